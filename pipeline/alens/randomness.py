@@ -1,0 +1,30 @@
+"""Seeded draws that depend on what they are for, and on nothing else.
+
+A permutation or a row's uniforms are a pure function of the seed, a purpose and a number (a shard, a row,
+an epoch): never of the worker, the batch or the time. Philox is a counter: any row can be jumped to.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER = range(4)
+"""Purposes: draws of one never repeat those of another."""
+
+DRAWS_A_COUNT = 4
+"""64-bit numbers that Philox gives for each value of its counter."""
+
+
+def permutation(size: int, seed: int, purpose: int, number: int = 0) -> npt.NDArray[np.int64]:
+    """A permutation of `range(size)`, by sorting raw 64-bit draws: the same with every numpy version."""
+    draws = np.random.Philox(np.random.SeedSequence([seed, purpose, number])).random_raw(size)
+    return np.argsort(draws, kind="stable")
+
+
+def row_uniforms(
+    first_row: int, num_rows: int, draws: int, seed: int, purpose: int
+) -> npt.NDArray[np.float64]:
+    """(num_rows, draws) uniforms in [0, 1) for consecutive rows; each row's depend on its number alone."""
+    counts = -(-draws // DRAWS_A_COUNT)
+    key = np.random.SeedSequence([seed, purpose]).generate_state(2, np.uint64)
+    raw = np.random.Philox(key=key, counter=first_row * counts).random_raw(num_rows * counts * DRAWS_A_COUNT)
+    return (raw >> np.uint64(11)).reshape(num_rows, -1)[:, :draws].astype(np.float64) * 2.0**-53

@@ -1,0 +1,138 @@
+"""Which arrays a plan makes: name, shape, dtype, chunks and what a person should know of each.
+
+In: a `Plan`. Out: the specifications from which the writer creates `arrays.zarr` and the reader checks
+what it reads. Pure: nothing is touched. Shapes: N rows, H heads, E d_head, D d_model, K top-k, M tail
+samples, V vocabulary, S shards.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from alens.store.schema import ATTN_Z, Plan
+
+CHUNK_BYTES = 2 * 2**20
+"""Inner chunks are at most this large: reads of 1 to 4 MB came out fastest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySpec:
+    """One array of `arrays.zarr`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    dimensions: tuple[str, ...]
+    meaning: str
+    rows_per_shard: int
+    """First-axis entries a file holds; the whole axis for the model's own weights."""
+    chunk_rows: int
+    """First-axis entries of an inner chunk; divides rows_per_shard."""
+
+    @property
+    def fill(self) -> float | int:
+        """What a missing file would read as: nothing that could be taken for data."""
+        kind = np.dtype(self.dtype)
+        return float("nan") if kind.kind == "f" else int(np.iinfo(kind).max)
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape[1:], dtype=np.int64))
+
+    def shard_shape(self) -> tuple[int, ...]:
+        return (self.rows_per_shard, *self.shape[1:])
+
+
+_Row = tuple[str, str, tuple[int, ...], tuple[str, ...], str]
+"""name, dtype, shape without the first axis, dimensions, meaning"""
+
+
+def site_name(layer: int) -> str:
+    """The array with z of a layer."""
+    return f"sites/{ATTN_Z}/{layer:02d}"
+
+
+def statistic_name(layer: int, which: str) -> str:
+    """`which` is `sum` or `outer`."""
+    return f"stats/{ATTN_Z}/{layer:02d}/{which}"
+
+
+def token_dtype(d_vocab: int) -> str:
+    """The smallest unsigned dtype that holds every token id and leaves the largest value as fill."""
+    return "uint16" if d_vocab <= 65_535 else "uint32"
+
+
+def chunk_rows(row_bytes: int, rows_per_shard: int) -> int:
+    """The largest divisor of `rows_per_shard` whose chunk is at most CHUNK_BYTES, and at least one row."""
+    most = max(1, min(rows_per_shard, CHUNK_BYTES // max(1, row_bytes)))
+    return next(rows for rows in range(most, 0, -1) if rows_per_shard % rows == 0)
+
+
+def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
+    """The arrays that grow shard by shard, by name."""
+    model, settings = plan.model, plan.settings
+    heads, d_head, vocabulary = model.n_heads, model.d_head, model.d_vocab
+    ids = token_dtype(vocabulary)
+    per_row: list[_Row] = [
+        (site_name(layer), "float16", (heads, d_head), ("row", "head", "d_head"),
+         f"what each head of layer {layer} mixes before W_O (TransformerLens hook_z)")
+        for layer in plan.layers
+    ]  # fmt: skip
+    per_row += [
+        ("targets/ids", ids, (settings.top_k,), ("row", "rank"), "the most probable next tokens, most probable first"),
+        ("targets/log_probs", "float16", (settings.top_k,), ("row", "rank"), "their log-probabilities, nats"),
+        ("targets/logsumexp", "float32", (), ("row",), "logsumexp of the final logits: log-probability + this = logit"),
+        ("targets/entropy", "float32", (), ("row",), "entropy of the whole final distribution, nats"),
+        ("targets/tail_ids", ids, (settings.tail_samples,), ("row", "sample"), "draws from outside the top k, by probability"),
+        ("rows/token", ids, (), ("row",), "the token at the row's position"),
+        ("rows/sequence", "uint32", (), ("row",), "its sequence in tokens.npy"),
+        ("rows/position", "uint16" if settings.seq_len <= 65_535 else "uint32", (), ("row",), "its position in that sequence"),
+    ]  # fmt: skip
+    if settings.exact_teacher:
+        per_row.append(
+            ("targets/final", "float16", (model.d_model,), ("row", "d_model"), "the final residual after the last layer norm: final W_U + b_U = logits")
+        )  # fmt: skip
+    per_shard: list[_Row] = [
+        ("stats/output", "float64", (vocabulary,), ("shard", "token"),
+         "the summed output distribution of rows at position 1 and later"),
+    ]  # fmt: skip
+    for layer in plan.layers:
+        per_shard += [
+            (statistic_name(layer, "sum"), "float64", (heads, d_head), ("shard", "head", "d_head"),
+             "sum of z over rows at position 1 and later"),
+            (statistic_name(layer, "outer"), "float64", (heads, d_head, d_head), ("shard", "head", "d_head", "d_head_2"),
+             "sum of the outer products of z with itself over the same rows"),
+        ]  # fmt: skip
+    specs = [_spec(plan.rows, settings.rows_per_shard, *row) for row in per_row]
+    specs += [_spec(plan.num_shards, 1, *row) for row in per_shard]
+    return {spec.name: spec for spec in specs}
+
+
+def weight_arrays(plan: Plan) -> dict[str, ArraySpec]:
+    """The few weights of the model that stage two and reading need, float32."""
+    model = plan.model
+    rows = [
+        ("model/W_O", (model.n_layers, model.n_heads, model.d_head, model.d_model), ("layer", "head", "d_head", "d_model"), "head output = z W_O"),
+        ("model/W_U", (model.d_model, model.d_vocab), ("d_model", "token"), "the unembedding"),
+        ("model/b_U", (model.d_vocab,), ("token",), "its bias"),
+    ]  # fmt: skip
+    return {
+        name: _spec(shape[0], shape[0], name, "float32", shape[1:], dimensions, meaning)
+        for name, shape, dimensions, meaning in rows
+    }
+
+
+def _spec(
+    first: int,
+    per_file: int,
+    name: str,
+    dtype: str,
+    rest: tuple[int, ...],
+    dimensions: tuple[str, ...],
+    meaning: str,
+) -> ArraySpec:
+    spec = ArraySpec(
+        name=name, shape=(first, *rest), dtype=dtype, dimensions=dimensions, meaning=meaning,
+        rows_per_shard=per_file, chunk_rows=1,
+    )  # fmt: skip
+    return ArraySpec(**{**spec.__dict__, "chunk_rows": chunk_rows(spec.row_bytes, per_file)})

@@ -1,0 +1,88 @@
+"""A file is either not there or whole: written beside, synced, renamed, and the folder synced.
+
+In: bytes. Out: a file that survives a power cut from the moment the call returns. `DurableStore` gives
+Zarr's own LocalStore the same promise (zarr renames, but does not sync) and remembers what it wrote.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+PARTIAL = ".partial"
+"""How the name of an unfinished file ends; such a leftover is never read and may be deleted."""
+
+READ_BYTES = 8 * 2**20
+
+
+def put(path: Path, *parts: bytes | memoryview) -> None:
+    """Write `parts` to `path`, durably and at once: readers see the old file or the new one."""
+    put_stream(path, parts)
+
+
+def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """As `put`, for bytes that are made while they are written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(f".{path.name}.{unique}{PARTIAL}")
+    try:
+        with partial.open("xb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in `folder` last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Unlink `path` durably, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def sha256_of(path: Path, *, from_disk: bool = False) -> str:
+    """Hex SHA-256 of a file; `from_disk` asks the kernel to forget its copy in memory first."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if from_disk and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class DurableStore(LocalStore):
+    """A LocalStore whose writes are durable; `written` maps each key to (bytes, SHA-256) as handed over."""
+
+    def __init__(self, root: Path | str, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.written: dict[str, tuple[int, str]] = {}
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        self._check_writable()
+        view = memoryview(value.as_buffer_like()).cast("B")
+        await asyncio.to_thread(put, self.root / key, view)
+        self.written[key] = (view.nbytes, hashlib.sha256(view).hexdigest())

@@ -1,0 +1,28 @@
+"""Where each file of a cache is. The one place that knows."""
+
+from pathlib import Path
+
+
+class StorePaths:
+    """The layout of one cache directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.plan = root / "plan.json"
+        self.tokens = root / "tokens.npy"
+        self.arrays = root / "arrays.zarr"
+        self.commits = root / "commits"
+        self.manifest = root / "MANIFEST.json"
+
+    def record(self, shard: int) -> Path:
+        """The commit record of a shard: the shard counts once this file is there."""
+        return self.commits / f"{shard:06d}.json"
+
+    def shard_file(self, array: str, shard: int, dimensions: int) -> Path:
+        """The file that holds a shard of an array: its first axis is cut, the others are whole."""
+        return self.arrays / array / self.shard_key(shard, dimensions)
+
+    @staticmethod
+    def shard_key(shard: int, dimensions: int) -> str:
+        """Zarr's key of that file, with the default encoding and "." between indices."""
+        return ".".join(["c", str(shard), *["0"] * (dimensions - 1)])

@@ -1,0 +1,306 @@
+"""Read a cache: committed shards only, checked, as numpy arrays.
+
+In: a cache directory. Out: rows of any array by name; `Targets`; head outputs `a = z W_O`; the mean and
+covariance of z. A missing, cut or altered file is an error that names it; Zarr alone would read a
+missing shard as fill values.
+
+Shapes: N rows, L layers, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore
+
+from alens.errors import DamageError, RequestError
+from alens.store import durable
+from alens.store.arrays import ArraySpec, shard_arrays, site_name, statistic_name, weight_arrays
+from alens.store.paths import StorePaths
+from alens.store.schema import Plan
+
+Array = npt.NDArray[Any]
+Rows = slice | npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The compressed final distribution of N rows."""
+
+    ids_NK: Array
+    """(N, K) unsigned: the most probable next tokens, most probable first."""
+    log_probs_NK: Array
+    """(N, K) float16: their log-probabilities."""
+    logsumexp_N: Array
+    """(N,) float32: of the final logits."""
+    entropy_N: Array
+    """(N,) float32: of the whole distribution, nats."""
+    tail_ids_NM: Array
+    """(N, M) unsigned: draws from the distribution outside the top k, each worth 1/M of its mass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Moments over the rows at position 1 and later of some shards."""
+
+    num_rows: int
+    mean_LHE: npt.NDArray[np.float64]
+    covariance_LHEE: npt.NDArray[np.float64]
+    mean_output_V: npt.NDArray[np.float64]
+    """The mean of the model's final distributions; sums to 1."""
+
+
+class Cache:
+    """An open cache. Holds no file open; cheap to make.
+
+    Attributes: `root`, `plan`, `sealed` (all shards are committed and the manifest is there) and
+    `shards` (the committed shard numbers, ascending).
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        """Open the cache in `root`.
+
+        Raises `RequestError` when there is no cache, `DamageError` when its plan is damaged.
+        """
+        self.paths = StorePaths(Path(root))
+        self.root = self.paths.root
+        try:
+            text = self.paths.plan.read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise RequestError(
+                f"{self.root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise DamageError(
+                f"{self.paths.plan} is not a whole plan ({error}): restore it from a copy"
+            ) from None
+        except OSError as error:
+            raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
+        self.plan = Plan.from_json(text, str(self.paths.plan))
+        self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
+        self._store = LocalStore(self.paths.arrays, read_only=True)
+        self._arrays: dict[str, Any] = {}
+        self._records: dict[int, dict[str, Any]] = {}
+        self.sealed = self._read_manifest()
+        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self._committed()
+
+    # What is there
+
+    def record(self, shard: int) -> dict[str, Any]:
+        """The commit record of a shard. Raises `DamageError` when there is none that can be read."""
+        if shard not in self._records:
+            found = self._read_record(shard)
+            if found is None:
+                raise DamageError(
+                    f"shard {shard} of {self.root} is not committed: run `alens cache` again to write it"
+                )
+            self._records[shard] = found
+        return self._records[shard]
+
+    def _read_record(self, shard: int) -> dict[str, Any] | None:
+        """An unreadable record, or one of another plan, is an absent one."""
+        try:
+            found = json.loads(self.paths.record(shard).read_text())
+            whole = found["plan"] == self.plan.identity and found["shard"] == shard and bool(found["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if whole else None
+
+    def _committed(self) -> tuple[int, ...]:
+        for name in self.paths.commits.glob("[0-9]*.json"):
+            shard = int(name.stem) if name.stem.isdigit() else self.plan.num_shards
+            found = self._read_record(shard) if shard < self.plan.num_shards else None
+            if found is not None:
+                self._records[shard] = found
+        return tuple(sorted(self._records))
+
+    def _read_manifest(self) -> bool:
+        try:
+            found = json.loads(self.paths.manifest.read_text())
+            return bool(found["plan"] == self.plan.identity and found["shards"] == self.plan.num_shards)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
+        """Size and hash of every committed file, by shard."""
+        return {shard: self.record(shard)["files"] for shard in self.shards}
+
+    # Numbers by name
+
+    def spec(self, name: str) -> ArraySpec:
+        """Shape, dtype and meaning of an array. Raises `RequestError` when the cache has no such array."""
+        if name not in self._specs:
+            raise RequestError(f"{self.root} has no array {name}: it has {', '.join(sorted(self._specs))}")
+        return self._specs[name]
+
+    def read(self, name: str, rows: Rows) -> Array:
+        """Entries `rows` of the array `name` (rows, or shards for statistics), in the order asked for.
+
+        Raises `RequestError` for entries out of range, `DamageError` for uncommitted or damaged shards.
+        """
+        spec = self.spec(name)
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(spec.shape[0])
+            if step == 1:
+                return self._read_span(spec, start, max(start, stop))
+            rows = np.arange(start, stop, step)
+        wanted = np.asarray(rows)
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < spec.shape[0]):
+            raise RequestError(
+                f"{name} of {self.root} has entries 0 to {spec.shape[0] - 1}: {wanted.min()} to {wanted.max()} were asked for"
+            )
+        out = np.empty((len(wanted), *spec.shape[1:]), dtype=spec.dtype)
+        shard_of = wanted // spec.rows_per_shard
+        for shard in np.unique(shard_of):
+            here = np.flatnonzero(shard_of == shard)
+            first, last = int(wanted[here].min()), int(wanted[here].max())
+            out[here] = self._read_span(spec, first, last + 1)[wanted[here] - first]
+        return out
+
+    def read_shard(self, name: str, shard: int) -> Array:
+        """All entries of one shard of an array."""
+        size = self.spec(name).rows_per_shard
+        return self.read(name, slice(shard * size, (shard + 1) * size))
+
+    def weights(self, name: str) -> Array:
+        """`W_O` (L, H, E, D), `W_U` (D, V) or `b_U` (V), float32."""
+        spec = self.spec(f"model/{name}")
+        return self._checked_read(
+            spec, 0, spec.shape[0], self.paths.shard_file(spec.name, 0, len(spec.shape))
+        )
+
+    def _read_span(self, spec: ArraySpec, start: int, stop: int) -> Array:
+        if start == stop:
+            return np.empty((0, *spec.shape[1:]), dtype=spec.dtype)
+        for shard in range(start // spec.rows_per_shard, (stop - 1) // spec.rows_per_shard + 1):
+            self._check_size(spec, shard)
+        return self._checked_read(
+            spec, start, stop, self.paths.shard_file(spec.name, start // spec.rows_per_shard, len(spec.shape))
+        )
+
+    def _check_size(self, spec: ArraySpec, shard: int) -> None:
+        file = self.paths.shard_file(spec.name, shard, len(spec.shape))
+        recorded = self.record(shard)["files"].get(str(file.relative_to(self.paths.arrays)))
+        found = file.stat().st_size if file.is_file() else None
+        if recorded is None or found != recorded["bytes"]:
+            state = "is missing" if found is None else f"has {found:,} bytes, not those that were committed"
+            raise DamageError(
+                f"{file} {state}: delete {self.paths.record(shard)} and run `alens cache` again to rewrite shard {shard}"
+            )
+
+    def _checked_read(self, spec: ArraySpec, start: int, stop: int, file: Path) -> Array:
+        try:
+            values = np.asarray(self._array(spec)[start:stop])
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a codec says of bytes that do not match their checksum
+            first, last = start // spec.rows_per_shard, (stop - 1) // spec.rows_per_shard
+            shards = f"shard {first}" if first == last else f"one of shards {first} to {last}"
+            raise DamageError(
+                f"{file} ({spec.name}, {shards}) is damaged: {error}; delete its commit record and run `alens cache` again"
+            ) from error
+        return values
+
+    def _array(self, spec: ArraySpec) -> Any:
+        if spec.name not in self._arrays:
+            array = zarr.open_array(self._store, path=spec.name, mode="r")
+            if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+                raise ValueError(
+                    f"its metadata says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
+                )
+            self._arrays[spec.name] = array
+        return self._arrays[spec.name]
+
+    # What the numbers mean
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raises `RequestError` for a layer that is not cached."""
+        for layer in layers:
+            if layer not in self.plan.layers:
+                raise RequestError(
+                    f"layer {layer} is not in {self.root}: it holds layers {', '.join(map(str, self.plan.layers))}"
+                )
+
+    def check_heads(self, heads: Sequence[int]) -> None:
+        """Raises `RequestError` for a head that does not exist."""
+        for head in heads:
+            if not 0 <= head < self.plan.model.n_heads:
+                raise RequestError(
+                    f"head {head} does not exist: {self.plan.model.id} has heads 0 to {self.plan.model.n_heads - 1}"
+                )
+
+    def z(self, layer: int, rows: Rows) -> Array:
+        """(N, H, E) float16: what each head of `layer` mixes before W_O."""
+        self.check_layers([layer])
+        return self.read(site_name(layer), rows)
+
+    def head_outputs(
+        self, rows: Rows, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
+    ) -> Array:
+        """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`.
+
+        As TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads` default to
+        all that are cached.
+        """
+        layers = list(self.plan.layers if layers is None else layers)
+        heads = list(range(self.plan.model.n_heads) if heads is None else heads)
+        self.check_layers(layers)
+        self.check_heads(heads)
+        W_O_LHED = self.weights("W_O")
+        outputs = []
+        for layer in layers:
+            z_NHE = self.z(layer, rows)[:, heads].astype(np.float32)
+            outputs.append(np.matmul(z_NHE.swapaxes(0, 1), W_O_LHED[layer, heads]).swapaxes(0, 1))
+        return np.stack(outputs, axis=1)
+
+    def targets(self, rows: Rows) -> Targets:
+        """The compressed final distributions of `rows`."""
+        return Targets(
+            ids_NK=self.read("targets/ids", rows),
+            log_probs_NK=self.read("targets/log_probs", rows),
+            logsumexp_N=self.read("targets/logsumexp", rows),
+            entropy_N=self.read("targets/entropy", rows),
+            tail_ids_NM=self.read("targets/tail_ids", rows),
+        )
+
+    def statistics(self, layers: Sequence[int], shards: Sequence[int]) -> Statistics:
+        """Mean and covariance of z, and the mean output, over `shards`."""
+        self.check_layers(layers)
+        settings = self.plan.settings
+        num_rows = len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
+        mean = np.stack([self._summed(statistic_name(layer, "sum"), shards) for layer in layers]) / num_rows
+        outer = (
+            np.stack([self._summed(statistic_name(layer, "outer"), shards) for layer in layers]) / num_rows
+        )
+        output = self._summed("stats/output", shards)
+        return Statistics(
+            num_rows=num_rows,
+            mean_LHE=mean,
+            covariance_LHEE=outer - mean[..., :, None] * mean[..., None, :],
+            mean_output_V=output / output.sum(),
+        )
+
+    def _summed(self, name: str, shards: Sequence[int]) -> Array:
+        """The sum of a statistic over shards, one shard in memory at a time."""
+        total = np.zeros(self.spec(name).shape[1:])
+        for shard in shards:
+            total += self.read_shard(name, shard)[0]
+        return total
+
+    @cached_property
+    def tokens(self) -> Array:
+        """(sequences, seq_len) token ids, in the order they were run; memory-mapped, hash checked."""
+        if not self.paths.tokens.is_file() or durable.sha256_of(self.paths.tokens) != self.plan.tokens.sha256:
+            raise DamageError(f"{self.paths.tokens} is missing or altered: restore it from a copy")
+        return np.asarray(np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False))
+
+
+def open_cache(path: Path | str) -> Cache:
+    """Open a cache that `alens cache` wrote (or is still writing: its committed shards can be read)."""
+    return Cache(path)

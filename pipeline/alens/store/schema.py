@@ -1,0 +1,247 @@
+"""The plan of a cache: everything that was asked for and what it resolved to, and its identity.
+
+In: the resolved model, tokenizer, corpus and settings. Out: `plan.json`, whose identity (a SHA-256 of
+what determines the stored numbers) stands in every commit record, so that shards of different plans
+are never mixed. Ids and paths are provenance, not identity: a model that moved is the same model.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any, Self
+
+from alens.errors import DamageError, RequestError
+
+FORMAT = 1
+
+ATTN_Z = "attn.z"
+"""The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """What a user chooses about a cache. All of it determines the stored numbers."""
+
+    seq_len: int = 256
+    """Tokens a sequence."""
+    max_rows: int | None = None
+    """At most this many rows, from the start of the corpus; None for all of it."""
+    layers: tuple[int, ...] | None = None
+    """Layers whose heads are cached; None for all."""
+    top_k: int = 64
+    """Most probable next tokens kept exactly a row."""
+    tail_samples: int = 64
+    """Tokens drawn a row, in proportion to their probability, from outside the top k."""
+    exact_teacher: bool = False
+    """Also store the final residual, from which W_U gives the exact distribution."""
+    rows_per_shard: int = 16_384
+    """Rows a shard: the unit of work and of loss, a multiple of seq_len."""
+    batch_size: int = 16
+    """Sequences a forward pass. Part of the plan: float sums depend on it."""
+    dtype: str = "float32"
+    """The model's dtype: float32, bfloat16 or float16."""
+    z_dtype: str = "float16"
+    """The stored dtype of z."""
+    seed: int = 0
+    """Of the order of sequences, the order of rows in a shard, and the tail samples."""
+
+    def __post_init__(self) -> None:
+        for name in ("seq_len", "top_k", "tail_samples", "rows_per_shard", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.seq_len < 2:
+            raise RequestError("seq_len is 1: position 0 sees only itself, so take at least 2")
+        if not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed is {self.seed}: it must be in 0 .. 2^63 - 1")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise RequestError(f"max_rows is {self.max_rows}: it must be at least 1")
+        if self.rows_per_shard % self.seq_len:
+            nearest = max(1, round(self.rows_per_shard / self.seq_len)) * self.seq_len
+            raise RequestError(
+                f"rows_per_shard is {self.rows_per_shard}, not a multiple of seq_len {self.seq_len}: "
+                f"take {nearest}, say"
+            )
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise RequestError(f"dtype is {self.dtype!r}: it must be float32, bfloat16 or float16")
+        if self.z_dtype != "float16":
+            raise RequestError(f"z_dtype is {self.z_dtype!r}: format {FORMAT} stores z as float16")
+
+    @property
+    def sequences_per_shard(self) -> int:
+        return self.rows_per_shard // self.seq_len
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The frozen model, as far as a store or a lens must know it."""
+
+    id: str
+    """As it was asked for: a hub id, a directory, or `demo`."""
+    revision: str | None
+    """The commit a hub id resolved to."""
+    weights_sha256: str
+    """Over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
+    architecture: str
+    """The Hugging Face class."""
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_model: int
+    d_vocab: int
+    n_ctx: int
+    weight_processing: str = "none"
+    """TransformerLens can fold and centre weights; a cache holds the model as it is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusFile:
+    """One file of the text."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusRecord:
+    """The text, as it was found."""
+
+    id: str
+    """As it was asked for: `bookcorpus`, a hub id, a file or directory, or `demo`."""
+    revision: str | None
+    """The commit a hub id resolved to."""
+    split: str
+    text_column: str
+    document_column: str | None
+    row_documents: bool
+    files: tuple[CorpusFile, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokensRecord:
+    """`tokens.npy`: the packed sequences, in the order they are run."""
+
+    sha256: str
+    sequences: int
+    """Sequences kept: whole shards only."""
+    sequences_left_out: int
+    """Sequences at the end of the text that did not fill a shard; 0 where max_rows cut the text."""
+    tokenizer_sha256: str
+    end_of_text: int | None
+    """The token between documents."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A cache, before its first row is computed. Immutable once written."""
+
+    model: ModelRecord
+    corpus: CorpusRecord
+    settings: CacheSettings
+    tokens: TokensRecord
+    created: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Versions and host of the job that made the plan: provenance, not identity."""
+
+    @property
+    def rows(self) -> int:
+        return self.tokens.sequences * self.settings.seq_len
+
+    @property
+    def num_shards(self) -> int:
+        return self.tokens.sequences // self.settings.sequences_per_shard
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The cached layers, resolved."""
+        return self.settings.layers if self.settings.layers is not None else tuple(range(self.model.n_layers))
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of everything that determines the stored numbers."""
+        text = json.dumps(self._determining(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _determining(self) -> dict[str, Any]:
+        """All of the plan but ids, places and software. Absent and None are the same, so that a setting
+        added to a later version leaves the identity of older plans as it is."""
+        whole = dataclasses.asdict(self)
+        del whole["created"], whole["model"]["id"], whole["model"]["revision"]
+        del whole["corpus"]["id"], whole["corpus"]["revision"]
+        for file in whole["corpus"]["files"]:
+            del file["name"]
+        return {"format": FORMAT, **{name: _without_none(part) for name, part in whole.items()}}
+
+    def to_json(self) -> str:
+        body = {"format": FORMAT, "identity": self.identity, **dataclasses.asdict(self)}
+        return json.dumps(body, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """The plan in `text`; `where` names the file in errors.
+
+        Raises `DamageError` when the text is cut short or altered, `RequestError` for another format.
+        """
+        try:
+            body = json.loads(text)
+            found, identity = body.pop("format"), body.pop("identity")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
+        if found != FORMAT:
+            raise RequestError(
+                f"{where} has format {found}; this alens reads format {FORMAT}: use the alens that wrote it"
+            )
+        try:
+            plan = cls(
+                model=ModelRecord(**body["model"]),
+                corpus=CorpusRecord(
+                    **{**body["corpus"], "files": tuple(CorpusFile(**f) for f in body["corpus"]["files"])}
+                ),
+                settings=settings_from(body["settings"]),
+                tokens=TokensRecord(**body["tokens"]),
+                created=body["created"],
+            )
+        except (KeyError, TypeError, RequestError) as error:
+            raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
+        if plan.identity != identity:
+            raise DamageError(
+                f"{where} was altered (its contents do not give its identity): restore it from a copy"
+            )
+        return plan
+
+
+def settings_from(found: dict[str, Any]) -> CacheSettings:
+    """Settings from JSON or TOML, where tuples are lists."""
+    layers = found.get("layers")
+    return CacheSettings(**{**found, "layers": None if layers is None else tuple(layers)})
+
+
+def differences(
+    stored: Plan, model: ModelRecord, corpus: CorpusRecord, tokenizer_sha256: str, settings: CacheSettings
+) -> list[str]:
+    """What was asked for now and is not what `stored` was made from, a phrase each; empty when all agrees."""
+    found = []
+    if stored.model.weights_sha256 != model.weights_sha256:
+        found.append(f"the model is {model.id} with other weights (the cache: {stored.model.id})")
+    if stored.tokens.tokenizer_sha256 != tokenizer_sha256:
+        found.append("the tokenizer is another")
+    if [f.sha256 for f in stored.corpus.files] != [f.sha256 for f in corpus.files]:
+        found.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
+    for name in ("split", "text_column", "document_column", "row_documents"):
+        found += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
+    for field in dataclasses.fields(CacheSettings):
+        if field.name != "layers":
+            found += _difference(
+                field.name, getattr(stored.settings, field.name), getattr(settings, field.name)
+            )
+    asked_layers = settings.layers if settings.layers is not None else tuple(range(model.n_layers))
+    return found + _difference("layers", list(stored.layers), list(asked_layers))
+
+
+def _difference(name: str, stored: object, asked: object) -> list[str]:
+    return [] if stored == asked else [f"{name} is {asked} (the cache: {stored})"]
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(part) for key, part in value.items() if part is not None}
+    return [_without_none(part) for part in value] if isinstance(value, (list, tuple)) else value

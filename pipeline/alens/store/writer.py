@@ -1,0 +1,184 @@
+"""Write a cache: its skeleton once, then shard by shard, each durable before its record says so.
+
+In: a `Plan`, the model's few weights, and for each shard one numpy array for every array of the plan.
+Out: `arrays.zarr/`, `commits/`, `plan.json` and, once all shards are there, `MANIFEST.json`.
+
+Order for a shard: its record goes, its files go, they are written and synced, read back and hashed,
+and the record is put by rename. Killed at any point, the shard is either committed or not there.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from alens.errors import DamageError, RunError
+from alens.store import durable
+from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.paths import StorePaths
+from alens.store.schema import Plan
+
+SPARE_BYTES = 16 * 2**20
+"""Kept free beside a shard: for records, logs and whoever else writes."""
+
+
+@contextlib.contextmanager
+def write_errors(where: Path) -> Iterator[None]:
+    """Turns an operating system's refusal to write into one line."""
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise RunError(
+            f"cannot write {error.filename or where}: {what}; committed shards are safe, mend it and run again"
+        ) from error
+
+
+def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Everything but shards: array metadata, the model's weights, and last `plan.json`.
+
+    `weights` holds model/W_O (L, H, E, D), model/W_U (D, V) and model/b_U (V). Two jobs that do this at
+    the same time write the same bytes.
+    """
+    paths = StorePaths(root)
+    memory = MemoryStore()
+    group = zarr.create_group(memory, attributes={"alens_format": 1, "plan": plan.identity})
+    for name in sorted({name.rsplit("/", 1)[0] for name in (*shard_arrays(plan), *weight_arrays(plan))}):
+        group.require_group(name)
+    for spec in shard_arrays(plan).values():
+        _create(memory, spec)
+    for name, spec in weight_arrays(plan).items():
+        _create(memory, spec)[...] = np.ascontiguousarray(weights[name], dtype=np.float32)
+    with write_errors(root):
+        paths.commits.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for key, blob in sorted(_contents(memory)):
+            durable.put(paths.arrays / key, blob)
+            files[key] = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+        _put_json(paths.commits / "model.json", {"plan": plan.identity, "files": files})
+        durable.put(paths.plan, plan.to_json().encode())
+
+
+def _create(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
+    return zarr.create_array(
+        store=store,
+        name=spec.name,
+        shape=spec.shape,
+        dtype=spec.dtype,
+        chunks=(spec.chunk_rows, *spec.shape[1:]),
+        shards=spec.shard_shape(),
+        filters=None,
+        compressors=[Crc32cCodec()],
+        fill_value=spec.fill,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=spec.dimensions,
+        attributes={"meaning": spec.meaning},
+    )
+
+
+def _contents(store: MemoryStore) -> list[tuple[str, bytes]]:
+    async def read() -> list[tuple[str, bytes]]:
+        found = []
+        async for key in store.list():
+            value = await store.get(key, default_buffer_prototype())
+            assert value is not None
+            found.append((key, value.to_bytes()))
+        return found
+
+    return sync(read())
+
+
+class ShardWriter:
+    """Writes and commits shards of one plan. Any number of these may run, on different shards."""
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        self.paths = StorePaths(root)
+        self.plan = plan
+        self.specs = shard_arrays(plan)
+        self.shard_bytes = sum(spec.row_bytes * spec.rows_per_shard for spec in self.specs.values())
+        self._store = durable.DurableStore(self.paths.arrays)
+        self._arrays: dict[str, Any] = {}
+
+    def write(
+        self, shard: int, arrays: Mapping[str, npt.NDArray[np.generic]], note: Mapping[str, Any]
+    ) -> None:
+        """Write one shard and commit it. `note` (host, versions, seconds) goes into the record.
+
+        Raises `RunError` when the disk refuses or is too full, `DamageError` when what is read back is
+        not what was written. In both cases the shard is not committed.
+        """
+        assert arrays.keys() == self.specs.keys(), sorted(arrays.keys() ^ self.specs.keys())
+        with write_errors(self.paths.root):
+            self._check_space()
+            durable.remove(self.paths.record(shard))
+            for name, spec in self.specs.items():
+                # A full-shard write first reads the old shard, so a torn one would make every retry fail.
+                durable.remove(self.paths.shard_file(name, shard, len(spec.shape)))
+            self._store.written.clear()
+            for name, spec in self.specs.items():
+                values = arrays[name]
+                assert values.shape == spec.shard_shape() and values.dtype == np.dtype(spec.dtype), name
+                self._array(name)[shard * spec.rows_per_shard : (shard + 1) * spec.rows_per_shard] = values
+            files = {key: self._read_back(key) for key in sorted(self._store.written)}
+            record = {"plan": self.plan.identity, "shard": shard, "files": files, **note}
+            _put_json(self.paths.record(shard), record)
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            array = zarr.open_array(self._store, path=name, mode="r+")
+            self._arrays[name] = array.with_config({"write_empty_chunks": True})
+        return self._arrays[name]
+
+    def _read_back(self, key: str) -> dict[str, Any]:
+        num_bytes, sha256 = self._store.written[key]
+        if durable.sha256_of(self.paths.arrays / key, from_disk=True) != sha256:
+            raise DamageError(
+                f"{self.paths.arrays / key} reads back other bytes than were written: check the file system"
+            )
+        return {"bytes": num_bytes, "sha256": sha256}
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.paths.root).free
+        if free < self.shard_bytes + SPARE_BYTES:
+            raise RunError(
+                f"no space for the next shard in {self.paths.root}: {self.shard_bytes + SPARE_BYTES:,} bytes are needed, "
+                f"{free:,} are free; committed shards are safe, make room and run again"
+            )
+
+
+def put_manifest(root: Path, plan: Plan, files_by_shard: Mapping[int, Mapping[str, Any]]) -> None:
+    """Seal the cache: all shards of the plan are committed."""
+    assert sorted(files_by_shard) == list(range(plan.num_shards))
+    with write_errors(root):
+        body = {
+            "format": 1,
+            "plan": plan.identity,
+            "shards": plan.num_shards,
+            "rows": plan.rows,
+            "fingerprint": fingerprint(files_by_shard),
+        }
+        _put_json(StorePaths(root).manifest, body)
+
+
+def fingerprint(files_by_shard: Mapping[int, Mapping[str, Any]]) -> str:
+    """SHA-256 over the hashes of all shard files: two caches with the same one hold the same bytes."""
+    digest = hashlib.sha256()
+    for shard in sorted(files_by_shard):
+        for key, file in sorted(files_by_shard[shard].items()):
+            digest.update(f"{key} {file['sha256']}\n".encode())
+    return digest.hexdigest()
+
+
+def _put_json(path: Path, body: Mapping[str, Any]) -> None:
+    durable.put(path, (json.dumps(body, indent=1) + "\n").encode())
