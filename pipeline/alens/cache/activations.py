@@ -1,0 +1,75 @@
+"""Token rows -> z of every head and the final residual, through TransformerLens hooks.
+
+In: (B, T) tokens and the loaded model. Out: z (B, T, H, E) a layer, as `blocks.{i}.attn.hook_z`, and the
+residual after the last layer norm, (B, T, D). The model itself unembeds one position only: the others'
+logits are made block by block in `targets.py`.
+Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alens.cache.model import Subject
+from alens.errors import RequestError
+
+LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""How far `final W_U + b_U` may be from the model's own logits: rounding, not another function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """What one forward pass leaves."""
+
+    z_BTHE: dict[int, torch.Tensor]
+    """By layer."""
+    final_BTD: torch.Tensor
+    last_logits_BV: torch.Tensor
+    """The model's own logits at the last position."""
+
+
+def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Activations:
+    """One forward pass. Raises `RequestError` when the model gives no z for a layer."""
+    found: dict[int, torch.Tensor] = {}
+    final: list[torch.Tensor] = []
+
+    def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
+        final.append(value_BTD)
+        return value_BTD[:, -1:]  # so that the model unembeds one position, not all
+
+    hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(found, layer)) for layer in layers]
+    logits = subject.bridge.run_with_hooks(
+        tokens_BT.to(subject.device),
+        return_type="logits",
+        fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
+    )
+    if len(found) != len(layers) or not final:
+        missing = [layer for layer in layers if layer not in found]
+        raise RequestError(
+            f"{subject.source.record.architecture} gives no hook_z in TransformerLens for layers {missing}: alens needs it"
+        )
+    return Activations(z_BTHE=found, final_BTD=final[0], last_logits_BV=logits[:, -1])
+
+
+def _keep(found: dict[int, torch.Tensor], layer: int) -> Any:
+    def hook(value_BTHE: torch.Tensor, hook: Any) -> None:
+        found[layer] = value_BTHE
+
+    return hook
+
+
+def check_unembedding(subject: Subject, activations: Activations) -> None:
+    """Raises `RequestError` when `final W_U + b_U` are not the model's logits (a cap or scale follows).
+
+    Every target and the exact teacher rest on that equation, so it is checked on real numbers.
+    """
+    ours_BV = activations.final_BTD[:, -1] @ subject.W_U_DV + subject.b_U_V
+    error = float((ours_BV - activations.last_logits_BV).abs().max())
+    scale = max(1.0, float(activations.last_logits_BV.abs().max()))
+    if not error <= LOGIT_TOLERANCE[ours_BV.dtype] * scale:
+        raise RequestError(
+            f"the logits of {subject.source.record.architecture} are not W_U of the final residual (they differ by {error:.3g}): "
+            "models that cap or scale their logits are not supported"
+        )

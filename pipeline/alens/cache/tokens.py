@@ -1,0 +1,126 @@
+"""Documents -> token rows: one stream of tokens, cut into sequences, permuted once.
+
+In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order the sequences
+will be run, and its `TokensRecord`. No padding: end-of-text stands between documents, and what does not
+fill a shard at the end is left out. Streams: one piece of text and one shard of tokens are held.
+Shapes: B sequences, T tokens.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alens import randomness
+from alens.cache.text import Corpus
+from alens.errors import RequestError, StoppedError
+from alens.progress import Progress, Report, ShouldStop
+from alens.store.arrays import token_dtype
+from alens.store.durable import put_stream, sha256_of
+from alens.store.schema import CacheSettings, TokensRecord
+from alens.store.writer import write_errors
+
+PIECES_A_BATCH = 64
+"""Pieces tokenised at once: enough for every core."""
+
+SEQUENCES_A_WRITE = 4096
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def token_stream(corpus: Corpus, tokenizer: Any, end_of_text: int | None, dtype: str) -> Iterator[Tokens]:
+    """The tokens of all pieces in order, with `end_of_text` before each document but the first."""
+    pieces = corpus.pieces()
+    first = True
+    while batch := list(islice(pieces, PIECES_A_BATCH)):
+        for piece, encoding in zip(
+            batch, tokenizer.encode_batch([p.text for p in batch], add_special_tokens=False), strict=True
+        ):
+            if piece.starts_document and not first:
+                if end_of_text is None:
+                    raise RequestError(
+                        "the tokenizer has no end-of-text token to put between documents: leave out --document-column and --row-documents"
+                    )
+                yield np.array([end_of_text], dtype=dtype)
+            first = False
+            yield np.array(encoding.ids, dtype=dtype)
+
+
+def write_tokens(
+    path: Path,
+    corpus: Corpus,
+    tokenizer: Any,
+    tokenizer_sha256: str,
+    end_of_text: int | None,
+    settings: CacheSettings,
+    d_vocab: int,
+    report: Report,
+    should_stop: ShouldStop,
+) -> TokensRecord:
+    """Tokenise, cut, permute and write `tokens.npy`.
+
+    Raises `RequestError` when the text does not fill one shard, `StoppedError` when asked to stop.
+    """
+    dtype, T = token_dtype(d_vocab), settings.seq_len
+    wanted = None if settings.max_rows is None else settings.max_rows // T
+    with write_errors(path.parent), tempfile.TemporaryFile(dir=path.parent) as raw:
+        num_tokens = 0
+        for part in token_stream(corpus, tokenizer, end_of_text, dtype):
+            if should_stop():
+                raise StoppedError(
+                    "stopped while tokenising; nothing was written yet, run again to start over"
+                )
+            raw.write(part.tobytes())
+            num_tokens += len(part)
+            report(
+                Progress(
+                    stage="tokenise",
+                    done=num_tokens,
+                    total=None if wanted is None else wanted * T,
+                    unit="tokens",
+                )
+            )
+            if wanted is not None and num_tokens >= wanted * T:
+                break
+        found = num_tokens // T if wanted is None else min(num_tokens // T, wanted)
+        kept = found // settings.sequences_per_shard * settings.sequences_per_shard
+        if kept == 0:
+            raise RequestError(_too_few(corpus.record.id, num_tokens, found, settings))
+        raw.flush()
+        stream_BT = np.memmap(raw, dtype=dtype, mode="r", shape=(kept, T))
+        order_B = randomness.permutation(kept, settings.seed, randomness.SEQUENCE_ORDER)
+        put_stream(path, _npy(stream_BT, order_B))
+    return TokensRecord(
+        sha256=sha256_of(path),
+        sequences=kept,
+        sequences_left_out=0 if wanted is not None and found == wanted else found - kept,
+        tokenizer_sha256=tokenizer_sha256,
+        end_of_text=end_of_text,
+    )
+
+
+def _npy(stream_BT: Tokens, order_B: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    """The bytes of a .npy file with the sequences in `order_B`."""
+    header = io.BytesIO()
+    description = {"descr": stream_BT.dtype.str, "fortran_order": False, "shape": stream_BT.shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    yield header.getvalue()
+    for start in range(0, len(order_B), SEQUENCES_A_WRITE):
+        yield stream_BT[order_B[start : start + SEQUENCES_A_WRITE]].tobytes()
+
+
+def _too_few(corpus: str, num_tokens: int, found: int, settings: CacheSettings) -> str:
+    if num_tokens == 0:
+        return f"{corpus} has no text in column or file: every row is empty"
+    capped = settings.max_rows is not None and settings.max_rows < settings.rows_per_shard
+    what = (
+        f"max_rows is {settings.max_rows:,}"
+        if capped
+        else f"{corpus} gives {num_tokens:,} tokens, {found} sequences of {settings.seq_len}"
+    )
+    return f"{what}: fewer than one shard of {settings.rows_per_shard:,} rows; take a smaller --rows-per-shard (a multiple of {settings.seq_len})"
