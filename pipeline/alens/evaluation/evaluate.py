@@ -1,0 +1,119 @@
+"""`alens eval`: lenses on held-out text, beside two baselines that need no training.
+
+In: a lens directory and a cache. Out, for each head: figures of the lens and of the head's unembedding
+(`z W_O W_U + b_U`, the Logit Lens on one head); and of the mean output, which reads nothing. On the cache
+of their fit, lenses are judged on the shards that the fit set aside; on any other, on all of it.
+Shapes: H heads, E d_head, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.evaluation.figures import FigureSums, HeadFigures
+from alens.evaluation.held_out import held_out_rows
+from alens.lens.saved import Lenses
+from alens.progress import Progress, Report, silent
+from alens.rows import RowReader
+from alens.store.reader import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Figures by layer and head; every list of heads follows `heads`."""
+
+    rows: int
+    """Held-out rows judged on."""
+    teacher: str
+    """`exact`, or `compressed`: then KL is an unbiased estimate."""
+    shards: tuple[int, ...]
+    heads: tuple[int, ...]
+    lens: dict[int, list[HeadFigures]]
+    unembedding: dict[int, list[HeadFigures]]
+    mean_output: HeadFigures
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: one record a head, and the mean output beside them."""
+        records = [
+            {"layer": layer, "head": head, "lens": asdict(lens), "unembedding": asdict(plain)}
+            for layer in self.lens
+            for head, lens, plain in zip(self.heads, self.lens[layer], self.unembedding[layer], strict=True)
+        ]
+        return {
+            "rows": self.rows,
+            "teacher": self.teacher,
+            "shards": list(self.shards),
+            "mean_output": asdict(self.mean_output),
+            "heads": records,
+        }
+
+
+def evaluate(
+    lenses: Lenses,
+    cache: Cache,
+    *,
+    layers: Sequence[int] | None = None,
+    num_rows: int | None = None,
+    device: torch.device | None = None,
+    report: Report = silent,
+) -> Evaluation:
+    """Judge lenses on a cache of the same model.
+
+    Raises `RequestError` when the cache is another model's or lacks a layer.
+    """
+    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    layers = tuple(lenses.record.layers if layers is None else layers)
+    for layer in layers:
+        lenses.layer(layer)
+    shards = _shards(lenses, cache)
+    settings = cache.plan.settings
+    teacher = "exact" if settings.exact_teacher else "compressed"
+    where = device or torch.device("cpu")
+    heads = lenses.record.heads
+    reader = RowReader(cache, layers, heads, teacher, int(lenses.record.fit["min_position"]), where)
+    total = len(shards) * reader.rows_per_shard
+    total = total if num_rows is None else min(total, num_rows)
+    W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(where) for name in ("W_U", "b_U"))
+    lens = {layer: FigureSums(len(heads), where) for layer in layers}
+    plain = {layer: FigureSums(len(heads), where) for layer in layers}
+    mean = FigureSums(1, where)
+    log_mean_1V = lenses.log_mean_output().to(where)[None]
+    done = 0
+    for part in held_out_rows(reader, shards, total):
+        judged = (part.teacher, part.top_ids_N, part.next_ids_N)
+        for layer in layers:
+            fitted, z_NHE = lenses.layer(layer), reader.z(part.columns, layer)
+            lens[layer].add(z_NHE, fitted.weight_HEV.to(where), fitted.bias_HV.to(where), *judged)
+            unembedding_HEV = torch.matmul(fitted.W_O_HED.to(where), W_U_DV)
+            plain[layer].add(z_NHE, unembedding_HEV, b_U_V.expand(len(heads), -1), *judged)
+        nothing_N11 = torch.zeros(len(part.columns), 1, 1, device=where)
+        mean.add(nothing_N11, torch.zeros(1, 1, len(b_U_V), device=where), log_mean_1V, *judged)
+        done += len(part.columns)
+        report(Progress(stage="eval", done=done, total=total, unit="rows"))
+    return Evaluation(
+        rows=total,
+        teacher=teacher,
+        shards=shards,
+        heads=heads,
+        lens={layer: s.means() for layer, s in lens.items()},
+        unembedding={layer: s.means() for layer, s in plain.items()},
+        mean_output=mean.means()[0],
+    )
+
+
+def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
+    """Held-out shards on the cache of the fit; every committed shard of another."""
+    if lenses.record.cache["plan"] == cache.plan.identity:
+        shards = tuple(lenses.record.cache["held_out_shards"])
+        missing = [shard for shard in shards if shard not in cache.shards]
+        if missing:
+            raise RequestError(
+                f"{cache.root} lacks shard {missing[0]}, which the fit held out: run `alens cache` again to write it"
+            )
+        return shards
+    if not cache.shards:
+        raise RequestError(f"{cache.root} has no committed shard yet: run `alens cache` first")
+    return cache.shards

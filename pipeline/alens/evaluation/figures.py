@@ -1,0 +1,71 @@
+"""Held-out figures of affine readings, a block of rows at a time.
+
+In: z of some rows, the map of each head, the teacher, the next tokens of the text. Out, for each head,
+sums over rows of: forward KL to the model's distribution (nats), cross-entropy of the text's next token
+(nats), agreement of the most probable token with the model's. Sums add up over batches and processes.
+Shapes: N rows, H heads, E d_head, V vocabulary, B rows of a block, F figures.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from alens.teacher import Teacher
+
+BLOCK_BYTES = 32 * 2**20
+NO_NEXT_TOKEN = -1
+"""The next token of a sequence's last row: the text goes on, but not in this sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFigures:
+    """Means over held-out rows, for one head."""
+
+    kl: float
+    """Forward KL(model || lens), nats a row."""
+    cross_entropy: float
+    """Of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
+    top1_agreement: float
+    """Share of rows where lens and model have the same most probable next token."""
+
+
+class FigureSums:
+    """Running sums for H heads. `values` is (H + 1, 3) float64: the last row counts rows; it may be all-reduced."""
+
+    def __init__(self, num_heads: int, device: torch.device) -> None:
+        self.values = torch.zeros(num_heads + 1, 3, dtype=torch.float64, device=device)
+
+    def add(
+        self,
+        z_NHE: torch.Tensor,
+        weight_HEV: torch.Tensor,
+        bias_HV: torch.Tensor,
+        teacher: Teacher,
+        top_ids_N: torch.Tensor,
+        next_ids_N: torch.Tensor,
+    ) -> None:
+        """Add rows. `top_ids_N` are the model's most probable tokens, `next_ids_N` the text's (or NO_NEXT_TOKEN)."""
+        N, H, _ = z_NHE.shape
+        has_next_N = next_ids_N != NO_NEXT_TOKEN
+        size = max(1, BLOCK_BYTES // (4 * weight_HEV.shape[-1]))
+        for start in range(0, N, size):
+            rows = slice(start, min(N, start + size))
+            block, entropy_B = teacher.block(rows), teacher.entropies[rows]
+            for head in range(H):
+                logits_BV = torch.addmm(bias_HV[head], z_NHE[rows, head].float(), weight_HEV[head])
+                logsumexp_B = logits_BV.logsumexp(dim=-1)
+                kl_B = logsumexp_B - block.expect(logits_BV) - entropy_B
+                next_B = logits_BV.gather(1, next_ids_N[rows].clamp_min(0)[:, None]).squeeze(1)
+                surprise_B = (logsumexp_B - next_B)[has_next_N[rows]]
+                agrees_B = logits_BV.argmax(dim=-1) == top_ids_N[rows]
+                self.values[head] += torch.stack(
+                    [kl_B.double().sum(), surprise_B.double().sum(), agrees_B.double().sum()]
+                )
+        self.values[H] += torch.tensor(
+            [N, int(has_next_N.sum()), N], dtype=torch.float64, device=self.values.device
+        )
+
+    def means(self) -> list[HeadFigures]:
+        """One a head."""
+        means_HF = (self.values[:-1] / self.values[-1].clamp_min(1)).tolist()
+        return [HeadFigures(kl=kl, cross_entropy=ce, top1_agreement=top1) for kl, ce, top1 in means_HF]

@@ -1,0 +1,60 @@
+"""Held-out rows: shard by shard, with what judging a reading needs beside z and the teacher.
+
+In: a `RowReader` and the shards that no fit has seen. Out: `HeldOutRows`, each process its share.
+Shapes: N rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.rows import Columns, RowReader
+from alens.store.reader import Cache
+from alens.teacher import Teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutRows:
+    """Some held-out rows, on the device."""
+
+    columns: Columns
+    teacher: Teacher
+    top_ids_N: torch.Tensor
+    """The model's most probable next token."""
+    next_ids_N: torch.Tensor
+    """The text's next token, or NO_NEXT_TOKEN."""
+
+
+def held_out_rows(
+    reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[HeldOutRows]:
+    """The first `num_rows` usable rows of `shards`; each rank gets every world_size-th of them."""
+    left = num_rows
+    for shard in shards:
+        if left <= 0:
+            return
+        columns = reader.shard(shard, "targets/ids", "rows/sequence", "rows/position")
+        columns = columns.rows(0, min(left, len(columns)))
+        left -= len(columns)
+        mine = Columns({name: values[rank::world_size] for name, values in columns.by_name.items()})
+        if len(mine):
+            yield HeldOutRows(
+                columns=mine,
+                teacher=reader.teacher(mine),
+                top_ids_N=torch.from_numpy(mine.by_name["targets/ids"][:, 0].astype(np.int64)).to(
+                    reader.device
+                ),
+                next_ids_N=_next_ids(reader.cache, mine).to(reader.device),
+            )
+
+
+def _next_ids(cache: Cache, columns: Columns) -> torch.Tensor:
+    sequence = columns.by_name["rows/sequence"].astype(np.int64)
+    following = columns.by_name["rows/position"].astype(np.int64) + 1
+    inside = following < cache.plan.settings.seq_len
+    found = np.full(len(sequence), NO_NEXT_TOKEN, dtype=np.int64)
+    found[inside] = cache.tokens[sequence[inside], following[inside]]
+    return torch.from_numpy(found)

@@ -1,0 +1,81 @@
+"""State on disk, whole or absent: a killed fit goes on from the newest checkpoint that is whole.
+
+In: the state of a fit after some step. Out: `checkpoints/step-00000100/` with one safetensors file and a
+`checkpoint.json` that holds its hash. A checkpoint is written beside, synced and renamed; the two newest
+are kept; one that does not match its hash is passed over for the older one.
+"""
+
+import json
+import logging
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from alens.store import durable
+from alens.store.writer import write_errors
+
+log = logging.getLogger("alens")
+
+KEEP = 2
+STATE = "state.safetensors"
+DESCRIPTION = "checkpoint.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A state that was saved after `step` steps."""
+
+    step: int
+    state: dict[str, torch.Tensor]
+
+
+def save(folder: Path, step: int, state: dict[str, torch.Tensor]) -> None:
+    """Write the state after `step` steps, and drop all but the newest KEEP checkpoints.
+
+    Raises `RunError` when the disk refuses; older checkpoints stay.
+    """
+    final = folder / f"step-{step:08d}"
+    partial = folder / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.PARTIAL}"
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.mkdir()
+            save_file(state, partial / STATE)
+            with (partial / STATE).open("rb") as file:
+                os.fsync(file.fileno())
+            body = {"step": step, "sha256": durable.sha256_of(partial / STATE)}
+            durable.put(partial / DESCRIPTION, (json.dumps(body) + "\n").encode())
+            if final.exists():
+                shutil.rmtree(final)
+            partial.rename(final)
+        except SafetensorError as error:
+            raise OSError(None, str(error), str(partial)) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        durable.sync_folder(folder)
+        for old in _newest_first(folder)[KEEP:]:
+            shutil.rmtree(old)
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint, or None. A damaged one is named in the log and passed over."""
+    for path in _newest_first(folder):
+        try:
+            body = json.loads((path / DESCRIPTION).read_text())
+            if durable.sha256_of(path / STATE) == body["sha256"]:
+                return Checkpoint(step=body["step"], state=load_file(path / STATE))
+            problem = f"{STATE} does not match its hash"
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            problem = str(error)
+        log.warning("checkpoint %s is damaged (%s): using an older one", path, problem)
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), reverse=True)

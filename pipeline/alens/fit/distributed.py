@@ -1,0 +1,99 @@
+"""One process or many: joins the process group that torchrun, deepspeed or srun describe, or runs alone.
+
+In: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT from the environment, all or none. Out: a
+`Processes` with the few collective operations a fit needs. DeepSpeed starts the group (nccl on CUDA, gloo
+on the CPU).
+"""
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+
+import torch
+
+from alens.errors import RequestError
+
+log = logging.getLogger("alens")
+
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes of a fit, seen from one of them."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, the one that writes."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """In place, over all processes."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on any process: so that all stop at the same step."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+
+def join(device: str) -> Processes:
+    """Start or join the process group. Raises `RequestError` for a device or an environment that is wrong."""
+    given = [name for name in VARIABLES if name in os.environ]
+    if not given:
+        os.environ.update(
+            RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
+        )
+    elif missing := [name for name in VARIABLES if name not in os.environ]:
+        raise RequestError(
+            f"the environment has {given[0]} but not {', '.join(missing)}: start with torchrun, deepspeed or srun, or with none of them set"
+        )
+    rank, world_size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    where = _device(device, local)
+    if where.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+
+    if where.type == "cpu":
+        # DeepSpeed would compile a shared-memory op for a minute, and a killed build hangs every later start.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    else:
+        torch.cuda.set_device(where)
+    deepspeed.init_distributed(dist_backend="nccl" if where.type == "cuda" else "gloo", verbose=False)
+    return Processes(rank=rank, world_size=world_size, device=where)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise RequestError(
+            f"device {name!r} is unknown: take auto, cpu or cuda (each process takes the GPU of its LOCAL_RANK)"
+        )
+    if local_rank >= torch.cuda.device_count():
+        raise RequestError(
+            f"there is no GPU for LOCAL_RANK {local_rank}: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,101 @@
+"""The DeepSpeed engine of a fit: made, stepped, and its state taken out and put back whole.
+
+In: a `LensModule`, a ZeRO stage, a learning rate a step. Out: steps taken, and `state()`: full float32
+parameters and Adam moments by name, the same whatever the ZeRO stage and the number of processes, so that
+a fit can go on with others. DeepSpeed's own checkpoints are pickles tied to both.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from alens.fit.distributed import Processes
+from alens.fit.module import LensModule
+from alens.teacher import Teacher
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's state of a parameter, as torch names it."""
+
+BETAS = (0.9, 0.99)
+"""Adam's decay rates. Short second-moment memory: a fit takes hundreds of steps, not hundreds of thousands."""
+
+
+class Engine:
+    """A lens module being trained. `module` is the bare module; parameters may be partitioned."""
+
+    def __init__(
+        self, module: LensModule, processes: Processes, *, zero: int, batch_rows: int, lr: float
+    ) -> None:
+        import deepspeed
+
+        self.processes, self.zero = processes, zero
+        self.module = module.to(processes.device)
+        optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, betas=BETAS, weight_decay=0.0)
+        config = {
+            "train_micro_batch_size_per_gpu": batch_rows // processes.world_size,
+            "gradient_accumulation_steps": 1,
+            "zero_optimization": {"stage": zero},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 2**62,
+        }
+        self._engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=config)
+
+    def step(self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, lr: float) -> torch.Tensor:
+        """One step; gives the (L, H) losses of this rank's rows before it."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        loss_LH: torch.Tensor = self._engine(z_NHE, teacher)
+        # Heads share nothing: the sum trains each by its own mean loss.
+        self._engine.backward(loss_LH.sum())
+        self._engine.step()
+        return loss_LH.detach()
+
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[LensModule]:
+        """The module with whole parameters, on every rank."""
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(self.module.parameters()), enabled=self.zero == 3):
+            yield self.module
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Full float32 parameters (`name`) and moments (`name/exp_avg`, ...), on the CPU. Collective."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        found = {}
+        for name, parameter in self.module.named_parameters():
+            if self.zero == 0:
+                moments = self._engine.optimizer.state[parameter]
+                whole = [parameter.detach(), *(moments[key] for key in MOMENTS)]
+            else:
+                whole = [
+                    safe_get_full_fp32_param(parameter),
+                    *(safe_get_full_optimizer_state(parameter, key) for key in MOMENTS),
+                ]
+            for key, value in zip((name, *(f"{name}/{key}" for key in MOMENTS)), whole, strict=True):
+                found[key] = value.detach().float().cpu().clone()
+        return found
+
+    def restore(self, state: Mapping[str, torch.Tensor], steps_taken: int) -> None:
+        """Put `state()` back. Every rank gives the whole state."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        device = self.processes.device
+        for name, parameter in self.module.named_parameters():
+            values = [state[key].to(device) for key in (name, *(f"{name}/{key}" for key in MOMENTS))]
+            if self.zero == 0:
+                parameter.data.copy_(values[0])
+                self._engine.optimizer.state[parameter] = dict(
+                    zip(MOMENTS, (v.clone() for v in values[1:]), strict=True)
+                )
+            else:
+                safe_set_full_fp32_param(parameter, values[0])
+                for key, value in zip(MOMENTS, values[1:], strict=True):
+                    safe_set_full_optimizer_state(parameter, value, key)
+                if self.zero < 3:
+                    parameter.data.copy_(values[0])
+        inner: Any = self._engine.optimizer if self.zero == 0 else self._engine.optimizer.optimizer
+        for moments in inner.state.values():
+            moments["step"] = torch.tensor(float(steps_taken))  # Adam's bias correction counts from here

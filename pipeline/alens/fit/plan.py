@@ -1,0 +1,156 @@
+"""The plan of a fit: what was asked for, resolved once against the cache; pure but for `fit.json`.
+
+In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, which shards are trained on
+and which are held out. It is written before the first step, so that a resumed fit is the same fit.
+"""
+
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.errors import DamageError, RequestError
+from alens.fit.batches import BatchStream
+from alens.fit.settings import FitSettings
+from alens.lens.saved import DESCRIPTION
+from alens.rows import RowReader
+from alens.store import durable
+from alens.store.reader import Cache
+from alens.store.writer import write_errors
+
+log = logging.getLogger("alens")
+
+PLAN = "fit.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """Everything `alens fit` was asked for."""
+
+    store: Path
+    """A cache."""
+    lenses: Path
+    """The directory to write."""
+    settings: FitSettings = field(default_factory=FitSettings)
+    zero: int = 0
+    """ZeRO stage: what DeepSpeed partitions over processes."""
+    device: str = "auto"
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What `fit.json` holds."""
+
+    cache_plan: str
+    """The identity of the cache's plan."""
+    settings: dict[str, Any]
+    """The `FitSettings`, as JSON."""
+    steps: int
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    train_shards: tuple[int, ...]
+    held_out_shards: tuple[int, ...]
+
+
+def resolve(request: FitRequest, cache: Cache) -> FitPlan:
+    """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
+    settings, model = request.settings, cache.plan.model
+    layers = settings.layers if settings.layers is not None else cache.plan.layers
+    heads = settings.heads if settings.heads is not None else tuple(range(model.n_heads))
+    cache.check_layers(layers)
+    cache.check_heads(heads)
+    for name, given in (("layers", layers), ("heads", heads)):
+        if not given or len(set(given)) != len(given):
+            raise RequestError(f"{name} is empty or names one twice: name each once")
+    begun = _read_plan(request.lenses)
+    if begun is not None:
+        _check_same(request, cache, begun)
+        return begun
+    if (request.lenses / DESCRIPTION).exists():
+        raise RequestError(
+            f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
+        )
+    train, held_out = _split(cache, settings.eval_rows)
+    reader = RowReader(cache, layers, heads, settings.teacher, settings.min_position, torch.device("cpu"))
+    stream = BatchStream(reader=reader, shards=train, batch_rows=settings.batch_rows, seed=settings.seed)
+    return FitPlan(
+        cache_plan=cache.plan.identity,
+        settings=settings.to_json(),
+        steps=settings.steps or stream.steps_for(settings.epochs),
+        layers=tuple(layers),
+        heads=tuple(heads),
+        train_shards=train,
+        held_out_shards=held_out,
+    )
+
+
+def _split(cache: Cache, eval_rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training shards, held-out shards): the last whole shards are held out, so whole sequences are."""
+    if not cache.sealed:
+        log.warning(
+            "%s is not sealed: fitting on the %d of %d shards that are committed",
+            cache.root,
+            len(cache.shards),
+            cache.plan.num_shards,
+        )
+    held_out = math.ceil(eval_rows / cache.plan.settings.rows_per_shard)
+    if held_out >= len(cache.shards):
+        raise RequestError(
+            f"{cache.root} has {len(cache.shards)} committed shards, and {held_out} would be held out for {eval_rows:,} --eval-rows: "
+            "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
+        )
+    return cache.shards[:-held_out], cache.shards[-held_out:]
+
+
+def _read_plan(lenses: Path) -> FitPlan | None:
+    path = lenses / PLAN
+    try:
+        body = json.loads(path.read_text())
+        return FitPlan(
+            cache_plan=body["cache_plan"],
+            settings=body["settings"],
+            steps=body["steps"],
+            layers=tuple(body["layers"]),
+            heads=tuple(body["heads"]),
+            train_shards=tuple(body["train_shards"]),
+            held_out_shards=tuple(body["held_out_shards"]),
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamageError(f"{path} is not whole ({error}): delete {lenses} and fit again") from None
+
+
+def _check_same(request: FitRequest, cache: Cache, begun: FitPlan) -> None:
+    found = (
+        []
+        if begun.cache_plan == cache.plan.identity
+        else [f"it was begun on another cache than {request.store}"]
+    )
+    asked = request.settings.to_json()
+    found += [
+        f"{name} is {asked[name]} (begun: {begun.settings.get(name)})"
+        for name in asked
+        if asked[name] != begun.settings.get(name)
+    ]
+    if found:
+        raise RequestError(
+            f"{request.lenses} holds another fit: {'; '.join(found)}. Ask for the same, or name a new LENSES"
+        )
+
+
+def put_plan(lenses: Path, plan: FitPlan) -> None:
+    """Write `fit.json` into a new or empty directory; where it is already, leave it."""
+    if lenses.exists() and not lenses.is_dir():
+        raise RequestError(f"{lenses} is not a directory: name a directory for the lenses")
+    with write_errors(lenses):
+        if not (lenses / PLAN).exists():
+            if lenses.exists() and any(not p.name.endswith(durable.PARTIAL) for p in lenses.iterdir()):
+                raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
+            durable.put(lenses / PLAN, (json.dumps(asdict(plan), indent=1) + "\n").encode())

@@ -1,0 +1,173 @@
+"""The lens directory: `lens.json`, one safetensors file a layer, and the mean output. No pickles.
+
+In: the lenses of a fit. Out: a directory that is whole once `lens.json` is there (it is written last),
+and from it `Lenses`: checked names, shapes and hashes, tensors loaded a layer at a time.
+Shapes: H heads, E d_head, D d_model, V vocabulary.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from alens.errors import DamageError, RequestError
+from alens.store import durable
+from alens.store.schema import ModelRecord
+
+FORMAT = 1
+DESCRIPTION = "lens.json"
+OUTPUT = "output.safetensors"
+
+
+def layer_file(layer: int) -> str:
+    """The name of a layer's file in a lens directory."""
+    return f"layer-{layer:02d}.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensRecord:
+    """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
+
+    design: str
+    """The form of the map, and its settings."""
+    objective: str
+    model: ModelRecord
+    """Of the cache they were fitted on."""
+    cache: dict[str, Any]
+    """The plan's identity, the shards trained on and the shards held out."""
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    """Head numbers, the same in each layer; the first axis of every tensor follows them."""
+    fit: dict[str, Any]
+    """The settings of the fit, steps taken and rows seen."""
+    held_out: dict[str, Any]
+    """Held-out figures: KL in nats for each layer and head."""
+    files: dict[str, dict[str, Any]]
+    """Size and SHA-256 of each file."""
+    software: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerLenses:
+    """The lenses of one layer's heads: logits = z weight + bias."""
+
+    weight_HEV: torch.Tensor
+    bias_HV: torch.Tensor
+    W_O_HED: torch.Tensor
+    """The heads' output matrices, so that the lens can be written on head outputs: pinv(W_O) weight."""
+
+    def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
+        """(N, H, V) float32 logits of each head's reading."""
+        return torch.einsum("nhe,hev->nhv", z_NHE.float(), self.weight_HEV) + self.bias_HV
+
+
+class Lenses:
+    """A lens directory that was opened. Attributes: `root`, `record`; tensors through `layer()`."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Open `root`. Raises `RequestError` when it holds no lenses, `DamageError` when it is damaged."""
+        self.root = Path(root)
+        self.record = _read_record(self.root / DESCRIPTION)
+        self._layers: dict[int, LayerLenses] = {}
+
+    def layer(self, layer: int) -> LayerLenses:
+        """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when altered."""
+        if layer not in self.record.layers:
+            raise RequestError(
+                f"{self.root} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
+            )
+        if layer not in self._layers:
+            model, heads = self.record.model, len(self.record.heads)
+            tensors = self._load(
+                layer_file(layer),
+                {
+                    "weight": (heads, model.d_head, model.d_vocab),
+                    "bias": (heads, model.d_vocab),
+                    "W_O": (heads, model.d_head, model.d_model),
+                },
+            )
+            self._layers[layer] = LayerLenses(
+                weight_HEV=tensors["weight"], bias_HV=tensors["bias"], W_O_HED=tensors["W_O"]
+            )
+        return self._layers[layer]
+
+    def head_index(self, head: int) -> int:
+        """Where `head` is on the first axis. Raises `RequestError` when it was not fitted."""
+        if head not in self.record.heads:
+            raise RequestError(
+                f"{self.root} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
+            )
+        return self.record.heads.index(head)
+
+    def log_mean_output(self) -> torch.Tensor:
+        """(V,) float32: the log of the model's mean output over the training text."""
+        return self._load(OUTPUT, {"log_mean_output": (self.record.model.d_vocab,)})["log_mean_output"]
+
+    def check_model(self, weights_sha256: str, name: str) -> None:
+        """Raises `RequestError` unless these are lenses of that model."""
+        if weights_sha256 != self.record.model.weights_sha256:
+            raise RequestError(
+                f"{self.root} holds lenses of {self.record.model.id}, and {name} has other weights: lenses read the model they were fitted on"
+            )
+
+    def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+        path, recorded = self.root / name, self.record.files.get(name)
+        if recorded is None or not path.is_file():
+            raise DamageError(f"{path} is missing: fit again, or restore it from a copy")
+        if durable.sha256_of(path) != recorded["sha256"]:
+            raise DamageError(
+                f"{path} was altered since it was written: fit again, or restore it from a copy"
+            )
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise DamageError(f"{path} is no safetensors file: {error}") from None
+        for key, shape in shapes.items():
+            if key not in tensors or tuple(tensors[key].shape) != shape:
+                found = tuple(tensors[key].shape) if key in tensors else "nothing"
+                raise DamageError(f"{path} has {found} for {key}, lens.json says {shape}")
+        return tensors
+
+
+def load_lenses(path: Path | str) -> Lenses:
+    """Open a lens directory that `alens fit` wrote."""
+    return Lenses(path)
+
+
+def put_tensors(root: Path, name: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Write one safetensors file durably; gives its size and hash for the record."""
+    blob = save({key: value.detach().float().cpu().contiguous() for key, value in tensors.items()})
+    durable.put(root / name, blob)
+    return {"bytes": len(blob), "sha256": durable.sha256_of(root / name)}
+
+
+def put_record(root: Path, record: LensRecord) -> None:
+    """Write `lens.json`: from now on the directory holds lenses."""
+    body = {"format": FORMAT, **dataclasses.asdict(record)}
+    durable.put(root / DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode())
+
+
+def _read_record(path: Path) -> LensRecord:
+    try:
+        body = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(
+            f"{path.parent} holds no lenses (it has no {DESCRIPTION}): give a directory that `alens fit` finished"
+        ) from None
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DamageError(f"{path} is not whole ({error}): fit again, or restore it from a copy") from None
+    try:
+        if (found := body.pop("format")) != FORMAT:
+            raise RequestError(f"{path} has format {found}; this alens reads format {FORMAT}")
+        lists = {name: tuple(body[name]) for name in ("layers", "heads")}
+        return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamageError(f"{path} is not whole ({error}): fit again, or restore it from a copy") from None

@@ -1,0 +1,108 @@
+"""What a lens is fitted to and judged by: the model's final distribution of some rows.
+
+In: the rows' compressed targets, or their exact final residuals and the unembedding. Out: for a block of
+rows, two operations that forward KL needs: the expected value of logits under the teacher, and the
+teacher subtracted from probabilities. Dense distributions exist for one block at a time.
+Shapes: N rows of a batch, B of them in a block, J = K + M entries of a compressed target, D d_model,
+V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from alens.store.reader import Targets
+
+
+class TeacherBlock(Protocol):
+    """The teacher's distributions of the B rows of a block; each sums to 1."""
+
+    def expect(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        """(B,): the mean of each row's logits under its distribution."""
+
+    def subtract_from(self, probs_BV: torch.Tensor) -> None:
+        """In place: `probs - teacher`, the gradient of cross-entropy with respect to logits."""
+
+
+class Teacher(Protocol):
+    """The final distributions of N rows."""
+
+    @property
+    def entropies(self) -> torch.Tensor:
+        """(N,) float32, nats; exact in both kinds of teacher."""
+
+    def block(self, rows: slice) -> TeacherBlock:
+        """The distributions of some of the rows."""
+
+
+@dataclass(frozen=True)
+class CompressedTeacher:
+    """Top k and tail samples: cross-entropy against it, and its gradient, are unbiased."""
+
+    ids_NJ: torch.Tensor
+    weights_NJ: torch.Tensor
+    entropies: torch.Tensor
+
+    @classmethod
+    def from_targets(cls, targets: Targets, device: torch.device) -> "CompressedTeacher":
+        """Weights: the stored probabilities, then the mass that is left in equal parts for the draws."""
+        top_NK = torch.from_numpy(targets.log_probs_NK).to(device).float().exp()
+        top_NK = top_NK / top_NK.sum(1, keepdim=True).clamp_min(1.0)  # float16 may round the sum above 1
+        num_samples = targets.tail_ids_NM.shape[1]
+        tail_N1 = (1.0 - top_NK.sum(1, keepdim=True)).clamp_min(0.0)
+        ids = [
+            torch.from_numpy(part.astype("int64")).to(device)
+            for part in (targets.ids_NK, targets.tail_ids_NM)
+        ]
+        return cls(
+            ids_NJ=torch.cat(ids, dim=1),
+            weights_NJ=torch.cat([top_NK, (tail_N1 / num_samples).expand(-1, num_samples)], dim=1),
+            entropies=torch.from_numpy(targets.entropy_N).to(device),
+        )
+
+    def block(self, rows: slice) -> "CompressedBlock":
+        return CompressedBlock(self.ids_NJ[rows], self.weights_NJ[rows])
+
+
+@dataclass(frozen=True)
+class CompressedBlock:
+    """A `TeacherBlock` with J entries a row."""
+
+    ids_BJ: torch.Tensor
+    weights_BJ: torch.Tensor
+
+    def expect(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        mean_B: torch.Tensor = torch.linalg.vecdot(logits_BV.gather(1, self.ids_BJ), self.weights_BJ)
+        return mean_B
+
+    def subtract_from(self, probs_BV: torch.Tensor) -> None:
+        probs_BV.scatter_add_(1, self.ids_BJ, -self.weights_BJ)
+
+
+@dataclass(frozen=True)
+class ExactTeacher:
+    """The full distribution, from the final residual and the unembedding, with no forward pass."""
+
+    final_ND: torch.Tensor
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+    entropies: torch.Tensor
+
+    def block(self, rows: slice) -> "ExactBlock":
+        logits_BV = torch.addmm(self.b_U_V, self.final_ND[rows].float(), self.W_U_DV)
+        return ExactBlock(logits_BV.softmax(dim=-1))
+
+
+@dataclass(frozen=True)
+class ExactBlock:
+    """A `TeacherBlock` with V entries a row."""
+
+    probs_BV: torch.Tensor
+
+    def expect(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        mean_B: torch.Tensor = torch.linalg.vecdot(logits_BV, self.probs_BV)
+        return mean_B
+
+    def subtract_from(self, probs_BV: torch.Tensor) -> None:
+        probs_BV.sub_(self.probs_BV)
