@@ -1,0 +1,91 @@
+"""The command line: one module a command, loaded when it is asked for. The only room that knows click.
+
+Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75 stopped by a signal or a
+time limit after saving, run again to go on. Every error is one line.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from alens.errors import AlensError, RequestError, StoppedError
+
+COMMANDS = {
+    "cache": "Run a model once over a text and write what every head computes.",
+    "fit": "Train lenses from a cache, with no model loaded.",
+    "eval": "Judge lenses on held-out text, beside baselines.",
+    "read": "Show which tokens each head writes on a prompt.",
+    "info": "Show what a cache or a lens directory holds.",
+}
+"""In the order of the work; the module of `eval` is `evaluate`."""
+
+MODULES = {"eval": "evaluate"}
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a command only to run it, so that `alens --help` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"alens.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: alens cache demo demo demo-cache && alens fit demo-cache demo-lenses",
+)
+@click.version_option(package_name="alens", message="%(prog)s %(version)s")
+def group() -> None:
+    """Cache what attention heads compute, fit lenses to it, read heads with them."""
+
+
+def main() -> None:
+    """Run a command and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; its exit code. Prints errors as one line, without a traceback."""
+    try:
+        group.main(args=arguments, prog_name="alens", standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except RequestError as error:
+        return _say(error, 2)
+    except StoppedError as error:
+        return _say(error, 75)
+    except AlensError as error:
+        return _say(error, 1)
+    except click.UsageError as error:
+        at = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        return _say(f"{error.format_message()}{at}", 2)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        return _say(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("stopped at once; what was committed or saved before is safe", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+
+
+def _say(message: Any, code: int) -> int:
+    click.echo(f"alens: {' '.join(str(message).split())}", err=True)
+    return code

@@ -1,0 +1,121 @@
+"""`alens fit`: stage two from the command line; torchrun, deepspeed and srun start it through `-m alens`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alens.cli.parameters import NUMBERS, config_option
+
+
+@click.command(
+    "fit",
+    epilog="Example: alens fit gpt2-cache layer-11 --layers 11; on 4 GPUs: torchrun --nproc-per-node 4 -m alens fit gpt2-cache all --zero 2",
+)
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.option(
+    "--layers", type=NUMBERS, help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]"
+)
+@click.option("--heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
+@click.option("--lens", default="linear", show_default=True, help="Design of the lens.")
+@click.option("--objective", default="forward-kl", show_default=True, help="The loss.")
+@click.option(
+    "--teacher",
+    type=click.Choice(["compressed", "exact"]),
+    default="compressed",
+    show_default=True,
+    help="Targets to fit to.",
+)
+@click.option("--steps", type=int, help="Steps to take.  [default: by epochs]")
+@click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over the training rows.")
+@click.option(
+    "--batch-rows", type=int, default=1024, show_default=True, help="Rows a step, over all processes."
+)
+@click.option(
+    "--lr", type=float, default=0.02, show_default=True, help="Peak learning rate; it falls to zero."
+)
+@click.option("--zero", type=click.IntRange(0, 3), default=0, show_default=True, help="DeepSpeed ZeRO stage.")
+@click.option(
+    "--min-position",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Skip rows at earlier positions of a sequence.",
+)
+@click.option(
+    "--eval-rows",
+    type=int,
+    default=16_384,
+    show_default=True,
+    help="Rows for held-out figures; whole shards are set aside.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints.",
+)
+@click.option("--max-minutes", type=float, help="Save and stop after so many minutes (exit code 75).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of shards.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@config_option
+def command(**given: Any) -> None:
+    """Train lenses from the cache STORE and write them to the directory LENSES.
+
+    No model is loaded. Run it again to go on from the newest checkpoint. With none of RANK, WORLD_SIZE, ...
+    set, one process runs alone; torchrun, deepspeed and srun set them for several.
+    """
+    from alens.cli.watch import stopping, watching
+    from alens.fit.settings import FitSettings
+
+    settings = FitSettings(
+        **{
+            name: given[name]
+            for name in (
+                "layers",
+                "heads",
+                "lens",
+                "objective",
+                "teacher",
+                "steps",
+                "epochs",
+                "batch_rows",
+                "lr",
+                "min_position",
+                "eval_rows",
+                "seed",
+            )
+        }
+    )
+    with stopping(given["max_minutes"]) as should_stop, watching() as report:
+        from alens.fit.plan import FitRequest
+        from alens.fit.run import fit_lenses
+
+        request = FitRequest(
+            store=given["store"],
+            lenses=given["lenses"],
+            settings=settings,
+            zero=given["zero"],
+            device=given["device"],
+            checkpoint_every=given["checkpoint_every"],
+        )
+        summary = fit_lenses(request, report=report, should_stop=should_stop)
+    if report_is_ours():
+        heads = [head["kl"] for layer in summary.record.held_out.values() for head in layer]
+        if summary.steps_taken:
+            click.echo(
+                f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
+                f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
+            )
+        click.echo(
+            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
+        )
+
+
+def report_is_ours() -> bool:
+    """Whether this is the process that speaks for all."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

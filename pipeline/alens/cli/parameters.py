@@ -1,0 +1,80 @@
+"""What several commands share: `--config FILE.toml`, lists of numbers, `--json`."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alens.errors import RequestError
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """`0,2,5-7` -> (0, 2, 5, 6, 7)."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, (list, tuple)):
+            return tuple(int(part) for part in value)
+        found: list[int] = []
+        try:
+            for part in str(value).split(","):
+                first, dash, last = part.strip().partition("-")
+                found += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0,2,5-7", param, ctx)
+        return tuple(found)
+
+
+NUMBERS = Numbers()
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """Makes the file's values the defaults of the command: a flag beats the file."""
+    if path is None:
+        return None
+    try:
+        found = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is no TOML file: {error}") from None
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    valid = sorted(p.name for p in ctx.command.params if p.name and p.name not in ("config", "help"))
+    for key in found:
+        if key.replace("-", "_") not in valid:
+            raise RequestError(f"{path} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
+    ctx.default_map = {
+        **(ctx.default_map or {}),
+        **{key.replace("-", "_"): value for key, value in found.items()},
+    }
+    return path
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--config FILE.toml`."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=_read_config,
+        is_eager=True,
+        expose_value=False,
+        metavar="FILE.toml",
+        help="Read options from a TOML file; a flag beats the file.",
+    )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--json`, as `as_json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+    )(command)
+
+
+def print_json(body: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(body, indent=1, ensure_ascii=False))

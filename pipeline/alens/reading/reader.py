@@ -1,0 +1,168 @@
+"""A prompt -> what each head says about it: the top tokens by its lens, beside those of the unembedding.
+
+In: lenses, the model they were fitted on, a prompt. Out: a `Reading`: for each position, layer and head
+two ranked lists of tokens, and the model's own list (Fig. 1 and section 3 of "Attention Lens", arXiv
+2310.16270, compare the same two).
+Shapes: T tokens, H heads, E d_head, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from alens.cache import activations
+from alens.cache import model as models
+from alens.errors import RequestError
+from alens.lens.saved import Lenses
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """One entry of a ranked list."""
+
+    token: str
+    id: int
+    probability: float
+    lift: float
+    """Probability over the token's share of the model's mean output: above 1, the head raises it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadReading:
+    """What one head says at one position."""
+
+    position: int
+    layer: int
+    head: int
+    lens: list[TokenScore]
+    unembedding: list[TokenScore]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What heads say about a prompt."""
+
+    prompt: str
+    tokens: list[str]
+    positions: list[int]
+    model: dict[int, list[TokenScore]]
+    """By position: the model's own next-token list."""
+    heads: list[HeadReading]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class HeadReader:
+    """Lenses with their model loaded, to read any number of prompts."""
+
+    def __init__(self, lenses: Lenses, *, model: str | None = None, device: str = "auto") -> None:
+        """`model` says where the model is when it is not where the lenses say.
+
+        Raises `RequestError` when it cannot be had, or is another model than the lenses'.
+        """
+        record = lenses.record.model
+        name = model or record.id
+        source = models.find(name, None if model else record.revision)
+        lenses.check_model(source.record.weights_sha256, name)
+        self.lenses = lenses
+        self.subject = models.load(source, dtype="float32", device=device)
+        self._log_mean_V = lenses.log_mean_output().to(self.subject.device)
+
+    def read(
+        self,
+        prompt: str,
+        *,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        positions: Sequence[int] | None = None,
+        top: int = 10,
+    ) -> Reading:
+        """Read a prompt at `positions` (negative from the end; default the last), `top` tokens a list.
+
+        Raises `RequestError` for an empty or too long prompt, or what does not exist in model or lenses.
+        """
+        record = self.lenses.record
+        layers = list(record.layers if layers is None else layers)
+        heads = list(record.heads if heads is None else heads)
+        indices = [self.lenses.head_index(head) for head in heads]
+        fitted = {layer: self.lenses.layer(layer) for layer in layers}
+        if not 1 <= top <= record.model.d_vocab:
+            raise RequestError(f"top is {top}: it must be in 1 .. {record.model.d_vocab}")
+        ids = self.tokens(prompt)
+        places = self._positions(positions, len(ids))
+        subject = self.subject
+        with torch.inference_mode():
+            found = activations.run(subject, torch.tensor([ids]), layers)
+            logits_TV = (found.final_BTD[0] @ subject.W_U_DV + subject.b_U_V).float()
+            readings = []
+            for layer in layers:
+                lens = fitted[layer]
+                weight_HEV, bias_HV = (
+                    lens.weight_HEV[indices].to(subject.device),
+                    lens.bias_HV[indices].to(subject.device),
+                )
+                z_HTE = found.z_BTHE[layer][0][places][:, heads].float().transpose(0, 1)
+                lens_HTV = torch.baddbmm(bias_HV[:, None], z_HTE, weight_HEV)
+                plain_HTV = (
+                    z_HTE @ subject.W_O_LHED[layer, heads].float() @ subject.W_U_DV.float()
+                    + subject.b_U_V.float()
+                )
+                readings += [
+                    HeadReading(
+                        position=position,
+                        layer=layer,
+                        head=head,
+                        lens=self._top(lens_HTV[h, t], top),
+                        unembedding=self._top(plain_HTV[h, t], top),
+                    )
+                    for t, position in enumerate(places)
+                    for h, head in enumerate(heads)
+                ]
+        return Reading(
+            prompt=prompt,
+            tokens=[self._text(token) for token in ids],
+            positions=places,
+            model={position: self._top(logits_TV[position], top) for position in places},
+            heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
+        )
+
+    def tokens(self, prompt: str) -> list[int]:
+        """The token ids of a prompt. Raises `RequestError` when it is empty or too long."""
+        ids: list[int] = self.subject.tokenizer.encode(prompt, add_special_tokens=False).ids
+        longest = self.lenses.record.model.n_ctx
+        if not ids:
+            raise RequestError("the prompt is empty: give some text")
+        if len(ids) > longest:
+            raise RequestError(
+                f"the prompt has {len(ids)} tokens: {self.lenses.record.model.id} sees {longest} at most; shorten it"
+            )
+        return ids
+
+    def _positions(self, positions: Sequence[int] | None, num_tokens: int) -> list[int]:
+        found = []
+        for position in [-1] if positions is None else positions:
+            if not -num_tokens <= position < num_tokens:
+                raise RequestError(
+                    f"position {position} does not exist: the prompt has {num_tokens} tokens, 0 to {num_tokens - 1}"
+                )
+            found.append(position % num_tokens)
+        return found
+
+    def _top(self, logits_V: torch.Tensor, top: int) -> list[TokenScore]:
+        log_probs_V = logits_V.log_softmax(dim=-1)
+        best = log_probs_V.topk(top)
+        lift = (best.values - self._log_mean_V[best.indices]).exp()
+        return [
+            TokenScore(token=self._text(token), id=token, probability=probability, lift=ratio)
+            for token, probability, ratio in zip(
+                best.indices.tolist(), best.values.exp().tolist(), lift.tolist(), strict=True
+            )
+        ]
+
+    def _text(self, token: int) -> str:
+        text: str = self.subject.tokenizer.decode([token], skip_special_tokens=False)
+        return text
