@@ -70,7 +70,7 @@ def find(model: str, revision: str | None = None) -> ModelSource:
     if not tokenizer_files:
         raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
     record = ModelRecord(
-        id=model,
+        id=str(folder.resolve()) if Path(model).exists() else model,
         revision=commit,
         weights_sha256=_weights_sha256(weights),
         architecture=config.architectures[0],

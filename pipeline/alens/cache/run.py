@@ -161,7 +161,7 @@ def _write_shards(
     cache = open_cache(request.store)
     size = plan.settings.rows_per_shard
     mine = shards_to_write(plan, request.worker, ())
-    missing = shards_to_write(plan, request.worker, set(cache.shards))
+    missing = shards_to_write(plan, request.worker, set(cache.committed()))
     started = time.monotonic()
     if missing:
         subject = subject or models.load(source, dtype=plan.settings.dtype, device=request.device)
@@ -182,9 +182,10 @@ def _write_shards(
             writer.write(shard, arrays, note)
             counter.after_shard(size)
     cache = open_cache(request.store)
-    if len(cache.shards) == plan.num_shards and not cache.sealed:
-        put_manifest(request.store, plan, cache.files_by_shard())
-        cache = open_cache(request.store)
+    if missing or not cache.sealed:
+        if len(cache.committed()) == plan.num_shards:
+            put_manifest(request.store, plan, cache.files_by_shard())
+            cache = open_cache(request.store)
     return CacheSummary(
         cache=cache,
         shards_written=len(missing),

@@ -69,17 +69,14 @@ class Corpus:
         A document longer than a piece goes on in the next piece, which then starts with the space.
         """
         rows: list[str] = []
-        starts, document, seen = True, None, False
+        starts, document = True, None
         for text, now in self._rows():
-            if seen and (self.record.row_documents or now != document) and (rows or not starts):
-                if rows:
-                    yield _piece(rows, starts)
-                rows, starts = [], True
-            elif len(rows) == ROWS_A_PIECE:
+            ends = self.record.row_documents or now != document
+            if rows and (ends or len(rows) == ROWS_A_PIECE):
                 yield _piece(rows, starts)
-                rows, starts = [], False
+                rows, starts = [], ends
             rows.append(text)
-            document, seen = now, True
+            document = now
         if rows:
             yield _piece(rows, starts)
 
@@ -121,6 +118,7 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
     paths = _files(where, corpus, options.split)
     if not paths:
         raise RequestError(f"{corpus} has no .parquet, .jsonl or .txt files")
+    local = Path(corpus).exists()
     files = []
     for path in paths:
         try:
@@ -128,7 +126,7 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
         except OSError as error:
             raise RequestError(f"cannot read {path}: {error.strerror}") from None
     record = CorpusRecord(
-        id=corpus,
+        id=str(Path(corpus).resolve()) if local else corpus,
         revision=revision,
         split=options.split,
         text_column=options.text_column,
@@ -147,7 +145,7 @@ def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     repository = corpus
     if corpus == "bookcorpus":
         repository, revision = BOOKCORPUS[0], revision or BOOKCORPUS[1]
-    if not hub.looks_like_id(repository):
+    if Path(corpus).suffix in BUILDERS or not hub.looks_like_id(repository):
         raise RequestError(f"{corpus} does not exist: give a file, a directory, a hub dataset id, or `demo`")
     patterns = ["README.md", *[f"*{suffix}" for suffix in BUILDERS]]
     return hub.snapshot(repository, kind="dataset", revision=revision, patterns=patterns)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from alens.errors import DamageError, StoppedError
+from alens.errors import RunError, StoppedError
 from alens.evaluation.figures import FigureSums, HeadFigures
-from alens.evaluation.held_out import HeldOutRows, held_out_rows
+from alens.evaluation.held_out import held_out_rows
 from alens.fit import checkpoint
 from alens.fit.batches import BatchStream
 from alens.fit.distributed import Processes, join
@@ -49,8 +49,11 @@ log = logging.getLogger("alens")
 STATISTICS_SHARDS = 256
 """Moments of this many shards are enough for whitening, and bound what is read before the first step."""
 
-EVALUATIONS = 10
-"""Times that held-out figures are taken during a fit."""
+EVALUATIONS = 5
+"""Times that held-out figures are taken during a fit, the last at its end."""
+
+ROWS_ON_THE_WAY = 4096
+"""Held-out rows for the figures before the end: enough to see where a head stands, and cheap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,6 @@ class _Fit:
             batch_rows=settings.batch_rows,
             lr=settings.lr,
         )
-        self.held_out: list[HeldOutRows] | None = None
         self.seconds = self.waited_s = 0.0
 
     def run(self) -> FitSummary:
@@ -138,25 +140,26 @@ class _Fit:
         for step, batch in enumerate(self.stream.batches(start, self.plan.steps), start):
             if self.processes.any(self.should_stop()):
                 self._save(step)
+                where = f"saved in {self.request.lenses}" if step else "nothing was learnt yet"
                 raise StoppedError(
-                    f"stopped after step {step:,} of {self.plan.steps:,}, which is saved in {self.request.lenses}; run again to go on"
+                    f"stopped after step {step:,} of {self.plan.steps:,} ({where}); run again to go on"
                 )
             loss_LH = self.engine.step(batch.z_NHE, batch.teacher, self._learning_rate(step))
             if not bool(torch.isfinite(loss_LH).all()):
-                raise DamageError(
-                    f"the loss of step {step} is not finite: the cache {self.cache.root} may hold numbers that are not"
+                raise RunError(
+                    f"the loss of step {step} is not finite: take a lower --lr than {self.request.settings.lr}"
                 )
             self.waited_s += batch.waited_s
             self._tell(step + 1, start, loss_LH, time.monotonic() - since + self.seconds)
             if step + 1 in evaluate_at or (step + 1) % self.request.checkpoint_every == 0:
                 self.seconds += time.monotonic() - since
                 if step + 1 in evaluate_at:
-                    self._log(step + 1, self._figures())
+                    self._log(step + 1, self._figures(ROWS_ON_THE_WAY))
                 if (step + 1) % self.request.checkpoint_every == 0 and step + 1 < self.plan.steps:
                     self._save(step + 1)
                 since = time.monotonic()
         self.seconds += time.monotonic() - since
-        record = self._finish(self._figures())
+        record = self._finish(self._figures(self.request.settings.eval_rows))
         return FitSummary(
             lenses=self.request.lenses,
             record=record,
@@ -174,30 +177,20 @@ class _Fit:
         note = f"training KL mean {loss_LH.mean():.3f}, worst head {loss_LH.max():.3f}, {rows_a_second:,.0f} rows/s"
         self.report(Progress(stage="fit", done=step, total=self.plan.steps, unit="steps", note=note))
 
-    def _figures(self) -> dict[int, list[HeadFigures]]:
-        """Held-out figures of every head, over all processes."""
-        if self.held_out is None:
-            ranks = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-            self.held_out = list(
-                held_out_rows(self.judge, self.plan.held_out_shards, self.request.settings.eval_rows, **ranks)
-            )
-        found = {}
+    def _figures(self, num_rows: int) -> dict[int, list[HeadFigures]]:
+        """Figures of every head over held-out rows, over all processes."""
+        ranks = {"rank": self.processes.rank, "world_size": self.processes.world_size}
+        num_rows = min(num_rows, self.request.settings.eval_rows)
+        sums = {layer: FigureSums(len(self.plan.heads), self.processes.device) for layer in self.plan.layers}
         with self.engine.gathered() as module:
-            for layer in self.plan.layers:
-                weight_HEV, bias_HV = module.folded(layer)
-                sums = FigureSums(len(self.plan.heads), self.processes.device)
-                for part in self.held_out:
-                    sums.add(
-                        self.judge.z(part.columns, layer),
-                        weight_HEV,
-                        bias_HV,
-                        part.teacher,
-                        part.top_ids_N,
-                        part.next_ids_N,
-                    )
-                self.processes.sum(sums.values)
-                found[layer] = sums.means()
-        return found
+            lenses = {layer: module.folded(layer) for layer in self.plan.layers}
+            for part in held_out_rows(self.judge, self.plan.held_out_shards, num_rows, **ranks):
+                for layer, (weight_HEV, bias_HV) in lenses.items():
+                    z_NHE = self.judge.z(part.columns, layer)
+                    sums[layer].add(z_NHE, weight_HEV, bias_HV, part.teacher, part.top_ids_N, part.next_ids_N)
+        for layer in self.plan.layers:
+            self.processes.sum(sums[layer].values)
+        return {layer: sums[layer].means() for layer in self.plan.layers}
 
     def _log(self, step: int, figures: dict[int, list[HeadFigures]]) -> None:
         if not self.processes.first:

@@ -66,7 +66,11 @@ class HeadReader:
         """
         record = lenses.record.model
         name = model or record.id
-        source = models.find(name, None if model else record.revision)
+        try:
+            source = models.find(name, None if model else record.revision)
+        except RequestError as error:
+            hint = "" if model else f"; {lenses.root} were fitted on it: say with --model where it is now"
+            raise RequestError(f"{error}{hint}") from None
         lenses.check_model(source.record.weights_sha256, name)
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)

@@ -59,8 +59,8 @@ class Statistics:
 class Cache:
     """An open cache. Holds no file open; cheap to make.
 
-    Attributes: `root`, `plan`, `sealed` (all shards are committed and the manifest is there) and
-    `shards` (the committed shard numbers, ascending).
+    Attributes: `root`, `plan`, `sealed` (the manifest says that all shards are committed) and `shards`
+    (the committed shard numbers, ascending; of a sealed cache all, without a look at their records).
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -88,7 +88,7 @@ class Cache:
         self._arrays: dict[str, Any] = {}
         self._records: dict[int, dict[str, Any]] = {}
         self.sealed = self._read_manifest()
-        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self._committed()
+        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self.committed()
 
     # What is there
 
@@ -112,7 +112,9 @@ class Cache:
             return None
         return found if whole else None
 
-    def _committed(self) -> tuple[int, ...]:
+    def committed(self) -> tuple[int, ...]:
+        """The shards with a readable record of this plan, read anew; in a sealed cache that is undamaged, all."""
+        self._records.clear()
         for name in self.paths.commits.glob("[0-9]*.json"):
             shard = int(name.stem) if name.stem.isdigit() else self.plan.num_shards
             found = self._read_record(shard) if shard < self.plan.num_shards else None
