@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alens.cache.model import Subject
-from alens.errors import RequestError
+from alens.errors import RequestError, RunError
 
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far `final W_U + b_U` may be from the model's own logits: rounding, not another function."""
@@ -31,7 +31,11 @@ class Activations:
 
 
 def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Activations:
-    """One forward pass. Raises `RequestError` when the model gives no z for a layer."""
+    """One forward pass.
+
+    Raises `RequestError` when the model gives no z for a layer, `RunError` when it ends in numbers that
+    are not finite.
+    """
     found: dict[int, torch.Tensor] = {}
     final: list[torch.Tensor] = []
 
@@ -40,15 +44,24 @@ def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Act
         return value_BTD[:, -1:]  # so that the model unembeds one position, not all
 
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(found, layer)) for layer in layers]
-    logits = subject.bridge.run_with_hooks(
-        tokens_BT.to(subject.device),
-        return_type="logits",
-        fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
-    )
+    try:
+        logits = subject.bridge.run_with_hooks(
+            tokens_BT.to(subject.device),
+            return_type="logits",
+            fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
+        )
+    except KeyError as error:  # a hook name that the bridge does not know
+        raise RequestError(
+            f"{subject.source.record.architecture} lacks what alens needs in TransformerLens: {error}"
+        ) from None
     if len(found) != len(layers) or not final:
         missing = [layer for layer in layers if layer not in found]
         raise RequestError(
             f"{subject.source.record.architecture} gives no hook_z in TransformerLens for layers {missing}: alens needs it"
+        )
+    if not bool(torch.isfinite(final[0]).all()):
+        raise RunError(
+            f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
         )
     return Activations(z_BTHE=found, final_BTD=final[0], last_logits_BV=logits[:, -1])
 

@@ -208,7 +208,7 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         ) from error
     return Subject(
         source=source,
-        bridge=bridge,
+        bridge=bridge.requires_grad_(False),
         tokenizer=tokenizer,
         end_of_text=end_of_text,
         W_O_LHED=bridge.W_O.detach(),

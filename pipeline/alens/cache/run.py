@@ -19,7 +19,7 @@ from alens.cache import text, tokens
 from alens.cache.plan import Worker, shards_to_write
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store.durable import PARTIAL
+from alens.store.durable import PARTIAL, remove
 from alens.store.paths import StorePaths
 from alens.store.reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan, differences
@@ -166,6 +166,8 @@ def _write_shards(
     if missing:
         subject = subject or models.load(source, dtype=plan.settings.dtype, device=request.device)
         writer = ShardWriter(request.store, plan)
+        with write_errors(request.store):
+            remove(StorePaths(request.store).manifest)  # a sealed cache that lost a shard is no longer whole
         counter = _Counter(len(missing) * size, len(mine) * size, request.store, report, should_stop)
         for shard in missing:
             since = time.monotonic()
@@ -182,10 +184,9 @@ def _write_shards(
             writer.write(shard, arrays, note)
             counter.after_shard(size)
     cache = open_cache(request.store)
-    if missing or not cache.sealed:
-        if len(cache.committed()) == plan.num_shards:
-            put_manifest(request.store, plan, cache.files_by_shard())
-            cache = open_cache(request.store)
+    if not cache.sealed and len(cache.shards) == plan.num_shards:
+        put_manifest(request.store, plan, cache.files_by_shard())
+        cache = open_cache(request.store)
     return CacheSummary(
         cache=cache,
         shards_written=len(missing),

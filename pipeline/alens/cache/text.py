@@ -84,8 +84,15 @@ class Corpus:
         """(stripped text, document value) of each row that has text."""
         record = self.record
         columns = [record.text_column] + ([record.document_column] if record.document_column else [])
-        table = _load(self.paths, record.split)
-        names = table.column_names or list(next(iter(table.take(1)), {}))
+        # `datasets` stumbles over files without a byte.
+        paths = tuple(path for path, file in zip(self.paths, record.files, strict=True) if file.bytes)
+        if not paths:
+            return
+        table = _load(paths, record.split)
+        with _reading(record.id):
+            names = table.column_names or list(next(iter(table.take(1)), {}))
+        if not names:
+            return
         for column in columns:
             if column not in names:
                 flag = "--text-column" if column == record.text_column else "--document-column"
@@ -186,12 +193,16 @@ def _files(where: Path, corpus: str, split: str) -> list[Path]:
 def _load(paths: tuple[Path, ...], split: str) -> Any:
     import datasets
 
+    builder = BUILDERS[paths[0].suffix]
+    # Without it, `datasets` reads as many rows at once as the first row group has, and fails when it has none.
+    options = {"batch_size": ROWS_A_READ} if builder == "parquet" else {}
     with _reading(str(paths[0])):
         return datasets.load_dataset(
-            BUILDERS[paths[0].suffix],
+            builder,
             data_files={split: [str(path) for path in paths]},
             split=split,
             streaming=True,
+            **options,
         )
 
 
@@ -201,7 +212,7 @@ def _reading(what: str) -> Iterator[None]:
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
-    logging.getLogger("datasets").setLevel(logging.ERROR)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it logs each error before it raises it
     try:
         yield
     except (DatasetsError, pa.ArrowException, ValueError, UnicodeDecodeError) as error:

@@ -77,15 +77,10 @@ def write_tokens(
                 )
             raw.write(part.tobytes())
             num_tokens += len(part)
-            report(
-                Progress(
-                    stage="tokenise",
-                    done=num_tokens,
-                    total=None if wanted is None else wanted * T,
-                    unit="tokens",
-                )
-            )
-            if wanted is not None and num_tokens >= wanted * T:
+            enough = None if wanted is None else wanted * T
+            done = num_tokens if enough is None else min(num_tokens, enough)
+            report(Progress(stage="tokenise", done=done, total=enough, unit="tokens"))
+            if enough is not None and num_tokens >= enough:
                 break
         found = num_tokens // T if wanted is None else min(num_tokens // T, wanted)
         kept = found // settings.sequences_per_shard * settings.sequences_per_shard

@@ -61,7 +61,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. Prints errors as one line, without a traceback."""
     try:
-        group.main(args=arguments, prog_name="alens", standalone_mode=False)
+        group.main(args=arguments or ["--help"], prog_name="alens", standalone_mode=False)
         sys.stdout.flush()
         return 0
     except RequestError as error:

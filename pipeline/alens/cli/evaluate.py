@@ -41,22 +41,18 @@ def command(
     if as_json:
         print_json(found.to_json())
         return
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"{found.rows:,} held-out rows, {found.teacher} teacher; KL and cross-entropy in nats"
+        title=f"{found.rows:,} held-out rows, {found.teacher} teacher; KL and cross-entropy (CE) in nats",
+        box=SIMPLE,
     )
-    for column in (
-        "layer.head",
-        "KL lens",
-        "KL unembedding",
-        "CE lens",
-        "CE unembedding",
-        "top-1 lens",
-        "top-1 unembedding",
-    ):
-        table.add_column(column, justify="right")
+    table.add_column("head", justify="right")
+    for figure in ("KL", "CE", "top-1"):
+        for reading in ("lens", "unembedding"):
+            table.add_column(f"{figure}\n{reading}", justify="right")
     for layer, heads in found.lens.items():
         for head, lens, plain in zip(found.heads, heads, found.unembedding[layer], strict=True):
             table.add_row(

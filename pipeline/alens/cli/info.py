@@ -54,6 +54,7 @@ def _cache(path: Path) -> dict[str, Any]:
         "state": "sealed" if cache.sealed else f"{len(cache.shards)} of {plan.num_shards} shards committed",
         "missing_shards": ",".join(map(str, missing)) or "none",
         "plan": plan.identity,
+        "fingerprint": cache.fingerprint or "none yet",
         "model": f"{model.id}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.n_layers} layers, "
         f"{model.n_heads} heads of {model.d_head}, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
         "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, {len(plan.corpus.files)} files",

@@ -19,14 +19,14 @@ class Numbers(click.ParamType[tuple[int, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        if isinstance(value, (list, tuple)):
-            return tuple(int(part) for part in value)
         found: list[int] = []
         try:
+            if isinstance(value, (list, tuple)):
+                return tuple(int(part) for part in value)
             for part in str(value).split(","):
                 first, dash, last = part.strip().partition("-")
                 found += range(int(first), int(last) + 1) if dash else [int(first)]
-        except ValueError:
+        except (ValueError, TypeError):
             self.fail(f"{value!r} is not a list of numbers such as 0,2,5-7", param, ctx)
         return tuple(found)
 
@@ -44,15 +44,21 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
         raise RequestError(f"{path} is no TOML file: {error}") from None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    valid = sorted(p.name for p in ctx.command.params if p.name and p.name not in ("config", "help"))
+    names = {_key(p): p.name for p in ctx.command.params if p.name not in ("config", "help")}
     for key in found:
-        if key.replace("-", "_") not in valid:
-            raise RequestError(f"{path} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
-    ctx.default_map = {
-        **(ctx.default_map or {}),
-        **{key.replace("-", "_"): value for key, value in found.items()},
-    }
+        if key.replace("_", "-") not in names:
+            raise RequestError(
+                f"{path} has the unknown key {key!r}: valid keys are {', '.join(sorted(names))}"
+            )
+    ours = {names[key.replace("_", "-")]: value for key, value in found.items()}
+    ctx.default_map = {**(ctx.default_map or {}), **ours}
     return path
+
+
+def _key(parameter: click.Parameter) -> str:
+    """What a file calls a parameter: its long option without the dashes, or the argument's name."""
+    longest: str = max(parameter.opts, key=len)
+    return longest.removeprefix("--").lower()
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:

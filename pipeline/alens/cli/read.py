@@ -92,14 +92,18 @@ def _show(reading: "Reading", compare: bool) -> None:
     for position in reading.positions:
         before = "".join(reading.tokens[: position + 1])
         console.print(f"\nposition {position}, after {escape(repr(before))}", highlight=False)
-        console.print(f"the model's next token: {escape(_list(reading.model[position]))}", highlight=False)
+        console.print(
+            f"the model's next token: {escape(', '.join(_entries(reading.model[position])))}", highlight=False
+        )
         table = Table("head", "lens", *(["unembedding"] if compare else []), show_lines=True)
         found: list[HeadReading] = [r for r in reading.heads if r.position == position]
         for head in found:
-            other = [escape(_list(head.unembedding))] if compare else []
-            table.add_row(f"{head.layer}.{head.head}", escape(_list(head.lens)), *other)
+            lists = [head.lens, head.unembedding] if compare else [head.lens]
+            table.add_row(
+                f"{head.layer}.{head.head}", *(escape("\n".join(_entries(scores))) for scores in lists)
+            )
         console.print(table)
 
 
-def _list(scores: "list[TokenScore]") -> str:
-    return "  ".join(f"{score.token!r} {100 * score.probability:.1f}%" for score in scores)
+def _entries(scores: "list[TokenScore]") -> list[str]:
+    return [f"{score.token!r} {100 * score.probability:.1f}%" for score in scores]

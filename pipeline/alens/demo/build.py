@@ -231,7 +231,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
     training.add_argument("books", type=Path)
-    training.add_argument("--steps", type=int, default=6000)
+    training.add_argument("--steps", type=int, default=4200)
     sampling = commands.add_parser("sample")
     sampling.add_argument("--documents", type=int, default=1280)
     sampling.add_argument("--temperature", type=float, default=0.9)

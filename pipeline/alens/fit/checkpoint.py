@@ -44,6 +44,8 @@ def save(folder: Path, step: int, state: dict[str, torch.Tensor]) -> None:
     partial = folder / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.PARTIAL}"
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(f".step-*{durable.PARTIAL}"):  # of a process that was killed in here
+            shutil.rmtree(leftover)
         try:
             partial.mkdir()
             save_file(state, partial / STATE)
@@ -71,7 +73,7 @@ def newest(folder: Path) -> Checkpoint | None:
             if durable.sha256_of(path / STATE) == body["sha256"]:
                 return Checkpoint(step=body["step"], state=load_file(path / STATE))
             problem = f"{STATE} does not match its hash"
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             problem = str(error)
         log.warning("checkpoint %s is damaged (%s): using an older one", path, problem)
     return None

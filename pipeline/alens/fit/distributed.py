@@ -61,7 +61,7 @@ def join(device: str) -> Processes:
         raise RequestError(
             f"the environment has {given[0]} but not {', '.join(missing)}: start with torchrun, deepspeed or srun, or with none of them set"
         )
-    rank, world_size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    rank, world_size, local = (_number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     where = _device(device, local)
     if where.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -75,6 +75,15 @@ def join(device: str) -> Processes:
         torch.cuda.set_device(where)
     deepspeed.init_distributed(dist_backend="nccl" if where.type == "cuda" else "gloo", verbose=False)
     return Processes(rank=rank, world_size=world_size, device=where)
+
+
+def _number(name: str) -> int:
+    try:
+        return int(os.environ[name])
+    except ValueError:
+        raise RequestError(
+            f"{name} is {os.environ[name]!r} in the environment: it must be a number"
+        ) from None
 
 
 def _device(name: str, local_rank: int) -> torch.device:

@@ -13,7 +13,7 @@ import torch
 
 from alens.fit.distributed import Processes
 from alens.fit.module import LensModule
-from alens.teacher import Teacher
+from alens.teacher import CompressedTeacher, Teacher
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's state of a parameter, as torch names it."""
@@ -79,23 +79,59 @@ class Engine:
         return found
 
     def restore(self, state: Mapping[str, torch.Tensor], steps_taken: int) -> None:
-        """Put `state()` back. Every rank gives the whole state."""
+        """Put `state()` back. Collective; every rank gives the whole state."""
+        import deepspeed
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        device = self.processes.device
+        self._make_moments()
+        parameters = list(self.module.parameters())
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=self.zero == 3):
+            for name, parameter in self.module.named_parameters():
+                parameter.data.copy_(state[name])
         for name, parameter in self.module.named_parameters():
-            values = [state[key].to(device) for key in (name, *(f"{name}/{key}" for key in MOMENTS))]
+            whole = state[name].to(self.processes.device)
+            moments = {key: state[f"{name}/{key}"].to(self.processes.device) for key in MOMENTS}
             if self.zero == 0:
-                parameter.data.copy_(values[0])
-                self._engine.optimizer.state[parameter] = dict(
-                    zip(MOMENTS, (v.clone() for v in values[1:]), strict=True)
-                )
-            else:
-                safe_set_full_fp32_param(parameter, values[0])
-                for key, value in zip(MOMENTS, values[1:], strict=True):
+                for key, value in moments.items():
+                    self._engine.optimizer.state[parameter][key].copy_(value)
+            elif self.zero < 3:
+                safe_set_full_fp32_param(parameter, whole)
+                for key, value in moments.items():
                     safe_set_full_optimizer_state(parameter, value, key)
-                if self.zero < 3:
-                    parameter.data.copy_(values[0])
+            else:
+                self._set_partition(parameter, whole, moments)
         inner: Any = self._engine.optimizer if self.zero == 0 else self._engine.optimizer.optimizer
-        for moments in inner.state.values():
-            moments["step"] = torch.tensor(float(steps_taken))  # Adam's bias correction counts from here
+        for kept in inner.state.values():
+            kept["step"] = torch.tensor(float(steps_taken))  # Adam's bias correction counts from here
+
+    def _make_moments(self) -> None:
+        """A step at learning rate zero on a row of zeros: Adam makes its state in its first step only."""
+        device = self.processes.device
+        nothing = {
+            layer: torch.zeros(1, *coordinates.mean_HE.shape, device=device)
+            for layer, coordinates in self.module.whitening.items()
+        }
+        one_11 = torch.ones(1, 1, device=device)
+        self.step(nothing, CompressedTeacher(torch.zeros_like(one_11).long(), one_11, one_11[0]), lr=0.0)
+
+    def _set_partition(
+        self, parameter: torch.Tensor, whole: torch.Tensor, moments: Mapping[str, torch.Tensor]
+    ) -> None:
+        """ZeRO-3: this rank's part. DeepSpeed's own setters of whole values fail where parts are padded."""
+        from deepspeed.utils import (
+            safe_get_local_fp32_param,
+            safe_set_local_fp32_param,
+            safe_set_local_optimizer_state,
+        )
+
+        size = safe_get_local_fp32_param(parameter).numel()
+
+        def part(value: torch.Tensor) -> torch.Tensor:
+            padded = torch.nn.functional.pad(
+                value.flatten(), (0, size * self.processes.world_size - value.numel())
+            )
+            return padded[size * self.processes.rank :][:size]
+
+        safe_set_local_fp32_param(parameter, part(whole))
+        for key, value in moments.items():
+            safe_set_local_optimizer_state(parameter, part(value), key)

@@ -91,6 +91,7 @@ def fit_lenses(
     if processes.first:
         put_plan(request.lenses, plan)
     processes.wait()
+    plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
     return _Fit(request, cache, plan, processes, report, should_stop).run()
 
 
@@ -139,7 +140,8 @@ class _Fit:
         since = time.monotonic()
         for step, batch in enumerate(self.stream.batches(start, self.plan.steps), start):
             if self.processes.any(self.should_stop()):
-                self._save(step)
+                if step > start:
+                    self._save(step)
                 where = f"saved in {self.request.lenses}" if step else "nothing was learnt yet"
                 raise StoppedError(
                     f"stopped after step {step:,} of {self.plan.steps:,} ({where}); run again to go on"
@@ -222,8 +224,6 @@ class _Fit:
         return found.step
 
     def _save(self, step: int) -> None:
-        if step == 0:
-            return  # nothing was learnt yet, and Adam has no state to save
         state = self.engine.state()
         if self.processes.first:
             checkpoint.save(self.request.lenses / "checkpoints", step, state)
@@ -281,6 +281,7 @@ def _record(
         model=cache.plan.model,
         cache={
             "plan": plan.cache_plan,
+            "fingerprint": cache.fingerprint,
             "train_shards": list(plan.train_shards),
             "held_out_shards": list(plan.held_out_shards),
         },

@@ -2,6 +2,7 @@
 and on which device, does not."""
 
 import dataclasses
+import math
 from typing import Any
 
 from alens.errors import RequestError
@@ -51,12 +52,13 @@ class FitSettings:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.steps is not None and self.steps < 1:
             raise RequestError(f"steps is {self.steps}: it must be at least 1")
-        if not self.epochs > 0:
-            raise RequestError(f"epochs is {self.epochs}: it must be above 0")
-        if not self.lr > 0:
-            raise RequestError(f"lr is {self.lr}: it must be above 0")
+        for name in ("epochs", "lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RequestError(f"{name} is {getattr(self, name)}: it must be a number above 0")
         if self.min_position < 0:
             raise RequestError(f"min_position is {self.min_position}: it must be 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed is {self.seed}: it must be in 0 .. 2^63 - 1")
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -40,7 +40,7 @@ class LensRecord:
     model: ModelRecord
     """Of the cache they were fitted on."""
     cache: dict[str, Any]
-    """The plan's identity, the shards trained on and the shards held out."""
+    """The plan's identity, the fingerprint (None if it was not sealed), shards trained on and held out."""
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     """Head numbers, the same in each layer; the first axis of every tensor follows them."""
@@ -120,7 +120,7 @@ class Lenses:
         path, recorded = self.root / name, self.record.files.get(name)
         if recorded is None or not path.is_file():
             raise DamageError(f"{path} is missing: fit again, or restore it from a copy")
-        if durable.sha256_of(path) != recorded["sha256"]:
+        if durable.sha256_of(path) != recorded.get("sha256"):
             raise DamageError(
                 f"{path} was altered since it was written: fit again, or restore it from a copy"
             )

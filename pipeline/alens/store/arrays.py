@@ -80,7 +80,7 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
     ]  # fmt: skip
     per_row += [
         ("targets/ids", ids, (settings.top_k,), ("row", "rank"), "the most probable next tokens, most probable first"),
-        ("targets/log_probs", "float16", (settings.top_k,), ("row", "rank"), "their log-probabilities, nats"),
+        ("targets/log_probs", "float16", (settings.top_k,), ("row", "rank"), "the log-probabilities of targets/ids under the final softmax, nats"),
         ("targets/logsumexp", "float32", (), ("row",), "logsumexp of the final logits: log-probability + this = logit"),
         ("targets/entropy", "float32", (), ("row",), "entropy of the whole final distribution, nats"),
         ("targets/tail_ids", ids, (settings.tail_samples,), ("row", "sample"), "draws from outside the top k, by probability"),
@@ -114,7 +114,7 @@ def weight_arrays(plan: Plan) -> dict[str, ArraySpec]:
     rows = [
         ("model/W_O", (model.n_layers, model.n_heads, model.d_head, model.d_model), ("layer", "head", "d_head", "d_model"), "head output = z W_O"),
         ("model/W_U", (model.d_model, model.d_vocab), ("d_model", "token"), "the unembedding"),
-        ("model/b_U", (model.d_vocab,), ("token",), "its bias"),
+        ("model/b_U", (model.d_vocab,), ("token",), "the bias of the unembedding"),
     ]  # fmt: skip
     return {
         name: _spec(shape[0], shape[0], name, "float32", shape[1:], dimensions, meaning)

@@ -59,8 +59,9 @@ class Statistics:
 class Cache:
     """An open cache. Holds no file open; cheap to make.
 
-    Attributes: `root`, `plan`, `sealed` (the manifest says that all shards are committed) and `shards`
-    (the committed shard numbers, ascending; of a sealed cache all, without a look at their records).
+    Attributes: `root`, `plan`, `sealed` (the manifest says that all shards are committed), `fingerprint`
+    (of a sealed cache: the hash of all its shard files) and `shards` (the committed shard numbers,
+    ascending; of a sealed cache all, without a look at their records).
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -87,7 +88,8 @@ class Cache:
         self._store = LocalStore(self.paths.arrays, read_only=True)
         self._arrays: dict[str, Any] = {}
         self._records: dict[int, dict[str, Any]] = {}
-        self.sealed = self._read_manifest()
+        self.fingerprint = self._read_manifest()
+        self.sealed = self.fingerprint is not None
         self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self.committed()
 
     # What is there
@@ -122,12 +124,14 @@ class Cache:
                 self._records[shard] = found
         return tuple(sorted(self._records))
 
-    def _read_manifest(self) -> bool:
+    def _read_manifest(self) -> str | None:
+        """The fingerprint of a sealed cache; an unreadable manifest is an absent one."""
         try:
             found = json.loads(self.paths.manifest.read_text())
-            return bool(found["plan"] == self.plan.identity and found["shards"] == self.plan.num_shards)
+            whole = found["plan"] == self.plan.identity and found["shards"] == self.plan.num_shards
+            return str(found["fingerprint"]) if whole else None
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return None
 
     def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
         """Size and hash of every committed file, by shard."""
@@ -173,18 +177,20 @@ class Cache:
     def weights(self, name: str) -> Array:
         """`W_O` (L, H, E, D), `W_U` (D, V) or `b_U` (V), float32."""
         spec = self.spec(f"model/{name}")
-        return self._checked_read(
-            spec, 0, spec.shape[0], self.paths.shard_file(spec.name, 0, len(spec.shape))
-        )
+        file = self.paths.shard_file(spec.name, 0, len(spec.shape))
+        if not file.is_file() or not file.stat().st_size:  # Zarr would read it as fill values
+            raise DamageError(f"{file} is missing or empty: restore it from a copy")
+        return self._checked_read(spec, 0, spec.shape[0], 0)
 
     def _read_span(self, spec: ArraySpec, start: int, stop: int) -> Array:
-        if start == stop:
-            return np.empty((0, *spec.shape[1:]), dtype=spec.dtype)
-        for shard in range(start // spec.rows_per_shard, (stop - 1) // spec.rows_per_shard + 1):
+        """Entries `start` to `stop - 1`, shard by shard, so that an error names the right file."""
+        parts = [np.empty((0, *spec.shape[1:]), dtype=spec.dtype)]
+        size = spec.rows_per_shard
+        for shard in range(start // size, -(-stop // size)) if start < stop else ():
             self._check_size(spec, shard)
-        return self._checked_read(
-            spec, start, stop, self.paths.shard_file(spec.name, start // spec.rows_per_shard, len(spec.shape))
-        )
+            first, last = max(start, shard * size), min(stop, (shard + 1) * size)
+            parts.append(self._checked_read(spec, first, last, shard))
+        return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
     def _check_size(self, spec: ArraySpec, shard: int) -> None:
         file = self.paths.shard_file(spec.name, shard, len(spec.shape))
@@ -196,26 +202,30 @@ class Cache:
                 f"{file} {state}: delete {self.paths.record(shard)} and run `alens cache` again to rewrite shard {shard}"
             )
 
-    def _checked_read(self, spec: ArraySpec, start: int, stop: int, file: Path) -> Array:
+    def _checked_read(self, spec: ArraySpec, start: int, stop: int, shard: int) -> Array:
         try:
-            values = np.asarray(self._array(spec)[start:stop])
-        except (OSError, MemoryError):
+            return np.asarray(self._array(spec)[start:stop])
+        except (OSError, MemoryError, DamageError):
             raise
         except Exception as error:  # whatever a codec says of bytes that do not match their checksum
-            first, last = start // spec.rows_per_shard, (stop - 1) // spec.rows_per_shard
-            shards = f"shard {first}" if first == last else f"one of shards {first} to {last}"
+            file = self.paths.shard_file(spec.name, shard, len(spec.shape))
             raise DamageError(
-                f"{file} ({spec.name}, {shards}) is damaged: {error}; delete its commit record and run `alens cache` again"
+                f"{file} is damaged: {error}; delete {self.paths.record(shard)} and run `alens cache` again to rewrite shard {shard}"
             ) from error
-        return values
 
     def _array(self, spec: ArraySpec) -> Any:
         if spec.name not in self._arrays:
-            array = zarr.open_array(self._store, path=spec.name, mode="r")
-            if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
-                raise ValueError(
-                    f"its metadata says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
-                )
+            try:
+                array = zarr.open_array(self._store, path=spec.name, mode="r")
+                if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+                    raise ValueError(
+                        f"it says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
+                    )
+            except Exception as error:  # whatever zarr says of metadata that is missing or altered
+                metadata = self.paths.arrays / spec.name / "zarr.json"
+                raise DamageError(
+                    f"{metadata} is missing or damaged ({error}): restore it from a copy"
+                ) from error
             self._arrays[spec.name] = array
         return self._arrays[spec.name]
 

@@ -184,7 +184,7 @@ class Plan:
         try:
             body = json.loads(text)
             found, identity = body.pop("format"), body.pop("identity")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
         if found != FORMAT:
             raise RequestError(
@@ -200,7 +200,7 @@ class Plan:
                 tokens=TokensRecord(**body["tokens"]),
                 created=body["created"],
             )
-        except (KeyError, TypeError, RequestError) as error:
+        except (KeyError, TypeError, AttributeError, RequestError) as error:
             raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
         if plan.identity != identity:
             raise DamageError(

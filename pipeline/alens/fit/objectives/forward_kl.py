@@ -4,7 +4,8 @@ The paper (arXiv 2310.16270) fits by KL to the model's final distribution. Forwa
 against the teacher less the teacher's entropy, so it needs the lens's logsumexp, its logits where the
 teacher has weight, and no gradient for z. Logits of one block of rows and one head are held, never rows x
 vocabulary: the gradient is made in forward and handed over in backward.
-Shapes: H heads, N rows, E d_head, V vocabulary, B rows of a block.
+Shapes: H heads, N rows, E d_head, V vocabulary, B rows of a block,
+F = E + 1.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from alens.teacher import Teacher
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 32 * 2**20
 """Of logits held at once: about what the caches of a few cores hold."""
 
 
@@ -34,28 +35,29 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, z_HNE: torch.Tensor, weight_HEV: torch.Tensor, bias_HV: torch.Tensor, teacher: Teacher
     ) -> torch.Tensor:
-        H, N, _ = z_HNE.shape
-        weight_grad_HEV, bias_grad_HV = torch.zeros_like(weight_HEV), torch.zeros_like(bias_HV)
+        H, N, E = z_HNE.shape
+        V = weight_HEV.shape[-1]
+        # A column of ones beside z: the bias gradient falls out of the product for the weight gradient.
+        extended_HNF = torch.cat([z_HNE, z_HNE.new_ones(H, N, 1)], dim=-1)
+        grads_HFV = z_HNE.new_zeros(H, E + 1, V)
         loss_H = z_HNE.new_zeros(H)
-        size = max(1, BLOCK_BYTES // (4 * weight_HEV.shape[-1]))
+        size = max(1, BLOCK_BYTES // (4 * V))
         for start in range(0, N, size):
             rows = slice(start, min(N, start + size))
             block = teacher.block(rows)
             for head in range(H):
-                z_BE = z_HNE[head, rows]
-                logits_BV = torch.addmm(bias_HV[head], z_BE, weight_HEV[head])
-                expected_B = block.expect(logits_BV)
-                largest_B1 = logits_BV.amax(dim=-1, keepdim=True)
-                probs_BV = logits_BV.sub_(largest_B1).exp_()
-                sum_B1 = probs_BV.sum(dim=-1, keepdim=True)
-                loss_H[head] += (largest_B1 + sum_B1.log()).sum() - expected_B.sum()
-                block.subtract_from(probs_BV.div_(sum_B1))
-                weight_grad_HEV[head].addmm_(z_BE.T, probs_BV)
-                bias_grad_HV[head] += probs_BV.sum(dim=0)
-        ctx.save_for_backward(weight_grad_HEV.div_(N), bias_grad_HV.div_(N))
+                logits_BV = torch.addmm(bias_HV[head], z_HNE[head, rows], weight_HEV[head])
+                probs_BV = logits_BV.softmax(dim=-1)
+                # The largest probability is at least 1/V, so its logarithm loses nothing.
+                logsumexp_B = logits_BV.amax(dim=-1) - probs_BV.amax(dim=-1).log()
+                loss_H[head] += (logsumexp_B - block.expect(logits_BV)).sum()
+                block.subtract_from(probs_BV)
+                grads_HFV[head].addmm_(extended_HNF[head, rows].T, probs_BV)
+        ctx.save_for_backward(grads_HFV.div_(N))
         return loss_H / N
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor, None]:
-        weight_grad_HEV, bias_grad_HV = ctx.saved_tensors
-        return None, weight_grad_HEV * grads[0][:, None, None], bias_grad_HV * grads[0][:, None], None
+        (grads_HFV,) = ctx.saved_tensors
+        scaled_HFV = grads_HFV * grads[0][:, None, None]
+        return None, scaled_HFV[:, :-1], scaled_HFV[:, -1], None

@@ -1,0 +1,54 @@
+"""The TOML files of the job folders give settings that the commands take."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from alens.cache.plan import parse_worker
+from alens.cli import group
+from alens.fit.settings import FitSettings
+from alens.store.schema import CacheSettings, settings_from
+
+from . import pages
+
+CACHES = sorted((pages.ROOT / "cache_jobs").glob("*.toml"))
+FITS = sorted((pages.ROOT / "train_jobs").glob("*.toml"))
+
+
+def parameters(name: str, config: Path) -> dict[str, object]:
+    """What `alens NAME --config CONFIG` would be called with; an unknown key raises."""
+    parent = click.Context(group, info_name="alens")
+    command = group.get_command(parent, name)
+    assert command is not None
+    return command.make_context(name, ["--config", str(config)], parent=parent).params
+
+
+def settings_of(kind: type[CacheSettings] | type[FitSettings], given: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in given.items() if name in kind.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("config", CACHES, ids=lambda path: path.name)
+def test_a_cache_configuration_is_valid(config: Path) -> None:
+    given = parameters("cache", config)
+    settings = settings_from(settings_of(CacheSettings, given))
+    assert settings.max_rows is not None and settings.max_rows % settings.rows_per_shard == 0
+    assert parse_worker(str(given["worker"])).count == 1
+    assert given["model"] and given["corpus"] and given["store"]
+
+
+@pytest.mark.parametrize("config", FITS, ids=lambda path: path.name)
+def test_a_fit_configuration_is_valid(config: Path) -> None:
+    given = parameters("fit", config)
+    FitSettings(**settings_of(FitSettings, given))  # type: ignore[arg-type]
+    assert given["lenses"]
+
+
+def test_the_fit_reads_the_store_that_the_cache_writes() -> None:
+    for config in FITS:
+        store = (config.parent / str(parameters("fit", config)["store"])).resolve()
+        assert store in [(c.parent / str(parameters("cache", c)["store"])).resolve() for c in CACHES]
+
+
+def test_there_are_configurations() -> None:
+    assert CACHES and FITS
