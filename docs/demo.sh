@@ -14,8 +14,6 @@ work=${1%/}
 rows=65536           # at 8,192 rows a shard: 8 shards
 shard_rows=8192
 held_out_rows=8192   # one of the 8 shards
-batch_rows=1024
-epochs=1             # 55 steps
 
 export HF_HUB_OFFLINE=1
 
@@ -42,6 +40,6 @@ show() { # COMMAND...: print it as one would type it, then run it
 
 show alens cache demo demo "$work/cache" --max-rows "$rows" --rows-per-shard "$shard_rows" --exact-teacher
 show alens info "$work/cache"
-show alens fit "$work/cache" "$work/lenses" --epochs "$epochs" --batch-rows "$batch_rows" --eval-rows "$held_out_rows"
+show alens fit "$work/cache" "$work/lenses" --eval-rows "$held_out_rows"
 show alens eval "$work/lenses" "$work/cache"
 show alens read "$work/lenses" "He took her hand and" "It was a dark and stormy" --layer 3 --top 5

@@ -111,11 +111,8 @@ def _npy(stream_BT: Tokens, order_B: npt.NDArray[np.int64]) -> Iterator[bytes]:
 
 def _too_few(corpus: str, num_tokens: int, found: int, settings: CacheSettings) -> str:
     if num_tokens == 0:
-        return f"{corpus} has no text in column or file: every row is empty"
-    capped = settings.max_rows is not None and settings.max_rows < settings.rows_per_shard
-    what = (
-        f"max_rows is {settings.max_rows:,}"
-        if capped
-        else f"{corpus} gives {num_tokens:,} tokens, {found} sequences of {settings.seq_len}"
+        return f"{corpus} has no text: it is empty, or every row of its text column is"
+    return (
+        f"{corpus} gives {num_tokens:,} tokens, {found} sequences of {settings.seq_len}: fewer than one shard of "
+        f"{settings.rows_per_shard:,} rows; take a smaller --rows-per-shard (a multiple of {settings.seq_len})"
     )
-    return f"{what}: fewer than one shard of {settings.rows_per_shard:,} rows; take a smaller --rows-per-shard (a multiple of {settings.seq_len})"

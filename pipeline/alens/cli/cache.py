@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from alens.cli.parameters import NUMBERS, config_option
+from alens.store.schema import CacheSettings
 
 
 @click.command(
@@ -15,18 +16,24 @@ from alens.cli.parameters import NUMBERS, config_option
 @click.argument("model")
 @click.argument("corpus")
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--seq-len", type=int, default=256, show_default=True, help="Tokens a sequence.")
+@click.option(
+    "--seq-len", type=int, default=CacheSettings.seq_len, show_default=True, help="Tokens a sequence."
+)
 @click.option(
     "--max-rows", type=int, help="At most this many rows, from the start of the text.  [default: all]"
 )
 @click.option("--layers", type=NUMBERS, help="Layers to cache, such as 0,2,5-7.  [default: all]")
 @click.option(
-    "--top-k", type=int, default=64, show_default=True, help="Most probable next tokens kept exactly a row."
+    "--top-k",
+    type=int,
+    default=CacheSettings.top_k,
+    show_default=True,
+    help="Most probable next tokens kept exactly a row.",
 )
 @click.option(
     "--tail-samples",
     type=int,
-    default=64,
+    default=CacheSettings.tail_samples,
     show_default=True,
     help="Tokens drawn a row from outside the top k.",
 )
@@ -36,18 +43,28 @@ from alens.cli.parameters import NUMBERS, config_option
     help="Also store the final residual: the exact output, 2 bytes x d_model a row.",
 )
 @click.option(
-    "--rows-per-shard", type=int, default=16_384, show_default=True, help="Rows a shard: the unit of work."
+    "--rows-per-shard",
+    type=int,
+    default=CacheSettings.rows_per_shard,
+    show_default=True,
+    help="Rows a shard: the unit of work.",
 )
-@click.option("--batch-size", type=int, default=16, show_default=True, help="Sequences a forward pass.")
+@click.option(
+    "--batch-size",
+    type=int,
+    default=CacheSettings.batch_size,
+    show_default=True,
+    help="Sequences a forward pass.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
+    default=CacheSettings.dtype,
     show_default=True,
     help="Of the model.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
+@click.option("--seed", type=int, default=CacheSettings.seed, show_default=True, help="Of all random draws.")
 @click.option("--split", default="train", show_default=True, help="Split of the dataset.")
 @click.option("--text-column", default="text", show_default=True, help="Column with the text.")
 @click.option("--document-column", help="Column whose change of value starts a new document.")
@@ -73,7 +90,6 @@ def command(**given: Any) -> None:
     from alens.cache.run import CacheRequest, write_cache
     from alens.cache.text import CorpusOptions
     from alens.cli.watch import stopping, watching
-    from alens.store.schema import CacheSettings
 
     settings = CacheSettings(
         **{

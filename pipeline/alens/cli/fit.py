@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from alens.cli.parameters import NUMBERS, config_option
+from alens.fit.settings import TEACHERS, FitSettings
 
 
 @click.command(
@@ -18,35 +19,49 @@ from alens.cli.parameters import NUMBERS, config_option
     "--layers", type=NUMBERS, help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]"
 )
 @click.option("--heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
-@click.option("--lens", default="linear", show_default=True, help="Design of the lens.")
-@click.option("--objective", default="forward-kl", show_default=True, help="The loss.")
+@click.option("--lens", default=FitSettings.lens, show_default=True, help="Design of the lens.")
+@click.option("--objective", default=FitSettings.objective, show_default=True, help="The loss.")
 @click.option(
     "--teacher",
-    type=click.Choice(["compressed", "exact"]),
-    default="compressed",
+    type=click.Choice(TEACHERS),
+    default=FitSettings.teacher,
     show_default=True,
     help="Targets to fit to.",
 )
 @click.option("--steps", type=int, help="Steps to take.  [default: by epochs]")
-@click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over the training rows.")
 @click.option(
-    "--batch-rows", type=int, default=1024, show_default=True, help="Rows a step, over all processes."
+    "--epochs",
+    type=float,
+    default=FitSettings.epochs,
+    show_default=True,
+    help="Passes over the training rows.",
 )
 @click.option(
-    "--lr", type=float, default=0.02, show_default=True, help="Peak learning rate; it falls to zero."
+    "--batch-rows",
+    type=int,
+    default=FitSettings.batch_rows,
+    show_default=True,
+    help="Rows a step, over all processes.",
+)
+@click.option(
+    "--lr",
+    type=float,
+    default=FitSettings.lr,
+    show_default=True,
+    help="Peak learning rate; it falls to zero.",
 )
 @click.option("--zero", type=click.IntRange(0, 3), default=0, show_default=True, help="DeepSpeed ZeRO stage.")
 @click.option(
     "--min-position",
     type=int,
-    default=1,
+    default=FitSettings.min_position,
     show_default=True,
     help="Skip rows at earlier positions of a sequence.",
 )
 @click.option(
     "--eval-rows",
     type=int,
-    default=16_384,
+    default=FitSettings.eval_rows,
     show_default=True,
     help="Rows for held-out figures; whole shards are set aside.",
 )
@@ -58,7 +73,7 @@ from alens.cli.parameters import NUMBERS, config_option
     help="Steps between checkpoints.",
 )
 @click.option("--max-minutes", type=float, help="Save and stop after so many minutes (exit code 75).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of shards.")
+@click.option("--seed", type=int, default=FitSettings.seed, show_default=True, help="Of the order of shards.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @config_option
 def command(**given: Any) -> None:
@@ -68,7 +83,6 @@ def command(**given: Any) -> None:
     set, one process runs alone; torchrun, deepspeed and srun set them for several.
     """
     from alens.cli.watch import stopping, watching
-    from alens.fit.settings import FitSettings
 
     settings = FitSettings(
         **{

@@ -28,11 +28,11 @@ class FitSettings:
     """`compressed` (top k and tail samples) or `exact` (needs a cache with the exact teacher)."""
     steps: int | None = None
     """Steps to take; None to go by epochs."""
-    epochs: float = 1.0
+    epochs: float = 2.0
     """Passes over the training rows, when steps are not given."""
     batch_rows: int = 1024
     """Rows a step, over all processes."""
-    lr: float = 0.02
+    lr: float = 0.03
     """Peak learning rate, in whitened coordinates; it falls linearly to zero."""
     min_position: int = 1
     """Rows at earlier positions of their sequence are skipped: position 0 sees only itself."""

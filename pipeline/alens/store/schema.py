@@ -61,6 +61,11 @@ class CacheSettings:
                 f"rows_per_shard is {self.rows_per_shard}, not a multiple of seq_len {self.seq_len}: "
                 f"take {nearest}, say"
             )
+        if self.max_rows is not None and self.max_rows < self.rows_per_shard:
+            raise RequestError(
+                f"max_rows is {self.max_rows:,}: fewer than one shard of {self.rows_per_shard:,} rows; "
+                f"take a smaller --rows-per-shard (a multiple of {self.seq_len})"
+            )
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise RequestError(f"dtype is {self.dtype!r}: it must be float32, bfloat16 or float16")
         if self.z_dtype != "float16":
