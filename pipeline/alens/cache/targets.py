@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-BLOCK_BYTES = 64 * 2**20
-"""Of float32 logits held at once."""
+BLOCK_BYTES = 24 * 2**20
+"""Of float32 logits held at once. Below 32 MB the C library keeps the memory and its pages between blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def compress(
     top_logits_NK, ids_NK = logits_NV.topk(k, dim=-1)
     # The largest probability is at least 1/V, so its logarithm loses nothing.
     logsumexp_N = top_logits_NK[:, 0] - probs_NV.gather(1, ids_NK[:, :1]).squeeze(1).log()
-    output_V += probs_NV[counted_N].sum(0, dtype=torch.float64)
+    output_V += counted_N.to(probs_NV.dtype) @ probs_NV
     entropy_N = logsumexp_N - torch.linalg.vecdot(probs_NV, logits_NV)
     return TargetBlock(
         ids_NK=ids_NK,

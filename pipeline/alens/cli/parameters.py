@@ -26,6 +26,8 @@ class Numbers(click.ParamType[tuple[int, ...]]):
             for part in str(value).split(","):
                 first, dash, last = part.strip().partition("-")
                 found += range(int(first), int(last) + 1) if dash else [int(first)]
+            if not found:
+                raise ValueError
         except (ValueError, TypeError):
             self.fail(f"{value!r} is not a list of numbers such as 0,2,5-7", param, ctx)
         return tuple(found)

@@ -88,7 +88,7 @@ def _show(reading: "Reading", compare: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(emoji=False)  # a prompt may hold ":smile:"
     for position in reading.positions:
         before = "".join(reading.tokens[: position + 1])
         console.print(f"\nposition {position}, after {escape(repr(before))}", highlight=False)

@@ -12,7 +12,7 @@ import torch
 
 from alens.teacher import Teacher
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 24 * 2**20
 NO_NEXT_TOKEN = -1
 """The next token of a sequence's last row: the text goes on, but not in this sequence."""
 

@@ -136,6 +136,10 @@ class HeadReader:
 
     def tokens(self, prompt: str) -> list[int]:
         """The token ids of a prompt. Raises `RequestError` when it is empty or too long."""
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise RequestError(f"the prompt {prompt!r} is not UTF-8 text") from None
         ids: list[int] = self.subject.tokenizer.encode(prompt, add_special_tokens=False).ids
         longest = self.lenses.record.model.n_ctx
         if not ids:

@@ -14,7 +14,7 @@ import torch
 
 from alens.teacher import Teacher
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 24 * 2**20
 """Of logits held at once: about what the caches of a few cores hold."""
 
 
