@@ -1,0 +1,274 @@
+"""However a cache came to be, it is the same bytes; and what is there is never put at risk."""
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from alens import CacheRequest, demo, write_cache
+from alens.cache.plan import Worker
+from alens.errors import DamageError, RequestError, RunError, StoppedError
+from alens.progress import Progress
+from alens.store.reader import open_cache
+
+Request = Callable[..., CacheRequest]
+Copy = Callable[[Path], Path]
+
+
+def array_hashes(store: Path) -> dict[str, str]:
+    """Of every file of numbers; plan and records also hold versions and times."""
+    root = store / "arrays.zarr"
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (*files, store / "tokens.npy")
+    }
+
+
+def manifest(store: Path) -> dict[str, Any]:
+    return dict(json.loads((store / "MANIFEST.json").read_text()))
+
+
+def state(store: Path) -> dict[str, tuple[int, int]]:
+    """Which files there are, and whether one was written anew."""
+    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in store.rglob("*") if p.is_file()}
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    counter = itertools.count(1)
+    return lambda: next(counter) > calls
+
+
+def test_one_run_seals_the_cache(small_cache: Path) -> None:
+    cache = open_cache(small_cache)
+    assert (cache.sealed, cache.shards, cache.plan.rows) == (True, (0, 1, 2, 3, 4, 5), 768)
+    assert manifest(small_cache)["plan"] == cache.plan.identity
+
+
+def test_workers_in_any_order_write_the_same_bytes(
+    tmp_path: Path, small_request: Request, small_cache: Path
+) -> None:
+    store = tmp_path / "store"
+    for done, index in enumerate((2, 0, 1), 1):
+        summary = write_cache(small_request(store, worker=Worker(index=index, count=3)))
+        assert (summary.shards_written, summary.rows_written) == (2, 256)
+        assert summary.cache.sealed == (done == 3)
+    assert array_hashes(store) == array_hashes(small_cache)
+    assert manifest(store) == manifest(small_cache)
+
+
+def test_a_cache_stopped_again_and_again_has_the_same_bytes(
+    tmp_path: Path, small_request: Request, small_cache: Path
+) -> None:
+    store, stops = tmp_path / "store", 0
+    while not (store / "MANIFEST.json").exists():
+        try:
+            write_cache(small_request(store), should_stop=stop_after(5))
+        except StoppedError as error:
+            assert "run again to go on" in str(error)
+            stops += 1
+        assert stops < 20
+    assert stops >= 2
+    assert array_hashes(store) == array_hashes(small_cache)
+    assert manifest(store) == manifest(small_cache)
+
+
+def test_a_stop_in_the_middle_of_a_shard_leaves_that_shard_out(
+    tmp_path: Path, small_request: Request
+) -> None:
+    store = tmp_path / "store"
+    shards_seen: list[int] = []
+
+    def stop_in_second_shard() -> bool:
+        return bool(shards_seen) and shards_seen[-1] > 128
+
+    def watch(progress: Progress) -> None:
+        if progress.stage == "cache":
+            shards_seen.append(progress.done)
+
+    with pytest.raises(StoppedError, match="128 of this worker's 768 rows are committed"):
+        write_cache(small_request(store), report=watch, should_stop=stop_in_second_shard)
+    assert open_cache(store).shards == (0,)
+
+
+def test_progress_counts_to_the_end(tmp_path: Path, small_request: Request) -> None:
+    seen: list[Progress] = []
+    write_cache(small_request(tmp_path / "store"), report=seen.append)
+    rows = [progress for progress in seen if progress.stage == "cache"]
+    assert [progress.done for progress in rows] == list(range(64, 769, 64))
+    assert {progress.total for progress in rows} == {768}
+
+
+def test_running_again_writes_nothing(small_cache: Path, copy_of: Copy, small_request: Request) -> None:
+    store = copy_of(small_cache)
+    before = state(store)
+    summary = write_cache(small_request(store))
+    assert (summary.shards_written, summary.rows_written) == (0, 0)
+    assert state(store) == before
+
+
+@pytest.mark.parametrize(("sealed", "content"), [(True, None), (True, b"{"), (False, None)])
+def test_a_shard_without_a_true_record_is_written_again(
+    small_cache: Path, copy_of: Copy, small_request: Request, sealed: bool, content: bytes | None
+) -> None:
+    store = copy_of(small_cache)
+    if not sealed:
+        (store / "MANIFEST.json").unlink()
+    record = store / "commits/000002.json"
+    record.unlink() if content is None else record.write_bytes(content)
+    assert write_cache(small_request(store)).shards_written == 1
+    assert array_hashes(store) == array_hashes(small_cache)
+    assert manifest(store) == manifest(small_cache)
+
+
+def test_deleting_its_record_mends_a_damaged_shard(
+    small_cache: Path, copy_of: Copy, small_request: Request
+) -> None:
+    """As the error says: this is the way back."""
+    store = copy_of(small_cache)
+    file = store / "arrays.zarr/sites/attn.z/02/c.4.0.0"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DamageError) as caught:
+        open_cache(store).read_shard("sites/attn.z/02", 4)
+    record = store / "commits/000004.json"
+    assert f"delete {record} and run `alens cache` again" in str(caught.value)
+    record.unlink()
+    write_cache(small_request(store))
+    assert array_hashes(store) == array_hashes(small_cache)
+
+
+def test_what_a_job_left_that_died_before_its_plan_is_written_over(
+    small_cache: Path, copy_of: Copy, small_request: Request
+) -> None:
+    store = copy_of(small_cache)
+    (store / "plan.json").unlink()
+    (store / "MANIFEST.json").unlink()
+    for record in (store / "commits").iterdir():
+        record.unlink()
+    (store / "tokens.npy").write_bytes(b"cut")
+    (store / ".tokens.npy.host-1-abc.partial").write_bytes(b"left over")
+    write_cache(small_request(store))
+    assert array_hashes(store) == array_hashes(small_cache)
+    assert manifest(store) == manifest(small_cache)
+
+
+# Refusals: another plan never touches this one
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"seed": 1}, "seed is 1 (the cache: 0)"),
+        ({"top_k": 5}, "top_k is 5 (the cache: 4)"),
+        ({"layers": None}, "layers is [0, 1, 2, 3] (the cache: [0, 2])"),
+        ({"batch_size": 4}, "batch_size is 4 (the cache: 2)"),
+        ({"exact_teacher": True}, "exact_teacher is True (the cache: False)"),
+        ({"max_rows": None, "tail_samples": 5}, "max_rows is None (the cache: 768); tail_samples is 5"),
+    ],
+)
+def test_other_settings_are_refused_and_nothing_changes(
+    small_cache: Path, copy_of: Copy, small_request: Request, settings: dict[str, Any], says: str
+) -> None:
+    store = copy_of(small_cache)
+    before = state(store)
+    with pytest.raises(RequestError) as caught:
+        write_cache(small_request(store, settings=settings))
+    assert f"{store} holds another plan: {says}" in str(caught.value)
+    assert state(store) == before
+
+
+def other_weights(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["transformer.h.0.attn.c_attn.bias"] += 0.5
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def other_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + "\n")
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"), [(other_weights, "with other weights (the cache: demo)"), (other_tokenizer, "the tokenizer is another")]
+)  # fmt: skip
+def test_another_model_is_refused(
+    small_cache: Path, copy_of: Copy, small_request: Request, edit: Callable[[Path], None], says: str
+) -> None:
+    store, folder = copy_of(small_cache), copy_of(demo.MODEL)
+    edit(folder)
+    before = state(store)
+    with pytest.raises(RequestError) as caught:
+        write_cache(small_request(store, model=str(folder)))
+    assert says in str(caught.value)
+    assert state(store) == before
+
+
+def test_another_corpus_is_refused(
+    small_cache: Path, copy_of: Copy, small_request: Request, tmp_path: Path
+) -> None:
+    store = copy_of(small_cache)
+    (tmp_path / "other.txt").write_text("other text " * 5000)
+    before = state(store)
+    with pytest.raises(
+        RequestError, match=r"the corpus is .*other\.txt with other files \(the cache: demo\)"
+    ):
+        write_cache(small_request(store, corpus=str(tmp_path / "other.txt")))
+    assert state(store) == before
+
+
+def test_model_and_corpus_may_have_moved(
+    small_cache: Path, copy_of: Copy, small_request: Request, tmp_path: Path
+) -> None:
+    store = copy_of(small_cache)
+    corpus = Path(shutil.copy(demo.CORPUS, tmp_path / "moved.parquet"))
+    moved = small_request(store, model=str(copy_of(demo.MODEL)), corpus=str(corpus))
+    assert write_cache(moved).shards_written == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered"])
+def test_a_damaged_plan_stops_the_run(
+    small_cache: Path, copy_of: Copy, small_request: Request, damage: str
+) -> None:
+    store = copy_of(small_cache)
+    text = (store / "plan.json").read_text()
+    (store / "plan.json").write_text(
+        text[:300] if damage == "cut" else text.replace('"top_k": 4', '"top_k": 5')
+    )
+    before = state(store)
+    with pytest.raises(DamageError, match=r"plan\.json (is not a whole plan|was altered)"):
+        write_cache(small_request(store))
+    assert state(store) == before
+
+
+def test_altered_tokens_stop_the_run(small_cache: Path, copy_of: Copy, small_request: Request) -> None:
+    store = copy_of(small_cache)
+    (store / "commits/000003.json").unlink()
+    data = bytearray((store / "tokens.npy").read_bytes())
+    data[-7] ^= 4
+    (store / "tokens.npy").write_bytes(data)
+    with pytest.raises(DamageError, match=r"tokens\.npy is missing or altered"):
+        write_cache(small_request(store))
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (1e5, r"z of layer 2 reaches .* which float16 cannot hold: check the model's weights"),
+        (float("nan"), "the final residual of GPT2LMHeadModel is not finite: check the model's weights"),
+    ],
+)
+def test_numbers_that_cannot_be_stored_are_not(
+    copy_of: Copy, small_request: Request, tmp_path: Path, value: float, says: str
+) -> None:
+    folder = copy_of(demo.MODEL)
+    tensors = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    tensors["transformer.h.2.attn.c_attn.bias"][2 * 192 :] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RunError, match=says):
+        write_cache(small_request(tmp_path / "store", model=str(folder)))
+    assert open_cache(tmp_path / "store").shards == ()

@@ -1,0 +1,101 @@
+import json
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import click
+import pytest
+
+from alens.cli import COMMANDS, group
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "zarr",
+    "deepspeed",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "rich",
+}
+
+
+def command(name: str) -> click.Command:
+    found = group.get_command(click.Context(group), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_is_instant(arguments: list[str]) -> None:
+    """Nothing heavy is imported to show it."""
+    code = (
+        "import json, sys; from alens.cli import run; code = run(sys.argv[1:]); "
+        "print(json.dumps([code, sorted(name for name in sys.modules if '.' not in name)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=400
+    )
+    exit_code, modules = json.loads(done.stdout.splitlines()[-1])
+    assert (exit_code, done.stderr) == (0, "")
+    assert not HEAVY & set(modules)
+
+
+def test_help_names_every_command_and_ends_with_an_example(run_alens: Any) -> None:
+    code, out, err = run_alens("--help")
+    assert (code, err) == (0, "")
+    assert all(f"  {name} " in out for name in COMMANDS)
+    assert out.rstrip().split("\n\n")[-1].strip().startswith("Example: alens cache demo demo")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example_of_it(run_alens: Any, name: str) -> None:
+    code, out, err = run_alens(name, "--help")
+    assert (code, err) == (0, "")
+    assert out.rstrip().split("\n\n")[-1].strip().startswith(f"Example: alens {name} ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_can_be_parsed(name: str) -> None:
+    found = command(name)
+    words = shlex.split((found.epilog or "").removeprefix("Example: ").split("; ")[0])
+    assert words[:2] == ["alens", name]
+    found.make_context(name, words[2:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in command(name).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+
+
+def test_short_help(run_alens: Any) -> None:
+    assert run_alens("-h") == run_alens("--help")
+    assert run_alens("info", "-h") == run_alens("info", "--help")
+
+
+def test_alens_alone_shows_the_help(run_alens: Any) -> None:
+    assert run_alens() == run_alens("--help")
+
+
+def test_version(run_alens: Any) -> None:
+    code, out, _ = run_alens("--version")
+    assert code == 0
+    assert out.startswith("alens ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bogus"], "alens: No such command 'bogus'. (see: alens --help)\n"),
+        (["info"], "alens: Missing argument 'PATH'. (see: alens info --help)\n"),
+        (["info", "x", "--bogus"], "alens: No such option '--bogus'. (see: alens info --help)\n"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(run_alens: Any, arguments: list[str], says: str) -> None:
+    code, out, err = run_alens(*arguments)
+    assert (code, out) == (2, "")
+    assert err.replace(" --bogus.", " '--bogus'.") == says  # click 8.1 writes it without quotes

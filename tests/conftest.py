@@ -1,0 +1,102 @@
+"""What tests share: one small sealed cache of the demo, copies of it, and the command line, run two ways."""
+
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+# Before torch and the hub's library are imported: offline, and the same sums on every machine.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from alens import CacheRequest, cli, write_cache
+from alens.store.schema import CacheSettings
+
+torch.set_num_threads(1)
+
+DEMO_SETTINGS = CacheSettings(
+    seq_len=64,
+    rows_per_shard=1024,
+    max_rows=6144,
+    batch_size=8,
+    top_k=16,
+    tail_samples=16,
+    exact_teacher=True,
+)
+PROCESS_LIMIT_S = 400
+"""Only a process that hangs takes so long, on the busiest machine."""
+
+
+class Outcome(NamedTuple):
+    """What a run of `alens` left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed cache of the demo, 6 shards with the exact teacher. Shared: never write to it, copy it."""
+    store = tmp_path_factory.mktemp("shared") / "demo-cache"
+    write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=DEMO_SETTINGS, device="cpu"))
+    return store
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a directory into this test's own folder and gives the copy."""
+
+    def copy(source: Path) -> Path:
+        taken = len(list(tmp_path.glob("copy-*")))
+        return Path(shutil.copytree(source, tmp_path / f"copy-{taken}" / source.name))
+
+    return copy
+
+
+@pytest.fixture
+def run_alens() -> Run:
+    """Runs `alens ARGUMENTS` in this process: (code, stdout, stderr)."""
+
+    def run(*arguments: object, env: Mapping[str, str] | None = None) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, env or {}),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = cli.run([str(argument) for argument in arguments])
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def run_alens_process() -> Run:
+    """Runs `python -m alens ARGUMENTS` as a process of its own: (code, stdout, stderr)."""
+
+    def run(*arguments: object, env: Mapping[str, str] | None = None) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", "alens", *map(str, arguments)],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROCESS_LIMIT_S,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run

@@ -1,0 +1,74 @@
+"""Figures against a dense float64 computation of the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from alens.evaluation import figures as module
+from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums
+from alens.teacher import ExactTeacher
+
+N, H, E, D, V = 23, 2, 3, 4, 19
+
+
+def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, ExactTeacher, torch.Tensor]:
+    """z, weight, bias, teacher and next tokens; every fifth row ends a sequence."""
+    random = torch.Generator().manual_seed(seed)
+    z_NHE = torch.randn(N, H, E, generator=random).half()
+    weight_HEV, bias_HV = torch.randn(H, E, V, generator=random), torch.randn(H, V, generator=random)
+    final_ND, W_U_DV = torch.randn(N, D, generator=random).half(), torch.randn(D, V, generator=random)
+    b_U_V = torch.randn(V, generator=random)
+    probs_NV = (final_ND.double() @ W_U_DV.double() + b_U_V.double()).softmax(-1)
+    entropies = torch.special.entr(probs_NV).sum(-1).float()
+    next_ids_N = torch.randint(0, V, (N,), generator=random)
+    next_ids_N[::5] = NO_NEXT_TOKEN
+    return z_NHE, weight_HEV, bias_HV, ExactTeacher(final_ND, W_U_DV, b_U_V, entropies), next_ids_N
+
+
+def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
+    logits_NV = teacher.final_ND.double() @ teacher.W_U_DV.double() + teacher.b_U_V.double()
+    return np.asarray(logits_NV.log_softmax(-1))
+
+
+@pytest.mark.parametrize("block_rows", [1, 4, 1000])
+def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 4 * V * block_rows)
+    z_NHE, weight_HEV, bias_HV, teacher, next_ids_N = case()
+    model_NV = model_log_probs(teacher)
+    sums = FigureSums(H, torch.device("cpu"))
+    sums.add(z_NHE, weight_HEV, bias_HV, teacher, torch.from_numpy(model_NV.argmax(1)), next_ids_N)
+    for head, found in enumerate(sums.means()):
+        logits_NV = z_NHE[:, head].double() @ weight_HEV[head].double() + bias_HV[head].double()
+        lens_NV = np.asarray(logits_NV.log_softmax(-1))
+        inside = np.asarray(next_ids_N) != NO_NEXT_TOKEN
+        kl = (np.exp(model_NV) * (model_NV - lens_NV)).sum(1).mean()
+        surprise = -lens_NV[inside, np.asarray(next_ids_N)[inside]].mean()
+        assert found.kl == pytest.approx(kl, rel=1e-4)
+        assert found.cross_entropy == pytest.approx(surprise, rel=1e-4)
+        assert found.top1_agreement == (lens_NV.argmax(1) == model_NV.argmax(1)).mean()
+
+
+def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
+    z_NHE, weight_HEV, bias_HV, teacher, next_ids_N = case()
+    top_ids_N = torch.arange(N) % V
+    whole, first, second = (FigureSums(H, torch.device("cpu")) for _ in range(3))
+    whole.add(z_NHE, weight_HEV, bias_HV, teacher, top_ids_N, next_ids_N)
+    for sums, rows in ((first, slice(0, 9)), (second, slice(9, N))):
+        part = ExactTeacher(teacher.final_ND[rows], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[rows])
+        sums.add(z_NHE[rows], weight_HEV, bias_HV, part, top_ids_N[rows], next_ids_N[rows])
+    first.values += second.values
+    for together, apart in zip(whole.means(), first.means(), strict=True):
+        assert together.kl == pytest.approx(apart.kl)
+        assert together.cross_entropy == pytest.approx(apart.cross_entropy)
+        assert together.top1_agreement == pytest.approx(apart.top1_agreement)
+
+
+def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
+    _, _, _, teacher, next_ids_N = case()
+    sums = FigureSums(1, torch.device("cpu"))
+    top_ids_N = torch.from_numpy(model_log_probs(teacher).argmax(1))
+    z_NHE = teacher.final_ND[:, None]
+    sums.add(z_NHE, teacher.W_U_DV[None], teacher.b_U_V[None], teacher, top_ids_N, next_ids_N)
+    (found,) = sums.means()
+    assert found.kl == pytest.approx(0, abs=1e-5)
+    assert found.top1_agreement == 1.0

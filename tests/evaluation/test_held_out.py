@@ -1,0 +1,65 @@
+"""Held-out rows: from their shards, shared out over ranks, each with the text's next token."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alens import open_cache
+from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.evaluation.held_out import held_out_rows
+from alens.rows import RowReader
+
+
+def reader(store: Path) -> RowReader:
+    return RowReader(open_cache(store), (2,), (0, 1), "compressed", 1, torch.device("cpu"))
+
+
+def rows_of(store: Path, shards: tuple[int, ...], num_rows: int, **ranks: int) -> list[tuple[int, int]]:
+    """(sequence, position) of every row, in order."""
+    found = []
+    for part in held_out_rows(reader(store), shards, num_rows, **ranks):
+        columns = part.columns.by_name
+        found += zip(columns["rows/sequence"].tolist(), columns["rows/position"].tolist(), strict=True)
+    return found
+
+
+def test_they_are_the_first_usable_rows_of_the_shards(demo_cache: Path) -> None:
+    found = rows_of(demo_cache, (4, 5), 1500)
+    assert len(set(found)) == 1500
+    sequences = [sequence for sequence, _ in found]
+    assert set(sequences[:1008]) == set(range(64, 80))
+    assert set(sequences[1008:]) <= set(range(80, 96))
+    assert min(position for _, position in found) == 1
+
+
+def test_no_more_rows_than_there_are(demo_cache: Path) -> None:
+    assert len(rows_of(demo_cache, (5,), 10**6)) == 1008
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_the_rows_without_overlap(demo_cache: Path, world_size: int) -> None:
+    whole = rows_of(demo_cache, (4, 5), 1501)
+    shares = [
+        rows_of(demo_cache, (4, 5), 1501, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    assert sorted(row for share in shares for row in share) == sorted(whole)
+
+
+def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> None:
+    cache = open_cache(demo_cache)
+    (part,) = held_out_rows(reader(demo_cache), (5,), 10**6)
+    sequence, position = (
+        part.columns.by_name[f"rows/{name}"].astype(int) for name in ("sequence", "position")
+    )
+    found = part.next_ids_N.numpy()
+    for row in np.flatnonzero(position < 63)[:100]:
+        assert found[row] == cache.tokens[sequence[row], position[row] + 1]
+    assert (found[position == 63] == NO_NEXT_TOKEN).all()
+    assert (position == 63).sum() == 16
+
+
+def test_the_top_token_is_the_models(demo_cache: Path) -> None:
+    (part,) = held_out_rows(reader(demo_cache), (5,), 10**6)
+    assert part.top_ids_N.tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()

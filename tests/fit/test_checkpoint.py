@@ -1,0 +1,132 @@
+"""Checkpoints: whole or passed over, two kept, nothing left behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from alens.errors import RunError
+from alens.fit import checkpoint
+
+
+def state(step: int) -> dict[str, torch.Tensor]:
+    return {"weight": torch.full((20, 30), float(step)), "weight/exp_avg": torch.ones(3) * step}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Checkpoints after 10 and 20 steps."""
+    for step in (10, 20):
+        checkpoint.save(tmp_path / "checkpoints", step, state(step))
+    return tmp_path / "checkpoints"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_comes_back_as_it_was_saved(folder: Path) -> None:
+    found = checkpoint.newest(folder)
+    assert found is not None and found.step == 20
+    assert found.state.keys() == state(20).keys()
+    assert all(torch.equal(found.state[name], value) for name, value in state(20).items())
+
+
+def test_there_is_none_before_the_first(tmp_path: Path) -> None:
+    assert checkpoint.newest(tmp_path / "checkpoints") is None
+
+
+def test_the_two_newest_are_kept_and_nothing_else(folder: Path) -> None:
+    for step in (30, 9_999_999, 10_000_000):
+        checkpoint.save(folder, step, state(step))
+    assert names(folder) == ["step-09999999", "step-10000000"]
+
+
+def test_a_checkpoint_holds_no_pickle(folder: Path) -> None:
+    assert names(folder / "step-00000020") == ["checkpoint.json", "state.safetensors"]
+
+
+def flip(path: Path) -> None:
+    file = path / "state.safetensors"
+    blob = bytearray(file.read_bytes())
+    blob[-5] ^= 16
+    file.write_bytes(blob)
+
+
+def truncate(path: Path) -> None:
+    file = path / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def lose_state(path: Path) -> None:
+    (path / "state.safetensors").unlink()
+
+
+def lose_description(path: Path) -> None:
+    (path / "checkpoint.json").unlink()
+
+
+def cut_description(path: Path) -> None:
+    (path / "checkpoint.json").write_text('{"step": 2')
+
+
+def empty_description(path: Path) -> None:
+    (path / "checkpoint.json").write_text("[]")
+
+
+def binary_description(path: Path) -> None:
+    (path / "checkpoint.json").write_bytes(b"\xff\xfe\x00")
+
+
+HARMS = [flip, truncate, lose_state, lose_description, cut_description, empty_description, binary_description]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_newest_is_named_and_passed_over(
+    folder: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    harm(folder / "step-00000020")
+    found = checkpoint.newest(folder)
+    assert found is not None and found.step == 10
+    assert "step-00000020 is damaged" in caplog.text
+
+
+def test_a_fit_starts_anew_when_all_are_damaged(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        flip(path)
+    assert checkpoint.newest(folder) is None
+
+
+def test_saving_a_step_again_replaces_a_damaged_one(folder: Path) -> None:
+    flip(folder / "step-00000020")
+    checkpoint.save(folder, 20, state(20))
+    found = checkpoint.newest(folder)
+    assert found is not None and found.step == 20
+
+
+def test_what_a_killed_save_left_is_not_read_and_goes_with_the_next(folder: Path) -> None:
+    leftover = folder / ".step-00000030.4711-abcd1234.partial"
+    shutil.copytree(folder / "step-00000020", leftover)
+    found = checkpoint.newest(folder)
+    assert found is not None and found.step == 20
+    checkpoint.save(folder, 30, state(30))
+    assert names(folder) == ["step-00000020", "step-00000030"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", refuse)
+    with pytest.raises(RunError, match="No space left on device"):
+        checkpoint.save(folder, 30, state(30))
+    assert names(folder) == ["step-00000010", "step-00000020"]
+
+
+def test_the_description_says_which_step_it_is(folder: Path) -> None:
+    assert json.loads((folder / "step-00000020" / "checkpoint.json").read_text())["step"] == 20

@@ -1,0 +1,43 @@
+"""A fit never holds rows x vocabulary, whatever the teacher: memory stays bounded at V = 50,257."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from alens import FitRequest, fit_lenses
+from alens.evaluation import figures
+from alens.fit.objectives import forward_kl
+from alens.fit.settings import FitSettings
+
+V, BATCH_ROWS, BLOCK_ROWS = 4096, 1024, 64
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that an operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("teacher", ["compressed", "exact"])
+def test_no_tensor_of_a_fit_has_a_batch_of_distributions(
+    demo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
+) -> None:
+    for module in (forward_kl, figures):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 4 * V * BLOCK_ROWS)
+    settings = FitSettings(
+        layers=(1,), heads=(2,), teacher=teacher, steps=2, batch_rows=BATCH_ROWS, eval_rows=1024
+    )
+    with Largest() as largest:
+        fit_lenses(FitRequest(store=demo_cache, lenses=tmp_path / "l", settings=settings, device="cpu"))
+    assert BLOCK_ROWS * V <= largest.elements <= BATCH_ROWS * V // 4

@@ -1,0 +1,131 @@
+"""The plan of a fit: resolved once, written before the first step, the same when it goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alens import FitRequest, open_cache
+from alens.errors import DamageError, RequestError
+from alens.fit.plan import put_plan, resolve
+from alens.fit.settings import FitSettings
+
+
+def request(store: Path, lenses: Path, **settings: Any) -> FitRequest:
+    return FitRequest(store=store, lenses=lenses, settings=FitSettings(**{"eval_rows": 1024, **settings}))
+
+
+def resolved(store: Path, lenses: Path, **settings: Any) -> Any:
+    return resolve(request(store, lenses, **settings), open_cache(store))
+
+
+@pytest.mark.parametrize(("eval_rows", "held_out"), [(1, 1), (1024, 1), (1025, 2), (4096, 4)])
+def test_the_last_whole_shards_are_held_out(
+    demo_cache: Path, tmp_path: Path, eval_rows: int, held_out: int
+) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses", eval_rows=eval_rows)
+    assert plan.held_out_shards == tuple(range(6))[-held_out:]
+    assert plan.train_shards == tuple(range(6))[:-held_out]
+
+
+def test_no_sequence_is_both_trained_on_and_held_out(demo_cache: Path, tmp_path: Path) -> None:
+    cache, plan = open_cache(demo_cache), resolved(demo_cache, tmp_path / "lenses")
+    train, held_out = (
+        {int(s) for shard in shards for s in cache.read_shard("rows/sequence", shard)}
+        for shards in (plan.train_shards, plan.held_out_shards)
+    )
+    assert len(train) == 5 * 16 and len(held_out) == 16
+    assert not train & held_out
+
+
+def test_eval_rows_that_leave_nothing_to_train_on_are_refused(demo_cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"6 committed shards, and 6 would be held out .* nothing is left"):
+        resolved(demo_cache, tmp_path / "lenses", eval_rows=5121)
+
+
+def test_layers_and_heads_default_to_all(demo_cache: Path, tmp_path: Path) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses")
+    assert (plan.layers, plan.heads) == ((0, 1, 2, 3), (0, 1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("name", ["layers", "heads"])
+@pytest.mark.parametrize("given", [(), (1, 1)])
+def test_none_or_one_twice_is_refused(
+    demo_cache: Path, tmp_path: Path, name: str, given: tuple[int, ...]
+) -> None:
+    with pytest.raises(RequestError, match=f"{name} is empty or names one twice"):
+        resolved(demo_cache, tmp_path / "lenses", **{name: given})
+
+
+def test_epochs_become_steps(demo_cache: Path, tmp_path: Path) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses", epochs=2.0, batch_rows=100)
+    assert plan.steps == 2 * 5 * 16 * 63 // 100
+
+
+def test_steps_beat_epochs(demo_cache: Path, tmp_path: Path) -> None:
+    assert resolved(demo_cache, tmp_path / "lenses", epochs=2.0, steps=7).steps == 7
+
+
+def test_a_begun_fit_is_the_same_fit(demo_cache: Path, tmp_path: Path) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses", steps=7)
+    put_plan(tmp_path / "lenses", plan)
+    assert resolved(demo_cache, tmp_path / "lenses", steps=7) == plan
+
+
+def test_a_begun_fit_keeps_its_shards_though_the_cache_grew(
+    demo_cache: Path, tmp_path: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    growing = copy_of(demo_cache)
+    (growing / "MANIFEST.json").unlink()
+    (growing / "commits" / "000005.json").rename(tmp_path / "later.json")
+    plan = resolved(growing, tmp_path / "lenses")
+    put_plan(tmp_path / "lenses", plan)
+    (tmp_path / "later.json").rename(growing / "commits" / "000005.json")
+    assert open_cache(growing).shards == (0, 1, 2, 3, 4, 5)
+    assert resolved(growing, tmp_path / "lenses").held_out_shards == (4,)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("lr", 0.5), ("steps", 8), ("layers", (1,)), ("seed", 3), ("teacher", "exact")]
+)
+def test_other_settings_on_a_begun_fit_are_named(
+    demo_cache: Path, tmp_path: Path, name: str, other: object
+) -> None:
+    put_plan(tmp_path / "lenses", resolved(demo_cache, tmp_path / "lenses", steps=7))
+    with pytest.raises(RequestError, match=rf"holds another fit: {name} is .* \(begun: "):
+        resolved(demo_cache, tmp_path / "lenses", **{"steps": 7, name: other})
+
+
+def test_another_cache_under_a_begun_fit_is_refused(
+    demo_cache: Path, planted_store: Path, tmp_path: Path
+) -> None:
+    put_plan(tmp_path / "lenses", resolved(demo_cache, tmp_path / "lenses"))
+    with pytest.raises(RequestError, match="begun on another cache than"):
+        resolved(planted_store, tmp_path / "lenses")
+
+
+@pytest.mark.parametrize("text", ["", '{"cache_plan": "x"', "[]", "{}"])
+def test_a_damaged_fit_json_is_named(demo_cache: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "fit.json").write_text(text)
+    with pytest.raises(DamageError, match=r"fit.json is not whole"):
+        resolved(demo_cache, tmp_path)
+
+
+def test_lenses_that_were_not_begun_here_are_refused(demo_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "lens.json").write_text("{}")
+    with pytest.raises(RequestError, match=r"not begun here \(it has no fit.json\)"):
+        resolved(demo_cache, tmp_path)
+
+
+def test_a_directory_with_other_things_is_refused_and_left_alone(demo_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(RequestError, match="neither empty nor a fit"):
+        put_plan(tmp_path, resolved(demo_cache, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_directory_is_taken(demo_cache: Path, tmp_path: Path) -> None:
+    put_plan(tmp_path, resolved(demo_cache, tmp_path))
+    assert json.loads((tmp_path / "fit.json").read_text())["train_shards"] == [0, 1, 2, 3, 4]

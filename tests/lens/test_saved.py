@@ -1,0 +1,150 @@
+"""The lens directory: what is written is what is read, and damage is named."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from alens import load_lenses, open_cache
+from alens.errors import DamageError, RequestError
+from alens.lens import saved
+
+Copy = Callable[[Path], Path]
+
+
+def edit(path: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    body = json.loads(path.read_text())
+    change(body)
+    path.write_text(json.dumps(body))
+
+
+def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -> None:
+    record, random = load_lenses(demo_lenses).record, torch.Generator().manual_seed(0)
+    model = record.model
+    tensors = {
+        "weight": torch.randn(2, model.d_head, model.d_vocab, generator=random),
+        "bias": torch.randn(2, model.d_vocab, generator=random),
+        "W_O": torch.randn(2, model.d_head, model.d_model, generator=random),
+    }
+    files = {saved.layer_file(2): saved.put_tensors(tmp_path, saved.layer_file(2), tensors)}
+    saved.put_record(tmp_path, dataclasses.replace(record, layers=(2,), files=files))
+    found = load_lenses(tmp_path).layer(2)
+    for part, name in ((found.weight_HEV, "weight"), (found.bias_HV, "bias"), (found.W_O_HED, "W_O")):
+        assert torch.equal(part, tensors[name])
+
+
+def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) -> None:
+    record = load_lenses(demo_lenses).record
+    saved.put_record(tmp_path, record)
+    assert load_lenses(tmp_path).record == record
+
+
+def test_logits_are_z_times_weight_plus_bias_head_by_head(demo_lenses: Path) -> None:
+    lenses = load_lenses(demo_lenses).layer(3)
+    z_NHE = torch.randn(3, 2, lenses.weight_HEV.shape[1], generator=torch.Generator().manual_seed(0)).half()
+    found = lenses.logits(z_NHE)
+    for head in range(2):
+        expected = z_NHE[:, head].double() @ lenses.weight_HEV[head].double() + lenses.bias_HV[head].double()
+        torch.testing.assert_close(found[:, head].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_output_matrices_are_those_of_the_heads(demo_lenses: Path, demo_cache: Path) -> None:
+    W_O_LHED = torch.from_numpy(open_cache(demo_cache).weights("W_O"))
+    assert torch.equal(load_lenses(demo_lenses).layer(3).W_O_HED, W_O_LHED[3, [1, 4]])
+
+
+def test_there_are_only_json_and_safetensors_files(demo_lenses: Path) -> None:
+    found = {path.name for path in demo_lenses.rglob("*")}
+    layers = {"layer-00.safetensors", "layer-03.safetensors", "output.safetensors"}
+    assert found == {"fit.json", "lens.json", "log.jsonl", *layers}
+
+
+def test_lens_json_is_written_last(demo_lenses: Path) -> None:
+    times = {path.name: path.stat().st_mtime_ns for path in demo_lenses.iterdir()}
+    assert max(times, key=lambda name: times[name]) == "lens.json"
+
+
+def test_lenses_without_lens_json_are_no_lenses(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    (root / "lens.json").unlink()
+    with pytest.raises(RequestError, match=r"holds no lenses \(it has no lens.json\)"):
+        load_lenses(root)
+
+
+def test_a_layer_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> None:
+    with pytest.raises(RequestError, match="no lens for layer 2: it has layers 0, 3"):
+        load_lenses(demo_lenses).layer(2)
+
+
+def test_a_head_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> None:
+    with pytest.raises(RequestError, match="no lens for head 2: it has heads 1, 4"):
+        load_lenses(demo_lenses).head_index(2)
+
+
+def test_another_model_is_refused(demo_lenses: Path) -> None:
+    with pytest.raises(RequestError, match="holds lenses of demo, and mine has other weights"):
+        load_lenses(demo_lenses).check_model("0" * 64, "mine")
+
+
+def flip(path: Path) -> None:
+    blob = bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    path.write_bytes(blob)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize("name", ["layer-03.safetensors", "output.safetensors"])
+def test_a_damaged_tensor_file_is_named(
+    demo_lenses: Path, copy_of: Copy, name: str, harm: Callable[[Path], None]
+) -> None:
+    root = copy_of(demo_lenses)
+    harm(root / name)
+    lenses = load_lenses(root)
+    with pytest.raises(DamageError, match=name):
+        lenses.layer(3) if name.startswith("layer") else lenses.log_mean_output()
+
+
+def test_an_undamaged_layer_can_be_read_beside_a_damaged_one(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    flip(root / "layer-03.safetensors")
+    assert load_lenses(root).layer(0).weight_HEV.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '{"format": 1}', "\x00"],
+    ids=["empty", "cut", "list", "number", "no fields", "zeros"],
+)
+def test_a_damaged_lens_json_is_named(demo_lenses: Path, copy_of: Copy, text: str) -> None:
+    root = copy_of(demo_lenses)
+    (root / "lens.json").write_text(text)
+    with pytest.raises(DamageError, match=r"lens.json is not whole"):
+        load_lenses(root)
+
+
+def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    edit(root / "lens.json", lambda body: body["files"]["layer-03.safetensors"].clear())
+    with pytest.raises(DamageError, match=r"lens.json|layer-03"):
+        load_lenses(root).layer(3)
+
+
+def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    edit(root / "lens.json", lambda body: body.update(format=2))
+    with pytest.raises(RequestError, match="has format 2; this alens reads format 1"):
+        load_lenses(root)
+
+
+def test_other_shapes_than_lens_json_says_are_damage(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    edit(root / "lens.json", lambda body: body["model"].update(d_head=31))
+    with pytest.raises(DamageError, match=r"layer-03.safetensors has \(2, 32, 4096\) for weight"):
+        load_lenses(root).layer(3)

@@ -1,0 +1,86 @@
+"""A plan small enough to write hundreds of times, and numbers for its shards, without any model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from alens.store.arrays import shard_arrays, weight_arrays
+from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, ModelRecord, Plan, TokensRecord
+from alens.store.writer import ShardWriter, put_manifest, put_skeleton
+
+Values = Callable[[Plan, int], dict[str, npt.NDArray[Any]]]
+
+
+@pytest.fixture(scope="session")
+def tiny_plan() -> Plan:
+    """3 shards of 32 rows, 1 layer, 2 heads."""
+    return Plan(
+        model=ModelRecord(
+            id="tiny",
+            revision=None,
+            weights_sha256="1" * 64,
+            architecture="GPT2LMHeadModel",
+            n_layers=1,
+            n_heads=2,
+            d_head=4,
+            d_model=8,
+            d_vocab=50,
+            n_ctx=16,
+        ),
+        corpus=CorpusRecord(
+            id="tiny.txt",
+            revision=None,
+            split="train",
+            text_column="text",
+            document_column=None,
+            row_documents=False,
+            files=(CorpusFile(name="tiny.txt", bytes=5, sha256="2" * 64),),
+        ),
+        settings=CacheSettings(seq_len=8, rows_per_shard=32, top_k=3, tail_samples=2),
+        tokens=TokensRecord(
+            sha256="3" * 64, sequences=12, sequences_left_out=0, tokenizer_sha256="4" * 64, end_of_text=0
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def values() -> Values:
+    """The arrays of a shard: other numbers for each shard, the same at each call."""
+
+    def make(plan: Plan, shard: int) -> dict[str, npt.NDArray[Any]]:
+        draw = np.random.default_rng(shard)
+        return {
+            name: draw.integers(0, 50, spec.shard_shape()).astype(spec.dtype)
+            for name, spec in shard_arrays(plan).items()
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_plan: Plan) -> dict[str, npt.NDArray[np.float32]]:
+    draw = np.random.default_rng(9)
+    return {
+        name: draw.normal(size=spec.shape).astype(np.float32)
+        for name, spec in weight_arrays(tiny_plan).items()
+    }
+
+
+@pytest.fixture(scope="session")
+def sealed_tiny(
+    tmp_path_factory: pytest.TempPathFactory, tiny_plan: Plan, values: Values, tiny_weights: dict[str, Any]
+) -> Path:
+    """The tiny plan, written and sealed. Shared: copy it before writing."""
+    root = tmp_path_factory.mktemp("tiny") / "store"
+    put_skeleton(root, tiny_plan, tiny_weights)
+    writer = ShardWriter(root, tiny_plan)
+    files = {}
+    for shard in range(tiny_plan.num_shards):
+        writer.write(shard, values(tiny_plan, shard), {"note": "by a test"})
+        files[shard] = {key: {"sha256": sha} for key, (_, sha) in writer._store.written.items()}
+    put_manifest(root, tiny_plan, files)
+    return root

@@ -1,0 +1,67 @@
+"""What CONTRIBUTING.md promises of every module, held by the code itself."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import alens
+
+ROOT = Path(alens.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+MOST_LINES = 320
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_the_rules_are_held_against_the_whole_package() -> None:
+    assert len(MODULES) > 40
+
+
+@every_module
+def test_a_module_opens_with_a_docstring(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@every_module
+def test_a_module_is_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+@every_module
+def test_a_module_is_named_by_its_concept(path: Path) -> None:
+    assert path.stem not in ("util", "utils", "common", "helper", "helpers", "misc")
+
+
+@every_module
+def test_only_the_command_line_imports_click(path: Path) -> None:
+    if "cli" not in path.relative_to(ROOT).parts:
+        assert "click" not in imported(path)
+
+
+@every_module
+def test_nothing_is_pickled(path: Path) -> None:
+    assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    assert not re.search(r"torch\.(load|save)\(|allow_pickle=True", path.read_text())
+
+
+@every_module
+def test_no_scheduler_variable_is_read(path: Path) -> None:
+    assert not re.search(r"\b(SLURM|PBS|SGE|LSB)_\w+", path.read_text())
+
+
+def test_the_source_root_holds_the_package_and_nothing_else() -> None:
+    found = {path.name for path in ROOT.parent.iterdir() if not path.name.endswith(".egg-info")}
+    assert found == {"alens"}
