@@ -277,7 +277,7 @@ def test_a_disk_that_refuses_in_the_middle_of_a_shard(run_alens: Any, small: Pat
         outcome = run_alens("cache", "demo", "demo", store, *SMALL)
     assert outcome.code == 1
     assert outcome.stderr.splitlines()[-1].startswith("alens: cannot write ")
-    assert "File too large; committed shards are safe, mend it and run again" in outcome.stderr
+    assert "File too large; nothing that was committed is lost, mend it and run again" in outcome.stderr
     assert not list(store.rglob("*.partial"))
     assert run_alens("cache", "demo", "demo", store, *SMALL).code == 0
     assert array_hashes(store) == array_hashes(small)
@@ -412,3 +412,22 @@ def test_a_file_of_settings_that_is_wrong(run_alens: Any, tmp_path: Path, text: 
     (tmp_path / "run.toml").write_text(text)
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", "--config", tmp_path / "run.toml")
     assert_one_line(outcome, 2, says)
+
+
+def test_two_first_jobs_at_the_same_moment_write_one_cache(tmp_path: Path, run_alens: Any) -> None:
+    """Neither waits for the other: both tokenise, the same plan comes out, and each writes its shards."""
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    command = [sys.executable, "-m", "alens", "cache", "demo", "demo", str(together), *SMALL]
+    jobs = [
+        subprocess.Popen([*command, "--worker", f"{index}/2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        for index in range(2)
+    ]
+    for job in jobs:
+        _, errors = job.communicate(timeout=400)
+        assert job.returncode == 0, errors
+    assert (
+        run_alens("cache", "demo", "demo", together, *SMALL).code == 0
+    )  # seals, if both thought the other would
+    assert run_alens("cache", "demo", "demo", alone, *SMALL).code == 0
+    assert array_hashes(together) == array_hashes(alone)
+    assert open_cache(together).fingerprint == open_cache(alone).fingerprint is not None

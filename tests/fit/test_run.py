@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from alens import FitRequest, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError, RunError, StoppedError
 from alens.fit import run as module
+from alens.fit.engine import Engine
 from alens.fit.settings import FitSettings
 from alens.lens.saved import LensRecord
 
@@ -140,6 +141,24 @@ def test_held_out_shards_are_never_read_for_training(
     held_out.write_bytes(swapped.read_bytes())
     assert held_out_kl(fit("one")) != held_out_kl(fit("two", store=other))
     assert_identical(tmp_path / "one", tmp_path / "two")
+
+
+def test_the_learning_rate_falls_linearly_to_zero_also_after_a_stop(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+    step = Engine.step
+
+    def watched(self: Engine, z_NHE: Any, teacher: Any, lr: float) -> torch.Tensor:
+        taken.append(lr)
+        return step(self, z_NHE, teacher, lr)
+
+    monkeypatch.setattr(Engine, "step", watched)
+    with pytest.raises(StoppedError):
+        fit("lenses", lr=0.2, stop=8)
+    fit("lenses", lr=0.2)
+    falling = [0.2 * (1 - step / 20) for step in range(20)]
+    assert [lr for lr in taken if lr > 0] == pytest.approx(falling)  # 0: how a state is taken up again
 
 
 # That it repeats

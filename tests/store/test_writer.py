@@ -95,7 +95,7 @@ def test_a_failure_at_any_point_leaves_a_whole_shard_or_none(
                 ShardWriter(skeleton, tiny_plan).write(1, whole, {})
             except RunError as error:
                 assert "No space left on device" in str(error)
-                assert "committed shards are safe" in str(error)
+                assert "nothing that was committed is lost" in str(error)
         cache = open_cache(skeleton)
         assert not list(skeleton.rglob("*.partial"))
         for shard in cache.shards:  # a record that is there is true
@@ -188,7 +188,9 @@ def test_a_disk_that_refuses_in_the_middle_is_one_line(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # stats/output and outer are larger
-        with pytest.raises(RunError, match=r"cannot write .*File too large; committed shards are safe"):
+        with pytest.raises(
+            RunError, match=r"cannot write .*File too large; nothing that was committed is lost"
+        ):
             ShardWriter(skeleton, tiny_plan).write(0, values(tiny_plan, 0), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -25,8 +25,8 @@ from alens.store.reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan, differences
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton, write_errors
 
-OWN_NAMES = {"tokens.npy", "arrays.zarr", "commits"}
-"""What a job that died before its plan may leave in STORE."""
+OWN_NAMES = {"tokens.npy", "arrays.zarr", "commits", "plan.json"}
+"""What may be in STORE before there is a plan: what a job left that died, or what another is just writing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +69,26 @@ def write_cache(
     source = models.find(request.model, request.revision)
     _check_settings(request.settings, source)
     corpus = text.resolve(request.corpus, request.options)
-    paths = StorePaths(request.store)
     subject: models.Subject | None = None
-    if paths.plan.exists():
-        plan = open_cache(request.store).plan
-        found = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
-        if found:
-            raise RequestError(
-                f"{request.store} holds another plan: {'; '.join(found)}. Ask for the same, or name a new STORE"
-            )
-    else:
+    plan = _stored_plan(request, source, corpus)
+    if plan is None:
         _check_place(request.store)
         subject = models.load(source, dtype=request.settings.dtype, device=request.device)
         plan = _make_plan(request, source, corpus, subject, report, should_stop)
     return _write_shards(request, plan, source, subject, report, should_stop)
+
+
+def _stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.Corpus) -> Plan | None:
+    """The plan in STORE, if there is one. Raises `RequestError` when it is not what is asked for."""
+    if not StorePaths(request.store).plan.exists():
+        return None
+    plan = open_cache(request.store).plan
+    found = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
+    if found:
+        raise RequestError(
+            f"{request.store} holds another plan: {'; '.join(found)}. Ask for the same, or name a new STORE"
+        )
+    return plan
 
 
 def _check_settings(settings: CacheSettings, source: models.ModelSource) -> None:
@@ -145,6 +151,8 @@ def _make_plan(
         tokens=record,
         created=software(),
     )
+    if (theirs := _stored_plan(request, source, corpus)) is not None:
+        return theirs  # another job was faster; the same request gives the same tokens
     weights = {"model/W_O": subject.W_O_LHED, "model/W_U": subject.W_U_DV, "model/b_U": subject.b_U_V}
     put_skeleton(request.store, plan, {name: value.float().cpu().numpy() for name, value in weights.items()})
     return plan

@@ -41,7 +41,7 @@ def write_errors(where: Path) -> Iterator[None]:
     except OSError as error:
         what = error.strerror or str(error)
         raise RunError(
-            f"cannot write {error.filename or where}: {what}; committed shards are safe, mend it and run again"
+            f"cannot write {error.filename or where}: {what}; nothing that was committed is lost, mend it and run again"
         ) from error
 
 
