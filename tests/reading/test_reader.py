@@ -130,6 +130,12 @@ def test_any_text_can_be_read(reader: HeadReader, prompt: str) -> None:
     assert json.loads(json.dumps(found.to_json()))["prompt"] == prompt
 
 
+def test_a_character_of_several_tokens_is_whole_in_what_stands_before(reader: HeadReader) -> None:
+    found = reader.read("a naïve 🙂", positions=[-1], top=1)
+    assert found.before == {len(found.tokens) - 1: "a naïve 🙂"}
+    assert "".join(found.tokens) != "a naïve 🙂"  # one by one, its bytes are no characters
+
+
 @pytest.mark.parametrize("position", [4, -5, 1000])
 def test_a_position_that_does_not_exist_is_refused(reader: HeadReader, position: int) -> None:
     with pytest.raises(RequestError, match=rf"position {position} does not exist: .* 4 tokens, 0 to 3"):

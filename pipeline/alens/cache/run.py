@@ -179,6 +179,7 @@ def _write_shards(
         counter = _Counter(len(missing) * size, len(mine) * size, request.store, report, should_stop)
         for shard in missing:
             since = time.monotonic()
+            writer.check_space()
             arrays = shards.compute(subject, plan, cache.tokens, shard, counter.after_batch)
             note = {
                 "worker": str(request.worker),

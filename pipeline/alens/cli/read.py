@@ -90,8 +90,9 @@ def _show(reading: "Reading", compare: bool) -> None:
 
     console = Console(emoji=False)  # a prompt may hold ":smile:"
     for position in reading.positions:
-        before = "".join(reading.tokens[: position + 1])
-        console.print(f"\nposition {position}, after {escape(repr(before))}", highlight=False)
+        console.print(
+            f"\nposition {position}, after {escape(repr(reading.before[position]))}", highlight=False
+        )
         console.print(
             f"the model's next token: {escape(', '.join(_entries(reading.model[position])))}", highlight=False
         )

@@ -47,6 +47,8 @@ class Reading:
     prompt: str
     tokens: list[str]
     positions: list[int]
+    before: dict[int, str]
+    """By position: the prompt up to and with its token. A character may take several tokens."""
     model: dict[int, list[TokenScore]]
     """By position: the model's own next-token list."""
     heads: list[HeadReading]
@@ -130,6 +132,7 @@ class HeadReader:
             prompt=prompt,
             tokens=[self._text(token) for token in ids],
             positions=places,
+            before={position: self._text(*ids[: position + 1]) for position in places},
             model={position: self._top(logits_TV[position], top) for position in places},
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
@@ -171,6 +174,6 @@ class HeadReader:
             )
         ]
 
-    def _text(self, token: int) -> str:
-        text: str = self.subject.tokenizer.decode([token], skip_special_tokens=False)
+    def _text(self, *tokens: int) -> str:
+        text: str = self.subject.tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text

@@ -120,7 +120,7 @@ class ShardWriter:
         """
         assert arrays.keys() == self.specs.keys(), sorted(arrays.keys() ^ self.specs.keys())
         with write_errors(self.paths.root):
-            self._check_space()
+            self.check_space()
             durable.remove(self.paths.record(shard))
             for name, spec in self.specs.items():
                 # A full-shard write first reads the old shard, so a torn one would make every retry fail.
@@ -148,7 +148,8 @@ class ShardWriter:
             )
         return {"bytes": num_bytes, "sha256": sha256}
 
-    def _check_space(self) -> None:
+    def check_space(self) -> None:
+        """Raises `RunError` when the next shard does not fit: to be asked before it is computed, too."""
         free = shutil.disk_usage(self.paths.root).free
         if free < self.shard_bytes + SPARE_BYTES:
             raise RunError(
