@@ -1,4 +1,4 @@
-"""What tests share: one small sealed cache of the demo, copies of it, and the command line, run two ways."""
+"""What tests share: one small sealed cache of the demo, lenses, copies of both, and the command line, run two ways."""
 
 import contextlib
 import io
@@ -19,7 +19,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-from alens import CacheRequest, cli, write_cache
+from alens import CacheRequest, FitRequest, cli, fit_lenses, write_cache
+from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 
 torch.set_num_threads(1)
@@ -54,6 +55,16 @@ def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("shared") / "demo-cache"
     write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=DEMO_SETTINGS, device="cpu"))
     return store
+
+
+@pytest.fixture(scope="session")
+def demo_lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lenses of heads 1 and 4 of layers 0 and 3 of the demo. Shared: never write to it, copy it."""
+    lenses = tmp_path_factory.mktemp("shared") / "demo-lenses"
+    settings = FitSettings(layers=(0, 3), heads=(1, 4), batch_rows=512, eval_rows=1024)
+    with mock.patch.dict(os.environ):
+        fit_lenses(FitRequest(store=demo_cache, lenses=lenses, settings=settings, device="cpu"))
+    return lenses
 
 
 @pytest.fixture
