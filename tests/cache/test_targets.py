@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from alens import blocks
 from alens.cache import targets
 from alens.store.reader import Targets, open_cache
 
@@ -148,28 +149,21 @@ def test_the_ends_of_the_unit_interval_are_drawn_from_the_tail(uniform: float) -
     assert allowed_NV.gather(1, drawn).all()
 
 
-def test_rows_are_cut_into_blocks_that_fit() -> None:
-    blocks = list(targets.row_blocks(1000, 50_257))
-    assert [part.start for part in blocks[1:]] == [part.stop for part in blocks[:-1]]
-    assert (blocks[0].start, blocks[-1].stop) == (0, 1000)
-    assert max(part.stop - part.start for part in blocks) * 4 * 50_257 <= targets.BLOCK_BYTES
-
-
 def test_blocks_do_not_change_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     final_ND, W_U_DV, b_U_V = torch.randn(20, 8), torch.randn(8, 40), torch.randn(40)
     uniforms_NM = torch.rand(20, 3, dtype=torch.float64)
 
     def all_of(rows_a_block: int) -> list[torch.Tensor]:
-        monkeypatch.setattr(targets, "BLOCK_BYTES", rows_a_block * 4 * 40)
+        monkeypatch.setattr(blocks, "CPU_ROWS", rows_a_block)
         output_V = torch.zeros(40, dtype=torch.float64)
-        blocks = [
+        found = [
             targets.compress(
                 final_ND[part], W_U_DV, b_U_V, uniforms_NM[part], 5, torch.ones(len(final_ND[part])) > 0, output_V
             )
-            for part in targets.row_blocks(20, 40)
+            for part in blocks.row_blocks(20, torch.device("cpu"))
         ]  # fmt: skip
-        return [torch.cat([block.ids_NK for block in blocks]), torch.cat([b.tail_ids_NM for b in blocks]), output_V]  # fmt: skip
+        return [torch.cat([b.ids_NK for b in found]), torch.cat([b.tail_ids_NM for b in found]), output_V]  # fmt: skip
 
     for whole, cut in zip(all_of(20), all_of(3), strict=True):
         torch.testing.assert_close(whole, cut, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens.evaluation import figures as module
+from alens import blocks
 from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums
 from alens.teacher import ExactTeacher
 
@@ -32,7 +32,7 @@ def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
 
 @pytest.mark.parametrize("block_rows", [1, 4, 1000])
 def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
-    monkeypatch.setattr(module, "BLOCK_BYTES", 4 * V * block_rows)
+    monkeypatch.setattr(blocks, "CPU_ROWS", block_rows)
     z_NHE, weight_HEV, bias_HV, teacher, next_ids_N = case()
     model_NV = model_log_probs(teacher)
     sums = FigureSums(H, torch.device("cpu"))

@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alens import FitRequest, fit_lenses
-from alens.evaluation import figures
-from alens.fit.objectives import forward_kl
+from alens import FitRequest, blocks, fit_lenses
 from alens.fit.settings import FitSettings
 
 V, BATCH_ROWS, BLOCK_ROWS = 4096, 1024, 64
@@ -33,8 +31,7 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_a_fit_has_a_batch_of_distributions(
     demo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
 ) -> None:
-    for module in (forward_kl, figures):
-        monkeypatch.setattr(module, "BLOCK_BYTES", 4 * V * BLOCK_ROWS)
+    monkeypatch.setattr(blocks, "CPU_ROWS", BLOCK_ROWS)
     settings = FitSettings(
         layers=(1,), heads=(2,), teacher=teacher, steps=2, batch_rows=BATCH_ROWS, eval_rows=1024
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
+from alens.blocks import row_blocks
 from alens.cache import activations, targets
 from alens.cache.model import Subject
 from alens.cache.plan import batches
@@ -82,7 +83,7 @@ def _put_targets(
     )
     uniforms = torch.from_numpy(uniforms_NM).to(subject.device)
     counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(subject.device)
-    for part in targets.row_blocks(len(rows), plan.model.d_vocab):
+    for part in row_blocks(len(rows), subject.device):
         block = targets.compress(
             final_ND[part],
             subject.W_U_DV,

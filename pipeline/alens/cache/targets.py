@@ -9,13 +9,9 @@ unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.16870, beside an exact
 Shapes: N rows, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-
-BLOCK_BYTES = 24 * 2**20
-"""Of float32 logits held at once. Below 32 MB the C library keeps the memory and its pages between blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +23,6 @@ class TargetBlock:
     logsumexp_N: torch.Tensor
     entropy_N: torch.Tensor
     tail_ids_NM: torch.Tensor
-
-
-def row_blocks(num_rows: int, d_vocab: int) -> Iterator[slice]:
-    """Consecutive slices of rows whose logits fit BLOCK_BYTES."""
-    size = max(1, BLOCK_BYTES // (4 * d_vocab))
-    for start in range(0, num_rows, size):
-        yield slice(start, min(num_rows, start + size))
 
 
 def compress(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from alens.blocks import row_blocks
 from alens.teacher import Teacher
 
-BLOCK_BYTES = 24 * 2**20
 NO_NEXT_TOKEN = -1
 """The next token of a sequence's last row: the text goes on, but not in this sequence."""
 
@@ -47,9 +47,7 @@ class FigureSums:
         """Add rows. `top_ids_N` are the model's most probable tokens, `next_ids_N` the text's (or NO_NEXT_TOKEN)."""
         N, H, _ = z_NHE.shape
         has_next_N = next_ids_N != NO_NEXT_TOKEN
-        size = max(1, BLOCK_BYTES // (4 * weight_HEV.shape[-1]))
-        for start in range(0, N, size):
-            rows = slice(start, min(N, start + size))
+        for rows in row_blocks(N, z_NHE.device):
             block, entropy_B = teacher.block(rows), teacher.entropies[rows]
             for head in range(H):
                 logits_BV = torch.addmm(bias_HV[head], z_NHE[rows, head].float(), weight_HEV[head])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alens.fit.objectives import forward_kl as module
+from alens import blocks
 from alens.fit.objectives.forward_kl import forward_kl
 from alens.teacher import CompressedTeacher, ExactTeacher
 
@@ -83,7 +83,7 @@ def test_value_and_gradient_are_the_dense_ones_for_any_shape_and_block(
     teacher, probs_NV = TEACHERS[kind](N, V, seed)
     drawn = lens(N, V, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK_BYTES", 4 * V * rows)
+        patch.setattr(blocks, "CPU_ROWS", rows)
         found = ours(*drawn, teacher)
     assert_same(found, dense(*drawn, probs_NV, teacher.entropies))
 
@@ -154,7 +154,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_no_tensor_is_larger_than_a_block_or_the_weights(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     N, V, rows = 64, 500, 4
-    monkeypatch.setattr(module, "BLOCK_BYTES", 4 * V * rows)
+    monkeypatch.setattr(blocks, "CPU_ROWS", rows)
     teacher, _ = TEACHERS[kind](N, V)
     drawn = lens(N, V)
     with Largest() as largest:

@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
+from alens.blocks import row_blocks
 from alens.teacher import Teacher
-
-BLOCK_BYTES = 24 * 2**20
-"""Of logits held at once: about what the caches of a few cores hold."""
 
 
 def forward_kl(
@@ -41,9 +39,7 @@ class _CrossEntropy(torch.autograd.Function):
         extended_HNF = torch.cat([z_HNE, z_HNE.new_ones(H, N, 1)], dim=-1)
         grads_HFV = z_HNE.new_zeros(H, E + 1, V)
         loss_H = z_HNE.new_zeros(H)
-        size = max(1, BLOCK_BYTES // (4 * V))
-        for start in range(0, N, size):
-            rows = slice(start, min(N, start + size))
+        for rows in row_blocks(N, z_HNE.device):
             block = teacher.block(rows)
             for head in range(H):
                 logits_BV = torch.addmm(bias_HV[head], z_HNE[head, rows], weight_HEV[head])

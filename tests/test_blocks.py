@@ -1,0 +1,18 @@
+"""Blocks of rows: all rows once, in order, none larger than the bound of the device."""
+
+import pytest
+import torch
+
+from alens import blocks
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 63, 64, 65, 1000])
+def test_blocks_cover_all_rows_in_order(num_rows: int) -> None:
+    parts = list(blocks.row_blocks(num_rows, torch.device("cpu")))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(num_rows))
+
+
+@pytest.mark.parametrize(("device", "bound"), [("cpu", blocks.CPU_ROWS), ("cuda", blocks.CUDA_ROWS)])
+def test_no_block_is_larger_than_the_bound(device: str, bound: int) -> None:
+    sizes = [part.stop - part.start for part in blocks.row_blocks(10_000, torch.device(device))]
+    assert max(sizes) == bound
