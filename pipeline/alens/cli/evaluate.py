@@ -21,7 +21,7 @@ def command(
     """Judge LENSES on the cache STORE: forward KL, cross-entropy and top-1 agreement of each head.
 
     On the cache they were fitted on, the shards that the fit held out are used; on another cache of the
-    same model, all shards.
+    same model, all shards: take one of other text, because lenses look better on rows they have seen.
     """
     from alens.cli.watch import watching
     from alens.device import torch_device
