@@ -23,7 +23,7 @@ HEAVY = {
 
 
 def command(name: str) -> click.Command:
-    found = group.get_command(click.Context(group), name)
+    found = group.get_command(click.Context(group, **group.context_settings), name)
     assert found is not None
     return found
 

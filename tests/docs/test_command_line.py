@@ -22,7 +22,7 @@ OTHER_TOOLS = {
 
 
 def command_of(name: str) -> tuple[click.Command, click.Context]:
-    parent = click.Context(group, info_name="alens")
+    parent = click.Context(group, info_name="alens", **group.context_settings)
     command = group.get_command(parent, name)
     assert command is not None, name
     return command, parent

@@ -18,7 +18,7 @@ FITS = sorted((pages.ROOT / "train_jobs").glob("*.toml"))
 
 def parameters(name: str, config: Path) -> dict[str, object]:
     """What `alens NAME --config CONFIG` would be called with; an unknown key raises."""
-    parent = click.Context(group, info_name="alens")
+    parent = click.Context(group, info_name="alens", **group.context_settings)
     command = group.get_command(parent, name)
     assert command is not None
     return command.make_context(name, ["--config", str(config)], parent=parent).params

@@ -48,7 +48,7 @@ is an error that lists the valid ones.
 def reference() -> str:
     """The whole page."""
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
-    context = click.Context(group, info_name="alens")
+    context = click.Context(group, info_name="alens", **group.context_settings)
     sections = [INTRODUCTION.format(exit_codes=codes)]
     for name in COMMANDS:
         command = group.get_command(context, name)
