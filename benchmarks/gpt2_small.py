@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault(
+    "DS_ACCELERATOR", "cpu"
+)  # this is a benchmark of CPUs; else it logs that it found no GPU
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
