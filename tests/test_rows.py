@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def reader(store: Path, **changed: object) -> RowReader:
     given = {"layers": (1, 3), "heads": range(6), "teacher": "compressed", "min_position": 1, "device": CPU}
-    return RowReader(open_cache(store), **{**given, **changed})  # type: ignore[arg-type]
+    return RowReader(open_cache(store), **{**given, **changed})
 
 
 @pytest.mark.parametrize("min_position", [0, 1, 40])

@@ -40,7 +40,7 @@ def test_a_cache_configuration_is_valid(config: Path) -> None:
 @pytest.mark.parametrize("config", FITS, ids=lambda path: path.name)
 def test_a_fit_configuration_is_valid(config: Path) -> None:
     given = parameters("fit", config)
-    FitSettings(**settings_of(FitSettings, given))  # type: ignore[arg-type]
+    FitSettings(**settings_of(FitSettings, given))
     assert given["lenses"]
 
 

@@ -114,7 +114,7 @@ def test_compressed_targets_judge_as_the_exact_teacher_does(
         assert a.cross_entropy == pytest.approx(b.cross_entropy, rel=1e-3)
 
 
-def copy_of_another_plan(lenses):  # type: ignore[no-untyped-def]
+def copy_of_another_plan(lenses):
     """The same lenses, as if fitted on another cache: then all shards are judged."""
     lenses.record = dataclasses.replace(lenses.record, cache={**lenses.record.cache, "plan": "another"})
     return lenses

@@ -21,7 +21,7 @@ def stream(store: Path, **changed: object) -> BatchStream:
     """Batches of 100 rows: they fit neither a shard (448 rows) nor an epoch (1,792)."""
     reader = RowReader(open_cache(store), (0,), (0, 1), "compressed", 1, torch.device("cpu"))
     given = {"reader": reader, "shards": SHARDS, "batch_rows": 100, "seed": 5}
-    return BatchStream(**{**given, **changed})  # type: ignore[arg-type]
+    return BatchStream(**{**given, **changed})
 
 
 def rows_of(found: BatchStream, start: int, stop: int) -> list[torch.Tensor]:

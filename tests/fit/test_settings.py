@@ -29,7 +29,7 @@ from alens.fit.settings import FitSettings
 )
 def test_a_wrong_setting_is_refused_with_what_it_may_be(given: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        FitSettings(**given)  # type: ignore[arg-type]
+        FitSettings(**given)
 
 
 def test_settings_are_plain_json() -> None:

@@ -15,7 +15,7 @@ from alens.lens import saved
 Copy = Callable[[Path], Path]
 
 
-def edit(path: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+def edit(path: Path, change: Callable[[dict], None]) -> None:
     body = json.loads(path.read_text())
     change(body)
     path.write_text(json.dumps(body))

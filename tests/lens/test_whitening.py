@@ -33,7 +33,7 @@ def test_white_z_has_zero_mean_and_identity_covariance() -> None:
     np.testing.assert_allclose(covariance(white_HNE), np.broadcast_to(np.eye(E), (H, E, E)), atol=5e-3)
 
 
-def test_statistics_of_a_cache_whiten_its_own_rows(demo_cache) -> None:  # type: ignore[no-untyped-def]
+def test_statistics_of_a_cache_whiten_its_own_rows(demo_cache) -> None:
     cache = open_cache(demo_cache)
     found = cache.statistics([2], cache.shards)
     rows = cache.read("rows/position", slice(None)) > 0

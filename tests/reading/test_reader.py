@@ -166,7 +166,7 @@ def test_a_prompt_may_fill_the_model_and_not_a_token_more(reader: HeadReader) ->
 )
 def test_what_the_lenses_lack_is_refused(reader: HeadReader, given: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        reader.read("He", **given)  # type: ignore[arg-type]
+        reader.read("He", **given)
 
 
 def test_a_model_that_moved_is_read_where_it_is_now(demo_lenses: Path, tmp_path: Path) -> None:
