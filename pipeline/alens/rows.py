@@ -7,6 +7,7 @@ Shapes: N rows, H heads, E d_head.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,14 @@ class RowReader:
         self.min_position, self.exact = min_position, teacher == "exact"
         self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
         self._whole = list(heads) == list(range(cache.plan.model.n_heads))
-        if self.exact:
-            self._W_U = torch.from_numpy(cache.weights("W_U")).to(device)
-            self._b_U = torch.from_numpy(cache.weights("b_U")).to(device)
+
+    @cached_property
+    def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`W_U` and `b_U`, read when rows first need them."""
+        W_U_DV, b_U_V = (
+            torch.from_numpy(self.cache.weights(name)).to(self.device) for name in ("W_U", "b_U")
+        )
+        return W_U_DV, b_U_V
 
     def names(self) -> list[str]:
         """The arrays that are read."""
@@ -95,7 +101,7 @@ class RowReader:
         if self.exact:
             final = torch.from_numpy(found["final"]).to(self.device)
             entropy = torch.from_numpy(found["entropy"]).to(self.device)
-            return ExactTeacher(final, self._W_U, self._b_U, entropy)
+            return ExactTeacher(final, *self._unembedding, entropy)
         targets = Targets(
             ids_NK=found["ids"],
             log_probs_NK=found["log_probs"],

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option
+from alens.cli.parameters import NUMBERS, chosen, config_option
 from alens.store.schema import CacheSettings
 
 
@@ -91,23 +91,7 @@ def command(**given: Any) -> None:
     from alens.cache.text import CorpusOptions
     from alens.cli.watch import stopping, watching
 
-    settings = CacheSettings(
-        **{
-            name: given[name]
-            for name in (
-                "seq_len",
-                "max_rows",
-                "layers",
-                "top_k",
-                "tail_samples",
-                "exact_teacher",
-                "rows_per_shard",
-                "batch_size",
-                "dtype",
-                "seed",
-            )
-        }
-    )
+    settings = CacheSettings(**chosen(CacheSettings, given))
     options = CorpusOptions(
         split=given["split"],
         text_column=given["text_column"],

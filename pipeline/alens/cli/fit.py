@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option
+from alens.cli.parameters import NUMBERS, chosen, config_option
 from alens.fit.settings import TEACHERS, FitSettings
 
 
@@ -82,27 +82,9 @@ def command(**given: Any) -> None:
     No model is loaded. Run it again to go on from the newest checkpoint. With none of RANK, WORLD_SIZE, ...
     set, one process runs alone; torchrun, deepspeed and srun set them for several.
     """
-    from alens.cli.watch import stopping, watching
+    from alens.cli.watch import speaks_for_all, stopping, watching
 
-    settings = FitSettings(
-        **{
-            name: given[name]
-            for name in (
-                "layers",
-                "heads",
-                "lens",
-                "objective",
-                "teacher",
-                "steps",
-                "epochs",
-                "batch_rows",
-                "lr",
-                "min_position",
-                "eval_rows",
-                "seed",
-            )
-        }
-    )
+    settings = FitSettings(**chosen(FitSettings, given))
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
         from alens.fit.plan import FitRequest
         from alens.fit.run import fit_lenses
@@ -116,7 +98,7 @@ def command(**given: Any) -> None:
             checkpoint_every=given["checkpoint_every"],
         )
         summary = fit_lenses(request, report=report, should_stop=should_stop)
-    if report_is_ours():
+    if speaks_for_all():
         heads = [head["kl"] for layer in summary.record.held_out.values() for head in layer]
         if summary.steps_taken:
             click.echo(
@@ -126,10 +108,3 @@ def command(**given: Any) -> None:
         click.echo(
             f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
         )
-
-
-def report_is_ours() -> bool:
-    """Whether this is the process that speaks for all."""
-    import os
-
-    return os.environ.get("RANK", "0") == "0"

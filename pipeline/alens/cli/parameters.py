@@ -1,8 +1,9 @@
 """What several commands share: `--config FILE.toml`, lists of numbers, `--json`."""
 
+import dataclasses
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
     )(command)
+
+
+def chosen(settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given for the fields of a settings class; parameters and fields have the same names."""
+    return {field.name: given[field.name] for field in dataclasses.fields(settings) if field.name in given}
 
 
 def print_json(body: Any) -> None:

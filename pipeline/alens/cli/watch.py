@@ -18,6 +18,11 @@ LOG_EVERY_S = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+def speaks_for_all() -> bool:
+    """Whether this is the process of a fit that prints: the only one, or rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def watching() -> Iterator[Report]:
     """A report that draws on a terminal, or prints a line every LOG_EVERY_S seconds into a log.
@@ -26,7 +31,7 @@ def watching() -> Iterator[Report]:
     """
     logger = logging.getLogger("alens")
     logger.setLevel(logging.INFO)
-    if os.environ.get("RANK", "0") != "0":
+    if not speaks_for_all():
         logger.setLevel(logging.ERROR)
         yield silent
     elif sys.stderr.isatty():

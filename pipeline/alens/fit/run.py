@@ -122,7 +122,11 @@ class _Fit:
             world_size=processes.world_size,
         )
         judge = "exact" if cache.plan.settings.exact_teacher else "compressed"
-        self.judge = RowReader(cache, plan.layers, plan.heads, judge, settings.min_position, processes.device)
+        self.judge = self.reader
+        if judge != settings.teacher:
+            self.judge = RowReader(
+                cache, plan.layers, plan.heads, judge, settings.min_position, processes.device
+            )
         statistics = cache.statistics(plan.layers, plan.train_shards[:STATISTICS_SHARDS])
         self.log_mean_output_V = torch.from_numpy(_log_mean_output(statistics)).float()
         self.engine = Engine(
