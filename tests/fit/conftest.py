@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens import randomness
 from alens.cache import targets
@@ -123,3 +124,24 @@ def put_planted(root: Path, *, num_shards: int) -> None:
         }
         writer.write(shard, arrays, {})
     put_manifest(root, plan, open_cache(root).files_by_shard())
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that an operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+@pytest.fixture
+def largest() -> Largest:
+    """Watches what is made inside `with largest:`."""
+    return Largest()

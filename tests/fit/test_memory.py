@@ -1,10 +1,9 @@
 """A fit never holds rows x vocabulary, whatever the teacher: memory stays bounded at V = 50,257."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens import FitRequest, blocks, fit_lenses
 from alens.fit.settings import FitSettings
@@ -12,29 +11,14 @@ from alens.fit.settings import FitSettings
 V, BATCH_ROWS, BLOCK_ROWS = 4096, 1024, 64
 
 
-class Largest(TorchDispatchMode):
-    """The most elements of any tensor that an operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
 @pytest.mark.parametrize("teacher", ["compressed", "exact"])
 def test_no_tensor_of_a_fit_has_a_batch_of_distributions(
-    demo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
+    demo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: Any, teacher: str
 ) -> None:
     monkeypatch.setattr(blocks, "CPU_ROWS", BLOCK_ROWS)
     settings = FitSettings(
         layers=(1,), heads=(2,), teacher=teacher, steps=2, batch_rows=BATCH_ROWS, eval_rows=1024
     )
-    with Largest() as largest:
+    with largest:
         fit_lenses(FitRequest(store=demo_cache, lenses=tmp_path / "l", settings=settings, device="cpu"))
     assert BLOCK_ROWS * V <= largest.elements <= BATCH_ROWS * V // 4

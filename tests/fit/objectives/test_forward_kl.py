@@ -1,10 +1,11 @@
 """Forward KL and its gradient, block by block, against dense float64 and autograd."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens import blocks
 from alens.fit.objectives.forward_kl import forward_kl
@@ -136,27 +137,14 @@ def test_top_k_of_the_whole_vocabulary_is_the_exact_teacher() -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-class Largest(TorchDispatchMode):
-    """The most elements that any tensor had which an operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
 @pytest.mark.parametrize("kind", TEACHERS)
-def test_no_tensor_is_larger_than_a_block_or_the_weights(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tensor_is_larger_than_a_block_or_the_weights(
+    kind: str, monkeypatch: pytest.MonkeyPatch, largest: Any
+) -> None:
     N, V, rows = 64, 500, 4
     monkeypatch.setattr(blocks, "CPU_ROWS", rows)
     teacher, _ = TEACHERS[kind](N, V)
     drawn = lens(N, V)
-    with Largest() as largest:
+    with largest:
         ours(*drawn, teacher)
     assert rows * V < largest.elements <= H * (E + 1) * V < N * V  # the largest are the gradients
