@@ -85,10 +85,19 @@ class RowReader:
         )
         return [*(site_name(layer) for layer in self.layers), *(f"targets/{name}" for name in targets)]
 
+    def _read(self, name: str, shard: int) -> Array:
+        """All rows of an array of a shard; z decoded."""
+        for layer in self.layers:
+            if name == site_name(layer):
+                settings = self.cache.plan.settings
+                first = shard * settings.rows_per_shard
+                return self.cache.z(layer, slice(first, first + settings.rows_per_shard))
+        return self.cache.read_shard(name, shard)
+
     def shard(self, shard: int, *more: str) -> Columns:
         """All usable rows of a shard; `more` names arrays to read beside those of the fit."""
         keep = self.cache.read_shard("rows/position", shard) >= self.min_position
-        found = {name: self.cache.read_shard(name, shard)[keep] for name in (*self.names(), *more)}
+        found = {name: self._read(name, shard)[keep] for name in (*self.names(), *more)}
         if not self._whole:
             found.update({site_name(layer): found[site_name(layer)][:, self.heads] for layer in self.layers})
         return Columns(found)

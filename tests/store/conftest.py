@@ -1,5 +1,6 @@
 """A plan small enough to write hundreds of times, and numbers for its shards, without any model."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,37 @@ def tiny_weights(tiny_plan: Plan) -> dict[str, npt.NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="session")
-def sealed_tiny(
-    tmp_path_factory: pytest.TempPathFactory, tiny_plan: Plan, values: Values, tiny_weights: dict[str, Any]
-) -> Path:
+def write_tiny(tiny_plan: Plan, values: Values, tiny_weights: dict[str, Any]) -> Callable[..., Path]:
+    """`write_tiny(root, keep_bits=5)` writes and seals the tiny plan, with other settings if they are given."""
+
+    def write(root: Path, **settings: Any) -> Path:
+        plan = dataclasses.replace(tiny_plan, settings=dataclasses.replace(tiny_plan.settings, **settings))
+        put_skeleton(root, plan, tiny_weights)
+        writer = ShardWriter(root, plan)
+        files = {}
+        for shard in range(plan.num_shards):
+            writer.write(shard, values(plan, shard), {"note": "by a test"})
+            files[shard] = {key: {"sha256": sha} for key, (_, sha) in writer._store.written.items()}
+        put_manifest(root, plan, files)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sealed_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., Path]) -> Path:
     """The tiny plan, written and sealed. Shared: copy it before writing."""
-    root = tmp_path_factory.mktemp("tiny") / "store"
-    put_skeleton(root, tiny_plan, tiny_weights)
-    writer = ShardWriter(root, tiny_plan)
-    files = {}
-    for shard in range(tiny_plan.num_shards):
-        writer.write(shard, values(tiny_plan, shard), {"note": "by a test"})
-        files[shard] = {key: {"sha256": sha} for key, (_, sha) in writer._store.written.items()}
-    put_manifest(root, tiny_plan, files)
-    return root
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "store")
+
+
+@pytest.fixture(scope="session")
+def rounded_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., Path]) -> Path:
+    """The same with both further sites, rounded and compressed. Shared: copy it before writing."""
+    root = tmp_path_factory.mktemp("tiny") / "rounded"
+    return write_tiny(root, keep_bits=4, sites=("resid_post", "mlp_out"))
+
+
+@pytest.fixture(scope="session")
+def int8_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., Path]) -> Path:
+    """The same with z in 8 bits. Shared: copy it before writing."""
+    return write_tiny(tmp_path_factory.mktemp("tiny") / "int8", z_dtype="int8")

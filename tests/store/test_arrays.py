@@ -101,6 +101,48 @@ def test_the_exact_teacher_is_stored_only_when_asked_for(tiny_plan: Any) -> None
     assert "targets/final" not in shard_arrays(tiny_plan)
 
 
+@pytest.fixture(scope="module", params=["rounded_tiny", "int8_tiny"])
+def smaller(request: pytest.FixtureRequest) -> Path:
+    store: Path = request.getfixturevalue(request.param)
+    return store
+
+
+def test_further_sites_are_arrays_of_their_own(rounded_tiny: Path, tiny_plan: Any) -> None:
+    specs = shard_arrays(open_cache(rounded_tiny).plan)
+    assert specs.keys() - shard_arrays(tiny_plan).keys() == {"sites/resid_post/00", "sites/mlp_out/00"}
+    for name in ("sites/resid_post/00", "sites/mlp_out/00"):
+        assert (specs[name].shape, specs[name].dtype) == ((96, 8), "float16")
+        assert specs[name].dimensions == ("row", "d_model")
+
+
+def test_8_bit_z_has_a_scale_for_each_row_and_head(int8_tiny: Path, tiny_plan: Any) -> None:
+    specs = shard_arrays(open_cache(int8_tiny).plan)
+    assert specs.keys() - shard_arrays(tiny_plan).keys() == {"scales/attn.z/00"}
+    z, scale = specs["sites/attn.z/00"], specs["scales/attn.z/00"]
+    assert (z.shape, z.dtype, scale.shape, scale.dtype) == ((96, 2, 4), "int8", (96, 2), "float16")
+    assert scale.dimensions == ("row", "head")
+    assert "scales/attn.z" in z.meaning
+
+
+def test_zarr_reads_smaller_z_and_its_scales_too(smaller: Path, values: Any) -> None:
+    plan = open_cache(smaller).plan
+    group = zarr.open_group(smaller / "arrays.zarr", mode="r", zarr_format=3)
+    for name in shard_arrays(plan):
+        expected = np.concatenate([values(plan, shard)[name] for shard in range(3)])
+        np.testing.assert_array_equal(group[name][...], expected, err_msg=name)
+        assert group[name].shape == expected.shape, name
+
+
+def test_rounded_sites_alone_are_compressed_and_the_checksum_stays_last(smaller: Path) -> None:
+    settings = open_cache(smaller).plan.settings
+    for name in shard_arrays(open_cache(smaller).plan):
+        metadata = json.loads((smaller / "arrays.zarr" / name / "zarr.json").read_text())
+        (sharding,) = metadata["codecs"]
+        names = [codec["name"] for codec in sharding["configuration"]["codecs"]]
+        compressed = settings.keep_bits is not None and name.startswith("sites/")
+        assert names == ["bytes", *(["blosc"] if compressed else []), "crc32c"], name
+
+
 def test_no_array_of_shards_shares_a_name_with_a_weight(tiny_plan: Any) -> None:
     assert not shard_arrays(tiny_plan).keys() & weight_arrays(tiny_plan).keys()
 

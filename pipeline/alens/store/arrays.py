@@ -28,6 +28,8 @@ class ArraySpec:
     """First-axis entries a file holds; the whole axis for the model's own weights."""
     chunk_rows: int
     """First-axis entries of an inner chunk; divides rows_per_shard."""
+    compressed: bool = False
+    """Whether chunks are compressed before their checksum is taken: rounded values only."""
 
     @property
     def fill(self) -> float | int:
@@ -43,13 +45,23 @@ class ArraySpec:
         return (self.rows_per_shard, *self.shape[1:])
 
 
+SITE_MEANINGS = {
+    "resid_post": "the residual stream after layer {} (TransformerLens hook_resid_post)",
+    "mlp_out": "what the MLP of layer {} writes into the residual stream (TransformerLens hook_mlp_out)",
+}
+
 _Row = tuple[str, str, tuple[int, ...], tuple[str, ...], str]
 """name, dtype, shape without the first axis, dimensions, meaning"""
 
 
-def site_name(layer: int) -> str:
-    """The array with z of a layer."""
-    return f"sites/{ATTN_Z}/{layer:02d}"
+def site_name(layer: int, site: str = ATTN_Z) -> str:
+    """The array with the values of a site at a layer; z unless another is named."""
+    return f"sites/{site}/{layer:02d}"
+
+
+def scale_name(layer: int) -> str:
+    """The array with the scales of 8-bit z of a layer."""
+    return f"scales/{ATTN_Z}/{layer:02d}"
 
 
 def statistic_name(layer: int, which: str) -> str:
@@ -73,9 +85,21 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
     model, settings = plan.model, plan.settings
     heads, d_head, vocabulary = model.n_heads, model.d_head, model.d_vocab
     ids = token_dtype(vocabulary)
+    as_int8 = settings.z_dtype == "int8"
+    times_scale = ", times its scale in scales/attn.z" if as_int8 else ""
     per_row: list[_Row] = [
-        (site_name(layer), "float16", (heads, d_head), ("row", "head", "d_head"),
-         f"what each head of layer {layer} mixes before W_O (TransformerLens hook_z)")
+        (site_name(layer), settings.z_dtype, (heads, d_head), ("row", "head", "d_head"),
+         f"what each head of layer {layer} mixes before W_O (TransformerLens hook_z){times_scale}")
+        for layer in plan.layers
+    ]  # fmt: skip
+    if as_int8:
+        per_row += [
+            (scale_name(layer), "float16", (heads,), ("row", "head"), f"what 1 in sites/attn.z/{layer:02d} is worth")
+            for layer in plan.layers
+        ]  # fmt: skip
+    per_row += [
+        (site_name(layer, site), "float16", (model.d_model,), ("row", "d_model"), SITE_MEANINGS[site].format(layer))
+        for site in settings.sites or ()
         for layer in plan.layers
     ]  # fmt: skip
     per_row += [
@@ -103,7 +127,11 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
             (statistic_name(layer, "outer"), "float64", (heads, d_head, d_head), ("shard", "head", "d_head", "d_head_2"),
              "sum of the outer products of z with itself over the same rows"),
         ]  # fmt: skip
-    specs = [_spec(plan.rows, settings.rows_per_shard, *row) for row in per_row]
+    rounded = settings.keep_bits is not None
+    specs = [
+        _spec(plan.rows, settings.rows_per_shard, *row, compressed=rounded and row[0].startswith("sites/"))
+        for row in per_row
+    ]
     specs += [_spec(plan.num_shards, 1, *row) for row in per_shard]
     return {spec.name: spec for spec in specs}
 
@@ -130,9 +158,10 @@ def _spec(
     rest: tuple[int, ...],
     dimensions: tuple[str, ...],
     meaning: str,
+    compressed: bool = False,
 ) -> ArraySpec:
     spec = ArraySpec(
         name=name, shape=(first, *rest), dtype=dtype, dimensions=dimensions, meaning=meaning,
-        rows_per_shard=per_file, chunk_rows=1,
+        rows_per_shard=per_file, chunk_rows=1, compressed=compressed,
     )  # fmt: skip
     return ArraySpec(**{**spec.__dict__, "chunk_rows": chunk_rows(spec.row_bytes, per_file)})

@@ -1,7 +1,8 @@
 """A file is either not there or whole: written beside, synced, renamed, and the folder synced.
 
 In: bytes. Out: a file that survives a power cut from the moment the call returns. `DurableStore` gives
-Zarr's own LocalStore the same promise (zarr renames, but does not sync) and remembers what it wrote.
+Zarr's own LocalStore the same promise (zarr renames, but does not sync), reads back what it wrote, and
+remembers it.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from typing import Any
 
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
+
+from alens.errors import DamageError
 
 PARTIAL = ".partial"
 """How the name of an unfinished file ends; such a leftover is never read and may be deleted."""
@@ -67,15 +70,34 @@ def sha256_of(path: Path, *, from_disk: bool = False) -> str:
     """Hex SHA-256 of a file; `from_disk` asks the kernel to forget its copy in memory first."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        if from_disk and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if from_disk:
+            _forget(file.fileno())
         while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
 
+def check_on_disk(path: Path, content: memoryview) -> None:
+    """Raises `DamageError` when the file system does not give `content` back. Asks the kernel to forget its
+    own copy first, so that the disk is read."""
+    at = 0
+    with path.open("rb") as file:
+        _forget(file.fileno())
+        while block := file.read(READ_BYTES):
+            if content[at : at + len(block)] != block:
+                break
+            at += len(block)
+    if at != content.nbytes:
+        raise DamageError(f"{path} reads back other bytes than were written: check the file system")
+
+
+def _forget(descriptor: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 class DurableStore(LocalStore):
-    """A LocalStore whose writes are durable; `written` maps each key to (bytes, SHA-256) as handed over."""
+    """A LocalStore whose writes are durable, and checked; `written` maps each key to (bytes, SHA-256)."""
 
     def __init__(self, root: Path | str, **options: Any) -> None:
         super().__init__(root, **options)
@@ -85,4 +107,5 @@ class DurableStore(LocalStore):
         self._check_writable()
         view = memoryview(value.as_buffer_like()).cast("B")
         await asyncio.to_thread(put, self.root / key, view)
+        await asyncio.to_thread(check_on_disk, self.root / key, view)
         self.written[key] = (view.nbytes, hashlib.sha256(view).hexdigest())

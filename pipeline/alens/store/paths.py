@@ -12,7 +12,9 @@ class StorePaths:
         self.tokens = root / "tokens.npy"
         self.arrays = root / "arrays.zarr"
         self.commits = root / "commits"
+        self.skeleton = self.commits / "model.json"
         self.manifest = root / "MANIFEST.json"
+        self.claim = root / "plan.claim"
 
     def record(self, shard: int) -> Path:
         """The commit record of a shard: the shard counts once this file is there."""

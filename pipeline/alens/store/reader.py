@@ -7,7 +7,7 @@ missing shard as fill values.
 Shapes: N rows, L layers, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +21,19 @@ from zarr.storage import LocalStore
 
 from alens.errors import DamageError, RequestError
 from alens.store import durable
-from alens.store.arrays import ArraySpec, shard_arrays, site_name, statistic_name, weight_arrays
+from alens.store.arrays import (
+    ArraySpec,
+    scale_name,
+    shard_arrays,
+    site_name,
+    statistic_name,
+    weight_arrays,
+)
+from alens.store.commits import Commits
+from alens.store.document import MEND
+from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
-from alens.store.schema import Plan
+from alens.store.schema import FURTHER_SITES, Plan
 
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
@@ -59,9 +69,9 @@ class Statistics:
 class Cache:
     """An open cache. Holds no file open; cheap to make.
 
-    Attributes: `root`, `plan`, `sealed` (the manifest says that all shards are committed), `fingerprint`
-    (of a sealed cache: the hash of all its shard files) and `shards` (the committed shard numbers,
-    ascending; of a sealed cache all, without a look at their records).
+    Attributes: `root`, `plan`, `commits` (its records), `sealed` (the manifest says that all shards are
+    committed), `fingerprint` (of a sealed cache: the hash of all its shard files) and `shards` (the
+    committed shard numbers, ascending; of a sealed cache all, without a look at their records).
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -72,70 +82,27 @@ class Cache:
         self.paths = StorePaths(Path(root))
         self.root = self.paths.root
         try:
-            text = self.paths.plan.read_text()
+            content = self.paths.plan.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise RequestError(
                 f"{self.root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
             ) from None
-        except UnicodeDecodeError as error:
-            raise DamageError(
-                f"{self.paths.plan} is not a whole plan ({error}): restore it from a copy"
-            ) from None
         except OSError as error:
             raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
-        self.plan = Plan.from_json(text, str(self.paths.plan))
+        self.plan = Plan.from_json(content, str(self.paths.plan))
         self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
         self._store = LocalStore(self.paths.arrays, read_only=True)
         self._arrays: dict[str, Any] = {}
-        self._records: dict[int, dict[str, Any]] = {}
-        self.fingerprint = self._read_manifest()
+        self.commits = Commits(self.paths, self.plan)
+        self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
-        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self.committed()
+        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self.commits.committed()
 
     # What is there
 
-    def record(self, shard: int) -> dict[str, Any]:
-        """The commit record of a shard. Raises `DamageError` when there is none that can be read."""
-        if shard not in self._records:
-            found = self._read_record(shard)
-            if found is None:
-                raise DamageError(
-                    f"shard {shard} of {self.root} is not committed: run `alens cache` again to write it"
-                )
-            self._records[shard] = found
-        return self._records[shard]
-
-    def _read_record(self, shard: int) -> dict[str, Any] | None:
-        """An unreadable record, or one of another plan, is an absent one."""
-        try:
-            found = json.loads(self.paths.record(shard).read_text())
-            whole = found["plan"] == self.plan.identity and found["shard"] == shard and bool(found["files"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if whole else None
-
-    def committed(self) -> tuple[int, ...]:
-        """The shards with a readable record of this plan, read anew; in a sealed cache that is undamaged, all."""
-        self._records.clear()
-        for name in self.paths.commits.glob("[0-9]*.json"):
-            shard = int(name.stem) if name.stem.isdigit() else self.plan.num_shards
-            found = self._read_record(shard) if shard < self.plan.num_shards else None
-            if found is not None:
-                self._records[shard] = found
-        return tuple(sorted(self._records))
-
-    def _read_manifest(self) -> str | None:
-        """The fingerprint of a sealed cache; an unreadable manifest is an absent one."""
-        try:
-            found = json.loads(self.paths.manifest.read_text())
-            whole = found["plan"] == self.plan.identity and found["shards"] == self.plan.num_shards
-            return str(found["fingerprint"]) if whole else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
         """Size and hash of every committed file, by shard."""
-        return {shard: self.record(shard)["files"] for shard in self.shards}
+        return {shard: self.commits.record(shard)["files"] for shard in self.shards}
 
     # Numbers by name
 
@@ -179,8 +146,8 @@ class Cache:
         spec = self.spec(f"model/{name}")
         file = self.paths.shard_file(spec.name, 0, len(spec.shape))
         if not file.is_file() or not file.stat().st_size:  # Zarr would read it as fill values
-            raise DamageError(f"{file} is missing or empty: restore it from a copy")
-        return self._checked_read(spec, 0, spec.shape[0], 0)
+            raise DamageError(f"{file} is missing or empty: {MEND}")
+        return self._checked_read(spec, 0, spec.shape[0], None)
 
     def _read_span(self, spec: ArraySpec, start: int, stop: int) -> Array:
         """Entries `start` to `stop - 1`, shard by shard, so that an error names the right file."""
@@ -194,27 +161,26 @@ class Cache:
 
     def _check_size(self, spec: ArraySpec, shard: int) -> None:
         file = self.paths.shard_file(spec.name, shard, len(spec.shape))
-        recorded = self.record(shard)["files"].get(str(file.relative_to(self.paths.arrays)))
+        recorded = self.commits.record(shard)["files"].get(str(file.relative_to(self.paths.arrays)))
         found = file.stat().st_size if file.is_file() else None
         if recorded is None or found != recorded["bytes"]:
             state = "is missing" if found is None else f"has {found:,} bytes, not those that were committed"
-            raise DamageError(
-                f"{file} {state}: delete {self.paths.record(shard)} and run `alens cache` again to rewrite shard {shard}"
-            )
+            raise DamageError(f"{file} {state}: `alens verify --repair` queues shard {shard} for rewriting")
 
-    def _checked_read(self, spec: ArraySpec, start: int, stop: int, shard: int) -> Array:
+    def _checked_read(self, spec: ArraySpec, start: int, stop: int, shard: int | None) -> Array:
+        """`shard` is None for the model's weights."""
         try:
             return np.asarray(self._array(spec)[start:stop])
         except (OSError, MemoryError, DamageError):
             raise
         except Exception as error:  # whatever a codec says of bytes that do not match their checksum
-            file = self.paths.shard_file(spec.name, shard, len(spec.shape))
-            raise DamageError(
-                f"{file} is damaged: {error}; delete {self.paths.record(shard)} and run `alens cache` again to rewrite shard {shard}"
-            ) from error
+            file = self.paths.shard_file(spec.name, shard or 0, len(spec.shape))
+            mend = f"`alens verify --repair` queues shard {shard} for rewriting"
+            raise DamageError(f"{file} is damaged: {error}; {MEND if shard is None else mend}") from error
 
     def _array(self, spec: ArraySpec) -> Any:
         if spec.name not in self._arrays:
+            self._check_metadata(spec)
             try:
                 array = zarr.open_array(self._store, path=spec.name, mode="r")
                 if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
@@ -223,11 +189,29 @@ class Cache:
                     )
             except Exception as error:  # whatever zarr says of metadata that is missing or altered
                 metadata = self.paths.arrays / spec.name / "zarr.json"
-                raise DamageError(
-                    f"{metadata} is missing or damaged ({error}): restore it from a copy"
-                ) from error
+                raise DamageError(f"{metadata} is missing or damaged ({error}): {MEND}") from error
             self._arrays[spec.name] = array
         return self._arrays[spec.name]
+
+    def _check_metadata(self, spec: ArraySpec) -> None:
+        """How bytes become numbers stands in zarr.json, so a changed one would change every number."""
+        key = f"{spec.name}/zarr.json"
+        file = self.paths.arrays / key
+        try:
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DamageError(f"{file} cannot be read ({error.strerror}): {MEND}") from None
+        if self._skeleton.get(key, {}).get("sha256") != found:
+            raise DamageError(f"{file} was altered: {MEND}")
+
+    @cached_property
+    def _skeleton(self) -> Mapping[str, Any]:
+        """Size and hash of each file of `arrays.zarr` that is no shard."""
+        record = self.commits.skeleton()
+        if record is None:
+            raise DamageError(f"{self.paths.skeleton} is missing or damaged: {MEND}")
+        files: Mapping[str, Any] = record["files"]
+        return files
 
     # What the numbers mean
 
@@ -248,9 +232,21 @@ class Cache:
                 )
 
     def z(self, layer: int, rows: Rows) -> Array:
-        """(N, H, E) float16: what each head of `layer` mixes before W_O."""
+        """(N, H, E) float16: what each head of `layer` mixes before W_O, decoded where it is stored as int8."""
         self.check_layers([layer])
-        return self.read(site_name(layer), rows)
+        values = self.read(site_name(layer), rows)
+        if self.plan.settings.z_dtype == "int8":
+            return dequantise(values, self.read(scale_name(layer), rows))
+        return values
+
+    def site(self, site: str, layer: int, rows: Rows) -> Array:
+        """(N, D) float16: `resid_post` or `mlp_out` of `layer`. Raises `RequestError` where it is not cached."""
+        self.check_layers([layer])
+        if site not in FURTHER_SITES:
+            raise RequestError(f"there is no site {site}: name {' or '.join(FURTHER_SITES)}; z() gives attn.z")
+        if site not in (self.plan.settings.sites or ()):
+            raise RequestError(f"{self.root} does not hold {site}: cache with --sites {site}")
+        return self.read(site_name(layer, site), rows)
 
     def head_outputs(
         self, rows: Rows, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
@@ -309,7 +305,7 @@ class Cache:
     def tokens(self) -> Array:
         """(sequences, seq_len) token ids, in the order they were run; memory-mapped, hash checked."""
         if not self.paths.tokens.is_file() or durable.sha256_of(self.paths.tokens) != self.plan.tokens.sha256:
-            raise DamageError(f"{self.paths.tokens} is missing or altered: restore it from a copy")
+            raise DamageError(f"{self.paths.tokens} is missing or altered: {MEND}")
         return np.asarray(np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False))
 
 

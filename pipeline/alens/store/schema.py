@@ -11,11 +11,17 @@ import json
 from typing import Any, Self
 
 from alens.errors import DamageError, RequestError
+from alens.store import document
 
 FORMAT = 1
 
 ATTN_Z = "attn.z"
 """The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
+
+FURTHER_SITES = ("resid_post", "mlp_out")
+"""Sites that a cache may hold beside `attn.z`, d_model numbers a row and layer: what Logit Lens and Tuned Lens read."""
+
+FLOAT16_MANTISSA_BITS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,11 @@ class CacheSettings:
     dtype: str = "float32"
     """The model's dtype: float32, bfloat16 or float16."""
     z_dtype: str = "float16"
-    """The stored dtype of z."""
+    """The stored dtype of z: float16, or int8 with a float16 scale for each row and head."""
+    keep_bits: int | None = None
+    """Mantissa bits kept of float16 z (and further sites), which are then compressed; None for all 10."""
+    sites: tuple[str, ...] | None = None
+    """Further sites beside attn.z: resid_post, mlp_out."""
     seed: int = 0
     """Of the order of sequences, the order of rows in a shard, and the tail samples."""
 
@@ -68,8 +78,25 @@ class CacheSettings:
             )
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise RequestError(f"dtype is {self.dtype!r}: it must be float32, bfloat16 or float16")
-        if self.z_dtype != "float16":
-            raise RequestError(f"z_dtype is {self.z_dtype!r}: format {FORMAT} stores z as float16")
+        self._check_encoding()
+
+    def _check_encoding(self) -> None:
+        if self.z_dtype not in ("float16", "int8"):
+            raise RequestError(f"z_dtype is {self.z_dtype!r}: it must be float16 or int8")
+        if self.keep_bits is not None and not 0 <= self.keep_bits < FLOAT16_MANTISSA_BITS:
+            raise RequestError(
+                f"keep_bits is {self.keep_bits}: float16 has {FLOAT16_MANTISSA_BITS} mantissa bits, "
+                f"keep 0 to {FLOAT16_MANTISSA_BITS - 1} of them, or leave it out to keep all"
+            )
+        if self.keep_bits is not None and self.z_dtype == "int8":
+            raise RequestError("keep_bits rounds float16, and z_dtype is int8: choose one of the two")
+        if self.sites is not None:
+            unknown = [site for site in self.sites if site not in FURTHER_SITES]
+            if unknown or not self.sites or len(set(self.sites)) != len(self.sites):
+                raise RequestError(
+                    f"sites is {','.join(self.sites) or 'empty'}: name {' or '.join(FURTHER_SITES)}, each once "
+                    f"({ATTN_Z} is always cached)"
+                )
 
     @property
     def sequences_per_shard(self) -> int:
@@ -104,7 +131,8 @@ class CorpusFile:
 
     name: str
     bytes: int
-    sha256: str
+    sha256: str | None
+    """None only in what is asked for: the files of a plan are hashed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,21 +204,20 @@ class Plan:
             del file["name"]
         return {"format": FORMAT, **{name: _without_none(part) for name, part in whole.items()}}
 
-    def to_json(self) -> str:
-        body = {"format": FORMAT, "identity": self.identity, **dataclasses.asdict(self)}
-        return json.dumps(body, indent=2) + "\n"
+    def to_json(self) -> bytes:
+        return document.encode({"format": FORMAT, "identity": self.identity, **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Self:
-        """The plan in `text`; `where` names the file in errors.
+    def from_json(cls, content: bytes, where: str) -> Self:
+        """The plan in `content`; `where` names the file in errors.
 
-        Raises `DamageError` when the text is cut short or altered, `RequestError` for another format.
+        Raises `DamageError` when a byte of it was altered, `RequestError` for another format.
         """
+        body = document.decode(content, where)
         try:
-            body = json.loads(text)
             found, identity = body.pop("format"), body.pop("identity")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
+        except KeyError as error:
+            raise DamageError(f"{where} is not a whole plan (it lacks {error}): {document.MEND}") from None
         if found != FORMAT:
             raise RequestError(
                 f"{where} has format {found}; this alens reads format {FORMAT}: use the alens that wrote it"
@@ -206,18 +233,18 @@ class Plan:
                 created=body["created"],
             )
         except (KeyError, TypeError, AttributeError, RequestError) as error:
-            raise DamageError(f"{where} is not a whole plan ({error}): restore it from a copy") from None
+            raise DamageError(f"{where} is not a whole plan ({error}): {document.MEND}") from None
         if plan.identity != identity:
-            raise DamageError(
-                f"{where} was altered (its contents do not give its identity): restore it from a copy"
-            )
+            raise DamageError(f"{where} was altered (its contents do not give its identity): {document.MEND}")
         return plan
 
 
 def settings_from(found: dict[str, Any]) -> CacheSettings:
     """Settings from JSON or TOML, where tuples are lists."""
-    layers = found.get("layers")
-    return CacheSettings(**{**found, "layers": None if layers is None else tuple(layers)})
+    lists = {name: found.get(name) for name in ("layers", "sites")}
+    return CacheSettings(
+        **{**found, **{name: None if value is None else tuple(value) for name, value in lists.items()}}
+    )
 
 
 def differences(
@@ -229,7 +256,7 @@ def differences(
         found.append(f"the model is {model.id} with other weights (the cache: {stored.model.id})")
     if stored.tokens.tokenizer_sha256 != tokenizer_sha256:
         found.append("the tokenizer is another")
-    if [f.sha256 for f in stored.corpus.files] != [f.sha256 for f in corpus.files]:
+    if not _same_files(stored.corpus.files, corpus.files):
         found.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
     for name in ("split", "text_column", "document_column", "row_documents"):
         found += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
@@ -242,8 +269,20 @@ def differences(
     return found + _difference("layers", list(stored.layers), list(asked_layers))
 
 
+def _same_files(stored: tuple[CorpusFile, ...], asked: tuple[CorpusFile, ...]) -> bool:
+    """By size, and by hash where it is known: no worker but the first reads the text."""
+    return len(stored) == len(asked) and all(
+        one.bytes == other.bytes and other.sha256 in (None, one.sha256)
+        for one, other in zip(stored, asked, strict=True)
+    )
+
+
 def _difference(name: str, stored: object, asked: object) -> list[str]:
-    return [] if stored == asked else [f"{name} is {asked} (the cache: {stored})"]
+    return [] if stored == asked else [f"{name} is {_said(asked)} (the cache: {_said(stored)})"]
+
+
+def _said(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _without_none(value: Any) -> Any:

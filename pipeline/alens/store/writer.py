@@ -3,13 +3,12 @@
 In: a `Plan`, the model's few weights, and for each shard one numpy array for every array of the plan.
 Out: `arrays.zarr/`, `commits/`, `plan.json` and, once all shards are there, `MANIFEST.json`.
 
-Order for a shard: its record goes, its files go, they are written and synced, read back and hashed,
+Order for a shard: its record goes, its files go, they are written and synced, read back and compared,
 and the record is put by rename. Killed at any point, the shard is either committed or not there.
 """
 
 import contextlib
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,14 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import Crc32cCodec
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from alens.errors import DamageError, RunError
-from alens.store import durable
+from alens.errors import RunError
+from alens.store import document, durable
 from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.commits import fingerprint
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
@@ -66,8 +67,8 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
         for key, blob in sorted(_contents(memory)):
             durable.put(paths.arrays / key, blob)
             files[key] = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
-        _put_json(paths.commits / "model.json", {"plan": plan.identity, "files": files})
-        durable.put(paths.plan, plan.to_json().encode())
+        _put_json(paths.skeleton, {"plan": plan.identity, "files": files})
+        durable.put(paths.plan, plan.to_json())
 
 
 def _create(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
@@ -79,12 +80,20 @@ def _create(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
         chunks=(spec.chunk_rows, *spec.shape[1:]),
         shards=spec.shard_shape(),
         filters=None,
-        compressors=[Crc32cCodec()],
+        compressors=_codecs(spec),
         fill_value=spec.fill,
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=spec.dimensions,
         attributes={"meaning": spec.meaning},
     )
+
+
+def _codecs(spec: ArraySpec) -> list[BytesBytesCodec]:
+    """A checksum goes last: zarr's other codecs read flipped bits back silently."""
+    if not spec.compressed:
+        return [Crc32cCodec()]
+    size = np.dtype(spec.dtype).itemsize
+    return [BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=size), Crc32cCodec()]
 
 
 def _contents(store: MemoryStore) -> list[tuple[str, bytes]]:
@@ -130,7 +139,8 @@ class ShardWriter:
                 values = arrays[name]
                 assert values.shape == spec.shard_shape() and values.dtype == np.dtype(spec.dtype), name
                 self._array(name)[shard * spec.rows_per_shard : (shard + 1) * spec.rows_per_shard] = values
-            files = {key: self._read_back(key) for key in sorted(self._store.written)}
+            written = sorted(self._store.written.items())
+            files = {key: {"bytes": num_bytes, "sha256": sha256} for key, (num_bytes, sha256) in written}
             record = {"plan": self.plan.identity, "shard": shard, "files": files, **note}
             _put_json(self.paths.record(shard), record)
 
@@ -140,20 +150,13 @@ class ShardWriter:
             self._arrays[name] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name]
 
-    def _read_back(self, key: str) -> dict[str, Any]:
-        num_bytes, sha256 = self._store.written[key]
-        if durable.sha256_of(self.paths.arrays / key, from_disk=True) != sha256:
-            raise DamageError(
-                f"{self.paths.arrays / key} reads back other bytes than were written: check the file system"
-            )
-        return {"bytes": num_bytes, "sha256": sha256}
-
-    def check_space(self) -> None:
-        """Raises `RunError` when the next shard does not fit: to be asked before it is computed, too."""
+    def check_space(self, shards: int = 1) -> None:
+        """Raises `RunError` when so many shards do not fit: to be asked before the next is computed, too."""
+        needed = shards * self.shard_bytes + SPARE_BYTES
         free = shutil.disk_usage(self.paths.root).free
-        if free < self.shard_bytes + SPARE_BYTES:
+        if free < needed:
             raise RunError(
-                f"no space for the next shard in {self.paths.root}: {self.shard_bytes + SPARE_BYTES:,} bytes are needed, "
+                f"no space for the next shard in {self.paths.root}: {needed:,} bytes are needed, "
                 f"{free:,} are free; committed shards are safe, make room and run again"
             )
 
@@ -172,14 +175,5 @@ def put_manifest(root: Path, plan: Plan, files_by_shard: Mapping[int, Mapping[st
         _put_json(StorePaths(root).manifest, body)
 
 
-def fingerprint(files_by_shard: Mapping[int, Mapping[str, Any]]) -> str:
-    """SHA-256 over the hashes of all shard files: two caches with the same one hold the same bytes."""
-    digest = hashlib.sha256()
-    for shard in sorted(files_by_shard):
-        for key, file in sorted(files_by_shard[shard].items()):
-            digest.update(f"{key} {file['sha256']}\n".encode())
-    return digest.hexdigest()
-
-
 def _put_json(path: Path, body: Mapping[str, Any]) -> None:
-    durable.put(path, (json.dumps(body, indent=1) + "\n").encode())
+    durable.put(path, document.encode(body))

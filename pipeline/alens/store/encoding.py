@@ -1,0 +1,50 @@
+"""Smaller forms of z, and back: rounded mantissas, and 8 bits with a scale for each row and head.
+
+In: float16 values. Out: float16 with fewer mantissa bits (which then compress), or int8 and scales.
+Shapes: N rows, H heads, E d_head.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numcodecs import BitRound
+
+Float16 = npt.NDArray[np.float16]
+
+INT8_LARGEST = 127
+LARGEST_SCALE = np.float16(515.5)
+"""Times 127 still a float16. Larger values, up to 65,504, are stored as this much: an error below half a step."""
+
+
+def limit(keep_bits: int | None) -> float:
+    """Magnitudes below stay finite as float16, also after all but `keep_bits` mantissa bits are rounded off."""
+    return 2.0**16 - 2.0**4 - (0.0 if keep_bits is None else 2.0 ** (14 - keep_bits))
+
+
+def round_bits(values: Float16, keep_bits: int) -> Float16:
+    """`values`, below `limit`, rounded to `keep_bits` mantissa bits, to even: numcodecs' BitRound, outside of
+    the codec chain (inside, it is a codec that the Zarr v3 specification does not know)."""
+    rounded: Float16 = np.asarray(BitRound(keep_bits).encode(np.ascontiguousarray(values))).view(np.float16)
+    return rounded
+
+
+def quantise(z_NHE: Float16) -> tuple[npt.NDArray[np.int8], Float16]:
+    """(N, H, E) int8 and (N, H) float16 scales: z is their product, to half a scale (and to float16, once it is cast)."""
+    z = z_NHE.astype(np.float32)
+    needed_NH = np.abs(z).max(-1) / INT8_LARGEST
+    scale_NH = needed_NH.astype(np.float16)
+    too_small_NH = scale_NH.astype(np.float32) < needed_NH
+    scale_NH = np.where(too_small_NH, np.nextafter(scale_NH, np.float16(np.inf)), scale_NH)
+    scale_NH = np.minimum(scale_NH, LARGEST_SCALE)
+    divisor_NH1 = np.where(scale_NH > 0, scale_NH, np.float16(1)).astype(np.float32)[..., None]
+    steps = np.rint(z / divisor_NH1)
+    return np.clip(steps, -INT8_LARGEST, INT8_LARGEST).astype(np.int8), scale_NH
+
+
+def dequantise(steps_NHE: npt.NDArray[Any], scale_NH: npt.NDArray[Any]) -> Float16:
+    """(N, H, E) float16 from what `quantise` made."""
+    decoded: Float16 = (steps_NHE.astype(np.float32) * scale_NH.astype(np.float32)[..., None]).astype(
+        np.float16
+    )
+    return decoded

@@ -1,0 +1,80 @@
+"""How far a cache is, from its commit records alone: what a job array has done, and what to submit again.
+
+In: an open cache. Out: counts, rates by worker, and array specifications as schedulers take them. Pure but
+for reading the records.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from alens.store.reader import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerStatus:
+    """What one worker has committed."""
+
+    worker: str
+    """I/N, as it was started."""
+    shards: int
+    rows_per_second: float
+    """Of its own time, from shard to shard."""
+    last_commit: float
+    """Seconds since 1970, by its host's clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How far a cache is."""
+
+    shards_done: int
+    shards_planned: int
+    missing: tuple[int, ...]
+    workers: tuple[WorkerStatus, ...]
+    """In the order of I, then of N."""
+    num_workers: int
+    """N of the worker that committed last; 1 when none has."""
+    bytes: int
+
+
+def status(cache: Cache) -> Status:
+    """Reads the record of every committed shard."""
+    records = [cache.commits.record(shard) for shard in cache.shards]
+    by_worker: dict[str, list[dict[str, float]]] = {}
+    for record in records:
+        by_worker.setdefault(str(record["worker"]), []).append(record)
+    workers = [
+        WorkerStatus(
+            worker=worker,
+            shards=len(of_worker),
+            rows_per_second=sum(r["rows"] for r in of_worker)
+            / max(1e-9, sum(r["seconds"] for r in of_worker)),
+            last_commit=max(r["finished"] for r in of_worker),
+        )
+        for worker, of_worker in by_worker.items()
+    ]
+    latest = max(workers, key=lambda w: w.last_commit, default=None)
+    return Status(
+        shards_done=len(cache.shards),
+        shards_planned=cache.plan.num_shards,
+        missing=tuple(sorted(set(range(cache.plan.num_shards)) - set(cache.shards))),
+        workers=tuple(sorted(workers, key=lambda w: tuple(map(int, w.worker.split("/"))))),
+        num_workers=int(latest.worker.split("/")[1]) if latest else 1,
+        bytes=sum(file["bytes"] for record in records for file in record["files"].values()),
+    )
+
+
+def workers_to_run(missing: Iterable[int], num_workers: int) -> tuple[int, ...]:
+    """The workers of N, by I, whose share holds a missing shard (`alens.cache.plan.shards_to_write`)."""
+    return tuple(sorted({shard % num_workers for shard in missing}))
+
+
+def array_specification(numbers: Iterable[int]) -> str:
+    """Ascending numbers as `sbatch --array` takes them: `3,17,42-45`; empty for none."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
