@@ -17,7 +17,7 @@ from typing import Any
 
 _HOME = {
     "AlensError": "alens.errors",
-    "CacheRequest": "alens.cache.run",
+    "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.run",
     "open_cache": "alens.store.reader",
     "FitRequest": "alens.fit.plan",

@@ -127,19 +127,19 @@ def test_a_shard_without_a_true_record_is_written_again(
     assert manifest(store) == manifest(small_cache)
 
 
-def test_deleting_its_record_mends_a_damaged_shard(
+def test_a_damaged_shard_whose_record_goes_is_mended(
     small_cache: Path, copy_of: Copy, small_request: Request
 ) -> None:
-    """As the error says: this is the way back."""
+    """What `alens verify --repair` does, as the error says: this is the way back."""
     store = copy_of(small_cache)
     file = store / "arrays.zarr/sites/attn.z/02/c.4.0.0"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(DamageError) as caught:
         open_cache(store).read_shard("sites/attn.z/02", 4)
-    record = store / "commits/000004.json"
-    assert f"delete {record} and run `alens cache` again" in str(caught.value)
-    record.unlink()
-    write_cache(small_request(store))
+    assert f"{file} has 100 bytes" in str(caught.value)
+    assert "`alens verify --repair` queues shard 4 for rewriting" in str(caught.value)
+    (store / "commits/000004.json").unlink()
+    assert write_cache(small_request(store)).shards_written == 1
     assert array_hashes(store) == array_hashes(small_cache)
 
 
@@ -169,6 +169,9 @@ def test_what_a_job_left_that_died_before_its_plan_is_written_over(
         ({"layers": None}, "layers is [0, 1, 2, 3] (the cache: [0, 2])"),
         ({"batch_size": 4}, "batch_size is 4 (the cache: 2)"),
         ({"exact_teacher": True}, "exact_teacher is True (the cache: False)"),
+        ({"keep_bits": 5}, "keep_bits is 5 (the cache: None)"),
+        ({"z_dtype": "int8"}, "z_dtype is int8 (the cache: float16)"),
+        ({"sites": ("mlp_out",)}, "sites is "),
         ({"max_rows": None, "tail_samples": 5}, "max_rows is None (the cache: 768); tail_samples is 5"),
     ],
 )
@@ -240,7 +243,7 @@ def test_a_damaged_plan_stops_the_run(
         text[:300] if damage == "cut" else text.replace('"top_k": 4', '"top_k": 5')
     )
     before = state(store)
-    with pytest.raises(DamageError, match=r"plan\.json (is not a whole plan|was altered)"):
+    with pytest.raises(DamageError, match=r"plan\.json (is no whole document|was altered)"):
         write_cache(small_request(store))
     assert state(store) == before
 
@@ -272,3 +275,18 @@ def test_numbers_that_cannot_be_stored_are_not(
     with pytest.raises(RunError, match=says):
         write_cache(small_request(tmp_path / "store", model=str(folder)))
     assert open_cache(tmp_path / "store").shards == ()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_lost_tokens_are_made_again(
+    small_cache: Path, copy_of: Copy, small_request: Request, damage: str
+) -> None:
+    store = copy_of(small_cache)
+    (store / "commits/000003.json").unlink()
+    whole = (store / "tokens.npy").read_bytes()
+    (store / "tokens.npy").unlink()
+    if damage == "cut":
+        (store / "tokens.npy").write_bytes(whole[:200])
+    assert write_cache(small_request(store)).shards_written == 1
+    assert array_hashes(store) == array_hashes(small_cache)
+    assert open_cache(store).sealed

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from alens.store import document
 from alens.store.reader import open_cache
 
 Copy = Callable[[Path], Path]
@@ -52,7 +53,8 @@ def test_a_cache_in_the_making(run_alens: Any, demo_cache: Path, copy_of: Copy) 
 def test_a_mixture_of_software_is_reported(run_alens: Any, demo_cache: Path, copy_of: Copy) -> None:
     store = copy_of(demo_cache)
     record = store / "commits/000003.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "torch": "9.9"}))
+    body = document.decode(record.read_bytes(), "record")
+    record.write_bytes(document.encode({**body, "torch": "9.9"}))
     assert "(a mixture: shards may differ in the last bits)" in run_alens("info", store).stdout
     assert "a mixture" not in run_alens("info", demo_cache).stdout
 
@@ -72,5 +74,5 @@ def test_a_damaged_plan_is_a_failure_of_one_line(run_alens: Any, demo_cache: Pat
     (store / "plan.json").write_text((store / "plan.json").read_text()[:500])
     code, out, err = run_alens("info", store)
     assert (code, out) == (1, "")
-    assert err.startswith(f"alens: {store}/plan.json is not a whole plan")
+    assert err.startswith(f"alens: {store}/plan.json is no whole document")
     assert err.count("\n") == 1

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from alens import evaluate, load_lenses, open_cache
-from alens.cache.run import CacheRequest, write_cache
+from alens.cache.request import CacheRequest
+from alens.cache.run import write_cache
 from alens.errors import DamageError, RequestError
 from alens.evaluation.evaluate import Evaluation
 from alens.store.schema import CacheSettings

@@ -1,7 +1,7 @@
 """Token rows -> z of every head and the final residual, through TransformerLens hooks.
 
-In: (B, T) tokens and the loaded model. Out: z (B, T, H, E) a layer, as `blocks.{i}.attn.hook_z`, and the
-residual after the last layer norm, (B, T, D). The model itself unembeds one position only: the others'
+In: (B, T) tokens and the loaded model. Out: z (B, T, H, E) a layer, as `blocks.{i}.attn.hook_z`, further
+sites (B, T, D) where they are asked for, and the residual after the last layer norm, (B, T, D). The model itself unembeds one position only: the others'
 logits are made block by block in `targets.py`.
 Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
 """
@@ -25,18 +25,24 @@ class Activations:
 
     z_BTHE: dict[int, torch.Tensor]
     """By layer."""
+    sites_BTD: dict[tuple[str, int], torch.Tensor]
+    """Further sites, by site and layer."""
     final_BTD: torch.Tensor
     last_logits_BV: torch.Tensor
     """The model's own logits at the last position."""
 
 
-def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Activations:
-    """One forward pass.
+def run(
+    subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int], sites: Sequence[str] = ()
+) -> Activations:
+    """One forward pass. `sites` are TransformerLens' names of what a block writes or leaves, (B, T, D):
+    `resid_post`, `mlp_out`.
 
-    Raises `RequestError` when the model gives no z for a layer, `RunError` when it ends in numbers that
-    are not finite.
+    Raises `RequestError` when the model gives no z or site for a layer, `RunError` when it ends in numbers
+    that are not finite.
     """
     found: dict[int, torch.Tensor] = {}
+    further: dict[tuple[str, int], torch.Tensor] = {}
     final: list[torch.Tensor] = []
 
     def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
@@ -44,6 +50,9 @@ def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Act
         return value_BTD[:, -1:]  # so that the model unembeds one position, not all
 
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(found, layer)) for layer in layers]
+    hooks += [
+        (f"blocks.{layer}.hook_{site}", _keep(further, (site, layer))) for layer in layers for site in sites
+    ]
     try:
         logits = subject.bridge.run_with_hooks(
             tokens_BT.to(subject.device),
@@ -54,21 +63,22 @@ def run(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> Act
         raise RequestError(
             f"{subject.source.record.architecture} lacks what alens needs in TransformerLens: {error}"
         ) from None
-    if len(found) != len(layers) or not final:
-        missing = [layer for layer in layers if layer not in found]
+    missing = [f"hook_z of layer {layer}" for layer in layers if layer not in found]
+    missing += [f"{s} of layer {layer}" for s in sites for layer in layers if (s, layer) not in further]
+    if missing or not final:
         raise RequestError(
-            f"{subject.source.record.architecture} gives no hook_z in TransformerLens for layers {missing}: alens needs it"
+            f"{subject.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
         )
     if not bool(torch.isfinite(final[0]).all()):
         raise RunError(
             f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
         )
-    return Activations(z_BTHE=found, final_BTD=final[0], last_logits_BV=logits[:, -1])
+    return Activations(z_BTHE=found, sites_BTD=further, final_BTD=final[0], last_logits_BV=logits[:, -1])
 
 
-def _keep(found: dict[int, torch.Tensor], layer: int) -> Any:
-    def hook(value_BTHE: torch.Tensor, hook: Any) -> None:
-        found[layer] = value_BTHE
+def _keep(found: dict[Any, torch.Tensor], key: Any) -> Any:
+    def hook(value: torch.Tensor, hook: Any) -> None:
+        found[key] = value
 
     return hook
 

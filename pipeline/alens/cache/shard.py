@@ -2,7 +2,7 @@
 
 In: the plan, `tokens.npy`, the loaded model. Out: one numpy array for every array of the plan, rows
 permuted. Peak memory is one shard's arrays and one batch.
-Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, V vocabulary.
+Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,14 @@ import torch
 from alens import randomness
 from alens.blocks import row_blocks
 from alens.cache import activations, targets
+from alens.cache.collect import Batch, Collector
 from alens.cache.model import Subject
 from alens.cache.plan import batches
-from alens.errors import RunError
-from alens.store.arrays import shard_arrays, site_name, statistic_name
+from alens.store import encoding
+from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan
 
 Arrays = dict[str, npt.NDArray[Any]]
-
-FLOAT16_LARGEST = 65_504.0
 
 
 def compute(
@@ -33,89 +32,133 @@ def compute(
 
     Raises `RunError` when an activation does not fit float16.
     """
-    settings, T = plan.settings, plan.settings.seq_len
-    first_row = shard * settings.rows_per_shard
-    place_N = np.argsort(
-        randomness.permutation(settings.rows_per_shard, settings.seed, randomness.ROW_ORDER, shard)
-    )
-    out: Arrays = {
-        spec.name: np.empty(spec.shard_shape(), spec.dtype) for spec in shard_arrays(plan).values()
-    }
-    output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=subject.device)
-    for chosen in batches(plan, shard):
-        batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64))
+    return _Shard(subject, plan, shard).compute(tokens_BT, after_batch)
+
+
+class _Shard:
+    """A shard while it is computed."""
+
+    def __init__(self, subject: Subject, plan: Plan, shard: int) -> None:
+        self.subject, self.plan, self.shard = subject, plan, shard
+        self.settings = plan.settings
+        self.first_row = shard * self.settings.rows_per_shard
+        self.out: Arrays = {
+            spec.name: np.empty(spec.shard_shape(), spec.dtype) for spec in shard_arrays(plan).values()
+        }
+        self.place_N = np.argsort(
+            randomness.permutation(
+                self.settings.rows_per_shard, self.settings.seed, randomness.ROW_ORDER, shard
+            )
+        )
+        self.moments = {layer: _Moments(plan, subject.device) for layer in plan.layers}
+        self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=subject.device)
+        self.workspace = targets.Workspace()
+        self.encoded = self.settings.z_dtype != "float16" or self.settings.keep_bits is not None
+        self.sites = {site_name(layer): layer for layer in plan.layers}
+
+    def compute(self, tokens_BT: npt.NDArray[Any], after_batch: Callable[[int], None]) -> Arrays:
+        collector = Collector(self.subject.device, self.settings.keep_bits, self._place)
+        for chosen in batches(self.plan, self.shard):
+            batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64))
+            with torch.inference_mode():
+                collector.put(self._batch(chosen, batch_BT))
+            after_batch(chosen.stop * self.settings.seq_len - self.first_row)
+        collector.finish()
+        self.out["stats/output"][0] = self.output_V.cpu().numpy()
+        for layer, moments in self.moments.items():
+            self.out[statistic_name(layer, "sum")][0] = moments.sum_HE.cpu().numpy()
+            self.out[statistic_name(layer, "outer")][0] = moments.outer_HEE.cpu().numpy()
+        return self.out
+
+    def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> Batch:
+        """One forward pass, and all that is kept of it."""
+        T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
-        at = place_N[rows - first_row]
-        with torch.inference_mode():
-            found = activations.run(subject, batch_BT, plan.layers)
-            if chosen.start == shard * settings.sequences_per_shard:
-                activations.check_unembedding(subject, found)
-            for layer, z_BTHE in found.z_BTHE.items():
-                name = site_name(layer)
-                out[name][at] = _float16(z_BTHE.flatten(0, 1), f"z of layer {layer}")
-            final_ND = found.final_BTD.flatten(0, 1)
-            if settings.exact_teacher:
-                out["targets/final"][at] = _float16(final_ND, "the final residual")
-            _put_targets(out, subject, plan, final_ND, rows, at, output_V)
-        out["rows/token"][at] = batch_BT.flatten().numpy()
-        out["rows/sequence"][at] = rows // T
-        out["rows/position"][at] = rows % T
-        after_batch(int(rows[-1]) + 1 - first_row)
-    out["stats/output"][0] = output_V.cpu().numpy()
-    counted = torch.from_numpy(out["rows/position"].astype(np.int64)) > 0
-    for layer in plan.layers:
-        _put_statistics(out, layer, counted)
-    return out
+        at_N = self.place_N[rows - self.first_row]
+        found = activations.run(self.subject, batch_BT, self.plan.layers, self.settings.sites or ())
+        if chosen.start == self.shard * self.settings.sequences_per_shard:
+            activations.check_unembedding(self.subject, found)
+        final_ND = found.final_BTD.flatten(0, 1)
+        whole = {
+            **{(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in found.z_BTHE.items()},
+            **{
+                (site_name(layer, site), f"{site} of layer {layer}"): value.flatten(0, 1)
+                for (site, layer), value in found.sites_BTD.items()
+            },
+            **({("targets/final", "the final residual"): final_ND} if self.settings.exact_teacher else {}),
+        }
+        values = {name: value.half() for (name, _), value in whole.items()}
+        if not self.encoded:
+            for name, layer in self.sites.items():
+                self.moments[layer].add(values[name])
+        values.update(self._targets(final_ND, rows))
+        self.out["rows/token"][at_N] = batch_BT.flatten().numpy()
+        self.out["rows/sequence"][at_N] = rows // T
+        self.out["rows/position"][at_N] = rows % T
+        largest = {what: _largest(value) for (_, what), value in whole.items()}
+        return Batch(values=values, largest=largest, at_N=at_N)
 
-
-def _put_targets(
-    out: Arrays,
-    subject: Subject,
-    plan: Plan,
-    final_ND: torch.Tensor,
-    rows: npt.NDArray[np.int64],
-    at: npt.NDArray[np.int64],
-    output_V: torch.Tensor,
-) -> None:
-    settings = plan.settings
-    uniforms_NM = randomness.row_uniforms(
-        int(rows[0]), len(rows), settings.tail_samples, settings.seed, randomness.TAIL_SAMPLES
-    )
-    uniforms = torch.from_numpy(uniforms_NM).to(subject.device)
-    counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(subject.device)
-    for part in row_blocks(len(rows), subject.device):
-        block = targets.compress(
-            final_ND[part],
-            subject.W_U_DV,
-            subject.b_U_V,
-            uniforms[part],
-            settings.top_k,
-            counted_N[part],
-            output_V,
+    def _targets(self, final_ND: torch.Tensor, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """The target arrays of these rows, on the model's device."""
+        settings, device = self.settings, self.subject.device
+        uniforms_NM = randomness.row_uniforms(
+            int(rows[0]), len(rows), settings.tail_samples, settings.seed, randomness.TAIL_SAMPLES
         )
-        for name, values in (
-            ("ids", block.ids_NK),
-            ("log_probs", block.log_probs_NK),
-            ("logsumexp", block.logsumexp_N),
-            ("entropy", block.entropy_N),
-            ("tail_ids", block.tail_ids_NM),
-        ):
-            out[f"targets/{name}"][at[part]] = values.cpu().numpy()
+        uniforms = torch.from_numpy(uniforms_NM).to(device)
+        counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(device)
+        blocks = [
+            targets.compress(
+                final_ND[part],
+                self.subject.W_U_DV,
+                self.subject.b_U_V,
+                uniforms[part],
+                settings.top_k,
+                counted_N[part],
+                self.output_V,
+                self.workspace,
+            )
+            for part in row_blocks(len(rows), device)
+        ]
+        return {
+            "targets/ids": torch.cat([block.ids_NK for block in blocks]),
+            "targets/log_probs": torch.cat([block.log_probs_NK for block in blocks]).half(),
+            "targets/logsumexp": torch.cat([block.logsumexp_N for block in blocks]),
+            "targets/entropy": torch.cat([block.entropy_N for block in blocks]),
+            "targets/tail_ids": torch.cat([block.tail_ids_NM for block in blocks]),
+        }
+
+    def _place(self, name: str, values: npt.NDArray[Any], at_N: npt.NDArray[np.int64]) -> None:
+        """Encode, and put to its rows, what came from the device."""
+        layer = self.sites.get(name)
+        if self.settings.z_dtype == "int8" and layer is not None:
+            values, scale_NH = encoding.quantise(values)
+            self.out[scale_name(layer)][at_N] = scale_NH
+            self.moments[layer].add(torch.from_numpy(encoding.dequantise(values, scale_NH)))
+        elif self.settings.keep_bits is not None and name.startswith("sites/"):
+            values = encoding.round_bits(values, self.settings.keep_bits)
+            if layer is not None:
+                self.moments[layer].add(torch.from_numpy(values))
+        self.out[name][at_N] = values
 
 
-def _put_statistics(out: Arrays, layer: int, counted_N: torch.Tensor) -> None:
-    """Sums of the stored (rounded) z over rows at position 1 and later, in float64."""
-    z_HNE = torch.from_numpy(out[site_name(layer)])[counted_N].transpose(0, 1).double()
-    out[statistic_name(layer, "sum")][0] = z_HNE.sum(1).numpy()
-    out[statistic_name(layer, "outer")][0] = torch.bmm(z_HNE.transpose(1, 2), z_HNE).numpy()
+class _Moments:
+    """Sums over rows at position 1 and later of z as it will be read: float32 a batch, float64 in all."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        H, E, self.T = plan.model.n_heads, plan.model.d_head, plan.settings.seq_len
+        self.sum_HE = torch.zeros(H, E, dtype=torch.float64, device=device)
+        self.outer_HEE = torch.zeros(H, E, E, dtype=torch.float64, device=device)
+
+    def add(self, z_NHE: torch.Tensor) -> None:
+        """`z_NHE` holds whole sequences, in order."""
+        z = z_NHE.to(self.sum_HE.device).float()
+        z.unflatten(0, (-1, self.T))[:, 0] = 0.0
+        z_HNE = z.transpose(0, 1)
+        self.sum_HE += z.sum(0)
+        self.outer_HEE += torch.bmm(z_HNE.transpose(1, 2), z_HNE)
 
 
-def _float16(values: torch.Tensor, what: str) -> npt.NDArray[np.float16]:
-    """To float16 on the CPU. Raises `RunError` for what float16 cannot hold."""
-    largest = float(values.abs().max())
-    if not largest < FLOAT16_LARGEST:
-        raise RunError(
-            f"{what} reaches {largest}, which float16 cannot hold: check the model's weights and dtype"
-        )
-    array: npt.NDArray[np.float16] = values.half().cpu().numpy()
-    return array
+def _largest(values: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude, NaN where there is one; stays on the device."""
+    low, high = torch.aminmax(values)
+    return torch.maximum(-low, high)

@@ -6,12 +6,22 @@ outside the top k, and the summed distribution. Logits are held for one block of
 
 The draws stand for the tail: each for 1/m of its mass, which makes cross-entropy against the target
 unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.16870, beside an exact head).
-Shapes: N rows, D d_model, K top-k, M tail samples, V vocabulary.
+
+A row of V numbers is passed over as few times as possible (docs/decisions/0012). For that it is seen as
+G x W numbers, W groups of G tokens each: group w holds the tokens w, w + W, w + 2W, ..., so that maxima and
+sums of all groups are taken by adding whole rows of W numbers.
+Shapes: N rows, D d_model, K top-k, M tail samples, V vocabulary, P = G W >= V padded vocabulary.
 """
 
 from dataclasses import dataclass
 
 import torch
+
+GROUP = 64
+"""Tokens a group, G."""
+
+PAD = -1e30
+"""The logit of what pads a vocabulary to P: less than any, and finite, so that 0 times it is 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,20 @@ class TargetBlock:
     tail_ids_NM: torch.Tensor
 
 
+class Workspace:
+    """Memory for one block of rows, used again for the next: fresh memory costs a page fault every 4 kB."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def buffer(self, name: str, num_rows: int, padded: int, device: torch.device) -> torch.Tensor:
+        """(num_rows, padded) float32, of any content."""
+        found = self._buffers.get(name)
+        if found is None or len(found) < num_rows or found.shape[1] != padded or found.device != device:
+            found = self._buffers[name] = torch.empty(num_rows, padded, dtype=torch.float32, device=device)
+        return found[:num_rows]
+
+
 def compress(
     final_ND: torch.Tensor,
     W_U_DV: torch.Tensor,
@@ -33,38 +57,98 @@ def compress(
     k: int,
     counted_N: torch.Tensor,
     output_V: torch.Tensor,
+    workspace: Workspace | None = None,
 ) -> TargetBlock:
     """Compress the distributions of one block of rows.
 
     `uniforms_NM` are float64 in [0, 1), one for each tail sample; `output_V` (float64) is added the
-    distributions of the rows where `counted_N` is true.
+    distributions of the rows where `counted_N` is true. Who compresses many blocks passes one `workspace`.
     """
-    logits_NV = torch.addmm(b_U_V, final_ND, W_U_DV).float()
-    probs_NV = torch.softmax(logits_NV, dim=-1)
-    top_logits_NK, ids_NK = logits_NV.topk(k, dim=-1)
-    # The largest probability is at least 1/V, so its logarithm loses nothing.
-    logsumexp_N = top_logits_NK[:, 0] - probs_NV.gather(1, ids_NK[:, :1]).squeeze(1).log()
-    output_V += counted_N.to(probs_NV.dtype) @ probs_NV
-    entropy_N = logsumexp_N - torch.linalg.vecdot(probs_NV, logits_NV)
+    workspace = workspace or Workspace()
+    logits_NP = _logits(final_ND, W_U_DV, b_U_V, workspace)
+    group_max_NW = _groups(logits_NP).amax(1)
+    max_N1 = group_max_NW.amax(1, keepdim=True)
+    top_logits_NK, ids_NK = _top(logits_NP, group_max_NW, k)
+    logits_NP -= max_N1
+    weights_NP = workspace.buffer("weights", len(logits_NP), logits_NP.shape[1], logits_NP.device)
+    torch.exp(logits_NP, out=weights_NP)  # probabilities, but for their sum
+    sum_N1 = _groups(weights_NP).sum(1).sum(1, keepdim=True)
+    log_sum_N1 = sum_N1.log()
+    entropy_N = log_sum_N1[:, 0] - torch.linalg.vecdot(weights_NP, logits_NP) / sum_N1[:, 0]
+    output_V += ((counted_N / sum_N1[:, 0]) @ weights_NP)[: len(output_V)]
     return TargetBlock(
         ids_NK=ids_NK,
-        log_probs_NK=top_logits_NK - logsumexp_N[:, None],
-        logsumexp_N=logsumexp_N,
+        log_probs_NK=top_logits_NK - max_N1 - log_sum_N1,
+        logsumexp_N=(max_N1 + log_sum_N1)[:, 0],
         entropy_N=entropy_N,
-        tail_ids_NM=sample_tail(probs_NV, ids_NK, uniforms_NM),
+        tail_ids_NM=sample_tail(weights_NP, ids_NK, uniforms_NM),
     )
 
 
-def sample_tail(probs_NV: torch.Tensor, ids_NK: torch.Tensor, uniforms_NM: torch.Tensor) -> torch.Tensor:
-    """(N, M) ids drawn with replacement from outside `ids_NK`, in proportion to probability.
+def _logits(
+    final_ND: torch.Tensor, W_U_DV: torch.Tensor, b_U_V: torch.Tensor, workspace: Workspace
+) -> torch.Tensor:
+    """(N, P) float32, padded with PAD."""
+    vocabulary = len(b_U_V)
+    padded = -(-vocabulary // GROUP) * GROUP
+    logits_NP = workspace.buffer("logits", len(final_ND), padded, final_ND.device)
+    logits_NP[:, vocabulary:] = PAD
+    if final_ND.dtype == torch.float32:
+        torch.addmm(b_U_V, final_ND, W_U_DV, out=logits_NP[:, :vocabulary])
+    else:
+        logits_NP[:, :vocabulary] = torch.addmm(b_U_V, final_ND, W_U_DV)
+    return logits_NP
 
-    Inverse transform sampling; overwrites `probs_NV`. Where nothing is left outside the top k, the
-    least probable of the top k stands in: its weight, the tail mass, is zero.
+
+def _groups(values_NP: torch.Tensor) -> torch.Tensor:
+    """(N, G, W), without a copy."""
+    return values_NP.view(len(values_NP), GROUP, -1)
+
+
+def _top(logits_NP: torch.Tensor, group_max_NW: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest logits of each row, descending, and their ids, (N, K) each.
+
+    They lie in the k groups with the largest maxima: each other group's are no larger than k of those.
     """
-    cdf_NV = probs_NV.scatter_(1, ids_NK, 0.0).cumsum(-1)
-    total_N1 = cdf_NV[:, -1:]
-    below = torch.nextafter(total_N1, torch.zeros_like(total_N1))
-    thresholds_NM = torch.minimum((uniforms_NM * total_N1).float(), below)
-    # right=True: the first entry above the threshold, so an entry of probability zero is never drawn.
-    drawn_NM = torch.searchsorted(cdf_NV, thresholds_NM, right=True)
-    return torch.where(total_N1 > 0, drawn_NM.clamp_(max=cdf_NV.shape[1] - 1), ids_NK[:, -1:])
+    num_groups = group_max_NW.shape[1]
+    if num_groups < 4 * k:
+        found = logits_NP.topk(k, dim=-1)
+        return found.values, found.indices
+    groups_NK = group_max_NW.topk(k, dim=-1, sorted=False).indices
+    members_NGK = _members(logits_NP, groups_NK)
+    values_NK, at_NK = members_NGK.flatten(1).topk(k, dim=-1)
+    member_NK, group_NK = at_NK // k, at_NK % k
+    return values_NK, member_NK * num_groups + groups_NK.gather(1, group_NK)
+
+
+def _members(values_NP: torch.Tensor, groups_NM: torch.Tensor) -> torch.Tensor:
+    """(N, G, M): all members of some groups."""
+    return _groups(values_NP).gather(2, groups_NM[:, None, :].expand(-1, GROUP, -1))
+
+
+def sample_tail(weights_NV: torch.Tensor, ids_NK: torch.Tensor, uniforms_NM: torch.Tensor) -> torch.Tensor:
+    """(N, M) ids drawn with replacement from outside `ids_NK`, in proportion to `weights_NV`.
+
+    Inverse transform sampling, first of a group, then of its member; overwrites `weights_NV` (of any
+    scale). Where nothing is left outside the top k, the least probable of the top k stands in: its weight,
+    the tail mass, is zero.
+    """
+    weights_NV.scatter_(1, ids_NK, 0.0)
+    missing = -weights_NV.shape[1] % GROUP
+    weights_NP = torch.nn.functional.pad(weights_NV, (0, missing)) if missing else weights_NV
+    cdf_NW = _groups(weights_NP).sum(1).cumsum(1)
+    total_N1 = cdf_NW[:, -1:]
+    thresholds_NM = torch.minimum((uniforms_NM * total_N1).float(), _below(total_N1))
+    # right=True: the first entry above the threshold, so a group without mass is never drawn.
+    groups_NM = torch.searchsorted(cdf_NW, thresholds_NM, right=True).clamp_(max=cdf_NW.shape[1] - 1)
+    before_NM = torch.where(groups_NM > 0, cdf_NW.gather(1, (groups_NM - 1).clamp_(min=0)), 0.0)
+    within_NGM = _members(weights_NP, groups_NM).cumsum(1)
+    rest_NM = torch.minimum(thresholds_NM - before_NM, _below(within_NGM[:, -1]))
+    member_NM = (within_NGM <= rest_NM[:, None]).sum(1)
+    drawn_NM = (member_NM * cdf_NW.shape[1] + groups_NM).clamp_(max=weights_NV.shape[1] - 1)
+    return torch.where(total_N1 > 0, drawn_NM, ids_NK[:, -1:])
+
+
+def _below(values: torch.Tensor) -> torch.Tensor:
+    """The next smaller number, for positive ones: a threshold below it leaves an entry above."""
+    return torch.nextafter(values, torch.zeros_like(values))

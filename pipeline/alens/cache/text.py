@@ -1,11 +1,12 @@
 """Corpus -> documents: resolves CORPUS to files and reads their text in order.
 
 In: `demo`, `bookcorpus`, a hub dataset id, or a file or directory of .parquet, .jsonl or .txt. Out: a
-`CorpusRecord` (with the hash of every file) and a stream of `Piece`s: a stretch of text and whether a new
+`CorpusRecord` (hashes of the files on demand: only who makes a plan needs them) and a stream of `Piece`s: a stretch of text and whether a new
 document starts with it. Reading and splits are the `datasets` library's, streaming, from local files.
 """
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,7 +62,21 @@ class Corpus:
     """A resolved corpus: its record, and the files in reading order."""
 
     record: CorpusRecord
+    """Without the hashes of the files, until `hashed` adds them."""
     paths: tuple[Path, ...]
+
+    def hashed(self) -> "Corpus":
+        """This corpus with the hash of every file: reads them all. Raises `RequestError` when it cannot."""
+        return Corpus(
+            record=dataclasses.replace(
+                self.record,
+                files=tuple(
+                    file if file.sha256 else dataclasses.replace(file, sha256=_sha256(path))
+                    for file, path in zip(self.record.files, self.paths, strict=True)
+                ),
+            ),
+            paths=self.paths,
+        )
 
     def pieces(self) -> Iterator[Piece]:
         """The text in order: rows stripped, empty rows dropped, ROWS_A_PIECE rows joined by a space.
@@ -120,7 +135,7 @@ def _piece(rows: list[str], starts: bool) -> Piece:
 
 
 def resolve(corpus: str, options: CorpusOptions) -> Corpus:
-    """Find the files of CORPUS and hash them. Raises `RequestError` when they cannot be had."""
+    """Find the files of CORPUS, without reading them. Raises `RequestError` when they cannot be had."""
     where, revision = _locate(corpus, options.revision)
     paths = _files(where, corpus, options.split)
     if not paths:
@@ -129,7 +144,7 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
     files = []
     for path in paths:
         try:
-            files.append(CorpusFile(name=path.name, bytes=path.stat().st_size, sha256=sha256_of(path)))
+            files.append(CorpusFile(name=path.name, bytes=path.stat().st_size, sha256=None))
         except OSError as error:
             raise RequestError(f"cannot read {path}: {error.strerror}") from None
     record = CorpusRecord(
@@ -142,6 +157,13 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
         files=tuple(files),
     )
     return Corpus(record=record, paths=tuple(paths))
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:

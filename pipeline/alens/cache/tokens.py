@@ -2,13 +2,14 @@
 
 In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order the sequences
 will be run, and its `TokensRecord`. No padding: end-of-text stands between documents, and what does not
-fill a shard at the end is left out. Streams: one piece of text and one shard of tokens are held.
+fill a shard at the end is left out. Streams: two batches of text are in memory, whatever the corpus' size.
 Shapes: B sequences, T tokens.
 """
 
 import io
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.cache.text import Corpus
+from alens.cache.text import Corpus, Piece
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store.arrays import token_dtype
 from alens.store.durable import put_stream, sha256_of
-from alens.store.schema import CacheSettings, TokensRecord
+from alens.store.schema import CacheSettings, Plan, TokensRecord
 from alens.store.writer import write_errors
 
 PIECES_A_BATCH = 256
@@ -34,21 +35,33 @@ Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def token_stream(corpus: Corpus, tokenizer: Any, end_of_text: int | None, dtype: str) -> Iterator[Tokens]:
-    """The tokens of all pieces in order, with `end_of_text` before each document but the first."""
+    """The tokens of all pieces in order, with `end_of_text` before each document but the first.
+
+    The tokenizer takes a batch on all cores (it is Rust, and leaves Python's lock alone) while a thread reads
+    the next one.
+    """
     pieces = corpus.pieces()
     first = True
-    while batch := list(islice(pieces, PIECES_A_BATCH)):
-        for piece, encoding in zip(
-            batch, tokenizer.encode_batch([p.text for p in batch], add_special_tokens=False), strict=True
-        ):
-            if piece.starts_document and not first:
-                if end_of_text is None:
-                    raise RequestError(
-                        "the tokenizer has no end-of-text token to put between documents: leave out --document-column and --row-documents"
-                    )
-                yield np.array([end_of_text], dtype=dtype)
-            first = False
-            yield np.array(encoding.ids, dtype=dtype)
+    with ThreadPoolExecutor(1, "alens-read") as thread:
+        reading = thread.submit(_take, pieces)
+        while batch := reading.result():
+            reading = thread.submit(_take, pieces)
+            texts = [piece.text for piece in batch]
+            for piece, encoding in zip(
+                batch, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True
+            ):
+                if piece.starts_document and not first:
+                    if end_of_text is None:
+                        raise RequestError(
+                            "the tokenizer has no end-of-text token to put between documents: leave out --document-column and --row-documents"
+                        )
+                    yield np.array([end_of_text], dtype=dtype)
+                first = False
+                yield np.array(encoding.ids, dtype=dtype)
+
+
+def _take(pieces: Iterator[Piece]) -> list[Piece]:
+    return list(islice(pieces, PIECES_A_BATCH))
 
 
 def write_tokens(
@@ -101,12 +114,23 @@ def write_tokens(
 
 def _npy(stream_BT: Tokens, order_B: npt.NDArray[np.int64]) -> Iterator[bytes]:
     """The bytes of a .npy file with the sequences in `order_B`."""
-    header = io.BytesIO()
-    description = {"descr": stream_BT.dtype.str, "fortran_order": False, "shape": stream_BT.shape}
-    np.lib.format.write_array_header_1_0(header, description)
-    yield header.getvalue()
+    yield _npy_header(stream_BT.dtype, stream_BT.shape)
     for start in range(0, len(order_B), SEQUENCES_A_WRITE):
         yield stream_BT[order_B[start : start + SEQUENCES_A_WRITE]].tobytes()
+
+
+def _npy_header(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    return header.getvalue()
+
+
+def file_bytes(plan: Plan) -> int:
+    """The size of a plan's `tokens.npy`."""
+    dtype = np.dtype(token_dtype(plan.model.d_vocab))
+    shape = (plan.tokens.sequences, plan.settings.seq_len)
+    return len(_npy_header(dtype, shape)) + dtype.itemsize * shape[0] * shape[1]
 
 
 def _too_few(corpus: str, num_tokens: int, found: int, settings: CacheSettings) -> str:

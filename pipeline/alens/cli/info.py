@@ -1,5 +1,6 @@
-"""`alens info`: what a cache or a lens directory holds."""
+"""`alens info`: what a cache or a lens directory holds, and how far a cache is."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,37 @@ from alens.cli.parameters import json_option, print_json
 from alens.errors import RequestError
 
 
-@click.command("info", epilog="Example: alens info gpt2-cache")
+@click.command(
+    "info",
+    epilog='Example: sbatch --array="$(alens info gpt2-cache --array 16)" --export=ALL,WORKERS=16 slurm.sh ...',
+)
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--array",
+    "num_workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print only which of N workers have shards to write, as an array specification: 3,17,42-45.",
+)
 @json_option
-def command(path: Path, as_json: bool) -> None:
-    """Show what the cache or the lens directory PATH holds."""
+def command(path: Path, num_workers: int | None, as_json: bool) -> None:
+    """Show what the cache or the lens directory PATH holds, and how far a cache is.
+
+    Reads records only: quick, on a log-in node too, while jobs write.
+    """
     if (path / "plan.json").exists():
+        if num_workers is not None:
+            click.echo(_array(path, num_workers))
+            return
         body = _cache(path)
+    elif num_workers is not None:
+        raise RequestError(f"--array is for caches, and {path} has no plan.json")
     elif (path / "lens.json").exists():
         body = _lenses(path)
     elif (path / "fit.json").exists():
         raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
+    elif (path / "plan.claim").exists():
+        raise RequestError(f"{path} has no plan yet: {_maker(path)} is making it; ask again later")
     else:
         raise RequestError(f"{path} is neither a cache (no plan.json) nor lenses (no lens.json)")
     if as_json:
@@ -30,29 +51,55 @@ def command(path: Path, as_json: bool) -> None:
             click.echo(f"{name}:")
             for entry in value:
                 click.echo("  " + "  ".join(str(part) for part in entry.values()))
-        else:
+        elif value != []:
             click.echo(f"{name}: {value}")
+
+
+def _maker(path: Path) -> str:
+    from alens.cache.claim import read
+
+    return str(read(path / "plan.claim") or "another job")
+
+
+def _array(path: Path, num_workers: int) -> str:
+    from alens.store.reader import open_cache
+    from alens.store.status import array_specification, workers_to_run
+
+    cache = open_cache(path)
+    missing = sorted(set(range(cache.plan.num_shards)) - set(cache.shards))
+    return array_specification(workers_to_run(missing, num_workers))
 
 
 def _cache(path: Path) -> dict[str, Any]:
     from alens.store.arrays import shard_arrays, weight_arrays
     from alens.store.reader import open_cache
+    from alens.store.status import array_specification, status, workers_to_run
 
     cache = open_cache(path)
+    found = status(cache)
     plan, model = cache.plan, cache.plan.model
     specs = [*shard_arrays(plan).values(), *weight_arrays(plan).values()]
-    missing = sorted(set(range(plan.num_shards)) - set(cache.shards))
-    records = [cache.record(shard) for shard in cache.shards]
+    records = [cache.commits.record(shard) for shard in cache.shards]
     software = sorted(
-        {
-            ", ".join(f"{name} {r[name]}" for name in ("torch", "transformer-lens", "zarr") if name in r)
-            for r in records
-        }
-    )
+        {", ".join(f"{name} {record[name]}" for name in ("torch", "transformer-lens", "zarr")) for record in records}
+    )  # fmt: skip
+    to_run = array_specification(workers_to_run(found.missing, found.num_workers))
     return {
         "cache": str(path),
-        "state": "sealed" if cache.sealed else f"{len(cache.shards)} of {plan.num_shards} shards committed",
-        "missing_shards": ",".join(map(str, missing)) or "none",
+        "state": "sealed"
+        if cache.sealed
+        else f"{found.shards_done} of {found.shards_planned} shards committed",
+        "missing_shards": array_specification(found.missing) or "none",
+        "workers_to_run": f"{to_run} of {found.num_workers}" if to_run else "none",
+        "workers": [
+            {
+                "worker": worker.worker,
+                "shards": f"{worker.shards} shards",
+                "rows_per_second": f"{worker.rows_per_second:,.0f} rows/s",
+                "last_commit": f"last at {datetime.fromtimestamp(worker.last_commit, UTC):%Y-%m-%d %H:%M:%S} UTC",
+            }
+            for worker in found.workers
+        ],
         "plan": plan.identity,
         "fingerprint": cache.fingerprint or "none yet",
         "model": f"{model.id}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.n_layers} layers, "
@@ -61,10 +108,12 @@ def _cache(path: Path) -> dict[str, Any]:
         "rows": len(cache.shards) * plan.settings.rows_per_shard,
         "rows_planned": plan.rows,
         "layers": ",".join(map(str, plan.layers)),
+        "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
+        "z": _encoding(plan.settings),
         "targets": f"top {plan.settings.top_k} and {plan.settings.tail_samples} tail samples"
         + (", exact teacher" if plan.settings.exact_teacher else ""),
         "bytes_per_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
-        "bytes": sum(file["bytes"] for record in records for file in record["files"].values()),
+        "bytes": found.bytes,
         "software": "; ".join(software)
         + (" (a mixture: shards may differ in the last bits)" if len(software) > 1 else ""),
         "arrays": [
@@ -77,6 +126,14 @@ def _cache(path: Path) -> dict[str, Any]:
             for spec in specs
         ],
     }
+
+
+def _encoding(settings: Any) -> str:
+    if settings.z_dtype == "int8":
+        return "int8, with a scale for each row and head"
+    if settings.keep_bits is not None:
+        return f"float16 rounded to {settings.keep_bits} mantissa bits, compressed"
+    return "float16"
 
 
 def _lenses(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What several commands share: `--config FILE.toml`, lists of numbers, `--json`."""
+"""What several commands share: `--config FILE.toml`, lists of numbers and names, `--json`."""
 
 import dataclasses
 import json
@@ -35,6 +35,21 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 
 NUMBERS = Numbers()
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """`resid_post,mlp_out` -> ("resid_post", "mlp_out")."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        return tuple(str(part).strip() for part in parts)
+
+
+NAMES = Names()
 
 
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:

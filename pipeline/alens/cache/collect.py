@@ -1,0 +1,82 @@
+"""Values on the model's device -> rows of a shard's arrays in memory, without waiting for the device.
+
+In: for each batch, tensors by array name and the places of their rows. Out: the arrays, filled. From CUDA,
+copies go through pinned memory and are looked at one batch later, so that the device computes the next
+batch meanwhile (not measured: no GPU was at hand). On the CPU they are looked at once.
+Shapes: N rows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RunError
+from alens.store.encoding import limit
+
+Place = Callable[[str, npt.NDArray[Any], npt.NDArray[np.int64]], None]
+"""Puts the values of one array, on the CPU, to their rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one forward pass leaves for the store, on the model's device."""
+
+    values: Mapping[str, torch.Tensor]
+    """(N, ...) by array name, in the dtype that is stored."""
+    largest: Mapping[str, torch.Tensor]
+    """The largest magnitude, before it was cast to float16, of what is named."""
+    at_N: npt.NDArray[np.int64]
+    """The rows' places in the shard."""
+
+
+class Collector:
+    """Takes batches, and gives each to `place` once it is on the CPU."""
+
+    def __init__(self, device: torch.device, keep_bits: int | None, place: Place) -> None:
+        self._device, self._limit, self._place = device, limit(keep_bits), place
+        self._waiting: tuple[Batch, Any] | None = None
+        self._pinned: list[dict[str, torch.Tensor]] = [{}, {}]
+
+    def put(self, batch: Batch) -> None:
+        """Raises `RunError` when float16 cannot hold a value of this batch or the one before."""
+        if self._device.type != "cuda":
+            self._store(batch)
+            return
+        self._pinned.reverse()
+        values = {name: self._start_copy(name, value) for name, value in batch.values.items()}
+        copied = torch.cuda.Event()
+        copied.record()
+        before, self._waiting = (
+            self._waiting,
+            (Batch(values=values, largest=batch.largest, at_N=batch.at_N), copied),
+        )
+        self._finish(before)
+
+    def finish(self) -> None:
+        """Wait for the last batch."""
+        before, self._waiting = self._waiting, None
+        self._finish(before)
+
+    def _start_copy(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        pinned = self._pinned[0].get(name)
+        if pinned is None or pinned.shape != value.shape:
+            pinned = self._pinned[0][name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        return pinned.copy_(value, non_blocking=True)
+
+    def _finish(self, waiting: tuple[Batch, Any] | None) -> None:
+        if waiting is not None:
+            waiting[1].synchronize()
+            self._store(waiting[0])
+
+    def _store(self, batch: Batch) -> None:
+        for what, largest in batch.largest.items():
+            if not float(largest) < self._limit:
+                raise RunError(
+                    f"{what} reaches {float(largest)}, which float16 cannot hold: check the model's weights and dtype"
+                )
+        for name, value in batch.values.items():
+            self._place(name, value.numpy(), batch.at_N)

@@ -1,0 +1,66 @@
+"""The largest difference of each array, beside what is allowed there.
+
+In: differences and tolerances of some rows, array by array. Out: for each array the place that uses most of
+its tolerance. A difference that is not a number is infinitely large.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One array, where it is furthest from what the model computes, measured by what is allowed there."""
+
+    array: str
+    difference: float
+    tolerance: float
+    row: int | None
+    """The row in the arrays; None for weights."""
+    shard: int | None
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+class Differences:
+    """Collects them."""
+
+    def __init__(self) -> None:
+        self._worst: dict[str, tuple[float, float, float, int | None]] = {}
+
+    def add(
+        self,
+        array: str,
+        difference: torch.Tensor,
+        allowed: torch.Tensor | float,
+        row_N: npt.NDArray[np.int64] | None,
+    ) -> None:
+        """(N, ...) differences and what is allowed, of the same shape or one number; of the rows `row_N`."""
+        flat = torch.nan_to_num(difference.double().reshape(len(difference), -1), nan=math.inf)
+        limits = torch.as_tensor(allowed, dtype=torch.float64, device=flat.device)
+        limits = limits.expand(difference.shape).reshape(flat.shape)
+        used = torch.where(flat > 0, flat / limits, 0.0)  # nothing over nothing is nothing
+        at = int(used.argmax())
+        share, place = float(used.flatten()[at]), at // flat.shape[1]
+        if array not in self._worst or share > self._worst[array][0]:
+            row = None if row_N is None else int(row_N[place])
+            self._worst[array] = share, float(flat.flatten()[at]), float(limits.flatten()[at]), row
+
+    def found(self, rows_per_shard: int) -> tuple[Comparison, ...]:
+        """One for each array, by name."""
+        return tuple(
+            Comparison(
+                array=array,
+                difference=difference,
+                tolerance=allowed,
+                row=row,
+                shard=None if row is None else row // rows_per_shard,
+            )
+            for array, (_, difference, allowed, row) in sorted(self._worst.items())
+        )

@@ -1,0 +1,227 @@
+"""Everything of a cache but its shards: `tokens.npy`, the skeleton, `plan.json`. Made once, by the first job.
+
+In: the request. Out: the plan, once all of that is there. The first job to come claims the work; the others
+wait for it. What is missing or damaged of it later is made anew, and must be what the plan says.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alens.cache import model as models
+from alens.cache import text, tokens
+from alens.cache.claim import BEAT_S, Claim, LostClaimError, Watch
+from alens.cache.provenance import software
+from alens.cache.request import CacheRequest
+from alens.errors import DamageError, RequestError, RunError, StoppedError
+from alens.progress import Progress, Report, ShouldStop
+from alens.store import document, durable
+from alens.store.commits import Commits
+from alens.store.durable import PARTIAL
+from alens.store.paths import StorePaths
+from alens.store.reader import open_cache
+from alens.store.schema import Plan, TokensRecord, differences
+from alens.store.writer import put_skeleton, write_errors
+
+OWN_NAMES = {"tokens.npy", "arrays.zarr", "commits", "plan.json", "plan.claim", "MANIFEST.json"}
+"""What may be in STORE before there is a plan: what a job left that died, or what another is just writing."""
+
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan whose tokens and skeleton are there."""
+
+    plan: Plan
+    subject: models.Subject | None
+    """The model, where making the plan took it."""
+
+
+def prepare(
+    request: CacheRequest, source: models.ModelSource, report: Report, should_stop: ShouldStop
+) -> Prepared:
+    """Make the plan, or wait for the job that makes it.
+
+    Raises `RequestError` when STORE holds another plan or something else, `StoppedError` when asked to stop.
+    """
+    corpus = text.resolve(request.corpus, request.options)
+    paths = StorePaths(request.store)
+    watch, since = Watch(paths.claim), time.monotonic()
+    while True:
+        plan = stored_plan(request, source, corpus)
+        if plan is not None and _is_ready(paths, plan):
+            return Prepared(plan, None)
+        if plan is None:
+            _check_place(paths)
+        claim = Claim(paths.claim)
+        with write_errors(request.store):
+            taken = claim.take()
+            if not taken and watch.is_stale():
+                claim.take_over()
+                taken = True
+        if taken:
+            try:
+                with claim:
+                    return _Maker(request, source, corpus, claim, report, should_stop).make()
+            except LostClaimError:
+                continue
+        holder = watch.holder()
+        if should_stop():
+            raise StoppedError(
+                f"stopped while waiting for {holder or 'another job'} to make the plan of {request.store}; "
+                "nothing is lost, run again to go on"
+            )
+        note = f"for {holder or 'another job'}, which makes tokens and plan"
+        waited_s = round(time.monotonic() - since)
+        report(Progress(stage="wait", done=waited_s, total=None, unit="s", note=note))
+        time.sleep(POLL_S)
+
+
+def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.Corpus) -> Plan | None:
+    """The plan in STORE, if there is one. Raises `RequestError` when it is not what is asked for."""
+    if not StorePaths(request.store).plan.exists():
+        return None
+    plan = open_cache(request.store).plan
+    found = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
+    if found:
+        raise RequestError(
+            f"{request.store} holds another plan: {'; '.join(found)}. Ask for the same, or name a new STORE"
+        )
+    return plan
+
+
+def _check_place(paths: StorePaths) -> None:
+    """A new cache goes into a new or empty directory, or over what a job left that died before its plan."""
+    store = paths.root
+    if store.exists() and not store.is_dir():
+        raise RequestError(f"{store} is not a directory: name a directory for the cache")
+    with write_errors(store):
+        store.mkdir(parents=True, exist_ok=True)
+        foreign = [
+            p.name for p in store.iterdir() if p.name not in OWN_NAMES and not p.name.endswith(PARTIAL)
+        ]
+    if foreign:
+        raise RequestError(
+            f"{store} is neither empty nor a cache (it holds {sorted(foreign)[0]}): name another directory"
+        )
+
+
+def _is_ready(paths: StorePaths, plan: Plan) -> bool:
+    """Whether tokens and skeleton are there: sizes, and the contents of what says how bytes become numbers."""
+    skeleton = Commits(paths, plan).skeleton()
+    if skeleton is None:
+        return False
+    try:
+        if paths.tokens.stat().st_size != tokens.file_bytes(plan):
+            return False
+        for key, file in skeleton["files"].items():
+            path = paths.arrays / key
+            if path.stat().st_size != file["bytes"]:
+                return False
+            if path.suffix == ".json" and hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+class _Maker:
+    """Makes what is missing, while it holds the claim."""
+
+    def __init__(
+        self,
+        request: CacheRequest,
+        source: models.ModelSource,
+        corpus: text.Corpus,
+        claim: Claim,
+        report: Report,
+        should_stop: ShouldStop,
+    ) -> None:
+        self.request, self.source, self.corpus = request, source, corpus
+        self.claim, self.report = claim, report
+        self.paths = StorePaths(request.store)
+        self.should_stop = _checking(claim, should_stop)
+
+    def make(self) -> Prepared:
+        """Raises `LostClaimError` when another job has taken over."""
+        stored = stored_plan(self.request, self.source, self.corpus)
+        if stored is not None and _is_ready(self.paths, stored):
+            return Prepared(stored, None)  # the job that held the claim before has made it
+        subject = models.load(self.source, dtype=self.request.settings.dtype, device=self.request.device)
+        if stored is None:
+            plan = self._new_plan(self._write_tokens(subject))
+        else:
+            plan = stored
+            if not self._tokens_are(plan):
+                self._renew_tokens(subject, plan)
+        self.claim.check()
+        weights = {"model/W_O": subject.W_O_LHED, "model/W_U": subject.W_U_DV, "model/b_U": subject.b_U_V}
+        put_skeleton(
+            self.request.store, plan, {name: value.float().cpu().numpy() for name, value in weights.items()}
+        )
+        return Prepared(plan, subject)
+
+    def _write_tokens(self, subject: models.Subject) -> TokensRecord:
+        return tokens.write_tokens(
+            self.paths.tokens,
+            self.corpus,
+            subject.tokenizer,
+            self.source.tokenizer_sha256,
+            subject.end_of_text,
+            self.request.settings,
+            self.source.record.d_vocab,
+            self.report,
+            self.should_stop,
+        )
+
+    def _new_plan(self, record: TokensRecord) -> Plan:
+        """Raises `RequestError` when STORE holds shards of another plan, whose own was lost."""
+        plan = Plan(
+            model=self.source.record,
+            corpus=self.corpus.hashed().record,
+            settings=self.request.settings,
+            tokens=record,
+            created=software(),
+        )
+        for path in sorted(self.paths.commits.glob("*.json")):
+            try:
+                theirs = document.decode(path.read_bytes(), str(path)).get("plan")
+            except (OSError, DamageError):
+                continue
+            if theirs != plan.identity:
+                raise RequestError(
+                    f"{self.request.store} holds shards of plan {str(theirs)[:12]}, and what is asked for makes plan "
+                    f"{plan.identity[:12]}: ask for the same as when they were written, or name a new STORE"
+                )
+        return plan
+
+    def _tokens_are(self, plan: Plan) -> bool:
+        path = self.paths.tokens
+        return path.is_file() and durable.sha256_of(path) == plan.tokens.sha256
+
+    def _renew_tokens(self, subject: models.Subject, plan: Plan) -> None:
+        """Raises `RunError` when the text does not give the plan's tokens any more."""
+        if self._write_tokens(subject).sha256 == plan.tokens.sha256:
+            return
+        with write_errors(self.request.store):
+            durable.remove(self.paths.tokens)
+        raise RunError(
+            f"{self.paths.tokens} was lost, and {self.corpus.record.id} does not give the same tokens any more: "
+            "restore the file or the text from a copy"
+        )
+
+
+def _checking(claim: Claim, should_stop: ShouldStop) -> Callable[[], bool]:
+    """`should_stop`, with a look at the claim now and then."""
+    looked = time.monotonic()
+
+    def stop() -> bool:
+        nonlocal looked
+        if time.monotonic() - looked > BEAT_S:
+            looked = time.monotonic()
+            claim.check()
+        return should_stop()
+
+    return stop

@@ -1,0 +1,48 @@
+"""What `alens cache` is asked for, and what can be said of it before anything is read or written."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alens.cache.model import ModelSource
+from alens.cache.plan import Worker
+from alens.cache.text import CorpusOptions
+from alens.errors import RequestError
+from alens.store.schema import CacheSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheRequest:
+    """Everything `alens cache` was asked for."""
+
+    model: str
+    """A hub id, a local directory, or `demo`."""
+    corpus: str
+    """`bookcorpus`, a hub id, a file or directory of .txt, .jsonl or .parquet, or `demo`."""
+    store: Path
+    """The directory to write."""
+    settings: CacheSettings = field(default_factory=CacheSettings)
+    options: CorpusOptions = field(default_factory=CorpusOptions)
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    device: str = "auto"
+    worker: Worker = field(default_factory=Worker)
+
+
+def check_settings(settings: CacheSettings, source: ModelSource) -> None:
+    """Raises `RequestError` for settings that this model cannot have."""
+    model = source.record
+    for layer in settings.layers or ():
+        if not 0 <= layer < model.n_layers:
+            raise RequestError(
+                f"layer {layer} does not exist: {model.id} has layers 0 to {model.n_layers - 1}"
+            )
+    if settings.layers is not None and (
+        not settings.layers or len(set(settings.layers)) != len(settings.layers)
+    ):
+        raise RequestError("layers is empty or names a layer twice: name each layer once")
+    if settings.top_k > model.d_vocab:
+        raise RequestError(
+            f"top_k is {settings.top_k}: {model.id} has {model.d_vocab} tokens in its vocabulary"
+        )
+    if settings.seq_len > model.n_ctx:
+        raise RequestError(f"seq_len is {settings.seq_len}: {model.id} sees {model.n_ctx} tokens at most")

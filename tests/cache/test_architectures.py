@@ -1,0 +1,268 @@
+"""Small random models of several families, each cached, against plain transformers and hooks on its modules."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from alens import CacheRequest, FitRequest, demo, fit_lenses, write_cache
+from alens.errors import RequestError
+from alens.fit.settings import FitSettings
+from alens.store.reader import Cache
+from alens.store.schema import CacheSettings
+
+Array = npt.NDArray[np.float32]
+
+SETTINGS = CacheSettings(
+    seq_len=16,
+    rows_per_shard=64,
+    max_rows=256,
+    batch_size=2,
+    top_k=8,
+    tail_samples=4,
+    exact_teacher=True,
+    sites=("resid_post", "mlp_out"),
+)
+SIZE = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "vocab_size": 4096}
+TOKENS = {"max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.2}
+GATED = {**SIZE, **TOKENS, "intermediate_size": 64, "num_key_value_heads": 2}
+NARROW = np.float16(2**-11)
+"""How far a number may be from the float16 it is stored as, relative."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """How transformers names what a family's blocks are made of."""
+
+    config: str
+    options: dict[str, Any]
+    layers: str
+    projection: str
+    mlp: str
+
+
+GATED_NAMES = {"layers": "model.layers", "projection": "self_attn.o_proj", "mlp": "mlp"}
+FAMILIES = {
+    "gpt2": Family(
+        config="GPT2Config",
+        options={"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 4096, "n_positions": 64, **TOKENS},
+        layers="transformer.h",
+        projection="attn.c_proj",
+        mlp="mlp",
+    ),
+    "gpt-neox": Family(
+        config="GPTNeoXConfig",
+        options={**SIZE, **TOKENS, "intermediate_size": 64},
+        layers="gpt_neox.layers",
+        projection="attention.dense",
+        mlp="mlp",
+    ),
+    "opt": Family(
+        config="OPTConfig",
+        options={**SIZE, **TOKENS, "ffn_dim": 64, "word_embed_proj_dim": 32, "pad_token_id": 1, "init_std": 0.2},
+        layers="model.decoder.layers",
+        projection="self_attn.out_proj",
+        mlp="fc2",
+    ),
+    # Fewer keys and values than heads.
+    "llama": Family(config="LlamaConfig", options=GATED, **GATED_NAMES),
+    "mistral": Family(config="MistralConfig", options={**GATED, "sliding_window": 8}, **GATED_NAMES),
+    # Heads wider than d_model / heads, and one matrix for embedding and unembedding.
+    "qwen3": Family(
+        config="Qwen3Config", options={**GATED, "head_dim": 16, "tie_word_embeddings": True}, **GATED_NAMES
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A cache of a family, and what plain transformers computes for its rows, in their order."""
+
+    cache: Cache
+    said: str
+    """What was printed while the cache was written."""
+    projected: list[tuple[Array, Array]]
+    """Of each layer: input and output of the attention's output projection, (N, H x E) and (N, D)."""
+    biases: list[Array]
+    """Of that projection."""
+    residuals: list[Array]
+    mlps: list[Array]
+    log_probs_NV: Array
+    unembedding_DV: Array
+
+
+def save(folder: Path, config: str, options: dict[str, Any]) -> Path:
+    """A random model with the demo's tokenizer; norms and biases are not what they start as."""
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, config)(**options))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    for file in demo.MODEL.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    return {name: save(root / name, family.config, family.options) for name, family in FAMILIES.items()}
+
+
+@pytest.fixture(scope="session")
+def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Cache]:
+    def write(model: Path) -> Cache:
+        store = tmp_path_factory.mktemp("stores") / "store"
+        request = CacheRequest(model=str(model), corpus="demo", store=store, settings=SETTINGS, device="cpu")
+        return write_cache(request).cache
+
+    return write
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def case(
+    request: pytest.FixtureRequest, models: dict[str, Path], write: Callable[[Path], Cache]
+) -> Case:  # fmt: skip
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        cache = write(models[request.param])
+    return truth(cache, models[request.param], FAMILIES[request.param], said.getvalue())
+
+
+def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    found: dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: Any, given: Any, made: Any) -> None:
+            found[name] = (given[0], made[0] if isinstance(made, tuple) else made)
+
+        return hook
+
+    layers = model.get_submodule(family.layers)
+    for number, layer in enumerate(layers):
+        layer.register_forward_hook(keep(f"layer {number}"))
+        for part in ("projection", "mlp"):
+            layer.get_submodule(getattr(family, part)).register_forward_hook(keep(f"{part} {number}"))
+    with torch.inference_mode():
+        logits_BTV = model.eval()(torch.from_numpy(cache.tokens.astype(np.int64))).logits
+    rows = slice(None)
+    place_N = cache.read("rows/sequence", rows).astype(int) * SETTINGS.seq_len
+    place_N += cache.read("rows/position", rows)
+
+    def ordered(value: torch.Tensor) -> Array:
+        return value.reshape(len(place_N), -1)[place_N].float().numpy()
+
+    projections = [layer.get_submodule(family.projection) for layer in layers]
+    biases = [getattr(part, "bias", None) for part in projections]
+    return Case(
+        cache=cache,
+        said=said,
+        projected=[(ordered(found[f"projection {i}"][0]), ordered(found[f"projection {i}"][1])) for i in (0, 1)],
+        biases=[np.zeros(32, np.float32) if b is None else b.detach().numpy() for b in biases],
+        residuals=[ordered(found[f"layer {i}"][1]) for i in (0, 1)],
+        mlps=[ordered(found[f"mlp {i}"][1]) for i in (0, 1)],
+        log_probs_NV=ordered(logits_BTV.log_softmax(-1)),
+        unembedding_DV=model.get_output_embeddings().weight.detach().numpy().T,
+    )  # fmt: skip
+
+
+def assert_stored(found: npt.NDArray[np.float16], expected: Array) -> None:
+    """`found` is `expected`, cast to float16."""
+    assert found.dtype == np.float16
+    assert np.abs(expected).max() > 0.05
+    np.testing.assert_allclose(found, expected, rtol=1.1 * NARROW, atol=2e-5)
+
+
+def test_nothing_is_printed(case: Case) -> None:
+    assert case.said == ""
+
+
+def test_the_cache_is_sealed_and_its_model_known(case: Case) -> None:
+    model = case.cache.plan.model
+    assert (case.cache.sealed, case.cache.plan.rows) == (True, 256)
+    assert (model.n_layers, model.n_heads, model.d_model, model.d_vocab) == (2, 4, 32, 4096)
+    assert model.d_head == case.projected[0][0].shape[1] // 4
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_z_is_the_input_of_the_output_projection(case: Case, layer: int) -> None:
+    z_NHE = case.cache.z(layer, slice(None))
+    assert z_NHE.shape == (256, 4, case.cache.plan.model.d_head)
+    assert_stored(z_NHE.reshape(256, -1), case.projected[layer][0])
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_head_outputs_and_the_bias_add_up_to_the_output_of_attention(case: Case, layer: int) -> None:
+    summed_ND = case.cache.head_outputs(slice(None), layers=[layer])[:, 0].sum(1) + case.biases[layer]
+    expected_ND = case.projected[layer][1]
+    assert np.linalg.norm(summed_ND - expected_ND) < NARROW * np.linalg.norm(expected_ND)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_further_sites_are_the_residual_and_the_mlp(case: Case, layer: int) -> None:
+    assert_stored(case.cache.site("resid_post", layer, slice(None)), case.residuals[layer])
+    assert_stored(case.cache.site("mlp_out", layer, slice(None)), case.mlps[layer])
+
+
+def test_the_top_tokens_are_the_models(case: Case) -> None:
+    targets = case.cache.targets(slice(None))
+    top_NK = np.sort(case.log_probs_NV, axis=1)[:, ::-1][:, :8]
+    np.testing.assert_allclose(targets.log_probs_NK, top_NK, rtol=1.1 * NARROW, atol=1e-4)
+    own_NK = np.take_along_axis(case.log_probs_NV, targets.ids_NK.astype(np.int64), axis=1)
+    np.testing.assert_allclose(own_NK, top_NK, atol=1e-4)
+    entropy_N = -(np.exp(case.log_probs_NV) * case.log_probs_NV).sum(1)
+    np.testing.assert_allclose(targets.entropy_N, entropy_N, rtol=1e-3, atol=1e-3)
+    assert np.ptp(top_NK[:, 0]) > 0.1  # the rows' distributions differ
+
+
+def test_the_exact_teacher_gives_the_whole_distribution(case: Case) -> None:
+    final_ND = case.cache.read("targets/final", slice(None)).astype(np.float32)
+    logits_NV = torch.from_numpy(final_ND @ case.cache.weights("W_U") + case.cache.weights("b_U"))
+    found_NV = logits_NV.log_softmax(-1).numpy()
+    probs_NV = np.exp(case.log_probs_NV)
+    assert (probs_NV * (case.log_probs_NV - found_NV)).sum(1).max() < 1e-4  # KL, nats
+    np.testing.assert_allclose(found_NV, case.log_probs_NV, atol=0.02)
+    np.testing.assert_array_equal(case.cache.weights("W_U"), case.unembedding_DV)
+
+
+def test_lenses_are_fitted_to_grouped_heads(
+    models: dict[str, Path], write: Callable[[Path], Cache], tmp_path: Path
+) -> None:
+    cache = write(models["qwen3"])
+    settings = FitSettings(layers=(1,), steps=3, batch_rows=64, eval_rows=60)
+    with mock.patch.dict(os.environ):
+        request = FitRequest(store=cache.root, lenses=tmp_path / "lenses", settings=settings, device="cpu")
+        record = fit_lenses(request).record
+    assert len(record.held_out["1"]) == 4
+    assert all(0 < head["kl"] < 10 for head in record.held_out["1"])
+
+
+def test_a_model_that_caps_its_logits_is_refused(
+    write: Callable[[Path], Cache], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = save(tmp_path / "gemma2", "Gemma2Config", {**GATED, "head_dim": 8})
+    with pytest.raises(RequestError) as caught:
+        write(model)
+    assert "models that cap or scale their logits are not supported" in str(caught.value)
+    assert str(caught.value).startswith("the logits of Gemma2ForCausalLM are not W_U of the final residual")
+    assert len(str(caught.value).splitlines()) == 1
+    assert capfd.readouterr() == ("", "")

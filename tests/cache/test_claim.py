@@ -1,0 +1,126 @@
+"""One job makes the plan; a claim whose holder is dead is taken over, one whose holder lives is not."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from alens.cache import claim as claims
+from alens.cache.claim import Claim, LostClaimError, Watch, read
+
+
+def hold(path: Path, *, host: str | None = None, pid: int | None = None) -> None:
+    """The claim of another job."""
+    body = {"host": host or socket.gethostname(), "pid": pid or os.getpid(), "token": "theirs"}
+    path.write_text(json.dumps(body))
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_one_of_many_takes_it(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+    taken: list[bool] = []
+
+    def run() -> None:
+        start.wait()
+        taken.append(Claim(tmp_path / "claim").take())
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [False] * 7 + [True]
+
+
+def test_it_says_who_holds_it_and_goes_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    claim = Claim(path)
+    assert claim.take()
+    with claim:
+        claim.check()
+        assert str(read(path)) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert not path.exists()
+
+
+def test_it_goes_when_its_holder_fails(tmp_path: Path) -> None:
+    claim = Claim(tmp_path / "claim")
+    assert claim.take()
+    with pytest.raises(ValueError, match="broken"), claim:
+        raise ValueError("broken")
+    assert not (tmp_path / "claim").exists()
+
+
+def test_who_was_slow_notices_and_leaves_the_other_claim_alone(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    slow, fast = Claim(path), Claim(path)
+    assert slow.take()
+    with slow:
+        fast.take_over()
+        with pytest.raises(LostClaimError):
+            slow.check()
+        fast.check()
+    fast.check()
+
+
+def test_a_dead_process_of_this_host_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    hold(path, pid=dead_pid())
+    assert Watch(path).is_stale()
+
+
+def test_the_living_and_other_hosts_are_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    for host, pid in ((None, os.getpid()), ("elsewhere", dead_pid())):
+        hold(path, host=host, pid=pid)
+        assert not Watch(path).is_stale()
+
+
+def test_without_a_beat_a_claim_grows_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "STALE_S", 0.2)
+    path = tmp_path / "claim"
+    hold(path, host="elsewhere")
+    watch = Watch(path)
+    assert not watch.is_stale()
+    time.sleep(0.15)
+    os.utime(path)
+    assert not watch.is_stale()
+    time.sleep(0.15)
+    assert not watch.is_stale()  # the beat counted
+    time.sleep(0.15)
+    assert watch.is_stale()
+
+
+def test_its_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.02)
+    path = tmp_path / "claim"
+    claim = Claim(path)
+    assert claim.take()
+    os.utime(path, (0, 0))
+    with claim:
+        deadline = time.monotonic() + 20
+        while path.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "x"}'])
+def test_a_claim_that_is_not_written_yet_has_no_known_holder(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claim").write_text(text)
+    assert read(tmp_path / "claim") is None
+    assert not Watch(tmp_path / "claim").is_stale()
+
+
+def test_there_is_nothing_to_take_over_where_no_claim_is(tmp_path: Path) -> None:
+    assert read(tmp_path / "claim") is None
+    assert not Watch(tmp_path / "claim").is_stale()

@@ -1,0 +1,47 @@
+"""What a batch leaves is put in its rows, or refused when float16 cannot hold it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from alens.cache.collect import Batch, Collector
+from alens.errors import RunError
+
+
+def put(largest: float, keep_bits: int | None = None) -> npt.NDArray[Any]:
+    out = np.zeros((4, 2), np.float16)
+
+    def place(name: str, values: npt.NDArray[Any], at_N: npt.NDArray[np.int64]) -> None:
+        assert name == "sites/attn.z/03"
+        out[at_N] = values
+
+    collector = Collector(torch.device("cpu"), keep_bits, place)
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).half()
+    batch = Batch(
+        values={"sites/attn.z/03": values},
+        largest={"z of layer 3": torch.tensor(largest)},
+        at_N=np.array([2, 0]),
+    )
+    collector.put(batch)
+    collector.finish()
+    return out
+
+
+def test_rows_go_to_their_places() -> None:
+    assert put(4.0).tolist() == [[3, 4], [0, 0], [1, 2], [0, 0]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 65_520.0, 1e6])
+def test_what_float16_cannot_hold_is_an_error(value: float) -> None:
+    with pytest.raises(RunError, match=r"z of layer 3 reaches .*, which float16 cannot hold"):
+        put(value)
+
+
+@pytest.mark.parametrize(("value", "keep_bits"), [(49_152.0, 0), (57_344.0, 1), (65_504.0, 9)])
+def test_what_would_round_to_infinity_is_an_error(value: float, keep_bits: int) -> None:
+    put(value - 32, keep_bits)
+    with pytest.raises(RunError, match="which float16 cannot hold"):
+        put(value, keep_bits)
