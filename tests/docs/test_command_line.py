@@ -17,6 +17,7 @@ OTHER_TOOLS = {
     "--nproc-per-node": "torchrun",
     "--strict": "mypy",
     "--upgrade": "pip",
+    "--export": "sbatch",
 }
 """Flags of other programs that the docs name."""
 

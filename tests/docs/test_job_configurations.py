@@ -1,5 +1,6 @@
-"""The TOML files of the job folders give settings that the commands take."""
+"""The TOML files of the job folders give settings that the commands take; every file there has a line in its README."""
 
+import re
 from pathlib import Path
 
 import click
@@ -48,6 +49,14 @@ def test_the_fit_reads_the_store_that_the_cache_writes() -> None:
     for config in FITS:
         store = (config.parent / str(parameters("fit", config)["store"])).resolve()
         assert store in [(c.parent / str(parameters("cache", c)["store"])).resolve() for c in CACHES]
+
+
+@pytest.mark.parametrize("folder", ["cache_jobs", "train_jobs"])
+def test_every_file_has_a_line_in_the_readme(folder: str) -> None:
+    page = (pages.ROOT / folder / "README.md").read_text()
+    listed = re.findall(r"^\| \[(.+)\]\(\1\) \| ", page, re.MULTILINE)
+    there = {path.name for path in (pages.ROOT / folder).iterdir() if path.is_file()}
+    assert set(listed) == there - {"README.md"}
 
 
 def test_there_are_configurations() -> None:

@@ -48,6 +48,8 @@ def write_cache(
     follow_allotment()
     source = models.find(request.model, request.revision)
     check_settings(request.settings, source)
+    if should_stop():
+        raise StoppedError("stopped before anything was written; run again to go on")
     prepared = prepare(request, source, report, should_stop)
     plan, cache = prepared.plan, open_cache(request.store)
     mine = shards_to_write(plan, request.worker, ())

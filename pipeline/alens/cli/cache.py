@@ -32,11 +32,12 @@ def command(**given: Any) -> None:
     MODEL is a hub id, a Hugging Face directory, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or
     directory of .parquet, .jsonl or .txt, or `demo`. Run it again to go on: it writes what is missing.
     """
-    from alens.cache.run import write_cache
     from alens.cli.watch import stopping, watching
 
-    request = cache_request(given)
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
+        from alens.cache.run import write_cache  # seconds of imports, in which a signal may come, too
+
+        request = cache_request(given)
         summary = write_cache(request, report=report, should_stop=should_stop)
     cache = summary.cache
     rate = f", {summary.rows_written / summary.seconds:,.0f} rows/s" if summary.rows_written else ""

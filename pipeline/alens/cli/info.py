@@ -20,7 +20,7 @@ from alens.errors import RequestError
     "num_workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Print only which of N workers have shards to write, as an array specification: 3,17,42-45.",
+    help="Print only which of N workers have shards to write, as an array specification (3,17,42-45); nothing when none has.",
 )
 @json_option
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
@@ -30,7 +30,8 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     """
     if (path / "plan.json").exists():
         if num_workers is not None:
-            click.echo(_array(path, num_workers))
+            if specification := _array(path, num_workers):
+                click.echo(specification)
             return
         body = _cache(path)
     elif num_workers is not None:
@@ -81,7 +82,7 @@ def _cache(path: Path) -> dict[str, Any]:
     specs = [*shard_arrays(plan).values(), *weight_arrays(plan).values()]
     records = [cache.commits.record(shard) for shard in cache.shards]
     software = sorted(
-        {", ".join(f"{name} {record[name]}" for name in ("torch", "transformer-lens", "zarr")) for record in records}
+        {", ".join(f"{name} {record[name]}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
     )  # fmt: skip
     to_run = array_specification(workers_to_run(found.missing, found.num_workers))
     return {

@@ -1,0 +1,299 @@
+"""What the tests of job scripts share: stand-ins for schedulers, an `alens` that waits, and a real Slurm."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 240
+"""Only what hangs takes so long, on the busiest machine."""
+START_S = 60
+"""The same, for the daemons of Slurm."""
+
+SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+SCHEDULER_NAMES = (
+    "SLURM",
+    "SBATCH",
+    "SRUN",
+    "PBS",
+    "WORKER",
+    "MAX_",
+    "OPTIONS",
+    "CONFIG",
+    "ALENS",
+    "RESTARTS",
+)
+
+STAND_IN = """\
+#!/usr/bin/env bash
+{{ printf '%s\\0' "$@"; printf '\\n'; }} >> '{record}.calls'
+env -0 > '{record}.env'
+{then}
+"""
+
+WAITING_ALENS = """\
+import contextlib, sys, time
+from pathlib import Path
+from alens import cli
+from alens.cli import watch
+
+seen = 0
+
+
+def report(progress):
+    global seen
+    seen += progress.stage == "cache"
+    while seen == 2 and not Path("go").exists():
+        time.sleep(0.05)
+
+
+watch.watching = lambda: contextlib.nullcontext(report)
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+SLURM_CONF = """\
+ClusterName=alens
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# A requeued job waits until its old credential is void: 5 s is the least, 120 s the default.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+JobRequeue=0
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=2,bf_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=5
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
+PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE
+PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def wait_until(true: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end, f"not within {limit_s} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    """Polls until something is true, and fails with what was waited for."""
+    return wait_until
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without what a scheduler, or the user of a job script, would set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(SCHEDULER_NAMES)}
+
+
+class StandIns:
+    """Programs that record how they were called, in a folder that is first on PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**plain_environment(), "PATH": f"{folder}:{os.environ['PATH']}"}
+        folder.mkdir()
+
+    def add(self, name: str, then: str = "exit 0") -> Path:
+        """A program that goes on with `then`, in bash, once it has recorded its call."""
+        program = self.folder / name
+        record = str(program).replace("'", "'\\''")
+        program.write_text(STAND_IN.format(record=record, then=then))
+        program.chmod(0o755)
+        return program
+
+    def calls(self, name: str) -> list[list[str]]:
+        """Arguments of each call, in order."""
+        record = self.folder / f"{name}.calls"
+        return [line.split("\0")[:-1] for line in record.read_text().splitlines()] if record.exists() else []
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The environment of the latest call."""
+        entries = (self.folder / f"{name}.env").read_text().split("\0")[:-1]
+        return dict(entry.split("=", 1) for entry in entries)
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> StandIns:
+    """In a folder whose name holds a space and a quote, as the home of someone may."""
+    return StandIns(tmp_path / "it's bin")
+
+
+@pytest.fixture
+def waiting_alens(tmp_path: Path) -> Path:
+    """The real `alens`, but it waits after its second batch until there is a file `go` in its directory."""
+    folder = tmp_path / "an alens that waits"
+    folder.mkdir()
+    (folder / "waiting.py").write_text(WAITING_ALENS)
+    program = folder / "alens"
+    program.write_text(f"""#!/bin/sh\nexec '{sys.executable}' "$(dirname "$0")/waiting.py" "$@"\n""")
+    program.chmod(0o755)
+    return program
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """A running Slurm: nodes n1 and n2 of four CPUs each, and the partition `high`, which preempts `low`."""
+
+    environment: dict[str, str]
+
+    def run(
+        self,
+        *command: object,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> str:
+        """The standard output of a Slurm command."""
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**self.environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
+        return done.stdout.strip()
+
+    def submit(self, *arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+        """The job's number."""
+        return self.run("sbatch", "--parsable", *arguments, cwd=cwd, env=env)
+
+    def job(self, job: str) -> dict[str, str]:
+        """What `scontrol show job` says of a job or an array task."""
+        text = self.run("scontrol", "--oneliner", "show", "job", job)
+        return dict(part.split("=", 1) for part in text.split() if "=" in part)
+
+    def queue(self) -> str:
+        return self.run("squeue", "--noheader")
+
+    def tasks(self, job: str) -> set[int]:
+        """Which tasks of an array are waiting, running or ending."""
+        text = self.run("squeue", "--noheader", "--array", f"--job={job}", "--format=%K", check=False)
+        return {int(task) for task in text.split()}
+
+    def wait_until_idle(self) -> None:
+        wait_until(lambda: not self.queue(), "an empty queue")
+
+    def processes(self) -> dict[int, str]:
+        """Process ids and command lines of everything that belongs to this Slurm, jobs included."""
+        mark = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has ended
+        return {pid: command for pid, command in found.items() if command}
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A real Slurm on this machine, for this process's tests; skipped where it cannot run."""
+    needed = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
+    missing = [name for name in needed if shutil.which(name, path=SYSTEM_PATH) is None]
+    if missing:
+        pytest.skip(f"no Slurm: {', '.join(missing)} not found (Debian: slurmctld slurmd slurm-client munge)")
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of one's own needs root")
+
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool-n1", "spool-n2"):
+        (folder / name).mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o400)
+    conf = folder / "slurm.conf"
+    conf.write_text(SLURM_CONF.format(host=socket.gethostname(), folder=folder, ports=free_ports(3)))
+
+    slurm = Slurm(environment={**plain_environment(), "PATH": SYSTEM_PATH, "SLURM_CONF": str(conf)})
+    files = (f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "seed", "log"))
+    # --force: pytest's folders are closed to other users, and munged wants to serve them.
+    munged = ["munged", "--force", "--foreground", *files, f"--socket={folder}/munge.socket"]
+    daemons: list[subprocess.Popen[bytes]] = []
+    try:
+        for command in (
+            munged,
+            ["slurmctld", "-D"],
+            ["slurmd", "-D", "-N", "n1"],
+            ["slurmd", "-D", "-N", "n2"],
+        ):
+            with (folder / f"daemon-{len(daemons)}.out").open("wb") as log:
+                daemon = subprocess.Popen(
+                    command, env=slurm.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            daemons.append(daemon)
+            if command is munged:
+                wait_until((folder / "munge.socket").exists, f"munged's socket, see {folder}", START_S)
+        idle = ("sinfo", "--noheader", "--partition=low", "--format=%D %T")
+        wait_until(
+            lambda: slurm.run(*idle, check=False) == "2 idle", f"two idle nodes, see {folder}", START_S
+        )
+        yield slurm
+    finally:
+        stop(slurm, daemons)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def stop(slurm: Slurm, daemons: list["subprocess.Popen[bytes]"]) -> None:
+    """Cancel what runs, end the daemons, and kill what is left: nothing outlives the tests."""
+    end = time.monotonic() + 30
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        while time.monotonic() < end and slurm.run("squeue", "--noheader", check=False):
+            slurm.run("scancel", "--user=root", check=False)
+            time.sleep(0.5)
+    for daemon in reversed(daemons):
+        daemon.terminate()
+    for daemon in daemons:
+        try:
+            daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+    end = time.monotonic() + 30
+    while left := slurm.processes():
+        assert time.monotonic() < end, left
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
