@@ -64,7 +64,8 @@ def test_another_setting_is_another_plan_and_is_named(tiny_plan: Plan, name: str
     other = changed(tiny_plan, "settings", **{name: OTHER_SETTINGS[name]})
     assert other.identity != tiny_plan.identity
     (difference,) = asked_again(tiny_plan, other)
-    assert difference.startswith(f"{name} is {OTHER_SETTINGS[name]}")
+    value = OTHER_SETTINGS[name]
+    assert difference.startswith(f"{name} is {','.join(value) if name == 'sites' else value} (the cache: ")
 
 
 def test_other_layers_are_another_plan_and_are_named(tiny_plan: Plan) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from alens.errors import DamageError
@@ -102,6 +103,13 @@ class DurableStore(LocalStore):
     def __init__(self, root: Path | str, **options: Any) -> None:
         super().__init__(root, **options)
         self.written: dict[str, tuple[int, str]] = {}
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Metadata only. Zarr reads an old shard before it writes the new one, and a torn one would make every
+        retry fail: here there is none, and the new one replaces it at once."""
+        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
 
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
         self._check_writable()

@@ -3,8 +3,8 @@
 In: a `Plan`, the model's few weights, and for each shard one numpy array for every array of the plan.
 Out: `arrays.zarr/`, `commits/`, `plan.json` and, once all shards are there, `MANIFEST.json`.
 
-Order for a shard: its record goes, its files go, they are written and synced, read back and compared,
-and the record is put by rename. Killed at any point, the shard is either committed or not there.
+Order for a shard: its files are written beside, synced, renamed over what was there, read back and
+compared, and the record is put last. Killed at any point, the shard is either committed or not there.
 """
 
 import contextlib
@@ -130,10 +130,11 @@ class ShardWriter:
         assert arrays.keys() == self.specs.keys(), sorted(arrays.keys() ^ self.specs.keys())
         with write_errors(self.paths.root):
             self.check_space()
-            durable.remove(self.paths.record(shard))
-            for name, spec in self.specs.items():
-                # A full-shard write first reads the old shard, so a torn one would make every retry fail.
-                durable.remove(self.paths.shard_file(name, shard, len(spec.shape)))
+            if not self.paths.plan.is_file():
+                raise RunError(
+                    f"{self.paths.plan} is gone: the store was deleted, or its disk taken away; nothing more is written there"
+                )
+            # Nothing is removed first: another worker may be committing this very shard, with the same bytes.
             self._store.written.clear()
             for name, spec in self.specs.items():
                 values = arrays[name]
@@ -153,7 +154,8 @@ class ShardWriter:
     def check_space(self, shards: int = 1) -> None:
         """Raises `RunError` when so many shards do not fit: to be asked before the next is computed, too."""
         needed = shards * self.shard_bytes + SPARE_BYTES
-        free = shutil.disk_usage(self.paths.root).free
+        with write_errors(self.paths.root):
+            free = shutil.disk_usage(self.paths.root).free
         if free < needed:
             raise RunError(
                 f"no space for the next shard in {self.paths.root}: {needed:,} bytes are needed, "
