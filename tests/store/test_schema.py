@@ -49,10 +49,11 @@ def test_a_plan_survives_its_file(tiny_plan: Plan) -> None:
 def test_a_plan_from_before_some_settings_is_the_same_plan(tiny_plan: Plan) -> None:
     """A setting that is added later does not make older caches another plan."""
     body = json.loads(tiny_plan.to_json())
-    del body["settings"]["keep_bits"], body["settings"]["sites"]
+    del body["settings"]["keep_bits"], body["settings"]["sites"], body["numerics"]
+    body["identity"] = "e5ae57cc34f95b80bd6498509235c69f813a351c876e13bd7a0dfb0d676b831b"
     older = Plan.from_json(altered_with_care(body), "plan.json")
-    assert older == tiny_plan
-    assert older.identity == "e5ae57cc34f95b80bd6498509235c69f813a351c876e13bd7a0dfb0d676b831b"
+    assert older == dataclasses.replace(tiny_plan, numerics=None)
+    assert older.identity == body["identity"]
 
 
 def test_every_setting_is_tested_here() -> None:
@@ -195,3 +196,11 @@ def test_a_later_format_is_refused_by_its_number(tiny_plan: Plan) -> None:
 def test_settings_that_cannot_be_are_refused(values: dict[str, Any], says: str) -> None:
     with pytest.raises(RequestError, match=says):
         CacheSettings(**values)
+
+
+def test_a_plan_of_other_numerics_is_another_plan_and_is_named(tiny_plan: Plan) -> None:
+    older = dataclasses.replace(tiny_plan, numerics=None)
+    assert older.identity != tiny_plan.identity
+    assert Plan.from_json(older.to_json(), "plan.json") == older
+    (difference,) = asked_again(older, tiny_plan)
+    assert difference.startswith("it was begun by another alens")

@@ -124,7 +124,7 @@ def test_a_skeleton_that_fails_at_any_point_has_no_plan(
     np.testing.assert_array_equal(open_cache(tmp_path).weights("W_U"), tiny_weights["model/W_U"])
 
 
-def test_the_record_goes_first_and_comes_last(
+def test_the_record_comes_last_and_nothing_is_removed(
     skeleton: Path, tiny_plan: Plan, values: Values, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = ShardWriter(skeleton, tiny_plan)
@@ -136,9 +136,9 @@ def test_the_record_goes_first_and_comes_last(
     )
     monkeypatch.setattr(durable, "remove", lambda path: (events.append(f"-{path.name}"), remove(path)))
     writer.write(0, values(tiny_plan, 0), {})
-    assert events[0] == "-000000.json"
     assert events[-1] == "+000000.json"
-    assert {"+c.0.0.0", "-c.0.0.0"} < set(events[1:-1])
+    assert len(events) > 5
+    assert all(event.startswith("+c.0") for event in events[:-1])
 
 
 def test_a_torn_shard_file_does_not_stop_its_rewriting(

@@ -18,7 +18,7 @@ import torch
 from alens import randomness
 from alens.cache import tolerance
 from alens.cache.differences import Differences
-from alens.cache.targets import GROUP, sample_tail
+from alens.cache.targets import draw_order, sample_tail
 from alens.store.reader import Targets
 from alens.store.schema import Plan
 
@@ -107,7 +107,7 @@ def _tail(
     uniforms_NM = torch.from_numpy(np.concatenate(uniforms)).to(probs_NV.device)
     drawn_NM = sample_tail(probs_NV.float(), ids_NK, uniforms_NM)
     drawn_from_NM, outside_N = _valid(stored_NM, vocabulary)
-    order_V = _order(vocabulary, probs_NV.device)
+    order_V = draw_order(vocabulary, probs_NV.device)
     place_V = torch.empty_like(order_V).scatter_(0, order_V, torch.arange(vocabulary, device=order_V.device))
     masses_NV = probs_NV.scatter(1, ids_NK, 0.0)[:, order_V]
     above_NV = masses_NV.cumsum(1)
@@ -126,10 +126,3 @@ def _tail(
     allowed_N = 2 * error_N + tolerance.FLOAT32_UNIT * (8 + math.sqrt(vocabulary))
     differences.add("targets/tail_ids", distance_NM.amax(1), allowed_N, row_N)
     return int((drawn_NM != stored_NM).sum())
-
-
-def _order(vocabulary: int, device: torch.device) -> torch.Tensor:
-    """The order of tokens in which `sample_tail` sums up: group by group."""
-    groups = -(-vocabulary // GROUP)
-    ids = torch.arange(GROUP * groups, device=device).view(GROUP, groups).T.flatten()
-    return ids[ids < vocabulary]

@@ -27,14 +27,18 @@ PARTIAL = ".partial"
 READ_BYTES = 8 * 2**20
 
 
-def put(path: Path, *parts: bytes | memoryview) -> None:
-    """Write `parts` to `path`, durably and at once: readers see the old file or the new one."""
+def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> None:
+    """Write `parts` to `path`, durably and at once: readers see the old file or the new one.
+
+    Without `make_folder` the folder must be there: a store that was taken away is not begun anew elsewhere.
+    """
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     put_stream(path, parts)
 
 
 def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """As `put`, for bytes that are made while they are written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """As `put`, for bytes that are made while they are written, into a folder that is there."""
     unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     partial = path.with_name(f".{path.name}.{unique}{PARTIAL}")
     try:
@@ -114,6 +118,6 @@ class DurableStore(LocalStore):
     async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
         self._check_writable()
         view = memoryview(value.as_buffer_like()).cast("B")
-        await asyncio.to_thread(put, self.root / key, view)
+        await asyncio.to_thread(put, self.root / key, view, make_folder=False)
         await asyncio.to_thread(check_on_disk, self.root / key, view)
         self.written[key] = (view.nbytes, hashlib.sha256(view).hexdigest())

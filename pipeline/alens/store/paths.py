@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+CLAIM = "plan.claim"
+"""In STORE while a job makes the plan: which one."""
+
 
 class StorePaths:
     """The layout of one cache directory."""
@@ -14,7 +17,7 @@ class StorePaths:
         self.commits = root / "commits"
         self.skeleton = self.commits / "model.json"
         self.manifest = root / "MANIFEST.json"
-        self.claim = root / "plan.claim"
+        self.claim = root / CLAIM
 
     def record(self, shard: int) -> Path:
         """The commit record of a shard: the shard counts once this file is there."""

@@ -243,7 +243,9 @@ class Cache:
         """(N, D) float16: `resid_post` or `mlp_out` of `layer`. Raises `RequestError` where it is not cached."""
         self.check_layers([layer])
         if site not in FURTHER_SITES:
-            raise RequestError(f"there is no site {site}: name {' or '.join(FURTHER_SITES)}; z() gives attn.z")
+            raise RequestError(
+                f"there is no site {site}: name {' or '.join(FURTHER_SITES)}; z() gives attn.z"
+            )
         if site not in (self.plan.settings.sites or ()):
             raise RequestError(f"{self.root} does not hold {site}: cache with --sites {site}")
         return self.read(site_name(layer, site), rows)

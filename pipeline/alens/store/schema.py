@@ -18,6 +18,10 @@ FORMAT = 1
 ATTN_Z = "attn.z"
 """The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
 
+NUMERICS = 2
+"""How numbers are computed, where that changes their last bits or the draws: part of a plan's identity, so that a
+cache is not begun by one alens and finished by another that computes otherwise."""
+
 FURTHER_SITES = ("resid_post", "mlp_out")
 """Sites that a cache may hold beside `attn.z`, d_model numbers a row and layer: what Logit Lens and Tuned Lens read."""
 
@@ -172,6 +176,8 @@ class Plan:
     corpus: CorpusRecord
     settings: CacheSettings
     tokens: TokensRecord
+    numerics: int | None = NUMERICS
+    """`NUMERICS` of the alens that made it; None for plans of before there was one."""
     created: dict[str, str] = dataclasses.field(default_factory=dict)
     """Versions and host of the job that made the plan: provenance, not identity."""
 
@@ -202,7 +208,7 @@ class Plan:
         del whole["corpus"]["id"], whole["corpus"]["revision"]
         for file in whole["corpus"]["files"]:
             del file["name"]
-        return {"format": FORMAT, **{name: _without_none(part) for name, part in whole.items()}}
+        return {"format": FORMAT, **_without_none(whole)}
 
     def to_json(self) -> bytes:
         return document.encode({"format": FORMAT, "identity": self.identity, **dataclasses.asdict(self)})
@@ -230,6 +236,7 @@ class Plan:
                 ),
                 settings=settings_from(body["settings"]),
                 tokens=TokensRecord(**body["tokens"]),
+                numerics=body.get("numerics"),
                 created=body["created"],
             )
         except (KeyError, TypeError, AttributeError, RequestError) as error:
@@ -252,6 +259,8 @@ def differences(
 ) -> list[str]:
     """What was asked for now and is not what `stored` was made from, a phrase each; empty when all agrees."""
     found = []
+    if stored.numerics != NUMERICS:
+        found.append("it was begun by another alens, which computes other last bits: finish it with that one")
     if stored.model.weights_sha256 != model.weights_sha256:
         found.append(f"the model is {model.id} with other weights (the cache: {stored.model.id})")
     if stored.tokens.tokenizer_sha256 != tokenizer_sha256:

@@ -58,9 +58,9 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
     for name in sorted({name.rsplit("/", 1)[0] for name in (*shard_arrays(plan), *weight_arrays(plan))}):
         group.require_group(name)
     for spec in shard_arrays(plan).values():
-        _create(memory, spec)
+        create_array(memory, spec)
     for name, spec in weight_arrays(plan).items():
-        _create(memory, spec)[...] = np.ascontiguousarray(weights[name], dtype=np.float32)
+        create_array(memory, spec)[...] = np.ascontiguousarray(weights[name], dtype=np.float32)
     with write_errors(root):
         paths.commits.mkdir(parents=True, exist_ok=True)
         files = {}
@@ -71,7 +71,8 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
         durable.put(paths.plan, plan.to_json())
 
 
-def _create(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
+def create_array(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
+    """The array of a specification, empty, in memory: its metadata is what a cache holds."""
     return zarr.create_array(
         store=store,
         name=spec.name,
@@ -178,4 +179,4 @@ def put_manifest(root: Path, plan: Plan, files_by_shard: Mapping[int, Mapping[st
 
 
 def _put_json(path: Path, body: Mapping[str, Any]) -> None:
-    durable.put(path, document.encode(body))
+    durable.put(path, document.encode(body), make_folder=False)

@@ -1,0 +1,249 @@
+"""Is what is stored what the model computes? Some rows of a cache, computed again and compared.
+
+In: a cache, its model, a number of rows to pick at random. Out: for each array the largest difference beside
+its tolerance (`tolerance.py` derives them), and how many tail draws float noise moved. Reads only. Hashes
+cannot see numbers that were wrong when they were written; this can.
+
+z is checked twice: against the model's z, and, times the stored W_O, against the model's attention output.
+A draw of the tail is found where its threshold falls in the distribution outside the stored top k; near the
+edge of a token noise may move it to the neighbour, so the distance to the stored token is what is compared.
+Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens import randomness
+from alens.blocks import row_blocks
+from alens.cache import activations, recompute_targets, tolerance
+from alens.cache import model as models
+from alens.cache.differences import Comparison, Differences
+from alens.errors import RequestError, StoppedError
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.store.arrays import scale_name, site_name
+from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
+from alens.store.reader import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """What a comparison with the model came to."""
+
+    rows: int
+    comparisons: tuple[Comparison, ...]
+    """One for each array, in the order of their names."""
+    tail_draws: int
+    tail_moved: int
+    """Draws that fell on another token than is stored, by float noise unless `targets/tail_ids` disagrees."""
+
+    @property
+    def agrees(self) -> bool:
+        return all(comparison.agrees for comparison in self.comparisons)
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """Rows as they stand in the arrays, and where they come from; in the order of their sequences."""
+
+    row_N: npt.NDArray[np.int64]
+    sequence_N: npt.NDArray[np.int64]
+    position_N: npt.NDArray[np.int64]
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> "_Picked":
+        return _Picked(self.row_N[chosen], self.sequence_N[chosen], self.position_N[chosen])
+
+
+def recompute(
+    cache: Cache,
+    num_rows: int,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    report: Report = silent,
+    should_stop: ShouldStop = never,
+) -> Recomputed:
+    """Compare `num_rows` committed rows, or all if there are fewer, with what `model` computes.
+
+    `model` says where the model is when it is not where the plan says. Raises `RequestError` when it cannot
+    be had or has other weights, `DamageError` for what cannot be read, `StoppedError` when asked to stop.
+    """
+    if num_rows < 1 or not cache.shards:
+        what = f"{num_rows} rows were asked for" if num_rows < 1 else f"{cache.root} has no committed shard"
+        raise RequestError(
+            f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
+        )
+    subject = _subject(cache, model, device)
+    picked = _pick(cache, num_rows, seed)
+    comparer = _Comparer(cache, subject)
+    comparer.weights()
+    sequences = np.unique(picked.sequence_N)
+    size = cache.plan.settings.batch_size
+    done = 0
+    for start in range(0, len(sequences), size):
+        if should_stop():
+            raise StoppedError(f"stopped; {done} of {len(picked.row_N)} rows of {cache.root} were compared")
+        batch = sequences[start : start + size]
+        part = picked.part(np.isin(picked.sequence_N, batch))
+        with torch.inference_mode():
+            comparer.batch(batch, part)
+        done += len(part.row_N)
+        report(Progress(stage="recompute", done=done, total=len(picked.row_N), unit="rows"))
+    return Recomputed(
+        rows=done,
+        comparisons=comparer.differences.found(cache.plan.settings.rows_per_shard),
+        tail_draws=done * cache.plan.settings.tail_samples,
+        tail_moved=comparer.moved,
+    )
+
+
+def _subject(cache: Cache, model: str | None, device: str) -> models.Subject:
+    record = cache.plan.model
+    name = model or record.id
+    try:
+        source = models.find(name, None if model else record.revision)
+    except RequestError as error:
+        hint = "" if model else f"; {cache.root} was made with it: say with --model where it is now"
+        raise RequestError(f"{error}{hint}") from None
+    if source.record.weights_sha256 != record.weights_sha256:
+        raise RequestError(
+            f"{name} has other weights than the model of {cache.root} ({record.id}): say with --model where that is"
+        )
+    return models.load(source, dtype=cache.plan.settings.dtype, device=device)
+
+
+def _pick(cache: Cache, num_rows: int, seed: int) -> _Picked:
+    """Rows at random, and from seed and plan alone where each must come from."""
+    settings = cache.plan.settings
+    size = settings.rows_per_shard
+    total = len(cache.shards) * size
+    chosen_N = np.array(random.Random(seed).sample(range(total), min(num_rows, total)), dtype=np.int64)
+    shard_N, at_N = np.array(cache.shards, dtype=np.int64)[chosen_N // size], chosen_N % size
+    from_N = np.empty_like(at_N)
+    for shard in np.unique(shard_N):
+        here = shard_N == shard
+        order = randomness.permutation(size, settings.seed, randomness.ROW_ORDER, int(shard))
+        from_N[here] = shard * size + order[at_N[here]]
+    by_source = np.argsort(from_N)
+    row_N, from_N = (shard_N * size + at_N)[by_source], from_N[by_source]
+    return _Picked(row_N, from_N // settings.seq_len, from_N % settings.seq_len)
+
+
+class _Comparer:
+    """Compares batches of rows with the model, array by array."""
+
+    def __init__(self, cache: Cache, subject: models.Subject) -> None:
+        self.cache, self.plan, self.subject = cache, cache.plan, subject
+        self.settings = cache.plan.settings
+        self.differences = Differences()
+        self.moved = 0
+        self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(subject.device)
+        self.b_O_LD = _attention_bias(subject)
+
+    def weights(self) -> None:
+        """The model's weights are stored as they are."""
+        subject = self.subject
+        for name, ours in (("W_O", subject.W_O_LHED), ("W_U", subject.W_U_DV), ("b_U", subject.b_U_V)):
+            stored = torch.from_numpy(self.cache.weights(name)).to(subject.device)
+            self.differences.add(f"model/{name}", (stored - ours.float()).abs()[None], 0.0, None)
+
+    def batch(self, sequences: npt.NDArray[np.int64], part: _Picked) -> None:
+        """Runs the model on some sequences and compares the rows of `part`, all of them from these."""
+        tokens_BT = torch.from_numpy(self.cache.tokens[sequences].astype(np.int64))
+        found, outputs = self._run(tokens_BT)
+        at_N = np.searchsorted(sequences, part.sequence_N)
+
+        def rows(value: torch.Tensor) -> torch.Tensor:
+            return value[
+                torch.from_numpy(at_N).to(value.device), torch.from_numpy(part.position_N).to(value.device)
+            ]
+
+        for name, expected_N in (
+            ("token", tokens_BT.numpy()[at_N, part.position_N]),
+            ("sequence", part.sequence_N),
+            ("position", part.position_N),
+        ):
+            stored_N = self.cache.read(f"rows/{name}", part.row_N).astype(np.int64)
+            self.differences.add(
+                f"rows/{name}", torch.from_numpy(np.abs(stored_N - expected_N)), 0.0, part.row_N
+            )
+        for layer, z_BTHE in found.z_BTHE.items():
+            self._z(layer, rows(z_BTHE).float(), rows(outputs[layer]).float(), part.row_N)
+        for (site, layer), value_BTD in found.sites_BTD.items():
+            self._float16(site_name(layer, site), rows(value_BTD).float(), part.row_N, rounded=True)
+        final_ND = rows(found.final_BTD)
+        if self.settings.exact_teacher:
+            self._float16("targets/final", final_ND.float(), part.row_N, rounded=False)
+        self._targets(final_ND, part)
+
+    def _run(self, tokens_BT: torch.Tensor) -> tuple[activations.Activations, dict[int, torch.Tensor]]:
+        outputs: dict[int, torch.Tensor] = {}
+
+        def keep(layer: int) -> Any:
+            def hook(value: torch.Tensor, hook: Any) -> None:
+                outputs[layer] = value
+
+            return hook
+
+        hooks = [(f"blocks.{layer}.attn.hook_out", keep(layer)) for layer in self.plan.layers]
+        with self.subject.bridge.hooks(fwd_hooks=hooks):
+            found = activations.run(self.subject, tokens_BT, self.plan.layers, self.settings.sites or ())
+        return found, outputs
+
+    def _read(self, name: str, row_N: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(self.cache.read(name, row_N)).to(self.subject.device)
+
+    def _z(
+        self, layer: int, z_NHE: torch.Tensor, output_ND: torch.Tensor, row_N: npt.NDArray[np.int64]
+    ) -> None:
+        stored_NHE = torch.from_numpy(self.cache.z(layer, row_N)).to(self.subject.device).float()
+        if self.settings.z_dtype == "int8":
+            scale_NH = self._read(scale_name(layer), row_N).float()
+            needed_NH = (z_NHE.abs().amax(-1) / INT8_LARGEST).clamp_max(float(LARGEST_SCALE))
+            allowed = tolerance.of_scale(needed_NH, z_NHE, self.plan)
+            self.differences.add(scale_name(layer), (scale_NH - needed_NH).abs(), allowed, row_N)
+            allowed = tolerance.as_int8(z_NHE, needed_NH, self.plan)
+        else:
+            allowed = tolerance.stored(z_NHE, self.plan, rounded=True)
+        self.differences.add(site_name(layer), (stored_NHE - z_NHE).abs(), allowed, row_N)
+        W_O_FD = self.W_O_LHED[layer].flatten(0, 1)
+        ours_ND = stored_NHE.flatten(1) @ W_O_FD + self.b_O_LD[layer]
+        allowed = allowed.flatten(1) @ W_O_FD.abs() + tolerance.noise(self.plan) * tolerance.largest(
+            output_ND
+        )
+        name = f"{site_name(layer)} W_O + b_O"
+        self.differences.add(name, (ours_ND - output_ND).abs(), allowed, row_N)
+
+    def _float16(
+        self, name: str, values: torch.Tensor, row_N: npt.NDArray[np.int64], *, rounded: bool
+    ) -> None:
+        stored = self._read(name, row_N).float()
+        allowed = tolerance.stored(values, self.plan, rounded=rounded)
+        self.differences.add(name, (stored - values).abs(), allowed, row_N)
+
+    def _targets(self, final_ND: torch.Tensor, part: _Picked) -> None:
+        targets = self.cache.targets(part.row_N)
+        source_N = part.sequence_N * self.settings.seq_len + part.position_N
+        for rows in row_blocks(len(part.row_N), self.subject.device):
+            logits_NV = final_ND[rows] @ self.subject.W_U_DV + self.subject.b_U_V
+            self.moved += recompute_targets.compare(
+                self.plan,
+                logits_NV.float(),
+                recompute_targets.rows_of(targets, rows, self.subject.device),
+                source_N[rows],
+                part.row_N[rows],
+                self.differences,
+            )
+
+
+def _attention_bias(subject: models.Subject) -> Any:
+    """b_O, (L, D); zeros for models without. TransformerLens raises AttributeError for those."""
+    try:
+        return subject.bridge.b_O.detach().float()
+    except AttributeError:
+        return torch.zeros(len(subject.W_O_LHED), subject.W_O_LHED.shape[-1], device=subject.device)

@@ -1,0 +1,180 @@
+"""`alens verify`: is every byte of a cache as it was written, and are the numbers those of the model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alens.cli.parameters import json_option, print_json
+from alens.errors import DamageError, RequestError
+
+if TYPE_CHECKING:
+    from alens.cache.recompute import Recomputed
+    from alens.store.findings import Finding
+    from alens.store.verify import Verdict
+
+
+@click.command("verify", epilog="Example: alens verify gpt2-cache --deep 256")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option(
+    "--repair", is_flag=True, help="Queue what is damaged: `alens cache` with the same arguments rewrites it."
+)
+@click.option(
+    "--deep",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also compute N rows again with the model and compare.",
+)
+@click.option("--model", help="Where the model is for --deep, when it is not where the cache says.")
+@click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Picks the rows of --deep."
+)
+@json_option
+def command(
+    store: Path, repair: bool, deep: int | None, model: str | None, device: str, seed: int, as_json: bool
+) -> None:
+    """Read every byte of the cache STORE and name what is damaged, missing, foreign or unfinished.
+
+    Exits with 0 when nothing is damaged or missing, with 1 otherwise. Nothing is changed without --repair.
+    """
+    from alens.cli.watch import stopping, watching
+    from alens.store.repair import repair as queue
+    from alens.store.verify import verify
+
+    if model is not None and deep is None:
+        raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
+    found: list[Finding] = []
+    verdict, recomputed = None, None
+    try:
+        with stopping() as should_stop, watching() as report:
+            verdict = verify(store, found=found.append, report=report, should_stop=should_stop)
+            if deep is not None and verdict.whole:
+                from alens.cache.recompute import recompute
+                from alens.store.reader import open_cache
+
+                recomputed = recompute(
+                    open_cache(store),
+                    deep,
+                    model=model,
+                    device=device,
+                    seed=seed,
+                    report=report,
+                    should_stop=should_stop,
+                )
+    finally:  # also of what is stopped or fails half-way
+        if not as_json:
+            for finding in found:
+                click.echo(_line(finding))
+    queued = queue(store, found) if repair else []
+    if as_json:
+        print_json(_body(store, verdict, queued, recomputed))
+    else:
+        _summary(store, verdict, queued, recomputed)
+    _judge(store, verdict, queued, deep, recomputed)
+
+
+def _line(finding: "Finding") -> str:
+    hint = f" ({finding.mend})" if finding.fails and not finding.queue else ""
+    return f"{finding.kind:<10}  {finding.path}  {finding.what}{hint}"
+
+
+def _summary(store: Path, verdict: "Verdict", queued: list[str], recomputed: "Recomputed | None") -> None:
+    from alens.store.findings import printable
+
+    for path in queued:
+        click.echo(f"{'queued':<10}  {printable(path)}  was removed")
+    if any(not path.endswith(".partial") for path in queued):
+        click.echo(f"run `alens cache` again, with the same arguments, to rewrite what was queued in {store}")
+    if recomputed is not None:
+        for c in recomputed.comparisons:
+            state = "agrees" if c.agrees else "differs"
+            where = "" if c.row is None else f" at row {c.row} of shard {c.shard}"
+            click.echo(f"{state:<10}  {c.array}  by {c.difference:.3g} of {c.tolerance:.3g} allowed{where}")
+        share = recomputed.tail_moved / recomputed.tail_draws
+        click.echo(
+            f"{recomputed.rows:,} rows were computed again; {recomputed.tail_moved:,} of {recomputed.tail_draws:,} "
+            f"tail draws ({share:.2%}) fall on another token"
+        )
+    missing = "an unknown number" if verdict.shards_missing is None else verdict.shards_missing
+    click.echo(
+        f"{verdict.files:,} files, {verdict.bytes:,} bytes in {verdict.seconds:.1f} s; "
+        f"{verdict.shards_committed} shards committed, {missing} missing"
+    )
+
+
+def _body(
+    store: Path, verdict: "Verdict", queued: list[str], recomputed: "Recomputed | None"
+) -> dict[str, Any]:
+    from alens.store.findings import printable
+
+    return {
+        "store": str(store),
+        "whole": verdict.whole,
+        "findings": [
+            {"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in verdict.findings
+        ],
+        "queued": [printable(path) for path in queued],
+        "files": verdict.files,
+        "bytes": verdict.bytes,
+        "seconds": round(verdict.seconds, 3),
+        "shards_committed": verdict.shards_committed,
+        "shards_missing": verdict.shards_missing,
+        "deep": None if recomputed is None else _deep(recomputed),
+    }
+
+
+def _deep(recomputed: "Recomputed") -> dict[str, Any]:
+    import math
+
+    return {
+        "rows": recomputed.rows,
+        "agrees": recomputed.agrees,
+        "tail_draws": recomputed.tail_draws,
+        "tail_moved": recomputed.tail_moved,
+        "arrays": [
+            {
+                "array": c.array,
+                "agrees": c.agrees,
+                "difference": c.difference if math.isfinite(c.difference) else None,
+                "tolerance": c.tolerance,
+                "row": c.row,
+                "shard": c.shard,
+            }
+            for c in recomputed.comparisons
+        ],
+    }
+
+
+def _files(counts: list[str]) -> str:
+    """`3 damaged`, `1 missing` -> `3 files damaged, 1 missing`"""
+    number, kind = counts[0].split()
+    return ", ".join([f"{number} {'file' if number == '1' else 'files'} {kind}", *counts[1:]])
+
+
+def _judge(
+    store: Path, verdict: "Verdict", queued: list[str], deep: int | None, recomputed: "Recomputed | None"
+) -> None:
+    """Raises `DamageError` with one line for all that was found."""
+    if not verdict.whole:
+        damaged, missing = verdict.count("damaged"), verdict.count("missing")
+        counts = [
+            f"{number} {kind}" for number, kind in ((damaged, "damaged"), (missing, "missing")) if number
+        ]
+        mend = "the lines above say what to do"
+        if queued:
+            mend = "run `alens cache` again to rewrite what was queued"
+        elif any(finding.fails and finding.queue for finding in verdict.findings):
+            mend = f"`alens verify {store} --repair` queues them"
+        skipped = "; --deep was left out" if deep is not None else ""
+        raise DamageError(f"{_files(counts)} in {store}: {mend}{skipped}")
+    if recomputed is not None and not recomputed.agrees:
+        wrong = [c for c in recomputed.comparisons if not c.agrees]
+        shards = sorted({c.shard for c in wrong if c.shard is not None})
+        where = f"delete {store}/MANIFEST.json and the records in {store}/commits of shards {','.join(map(str, shards))}"
+        if not shards:
+            where = f"delete {store}/commits/model.json"
+        raise DamageError(
+            f"{len(wrong)} arrays in {store} are not what the model computes, {wrong[0].array} among them: "
+            f"{where}, then run `alens cache` again"
+        )

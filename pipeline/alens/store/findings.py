@@ -1,0 +1,127 @@
+"""What can be wrong with a cache, one finding at a time, and what a single file looks like.
+
+In: a path and what should be there. Out: a `Finding` for people and for `alens verify --repair`; a `Trouble`
+for a file that is not what its record says. Nothing here raises for what it finds.
+"""
+
+import errno
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alens.errors import DamageError
+from alens.store import document, durable
+
+Kind = Literal["damaged", "missing", "foreign", "unfinished"]
+
+RERUN = "run `alens cache` again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as `alens cache` left it."""
+
+    kind: Kind
+    """damaged and missing: the cache is not whole. foreign and unfinished: no part of it, harmless."""
+    path: str
+    """Relative to the cache, with "/"; unprintable characters escaped."""
+    what: str
+    """One short clause."""
+    mend: str
+    """What `--repair` does about it, or what to do."""
+    queue: tuple[str, ...] = ()
+    """The files that `--repair` removes, so that they are rewritten; relative to the cache."""
+
+    @property
+    def fails(self) -> bool:
+        return self.kind in ("damaged", "missing")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with one file that should be there."""
+
+    kind: Literal["damaged", "missing"]
+    what: str
+    mend: str | None = None
+    """Set where writing the file anew would not help."""
+
+    def finding(self, path: str, mend: str, queue: tuple[str, ...]) -> Finding:
+        """`mend` and `queue` hold where rewriting helps."""
+        if self.mend is not None:
+            mend, queue = self.mend, ()
+        return Finding(kind=self.kind, path=printable(path), what=self.what, mend=mend, queue=queue)
+
+
+def printable(path: str) -> str:
+    """A file's name on one line, whatever bytes it has."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+def look(path: Path, recorded: Mapping[str, Any]) -> Trouble | None:
+    """Reads every byte of a file, from the disk, and compares with its recorded `bytes` and `sha256`."""
+    if (trouble := _no_file(path)) is not None:
+        return trouble
+    try:
+        size = path.stat().st_size
+        if "bytes" in recorded and size != recorded["bytes"]:
+            return Trouble("damaged", f"has {size:,} bytes, {recorded['bytes']:,} were written")
+        if durable.sha256_of(path, from_disk=True) != recorded["sha256"]:
+            return Trouble("damaged", "its SHA-256 is not that of what was written")
+    except OSError as error:
+        return _refused(error)
+    return None
+
+
+def read_document(path: Path) -> tuple[dict[str, Any] | None, bytes, Trouble | None]:
+    """A JSON document that holds its own hash, and its bytes; or what is wrong with it."""
+    if (trouble := _no_file(path)) is not None:
+        return None, b"", trouble
+    try:
+        content = path.read_bytes()
+        return document.decode(content, path.name), content, None
+    except OSError as error:
+        return None, b"", _refused(error)
+    except DamageError:
+        return None, content, Trouble("damaged", "was altered or cut: it does not give its own hash")
+
+
+def files_of(body: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """The files that a record names, by their path in arrays.zarr; None where it does not say so properly."""
+    files = body.get("files")
+    if not isinstance(files, dict):
+        return None
+    for key, file in files.items():
+        if any(part in ("", ".", "..") for part in key.split("/")) or not key.isprintable():
+            return None
+        if (
+            not isinstance(file, dict)
+            or not isinstance(file.get("bytes"), int)
+            or not isinstance(file.get("sha256"), str)
+        ):
+            return None
+    return files
+
+
+def _no_file(path: Path) -> Trouble | None:
+    """Looks before anything is opened: opening a pipe would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _refused(error)
+    if stat.S_ISREG(mode):
+        return None
+    what = "is a directory" if stat.S_ISDIR(mode) else "is no ordinary file"
+    return Trouble("damaged", f"{what}, a file belongs here", "move it away, then verify again")
+
+
+def _refused(error: OSError) -> Trouble:
+    """What the system said instead of giving bytes."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return Trouble("missing", "is not there")
+    what = f"cannot be read ({error.strerror or error})"
+    if error.errno == errno.EIO:  # what a disk or file system says of bytes that it lost
+        return Trouble("damaged", what)
+    return Trouble("damaged", what, "--repair leaves it alone: make it readable, then verify again")

@@ -1,0 +1,59 @@
+"""Read files and compare their hashes, several at a time.
+
+In: files with the hashes that documents hold of them. Out: each of them, in order, with what is wrong with
+it. One thread a CPU of this process: hashing leaves Python's lock alone.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alens.errors import StoppedError
+from alens.progress import Progress, Report, ShouldStop
+from alens.store.findings import Trouble, look
+from alens.threads import allotted
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to hash; paths are relative to the cache."""
+
+    path: str
+    recorded: Mapping[str, Any]
+    """`sha256`, and `bytes` where it is known."""
+    owner: str
+    """The document that holds its hash."""
+    owner_content: bytes
+    size: int
+    mend: str
+    queue: tuple[str, ...]
+
+
+def check_files(
+    root: Path, jobs: Sequence[Job], report: Report, should_stop: ShouldStop
+) -> Iterator[tuple[Job, Trouble | None]]:
+    """Each job and what is wrong with its file. Raises `StoppedError` when asked to stop."""
+    total, done = sum(job.size for job in jobs), 0
+    with ThreadPoolExecutor(allotted()) as pool:
+        try:
+            looked = pool.map(lambda job: look(root / job.path, job.recorded), jobs)
+            for job, trouble in zip(jobs, looked, strict=True):
+                if should_stop():
+                    raise StoppedError(
+                        f"stopped; {done:,} of {total:,} bytes of {root} were read: run again to verify all of them"
+                    )
+                yield job, trouble if trouble is not None and _is_current(root, job) else None
+                done += job.size
+                report(Progress(stage="verify", done=done, total=total, unit="bytes"))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _is_current(root: Path, job: Job) -> bool:
+    """False when the document was removed or rewritten meanwhile: a worker is writing these files anew."""
+    with contextlib.suppress(OSError):
+        return (root / job.owner).read_bytes() == job.owner_content
+    return False
