@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from alens.cache import model as models
 from alens.cache import text, tokens
@@ -54,7 +55,9 @@ def prepare(
         if plan is not None and _is_ready(paths, plan):
             return Prepared(plan, None)
         if plan is None:
-            _check_place(paths)
+            check_place(request.store)
+            with write_errors(request.store):
+                request.store.mkdir(parents=True, exist_ok=True)
         claim = Claim(paths.claim)
         with write_errors(request.store):
             taken = claim.take()
@@ -92,16 +95,13 @@ def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.
     return plan
 
 
-def _check_place(paths: StorePaths) -> None:
-    """A new cache goes into a new or empty directory, or over what a job left that died before its plan."""
-    store = paths.root
+def check_place(store: Path) -> None:
+    """Raises `RequestError` unless STORE is new or empty, or holds what a job left that died before its plan."""
     if store.exists() and not store.is_dir():
         raise RequestError(f"{store} is not a directory: name a directory for the cache")
     with write_errors(store):
-        store.mkdir(parents=True, exist_ok=True)
-        foreign = [
-            p.name for p in store.iterdir() if p.name not in OWN_NAMES and not p.name.endswith(PARTIAL)
-        ]
+        names = [path.name for path in store.iterdir()] if store.exists() else []
+    foreign = [name for name in names if name not in OWN_NAMES and not name.endswith(PARTIAL)]
     if foreign:
         raise RequestError(
             f"{store} is neither empty nor a cache (it holds {sorted(foreign)[0]}): name another directory"

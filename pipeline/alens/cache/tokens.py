@@ -95,10 +95,7 @@ def write_tokens(
             report(Progress(stage="tokenise", done=done, total=enough, unit="tokens"))
             if enough is not None and num_tokens >= enough:
                 break
-        found = num_tokens // T if wanted is None else min(num_tokens // T, wanted)
-        kept = found // settings.sequences_per_shard * settings.sequences_per_shard
-        if kept == 0:
-            raise RequestError(_too_few(corpus.record.id, num_tokens, found, settings))
+        kept, left_out = sequences_kept(corpus.record.id, num_tokens, settings)
         raw.flush()
         stream_BT = np.memmap(raw, dtype=dtype, mode="r", shape=(kept, T))
         order_B = randomness.permutation(kept, settings.seed, randomness.SEQUENCE_ORDER)
@@ -106,7 +103,7 @@ def write_tokens(
     return TokensRecord(
         sha256=sha256_of(path),
         sequences=kept,
-        sequences_left_out=0 if wanted is not None and found == wanted else found - kept,
+        sequences_left_out=left_out,
         tokenizer_sha256=tokenizer_sha256,
         end_of_text=end_of_text,
     )
@@ -131,6 +128,20 @@ def file_bytes(plan: Plan) -> int:
     dtype = np.dtype(token_dtype(plan.model.d_vocab))
     shape = (plan.tokens.sequences, plan.settings.seq_len)
     return len(_npy_header(dtype, shape)) + dtype.itemsize * shape[0] * shape[1]
+
+
+def sequences_kept(corpus: str, num_tokens: int, settings: CacheSettings) -> tuple[int, int]:
+    """Sequences that fill shards, and those left out at the end, of a text of so many tokens.
+
+    Raises `RequestError` when they fill none.
+    """
+    found, left_out = num_tokens // settings.seq_len, None
+    if settings.max_rows is not None and found >= (wanted := settings.max_rows // settings.seq_len):
+        found, left_out = wanted, 0  # what max_rows cuts off is not the end of the text
+    kept = found // settings.sequences_per_shard * settings.sequences_per_shard
+    if kept == 0:
+        raise RequestError(_too_few(corpus, num_tokens, found, settings))
+    return kept, found - kept if left_out is None else left_out
 
 
 def _too_few(corpus: str, num_tokens: int, found: int, settings: CacheSettings) -> str:

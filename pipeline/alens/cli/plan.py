@@ -1,0 +1,75 @@
+"""`alens plan`: what a cache would take, from the command line.
+
+When the cache does not fit, everything is printed and then the exit code is 1, as that of `alens cache` on
+a full disk: `alens plan ... && alens cache ...` in a job script must not start what cannot end.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alens.cli.cache_options import cache_options, cache_request
+from alens.cli.parameters import config_option, json_option, print_json
+from alens.errors import RequestError, RunError
+
+
+@click.command(
+    "plan",
+    epilog="Example: alens plan gpt2 bookcorpus gpt2-cache --max-rows 20000000 --layers 8-11 --workers 8",
+)
+@click.argument("model")
+@click.argument("corpus")
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@cache_options
+@click.option("--workers", type=int, help="Jobs that share the work.  [default: 1, or N of --worker]")
+@click.option(
+    "--worker", default="0/1", metavar="I/N", help="As of `alens cache`: the estimate is for N workers."
+)
+@click.option(
+    "--max-minutes", type=float, help="As of `alens cache`: also say how many such runs a worker needs."
+)
+@click.option(
+    "--probe-seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="About so long for each thing that is measured.",
+)
+@json_option
+@config_option
+def command(**given: Any) -> None:
+    """Estimate the rows, bytes, files and hours of a cache before anything is written in STORE.
+
+    Takes what `alens cache` takes, and refuses what it would refuse. Without STORE it looks at the file
+    system of the current directory. To measure the disk it writes up to 256 MB into a file without a
+    name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
+    """
+    from alens.cache.plan import parse_worker
+    from alens.cli.plan_table import lines
+    from alens.cli.watch import watching
+    from alens.planning.figures import figures
+    from alens.planning.run import estimate_cache
+
+    store, max_minutes = given["store"], given["max_minutes"]
+    if max_minutes is not None and not max_minutes > 0:
+        raise RequestError(f"max_minutes is {max_minutes}: it must be above 0")
+    request = cache_request({**given, "store": store or Path.cwd()})
+    workers = given["workers"] if given["workers"] is not None else parse_worker(given["worker"]).count
+    with watching() as report:
+        found = estimate_cache(
+            request,
+            store=store,
+            workers=workers,
+            max_minutes=max_minutes,
+            probe_s=given["probe_seconds"],
+            report=report,
+        )
+    body = figures(found)
+    if given["as_json"]:
+        print_json(body)
+    else:
+        for line in lines(body):
+            click.echo(line)
+    if shortfall := found.room.shortfall():
+        raise RunError(f"{shortfall}: make room, or ask for fewer rows, layers or sites")

@@ -1,0 +1,105 @@
+"""What a disk does and has: rates of writing and reading, free bytes, free inodes.
+
+In: a directory that exists. Out: `DiskRates` and the numbers of `Room`. The file of the probe has no name: it
+is never seen in the directory and goes when it is closed, or when the process dies.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from alens.errors import RunError
+from alens.store.durable import READ_BYTES, sync_folder
+from alens.store.writer import write_errors
+
+MOST_BYTES = 256 * 2**20
+PIECE_BYTES = 32 * 2**20
+"""Written between two syncs: about a file of a shard."""
+
+LEAST_BYTES = 2**20
+SHARE_OF_FREE = 8
+"""At most this part of what is free is written."""
+
+SYNCS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskRates:
+    """Seconds for a byte, and for a file."""
+
+    probe_bytes: int
+    """So many were written and read."""
+    write_s_a_byte: float
+    """Written and synced."""
+    read_s_a_byte: float
+    """Read, after the system was asked to forget its copy in memory."""
+    hash_s_a_byte: float
+    """SHA-256."""
+    sync_s: float
+    """A small file and its directory synced."""
+
+    def commit_s(self, num_bytes: float, num_files: float) -> float:
+        """Seconds to write as a shard is written: hashed, synced, read back, hashed again."""
+        a_byte = self.write_s_a_byte + self.read_s_a_byte + 2 * self.hash_s_a_byte
+        return num_bytes * a_byte + num_files * self.sync_s
+
+
+def nearest_folder(store: Path) -> Path:
+    """The nearest directory above `store` that exists; `store` itself where it is another file system's."""
+    above = store.absolute().parent
+    while not above.is_dir():
+        above = above.parent
+    return store if store.is_dir() and store.stat().st_dev != above.stat().st_dev else above
+
+
+def free(folder: Path) -> tuple[int, int | None, int]:
+    """Free bytes and inodes for this user, and the bytes of a block; inodes None where there is no limit."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
+
+
+def probe(folder: Path, probe_s: float) -> DiskRates:
+    """Write and read about `probe_s` seconds each. Raises `RunError` when `folder` cannot be written to."""
+    limit = min(MOST_BYTES, free(folder)[0] // SHARE_OF_FREE)
+    if limit < LEAST_BYTES:
+        raise RunError(
+            f"no room to try {folder}: {free(folder)[0]:,} bytes are free, {LEAST_BYTES * SHARE_OF_FREE:,} are needed; make room"
+        )
+    piece = os.urandom(min(PIECE_BYTES, limit))
+    with write_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+        written, since = 0, time.monotonic()
+        while written + len(piece) <= limit and (not written or time.monotonic() - since < probe_s):
+            file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+            written += len(piece)
+        write_s = time.monotonic() - since
+        with contextlib.suppress(AttributeError):  # only Linux can be asked
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        read, since = 0, time.monotonic()
+        while time.monotonic() - since < probe_s and (block := file.read(READ_BYTES)):
+            read += len(block)
+        read_s = time.monotonic() - since
+        since = time.monotonic()
+        hashlib.sha256(piece).digest()
+        hash_s = time.monotonic() - since
+        syncs = []
+        for _ in range(SYNCS):
+            since = time.monotonic()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+            sync_folder(folder)
+            syncs.append(time.monotonic() - since)
+    return DiskRates(
+        probe_bytes=written,
+        write_s_a_byte=write_s / written,
+        read_s_a_byte=read_s / max(read, 1),
+        hash_s_a_byte=hash_s / len(piece),
+        sync_s=sorted(syncs)[SYNCS // 2],
+    )

@@ -1,0 +1,257 @@
+"""`alens plan`: what a cache would take, measured and computed before anything is written.
+
+In: what `alens cache` would be asked for, and where. Out: an `Estimate`. The request is checked as `alens
+cache` checks it. Where STORE holds a plan already, its tokens are used and only what is missing counts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.cache import model as models
+from alens.cache import text as texts
+from alens.cache import tokens
+from alens.cache.prepare import check_place, stored_plan
+from alens.cache.provenance import software
+from alens.cache.request import CacheRequest, check_settings
+from alens.errors import RequestError
+from alens.planning import disk, probe, text
+from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
+from alens.planning.sizes import Sizes, sizes_of
+from alens.progress import Progress, Report, silent
+from alens.store.arrays import token_dtype
+from alens.store.reader import Cache, open_cache
+from alens.store.schema import Plan, TokensRecord
+from alens.store.writer import SPARE_BYTES
+from alens.threads import follow_allotment
+
+NOT_HASHED = "not written"
+"""In the place of the hash of tokens that there will be."""
+
+PROBES = ("model", "codecs", "fit", "disk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Everything that was found; `figures.py` makes plain numbers of it."""
+
+    plan: Plan
+    """As `alens cache` would write it, but for hashes; its tokens may be an estimate."""
+    device: str
+    text: text.TextEstimate | None
+    """None where STORE holds a plan: its text is tokenised."""
+    shards_done: int
+    workers: int
+    max_minutes: float | None
+    sizes: Sizes
+    model: probe.ModelRates
+    codecs: probe.CodecRates
+    disk: disk.DiskRates
+    fit_head_s: float
+    """Seconds of a fit for a row and a head."""
+    room: Room
+
+    @property
+    def shards_left(self) -> int:
+        return self.plan.num_shards - self.shards_done
+
+    @property
+    def rows_left(self) -> int:
+        return self.shards_left * self.plan.settings.rows_per_shard
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of a worker: one shard's arrays, those of the next while they are written, and all else."""
+        return self.model.memory_bytes + self._unprobed_bytes + 2 * self.sizes.shard_memory_bytes
+
+    @property
+    def _unprobed_bytes(self) -> int:
+        """Activations of the sequences by which a batch is larger than what was run; of CUDA, not this memory."""
+        settings, model = self.plan.settings, self.plan.model
+        batch = min(settings.batch_size, settings.sequences_per_shard)
+        sequences = 0 if self.device.startswith("cuda") else max(0, batch - self.model.plan.tokens.sequences)
+        further = len(settings.sites or ()) * model.d_model
+        kept = len(self.plan.layers) * (model.n_heads * model.d_head + further)
+        passing = 6 * model.d_model + 2 * model.n_heads * settings.seq_len  # the MLP's, attention's
+        number_bytes = 4 if settings.dtype == "float32" else 2
+        return sequences * settings.seq_len * (kept + passing) * number_bytes
+
+    @property
+    def costs(self) -> Costs:
+        rows = self.plan.settings.rows_per_shard
+        commit_s = self.disk.commit_s(self.sizes.shard_bytes, self.sizes.files_a_shard) / rows
+        return Costs(
+            forward_s=self.model.forward_s,
+            compute_s=self.model.compute_s,
+            write_s=self.codecs.encode_s + commit_s,
+        )
+
+    def fit_costs(self, layers: tuple[int, ...]) -> FitCosts:
+        """Of all heads of `layers`, fitted to compressed targets."""
+        names = set(probe.fit_arrays(self.plan, layers))
+        num_bytes = sum(array.bytes_a_row for array in self.sizes.arrays if array.name in names)
+        heads = len(layers) * self.plan.model.n_heads
+        return FitCosts(
+            heads=heads,
+            read_s=num_bytes * self.disk.read_s_a_byte + sum(self.codecs.decode_s[name] for name in names),
+            fit_s=heads * self.fit_head_s,
+        )
+
+    @property
+    def tokenise_hours(self) -> float:
+        return self.text.num_tokens / self.text.tokens_a_second / 3600 if self.text else 0.0
+
+    def cache_hours(self, workers: int) -> float:
+        """Until the slowest of so many workers is done; tokenising comes first, once."""
+        rows = rows_of_slowest(self.shards_left, workers, self.plan.settings.rows_per_shard)
+        return self.tokenise_hours + self.costs.cache_hours(rows)
+
+
+def estimate_cache(
+    request: CacheRequest,
+    *,
+    store: Path | None,
+    workers: int = 1,
+    max_minutes: float | None = None,
+    probe_s: float = 5.0,
+    report: Report = silent,
+) -> Estimate:
+    """Estimate the cache of `request` in `store`, or with None in the current directory's file system.
+
+    Raises what `alens cache` would raise for this request. Writes nothing, but for a file without a name
+    that tries the disk.
+    """
+    if workers < 1:
+        raise RequestError(f"workers is {workers}: it must be at least 1")
+    if not probe_s > 0:
+        raise RequestError(f"probe_seconds is {probe_s}: it must be above 0")
+    follow_allotment()
+    source = models.find(request.model, request.revision)
+    check_settings(request.settings, source)
+    stored = _stored(request, source, store)
+    subject = models.load(source, dtype=request.settings.dtype, device=request.device)
+    found: text.TextEstimate | None = None
+    if stored is None:
+        corpus = texts.resolve(request.corpus, request.options)
+        found = _tokenise(request, corpus, subject, probe_s, report)
+        plan = _plan(request, source, corpus, found, subject.end_of_text)
+        tokens_BT = _sequences(found.first, plan)
+    else:
+        plan = stored.plan
+        tokens_BT = stored.tokens[: plan.settings.sequences_per_shard]
+    steps = _Steps(report)
+    model = probe.model_rates(subject, plan, tokens_BT, probe_s)
+    steps.done("codecs")
+    codecs = probe.codec_rates(model)
+    steps.done("fit")
+    fit_head_s = probe.fit_s(model, subject.device, probe_s)
+    steps.done("disk")
+    folder = disk.nearest_folder(store) if store is not None else Path.cwd()
+    rates = disk.probe(folder, probe_s)
+    steps.done("")
+    sizes = sizes_of(plan, codecs.stored_share)
+    done = len(stored.shards) if stored else 0
+    return Estimate(
+        plan=plan,
+        device=str(subject.device),
+        text=found,
+        shards_done=done,
+        workers=workers,
+        max_minutes=max_minutes,
+        sizes=sizes,
+        model=model,
+        codecs=codecs,
+        disk=rates,
+        fit_head_s=fit_head_s,
+        room=_room(folder, sizes, plan.num_shards - done, skeleton=stored is None),
+    )
+
+
+def _stored(request: CacheRequest, source: models.ModelSource, store: Path | None) -> Cache | None:
+    """The cache in STORE, if there is one. Raises `RequestError` where `alens cache` would not write."""
+    if store is None:
+        return None
+    if (store / "plan.json").exists():
+        stored_plan(request, source, texts.resolve(request.corpus, request.options))
+        return open_cache(store)
+    check_place(store)
+    return None
+
+
+def _tokenise(
+    request: CacheRequest,
+    corpus: texts.Corpus,
+    subject: models.Subject,
+    probe_s: float,
+    report: Report,
+) -> text.TextEstimate:
+    settings = request.settings
+    rows = None if settings.max_rows is None else settings.max_rows // settings.seq_len * settings.seq_len
+    return text.estimate(
+        corpus,
+        subject.tokenizer,
+        subject.end_of_text,
+        token_dtype(subject.source.record.d_vocab),
+        enough=rows,
+        keep=settings.rows_per_shard,
+        probe_s=probe_s,
+        report=report,
+    )
+
+
+def _plan(
+    request: CacheRequest,
+    source: models.ModelSource,
+    corpus: texts.Corpus,
+    found: text.TextEstimate,
+    end_of_text: int | None,
+) -> Plan:
+    kept, left_out = tokens.sequences_kept(corpus.record.id, found.num_tokens, request.settings)
+    return Plan(
+        model=source.record,
+        corpus=corpus.record,
+        settings=request.settings,
+        tokens=TokensRecord(
+            sha256=NOT_HASHED,
+            sequences=kept,
+            sequences_left_out=left_out,
+            tokenizer_sha256=source.tokenizer_sha256,
+            end_of_text=end_of_text,
+        ),
+        created=software(),
+    )
+
+
+def _sequences(first: npt.NDArray[Any], plan: Plan) -> npt.NDArray[Any]:
+    """The first tokens as sequences: at most a shard, at least one."""
+    T = plan.settings.seq_len
+    whole = max(1, min(len(first) // T, plan.settings.sequences_per_shard))
+    return np.resize(first, (whole, T))
+
+
+def _room(folder: Path, sizes: Sizes, shards_left: int, *, skeleton: bool) -> Room:
+    free_bytes, free_inodes, block_bytes = disk.free(folder)
+    return Room(
+        where=str(folder),
+        needed_bytes=sizes.bytes_to_write(shards_left, block_bytes, skeleton) + SPARE_BYTES,
+        free_bytes=free_bytes,
+        needed_inodes=sizes.inodes_to_write(shards_left, skeleton),
+        free_inodes=free_inodes,
+    )
+
+
+class _Steps:
+    """Tells the watcher which probe comes next."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._done = report, -1
+        self.done(PROBES[0])
+
+    def done(self, following: str) -> None:
+        self._done += 1
+        self._report(
+            Progress(stage="probe", done=self._done, total=len(PROBES), unit="probes", note=following)
+        )

@@ -1,0 +1,175 @@
+"""What a plan puts on disk: bytes of every array, files, directories. Pure: nothing is touched.
+
+In: a `Plan` (its `tokens` may be an estimate) and, where values are rounded and compressed, the measured
+size of a stored byte. Out: `Sizes`. A file of an array is its rows, a crc32c for each chunk, and an index.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from alens.cache import tokens
+from alens.store import document
+from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.paths import StorePaths
+from alens.store.schema import Plan
+
+CRC_BYTES = 4
+INDEX_BYTES = 16
+"""Of the index at the end of a file: place and length of each chunk."""
+
+ARRAY_JSON_BYTES = 1_300
+"""About as large as a zarr.json is."""
+
+NOTE_KEYS = (
+    *("worker", "device", "threads", "rows", "seconds", "finished", "host", "python", "machine"),
+    *("alens", "torch", "transformer-lens", "transformers", "zarr", "numpy"),
+)
+"""Of a commit record; only how long it is matters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySize:
+    """One array on disk."""
+
+    name: str
+    axis: str
+    """What its first axis counts: `row`, `shard`, or something else for the model's weights."""
+    file_bytes: int
+    """A shard's file, checksums and index included; of weights, the only file."""
+    num_files: int
+    rows_per_file: int
+    measured: bool
+    """Compressed: its size was measured on some rows, not counted."""
+
+    @property
+    def bytes(self) -> int:
+        return self.file_bytes * self.num_files
+
+    @property
+    def bytes_a_row(self) -> float:
+        return self.file_bytes / self.rows_per_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """All files of a cache."""
+
+    arrays: tuple[ArraySize, ...]
+    num_shards: int
+    tokens_bytes: int
+    record_bytes: int
+    """A commit record, about."""
+    metadata_bytes: int
+    """Every zarr.json, plan.json, commits/model.json and MANIFEST.json, about."""
+    files: int
+    directories: int
+    shard_memory_bytes: int
+    """The arrays of one shard, decoded, as a worker holds them."""
+
+    @property
+    def inodes(self) -> int:
+        return self.files + self.directories
+
+    @property
+    def files_a_shard(self) -> int:
+        """Arrays and the commit record."""
+        return len(self._by_axis("row", "shard")) + 1
+
+    @property
+    def shard_bytes(self) -> int:
+        """One shard on disk, with its record."""
+        return sum(array.file_bytes for array in self._by_axis("row", "shard")) + self.record_bytes
+
+    @property
+    def bytes(self) -> int:
+        return (
+            sum(array.bytes for array in self.arrays)
+            + self.tokens_bytes
+            + self.num_shards * self.record_bytes
+            + self.metadata_bytes
+        )
+
+    @property
+    def largest_file(self) -> tuple[str, int]:
+        files = [(array.name, array.file_bytes) for array in self.arrays]
+        return max([*files, ("tokens.npy", self.tokens_bytes)], key=lambda file: file[1])
+
+    def _by_axis(self, *axes: str) -> list[ArraySize]:
+        return [array for array in self.arrays if array.axis in axes]
+
+    def bytes_of(self, *axes: str) -> int:
+        """Bytes in all of the arrays whose first axis is one of `axes`."""
+        return sum(array.bytes for array in self._by_axis(*axes))
+
+    def bytes_to_write(self, num_shards: int, block_bytes: int, skeleton: bool) -> int:
+        """Bytes that so many shards take in blocks of the file system; with `skeleton`, all else too."""
+
+        def in_blocks(num_bytes: int) -> int:
+            return -(-num_bytes // block_bytes) * block_bytes
+
+        shard = sum(in_blocks(array.file_bytes) for array in self._by_axis("row", "shard"))
+        taken = num_shards * (shard + in_blocks(self.record_bytes))
+        if skeleton:
+            weights = [a.bytes for a in self.arrays if a.axis not in ("row", "shard")]
+            taken += sum(in_blocks(part) for part in (*weights, self.tokens_bytes))
+            others = self.files - self.num_shards * self.files_a_shard - len(weights) - 1
+            taken += (others + self.directories) * block_bytes
+        return taken
+
+    def inodes_to_write(self, num_shards: int, skeleton: bool) -> int:
+        """Files and directories that so many shards make; with `skeleton`, all else too."""
+        others = self.inodes - self.num_shards * self.files_a_shard
+        return num_shards * self.files_a_shard + (others if skeleton else 0)
+
+
+def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
+    """`stored_share`: for each compressed array, bytes on disk for a byte of values."""
+    shard_specs, weight_specs = shard_arrays(plan), weight_arrays(plan)
+    arrays = tuple(
+        _array_size(spec, stored_share) for spec in (*shard_specs.values(), *weight_specs.values())
+    )
+    groups = set(_groups([*shard_specs, *weight_specs]))
+    record = _record_bytes(shard_specs, plan.num_shards - 1)
+    zarr_files = len(arrays) + len(groups) + 1
+    return Sizes(
+        arrays=arrays,
+        num_shards=plan.num_shards,
+        tokens_bytes=tokens.file_bytes(plan),
+        record_bytes=record,
+        metadata_bytes=zarr_files * ARRAY_JSON_BYTES + len(plan.to_json()) + record + ARRAY_JSON_BYTES,
+        # tokens.npy, plan.json, MANIFEST.json and commits/model.json
+        files=plan.num_shards * (len(shard_specs) + 1) + len(weight_specs) + zarr_files + 4,
+        directories=len(arrays) + len(groups) + 3,  # STORE, arrays.zarr, commits
+        shard_memory_bytes=sum(spec.row_bytes * spec.rows_per_shard for spec in shard_specs.values()),
+    )
+
+
+def _array_size(spec: ArraySpec, stored_share: Mapping[str, float]) -> ArraySize:
+    values = spec.row_bytes * spec.rows_per_shard
+    if spec.compressed:
+        values = round(values * stored_share[spec.name])
+    num_chunks = spec.rows_per_shard // spec.chunk_rows
+    return ArraySize(
+        name=spec.name,
+        axis=spec.dimensions[0],
+        file_bytes=values + num_chunks * (CRC_BYTES + INDEX_BYTES) + CRC_BYTES,
+        num_files=spec.shape[0] // spec.rows_per_shard,
+        rows_per_file=spec.rows_per_shard,
+        measured=spec.compressed,
+    )
+
+
+def _groups(names: list[str]) -> Iterator[str]:
+    """Every group that arrays lie in, but the root."""
+    for name in names:
+        parts = name.split("/")
+        yield from ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+
+
+def _record_bytes(specs: Mapping[str, ArraySpec], shard: int) -> int:
+    files = {
+        f"{name}/{StorePaths.shard_key(shard, len(spec.shape))}": {"bytes": 10**7, "sha256": 64 * "0"}
+        for name, spec in specs.items()
+    }
+    note = dict.fromkeys(NOTE_KEYS, "1.2.3")
+    return len(document.encode({"plan": 64 * "0", "shard": shard, "files": files, **note}))

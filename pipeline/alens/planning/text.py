@@ -1,0 +1,151 @@
+"""How many tokens a text gives: exact when it can be tokenised in time, else from its first part.
+
+In: CORPUS, a tokenizer, seconds. Out: a `TextEstimate`. What is left out of the first part is counted by
+the part's share of the files: of their rows (parquet, whose footers count them) or their bytes (.txt,
+.jsonl).
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.cache import text as texts
+from alens.cache.tokens import token_stream
+from alens.progress import Progress, Report
+
+ROWS_A_READ = 4096
+
+LEAST_PIECES = 64
+"""Read whatever the time, so that there is something to judge by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEstimate:
+    """A text in tokens."""
+
+    num_tokens: int
+    """Of all that the cache would read: the whole text, or enough for `max_rows`."""
+    exact: bool
+    share_read: float
+    """Of the text's files that were read for this."""
+    tokens_read: int
+    seconds: float
+    """That reading and tokenising them took."""
+    first: npt.NDArray[Any]
+    """The first tokens, in the order of the text."""
+
+    @property
+    def tokens_a_second(self) -> float:
+        return self.tokens_read / max(self.seconds, 1e-9)
+
+
+@dataclass(kw_only=True)
+class _Taken:
+    """How much of a corpus was read, and whether that was all of it."""
+
+    pieces: int = 0
+    characters: int = 0
+    """With a space after each row, as `_share_before` counts."""
+    whole: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FirstPart(texts.Corpus):
+    """A corpus that ends once its time is over, after LEAST_PIECES at the earliest."""
+
+    deadline: float
+    taken: _Taken = field(default_factory=_Taken)
+
+    def pieces(self) -> Iterator[texts.Piece]:
+        for piece in super().pieces():
+            if self.taken.pieces >= LEAST_PIECES and time.monotonic() > self.deadline:
+                return
+            self.taken.pieces += 1
+            self.taken.characters += len(piece.text) + piece.starts_document
+            yield piece
+        self.taken.whole = True
+
+
+def estimate(
+    corpus: texts.Corpus,
+    tokenizer: Any,
+    end_of_text: int | None,
+    dtype: str,
+    *,
+    enough: int | None,
+    keep: int,
+    probe_s: float,
+    report: Report,
+) -> TextEstimate:
+    """Tokenise for about `probe_s` seconds, or until there are `enough` tokens; the first `keep` are kept."""
+    began = time.monotonic()
+    part = _FirstPart(record=corpus.record, paths=corpus.paths, deadline=began + probe_s)
+    first: list[npt.NDArray[Any]] = []
+    num_tokens = 0
+    for ids in token_stream(part, tokenizer, end_of_text, dtype):
+        if num_tokens < keep:
+            first.append(ids)
+        num_tokens += len(ids)
+        report(Progress(stage="tokenise", done=num_tokens, total=enough, unit="tokens"))
+        if enough is not None and num_tokens >= enough:
+            break
+    seconds = time.monotonic() - began
+    is_enough = enough is not None and num_tokens >= enough
+    exact = is_enough or part.taken.whole
+    # Where there was enough, some of what was read ahead is not among the tokens.
+    share = 1.0 if part.taken.whole else _share_before(corpus, part.taken.characters)
+    expected = num_tokens if exact else round(num_tokens / share)
+    return TextEstimate(
+        num_tokens=expected if enough is None else min(expected, enough),
+        exact=exact,
+        share_read=share,
+        tokens_read=num_tokens,
+        seconds=seconds,
+        first=np.concatenate(first)[:keep] if first else np.empty(0, dtype),
+    )
+
+
+def _share_before(corpus: texts.Corpus, characters: int) -> float:
+    """The share of the files in which the first `characters` of the text stand."""
+    in_rows = corpus.paths[0].suffix == ".parquet"
+    total = sum(_num_rows(path) if in_rows else path.stat().st_size for path in corpus.paths)
+    passed = 0
+    for units, text in _rows(corpus):
+        if text and (stripped := text.strip()):
+            characters -= len(stripped) + 1
+        passed += units
+        if characters <= 0:
+            break
+    return passed / total
+
+
+def _num_rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return int(pq.ParquetFile(path).metadata.num_rows) if path.stat().st_size else 0
+
+
+def _rows(corpus: texts.Corpus) -> Iterator[tuple[int, str | None]]:
+    """Each row of the files: what it counts (one row, or its bytes), and its text."""
+    import pyarrow.parquet as pq
+
+    column = corpus.record.text_column
+    for path in corpus.paths:
+        if path.suffix == ".parquet":
+            if path.stat().st_size:
+                for batch in pq.ParquetFile(path).iter_batches(ROWS_A_READ, columns=[column]):
+                    yield from ((1, text) for text in batch.column(0).to_pylist())
+            continue
+        with path.open("rb") as file:
+            for line in file:
+                text = line.decode()
+                yield (
+                    len(line),
+                    json.loads(text).get(column) if path.suffix == ".jsonl" and text.strip() else text,
+                )
