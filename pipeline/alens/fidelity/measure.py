@@ -1,0 +1,289 @@
+"""All figures of a cache's fidelity: what its compression keeps, loses and costs, beside other choices.
+
+In: a cache and what to look at. Out: a `Fidelity`, plain values for a table or JSON. Written caches and
+lenses of the forms that are tried lie in a temporary directory that is gone afterwards.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError, StoppedError
+from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
+from alens.fidelity.probe import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
+from alens.fidelity.sample import Sample
+from alens.fidelity.sizes import stored_z_bytes, written_z_bytes
+from alens.fidelity.targets import (
+    KeptMass,
+    Rounding,
+    Unembedding,
+    kept_mass,
+    kl_to_exact,
+    remade_targets,
+    rounding,
+    tail_uniforms,
+)
+from alens.fidelity.z_error import ZError, z_errors
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.store.reader import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityRequest:
+    """What to look at."""
+
+    rows: int = 4096
+    """Rows for all figures but those of fits, from up to 8 shards."""
+    keep_bits: tuple[int, ...] | None = None
+    """Mantissa bits of z to try; None for 2 to 9."""
+    top_k: tuple[int, ...] | None = None
+    """k of targets to try; None for 16, 32, 64 and 128."""
+    tail_samples: tuple[int, ...] | None = None
+    """m of targets to try, with each k; None for 16 and 64."""
+    fit: bool = True
+    """Whether to fit lenses to each form."""
+    probe_heads: int = 6
+    probe_rows: int = 65_536
+    """Rows to fit on."""
+    seed: int = 0
+    """Of the choice of rows, and of the fits."""
+    work: Path | None = None
+    """Where the temporary directory is made; None for the system's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFigure:
+    """One form of targets."""
+
+    top_k: int
+    tail_samples: int
+    stored: bool
+    bytes_per_row: int
+    kl_to_exact: float | None
+    """KL(this || exact), nats, mean over rows; None without the exact teacher."""
+    fit: FitFigure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZFigure:
+    """One form of z."""
+
+    name: str
+    stored: bool
+    bytes_per_row: float
+    """Of z, all cached layers."""
+    error: ZError | None
+    """Relative to the stored z; None for the stored form itself."""
+    fit: FitFigure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """What `alens fidelity` says."""
+
+    cache: str
+    plan: str
+    rows: int
+    exact_teacher: bool
+    kept_mass: list[KeptMass]
+    rounding: Rounding | None
+    targets: list[TargetFigure]
+    z: list[ZFigure]
+    heads: list[str]
+    """That were fitted; empty when none were."""
+    train_rows: int
+    held_out_rows: int
+    reference: FitFigure | None
+    other_order: FitFigure | None
+    """The reference once more with another seed: differences of this size mean nothing."""
+    notes: list[str]
+    """What is missing or must be known, a sentence each."""
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def measure(
+    cache: Cache,
+    request: FidelityRequest,
+    *,
+    device: torch.device | None = None,
+    report: Report = silent,
+    should_stop: ShouldStop = never,
+) -> Fidelity:
+    """Take all figures of a cache. The cache is only read.
+
+    Raises `RequestError` for what cannot be done as asked, `StoppedError` when `should_stop` says so.
+    """
+    for name in ("rows", "probe_heads", "probe_rows"):
+        if getattr(request, name) < 1:
+            raise RequestError(f"{name} is {getattr(request, name)}: it must be at least 1")
+    if not 0 <= request.seed < 2**63 - 1:
+        raise RequestError(f"seed is {request.seed}: it must be in 0 .. 2^63 - 2")
+    with tempfile.TemporaryDirectory(prefix="alens-fidelity-", dir=request.work) as work:
+        where = device or torch.device("cpu")
+        try:
+            return _Measurement(cache, request, where, Path(work), report, should_stop).run()
+        except StoppedError:
+            raise StoppedError(
+                f"stopped; nothing of an unfinished report on {cache.root} is kept: run again to begin anew"
+            ) from None
+
+
+class _Measurement:
+    def __init__(
+        self,
+        cache: Cache,
+        request: FidelityRequest,
+        device: torch.device,
+        work: Path,
+        report: Report,
+        should_stop: ShouldStop,
+    ) -> None:
+        settings, model = cache.plan.settings, cache.plan.model
+        self.cache, self.request, self.device, self.work = cache, request, device, work
+        self.report, self.should_stop = report, should_stop
+        self.z = coarser_z(settings, request.keep_bits)
+        self.targets = other_targets(settings, model, request.top_k, request.tail_samples)
+        self.sample = Sample(cache, request.rows, request.seed)
+        self.heads = Heads.choose(cache, request.probe_heads)
+        self.fits = request.fit and len(cache.shards) > 1
+        self.exact = Unembedding.of(cache, device) if settings.exact_teacher else None
+        self._done, self._total = 0, 2 + len(self.targets) + len(self.z)
+
+    def run(self) -> Fidelity:
+        kept = kept_mass(self.sample, self.exact)
+        self._tell("kept mass")
+        rounded = None if self.exact is None else rounding(self.sample, self.exact)
+        kls = self._target_kls()
+        errors = z_errors(self.sample, self.z, self.should_stop)
+        if errors is None:
+            raise StoppedError("")
+        self._tell("error of z")
+        sizes = {form: self._size(form) for form in self.z}
+        fits, rows = self._fits()
+        return Fidelity(
+            cache=str(self.cache.root),
+            plan=self.cache.plan.identity,
+            rows=len(self.sample),
+            exact_teacher=self.exact is not None,
+            kept_mass=kept,
+            rounding=rounded,
+            targets=self._target_figures(kls, fits),
+            z=self._z_figures(errors, sizes, fits),
+            heads=self.heads.names if rows else [],
+            train_rows=self._usable(rows.train) if rows else 0,
+            held_out_rows=self._usable(rows.held_out) if rows else 0,
+            reference=fits.get(REFERENCE),
+            other_order=fits.get(OTHER_ORDER),
+            notes=self._notes(),
+        )
+
+    def _target_figures(self, kls: dict[TargetForm, float], fits: dict[str, FitFigure]) -> list[TargetFigure]:
+        stored = stored_targets(self.cache.plan.settings)
+        return [
+            TargetFigure(
+                top_k=form.top_k,
+                tail_samples=form.tail_samples,
+                stored=form == stored,
+                bytes_per_row=form.bytes_per_row(self.cache.plan.model),
+                kl_to_exact=kls.get(form),
+                fit=fits.get(form.name),
+            )
+            for form in sorted({stored, *self.targets}, key=lambda form: (form.top_k, form.tail_samples))
+        ]
+
+    def _z_figures(
+        self, errors: dict[ZForm, ZError], sizes: dict[ZForm, float], fits: dict[str, FitFigure]
+    ) -> list[ZFigure]:
+        stored = ZFigure(
+            name=stored_z(self.cache.plan.settings).name,
+            stored=True,
+            bytes_per_row=stored_z_bytes(self.cache),
+            error=None,
+            fit=fits.get(REFERENCE),
+        )
+        others = [
+            ZFigure(
+                name=form.name,
+                stored=False,
+                bytes_per_row=sizes[form],
+                error=errors[form],
+                fit=fits.get(form.name),
+            )
+            for form in self.z
+        ]
+        return [stored, *others]
+
+    def _target_kls(self) -> dict[TargetForm, float]:
+        """KL(stored || exact), mean over rows, of the stored targets and of those made anew."""
+        if self.exact is None:
+            return {}
+        final_ND, row_numbers_N = self.sample.read("targets/final"), self.sample.row_numbers()
+        kl_N = kl_to_exact(self.sample.targets(), final_ND, self.exact)
+        found = {stored_targets(self.cache.plan.settings): float(kl_N.mean())}
+        for form in self.targets:
+            self._tell(f"targets: {form.name}")
+            uniforms_NM = tail_uniforms(self.cache.plan, row_numbers_N, form.tail_samples)
+            made = remade_targets(form, final_ND, self.exact, uniforms_NM, self.should_stop)
+            if made is None:
+                raise StoppedError("")
+            found[form] = float(kl_to_exact(made, final_ND, self.exact).mean())
+        return found
+
+    def _size(self, form: ZForm) -> float:
+        self._tell(f"bytes of z: {form.name}")
+        found = written_z_bytes(self.cache, form, self.heads.layers, self.work, self.should_stop)
+        if found is None:
+            raise StoppedError("")
+        return found
+
+    def _fits(self) -> tuple[dict[str, FitFigure], Rows | None]:
+        if not self.fits:
+            return {}, None
+        rows = Rows.choose(self.cache, self.request.probe_rows)
+        probe = Probe(
+            cache=self.cache,
+            heads=self.heads,
+            rows=rows,
+            work=self.work,
+            seed=self.request.seed,
+            device=self.device,
+            report=self.report,
+            should_stop=self.should_stop,
+        )
+        return {figure.name: figure for figure in probe.run(self.z, self.targets)}, rows
+
+    def _usable(self, shards: Sequence[int]) -> int:
+        """Rows at position 1 and later."""
+        settings = self.cache.plan.settings
+        return len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
+
+    def _notes(self) -> list[str]:
+        stored = stored_z(self.cache.plan.settings)
+        found = []
+        if self.exact is None:
+            found.append(
+                "a cache with --exact-teacher would add the mass beyond the stored k, KL(stored || exact), and other "
+                "k and m; fits are judged by the stored targets here"
+            )
+        if stored != ZForm("float16", None):
+            found.append(
+                f"z is stored as {stored.name}: errors and ratios are relative to that, and only coarser forms are tried"
+            )
+        if self.request.fit and not self.fits:
+            found.append(
+                f"no lens was fitted: that needs two committed shards, and {self.cache.root} has one"
+            )
+        return found
+
+    def _tell(self, note: str) -> None:
+        if self.should_stop():
+            raise StoppedError("")
+        self._done += 1
+        self.report(Progress(stage="figures", done=self._done, total=self._total, unit="figures", note=note))

@@ -1,0 +1,210 @@
+"""What a form costs a lens: some heads fitted to each form of a cache, judged on the same held-out rows.
+
+In: a cache of two shards or more, and forms. Out: held-out KL of each probed head for every form, over that
+of the reference: z as stored with the exact teacher, or with the stored targets where there is none. Each
+form is written as a cache of its own and fitted by `fit_lenses` with its defaults and one seed; every lens
+is judged on the undisturbed held-out rows of the cache itself.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from alens.errors import StoppedError
+from alens.evaluation.figures import FigureSums
+from alens.evaluation.held_out import held_out_rows
+from alens.fidelity.forms import TargetForm, ZForm, stored_targets
+from alens.fidelity.reencode import reencode
+from alens.fidelity.sample import spread
+from alens.fidelity.z_error import Spread
+from alens.fit.plan import FitRequest
+from alens.fit.run import fit_lenses
+from alens.fit.settings import FitSettings
+from alens.lens.saved import load_lenses
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.rows import RowReader
+from alens.store.reader import Cache
+
+NO_CHECKPOINT = 2**62
+"""Steps between checkpoints of a fit that is thrown away if it is stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """The heads that are probed: each of `heads` in each of `layers`."""
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{layer}.{head}" for layer in self.layers for head in self.heads]
+
+    @classmethod
+    def choose(cls, cache: Cache, count: int) -> "Heads":
+        """`count` heads in as many layers as divide it, spread over both; fewer where that cannot be had."""
+        num_layers, num_heads = len(cache.plan.layers), cache.plan.model.n_heads
+        for total in range(min(count, num_layers * num_heads), 0, -1):
+            for layers in range(min(total, num_layers), 0, -1):
+                if total % layers == 0 and total // layers <= num_heads:
+                    heads = spread(range(num_heads), total // layers)
+                    return cls(layers=spread(cache.plan.layers, layers), heads=heads)
+        raise AssertionError(count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The shards of a probe; the last are held out, as a fit on the cache itself would hold them out."""
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    @classmethod
+    def choose(cls, cache: Cache, num_rows: int) -> "Rows":
+        """At least `num_rows` to train on where there are so many; a quarter of the shards held out at most."""
+        size, shards = cache.plan.settings.rows_per_shard, cache.shards
+        held_out = max(1, min(-(-FitSettings.eval_rows // size), len(shards) // 4))
+        train = spread(shards[:-held_out], -(-num_rows // size))
+        return cls(train=train, held_out=shards[-held_out:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitFigure:
+    """What lenses of one form reach."""
+
+    name: str
+    kl: dict[str, float]
+    """Held-out KL of each head (`layer.head`), nats."""
+    ratio: Spread
+    """Of KL over the reference's, over heads."""
+
+
+Variant = tuple[str, ZForm | None, TargetForm | None, int]
+"""Name, forms that differ from the stored ones, and what is added to the seed of the fit."""
+
+REFERENCE = "reference"
+OTHER_ORDER = "other order of rows"
+"""The reference with another seed: differences of this size mean nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Fits and judges the same heads on the same rows, form by form."""
+
+    cache: Cache
+    heads: Heads
+    rows: Rows
+    work: Path
+    """An own directory for caches and lenses; one form's are there at a time."""
+    device: torch.device
+    seed: int = 0
+    report: Report = silent
+    should_stop: ShouldStop = never
+
+    @property
+    def exact(self) -> bool:
+        """Whether the exact teacher is there to judge by."""
+        return self.cache.plan.settings.exact_teacher
+
+    def variants(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[Variant]:
+        """The reference first. With the exact teacher also the stored and other targets, on z as stored."""
+        found: list[Variant] = [(REFERENCE, None, None, 0), (OTHER_ORDER, None, None, 1)]
+        if self.exact:
+            stored = stored_targets(self.cache.plan.settings)
+            found += [(form.name, None, form, 0) for form in (stored, *targets)]
+        return [*found, *((form.name, form, None, 0) for form in z)]
+
+    def run(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[FitFigure]:
+        """Fit and judge all forms. Raises `StoppedError` when `should_stop` says so."""
+        variants = self.variants(z, targets)
+        figures: list[FitFigure] = []
+        reference: list[float] = []
+        for place, variant in enumerate(variants):
+            kls = self._fit(variant, place, len(variants))
+            reference = reference or kls
+            ratios = [kl / base for kl, base in zip(kls, reference, strict=True)]
+            figures.append(
+                FitFigure(
+                    name=variant[0],
+                    kl=dict(zip(self.heads.names, kls, strict=True)),
+                    ratio=Spread.over(ratios, self.heads.names),
+                )
+            )
+        return figures
+
+    def _fit(self, variant: Variant, place: int, total: int) -> list[float]:
+        name, z, targets, more_seed = variant
+        teacher = "exact" if self.exact and targets is None else "compressed"
+        store, lenses = self.work / "cache", self.work / "lenses"
+        settings = FitSettings(
+            layers=self.heads.layers,
+            heads=self.heads.heads,
+            teacher=teacher,
+            eval_rows=len(self.rows.held_out) * self.cache.plan.settings.rows_per_shard,
+            seed=self.seed + more_seed,
+        )
+        try:
+            written = reencode(
+                self.cache,
+                store,
+                shards=(*self.rows.train, *self.rows.held_out),
+                layers=self.heads.layers,
+                z=z,
+                targets=targets,
+                exact_teacher=teacher == "exact",
+                device=self.device,
+                should_stop=self.should_stop,
+            )
+            if written is None:
+                raise StoppedError("")
+            fit_lenses(
+                FitRequest(
+                    store=store,
+                    lenses=lenses,
+                    settings=settings,
+                    device=self.device.type,
+                    checkpoint_every=NO_CHECKPOINT,
+                ),
+                report=self._reporting(name, place, total),
+                should_stop=self.should_stop,
+            )
+            return self.judge(lenses)
+        finally:
+            shutil.rmtree(store, ignore_errors=True)
+            shutil.rmtree(lenses, ignore_errors=True)
+
+    def judge(self, lenses: Path) -> list[float]:
+        """Held-out KL of each lens, nats, on the cache itself."""
+        fitted = load_lenses(lenses)
+        layers, heads = self.heads.layers, self.heads.heads
+        teacher = "exact" if self.exact else "compressed"
+        reader = RowReader(self.cache, layers, heads, teacher, FitSettings.min_position, self.device)
+        sums = {layer: FigureSums(len(heads), self.device) for layer in layers}
+        num_rows = len(self.rows.held_out) * reader.rows_per_shard
+        for part in held_out_rows(reader, self.rows.held_out, num_rows):
+            for layer in layers:
+                maps = fitted.layer(layer)
+                sums[layer].add(
+                    reader.z(part.columns, layer),
+                    maps.weight_HEV.to(self.device),
+                    maps.bias_HV.to(self.device),
+                    part.teacher,
+                    part.top_ids_N,
+                    part.next_ids_N,
+                )
+        return [figures.kl for layer in layers for figures in sums[layer].means()]
+
+    def _reporting(self, name: str, place: int, total: int) -> Callable[[Progress], None]:
+        """One bar over all fits: each has the same number of steps."""
+
+        def report(fit: Progress) -> None:
+            steps = fit.total or 0
+            note = f"fit {place + 1} of {total}, {name}: {fit.note}"
+            done = place * steps + fit.done
+            self.report(dataclasses.replace(fit, stage="probe", done=done, total=total * steps, note=note))
+
+        return report

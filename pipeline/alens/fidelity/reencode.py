@@ -1,0 +1,187 @@
+"""A cache -> the same rows in other forms, as a cache of its own, with no model.
+
+In: committed shards and layers of a cache, and the forms of z and targets to write. Out: a sealed cache
+with a plan of its own (its settings and tokens differ), read and checked like any other. z comes out bit
+for bit as stage one writes it from the stored z, statistics follow the z that will be read, and targets are
+made anew from the exact teacher; what keeps its form is copied.
+Shapes: N rows, H heads, E d_head, B sequences, T tokens.
+"""
+
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RequestError
+from alens.fidelity.forms import TargetForm, ZForm, rounded, stored_targets, stored_z
+from alens.fidelity.targets import Unembedding, remade_targets, tail_uniforms
+from alens.progress import ShouldStop, never
+from alens.store import durable
+from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
+from alens.store.encoding import Float16, dequantise, quantise
+from alens.store.paths import StorePaths
+from alens.store.reader import Array, Cache, open_cache
+from alens.store.schema import CacheSettings, Plan
+from alens.store.writer import ShardWriter, put_manifest, put_skeleton, write_errors
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def reencode(
+    source: Cache,
+    root: Path,
+    *,
+    shards: Sequence[int],
+    layers: Sequence[int],
+    z: ZForm | None = None,
+    targets: TargetForm | None = None,
+    exact_teacher: bool = True,
+    device: torch.device | None = None,
+    should_stop: ShouldStop = never,
+) -> Cache | None:
+    """Write a sealed cache of some shards and layers of `source` into `root`; None when `should_stop` says so.
+
+    `z` and `targets` default to the stored forms. The exact teacher is kept where there is one and it is
+    wanted. Further sites are left out. Raises `RequestError` for other targets without the exact teacher.
+    """
+    settings = source.plan.settings
+    z, targets = z or stored_z(settings), targets or stored_targets(settings)
+    if targets != stored_targets(settings) and not settings.exact_teacher:
+        raise RequestError(
+            f"{source.root} holds no exact teacher: targets other than {stored_targets(settings).name} cannot be made from it"
+        )
+    tokens = _tokens(source, shards)
+    chosen = targets.put_into(z.put_into(settings))
+    plan = dataclasses.replace(
+        source.plan,
+        settings=dataclasses.replace(
+            chosen,
+            layers=tuple(layers),
+            sites=None,
+            max_rows=len(shards) * settings.rows_per_shard,
+            exact_teacher=settings.exact_teacher and exact_teacher,
+        ),
+        tokens=dataclasses.replace(
+            source.plan.tokens,
+            sha256=hashlib.sha256(tokens).hexdigest(),
+            sequences=len(shards) * settings.sequences_per_shard,
+            sequences_left_out=0,
+        ),
+        created={**source.plan.created, "derived_from": source.plan.identity},
+    )
+    with write_errors(root):
+        root.mkdir(parents=True)
+    _put_tokens(source, plan, root, tokens)
+    put_skeleton(root, plan, {f"model/{name}": source.weights(name) for name in ("W_O", "W_U", "b_U")})
+    work = _Reencoding(source, plan, device or torch.device("cpu"), should_stop)
+    writer = ShardWriter(root, plan)
+    for place, shard in enumerate(shards):
+        writer.check_space()
+        arrays = work.arrays(shard, place)
+        if arrays is None:
+            return None
+        note = {
+            "rows": settings.rows_per_shard,
+            "derived_from": source.plan.identity,
+            "shard_of_source": shard,
+        }
+        writer.write(place, arrays, note)
+    put_manifest(root, plan, open_cache(root).files_by_shard())
+    return open_cache(root)
+
+
+def _tokens(source: Cache, shards: Sequence[int]) -> bytes:
+    """The bytes of `tokens.npy` with the sequences of `shards` only."""
+    size = source.plan.settings.sequences_per_shard
+    kept_BT = np.concatenate([source.tokens[shard * size : (shard + 1) * size] for shard in shards])
+    file = io.BytesIO()
+    np.save(file, kept_BT, allow_pickle=False)
+    return file.getvalue()
+
+
+def _put_tokens(source: Cache, plan: Plan, root: Path, tokens: bytes) -> None:
+    with write_errors(root):
+        if plan.tokens.sha256 == source.plan.tokens.sha256:
+            try:
+                os.link(source.paths.tokens, StorePaths(root).tokens)
+                return
+            except OSError:  # another file system, or one without hard links
+                pass
+        durable.put(StorePaths(root).tokens, tokens)
+
+
+class _Reencoding:
+    """Makes the arrays of a derived plan, a shard at a time."""
+
+    def __init__(self, source: Cache, plan: Plan, device: torch.device, should_stop: ShouldStop) -> None:
+        self.source, self.plan, self.should_stop = source, plan, should_stop
+        stored: CacheSettings = source.plan.settings
+        self.z, self.targets = stored_z(plan.settings), stored_targets(plan.settings)
+        self.same_z = self.z == stored_z(stored)
+        self.same_targets = self.targets == stored_targets(stored)
+        self.exact = None if self.same_targets else Unembedding.of(source, device)
+
+    def arrays(self, shard: int, place: int) -> Arrays | None:
+        """All arrays of `shard` of the source, which becomes the shard `place`."""
+        settings = self.plan.settings
+        found: Arrays = {}
+        if not self.same_targets:
+            made = self._targets(shard)
+            if made is None:
+                return None
+            found.update(made)
+        position_N = self.source.read_shard("rows/position", shard)
+        if not self.same_z:
+            for layer in self.plan.layers:
+                if self.should_stop():
+                    return None
+                found.update(self._z(layer, shard, position_N > 0))
+        for name, spec in shard_arrays(self.plan).items():
+            if name not in found:
+                found[name] = self.source.read_shard(name, shard)
+            found[name] = found[name].astype(spec.dtype, copy=False)
+        moved = (place - shard) * settings.sequences_per_shard
+        sequence_N = found["rows/sequence"].astype(np.int64) + moved
+        found["rows/sequence"] = sequence_N.astype(np.uint32)
+        return found
+
+    def _targets(self, shard: int) -> Arrays | None:
+        assert self.exact is not None
+        T = self.plan.settings.seq_len
+        sequence_N = self.source.read_shard("rows/sequence", shard).astype(np.int64)
+        row_numbers_N = sequence_N * T + self.source.read_shard("rows/position", shard)
+        uniforms_NM = tail_uniforms(self.source.plan, row_numbers_N, self.targets.tail_samples)
+        final_ND: Array = self.source.read_shard("targets/final", shard)
+        made = remade_targets(self.targets, final_ND, self.exact, uniforms_NM, self.should_stop)
+        if made is None:
+            return None
+        return {
+            "targets/ids": made.ids_NK,
+            "targets/log_probs": made.log_probs_NK,
+            "targets/logsumexp": made.logsumexp_N,
+            "targets/entropy": made.entropy_N,
+            "targets/tail_ids": made.tail_ids_NM,
+        }
+
+    def _z(self, layer: int, shard: int, counted_N: npt.NDArray[np.bool_]) -> Arrays:
+        size = self.plan.settings.rows_per_shard
+        z_NHE: Float16 = self.source.z(layer, slice(shard * size, (shard + 1) * size))
+        found: Arrays = {}
+        if self.z.z_dtype == "int8":
+            found[site_name(layer)], found[scale_name(layer)] = quantise(z_NHE)
+            read_NHE = dequantise(found[site_name(layer)], found[scale_name(layer)])
+        else:
+            assert self.z.keep_bits is not None, "a finer form than the stored cannot be had"
+            read_NHE = found[site_name(layer)] = rounded(z_NHE, self.z.keep_bits, layer)
+        # As stage one: over rows at position 1 and later, in float64, of z as it will be read.
+        z_HNE = read_NHE[counted_N].astype(np.float64).swapaxes(0, 1)
+        found[statistic_name(layer, "sum")] = z_HNE.sum(1)[None]
+        found[statistic_name(layer, "outer")] = (z_HNE.swapaxes(1, 2) @ z_HNE)[None]
+        return found

@@ -1,0 +1,85 @@
+"""How far z, and what a head writes with it, are off in coarser forms than the stored one.
+
+In: rows of a cache and a form. Out: root mean square of the error over that of the stored values, head by
+head: of z, and of the head's output `z W_O`, which is what a reader of the residual stream sees.
+Shapes: N rows, L layers, H heads, E d_head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.fidelity.forms import ZForm
+from alens.fidelity.sample import Sample
+from alens.progress import ShouldStop, never
+
+Errors = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over heads."""
+
+    mean: float
+    worst: float
+    worst_head: str
+    """`layer.head`"""
+
+    @classmethod
+    def over(cls, values: Sequence[float], names: Sequence[str]) -> "Spread":
+        worst = int(np.argmax(values))
+        return cls(mean=float(np.mean(values)), worst=float(values[worst]), worst_head=names[worst])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZError:
+    """Relative root mean square errors of a form of z."""
+
+    z: Spread
+    output: Spread
+    """Of the head output z W_O."""
+
+
+def z_errors(
+    sample: Sample, forms: Sequence[ZForm], should_stop: ShouldStop = never
+) -> dict[ZForm, ZError] | None:
+    """For every form, over all cached heads; None when `should_stop` says so."""
+    cache = sample.cache
+    W_O_LHED = cache.weights("W_O").astype(np.float64)
+    names = [f"{layer}.{head}" for layer in cache.plan.layers for head in range(cache.plan.model.n_heads)]
+    found: dict[ZForm, list[tuple[Errors, Errors]]] = {form: [] for form in forms}
+    for layer in cache.plan.layers:
+        z_NHE = sample.z(layer)
+        # ||e W_O||^2 = e (W_O W_O^T) e^T: E x E numbers a head instead of E x D.
+        gram_HEE = W_O_LHED[layer] @ W_O_LHED[layer].swapaxes(1, 2)
+        for form in forms:
+            if should_stop():
+                return None
+            found[form].append(relative_errors(z_NHE, form.decoded(z_NHE, layer), gram_HEE))
+    return {
+        form: ZError(
+            z=Spread.over(np.concatenate([z_H for z_H, _ in parts]).tolist(), names),
+            output=Spread.over(np.concatenate([out_H for _, out_H in parts]).tolist(), names),
+        )
+        for form, parts in found.items()
+    }
+
+
+def relative_errors(
+    z_NHE: npt.NDArray[np.float16], decoded_NHE: npt.NDArray[np.float16], gram_HEE: Errors
+) -> tuple[Errors, Errors]:
+    """(H,) of z and (H,) of z W_O; a head that writes nothing has no error."""
+    z_HNE = z_NHE.astype(np.float64).swapaxes(0, 1)
+    error_HNE = decoded_NHE.astype(np.float64).swapaxes(0, 1) - z_HNE
+    of_z = _ratio((error_HNE**2).sum((1, 2)), (z_HNE**2).sum((1, 2)))
+    return of_z, _ratio(_output_squares(error_HNE, gram_HEE), _output_squares(z_HNE, gram_HEE))
+
+
+def _output_squares(values_HNE: Errors, gram_HEE: Errors) -> Errors:
+    return np.asarray(((values_HNE @ gram_HEE) * values_HNE).sum((1, 2)))
+
+
+def _ratio(error_H: Errors, whole_H: Errors) -> Errors:
+    return np.sqrt(np.divide(error_H, whole_H, out=np.zeros_like(error_H), where=whole_H > 0))
