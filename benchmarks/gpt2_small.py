@@ -1,11 +1,11 @@
 """Both stages at the shape of GPT-2 small: 12 layers, 12 heads, d_model 768, V = 50,257, random weights.
 
 Stage one: rows/s of a bare TransformerLens forward pass (all logits) and of `alens cache` (forward, targets,
-writing, reading back) over the same batches, alternating in one process; the ratio is what counts. Stage
-two: rows/s and peak memory of `alens fit` for one layer, a process of its own. Random weights take as long
+writing, reading back) over the same batches, alternating in one process; the ratio is what counts; and where
+the time goes. Stage two: rows/s and peak memory of `alens fit` for one layer, a process of its own. Random weights take as long
 as trained ones. Prints one JSON document.
 
-    python benchmarks/gpt2_small.py [--tokenizer DIR] [--corpus FILE] [--rounds 3] [--fit-steps 8]
+    python benchmarks/gpt2_small.py [--tokenizer DIR] [--corpus FILE] [--rounds 3] [--shards-a-round 3] [--fit-steps 8]
 """
 
 import argparse
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,20 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
+from alens.blocks import logit_blocks
+from alens.cache import activations, targets
 from alens.cache import model as models
-from alens.cache import shard as shards
-from alens.cache import text, tokens
+from alens.cache.plan import batches
+from alens.cache.prepare import prepare
+from alens.cache.request import CacheRequest
+from alens.cache.run import ShardJob
+from alens.cache.shard import compute
+from alens.progress import never, silent
 from alens.store.arrays import shard_arrays
-from alens.store.paths import StorePaths
-from alens.store.reader import open_cache
+from alens.store.reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan
-from alens.store.writer import ShardWriter, put_skeleton
+from alens.store.writer import ShardWriter
+from alens.threads import follow_allotment
 
 SETTINGS = CacheSettings(seq_len=256, rows_per_shard=4096, batch_size=4)
 
@@ -52,74 +59,97 @@ def make_model(folder: Path, tokenizer: Path) -> None:
             shutil.copy(tokenizer / name, folder / name)
 
 
-def make_plan(
-    source: models.ModelSource, subject: models.Subject, corpus: str, store: Path, num_shards: int
-) -> Plan:
-    """Tokens and skeleton of a cache of `num_shards` shards."""
+def make_request(work: Path, corpus: str, num_shards: int) -> CacheRequest:
+    """A cache of `num_shards` shards."""
     settings = CacheSettings(**{**SETTINGS.__dict__, "max_rows": num_shards * SETTINGS.rows_per_shard})
-    found = text.resolve(corpus, text.CorpusOptions())
-    store.mkdir()
-    record = tokens.write_tokens(
-        StorePaths(store).tokens,
-        found,
-        subject.tokenizer,
-        source.tokenizer_sha256,
-        subject.end_of_text,
-        settings,
-        source.record.d_vocab,
-        lambda _: None,
-        lambda: False,
+    return CacheRequest(
+        model=str(work / "model"), corpus=corpus, store=work / "cache", settings=settings, device="cpu"
     )
-    plan = Plan(model=source.record, corpus=found.record, settings=settings, tokens=record)
-    weights = {"model/W_O": subject.W_O_LHED, "model/W_U": subject.W_U_DV, "model/b_U": subject.b_U_V}
-    put_skeleton(store, plan, {name: value.float().numpy() for name, value in weights.items()})
-    return plan
 
 
-def bare_forward(subject: models.Subject, plan: Plan, tokens_BT: Any, shard: int) -> float:
-    """Seconds of the model alone over a shard's batches, all logits made and thrown away."""
-    from alens.cache.plan import batches
-
+def bare_forward(subject: models.Subject, plan: Plan, tokens_BT: Any, shards: Iterable[int]) -> float:
+    """Seconds of the model alone over the shards' batches, all logits made and thrown away."""
     since = time.monotonic()
     with torch.inference_mode():
-        for chosen in batches(plan, shard):
-            subject.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
+        for shard in shards:
+            for chosen in batches(plan, shard):
+                subject.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
     return time.monotonic() - since
 
 
-def cached(
-    subject: models.Subject, plan: Plan, store: Path, tokens_BT: Any, shard: int
-) -> tuple[float, float]:
-    """Seconds of `alens cache` over the same shard: computing, and writing with fsync and reading back."""
+def cached(request: CacheRequest, cache: Cache, subject: models.Subject, shards: Iterable[int]) -> float:
+    """Seconds of `alens cache` over the same shards, the last one's fsync and reading back included."""
     since = time.monotonic()
-    arrays = shards.compute(subject, plan, tokens_BT, shard, lambda _: None)
-    computed = time.monotonic()
-    ShardWriter(store, plan).write(shard, arrays, {})
-    return computed - since, time.monotonic() - computed
+    ShardJob(request, cache, subject, 0, silent, never).write(list(shards))
+    return time.monotonic() - since
 
 
-def stage_one(work: Path, corpus: str, rounds: int) -> dict[str, Any]:
-    """Alternating rounds, one shard each, after a warm-up."""
-    source = models.find(str(work / "model"))
-    subject = models.load(source, dtype="float32", device="cpu")
-    plan = make_plan(source, subject, corpus, work / "cache", rounds + 1)
-    tokens_BT = open_cache(work / "cache").tokens
-    bare_forward(subject, plan, tokens_BT, 0)
-    cached(subject, plan, work / "cache", tokens_BT, 0)
+def peak_mib() -> int:
+    """The most memory this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def parts(subject: models.Subject, plan: Plan, tokens_BT: Any, work: Path) -> dict[str, float]:
+    """Where the time of one shard goes, one thing after the other, microseconds a row."""
+    rows, T = plan.settings.rows_per_shard, plan.settings.seq_len
+    spent = {"forward, one position unembedded": 0.0, "logits and their reduction": 0.0}
+    output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64)
+    workspace = targets.Workspace()
+    with torch.inference_mode():
+        for chosen in batches(plan, 0):
+            since = time.monotonic()
+            found = activations.run(subject, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
+            forward = time.monotonic()
+            final_ND = found.final_BTD.flatten(0, 1)
+            uniforms_NM = torch.rand(len(final_ND), plan.settings.tail_samples, dtype=torch.float64)
+            counted_N = torch.arange(len(final_ND)) % T > 0
+            for block in logit_blocks(len(final_ND), plan.model.d_vocab, subject.device):
+                targets.compress(
+                    final_ND[block], subject.W_U_DV, subject.b_U_V, uniforms_NM[block], plan.settings.top_k,
+                    counted_N[block], output_V, workspace,
+                )  # fmt: skip
+            spent["forward, one position unembedded"] += forward - since
+            spent["logits and their reduction"] += time.monotonic() - forward
+    since = time.monotonic()
+    arrays = compute(subject, plan, tokens_BT, 0, lambda _: None)
+    spent["statistics, casts, placing"] = time.monotonic() - since - sum(spent.values())
+    since = time.monotonic()
+    ShardWriter(work / "cache", plan).write(
+        0, arrays, {"worker": "0/1", "rows": rows, "seconds": 1, "finished": 0}
+    )
+    spent["writing, if nothing ran beside it"] = time.monotonic() - since
+    return {what: round(seconds / rows * 1e6, 1) for what, seconds in spent.items()}
+
+
+def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict[str, Any]:
+    """Alternating rounds after a warm-up."""
+    request = make_request(work, corpus, 1 + rounds * shards_a_round)
+    source = models.find(request.model)
+    prepared = prepare(request, source, silent, never)
+    plan = prepared.plan
+    subject = prepared.subject or models.load(source, dtype="float32", device="cpu")
+    cache = open_cache(request.store)
+    bare_forward(subject, plan, cache.tokens, [0])
+    bare_mib = peak_mib()
+    cached(request, cache, subject, [0])
     bare, ours = [], []
-    for shard in range(1, rounds + 1):
-        bare.append(bare_forward(subject, plan, tokens_BT, shard))
-        ours.append(cached(subject, plan, work / "cache", tokens_BT, shard))
-    rows = plan.settings.rows_per_shard
+    for number in range(rounds):
+        first = 1 + number * shards_a_round
+        shards = range(first, first + shards_a_round)
+        bare.append(bare_forward(subject, plan, cache.tokens, shards))
+        ours.append(cached(request, cache, subject, shards))
+    cache_mib = peak_mib()
+    rows = plan.settings.rows_per_shard * shards_a_round
     specs = shard_arrays(plan).values()
-    files = sum(file["bytes"] for file in open_cache(work / "cache").record(1)["files"].values())
+    files = sum(file["bytes"] for file in open_cache(request.store).commits.record(1)["files"].values())
     return {
         "bare_rows_a_s": round(rows / statistics.median(bare), 1),
-        "cache_rows_a_s": round(rows / statistics.median(a + b for a, b in ours), 1),
-        "ratio_cache_to_bare": [round((a + b) / c, 3) for (a, b), c in zip(ours, bare, strict=True)],
-        "writing_share": round(statistics.median(b / (a + b) for a, b in ours), 3),
+        "cache_rows_a_s": round(rows / statistics.median(ours), 1),
+        "ratio_cache_to_bare": [round(a / b, 3) for a, b in zip(ours, bare, strict=True)],
+        "peak_memory_mib": {"bare": bare_mib, "with cache": cache_mib},
+        "microseconds_a_row": parts(subject, plan, cache.tokens, work),
         "bytes_a_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
-        "bytes_a_row_on_disk": round(files / rows, 1),
+        "bytes_a_row_on_disk": round(files / plan.settings.rows_per_shard, 1),
     }
 
 
@@ -165,13 +195,15 @@ def main() -> None:
     )
     parser.add_argument("--corpus", default="demo")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shards-a-round", type=int, default=3)
     parser.add_argument("--fit-steps", type=int, default=8)
     parser.add_argument("--batch-rows", type=int, default=1024)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_model(work / "model", asked.tokenizer)
-        found = {"threads": torch.get_num_threads(), **stage_one(work, asked.corpus, asked.rounds)}
+        threads = follow_allotment()
+        found = {"threads": threads, **stage_one(work, asked.corpus, asked.rounds, asked.shards_a_round)}
         print(json.dumps(found | stage_two(work, asked.fit_steps, asked.batch_rows), indent=1))
 
 

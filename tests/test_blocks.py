@@ -16,3 +16,17 @@ def test_blocks_cover_all_rows_in_order(num_rows: int) -> None:
 def test_no_block_is_larger_than_the_bound(device: str, bound: int) -> None:
     sizes = [part.stop - part.start for part in blocks.row_blocks(10_000, torch.device(device))]
     assert max(sizes) == bound
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 1335, 1336, 4096])
+def test_blocks_of_logits_cover_all_rows_evenly_within_their_bound(num_rows: int) -> None:
+    parts = list(blocks.logit_blocks(num_rows, 50_257, torch.device("cpu")))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(num_rows))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes, default=0) * 50_257 * 4 <= blocks.LOGIT_BYTES
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+
+
+def test_a_vocabulary_larger_than_the_bound_goes_row_by_row() -> None:
+    parts = list(blocks.logit_blocks(3, 10**9, torch.device("cpu")))
+    assert parts == [slice(0, 1), slice(1, 2), slice(2, 3)]

@@ -1,7 +1,8 @@
-"""How many rows have their logits in memory at once: the one bound of everything that touches a vocabulary.
+"""How many rows have their logits in memory at once: the bounds of everything that touches a vocabulary.
 
-In: a number of rows and a device. Out: consecutive slices of them. On the CPU a block should stay in the
-caches; on CUDA it should be large enough to keep the device busy.
+In: a number of rows and a device. Out: consecutive slices of them. Passes over logits want a block that stays
+in the caches of a CPU; the product that makes logits from W_U wants many rows, because it reads all of W_U
+for each block; CUDA wants large blocks for both.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,17 @@ CPU_ROWS = 64
 
 CUDA_ROWS = 2048
 """412 MB of float32 logits at V = 50,257. Not measured."""
+
+LOGIT_BYTES = 256 * 2**20
+"""Of float32 logits that a CPU makes in one product: 1,335 rows at V = 50,257 (docs/decisions/0012)."""
+
+
+def logit_blocks(num_rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+    """Consecutive slices that cover `range(num_rows)`, of nearly equal size, for products with W_U."""
+    most = max(1, LOGIT_BYTES // (4 * vocabulary)) if device.type == "cpu" else CUDA_ROWS
+    count = -(-num_rows // most)
+    for number in range(count):
+        yield slice(number * num_rows // count, (number + 1) * num_rows // count)
 
 
 def row_blocks(num_rows: int, device: torch.device) -> Iterator[slice]:

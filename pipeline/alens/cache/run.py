@@ -61,7 +61,7 @@ def write_cache(
             # A sealed cache that lost a shard is no longer whole.
             remove(StorePaths(request.store).manifest)
         rows_before = (len(mine) - len(missing)) * plan.settings.rows_per_shard
-        job = _Job(request, cache, subject, rows_before, report, should_stop)
+        job = ShardJob(request, cache, subject, rows_before, report, should_stop)
         job.write(missing)
     cache = open_cache(request.store)
     if not cache.sealed and len(cache.shards) == plan.num_shards:
@@ -79,7 +79,7 @@ class _StopAskedError(Exception):
     """Between two batches; becomes a `StoppedError` once the shard that is being written is committed."""
 
 
-class _Job:
+class ShardJob:
     """Computes shards one after the other; a thread writes each while the next one is computed."""
 
     def __init__(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.blocks import row_blocks
+from alens.blocks import logit_blocks
 from alens.cache import activations, targets
 from alens.cache.collect import Batch, Collector
 from alens.cache.model import Subject
@@ -117,7 +117,7 @@ class _Shard:
                 self.output_V,
                 self.workspace,
             )
-            for part in row_blocks(len(rows), device)
+            for part in logit_blocks(len(rows), self.plan.model.d_vocab, device)
         ]
         return {
             "targets/ids": torch.cat([block.ids_NK for block in blocks]),

@@ -2,7 +2,8 @@
 
 In: the final residual after the last layer norm, (N, D), and the unembedding. Out: the k most probable
 next tokens with their log-probabilities, logsumexp and entropy of the whole distribution, m draws from
-outside the top k, and the summed distribution. Logits are held for one block of rows only.
+outside the top k, and the summed distribution. Logits are held for one block of rows only; they are made
+for many rows at once, and reduced for few.
 
 The draws stand for the tail: each for 1/m of its mass, which makes cross-entropy against the target
 unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.16870, beside an exact head).
@@ -16,6 +17,8 @@ Shapes: N rows, D d_model, K top-k, M tail samples, V vocabulary, P = G W >= V p
 from dataclasses import dataclass
 
 import torch
+
+from alens.blocks import row_blocks
 
 GROUP = 64
 """Tokens a group, G."""
@@ -59,13 +62,35 @@ def compress(
     output_V: torch.Tensor,
     workspace: Workspace | None = None,
 ) -> TargetBlock:
-    """Compress the distributions of one block of rows.
+    """Compress the distributions of one block of rows (`blocks.logit_blocks`).
 
     `uniforms_NM` are float64 in [0, 1), one for each tail sample; `output_V` (float64) is added the
     distributions of the rows where `counted_N` is true. Who compresses many blocks passes one `workspace`.
     """
     workspace = workspace or Workspace()
     logits_NP = _logits(final_ND, W_U_DV, b_U_V, workspace)
+    parts = [
+        _reduce(logits_NP[rows], uniforms_NM[rows], k, counted_N[rows], output_V, workspace)
+        for rows in row_blocks(len(logits_NP), logits_NP.device)
+    ]
+    return TargetBlock(
+        ids_NK=torch.cat([part.ids_NK for part in parts]),
+        log_probs_NK=torch.cat([part.log_probs_NK for part in parts]),
+        logsumexp_N=torch.cat([part.logsumexp_N for part in parts]),
+        entropy_N=torch.cat([part.entropy_N for part in parts]),
+        tail_ids_NM=torch.cat([part.tail_ids_NM for part in parts]),
+    )
+
+
+def _reduce(
+    logits_NP: torch.Tensor,
+    uniforms_NM: torch.Tensor,
+    k: int,
+    counted_N: torch.Tensor,
+    output_V: torch.Tensor,
+    workspace: Workspace,
+) -> TargetBlock:
+    """The targets of rows whose logits stay in the caches; overwrites the logits."""
     group_max_NW = _groups(logits_NP).amax(1)
     max_N1 = group_max_NW.amax(1, keepdim=True)
     top_logits_NK, ids_NK = _top(logits_NP, group_max_NW, k)
@@ -74,8 +99,9 @@ def compress(
     torch.exp(logits_NP, out=weights_NP)  # probabilities, but for their sum
     sum_N1 = _groups(weights_NP).sum(1).sum(1, keepdim=True)
     log_sum_N1 = sum_N1.log()
-    entropy_N = log_sum_N1[:, 0] - torch.linalg.vecdot(weights_NP, logits_NP) / sum_N1[:, 0]
     output_V += ((counted_N / sum_N1[:, 0]) @ weights_NP)[: len(output_V)]
+    logits_NP *= weights_NP  # in place: what vecdot would do, without memory of its own
+    entropy_N = log_sum_N1[:, 0] - logits_NP.sum(1) / sum_N1[:, 0]
     return TargetBlock(
         ids_NK=ids_NK,
         log_probs_NK=top_logits_NK - max_N1 - log_sum_N1,
@@ -147,6 +173,13 @@ def sample_tail(weights_NV: torch.Tensor, ids_NK: torch.Tensor, uniforms_NM: tor
     member_NM = (within_NGM <= rest_NM[:, None]).sum(1)
     drawn_NM = (member_NM * cdf_NW.shape[1] + groups_NM).clamp_(max=weights_NV.shape[1] - 1)
     return torch.where(total_N1 > 0, drawn_NM, ids_NK[:, -1:])
+
+
+def draw_order(vocabulary: int, device: torch.device) -> torch.Tensor:
+    """(V,): all ids in the order in which `sample_tail` sums up their weights, group by group."""
+    groups = -(-vocabulary // GROUP)
+    ids = torch.arange(GROUP * groups, device=device).view(GROUP, groups).T.flatten()
+    return ids[ids < vocabulary]
 
 
 def _below(values: torch.Tensor) -> torch.Tensor:
