@@ -147,8 +147,10 @@ def test_a_job_waits_for_the_one_that_makes_the_plan(tmp_path: Path, small_reque
 
 def test_waiting_can_be_stopped(tmp_path: Path, small_request: Request) -> None:
     claim = hold(tmp_path / "store", os.getpid())
+    seen: list[Progress] = []
     with pytest.raises(StoppedError, match=r"^stopped while waiting for process \d+ on .* to make the plan"):
-        write_cache(small_request(tmp_path / "store"), should_stop=lambda: True)
+        write_cache(small_request(tmp_path / "store"), report=seen.append, should_stop=lambda: len(seen) > 1)
+    assert [progress.stage for progress in seen] == ["wait", "wait"]
     assert claim.exists()
 
 

@@ -121,10 +121,15 @@ def test_a_table_without_rows_has_no_pieces(tmp_path: Path) -> None:
     assert pieces(tmp_path / "empty.parquet") == []
 
 
-def test_the_record_has_the_hash_of_every_file(tmp_path: Path) -> None:
+def test_the_record_has_the_hash_of_every_file_on_demand(tmp_path: Path) -> None:
     write(tmp_path / "corpus/a.txt", ["a"])
     write(tmp_path / "corpus/b.txt", ["b"])
-    record = resolve(str(tmp_path / "corpus"), CorpusOptions()).record
+    corpus = resolve(str(tmp_path / "corpus"), CorpusOptions())
+    assert [(f.name, f.bytes, f.sha256) for f in corpus.record.files] == [
+        ("a.txt", 2, None),
+        ("b.txt", 2, None),
+    ]
+    record = corpus.hashed().record
     assert [(file.name, file.bytes) for file in record.files] == [("a.txt", 2), ("b.txt", 2)]
     assert record.files[0].sha256 == "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
 

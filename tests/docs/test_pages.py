@@ -50,16 +50,23 @@ def plan(d_vocab: int) -> Plan:
 
 
 def test_the_store_page_has_every_array() -> None:
-    """Names, axes and dtypes, with a small vocabulary and a large one."""
+    """Names, axes and dtypes, with a small vocabulary and a large one, with float16 z and 8-bit z."""
     rows = re.findall(
         r"^\| `([a-z]+/[^`]*)` \| ([^|]*) \| ([^|]*) \|", (DOCS / "store-format.md").read_text(), re.MULTILINE
     )
     small, large = plan(50_257), plan(100_000)
+    settings = CacheSettings(
+        layers=(11,), exact_teacher=True, z_dtype="int8", sites=("resid_post", "mlp_out")
+    )
+    small = dataclasses.replace(small, settings=settings)
     specs = {**shard_arrays(small), **weight_arrays(small)}
     wide = {**shard_arrays(large), **weight_arrays(large)}
     expected = set()
     for name, spec in specs.items():
-        dtypes = spec.dtype if spec.dtype == wide[name].dtype else f"{spec.dtype} or {wide[name].dtype}"
+        other = wide.get(name, spec).dtype
+        dtypes = spec.dtype if spec.dtype == other else f"{spec.dtype} or {other}"
+        if name == "sites/attn.z/11":
+            dtypes = "float16 or int8"  # by z_dtype
         if name == "rows/position":
             dtypes = "uint16 or uint32"  # by seq_len
         expected.add((name.replace("/11", "/{layer:02d}"), ", ".join(spec.dimensions), dtypes))

@@ -14,11 +14,14 @@ import click
 from alens.errors import AlensError, RequestError, StoppedError
 
 COMMANDS = {
+    "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",
     "cache": "Run a model once over a text and write what every head computes.",
     "fit": "Train lenses from a cache, with no model loaded.",
     "eval": "Judge lenses on held-out text, beside baselines.",
     "read": "Show which tokens each head writes on a prompt.",
-    "info": "Show what a cache or a lens directory holds.",
+    "info": "Show what a cache or a lens directory holds, and how far a cache is.",
+    "verify": "Read every byte of a cache and name what is damaged.",
+    "fidelity": "Report what a cache's compression costs, and what other choices would.",
 }
 """In the order of the work; the module of `eval` is `evaluate`."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from alens.cli.cache_options import cache_options, cache_request
-from alens.cli.parameters import config_option
+from alens.cli.parameters import MINUTES, config_option
 
 
 @click.command(
@@ -24,7 +24,7 @@ from alens.cli.parameters import config_option
     metavar="I/N",
     help="This job's share: the I-th (from 0) of N.",
 )
-@click.option("--max-minutes", type=float, help="Stop cleanly after so many minutes (exit code 75).")
+@click.option("--max-minutes", type=MINUTES, help="Stop cleanly after so many minutes (exit code 75).")
 @config_option
 def command(**given: Any) -> None:
     """Run MODEL once over CORPUS and write what every head computes to STORE.

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, chosen, config_option
+from alens.cli.parameters import MINUTES, NUMBERS, chosen, config_option
 from alens.fit.settings import TEACHERS, FitSettings
 
 
@@ -72,7 +72,7 @@ from alens.fit.settings import TEACHERS, FitSettings
     show_default=True,
     help="Steps between checkpoints.",
 )
-@click.option("--max-minutes", type=float, help="Save and stop after so many minutes (exit code 75).")
+@click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
 @click.option("--seed", type=int, default=FitSettings.seed, show_default=True, help="Of the order of shards.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @config_option

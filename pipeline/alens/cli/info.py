@@ -12,7 +12,7 @@ from alens.errors import RequestError
 
 @click.command(
     "info",
-    epilog='Example: sbatch --array="$(alens info gpt2-cache --array 16)" --export=ALL,WORKERS=16 slurm.sh ...',
+    epilog="Example: alens info gpt2-cache --array 16",
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
@@ -26,7 +26,8 @@ from alens.errors import RequestError
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     """Show what the cache or the lens directory PATH holds, and how far a cache is.
 
-    Reads records only: quick, on a log-in node too, while jobs write.
+    Reads records only: quick, on a log-in node too, while jobs write. What --array prints goes to
+    `sbatch --array` as it is, to submit again only what is missing.
     """
     if (path / "plan.json").exists():
         if num_workers is not None:

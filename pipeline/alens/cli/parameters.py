@@ -51,6 +51,9 @@ class Names(click.ParamType[tuple[str, ...]]):
 
 NAMES = Names()
 
+MINUTES = click.FloatRange(min=0, min_open=True)
+"""Of `--max-minutes`."""
+
 
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
     """Makes the file's values the defaults of the command: a flag beats the file."""
