@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
+
+FILES_AT_ONCE = 4
+"""While one file waits for the disk, the next is encoded and hashed (docs/decisions/0012)."""
 
 SPARE_BYTES = 16 * 2**20
 """Kept free beside a shard: for records, logs and whoever else writes."""
@@ -137,14 +141,20 @@ class ShardWriter:
                 )
             # Nothing is removed first: another worker may be committing this very shard, with the same bytes.
             self._store.written.clear()
-            for name, spec in self.specs.items():
-                values = arrays[name]
-                assert values.shape == spec.shard_shape() and values.dtype == np.dtype(spec.dtype), name
-                self._array(name)[shard * spec.rows_per_shard : (shard + 1) * spec.rows_per_shard] = values
+            with ThreadPoolExecutor(FILES_AT_ONCE, "alens-file") as pool:
+                for done in [
+                    pool.submit(self._write_array, name, shard, arrays[name]) for name in self.specs
+                ]:
+                    done.result()
             written = sorted(self._store.written.items())
             files = {key: {"bytes": num_bytes, "sha256": sha256} for key, (num_bytes, sha256) in written}
             record = {"plan": self.plan.identity, "shard": shard, "files": files, **note}
             _put_json(self.paths.record(shard), record)
+
+    def _write_array(self, name: str, shard: int, values: npt.NDArray[np.generic]) -> None:
+        spec = self.specs[name]
+        assert values.shape == spec.shard_shape() and values.dtype == np.dtype(spec.dtype), name
+        self._array(name)[shard * spec.rows_per_shard : (shard + 1) * spec.rows_per_shard] = values
 
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
