@@ -23,9 +23,12 @@ def forked(arguments: list[str], stderr: Path) -> int:
         os.dup2(os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # torch renews its pool in the first thread that asks; two at once would fail
-    code = 70
-    try:
+    code = 130
+    try:  # as cli.main ends
         code = cli.run(arguments)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        pass
     finally:
         sys.stderr.flush()
         os._exit(code)

@@ -6,6 +6,7 @@ time limit after saving, run again to go on. Every error is one line.
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -57,8 +58,13 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run a command and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
+    try:
+        code = run(sys.argv[1:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
