@@ -130,7 +130,7 @@ def test_numbers_that_cannot_be_are_refused(demo: Cache, name: str) -> None:
 
 
 def test_the_cache_is_only_read(demo: Cache, copy_of: object) -> None:
-    store = copy_of(demo.root)  # type: ignore[operator]
+    store = copy_of(demo.root)
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
     measure(open_cache(store), QUICK)
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before

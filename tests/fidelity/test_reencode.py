@@ -21,7 +21,7 @@ ROWS = ("rows/token", "rows/position", "targets/ids", "targets/tail_ids", "targe
 
 
 def made(demo: Cache, root: Path, **asked: object) -> Cache:
-    found = reencode(demo, root, **{"shards": (1, 4), "layers": LAYERS, **asked})  # type: ignore[arg-type]
+    found = reencode(demo, root, **{"shards": (1, 4), "layers": LAYERS, **asked})
     assert found is not None
     return found
 
@@ -139,5 +139,5 @@ def test_other_targets_without_the_exact_teacher_are_refused(without_teacher: Ca
 
 @pytest.mark.parametrize("asked", [{"z": ZForm("int8", None)}, {"targets": TargetForm(4, 4)}])
 def test_it_can_be_stopped(demo: Cache, tmp_path: Path, asked: dict[str, object]) -> None:
-    stopped = reencode(demo, tmp_path / "new", shards=(0,), layers=(0,), should_stop=lambda: True, **asked)  # type: ignore[arg-type]
+    stopped = reencode(demo, tmp_path / "new", shards=(0,), layers=(0,), should_stop=lambda: True, **asked)
     assert stopped is None and not open_cache(tmp_path / "new").shards

@@ -59,7 +59,7 @@ def test_nothing_is_left_to_do() -> None:
 
 def room(**changes: int | None) -> Room:
     whole = {"needed_bytes": 10, "free_bytes": 10, "needed_inodes": 5, "free_inodes": 5}
-    return Room(where="/x", **{**whole, **changes})  # type: ignore[arg-type]
+    return Room(where="/x", **{**whole, **changes})
 
 
 def test_room() -> None:

@@ -20,13 +20,10 @@ from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL
-from alens.store.paths import StorePaths
+from alens.store.paths import PARTS, StorePaths
 from alens.store.reader import open_cache
 from alens.store.schema import Plan, TokensRecord, differences
 from alens.store.writer import put_skeleton, write_errors
-
-OWN_NAMES = {"tokens.npy", "arrays.zarr", "commits", "plan.json", "plan.claim", "MANIFEST.json"}
-"""What may be in STORE before there is a plan: what a job left that died, or what another is just writing."""
 
 POLL_S = 1.0
 
@@ -101,7 +98,7 @@ def check_place(store: Path) -> None:
         raise RequestError(f"{store} is not a directory: name a directory for the cache")
     with write_errors(store):
         names = [path.name for path in store.iterdir()] if store.exists() else []
-    foreign = [name for name in names if name not in OWN_NAMES and not name.endswith(PARTIAL)]
+    foreign = [name for name in names if name not in PARTS and not name.endswith(PARTIAL)]
     if foreign:
         raise RequestError(
             f"{store} is neither empty nor a cache (it holds {sorted(foreign)[0]}): name another directory"

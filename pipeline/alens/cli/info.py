@@ -65,11 +65,9 @@ def _maker(path: Path) -> str:
 
 def _array(path: Path, num_workers: int) -> str:
     from alens.store.reader import open_cache
-    from alens.store.status import array_specification, workers_to_run
+    from alens.store.status import array_specification, missing_shards, workers_to_run
 
-    cache = open_cache(path)
-    missing = sorted(set(range(cache.plan.num_shards)) - set(cache.shards))
-    return array_specification(workers_to_run(missing, num_workers))
+    return array_specification(workers_to_run(missing_shards(open_cache(path)), num_workers))
 
 
 def _cache(path: Path) -> dict[str, Any]:

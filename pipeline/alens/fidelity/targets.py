@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.blocks import row_blocks
+from alens.blocks import logit_blocks, row_blocks
 from alens.cache.targets import Workspace, compress
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import Sample
@@ -134,7 +134,7 @@ def remade_targets(
     device = exact.b_U_V.device
     uncounted_V = torch.zeros(len(exact.b_U_V), dtype=torch.float64, device=device)
     blocks, workspace = [], Workspace()
-    for rows in row_blocks(len(final_ND), device):
+    for rows in logit_blocks(len(final_ND), len(exact.b_U_V), device):
         if should_stop():
             return None
         found = compress(

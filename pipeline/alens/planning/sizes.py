@@ -4,12 +4,12 @@ In: a `Plan` (its `tokens` may be an estimate) and, where values are rounded and
 size of a stored byte. Out: `Sizes`. A file of an array is its rows, a crc32c for each chunk, and an index.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alens.cache import tokens
 from alens.store import document
-from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
@@ -128,9 +128,9 @@ def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
     arrays = tuple(
         _array_size(spec, stored_share) for spec in (*shard_specs.values(), *weight_specs.values())
     )
-    groups = set(_groups([*shard_specs, *weight_specs]))
+    num_groups = len(groups([*shard_specs, *weight_specs]))
     record = _record_bytes(shard_specs, plan.num_shards - 1)
-    zarr_files = len(arrays) + len(groups) + 1
+    zarr_files = len(arrays) + num_groups + 1
     return Sizes(
         arrays=arrays,
         num_shards=plan.num_shards,
@@ -139,7 +139,7 @@ def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
         metadata_bytes=zarr_files * ARRAY_JSON_BYTES + len(plan.to_json()) + record + ARRAY_JSON_BYTES,
         # tokens.npy, plan.json, MANIFEST.json and commits/model.json
         files=plan.num_shards * (len(shard_specs) + 1) + len(weight_specs) + zarr_files + 4,
-        directories=len(arrays) + len(groups) + 3,  # STORE, arrays.zarr, commits
+        directories=len(arrays) + num_groups + 3,  # STORE, arrays.zarr, commits
         shard_memory_bytes=sum(spec.row_bytes * spec.rows_per_shard for spec in shard_specs.values()),
     )
 
@@ -157,13 +157,6 @@ def _array_size(spec: ArraySpec, stored_share: Mapping[str, float]) -> ArraySize
         rows_per_file=spec.rows_per_shard,
         measured=spec.compressed,
     )
-
-
-def _groups(names: list[str]) -> Iterator[str]:
-    """Every group that arrays lie in, but the root."""
-    for name in names:
-        parts = name.split("/")
-        yield from ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _record_bytes(specs: Mapping[str, ArraySpec], shard: int) -> int:

@@ -5,6 +5,7 @@ what it reads. Pure: nothing is touched. Shapes: N rows, H heads, E d_head, D d_
 samples, V vocabulary, S shards.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,12 @@ SITE_MEANINGS = {
 
 _Row = tuple[str, str, tuple[int, ...], tuple[str, ...], str]
 """name, dtype, shape without the first axis, dimensions, meaning"""
+
+
+def groups(names: Iterable[str]) -> set[str]:
+    """Every group that these arrays lie in, but the root."""
+    parts = [name.split("/") for name in names]
+    return {"/".join(path[:depth]) for path in parts for depth in range(1, len(path))}
 
 
 def site_name(layer: int, site: str = ATTN_Z) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alens.store.arrays import shard_arrays, weight_arrays
+from alens.store.arrays import groups, shard_arrays, weight_arrays
 from alens.store.durable import PARTIAL
 from alens.store.findings import Finding, printable
 from alens.store.paths import CLAIM, StorePaths
@@ -28,10 +28,8 @@ SHARD_FILE = re.compile(r"c\.(\d+)(?:\.\d+)*")
 def skeleton_keys(plan: Plan) -> set[str]:
     """The files of arrays.zarr that are no shards: metadata of groups and arrays, the model's weights."""
     weights = weight_arrays(plan)
-    keys = {"zarr.json"}
-    for name in (*shard_arrays(plan), *weights):
-        parts = name.split("/")
-        keys |= {f"{'/'.join(parts[:depth])}/zarr.json" for depth in range(1, len(parts) + 1)}
+    names = {*shard_arrays(plan), *weights}
+    keys = {"zarr.json", *(f"{name}/zarr.json" for name in names | groups(names))}
     return keys | {f"{name}/{StorePaths.shard_key(0, len(spec.shape))}" for name, spec in weights.items()}
 
 

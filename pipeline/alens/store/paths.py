@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
+PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST = "plan.json", "tokens.npy", "arrays.zarr", "commits", "MANIFEST.json"
+SKELETON = f"{COMMITS}/model.json"
+
 CLAIM = "plan.claim"
 """In STORE while a job makes the plan: which one."""
+
+PARTS = (PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST, CLAIM)
+"""All that lies in STORE itself."""
 
 
 class StorePaths:
@@ -11,12 +17,12 @@ class StorePaths:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.plan = root / "plan.json"
-        self.tokens = root / "tokens.npy"
-        self.arrays = root / "arrays.zarr"
-        self.commits = root / "commits"
-        self.skeleton = self.commits / "model.json"
-        self.manifest = root / "MANIFEST.json"
+        self.plan = root / PLAN
+        self.tokens = root / TOKENS
+        self.arrays = root / ARRAYS
+        self.commits = root / COMMITS
+        self.skeleton = root / SKELETON
+        self.manifest = root / MANIFEST
         self.claim = root / CLAIM
 
     def record(self, shard: int) -> Path:

@@ -70,8 +70,7 @@ class Cache:
     """An open cache. Holds no file open; cheap to make.
 
     Attributes: `root`, `plan`, `commits` (its records), `sealed` (the manifest says that all shards are
-    committed), `fingerprint` (of a sealed cache: the hash of all its shard files) and `shards` (the
-    committed shard numbers, ascending; of a sealed cache all, without a look at their records).
+    committed), `fingerprint` (of a sealed cache: the hash of all its shard files) and `shards`.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -96,9 +95,13 @@ class Cache:
         self.commits = Commits(self.paths, self.plan)
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
-        self.shards = tuple(range(self.plan.num_shards)) if self.sealed else self.commits.committed()
 
     # What is there
+
+    @cached_property
+    def shards(self) -> tuple[int, ...]:
+        """Committed shard numbers, ascending, as of the first look; reads the records of an unsealed cache."""
+        return tuple(range(self.plan.num_shards)) if self.sealed else self.commits.committed()
 
     def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
         """Size and hash of every committed file, by shard."""

@@ -57,11 +57,16 @@ def status(cache: Cache) -> Status:
     return Status(
         shards_done=len(cache.shards),
         shards_planned=cache.plan.num_shards,
-        missing=tuple(sorted(set(range(cache.plan.num_shards)) - set(cache.shards))),
+        missing=missing_shards(cache),
         workers=tuple(sorted(workers, key=lambda w: tuple(map(int, w.worker.split("/"))))),
         num_workers=int(latest.worker.split("/")[1]) if latest else 1,
         bytes=sum(file["bytes"] for record in records for file in record["files"].values()),
     )
+
+
+def missing_shards(cache: Cache) -> tuple[int, ...]:
+    """Planned and not committed, ascending."""
+    return tuple(sorted(set(range(cache.plan.num_shards)) - set(cache.shards)))
 
 
 def workers_to_run(missing: Iterable[int], num_workers: int) -> tuple[int, ...]:

@@ -31,15 +31,10 @@ from alens.store.foreign import (
 )
 from alens.store.hashing import Job, check_files
 from alens.store.metadata import differs
-from alens.store.paths import CLAIM, StorePaths
+from alens.store.paths import MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
 from alens.store.schema import Plan
 
-PARTS = ("plan.json", "tokens.npy", "arrays.zarr", "commits", "MANIFEST.json", CLAIM)
-"""What STORE holds if it is a cache, whole or not."""
-
 RECORD = re.compile(r"\d{6,}\.json")
-
-PLAN, TOKENS, SKELETON, MANIFEST = "plan.json", "tokens.npy", "commits/model.json", "MANIFEST.json"
 
 Found = Callable[[Finding], None]
 

@@ -26,7 +26,7 @@ from zarr.storage import MemoryStore
 
 from alens.errors import RunError
 from alens.store import document, durable
-from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
@@ -59,7 +59,7 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
     paths = StorePaths(root)
     memory = MemoryStore()
     group = zarr.create_group(memory, attributes={"alens_format": 1, "plan": plan.identity})
-    for name in sorted({name.rsplit("/", 1)[0] for name in (*shard_arrays(plan), *weight_arrays(plan))}):
+    for name in sorted(groups([*shard_arrays(plan), *weight_arrays(plan)])):
         group.require_group(name)
     for spec in shard_arrays(plan).values():
         create_array(memory, spec)
