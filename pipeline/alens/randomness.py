@@ -7,7 +7,7 @@ an epoch): never of the worker, the batch or the time. Philox is a counter: any 
 import numpy as np
 import numpy.typing as npt
 
-SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER = range(4)
+SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER, NARROWED_TAIL, BOOTSTRAP = range(6)
 """Purposes: draws of one never repeat those of another."""
 
 DRAWS_A_COUNT = 4
@@ -28,3 +28,23 @@ def row_uniforms(
     key = np.random.SeedSequence([seed, purpose]).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=first_row * counts).random_raw(num_rows * counts * DRAWS_A_COUNT)
     return (raw >> np.uint64(11)).reshape(num_rows, -1)[:, :draws].astype(np.float64) * 2.0**-53
+
+
+def scattered_uniforms(
+    rows: npt.NDArray[np.integer], draws: int, seed: int, purpose: int
+) -> npt.NDArray[np.float64]:
+    """(len(rows), draws) uniforms in [0, 1) for rows of any numbers; each row's depend on its number alone.
+
+    SplitMix64 of a counter (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+    """
+    start = np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0]
+    counter = np.asarray(rows).astype(np.uint64)[:, None] * np.uint64(draws) + np.arange(
+        draws, dtype=np.uint64
+    )
+    with np.errstate(over="ignore"):
+        mixed = start + counter * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    uniforms: npt.NDArray[np.float64] = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniforms

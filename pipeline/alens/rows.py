@@ -1,14 +1,14 @@
 """What fitting and evaluating read of a shard: columns of rows in memory, and tensors from them.
 
-In: a cache, layers and heads. Out: `Columns` (numpy, by array name), and from any stretch of them z and
-the teacher on a device.
-Shapes: N rows, H heads, E d_head.
+In: a cache, a site, layers and heads. Out: `Columns` (numpy, by array name), and from any stretch of them the
+site's values and the teacher on a device.
+Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for others).
 """
 
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,16 @@ import torch
 from alens.errors import RequestError
 from alens.store.arrays import site_name
 from alens.store.reader import Cache, Targets
+from alens.store.schema import ATTN_Z
 from alens.teacher import CompressedTeacher, ExactTeacher, Teacher
 
 Array = npt.NDArray[Any]
+
+
+class Narrowing(Protocol):
+    """Makes targets as if fewer entries had been cached."""
+
+    def apply(self, targets: Targets, rows_N: npt.NDArray[np.int64]) -> Targets: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +40,11 @@ class Columns:
 
     def rows(self, start: int, stop: int) -> "Columns":
         return Columns({name: values[start:stop] for name, values in self.by_name.items()})
+
+    def lanes(self, lanes: int, start: int, stop: int) -> list["Columns"]:
+        """Entries `start` to `stop - 1` of each of so many equal stretches."""
+        size = len(self) // lanes
+        return [self.rows(lane * size + start, lane * size + stop) for lane in range(lanes)]
 
     @classmethod
     def join(cls, parts: "Sequence[Columns]") -> "Columns":
@@ -52,26 +64,37 @@ class RowReader:
         teacher: str,
         min_position: int,
         device: torch.device,
+        *,
+        site: str = ATTN_Z,
+        columns: Sequence[str] = (),
+        narrow: Narrowing | None = None,
     ) -> None:
-        """Raises `RequestError` when the cache lacks a layer, a head or the exact teacher."""
+        """`columns` are arrays to read beside values and targets; `narrow` makes compressed targets smaller.
+
+        Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
+        """
         cache.check_layers(layers)
-        cache.check_heads(heads)
+        cache.check_site(site)
+        cache.check_heads(heads if site == ATTN_Z else ())
         if teacher == "exact" and not cache.plan.settings.exact_teacher:
             raise RequestError(
                 f"{cache.root} holds no exact teacher: cache with --exact-teacher, or fit with --teacher compressed"
             )
         settings = cache.plan.settings
-        if not min_position < settings.seq_len:
+        if not 0 <= min_position < settings.seq_len:
             raise RequestError(
                 f"min_position is {min_position}: sequences of {cache.root} have positions 0 to {settings.seq_len - 1}"
             )
-        self.cache, self.layers, self.heads, self.device = cache, tuple(layers), list(heads), device
-        self.min_position, self.exact = min_position, teacher == "exact"
+        self.cache, self.layers, self.heads, self.device = cache, tuple(layers), tuple(heads), device
+        self.min_position, self.exact, self.site = min_position, teacher == "exact", site
+        self.narrow = narrow
+        places = ("rows/sequence", "rows/position") if narrow else ()
+        self.columns = tuple(dict.fromkeys((*columns, *places)))
         self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
-        self._whole = list(heads) == list(range(cache.plan.model.n_heads))
+        self._whole = site != ATTN_Z or list(heads) == list(range(cache.plan.model.n_heads))
 
     @cached_property
-    def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         """`W_U` and `b_U`, read when rows first need them."""
         W_U_DV, b_U_V = (
             torch.from_numpy(self.cache.weights(name)).to(self.device) for name in ("W_U", "b_U")
@@ -83,34 +106,45 @@ class RowReader:
         targets = (
             ["final", "entropy"] if self.exact else ["ids", "log_probs", "logsumexp", "entropy", "tail_ids"]
         )
-        return [*(site_name(layer) for layer in self.layers), *(f"targets/{name}" for name in targets)]
+        return [
+            *(site_name(layer, self.site) for layer in self.layers),
+            *(f"targets/{name}" for name in targets),
+            *self.columns,
+        ]
 
-    def _read(self, name: str, shard: int) -> Array:
-        """All rows of an array of a shard; z decoded."""
+    def _read(self, name: str, rows: slice) -> Array:
+        """Stored rows of an array; z decoded, and only the heads that are fitted."""
         for layer in self.layers:
-            if name == site_name(layer):
-                settings = self.cache.plan.settings
-                first = shard * settings.rows_per_shard
-                return self.cache.z(layer, slice(first, first + settings.rows_per_shard))
-        return self.cache.read_shard(name, shard)
+            if name == site_name(layer, self.site):
+                if self.site != ATTN_Z:
+                    return self.cache.site(self.site, layer, rows)[:, None]
+                z_NHE = self.cache.z(layer, rows)
+                return z_NHE if self._whole else z_NHE[:, self.heads]
+        return self.cache.read(name, rows)
 
-    def shard(self, shard: int, *more: str) -> Columns:
-        """All usable rows of a shard; `more` names arrays to read beside those of the fit."""
-        keep = self.cache.read_shard("rows/position", shard) >= self.min_position
-        found = {name: self._read(name, shard)[keep] for name in (*self.names(), *more)}
-        if not self._whole:
-            found.update({site_name(layer): found[site_name(layer)][:, self.heads] for layer in self.layers})
-        return Columns(found)
+    def shard(self, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
+        """Usable rows `start` to `stop - 1` of a shard, default all; `more` names further arrays to read.
+
+        Only the stored rows between the first and the last of them are read.
+        """
+        usable = np.flatnonzero(self.cache.read_shard("rows/position", shard) >= self.min_position)[
+            start:stop
+        ]
+        first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
+        offset = shard * self.cache.plan.settings.rows_per_shard
+        rows, keep = slice(offset + first, offset + last), usable - first
+        return Columns({name: self._read(name, rows)[keep] for name in (*self.names(), *more)})
 
     def z(self, columns: Columns, layer: int) -> torch.Tensor:
-        return torch.from_numpy(columns.by_name[site_name(layer)]).to(self.device)
+        """(N, H, E) float16 values of the site, on the device."""
+        return self._on_device(columns.by_name[site_name(layer, self.site)])
 
     def teacher(self, columns: Columns) -> Teacher:
+        """The rows' model distributions, on the device."""
         found = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
         if self.exact:
-            final = torch.from_numpy(found["final"]).to(self.device)
-            entropy = torch.from_numpy(found["entropy"]).to(self.device)
-            return ExactTeacher(final, *self._unembedding, entropy)
+            final, entropy = (self._on_device(found[name]) for name in ("final", "entropy"))
+            return ExactTeacher(final, *self.unembedding, entropy)
         targets = Targets(
             ids_NK=found["ids"],
             log_probs_NK=found["log_probs"],
@@ -118,4 +152,15 @@ class RowReader:
             entropy_N=found["entropy"],
             tail_ids_NM=found["tail_ids"],
         )
+        if self.narrow:
+            sequence, position = (
+                columns.by_name[f"rows/{name}"].astype(np.int64) for name in ("sequence", "position")
+            )
+            targets = self.narrow.apply(targets, sequence * self.cache.plan.settings.seq_len + position)
         return CompressedTeacher.from_targets(targets, self.device)
+
+    def _on_device(self, values: Array) -> torch.Tensor:
+        found = torch.from_numpy(values)
+        if self.device.type != "cuda":
+            return found
+        return found.pin_memory().to(self.device, non_blocking=True)

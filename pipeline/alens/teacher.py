@@ -90,8 +90,14 @@ class ExactTeacher:
     entropies: torch.Tensor
 
     def block(self, rows: slice) -> "ExactBlock":
-        logits_BV = torch.addmm(self.b_U_V, self.final_ND[rows].float(), self.W_U_DV)
-        return ExactBlock(logits_BV.softmax(dim=-1))
+        return ExactBlock(self._logits(rows).softmax(dim=-1))
+
+    def log_probs(self, rows: slice) -> torch.Tensor:
+        """(B, V) float32."""
+        return self._logits(rows).log_softmax(dim=-1)
+
+    def _logits(self, rows: slice) -> torch.Tensor:
+        return torch.addmm(self.b_U_V, self.final_ND[rows].float(), self.W_U_DV)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import MINUTES, NUMBERS, chosen, config_option
+from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, chosen, config_option
+from alens.fit.objectives import OBJECTIVES
 from alens.fit.settings import TEACHERS, FitSettings
+from alens.lens.designs import DESIGNS
+from alens.store.schema import ATTN_Z, FURTHER_SITES
 
 
 @click.command(
@@ -19,22 +22,52 @@ from alens.fit.settings import TEACHERS, FitSettings
     "--layers", type=NUMBERS, help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]"
 )
 @click.option("--heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
-@click.option("--lens", default=FitSettings.lens, show_default=True, help="Design of the lens.")
-@click.option("--objective", default=FitSettings.objective, show_default=True, help="The loss.")
+@click.option(
+    "--site",
+    type=click.Choice((ATTN_Z, *FURTHER_SITES)),
+    default=FitSettings.site,
+    show_default=True,
+    help="What the lenses read.",
+)
+@click.option(
+    "--lens",
+    default=FitSettings.lens,
+    show_default=True,
+    metavar="NAME",
+    help=f"Design of the lens: {', '.join(DESIGNS)}, or module:Class.",
+)
+@click.option(
+    "--lens-option",
+    "lens_options",
+    type=OPTIONS,
+    multiple=True,
+    help="An option of the design, such as rank=8.",
+)
+@click.option(
+    "--objective",
+    default=FitSettings.objective,
+    show_default=True,
+    metavar="NAME",
+    help=f"The loss: {', '.join(OBJECTIVES)}, or module:Class.",
+)
+@click.option(
+    "--objective-option", "objective_options", type=OPTIONS, multiple=True, help="An option of the objective."
+)
 @click.option(
     "--teacher",
     type=click.Choice(TEACHERS),
-    default=FitSettings.teacher,
-    show_default=True,
-    help="Targets to fit to.",
+    help="Targets to fit to.  [default: what the objective takes first]",
 )
-@click.option("--steps", type=int, help="Steps to take.  [default: by epochs]")
+@click.option("--top-k", type=int, help="Use so many of the cached top k.  [default: all]")
+@click.option("--tail-samples", type=int, help="Use so many of the cached tail samples.  [default: all]")
+@click.option("--rows", type=int, help="Train on so many rows at most.  [default: all]")
+@click.option("--steps", type=int, help="Steps to take at most.  [default: by epochs]")
 @click.option(
     "--epochs",
     type=float,
     default=FitSettings.epochs,
     show_default=True,
-    help="Passes over the training rows.",
+    help="Passes over the training rows at most.",
 )
 @click.option(
     "--batch-rows",
@@ -50,7 +83,22 @@ from alens.fit.settings import TEACHERS, FitSettings
     show_default=True,
     help="Peak learning rate; it falls to zero.",
 )
-@click.option("--zero", type=click.IntRange(0, 3), default=0, show_default=True, help="DeepSpeed ZeRO stage.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=FitSettings.tolerance,
+    show_default=True,
+    help="Stop a lens when its held-out loss falls by a smaller share; 0: take all steps.",
+)
+@click.option(
+    "--zero", type=click.IntRange(0, 3), help="DeepSpeed ZeRO stage.  [default: of --deepspeed, else 0]"
+)
+@click.option(
+    "--deepspeed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="DeepSpeed configuration: partitioning, offload, bf16, monitors.",
+)
 @click.option(
     "--min-position",
     type=int,
@@ -84,7 +132,8 @@ def command(**given: Any) -> None:
     """
     from alens.cli.watch import speaks_for_all, stopping, watching
 
-    settings = FitSettings(**chosen(FitSettings, given))
+    options = {name: dict(given[name]) for name in ("lens_options", "objective_options")}
+    settings = FitSettings(**{**chosen(FitSettings, given), **options})
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
         from alens.fit.plan import FitRequest
         from alens.fit.run import fit_lenses
@@ -94,6 +143,7 @@ def command(**given: Any) -> None:
             lenses=given["lenses"],
             settings=settings,
             zero=given["zero"],
+            deepspeed=given["deepspeed"],
             device=given["device"],
             checkpoint_every=given["checkpoint_every"],
         )

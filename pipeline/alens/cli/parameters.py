@@ -51,6 +51,28 @@ class Names(click.ParamType[tuple[str, ...]]):
 
 NAMES = Names()
 
+
+class Option(click.ParamType[tuple[str, Any]]):
+    """`rank=8` -> ("rank", 8): a name, and a value as JSON has it, or else a string."""
+
+    name = "name=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        if isinstance(value, tuple):
+            return str(value[0]), value[1]
+        option, equals, text = str(value).partition("=")
+        if not equals or not option.strip().isidentifier():
+            self.fail(f"{value!r} is not of the form name=value", param, ctx)
+        try:
+            return option.strip(), json.loads(text)
+        except ValueError:
+            return option.strip(), text
+
+
+OPTIONS = Option()
+
 MINUTES = click.FloatRange(min=0, min_open=True)
 """Of `--max-minutes`."""
 
@@ -71,7 +93,10 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
             raise RequestError(
                 f"{path} has the unknown key {key!r}: valid keys are {', '.join(sorted(names))}"
             )
-    ours = {names[key.replace("_", "-")]: value for key, value in found.items()}
+    ours = {
+        names[key.replace("_", "-")]: list(value.items()) if isinstance(value, dict) else value
+        for key, value in found.items()
+    }
     ctx.default_map = {**(ctx.default_map or {}), **ours}
     return path
 

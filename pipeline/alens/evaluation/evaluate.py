@@ -15,7 +15,8 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation.figures import FigureSums, HeadFigures
 from alens.evaluation.held_out import held_out_rows
-from alens.lens.saved import Lenses
+from alens.lens.maps import AffineMaps
+from alens.lens.saved import LayerLenses, Lenses
 from alens.progress import Progress, Report, silent
 from alens.rows import RowReader
 from alens.store.reader import Cache
@@ -73,24 +74,26 @@ def evaluate(
     teacher = "exact" if settings.exact_teacher else "compressed"
     where = device or torch.device("cpu")
     heads = lenses.record.heads
-    reader = RowReader(cache, layers, heads, teacher, int(lenses.record.fit["min_position"]), where)
+    min_position = int(lenses.record.fit["min_position"])
+    reader = RowReader(cache, layers, heads, teacher, min_position, where, site=lenses.record.site)
     total = len(shards) * reader.rows_per_shard
     total = total if num_rows is None else min(total, num_rows)
     W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(where) for name in ("W_U", "b_U"))
     lens = {layer: FigureSums(len(heads), where) for layer in layers}
     plain = {layer: FigureSums(len(heads), where) for layer in layers}
     mean = FigureSums(1, where)
-    log_mean_1V = lenses.log_mean_output().to(where)[None]
+    nothing = AffineMaps(
+        weight_HEV=torch.zeros(1, 1, len(b_U_V), device=where),
+        bias_HV=lenses.log_mean_output().to(where)[None],
+    )
     done = 0
     for part in held_out_rows(reader, shards, total):
         judged = (part.teacher, part.top_ids_N, part.next_ids_N)
         for layer in layers:
             fitted, z_NHE = lenses.layer(layer), reader.z(part.columns, layer)
-            lens[layer].add(z_NHE, fitted.weight_HEV.to(where), fitted.bias_HV.to(where), *judged)
-            unembedding_HEV = torch.matmul(fitted.W_O_HED.to(where), W_U_DV)
-            plain[layer].add(z_NHE, unembedding_HEV, b_U_V.expand(len(heads), -1), *judged)
-        nothing_N11 = torch.zeros(len(part.columns), 1, 1, device=where)
-        mean.add(nothing_N11, torch.zeros(1, 1, len(b_U_V), device=where), log_mean_1V, *judged)
+            lens[layer].add(z_NHE, fitted.maps.to(where), *judged)
+            plain[layer].add(z_NHE, unembedding(fitted, W_U_DV, b_U_V), *judged)
+        mean.add(torch.zeros(len(part.columns), 1, 1, device=where), nothing, *judged)
         done += len(part.columns)
         report(Progress(stage="eval", done=done, total=total, unit="rows"))
     return Evaluation(
@@ -102,6 +105,13 @@ def evaluate(
         unembedding={layer: s.means() for layer, s in plain.items()},
         mean_output=mean.means()[0],
     )
+
+
+def unembedding(fitted: LayerLenses, W_U_DV: torch.Tensor, b_U_V: torch.Tensor) -> AffineMaps:
+    """What the model's unembedding says of the same values: `z W_O W_U + b_U`, the Logit Lens on one head."""
+    heads = fitted.maps.num_heads
+    weight_HEV = W_U_DV[None] if fitted.W_O_HED is None else torch.matmul(fitted.W_O_HED.to(W_U_DV), W_U_DV)
+    return AffineMaps(weight_HEV=weight_HEV, bias_HV=b_U_V.expand(heads, -1))
 
 
 def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:

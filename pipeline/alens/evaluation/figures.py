@@ -1,16 +1,18 @@
-"""Held-out figures of affine readings, a block of rows at a time.
+"""Held-out figures of readings, a block of rows at a time.
 
-In: z of some rows, the map of each head, the teacher, the next tokens of the text. Out, for each head,
+In: values of some rows, the maps of the heads, the teacher, the next tokens of the text. Out, for each head,
 sums over rows of: forward KL to the model's distribution (nats), cross-entropy of the text's next token
 (nats), agreement of the most probable token with the model's. Sums add up over batches and processes.
 Shapes: N rows, H heads, E d_head, V vocabulary, B rows of a block, F figures.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from alens.blocks import row_blocks
+from alens.lens.maps import LensMaps
 from alens.teacher import Teacher
 
 NO_NEXT_TOKEN = -1
@@ -30,19 +32,24 @@ class HeadFigures:
 
 
 class FigureSums:
-    """Running sums for H heads. `values` is (H + 1, 3) float64: the last row counts rows; it may be all-reduced."""
+    """Running sums for H heads. `values` is (H + 1, 3) float64: the last row counts rows; it may be all-reduced.
 
-    def __init__(self, num_heads: int, device: torch.device) -> None:
+    `kl_GH` are sums of KL by group of rows (a sequence, say) and `rows_G` its rows, where groups are wanted.
+    """
+
+    def __init__(self, num_heads: int, device: torch.device, num_groups: int = 0) -> None:
         self.values = torch.zeros(num_heads + 1, 3, dtype=torch.float64, device=device)
+        self.kl_GH = torch.zeros(num_groups, num_heads, dtype=torch.float64, device=device)
+        self.rows_G = torch.zeros(num_groups, dtype=torch.float64, device=device)
 
     def add(
         self,
         z_NHE: torch.Tensor,
-        weight_HEV: torch.Tensor,
-        bias_HV: torch.Tensor,
+        maps: LensMaps,
         teacher: Teacher,
         top_ids_N: torch.Tensor,
         next_ids_N: torch.Tensor,
+        groups_N: torch.Tensor | None = None,
     ) -> None:
         """Add rows. `top_ids_N` are the model's most probable tokens, `next_ids_N` the text's (or NO_NEXT_TOKEN)."""
         N, H, _ = z_NHE.shape
@@ -50,18 +57,28 @@ class FigureSums:
         for rows in row_blocks(N, z_NHE.device):
             block, entropy_B = teacher.block(rows), teacher.entropies[rows]
             for head in range(H):
-                logits_BV = torch.addmm(bias_HV[head], z_NHE[rows, head].float(), weight_HEV[head])
+                logits_BV = maps.logits(head, z_NHE[rows, head])
                 logsumexp_B = logits_BV.logsumexp(dim=-1)
                 kl_B = logsumexp_B - block.expect(logits_BV) - entropy_B
+                if groups_N is not None:
+                    self.kl_GH[:, head].index_add_(0, groups_N[rows], kl_B.double())
                 next_B = logits_BV.gather(1, next_ids_N[rows].clamp_min(0)[:, None]).squeeze(1)
                 surprise_B = (logsumexp_B - next_B)[has_next_N[rows]]
                 agrees_B = logits_BV.argmax(dim=-1) == top_ids_N[rows]
                 self.values[head] += torch.stack(
                     [kl_B.double().sum(), surprise_B.double().sum(), agrees_B.double().sum()]
                 )
+        if groups_N is not None:
+            self.rows_G.index_add_(0, groups_N, torch.ones_like(groups_N, dtype=torch.float64))
         self.values[H] += torch.tensor(
             [N, int(has_next_N.sum()), N], dtype=torch.float64, device=self.values.device
         )
+
+    def reduce(self, over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Sums over all processes, in place."""
+        for values in (self.values, self.kl_GH, self.rows_G):
+            if values.numel():
+                over_processes(values)
 
     def means(self) -> list[HeadFigures]:
         """One a head."""

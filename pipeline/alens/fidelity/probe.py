@@ -187,11 +187,9 @@ class Probe:
         num_rows = len(self.rows.held_out) * reader.rows_per_shard
         for part in held_out_rows(reader, self.rows.held_out, num_rows):
             for layer in layers:
-                maps = fitted.layer(layer)
                 sums[layer].add(
                     reader.z(part.columns, layer),
-                    maps.weight_HEV.to(self.device),
-                    maps.bias_HV.to(self.device),
+                    fitted.layer(layer).maps.to(self.device),
                     part.teacher,
                     part.top_ids_N,
                     part.next_ids_N,

@@ -1,17 +1,19 @@
 """Shards -> batches for this rank: straight through whole shards, in an order that the seed alone fixes.
 
-In: a `RowReader`, the training shards, a seed. Out: for each step, this rank's rows of z
-(layer by layer) and of the teacher. The stream of rows is the same for any number of processes: epoch
-after epoch, shards in a seeded order, rows as stored (they were permuted when written). A step is
-`batch_rows` consecutive rows of it, and rank r of W takes the r-th of W equal parts. The next shard is
-read while this one is used.
-Shapes: N rows, H heads, E d_head.
+In: a `RowReader`, the training shards, a seed. Out: for each step, this rank's rows of the site's values (layer by
+layer) and of the target. Epoch after epoch, shards come in a seeded order. A shard is cut into `lanes` equal
+stretches; a step takes the next rows of every lane, and rank r of W has the r-th part of the lanes. So the rows of a
+step are the same for any number of processes, and each process reads one stretch of each shard, once. The next
+shard is read, and the next batch made, while this one is used.
+Shapes: N rows, H heads, E width of the site's values.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 
 import torch
 
@@ -19,6 +21,11 @@ from alens import randomness
 from alens.errors import RequestError
 from alens.rows import Columns, RowReader
 from alens.teacher import Teacher
+
+MOST_LANES = 64
+"""More processes than this would need larger batches in any case."""
+
+FEWEST_LANES = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +35,16 @@ class Batch:
     z_NHE: dict[int, torch.Tensor]
     """By layer; float16, on the device."""
     teacher: Teacher
-    waited_s: float
+    """What they are fitted to."""
+    waited_s: float = 0.0
     """Seconds the step waited for data."""
+
+
+def num_lanes(batch_rows: int, rows_per_shard: int) -> int:
+    """The divisor of `batch_rows` that leaves out the fewest rows of a shard, and of those the largest."""
+    fitting = [n for n in range(1, min(MOST_LANES, rows_per_shard, batch_rows) + 1) if batch_rows % n == 0]
+    enough = [n for n in fitting if n >= FEWEST_LANES] or fitting[-1:]
+    return min(enough, key=lambda n: (rows_per_shard % n, -n))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,16 +57,29 @@ class BatchStream:
     seed: int
     rank: int = 0
     world_size: int = 1
+    target: Callable[[Columns, Teacher], Teacher] = lambda _, teacher: teacher
+    """What rows are fitted to; runs in the thread that makes batches."""
 
     def __post_init__(self) -> None:
-        if self.batch_rows % self.world_size:
+        if self.lanes % self.world_size:
             raise RequestError(
-                f"batch_rows is {self.batch_rows}, not a multiple of the {self.world_size} processes: the step would differ"
+                f"batch_rows is {self.batch_rows}, which is shared out in {self.lanes} parts, not a multiple of the {self.world_size} processes: "
+                "the step would differ; take a multiple of 64 times the processes"
             )
+
+    @cached_property
+    def lanes(self) -> int:
+        """Stretches of a shard that a step draws from."""
+        return num_lanes(self.batch_rows, self.reader.rows_per_shard)
+
+    @property
+    def lane_rows(self) -> int:
+        """Rows of a lane in a shard."""
+        return self.reader.rows_per_shard // self.lanes
 
     @property
     def rows_per_epoch(self) -> int:
-        return self.reader.rows_per_shard * len(self.shards)
+        return self.lanes * self.lane_rows * len(self.shards)
 
     def steps_for(self, epochs: float) -> int:
         """Whole steps in so many passes, at least one."""
@@ -65,19 +93,39 @@ class BatchStream:
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop - 1`; the first row follows step `start - 1`'s last."""
-        size, part = self.reader.rows_per_shard, self.batch_rows // self.world_size
-        last_place = (stop * self.batch_rows - 1) // size
-        with ThreadPoolExecutor(1, thread_name_prefix="alens-read") as pool:
-            window = _Window(lambda place: pool.submit(self.reader.shard, self.shard_at(place)), last_place)
+        last_place = (stop * self.batch_rows // self.lanes - 1) // self.lane_rows
+        with contextlib.ExitStack() as stack:
+            # Two threads: one reads the next shard, one makes the next batch of those that were read.
+            readers, makers = (
+                stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=f"alens-{name}"))
+                for name in ("read", "batch")
+            )
+            window = _Window(lambda place: readers.submit(self._read, place), last_place)
+            coming = makers.submit(self._make, window, start)
             for step in range(start, stop):
-                first = step * self.batch_rows + self.rank * part
                 since = time.monotonic()
-                columns = Columns.join(
-                    [window.get(place).rows(a, b) for place, a, b in _spans(first, first + part, size)]
-                )
+                batch = coming.result()
                 waited_s = time.monotonic() - since
-                z_NHE = {layer: self.reader.z(columns, layer) for layer in self.reader.layers}
-                yield Batch(z_NHE=z_NHE, teacher=self.reader.teacher(columns), waited_s=waited_s)
+                if step + 1 < stop:
+                    coming = makers.submit(self._make, window, step + 1)
+                yield dataclasses.replace(batch, waited_s=waited_s)
+
+    def _read(self, place: int) -> Columns:
+        """This rank's stretch of the `place`-th shard."""
+        mine = self.lanes // self.world_size * self.lane_rows
+        return self.reader.shard(self.shard_at(place), start=self.rank * mine, stop=(self.rank + 1) * mine)
+
+    def _make(self, window: "_Window", step: int) -> Batch:
+        mine, take = self.lanes // self.world_size, self.batch_rows // self.lanes
+        parts: list[list[Columns]] = [[] for _ in range(mine)]
+        for place, a, b in _spans(step * take, (step + 1) * take, self.lane_rows):
+            for lane, part in enumerate(window.get(place).lanes(mine, a, b)):
+                parts[lane].append(part)
+        columns = Columns.join([part for lane in parts for part in lane])
+        return Batch(
+            z_NHE={layer: self.reader.z(columns, layer) for layer in self.reader.layers},
+            teacher=self.target(columns, self.reader.teacher(columns)),
+        )
 
 
 class _Window:
@@ -91,13 +139,13 @@ class _Window:
         for wanted in (place, place + 1):
             if wanted <= self._last and wanted not in self._held:
                 self._held[wanted] = self._read(wanted)
-        for old in [held for held in self._held if held < place - 1]:
+        for old in [held for held in self._held if held < place]:
             del self._held[old]
         return self._held[place].result()
 
 
 def _spans(first: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """(place, start, stop within the shard) for rows `first` to `stop - 1` of the stream."""
+    """(place, start, stop within the lane) for rows `first` to `stop - 1` of a lane's stream."""
     while first < stop:
         place, start = divmod(first, size)
         end = min(size, start + stop - first)

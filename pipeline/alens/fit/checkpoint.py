@@ -1,23 +1,25 @@
 """State on disk, whole or absent: a killed fit goes on from the newest checkpoint that is whole.
 
 In: the state of a fit after some step. Out: `checkpoints/step-00000100/` with one safetensors file and a
-`checkpoint.json` that holds its hash. A checkpoint is written beside, synced and renamed; the two newest
+`checkpoint.json` that holds its hash and what else belongs to the state. A checkpoint is written beside, synced and renamed; the two newest
 are kept; one that does not match its hash is passed over for the older one.
 """
 
-import json
 import logging
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from alens.store import durable
+from alens.errors import DamageError
+from alens.store import document, durable
 from alens.store.writer import write_errors
 
 log = logging.getLogger("alens")
@@ -33,10 +35,12 @@ class Checkpoint:
 
     step: int
     state: dict[str, torch.Tensor]
+    notes: dict[str, Any]
+    """What was saved beside it: plain JSON values."""
 
 
-def save(folder: Path, step: int, state: dict[str, torch.Tensor]) -> None:
-    """Write the state after `step` steps, and drop all but the newest KEEP checkpoints.
+def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
+    """Write the state after `step` steps and the notes beside it, and drop all but the newest KEEP checkpoints.
 
     Raises `RunError` when the disk refuses; older checkpoints stay.
     """
@@ -51,8 +55,8 @@ def save(folder: Path, step: int, state: dict[str, torch.Tensor]) -> None:
             save_file(state, partial / STATE)
             with (partial / STATE).open("rb") as file:
                 os.fsync(file.fileno())
-            body = {"step": step, "sha256": durable.sha256_of(partial / STATE)}
-            durable.put(partial / DESCRIPTION, (json.dumps(body) + "\n").encode())
+            body = {"step": step, "state_sha256": durable.sha256_of(partial / STATE), "notes": notes}
+            durable.put(partial / DESCRIPTION, document.encode(body))
             if final.exists():
                 shutil.rmtree(final)
             partial.rename(final)
@@ -69,11 +73,11 @@ def newest(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None. A damaged one is named in the log and passed over."""
     for path in _newest_first(folder):
         try:
-            body = json.loads((path / DESCRIPTION).read_text())
-            if durable.sha256_of(path / STATE) == body["sha256"]:
-                return Checkpoint(step=body["step"], state=load_file(path / STATE))
+            body = document.decode((path / DESCRIPTION).read_bytes(), DESCRIPTION)
+            if durable.sha256_of(path / STATE) == body["state_sha256"]:
+                return Checkpoint(step=body["step"], state=load_file(path / STATE), notes=body["notes"])
             problem = f"{STATE} does not match its hash"
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, KeyError, DamageError, SafetensorError) as error:
             problem = str(error)
         log.warning("checkpoint %s is damaged (%s): using an older one", path, problem)
     return None

@@ -1,6 +1,6 @@
-"""The lenses of a fit as one torch module: whitened z in, the loss of every head out.
+"""The lenses of a fit as one torch module: values of a site in, the loss of every lens out.
 
-Shapes: N rows, H heads, E d_head, V vocabulary.
+Shapes: N rows, L layers, H heads, U losses (one a head, or one a layer), E width of the site's values.
 """
 
 from collections.abc import Mapping
@@ -8,34 +8,59 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from alens.fit.objectives.forward_kl import forward_kl
-from alens.lens.designs.linear import Linear
-from alens.lens.whitening import Whitening
+from alens.fit.objectives.objective import Objective
+from alens.lens.designs.design import Design, Readout
+from alens.lens.maps import LensMaps
 from alens.teacher import Teacher
+
+Active = Mapping[int, list[int]]
+"""By layer, which losses are still trained; a layer that is not named trains all of its own."""
 
 
 class LensModule(nn.Module):
-    """One design a layer. Parameters act on whitened z; `folded` gives lenses that act on z."""
+    """One design a layer, and the loss they share."""
 
-    def __init__(self, *, whitening: Mapping[int, Whitening], log_mean_output_V: torch.Tensor) -> None:
+    def __init__(self, designs: Mapping[int, Design], objective: Objective) -> None:
         super().__init__()
-        self.whitening = dict(whitening)
-        self.designs = nn.ModuleDict()
-        for layer, coordinates in self.whitening.items():
-            num_heads, d_head = coordinates.mean_HE.shape
-            self.designs[str(layer)] = Linear(
-                num_heads=num_heads, d_head=d_head, log_mean_output_V=log_mean_output_V
-            )
+        self.designs = nn.ModuleDict({str(layer): design for layer, design in designs.items()})
+        self.objective = objective
 
-    def forward(self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher) -> torch.Tensor:
-        """(L, H) float32: the mean loss of each head over the rows."""
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(int(layer) for layer in self.designs)
+
+    def forward(
+        self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, active: Active | None = None
+    ) -> torch.Tensor:
+        """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is not trained any more."""
         losses = []
-        for layer, coordinates in self.whitening.items():
-            white_HNE = coordinates.white(z_NHE[layer])
-            losses.append(self.designs[str(layer)](lambda w, b, z=white_HNE: forward_kl(z, w, b, teacher)))
+        for layer in self.layers:
+            design = self.design(layer)
+            units = None if active is None else active.get(layer)
+            if units is None or len(units) == design.num_losses:
+                losses.append(design(z_NHE[layer], lambda readout: self.objective.loss(readout, teacher)))
+            else:
+                losses.append(self._some(design, z_NHE[layer], teacher, units))
         return torch.stack(losses)
 
-    def folded(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(H, E, V) and (H, V): the lenses of a layer on z. The parameters must be gathered."""
-        weight_HEV, bias_HV = self.designs[str(layer)](lambda w, b: (w.detach(), b.detach()))
-        return self.whitening[layer].fold(weight_HEV, bias_HV)
+    def _some(self, design: Design, z_NHE: torch.Tensor, teacher: Teacher, units: list[int]) -> torch.Tensor:
+        def use(readout: Readout) -> torch.Tensor:
+            loss_U = readout.bias_UV.new_zeros(design.num_losses, dtype=torch.float32)
+            if not units:  # sums of nothing: every parameter keeps a gradient, which DeepSpeed reduces
+                parts = (readout.features_UNF, readout.weight_UFV, readout.bias_UV)
+                return loss_U + torch.stack([part.float().sum() for part in parts]).sum()
+            return loss_U.index_copy(
+                0, torch.tensor(units, device=loss_U.device), self.objective.loss(readout, teacher)
+            )
+
+        return design(z_NHE, use, units)  # type: ignore[no-any-return]  # torch leaves calls of modules untyped
+
+    def maps(self, layer: int) -> LensMaps:
+        """The lenses of a layer, on the values as they are. The parameters must be gathered."""
+        return self.design(layer).maps()
+
+    def design(self, layer: int) -> Design:
+        """The design of a layer."""
+        found = self.designs[str(layer)]
+        assert isinstance(found, Design)
+        return found

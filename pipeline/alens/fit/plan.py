@@ -15,9 +15,9 @@ import torch
 
 from alens.errors import DamageError, RequestError
 from alens.fit.batches import BatchStream
+from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.lens.saved import DESCRIPTION
-from alens.rows import RowReader
 from alens.store import durable
 from alens.store.reader import Cache
 from alens.store.writer import write_errors
@@ -36,8 +36,10 @@ class FitRequest:
     lenses: Path
     """The directory to write."""
     settings: FitSettings = field(default_factory=FitSettings)
-    zero: int = 0
-    """ZeRO stage: what DeepSpeed partitions over processes."""
+    zero: int | None = None
+    """ZeRO stage: what DeepSpeed partitions over processes; None for what `deepspeed` says, else 0."""
+    deepspeed: Path | None = None
+    """A DeepSpeed configuration (JSON): partitioning, offload, bfloat16, monitors."""
     device: str = "auto"
     checkpoint_every: int = 500
     """Steps between checkpoints."""
@@ -60,14 +62,7 @@ class FitPlan:
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
-    settings, model = request.settings, cache.plan.model
-    layers = settings.layers if settings.layers is not None else cache.plan.layers
-    heads = settings.heads if settings.heads is not None else tuple(range(model.n_heads))
-    cache.check_layers(layers)
-    cache.check_heads(heads)
-    for name, given in (("layers", layers), ("heads", heads)):
-        if not given or len(set(given)) != len(given):
-            raise RequestError(f"{name} is empty or names one twice: name each once")
+    recipe = Recipe(request.settings, cache, torch.device("cpu"))
     begun = _read_plan(request.lenses)
     if begun is not None:
         _check_same(request, cache, begun)
@@ -76,21 +71,23 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         raise RequestError(
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
         )
-    train, held_out = _split(cache, settings.eval_rows)
-    reader = RowReader(cache, layers, heads, settings.teacher, settings.min_position, torch.device("cpu"))
-    stream = BatchStream(reader=reader, shards=train, batch_rows=settings.batch_rows, seed=settings.seed)
+    settings = request.settings
+    train, held_out = _split(cache, settings)
+    stream = BatchStream(
+        reader=recipe.reader, shards=train, batch_rows=settings.batch_rows, seed=settings.seed
+    )
     return FitPlan(
         cache_plan=cache.plan.identity,
         settings=settings.to_json(),
         steps=settings.steps or stream.steps_for(settings.epochs),
-        layers=tuple(layers),
-        heads=tuple(heads),
+        layers=tuple(recipe.layers),
+        heads=tuple(recipe.heads),
         train_shards=train,
         held_out_shards=held_out,
     )
 
 
-def _split(cache: Cache, eval_rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(training shards, held-out shards): the last whole shards are held out, so whole sequences are."""
     if not cache.sealed:
         log.warning(
@@ -99,13 +96,17 @@ def _split(cache: Cache, eval_rows: int) -> tuple[tuple[int, ...], tuple[int, ..
             len(cache.shards),
             cache.plan.num_shards,
         )
+    eval_rows = settings.eval_rows
     held_out = math.ceil(eval_rows / cache.plan.settings.rows_per_shard)
     if held_out >= len(cache.shards):
         raise RequestError(
             f"{cache.root} has {len(cache.shards)} committed shards, and {held_out} would be held out for {eval_rows:,} --eval-rows: "
             "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
         )
-    return cache.shards[:-held_out], cache.shards[-held_out:]
+    train, most = cache.shards[:-held_out], len(cache.shards)
+    if settings.rows is not None:
+        most = math.ceil(settings.rows / cache.plan.settings.rows_per_shard)
+    return train[:most], cache.shards[-held_out:]
 
 
 def _read_plan(lenses: Path) -> FitPlan | None:

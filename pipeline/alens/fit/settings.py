@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 from alens.errors import RequestError
+from alens.store.schema import ATTN_Z
 
-DESIGNS = ("linear",)
-OBJECTIVES = ("forward-kl",)
 TEACHERS = ("compressed", "exact")
 
 
@@ -20,38 +19,51 @@ class FitSettings:
     """Layers to fit; None for all that are cached."""
     heads: tuple[int, ...] | None = None
     """Heads to fit, the same in each layer; None for all."""
+    site: str = ATTN_Z
+    """What the lenses read: z of each head, or `resid_post` or `mlp_out` where the cache has them."""
     lens: str = "linear"
-    """The design of the lens."""
+    """The design of the lens: a name, or `module:Class`."""
+    lens_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the design, by name."""
     objective: str = "forward-kl"
-    """The loss."""
-    teacher: str = "compressed"
-    """`compressed` (top k and tail samples) or `exact` (needs a cache with the exact teacher)."""
+    """The loss: a name, or `module:Class`."""
+    objective_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the objective, by name."""
+    teacher: str | None = None
+    """`compressed` (top k and tail samples) or `exact` (needs a cache with the exact teacher); None for what the
+    objective takes first."""
+    top_k: int | None = None
+    """Use the first so many of the cached targets, as if no more had been cached; None for all."""
+    tail_samples: int | None = None
+    """Use so many tail samples, drawn for that top k; None for all."""
+    rows: int | None = None
+    """Train on so many rows at most, in whole shards; None for all that are not held out."""
     steps: int | None = None
-    """Steps to take; None to go by epochs."""
+    """Steps to take at most; None to go by epochs."""
     epochs: float = 2.0
-    """Passes over the training rows, when steps are not given."""
+    """Passes over the training rows at most, when steps are not given."""
     batch_rows: int = 1024
     """Rows a step, over all processes."""
     lr: float = 0.03
     """Peak learning rate, in whitened coordinates; it falls linearly to zero."""
+    tolerance: float = 0.001
+    """A lens has converged when its held-out loss no longer falls by this share; 0 to take all steps."""
     min_position: int = 1
     """Rows at earlier positions of their sequence are skipped: position 0 sees only itself."""
     eval_rows: int = 16_384
     """Rows for held-out figures, from whole shards that are never trained on."""
     seed: int = 0
-    """Of the order of shards."""
+    """Of the order of shards, and of what a design draws."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("lens", DESIGNS), ("objective", OBJECTIVES), ("teacher", TEACHERS)):
-            if getattr(self, name) not in choices:
-                raise RequestError(
-                    f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}"
-                )
+        if self.teacher is not None and self.teacher not in TEACHERS:
+            raise RequestError(f"teacher is {self.teacher!r}: it must be one of {', '.join(TEACHERS)}")
         for name in ("batch_rows", "eval_rows"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.steps is not None and self.steps < 1:
-            raise RequestError(f"steps is {self.steps}: it must be at least 1")
+        for name in ("steps", "rows", "top_k", "tail_samples"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
         for name in ("epochs", "lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be a number above 0")

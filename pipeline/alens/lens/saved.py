@@ -2,7 +2,7 @@
 
 In: the lenses of a fit. Out: a directory that is whole once `lens.json` is there (it is written last),
 and from it `Lenses`: checked names, shapes and hashes, tensors loaded a layer at a time.
-Shapes: H heads, E d_head, D d_model, V vocabulary.
+Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
 import dataclasses
@@ -17,12 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from alens.errors import DamageError, RequestError
+from alens.lens.maps import FORMS, AffineMaps, LensMaps
 from alens.store import durable
-from alens.store.schema import ModelRecord
+from alens.store.schema import ATTN_Z, ModelRecord
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "lens.json"
 OUTPUT = "output.safetensors"
+UNEMBEDDING = "unembedding.safetensors"
+"""`W_U` and `b_U`: only beside maps that end in them."""
 
 
 def layer_file(layer: int) -> str:
@@ -35,7 +38,11 @@ class LensRecord:
     """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
 
     design: str
-    """The form of the map, and its settings."""
+    """The form of the map in training; `fit` has its options."""
+    form: str
+    """What the files hold: `affine`, or `translated` (a map, a norm, the unembedding)."""
+    site: str
+    """What the lenses read: `attn.z`, or a site of the residual stream."""
     objective: str
     model: ModelRecord
     """Of the cache they were fitted on."""
@@ -55,16 +62,33 @@ class LensRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerLenses:
-    """The lenses of one layer's heads: logits = z weight + bias."""
+    """The lenses of one layer's heads."""
 
-    weight_HEV: torch.Tensor
-    bias_HV: torch.Tensor
-    W_O_HED: torch.Tensor
-    """The heads' output matrices, so that the lens can be written on head outputs: pinv(W_O) weight."""
+    maps: LensMaps
+    W_O_HED: torch.Tensor | None
+    """The heads' output matrices, so that a lens can be written on head outputs: pinv(W_O) weight. None for a
+    site of the residual stream."""
+
+    @property
+    def weight_HEV(self) -> torch.Tensor:
+        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        return self._affine().weight_HEV
+
+    @property
+    def bias_HV(self) -> torch.Tensor:
+        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        return self._affine().bias_HV
+
+    def _affine(self) -> AffineMaps:
+        if not isinstance(self.maps, AffineMaps):
+            raise RequestError(
+                f"lenses of the form {self.maps.form!r} have no weight and bias: use their logits"
+            )
+        return self.maps
 
     def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
         """(N, H, V) float32 logits of each head's reading."""
-        return torch.einsum("nhe,hev->nhv", z_NHE.float(), self.weight_HEV) + self.bias_HV
+        return torch.stack([self.maps.logits(h, z_NHE[:, h]) for h in range(self.maps.num_heads)], dim=1)
 
 
 class Lenses:
@@ -83,19 +107,26 @@ class Lenses:
                 f"{self.root} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
             )
         if layer not in self._layers:
-            model, heads = self.record.model, len(self.record.heads)
-            tensors = self._load(
-                layer_file(layer),
-                {
-                    "weight": (heads, model.d_head, model.d_vocab),
-                    "bias": (heads, model.d_vocab),
-                    "W_O": (heads, model.d_head, model.d_model),
-                },
-            )
-            self._layers[layer] = LayerLenses(
-                weight_HEV=tensors["weight"], bias_HV=tensors["bias"], W_O_HED=tensors["W_O"]
-            )
+            self._layers[layer] = self._read_layer(layer)
         return self._layers[layer]
+
+    def _read_layer(self, layer: int) -> LayerLenses:
+        record, model, heads = self.record, self.record.model, len(self.record.heads)
+        if record.form not in FORMS:
+            raise RequestError(
+                f"{self.root} holds lenses of the form {record.form!r}; this alens reads {', '.join(FORMS)}"
+            )
+        form, on_z = FORMS[record.form], record.site == ATTN_Z
+        shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
+        if on_z:
+            shapes["W_O"] = (heads, model.d_head, model.d_model)
+        tensors = self._load(layer_file(layer), shapes)
+        return LayerLenses(maps=form.from_tensors(tensors, self._unembedding), W_O_HED=tensors.get("W_O"))
+
+    def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        model = self.record.model
+        found = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab), "b_U": (model.d_vocab,)})
+        return found["W_U"], found["b_U"]
 
     def head_index(self, head: int) -> int:
         """Where `head` is on the first axis. Raises `RequestError` when it was not fitted."""

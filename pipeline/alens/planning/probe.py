@@ -2,7 +2,7 @@
 
 In: the loaded model, a `Plan`, tokens. Out: `ModelRates`, `CodecRates`, seconds of a fit. What is timed is
 the code that does the work: `alens.cache.shard.compute` on a shard of as many sequences as the time allows,
-the codecs of the store in memory, a step of `LensModule` with AdamW on a few heads.
+the codecs of the store in memory, a step of `LensModule` with the optimiser of a fit on a few heads.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, V vocabulary.
 """
 
@@ -24,9 +24,12 @@ from alens.cache import shard as shards
 from alens.cache.model import Subject
 from alens.cache.plan import batches
 from alens.errors import RunError
-from alens.fit.engine import BETAS
 from alens.fit.module import LensModule
+from alens.fit.objectives.forward_kl import ForwardKL
+from alens.fit.optimiser import AveragedAdam
 from alens.fit.settings import FitSettings
+from alens.lens.designs.design import Ground
+from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
@@ -190,7 +193,7 @@ def fit_arrays(plan: Plan, layers: Sequence[int]) -> list[str]:
 
 
 def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
-    """Seconds of a fit for a row and a head: whitening, loss, gradient, AdamW, a step of the default size."""
+    """Seconds of a fit for a row and a head: whitening, loss, gradient, optimiser, a step of the default size."""
     arrays, plan = rates.arrays, rates.plan
     layer, num_heads = plan.layers[0], min(HEADS, plan.model.n_heads)
     z_NHE = arrays[site_name(layer)]
@@ -200,7 +203,7 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
     chosen = np.resize(np.arange(plan.rows), batch_rows)  # a short probe's rows come again
     z = {layer: torch.from_numpy(z_NHE[chosen][:, :num_heads]).to(device)}
     module = _module(arrays, plan, layer, num_heads, device).to(device)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=FitSettings.lr, betas=BETAS, weight_decay=0.0)
+    optimizer = AveragedAdam(module.parameters(), lr=FitSettings.lr)
     teacher = _teacher(arrays, chosen, device)
     steps, since = 0, 0.0
     for number in range(1000):
@@ -227,10 +230,12 @@ def _module(
     covariance_HEE = outer_HEE - mean_HE[:, :, None] * mean_HE[:, None, :]
     output_V = arrays["stats/output"][0]
     log_mean_V = np.log(np.maximum(output_V / output_V.sum(), np.finfo(np.float32).tiny))
-    return LensModule(
-        whitening={layer: Whitening.from_moments(mean_HE, covariance_HEE).to(device)},
-        log_mean_output_V=torch.from_numpy(log_mean_V).float(),
+    ground = Ground(
+        whitening=Whitening.from_moments(mean_HE, covariance_HEE).to(device),
+        log_mean_output_V=torch.from_numpy(log_mean_V).float().to(device),
+        layer=layer,
     )
+    return LensModule({layer: Linear(ground)}, ForwardKL())
 
 
 def _teacher(arrays: shards.Arrays, rows: npt.NDArray[np.int64], device: torch.device) -> CompressedTeacher:

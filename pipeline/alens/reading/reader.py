@@ -107,12 +107,9 @@ class HeadReader:
             readings = []
             for layer in layers:
                 lens = fitted[layer]
-                weight_HEV, bias_HV = (
-                    lens.weight_HEV[indices].to(subject.device),
-                    lens.bias_HV[indices].to(subject.device),
-                )
                 z_HTE = found.z_BTHE[layer][0][places][:, heads].float().transpose(0, 1)
-                lens_HTV = torch.baddbmm(bias_HV[:, None], z_HTE, weight_HEV)
+                maps = lens.maps.select(indices).to(subject.device)
+                lens_HTV = torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(z_HTE)])
                 plain_HTV = (
                     z_HTE @ subject.W_O_LHED[layer, heads].float() @ subject.W_U_DV.float()
                     + subject.b_U_V.float()

@@ -21,19 +21,12 @@ from zarr.storage import LocalStore
 
 from alens.errors import DamageError, RequestError
 from alens.store import durable
-from alens.store.arrays import (
-    ArraySpec,
-    scale_name,
-    shard_arrays,
-    site_name,
-    statistic_name,
-    weight_arrays,
-)
+from alens.store.arrays import ArraySpec, scale_name, shard_arrays, site_name, statistic_name, weight_arrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
-from alens.store.schema import FURTHER_SITES, Plan
+from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
 
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
@@ -234,6 +227,13 @@ class Cache:
                     f"head {head} does not exist: {self.plan.model.id} has heads 0 to {self.plan.model.n_heads - 1}"
                 )
 
+    def check_site(self, site: str) -> None:
+        """Raises `RequestError` for a site that is not cached."""
+        if site not in (ATTN_Z, *FURTHER_SITES):
+            raise RequestError(f"there is no site {site}: name {', '.join((ATTN_Z, *FURTHER_SITES))}")
+        if site not in (ATTN_Z, *(self.plan.settings.sites or ())):
+            raise RequestError(f"{self.root} does not hold {site}: cache with --sites {site}")
+
     def z(self, layer: int, rows: Rows) -> Array:
         """(N, H, E) float16: what each head of `layer` mixes before W_O, decoded where it is stored as int8."""
         self.check_layers([layer])
@@ -245,12 +245,7 @@ class Cache:
     def site(self, site: str, layer: int, rows: Rows) -> Array:
         """(N, D) float16: `resid_post` or `mlp_out` of `layer`. Raises `RequestError` where it is not cached."""
         self.check_layers([layer])
-        if site not in FURTHER_SITES:
-            raise RequestError(
-                f"there is no site {site}: name {' or '.join(FURTHER_SITES)}; z() gives attn.z"
-            )
-        if site not in (self.plan.settings.sites or ()):
-            raise RequestError(f"{self.root} does not hold {site}: cache with --sites {site}")
+        self.check_site(site)
         return self.read(site_name(layer, site), rows)
 
     def head_outputs(

@@ -1,1 +1,14 @@
-"""The losses a lens can be fitted by. Each takes whitened z, an affine map and a teacher."""
+"""The losses a lens can be fitted by. `OBJECTIVES` names those that come with alens.
+
+objective.py      what an objective is              forward_kl.py       KL(model || lens)
+cross_entropy.py  the core of forward KL            reverse_kl.py       KL(lens || model), equation 1 of the paper
+last_position.py  the published code's rows         input_relevance.py  the row's own context as target
+"""
+
+OBJECTIVES = {
+    "forward-kl": "alens.fit.objectives.forward_kl:ForwardKL",
+    "reverse-kl": "alens.fit.objectives.reverse_kl:ReverseKL",
+    "last-position": "alens.fit.objectives.last_position:LastPosition",
+    "input-relevance": "alens.fit.objectives.input_relevance:InputRelevance",
+}
+"""Name -> `module:Class`."""

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from alens.blocks import row_blocks
+from alens.fit.objectives.objective import Objective
+from alens.lens.designs.design import Readout
 from alens.teacher import Teacher
 
 
@@ -26,6 +28,13 @@ def forward_kl(
     """
     loss_H: torch.Tensor = _CrossEntropy.apply(z_HNE, weight_HEV, bias_HV, teacher)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
     return loss_H - teacher.entropies.mean()
+
+
+class ForwardKL(Objective):
+    """KL(model || softmax(reading))."""
+
+    def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
+        return forward_kl(readout.features_UNF, readout.weight_UFV, readout.bias_UV, teacher)
 
 
 class _CrossEntropy(torch.autograd.Function):

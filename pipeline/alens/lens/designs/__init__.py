@@ -1,1 +1,16 @@
-"""The forms a lens can take: each is a parametrisation of one affine map a head, z -> logits."""
+"""The forms a lens can take. `DESIGNS` names those that come with alens; `alens.plugin` finds others.
+
+design.py       what a design is
+linear.py       the paper's lens, on z        low_rank.py   a product of two small maps
+translator.py   into the residual stream      tuned.py      the Tuned Lens, on residual sites
+summed.py       the published LensA: the readings of a layer's heads summed before the loss
+"""
+
+DESIGNS = {
+    "linear": "alens.lens.designs.linear:Linear",
+    "low-rank": "alens.lens.designs.low_rank:LowRank",
+    "translator": "alens.lens.designs.translator:Translator",
+    "tuned": "alens.lens.designs.tuned:Tuned",
+    "summed": "alens.lens.designs.summed:Summed",
+}
+"""Name -> `module:Class`."""

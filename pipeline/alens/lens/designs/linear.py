@@ -7,26 +7,22 @@ unembedding; the problem is convex, so only the speed differs.
 Shapes: H heads, E d_head, V vocabulary.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import nn
 
-T = TypeVar("T")
+from alens.lens.designs.design import AffineDesign, Ground
 
 
-class Linear(nn.Module):
-    """The lenses of one layer's heads: `weight` (H, E, V) and `bias` (H, V), float32."""
+class Linear(AffineDesign):
+    """`weight` (H, E, V) and `bias` (H, V), float32."""
 
-    def __init__(self, *, num_heads: int, d_head: int, log_mean_output_V: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_heads, d_head, len(log_mean_output_V)))
-        self.bias = nn.Parameter(log_mean_output_V.float().expand(num_heads, -1).clone())
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground)
+        vocabulary = len(ground.log_mean_output_V)
+        self.weight = nn.Parameter(
+            torch.zeros(ground.num_heads, ground.width, vocabulary, device=ground.log_mean_output_V.device)
+        )
+        self.bias = nn.Parameter(ground.log_mean_output_V.float().expand(ground.num_heads, -1).clone())
 
-    def forward(self, use: Callable[[torch.Tensor, torch.Tensor], T]) -> T:
-        """`use(weight (H, E, V), bias (H, V))`, for the map logits = z weight + bias.
-
-        What needs the map runs in here, so that ZeRO-3 may gather the parameters before and free them after.
-        """
-        return use(self.weight, self.bias)
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.weight, self.bias

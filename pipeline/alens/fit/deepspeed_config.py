@@ -1,0 +1,70 @@
+"""What DeepSpeed is told: alens's own settings, and the user's JSON over them.
+
+In: the ZeRO stage, rows a step and process, and what a JSON file of `--deepspeed` says. Out: one dictionary for
+`deepspeed.initialize`. The file may partition, offload, take bfloat16 and turn monitors on; what determines the
+lenses (optimiser, schedule, batch) is alens's and is refused there.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alens.errors import RequestError
+
+OURS = {
+    "optimizer": "alens has its own: --lr and --batch-rows",
+    "scheduler": "alens has its own: --lr is its peak",
+    "train_batch_size": "take --batch-rows",
+    "train_micro_batch_size_per_gpu": "it is --batch-rows over the processes",
+    "gradient_accumulation_steps": "a step is --batch-rows rows at once",
+    "fp16": "take bf16: lenses have no loss scale",
+}
+"""Keys that a file may not have, and what to do instead."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file of DeepSpeed. Raises `RequestError` for a file that is none, or that has what is alens's."""
+    try:
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RequestError(f"{path} is no JSON file: {error}") from None
+    if not isinstance(found, dict):
+        raise RequestError(f"{path} is no DeepSpeed configuration: it must hold one JSON object")
+    for key, instead in OURS.items():
+        if key in found:
+            raise RequestError(f"{path} has {key}: leave it out ({instead})")
+    return found
+
+
+def stage(given: Mapping[str, Any], zero: int | None) -> int:
+    """The ZeRO stage that the file and `--zero` ask for. Raises `RequestError` where they differ."""
+    in_file = (given.get("zero_optimization") or {}).get("stage")
+    if in_file is not None and (not isinstance(in_file, int) or not 0 <= in_file <= 3):
+        raise RequestError(f"the ZeRO stage of the DeepSpeed file is {in_file!r}: it must be 0 to 3")
+    if zero is not None and in_file is not None and zero != in_file:
+        raise RequestError(f"--zero is {zero} and the DeepSpeed file says stage {in_file}: say one of them")
+    return zero if zero is not None else (in_file or 0)
+
+
+def merged(given: Mapping[str, Any], *, zero: int, rows_a_process: int) -> dict[str, Any]:
+    """The configuration of an engine. Raises `RequestError` for what alens cannot do with it."""
+    if zero == 0 and (given.get("bf16") or {}).get("enabled"):
+        raise RequestError(
+            "bf16 in the DeepSpeed file needs ZeRO 1, 2 or 3, which keep float32 weights: take --zero 1"
+        )
+    partition = {**(given.get("zero_optimization") or {}), "stage": zero}
+    offload: dict[str, Any] = {}
+    if "offload_optimizer" in partition or "offload_param" in partition:
+        offload["zero_force_ds_cpu_optimizer"] = False  # ours is elementwise PyTorch: it runs on any device
+    return {
+        **offload,
+        "steps_per_print": 2**62,
+        **given,
+        "zero_optimization": partition,
+        "train_micro_batch_size_per_gpu": rows_a_process,
+        "gradient_accumulation_steps": 1,
+        "zero_allow_untested_optimizer": True,
+    }

@@ -1,0 +1,137 @@
+"""What the settings of a fit mean on one cache: its objective, its readers, its designs.
+
+In: `FitSettings` and an open cache. Out: a `Recipe`, from which the plan, the batches, the module and the
+held-out figures are made, so that all of them read the same rows and fit the same targets.
+Shapes: H heads, E width of the site's values, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from alens import plugin
+from alens.errors import RequestError
+from alens.fit.moments import site_moments
+from alens.fit.narrow import Narrow
+from alens.fit.objectives import OBJECTIVES
+from alens.fit.objectives.objective import Objective, TargetRows
+from alens.fit.settings import FitSettings
+from alens.lens.designs import DESIGNS
+from alens.lens.designs.design import Design, Ground
+from alens.lens.whitening import Whitening
+from alens.rows import Columns, RowReader
+from alens.store.reader import Cache
+from alens.store.schema import ATTN_Z
+from alens.teacher import Teacher
+
+STATISTICS_SHARDS = 256
+"""Moments of this many shards are enough for whitening, and bound what is read before the first step."""
+
+
+class Recipe:
+    """Settings, resolved against a cache. Raises `RequestError` for what it cannot do."""
+
+    def __init__(self, settings: FitSettings, cache: Cache, device: torch.device) -> None:
+        self.settings, self.cache, self.device = settings, cache, device
+        self.objective = plugin.make(
+            "objective",
+            settings.objective,
+            plugin.find("objective", settings.objective, OBJECTIVES, Objective),
+            settings.objective_options,
+        )
+        self._design = plugin.find("lens", settings.lens, DESIGNS, Design)
+        self.teacher = settings.teacher or self.objective.teachers[0]
+        if self.teacher not in self.objective.teachers:
+            raise RequestError(
+                f"{settings.objective} cannot be fitted to the {self.teacher} teacher: take --teacher {self.objective.teachers[0]}"
+            )
+        cache.check_site(settings.site)
+        self.layers = settings.layers if settings.layers is not None else cache.plan.layers
+        self.heads = self._heads()
+        cache.check_layers(self.layers)
+        cache.check_heads(self.heads)
+        for name, given in (("layers", self.layers), ("heads", self.heads)):
+            if not given or len(set(given)) != len(given):
+                raise RequestError(f"{name} is empty or names one twice: name each once")
+
+    def _heads(self) -> tuple[int, ...]:
+        given, model = self.settings.heads, self.cache.plan.model
+        if self.settings.site == ATTN_Z:
+            return given if given is not None else tuple(range(model.n_heads))
+        if given not in (None, (0,)):
+            raise RequestError(f"the site {self.settings.site} has no heads: leave --heads out")
+        return (0,)
+
+    @property
+    def min_position(self) -> int:
+        """The first position that is fitted on."""
+        if self.objective.last_position:
+            return self.cache.plan.settings.seq_len - 1
+        return self.settings.min_position
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Of rows to train on."""
+        return self._reader(self.teacher, self._narrow())
+
+    @cached_property
+    def judge(self) -> RowReader:
+        """Of held-out rows: with the exact teacher where there is one, and never narrowed."""
+        exact = self.cache.plan.settings.exact_teacher
+        return self._reader("exact" if exact else "compressed", None)
+
+    def _reader(self, teacher: str, narrow: Narrow | None) -> RowReader:
+        return RowReader(
+            self.cache, self.layers, self.heads, teacher, self.min_position, self.device,
+            site=self.settings.site, columns=self.objective.columns, narrow=narrow,
+        )  # fmt: skip
+
+    def _narrow(self) -> Narrow | None:
+        settings, cached = self.settings, self.cache.plan.settings
+        if settings.top_k is None and settings.tail_samples is None:
+            return None
+        if self.teacher == "exact":
+            raise RequestError(
+                "top_k and tail_samples are of the compressed teacher: leave them out, or take it"
+            )
+        narrow = Narrow(
+            top_k=settings.top_k or cached.top_k,
+            tail_samples=settings.tail_samples or cached.tail_samples,
+            seed=settings.seed,
+        )
+        narrow.check(cached.top_k, cached.tail_samples)
+        return narrow
+
+    def target(self, columns: Columns, teacher: Teacher) -> Teacher:
+        """What rows are fitted to."""
+        rows = TargetRows(cache=self.cache, columns=columns, teacher=teacher, device=self.device)
+        return self.objective.target(rows)
+
+    def grounds(self, shards: Sequence[int]) -> dict[int, Ground]:
+        """What the design of each layer starts from, on the device: moments over the first of `shards`."""
+        counted = shards[:STATISTICS_SHARDS]
+        statistics = self.cache.statistics(self.layers, counted)
+        # A token that never had probability gets the smallest that float32 knows.
+        log_mean_V = np.log(np.maximum(statistics.mean_output_V, np.finfo(np.float32).tiny))
+        found = {}
+        for index, layer in enumerate(self.layers):
+            if self.settings.site == ATTN_Z:
+                heads = list(self.heads)
+                moments = statistics.mean_LHE[index, heads], statistics.covariance_LHEE[index, heads]
+            else:
+                moments = site_moments(self.reader, layer, counted)
+            found[layer] = Ground(
+                whitening=Whitening.from_moments(*moments).to(self.device),
+                log_mean_output_V=torch.from_numpy(log_mean_V).float().to(self.device),
+                unembedding=lambda: self.reader.unembedding,
+                layer=layer,
+                seed=self.settings.seed,
+            )
+        return found
+
+    def design(self, ground: Ground) -> Design:
+        """The design of a layer, at its start."""
+        settings = self.settings
+        return plugin.make("lens", settings.lens, self._design, settings.lens_options, ground)

@@ -1,0 +1,83 @@
+"""The end of a fit: figures on all held-out rows, and the lens directory.
+
+In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean output, and `lens.json`, written last.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from alens.evaluation.figures import HeadFigures
+from alens.fit.trainer import Trainer
+from alens.lens.maps import LensMaps, TranslatedMaps
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, LensRecord, layer_file, put_record, put_tensors
+from alens.store.schema import ATTN_Z
+from alens.store.writer import write_errors
+
+
+def put_lenses(trainer: Trainer) -> LensRecord:
+    """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective."""
+    maps = trainer.maps()
+    figures = {layer: sums.means() for layer, sums in trainer.figures(maps).items()}
+    if trainer.processes.first:
+        root = trainer.lenses
+        with write_errors(root):
+            files = put_maps(trainer, maps)
+            put_record(root, replace(_record(trainer, maps, figures), files=files))
+        trainer.drop_checkpoints()
+    trainer.processes.wait()
+    return Lenses(trainer.lenses).record
+
+
+def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[str, Any]]:
+    """The safetensors files; size and hash of each."""
+    root, recipe, files = trainer.lenses, trainer.recipe, {}
+    W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O"))
+    for layer, of in maps.items():
+        tensors = of.tensors()
+        if recipe.settings.site == ATTN_Z:
+            tensors = {**tensors, "W_O": W_O_LHED[layer, list(recipe.heads)]}
+        files[layer_file(layer)] = put_tensors(root, layer_file(layer), tensors)
+    if isinstance(of, TranslatedMaps):
+        files[UNEMBEDDING] = put_tensors(root, UNEMBEDDING, {"W_U": of.W_U_DV, "b_U": of.b_U_V})
+    log_mean_output_V = next(iter(trainer.grounds.values())).log_mean_output_V
+    files[OUTPUT] = put_tensors(root, OUTPUT, {"log_mean_output": log_mean_output_V})
+    return files
+
+
+def _record(
+    trainer: Trainer, maps: Mapping[int, LensMaps], figures: Mapping[int, list[HeadFigures]]
+) -> LensRecord:
+    recipe, plan, cache = trainer.recipe, trainer.plan, trainer.recipe.cache
+    packages = ("alens", "torch", "deepspeed")
+    return LensRecord(
+        design=recipe.settings.lens,
+        form=next(iter(maps.values())).form,
+        site=recipe.settings.site,
+        objective=recipe.settings.objective,
+        model=cache.plan.model,
+        cache={
+            "plan": plan.cache_plan,
+            "fingerprint": cache.fingerprint,
+            "train_shards": list(plan.train_shards),
+            "held_out_shards": list(plan.held_out_shards),
+        },
+        layers=plan.layers,
+        heads=plan.heads,
+        fit={
+            **plan.settings,
+            "min_position": recipe.min_position,
+            "teacher": recipe.teacher,
+            "steps": trainer.step_number,
+            "most_steps": plan.steps,
+            "rows_seen": trainer.step_number * recipe.settings.batch_rows,
+            "converged": {f"{layer}.{unit}": step for (layer, unit), step in sorted(trainer.frozen.items())},
+        },
+        held_out={str(layer): [asdict(head) for head in heads] for layer, heads in figures.items()},
+        files={},
+        software={"host": platform.node(), **{name: version(name) for name in packages}},
+    )

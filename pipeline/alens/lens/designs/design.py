@@ -1,0 +1,130 @@
+"""What a design is: a parametrisation of the lenses of one layer, trained on white values of a site.
+
+In: a `Ground`, all that a design may build on. Out: in training a `Readout` (features, weight and bias of every
+loss), afterwards `LensMaps` that act on the values as they are. A design of one's own is a subclass of
+`AffineDesign` that gives `affine()`, or of `Design` for more freedom; docs/plug-ins.md shows one.
+Shapes: N rows, H heads, U losses (H, or 1 where heads share one), E width of the site's values, F features of a
+readout, D d_model, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from alens.errors import RequestError
+from alens.lens.maps import AffineMaps, LensMaps
+from alens.lens.whitening import Whitening
+
+T = TypeVar("T")
+
+
+def _no_unembedding() -> tuple[torch.Tensor, torch.Tensor]:
+    raise RequestError("this design needs the model's unembedding, and none was given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What a design starts from, for one layer."""
+
+    whitening: Whitening
+    """Of the site's values: H heads of width E."""
+    log_mean_output_V: torch.Tensor
+    """The log of the model's mean output: what a lens says that reads nothing."""
+    unembedding: Callable[[], tuple[torch.Tensor, torch.Tensor]] = _no_unembedding
+    """Gives `W_U` and `b_U`: large, so it is read only where a design asks for it."""
+    layer: int = 0
+    seed: int = 0
+
+    @property
+    def W_U_DV(self) -> torch.Tensor:
+        return self.unembedding()[0]
+
+    @property
+    def b_U_V(self) -> torch.Tensor:
+        return self.unembedding()[1]
+
+    @property
+    def num_heads(self) -> int:
+        return self.whitening.mean_HE.shape[0]
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.whitening.mean_HE.shape[1]
+
+    def random(self, *shape: int) -> torch.Tensor:
+        """Standard normal draws, the same for the same seed and layer on every device."""
+        generator = torch.Generator().manual_seed(self.seed * 1000 + self.layer)
+        return torch.randn(*shape, generator=generator).to(self.log_mean_output_V.device)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What an objective takes: logits = features weight + bias, for each loss."""
+
+    features_UNF: torch.Tensor
+    weight_UFV: torch.Tensor
+    """A frozen weight that all share may be an expanded view."""
+    bias_UV: torch.Tensor
+
+    def select(self, units: list[int]) -> "Readout":
+        """Only the losses of these."""
+        return Readout(self.features_UNF[units], self.weight_UFV[units], self.bias_UV[units])
+
+    def logits(self, unit: int, rows: slice) -> torch.Tensor:
+        """(B, V) of some rows, differentiable."""
+        return torch.addmm(self.bias_UV[unit], self.features_UNF[unit, rows], self.weight_UFV[unit])
+
+
+class Design(nn.Module):
+    """The lenses of one layer's heads, in training."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__()
+        self.ground = ground
+
+    @property
+    def num_losses(self) -> int:
+        """U: one a head, unless heads share one."""
+        return self.ground.num_heads
+
+    def forward(self, z_NHE: torch.Tensor, use: Callable[[Readout], T], units: list[int] | None = None) -> T:
+        """`use(readout)`, of all losses or of `units`.
+
+        What needs the readout runs in here, so that ZeRO-3 may gather parameters before and free them after.
+        """
+        readout = self.readout(self.ground.whitening.white(z_NHE))
+        return use(readout if units is None else readout.select(units))
+
+    def readout(self, white_HNE: torch.Tensor) -> Readout:
+        """Of white values, (H, N, E) float32."""
+        raise NotImplementedError
+
+    def maps(self) -> LensMaps:
+        """The fitted maps, on the values as they are; detached. Parameters must be whole."""
+        raise NotImplementedError
+
+
+class AffineDesign(Design):
+    """A design whose lenses are affine in z."""
+
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(H, E, V) weight and (H, V) bias on white values, differentiable."""
+        raise NotImplementedError
+
+    def readout(self, white_HNE: torch.Tensor) -> Readout:
+        return Readout(white_HNE, *self.affine())
+
+    def maps(self) -> AffineMaps:
+        with torch.no_grad():
+            weight_HEV, bias_HV = self.ground.whitening.fold(*(part.float() for part in self.affine()))
+        return AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV)
+
+
+def small(scale: float, fan_in: int) -> float:
+    """The deviation of random entries that keep the size of what they multiply, times `scale`."""
+    return scale / math.sqrt(fan_in)

@@ -1,0 +1,59 @@
+"""`tuned`: the Tuned Lens on a site of the residual stream: a map, the norm, the frozen unembedding.
+
+"Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112: logits =
+W_U norm(h + A h + c). It starts at A = 0, c = 0: the Logit Lens. Departures: A is trained on white h, and the
+norm's gain and offset are trained from 1 and 0, because a cache does not hold the model's; the functions of the
+Tuned Lens are among those that are fitted. Needs values of width D (`--site resid_post`, say).
+Shapes: H heads (1 on residual sites), N rows, D d_model, V vocabulary.
+"""
+
+import torch
+from torch import nn
+
+from alens.errors import RequestError
+from alens.lens.designs.design import Design, Ground, Readout
+from alens.lens.maps import TranslatedMaps, layer_norm
+
+
+class Tuned(Design):
+    """`translator` (H, D, D), `shift`, `gain` and `offset` (H, D), float32."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Raises `RequestError` for a site whose values are not as wide as the residual stream."""
+        super().__init__(ground)
+        H, E, D = ground.num_heads, ground.width, ground.W_U_DV.shape[0]
+        if E != D:
+            raise RequestError(
+                f"the design `tuned` reads the residual stream, {D} wide, and these values are {E} wide: take --site resid_post, or `translator`"
+            )
+        whitening, device = ground.whitening, ground.log_mean_output_V.device
+        self.unwhite_HDD = torch.linalg.inv(whitening.scale_HEE.double()).float()
+        # In units of the values' own spread: a learning rate means the same on every layer.
+        self.spread = float(self.unwhite_HDD.pow(2).sum((1, 2)).div(D).sqrt().mean())
+        self.translator = nn.Parameter(torch.zeros(H, D, D, device=device))
+        self.shift = nn.Parameter(torch.zeros(H, D, device=device))
+        self.gain = nn.Parameter(torch.ones(H, D, device=device))
+        self.offset = nn.Parameter(torch.zeros(H, D, device=device))
+
+    def readout(self, white_HNE: torch.Tensor) -> Readout:
+        unwhite_HDD = self.unwhite_HDD
+        stream_HND = torch.bmm(white_HNE, unwhite_HDD) + self.ground.whitening.mean_HE[:, None]
+        moved_HND = torch.bmm(white_HNE.to(self.translator.dtype), self.translator) + self.shift[:, None]
+        normed_HND = layer_norm(stream_HND + self.spread * moved_HND)
+        features_HND = normed_HND * self.gain[:, None] + self.offset[:, None]
+        H = len(white_HNE)
+        return Readout(features_HND, self.ground.W_U_DV.expand(H, -1, -1), self.ground.b_U_V.expand(H, -1))
+
+    def maps(self) -> TranslatedMaps:
+        whitening = self.ground.whitening
+        with torch.no_grad():
+            moved_HDD, shift_HD = whitening.fold(self.translator.float(), self.shift.float())
+            identity_DD = torch.eye(len(self.ground.W_U_DV), device=moved_HDD.device)
+            return TranslatedMaps(
+                translator_HED=identity_DD + self.spread * moved_HDD,
+                shift_HD=self.spread * shift_HD,
+                gain_HD=self.gain.detach().float().clone(),
+                offset_HD=self.offset.detach().float().clone(),
+                W_U_DV=self.ground.W_U_DV,
+                b_U_V=self.ground.b_U_V,
+            )

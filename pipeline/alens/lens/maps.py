@@ -1,0 +1,149 @@
+"""What a fitted lens does to a value: the maps of one layer's heads, from a site's values to logits.
+
+In: tensors of a fit or of a lens directory. Out: logits of any head for any rows. `AffineMaps` is what every
+trained lens becomes; `TranslatedMaps` keeps a norm and the model's unembedding behind a map into the residual
+stream, as the Tuned Lens ("Eliciting Latent Predictions", arXiv 2303.08112) has it.
+Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+
+
+class LensMaps(Protocol):
+    """The maps of one layer's heads."""
+
+    form: ClassVar[str]
+    """What `lens.json` calls them."""
+
+    @property
+    def num_heads(self) -> int: ...
+
+    def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
+        """(N, V) float32 logits of the reading of the `head`-th head, for values of any float dtype."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What is saved for this layer, by name; the unembedding is saved once for all layers."""
+
+    def to(self, device: torch.device) -> Self: ...
+
+    def select(self, heads: Sequence[int]) -> Self:
+        """Only these, in this order; positions on the first axis."""
+
+    def put(self, heads: Sequence[int], other: Self) -> None:
+        """In place: these heads become those of `other`."""
+
+
+class _Moves:
+    """Moving and choosing for a dataclass whose tensors are named by their axes."""
+
+    def to(self, device: torch.device) -> Self:
+        return self._changed(lambda name, value: value.to(device))
+
+    def select(self, heads: Sequence[int]) -> Self:
+        chosen = list(heads)
+        return self._changed(lambda name, value: value[chosen] if "_H" in name else value)
+
+    def put(self, heads: Sequence[int], other: Self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]  # a dataclass, always
+            if "_H" in f.name:
+                getattr(self, f.name)[list(heads)] = getattr(other, f.name)
+
+    def _changed(self, change: Any) -> Self:
+        found = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass, always
+        tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: change(name, value) for name, value in tensors.items()})  # type: ignore[type-var]  # the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineMaps(_Moves):
+    """logits = z weight + bias."""
+
+    form: ClassVar[str] = "affine"
+
+    weight_HEV: torch.Tensor
+    bias_HV: torch.Tensor
+
+    @property
+    def num_heads(self) -> int:
+        return len(self.weight_HEV)
+
+    def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias_HV[head], z_NE.float(), self.weight_HEV[head])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"weight": self.weight_HEV, "bias": self.bias_HV}
+
+    @staticmethod
+    def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
+        """What `tensors` holds, for checking a file."""
+        return {"weight": (heads, width, d_vocab), "bias": (heads, d_vocab)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], unembedding: Any) -> "AffineMaps":
+        return cls(weight_HEV=tensors["weight"], bias_HV=tensors["bias"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatedMaps(_Moves):
+    """logits = norm(z translator + shift) * gain + offset, then W_U and b_U."""
+
+    form: ClassVar[str] = "translated"
+
+    translator_HED: torch.Tensor
+    shift_HD: torch.Tensor
+    gain_HD: torch.Tensor
+    offset_HD: torch.Tensor
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+
+    @property
+    def num_heads(self) -> int:
+        return len(self.translator_HED)
+
+    def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
+        moved_ND = torch.addmm(self.shift_HD[head], z_NE.float(), self.translator_HED[head])
+        normed_ND = layer_norm(moved_ND) * self.gain_HD[head] + self.offset_HD[head]
+        return torch.addmm(self.b_U_V, normed_ND, self.W_U_DV)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            "translator": self.translator_HED,
+            "shift": self.shift_HD,
+            "gain": self.gain_HD,
+            "offset": self.offset_HD,
+        }
+
+    @staticmethod
+    def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
+        """What `tensors` holds, for checking a file."""
+        vectors = dict.fromkeys(("shift", "gain", "offset"), (heads, d_model))
+        return {"translator": (heads, width, d_model), **vectors}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], unembedding: Any) -> "TranslatedMaps":
+        W_U_DV, b_U_V = unembedding()
+        return cls(
+            translator_HED=tensors["translator"],
+            shift_HD=tensors["shift"],
+            gain_HD=tensors["gain"],
+            offset_HD=tensors["offset"],
+            W_U_DV=W_U_DV,
+            b_U_V=b_U_V,
+        )
+
+
+FORMS: dict[str, type[AffineMaps] | type[TranslatedMaps]] = {
+    maps.form: maps for maps in (AffineMaps, TranslatedMaps)
+}
+
+NORM_EPSILON = 1e-5
+"""Added to the variance: what GPT-2 and the Tuned Lens add."""
+
+
+def layer_norm(x_ND: torch.Tensor) -> torch.Tensor:
+    """Centred and scaled to unit variance over the last axis; gain and offset are the maps' own."""
+    return torch.nn.functional.layer_norm(x_ND, x_ND.shape[-1:], eps=NORM_EPSILON)

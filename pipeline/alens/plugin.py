@@ -1,0 +1,53 @@
+"""Designs and objectives by name: those of alens, and anybody's as `module:Class`.
+
+In: what `--lens` or `--objective` says, and its options. Out: the class, imported, and an instance of it. Only
+what the user named is imported, from the working directory or wherever Python finds it.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alens.errors import RequestError
+
+T = TypeVar("T")
+
+
+def find(what: str, name: str, known: Mapping[str, str], base: type[T]) -> type[T]:
+    """The class that `name` means: one of `known`, or `module:Class`, a subclass of `base`.
+
+    Raises `RequestError` for a name that is neither, or a class that is something else.
+    """
+    if name not in known and ":" not in name:
+        raise RequestError(
+            f"{what} is {name!r}: it must be one of {', '.join(known)}, or module:Class for one of your own"
+        )
+    module_name, _, attribute = known.get(name, name).partition(":")
+    here = str(Path.cwd())
+    if name not in known and here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does: a file beside the job script is found
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise RequestError(f"{what} is {name!r}: cannot import {module_name} ({error})") from None
+    except AttributeError:
+        raise RequestError(f"{what} is {name!r}: {module_name} has no {attribute!r}") from None
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise RequestError(f"{what} is {name!r}: it is no subclass of {base.__module__}.{base.__name__}")
+    return found
+
+
+def make(what: str, name: str, found: type[T], options: Mapping[str, Any], *arguments: Any) -> T:
+    """An instance with its options. Raises `RequestError` for an option that it does not have."""
+    parameters = inspect.signature(found).parameters.values()
+    takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in options:
+            if option not in takes:
+                raise RequestError(
+                    f"{what} {name} has no option {option!r}: it has {', '.join(takes) or 'none'}"
+                )
+    return found(*arguments, **options)
