@@ -81,14 +81,14 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
     type=float,
     default=FitSettings.lr,
     show_default=True,
-    help="Peak learning rate; it falls to zero.",
+    help="Learning rate of the first steps; it falls with their root.",
 )
 @click.option(
     "--tolerance",
     type=float,
     default=FitSettings.tolerance,
     show_default=True,
-    help="Stop a lens when its held-out loss falls by a smaller share; 0: take all steps.",
+    help="Stop a lens that has no more than this share of its held-out loss left to gain; 0: take all steps.",
 )
 @click.option(
     "--zero", type=click.IntRange(0, 3), help="DeepSpeed ZeRO stage.  [default: of --deepspeed, else 0]"
@@ -149,12 +149,16 @@ def command(**given: Any) -> None:
         )
         summary = fit_lenses(request, report=report, should_stop=should_stop)
     if speaks_for_all():
-        heads = [head["kl"] for layer in summary.record.held_out.values() for head in layer]
+        record = summary.record
+        heads = [head["kl"] for layer in record.held_out.values() for head in layer]
         if summary.steps_taken:
             click.echo(
                 f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
                 f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
             )
+        converged = len(record.fit["converged"])
         click.echo(
-            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
+            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats; "
+            f"{converged} had converged"
+            + ("" if converged else ": take more --epochs, or more rows, for the last percent")
         )

@@ -15,6 +15,8 @@ from alens.rows import Columns, RowReader
 from alens.store.reader import Cache
 from alens.teacher import Teacher
 
+FURTHER_COLUMNS = ("targets/ids", "rows/sequence", "rows/position")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutRows:
@@ -31,15 +33,15 @@ class HeldOutRows:
 def held_out_rows(
     reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[HeldOutRows]:
-    """The first `num_rows` usable rows of `shards`; each rank gets every world_size-th of them."""
+    """The first `num_rows` usable rows of `shards`; each rank reads its own equal stretch of each shard."""
     left = num_rows
     for shard in shards:
         if left <= 0:
             return
-        columns = reader.shard(shard, "targets/ids", "rows/sequence", "rows/position")
-        columns = columns.rows(0, min(left, len(columns)))
-        left -= len(columns)
-        mine = Columns({name: values[rank::world_size] for name, values in columns.by_name.items()})
+        here = min(left, reader.rows_per_shard)
+        left -= here
+        start, stop = rank * here // world_size, (rank + 1) * here // world_size
+        mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop)
         if len(mine):
             yield HeldOutRows(
                 columns=mine,

@@ -13,7 +13,7 @@ import torch
 from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes
 from alens.fit.module import Active, LensModule
-from alens.fit.optimiser import AveragedAdam
+from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
 from alens.teacher import CompressedTeacher, Teacher
 
 NO_TEACHER = CompressedTeacher(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0), torch.zeros(1))
@@ -48,34 +48,32 @@ class Engine:
         self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, lr: float, active: Active | None = None
     ) -> torch.Tensor:
         """One step; gives the (L, U) losses of this rank's rows before it."""
-        self._set(lr=lr)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
         loss_LU: torch.Tensor = self._engine(z_NHE, teacher, active)
         # Heads share nothing: the sum trains each by its own mean loss.
         self._engine.backward(loss_LU.sum())
         self._engine.step()
         return loss_LU.detach()
 
-    def _set(self, **values: Any) -> None:
-        for group in self._engine.optimizer.param_groups:
-            group.update(values)
+    @property
+    def _optimiser(self) -> AveragedAdam:
+        inner: AveragedAdam = self._engine.optimizer if self.zero == 0 else self._engine.optimizer.optimizer
+        return inner
 
     def state(self) -> dict[str, torch.Tensor]:
         """Full float32 parameters (`name`) and moments (`name/exp_avg`, ...), on the CPU. Collective."""
         found = {}
         for name, parameter in self.module.named_parameters():
             parts = {name: self._parameter(parameter)}
-            parts |= {f"{name}/{key}": self._moment(parameter, key) for key in AveragedAdam.STATE}
+            parts |= {f"{name}/{key}": self._moment(parameter, key) for key in STATE}
             found.update({key: value.detach().float().cpu().clone() for key, value in parts.items()})
         return found
 
     def averages(self) -> dict[str, torch.Tensor]:
         """Full averaged parameters by name, float32, on the device: what a lens is made of. Collective."""
         return {
-            name: self._moment(parameter, AveragedAdam.AVERAGE)
-            .detach()
-            .float()
-            .to(self.processes.device)
-            .clone()
+            name: self._moment(parameter, AVERAGE).detach().float().to(self.processes.device).clone()
             for name, parameter in self.module.named_parameters()
         }
 
@@ -106,7 +104,7 @@ class Engine:
                 parameter.data.copy_(state[name])
         for name, parameter in self.module.named_parameters():
             whole = state[name].to(self.processes.device)
-            moments = {key: state[f"{name}/{key}"].to(self.processes.device) for key in AveragedAdam.STATE}
+            moments = {key: state[f"{name}/{key}"].to(self.processes.device) for key in STATE}
             if self.zero == 0:
                 for key, value in moments.items():
                     self._engine.optimizer.state[parameter][key].copy_(value)
@@ -116,7 +114,7 @@ class Engine:
                     safe_set_full_optimizer_state(parameter, value, key)
             else:
                 self._set_partition(parameter, whole, moments)
-        self._set(steps_taken=steps_taken)
+        self._optimiser.count_from(steps_taken)
 
     def start(self) -> None:
         """Make the optimiser's tensors, which it does in its first step only: a step that changes nothing."""
@@ -126,7 +124,7 @@ class Engine:
             for layer in self.module.layers
         }
         self.step(nothing, NO_TEACHER, lr=0.0, active={layer: [] for layer in self.module.layers})
-        self._set(steps_taken=0)
+        self._optimiser.count_from(0)
 
     def _set_partition(
         self, parameter: torch.Tensor, whole: torch.Tensor, moments: Mapping[str, torch.Tensor]

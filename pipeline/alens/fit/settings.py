@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from alens.errors import RequestError
+from alens.fit.convergence import TOLERANCE
 from alens.store.schema import ATTN_Z
 
 TEACHERS = ("compressed", "exact")
@@ -45,9 +46,10 @@ class FitSettings:
     batch_rows: int = 1024
     """Rows a step, over all processes."""
     lr: float = 0.03
-    """Peak learning rate, in whitened coordinates; it falls linearly to zero."""
-    tolerance: float = 0.001
-    """A lens has converged when its held-out loss no longer falls by this share; 0 to take all steps."""
+    """Learning rate of the first steps, in whitened coordinates; it falls with the root of the step."""
+    tolerance: float = TOLERANCE
+    """A lens has converged when it has no more than this share of its held-out loss left to gain; 0 to take all
+    steps."""
     min_position: int = 1
     """Rows at earlier positions of their sequence are skipped: position 0 sees only itself."""
     eval_rows: int = 16_384
@@ -67,6 +69,8 @@ class FitSettings:
         for name in ("epochs", "lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be a number above 0")
+        if not 0 <= self.tolerance < 1:
+            raise RequestError(f"tolerance is {self.tolerance}: it must be 0 or more, and less than 1")
         if self.min_position < 0:
             raise RequestError(f"min_position is {self.min_position}: it must be 0 or more")
         if not 0 <= self.seed < 2**63:

@@ -21,7 +21,7 @@ from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.fit import checkpoint
 from alens.fit.batches import Batch, BatchStream
-from alens.fit.convergence import Mark, converged, evaluation_steps
+from alens.fit.convergence import Evaluation, converged, evaluation_steps
 from alens.fit.distributed import Processes
 from alens.fit.engine import Engine
 from alens.fit.module import LensModule
@@ -39,6 +39,15 @@ ROWS_ON_THE_WAY = 4096
 """Held-out rows for the losses before the end: enough to see where a head stands, and cheap."""
 
 CHECKPOINTS = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Held-out losses after some step."""
+
+    step: int
+    losses: dict[int, list[float]]
+    """By layer, nats; the objective's own loss, of averaged lenses."""
 
 
 class Trainer:
@@ -75,7 +84,7 @@ class Trainer:
         """By layer and loss, the step after which it had converged."""
         self.frozen_maps: dict[int, LensMaps] = {}
         """By layer; only the heads of `frozen` count."""
-        self._evaluate_at = evaluation_steps(plan.steps, self.stream().steps_for(1.0))
+        self._evaluate_at = frozenset(evaluation_steps(plan.steps))
 
     def stream(self) -> BatchStream:
         """This process's batches."""
@@ -138,7 +147,7 @@ class Trainer:
         self._log(seconds)
 
     def _converged(self, layer: int, unit: int) -> bool:
-        history = [(mark.step, mark.losses[layer][unit]) for mark in self.marks]
+        history = [Evaluation(step=mark.step, kl=mark.losses[layer][unit]) for mark in self.marks]
         return self.settings.tolerance > 0 and converged(history, self.settings.tolerance)
 
     def _freeze(self, layer: int, units: list[int], maps: LensMaps) -> None:
