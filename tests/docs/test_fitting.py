@@ -1,0 +1,49 @@
+"""The page on fitting: its commands run, on a small cache of the demo in place of GPT-2's."""
+
+from pathlib import Path
+
+import pytest
+
+from alens import CacheRequest, load_lenses, write_cache
+from alens.fit.objectives import OBJECTIVES
+from alens.lens.designs import DESIGNS
+from alens.store.schema import CacheSettings
+
+from . import pages
+
+PAGE = pages.ROOT / "docs" / "fitting.md"
+COMMANDS = [words for words in pages.alens_commands(PAGE) if "all" not in words]  # that one is torchrun's
+QUICK = ["--steps", "3", "--batch-rows", "128", "--eval-rows", "256", "--device", "cpu"]
+ON_THE_DEMO = {"5": "1", "11": "3"}
+"""Layers: the demo has four."""
+
+
+@pytest.fixture(scope="module")
+def cache_with_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("sites") / "cache"
+    settings = CacheSettings(
+        seq_len=64, rows_per_shard=256, max_rows=1024, layers=(1, 3), sites=("resid_post",), exact_teacher=True
+    )
+    write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu"))
+    return store
+
+
+def test_the_page_has_commands() -> None:
+    assert len(COMMANDS) == 4
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[2])
+def test_its_commands_run(words: list[str], cache_with_sites: Path, tmp_path: Path, run_alens) -> None:
+    store, lenses, *options = words[1:]
+    assert store == "gpt2-cache"
+    given = [ON_THE_DEMO.get(word, word) for word in options]
+    found = run_alens("fit", cache_with_sites, tmp_path / lenses, *given, *QUICK)
+    assert found.code == 0, found.stderr
+    record = load_lenses(tmp_path / lenses).record
+    assert len(record.layers) == 1 and record.fit["steps"] == 3
+
+
+def test_every_design_and_objective_is_in_its_tables() -> None:
+    text = PAGE.read_text()
+    for name in (*DESIGNS, *OBJECTIVES):
+        assert f"| `{name}` |" in text
