@@ -91,7 +91,7 @@ def test_a_row_is_written_as_a_shard_is(
 ) -> None:
     found = estimated(request_for(tmp_path / "store"))
     rates, rows = found.disk, found.plan.settings.rows_per_shard
-    a_byte = rates.write_s_a_byte + rates.read_s_a_byte + 2 * rates.hash_s_a_byte
+    a_byte = rates.write_s_a_byte + rates.read_s_a_byte + rates.hash_s_a_byte
     expected = found.sizes.shard_bytes * a_byte + found.sizes.files_a_shard * rates.sync_s
     assert found.costs.write_s == pytest.approx(found.codecs.encode_s + expected / rows)
 

@@ -43,8 +43,8 @@ class DiskRates:
     """A small file and its directory synced."""
 
     def commit_s(self, num_bytes: float, num_files: float) -> float:
-        """Seconds to write as a shard is written: hashed, synced, read back, hashed again."""
-        a_byte = self.write_s_a_byte + self.read_s_a_byte + 2 * self.hash_s_a_byte
+        """Seconds to write as a shard is written: synced, read back, compared and hashed once."""
+        a_byte = self.write_s_a_byte + self.read_s_a_byte + self.hash_s_a_byte
         return num_bytes * a_byte + num_files * self.sync_s
 
 
