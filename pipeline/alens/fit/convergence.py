@@ -43,13 +43,12 @@ def left_to_gain(history: Sequence[Evaluation]) -> float | None:
 
     `history` is in order of steps. Below 0 where the KL rises: the fit has begun to learn its rows by heart.
     """
-    if not history or (found := _at(history, history[-1].step / 4)) is None:
+    if not history:
         return None
-    half = _at(history, history[-1].step / 2)
-    assert half is not None  # there is one before it
-    before, gain = found - half, half - history[-1].kl
-    if not math.isfinite(before + gain):
+    quarter, half = (_at(history, history[-1].step / part) for part in (4, 2))
+    if quarter is None or half is None or not math.isfinite(quarter - half - history[-1].kl):
         return None
+    before, gain = quarter - half, half - history[-1].kl
     slowest = 1.0 if before <= 0 else gain / before
     ratio = min(max(slowest, RATIOS[0]), RATIOS[1])
     # The second is the same figure under the law of 1/step, from two doublings: a chance dip of the last
