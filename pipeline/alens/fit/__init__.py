@@ -4,6 +4,5 @@ settings.py     what a fit can be asked for       plan.py         which shards, 
 batches.py      shards -> batches for this rank   module.py       whitened lenses and objective
 objectives/     the losses                        distributed.py  one process or many
 engine.py       the DeepSpeed engine, its state   checkpoint.py   state on disk, whole or absent
-optimiser.py    Adam, its iterates averaged       convergence.py   when a head has converged
-run.py          the loop
+marker.py       stopped on request                run.py          the loop
 """

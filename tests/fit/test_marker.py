@@ -1,0 +1,100 @@
+"""The marker of a fit that stopped on request: there after a stop, gone once a fit starts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alens import FitRequest, fit_lenses
+from alens.errors import RunError, StoppedError
+from alens.fit import checkpoint, marker
+from alens.fit.distributed import Processes
+from alens.fit.settings import FitSettings
+
+Fit = Callable[..., None]
+
+
+@pytest.fixture
+def fit(planted_store: Path, tmp_path: Path) -> Fit:
+    """`fit(stop=...)` fits into `tmp_path / "lenses"`, and is asked to stop after so many steps of this run."""
+
+    def call(stop: int = 10**9, **settings: Any) -> None:
+        asked = iter(range(10**9))
+        given = FitSettings(**{"steps": 6, "batch_rows": 128, "eval_rows": 512, **settings})
+        request = FitRequest(store=planted_store, lenses=tmp_path / "lenses", settings=given, device="cpu")
+        fit_lenses(request, should_stop=lambda: next(asked) >= stop)
+
+    return call
+
+
+def found(lenses: Path) -> dict[str, int] | None:
+    file = lenses / "stopped.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def test_it_says_where_the_fit_stopped_and_can_be_cleared(tmp_path: Path) -> None:
+    marker.put(tmp_path, 3, 20)
+    assert found(tmp_path) == {"step": 3, "steps": 20}
+    marker.put(tmp_path, 4, 20)
+    assert found(tmp_path) == {"step": 4, "steps": 20}
+    marker.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_none_there_is_nothing_to_clear(tmp_path: Path) -> None:
+    marker.clear(tmp_path)
+    marker.clear(tmp_path / "no directory yet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alens.store.durable.put_stream", full)
+    with pytest.raises(RunError, match="cannot write .*: No space left on device"):
+        marker.put(tmp_path, 3, 20)
+
+
+@pytest.mark.parametrize("stop", [0, 4])
+def test_a_fit_that_stops_leaves_it_also_before_the_first_step(fit: Fit, tmp_path: Path, stop: int) -> None:
+    with pytest.raises(StoppedError):
+        fit(stop)
+    assert found(tmp_path / "lenses") == {"step": stop, "steps": 6}
+
+
+def test_a_fit_that_goes_on_clears_it_and_a_finished_one_has_none(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        fit(2)
+    fit()
+    assert found(tmp_path / "lenses") is None
+
+
+def test_a_fit_that_fails_after_an_earlier_stop_has_none(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoppedError):
+        fit(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("alens.fit.run.Engine.step", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit()
+    assert found(tmp_path / "lenses") is None
+
+
+def test_it_comes_after_the_checkpoint_and_before_any_process_may_end(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    def noting(name: str) -> Callable[..., None]:
+        return lambda *_: happened.append(name)
+
+    monkeypatch.setattr(checkpoint, "save", noting("save"))
+    monkeypatch.setattr(marker, "put", noting("put"))
+    monkeypatch.setattr(Processes, "wait", noting("wait"))
+    with pytest.raises(StoppedError):
+        fit(2)
+    assert happened[-4:] == ["save", "wait", "put", "wait"]
