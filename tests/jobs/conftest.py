@@ -32,6 +32,14 @@ SCHEDULER_NAMES = (
     "CONFIG",
     "ALENS",
     "RESTARTS",
+    "LAYERS",
+    "LENSES",
+    "STORE",
+    "TASK",
+    "MASTER_",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
 )
 
 STAND_IN = """\
@@ -42,7 +50,7 @@ env -0 > '{record}.env'
 """
 
 WAITING_ALENS = """\
-import contextlib, sys, time
+import contextlib, os, sys, time
 from pathlib import Path
 from alens import cli
 from alens.cli import watch
@@ -52,7 +60,9 @@ seen = 0
 
 def report(progress):
     global seen
-    seen += progress.stage == "cache"
+    seen += progress.stage == sys.argv[1]
+    if seen == 2:
+        Path(f"waiting-{os.getpid()}").touch()
     while seen == 2 and not Path("go").exists():
         time.sleep(0.05)
 
@@ -134,7 +144,8 @@ class StandIns:
     def calls(self, name: str) -> list[list[str]]:
         """Arguments of each call, in order."""
         record = self.folder / f"{name}.calls"
-        return [line.split("\0")[:-1] for line in record.read_text().splitlines()] if record.exists() else []
+        calls = record.read_text().split("\0\n")[:-1] if record.exists() else []
+        return [arguments.split("\0") for arguments in calls]
 
     def environment_of(self, name: str) -> dict[str, str]:
         """The environment of the latest call."""
@@ -150,7 +161,7 @@ def stand_ins(tmp_path: Path) -> StandIns:
 
 @pytest.fixture
 def waiting_alens(tmp_path: Path) -> Path:
-    """The real `alens`, but it waits after its second batch until there is a file `go` in its directory."""
+    """The real `alens`, but it waits after its second batch or step until there is a file `go` where it runs."""
     folder = tmp_path / "an alens that waits"
     folder.mkdir()
     (folder / "waiting.py").write_text(WAITING_ALENS)
