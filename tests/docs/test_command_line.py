@@ -18,6 +18,10 @@ OTHER_TOOLS = {
     "--strict": "mypy",
     "--upgrade": "pip",
     "--export": "sbatch",
+    "--nodes": "sbatch",
+    "--ntasks": "sbatch",
+    "--ntasks-per-node": "sbatch",
+    "--gpus-per-node": "sbatch",
 }
 """Flags of other programs that the docs name."""
 

@@ -54,7 +54,7 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("alens.store.durable.put_stream", full)
-    with pytest.raises(RunError, match="cannot write .*: No space left on device"):
+    with pytest.raises(RunError, match=r"cannot write .*: No space left on device"):
         marker.put(tmp_path, 3, 20)
 
 
@@ -78,7 +78,7 @@ def test_a_fit_that_fails_after_an_earlier_stop_has_none(
     with pytest.raises(StoppedError):
         fit(2)
     with monkeypatch.context() as patch:
-        patch.setattr("alens.fit.run.Engine.step", lambda *_, **__: 1 / 0)
+        patch.setattr("alens.fit.engine.Engine.step", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit()
     assert found(tmp_path / "lenses") is None

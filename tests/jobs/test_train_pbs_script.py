@@ -247,7 +247,9 @@ def test_resubmissions_have_an_end(run: Run, stand_ins: Any) -> None:
     assert len(stand_ins.calls("qsub")) == 1
     done = run(TASK="7", **stopped, MAX_RESTARTS="3", RESTARTS="3")
     assert done.returncode == 75
-    assert "my lenses/layer-07 stopped and was submitted again 3 times, no more: submit it again" in done.stderr
+    assert (
+        "my lenses/layer-07 stopped and was submitted again 3 times, no more: submit it again" in done.stderr
+    )
     assert len(stand_ins.calls("qsub")) == 1
 
 

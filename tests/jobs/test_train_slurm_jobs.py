@@ -142,7 +142,9 @@ def test_a_fit_of_which_one_process_fails_is_not_requeued(slurm: Any, folder: Pa
     script.write_text(SCRIPT.read_text().replace("--wait=60", "--wait=2"))
     failing = stand_ins.add("alens", '[ "$RANK" = 0 ] || exit 1; exec sleep 99')
     environment = {"ALENS": str(failing), "MASTER_ADDR": "127.0.0.1", "MAX_RESTARTS": "1"}
-    job = slurm.submit(*TWO_NODES, "--cpus-per-task=1", script, "cache", "lenses", cwd=folder, env=environment)
+    job = slurm.submit(
+        *TWO_NODES, "--cpus-per-task=1", script, "cache", "lenses", cwd=folder, env=environment
+    )
     slurm.wait_until_idle()
     assert "requeue" not in log(folder, job)
     assert (slurm.job(job)["JobState"], slurm.job(job)["Restarts"]) == ("FAILED", "0"), log(folder, job)

@@ -105,7 +105,12 @@ def test_a_task_of_an_array_fits_the_layer_of_its_index(run: Run, stand_ins: Any
 
 @pytest.mark.parametrize(
     ("task", "directory", "layers"),
-    [("0", "layers-0-3", "0-3"), ("1", "layer-04", "4"), ("2", "layers-5,8-11", "5,8-11"), ("3", "layer-09", "09")],
+    [
+        ("0", "layers-0-3", "0-3"),
+        ("1", "layer-04", "4"),
+        ("2", "layers-5,8-11", "5,8-11"),
+        ("3", "layer-09", "09"),
+    ],
 )
 def test_a_task_of_an_array_fits_a_group_of_layers(
     run: Run, stand_ins: Any, task: str, directory: str, layers: str
