@@ -1,0 +1,130 @@
+"""The three CUDA kernels behind `cross_entropy_triton`, in Triton. Needs Triton to be imported.
+
+In: padded tensors (see there), so that no load in a hot loop is masked. Out: written into tensors that the caller
+made. Every kernel takes the head from its program's number, so one launch serves all heads that share a target.
+Order of launches: `target_sums` (a sparse product), `logsumexps` (pass one over the vocabulary), `gradients`
+(pass two). No kernel adds into memory that another program writes: results repeat bit for bit.
+Source of the form: `gradients` is the forward pass of FlashAttention-2 (arXiv 2307.08691) with tokens as
+queries and rows as keys and values, except that the normaliser belongs to the key and is known beforehand.
+Shapes: H heads, N rows (NP padded), F features (FP padded), V vocabulary (VP padded), C entries of
+the teacher in the order of their tokens, S parts that share a row's vocabulary.
+"""
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+LEAST = tl.constexpr(-3.0e38)
+"""Finite, so that a tile of tokens that all have probability 0 makes no NaN."""
+
+
+@triton.jit
+def target_sums(
+    features_HNF, rows_C, weights_C, starts_V, sums_VHF, masses_V, num_heads, num_rows,
+    FP: tl.constexpr, HEADS: tl.constexpr, ENTRIES: tl.constexpr,
+):  # fmt: skip
+    """sums[v, h] = the features of head h summed over v's entries by weight; masses[v] = v's weights summed.
+
+    A program takes one token and HEADS heads. Weights stay float32; a token without entries gets zeros.
+    """
+    token, group = tl.program_id(0), tl.program_id(1)
+    columns = tl.arange(0, HEADS * FP)
+    heads, present = group * HEADS + columns // FP, group * HEADS + columns // FP < num_heads
+    places = heads.to(tl.int64) * num_rows * FP + columns % FP
+    sums, masses = tl.zeros([ENTRIES, HEADS * FP], tl.float32), tl.zeros([ENTRIES], tl.float32)
+    first, last = tl.load(starts_V + token), tl.load(starts_V + token + 1)
+    for start in range(first, last, ENTRIES):
+        entries = start + tl.arange(0, ENTRIES)
+        valid = entries < last
+        rows = tl.load(rows_C + entries, mask=valid, other=0)
+        weights = tl.load(weights_C + entries, mask=valid, other=0.0)
+        wanted = valid[:, None] & present[None, :]
+        found = tl.load(features_HNF + places[None, :] + rows[:, None] * FP, mask=wanted, other=0.0)
+        sums += weights[:, None] * found.to(tl.float32)
+        masses += weights
+    into = sums_VHF + token.to(tl.int64) * num_heads * FP + group * HEADS * FP + columns
+    tl.store(into, tl.sum(sums, axis=0), mask=present)
+    if group == 0:
+        tl.store(masses_V + token, tl.sum(masses, axis=0))
+
+
+@triton.jit
+def logsumexps(
+    features_HNF, weight_HFV, bias_HV, parts_SHN, num_heads, num_rows, vocabulary, tokens_a_part,
+    FP: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """parts[s, h, n] = logsumexp of the logits of row n over part s of the vocabulary, in nats.
+
+    `bias_HV` holds bias x log2(e), and -inf past the vocabulary. A program keeps its rows' features, goes
+    through the tokens of its part, and keeps a running maximum and sum (online softmax).
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    part, head = tl.program_id(1), tl.program_id(2)
+    columns = tl.arange(0, FP)
+    features = tl.load(
+        features_HNF + head.to(tl.int64) * num_rows * FP + rows[:, None] * FP + columns[None, :]
+    )
+    weight_FV = weight_HFV + head.to(tl.int64) * FP * vocabulary
+    bias_V = bias_HV + head.to(tl.int64) * vocabulary
+    peaks, totals = tl.full([ROWS], LEAST, tl.float32), tl.zeros([ROWS], tl.float32)
+    first = part * tokens_a_part
+    for start in range(first, tl.minimum(first + tokens_a_part, vocabulary), TOKENS):
+        tokens = start + tl.arange(0, TOKENS)
+        weight = tl.load(weight_FV + columns[:, None] * vocabulary + tokens[None, :])
+        bias = tl.load(bias_V + tokens)
+        logits = tl.dot(features, weight, input_precision=PRECISION) * LOG2E + bias[None, :]
+        higher = tl.maximum(peaks, tl.max(logits, axis=1))
+        totals = totals * tl.exp2(peaks - higher) + tl.sum(tl.exp2(logits - higher[:, None]), axis=1)
+        peaks = higher
+    into = parts_SHN + (part * num_heads + head).to(tl.int64) * num_rows + rows
+    tl.store(into, (peaks + tl.log2(totals)) * LN2)
+
+
+@triton.jit
+def gradients(
+    features_HNF, weight_HFV, bias_HV, logsumexp_HN, sums_VHF, masses_V, grad_weight_HFV, grad_bias_HV, expected_HT,
+    num_heads, num_features, num_rows, vocabulary, real_rows, real_vocabulary,
+    FP: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The gradients of a tile of tokens, and what the tile adds to the expected logits under the teacher.
+
+    `bias_HV` as in `logsumexps`; `logsumexp_HN` holds logsumexp x log2(e), and inf past the rows. A program keeps
+    its tokens' weights, goes through all rows, makes their probabilities anew and adds up features^T p.
+    It starts from minus the teacher's sums, so p - t is never held.
+    """
+    tile, head = tl.program_id(0), tl.program_id(1)
+    tokens = tile * TOKENS + tl.arange(0, TOKENS)
+    real = tokens < real_vocabulary
+    columns = tl.arange(0, FP)
+    features_NF = features_HNF + head.to(tl.int64) * num_rows * FP
+    logsumexp_N = logsumexp_HN + head.to(tl.int64) * num_rows
+    weight_FV = weight_HFV + head.to(tl.int64) * FP * vocabulary
+    weight = tl.trans(tl.load(weight_FV + columns[:, None] * vocabulary + tokens[None, :]))
+    bias = tl.load(bias_HV + head.to(tl.int64) * vocabulary + tokens)
+    sums = tl.load(
+        sums_VHF + (tokens.to(tl.int64)[:, None] * num_heads + head) * FP + columns[None, :],
+        mask=real[:, None], other=0.0,
+    )  # fmt: skip
+    masses = tl.load(masses_V + tokens, mask=real, other=0.0)
+    # Expected logits over all rows are <W, sums> + <b, masses>: no logit is ever looked up by its id.
+    by_bias = tl.where(masses > 0.0, masses * bias * LN2, 0.0)
+    expected = tl.sum(tl.sum(weight.to(tl.float32) * sums, axis=1) + by_bias, axis=0)
+    tl.store(expected_HT + head * tl.num_programs(0) + tile, expected)
+
+    sums, masses = -sums, -masses
+    for start in range(0, num_rows, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        features = tl.load(features_NF + rows[:, None] * FP + columns[None, :])
+        logsumexp = tl.load(logsumexp_N + rows)
+        logits = tl.dot(weight, tl.trans(features), input_precision=PRECISION)
+        probs = tl.exp2(logits * LOG2E + (bias[:, None] - logsumexp[None, :]))
+        masses += tl.sum(probs, axis=1)
+        sums = tl.dot(probs.to(features.dtype), features, sums, input_precision=PRECISION)
+
+    share = 1.0 / real_rows
+    wanted = (columns < num_features)[None, :] & real[:, None]
+    grad_FV = grad_weight_HFV + head.to(tl.int64) * num_features * real_vocabulary
+    into = grad_FV + columns.to(tl.int64)[None, :] * real_vocabulary + tokens[:, None]
+    tl.store(into, sums * share, mask=wanted)
+    tl.store(grad_bias_HV + head.to(tl.int64) * real_vocabulary + tokens, masses * share, mask=real)

@@ -1,0 +1,153 @@
+"""The Triton kernel in Triton's interpreter against dense float64, and what an H100's compiler makes of it."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alens.fit.objectives import cross_entropy_triton
+
+from . import dense_reference
+from .interpreted_kernel import InterpretedKernel
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not made for this system"
+)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[InterpretedKernel]:
+    started = InterpretedKernel()
+    yield started
+    started.close()
+
+
+def drawn(
+    H: int = 2, N: int = 21, F: int = 5, V: int = 45, J: int = 6, seed: int = 0, scale: float = 1.0
+) -> tuple[torch.Tensor, ...]:
+    """Features, weight, bias, ids (with repeats) and weights; `scale` is the size of the logits' parts."""
+    random = torch.Generator().manual_seed(seed)
+    ids_NJ = torch.randint(0, V, (N, J), generator=random)
+    ids_NJ[:, -1] = ids_NJ[:, 0]
+    weights_NJ = torch.rand(N, J, generator=random)
+    shapes = ((H, N, F), (H, F, V), (H, V))
+    lens = (scale * torch.randn(*shape, generator=random) for shape in shapes)
+    return *lens, ids_NJ, weights_NJ / weights_NJ.sum(1, keepdim=True)
+
+
+def assert_same(found: tuple[torch.Tensor, ...], tensors: tuple[torch.Tensor, ...], **near: float) -> None:
+    for ours, exact in zip(found, dense_reference.cross_entropy_and_gradients(*tensors), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), exact, **{"rtol": 1e-4, "atol": 1e-5, **near})
+
+
+@needs_triton
+@given(
+    H=st.integers(1, 3),
+    N=st.integers(1, 40),
+    F=st.integers(1, 20),
+    V=st.integers(2, 70),
+    J=st.integers(1, 9),
+    seed=st.integers(0, 99),
+    sizes=st.tuples(*[st.sampled_from([16, 32])] * 4),
+)
+@settings(max_examples=15, derandomize=True, deadline=None)
+def test_values_and_gradients_are_the_dense_ones_for_any_shape_and_tile(
+    kernel: InterpretedKernel, H: int, N: int, F: int, V: int, J: int, seed: int, sizes: tuple[int, ...]
+) -> None:
+    tensors = drawn(H, N, F, V, J, seed)
+    assert_same(kernel(*tensors, tiles=sizes), tensors)
+
+
+@needs_triton
+def test_heads_are_taken_in_groups_and_in_parts_of_a_group(kernel: InterpretedKernel) -> None:
+    tensors = drawn(H=7, F=16)  # 5 heads of a launch are one program's 4 and 1 more
+    assert_same(kernel(*tensors, heads_at_once=5), tensors)
+
+
+@needs_triton
+def test_one_token_may_have_more_entries_than_a_program_takes_at_once(kernel: InterpretedKernel) -> None:
+    tensors = drawn(N=37)
+    tensors[3][:, :3] = 11
+    assert_same(kernel(*tensors), tensors)
+
+
+@needs_triton
+@pytest.mark.parametrize(("scale", "near"), [(12.0, 1e-3), (40.0, 1e-2)], ids=["hundreds", "thousands"])
+def test_large_logits_do_not_overflow(kernel: InterpretedKernel, scale: float, near: float) -> None:
+    tensors = drawn(scale=scale)  # exp() overflows float32 at 88
+    assert_same(kernel(*tensors), tensors, rtol=near, atol=near)
+
+
+@needs_triton
+@pytest.mark.parametrize("barred", [-1e4, -float("inf")])
+def test_barred_tokens_get_no_probability_and_no_gradient(kernel: InterpretedKernel, barred: float) -> None:
+    tensors = drawn()
+    tensors[2][:, 10:35] = barred  # more than a tile of 16
+    tensors[3][(tensors[3] >= 10) & (tensors[3] < 35)] = 3
+    found = kernel(*tensors)
+    exact = list(tensors)
+    exact[2] = tensors[2].clamp_min(-1e4)  # the reference weighs every logit, and 0 x inf is no number
+    assert_same(found, tuple(exact))
+    assert not found[1][:, :, 10:35].any()
+    assert not found[2][:, 10:35].any()
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("products", ["bfloat16", "tf32"])
+def test_half_precision_costs_what_it_rounds(
+    kernel: InterpretedKernel, products: str, dtype: torch.dtype
+) -> None:
+    tensors = drawn(F=32, scale=0.5)
+    halves = *(part.to(dtype) for part in tensors[:3]), *tensors[3:]
+    rounded = halves if products == "tf32" else (*(part.bfloat16() for part in halves[:2]), *halves[2:])
+    assert_same(kernel(*halves, products=products), rounded, rtol=1e-2, atol=2e-4)
+
+
+@needs_triton
+def test_the_answer_repeats_bit_for_bit(kernel: InterpretedKernel) -> None:
+    tensors = drawn(seed=5)
+    for first, second in zip(kernel(*tensors), kernel(*tensors), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_why_there_is_no_kernel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cross_entropy_triton.available() == "PyTorch sees no CUDA device"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "An old one")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert cross_entropy_triton.available() == "An old one has no bfloat16 products"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cross_entropy_triton.available() == "Triton is not installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert cross_entropy_triton.available(64) is None
+    assert cross_entropy_triton.available(768) == "the kernel takes at most 128 features, not 768"
+
+
+def test_triton_is_not_imported_with_the_module() -> None:
+    code = "import sys, alens.fit.objectives.cross_entropy_triton; sys.exit('triton' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@needs_triton
+def test_an_h100_runs_two_programs_of_each_pass_on_tensor_cores_without_spilling(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "compiled_kernels.py"
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    found: dict[str, Any] = json.loads(subprocess.check_output([sys.executable, script], env=environment))
+    for name, kernel in found.items():
+        assert kernel["stack"] == 0, name
+        assert kernel["tensor_cores"] == (name != "target_sums")
+        assert kernel["registers"] <= 128, name  # 65,536 of a multiprocessor, 256 threads of a program
+        assert kernel["shared"] <= 113 * 1024, name  # half of 227 kB
