@@ -1,9 +1,7 @@
 """`alens fit`: cache -> lenses. Batches from the stream, steps, held-out losses, checkpoints, the lens directory.
 
-In: a cache and settings. Out: a lens directory; on the way there `fit.json` (what was asked for, and which
-shards are trained on), `log.jsonl` (held-out KL of every head as the fit went on), `checkpoints/`, and
-`stopped.json` when it stops on request. Killed or stopped, the same command goes on from the newest checkpoint.
-Shapes: L layers, H heads, V vocabulary.
+In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output.safetensors`, `lens.json`; beside
+them `fit.json` (what was asked for) and `log.jsonl` (how it went). Every process of a fit runs this.
 """
 
 import logging
@@ -13,26 +11,14 @@ from pathlib import Path
 
 import torch
 
-from alens.errors import RunError, StoppedError
-from alens.evaluation.figures import FigureSums, HeadFigures
-from alens.evaluation.held_out import held_out_rows
-from alens.fit import checkpoint, marker
-from alens.fit.batches import BatchStream
-from alens.fit.distributed import Processes, join
-from alens.fit.engine import Engine
-from alens.fit.module import LensModule
-from alens.fit.plan import FitPlan, FitRequest, put_plan, resolve
-from alens.lens.saved import (
-    DESCRIPTION,
-    OUTPUT,
-    Lenses,
-    LensRecord,
-    layer_file,
-    load_lenses,
-    put_record,
-    put_tensors,
-)
-from alens.lens.whitening import Whitening
+from alens.errors import StoppedError
+from alens.fit import deepspeed_config, marker
+from alens.fit.distributed import join
+from alens.fit.plan import FitRequest, put_plan, resolve
+from alens.fit.recipe import Recipe
+from alens.fit.trainer import Trainer
+from alens.fit.writing import put_lenses
+from alens.lens.saved import DESCRIPTION, LensRecord, load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.reader import open_cache
 
@@ -97,36 +83,21 @@ class _Loop:
         self._since = time.monotonic()
 
     def run(self) -> FitSummary:
-        start = self._restore()
-        evaluate_at = {round(self.plan.steps * part / EVALUATIONS) for part in range(1, EVALUATIONS)}
-        since = time.monotonic()
-        for step, batch in enumerate(self.stream.batches(start, self.plan.steps), start):
-            if self.processes.any(self.should_stop()):
-                if step > start:
-                    self._save(step)
-                if self.processes.first:
-                    marker.put(self.request.lenses, step, self.plan.steps)
-                self.processes.wait()  # a scheduler ends all processes when one has ended
-                where = f"saved in {self.request.lenses}" if step else "nothing was learnt yet"
-                raise StoppedError(
-                    f"stopped after step {step:,} of {self.plan.steps:,} ({where}); run again to go on"
-                )
-            loss_LH = self.engine.step(batch.z_NHE, batch.teacher, self._learning_rate(step))
-            if not bool(torch.isfinite(loss_LH).all()):
-                raise RunError(
-                    f"the loss of step {step} is not finite: take a lower --lr than {self.request.settings.lr}"
-                )
-            self.waited_s += batch.waited_s
-            self._tell(step + 1, start, loss_LH, time.monotonic() - since + self.seconds)
-            if step + 1 in evaluate_at or (step + 1) % self.request.checkpoint_every == 0:
-                self.seconds += time.monotonic() - since
-                if step + 1 in evaluate_at:
-                    self._log(step + 1, self._figures(ROWS_ON_THE_WAY))
-                if (step + 1) % self.request.checkpoint_every == 0 and step + 1 < self.plan.steps:
-                    self._save(step + 1)
-                since = time.monotonic()
-        self.seconds += time.monotonic() - since
-        record = self._finish(self._figures(self.request.settings.eval_rows))
+        trainer, request = self.trainer, self.request
+        self._since = time.monotonic()
+        if not trainer.finished:
+            for batch in trainer.stream().batches(self.start, trainer.plan.steps):
+                if trainer.processes.any(self.should_stop()):
+                    self._stop()
+                loss_LU = trainer.step(batch)
+                self.waited_s += batch.waited_s
+                self._tell(loss_LU)
+                self._between_steps()
+                if trainer.finished:
+                    break
+        self._pause()
+        record = put_lenses(trainer)
+        steps = trainer.step_number - self.start
         return FitSummary(
             lenses=request.lenses,
             record=record,
