@@ -2,7 +2,7 @@
 
 Levels are alens's last KL plus 1, 5, 10, 25 %. A method that does not reach a level has a lower bound
 (it trained so long, and stood above). Two figures go beyond what was run, and are named as such: the same
-mathematics at another speed (`bound_by_equal_steps`), and a power law through the second half of a curve
+mathematics at another speed (`bound_by_equal_steps`), and a power law through the last three quarters of a curve
 (`extrapolated_s`).
 """
 
@@ -22,18 +22,21 @@ BEYOND = 1e9
 
 
 def extrapolated_s(curve: Curve, level: float, floor_kl: float) -> float | None:
-    """Seconds at which the excess over `floor_kl` falls to the level's, if the power law of the second half of
-    the curve holds on. None where the curve does not fall, where it would take longer than BEYOND, and where
-    most of the excess at the start is still there: then a power law says nothing."""
-    if curve.last.kl - floor_kl > 2 / 3 * (curve.points[0].kl - floor_kl):
+    """Seconds at which the excess over `floor_kl` falls to the level's, if the power law through the last three
+    quarters of the curve holds on.
+
+    None where the curve does not fall, where it would take longer than BEYOND, and where a power law says
+    nothing: most of the excess at the start is still there, or a falling rate ends the curve.
+    """
+    if "decay" in curve.note or curve.last.kl - floor_kl > 2 / 3 * (curve.points[0].kl - floor_kl):
         return None
-    half = [
+    late = [
         point for point in curve.points if point.seconds >= curve.last.seconds / 4 and point.kl > floor_kl
     ]
-    if len(half) < 3 or level <= floor_kl:
+    if len(late) < 3 or level <= floor_kl:
         return None
-    x = np.log([point.seconds for point in half])
-    y = np.log([point.kl - floor_kl for point in half])
+    x = np.log([point.seconds for point in late])
+    y = np.log([point.kl - floor_kl for point in late])
     slope, offset = np.polyfit(x, y, 1)
     if slope >= 0:
         return None

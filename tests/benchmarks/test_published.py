@@ -246,4 +246,6 @@ def test_a_level_that_was_not_reached_is_a_lower_bound(published: ModuleType) ->
     }
     early = curve((0, 6.0), (100, 5.5), (200, 5.2), (400, 4.9))
     assert report.level_row(early, 3.5, 20, 1.98)["extrapolated_s"] is None  # most of the way is left
+    decaying = replace(slow, note="decay")
+    assert report.level_row(decaying, 2.02, 20, 1.98)["extrapolated_s"] is None  # its end is its schedule's
     assert report.method(slow, alens)["levels"][0]["level"] == 2.02
