@@ -22,7 +22,12 @@ ON_THE_DEMO = {"5": "1", "11": "3"}
 def cache_with_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("sites") / "cache"
     settings = CacheSettings(
-        seq_len=64, rows_per_shard=256, max_rows=1024, layers=(1, 3), sites=("resid_post",), exact_teacher=True
+        seq_len=64,
+        rows_per_shard=256,
+        max_rows=1024,
+        layers=(1, 3),
+        sites=("resid_post",),
+        exact_teacher=True,
     )
     write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu"))
     return store
