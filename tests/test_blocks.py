@@ -30,3 +30,11 @@ def test_blocks_of_logits_cover_all_rows_evenly_within_their_bound(num_rows: int
 def test_a_vocabulary_larger_than_the_bound_goes_row_by_row() -> None:
     parts = list(blocks.logit_blocks(3, 10**9, torch.device("cpu")))
     assert parts == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", blocks.CPU_TILE_ROWS), ("cuda", blocks.CUDA_ROWS)])
+def test_a_tile_has_few_rows_and_a_part_of_the_vocabulary(device: str, most: int) -> None:
+    rows, columns = blocks.tile_size(torch.device(device))
+    assert rows == most
+    assert columns < 50_257
+    assert blocks.slices(2 * columns + 1, columns)[-1] == slice(2 * columns, 2 * columns + 1)

@@ -88,3 +88,25 @@ def test_subtracting_the_teacher_leaves_rows_that_sum_to_zero(kind: str) -> None
     teacher.block(slice(0, 5)).subtract_from(probs_BV)
     torch.testing.assert_close(probs_BV.sum(1), torch.zeros(5), rtol=0, atol=1e-6)
     assert bool((probs_BV < 0).any())
+
+
+@pytest.mark.parametrize("kind", ["exact", "compressed"])
+def test_the_tiles_of_a_block_add_up_to_the_block(kind: str) -> None:
+    V = 40
+    random = torch.Generator().manual_seed(2)
+    if kind == "exact":
+        teacher = ExactTeacher(torch.randn(9, 4), torch.randn(4, V), torch.randn(V), torch.zeros(9))
+    else:
+        ids_NJ = torch.randint(0, V, (9, 12), generator=random)  # some twice in a row
+        teacher = CompressedTeacher(ids_NJ, torch.rand(9, 12, generator=random), torch.zeros(9))
+    block, numbers_BV = teacher.block(slice(2, 9)), torch.randn(7, V, generator=random)
+    expected, subtracted = block.expect(numbers_BV), numbers_BV.clone()
+    block.subtract_from(subtracted)
+    total, parts = torch.zeros(7), []
+    for columns in (slice(0, 16), slice(16, 32), slice(32, 40)):
+        tile, part = block.tile(columns), numbers_BV[:, columns].contiguous()
+        total += tile.expect(part)
+        tile.subtract_from(part)
+        parts.append(part)
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(torch.cat(parts, 1), subtracted)

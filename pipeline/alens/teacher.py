@@ -2,9 +2,10 @@
 
 In: the rows' compressed targets, or their exact final residuals and the unembedding. Out: for a block of
 rows, two operations that forward KL needs: the expected value of logits under the teacher, and the
-teacher subtracted from probabilities. Dense distributions exist for one block at a time.
-Shapes: N rows of a batch, B of them in a block, J = K + M entries of a compressed target, D d_model,
-V vocabulary.
+teacher subtracted from probabilities. Both also for some columns of the block, a tile. Dense
+distributions exist for one block at a time.
+Shapes: N rows of a batch, B of them in a block, C columns of a tile, J = K + M entries of a compressed
+target, I of them in a tile, D d_model, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,21 @@ import torch
 from alens.store.reader import Targets
 
 
-class TeacherBlock(Protocol):
-    """The teacher's distributions of the B rows of a block; each sums to 1."""
+class TeacherTile(Protocol):
+    """The teacher's weights of B rows and C tokens."""
 
-    def expect(self, logits_BV: torch.Tensor) -> torch.Tensor:
-        """(B,): the mean of each row's logits under its distribution."""
+    def expect(self, logits_BC: torch.Tensor) -> torch.Tensor:
+        """(B,): the sum of each row's logits, weighted; over all tokens it is their mean."""
 
-    def subtract_from(self, probs_BV: torch.Tensor) -> None:
+    def subtract_from(self, probs_BC: torch.Tensor) -> None:
         """In place: `probs - teacher`, the gradient of cross-entropy with respect to logits."""
+
+
+class TeacherBlock(TeacherTile, Protocol):
+    """The teacher's distributions of the B rows of a block, all tokens; each sums to 1."""
+
+    def tile(self, columns: slice) -> TeacherTile:
+        """The same rows, tokens `columns`. Their logits and probabilities must be contiguous."""
 
 
 class Teacher(Protocol):
@@ -31,6 +39,10 @@ class Teacher(Protocol):
     @property
     def entropies(self) -> torch.Tensor:
         """(N,) float32, nats; exact in both kinds of teacher."""
+
+    @property
+    def is_dense(self) -> bool:
+        """A block holds B x V numbers: take few rows at a time."""
 
     def block(self, rows: slice) -> TeacherBlock:
         """The distributions of some of the rows."""
@@ -43,6 +55,7 @@ class CompressedTeacher:
     ids_NJ: torch.Tensor
     weights_NJ: torch.Tensor
     entropies: torch.Tensor
+    is_dense = False
 
     @classmethod
     def from_targets(cls, targets: Targets, device: torch.device) -> "CompressedTeacher":
@@ -79,6 +92,28 @@ class CompressedBlock:
     def subtract_from(self, probs_BV: torch.Tensor) -> None:
         probs_BV.scatter_add_(1, self.ids_BJ, -self.weights_BJ)
 
+    def tile(self, columns: slice) -> "CompressedTile":
+        inside_BJ = (self.ids_BJ >= columns.start) & (self.ids_BJ < columns.stop)
+        rows_I, entries_I = inside_BJ.nonzero(as_tuple=True)
+        places_I = rows_I * (columns.stop - columns.start) + self.ids_BJ[rows_I, entries_I] - columns.start
+        return CompressedTile(rows_I, places_I, self.weights_BJ[rows_I, entries_I])
+
+
+@dataclass(frozen=True)
+class CompressedTile:
+    """A `TeacherTile` of I entries, each at its place in the flattened tile."""
+
+    rows_I: torch.Tensor
+    places_I: torch.Tensor
+    weights_I: torch.Tensor
+
+    def expect(self, logits_BC: torch.Tensor) -> torch.Tensor:
+        weighted_I = logits_BC.view(-1)[self.places_I].mul_(self.weights_I)
+        return logits_BC.new_zeros(len(logits_BC)).index_add_(0, self.rows_I, weighted_I)
+
+    def subtract_from(self, probs_BC: torch.Tensor) -> None:
+        probs_BC.view(-1).scatter_add_(0, self.places_I, -self.weights_I)
+
 
 @dataclass(frozen=True)
 class ExactTeacher:
@@ -88,6 +123,7 @@ class ExactTeacher:
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     entropies: torch.Tensor
+    is_dense = True
 
     def block(self, rows: slice) -> "ExactBlock":
         return ExactBlock(self._logits(rows).softmax(dim=-1))
@@ -112,3 +148,6 @@ class ExactBlock:
 
     def subtract_from(self, probs_BV: torch.Tensor) -> None:
         probs_BV.sub_(self.probs_BV)
+
+    def tile(self, columns: slice) -> "ExactBlock":
+        return ExactBlock(self.probs_BV[:, columns])

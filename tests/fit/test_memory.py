@@ -15,7 +15,9 @@ V, BATCH_ROWS, BLOCK_ROWS = 4096, 1024, 64
 def test_no_tensor_of_a_fit_has_a_batch_of_distributions(
     demo_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: Any, teacher: str
 ) -> None:
-    monkeypatch.setattr(blocks, "CPU_ROWS", BLOCK_ROWS)
+    for bound in ("CPU_ROWS", "CPU_TILE_ROWS", "CPU_TEACHER_ROWS"):
+        monkeypatch.setattr(blocks, bound, BLOCK_ROWS)
+    monkeypatch.setattr(blocks, "CPU_TILE_COLUMNS", V)
     settings = FitSettings(
         layers=(1,), heads=(2,), teacher=teacher, steps=2, batch_rows=BATCH_ROWS, eval_rows=1024
     )

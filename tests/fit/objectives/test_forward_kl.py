@@ -84,7 +84,9 @@ def test_value_and_gradient_are_the_dense_ones_for_any_shape_and_block(
     teacher, probs_NV = TEACHERS[kind](N, V, seed)
     drawn = lens(N, V, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "CPU_ROWS", rows)
+        patch.setattr(blocks, "CPU_TILE_ROWS", rows)
+        patch.setattr(blocks, "CPU_TILE_COLUMNS", 16)
+        patch.setattr(blocks, "CPU_TEACHER_ROWS", 2 * rows)
         found = ours(*drawn, teacher)
     assert_same(found, dense(*drawn, probs_NV, teacher.entropies))
 
@@ -142,7 +144,8 @@ def test_no_tensor_is_larger_than_a_block_or_the_weights(
     kind: str, monkeypatch: pytest.MonkeyPatch, largest: Any
 ) -> None:
     N, V, rows = 64, 500, 4
-    monkeypatch.setattr(blocks, "CPU_ROWS", rows)
+    monkeypatch.setattr(blocks, "CPU_TILE_ROWS", rows)
+    monkeypatch.setattr(blocks, "CPU_TEACHER_ROWS", rows)
     teacher, _ = TEACHERS[kind](N, V)
     drawn = lens(N, V)
     with largest:

@@ -1,0 +1,113 @@
+"""Cross-entropy of many heads against one teacher, differentiable: what forward KL and other objectives share.
+
+In: features, one affine map a head, a teacher. Out: the loss of every head; gradients of what asks for
+them, made in forward and handed over in backward, so that ZeRO-3 may free the weights in between. Rows x
+vocabulary is never held.
+Shapes: H heads, N rows, F features, V vocabulary.
+"""
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from alens.fit.objectives.cross_entropy_tiles import Gradients, Wanted, loss_and_gradients
+from alens.teacher import CompressedTeacher, Teacher
+
+log = logging.getLogger("alens")
+
+Kernel = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""(features, weight, bias, ids, weights) -> losses, gradients of weight and of bias."""
+
+
+def cross_entropy(
+    features_HNF: torch.Tensor, weight_HFV: torch.Tensor, bias_HV: torch.Tensor, teacher: Teacher
+) -> torch.Tensor:
+    """(H,) float32: the mean over rows of -sum(teacher * log softmax(features weight + bias)), in nats.
+
+    Differentiable once in features, weight and bias. Sums are float32, whatever the dtypes; gradients have
+    the dtype of what they belong to. Views that heads share (`expand`) are not copied.
+    """
+    if not torch.is_grad_enabled():  # apply cannot tell
+        return _compute(features_HNF, weight_HFV, bias_HV, teacher, Wanted())[0]
+    loss_H: torch.Tensor = _CrossEntropy.apply(features_HNF, weight_HFV, bias_HV, teacher)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    return loss_H
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features_HNF: torch.Tensor,
+        weight_HFV: torch.Tensor,
+        bias_HV: torch.Tensor,
+        teacher: Teacher,
+    ) -> torch.Tensor:
+        wanted = Wanted(*ctx.needs_input_grad[:3])
+        loss_H, ctx.gradients = _compute(features_HNF, weight_HFV, bias_HV, teacher, wanted)
+        return loss_H
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("cross_entropy: backward was called a second time; call forward again")
+        # Handed over, not kept: what nobody else holds becomes `.grad` itself, without a copy.
+        gradients, ctx.gradients = ctx.gradients, None
+        (scale_H,) = incoming
+        if scale_H.is_cuda or not bool((scale_H == 1).all()):  # a look would wait for CUDA
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(scale_H.view(-1, *[1] * (gradient.ndim - 1)))
+        return *gradients, None
+
+
+def _compute(
+    features_HNF: torch.Tensor,
+    weight_HFV: torch.Tensor,
+    bias_HV: torch.Tensor,
+    teacher: Teacher,
+    wanted: Wanted,
+) -> tuple[torch.Tensor, Gradients]:
+    """By the kernel where there is one for it, or tile by tile."""
+    kernel = _kernel_for(features_HNF, teacher, wanted)
+    if kernel is None:
+        loss_H, made = loss_and_gradients(features_HNF, weight_HFV, bias_HV, teacher, wanted)
+    else:
+        arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]
+        loss_H, *of_map = kernel(*arguments)
+        made = (None, of_map[0], of_map[1])
+    of_features, of_weight, of_bias = (
+        gradient.to(tensor.dtype) if asked and gradient is not None else None
+        for gradient, tensor, asked in zip(made, (features_HNF, weight_HFV, bias_HV), wanted, strict=True)
+    )
+    return loss_H, (of_features, of_weight, of_bias)
+
+
+def _kernel_for(features_HNF: torch.Tensor, teacher: Teacher, wanted: Wanted) -> Kernel | None:
+    """The kernel makes the gradients of compressed cross-entropy with respect to weight and bias."""
+    if not features_HNF.is_cuda or not isinstance(teacher, CompressedTeacher):
+        return None
+    if wanted.features or not any(wanted):
+        return None
+    return _triton_kernel(features_HNF)
+
+
+def _triton_kernel(features_HNF: torch.Tensor) -> Kernel | None:
+    try:
+        found = importlib.import_module("alens.fit.objectives.cross_entropy_triton")
+    except ImportError as error:
+        return _without_kernel(str(error))
+    reason = found.why_not(features_HNF)
+    kernel: Kernel = found.cross_entropy_and_gradients
+    return _without_kernel(reason) if reason else kernel
+
+
+@functools.cache
+def _without_kernel(reason: str) -> None:
+    """Said once."""
+    log.warning("no Triton kernel for the loss (%s): slower PyTorch operations take its place", reason)

@@ -1,0 +1,158 @@
+"""Cross-entropy of many heads and its gradients in PyTorch, a tile of logits at a time, on any device.
+
+In: features, one affine map a head, a teacher, and which gradients are wanted. Out: losses and gradients,
+float32. Tiles are small enough for a cache, so logits are made twice: first for their logsumexp, then for
+the probabilities (6 F V flop a row and head, docs/decisions/0015).
+Shapes: H heads, N rows, F features, V vocabulary; of a tile R rows, C tokens; A = F + 2: the bias and the
+row's shift are two more features, so that a product gives logits ready for `exp2`.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from alens import blocks
+from alens.products import fast_float32
+from alens.teacher import Teacher, TeacherTile
+
+BITS = 1.0 / math.log(2.0)
+"""Logits are made in bits: torch's `exp2` on a CPU is four times as fast as its `exp`."""
+
+Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+"""Of features (H, N, F), weight (H, F, V) and bias (H, V)."""
+
+
+class Wanted(NamedTuple):
+    """Which gradients are asked for."""
+
+    features: bool = False
+    weight: bool = False
+    bias: bool = False
+
+
+@fast_float32()
+def loss_and_gradients(
+    features_HNF: torch.Tensor,
+    weight_HFV: torch.Tensor,
+    bias_HV: torch.Tensor,
+    teacher: Teacher,
+    wanted: Wanted,
+) -> tuple[torch.Tensor, Gradients]:
+    """(H,) mean losses over the rows, and the gradients of each."""
+    H, N, F = features_HNF.shape
+    V, device = weight_HFV.shape[-1], features_HNF.device
+    loss_H = torch.zeros(H, device=device)
+    of_features, of_weight, of_bias = sums = tuple(
+        torch.zeros(shape, device=device) if asked else None
+        for asked, shape in zip(wanted, ((H, N, F), (H, F, V), (H, V)), strict=True)
+    )
+    for group in blocks.slices(N, blocks.teacher_rows(device) if teacher.is_dense else N):
+        tiles = _Tiles(teacher, group, F, V, device)
+        for head in range(H):
+            mine = _Head(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
+            loss_H[head] += mine.cross_entropy() / N
+            if any(wanted):
+                mine.add_gradients(
+                    None if of_features is None else of_features[head, group],
+                    None if of_weight is None else of_weight[head],
+                    None if of_bias is None else of_bias[head],
+                    scale=1.0 / N,
+                )
+    return loss_H, sums  # type: ignore[return-value]
+
+
+class _Tile(NamedTuple):
+    rows: slice
+    columns: slice
+    map_AC: torch.Tensor
+    logits_RC: torch.Tensor
+    teacher: TeacherTile
+
+
+class _Tiles:
+    """The tiles of a group of rows, the teacher's share of each, and memory that every tile uses again."""
+
+    def __init__(self, teacher: Teacher, group: slice, F: int, V: int, device: torch.device) -> None:
+        most_rows, most_columns = blocks.tile_size(device)
+        N = group.stop - group.start
+        self.rows, self.columns = blocks.slices(N, most_rows), blocks.slices(V, most_columns)
+        taught = [teacher.block(slice(group.start + r.start, group.start + r.stop)) for r in self.rows]
+        self.teachers = [[block.tile(columns) for block in taught] for columns in self.columns]
+        # Fresh memory costs a page fault every 4 kB.
+        C = min(V, most_columns)
+        self.map, self.logits = (torch.empty(size * C, device=device) for size in (F + 2, min(N, most_rows)))
+
+    def of(self, x_NA: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor) -> Iterator[_Tile]:
+        """Each tile with its logits; the next one overwrites them."""
+        for columns, teachers in zip(self.columns, self.teachers, strict=True):
+            A, C = x_NA.shape[1], columns.stop - columns.start
+            map_AC = self.map[: A * C].view(A, C)
+            map_AC[:-2], map_AC[-2], map_AC[-1] = weight_FV[:, columns], bias_V[columns], 1.0
+            for rows, teacher in zip(self.rows, teachers, strict=True):
+                R = rows.stop - rows.start
+                logits_RC = torch.mm(x_NA[rows], map_AC, out=self.logits[: R * C].view(R, C))
+                yield _Tile(rows, columns, map_AC, logits_RC, teacher)
+
+
+class _Head:
+    """One head on a group of rows: first `cross_entropy`, then `add_gradients`."""
+
+    def __init__(
+        self, tiles: _Tiles, features_NF: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor
+    ) -> None:
+        self.tiles, self.features_NF, self.map = tiles, features_NF, (weight_FV, bias_V)
+        ones_N1 = features_NF.new_ones(len(features_NF), 1)
+        self.x_NA = torch.cat([features_NF * BITS, ones_N1 * BITS, ones_N1 * 0.0], dim=1)
+
+    def cross_entropy(self) -> torch.Tensor:
+        """The sum over rows, in nats. From here on a tile's `exp2` are probabilities."""
+        sums_N, expected_N = self._pass(shifted=False)
+        if not bool(sums_N.isfinite().all()):  # some later logit is far above all those of the first tile
+            self._shift_by_the_largest()
+            sums_N, expected_N = self._pass(shifted=True)
+        self.x_NA[:, -1] -= sums_N.log2()
+        return (sums_N.log2() - expected_N).sum() / BITS
+
+    def _pass(self, *, shifted: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row's sum of `exp2` of shifted logits, at least 1, and their mean under the teacher.
+
+        A row is shifted by its largest logit in the first tile; later tiles come shifted from the product.
+        """
+        sums_N, expected_N = self.x_NA.new_zeros(2, len(self.x_NA))
+        for rows, columns, _, logits_RC, teacher in self.tiles.of(self.x_NA, *self.map):
+            if columns.start == 0 and not shifted:
+                largest_R1 = logits_RC.amax(1, keepdim=True)
+                self.x_NA[rows, -1:] = -largest_R1
+                logits_RC.sub_(largest_R1)
+            expected_N[rows] += teacher.expect(logits_RC)
+            sums_N[rows] += logits_RC.exp2_().sum(1)
+        return sums_N, expected_N
+
+    def _shift_by_the_largest(self) -> None:
+        self.x_NA[:, -1] = 0.0
+        largest_N = self.x_NA.new_full((len(self.x_NA),), -torch.inf)
+        for tile in self.tiles.of(self.x_NA, *self.map):
+            largest_N[tile.rows] = torch.maximum(largest_N[tile.rows], tile.logits_RC.amax(1))
+        self.x_NA[:, -1] = -largest_N
+
+    def add_gradients(
+        self,
+        of_features_NF: torch.Tensor | None,
+        of_weight_FV: torch.Tensor | None,
+        of_bias_V: torch.Tensor | None,
+        *,
+        scale: float,
+    ) -> None:
+        """To the sums that are given: `scale` times the gradients of the sum over rows."""
+        scaled_FN = (self.features_NF * scale).T.contiguous()
+        for rows, columns, map_AC, logits_RC, teacher in self.tiles.of(self.x_NA, *self.map):
+            errors_RC = logits_RC.exp2_()
+            teacher.subtract_from(errors_RC)
+            if of_weight_FV is not None:
+                of_weight_FV[:, columns].addmm_(scaled_FN[:, rows], errors_RC)
+            if of_bias_V is not None:
+                of_bias_V[columns].add_(errors_RC.sum(0), alpha=scale)
+            if of_features_NF is not None:
+                of_features_NF[rows].addmm_(errors_RC, map_AC[:-2].T, alpha=scale)
