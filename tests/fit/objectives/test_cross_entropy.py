@@ -217,7 +217,7 @@ def test_the_kernel_is_asked_for_weight_and_bias_of_compressed_targets_on_cuda(
 
 
 @pytest.mark.parametrize(
-    "found", [None, SimpleNamespace(why_not=lambda _: "no Triton", cross_entropy_and_gradients=max)]
+    "found", [None, SimpleNamespace(available=lambda _: "no Triton", cross_entropy_and_gradients=max)]
 )
 def test_a_missing_kernel_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: Any
@@ -230,6 +230,6 @@ def test_a_missing_kernel_is_said_once(
 
 
 def test_a_kernel_that_can_run_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = SimpleNamespace(why_not=lambda _: None, cross_entropy_and_gradients=max)
+    there = SimpleNamespace(available=lambda _: None, cross_entropy_and_gradients=max)
     monkeypatch.setitem(sys.modules, "alens.fit.objectives.cross_entropy_triton", there)
     assert module._triton_kernel(torch.zeros(1)) is max

@@ -102,7 +102,7 @@ def _triton_kernel(features_HNF: torch.Tensor) -> Kernel | None:
         found = importlib.import_module("alens.fit.objectives.cross_entropy_triton")
     except ImportError as error:
         return _without_kernel(str(error))
-    reason = found.why_not(features_HNF)
+    reason = found.available(features_HNF.shape[-1])
     kernel: Kernel = found.cross_entropy_and_gradients
     return _without_kernel(reason) if reason else kernel
 

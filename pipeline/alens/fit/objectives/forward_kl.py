@@ -8,7 +8,16 @@ Shapes: H heads, N rows, E d_head, V vocabulary.
 import torch
 
 from alens.fit.objectives.cross_entropy import cross_entropy
+from alens.fit.objectives.objective import Objective
+from alens.lens.designs.design import Readout
 from alens.teacher import Teacher
+
+
+class ForwardKL(Objective):
+    """KL(model || softmax(reading))."""
+
+    def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
+        return forward_kl(readout.features_UNF, readout.weight_UFV, readout.bias_UV, teacher)
 
 
 def forward_kl(
