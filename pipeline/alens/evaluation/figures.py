@@ -13,6 +13,7 @@ import torch
 
 from alens.blocks import row_blocks
 from alens.lens.maps import LensMaps
+from alens.products import fast_float32
 from alens.teacher import Teacher
 
 NO_NEXT_TOKEN = -1
@@ -42,6 +43,7 @@ class FigureSums:
         self.kl_GH = torch.zeros(num_groups, num_heads, dtype=torch.float64, device=device)
         self.rows_G = torch.zeros(num_groups, dtype=torch.float64, device=device)
 
+    @fast_float32()
     def add(
         self,
         z_NHE: torch.Tensor,

@@ -13,6 +13,7 @@ from alens.blocks import row_blocks
 from alens.errors import RequestError
 from alens.fit.objectives.objective import Objective
 from alens.lens.designs.design import Readout
+from alens.products import fast_float32
 from alens.teacher import ExactTeacher, Teacher
 
 
@@ -32,6 +33,7 @@ class ReverseKL(Objective):
 
 class _ReverseKL(torch.autograd.Function):
     @staticmethod
+    @fast_float32()
     def forward(
         ctx: Any,
         features_UNF: torch.Tensor,
