@@ -219,7 +219,7 @@ def test_when_one_process_fails_the_job_does_not_wait_for_the_others(
     """The minute is made short. PBS ends what outlives the script."""
     script = workdir / "pbs.sh"
     script.write_text(script.read_text().replace("SECONDS + 60", "SECONDS + 2"))
-    stand_ins.add("alens", '[ "$RANK" = 0 ] || exit 3; exec sleep 20')
+    stand_ins.add("alens", '[ "$RANK" = 0 ] || exit 3; sleep 20; exit 4')
     done = run(**ASKED, nodes="node07 node08")
     assert (done.returncode, done.stderr) == (3, "pbs.sh: process 1: exit status 3\n")
     assert stand_ins.calls("qsub") == []
