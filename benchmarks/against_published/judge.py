@@ -9,6 +9,7 @@ import torch
 
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
+from alens.lens.maps import AffineMaps
 from alens.rows import RowReader
 from alens.store.reader import Cache
 
@@ -29,7 +30,13 @@ class Judge:
         """The KL of each head's own reading."""
         sums = FigureSums(len(bias_HV), CPU)
         for part, z_NHE in self.parts:
-            sums.add(z_NHE, weight_HEV, bias_HV, part.teacher, part.top_ids_N, part.next_ids_N)
+            sums.add(
+                z_NHE,
+                AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV),
+                part.teacher,
+                part.top_ids_N,
+                part.next_ids_N,
+            )
         return [head.kl for head in sums.means()]
 
     def summed(self, weight_HEV: torch.Tensor, bias_HV: torch.Tensor) -> float:
@@ -38,7 +45,13 @@ class Judge:
         weight_1FV, bias_1V = weight_HEV.flatten(0, 1)[None], bias_HV.sum(0, keepdim=True)
         for part, z_NHE in self.parts:
             z_N1F = z_NHE.flatten(1)[:, None]
-            sums.add(z_N1F, weight_1FV, bias_1V, part.teacher, part.top_ids_N, part.next_ids_N)
+            sums.add(
+                z_N1F,
+                AffineMaps(weight_HEV=weight_1FV, bias_HV=bias_1V),
+                part.teacher,
+                part.top_ids_N,
+                part.next_ids_N,
+            )
         return sums.means()[0].kl
 
     def mean_output(self, log_mean_output_V: torch.Tensor) -> float:
@@ -46,7 +59,9 @@ class Judge:
         sums = FigureSums(1, CPU)
         for part, _ in self.parts:
             nothing_N11 = torch.zeros(len(part.columns), 1, 1)
-            weight_11V = torch.zeros(1, 1, len(log_mean_output_V))
+            maps = AffineMaps(
+                weight_HEV=torch.zeros(1, 1, len(log_mean_output_V)), bias_HV=log_mean_output_V[None]
+            )
             judged = (part.teacher, part.top_ids_N, part.next_ids_N)
-            sums.add(nothing_N11, weight_11V, log_mean_output_V[None], *judged)
+            sums.add(nothing_N11, maps, *judged)
         return sums.means()[0].kl

@@ -78,7 +78,7 @@ def stage_two(name: str, store: Path, lenses: Path, settings: FitSettings, befor
             before_s + setup_s + pace * line["seconds"],
             line["step"],
             line["step"] * settings.batch_rows,
-            _mean([kl for heads in line["held_out_kl"].values() for kl in heads]),
+            _mean([kl for heads in line["held_out_loss"].values() for kl in heads]),
         )
         for line in lines
     ]
@@ -101,7 +101,7 @@ def in_the_loop(
     name: str, subject: Subject, store: Path, lenses: Path, settings: FitSettings, before_s: float
 ) -> Fit:
     """The same fit with its training rows from the model, shard by shard, in every pass."""
-    with mock.patch("alens.fit.run.RowReader", live_reader(subject)):
+    with mock.patch("alens.fit.recipe.RowReader", live_reader(subject)):
         return stage_two(name, store, lenses, settings, before_s)
 
 
@@ -109,14 +109,14 @@ def live_reader(subject: Subject) -> type[RowReader]:
     """A `RowReader` that computes a shard instead of reading it; held-out rows are read."""
 
     class LiveReader(RowReader):
-        def shard(self, shard: int, *more: str) -> Columns:
+        def shard(self, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
             if more:  # what judging asks for: it does not count, and it is the same for all
-                return super().shard(shard, *more)
+                return super().shard(shard, *more, start=start, stop=stop)
             cache = self.cache
             plan = replace(cache.plan, settings=replace(cache.plan.settings, layers=self.layers))
             arrays = compute(subject, plan, cache.tokens, shard, lambda _: None)
             keep = arrays["rows/position"] >= self.min_position
-            return Columns({name: arrays[name][keep] for name in self.names()})
+            return Columns({name: arrays[name][keep][start:stop] for name in self.names()})
 
     return LiveReader
 
