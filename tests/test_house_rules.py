@@ -54,7 +54,12 @@ def test_only_the_command_line_imports_click(path: Path) -> None:
 @every_module
 def test_nothing_is_pickled(path: Path) -> None:
     assert not imported(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
-    assert not re.search(r"torch\.(load|save)\(|allow_pickle=True", path.read_text())
+    text = path.read_text()
+    if path == ROOT / "exchange" / "weights_only.py":  # published checkpoints are torch files
+        loads = re.findall(r"torch\.load\([^)]*\)", text)
+        assert len(loads) == text.count("torch.load(") and all("weights_only=True" in load for load in loads)
+        text = text.replace("torch.load(", "")
+    assert not re.search(r"torch\.(load|save)\(|allow_pickle=True", text)
 
 
 @every_module

@@ -20,13 +20,15 @@ COMMANDS = {
     "fit": "Train lenses from a cache, with no model loaded.",
     "eval": "Judge lenses on held-out text, beside baselines.",
     "read": "Show which tokens each head writes on a prompt.",
+    "export": "Write lenses as safetensors in the paper's form, with a model card.",
+    "import": "Read published lenses, to judge and read them beside fitted ones.",
     "info": "Show what a cache or a lens directory holds, and how far a cache is.",
     "verify": "Read every byte of a cache and name what is damaged.",
     "fidelity": "Report what a cache's compression costs, and what other choices would.",
 }
-"""In the order of the work; the module of `eval` is `evaluate`."""
+"""In the order of the work; the modules of `eval` and `import` are `evaluate` and `import_`."""
 
-MODULES = {"eval": "evaluate"}
+MODULES = {"eval": "evaluate", "import": "import_"}
 
 
 class LazyGroup(click.Group):

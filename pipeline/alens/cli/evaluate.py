@@ -12,11 +12,23 @@ from alens.cli.parameters import NUMBERS, config_option, json_option, print_json
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--layers", type=NUMBERS, help="Layers to judge.  [default: all that were fitted]")
 @click.option("--rows", type=click.IntRange(1), help="Held-out rows at most.  [default: all]")
+@click.option(
+    "--held-out-by",
+    type=click.Path(path_type=Path),
+    metavar="LENSES",
+    help="Judge on the shards that the fit of these lenses held out: figures of both can then be compared.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @json_option
 @config_option
 def command(
-    lenses: Path, store: Path, layers: tuple[int, ...] | None, rows: int | None, device: str, as_json: bool
+    lenses: Path,
+    store: Path,
+    layers: tuple[int, ...] | None,
+    rows: int | None,
+    held_out_by: Path | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Judge LENSES on the cache STORE: forward KL, cross-entropy and top-1 agreement of each head.
 
@@ -35,6 +47,7 @@ def command(
             open_cache(store),
             layers=layers,
             num_rows=rows,
+            held_out_by=None if held_out_by is None else load_lenses(held_out_by),
             device=torch_device(device),
             report=report,
         )

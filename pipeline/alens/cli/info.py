@@ -136,6 +136,10 @@ def _encoding(settings: Any) -> str:
     return "float16"
 
 
+def _known(value: Any) -> Any:
+    return "unknown" if value is None else value
+
+
 def _lenses(path: Path) -> dict[str, Any]:
     from alens.lens.saved import load_lenses
 
@@ -143,13 +147,15 @@ def _lenses(path: Path) -> dict[str, Any]:
     return {
         "lenses": str(path),
         "design": record.design,
-        "objective": record.objective,
+        "form": record.form,
+        "site": record.site,
+        "objective": record.objective or "unknown",
         "model": f"{record.model.id}: {record.model.architecture}, weights {record.model.weights_sha256[:12]}",
-        "cache_plan": record.cache["plan"],
+        "cache_plan": record.cache["plan"] or "unknown",
         "layers": ",".join(map(str, record.layers)),
         "heads": ",".join(map(str, record.heads)),
-        "steps": record.fit["steps"],
-        "rows_seen": record.fit["rows_seen"],
+        "steps": _known(record.fit["steps"]),
+        "rows_seen": _known(record.fit["rows_seen"]),
         "bytes": sum(file["bytes"] for file in record.files.values()),
         "held_out": [
             {

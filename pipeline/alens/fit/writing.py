@@ -63,6 +63,7 @@ def _record(
         cache={
             "plan": plan.cache_plan,
             "fingerprint": cache.fingerprint,
+            "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
             "train_shards": list(plan.train_shards),
             "held_out_shards": list(plan.held_out_shards),
         },

@@ -38,16 +38,18 @@ class LensRecord:
     """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
 
     design: str
-    """The form of the map in training; `fit` has its options."""
+    """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
     form: str
     """What the files hold: `affine`, or `translated` (a map, a norm, the unembedding)."""
     site: str
     """What the lenses read: `attn.z`, or a site of the residual stream."""
-    objective: str
+    objective: str | None
+    """None where lenses came from others who do not say."""
     model: ModelRecord
     """Of the cache they were fitted on."""
     cache: dict[str, Any]
-    """The plan's identity, the fingerprint (None if it was not sealed), shards trained on and held out."""
+    """The plan's identity, the fingerprint (None if it was not sealed), corpus, shards trained on and held out;
+    None and empty where there was no cache."""
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     """Head numbers, the same in each layer; the first axis of every tensor follows them."""
@@ -107,10 +109,11 @@ class Lenses:
                 f"{self.root} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
             )
         if layer not in self._layers:
-            self._layers[layer] = self._read_layer(layer)
+            self._layers[layer] = self.read_layer(layer)
         return self._layers[layer]
 
-    def _read_layer(self, layer: int) -> LayerLenses:
+    def read_layer(self, layer: int) -> LayerLenses:
+        """As `layer`, and not kept: for who goes through many."""
         record, model, heads = self.record, self.record.model, len(self.record.heads)
         if record.form not in FORMS:
             raise RequestError(
@@ -136,8 +139,10 @@ class Lenses:
             )
         return self.record.heads.index(head)
 
-    def log_mean_output(self) -> torch.Tensor:
-        """(V,) float32: the log of the model's mean output over the training text."""
+    def log_mean_output(self) -> torch.Tensor | None:
+        """(V,) float32: the log of the model's mean output over the training text; None where nobody says it."""
+        if OUTPUT not in self.record.files:
+            return None
         return self._load(OUTPUT, {"log_mean_output": (self.record.model.d_vocab,)})["log_mean_output"]
 
     def check_model(self, weights_sha256: str, name: str) -> None:

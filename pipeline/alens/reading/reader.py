@@ -16,6 +16,10 @@ from alens.cache import activations
 from alens.cache import model as models
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
+from alens.store.schema import ATTN_Z
+
+RESIDUAL_STREAM = "resid_post"
+"""The site that the model's last norm could follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +29,9 @@ class TokenScore:
     token: str
     id: int
     probability: float
-    lift: float
-    """Probability over the token's share of the model's mean output: above 1, the head raises it."""
+    lift: float | None
+    """Probability over the token's share of the model's mean output: above 1, the head raises it. None where the
+    lenses, from elsewhere, do not say the mean output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,8 @@ class HeadReader:
         lenses.check_model(source.record.weights_sha256, name)
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)
-        self._log_mean_V = lenses.log_mean_output().to(self.subject.device)
+        mean_V = lenses.log_mean_output()
+        self._log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
 
     def read(
         self,
@@ -102,18 +108,19 @@ class HeadReader:
         places = self._positions(positions, len(ids))
         subject = self.subject
         with torch.inference_mode():
-            found = activations.run(subject, torch.tensor([ids]), layers)
+            sites = () if record.site == ATTN_Z else (record.site,)
+            found = activations.run(subject, torch.tensor([ids]), layers, sites)
             logits_TV = (found.final_BTD[0] @ subject.W_U_DV + subject.b_U_V).float()
             readings = []
             for layer in layers:
                 lens = fitted[layer]
-                z_HTE = found.z_BTHE[layer][0][places][:, heads].float().transpose(0, 1)
+                values_THE = (
+                    found.sites_BTD[record.site, layer][0][:, None] if sites else found.z_BTHE[layer][0]
+                )
+                z_HTE = values_THE[places][:, heads].float().transpose(0, 1)
                 maps = lens.maps.select(indices).to(subject.device)
                 lens_HTV = torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(z_HTE)])
-                plain_HTV = (
-                    z_HTE @ subject.W_O_LHED[layer, heads].float() @ subject.W_U_DV.float()
-                    + subject.b_U_V.float()
-                )
+                plain_HTV = self._plain(z_HTE, layer, heads)
                 readings += [
                     HeadReading(
                         position=position,
@@ -133,6 +140,15 @@ class HeadReader:
             model={position: self._top(logits_TV[position], top) for position in places},
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
+
+    def _plain(self, z_HTE: torch.Tensor, layer: int, heads: Sequence[int]) -> torch.Tensor:
+        """(H, T, V) what the model's unembedding says of the same values: the Logit Lens."""
+        subject, site = self.subject, self.lenses.record.site
+        if site == ATTN_Z:
+            z_HTE = z_HTE @ subject.W_O_LHED[layer, heads].float()
+        elif site == RESIDUAL_STREAM:
+            z_HTE = subject.bridge.ln_final(z_HTE)
+        return z_HTE @ subject.W_U_DV.float() + subject.b_U_V.float()
 
     def tokens(self, prompt: str) -> list[int]:
         """The token ids of a prompt. Raises `RequestError` when it is empty or too long."""
@@ -163,11 +179,12 @@ class HeadReader:
     def _top(self, logits_V: torch.Tensor, top: int) -> list[TokenScore]:
         log_probs_V = logits_V.log_softmax(dim=-1)
         best = log_probs_V.topk(top)
-        lift = (best.values - self._log_mean_V[best.indices]).exp()
+        mean_V = self._log_mean_V
+        lift = [None] * top if mean_V is None else (best.values - mean_V[best.indices]).exp().tolist()
         return [
             TokenScore(token=self._text(token), id=token, probability=probability, lift=ratio)
             for token, probability, ratio in zip(
-                best.indices.tolist(), best.values.exp().tolist(), lift.tolist(), strict=True
+                best.indices.tolist(), best.values.exp().tolist(), lift, strict=True
             )
         ]
 

@@ -1,0 +1,47 @@
+"""`alens export`: lenses as safetensors that need no alens, in the paper's form."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from alens.cli.parameters import NUMBERS, config_option
+
+
+@click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--layers", type=NUMBERS, help="Layers to export.  [default: all that were fitted]")
+@click.option(
+    "--form",
+    type=click.Choice(["paper", "z"]),
+    default="paper",
+    show_default=True,
+    help="Maps of head outputs (d_model x vocabulary), or of z as they were fitted.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the numbers written.",
+)
+@config_option
+def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, dtype: str) -> None:
+    """Write LENSES to the directory OUT as others read them: safetensors, a file a layer, with a model card.
+
+    In the paper's form a lens is a matrix on what the head writes into the residual stream: pinv(W_O) times the
+    lens on z, the same function on every head output. What it will take is said first. OUT is whole or absent.
+    """
+    from alens.cli.watch import stopping, watching
+    from alens.exchange import export
+    from alens.lens.saved import load_lenses
+
+    plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
+    with watching() as report, stopping() as should_stop:
+        logging.getLogger("alens").info(
+            f"{out} will hold {len(plan.layers)} layers of {len(plan.lenses.record.heads)} heads, "
+            f"{plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} each: {plan.bytes / 1e9:.3f} GB"
+        )
+        export.write(plan, out, report=report, should_stop=should_stop)
+    click.echo(f"{out}: {plan.bytes:,} bytes of weights; read README.md there before you publish it")

@@ -1,0 +1,48 @@
+"""`alens import`: published lenses, to be judged and read beside fitted ones."""
+
+from pathlib import Path
+
+import click
+
+from alens.cli.parameters import config_option
+
+
+@click.command(
+    "import", epilog="Example: alens import attnlens-layer-9-epoch=00-step=2795.ckpt published-9 --model gpt2"
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The model they are for: a directory, a hub id, or `demo`.")
+@click.option("--revision", help="Commit, branch or tag of a model on the hub.")
+@click.option(
+    "--layer",
+    type=click.IntRange(0),
+    help="Only this layer; also the layer of a checkpoint whose name says none.  [default: all]",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "raw", "processed"]),
+    default="auto",
+    show_default=True,
+    help="Of an AttentionLens checkpoint: trained on the model's weights as they are, or as TransformerLens processes them.",
+)
+@config_option
+def command(
+    source: Path, lenses: Path, model: str, revision: str | None, layer: int | None, weights: str
+) -> None:
+    """Read published lenses from SOURCE into the directory LENSES.
+
+    SOURCE is an AttentionLens checkpoint (or a directory of them), a tuned-lens directory, or what `alens export`
+    wrote. Only weights are read: no code from a file is run. `alens eval` and `alens read` then take LENSES like
+    those of a fit.
+    """
+    from alens.cli.watch import stopping, watching
+    from alens.exchange.importing import ImportRequest, import_lenses
+
+    request = ImportRequest(
+        source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights
+    )
+    with watching() as report, stopping() as should_stop:
+        record = import_lenses(request, report=report, should_stop=should_stop)
+    layers = ", ".join(map(str, record.layers))
+    click.echo(f"{lenses}: {record.fit['origin']['program']} lenses of {record.site}, layers {layers}")

@@ -1,0 +1,135 @@
+"""The model card of an export: `README.md` as the Hugging Face hub reads it.
+
+In: what `config.json` says. Out: Markdown with a YAML head; every number in it stands in `config.json` too. The
+license is left to whoever publishes.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alens import hub
+
+TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
+UNKNOWN = "unknown"
+
+
+def text(config: Mapping[str, Any]) -> str:
+    """The whole card."""
+    parts = [_head(config), _title(config), _use(config), _fitted(config), _figures(config), _limits(config)]
+    return "\n".join(part for part in parts if part)
+
+
+def _head(config: Mapping[str, Any]) -> str:
+    model = config["model"]
+    lines = ["---", "library_name: alens", "tags:", *(f"- {tag}" for tag in TAGS)]
+    if model["revision"] and hub.looks_like_id(model["id"]):  # directories and `demo` have no revision
+        lines.append(f"base_model: {json.dumps(model['id'])}")
+    lines.append("# license: yours to choose; mind those of the model and of the text")
+    return "\n".join([*lines, "---", ""])
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    model, layers, heads = config["model"], config["layers"], config["heads"]
+    at = f" at revision `{model['revision']}`" if model["revision"] else ""
+    what = (
+        f"heads {_numbers(heads)} of layers {_numbers(layers)}"
+        if config["site"] == "attn.z"
+        else f"`{config['site']}` of layers {_numbers(layers)}"
+    )
+    return f"""\
+# Attention lenses of {model["id"]}
+
+A lens is an affine map from what one part of a language model computes to a distribution over its vocabulary: \
+it says which tokens that part speaks for ("Attention Lens", [arXiv 2310.16270](https://arxiv.org/abs/2310.16270)). \
+Here are lenses of {what}.
+
+Model: `{model["id"]}`{at}, {model["architecture"]}, SHA-256 of its weights `{model["weights_sha256"]}`.
+"""
+
+
+def _use(config: Mapping[str, Any]) -> str:
+    layer, head = config["layers"][0], config["heads"][0]
+    weight = config["tensors"][f"head.{head}.weight"]
+    names = "a" if config["form"] == "paper" else "z" if config["site"] == "attn.z" else "h"
+    return f"""\
+## Use
+
+One file a layer; `head.N.weight` is {weight[0]} x {weight[1]:,}, `head.N.bias` has {weight[1]:,} numbers, {config["dtype"]}. The input is {config["input"]}.
+
+```python
+from safetensors import safe_open
+with safe_open("layer-{layer:02d}.safetensors", framework="pt") as file:
+    weight, bias = (file.get_tensor(f"head.{head}.{{part}}").float() for part in ("weight", "bias"))
+logits = {names} @ weight + bias  # {names}: (..., {weight[0]})
+```
+
+`alens import` makes lenses for `alens eval` and `alens read` of this directory.
+"""
+
+
+def _fitted(config: Mapping[str, Any]) -> str:
+    fit, cache = config["fit"], config["cache"]
+    rows = [
+        ("design", config["design"]),
+        ("objective", config["objective"]),
+        ("steps", _number(fit.get("steps"))),
+        ("rows seen", _number(fit.get("rows_seen"))),
+        ("first position fitted on", _number(fit.get("min_position"))),
+        ("text", _corpus(cache.get("corpus"))),
+        ("identity of the cache's plan", cache.get("plan")),
+        ("fingerprint of the cache", cache.get("fingerprint")),
+    ]
+    lines = "\n".join(f"| {name} | {UNKNOWN if value is None else value} |" for name, value in rows)
+    return f"## How they were fitted\n\n| | |\n| --- | --- |\n{lines}\n"
+
+
+def _corpus(corpus: Mapping[str, Any] | None) -> str | None:
+    if not corpus:
+        return None
+    revision = f" at {corpus['revision']}" if corpus.get("revision") else ""
+    return f"{corpus['id']}{revision}, split {corpus['split']}"
+
+
+def _figures(config: Mapping[str, Any]) -> str:
+    if not config["held_out"]:
+        return "## Held-out figures\n\nNone are known.\n"
+    lines = [
+        f"| {layer}.{head} | {of['kl']:.4f} | {of['cross_entropy']:.4f} | {of['top1_agreement']:.4f} |"
+        for layer, heads in config["held_out"].items()
+        for head, of in zip(config["heads"], heads, strict=True)
+    ]
+    head = "| head | KL(model, lens) | cross-entropy | top-1 agreement |\n| --- | --- | --- | --- |"
+    return (
+        "## Held-out figures\n\nOn rows that the fit did not see; KL to the model's own output and cross-entropy of the "
+        f"text's next token in nats a row, before rounding to {config['dtype']}.\n\n{head}\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def _limits(config: Mapping[str, Any]) -> str:
+    lines = [
+        "A lens reads the model it was fitted on, with its weights as they are; weights that a library has folded or centred give other values.",
+        "It says what can be read linearly, which need not be what later layers use.",
+    ]
+    if config["form"] == "paper":
+        lines.append(
+            "`weight` is `pinv(W_O) w` with the lens `w` on z: the same function on every head output. Of an input outside "
+            "the head's output space the part that is orthogonal to it is read as nothing (the map of least norm)."
+        )
+    if config["design"] == "summed":
+        lines.append(
+            "The readings of a layer's heads were summed before the loss: read alone, a head says its part of the sum."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _numbers(values: list[int]) -> str:
+    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))
+
+
+def _number(value: Any) -> str | None:
+    return None if value is None else f"{value:,}"

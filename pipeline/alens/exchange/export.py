@@ -1,0 +1,201 @@
+"""`alens export`: lenses in a form that needs no alens, a safetensors file a layer.
+
+In: a lens directory. Out: a directory with `layer-NN.safetensors` (`head.H.weight`, `head.H.bias`), `config.json` and
+`README.md`. The paper's form (arXiv 2310.16270) acts on the head's output a = z W_O in R^D: `pinv(W_O) weight`, the
+same function on everything a head can write, of minimal norm: what is orthogonal to it is read as nothing. Form `z`
+is the lens as it is fitted. One head is in memory at a time in the paper's form.
+Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError, StoppedError
+from alens.exchange import card, streams
+from alens.exchange.folder import check_free, check_room, whole_folder
+from alens.lens.maps import AffineMaps
+from alens.lens.saved import DESCRIPTION, OUTPUT, Lenses, layer_file
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.store import durable
+from alens.store.schema import ATTN_Z, ModelRecord
+
+FORMAT_NAME = "alens-export"
+VERSION = 1
+CONFIG, CARD = "config.json", "README.md"
+PAPER, ON_Z = "paper", "z"
+FORMS = (PAPER, ON_Z)
+
+RANK_TOLERANCE = 1e-5
+"""How far W_O pinv(W_O) may be from the identity: then a lens on z is one on head outputs too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What will be written, before anything is."""
+
+    lenses: Lenses
+    layers: tuple[int, ...]
+    form: str
+    dtype: str
+    width: int
+    """Rows of a weight: D in the paper's form, E in form `z`."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of a layer's file."""
+        d_vocab = self.lenses.record.model.d_vocab
+        found: dict[str, tuple[int, ...]] = {}
+        for head in self.lenses.record.heads:
+            weight, bias = tensor_names(head)
+            found |= {weight: (self.width, d_vocab), bias: (d_vocab,)}
+        return found
+
+    @property
+    def bytes(self) -> int:
+        """Of all layers' files."""
+        return len(self.layers) * streams.size_bytes(self.shapes, self.dtype)
+
+
+def tensor_names(head: int) -> tuple[str, str]:
+    """Weight and bias of a head in its layer's file."""
+    return f"head.{head}.weight", f"head.{head}.bias"
+
+
+def plan(
+    lenses: Lenses, *, layers: Sequence[int] | None = None, form: str = PAPER, dtype: str = "float32"
+) -> ExportPlan:
+    """What an export takes. Raises `RequestError` for lenses that have no such form."""
+    record = lenses.record
+    if form not in FORMS or dtype not in streams.DTYPES:
+        raise RequestError(
+            f"form {form!r} with dtype {dtype!r}: forms are {', '.join(FORMS)}, dtypes {', '.join(streams.DTYPES)}"
+        )
+    if record.form != AffineMaps.form:
+        raise RequestError(
+            f"{lenses.root} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
+        )
+    if form == PAPER and record.site != ATTN_Z:
+        raise RequestError(f"{lenses.root} holds lenses of {record.site}, which has no heads: take --form z")
+    chosen = record.layers if layers is None else tuple(layers)
+    missing = [layer for layer in chosen if layer not in record.layers]
+    if missing or not chosen or len(set(chosen)) != len(chosen):
+        raise RequestError(
+            f"layers {', '.join(map(str, chosen))}: name each once, of {', '.join(map(str, record.layers))}, which {lenses.root} has"
+        )
+    on_z = record.site == ATTN_Z and form == ON_Z
+    width = record.model.d_head if on_z else record.model.d_model
+    return ExportPlan(lenses=lenses, layers=chosen, form=form, dtype=dtype, width=width)
+
+
+def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: ShouldStop = never) -> None:
+    """Write `out`, whole or not at all; nothing when it is there from the same export.
+
+    Raises `RequestError` when `out` holds anything else, `RunError` when there is no room, `StoppedError`.
+    """
+    body = _config(plan)
+    if _is_there(out, body):
+        return
+    check_free(out)
+    check_room(out, plan.bytes)
+    files: dict[str, Any] = {}
+    total = len(plan.layers) * len(plan.lenses.record.heads)
+    with whole_folder(out) as folder:
+        for number, layer in enumerate(plan.layers):
+            done = number * len(plan.lenses.record.heads)
+            tensors = _tensors(plan, layer, done, total, report, should_stop)
+            files[layer_file(layer)] = streams.put(
+                folder / layer_file(layer), plan.shapes, plan.dtype, tensors
+            )
+        mean_V = plan.lenses.log_mean_output()
+        if mean_V is not None:
+            shapes = {"log_mean_output": tuple(mean_V.shape)}
+            files[OUTPUT] = streams.put(folder / OUTPUT, shapes, "float32", [mean_V])
+        body["files"] = files
+        durable.put(folder / CARD, card.text(body).encode())
+        durable.put(folder / CONFIG, (json.dumps(body, indent=2) + "\n").encode())
+
+
+def _tensors(
+    plan: ExportPlan, layer: int, done: int, total: int, report: Report, should_stop: ShouldStop
+) -> Iterator[torch.Tensor]:
+    fitted = plan.lenses.read_layer(layer)
+    for index, head in enumerate(plan.lenses.record.heads):
+        if should_stop():
+            raise StoppedError("stopped, and nothing was written: run the same command again")
+        weight = fitted.weight_HEV[index]
+        if plan.form == PAPER:
+            assert fitted.W_O_HED is not None  # of attn.z, always there
+            weight = _inverse(fitted.W_O_HED[index], f"{layer}.{head}") @ weight
+        yield weight
+        yield fitted.bias_HV[index]
+        report(Progress(stage="export", done=done + index + 1, total=total, unit="heads"))
+
+
+def _inverse(W_O_ED: torch.Tensor, head: str) -> torch.Tensor:
+    """(D, E) pseudo-inverse; float64, because W_O is badly scaled."""
+    wide_ED = W_O_ED.double()
+    inverse_DE = torch.linalg.pinv(wide_ED)
+    error = float((wide_ED @ inverse_DE - torch.eye(len(wide_ED), dtype=torch.float64)).abs().max())
+    if not error < RANK_TOLERANCE:
+        raise RequestError(
+            f"the W_O of head {head} has not full rank: its lens is no function of the head's output; take --form z"
+        )
+    inverse_float_DE: torch.Tensor = inverse_DE.float()
+    return inverse_float_DE
+
+
+def _is_there(out: Path, body: dict[str, Any]) -> bool:
+    try:
+        found = json.loads((out / CONFIG).read_text())
+        return isinstance(found, dict) and all(
+            found.get(key) == body[key] for key in ("format", "version", "source", "layers", "form", "dtype")
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _config(plan: ExportPlan) -> dict[str, Any]:
+    record = plan.lenses.record
+    return {
+        "format": FORMAT_NAME,
+        "version": VERSION,
+        "form": plan.form,
+        "dtype": plan.dtype,
+        "site": record.site,
+        "input": _input(plan),
+        "use": "logits = input @ weight + bias",
+        "layers": list(plan.layers),
+        "heads": list(record.heads),
+        "tensors": {name: list(shape) for name, shape in plan.shapes.items()},
+        "model": _public(record.model),
+        "design": record.design,
+        "objective": record.objective,
+        "fit": record.fit,
+        "cache": record.cache,
+        "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
+        "source": {"lens_json_sha256": durable.sha256_of(plan.lenses.root / DESCRIPTION)},
+        "software": {
+            **{name: of for name, of in record.software.items() if name != "host"},
+            "exported_by": f"alens {version('alens')}",
+        },
+    }
+
+
+def _public(model: ModelRecord) -> dict[str, Any]:
+    """A directory of one's own is nobody else's business, and its hash says more."""
+    name = Path(model.id).name if Path(model.id).is_absolute() else model.id
+    return {**asdict(model), "id": name}
+
+
+def _input(plan: ExportPlan) -> str:
+    if plan.form == PAPER:
+        return "a = z W_O, what the head writes into the residual stream, d_model numbers: hook_result of TransformerLens, without b_O"
+    if plan.lenses.record.site == ATTN_Z:
+        return "z, what the head mixes before W_O, d_head numbers: hook_z of TransformerLens"
+    return f"{plan.lenses.record.site}, d_model numbers: hook_{plan.lenses.record.site} of TransformerLens"

@@ -1,0 +1,112 @@
+"""Directories that `alens export` wrote, in both forms.
+
+In: `config.json` and a safetensors file a layer. Out: `Found`: affine maps on the site's values. The paper's form is
+turned back by W_O pinv(W_O) W = W: the lens that was exported, to rounding.
+Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from alens.cache.model import Subject
+from alens.errors import DamageError, RequestError
+from alens.exchange import export
+from alens.exchange.found import Found
+from alens.exchange.tuned_lens import config
+from alens.lens.maps import AffineMaps
+from alens.lens.saved import OUTPUT, layer_file
+from alens.store import durable
+from alens.store.schema import ATTN_Z
+
+
+def is_one(source: Path) -> bool:
+    """Whether `source` is such a directory."""
+    return config(source).get("format") == export.FORMAT_NAME
+
+
+def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
+    """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
+    said, model = config(source), subject.source.record
+    if said.get("version") != export.VERSION:
+        raise RequestError(
+            f"{source / export.CONFIG} has version {said.get('version')}; this alens reads version {export.VERSION}"
+        )
+    try:
+        weights_sha256, layers, heads = said["model"]["weights_sha256"], said["layers"], said["heads"]
+        site, form, files = said["site"], said["form"], said["files"]
+        notes = {key: said[key] for key in ("form", "dtype", "design", "fit", "held_out")}
+        objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]
+    except (KeyError, TypeError) as error:
+        raise DamageError(f"{source / export.CONFIG} is not whole ({error}): fetch it again") from None
+    if weights_sha256 != model.weights_sha256:
+        raise RequestError(
+            f"{source} holds lenses of {said['model'].get('id')}, and {model.id} has other weights: say with --model where it is"
+        )
+    if layer is not None and layer not in layers:
+        raise RequestError(
+            f"{source} has no lens for layer {layer}: it has layers {', '.join(map(str, layers))}"
+        )
+    chosen = tuple(layers) if layer is None else (layer,)
+    for number in chosen:
+        _check(source / layer_file(number), files)
+
+    def maps(number: int) -> AffineMaps:
+        W_O_HED = subject.W_O_LHED[number].cpu().float() if form == export.PAPER else None
+        width = model.d_head if site == ATTN_Z and form != export.PAPER else model.d_model
+        weights, biases = [], []
+        for head in heads:
+            weight, bias_V = _head(source / layer_file(number), head, (width, model.d_vocab))
+            weights.append(weight if W_O_HED is None else W_O_HED[head] @ weight)
+            biases.append(bias_V)
+        return AffineMaps(weight_HEV=torch.stack(weights), bias_HV=torch.stack(biases))
+
+    return Found(
+        program="alens",
+        site=site,
+        form=AffineMaps.form,
+        layers=chosen,
+        heads=tuple(heads),
+        maps=maps,
+        notes=notes,
+        objective=objective,
+        cache=cache,
+        min_position=min_position,
+        log_mean_output_V=_mean_output(source, files, model.d_vocab),
+    )
+
+
+def _check(path: Path, files: Mapping[str, Any]) -> None:
+    """Hashes, before anything is written."""
+    if path.name not in files or not path.is_file():
+        raise DamageError(f"{path} is missing: fetch it again, or choose another layer with --layer")
+    if durable.sha256_of(path) != files[path.name]["sha256"]:
+        raise DamageError(f"{path} was altered since it was written: fetch it again")
+
+
+def _tensor(path: Path, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            found: torch.Tensor = tensors.get_tensor(name).float()
+    except SafetensorError as error:
+        raise DamageError(f"{path} has no tensor {name} ({error}): fetch it again") from None
+    if tuple(found.shape) != shape:
+        raise DamageError(
+            f"{path} has {tuple(found.shape)} for {name}, config.json says {shape}: fetch it again"
+        )
+    return found
+
+
+def _head(path: Path, head: int, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    names = export.tensor_names(head)
+    return _tensor(path, names[0], shape), _tensor(path, names[1], shape[1:])
+
+
+def _mean_output(source: Path, files: Mapping[str, Any], d_vocab: int) -> torch.Tensor | None:
+    if OUTPUT not in files:
+        return None
+    _check(source / OUTPUT, files)
+    return _tensor(source / OUTPUT, "log_mean_output", (d_vocab,))

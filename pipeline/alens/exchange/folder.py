@@ -1,0 +1,62 @@
+"""A directory that is either not there or whole: filled beside, synced, renamed.
+
+In: a path that is free. Out: a directory of that name once everything in it has been written. What a killed
+process leaves is a sibling whose name begins with a dot and ends in `.partial`: it is never read, and may be
+deleted.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from alens.errors import RequestError, RunError
+from alens.store import durable
+from alens.store.writer import SPARE_BYTES, write_errors
+
+
+def check_free(out: Path) -> None:
+    """Raises `RequestError` unless `out` is not there or an empty directory: nothing is ever overwritten."""
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise RequestError(f"{out} is not empty: give a directory that is not there yet")
+    elif out.exists() or out.is_symlink():
+        raise RequestError(f"{out} is no directory: give one that is not there yet")
+
+
+def check_room(out: Path, num_bytes: int) -> None:
+    """Raises `RunError` when the disk has not so much free."""
+    above = out.absolute()
+    while not above.is_dir():
+        above = above.parent
+    free = shutil.disk_usage(above).free
+    if free < num_bytes + SPARE_BYTES:
+        raise RunError(
+            f"{above} has {free / 1e9:.2f} GB free, and {out} will take {num_bytes / 1e9:.2f} GB: make room, or name another place"
+        )
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Gives a directory to fill; it becomes `out` at the end, and goes if anything fails.
+
+    Raises `RequestError` when `out` is taken, `RunError` when the disk refuses.
+    """
+    check_free(out)
+    target = out.resolve()
+    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = target.with_name(f".{target.name}.{unique}{durable.PARTIAL}")
+    with write_errors(out):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        try:
+            yield partial
+            durable.sync_folder(partial)
+            partial.rename(target)  # also over an empty directory, and over nothing else
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        durable.sync_folder(target.parent)

@@ -1,0 +1,117 @@
+"""Directories of the tuned-lens package (github.com/AlignmentResearch/tuned-lens; arXiv 2303.08112).
+
+In: `config.json` and `params.pt`. Out: `Found`: translated maps on `resid_post`. Translator i has `i.weight` (D, D)
+and `i.bias` (D), and reads `hidden_states[i]`: what enters block i. That is what block i - 1 leaves, so translator i
+becomes the lens of layer i - 1; translator 0 reads the embedding, which no cache holds, and is left out.
+logits = unembed(norm(h + h W^T + b)), with the model's own final norm and unembedding, which come from the model.
+Shapes: D d_model, V vocabulary.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.cache.model import Subject
+from alens.errors import DamageError, RequestError
+from alens.exchange.found import Found
+from alens.exchange.weights_only import load_weights
+from alens.lens.maps import NORM_EPSILON, TranslatedMaps
+
+CONFIG, PARAMS = "config.json", "params.pt"
+LENS_TYPE = "linear_tuned_lens"
+SITE = "resid_post"
+
+
+def is_one(source: Path) -> bool:
+    """Whether `source` looks like such a directory."""
+    return (source / PARAMS).is_file() or "num_hidden_layers" in config(source)
+
+
+def config(source: Path) -> dict[str, Any]:
+    """What `config.json` says; empty where there is none. Raises `DamageError` when it is not whole."""
+    try:
+        body = json.loads((source / CONFIG).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise RequestError(f"cannot read {source / CONFIG}: {error.strerror}") from None
+    except ValueError as error:
+        raise DamageError(f"{source / CONFIG} is no JSON ({error}): fetch it again") from None
+    if not isinstance(body, dict):
+        raise DamageError(f"{source / CONFIG} is no JSON object: fetch it again")
+    return body
+
+
+def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
+    """Lenses of `source`. Raises `RequestError` when they are of another kind or model."""
+    said, model = config(source), subject.source.record
+    if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
+        raise RequestError(f"{source / CONFIG} says lens_type {said['lens_type']!r}: alens reads {LENS_TYPE}")
+    for key, ours in (("d_model", model.d_model), ("num_hidden_layers", model.n_layers)):
+        if said.get(key) != ours:
+            raise RequestError(
+                f"{source / CONFIG} says {key} {said.get(key)}, and {model.id} has {ours}: give the model the lens was tuned for"
+            )
+    state = load_weights(source / PARAMS)
+    layers = tuple(range(model.n_layers - 1)) if layer is None else (layer,)
+    if not set(layers) <= set(range(model.n_layers - 1)):
+        raise RequestError(
+            f"{source} has no lens for layer {layer}: translators 1 to {model.n_layers - 1} read what layers 0 to {model.n_layers - 2} leave"
+        )
+    gain_D, offset_D = _final_norm(subject)
+    for number in layers:
+        _translator(source / PARAMS, state, number, model.d_model)
+
+    def maps(number: int) -> TranslatedMaps:
+        weight_DD, bias_D = _translator(source / PARAMS, state, number, model.d_model)
+        return TranslatedMaps(
+            translator_HED=(torch.eye(model.d_model) + weight_DD.T)[None],
+            shift_HD=bias_D[None],
+            gain_HD=gain_D[None],
+            offset_HD=offset_D[None],
+            W_U_DV=subject.W_U_DV.cpu().float(),
+            b_U_V=subject.b_U_V.cpu().float(),
+        )
+
+    return Found(
+        program="tuned-lens",
+        site=SITE,
+        form=TranslatedMaps.form,
+        layers=layers,
+        heads=(0,),
+        maps=maps,
+        notes={
+            "config": said,
+            "translators": "translator i is the lens of layer i - 1; translator 0 is left out",
+        },
+    )
+
+
+def _translator(
+    path: Path, state: dict[str, Any], layer: int, d_model: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(D, D) weight and (D) bias of what reads `layer`; a lens without biases has none."""
+    shapes = {"weight": (d_model, d_model), "bias": (d_model,)}
+    found = []
+    for name, shape in shapes.items():
+        key = f"{layer + 1}.{name}"
+        given = state.get(key, torch.zeros(shape) if name == "bias" else None)
+        if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape:
+            what = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
+            raise RequestError(
+                f"{path} has {what} for {key}, and needs {shape}: it is no tuned lens of this model"
+            )
+        found.append(given.float())
+    return found[0], found[1]
+
+
+def _final_norm(subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
+    norm: Any = subject.bridge.ln_final
+    inner = getattr(norm, "original_component", norm)
+    if not isinstance(inner, torch.nn.LayerNorm) or inner.eps != NORM_EPSILON or inner.bias is None:
+        raise RequestError(
+            f"the final norm of {subject.source.record.id} is no layer norm with bias and epsilon {NORM_EPSILON}: alens reads tuned lenses of such models"
+        )
+    return inner.weight.detach().cpu().float(), inner.bias.detach().cpu().float()
