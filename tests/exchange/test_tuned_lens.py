@@ -1,0 +1,103 @@
+"""Tuned-lens directories, made here as the package saves them: the same logits as its own formula."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from alens import demo
+from alens.cache import activations
+from alens.cache.model import Subject
+from alens.errors import DamageError, RequestError
+from alens.exchange import tuned_lens
+
+Publish = Callable[..., Path]
+TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_it_says_what_the_package_says_of_the_same_hidden_states(
+    tuned: Publish, subject: Subject, bias: bool
+) -> None:
+    """Translator i reads hidden_states[i] of transformers, what enters block i."""
+    path = tuned(bias=bias)
+    found = tuned_lens.read(path, subject, layer=None)
+    assert (found.layers, found.heads, found.site) == ((0, 1, 2), (0,), "resid_post")
+    state = torch.load(path / "params.pt", weights_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        demo.MODEL, dtype=torch.float32, attn_implementation="eager"
+    )
+    values = activations.run(subject, TOKENS, [0, 1, 2], ("resid_post",)).sites_BTD
+    with torch.no_grad():
+        hidden = model(TOKENS, output_hidden_states=True).hidden_states
+        for layer in found.layers:
+            i = layer + 1
+            h_TD = hidden[i][0]
+            moved_TD = h_TD + h_TD @ state[f"{i}.weight"].T + (state[f"{i}.bias"] if bias else 0)
+            expected = model.lm_head(model.transformer.ln_f(moved_TD))
+            logits_TV = found.maps(layer).logits(0, values["resid_post", layer][0])
+            torch.testing.assert_close(logits_TV, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_one_layer_can_be_chosen(tuned: Publish, subject: Subject) -> None:
+    assert tuned_lens.read(tuned(), subject, layer=1).layers == (1,)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"d_model": 768}, "config.json says d_model 768, and demo has 192"),
+        ({"num_hidden_layers": 12}, "config.json says num_hidden_layers 12, and demo has 4"),
+        ({"lens_type": "mlp"}, "says lens_type 'mlp': alens reads linear_tuned_lens"),
+        ({"width": 64}, "params.pt has (64, 64) for 1.weight, and needs (192, 192)"),
+    ],
+)
+def test_a_lens_of_another_model_is_refused(
+    tuned: Publish, subject: Subject, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
+        tuned_lens.read(tuned(**config), subject, layer=None)
+
+
+def test_the_last_layer_has_no_translator(tuned: Publish, subject: Subject) -> None:
+    with pytest.raises(RequestError, match="has no lens for layer 3: translators 1 to 3 read"):
+        tuned_lens.read(tuned(), subject, layer=3)
+
+
+def test_missing_weights_are_named(tuned: Publish, subject: Subject) -> None:
+    path = tuned()
+    state = torch.load(path / "params.pt", weights_only=True)
+    torch.save({key: value for key, value in state.items() if key != "2.weight"}, path / "params.pt")
+    with pytest.raises(RequestError, match=r"params\.pt has nothing for 2\.weight"):
+        tuned_lens.read(path, subject, layer=None)
+    (path / "params.pt").unlink()
+    with pytest.raises(RequestError, match=r"params\.pt is not there"):
+        tuned_lens.read(path, subject, layer=None)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]"])
+def test_a_damaged_config_is_named(tuned: Publish, text: str) -> None:
+    path = tuned()
+    (path / "config.json").write_text(text)
+    with pytest.raises(DamageError, match=r"config\.json is no JSON"):
+        tuned_lens.config(path)
+
+
+def test_a_model_with_another_norm_is_refused(tuned: Publish, subject: Subject) -> None:
+    other = SimpleNamespace(
+        source=subject.source, bridge=SimpleNamespace(ln_final=torch.nn.LayerNorm(192, eps=1e-6))
+    )
+    with pytest.raises(RequestError, match="is no layer norm with bias and epsilon 1e-05"):
+        tuned_lens.read(tuned(), other, layer=None)  # type: ignore[arg-type]
+
+
+def test_the_config_is_kept(tuned: Publish, subject: Subject) -> None:
+    path = tuned()
+    found = tuned_lens.read(path, subject, layer=None)
+    assert found.notes["config"] == json.loads((path / "config.json").read_text())
