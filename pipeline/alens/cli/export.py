@@ -40,8 +40,8 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
     plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
     with watching() as report, stopping() as should_stop:
         logging.getLogger("alens").info(
-            f"{out} will hold {len(plan.layers)} layers of {len(plan.lenses.record.heads)} heads, "
-            f"{plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} each: {plan.bytes / 1e9:.3f} GB"
+            f"{out} will take {plan.bytes / 1e9:.3f} GB: layers {', '.join(map(str, plan.layers))}, "
+            f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} a head"
         )
         export.write(plan, out, report=report, should_stop=should_stop)
     click.echo(f"{out}: {plan.bytes:,} bytes of weights; read README.md there before you publish it")
