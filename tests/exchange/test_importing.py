@@ -78,6 +78,7 @@ def test_a_published_checkpoint_is_judged_and_read(
     # No mean output was published, so the cache's own is the baseline.
     fitted = evaluate(load_lenses(demo_lenses), cache, num_rows=100)
     assert beside.mean_output.kl == pytest.approx(fitted.mean_output.kl, rel=0.05)
+    assert beside.mean_output != fitted.mean_output  # that is of the rows trained on
     reading = HeadReader(back, device="cpu").read("He was", heads=(0,), top=2)
     assert [score.lift for score in reading.heads[0].lens] == [None, None]
 
