@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from alens.cache.plan import Worker, batches, parse_worker, shards_to_write
-from alens.errors import RequestError
+from alens.cache.plan import batches, shards_to_write
 from alens.store.reader import open_cache
 from alens.store.schema import Plan
+from alens.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +30,3 @@ def test_batches_cover_a_shard_and_stay_in_it(plan: Plan, batch_size: int, sizes
     found = list(batches(replace(plan, settings=replace(plan.settings, batch_size=batch_size)), shard=2))
     assert [part.stop - part.start for part in found] == sizes
     assert (found[0].start, found[-1].stop) == (32, 48)
-
-
-def test_a_worker_as_job_scripts_give_it() -> None:
-    assert parse_worker("2/8") == Worker(index=2, count=8)
-    assert str(Worker(index=2, count=8)) == "2/8"
-
-
-@pytest.mark.parametrize("text", ["", "1", "1/", "a/b", "-1/2", "1/2/3", " 1/2", "1.0/2"])
-def test_what_is_no_worker_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="not of the form I/N"):
-        parse_worker(text)
-
-
-@pytest.mark.parametrize("text", ["3/3", "0/0"])
-def test_a_worker_beyond_the_count_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match=f"worker {text} does not exist"):
-        parse_worker(text)

@@ -16,10 +16,10 @@ import pytest
 
 from alens import CacheRequest, demo, write_cache
 from alens.cache import prepare
-from alens.cache.plan import Worker
 from alens.errors import RequestError, RunError, StoppedError
 from alens.progress import Progress
 from alens.store.reader import open_cache
+from alens.worker import Worker
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
@@ -55,7 +55,7 @@ import json, sys
 from pathlib import Path
 import torch, transformer_lens, zarr, datasets
 from alens import CacheRequest, write_cache
-from alens.cache.plan import Worker
+from alens.worker import Worker
 from alens.errors import AlensError
 from alens.store.schema import settings_from
 

@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
-from alens.cache.plan import Worker
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress
 from alens.store.reader import open_cache
+from alens.worker import Worker
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]

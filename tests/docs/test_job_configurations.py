@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 import pytest
 
-from alens.cache.plan import parse_worker
 from alens.cli import group
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings, settings_from
+from alens.worker import parse_worker
 
 from . import pages
 

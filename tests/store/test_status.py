@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from alens.cache.plan import Worker, shards_to_write
+from alens.cache.plan import shards_to_write
 from alens.store.reader import open_cache
 from alens.store.status import array_specification, status, workers_to_run
+from alens.worker import Worker
 
 
 @pytest.mark.parametrize(

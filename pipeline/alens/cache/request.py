@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alens.cache.model import ModelSource
-from alens.cache.plan import Worker
 from alens.cache.text import CorpusOptions
 from alens.errors import RequestError
 from alens.store.schema import CacheSettings
+from alens.worker import Worker
 
 
 @dataclass(frozen=True, kw_only=True)

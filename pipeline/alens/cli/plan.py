@@ -45,11 +45,11 @@ def command(**given: Any) -> None:
     system of the current directory. To measure the disk it writes up to 256 MB into a file without a
     name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
     """
-    from alens.cache.plan import parse_worker
     from alens.cli.plan_table import lines
     from alens.cli.watch import watching
     from alens.planning.figures import figures
     from alens.planning.run import estimate_cache
+    from alens.worker import parse_worker
 
     store, max_minutes = given["store"], given["max_minutes"]
     if max_minutes is not None and not max_minutes > 0:
