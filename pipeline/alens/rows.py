@@ -133,11 +133,11 @@ class RowReader:
         first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
         offset = shard * self.cache.plan.settings.rows_per_shard
         rows, keep = slice(offset + first, offset + last), usable - first
-        return Columns({name: self._read(name, rows)[keep] for name in (*self.names(), *more)})
+        return Columns({name: self._read(name, rows)[keep] for name in dict.fromkeys((*self.names(), *more))})
 
     def z(self, columns: Columns, layer: int) -> torch.Tensor:
-        """(N, H, E) float16 values of the site, on the device."""
-        return self._on_device(columns.by_name[site_name(layer, self.site)])
+        """(N, H, E) float16 values of the site, on the device; laid out alike however they were read."""
+        return self._on_device(np.ascontiguousarray(columns.by_name[site_name(layer, self.site)]))
 
     def teacher(self, columns: Columns) -> Teacher:
         """The rows' model distributions, on the device."""

@@ -11,9 +11,10 @@ Shapes: N rows, H heads, E width of the site's values.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 
@@ -21,6 +22,8 @@ from alens import randomness
 from alens.errors import RequestError
 from alens.rows import Columns, RowReader
 from alens.teacher import Teacher
+
+T = TypeVar("T")
 
 MOST_LANES = 64
 """More processes than this would need larger batches in any case."""
@@ -93,6 +96,16 @@ class BatchStream:
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop - 1`; the first row follows step `start - 1`'s last."""
+        for batch, waited_s in self.made(start, stop, lambda _, columns: self._batch(columns)):
+            yield dataclasses.replace(batch, waited_s=waited_s)
+
+    def made(
+        self, start: int, stop: int, make: Callable[[int, Columns], T]
+    ) -> Generator[tuple[T, float], None, None]:
+        """What `make` makes of each step's number and rows, and the seconds that were waited for it.
+
+        `make` runs in a thread beside the step before.
+        """
         last_place = (stop * self.batch_rows // self.lanes - 1) // self.lane_rows
         with contextlib.ExitStack() as stack:
             # Two threads: one reads the next shard, one makes the next batch of those that were read.
@@ -101,27 +114,34 @@ class BatchStream:
                 for name in ("read", "batch")
             )
             window = _Window(lambda place: readers.submit(self._read, place), last_place)
-            coming = makers.submit(self._make, window, start)
+
+            def coming(step: int) -> Future[T]:
+                return makers.submit(lambda: make(step, self._columns(window, step)))
+
+            following = coming(start)
             for step in range(start, stop):
                 since = time.monotonic()
-                batch = coming.result()
+                made = following.result()
                 waited_s = time.monotonic() - since
                 if step + 1 < stop:
-                    coming = makers.submit(self._make, window, step + 1)
-                yield dataclasses.replace(batch, waited_s=waited_s)
+                    following = coming(step + 1)
+                yield made, waited_s
 
     def _read(self, place: int) -> Columns:
         """This rank's stretch of the `place`-th shard."""
         mine = self.lanes // self.world_size * self.lane_rows
         return self.reader.shard(self.shard_at(place), start=self.rank * mine, stop=(self.rank + 1) * mine)
 
-    def _make(self, window: "_Window", step: int) -> Batch:
+    def _columns(self, window: "_Window", step: int) -> Columns:
+        """This rank's rows of a step."""
         mine, take = self.lanes // self.world_size, self.batch_rows // self.lanes
         parts: list[list[Columns]] = [[] for _ in range(mine)]
         for place, a, b in _spans(step * take, (step + 1) * take, self.lane_rows):
             for lane, part in enumerate(window.get(place).lanes(mine, a, b)):
                 parts[lane].append(part)
-        columns = Columns.join([part for lane in parts for part in lane])
+        return Columns.join([part for lane in parts for part in lane])
+
+    def _batch(self, columns: Columns) -> Batch:
         return Batch(
             z_NHE={layer: self.reader.z(columns, layer) for layer in self.reader.layers},
             teacher=self.target(columns, self.reader.teacher(columns)),
