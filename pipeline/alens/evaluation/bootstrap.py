@@ -1,0 +1,46 @@
+"""Bootstrap over groups of rows: rows of one sequence are alike, so whole sequences are drawn, not rows.
+
+In: for each group, sums of some figures over its rows, and how many rows it has. Out: the mean of each figure in
+each of R resamples, and percentile intervals of whatever is made of them. Resamples depend on their number, the
+seed and the number of groups alone: figures of two readings of the same rows are paired, and so is their difference.
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+Shapes: G groups, F figures, R resamples.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from alens import randomness
+
+RESAMPLES = 2000
+LEVEL = 0.95
+DRAWS_AT_ONCE = 2**22
+"""Group numbers in memory at once: 32 MB, and their counts."""
+
+Array = npt.NDArray[np.float64]
+
+
+def counts(first: int, num_resamples: int, num_groups: int, seed: int) -> Array:
+    """(R, G): how often each group is drawn in resamples `first`, `first + 1`, ...; each row sums to G."""
+    uniforms_RG = randomness.row_uniforms(first, num_resamples, num_groups, seed, randomness.BOOTSTRAP)
+    drawn_RG = (uniforms_RG * num_groups).astype(np.int64)
+    places = drawn_RG + np.arange(num_resamples)[:, None] * num_groups
+    counted = np.bincount(places.ravel(), minlength=num_resamples * num_groups)
+    return counted.reshape(num_resamples, num_groups).astype(np.float64)
+
+
+def resampled_means(sums_GF: Array, rows_G: Array, *, seed: int, resamples: int = RESAMPLES) -> Array:
+    """(R, F): the mean over rows of each figure, in each resample of groups."""
+    means_RF = np.empty((resamples, sums_GF.shape[1]))
+    size = max(1, DRAWS_AT_ONCE // len(rows_G))
+    for first in range(0, resamples, size):
+        counts_RG = counts(first, min(size, resamples - first), len(rows_G), seed)
+        means_RF[first : first + size] = (counts_RG @ sums_GF) / (counts_RG @ rows_G)[:, None]
+    return means_RF
+
+
+def interval(values_R: Array, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval of a figure from its resampled values."""
+    outside = (1.0 - level) / 2.0
+    low, high = np.quantile(values_R, (outside, 1.0 - outside))
+    return float(low), float(high)
