@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",
     "cache": "Run a model once over a text and write what every head computes.",
     "fit": "Train lenses from a cache, with no model loaded.",
+    "sweep": "Train many variants of lenses from one read, and compare them in a table.",
     "eval": "Judge lenses on held-out text, beside baselines.",
     "read": "Show which tokens each head writes on a prompt.",
     "export": "Write lenses as safetensors in the paper's form, with a model card.",

@@ -34,7 +34,7 @@ Every command prints its part with `-h` or `--help`; `alens --version` prints th
 
 An error is one line on standard error: what is wrong, where, and what to do about it.
 
-SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask `alens cache` and `alens fit` to save and stop with exit code 75. A second Ctrl-C stops at once.
+SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask `alens cache`, `alens fit` and `alens sweep` to save and stop with exit code 75. A second Ctrl-C stops at once.
 
 ## Configuration files
 

@@ -1,0 +1,102 @@
+"""`alens sweep`: many fits of one cache, and a table of how they do."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from alens.cli.parameters import MINUTES, json_option, print_json
+
+WIDTH = 240
+"""Characters of a line where nobody looks at a terminal: nothing is folded."""
+
+
+@click.command(
+    "sweep",
+    epilog="Example: alens sweep grid.toml gpt2-cache ablations; as the second of four jobs: alens sweep grid.toml gpt2-cache ablations --worker 1/4",
+)
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--worker", default="0/1", show_default=True, metavar="I/N", help="Which of N jobs this is, from 0."
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    help="Variants in memory together.  [default: what half of the free memory holds, at most 16]",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints.",
+)
+@click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--table", "only_table", is_flag=True, help="Fit nothing: write the table of what is finished.")
+@click.option(
+    "--against", metavar="NAME", help="Compare with this variant.  [default: the one with the lowest KL]"
+)
+@json_option
+def command(
+    config: Path,
+    store: Path,
+    out: Path,
+    worker: str,
+    at_once: int | None,
+    checkpoint_every: int,
+    max_minutes: float | None,
+    device: str,
+    only_table: bool,
+    against: str | None,
+    as_json: bool,
+) -> None:
+    """Fit every variant that CONFIG asks for from the cache STORE, and compare them in the directory OUT.
+
+    CONFIG is a TOML file: settings as of `alens fit` at the top, lists of values in [grid], and further variants in
+    [[variant]] tables. Variants that read the same rows share one read. Run it again to go on, or to write the table
+    anew.
+    """
+    from alens.cli.watch import stopping, watching
+    from alens.sweep import grid
+    from alens.worker import parse_worker
+
+    asked, part = grid.read(config), parse_worker(worker)
+    with stopping(max_minutes) as should_stop, watching() as report:
+        from alens.sweep.plan import SweepRequest
+        from alens.sweep.run import run_sweep, write_table
+
+        request = SweepRequest(
+            grid=asked,
+            store=store,
+            out=out,
+            worker=part,
+            at_once=at_once,
+            device=device,
+            checkpoint_every=checkpoint_every,
+        )
+        if not only_table:
+            run_sweep(request, report=report, should_stop=should_stop)
+        found = write_table(request, against)
+    if as_json:
+        print_json(found.to_json())
+        return
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from alens.sweep import table
+
+    headings, rows = table.cells(found, settings=False)
+    drawn = Table(box=SIMPLE)
+    drawn.add_column(headings[0], overflow="fold")
+    for heading in headings[1:]:
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(drawn)
+    for note in table.notes(found):
+        click.echo(note)
+    click.echo(f"written to {out}: table.md, table.csv, heads.csv, table.json")

@@ -1,0 +1,200 @@
+"""What a sweep's configuration asks for: a list of variants. Pure.
+
+In: a TOML file: settings of `alens fit` at the top, lists of values in `[grid]`, and tables `[[variant]]`. Out: the
+settings at the top, and a `Variant` for each combination of the grid and for each table, with a name made of what
+it changes, which is also the name of its directory.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from alens.errors import RequestError
+from alens.fit.settings import FitSettings
+
+KINDS = get_type_hints(FitSettings)
+ALIASES = {"lens_option": "lens_options", "objective_option": "objective_options"}
+"""As the configuration of `alens fit` calls them."""
+
+SAME_FOR_ALL = ("eval_rows",)
+"""Variants are compared on the same held-out rows."""
+
+LONGEST_NAME = 120
+"""Characters: file systems take 255 bytes, and paths are read by people."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One fit of a sweep."""
+
+    name: str
+    settings: FitSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid:
+    """All fits of a sweep."""
+
+    base: FitSettings
+    """What stands at the top; its held-out rows are those that all are judged on."""
+    variants: tuple[Variant, ...]
+
+
+def read(path: Path) -> Grid:
+    """The sweep that a TOML file asks for. Raises `RequestError` for anything in it that is wrong."""
+    try:
+        return parse(tomllib.loads(path.read_text()), str(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} is no TOML file: {error}") from None
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+
+
+def parse(config: Mapping[str, Any], where: str) -> Grid:
+    """As `read`, of what was read; `where` names it in errors."""
+    top = dict(config)
+    grid, tables = top.pop("grid", {}), top.pop("variant", [])
+    if not isinstance(grid, dict):
+        raise RequestError(f"grid of {where} is no table: write [grid], and a list of values for each key")
+    if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
+        raise RequestError(f"variant of {where} is no list of tables: write [[variant]] above each")
+    base = _settings(FitSettings(), _checked(top, where, ("grid", "variant")), where)
+    found = [*_product(base, grid, f"[grid] of {where}"), *_tables(base, tables, f"[[variant]] of {where}")]
+    variants = tuple(found) or (Variant(name="base", settings=base),)
+    _check_distinct(variants, where)
+    return Grid(base=base, variants=variants)
+
+
+def _product(base: FitSettings, grid: Mapping[str, Any], where: str) -> list[Variant]:
+    lists = {}
+    for key, values in grid.items():
+        if not (isinstance(values, list) and values):
+            raise RequestError(f"{key} in {where} is {values!r}: it must be a list of values to try")
+        lists[key] = values
+    if not lists:
+        return []
+    changes = [
+        _checked(dict(zip(lists, combination, strict=True)), where, (), SAME_FOR_ALL)
+        for combination in itertools.product(*lists.values())
+    ]
+    varied = [_field(key) for key, values in lists.items() if len(values) > 1]
+    return [_variant(base, change, [key for key in varied if key in change], where) for change in changes]
+
+
+def _tables(base: FitSettings, tables: list[dict[str, Any]], where: str) -> list[Variant]:
+    found = []
+    for table in tables:
+        given = dict(table)
+        name = given.pop("name", None)
+        if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise RequestError(
+                f"name in {where} is {name!r}: it names a directory, take letters, digits and any of . _ = + , -"
+            )
+        change = _checked(given, where, ("name",), SAME_FOR_ALL)
+        told = [key for key, value in change.items() if value != getattr(base, key)]
+        found.append(_variant(base, change, told, where, name))
+    return found
+
+
+def _variant(
+    base: FitSettings, change: Mapping[str, Any], told: list[str], where: str, name: str | None = None
+) -> Variant:
+    settings = _settings(base, change, where)
+    if name is None:
+        name = ",".join(_said(key, change[key]) for key in told) or "base"
+        if len(name) > LONGEST_NAME:
+            digest = hashlib.sha256(json.dumps(settings.to_json()).encode()).hexdigest()[:8]
+            name = f"{name[: LONGEST_NAME - 9]}-{digest}"
+    return Variant(name=name, settings=settings)
+
+
+def _said(key: str, value: Any) -> str:
+    """`lr=0.01`, `layers=0+3`, `lens_options.rank=8`: safe in a path."""
+    joint = "." if isinstance(value, dict) and value else "="
+    return re.sub(r"[^A-Za-z0-9._=+-]", "-", f"{key}{joint}{_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "+".join(f"{key}={_text(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return "+".join(_text(part) for part in value)
+    return str(value)
+
+
+def _settings(base: FitSettings, change: Mapping[str, Any], where: str) -> FitSettings:
+    try:
+        return dataclasses.replace(base, **change)
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None
+
+
+def _field(key: str) -> str:
+    name = key.replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def _checked(
+    given: Mapping[str, Any], where: str, more: tuple[str, ...], refused: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """By field of `FitSettings`, values of the right kind. `more` are further keys that are valid there."""
+    found = {}
+    for key, value in given.items():
+        name = _field(key)
+        if name in refused:
+            raise RequestError(
+                f"{where} has {key}: variants are compared on the same held-out rows, put it at the top of the file"
+            )
+        if name not in KINDS:
+            valid = sorted({*KINDS, *more} - set(refused))
+            raise RequestError(f"{where} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
+        found[name] = _of_kind(name, value, where)
+    return found
+
+
+def _of_kind(name: str, value: Any, where: str) -> Any:
+    kind = KINDS[name]
+    kinds = (
+        [part for part in get_args(kind) if part is not type(None)] if type(None) in get_args(kind) else []
+    )
+    kind = kinds[0] if kinds else kind
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if get_args(kind)[:1] == (int,):
+        if isinstance(value, list) and value and all(type(part) is int for part in value):
+            return tuple(value)
+        raise _wrong(name, value, where, "a list of whole numbers such as [0, 3]")
+    if kind is int and not whole:
+        raise _wrong(name, value, where, "a whole number")
+    if kind is float:
+        if whole or isinstance(value, float):
+            return float(value)
+        raise _wrong(name, value, where, "a number")
+    if kind is str and not isinstance(value, str):
+        raise _wrong(name, value, where, "a string")
+    if get_args(kind)[:1] == (str,) and not isinstance(value, dict):
+        raise _wrong(name, value, where, "a table of options such as {rank = 8}")
+    return value
+
+
+def _wrong(name: str, value: Any, where: str, expected: str) -> RequestError:
+    return RequestError(f"{where} gives {name} the value {value!r}: it must be {expected}")
+
+
+def _check_distinct(variants: tuple[Variant, ...], where: str) -> None:
+    """Raises `RequestError` when two variants have the same name or are the same fit."""
+    names: dict[str, FitSettings] = {}
+    for variant in variants:
+        if variant.name in names:
+            raise RequestError(f"{where} has two variants {variant.name}: give one of them another name")
+        for name, settings in names.items():
+            if settings == variant.settings:
+                raise RequestError(f"{where} asks for the same fit twice: {name} and {variant.name}")
+        names[variant.name] = variant.settings

@@ -1,0 +1,133 @@
+"""How a variant does, on the held-out rows that all variants of a sweep share, kept by sequence.
+
+In: the lens directory of a variant that is fitted. Out, beside it: `held-out.safetensors` (KL summed over the rows of
+each sequence, for each head) and `result.json` (what the fit took, and the hash of the other file), written last: with
+it the variant is finished. The rows, their first position and the target (the model's own distribution, exact where the
+cache has it) are those of the sweep, whatever the variant was fitted on and to.
+Shapes: G sequences, H heads of all layers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load, save
+
+from alens.errors import DamageError
+from alens.evaluation.figures import FigureSums
+from alens.evaluation.held_out import held_out_rows
+from alens.fit.settings import FitSettings
+from alens.lens.saved import Lenses
+from alens.rows import RowReader
+from alens.store import document, durable
+from alens.store.reader import Cache
+from alens.store.writer import write_errors
+
+RESULT = "result.json"
+SUMS = "held-out.safetensors"
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a variant ended."""
+
+    failed: str | None = None
+    """Why it has no lenses: its loss was not finite."""
+    steps: int = 0
+    rows_seen: int = 0
+    seconds: float = 0.0
+    """In its steps, with its part of the time that was waited for data, over all runs."""
+    converged: int = 0
+    """Lenses that stopped before the last step."""
+    heads: tuple[tuple[int, int], ...] = ()
+    """(layer, head) of each lens."""
+    cross_entropy: tuple[float, ...] = ()
+    top1_agreement: tuple[float, ...] = ()
+    kl_GH: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
+    rows_G: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def kl_H(self) -> Array:
+        """The mean over rows, nats."""
+        means_H: Array = self.kl_GH.sum(axis=0) / self.rows_G.sum()
+        return means_H
+
+
+def judge(
+    lenses: Lenses, cache: Cache, base: FitSettings, shards: Sequence[int], device: torch.device
+) -> Result:
+    """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings."""
+    record, settings = lenses.record, cache.plan.settings
+    teacher = "exact" if settings.exact_teacher else "compressed"
+    reader = RowReader(
+        cache, record.layers, record.heads, teacher, base.min_position, device, site=record.site
+    )
+    groups = len(shards) * settings.sequences_per_shard
+    sums = {layer: FigureSums(len(record.heads), device, groups) for layer in record.layers}
+    maps = {layer: lenses.layer(layer).maps.to(device) for layer in record.layers}
+    for part in held_out_rows(reader, shards, base.eval_rows):
+        numbers = part.columns.by_name["rows/sequence"].astype(np.int64)
+        groups_N = torch.from_numpy(numbers - shards[0] * settings.sequences_per_shard).to(device)
+        for layer, of in sums.items():
+            z_NHE = reader.z(part.columns, layer)
+            of.add(z_NHE, maps[layer], part.teacher, part.top_ids_N, part.next_ids_N, groups_N)
+    figures = [head for of in sums.values() for head in of.means()]
+    rows_G = next(iter(sums.values())).rows_G.cpu().numpy()
+    kl_GH = np.concatenate([of.kl_GH.cpu().numpy() for of in sums.values()], axis=1)
+    return Result(
+        steps=record.fit["steps"],
+        rows_seen=record.fit["rows_seen"],
+        converged=len(record.fit["converged"]),
+        heads=tuple((layer, head) for layer in record.layers for head in record.heads),
+        cross_entropy=tuple(head.cross_entropy for head in figures),
+        top1_agreement=tuple(head.top1_agreement for head in figures),
+        kl_GH=kl_GH[rows_G > 0],
+        rows_G=rows_G[rows_G > 0],
+    )
+
+
+def put(folder: Path, result: Result) -> None:
+    """Write a result durably, `result.json` last."""
+    told = dataclasses.asdict(result)
+    sums = save({"kl": np.ascontiguousarray(told.pop("kl_GH")), "rows": told.pop("rows_G")})
+    with write_errors(folder):
+        durable.put(folder / SUMS, sums)
+        hashed = {"sums_sha256": durable.sha256_of(folder / SUMS)}
+        durable.put(folder / RESULT, document.encode({**_plain(told), **hashed}))
+
+
+def read(folder: Path) -> Result | None:
+    """The result of a variant, or None while it is not finished. Raises `DamageError` for a damaged one."""
+    path = folder / RESULT
+    try:
+        found = document.decode(path.read_bytes(), str(path))
+        sums = (folder / SUMS).read_bytes()
+        if durable.sha256_of(folder / SUMS) != found.pop("sums_sha256"):
+            raise DamageError(f"{folder / SUMS} was altered")
+        arrays = load(sums)
+        heads = tuple((layer, head) for layer, head in found.pop("heads"))
+        return Result(**found, heads=heads, kl_GH=arrays["kl"], rows_G=arrays["rows"])
+    except FileNotFoundError:
+        if path.exists():
+            raise DamageError(f"{folder / SUMS} is missing: delete {path} and sweep again") from None
+        return None
+    except (DamageError, TypeError, KeyError):
+        raise DamageError(
+            f"{path} or {SUMS} beside it was altered: delete {path} and sweep again, which judges anew"
+        ) from None
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    """Lists in place of tuples, as JSON gives them back."""
+    return {
+        name: [list(part) if isinstance(part, tuple) else part for part in value]
+        if isinstance(value, tuple)
+        else value
+        for name, value in told.items()
+    }

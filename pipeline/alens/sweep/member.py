@@ -1,0 +1,137 @@
+"""One variant while a sweep runs: its trainer, what it took so far, and how it ends.
+
+In: a planned variant, and batches. Out: its lens directory, `clock.json` beside the checkpoints, and in the end its
+result. What was written before stays: lenses without a result (of a run that was killed in between) are judged only.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import logging
+import time
+from collections.abc import Iterator
+
+from alens.errors import DamageError, RunError
+from alens.fit.batches import Batch
+from alens.fit.distributed import Processes
+from alens.fit.plan import put_plan
+from alens.fit.recipe import Recipe
+from alens.fit.settings import FitSettings
+from alens.fit.trainer import Trainer
+from alens.fit.writing import put_lenses
+from alens.lens.saved import DESCRIPTION, load_lenses
+from alens.store import document, durable
+from alens.store.reader import Cache
+from alens.store.writer import write_errors
+from alens.sweep import judge
+from alens.sweep.plan import Planned
+
+log = logging.getLogger("alens")
+
+CLOCK = "clock.json"
+"""Seconds that a variant took until its newest checkpoint."""
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Lines of the log begin with the variant's name."""
+
+    def prefix(record: logging.LogRecord) -> bool:
+        record.msg = f"{name}: {record.msg}"
+        return True
+
+    log.addFilter(prefix)
+    try:
+        yield
+    finally:
+        log.removeFilter(prefix)
+
+
+class Member:
+    """A variant of a round."""
+
+    def __init__(
+        self, fit: Planned, base: FitSettings, cache: Cache, processes: Processes, checkpoint_every: int
+    ) -> None:
+        self.fit, self.base, self.checkpoint_every = fit, base, checkpoint_every
+        self.recipe = Recipe(fit.variant.settings, cache, processes.device)
+        put_plan(fit.lenses, fit.plan)
+        self.seconds, self.start, self.done = self._clock(), 0, False
+        self._trainer: Trainer | None = None
+        if not (fit.lenses / DESCRIPTION).exists():
+            self._trainer = Trainer(self.recipe, fit.plan, processes, fit.lenses)
+            with _named(fit.variant.name):
+                self._trainer.restore()
+            self.start = self._trainer.step_number
+        self._saved = self.start
+        if self._trainer is None or self._trainer.finished:
+            self._finish()
+
+    @property
+    def name(self) -> str:
+        """Of the variant."""
+        return self.fit.variant.name
+
+    @property
+    def steps(self) -> int:
+        """Steps taken; one that is done has taken all of its own."""
+        return self._trainer.step_number if self._trainer else self.fit.plan.steps
+
+    def step(self, batch: Batch, waited_s: float) -> None:
+        """One step, and what is due after it. A loss that is not finite ends this variant, not the sweep."""
+        trainer, since = self._trainer, time.monotonic()
+        assert trainer is not None
+        try:
+            trainer.step(batch)
+        except RunError as error:
+            self._fail(str(error))
+            return
+        self.seconds += time.monotonic() - since + waited_s
+        if trainer.wants_evaluation:
+            with _named(self.name):
+                trainer.evaluate(self.seconds)
+        if trainer.finished:
+            self._finish()
+        elif trainer.step_number % self.checkpoint_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """A checkpoint, where there are steps since the last."""
+        if self._trainer and self._trainer.step_number > self._saved:
+            self._trainer.save()
+            self._saved = self._trainer.step_number
+            with write_errors(self.fit.lenses):
+                durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
+
+    def _clock(self) -> float:
+        path = self.fit.lenses / CLOCK
+        try:
+            return float(document.decode(path.read_bytes(), str(path))["seconds"])
+        except FileNotFoundError:
+            return 0.0
+        except DamageError:
+            log.warning("%s was altered: seconds are counted from here", path)
+            return 0.0
+
+    def _finish(self) -> None:
+        if self._trainer:
+            with write_errors(self.fit.lenses):
+                durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
+            put_lenses(self._trainer)
+        cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
+        found = judge.judge(load_lenses(self.fit.lenses), cache, self.base, shards, self.recipe.device)
+        judge.put(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
+        log.info(
+            "%s is finished after %d steps: held-out KL mean %.4f", self.name, found.steps, found.kl_H.mean()
+        )
+        self._drop()
+
+    def _fail(self, why: str) -> None:
+        log.warning("%s has failed: %s", self.name, why)
+        judge.put(self.fit.lenses, judge.Result(failed=why, seconds=self.seconds))
+        self._drop()
+
+    def _drop(self) -> None:
+        """Give the memory back; DeepSpeed's engines refer to themselves."""
+        self._trainer, self.done = None, True
+        gc.collect()

@@ -1,0 +1,119 @@
+"""`alens sweep`: several fits of one cache, those that read the same rows from one read.
+
+In: a `SweepRequest`. Out: for each variant OUT/NAME, a lens directory as `alens fit` writes it, with its result beside;
+and the table. A variant with a result is left alone, one that was stopped goes on from its checkpoint, also when the
+others that share its read are further: they join in when it has come up to them.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from alens.errors import RequestError, StoppedError
+from alens.fit.batches import Batch
+from alens.fit.distributed import join
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.rows import Columns
+from alens.store.reader import open_cache
+from alens.sweep import judge, table
+from alens.sweep.member import Member
+from alens.sweep.memory import rounds
+from alens.sweep.plan import Planned, SweepRequest, body, check, check_same, put, read, resolve, share
+from alens.sweep.shared import SharedRows
+
+log = logging.getLogger("alens")
+
+
+def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: ShouldStop = never) -> None:
+    """Fit this worker's variants, or go on with them.
+
+    Raises `RequestError` for what cannot be done as asked, `DamageError` for a damaged cache, `RunError` for a full
+    disk and the like, `StoppedError` when `should_stop` says so (checkpoints are saved).
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RequestError("a sweep runs in one process: spread its variants over jobs with --worker I/N")
+    cache = open_cache(request.store)
+    asked = body(request, cache)
+    check(request.out, asked)
+    planned = resolve(request, cache)
+    put(request.out, asked)
+    processes = join(request.device)
+    watch = _Watch(request.out, share(planned, request.worker), report, should_stop)
+    pending = [fit for fit in watch.mine if fit.variant.name not in watch.steps]
+    for fits in rounds(pending, cache, processes.device, request.at_once):
+        watch.stop_if_asked([])
+        members = [Member(fit, request.grid.base, cache, processes, request.checkpoint_every) for fit in fits]
+        _together(members, watch)
+
+
+def write_table(request: SweepRequest, against: str | None = None) -> table.Table:
+    """The table of all variants in OUT that are finished, written anew.
+
+    Raises `RequestError` when OUT holds another sweep or none, or `against` is no finished variant.
+    """
+    check_same(request.out, read(request.out), body(request, open_cache(request.store)))
+    found = table.build(request.out, against=against)
+    table.put(request.out, found)
+    return found
+
+
+class _Watch:
+    """How far this worker is, and whether it is to stop."""
+
+    def __init__(self, out: Path, mine: list[Planned], report: Report, should_stop: ShouldStop) -> None:
+        self.out, self.mine, self._report, self._should_stop = out, mine, report, should_stop
+        self.steps = {fit.variant.name: fit.plan.steps for fit in mine if judge.read(fit.lenses)}
+        """Taken, by variant; one that is finished has taken all of its own."""
+
+    def tell(self, members: list[Member]) -> None:
+        self.steps |= {member.name: member.steps for member in members}
+        running = sum(not member.done for member in members)
+        self._report(
+            Progress(
+                stage="sweep",
+                done=sum(self.steps.values()),
+                total=sum(fit.plan.steps for fit in self.mine),
+                unit="steps",
+                note=f"{running} variants at once, {self._finished()} of {len(self.mine)} finished",
+            )
+        )
+
+    def stop_if_asked(self, members: list[Member]) -> None:
+        if not self._should_stop():
+            return
+        for member in members:
+            member.save()
+        raise StoppedError(
+            f"stopped with {self._finished()} of {len(self.mine)} variants finished (the others are saved in {self.out}); run again to go on"
+        )
+
+    def _finished(self) -> int:
+        return sum(self.steps.get(fit.variant.name) == fit.plan.steps for fit in self.mine)
+
+
+def _together(members: list[Member], watch: _Watch) -> None:
+    """Steps of all members from one read, until the last is done."""
+    running = [member for member in members if not member.done]
+    watch.tell(members)
+    if not running:
+        return
+    shared = SharedRows([member.recipe for member in running], running[0].fit.reading)
+    first = min(member.start for member in running)
+    last = max(member.fit.plan.steps for member in running)
+
+    def make(step: int, columns: Columns) -> dict[str, Batch]:
+        """In a thread of its own, a step ahead. Members that are further wait until the others come up."""
+        wanted = [member for member in running if member.start <= step and not member.done]
+        batches = shared.batches(columns, [member.recipe for member in wanted])
+        return {member.name: batch for member, batch in zip(wanted, batches, strict=True)}
+
+    with contextlib.closing(shared.stream.made(first, last, make)) as made:
+        for step, (batches, waited_s) in enumerate(made, first):
+            watch.stop_if_asked(running)
+            now = [member for member in running if not member.done and member.start <= step]
+            for member in now:
+                member.step(batches[member.name], waited_s / len(now))
+            watch.tell(members)
+            if all(member.done for member in running):
+                return

@@ -1,0 +1,315 @@
+"""The table of a sweep: what each variant changed, how well its lenses do, how sure that is, and what it took.
+
+In: a sweep's directory with the variants that are finished. Out: a `Table`, and as files `table.json`, `table.csv` (a
+row a variant), `heads.csv` (a row a variant and head) and `table.md`. Intervals are percentile bootstrap over held-out
+sequences; a difference is paired, because the same sequences are drawn for both variants.
+Shapes: G sequences, H heads, R resamples.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alens.errors import DamageError, RequestError
+from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
+from alens.store import durable
+from alens.store.writer import write_errors
+from alens.sweep import judge, plan
+from alens.sweep.judge import Array, Result
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadRow:
+    """One head of one variant."""
+
+    layer: int
+    head: int
+    kl: float
+    interval: Interval | None
+    cross_entropy: float
+    top1_agreement: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariantRow:
+    """One variant that is finished. Figures are None where it has failed."""
+
+    name: str
+    settings: dict[str, Any]
+    """Those in which the variants of the sweep differ."""
+    failed: str | None
+    kl: float | None = None
+    """Held-out forward KL, nats a row, mean over the variant's heads."""
+    interval: Interval | None = None
+    difference: float | None = None
+    """Of `kl` to the variant that all are compared with."""
+    difference_interval: Interval | None = None
+    heads: tuple[HeadRow, ...] = ()
+    rows_seen: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    converged: int = 0
+
+    @property
+    def worst(self) -> HeadRow | None:
+        """The head with the largest KL."""
+        return max(self.heads, key=lambda head: head.kl, default=None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """All that is finished of a sweep, in the order of its configuration."""
+
+    rows: tuple[VariantRow, ...]
+    missing: tuple[str, ...]
+    """Variants that are not finished."""
+    against: str | None
+    """The variant that all are compared with."""
+    sequences: int
+    """Held-out sequences that resamples draw from."""
+    held_out_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**dataclasses.asdict(self), "level": LEVEL, "resamples": RESAMPLES}
+
+
+def build(out: Path, *, against: str | None = None) -> Table:
+    """The table of a sweep's directory; `against` names the variant to compare with, default the best.
+
+    Raises `RequestError` for a name that no finished variant has, `DamageError` for a damaged result.
+    """
+    asked = plan.read(out)["variants"]
+    results = {name: found for name in asked if (found := judge.read(out / name)) is not None}
+    good = {name: result for name, result in results.items() if result.failed is None}
+    if against is not None and against not in good:
+        raise RequestError(
+            f"{out} has no finished variant {against} to compare with: it has {', '.join(good) or 'none yet'}"
+        )
+    _check_rows(out, good)
+    best = min(good, key=lambda name: float(good[name].kl_H.mean()), default=None)
+    told = _differing(asked)
+    resampled = {name: _resampled(result) for name, result in good.items()}
+    other = against or best
+    rows = []
+    for name, result in results.items():
+        settings = {field: asked[name][field] for field in told}
+        if result.failed is not None or other is None:
+            rows.append(
+                VariantRow(name=name, settings=settings, failed=result.failed, seconds=result.seconds)
+            )
+        else:
+            base = None if name == other else (good[other], resampled[other])
+            rows.append(_row(name, settings, result, resampled[name], base))
+    first = good[other] if other else Result()
+    return Table(
+        rows=tuple(rows),
+        missing=tuple(name for name in asked if name not in results),
+        against=other,
+        sequences=len(first.rows_G),
+        held_out_rows=int(first.rows_G.sum()),
+    )
+
+
+def _row(
+    name: str,
+    settings: dict[str, Any],
+    result: Result,
+    kl_RH: Array | None,
+    base: tuple[Result, Array | None] | None,
+) -> VariantRow:
+    kl = float(result.kl_H.mean())
+    difference, difference_interval = None, None
+    if base is not None:
+        difference = kl - float(base[0].kl_H.mean())
+        if kl_RH is not None and base[1] is not None:
+            difference_interval = interval(kl_RH.mean(axis=1) - base[1].mean(axis=1))
+    return VariantRow(
+        name=name,
+        settings=settings,
+        failed=None,
+        kl=kl,
+        interval=None if kl_RH is None else interval(kl_RH.mean(axis=1)),
+        difference=difference,
+        difference_interval=difference_interval,
+        heads=_heads(result, kl_RH),
+        rows_seen=result.rows_seen,
+        steps=result.steps,
+        seconds=result.seconds,
+        converged=result.converged,
+    )
+
+
+def _heads(result: Result, kl_RH: Array | None) -> tuple[HeadRow, ...]:
+    return tuple(
+        HeadRow(
+            layer=layer,
+            head=head,
+            kl=float(result.kl_H[place]),
+            interval=None if kl_RH is None else interval(kl_RH[:, place]),
+            cross_entropy=result.cross_entropy[place],
+            top1_agreement=result.top1_agreement[place],
+        )
+        for place, (layer, head) in enumerate(result.heads)
+    )
+
+
+def _resampled(result: Result) -> Array | None:
+    """(R, H); None with a single sequence, which says nothing about others."""
+    if len(result.rows_G) < 2:
+        return None
+    return resampled_means(result.kl_GH, result.rows_G, seed=0)
+
+
+def _check_rows(out: Path, results: dict[str, Result]) -> None:
+    """Raises `DamageError` unless all were judged on the same sequences."""
+    rows = [result.rows_G for result in results.values()]
+    if any(not np.array_equal(one, rows[0]) for one in rows):
+        raise DamageError(
+            f"variants of {out} were judged on other held-out rows: delete their {judge.RESULT} and sweep again"
+        )
+
+
+def _differing(asked: dict[str, dict[str, Any]]) -> list[str]:
+    """The settings that are not the same for all variants."""
+    every = list(asked.values())
+    return [field for field in every[0] if any(one[field] != every[0][field] for one in every)]
+
+
+# As text
+
+
+def cells(table: Table, *, settings: bool) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows for people, with or without the settings that a variant's name tells in part."""
+    told = list(table.rows[0].settings) if settings and table.rows else []
+    headings = ["variant", *told, "KL", "95 % interval", "difference", "95 % interval"]
+    return [*headings, "worst head", "rows seen", "steps", "s", "converged"], [
+        [row.name, *(said(row.settings[name]) for name in told), *_figures(row)] for row in table.rows
+    ]
+
+
+def _figures(row: VariantRow) -> list[str]:
+    worst = row.worst
+    if row.kl is None or worst is None:
+        return ["failed", "", "", "", "", "", "", f"{row.seconds:.1f}", ""]
+    return [
+        f"{row.kl:.4f}",
+        _span(row.interval, ""),
+        "" if row.difference is None else f"{row.difference:+.4f}",
+        _span(row.difference_interval, "+"),
+        f"{worst.layer}.{worst.head}: {worst.kl:.4f}",
+        f"{row.rows_seen:,}",
+        f"{row.steps:,}",
+        f"{row.seconds:.1f}",
+        f"{row.converged}",
+    ]
+
+
+def _span(found: Interval | None, sign: str) -> str:
+    return "" if found is None else f"{found[0]:{sign}.4f} to {found[1]:{sign}.4f}"
+
+
+def said(value: Any) -> str:
+    """A setting, for people."""
+    if value is None:
+        return "default"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items()) or "none"
+    return str(value)
+
+
+def notes(table: Table) -> list[str]:
+    """What stands below the table."""
+    found = []
+    if table.against:
+        found.append(
+            f"Held-out KL in nats, mean over heads, on {table.held_out_rows:,} rows of {table.sequences:,} sequences. "
+            f"Intervals: bootstrap over sequences, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
+        )
+    found += [f"{row.name} has failed: {row.failed}" for row in table.rows if row.failed]
+    if table.missing:
+        total = len(table.rows) + len(table.missing)
+        found.append(
+            f"{len(table.missing)} of {total} variants are not finished: {', '.join(table.missing[:5])}{' ...' if len(table.missing) > 5 else ''}"
+        )
+    return found
+
+
+# As files
+
+
+def put(out: Path, table: Table) -> None:
+    """`table.json`, `table.csv`, `heads.csv` and `table.md`, each whole."""
+    files = {
+        "table.json": json.dumps(table.to_json(), indent=1) + "\n",
+        "table.csv": _csv(_variant_lines(table)),
+        "heads.csv": _csv(_head_lines(table)),
+        "table.md": _markdown(table),
+    }
+    with write_errors(out):
+        for name, text in files.items():
+            durable.put(out / name, text.encode())
+
+
+def _variant_lines(table: Table) -> list[dict[str, Any]]:
+    lines = []
+    for row in table.rows:
+        worst = row.worst
+        low, high = row.interval or (None, None)
+        lower, higher = row.difference_interval or (None, None)
+        lines.append(
+            {
+                "variant": row.name,
+                **{name: said(value) for name, value in row.settings.items()},
+                "kl": row.kl,
+                "kl_low": low,
+                "kl_high": high,
+                "difference": row.difference,
+                "difference_low": lower,
+                "difference_high": higher,
+                "worst_head": f"{worst.layer}.{worst.head}" if worst else None,
+                "worst_kl": worst.kl if worst else None,
+                **{
+                    name: getattr(row, name)
+                    for name in ("rows_seen", "steps", "seconds", "converged", "failed")
+                },
+            }
+        )
+    return lines
+
+
+def _head_lines(table: Table) -> list[dict[str, Any]]:
+    lines = []
+    for row in table.rows:
+        for head in row.heads:
+            low, high = head.interval or (None, None)
+            body = dataclasses.asdict(head)
+            del body["interval"]
+            lines.append({"variant": row.name, **body, "kl_low": low, "kl_high": high})
+    return lines
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return text.getvalue()
+
+
+def _markdown(table: Table) -> str:
+    headings, rows = cells(table, settings=True)
+    lines = [headings, ["---"] * len(headings), *rows]
+    grid = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n\n".join([grid, *notes(table)]) + "\n"

@@ -1,0 +1,66 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alens import evaluate, load_lenses
+from alens.errors import DamageError
+from alens.fit.settings import FitSettings
+from alens.store.reader import open_cache
+from alens.sweep import judge
+
+
+@pytest.fixture
+def result(demo_cache: Path, demo_lenses: Path) -> judge.Result:
+    return judge.judge(
+        load_lenses(demo_lenses),
+        open_cache(demo_cache),
+        FitSettings(eval_rows=1024),
+        (5,),
+        torch.device("cpu"),
+    )
+
+
+def test_sums_by_sequence_give_the_figures_of_eval(
+    result: judge.Result, demo_cache: Path, demo_lenses: Path
+) -> None:
+    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
+    assert result.heads == ((0, 1), (0, 4), (3, 1), (3, 4))
+    heads = [head for layer in found.lens.values() for head in layer]
+    assert result.kl_H == pytest.approx([head.kl for head in heads], rel=1e-9)
+    assert result.cross_entropy == pytest.approx([head.cross_entropy for head in heads])
+    assert result.rows_G.tolist() == [63.0] * 16
+
+
+def test_a_result_comes_back_as_it_was_put(result: judge.Result, tmp_path: Path) -> None:
+    assert judge.read(tmp_path) is None
+    judge.put(tmp_path, result)
+    back = judge.read(tmp_path)
+    assert back is not None
+    assert np.array_equal(back.kl_GH, result.kl_GH) and np.array_equal(back.rows_G, result.rows_G)
+    plain = [name for name in result.__dataclass_fields__ if name not in ("kl_GH", "rows_G")]
+    assert [list(v) if isinstance(v := getattr(back, n), (list, tuple)) else v for n in plain] == [
+        list(v) if isinstance(v := getattr(result, n), tuple) else v for n in plain
+    ]
+
+
+@pytest.mark.parametrize("name", [judge.RESULT, judge.SUMS])
+@pytest.mark.parametrize("harm", ["flip", "cut", "lose"])
+def test_a_damaged_result_is_never_read(result: judge.Result, tmp_path: Path, name: str, harm: str) -> None:
+    judge.put(tmp_path, result)
+    file = tmp_path / name
+    blob = bytearray(file.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    if harm == "lose" and name == judge.RESULT:
+        pytest.skip("then it is not finished")
+    file.unlink() if harm == "lose" else file.write_bytes(blob if harm == "flip" else blob[: len(blob) // 2])
+    with pytest.raises(DamageError, match=r"delete .*result.json and sweep again"):
+        judge.read(tmp_path)
+
+
+def test_what_failed_has_no_figures(tmp_path: Path) -> None:
+    judge.put(tmp_path, judge.Result(failed="the loss is not finite", seconds=2.5))
+    found: Any = judge.read(tmp_path)
+    assert (found.failed, found.seconds, found.kl_GH.size) == ("the loss is not finite", 2.5, 0)

@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+import torch
+
+from alens.store.reader import open_cache
+from alens.sweep import memory
+from alens.sweep.plan import resolve
+
+
+def sizes(sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int | None = None) -> list[int]:
+    request = sweep(seed=[0, 1], lr=[0.01, 0.02, 0.03])
+    cache = open_cache(request.store)
+    planned = resolve(request, cache)
+    one = memory.bytes_of(planned[0], cache)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 2 * room * one)
+    rounds = memory.rounds(planned, cache, torch.device("cpu"), at_once)
+    assert [fit for fits in rounds for fit in fits] == planned
+    assert all(len({fit.reading for fit in fits}) == 1 for fits in rounds)
+    return [len(fits) for fits in rounds]
+
+
+@pytest.mark.parametrize(("room", "expected"), [(100, [3, 3]), (2, [2, 1, 2, 1]), (0, [1] * 6)])
+def test_a_round_takes_half_of_the_free_memory(
+    sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, expected: list[int]
+) -> None:
+    assert sizes(sweep, monkeypatch, room) == expected
+
+
+def test_a_number_beats_the_memory(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sizes(sweep, monkeypatch, 0, at_once=2) == [2, 1, 2, 1]
+
+
+def test_one_takes_its_weights_five_times_and_an_unembedding(sweep: Any) -> None:
+    request = sweep()
+    cache = open_cache(request.store)
+    model = cache.plan.model
+    weights = (model.d_head + 1) * model.d_vocab
+    [fit] = resolve(request, cache)
+    assert memory.bytes_of(fit, cache) == 4 * (5 * weights + model.d_model * model.d_vocab)
+
+
+def test_there_is_memory() -> None:
+    assert memory.free_bytes(torch.device("cpu")) > 2**20
