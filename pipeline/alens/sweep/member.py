@@ -6,7 +6,6 @@ result. What was written before stays: lenses without a result (of a run that wa
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -132,6 +131,5 @@ class Member:
         self._drop()
 
     def _drop(self) -> None:
-        """Give the memory back; DeepSpeed's engines refer to themselves."""
+        """Give the memory of the trainer back."""
         self._trainer, self.done = None, True
-        gc.collect()
