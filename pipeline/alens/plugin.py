@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from alens.errors import RequestError
@@ -26,18 +27,27 @@ def find(what: str, name: str, known: Mapping[str, str], base: type[T]) -> type[
             f"{what} is {name!r}: it must be one of {', '.join(known)}, or module:Class for one of your own"
         )
     module_name, _, attribute = known.get(name, name).partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise RequestError(f"{what} is {name!r}: it must be module:Class, such as my_lenses:Mine")
     here = str(Path.cwd())
     if name not in known and here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does: a file beside the job script is found
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise RequestError(f"{what} is {name!r}: cannot import {module_name} ({error})") from None
-    except AttributeError:
-        raise RequestError(f"{what} is {name!r}: {module_name} has no {attribute!r}") from None
+    found = getattr(_module(what, name, module_name), attribute, None)
+    if found is None:
+        raise RequestError(f"{what} is {name!r}: {module_name} has no {attribute!r}")
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise RequestError(f"{what} is {name!r}: it is no subclass of {base.__module__}.{base.__name__}")
     return found
+
+
+def _module(what: str, name: str, module_name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        problem = str(error)
+    except Exception as error:  # a file of the user's own: anything may be wrong with it
+        problem = f"{type(error).__name__}: {error}"
+    raise RequestError(f"{what} is {name!r}: cannot import {module_name} ({' '.join(problem.split())})")
 
 
 def make(what: str, name: str, found: type[T], options: Mapping[str, Any], *arguments: Any) -> T:

@@ -18,9 +18,9 @@ class LowRank(AffineDesign):
     def __init__(self, ground: Ground, *, rank: int = 8) -> None:
         """Raises `RequestError` for a rank that is not in 1 .. E."""
         super().__init__(ground)
-        if not 1 <= rank <= ground.width:
+        if type(rank) is not int or not 1 <= rank <= ground.width:
             raise RequestError(
-                f"rank is {rank!r}: it must be in 1 .. {ground.width}, the width of the values"
+                f"rank is {rank!r}: it must be a whole number in 1 .. {ground.width}, the width of the values"
             )
         H, E, V = ground.num_heads, ground.width, len(ground.log_mean_output_V)
         self.down = nn.Parameter(ground.random(H, E, rank) * small(1.0, E))
