@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from alens.errors import RequestError
 from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes
 from alens.fit.module import Active, LensModule
@@ -42,7 +43,14 @@ class Engine:
         )
         self.module = module.to(processes.device)
         optimizer = AveragedAdam(self.module.parameters(), lr=lr)
-        self._engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
+        try:
+            self._engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
+        except (ValueError, TypeError, AssertionError, KeyError) as error:
+            if not config:
+                raise
+            raise RequestError(
+                f"DeepSpeed refuses its configuration: {' '.join(str(error).split())}"
+            ) from error
 
     def step(
         self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, lr: float, active: Active | None = None

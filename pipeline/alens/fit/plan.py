@@ -155,3 +155,11 @@ def put_plan(lenses: Path, plan: FitPlan) -> None:
             if lenses.exists() and any(not p.name.endswith(durable.PARTIAL) for p in lenses.iterdir()):
                 raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
             durable.put(lenses / PLAN, (json.dumps(asdict(plan), indent=1) + "\n").encode())
+
+
+def drop_plan(lenses: Path) -> None:
+    """Take back what `put_plan` put, and the directory where nothing else is in it."""
+    with write_errors(lenses):
+        durable.remove(lenses / PLAN)
+        if not any(lenses.iterdir()):
+            lenses.rmdir()

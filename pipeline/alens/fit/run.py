@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from alens.errors import StoppedError
+from alens.errors import RequestError, StoppedError
 from alens.fit import deepspeed_config, marker
 from alens.fit.distributed import join
-from alens.fit.plan import FitRequest, put_plan, resolve
+from alens.fit.plan import PLAN, FitRequest, drop_plan, put_plan, resolve
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
@@ -59,13 +59,19 @@ def fit_lenses(
             lenses=request.lenses, record=done, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0
         )
     processes = join(request.device)
+    begun = (request.lenses / PLAN).exists()
     if processes.first:
         put_plan(request.lenses, plan)
         marker.clear(request.lenses)
     processes.wait()
     plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
     recipe = Recipe(request.settings, cache, processes.device)
-    trainer = Trainer(recipe, plan, processes, request.lenses, zero=zero, deepspeed=given)
+    try:
+        trainer = Trainer(recipe, plan, processes, request.lenses, zero=zero, deepspeed=given)
+    except RequestError:  # an option that shows to be wrong only here: nothing was begun
+        if processes.first and not begun:
+            drop_plan(request.lenses)
+        raise
     trainer.restore()
     return _Loop(request, trainer, report, should_stop).run()
 
