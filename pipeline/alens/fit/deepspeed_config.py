@@ -23,6 +23,9 @@ OURS = {
 """Keys that a file may not have, and what to do instead."""
 
 
+EXAMPLES = {"zero_optimization": '{"stage": 1}', "bf16": '{"enabled": true}'}
+
+
 def read(path: Path) -> dict[str, Any]:
     """A JSON file of DeepSpeed. Raises `RequestError` for a file that is none, or that has what is alens's."""
     try:
@@ -36,13 +39,16 @@ def read(path: Path) -> dict[str, Any]:
     for key, instead in OURS.items():
         if key in found:
             raise RequestError(f"{path} has {key}: leave it out ({instead})")
+    for key in ("zero_optimization", "bf16"):
+        if not isinstance(found.get(key) or {}, dict):
+            raise RequestError(f"{path}: {key} must be an object, such as {EXAMPLES[key]}")
     return found
 
 
 def stage(given: Mapping[str, Any], zero: int | None) -> int:
     """The ZeRO stage that the file and `--zero` ask for. Raises `RequestError` where they differ."""
     in_file = (given.get("zero_optimization") or {}).get("stage")
-    if in_file is not None and (not isinstance(in_file, int) or not 0 <= in_file <= 3):
+    if in_file is not None and (type(in_file) is not int or not 0 <= in_file <= 3):
         raise RequestError(f"the ZeRO stage of the DeepSpeed file is {in_file!r}: it must be 0 to 3")
     if zero is not None and in_file is not None and zero != in_file:
         raise RequestError(f"--zero is {zero} and the DeepSpeed file says stage {in_file}: say one of them")
