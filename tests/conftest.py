@@ -74,6 +74,17 @@ def demo_lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return lenses
 
 
+@pytest.fixture(scope="session")
+def residual_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed cache of layers 1 and 2 of the demo with `resid_post`, 4 shards with the exact teacher. Shared."""
+    store = tmp_path_factory.mktemp("shared") / "residual-cache"
+    settings = CacheSettings(
+        seq_len=32, rows_per_shard=512, max_rows=2048, layers=(1, 2), top_k=8, tail_samples=8, sites=("resid_post",), exact_teacher=True
+    )  # fmt: skip
+    write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu"))
+    return store
+
+
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """Copies a directory into this test's own folder and gives the copy."""

@@ -42,3 +42,24 @@ def test_uniforms_are_uniform_below_1() -> None:
     counts, _ = np.histogram(uniforms, bins=50, range=(0, 1))
     chi_square = ((counts - 2000) ** 2 / 2000).sum()
     assert chi_square < 49 + 5 * np.sqrt(2 * 49)
+
+
+@pytest.mark.parametrize("draws", [1, 3, 64])
+def test_scattered_uniforms_of_a_row_depend_on_its_number_seed_and_purpose_alone(draws: int) -> None:
+    whole = randomness.scattered_uniforms(np.arange(100), draws, 3, 4)
+    some = np.array([70, 2, 2, 99])
+    assert whole.shape == (100, draws) and len(np.unique(whole)) == whole.size
+    np.testing.assert_array_equal(randomness.scattered_uniforms(some, draws, 3, 4), whole[some])
+    assert not np.isin(randomness.scattered_uniforms(some, draws, 4, 4), whole).any()
+    assert not np.isin(randomness.scattered_uniforms(some, draws, 3, 5), whole).any()
+
+
+@pytest.mark.parametrize("first", [0, 10**12])
+def test_scattered_uniforms_are_uniform_below_1(first: int) -> None:
+    uniforms = randomness.scattered_uniforms(first + np.arange(20_000), 5, 0, randomness.NARROWED_TAIL)
+    assert uniforms.min() >= 0 and uniforms.max() < 1
+    counts, _ = np.histogram(uniforms.ravel(), bins=50, range=(0, 1))
+    chi_square = ((counts - 2000) ** 2 / 2000).sum()
+    assert chi_square < 49 + 5 * np.sqrt(2 * 49)
+    assert np.abs(np.corrcoef(uniforms.T) - np.eye(5)).max() < 5 / np.sqrt(20_000)
+    assert abs(np.corrcoef(uniforms[:-1, 0], uniforms[1:, 0])[0, 1]) < 5 / np.sqrt(20_000)

@@ -6,23 +6,26 @@ import torch
 
 from alens import blocks
 from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums
+from alens.lens.maps import AffineMaps
 from alens.teacher import ExactTeacher
 
 N, H, E, D, V = 23, 2, 3, 4, 19
 
 
-def case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, ExactTeacher, torch.Tensor]:
-    """z, weight, bias, teacher and next tokens; every fifth row ends a sequence."""
+def case(seed: int = 0) -> tuple[torch.Tensor, AffineMaps, ExactTeacher, torch.Tensor]:
+    """z, maps, teacher and next tokens; every fifth row ends a sequence."""
     random = torch.Generator().manual_seed(seed)
     z_NHE = torch.randn(N, H, E, generator=random).half()
-    weight_HEV, bias_HV = torch.randn(H, E, V, generator=random), torch.randn(H, V, generator=random)
+    maps = AffineMaps(
+        weight_HEV=torch.randn(H, E, V, generator=random), bias_HV=torch.randn(H, V, generator=random)
+    )
     final_ND, W_U_DV = torch.randn(N, D, generator=random).half(), torch.randn(D, V, generator=random)
     b_U_V = torch.randn(V, generator=random)
     probs_NV = (final_ND.double() @ W_U_DV.double() + b_U_V.double()).softmax(-1)
     entropies = torch.special.entr(probs_NV).sum(-1).float()
     next_ids_N = torch.randint(0, V, (N,), generator=random)
     next_ids_N[::5] = NO_NEXT_TOKEN
-    return z_NHE, weight_HEV, bias_HV, ExactTeacher(final_ND, W_U_DV, b_U_V, entropies), next_ids_N
+    return z_NHE, maps, ExactTeacher(final_ND, W_U_DV, b_U_V, entropies), next_ids_N
 
 
 def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
@@ -33,12 +36,12 @@ def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
 @pytest.mark.parametrize("block_rows", [1, 4, 1000])
 def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
     monkeypatch.setattr(blocks, "CPU_ROWS", block_rows)
-    z_NHE, weight_HEV, bias_HV, teacher, next_ids_N = case()
+    z_NHE, maps, teacher, next_ids_N = case()
     model_NV = model_log_probs(teacher)
     sums = FigureSums(H, torch.device("cpu"))
-    sums.add(z_NHE, weight_HEV, bias_HV, teacher, torch.from_numpy(model_NV.argmax(1)), next_ids_N)
+    sums.add(z_NHE, maps, teacher, torch.from_numpy(model_NV.argmax(1)), next_ids_N)
     for head, found in enumerate(sums.means()):
-        logits_NV = z_NHE[:, head].double() @ weight_HEV[head].double() + bias_HV[head].double()
+        logits_NV = z_NHE[:, head].double() @ maps.weight_HEV[head].double() + maps.bias_HV[head].double()
         lens_NV = np.asarray(logits_NV.log_softmax(-1))
         inside = np.asarray(next_ids_N) != NO_NEXT_TOKEN
         kl = (np.exp(model_NV) * (model_NV - lens_NV)).sum(1).mean()
@@ -49,13 +52,13 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
 
 
 def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
-    z_NHE, weight_HEV, bias_HV, teacher, next_ids_N = case()
+    z_NHE, maps, teacher, next_ids_N = case()
     top_ids_N = torch.arange(N) % V
     whole, first, second = (FigureSums(H, torch.device("cpu")) for _ in range(3))
-    whole.add(z_NHE, weight_HEV, bias_HV, teacher, top_ids_N, next_ids_N)
+    whole.add(z_NHE, maps, teacher, top_ids_N, next_ids_N)
     for sums, rows in ((first, slice(0, 9)), (second, slice(9, N))):
         part = ExactTeacher(teacher.final_ND[rows], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[rows])
-        sums.add(z_NHE[rows], weight_HEV, bias_HV, part, top_ids_N[rows], next_ids_N[rows])
+        sums.add(z_NHE[rows], maps, part, top_ids_N[rows], next_ids_N[rows])
     first.values += second.values
     for together, apart in zip(whole.means(), first.means(), strict=True):
         assert together.kl == pytest.approx(apart.kl)
@@ -64,11 +67,40 @@ def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
 
 
 def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
-    _, _, _, teacher, next_ids_N = case()
+    _, _, teacher, next_ids_N = case()
     sums = FigureSums(1, torch.device("cpu"))
     top_ids_N = torch.from_numpy(model_log_probs(teacher).argmax(1))
     z_NHE = teacher.final_ND[:, None]
-    sums.add(z_NHE, teacher.W_U_DV[None], teacher.b_U_V[None], teacher, top_ids_N, next_ids_N)
+    sums.add(
+        z_NHE,
+        AffineMaps(weight_HEV=teacher.W_U_DV[None], bias_HV=teacher.b_U_V[None]),
+        teacher,
+        top_ids_N,
+        next_ids_N,
+    )
     (found,) = sums.means()
     assert found.kl == pytest.approx(0, abs=1e-5)
     assert found.top1_agreement == 1.0
+
+
+def test_sums_by_sequence_add_up_to_the_whole() -> None:
+    z_NHE, maps, teacher, next_ids_N = case()
+    groups_N = torch.arange(N) % 4
+    sums = FigureSums(H, torch.device("cpu"), num_groups=4)
+    sums.add(z_NHE, maps, teacher, torch.zeros(N, dtype=torch.int64), next_ids_N, groups_N)
+    assert sums.rows_G.tolist() == groups_N.bincount().tolist()
+    torch.testing.assert_close(sums.kl_GH.sum(0), sums.values[:-1, 0])
+    one = FigureSums(H, torch.device("cpu"))
+    part = ExactTeacher(teacher.final_ND[1::4], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[1::4])
+    one.add(z_NHE[1::4], maps, part, torch.zeros(6, dtype=torch.int64), next_ids_N[1::4])
+    torch.testing.assert_close(sums.kl_GH[1], one.values[:-1, 0])
+
+
+def test_sums_of_processes_are_added_in_place() -> None:
+    z_NHE, maps, teacher, next_ids_N = case()
+    sums = FigureSums(H, torch.device("cpu"), num_groups=2)
+    sums.add(z_NHE, maps, teacher, torch.zeros(N, dtype=torch.int64), next_ids_N, torch.arange(N) % 2)
+    before = [part.clone() for part in (sums.values, sums.kl_GH, sums.rows_G)]
+    sums.reduce(lambda values: values.mul_(2))  # two processes with the same sums
+    for part, alone in zip((sums.values, sums.kl_GH, sums.rows_G), before, strict=True):
+        torch.testing.assert_close(part, 2 * alone)

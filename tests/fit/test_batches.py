@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alens import open_cache
 from alens.errors import DamageError, RequestError
-from alens.fit.batches import BatchStream
+from alens.fit.batches import FEWEST_LANES, MOST_LANES, BatchStream, num_lanes
 from alens.rows import Columns, RowReader
-from alens.teacher import CompressedTeacher
+from alens.store.reader import Cache
+from alens.teacher import CompressedTeacher, Teacher
 
 SHARDS = (0, 2, 3, 7)
 ROWS_PER_SHARD = 512 // 8 * 7  # of 8 positions, the first is left out
@@ -20,8 +23,8 @@ ROWS_PER_SHARD = 512 // 8 * 7  # of 8 positions, the first is left out
 def stream(store: Path, **changed: object) -> BatchStream:
     """Batches of 100 rows: they fit neither a shard (448 rows) nor an epoch (1,792)."""
     reader = RowReader(open_cache(store), (0,), (0, 1), "compressed", 1, torch.device("cpu"))
-    given = {"reader": reader, "shards": SHARDS, "batch_rows": 100, "seed": 5}
-    return BatchStream(**{**given, **changed})
+    usual = {"reader": reader, "shards": SHARDS, "batch_rows": 100, "seed": 5}
+    return BatchStream(**{**usual, **changed})
 
 
 def rows_of(found: BatchStream, start: int, stop: int) -> list[torch.Tensor]:
@@ -43,6 +46,22 @@ def stored(store: Path, shard: int) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([z.astype(np.float32), *parts], axis=1))
 
 
+@given(batch_rows=st.integers(1, 5000), rows_per_shard=st.integers(1, 5000))
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_lanes_divide_a_batch_and_leave_out_the_fewest_rows(batch_rows: int, rows_per_shard: int) -> None:
+    lanes = num_lanes(batch_rows, rows_per_shard)
+    assert batch_rows % lanes == 0 and 1 <= lanes <= min(MOST_LANES, rows_per_shard)
+    others = [n for n in range(FEWEST_LANES, min(MOST_LANES, rows_per_shard) + 1) if batch_rows % n == 0]
+    for other in others:
+        assert lanes >= FEWEST_LANES
+        assert (rows_per_shard % lanes, -lanes) <= (rows_per_shard % other, -other)
+
+
+def test_whole_batches_of_usual_sizes_leave_nothing_out() -> None:
+    assert num_lanes(1024, 4096 // 64 * 63) == 64
+    assert num_lanes(1024, 65536 // 1024 * 1023) == 64
+
+
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_together_see_what_one_process_sees(planted_store: Path, world_size: int) -> None:
     alone = rows_of(stream(planted_store), 0, 40)
@@ -62,12 +81,44 @@ def test_an_epoch_is_every_usable_row_of_every_shard_once(planted_store: Path) -
     assert torch.equal(seen, expected)
 
 
-def test_the_stream_is_whole_shards_in_the_seeded_order(planted_store: Path) -> None:
-    found = stream(planted_store)
-    order = [found.shard_at(place) for place in range(8)]
-    seen = torch.cat(rows_of(found, 0, 35))
-    expected = torch.cat([stored(planted_store, shard) for shard in order])[:3500]
-    assert torch.equal(seen, expected)
+def lanes_of(store: Path, found: BatchStream, places: int) -> torch.Tensor:
+    """(lanes, rows, ...) of the first shards of the stream: what a lane gives, one after the other."""
+    shards = [stored(store, found.shard_at(place)) for place in range(places)]
+    whole = found.lanes * found.lane_rows
+    return torch.cat([rows[:whole].unflatten(0, (found.lanes, -1)) for rows in shards], dim=1)
+
+
+@pytest.mark.parametrize("batch_rows", [64, 100, 96])
+def test_a_step_takes_the_next_rows_of_every_lane_of_shards_in_the_seeded_order(
+    planted_store: Path, batch_rows: int
+) -> None:
+    found = stream(planted_store, batch_rows=batch_rows)
+    lanes, take = lanes_of(planted_store, found, 8), batch_rows // found.lanes  # two epochs of 4 shards
+    for step, rows in enumerate(rows_of(found, 0, found.steps_for(2.0))):
+        assert torch.equal(rows, lanes[:, step * take : (step + 1) * take].flatten(0, 1))
+
+
+def test_rows_of_a_lane_of_last_positions_alone_are_those_of_each_sequence(planted_store: Path) -> None:
+    cache = open_cache(planted_store)
+    reader = RowReader(cache, (0,), (0, 1), "compressed", 7, torch.device("cpu"), columns=("rows/position",))
+    found = stream(planted_store, reader=reader, batch_rows=16)
+    positions: list[int] = []
+
+    def target(columns: Columns, teacher: Teacher) -> Teacher:
+        positions.extend(columns.by_name["rows/position"].tolist())
+        return teacher
+
+    rows_of(stream(planted_store, reader=reader, batch_rows=16, target=target), 0, 8)
+    assert found.rows_per_epoch == 4 * 64 and positions == [7] * 128
+
+
+def test_what_the_target_makes_of_the_rows_is_what_they_are_fitted_to(planted_store: Path) -> None:
+    def target(columns: Columns, teacher: Teacher) -> Teacher:
+        assert isinstance(teacher, CompressedTeacher) and len(teacher.entropies) == len(columns) == 50
+        return CompressedTeacher(teacher.ids_NJ[:, :1], teacher.weights_NJ[:, :1], teacher.entropies)
+
+    for batch in stream(planted_store, rank=1, world_size=2, target=target).batches(3, 5):
+        assert isinstance(batch.teacher, CompressedTeacher) and batch.teacher.ids_NJ.shape == (50, 1)
 
 
 def test_every_epoch_has_every_shard_in_an_order_of_its_own(planted_store: Path) -> None:
@@ -96,17 +147,17 @@ def test_starting_in_the_middle_continues_exactly(planted_store: Path, start: in
 def test_a_batch_may_be_larger_than_a_shard_and_an_epoch(planted_store: Path) -> None:
     found = stream(planted_store, batch_rows=2000, shards=(1, 3))
     (rows,) = rows_of(found, 0, 1)
-    expected = torch.cat([stored(planted_store, found.shard_at(place)) for place in range(5)])
-    assert torch.equal(rows, expected[:2000])
+    lanes = lanes_of(planted_store, found, 6)
+    assert torch.equal(rows, lanes[:, : 2000 // found.lanes].flatten(0, 1))
 
 
 def test_no_shard_is_read_that_is_not_used(planted_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     read = RowReader.shard
 
-    def counted(self: RowReader, shard: int, *more: str) -> Columns:
+    def counted(self: RowReader, shard: int, *more: str, **stretch: int) -> Columns:
         asked.append(shard)
-        return read(self, shard, *more)
+        return read(self, shard, *more, **stretch)
 
     monkeypatch.setattr(RowReader, "shard", counted)
     found = stream(planted_store, batch_rows=ROWS_PER_SHARD)
@@ -114,8 +165,47 @@ def test_no_shard_is_read_that_is_not_used(planted_store: Path, monkeypatch: pyt
     assert asked == [found.shard_at(place) for place in range(3)]
 
 
+def test_each_process_reads_its_stretch_of_each_shard_once(
+    planted_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stretches: list[tuple[int, int, int]] = []
+    read = RowReader.shard
+
+    def counted(self: RowReader, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
+        assert stop is not None
+        found = read(self, shard, *more, start=start, stop=stop)
+        assert len(found) == stop - start
+        stretches.append((shard, start, stop))
+        return found
+
+    monkeypatch.setattr(RowReader, "shard", counted)
+    for rank in range(4):
+        rows_of(stream(planted_store, batch_rows=64, rank=rank, world_size=4), 0, 28)
+    assert len(stretches) == 4 * len(SHARDS)
+    for shard in SHARDS:
+        edges = sorted((start, stop) for of, start, stop in stretches if of == shard)
+        assert edges == [(112 * rank, 112 * (rank + 1)) for rank in range(4)]
+
+
+def test_only_the_stored_rows_of_a_stretch_are_read(
+    planted_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, taken = Cache.read, []
+
+    def counted(self: Cache, name: str, rows: slice) -> object:
+        if name != "rows/position":  # says which rows count, and is small
+            taken.append(rows.stop - rows.start)
+        return read(self, name, rows)
+
+    monkeypatch.setattr(Cache, "read", counted)
+    columns = stream(planted_store).reader.shard(3, start=112, stop=224)
+    assert len(columns) == 112 and 112 <= max(taken) < 512 // 4 + 32
+
+
 def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(planted_store: Path) -> None:
-    with pytest.raises(RequestError, match="batch_rows is 100, not a multiple of the 3 processes"):
+    with pytest.raises(
+        RequestError, match="batch_rows is 100, which is shared out in 20 parts, not a multiple of the 3 proc"
+    ):
         stream(planted_store, world_size=3)
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,15 @@ def state(step: int) -> dict[str, torch.Tensor]:
     return {"weight": torch.full((20, 30), float(step)), "weight/exp_avg": torch.ones(3) * step}
 
 
+def notes(step: int) -> dict[str, Any]:
+    return {"frozen": [[0, 1, step]]}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Checkpoints after 10 and 20 steps."""
     for step in (10, 20):
-        checkpoint.save(tmp_path / "checkpoints", step, state(step))
+        checkpoint.save(tmp_path / "checkpoints", step, state(step), notes(step))
     return tmp_path / "checkpoints"
 
 
@@ -31,7 +36,7 @@ def names(folder: Path) -> list[str]:
 def test_the_newest_comes_back_as_it_was_saved(folder: Path) -> None:
     found = checkpoint.newest(folder)
     assert found is not None and found.step == 20
-    assert found.state.keys() == state(20).keys()
+    assert found.state.keys() == state(20).keys() and found.notes == notes(20)
     assert all(torch.equal(found.state[name], value) for name, value in state(20).items())
 
 
@@ -41,7 +46,7 @@ def test_there_is_none_before_the_first(tmp_path: Path) -> None:
 
 def test_the_two_newest_are_kept_and_nothing_else(folder: Path) -> None:
     for step in (30, 9_999_999, 10_000_000):
-        checkpoint.save(folder, step, state(step))
+        checkpoint.save(folder, step, state(step), notes(step))
     assert names(folder) == ["step-09999999", "step-10000000"]
 
 
@@ -102,7 +107,7 @@ def test_a_fit_starts_anew_when_all_are_damaged(folder: Path) -> None:
 
 def test_saving_a_step_again_replaces_a_damaged_one(folder: Path) -> None:
     flip(folder / "step-00000020")
-    checkpoint.save(folder, 20, state(20))
+    checkpoint.save(folder, 20, state(20), notes(20))
     found = checkpoint.newest(folder)
     assert found is not None and found.step == 20
 
@@ -112,7 +117,7 @@ def test_what_a_killed_save_left_is_not_read_and_goes_with_the_next(folder: Path
     shutil.copytree(folder / "step-00000020", leftover)
     found = checkpoint.newest(folder)
     assert found is not None and found.step == 20
-    checkpoint.save(folder, 30, state(30))
+    checkpoint.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000020", "step-00000030"]
 
 
@@ -124,7 +129,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
 
     monkeypatch.setattr(checkpoint, "save_file", refuse)
     with pytest.raises(RunError, match="No space left on device"):
-        checkpoint.save(folder, 30, state(30))
+        checkpoint.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000010", "step-00000020"]
 
 

@@ -1,11 +1,15 @@
-"""The DeepSpeed engine: the steps of plain AdamW, and a state that any ZeRO stage can take up."""
+"""The DeepSpeed engine: the steps of the bare optimiser, and a state that any ZeRO stage can take up."""
 
 import pytest
 import torch
 
 from alens.fit.distributed import join
-from alens.fit.engine import BETAS, Engine
+from alens.fit.engine import Engine
 from alens.fit.module import LensModule
+from alens.fit.objectives.forward_kl import ForwardKL
+from alens.fit.optimiser import AveragedAdam
+from alens.lens.designs.design import Ground
+from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
 from alens.teacher import CompressedTeacher
 
@@ -15,7 +19,8 @@ STAGES = (0, 1, 2, 3)
 
 def module() -> LensModule:
     unit = Whitening(mean_HE=torch.zeros(H, E), scale_HEE=torch.eye(E).expand(H, E, E).clone())
-    return LensModule(whitening={0: unit, 2: unit}, log_mean_output_V=torch.full((V,), 1 / V).log())
+    ground = Ground(whitening=unit, log_mean_output_V=torch.full((V,), 1 / V).log())
+    return LensModule({layer: Linear(ground) for layer in (0, 2)}, ForwardKL())
 
 
 def batch(step: int) -> tuple[dict[int, torch.Tensor], CompressedTeacher]:
@@ -31,17 +36,19 @@ def lr(step: int) -> float:
 
 
 def engine(zero: int) -> Engine:
-    return Engine(module(), join("cpu"), zero=zero, batch_rows=N, lr=0.1)
+    made = Engine(module(), join("cpu"), zero=zero, batch_rows=N, lr=0.1)
+    made.start()
+    return made
 
 
-def run(of: Engine, start: int, stop: int) -> None:
+def run(of: Engine, start: int, stop: int, active: dict[int, list[int]] | None = None) -> None:
     for step in range(start, stop):
-        of.step(*batch(step), lr(step))
+        of.step(*batch(step), lr(step), active)
 
 
-def test_it_takes_the_steps_of_plain_adamw() -> None:
+def test_it_takes_the_steps_of_the_bare_optimiser() -> None:
     plain = module()
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.1, betas=BETAS, weight_decay=0.0)
+    optimizer = AveragedAdam(plain.parameters(), lr=0.1)
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = lr(step)
         optimizer.zero_grad()
@@ -52,6 +59,16 @@ def test_it_takes_the_steps_of_plain_adamw() -> None:
     state = ours.state()
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(state[name], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("zero", STAGES)
+def test_a_start_changes_nothing(zero: int) -> None:
+    fresh = dict(module().named_parameters())
+    state = engine(zero).state()
+    for name, parameter in fresh.items():
+        assert torch.equal(state[name], parameter)
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert bool((state[f"{name}/{key}"] == 0).all())
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
@@ -73,7 +90,7 @@ def test_a_state_taken_out_and_put_back_goes_on_as_if_nothing_happened(before: i
     run(undisturbed, 0, 3)
     state = undisturbed.state()
     run(undisturbed, 3, STEPS)
-    resumed = engine(after)
+    resumed = Engine(module(), join("cpu"), zero=after, batch_rows=N, lr=0.1)
     resumed.restore(state, 3)
     run(resumed, 3, STEPS)
     found, expected = resumed.state(), undisturbed.state()
@@ -85,12 +102,34 @@ def test_a_state_taken_out_and_put_back_goes_on_as_if_nothing_happened(before: i
 
 
 @pytest.mark.parametrize("zero", STAGES)
-def test_the_gathered_module_has_whole_parameters(zero: int) -> None:
+def test_a_head_that_is_not_trained_any_more_changes_no_step_of_the_others(zero: int) -> None:
+    """Bit for bit: head 1 of layer 0, and the whole layer 2, are left out from step 3 on."""
+    all_trained, some_trained = engine(zero), engine(zero)
+    run(all_trained, 0, STEPS)
+    run(some_trained, 0, 3)
+    run(some_trained, 3, STEPS, {0: [0], 2: []})
+    expected, found = all_trained.state(), some_trained.state()
+    for name in ("weight", "bias"):
+        assert torch.equal(found[f"designs.0.{name}"][0], expected[f"designs.0.{name}"][0])
+        for part in (f"designs.0.{name}", f"designs.2.{name}"):
+            assert not torch.equal(found[part][1], expected[part][1])
+
+
+def test_losses_of_heads_that_are_not_trained_are_zero() -> None:
+    whole, some = engine(0), engine(0)
+    loss_LU = some.step(*batch(0), 0.1, {0: [1], 2: []})
+    assert torch.equal(loss_LU[0, 1], whole.step(*batch(0), 0.1)[0, 1])
+    assert loss_LU[0, 0] == 0 and bool((loss_LU[1] == 0).all())
+
+
+@pytest.mark.parametrize("zero", STAGES)
+def test_averages_are_whole(zero: int) -> None:
     ours = engine(zero)
     run(ours, 0, 2)
-    state = ours.state()
-    with ours.gathered() as whole:
-        assert torch.equal(whole.designs["2"].weight, state["designs.2.weight"])
+    state, averages = ours.state(), ours.averages()
+    assert averages.keys() == dict(module().named_parameters()).keys()
+    for name, value in averages.items():
+        assert torch.equal(value, state[f"{name}/average"])
 
 
 def test_the_state_does_not_change_with_later_steps() -> None:

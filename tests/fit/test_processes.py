@@ -43,23 +43,24 @@ import torch
 from alens.fit.distributed import join
 from alens.fit.engine import Engine
 from alens.fit.module import LensModule
+from alens.fit.objectives.forward_kl import ForwardKL
+from alens.lens.designs.design import Ground
+from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
 
 processes = join("cpu")
 unit = Whitening(mean_HE=torch.zeros(1, 3), scale_HEE=torch.eye(3)[None])
-module = LensModule(whitening={0: unit}, log_mean_output_V=torch.zeros(17))  # 17 and 51: odd
+ground = Ground(whitening=unit, log_mean_output_V=torch.zeros(17))
+module = LensModule({0: Linear(ground)}, ForwardKL())  # 17 and 51: odd
 engine = Engine(module, processes, zero=3, batch_rows=4, lr=0.1)
+engine.start()
 random = torch.Generator().manual_seed(0)
-shapes = {"weight": (1, 3, 17), "bias": (1, 17)}
-state = {
-    f"designs.0.{name}{suffix}": torch.rand(*shape, generator=random)
-    for name, shape in shapes.items() for suffix in ("", "/exp_avg", "/exp_avg_sq")
-}
+state = {name: torch.rand(value.shape, generator=random) for name, value in engine.state().items()}
 engine.restore(state, 5)
 found = engine.state()
 assert all(torch.equal(found[name], state[name]) for name in state)
-with engine.gathered() as whole:
-    assert torch.equal(whole.designs["0"].weight, state["designs.0.weight"])
+average = engine.averages()["designs.0.weight"]
+assert torch.equal(average, state["designs.0.weight/average"])
 print("restored")
 """
 

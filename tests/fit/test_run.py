@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses, load_lenses, open_cache
-from alens.errors import DamageError, RunError, StoppedError
-from alens.fit import run as module
+from alens.errors import DamageError, RequestError, RunError, StoppedError
+from alens.fit import trainer, writing
 from alens.fit.engine import Engine
+from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.lens.saved import LensRecord
 
@@ -34,7 +35,8 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
         name: str,
         *,
         store: Path = planted_store,
-        zero: int = 0,
+        zero: int | None = 0,
+        deepspeed: Path | None = None,
         every: int = 10**6,
         stop: int = 10**6,
         **settings: Any,
@@ -45,6 +47,7 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
             lenses=tmp_path / name,
             settings=FitSettings(**given),
             zero=zero,
+            deepspeed=deepspeed,
             device="cpu",
             checkpoint_every=every,
         )
@@ -116,12 +119,15 @@ def test_heads_do_not_depend_on_which_others_are_fitted(fit: Fit, tmp_path: Path
     torch.testing.assert_close(one[0], both[1], rtol=1e-4, atol=1e-5)
 
 
-def test_held_out_figures_and_the_log_tell_how_it_went(fit: Fit, tmp_path: Path) -> None:
-    record = fit("lenses", steps=50)
+def test_held_out_figures_and_the_log_tell_how_it_went(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "evaluation_steps", lambda *_: frozenset({10, 30, 50}))
+    record = fit("lenses", steps=50, tolerance=0)
     lines = [json.loads(line) for line in (tmp_path / "lenses" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [10, 20, 30, 40, 50]
-    assert lines[-1]["held_out_kl"]["0"] == pytest.approx(held_out_kl(record), abs=1e-5)
-    assert lines[-1]["held_out_kl"]["0"][0] < lines[0]["held_out_kl"]["0"][0]
+    assert [(line["step"], line["rows"]) for line in lines] == [(10, 1280), (30, 3840), (50, 6400)]
+    assert lines[-1]["held_out_loss"]["0"] == pytest.approx(held_out_kl(record), abs=1e-5)
+    assert lines[-1]["held_out_loss"]["0"][0] < lines[0]["held_out_loss"]["0"][0]
 
 
 def test_the_record_says_what_was_trained_on_and_held_out(fit: Fit, planted_store: Path) -> None:
@@ -143,21 +149,22 @@ def test_held_out_shards_are_never_read_for_training(
     assert_identical(tmp_path / "one", tmp_path / "two")
 
 
-def test_the_learning_rate_falls_linearly_to_zero_also_after_a_stop(
+def test_every_step_has_its_own_learning_rate_also_after_a_stop(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[float] = []
     step = Engine.step
 
-    def watched(self: Engine, z_NHE: Any, teacher: Any, lr: float) -> torch.Tensor:
+    def watched(self: Engine, z_NHE: Any, teacher: Any, lr: float, active: Any = None) -> torch.Tensor:
         taken.append(lr)
-        return step(self, z_NHE, teacher, lr)
+        return step(self, z_NHE, teacher, lr, active)
 
     monkeypatch.setattr(Engine, "step", watched)
+    monkeypatch.setattr(trainer, "learning_rate", lambda peak, step, *_: peak / (1 + step))
     with pytest.raises(StoppedError):
         fit("lenses", lr=0.2, stop=8)
     fit("lenses", lr=0.2)
-    falling = [0.2 * (1 - step / 20) for step in range(20)]
+    falling = [0.2 / (1 + step) for step in range(20)]
     assert [lr for lr in taken if lr > 0] == pytest.approx(falling)  # 0: how a state is taken up again
 
 
@@ -291,9 +298,68 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_fit_can_go_on(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "put_tensors", full)
+        patch.setattr(writing, "put_tensors", full)
         with pytest.raises(RunError, match="No space left on device"):
             fit("lenses", every=8)
     assert not (tmp_path / "lenses" / "lens.json").exists()
     fit("lenses")
     assert_identical(tmp_path / "lenses", tmp_path / "undisturbed")
+
+
+# What it is told
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lens": "low-rank", "lens_options": {"rank": 5}}, "rank is 5"),
+        ({"lens": "tuned"}, "reads the residual stream"),
+        ({"lens": "linear", "lens_options": {"rank": 2}}, "has no option 'rank'"),
+    ],
+)
+def test_a_design_that_cannot_be_leaves_nothing_behind(
+    fit: Fit, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        fit("lenses", **settings)
+    assert not (tmp_path / "lenses").exists()
+
+
+def test_a_design_that_cannot_be_takes_nothing_from_a_begun_fit(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoppedError):
+        fit("lenses", stop=3)
+    before = sorted(path.name for path in (tmp_path / "lenses").iterdir())
+
+    def refuse(*_: object) -> None:
+        raise RequestError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "design", refuse)
+        with pytest.raises(RequestError):
+            fit("lenses")
+    after = {path.name for path in (tmp_path / "lenses").iterdir()}
+    assert set(before) - {"stopped.json"} == after  # a run takes the marker of the last one away
+
+
+def test_train_rows_are_bounded_in_whole_shards(fit: Fit) -> None:
+    assert fit("lenses", rows=513, steps=2).cache["train_shards"] == [0, 1]
+
+
+@pytest.mark.parametrize("objective", ["reverse-kl"])
+@pytest.mark.parametrize("zero", [1, 2])
+def test_in_bfloat16_it_finds_nearly_the_same_lenses(
+    fit: Fit, tmp_path: Path, objective: str, zero: int
+) -> None:
+    (tmp_path / "ds.json").write_text('{"bf16": {"enabled": true}}')
+    given = {"objective": objective, "teacher": "exact", "steps": 40, "tolerance": 0}
+    whole, low = fit("whole", **given), fit("low", zero=zero, deepspeed=tmp_path / "ds.json", **given)
+    assert held_out_kl(low) == pytest.approx(held_out_kl(whole), rel=0.05)
+
+
+def test_a_configuration_that_deepspeed_refuses_is_one_line(fit: Fit, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 1, "reduce_bucket_size": "much"}}')
+    with pytest.raises(RequestError, match=r"DeepSpeed refuses its configuration: .*reduce_bucket_size") as e:
+        fit("lenses", zero=None, deepspeed=tmp_path / "ds.json")
+    assert "\n" not in str(e.value) and not (tmp_path / "lenses").exists()

@@ -11,12 +11,16 @@ from alens.fit.settings import FitSettings
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"lens": "cubic"}, "lens is 'cubic': it must be one of linear"),
-        ({"objective": "l2"}, "objective is 'l2': it must be one of forward-kl"),
         ({"teacher": "none"}, "teacher is 'none': it must be one of compressed, exact"),
         ({"batch_rows": 0}, "batch_rows is 0: it must be at least 1"),
         ({"eval_rows": 0}, "eval_rows is 0: it must be at least 1"),
         ({"steps": 0}, "steps is 0: it must be at least 1"),
+        ({"rows": 0}, "rows is 0: it must be at least 1"),
+        ({"top_k": 0}, "top_k is 0: it must be at least 1"),
+        ({"tail_samples": 0}, "tail_samples is 0: it must be at least 1"),
+        ({"tolerance": -0.1}, "tolerance is -0.1: it must be 0 or more"),
+        ({"tolerance": 1.0}, "tolerance is 1.0: it must be 0 or more, and less than 1"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
         ({"epochs": 0.0}, "epochs is 0.0"),
         ({"epochs": float("nan")}, "epochs is nan"),
         ({"epochs": float("inf")}, "epochs is inf"),

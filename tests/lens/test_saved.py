@@ -119,7 +119,7 @@ def test_an_undamaged_layer_can_be_read_beside_a_damaged_one(demo_lenses: Path, 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", '{"format": 1}', "\x00"],
+    ["", "{", "[]", "3", '{"format": 2}', "\x00"],
     ids=["empty", "cut", "list", "number", "no fields", "zeros"],
 )
 def test_a_damaged_lens_json_is_named(demo_lenses: Path, copy_of: Copy, text: str) -> None:
@@ -138,8 +138,8 @@ def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Co
 
 def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body.update(format=2))
-    with pytest.raises(RequestError, match="has format 2; this alens reads format 1"):
+    edit(root / "lens.json", lambda body: body.update(format=1))
+    with pytest.raises(RequestError, match="has format 1; this alens reads format 2"):
         load_lenses(root)
 
 

@@ -1,0 +1,80 @@
+"""What holds of every design: readout and maps say the same, a part of the losses is a part, all is trained."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from alens import plugin
+from alens.errors import RequestError
+from alens.lens.designs import DESIGNS
+from alens.lens.designs.design import Design, Ground, Readout
+
+
+def make(name: str, ground: Ground) -> Design:
+    return plugin.make("lens", name, plugin.find("lens", name, DESIGNS, Design), {}, ground)
+
+
+@pytest.fixture(params=[name for name in DESIGNS if name not in ("tuned", "summed")])
+def design(request: Any, ground: Any, values: torch.Tensor) -> Design:
+    """A design with a loss for each head that reads z."""
+    if request.param == "low-rank":
+        found = plugin.find("lens", "low-rank", DESIGNS, Design)
+        return plugin.make("lens", "low-rank", found, {"rank": 2}, ground(values))
+    return make(request.param, ground(values))
+
+
+def logits(readout: Readout) -> torch.Tensor:
+    """(U, N, V)."""
+    return torch.stack([readout.logits(unit, slice(None)) for unit in range(len(readout.bias_UV))])
+
+
+def test_the_maps_say_of_values_what_the_readout_says(
+    design: Design, values: torch.Tensor, disturbed: Any
+) -> None:
+    disturbed(design)
+    maps = design.maps()
+    found = torch.stack([maps.logits(head, values[:, head]) for head in range(maps.num_heads)])
+    torch.testing.assert_close(found, design(values, logits).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_some_of_the_losses_are_those_of_their_heads(
+    design: Design, values: torch.Tensor, disturbed: Any
+) -> None:
+    disturbed(design)
+    torch.testing.assert_close(design(values, logits, [1]), design(values, logits)[1:])
+
+
+def test_every_parameter_is_trained(design: Design, values: torch.Tensor, disturbed: Any) -> None:
+    disturbed(design)
+    design(values, lambda readout: logits(readout).square().sum()).backward()
+    for name, parameter in design.named_parameters():
+        assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
+
+
+def test_heads_share_no_parameter(design: Design, values: torch.Tensor, disturbed: Any) -> None:
+    disturbed(design)
+    design(values, lambda readout: logits(readout)[0].square().sum()).backward()
+    assert all(bool((parameter.grad[1] == 0).all()) for parameter in design.parameters())
+
+
+def test_maps_do_not_change_with_later_steps(design: Design, disturbed: Any) -> None:
+    before = design.maps()
+    kept = {name: value.clone() for name, value in before.tensors().items()}
+    disturbed(design)
+    assert all(torch.equal(value, kept[name]) for name, value in before.tensors().items())
+
+
+@pytest.mark.parametrize("name", ["translator", "tuned"])
+def test_a_design_that_ends_in_the_unembedding_says_so(name: str, values: torch.Tensor, ground: Any) -> None:
+    bare = ground(values)
+    bare = Ground(whitening=bare.whitening, log_mean_output_V=bare.log_mean_output_V)
+    with pytest.raises(RequestError, match="needs the model's unembedding"):
+        make(name, bare)
+
+
+def test_random_draws_depend_on_seed_and_layer_alone(values: torch.Tensor, ground: Any) -> None:
+    first = ground(values, seed=1, layer=2).random(5)
+    assert torch.equal(first, ground(values, seed=1, layer=2).random(5))
+    assert not torch.equal(first, ground(values, seed=1, layer=3).random(5))
+    assert not torch.equal(first, ground(values, seed=2, layer=2).random(5))

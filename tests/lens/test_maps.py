@@ -1,0 +1,91 @@
+"""Maps of a fitted lens: their tensors, choosing of heads, and what they say."""
+
+import pytest
+import torch
+
+from alens.lens.maps import FORMS, AffineMaps, LensMaps, TranslatedMaps, layer_norm
+
+H, N, E, D, V = 3, 5, 4, 6, 11
+RANDOM = torch.Generator().manual_seed(0)
+W_U, B_U = torch.randn(D, V, generator=RANDOM), torch.randn(V, generator=RANDOM)
+
+
+def made(form: str, seed: int = 1) -> LensMaps:
+    """Random maps, made of their own shapes."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = FORMS[form].shapes(H, E, D, V)
+    tensors = {name: torch.randn(*shape, generator=random) for name, shape in shapes.items()}
+    return FORMS[form].from_tensors(tensors, lambda: (W_U, B_U))
+
+
+def says(maps: LensMaps) -> torch.Tensor:
+    """(H, N, V) for the same values."""
+    z_NE = torch.randn(N, E, generator=torch.Generator().manual_seed(9)).half()
+    return torch.stack([maps.logits(head, z_NE) for head in range(maps.num_heads)])
+
+
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@every_form
+def test_tensors_have_the_shapes_and_come_back(form: str) -> None:
+    maps = made(form)
+    tensors = maps.tensors()
+    assert {name: tuple(value.shape) for name, value in tensors.items()} == maps.shapes(H, E, D, V)
+    again = FORMS[form].from_tensors(tensors, lambda: (W_U, B_U))
+    assert again.form == form and torch.equal(says(again), says(maps))
+
+
+@every_form
+def test_chosen_heads_come_in_the_order_asked_for(form: str) -> None:
+    maps = made(form)
+    assert torch.equal(says(maps.select([2, 0])), says(maps)[[2, 0]])
+
+
+@every_form
+def test_put_changes_these_heads_and_no_other(form: str) -> None:
+    maps, other = made(form), made(form, seed=2)
+    before = says(maps)
+    maps.put([2, 0], other.select([2, 0]))
+    assert torch.equal(says(maps)[[0, 2]], says(other)[[0, 2]])
+    assert torch.equal(says(maps)[1], before[1])
+
+
+@every_form
+def test_what_was_chosen_does_not_change_with_the_rest(form: str) -> None:
+    maps = made(form)
+    chosen = maps.select([0])
+    before = says(chosen)
+    maps.put([0], made(form, seed=2).select([0]))
+    assert torch.equal(says(chosen), before)
+
+
+@every_form
+def test_every_tensor_moves_to_the_device(form: str) -> None:
+    moved = made(form).to(torch.device("meta"))
+    assert {value.device.type for value in vars(moved).values()} == {"meta"}
+    assert moved.form == form
+
+
+def test_affine_is_z_times_weight_plus_bias() -> None:
+    maps = made("affine")
+    assert isinstance(maps, AffineMaps)
+    z_NE = torch.randn(N, E, generator=torch.Generator().manual_seed(9)).half()
+    expected = z_NE.double() @ maps.weight_HEV[1].double() + maps.bias_HV[1].double()
+    torch.testing.assert_close(says(maps)[1].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_translated_is_a_map_the_norm_and_the_unembedding() -> None:
+    maps = made("translated")
+    assert isinstance(maps, TranslatedMaps)
+    z_NE = torch.randn(N, E, generator=torch.Generator().manual_seed(9)).half()
+    moved_ND = z_NE.double() @ maps.translator_HED[1].double() + maps.shift_HD[1].double()
+    normed_ND = (moved_ND - moved_ND.mean(-1, keepdim=True)) / moved_ND.std(-1, correction=0, keepdim=True)
+    final_ND = normed_ND * maps.gain_HD[1] + maps.offset_HD[1]
+    torch.testing.assert_close(says(maps)[1].double(), final_ND @ W_U.double() + B_U, rtol=1e-3, atol=1e-3)
+
+
+def test_the_norm_centres_and_scales() -> None:
+    normed_ND = layer_norm(torch.randn(4, D, generator=torch.Generator().manual_seed(3)) * 7 + 2)
+    torch.testing.assert_close(normed_ND.mean(-1), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normed_ND.std(-1, correction=0), torch.ones(4), rtol=0, atol=1e-4)
