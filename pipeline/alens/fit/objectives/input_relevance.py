@@ -35,7 +35,7 @@ def _entropies(
     seen_NT: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]",
 ) -> torch.Tensor:
     """(N,) float32, nats: of the counts of each row's tokens."""
-    ordered_NT = np.sort(np.where(seen_NT, ids_NT, -1 - np.arange(ids_NT.shape[1])), axis=1)
+    ordered_NT = np.sort(np.where(seen_NT, ids_NT, -1), axis=1)
     starts_NT = np.ones_like(seen_NT)
     starts_NT[:, 1:] = ordered_NT[:, 1:] != ordered_NT[:, :-1]
     run_NT = np.cumsum(starts_NT, axis=1) - 1 + np.arange(len(ids_NT))[:, None] * ids_NT.shape[1]
