@@ -29,7 +29,7 @@ def test_products_inside_are_float32() -> None:
 def test_the_switch_is_moved_only_where_products_stay_exact_and_put_back(
     monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
-    monkeypatch.setattr(products, "_exact_in_onednn", lambda: exact)
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: exact)
     before = switch().fp32_precision
     with pytest.raises(ZeroDivisionError), products.fast_float32():
         assert switch().fp32_precision == ("bf16" if exact else before)
@@ -40,4 +40,4 @@ def test_the_switch_is_moved_only_where_products_stay_exact_and_put_back(
 def test_a_library_that_rounds_to_bfloat16_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = lambda a, b: (a.bfloat16().float(), b)[0]  # noqa: E731  # as with AMX; the other factor is the identity
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounds)
-    assert not products._exact_in_onednn.__wrapped__()
+    assert not products.onednn_is_exact.__wrapped__()

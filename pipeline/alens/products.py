@@ -18,7 +18,7 @@ import torch
 @contextlib.contextmanager
 def fast_float32() -> Iterator[None]:
     """Products inside are as exact as without. Process-wide while it lasts."""
-    if not _exact_in_onednn():
+    if not onednn_is_exact():
         yield
         return
     with _onednn():
@@ -26,7 +26,7 @@ def fast_float32() -> Iterator[None]:
 
 
 @functools.cache
-def _exact_in_onednn() -> bool:
+def onednn_is_exact() -> bool:
     """Whether oneDNN can be had and keeps the 24 bits of a float32."""
     if not hasattr(torch.backends.mkldnn, "matmul") or not torch.cpu._is_avx512_supported():
         return False

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 
 from alens import blocks
-from alens.products import fast_float32
+from alens.products import fast_float32, onednn_is_exact
+from alens.side_by_side import side_by_side
 from alens.teacher import Teacher, TeacherTile
 
 BITS = 1.0 / math.log(2.0)
@@ -49,8 +50,10 @@ def loss_and_gradients(
         for asked, shape in zip(wanted, ((H, N, F), (H, F, V), (H, V)), strict=True)
     )
     for group in blocks.slices(N, blocks.teacher_rows(device) if teacher.is_dense else N):
-        tiles = _Tiles(teacher, group, F, V, device)
-        for head in range(H):
+        taught = _Taught(teacher, group, V, device)
+
+        def of_head(head: int, taught: _Taught = taught, group: slice = group) -> None:
+            tiles = _Tiles(taught, F)
             mine = _Head(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
             loss_H[head] += mine.cross_entropy() / N
             if any(wanted):
@@ -60,6 +63,12 @@ def loss_and_gradients(
                     None if of_bias is None else of_bias[head],
                     scale=1.0 / N,
                 )
+
+        if device.type == "cpu" and onednn_is_exact():  # MKL's number of threads is the whole process's
+            side_by_side(of_head, H)
+        else:
+            for head in range(H):
+                of_head(head)
     return loss_H, sums  # type: ignore[return-value]
 
 
@@ -71,26 +80,36 @@ class _Tile(NamedTuple):
     teacher: TeacherTile
 
 
-class _Tiles:
-    """The tiles of a group of rows, the teacher's share of each, and memory that every tile uses again."""
+class _Taught:
+    """The tiles of a group of rows, and the teacher's share of each: the same for every head."""
 
-    def __init__(self, teacher: Teacher, group: slice, F: int, V: int, device: torch.device) -> None:
+    def __init__(self, teacher: Teacher, group: slice, V: int, device: torch.device) -> None:
         most_rows, most_columns = blocks.tile_size(device)
-        N = group.stop - group.start
-        self.rows, self.columns = blocks.slices(N, most_rows), blocks.slices(V, most_columns)
+        self.rows, self.columns = (
+            blocks.slices(group.stop - group.start, most_rows),
+            blocks.slices(V, most_columns),
+        )
         taught = [teacher.block(slice(group.start + r.start, group.start + r.stop)) for r in self.rows]
         self.teachers = [[block.tile(columns) for block in taught] for columns in self.columns]
+        self.device = device
+
+
+class _Tiles:
+    """The tiles for one head, and memory that every tile uses again."""
+
+    def __init__(self, taught: _Taught, F: int) -> None:
+        self.taught = taught
         # Fresh memory costs a page fault every 4 kB.
-        C = min(V, most_columns)
-        self.map, self.logits = (torch.empty(size * C, device=device) for size in (F + 2, min(N, most_rows)))
+        R, C = taught.rows[0].stop, taught.columns[0].stop
+        self.map, self.logits = (torch.empty(size * C, device=taught.device) for size in (F + 2, R))
 
     def of(self, x_NA: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor) -> Iterator[_Tile]:
         """Each tile with its logits; the next one overwrites them."""
-        for columns, teachers in zip(self.columns, self.teachers, strict=True):
+        for columns, teachers in zip(self.taught.columns, self.taught.teachers, strict=True):
             A, C = x_NA.shape[1], columns.stop - columns.start
             map_AC = self.map[: A * C].view(A, C)
             map_AC[:-2], map_AC[-2], map_AC[-1] = weight_FV[:, columns], bias_V[columns], 1.0
-            for rows, teacher in zip(self.rows, teachers, strict=True):
+            for rows, teacher in zip(self.taught.rows, teachers, strict=True):
                 R = rows.stop - rows.start
                 logits_RC = torch.mm(x_NA[rows], map_AC, out=self.logits[: R * C].view(R, C))
                 yield _Tile(rows, columns, map_AC, logits_RC, teacher)
