@@ -38,6 +38,7 @@ def _pool(_: int, threads: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(threads + 1)
 
     def first() -> None:
+        torch.get_num_threads()  # a thread takes the default when torch first looks, which may be later
         torch.set_num_threads(1)
         ready.wait()
 
