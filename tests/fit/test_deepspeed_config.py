@@ -77,6 +77,7 @@ def test_the_file_is_laid_over_ours_and_the_batch_stays_ours() -> None:
     assert found["zero_optimization"] == {"offload_optimizer": {"device": "cpu"}, "stage": 2}
     assert found["train_micro_batch_size_per_gpu"] == 32 and found["gradient_accumulation_steps"] == 1
     assert found["zero_force_ds_cpu_optimizer"] is False
+    assert found["gradient_clipping"] == 0.0
     assert "stage" not in given["zero_optimization"]
 
 

@@ -62,6 +62,21 @@ def test_it_takes_the_steps_of_the_bare_optimiser() -> None:
 
 
 @pytest.mark.parametrize("zero", STAGES)
+def test_large_gradients_are_not_clipped(zero: int) -> None:
+    """Clipping is by the norm of all heads together: a head's lens would depend on which others are fitted."""
+    z_NHE, teacher = batch(0)
+    large = {layer: 100 * values for layer, values in z_NHE.items()}
+    plain, ours = module(), engine(zero)
+    plain(large, teacher).sum().backward()
+    norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None]).norm()
+    assert norm > 10
+    ours.step(large, teacher, 0.1)
+    state = ours.state()
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(state[f"{name}/exp_avg"], 0.1 * parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero", STAGES)
 def test_a_start_changes_nothing(zero: int) -> None:
     fresh = dict(module().named_parameters())
     state = engine(zero).state()

@@ -18,6 +18,7 @@ OURS = {
     "train_batch_size": "take --batch-rows",
     "train_micro_batch_size_per_gpu": "it is --batch-rows over the processes",
     "gradient_accumulation_steps": "a step is --batch-rows rows at once",
+    "gradient_clipping": "lenses share nothing: one norm for all would couple them",
     "fp16": "take bf16: lenses have no loss scale",
 }
 """Keys that a file may not have, and what to do instead."""
@@ -72,5 +73,6 @@ def merged(given: Mapping[str, Any], *, zero: int, rows_a_process: int) -> dict[
         "zero_optimization": partition,
         "train_micro_batch_size_per_gpu": rows_a_process,
         "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0,  # DeepSpeed's default is 1.0, over the norm of all lenses together
         "zero_allow_untested_optimizer": True,
     }
