@@ -347,7 +347,7 @@ def test_train_rows_are_bounded_in_whole_shards(fit: Fit) -> None:
     assert fit("lenses", rows=513, steps=2).cache["train_shards"] == [0, 1]
 
 
-@pytest.mark.parametrize("objective", ["reverse-kl"])
+@pytest.mark.parametrize("objective", ["forward-kl", "reverse-kl"])
 @pytest.mark.parametrize("zero", [1, 2])
 def test_in_bfloat16_it_finds_nearly_the_same_lenses(
     fit: Fit, tmp_path: Path, objective: str, zero: int
