@@ -2,7 +2,8 @@
 
 Stage one: rows/s of a bare TransformerLens forward pass (all logits) and of `alens cache` (forward, targets,
 writing, reading back) over the same batches, alternating in one process; the ratio is what counts; and where
-the time goes. Stage two: rows/s and peak memory of `alens fit` for one layer, a process of its own. Random weights take as long
+the time goes. Stage two: rows/s and peak memory of `alens fit` for one layer
+and for all, each a process of its own. Random weights take as long
 as trained ones. Prints one JSON document.
 
     python benchmarks/gpt2_small.py [--tokenizer DIR] [--corpus FILE] [--rounds 3] [--shards-a-round 3] [--fit-steps 8]
@@ -153,33 +154,21 @@ def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict
     }
 
 
-def stage_two(work: Path, steps: int, batch_rows: int) -> dict[str, Any]:
-    """`alens fit` of layer 11 as a process: its own rate, and its peak memory."""
-    command = [
-        sys.executable,
-        "-m",
-        "alens",
-        "fit",
-        str(work / "cache"),
-        str(work / "lenses"),
-        "--layers",
-        "11",
-    ]
-    command += [
-        "--steps",
-        str(steps),
-        "--batch-rows",
-        str(batch_rows),
-        "--eval-rows",
-        "1024",
-        "--device",
-        "cpu",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"fit": done.stdout.splitlines(), "fit_peak_memory_mib": peak_kib // 1024}
+def stage_two(work: Path, layers: str, steps: int, batch_rows: int) -> dict[str, Any]:
+    """`alens fit` of some layers as a process: its own rate, and its peak memory."""
+    lenses = work / f"lenses-{layers}"
+    command = [sys.executable, "-m", "alens", "fit", str(work / "cache"), str(lenses), "--layers", layers]
+    command += ["--steps", str(steps), "--batch-rows", str(batch_rows), "--tolerance", "0"]
+    command += ["--eval-rows", "1024", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"alens fit of layers {layers} ended with {process.returncode}")
+    shutil.rmtree(lenses)
+    return {"layers": layers, "fit": said, "peak_memory_mib": usage.ru_maxrss // 1024}
 
 
 def main() -> None:
@@ -204,7 +193,11 @@ def main() -> None:
         make_model(work / "model", asked.tokenizer)
         threads = follow_allotment()
         found = {"threads": threads, **stage_one(work, asked.corpus, asked.rounds, asked.shards_a_round)}
-        print(json.dumps(found | stage_two(work, asked.fit_steps, asked.batch_rows), indent=1))
+        found["stage_two"] = [
+            stage_two(work, "11", asked.fit_steps, asked.batch_rows),
+            stage_two(work, "0-11", max(2, asked.fit_steps // 4), asked.batch_rows),
+        ]
+        print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

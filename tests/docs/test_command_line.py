@@ -25,9 +25,9 @@ OTHER_TOOLS = {
 }
 """Flags of other programs that the docs name."""
 
-BENCHMARK = (pages.ROOT / "benchmarks" / "published.py").read_text()
-BENCHMARK_FLAGS = set(re.findall(r'"(--[a-z-]+)"', BENCHMARK.split("def recipes")[0]))
-"""Flags of the benchmark that docs/benchmarks.md explains."""
+BENCHMARKS = "".join(path.read_text() for path in sorted((pages.ROOT / "benchmarks").glob("*.py")))
+BENCHMARK_FLAGS = set(re.findall(r'"(--[a-z-]+)"', BENCHMARKS))
+"""Flags of the benchmarks, which docs/benchmarks.md and the decisions name."""
 
 
 def command_of(name: str) -> tuple[click.Command, click.Context]:
@@ -79,7 +79,8 @@ def test_commands_on_a_page_are_valid(page: Path, monkeypatch: pytest.MonkeyPatc
 def test_flags_on_a_page_exist(page: Path) -> None:
     quoted = " ".join(re.findall(r"`([^`\n]+)`", pages.prose(page)))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", quoted))
-    known = FLAGS | OTHER_TOOLS.keys() | (BENCHMARK_FLAGS if page.name == "benchmarks.md" else set())
+    about_benchmarks = page.name == "benchmarks.md" or page.parent.name == "decisions"
+    known = FLAGS | OTHER_TOOLS.keys() | (BENCHMARK_FLAGS if about_benchmarks else set())
     assert named <= known, f"{page.name} names flags that do not exist"
 
 
