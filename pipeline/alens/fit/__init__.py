@@ -1,8 +1,12 @@
 """STAGE TWO: train lenses from a cache, with no model and no forward pass of one. In data order.
 
-settings.py     what a fit can be asked for       plan.py         which shards, how many steps
-batches.py      shards -> batches for this rank   module.py       whitened lenses and objective
-objectives/     the losses                        distributed.py  one process or many
-engine.py       the DeepSpeed engine, its state   checkpoint.py   state on disk, whole or absent
+settings.py     what a fit can be asked for       recipe.py       what that means on a cache
+plan.py         which shards, how many steps      batches.py      shards -> batches for this rank
+narrow.py       fewer targets than cached         moments.py      of sites without statistics
+module.py       designs and objective             objectives/     the losses
+distributed.py  one process or many               deepspeed_config.py  what DeepSpeed is told
+engine.py       the DeepSpeed engine, its state   optimiser.py    averaged Adam
+convergence.py  when a head may stop              checkpoint.py   state on disk, whole or absent
+trainer.py      one fit in progress               writing.py      figures and the lens directory
 marker.py       stopped on request                run.py          the loop
 """

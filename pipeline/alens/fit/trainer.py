@@ -199,23 +199,13 @@ class Trainer:
         totals = {layer: self.processes.sum(values) for layer, values in sums.items()}
         return {layer: (total[:-1] / total[-1]).tolist() for layer, total in totals.items()}
 
-    def figures(self, maps: Mapping[int, LensMaps], *, by_sequence: bool = False) -> dict[int, FigureSums]:
-        """Figures of every head over all held-out rows, over all processes; sums by sequence where asked for."""
-        settings, first = self.recipe.cache.plan.settings, self.plan.held_out_shards[0]
-        count = len(self.plan.held_out_shards) * settings.sequences_per_shard if by_sequence else 0
-        device = self.processes.device
-        sums = {layer: FigureSums(of.num_heads, device, count) for layer, of in maps.items()}
+    def figures(self, maps: Mapping[int, LensMaps]) -> dict[int, FigureSums]:
+        """Figures of every head over all held-out rows, over all processes."""
+        sums = {layer: FigureSums(of.num_heads, self.processes.device) for layer, of in maps.items()}
         for part, target in self._held_out(self.settings.eval_rows):
-            groups_N = None
-            if by_sequence:
-                numbers = (
-                    part.columns.by_name["rows/sequence"].astype("int64")
-                    - first * settings.sequences_per_shard
-                )
-                groups_N = torch.from_numpy(numbers).to(device)
             for layer, of in maps.items():
                 z_NHE = self.recipe.judge.z(part.columns, layer)
-                sums[layer].add(z_NHE, of, target, part.top_ids_N, part.next_ids_N, groups_N)
+                sums[layer].add(z_NHE, of, target, part.top_ids_N, part.next_ids_N)
         for of_layer in sums.values():
             of_layer.reduce(self.processes.sum)
         return sums
