@@ -126,7 +126,7 @@ def tile_times(rows: int, repeats: int) -> dict[str, dict[str, float | str]]:
             tile = Tile(rows=num_rows, tokens=tokens, warps=warps, stages=3)
             tiles: Tiles = dataclasses.replace(TENSOR_CORES, **{name: tile})
             try:
-                once_s = seconds(lambda: cross_entropy_and_gradients(*tensors, tiles=tiles), repeats)  # noqa: B023
+                once_s = seconds(lambda: cross_entropy_and_gradients(*tensors, tiles=tiles), repeats)  # noqa: B023  # called at once
                 times[f"{num_rows} x {tokens}, {warps} warps"] = round(1000 * once_s, 3)
             except Exception as error:  # a tile may ask for more shared memory than there is
                 times[f"{num_rows} x {tokens}, {warps} warps"] = type(error).__name__

@@ -77,8 +77,7 @@ def evaluate(
     for layer in layers:
         lenses.layer(layer)
     shards = _shards(lenses, cache) if held_out_by is None else _held_out(held_out_by, cache)
-    settings = cache.plan.settings
-    teacher = "exact" if settings.exact_teacher else "compressed"
+    teacher = cache.plan.settings.best_teacher
     where = device or torch.device("cpu")
     heads = lenses.record.heads
     min_position = int(lenses.record.fit["min_position"])

@@ -79,8 +79,7 @@ class Recipe:
     @cached_property
     def judge(self) -> RowReader:
         """Of held-out rows: with the exact teacher where there is one, and never narrowed."""
-        exact = self.cache.plan.settings.exact_teacher
-        return self._reader("exact" if exact else "compressed", None)
+        return self._reader(self.cache.plan.settings.best_teacher, None)
 
     def _reader(self, teacher: str, narrow: Narrow | None) -> RowReader:
         return RowReader(

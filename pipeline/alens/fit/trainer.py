@@ -153,7 +153,7 @@ class Trainer:
     def _freeze(self, layer: int, units: list[int], maps: LensMaps) -> None:
         """Keep these lenses as they are now: the optimiser moves on for the others of the layer."""
         self.frozen.update({(layer, unit): self.step_number for unit in units})
-        heads = units if self.num_losses[layer] == maps.num_heads else list(range(maps.num_heads))
+        heads = self._heads_of(layer, units, maps)
         if layer in self.frozen_maps:
             self.frozen_maps[layer].put(heads, maps.select(heads))
         else:
@@ -164,9 +164,13 @@ class Trainer:
         found = {layer: design.maps() for layer, design in self._designs().items()}
         for layer, kept in self.frozen_maps.items():
             units = [unit for frozen, unit in self.frozen if frozen == layer]
-            heads = units if self.num_losses[layer] == kept.num_heads else list(range(kept.num_heads))
+            heads = self._heads_of(layer, units, kept)
             found[layer].put(heads, kept.select(heads))
         return found
+
+    def _heads_of(self, layer: int, units: list[int], maps: LensMaps) -> list[int]:
+        """The heads that these losses train: one each, or all where heads share a loss."""
+        return units if self.num_losses[layer] == maps.num_heads else list(range(maps.num_heads))
 
     def _designs(self) -> dict[int, Design]:
         """Designs that hold the averaged parameters, whole."""

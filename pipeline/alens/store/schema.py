@@ -59,6 +59,11 @@ class CacheSettings:
     seed: int = 0
     """Of the order of sequences, the order of rows in a shard, and the tail samples."""
 
+    @property
+    def best_teacher(self) -> str:
+        """The kind of teacher to judge by: `exact` where the cache has it, else `compressed`."""
+        return "exact" if self.exact_teacher else "compressed"
+
     def __post_init__(self) -> None:
         for name in ("seq_len", "top_k", "tail_samples", "rows_per_shard", "batch_size"):
             if getattr(self, name) < 1:

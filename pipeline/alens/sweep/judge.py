@@ -64,9 +64,8 @@ def judge(
 ) -> Result:
     """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings."""
     record, settings = lenses.record, cache.plan.settings
-    teacher = "exact" if settings.exact_teacher else "compressed"
     reader = RowReader(
-        cache, record.layers, record.heads, teacher, base.min_position, device, site=record.site
+        cache, record.layers, record.heads, settings.best_teacher, base.min_position, device, site=record.site
     )
     groups = len(shards) * settings.sequences_per_shard
     sums = {layer: FigureSums(len(record.heads), device, groups) for layer in record.layers}

@@ -78,7 +78,7 @@ def _compute(
     if kernel is None:
         loss_H, made = loss_and_gradients(features_HNF, weight_HFV, bias_HV, teacher, wanted)
     else:
-        arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]
+        arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]  # compressed, or there were no kernel
         loss_H, *of_map = kernel(*arguments)
         made = (None, of_map[0], of_map[1])
     of_features, of_weight, of_bias = (

@@ -69,7 +69,7 @@ def loss_and_gradients(
         else:
             for head in range(H):
                 of_head(head)
-    return loss_H, sums  # type: ignore[return-value]
+    return loss_H, sums  # type: ignore[return-value]  # a tuple of three, made from three shapes
 
 
 class _Tile(NamedTuple):
