@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, print_json
+from alens.cli.parameters import NUMBERS, config_option, device_option, json_option, print_json
 
 
 @click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536")
@@ -18,7 +18,7 @@ from alens.cli.parameters import NUMBERS, config_option, json_option, print_json
     metavar="LENSES",
     help="Judge on the shards that the fit of these lenses held out: figures of both can then be compared.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @json_option
 @config_option
 def command(

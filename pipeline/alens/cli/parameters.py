@@ -127,6 +127,20 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--device`."""
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(
+        command
+    )
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--model` and `--device`: for commands that run the lenses' model."""
+    return click.option("--model", help="Where the model is, when it is not where the lenses say.")(
+        device_option(command)
+    )
+
+
 def chosen(settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given for the fields of a settings class; parameters and fields have the same names."""
     return {field.name: given[field.name] for field in dataclasses.fields(settings) if field.name in given}

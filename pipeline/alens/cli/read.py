@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, print_json
+from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Reading to show beside the lens's.",
 )
-@click.option("--model", help="Where the model is, when it is not where the lenses say.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@model_options
 @json_option
 @config_option
 def command(

@@ -1,0 +1,165 @@
+"""Figures as a grid of colours: a PNG for papers, an HTML table for reading.
+
+In: a `HeatMap`: numbers by row and column, such as layer and head. Out: a PNG or HTML file.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.errors import RequestError
+from alens.pictures.page import page
+from alens.store import durable
+from alens.store.writer import write_errors
+
+SUFFIXES = (".png", ".html")
+DPI = 160
+MOST_VALUES_WRITTEN = 400
+"""Cells in a PNG that still have room for their number."""
+
+STYLE = """\
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th { font-weight: 600; padding: .3rem .5rem; color: var(--quiet); text-align: right; }
+td { padding: .35rem .5rem; text-align: right; border: 1px solid var(--ground); }
+td.marked { font-weight: 700; text-decoration: underline; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """What is drawn."""
+
+    title: str
+    values: npt.NDArray[np.float64]
+    """(rows, columns); a number that is not finite is drawn as nothing."""
+    rows: Sequence[str]
+    columns: Sequence[str]
+    row_title: str
+    column_title: str
+    colour_title: str
+    """What the numbers are, with their unit."""
+    centre: float | None = None
+    """Where the colours change sides, such as 0 for differences; None: from the lowest to the highest."""
+    marks: npt.NDArray[np.bool_] | None = None
+    """(rows, columns): cells that are set off, such as significant ones."""
+    mark_title: str = ""
+    """What a mark means."""
+
+
+def check_path(path: Path) -> None:
+    """Raises `RequestError` unless a heat map can have that name: told before the work, not after it."""
+    if path.suffix not in SUFFIXES:
+        raise RequestError(f"{path}: a heat map is written as {' or '.join(SUFFIXES)}; name such a file")
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{path.absolute().parent} does not exist: make it, or name a file elsewhere")
+
+
+def write(path: Path, heat_map: HeatMap) -> None:
+    """Write the file whole, in the form of its suffix. Raises `RequestError`, `RunError` where the disk refuses."""
+    check_path(path)
+    content = to_png(heat_map) if path.suffix == ".png" else to_html(heat_map).encode()
+    with write_errors(path):
+        durable.put(path, content)
+
+
+def to_png(heat_map: HeatMap) -> bytes:
+    """The picture, by matplotlib."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    num_rows, num_columns = heat_map.values.shape
+    figure = Figure(figsize=(2.2 + 0.6 * num_columns, 1.4 + 0.45 * num_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours, norm = _colours(heat_map)
+    image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
+    axes.set_xticks(range(num_columns), heat_map.columns)
+    axes.set_yticks(range(num_rows), heat_map.rows)
+    axes.set_xlabel(heat_map.column_title)
+    axes.set_ylabel(heat_map.row_title)
+    axes.set_title(heat_map.title, fontsize="medium", loc="left")
+    if num_rows * num_columns <= MOST_VALUES_WRITTEN:
+        for (row, column), value in np.ndenumerate(heat_map.values):
+            if np.isfinite(value):
+                marked = heat_map.marks is not None and heat_map.marks[row, column]
+                axes.text(
+                    column,
+                    row,
+                    _number(value) + ("*" if marked else ""),
+                    ha="center",
+                    va="center",
+                    fontsize="small",
+                    color=_ink(colours(norm(value))),
+                )
+    label = heat_map.colour_title + (f"; * {heat_map.mark_title}" if heat_map.mark_title else "")
+    figure.colorbar(image, ax=axes, label=label)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
+    return out.getvalue()
+
+
+def to_html(heat_map: HeatMap) -> str:
+    """A page with a table; every number stands in its cell, so colour is never all that says it."""
+    colours, norm = _colours(heat_map)
+    corner = f"{heat_map.row_title} \\ {heat_map.column_title}"
+    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in heat_map.columns)
+    lines = []
+    for row, name in enumerate(heat_map.rows):
+        cells = []
+        for column in range(len(heat_map.columns)):
+            value = float(heat_map.values[row, column])
+            if not np.isfinite(value):
+                cells.append("<td></td>")
+                continue
+            colour = colours(norm(value))
+            marked = heat_map.marks is not None and heat_map.marks[row, column]
+            cells.append(
+                f'<td{" class=marked" if marked else ""} style="background:{_css(colour)};color:{_ink(colour)}">{_number(value)}</td>'
+            )
+        lines.append(f'<tr><th scope="row">{html.escape(str(name))}</th>{"".join(cells)}</tr>')
+    note = f" Underlined: {heat_map.mark_title}." if heat_map.mark_title else ""
+    body = (
+        f"<h1>{html.escape(heat_map.title)}</h1>\n"
+        f'<p class="quiet">{html.escape(heat_map.colour_title + "." + note)}</p>\n'
+        f'<div class="scroll" tabindex="0"><table>\n<thead><tr><th>{html.escape(corner)}</th>{head}</tr></thead>\n'
+        f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
+    )
+    return page(title=heat_map.title, body=body, style=STYLE)
+
+
+def _colours(heat_map: HeatMap) -> tuple[Any, Any]:
+    """A colour map, and what brings a value to 0 .. 1."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    finite = heat_map.values[np.isfinite(heat_map.values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if heat_map.centre is not None:
+        reach = max(abs(low - heat_map.centre), abs(high - heat_map.centre)) or 1.0
+        return colormaps["RdBu_r"], Normalize(heat_map.centre - reach, heat_map.centre + reach)
+    return colormaps["viridis"], Normalize(low, high if high > low else low + 1.0)
+
+
+def _number(value: float) -> str:
+    """Three figures, in plain digits where they fit."""
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}"
+
+
+def _ink(colour: Any) -> str:
+    """Black or white, whichever can be read on a colour."""
+    red, green, blue = (float(part) for part in colour[:3])
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#ffffff"
+
+
+def _css(colour: Any) -> str:
+    from matplotlib.colors import to_hex
+
+    return str(to_hex(colour))

@@ -1,0 +1,81 @@
+"""Run the model with some heads changed: what a head would have to do with its output.
+
+In: tokens and `Edit`s. Out: the residual after the last layer norm, as the model makes it when the heads'
+values are changed (z, before `W_O`) or something is added to what they write (in the residual stream).
+Adding at one head's output and at the sum of all heads of its layer is the same: outputs of heads are summed.
+Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alens.cache.model import Subject
+from alens.errors import RequestError
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""Gives the new values for old ones, of the same shape; must not write into its argument."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """A change to one layer."""
+
+    layer: int
+    head: int | None = None
+    """Whose z `z` changes; with None it takes the z of all heads, (B, T, H, E)."""
+    z: Change | None = None
+    """(B, T, E) of the head -> (B, T, E)."""
+    output: Change | None = None
+    """(B, T, D) the summed output of the layer's heads -> (B, T, D)."""
+
+
+def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
+    """(B, T, D) the residual after the last norm, with `edits` made in their order; one forward pass.
+
+    Raises `RequestError` when the model has no such place.
+    """
+    final: list[torch.Tensor] = []
+
+    def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
+        final.append(value_BTD)
+        return value_BTD[:, -1:]  # so that the model unembeds one position, not all
+
+    hooks: list[tuple[str, Any]] = []
+    for edit in edits:
+        if edit.z is not None:
+            hooks.append((f"blocks.{edit.layer}.attn.hook_z", _on_z(edit.head, edit.z)))
+        if edit.output is not None:
+            hooks.append((f"blocks.{edit.layer}.hook_attn_out", _on_output(edit.output)))
+    try:
+        with torch.inference_mode():
+            subject.bridge.run_with_hooks(
+                tokens_BT.to(subject.device),
+                return_type="logits",
+                fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
+            )
+    except KeyError as error:  # a hook name that the bridge does not know
+        raise RequestError(
+            f"{subject.source.record.architecture} cannot be edited there in TransformerLens: {error}"
+        ) from None
+    return final[0]
+
+
+def _on_z(head: int | None, change: Change) -> Any:
+    def hook(value_BTHE: torch.Tensor, hook: Any) -> torch.Tensor:
+        if head is None:
+            return change(value_BTHE)
+        changed_BTHE = value_BTHE.clone()
+        changed_BTHE[:, :, head] = change(value_BTHE[:, :, head])
+        return changed_BTHE
+
+    return hook
+
+
+def _on_output(change: Change) -> Any:
+    def hook(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
+        return change(value_BTD)
+
+    return hook

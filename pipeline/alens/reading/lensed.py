@@ -1,0 +1,126 @@
+"""Lenses with their model loaded: what every reading of prompts rests on.
+
+In: a lens directory that was opened, and where its model is. Out: `LensedModel`: tokens of a prompt, what the
+heads compute on it, and log-probabilities over the vocabulary by the lens, by the unembedding and by the model.
+Shapes: B sequences, T tokens, H heads, E width of the site's values (d_head for z), V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from alens.cache import activations
+from alens.cache import model as models
+from alens.cache.activations import Activations
+from alens.errors import RequestError
+from alens.lens.saved import Lenses
+from alens.store.schema import ATTN_Z
+
+RESIDUAL_STREAM = "resid_post"
+"""The site that the model's last norm could follow."""
+
+
+class LensedModel:
+    """Lenses and the model they were fitted on. Attributes: `lenses`, `subject`, `log_mean_V` (V,) or None."""
+
+    def __init__(self, lenses: Lenses, *, model: str | None = None, device: str = "auto") -> None:
+        """`model` says where the model is when it is not where the lenses say.
+
+        Raises `RequestError` when it cannot be had, or is another model than the lenses'.
+        """
+        record = lenses.record.model
+        name = model or record.id
+        try:
+            source = models.find(name, None if model else record.revision)
+        except RequestError as error:
+            hint = "" if model else f"; {lenses.root} were fitted on it: say with --model where it is now"
+            raise RequestError(f"{error}{hint}") from None
+        lenses.check_model(source.record.weights_sha256, name)
+        self.lenses = lenses
+        self.subject = models.load(source, dtype="float32", device=device)
+        mean_V = lenses.log_mean_output()
+        self.log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
+
+    # Tokens
+
+    def tokens(self, prompt: str) -> list[int]:
+        """The token ids of a prompt. Raises `RequestError` when it is empty or too long."""
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise RequestError(f"the prompt {prompt!r} is not UTF-8 text") from None
+        ids: list[int] = self.subject.tokenizer.encode(prompt, add_special_tokens=False).ids
+        longest = self.lenses.record.model.n_ctx
+        if not ids:
+            raise RequestError("the prompt is empty: give some text")
+        if len(ids) > longest:
+            raise RequestError(
+                f"the prompt has {len(ids)} tokens: {self.lenses.record.model.id} sees {longest} at most; shorten it"
+            )
+        return ids
+
+    def text(self, *ids: int) -> str:
+        """What tokens say, special ones too."""
+        text: str = self.subject.tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    # Heads
+
+    def chosen(
+        self, layers: Sequence[int] | None, heads: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Layers and heads to read, default all. Raises `RequestError` for what was not fitted."""
+        record = self.lenses.record
+        layers = tuple(record.layers if layers is None else layers)
+        heads = tuple(record.heads if heads is None else heads)
+        for layer in layers:
+            self.lenses.layer(layer)
+        for head in heads:
+            self.lenses.head_index(head)
+        return layers, heads
+
+    def run(self, ids: Sequence[int], layers: Sequence[int]) -> Activations:
+        """One forward pass over one prompt."""
+        site = self.lenses.record.site
+        with torch.inference_mode():
+            return activations.run(
+                self.subject, torch.tensor([list(ids)]), layers, () if site == ATTN_Z else (site,)
+            )
+
+    def values(self, found: Activations, layer: int, heads: Sequence[int]) -> torch.Tensor:
+        """(H, T, E) float32: what the lenses of a layer read, of one prompt."""
+        site = self.lenses.record.site
+        if site == ATTN_Z:
+            return found.z_BTHE[layer][0][:, list(heads)].float().transpose(0, 1)
+        return found.sites_BTD[site, layer][0].float()[None]
+
+    # Log-probabilities
+
+    def lens(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> torch.Tensor:
+        """(H, T, V) log-probabilities by the lenses of `heads`."""
+        indices = [self.lenses.head_index(head) for head in heads]
+        maps = self.lenses.layer(layer).maps.select(indices).to(self.subject.device)
+        with torch.inference_mode():
+            logits_HTV = torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
+            return logits_HTV.log_softmax(-1)
+
+    def unembedding(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> torch.Tensor:
+        """(H, T, V) log-probabilities by the model's unembedding of the same values: the Logit Lens."""
+        subject, site = self.subject, self.lenses.record.site
+        with torch.inference_mode():
+            if site == ATTN_Z:
+                values_HTE = values_HTE @ subject.W_O_LHED[layer, list(heads)].float()
+            elif site == RESIDUAL_STREAM:
+                values_HTE = subject.bridge.ln_final(values_HTE)
+            logits_HTV = values_HTE @ subject.W_U_DV.float() + subject.b_U_V.float()
+            return logits_HTV.log_softmax(-1)
+
+    def model(self, found: Activations) -> torch.Tensor:
+        """(T, V) log-probabilities of the model's own next token, of one prompt."""
+        return self.log_probs(found.final_BTD)[0]
+
+    def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
+        """(B, T, V) log-probabilities of final residuals (after the last norm)."""
+        subject = self.subject
+        with torch.inference_mode():
+            return (final_BTD @ subject.W_U_DV + subject.b_U_V).float().log_softmax(-1)

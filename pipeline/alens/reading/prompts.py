@@ -1,0 +1,62 @@
+"""Files of prompts: one a line, with a label where somebody gave one.
+
+In: `.txt`, a prompt a line (blank lines are left out), or `.jsonl`, an object a line with `prompt` and perhaps
+`label` (a number, a word, true or false). Out: `Prompt`s in the order of the file.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alens.errors import RequestError
+
+SUFFIXES = (".txt", ".jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt and where it comes from."""
+
+    text: str
+    label: str | None
+    source: str
+    """`FILE:LINE`, for messages."""
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a file. Raises `RequestError` for a file that holds none, or one that is no such file."""
+    if path.suffix not in SUFFIXES:
+        raise RequestError(
+            f"{path} is no file of prompts: give .txt (a prompt a line) or .jsonl (objects with `prompt`, and `label` where known)"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text: {error}") from None
+    read = _from_json if path.suffix == ".jsonl" else _from_text
+    found = [read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise RequestError(f"{path} holds no prompt: write one a line")
+    return found
+
+
+def _from_text(line: str, source: str) -> Prompt:
+    return Prompt(text=line, label=None, source=source)
+
+
+def _from_json(line: str, source: str) -> Prompt:
+    try:
+        body: Any = json.loads(line)
+    except ValueError as error:
+        raise RequestError(f"{source} is no JSON: {error}") from None
+    if not isinstance(body, dict) or not isinstance(body.get("prompt"), str) or not body["prompt"]:
+        raise RequestError(f'{source} has no prompt: write {{"prompt": "..."}}')
+    label = body.get("label")
+    if isinstance(label, bool):
+        label = int(label)
+    if label is not None and not isinstance(label, str | int):
+        raise RequestError(f"{source} has the label {label!r}: give a word, a whole number, true or false")
+    return Prompt(text=body["prompt"], label=None if label is None else str(label), source=source)

@@ -1,0 +1,64 @@
+"""Terms -> the tokens that stand for them, because a lens gives the probability of the next *token*.
+
+In: words, or a file of them (one a line; blank lines and lines that begin with `#` are left out), and the model's
+tokenizer. Out: `Term`s. A term is written in two forms, as it is and with a space before it; each form that
+is a single token counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alens.errors import RequestError
+
+SHOWN = 5
+"""Terms that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A word and its tokens."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+def read_terms(path: Path) -> list[str]:
+    """The lines of a file of terms. Raises `RequestError` when there are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text: {error}") from None
+    found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not found:
+        raise RequestError(f"{path} holds no term: write one a line")
+    return list(dict.fromkeys(found))
+
+
+def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False) -> list[Term]:
+    """The tokens of each term; with `first_token` a term of several tokens counts by the first one of each form.
+
+    Raises `RequestError` for a term that no single token stands for (without `first_token`), or an empty one.
+    """
+    found, lacking = [], []
+    for text in terms:
+        if not text.strip():
+            raise RequestError("a term is empty: give a word")
+        forms = [
+            tokenizer.encode(form, add_special_tokens=False).ids
+            for form in dict.fromkeys((text, f" {text.lstrip()}"))
+        ]
+        ids = dict.fromkeys(form[0] for form in forms if len(form) == 1 or (first_token and form))
+        if not ids:
+            lacking.append(text)
+        found.append(Term(text=text, ids=tuple(ids)))
+    if lacking:
+        shown = ", ".join(map(repr, lacking[:SHOWN])) + (", ..." if len(lacking) > SHOWN else "")
+        raise RequestError(
+            f"{len(lacking)} of {len(terms)} terms are no single token of this model ({shown}): "
+            "leave them out, or take their first tokens with --first-token"
+        )
+    return found

@@ -1,0 +1,78 @@
+"""Heat maps as files: a picture that can be opened, a page that says every number."""
+
+import html.parser
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alens.errors import RequestError
+from alens.pictures import heat_map
+from alens.pictures.heat_map import HeatMap
+
+MAP = HeatMap(
+    title="KL <of> heads",
+    values=np.array([[0.0, 1.25], [-2.5, np.nan]]),
+    rows=["layer 0", "layer 1"],
+    columns=["0", "1"],
+    row_title="layer",
+    column_title="head",
+    colour_title="KL, nats",
+    centre=0.0,
+    marks=np.array([[False, True], [False, False]]),
+    mark_title="p < 0.05",
+)
+
+
+class Cells(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "td":
+            self.inside = True
+            self.found.append((dict(attrs).get("class") or "", ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.found[-1] = (self.found[-1][0], data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+
+def test_a_png_is_a_picture(tmp_path: Path) -> None:
+    heat_map.write(tmp_path / "map.png", MAP)
+    content = (tmp_path / "map.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", content[16:24])
+    assert width > 300 and height > 200
+
+
+def test_a_page_says_every_number_and_marks_cells(tmp_path: Path) -> None:
+    heat_map.write(tmp_path / "map.html", MAP)
+    text = (tmp_path / "map.html").read_text()
+    cells = Cells()
+    cells.feed(text)
+    assert cells.found == [("", "0"), ("marked", "1.25"), ("", "-2.5"), ("", "")]
+    assert (
+        "KL &lt;of&gt; heads" in text
+        and "p &lt; 0.05" in text
+        and "http" not in text.replace("http-equiv", "")
+    )
+
+
+def test_colours_of_differences_are_centred() -> None:
+    colours, norm = heat_map._colours(MAP)
+    assert norm(0.0) == pytest.approx(0.5)
+    assert colours(norm(-2.5))[2] > colours(norm(-2.5))[0]  # below the centre: blue
+
+
+def test_what_cannot_be_a_heat_map_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"map.svg: a heat map is written as .png or .html"):
+        heat_map.check_path(tmp_path / "map.svg")
+    with pytest.raises(RequestError, match="does not exist"):
+        heat_map.check_path(tmp_path / "no" / "map.png")

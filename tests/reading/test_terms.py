@@ -1,0 +1,38 @@
+"""Terms become the tokens of the demo's tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alens.cache import model as models
+from alens.errors import RequestError
+from alens.reading.terms import read_terms, to_tokens
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return models.load_tokenizer(models.find("demo"))[0]
+
+
+def test_a_term_counts_with_and_without_a_space(tokenizer: Any) -> None:
+    (term,) = to_tokens(["the"], tokenizer)
+    assert {tokenizer.decode([i]) for i in term.ids} == {"the", " the"}
+
+
+def test_a_term_of_several_tokens_is_refused_or_counts_by_its_first(tokenizer: Any) -> None:
+    word = "electroencephalography"
+    assert len(tokenizer.encode(word).ids) > 1
+    with pytest.raises(RequestError, match=f"1 of 2 terms are no single token .*'{word}'.*--first-token"):
+        to_tokens(["the", word], tokenizer)
+    found = to_tokens([word], tokenizer, first_token=True)[0]
+    assert set(found.ids) == {tokenizer.encode(word).ids[0], tokenizer.encode(f" {word}").ids[0]}
+
+
+def test_files_of_terms(tmp_path: Path) -> None:
+    file = tmp_path / "terms.txt"
+    file.write_text("# people\nman\n\nwoman\nman\n")
+    assert read_terms(file) == ["man", "woman"]
+    file.write_text("# nothing\n")
+    with pytest.raises(RequestError, match="holds no term"):
+        read_terms(file)
