@@ -37,6 +37,24 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 NUMBERS = Numbers()
 
 
+class Reals(click.ParamType[tuple[float, ...]]):
+    """`-2,0,0.5` -> (-2.0, 0.0, 0.5)."""
+
+    name = "reals"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        try:
+            return tuple(float(part) for part in parts)
+        except (ValueError, TypeError):
+            self.fail(f"{value!r} is not a list of numbers such as -2,0,0.5", param, ctx)
+
+
+REALS = Reals()
+
+
 class Names(click.ParamType[tuple[str, ...]]):
     """`resid_post,mlp_out` -> ("resid_post", "mlp_out")."""
 

@@ -1,7 +1,8 @@
 """Run the model with some heads changed: what a head would have to do with its output.
 
 In: tokens and `Edit`s. Out: the residual after the last layer norm, as the model makes it when the heads'
-values are changed (z, before `W_O`) or something is added to what they write (in the residual stream).
+values are changed (z, before `W_O`) or something is added to what they write (in the residual stream), or to
+the residual stream after the layer.
 Adding at one head's output and at the sum of all heads of its layer is the same: outputs of heads are summed.
 Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
 """
@@ -30,6 +31,8 @@ class Edit:
     """(B, T, E) of the head -> (B, T, E)."""
     output: Change | None = None
     """(B, T, D) the summed output of the layer's heads -> (B, T, D)."""
+    residual: Change | None = None
+    """(B, T, D) the residual stream after the layer -> (B, T, D)."""
 
 
 def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
@@ -48,7 +51,9 @@ def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit])
         if edit.z is not None:
             hooks.append((f"blocks.{edit.layer}.attn.hook_z", _on_z(edit.head, edit.z)))
         if edit.output is not None:
-            hooks.append((f"blocks.{edit.layer}.hook_attn_out", _on_output(edit.output)))
+            hooks.append((f"blocks.{edit.layer}.hook_attn_out", _on_residual(edit.output)))
+        if edit.residual is not None:
+            hooks.append((f"blocks.{edit.layer}.hook_resid_post", _on_residual(edit.residual)))
     try:
         with torch.inference_mode():
             subject.bridge.run_with_hooks(
@@ -74,7 +79,7 @@ def _on_z(head: int | None, change: Change) -> Any:
     return hook
 
 
-def _on_output(change: Change) -> Any:
+def _on_residual(change: Change) -> Any:
     def hook(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
         return change(value_BTD)
 

@@ -1,0 +1,236 @@
+"""`alens inject`: add a direction at a head's output, or take heads away, and see what the model does."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alens.cli.parameters import NUMBERS, REALS, config_option, json_option, model_options, print_json
+from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    from alens.lens.saved import Lenses
+
+OF_INJECTIONS = {
+    "by": "--by",
+    "scaling": "--scaling",
+    "within_head": "--within-head",
+    "strength": "--strength",
+    "position": "--position",
+    "random": "--random",
+    "plot": "--plot",
+}
+"""Options that say nothing of an ablation."""
+
+
+@click.command(
+    "inject",
+    epilog='Example: alens inject layer-11 "The king and the" --layer 11 --head 3 --tokens queen --text demo',
+)
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
+@click.option("--layer", type=NUMBERS, required=True, help="The layer; for --ablate, layers.")
+@click.option(
+    "--head",
+    type=NUMBERS,
+    help="The head; for --ablate, heads of each layer. None for lenses of the residual stream.",
+)
+@click.option(
+    "--tokens",
+    multiple=True,
+    metavar="TERM",
+    help="A term to raise, as it is and with a space before it; repeat it for more. Commas and spaces are part of it.",
+)
+@click.option(
+    "--tokens-file", type=click.Path(path_type=Path), metavar="FILE", help="Further terms, one a line."
+)
+@click.option("--first-token", is_flag=True, help="Let a term of several tokens count by its first one.")
+@click.option(
+    "--by",
+    type=click.Choice(["lens", "unembedding", "both"]),
+    default="both",
+    show_default=True,
+    help="Whose direction to add.",
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(["gradient", "covariance"]),
+    default="gradient",
+    show_default=True,
+    help="The lens's direction: steepest by its norm, or scaled by how the head's output varies.",
+)
+@click.option(
+    "--within-head", is_flag=True, help="Keep the unembedding's direction in what the head can write."
+)
+@click.option(
+    "--strength",
+    type=REALS,
+    default="-4,-2,-1,0,1,2,4",
+    show_default=True,
+    help="Norms to add, in units of the root mean square norm of the head's output; below 0: away from the tokens.",
+)
+@click.option(
+    "--position",
+    type=click.Choice(["all", "last"]),
+    default="all",
+    show_default=True,
+    help="Positions of the prompt to add it at; to the text it is added at all.",
+)
+@click.option(
+    "--random",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Random directions of the same norm, to compare with.",
+)
+@click.option(
+    "--ablate",
+    type=click.Choice(["zero", "mean"]),
+    help="Add nothing: set the heads to zero, or to their mean over the text.",
+)
+@click.option(
+    "--text",
+    metavar="TEXT",
+    help="Text for perplexity and for the head's usual output: a .txt, .jsonl or .parquet file, or `demo`.  [default: none]",
+)
+@click.option(
+    "--text-tokens",
+    type=click.IntRange(2),
+    default=8192,
+    show_default=True,
+    help="Tokens of the text at most.",
+)
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Next tokens to show.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves of strength."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random directions and intervals."
+)
+@model_options
+@json_option
+@config_option
+def command(
+    lenses: Path,
+    prompts: tuple[str, ...],
+    layer: tuple[int, ...],
+    head: tuple[int, ...] | None,
+    tokens: tuple[str, ...],
+    tokens_file: Path | None,
+    ablate: str | None,
+    plot: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Add the direction of some tokens to what a head of LENSES writes, and see what follows each PROMPT.
+
+    For each strength: the terms' probability and rank, the KL to the model as it is, and the loss on a
+    text; by the lens's direction, by the unembedding's, and by random ones of the same norm. With
+    --ablate: the same for heads that are taken away.
+    """
+    from alens.lens.saved import load_lenses
+    from alens.pictures.dose_response import check_path
+    from alens.reading.terms import read_terms
+
+    if plot is not None:
+        check_path(plot)
+    terms = [*tokens, *(read_terms(tokens_file) if tokens_file else ())]
+    opened = load_lenses(lenses)
+    if ablate is not None:
+        _ablate(opened, prompts, layer, head, terms, ablate, as_json, given)
+    else:
+        _inject(opened, prompts, layer, head, terms, plot, as_json, given)
+
+
+def _inject(
+    opened: "Lenses",
+    prompts: tuple[str, ...],
+    layer: tuple[int, ...],
+    head: tuple[int, ...] | None,
+    terms: list[str],
+    plot: Path | None,
+    as_json: bool,
+    given: dict[str, Any],
+) -> None:
+    from alens.cli.inject_table import draw, show_injection
+    from alens.cli.watch import watching
+    from alens.studies.inject import READINGS, InjectSettings, check, inject
+
+    if len(layer) != 1 or (head is not None and len(head) != 1):
+        raise RequestError("a direction is added at one head: name one --layer and one --head")
+    if not terms:
+        raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
+    settings = InjectSettings(
+        layer=layer[0],
+        head=None if head is None else head[0],
+        by=READINGS if given["by"] == "both" else (given["by"],),
+        scaling=given["scaling"],
+        within_head=given["within_head"],
+        strengths=given["strength"],
+        position=given["position"],
+        random=given["random"],
+        top=given["top"],
+        seed=given["seed"],
+    )
+    check(opened, settings)
+    model, found_terms, windows = _load(opened, terms, given)
+    with watching() as report:
+        found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
+    if plot is not None:
+        draw(plot, found)
+    print_json(found.to_json()) if as_json else show_injection(found)
+
+
+def _ablate(
+    opened: "Lenses",
+    prompts: tuple[str, ...],
+    layer: tuple[int, ...],
+    head: tuple[int, ...] | None,
+    terms: list[str],
+    kind: str,
+    as_json: bool,
+    given: dict[str, Any],
+) -> None:
+    from alens.cli.inject_table import show_ablations
+    from alens.cli.watch import watching
+    from alens.studies.ablate import ablate, check
+
+    source = click.get_current_context().get_parameter_source
+    for name, flag in OF_INJECTIONS.items():
+        if source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise RequestError(
+                f"--ablate adds nothing, and {flag} is of what is added: leave one of them out"
+            )
+    if head is None:
+        raise RequestError("no head was named: say with --head which ones to take away")
+    heads = [(one_layer, one_head) for one_layer in layer for one_head in head]
+    check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
+    model, found_terms, windows = _load(opened, terms, given)
+    with watching() as report:
+        found = ablate(
+            model,
+            prompts,
+            heads,
+            kind,
+            terms=found_terms,
+            windows=windows,
+            top=given["top"],
+            seed=given["seed"],
+            report=report,
+        )
+    print_json(found.to_json()) if as_json else show_ablations(found)
+
+
+def _load(opened: "Lenses", terms: list[str], given: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """The model, the terms' tokens and the windows of the text; a text that is not there is told of first."""
+    from alens.cache.text import CorpusOptions, resolve
+    from alens.reading.lensed import LensedModel
+    from alens.reading.terms import to_tokens
+    from alens.studies.perplexity import read_windows
+
+    text = given["text"]
+    if text is not None:
+        resolve(text, CorpusOptions())
+    model = LensedModel(opened, model=given["model"], device=given["device"])
+    found = to_tokens(terms, model.subject.tokenizer, first_token=given["first_token"])
+    return model, found, None if text is None else read_windows(text, model.subject, given["text_tokens"])

@@ -1,0 +1,93 @@
+"""Curves of a response against a dose, such as a probability against a strength, as a PNG.
+
+In: panels of lines, each with its spread where there is one. Out: a PNG file, panels one beside the other.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alens.errors import RequestError
+from alens.store import durable
+from alens.store.writer import write_errors
+
+DPI = 160
+STYLES = ("-o", "--s", ":^", "-.d")
+"""So that lines can be told apart without colour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One response."""
+
+    label: str
+    values: Sequence[float]
+    """One a dose."""
+    spread: Sequence[float] | None = None
+    """Drawn as a band of plus and minus this around the values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One response axis."""
+
+    title: str
+    """Of the axis, with the unit."""
+    lines: Sequence[Line]
+    level: float | None = None
+    """Drawn as a thin line: the response at no dose."""
+
+
+def check_path(path: Path) -> None:
+    """Raises `RequestError` unless curves can be written there: told before the work, not after it."""
+    if path.suffix != ".png":
+        raise RequestError(f"{path}: curves are written as .png; name such a file")
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{path.absolute().parent} is no directory: make it, or name a file elsewhere")
+    if path.is_dir():
+        raise RequestError(f"{path} is a directory: name a file")
+
+
+def write(path: Path, *, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> None:
+    """Write the file whole. Raises `RequestError`, or `RunError` where the disk refuses."""
+    check_path(path)
+    content = to_png(title=title, dose=dose, doses=doses, panels=panels)
+    with write_errors(path):
+        durable.put(path, content)
+
+
+def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> bytes:
+    """The picture, by matplotlib; doses are drawn in rising order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    order = sorted(range(len(doses)), key=lambda at: doses[at])
+    x = [doses[at] for at in order]
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, line in enumerate(panel.lines):
+            y = [line.values[at] for at in order]
+            axes.plot(x, y, STYLES[number % len(STYLES)], label=_plain(line.label), markersize=4)
+            if line.spread is not None:
+                sd = [line.spread[at] for at in order]
+                low, high = (
+                    [a - b for a, b in zip(y, sd, strict=True)],
+                    [a + b for a, b in zip(y, sd, strict=True)],
+                )
+                axes.fill_between(x, low, high, alpha=0.2, color=axes.lines[-1].get_color())
+        if panel.level is not None:
+            axes.axhline(panel.level, color="grey", linewidth=0.8)
+        axes.set_xlabel(_plain(dose))
+        axes.set_ylabel(_plain(panel.title))
+        axes.legend(fontsize="small")
+    figure.suptitle(_plain(title), fontsize="medium")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
+    return out.getvalue()
+
+
+def _plain(text: str) -> str:
+    """A `$` would begin a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,124 @@
+"""Ablation: take a head's contribution away, and see what the model does.
+
+In: a model, prompts, heads, perhaps terms to watch and the windows of a text. Out: an `Ablations`: for each head
+alone, and for all of them together, the change of the next token after each prompt and of the loss on the text.
+`zero` sets a head's z to zero, so that it writes nothing; `mean` sets it to its mean over the text, so that
+it writes the same at every position. z changes at all positions.
+Shapes: B sequences, T tokens, E d_head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.lens.saved import Lenses
+from alens.progress import Report, silent
+from alens.reading.edits import Change as Edited
+from alens.reading.edits import Edit
+from alens.reading.lensed import LensedModel
+from alens.reading.terms import Term
+from alens.studies.changes import Change, Changes, Clean
+from alens.studies.perplexity import Windows
+from alens.studies.typical import typical
+
+KINDS = ("zero", "mean")
+
+Head = tuple[int, int]
+"""Layer, head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """Some heads taken away."""
+
+    heads: tuple[Head, ...]
+    """One, or all that were asked for."""
+    change: Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablations:
+    """What was found."""
+
+    kind: str
+    """`zero` or `mean`."""
+    prompts: tuple[str, ...]
+    terms: tuple[Term, ...]
+    clean: Clean
+    ablations: tuple[Ablation, ...]
+    """Each head alone; then, where there are several, all of them together."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def check(lenses: Lenses, heads: Sequence[Head], kind: str, *, has_text: bool, top: int) -> None:
+    """Raises `RequestError` for a head that the model does not have, or a mean without a text."""
+    record = lenses.record.model
+    if kind not in KINDS:
+        raise RequestError(f"ablation {kind!r} is unknown: choose of {', '.join(KINDS)}")
+    if not heads:
+        raise RequestError("no head was named: say which ones to take away")
+    for layer, head in heads:
+        if not (0 <= layer < record.n_layers and 0 <= head < record.n_heads):
+            raise RequestError(
+                f"{record.id} has no head {layer}.{head}: it has layers 0 to {record.n_layers - 1}, heads 0 to {record.n_heads - 1}"
+            )
+    if kind == "mean" and not has_text:
+        raise RequestError("a mean ablation needs the heads' means over a text: give one with --text")
+    if not 1 <= top <= record.d_vocab:
+        raise RequestError(f"top is {top}: it must be in 1 .. {record.d_vocab}")
+
+
+def ablate(
+    model: LensedModel,
+    prompts: Sequence[str],
+    heads: Sequence[Head],
+    kind: str,
+    *,
+    terms: Sequence[Term] = (),
+    windows: Windows | None = None,
+    top: int = 5,
+    seed: int = 0,
+    report: Report = silent,
+) -> Ablations:
+    """Take each head away alone, and then all of them. Raises `RequestError` for what is not there."""
+    heads = tuple(dict.fromkeys(heads))
+    check(model.lenses, heads, kind, has_text=windows is not None, top=top)
+    edits = _edits(model, heads, kind, windows)
+    together = [heads] if len(heads) > 1 else []
+    groups = [*((head,) for head in heads), *together]
+    changes = Changes(model, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups))
+    found = []
+    for group in groups:
+        chosen = [edits[head] for head in group]
+        found.append(Ablation(heads=group, change=changes.run(chosen, chosen)))
+    return Ablations(
+        kind=kind,
+        prompts=tuple(prompts),
+        terms=tuple(terms),
+        clean=changes.clean,
+        ablations=tuple(found),
+    )
+
+
+def _edits(model: LensedModel, heads: Sequence[Head], kind: str, windows: Windows | None) -> dict[Head, Edit]:
+    if kind == "zero" or windows is None:
+        return {(layer, head): Edit(layer=layer, head=head, z=torch.zeros_like) for layer, head in heads}
+    layers = list(dict.fromkeys(layer for layer, _ in heads))
+    usual = typical(model.subject, windows.batches, layers)
+    return {
+        (layer, head): Edit(layer=layer, head=head, z=_always(usual[layer, head].mean_E))
+        for layer, head in heads
+    }
+
+
+def _always(mean_E: torch.Tensor) -> Edited:
+    def change(z_BTE: torch.Tensor) -> torch.Tensor:
+        return mean_E.to(z_BTE.dtype).expand_as(z_BTE)
+
+    return change

@@ -1,0 +1,89 @@
+"""Tokens -> directions in the residual stream: by a head's lens, by the unembedding, and at random.
+
+In: terms with their tokens, a lens, and what the head typically holds (`Typical`). Out: unit vectors (D,).
+
+A reading gives log-probabilities of its values x. What it says of the terms is
+f(x) = mean over terms of log(sum over the term's tokens of p(token | x)). Its gradient at the typical x is, for an
+affine reading, a column of the weight for each token less the columns' mean under the reading itself: what
+all logits have in common makes no difference to a softmax. In the space that a head writes to, a = z W_O:
+
+- `gradient`: pinv(W_O) g, with g the gradient by z: steepest by a unit of norm. The lens on head outputs is
+  pinv(W_O) weight ("Attention Lens", arXiv 2310.16270), so this is its contrast of columns. It lies in what the head can write.
+- `covariance`: g Cov(z) W_O, what the head's output does when the reading of the terms rises over the rows: the
+  weights of a reading filter out what varies together, its pattern does not (Haufe et al. 2014, NeuroImage 87, 96).
+
+The unembedding reads the residual after the last norm; its direction W_U (shares - p) is that gradient, and may be
+kept within what the head can write. Lenses of the residual stream have no W_O.
+Shapes: E width of the site's values (d_head for z), D d_model, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from alens.cache.model import Subject
+from alens.errors import RequestError
+from alens.lens.maps import LensMaps
+from alens.reading.terms import Term
+from alens.studies.typical import Typical
+
+SCALINGS = ("gradient", "covariance")
+
+
+def said_of(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
+    """(): mean over terms of the log of the summed probability of a term's tokens."""
+    return torch.stack([log_probs_V[list(term.ids)].logsumexp(0) for term in terms]).mean()
+
+
+def by_lens(
+    maps: LensMaps, W_O_ED: torch.Tensor | None, typical: Typical, terms: Sequence[Term], scaling: str
+) -> torch.Tensor:
+    """(D,) the lens's direction; `maps` are those of one head, `W_O_ED` is None for the residual stream."""
+    with torch.enable_grad():
+        values_E = typical.mean_E.clone().requires_grad_(True)
+        said = said_of(maps.logits(0, values_E[None])[0].log_softmax(-1), terms)
+        (gradient_E,) = torch.autograd.grad(said, values_E)
+    if scaling == "covariance":
+        gradient_E = typical.covariance_EE @ gradient_E
+        return _unit(gradient_E if W_O_ED is None else gradient_E @ W_O_ED, "lens")
+    if W_O_ED is None:
+        return _unit(gradient_E, "lens")
+    return _unit((torch.linalg.pinv(W_O_ED.double()) @ gradient_E.double()).float(), "lens")
+
+
+def by_unembedding(
+    subject: Subject, W_O_ED: torch.Tensor | None, typical: Typical, terms: Sequence[Term]
+) -> torch.Tensor:
+    """(D,) the unembedding's direction; with `W_O_ED`, kept within what the head can write."""
+    W_U_DV, b_U_V = subject.W_U_DV.float(), subject.b_U_V.float()
+    with torch.enable_grad():
+        logits_V = (typical.final_mean_D @ W_U_DV + b_U_V).detach().requires_grad_(True)
+        (shares_V,) = torch.autograd.grad(said_of(logits_V.log_softmax(-1), terms), logits_V)
+    direction_D = W_U_DV @ shares_V
+    return _unit(direction_D if W_O_ED is None else within(direction_D, W_O_ED), "unembedding")
+
+
+def at_random(
+    W_O_ED: torch.Tensor | None, d_model: int, draws: int, seed: int, device: torch.device
+) -> list[torch.Tensor]:
+    """`draws` directions (D,), all equally likely among those the head can write (or among all, without W_O)."""
+    random = np.random.default_rng(seed)
+    drawn = [
+        torch.tensor(random.standard_normal(d_model), dtype=torch.float32, device=device)
+        for _ in range(draws)
+    ]
+    return [_unit(d if W_O_ED is None else within(d, W_O_ED), "random draw") for d in drawn]
+
+
+def within(direction_D: torch.Tensor, W_O_ED: torch.Tensor) -> torch.Tensor:
+    """(D,) the part of a direction that the head can write: its projection on the row space of W_O."""
+    W_O = W_O_ED.double()
+    return (torch.linalg.pinv(W_O) @ W_O @ direction_D.double()).float()
+
+
+def _unit(direction_D: torch.Tensor, what: str) -> torch.Tensor:
+    norm = direction_D.norm()
+    if not (torch.isfinite(norm) and norm > 0):
+        raise RequestError(f"the {what} assigns no direction to these tokens: its weights are zero there")
+    return direction_D / norm

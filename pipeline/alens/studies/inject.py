@@ -1,0 +1,204 @@
+"""Activation engineering: add the direction of some tokens to what a head writes, and see what the model does.
+
+In: lenses with their model, prompts, terms, a layer and head, strengths. Out: an `Injection`: for each reading
+(lens, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
+it the same for random directions of the same norm (section 3.3 of "Attention Lens", arXiv 2310.16270, proposes it).
+
+Strength s adds s * u * d at the chosen positions: d is the unit direction, and u the root mean square norm of
+what the head writes, over the text (or, without one, over the prompts). Strength 1 is as long as the head's
+output usually is. To the text it is added at every position.
+Shapes: B sequences, T tokens, E width of the site's values, D d_model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from alens.errors import RequestError
+from alens.lens.saved import Lenses
+from alens.progress import Report, silent
+from alens.reading.edits import Change as Edited
+from alens.reading.edits import Edit
+from alens.reading.lensed import LensedModel
+from alens.reading.terms import Term
+from alens.store.schema import ATTN_Z
+from alens.studies.changes import Changes
+from alens.studies.directions import SCALINGS, at_random, by_lens, by_unembedding, within
+from alens.studies.injection import Curve, Injection, Point, Unit
+from alens.studies.perplexity import Windows
+from alens.studies.typical import Typical, typical
+
+READINGS = ("lens", "unembedding")
+POSITIONS = ("all", "last")
+STRENGTHS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectSettings:
+    """What is added, and where."""
+
+    layer: int
+    head: int | None = None
+    """None for lenses of the residual stream: they read a layer, not a head."""
+    by: tuple[str, ...] = READINGS
+    """Whose direction: `lens`, `unembedding`."""
+    scaling: str = "gradient"
+    """Of the lens's direction: `gradient` or `covariance` (see `studies/directions.py`)."""
+    within_head: bool = False
+    """Keep the unembedding's direction in what the head can write, as the lens's always is."""
+    strengths: tuple[float, ...] = STRENGTHS
+    position: str = "all"
+    """Positions of a prompt where it is added: `all` or `last`."""
+    random: int = 3
+    """Random directions to compare with; 0 for none."""
+    top: int = 5
+    """Next tokens to keep of each distribution."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, given, possible in (
+            ("by", self.by, READINGS),
+            ("scaling", (self.scaling,), SCALINGS),
+            ("position", (self.position,), POSITIONS),
+        ):
+            if not given or not set(given) <= set(possible):
+                raise RequestError(
+                    f"{name} is {', '.join(given) or 'empty'}: choose of {', '.join(possible)}"
+                )
+        if not self.strengths or not all(abs(strength) < float("inf") for strength in self.strengths):
+            raise RequestError("a strength is no finite number, or there is none: give such as -2,0,2")
+        if self.random < 0:
+            raise RequestError(f"random is {self.random}: give 0 directions or more")
+
+
+def check(lenses: Lenses, settings: InjectSettings) -> None:
+    """Raises `RequestError` for a layer, head or reading that these lenses or their model do not have."""
+    most = lenses.record.model.d_vocab
+    if not 1 <= settings.top <= most:
+        raise RequestError(f"top is {settings.top}: it must be in 1 .. {most}")
+    lenses.layer(settings.layer)
+    if lenses.record.site == ATTN_Z:
+        if settings.head is None:
+            raise RequestError("no head was named: these lenses read heads, say which one to add to")
+        lenses.head_index(settings.head)
+    elif settings.head is not None:
+        raise RequestError(
+            f"{lenses.root} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
+        )
+    elif settings.within_head:
+        raise RequestError(f"{lenses.root} reads {lenses.record.site}: no head bounds what can be written")
+
+
+def inject(
+    model: LensedModel,
+    prompts: Sequence[str],
+    terms: Sequence[Term],
+    settings: InjectSettings,
+    *,
+    windows: Windows | None = None,
+    report: Report = silent,
+) -> Injection:
+    """Run every direction at every strength: one pass over prompts and text for each.
+
+    Raises `RequestError` for a layer, head or prompt that is not there.
+    """
+    check(model.lenses, settings)
+    if not terms:
+        raise RequestError("no tokens were named: say which ones the direction is for")
+    ids = [model.tokens(prompt) for prompt in prompts]
+    batches = [torch.tensor([one]) for one in ids] if windows is None else windows.batches
+    site = model.lenses.record.site
+    here = typical(model.subject, batches, [settings.layer], site=site)[settings.layer, settings.head]
+    given = directions(model, terms, settings, here)
+    total = (len(given) + settings.random) * len(settings.strengths)
+    changes = Changes(
+        model, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
+    )
+    curves = [_curve(changes, settings, name, d, here.output_norm) for name, d in given.items()]
+    chosen = {name: given[name] for name in settings.by}
+    return Injection(
+        layer=settings.layer,
+        head=settings.head,
+        site=site,
+        scaling=settings.scaling,
+        within_head=settings.within_head,
+        position=settings.position,
+        seed=settings.seed,
+        prompts=tuple(prompts),
+        terms=tuple(terms),
+        tokens={term.text: [model.text(token) for token in term.ids] for term in terms},
+        unit=Unit(norm=here.output_norm, rows=here.rows, rows_of="prompts" if windows is None else "text"),
+        cosine=float(chosen["lens"] @ chosen["unembedding"]) if len(chosen) == 2 else None,
+        writable=_writable(model, terms, settings, here),
+        clean=changes.clean,
+        curves=tuple(curves[: len(chosen)]),
+        random=tuple(curves[len(chosen) :]),
+    )
+
+
+def directions(
+    model: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
+) -> dict[str, torch.Tensor]:
+    """Unit vectors (D,) by name: the readings asked for, then `random 1` and so on."""
+    subject, W_O_ED = model.subject, output_matrix(model, settings)
+    found = {}
+    for name in dict.fromkeys(settings.by):
+        if name == "lens":
+            maps = model.lenses.layer(settings.layer).maps
+            index = 0 if settings.head is None else model.lenses.head_index(settings.head)
+            maps = maps.select([index]).to(subject.device)
+            found[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
+        else:
+            found[name] = by_unembedding(subject, W_O_ED if settings.within_head else None, here, terms)
+    drawn = at_random(W_O_ED, subject.W_U_DV.shape[0], settings.random, settings.seed, subject.device)
+    return found | {f"random {number}": d for number, d in enumerate(drawn, start=1)}
+
+
+def output_matrix(model: LensedModel, settings: InjectSettings) -> torch.Tensor | None:
+    """(E, D) float32 of the head; None for lenses of the residual stream."""
+    if settings.head is None:
+        return None
+    return model.subject.W_O_LHED[settings.layer, settings.head].float()
+
+
+def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> Edit:
+    """The edit that adds (D,) at `all` positions or the `last`: to the heads' summed output, or after the layer."""
+
+    def everywhere(value_BTD: torch.Tensor) -> torch.Tensor:
+        return value_BTD + added_D
+
+    def at_the_end(value_BTD: torch.Tensor) -> torch.Tensor:
+        return torch.cat([value_BTD[:, :-1], value_BTD[:, -1:] + added_D], dim=1)
+
+    change: Edited = everywhere if position == "all" else at_the_end
+    if settings.head is None:
+        return Edit(layer=settings.layer, residual=change)
+    return Edit(layer=settings.layer, output=change)
+
+
+def _curve(
+    changes: Changes,
+    settings: InjectSettings,
+    name: str,
+    direction_D: torch.Tensor,
+    unit_norm: float,
+) -> Curve:
+    points = []
+    for strength in settings.strengths:
+        added_D = strength * unit_norm * direction_D
+        change = changes.run(
+            [addition(settings, added_D, settings.position)], [addition(settings, added_D, "all")]
+        )
+        points.append(Point(strength=strength, norm=abs(strength) * unit_norm, change=change))
+    return Curve(by=name, points=tuple(points))
+
+
+def _writable(
+    model: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
+) -> float | None:
+    W_O_ED = output_matrix(model, settings)
+    if W_O_ED is None:
+        return None
+    whole_D = by_unembedding(model.subject, None, here, terms)
+    return float(within(whole_D, W_O_ED).norm() ** 2)

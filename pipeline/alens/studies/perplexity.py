@@ -1,0 +1,124 @@
+"""What a change of the model costs on a text: nats a token, with and without it.
+
+In: a text as `alens cache` reads it, and edits of the model. Out: `Windows` of its tokens, and for each window
+the summed negative log-probability of its tokens. A window has `n_ctx` tokens, the last one perhaps fewer;
+each token but a window's first is predicted, from what stands before it in the window. Exact: every token of
+the vocabulary counts, with logits made block by block.
+Shapes: B windows, T tokens, D d_model, V vocabulary, W windows of the text.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.blocks import logit_blocks
+from alens.cache.model import Subject
+from alens.cache.text import CorpusOptions, resolve
+from alens.cache.tokens import token_stream
+from alens.errors import RequestError
+from alens.evaluation.bootstrap import interval, resampled_means
+from alens.reading.edits import Edit, run_edited
+from alens.store.arrays import token_dtype
+
+TOKENS_A_PASS = 2048
+"""Of one forward pass: two windows of GPT-2. More would not be quicker on a CPU, and attention is T x T."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """The tokens of a text, cut."""
+
+    batches: tuple[torch.Tensor, ...]
+    """(B, T) int64 each; windows of one batch have one length."""
+    source: str
+    """Where the text comes from, for messages and reports."""
+
+    @property
+    def predicted(self) -> int:
+        """Tokens that are predicted."""
+        return sum(len(batch) * (batch.shape[1] - 1) for batch in self.batches)
+
+    @property
+    def count(self) -> int:
+        """How many windows there are."""
+        return sum(len(batch) for batch in self.batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Sums of a run of the model over `Windows`."""
+
+    nats_W: npt.NDArray[np.float64]
+    """Summed negative log-probability of each window's tokens."""
+    tokens_W: npt.NDArray[np.float64]
+    """How many of them each window predicts."""
+
+    @property
+    def mean(self) -> float:
+        """Nats a token; its exponential is the perplexity."""
+        return float(self.nats_W.sum() / self.tokens_W.sum())
+
+    def more_than(self, clean: "Loss", seed: int) -> tuple[float, tuple[float, float] | None]:
+        """How many nats a token more than `clean`, and its 95 % interval over windows; None for a single window."""
+        added_W = self.nats_W - clean.nats_W
+        mean = float(added_W.sum() / clean.tokens_W.sum())
+        if len(added_W) < 2:
+            return mean, None
+        return mean, interval(resampled_means(added_W[:, None], clean.tokens_W, seed=seed)[:, 0])
+
+
+def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:
+    """The first `max_tokens` tokens of a text (a file, a directory, a hub id or `demo`), in windows of `n_ctx`.
+
+    Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
+    """
+    record, corpus = subject.source.record, resolve(text, CorpusOptions())
+    stream = token_stream(corpus, subject.tokenizer, subject.end_of_text, token_dtype(record.d_vocab))
+    parts, found = [], 0
+    with contextlib.closing(stream):
+        for part in stream:
+            parts.append(part)
+            found += len(part)
+            if found >= max_tokens:
+                break
+    if min(found, max_tokens) < 2:
+        raise RequestError(f"{text} holds fewer than two tokens: nothing in it can be predicted")
+    tokens = torch.from_numpy(np.concatenate(parts)[:max_tokens].astype(np.int64))
+    return Windows(batches=cut(tokens, record.n_ctx), source=text)
+
+
+def cut(tokens: torch.Tensor, width: int) -> tuple[torch.Tensor, ...]:
+    """(N,) tokens -> batches (B, T) of windows of `width`; a last one that predicts nothing is left out."""
+    whole = len(tokens) // width
+    batches: list[torch.Tensor] = []
+    if whole:
+        batches += tokens[: whole * width].view(whole, width).split(max(1, TOKENS_A_PASS // width))
+    if len(tokens) - whole * width > 1:
+        batches.append(tokens[whole * width :][None])
+    return tuple(batches)
+
+
+def loss_of(subject: Subject, windows: Windows, edits: Sequence[Edit]) -> Loss:
+    """The loss on each window with `edits` made; one forward pass over the text."""
+    nats: list[float] = []
+    for tokens_BT in windows.batches:
+        final_BTD = run_edited(subject, tokens_BT, edits)
+        nats += _nats(subject, final_BTD[:, :-1], tokens_BT[:, 1:].to(subject.device)).tolist()
+    counts = [float(b.shape[1] - 1) for b in windows.batches for _ in b]
+    return Loss(nats_W=np.array(nats), tokens_W=np.array(counts))
+
+
+def _nats(subject: Subject, final_BTD: torch.Tensor, next_BT: torch.Tensor) -> torch.Tensor:
+    """(B,) float64: summed negative log-probability of the next tokens."""
+    rows_ND, next_N = final_BTD.flatten(0, 1), next_BT.flatten()
+    nats_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
+    with torch.inference_mode():
+        for rows in logit_blocks(len(rows_ND), subject.W_U_DV.shape[1], subject.device):
+            logits_NV = (rows_ND[rows] @ subject.W_U_DV + subject.b_U_V).float()
+            right_N = logits_NV.gather(1, next_N[rows, None])[:, 0]
+            nats_N[rows] = (logits_NV.logsumexp(-1) - right_N).double()
+    return nats_N.view(next_BT.shape).sum(1)
