@@ -1,0 +1,213 @@
+"""Which direction raises a token more when it is added at a head: the lens's, the unembedding's, or a random one.
+
+In: lenses (default: fitted here, on the demo). Out, as one JSON document: over random pairs of a head and a token, the
+gain in the token's log-probability (nats, mean over the positions of held-out windows) of each direction at one norm,
+how often one gains more than another, what each costs on the text (nats a token), and the cost at equal gain.
+
+Tokens are drawn by the model's mean output, heads evenly over those that were fitted. Directions: `lens` (gradient),
+`lens covariance`, `unembedding`, `unembedding within the head`, `random` (within the head). Norms are strengths times the
+root mean square norm of the head's output.
+
+    python benchmarks/injection.py [LENSES TEXT] [--pairs 200] [--strength 2]
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
+from alens.fit.settings import FitSettings
+from alens.lens.saved import Lenses
+from alens.reading.edits import run_edited
+from alens.reading.lensed import LensedModel
+from alens.reading.terms import Term
+from alens.store.schema import CacheSettings
+from alens.studies.directions import at_random, by_lens, by_unembedding
+from alens.studies.inject import InjectSettings, addition
+from alens.studies.perplexity import read_windows
+from alens.studies.typical import Typical, typical
+from alens.threads import follow_allotment
+
+USUAL_WINDOWS, JUDGED_WINDOWS = 16, 4
+"""Windows of the text for the heads' usual output, and others on which gains are measured."""
+
+JUDGED_TOKENS = 64
+"""Of each of the latter."""
+
+DOSES = (0.5, 1.0, 2.0, 4.0)
+"""Times `--strength`: where the cost at equal gain is looked for."""
+
+EQUAL_GAIN = 0.5
+"""Nats: the gain at which costs are compared."""
+
+Array = npt.NDArray[np.float64]
+
+
+class Judge:
+    """Gain and cost of additions, on held-out windows."""
+
+    def __init__(self, model: LensedModel, tokens_BT: torch.Tensor) -> None:
+        self.model, self.tokens_BT = model, tokens_BT
+        self.clean_BTV = model.log_probs(run_edited(model.subject, tokens_BT, []))
+        self.clean_nats = self._nats(self.clean_BTV)
+
+    def _nats(self, log_probs_BTV: torch.Tensor) -> float:
+        next_BT = self.tokens_BT[:, 1:, None].to(log_probs_BTV.device)
+        return -float(log_probs_BTV[:, :-1].gather(2, next_BT).mean())
+
+    def added(self, settings: InjectSettings, added_D: torch.Tensor, token: int) -> tuple[float, float]:
+        """(gain of the token's log-probability, cost in nats a token)."""
+        final_BTD = run_edited(self.model.subject, self.tokens_BT, [addition(settings, added_D, "all")])
+        log_probs_BTV = self.model.log_probs(final_BTD)
+        gain = float((log_probs_BTV[..., token] - self.clean_BTV[..., token]).mean())
+        return gain, self._nats(log_probs_BTV) - self.clean_nats
+
+
+def directions(
+    model: LensedModel, settings: InjectSettings, here: Typical, token: int, seed: int
+) -> dict[str, torch.Tensor]:
+    """Unit vectors (D,) by name."""
+    layer, head = settings.layer, settings.head
+    subject, terms = model.subject, [Term(text="", ids=(token,))]
+    assert head is not None
+    maps = model.lenses.layer(layer).maps.select([model.lenses.head_index(head)])
+    W_O_ED = subject.W_O_LHED[layer, head].float()
+    return {
+        "lens": by_lens(maps, W_O_ED, here, terms, "gradient"),
+        "lens covariance": by_lens(maps, W_O_ED, here, terms, "covariance"),
+        "unembedding": by_unembedding(subject, None, here, terms),
+        "unembedding within the head": by_unembedding(subject, W_O_ED, here, terms),
+        "random": at_random(W_O_ED, subject.W_U_DV.shape[0], 1, seed, subject.device)[0],
+    }
+
+
+def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str, Any]:
+    """All figures."""
+    model = LensedModel(lenses, device="cpu")
+    n_ctx = lenses.record.model.n_ctx
+    windows = read_windows(text, model.subject, (USUAL_WINDOWS + JUDGED_WINDOWS) * n_ctx)
+    sequences_BT = torch.cat([batch for batch in windows.batches if batch.shape[1] == n_ctx])
+    usual = typical(model.subject, sequences_BT[:USUAL_WINDOWS].split(2), list(lenses.record.layers))
+    judge = Judge(model, sequences_BT[USUAL_WINDOWS:, :JUDGED_TOKENS])
+    log_mean_V = lenses.log_mean_output()
+    assert log_mean_V is not None
+    shares_V = log_mean_V.double().exp().numpy()
+    random = np.random.default_rng(0)
+    rows: list[tuple[int, dict[str, list[tuple[float, float]]]]] = []
+    for number in range(pairs):
+        layer, head = int(random.choice(lenses.record.layers)), int(random.choice(lenses.record.heads))
+        token = int(random.choice(len(shares_V), p=shares_V / shares_V.sum()))
+        settings, here = InjectSettings(layer=layer, head=head), usual[layer, head]
+        found = directions(model, settings, here, token, number)
+        rows.append(
+            (
+                layer,
+                {
+                    name: [
+                        judge.added(settings, dose * strength * here.output_norm * d, token) for dose in DOSES
+                    ]
+                    for name, d in found.items()
+                },
+            )
+        )
+    return {
+        "pairs": pairs,
+        "strength": strength,
+        "judged_tokens": judge.tokens_BT.numel(),
+        "clean_nats": round(judge.clean_nats, 4),
+        "all": figures([row for _, row in rows]),
+        "by_layer": {
+            layer: figures([row for at, row in rows if at == layer])
+            for layer in lenses.record.layers
+            if any(at == layer for at, _ in rows)
+        },
+    }
+
+
+def figures(rows: list[dict[str, list[tuple[float, float]]]]) -> dict[str, Any]:
+    """Means over pairs, shares of pairs, and the cost at equal gain where a direction gets there."""
+    at = DOSES.index(1.0)
+    gains = {name: np.array([row[name][at][0] for row in rows]) for name in rows[0]}
+    costs = {name: np.array([row[name][at][1] for row in rows]) for name in rows[0]}
+    reached = {name: np.array([cost_at(row[name], EQUAL_GAIN) for row in rows]) for name in rows[0]}
+    return {
+        "pairs": len(rows),
+        "directions": {
+            name: {
+                "gain_mean": _rounded(gains[name].mean()),
+                "gain_median": _rounded(np.median(gains[name])),
+                "cost_mean": _rounded(costs[name].mean()),
+                "beats_random": _share(gains[name] > gains["random"]),
+                "beats_unembedding": _share(gains[name] > gains["unembedding"]),
+                f"reaches_{EQUAL_GAIN}_nats": _share(np.isfinite(reached[name])),
+                "cost_there_median": _rounded(np.median(there)) if len(there) else None,
+            }
+            for name in rows[0]
+            for there in [reached[name][np.isfinite(reached[name])]]
+        },
+        "beats": {
+            "lens over unembedding within the head": _share(
+                gains["lens"] > gains["unembedding within the head"]
+            ),
+            "covariance over gradient": _share(gains["lens covariance"] > gains["lens"]),
+        },
+    }
+
+
+def cost_at(curve: list[tuple[float, float]], gain: float) -> float:
+    """The cost where the gain is reached first, between doses by a straight line from (0, 0); nan if never."""
+    before = (0.0, 0.0)
+    for point in curve:
+        if point[0] >= gain:
+            part = (gain - before[0]) / (point[0] - before[0])
+            return before[1] + part * (point[1] - before[1])
+        before = point
+    return float("nan")
+
+
+def _share(which: npt.NDArray[np.bool_]) -> float:
+    return round(float(which.mean()), 3)
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)
+
+
+def demo_lenses(work: Path) -> Lenses:
+    """Lenses of the bundled model."""
+    settings = CacheSettings(max_rows=32_768, rows_per_shard=4096, exact_teacher=True)
+    store, lenses = work / "cache", work / "lenses"
+    write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu"))
+    fit_lenses(
+        FitRequest(
+            store=store, lenses=lenses, settings=FitSettings(eval_rows=4096, batch_rows=512), device="cpu"
+        )
+    )
+    return load_lenses(lenses)
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("lenses", type=Path, nargs="?")
+    parser.add_argument("text", nargs="?", default="demo")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--strength", type=float, default=2.0)
+    given = parser.parse_args()
+    follow_allotment()
+    with tempfile.TemporaryDirectory() as work:
+        lenses = load_lenses(given.lenses) if given.lenses else demo_lenses(Path(work))
+        print(json.dumps(measure(lenses, given.text, given.pairs, given.strength), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""`alens inject`: tables, JSON and curves, and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROMPT = "The door opened and"
+AT = ("--layer", "3", "--head", "4")
+QUICK = ("--strength", "-2,0,2", "--random", "1")
+SMALL_TEXT = ("--text", "demo", "--text-tokens", "300")
+
+
+def refusal(outcome: Any) -> str:
+    """The one line of a run that ended with 2."""
+    assert outcome.code == 2, outcome
+    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
+    return str(outcome.stderr).removeprefix("alens: ")
+
+
+def test_json_has_every_strength_of_every_direction(run_alens: Any, demo_lenses: Path) -> None:
+    given = (demo_lenses, PROMPT, "It was", *AT, *QUICK, *SMALL_TEXT, "--tokens", "she", "--tokens", ",")
+    code, out, err = run_alens("inject", *given, "--json")
+    assert code == 0, err
+    body = json.loads(out)
+    assert [term["text"] for term in body["terms"]] == ["she", ","]
+    assert body["clean"]["tokens"] == 255 + 43 and body["unit"]["rows_of"] == "text"
+    assert [curve["by"] for curve in body["curves"]] == ["lens", "unembedding"]
+    assert [curve["by"] for curve in body["random"]] == ["random 1"]
+    for curve in body["curves"] + body["random"]:
+        assert [point["strength"] for point in curve["points"]] == [-2, 0, 2]
+        assert all(len(point["change"]["prompts"]) == 2 for point in curve["points"])
+
+
+def test_the_unembeddings_direction_raises_its_token(run_alens: Any, demo_lenses: Path) -> None:
+    given = (demo_lenses, PROMPT, *AT, *QUICK, "--tokens", "she", "--by", "unembedding", "--json")
+    (curve,) = json.loads(run_alens("inject", *given).stdout)["curves"]
+    low, zero, high = (point["change"]["prompts"][0]["probability"] for point in curve["points"])
+    assert low < zero / 10 and high > zero * 10
+
+
+def test_the_tables_show_the_json(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("inject", demo_lenses, PROMPT, *AT, *QUICK, *SMALL_TEXT, "--tokens", "she")
+    code, out, err = run_alens(*given)
+    assert code == 0, err
+    body = json.loads(run_alens(*given, "--json").stdout)
+    assert f"strength 1 adds norm {body['unit']['norm']:.4g}" in out
+    assert f"{body['clean']['nats']:.3f}" in out and "298 tokens in 2 windows" in out
+    for curve in body["curves"]:
+        for point in curve["points"]:
+            assert f"{point['change']['text']['added']:+.3f} (" in out
+            assert f") {point['change']['prompts'][0]['kl']:.3f}" in out
+    assert "as it is: " in out and "lens +2: " in out and "unembedding -2: " in out
+
+
+def test_a_file_may_hold_the_terms(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
+    path = tmp_path / "terms.txt"
+    path.write_text("# who\nshe\n\nhe\n")
+    given = (demo_lenses, PROMPT, *AT, *QUICK, "--tokens-file", path, "--tokens", "her", "--json")
+    body = json.loads(run_alens("inject", *given).stdout)
+    assert [term["text"] for term in body["terms"]] == ["her", "she", "he"]
+
+
+def test_a_term_of_several_tokens_counts_by_its_first_one_on_request(
+    run_alens: Any, demo_lenses: Path
+) -> None:
+    given = ("inject", demo_lenses, PROMPT, *AT, *QUICK, "--tokens", "antidisestablishment")
+    assert "are no single token of this model" in refusal(run_alens(*given))
+    assert run_alens(*given, "--first-token").code == 0
+
+
+def test_curves_are_drawn(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
+    path = tmp_path / "curves.png"
+    given = ("inject", demo_lenses, PROMPT, *AT, *QUICK, *SMALL_TEXT, "--tokens", "she", "--plot", path)
+    code, _, err = run_alens(*given)
+    assert code == 0, err
+    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+def test_heads_are_taken_away_one_by_one_and_together(run_alens: Any, demo_lenses: Path, kind: str) -> None:
+    given = ("inject", demo_lenses, PROMPT, "--layer", "0,2", "--head", "3", "--ablate", kind, *SMALL_TEXT)
+    code, out, err = run_alens(*given, "--tokens", "she")
+    assert code == 0, err
+    body = json.loads(run_alens(*given, "--json").stdout)
+    assert [one["heads"] for one in body["ablations"]] == [[[0, 3]], [[2, 3]], [[0, 3], [2, 3]]]
+    for name, one in zip(("0.3", "2.3", "all 2"), body["ablations"], strict=True):
+        assert name in out and f"{one['change']['prompts'][0]['kl']:.4f}" in out
+        assert f"{one['change']['text']['added']:+.4f}" in out
+
+
+@pytest.mark.parametrize("prompt", ["[bold]x[/bold]", ":smile:", "[/]"])
+def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: str) -> None:
+    given = (demo_lenses, prompt, *AT, "--strength", "1", "--random", "0", "--tokens", "she")
+    code, out, err = run_alens("inject", *given)
+    assert code == 0, err
+    assert f"after {prompt!r}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PROMPT, *AT), "no tokens were named: give --tokens TERM, or --ablate"),
+        ((PROMPT, "--head", "4", "--tokens", "she"), "Missing option '--layer'"),
+        ((PROMPT, "--layer", "3", "--tokens", "she"), "no head was named"),
+        ((PROMPT, "--layer", "3", "--head", "1,4", "--tokens", "she"), "added at one head: name one --layer"),
+        ((PROMPT, "--layer", "2", "--head", "4", "--tokens", "she"), "no lens for layer 2"),
+        ((PROMPT, *AT, "--tokens", "zzzqqqx"), "1 of 1 terms are no single token"),
+        ((PROMPT, *AT, "--tokens", " "), "a term is empty"),
+        ((PROMPT, *AT, "--tokens-file", "/nowhere"), "cannot read /nowhere"),
+        ((PROMPT, *AT, "--tokens", "she", "--strength", "1,x"), "'1,x' is not a list of numbers"),
+        ((PROMPT, *AT, "--tokens", "she", "--strength", "nan"), "a strength is no finite number"),
+        ((PROMPT, *AT, "--tokens", "she", "--text", "/nowhere.txt"), "/nowhere.txt does not exist"),
+        ((PROMPT, *AT, "--tokens", "she", "--plot", "curve.pdf"), "curves are written as .png"),
+        ((PROMPT, *AT, "--tokens", "she", "--plot", "/nowhere/c.png"), "/nowhere is no directory"),
+        (("", *AT, "--tokens", "she"), "the prompt is empty"),
+        ((" the", *AT, "--tokens", "she"), "no position after the first: give a longer prompt, or --text"),
+        ((PROMPT, *AT, "--ablate", "mean"), "a mean ablation needs the heads' means over a text"),
+        ((PROMPT, *AT, "--ablate", "zero", "--strength", "1"), "--strength is of what is added"),
+        ((PROMPT, "--layer", "3", "--head", "6", "--ablate", "zero"), "demo has no head 3.6"),
+        ((PROMPT, "--layer", "3", "--ablate", "zero"), "no head was named"),
+        ((*AT, "--tokens", "she"), "Missing argument 'PROMPT...'"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    run_alens: Any, demo_lenses: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(run_alens("inject", demo_lenses, *arguments))
+
+
+def test_an_empty_file_of_text_or_terms_is_refused(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    given = ("inject", demo_lenses, PROMPT, *AT)
+    assert "holds fewer than two tokens" in refusal(run_alens(*given, "--tokens", "she", "--text", empty))
+    assert "holds no term" in refusal(run_alens(*given, "--tokens-file", empty))

@@ -1,0 +1,255 @@
+"""Injections and ablations, against transformers with hooks or other weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alens import load_lenses
+from alens.errors import RequestError
+from alens.reading.lensed import LensedModel
+from alens.reading.terms import to_tokens
+from alens.studies.ablate import ablate
+from alens.studies.directions import by_lens, by_unembedding
+from alens.studies.effects import Effect
+from alens.studies.inject import InjectSettings, directions, inject
+from alens.studies.perplexity import read_windows
+from alens.studies.typical import typical
+
+PROMPT = "The door opened and"
+LAYER, HEAD = 3, 4
+TEXT_TOKENS = 300
+
+
+def log_probs(model: Any, ids: list[int]) -> torch.Tensor:
+    """(V,) of the next token, as transformers has them."""
+    with torch.no_grad():
+        logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
+    return logits.double().log_softmax(-1)
+
+
+def nats(model: Any, batches: tuple[torch.Tensor, ...]) -> float:
+    """A token, as transformers has the loss."""
+    with torch.no_grad():
+        losses = [
+            (float(model(b, labels=b).loss), b[:, 1:].numel()) for batch in batches for b in batch.split(1)
+        ]
+    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+
+
+def assert_is(effect: Effect, log_probs_V: torch.Tensor, clean_V: torch.Tensor, ids: list[int]) -> None:
+    assert effect.probability == pytest.approx(float(log_probs_V[ids].exp().sum()), rel=1e-3)
+    (term,) = effect.terms
+    assert term.rank == 1 + int((log_probs_V > log_probs_V[ids].max()).sum())
+    kl = float((clean_V.exp() * (clean_V - log_probs_V)).sum())
+    assert effect.kl == pytest.approx(kl, rel=1e-2, abs=1e-5)
+    best = log_probs_V.topk(len(effect.top))
+    assert [n.probability for n in effect.top] == pytest.approx(best.values.exp().tolist(), rel=1e-3)
+    assert [n.id for n in effect.top] == best.indices.tolist()
+
+
+class Adds:
+    """A forward hook of transformers: adds to what a module gives first, at some positions."""
+
+    def __init__(self, module: Any, added_D: torch.Tensor, places: slice) -> None:
+        self.added_D, self.places = added_D, places
+        self.handle = module.register_forward_hook(self.hook)
+
+    def hook(self, module: Any, given: Any, output: Any) -> Any:
+        first = (output[0] if isinstance(output, tuple) else output).clone()
+        first[:, self.places] += self.added_D
+        return (first, *output[1:]) if isinstance(output, tuple) else first
+
+
+@pytest.mark.parametrize("position", ["all", "last"])
+def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
+    lensed: LensedModel, plain_model: Any, position: str
+) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(3.0,), position=position, random=1)
+    found = inject(lensed, [PROMPT], terms, settings, windows=windows)
+    here = typical(lensed.subject, windows.batches, [LAYER])[LAYER, HEAD]
+    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+    clean_nats = nats(plain_model, windows.batches)
+    maps = load_lenses(lensed.lenses.root).layer(LAYER).maps.select([1])  # heads 1 and 4
+    W_O_ED = plain_model.transformer.h[LAYER].attn.c_proj.weight[HEAD * 32 : (HEAD + 1) * 32]
+    expected = {
+        "lens": by_lens(maps, W_O_ED, here, terms, "gradient"),
+        "unembedding": by_unembedding(lensed.subject, None, here, terms),
+    }
+    assert [curve.by for curve in found.curves] == list(expected)
+    for curve in found.curves:
+        (point,) = curve.points
+        assert point.norm == pytest.approx(3 * here.output_norm)
+        added_D = point.norm * expected[curve.by]
+        hook = Adds(
+            plain_model.transformer.h[LAYER].attn, added_D, slice(-1 if position == "last" else 0, None)
+        )
+        assert_is(point.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
+        hook.handle.remove()
+        hook = Adds(plain_model.transformer.h[LAYER].attn, added_D, slice(0, None))  # all of the text
+        text = point.change.text
+        assert text is not None and text.nats == pytest.approx(nats(plain_model, windows.batches), rel=1e-4)
+        assert text.added == pytest.approx(text.nats - clean_nats, abs=1e-3)
+        hook.handle.remove()
+    assert found.cosine == pytest.approx(float(expected["lens"] @ expected["unembedding"]), abs=1e-4)
+
+
+def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
+    residual_lenses: Path, plain_model: Any
+) -> None:
+    model = LensedModel(load_lenses(residual_lenses), device="cpu")
+    terms = to_tokens(["she"], model.subject.tokenizer)
+    settings = InjectSettings(layer=1, strengths=(0.5,), random=0, by=("unembedding",))
+    found = inject(model, [PROMPT], terms, settings)
+    ids = model.tokens(PROMPT)
+    here = typical(model.subject, [torch.tensor([ids])], [1], site="resid_post")[1, None]
+    assert found.unit.norm == pytest.approx(here.output_norm) and found.unit.rows_of == "prompts"
+    clean_V = log_probs(plain_model, ids)
+    added_D = 0.5 * here.output_norm * by_unembedding(model.subject, None, here, terms)
+    Adds(plain_model.transformer.h[1], added_D, slice(0, None))
+    ((point,),) = [curve.points for curve in found.curves]
+    assert_is(point.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
+    assert found.writable is None and found.cosine is None and found.clean.nats is None
+
+
+def test_strength_zero_is_the_model_as_it_is(lensed: LensedModel) -> None:
+    terms = to_tokens(["she", "he"], lensed.subject.tokenizer)
+    windows = read_windows("demo", lensed.subject, 64)
+    settings = InjectSettings(layer=0, head=1, strengths=(0.0,), random=1)
+    found = inject(lensed, [PROMPT, "It was"], terms, settings, windows=windows)
+    for curve in (*found.curves, *found.random):
+        (point,) = curve.points
+        assert point.norm == 0.0 and point.change.prompts == found.clean.prompts
+        assert all(effect.kl == 0.0 for effect in point.change.prompts)
+        assert point.change.text is not None and point.change.text.added == 0.0
+
+
+def test_the_lenss_direction_can_be_scaled_and_the_unembeddings_be_kept_in_the_head(
+    lensed: LensedModel,
+) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    here = typical(lensed.subject, [torch.arange(200)[None]], [LAYER])[LAYER, HEAD]
+    plain = directions(lensed, terms, InjectSettings(layer=LAYER, head=HEAD), here)
+    other = directions(
+        lensed, terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance", within_head=True), here
+    )
+    W_O_ED = lensed.subject.W_O_LHED[LAYER, HEAD]
+
+    def outside(direction_D: torch.Tensor) -> float:
+        return float((direction_D - direction_D @ torch.linalg.pinv(W_O_ED) @ W_O_ED).norm())
+
+    assert not torch.allclose(plain["lens"], other["lens"], atol=1e-2)
+    assert outside(plain["unembedding"]) > 0.1
+    for name in ("lens", "unembedding", "random 1"):
+        assert outside(other[name]) < 1e-4
+    assert list(plain) == ["lens", "unembedding", "random 1", "random 2", "random 3"]
+
+
+def test_random_directions_depend_on_the_seed_alone(lensed: LensedModel) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+
+    def drawn(seed: int) -> list[float]:
+        settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(2.0,), random=2, seed=seed, by=("lens",))
+        found = inject(lensed, [PROMPT], terms, settings)
+        return [curve.points[0].change.prompts[0].kl for curve in found.random]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+def test_the_result_is_plain_json(lensed: LensedModel) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(1.0,), random=1)
+    body = json.loads(json.dumps(inject(lensed, [PROMPT], terms, settings).to_json()))
+    assert body["unit"]["rows"] == len(lensed.tokens(PROMPT)) - 1
+    assert body["curves"][0]["points"][0]["change"]["prompts"][0]["terms"][0]["term"] == "she"
+
+
+def test_a_head_set_to_zero_is_one_without_its_output_weights(lensed: LensedModel, plain_model: Any) -> None:
+    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    heads = [(0, 1), (3, 4)]
+    found = ablate(lensed, [PROMPT], heads, "zero", terms=terms, windows=windows)
+    assert [one.heads for one in found.ablations] == [((0, 1),), ((3, 4),), ((0, 1), (3, 4))]
+    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+    kept = {name: value.clone() for name, value in plain_model.state_dict().items()}
+    for one in found.ablations:
+        plain_model.load_state_dict(kept)
+        for layer, head in one.heads:
+            plain_model.transformer.h[layer].attn.c_proj.weight[head * 32 : (head + 1) * 32] = 0
+        assert_is(one.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
+        text = one.change.text
+        assert text is not None and text.nats == pytest.approx(nats(plain_model, windows.batches), rel=1e-4)
+
+
+def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(lensed: LensedModel, plain_model: Any) -> None:
+    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    found = ablate(lensed, [PROMPT], [(LAYER, HEAD)], "mean", terms=terms, windows=windows)
+    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+    output, seen, mine = plain_model.transformer.h[LAYER].attn.c_proj, [], slice(HEAD * 32, (HEAD + 1) * 32)
+    hook = output.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, 1:].flatten(0, 1)))
+    for batch in windows.batches:
+        plain_model(batch)
+    hook.remove()
+    mean_E = torch.cat(seen)[:, mine].mean(0)
+    output.bias += mean_E @ output.weight[mine]
+    output.weight[mine] = 0
+    (one,) = found.ablations
+    assert_is(one.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
+    text = one.change.text
+    assert text is not None and text.nats == pytest.approx(nats(plain_model, windows.batches), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layer": 1, "head": 1}, "no lens for layer 1"),
+        ({"layer": 0, "head": 2}, "no lens for head 2"),
+        ({"layer": 0}, "no head was named"),
+        ({"layer": 0, "head": 1, "top": 5000}, "top is 5000"),
+    ],
+)
+def test_what_the_lenses_lack_is_refused(lensed: LensedModel, given: dict[str, int], message: str) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    with pytest.raises(RequestError, match=message):
+        inject(lensed, [PROMPT], terms, InjectSettings(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"by": ()}, "by is empty: choose of lens, unembedding"),
+        ({"by": ("model",)}, "by is model"),
+        ({"scaling": "none"}, "scaling is none: choose of gradient, covariance"),
+        ({"position": "first"}, "position is first"),
+        ({"strengths": ()}, "a strength is no finite number"),
+        ({"strengths": (float("nan"),)}, "a strength is no finite number"),
+        ({"strengths": (float("inf"),)}, "a strength is no finite number"),
+        ({"random": -1}, "random is -1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        InjectSettings(layer=0, head=1, **given)
+
+
+def test_lenses_of_the_residual_stream_have_no_head(residual_lenses: Path) -> None:
+    model = LensedModel(load_lenses(residual_lenses), device="cpu")
+    terms = to_tokens(["she"], model.subject.tokenizer)
+    with pytest.raises(RequestError, match="reads resid_post, not heads: leave the head out"):
+        inject(model, [PROMPT], terms, InjectSettings(layer=1, head=0))
+    with pytest.raises(RequestError, match="no head bounds what can be written"):
+        inject(model, [PROMPT], terms, InjectSettings(layer=1, within_head=True))
+
+
+def test_heads_that_the_model_lacks_cannot_be_ablated(lensed: LensedModel) -> None:
+    with pytest.raises(RequestError, match=r"has no head 4\.0: it has layers 0 to 3, heads 0 to 5"):
+        ablate(lensed, [PROMPT], [(4, 0)], "zero")
+    with pytest.raises(RequestError, match="a mean ablation needs the heads' means over a text"):
+        ablate(lensed, [PROMPT], [(0, 0)], "mean")
+    with pytest.raises(RequestError, match="no head was named"):
+        ablate(lensed, [PROMPT], [], "zero")
