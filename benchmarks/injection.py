@@ -14,7 +14,6 @@ root mean square norm of the head's output.
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

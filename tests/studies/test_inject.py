@@ -237,6 +237,14 @@ def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: 
         InjectSettings(layer=0, head=1, **given)
 
 
+def test_a_covariance_is_not_taken_from_a_prompt(lensed: LensedModel) -> None:
+    terms = to_tokens(["she"], lensed.subject.tokenizer)
+    with pytest.raises(RequestError, match="needs the head's covariance over a text"):
+        inject(lensed, [PROMPT], terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance"))
+    with pytest.raises(RequestError, match="no tokens were named"):
+        inject(lensed, [PROMPT], [], InjectSettings(layer=LAYER, head=HEAD))
+
+
 def test_lenses_of_the_residual_stream_have_no_head(residual_lenses: Path) -> None:
     model = LensedModel(load_lenses(residual_lenses), device="cpu")
     terms = to_tokens(["she"], model.subject.tokenizer)

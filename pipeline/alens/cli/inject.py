@@ -57,7 +57,7 @@ OF_INJECTIONS = {
     type=click.Choice(["gradient", "covariance"]),
     default="gradient",
     show_default=True,
-    help="The lens's direction: steepest by its norm, or scaled by how the head's output varies.",
+    help="The lens's direction: steepest by its norm, or scaled by how the head's output varies over the text.",
 )
 @click.option(
     "--within-head", is_flag=True, help="Keep the unembedding's direction in what the head can write."
@@ -172,7 +172,7 @@ def _inject(
         top=given["top"],
         seed=given["seed"],
     )
-    check(opened, settings)
+    check(opened, settings, has_text=given["text"] is not None)
     model, found_terms, windows = _load(opened, terms, given)
     with watching() as report:
         found = inject(model, prompts, found_terms, settings, windows=windows, report=report)

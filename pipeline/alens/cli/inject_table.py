@@ -55,7 +55,7 @@ def _show_prompt(console: "Console", found: "Injection", number: int, prompt: st
         if found.random:
             drawn = [change.prompts[number] for change in found.random_at(at)]
             p, kl = spread([e.probability for e in drawn]), spread([e.kl for e in drawn])
-            row.append(f"{_share(p.mean)} ± {_share(p.sd)} {kl.mean:.3f}")
+            row.append(f"{_share(p.mean, 2)} ± {_share(p.sd, 2)} {kl.mean:.2f}")
         table.add_row(f"{strength:g}", *row)
     console.print(table)
     console.print(f"as it is: {escape(_top(found.clean.prompts[number]))}")
@@ -190,8 +190,8 @@ def _rank(effect: "Effect") -> int:
     return min(term.rank for term in effect.terms)
 
 
-def _share(probability: float) -> str:
-    return "<0.001%" if 0 < probability < 1e-5 else f"{100 * probability:.3g}%"
+def _share(probability: float, digits: int = 3) -> str:
+    return "<0.001%" if 0 < probability < 1e-5 else f"{100 * probability:.{digits}g}%"
 
 
 def _perplexity(nats: float) -> str:

@@ -72,11 +72,15 @@ class InjectSettings:
             raise RequestError(f"random is {self.random}: give 0 directions or more")
 
 
-def check(lenses: Lenses, settings: InjectSettings) -> None:
+def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
     """Raises `RequestError` for a layer, head or reading that these lenses or their model do not have."""
     most = lenses.record.model.d_vocab
     if not 1 <= settings.top <= most:
         raise RequestError(f"top is {settings.top}: it must be in 1 .. {most}")
+    if settings.scaling == "covariance" and not has_text:
+        raise RequestError(
+            "scaling by the covariance needs the head's covariance over a text: give one with --text"
+        )
     lenses.layer(settings.layer)
     if lenses.record.site == ATTN_Z:
         if settings.head is None:
@@ -103,7 +107,7 @@ def inject(
 
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
-    check(model.lenses, settings)
+    check(model.lenses, settings, has_text=windows is not None)
     if not terms:
         raise RequestError("no tokens were named: say which ones the direction is for")
     ids = [model.tokens(prompt) for prompt in prompts]
