@@ -79,11 +79,13 @@ def at_random(
 def within(direction_D: torch.Tensor, W_O_ED: torch.Tensor) -> torch.Tensor:
     """(D,) the part of a direction that the head can write: its projection on the row space of W_O."""
     W_O = W_O_ED.double()
-    return (torch.linalg.pinv(W_O) @ W_O @ direction_D.double()).float()
+    kept_D: torch.Tensor = torch.linalg.pinv(W_O) @ W_O @ direction_D.double()
+    return kept_D.float()
 
 
 def _unit(direction_D: torch.Tensor, what: str) -> torch.Tensor:
     norm = direction_D.norm()
     if not (torch.isfinite(norm) and norm > 0):
         raise RequestError(f"the {what} assigns no direction to these tokens: its weights are zero there")
-    return direction_D / norm
+    unit_D: torch.Tensor = direction_D / norm
+    return unit_D

@@ -7,7 +7,6 @@ the vocabulary counts, with logits made block by block.
 Shapes: B windows, T tokens, D d_model, V vocabulary, W windows of the text.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,14 +76,12 @@ def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:
     Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
     """
     record, corpus = subject.source.record, resolve(text, CorpusOptions())
-    stream = token_stream(corpus, subject.tokenizer, subject.end_of_text, token_dtype(record.d_vocab))
     parts, found = [], 0
-    with contextlib.closing(stream):
-        for part in stream:
-            parts.append(part)
-            found += len(part)
-            if found >= max_tokens:
-                break
+    for part in token_stream(corpus, subject.tokenizer, subject.end_of_text, token_dtype(record.d_vocab)):
+        parts.append(part)
+        found += len(part)
+        if found >= max_tokens:
+            break
     if min(found, max_tokens) < 2:
         raise RequestError(f"{text} holds fewer than two tokens: nothing in it can be predicted")
     tokens = torch.from_numpy(np.concatenate(parts)[:max_tokens].astype(np.int64))
