@@ -28,10 +28,10 @@ from alens.reading.edits import run_edited
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.directions import at_random, by_lens, by_unembedding
-from alens.studies.inject import InjectSettings, addition
-from alens.studies.perplexity import read_windows
-from alens.studies.typical import Typical, typical
+from alens.studies.injection.directions import at_random, by_lens, by_unembedding
+from alens.studies.injection.inject import InjectSettings, addition
+from alens.studies.injection.perplexity import read_windows
+from alens.studies.injection.typical import Typical, typical
 from alens.threads import follow_allotment
 
 USUAL_WINDOWS, JUDGED_WINDOWS = 16, 4

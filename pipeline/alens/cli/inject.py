@@ -154,7 +154,7 @@ def _inject(
 ) -> None:
     from alens.cli.inject_table import draw, show_injection
     from alens.cli.watch import watching
-    from alens.studies.inject import READINGS, InjectSettings, check, inject
+    from alens.studies.injection.inject import READINGS, InjectSettings, check, inject
 
     if len(layer) != 1 or (head is not None and len(head) != 1):
         raise RequestError("a direction is added at one head: name one --layer and one --head")
@@ -193,7 +193,7 @@ def _ablate(
 ) -> None:
     from alens.cli.inject_table import show_ablations
     from alens.cli.watch import watching
-    from alens.studies.ablate import ablate, check
+    from alens.studies.injection.ablate import ablate, check
 
     source = click.get_current_context().get_parameter_source
     for name, flag in OF_INJECTIONS.items():
@@ -226,7 +226,7 @@ def _load(opened: "Lenses", terms: list[str], given: dict[str, Any]) -> tuple[An
     from alens.cache.text import CorpusOptions, resolve
     from alens.reading.lensed import LensedModel
     from alens.reading.terms import to_tokens
-    from alens.studies.perplexity import read_windows
+    from alens.studies.injection.perplexity import read_windows
 
     text = given["text"]
     if text is not None:

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alens.studies.injection import spread
+from alens.studies.injection.result import spread
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from alens.reading.terms import Term
-    from alens.studies.ablate import Ablations
-    from alens.studies.changes import Clean
-    from alens.studies.effects import Effect
-    from alens.studies.injection import Injection, Point
+    from alens.studies.injection.ablate import Ablations
+    from alens.studies.injection.changes import Clean
+    from alens.studies.injection.effects import Effect
+    from alens.studies.injection.result import Injection, Point
 
 
 def show_injection(found: "Injection") -> None:

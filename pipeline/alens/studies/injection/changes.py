@@ -11,8 +11,8 @@ from alens.progress import Progress, Report, silent
 from alens.reading.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.effects import Effect, PromptEffects
-from alens.studies.perplexity import Windows, loss_of
+from alens.studies.injection.effects import Effect, PromptEffects
+from alens.studies.injection.perplexity import Windows, loss_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ from alens.reading.edits import Change as Edited
 from alens.reading.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.changes import Change, Changes, Clean
-from alens.studies.perplexity import Windows
-from alens.studies.typical import typical
+from alens.studies.injection.changes import Change, Changes, Clean
+from alens.studies.injection.perplexity import Windows
+from alens.studies.injection.typical import typical
 
 KINDS = ("zero", "mean")
 

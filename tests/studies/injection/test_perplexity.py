@@ -11,7 +11,7 @@ from alens import blocks
 from alens.errors import RequestError
 from alens.reading.edits import Edit
 from alens.reading.lensed import LensedModel
-from alens.studies.perplexity import Loss, cut, loss_of, read_windows
+from alens.studies.injection.perplexity import Loss, cut, loss_of, read_windows
 
 
 def direct(model: Any, batches: tuple[torch.Tensor, ...]) -> list[float]:

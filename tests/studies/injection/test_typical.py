@@ -9,7 +9,7 @@ import torch
 from alens import load_lenses
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.studies.typical import typical
+from alens.studies.injection.typical import typical
 
 LAYER, HEAD = 3, 4
 TOKENS = [torch.arange(40).view(2, 20) + 300, torch.arange(7)[None] + 900]

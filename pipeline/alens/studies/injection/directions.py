@@ -26,7 +26,7 @@ from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.lens.maps import LensMaps
 from alens.reading.terms import Term
-from alens.studies.typical import Typical
+from alens.studies.injection.typical import Typical
 
 SCALINGS = ("gradient", "covariance")
 

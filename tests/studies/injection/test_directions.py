@@ -7,8 +7,8 @@ from alens.errors import RequestError
 from alens.lens.maps import AffineMaps, TranslatedMaps
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.directions import at_random, by_lens, by_unembedding, said_of, within
-from alens.studies.typical import Typical
+from alens.studies.injection.directions import at_random, by_lens, by_unembedding, said_of, within
+from alens.studies.injection.typical import Typical
 
 E, D, V = 4, 12, 30
 """Of the small head that most tests make up."""

@@ -11,12 +11,12 @@ from alens import load_lenses
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
-from alens.studies.ablate import ablate
-from alens.studies.directions import by_lens, by_unembedding
-from alens.studies.effects import Effect
-from alens.studies.inject import InjectSettings, directions, inject
-from alens.studies.perplexity import read_windows
-from alens.studies.typical import typical
+from alens.studies.injection.ablate import ablate
+from alens.studies.injection.directions import by_lens, by_unembedding
+from alens.studies.injection.effects import Effect
+from alens.studies.injection.inject import InjectSettings, directions, inject
+from alens.studies.injection.perplexity import read_windows
+from alens.studies.injection.typical import typical
 
 PROMPT = "The door opened and"
 LAYER, HEAD = 3, 4

@@ -23,11 +23,11 @@ from alens.reading.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.changes import Changes
-from alens.studies.directions import SCALINGS, at_random, by_lens, by_unembedding, within
-from alens.studies.injection import Curve, Injection, Point, Unit
-from alens.studies.perplexity import Windows
-from alens.studies.typical import Typical, typical
+from alens.studies.injection.changes import Changes
+from alens.studies.injection.directions import SCALINGS, at_random, by_lens, by_unembedding, within
+from alens.studies.injection.perplexity import Windows
+from alens.studies.injection.result import Curve, Injection, Point, Unit
+from alens.studies.injection.typical import Typical, typical
 
 READINGS = ("lens", "unembedding")
 POSITIONS = ("all", "last")
@@ -44,7 +44,7 @@ class InjectSettings:
     by: tuple[str, ...] = READINGS
     """Whose direction: `lens`, `unembedding`."""
     scaling: str = "gradient"
-    """Of the lens's direction: `gradient` or `covariance` (see `studies/directions.py`)."""
+    """Of the lens's direction: `gradient` or `covariance` (see `studies/injection/directions.py`)."""
     within_head: bool = False
     """Keep the unembedding's direction in what the head can write, as the lens's always is."""
     strengths: tuple[float, ...] = STRENGTHS
