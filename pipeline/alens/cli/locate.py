@@ -1,0 +1,278 @@
+"""`alens locate`: which heads raise a list of terms on some prompts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
+from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    from alens.reading.prompts import Prompt
+    from alens.studies.effects import Effect
+    from alens.studies.locate import HeadEffect, Location
+
+TERMS_SHOWN = 3
+
+
+@click.command(
+    "locate", epilog="Example: alens locate layer-11 --terms he.txt --prompts men.txt --control women.txt"
+)
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.option(
+    "--terms",
+    "terms_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Words, one a line; each counts as it is and with a space before it.",
+)
+@click.option(
+    "--prompts",
+    "prompts_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Prompts: .txt, one a line, or .jsonl; those with the label `control` are controls.",
+)
+@click.option(
+    "--control",
+    "control_file",
+    type=click.Path(path_type=Path),
+    help="Control prompts.  [default: those so labelled; else the model's mean output]",
+)
+@click.option("--paired", is_flag=True, help="The n-th control belongs to the n-th prompt.")
+@click.option("--layer", type=NUMBERS, help="Layers to test.  [default: all that were fitted]")
+@click.option("--head", type=NUMBERS, help="Heads to test.  [default: all that were fitted]")
+@click.option(
+    "--position",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    show_default=True,
+    help="Read the last token of a prompt, or average over all that lenses are fitted on.",
+)
+@click.option("--first-token", is_flag=True, help="A term of several tokens counts by its first.")
+@click.option(
+    "--compare",
+    type=click.Choice(["unembedding", "none"]),
+    default="unembedding",
+    show_default=True,
+    help="Reading to test beside the lens's.",
+)
+@click.option(
+    "--alternative",
+    type=click.Choice(["two-sided", "greater"]),
+    default="two-sided",
+    show_default=True,
+    help="Test for raised and lowered, or for raised alone; without controls always `greater`.",
+)
+@click.option(
+    "--correction",
+    type=click.Choice(["max-t", "holm", "bonferroni", "bh", "by", "none"]),
+    default="max-t",
+    show_default=True,
+    help="For the number of heads: the chance of any false head (max-t, holm, bonferroni) or their share (bh, by).",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Heads are marked where the corrected p is at most this; intervals have the level 1 - alpha.",
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(1),
+    default=9999,
+    show_default=True,
+    help="Relabellings drawn for the test, where there are more.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of relabellings and intervals."
+)
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Heads in the table.")
+@click.option(
+    "--heat-map",
+    "heat_maps",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write the effects of all heads as .png or .html; may be given several times.",
+)
+@model_options
+@json_option
+@config_option
+def command(
+    lenses: Path,
+    terms_file: Path,
+    prompts_file: Path,
+    control_file: Path | None,
+    paired: bool,
+    layer: tuple[int, ...] | None,
+    head: tuple[int, ...] | None,
+    position: str,
+    first_token: bool,
+    compare: str,
+    alternative: str,
+    correction: str,
+    alpha: float,
+    permutations: int,
+    seed: int,
+    top: int,
+    heat_maps: tuple[Path, ...],
+    model: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
+
+    The effect of a head is the mean log of the terms' summed probability on the prompts, less that on the
+    controls, in nats. Tests are by permutation, corrected for the number of heads.
+    """
+    from alens.cli.watch import watching
+    from alens.lens.saved import load_lenses
+    from alens.pictures import heat_map
+    from alens.reading.lensed import LensedModel
+    from alens.reading.terms import read_terms, to_tokens
+    from alens.studies.effects import LocateSettings, check_groups
+    from alens.studies.locate import locate
+    from alens.studies.locate_map import effect_map
+
+    for path in heat_maps:
+        heat_map.check_path(path)
+    settings = LocateSettings(
+        paired=paired,
+        alternative=alternative,
+        correction=correction,
+        alpha=alpha,
+        permutations=permutations,
+        seed=seed,
+    )
+    words = read_terms(terms_file)
+    prompts, controls = _prompts(prompts_file, control_file)
+    check_groups(len(prompts), None if controls is None else len(controls), settings)
+    opened = load_lenses(lenses)
+    for chosen in layer or ():
+        opened.layer(chosen)
+    for chosen in head or ():
+        opened.head_index(chosen)
+    lensed = LensedModel(opened, model=model, device=device)
+    terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
+    with watching() as report:
+        found = locate(
+            lensed,
+            terms,
+            prompts,
+            controls,
+            layers=layer,
+            heads=head,
+            position=position,
+            unembedding=compare == "unembedding",
+            settings=settings,
+            report=report,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _show(found, top)
+    for path in heat_maps:
+        heat_map.write(path, effect_map(found))
+
+
+def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":
+    from alens.reading.prompts import read_prompts
+    from alens.studies.locate import by_label
+
+    prompts, labelled = by_label(read_prompts(prompts_file))
+    if control_file is None:
+        return prompts, labelled or None
+    if labelled:
+        raise RequestError(
+            f"{prompts_file} holds controls of its own (label `control`), and {control_file} others: leave one out"
+        )
+    return prompts, read_prompts(control_file)
+
+
+def _show(found: "Location", top: int) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    settings = found.settings
+    against = "the mean output" if found.controls is None else f"{found.controls} controls"
+    table = Table(
+        title=f"{len(found.terms)} terms, {found.prompts} prompts against {against}"
+        f"{' in pairs' if settings.paired else ''}, {found.position} position; effects in nats",
+        box=SIMPLE,
+    )
+    beside = found.heads[0].unembedding is not None
+    table.add_column("rank", justify="right")
+    table.add_column("head" if found.on_heads else "layer", justify="right")
+    for name in ("effect", f"{100 * (1 - settings.alpha):g} % interval", f"p\n{settings.correction}"):
+        table.add_column(name, justify="right")
+    for name in ("prompts", "controls" if found.controls else "mean output", "lift"):
+        table.add_column(f"P(terms)\n{name}" if name != "lift" else name, justify="right")
+    if beside:
+        table.add_column("effect\nunembedding", justify="right")
+        table.add_column("p", justify="right")
+    table.add_column("terms that rise most")
+    for rank, head in enumerate(found.heads[:top], start=1):
+        plain = [] if head.unembedding is None else [f"{head.unembedding.effect:+.3f}", _p(head.unembedding)]
+        name = f"{head.layer}.{head.head}" if found.on_heads else str(head.layer)
+        table.add_row(str(rank), name, *_cells(head.lens, head.significant), *plain, escape(_terms(head)))
+    Console(emoji=False).print(table)
+    own = found.model
+    click.echo(
+        f"the model's own next token: effect {own.effect:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p {_p(own)} (one test)"
+    )
+    for line in _notes(found):
+        click.echo(line)
+
+
+def _cells(effect: "Effect", significant: bool) -> list[str]:
+    return [
+        f"{effect.effect:+.3f}",
+        f"{effect.low:+.3f} .. {effect.high:+.3f}",
+        _p(effect) + ("*" if significant else " "),
+        f"{100 * effect.probability:.3g}%",
+        f"{100 * effect.control_probability:.3g}%",
+        "" if effect.lift is None else f"{effect.lift:.2f}",
+    ]
+
+
+def _p(effect: "Effect") -> str:
+    return f"{effect.p_corrected:.4f}"
+
+
+def _terms(head: "HeadEffect") -> str:
+    rising = [share for share in head.terms if share.probability > share.control_probability]
+    return ", ".join(
+        f"{share.term} {100 * (share.probability - share.control_probability):+.2g}%"
+        for share in rising[:TERMS_SHOWN]
+    )
+
+
+def _notes(found: "Location") -> list[str]:
+    settings = found.settings
+    raised = sum(head.significant and head.lens.effect > 0 for head in found.heads)
+    lowered = sum(head.significant and head.lens.effect < 0 for head in found.heads)
+    which = "heads" if found.on_heads else "layers"
+    lines = [
+        f"* significant: {raised} of {len(found.heads)} {which} raise the terms, {lowered} lower them "
+        f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'})"
+    ]
+    if not found.can_be_significant:
+        lines.append(
+            f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"
+        )
+    if found.controls is None:
+        lines.append(
+            "no controls: compared with the model's mean output over the text of the fit; "
+            "other prompts of this form may raise the terms as much (--control)"
+        )
+    if found.prompts_with_terms:
+        of = found.prompts + (found.controls or 0)
+        lines.append(
+            f"a term stands in {found.prompts_with_terms} of {of} prompts and controls: a head may raise it there by copying"
+        )
+    return lines

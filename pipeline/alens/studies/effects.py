@@ -1,0 +1,149 @@
+"""The effect of each head on a score: what is tested, how, and how sure it is.
+
+In: rates of prompts and of controls (or of the mean output). Out: an `Effect` a head, with an interval from a
+bootstrap over prompts and a p-value from a permutation test.
+Shapes: P prompts, F heads, R resamples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alens.errors import RequestError
+from alens.evaluation import bootstrap
+from alens.studies import permutation
+from alens.studies.permutation import Array, Tested
+from alens.studies.term_rates import Rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocateSettings:
+    """How heads are tested."""
+
+    paired: bool = False
+    """The i-th control belongs to the i-th prompt, such as one template filled in two ways."""
+    alternative: str = "two-sided"
+    """`two-sided`, or `greater`: raised only. Without controls always `greater`: for a reader that is right on
+    average the mean of logs lies below the log of the mean, so that to be below the mean output shows nothing."""
+    correction: str = "max-t"
+    """One of `permutation.CORRECTIONS`."""
+    alpha: float = 0.05
+    """A head is significant when its corrected p is at most this; intervals have the level 1 - alpha."""
+    permutations: int = 9999
+    """Relabellings that are drawn where there are more of them."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.correction not in permutation.CORRECTIONS:
+            raise RequestError(
+                f"correction {self.correction!r} is unknown: take one of {', '.join(permutation.CORRECTIONS)}"
+            )
+        if self.alternative not in permutation.ALTERNATIVES:
+            raise RequestError(
+                f"alternative {self.alternative!r} is unknown: take {' or '.join(permutation.ALTERNATIVES)}"
+            )
+        if not 0.0 < self.alpha < 1.0:
+            raise RequestError(f"alpha is {self.alpha}: it must lie between 0 and 1")
+        if self.permutations < 1:
+            raise RequestError(f"permutations is {self.permutations}: it must be 1 or more")
+        if self.seed < 0:
+            raise RequestError(f"seed is {self.seed}: it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """How far one reader raises the terms."""
+
+    effect: float
+    """Nats."""
+    low: float
+    high: float
+    """The interval of `effect`: a bootstrap over prompts."""
+    p: float
+    p_corrected: float
+    """For the number of heads; the model is alone, so its two are the same."""
+    probability: float
+    """Of the terms together, mean over prompts."""
+    control_probability: float
+    """The same over controls; in the mean output where there are none."""
+    lift: float | None
+    """`probability` over the terms' share of the model's mean output; None where lenses do not say it."""
+
+
+def check_groups(num_prompts: int, num_controls: int | None, settings: LocateSettings) -> None:
+    """Raises `RequestError` when there are too few prompts to test, or pairs that do not match."""
+    fewest = permutation.FEWEST
+    if num_prompts < fewest:
+        raise RequestError(
+            f"{num_prompts} prompt is too few to tell a head from chance: give {fewest} or more"
+        )
+    if num_controls is None:
+        if settings.paired:
+            raise RequestError("pairs need controls: give as many control prompts as prompts")
+    elif settings.paired and num_controls != num_prompts:
+        raise RequestError(
+            f"{num_prompts} prompts and {num_controls} controls are no pairs: give as many of each, in the same order"
+        )
+    elif num_controls < fewest:
+        raise RequestError(
+            f"{num_controls} control prompt is too few to tell a head from chance: give {fewest} or more"
+        )
+
+
+def contrast(
+    rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
+) -> tuple[list[Effect], Tested]:
+    """The effect of each reader. `mean` are the rates of the mean output, which is the control where there is none."""
+    drawn = {"permutations": settings.permutations, "seed": settings.seed}
+    tested: dict[str, Any] = {"correction": settings.correction, "alternative": settings.alternative, **drawn}
+    if controls is None:
+        assert mean is not None
+        differences_PF = rates.log_p_PF - mean.log_p_PF
+        tests = permutation.one_group(differences_PF, **{**tested, "alternative": "greater"})
+        resampled_RF = _resampled(differences_PF, settings.seed)
+    elif settings.paired:
+        differences_PF = rates.log_p_PF - controls.log_p_PF
+        tests = permutation.one_group(differences_PF, **tested)
+        resampled_RF = _resampled(differences_PF, settings.seed)
+    else:
+        tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **tested)
+        resampled_RF = _resampled(rates.log_p_PF, settings.seed)
+        resampled_RF -= _resampled(controls.log_p_PF, settings.seed + 1)  # groups are drawn apart
+    beside = controls or mean
+    assert beside is not None
+    p_F, other_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
+    found = []
+    for f, effect in enumerate(tests.effect_F):
+        low, high = bootstrap.interval(resampled_RF[:, f], 1.0 - settings.alpha)
+        found.append(
+            Effect(
+                effect=float(effect),
+                low=low,
+                high=high,
+                p=float(tests.p_F[f]),
+                p_corrected=float(tests.p_corrected_F[f]),
+                probability=float(p_F[f]),
+                control_probability=float(other_F[f]),
+                lift=None if mean is None else float(p_F[f] / mean.p_PF[0, 0]),
+            )
+        )
+    return found, tests
+
+
+def _resampled(scores_PF: Array, seed: int) -> Array:
+    return bootstrap.resampled_means(scores_PF, np.ones(len(scores_PF)), seed=seed)
+
+
+def smallest_corrected(
+    num_prompts: int, num_controls: int | None, num_heads: int, settings: LocateSettings
+) -> float:
+    """The least corrected p that one head could have with so many prompts when no other head shows anything."""
+    least = permutation.smallest_p(
+        num_prompts,
+        num_controls,
+        alternative="greater" if num_controls is None else settings.alternative,
+        permutations=settings.permutations,
+        paired=settings.paired,
+    )
+    return permutation.smallest_corrected(least, num_heads, settings.correction)

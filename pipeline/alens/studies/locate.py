@@ -1,0 +1,201 @@
+"""Bias localisation: which heads raise a list of terms on some prompts above their rate on control prompts.
+
+In: lenses with their model, terms, prompts, controls. Out: a `Location`: for each head the effect, with an interval,
+a p-value and one corrected for the number of heads; ranked, the most raised first.
+Source: "Attention Lens" (arXiv 2310.16270), section 3.1; intervals, tests and corrections are ours.
+
+The score of a prompt is the log of the terms' summed probability at its last position (or the mean over positions),
+in nats. The effect is the mean score of the prompts less that of the controls; exp(effect) is how many times more
+probable. How probable the terms are in general is in both means, and cancels. Without controls the effect is the mean
+of the score less the log of the terms' probability in the model's mean output.
+Shapes: P prompts, C controls, F heads (layer by layer), W terms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alens.errors import RequestError
+from alens.progress import Report, silent
+from alens.reading.lensed import LensedModel
+from alens.reading.prompts import Prompt
+from alens.reading.terms import Term
+from alens.store.schema import ATTN_Z
+from alens.studies.effects import Effect, LocateSettings, check_groups, contrast, smallest_corrected
+from alens.studies.term_rates import POSITIONS, Rates, TermRates, mean_rates, term_rates
+
+CONTROL = "control"
+"""The label of control prompts in a file that holds both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermShare:
+    """What one term has to do with a head's effect."""
+
+    term: str
+    probability: float
+    control_probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadEffect:
+    """One head."""
+
+    layer: int
+    head: int
+    lens: Effect
+    unembedding: Effect | None
+    significant: bool
+    """By its lens."""
+    terms: list[TermShare]
+    """By the lens; the term whose probability rises most comes first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Heads, ranked by the effect in their lenses."""
+
+    site: str
+    terms: list[str]
+    position: str
+    prompts: int
+    controls: int | None
+    """None: compared with the mean output."""
+    prompts_with_terms: int
+    """Prompts and controls that themselves hold a term: a head that copies raises it there."""
+    settings: LocateSettings
+    relabellings: int
+    exact: bool
+    """All relabellings were taken, not drawn."""
+    smallest_p: float
+    """The least corrected p that one head could have with so many prompts when no other head shows anything."""
+    heads: list[HeadEffect]
+    model: Effect
+
+    @property
+    def on_heads(self) -> bool:
+        """Whether the lenses read heads; else a site of the residual stream, which has one lens a layer."""
+        return self.site == ATTN_Z
+
+    @property
+    def can_be_significant(self) -> bool:
+        """Whether there are prompts enough for one head alone to be significant."""
+        return self.smallest_p <= self.settings.alpha
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        ranked = [{"rank": rank, **asdict(head)} for rank, head in enumerate(self.heads, start=1)]
+        return {**asdict(self), "can_be_significant": self.can_be_significant, "heads": ranked}
+
+
+def by_label(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts, and controls: those of one file that are labelled `control`."""
+    controls = [prompt for prompt in prompts if prompt.label == CONTROL]
+    return [prompt for prompt in prompts if prompt.label != CONTROL], controls
+
+
+def locate(
+    lensed: LensedModel,
+    terms: Sequence[Term],
+    prompts: Sequence[Prompt],
+    controls: Sequence[Prompt] | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    position: str = "last",
+    unembedding: bool = True,
+    settings: LocateSettings | None = None,
+    report: Report = silent,
+) -> Location:
+    """Rank heads by how far they raise `terms` on `prompts` above `controls` (None: above the mean output).
+
+    Raises `RequestError` for too few prompts, pairs that do not match, or what model or lenses lack.
+    """
+    settings = settings or LocateSettings()
+    check_groups(len(prompts), None if controls is None else len(controls), settings)
+    if position not in POSITIONS:
+        raise RequestError(f"position {position!r} is unknown: take {' or '.join(POSITIONS)}")
+    if not terms:
+        raise RequestError("there is no term: give one or more")
+    if controls is None and lensed.log_mean_V is None:
+        raise RequestError(
+            f"{lensed.lenses.root} does not say the model's mean output: give control prompts to compare with"
+        )
+    layers, heads = lensed.chosen(layers, heads)
+    ids = _tokens(lensed, prompts)
+    control_ids = None if controls is None else _tokens(lensed, controls)
+
+    def rates(of: list[list[int]], stage: str) -> TermRates:
+        return term_rates(
+            lensed,
+            terms,
+            of,
+            layers=layers,
+            heads=heads,
+            positions=position,
+            unembedding=unembedding,
+            report=report,
+            stage=stage,
+        )
+
+    found = rates(ids, "prompts")
+    other = None if control_ids is None else rates(control_ids, "controls")
+    mean = mean_rates(lensed, terms)
+    lens, tests = contrast(found.lens, other and other.lens, mean, settings)
+    plain: list[Effect] | list[None] = [None] * len(lens)
+    if found.unembedding is not None:
+        plain, _ = contrast(found.unembedding, other and other.unembedding, mean, settings)
+    (model,), _ = contrast(found.model, other and other.model, mean, settings)
+    numbers = [(layer, head) for layer in layers for head in heads]
+    ranked = [
+        HeadEffect(
+            layer=layer,
+            head=head,
+            lens=effect,
+            unembedding=beside,
+            significant=effect.p_corrected <= settings.alpha,
+            terms=_shares(terms, found.lens, other.lens if other else mean, f),
+        )
+        for f, ((layer, head), effect, beside) in enumerate(zip(numbers, lens, plain, strict=True))
+    ]
+    return Location(
+        site=lensed.lenses.record.site,
+        terms=[term.text for term in terms],
+        position=position,
+        prompts=len(prompts),
+        controls=None if controls is None else len(controls),
+        prompts_with_terms=_with_terms([*ids, *(control_ids or [])], terms),
+        settings=settings,
+        relabellings=tests.relabellings,
+        exact=tests.exact,
+        smallest_p=smallest_corrected(
+            len(prompts), None if controls is None else len(controls), len(numbers), settings
+        ),
+        heads=sorted(ranked, key=lambda head: -head.lens.effect),
+        model=model,
+    )
+
+
+def _tokens(lensed: LensedModel, prompts: Sequence[Prompt]) -> list[list[int]]:
+    found = []
+    for prompt in prompts:
+        try:
+            found.append(lensed.tokens(prompt.text))
+        except RequestError as error:
+            raise RequestError(f"{prompt.source}: {error}") from None
+    return found
+
+
+def _shares(terms: Sequence[Term], rates: Rates, beside: Rates | None, head: int) -> list[TermShare]:
+    assert beside is not None  # without controls there is a mean output
+    other_W = beside.by_term_FW[head % len(beside.by_term_FW)]  # the mean output is one reader
+    found = [
+        TermShare(term=term.text, probability=float(ours), control_probability=float(theirs))
+        for term, ours, theirs in zip(terms, rates.by_term_FW[head], other_W, strict=True)
+    ]
+    return sorted(found, key=lambda share: share.control_probability - share.probability)
+
+
+def _with_terms(prompts: Sequence[Sequence[int]], terms: Sequence[Term]) -> int:
+    ids = {token for term in terms for token in term.ids}
+    return sum(not ids.isdisjoint(prompt) for prompt in prompts)

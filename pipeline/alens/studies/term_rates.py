@@ -1,0 +1,144 @@
+"""How probable a list of terms is on each prompt: by every head's lens, by its unembedding, and by the model.
+
+In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once a
+prompt and leaves the heads' values at the positions that are read; then each lens is taken once, over all prompts.
+Shapes: P prompts, N rows (a prompt's positions that are read), F heads (layer by layer), E width of the site's
+values, V vocabulary, W terms.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.blocks import row_blocks
+from alens.progress import Progress, Report, silent
+from alens.reading.lensed import LensedModel
+from alens.reading.terms import Term
+
+Array = npt.NDArray[np.float64]
+
+POSITIONS = ("last", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What F readers say of the terms."""
+
+    log_p_PF: Array
+    """Log of the terms' summed probability, nats; the mean over the positions of a prompt."""
+    p_PF: Array
+    """The terms' summed probability; the mean over positions."""
+    by_term_FW: Array
+    """The probability of each term; the mean over positions and prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermRates:
+    """Rates of one set of prompts."""
+
+    lens: Rates
+    unembedding: Rates | None
+    model: Rates
+    """Of the model's own next token: F is 1."""
+
+
+class _Sums:
+    """Rows come in blocks; prompts go out."""
+
+    def __init__(self, terms: Sequence[Term], prompt_of_N: torch.Tensor, num_readers: int) -> None:
+        self.by_term = [list(term.ids) for term in terms]
+        self.ids = sorted({token for term in terms for token in term.ids})
+        self.prompt_of_N = prompt_of_N
+        self.rows_P = torch.bincount(prompt_of_N).double()
+        shape = (len(self.rows_P), num_readers)
+        self.log_p_PF, self.p_PF = torch.zeros(shape).double(), torch.zeros(shape).double()
+        self.by_term_FW = torch.zeros(num_readers, len(terms)).double()
+
+    def add(self, reader: int, rows: slice, log_probs_NV: torch.Tensor) -> None:
+        """(rows, V) log-probabilities of one reader."""
+        prompts = self.prompt_of_N[rows]
+        log_p_N = log_probs_NV[:, self.ids].double().logsumexp(-1).cpu()
+        by_term_NW = torch.stack([log_probs_NV[:, ids].double().exp().sum(-1) for ids in self.by_term], -1)
+        self.log_p_PF[:, reader].index_add_(0, prompts, log_p_N)
+        self.p_PF[:, reader].index_add_(0, prompts, log_p_N.exp())
+        self.by_term_FW[reader] += (by_term_NW.cpu() / self.rows_P[prompts, None]).sum(0)
+
+    def rates(self) -> Rates:
+        each_P1 = self.rows_P[:, None]
+        return Rates(
+            log_p_PF=(self.log_p_PF / each_P1).numpy(),
+            p_PF=(self.p_PF / each_P1).numpy(),
+            by_term_FW=(self.by_term_FW / len(each_P1)).numpy(),
+        )
+
+
+def term_rates(
+    lensed: LensedModel,
+    terms: Sequence[Term],
+    prompts: Sequence[Sequence[int]],
+    *,
+    layers: Sequence[int],
+    heads: Sequence[int],
+    positions: str = "last",
+    unembedding: bool = True,
+    report: Report = silent,
+    stage: str = "prompts",
+) -> TermRates:
+    """Rates of `terms` on `prompts` (token ids), F being `layers` x `heads`.
+
+    `positions` is `last`, or `all` that lenses are fitted on (not the first, where heads rest).
+    """
+    read = [_places(lensed, len(ids), positions) for ids in prompts]
+    prompt_of_N = torch.tensor([number for number, places in enumerate(read) for _ in places])
+    values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+    final: list[torch.Tensor] = []
+    for done, (ids, places) in enumerate(zip(prompts, read, strict=True), start=1):
+        found = lensed.run(ids, layers)
+        for layer in layers:
+            values[layer].append(lensed.values(found, layer, heads)[:, places])
+        final.append(found.final_BTD[0, places])
+        report(Progress(stage=stage, done=done, total=len(prompts), unit="prompts"))
+
+    num_readers = len(layers) * len(heads)
+    lens, plain = _Sums(terms, prompt_of_N, num_readers), _Sums(terms, prompt_of_N, num_readers)
+    model = _Sums(terms, prompt_of_N, 1)
+    final_ND = torch.cat(final)
+    for rows in row_blocks(len(final_ND), final_ND.device):
+        model.add(0, rows, lensed.log_probs(final_ND[rows]))
+    for at, layer in enumerate(layers):
+        values_HNE = torch.cat(values.pop(layer), dim=1)
+        for h, head in enumerate(heads):
+            reader = at * len(heads) + h
+            _read(lens, reader, lensed.lens, layer, head, values_HNE[h])
+            if unembedding:
+                _read(plain, reader, lensed.unembedding, layer, head, values_HNE[h])
+            report(Progress(stage=f"heads on {stage}", done=reader + 1, total=num_readers, unit="heads"))
+    return TermRates(
+        lens=lens.rates(), unembedding=plain.rates() if unembedding else None, model=model.rates()
+    )
+
+
+def mean_rates(lensed: LensedModel, terms: Sequence[Term]) -> Rates | None:
+    """Rates in the model's mean output, as one reader of one prompt; None where the lenses do not say it."""
+    if lensed.log_mean_V is None:
+        return None
+    sums = _Sums(terms, torch.tensor([0]), 1)
+    sums.add(0, slice(0, 1), lensed.log_mean_V[None])
+    return sums.rates()
+
+
+def _read(
+    sums: _Sums, reader: int, read: Callable[..., torch.Tensor], layer: int, head: int, z_NE: torch.Tensor
+) -> None:
+    for rows in row_blocks(len(z_NE), z_NE.device):
+        sums.add(reader, rows, read(layer, [head], z_NE[None, rows])[0])
+
+
+def _places(lensed: LensedModel, num_tokens: int, positions: str) -> list[int]:
+    if positions == "last":
+        return [num_tokens - 1]
+    first = int(lensed.lenses.record.fit.get("min_position", 0))
+    return list(range(min(first, num_tokens - 1), num_tokens))
