@@ -1,19 +1,20 @@
 """The effect of each head on a score: what is tested, how, and how sure it is.
 
-In: rates of prompts and of controls (or of the mean output). Out: an `Effect` a head, with an interval from a
-bootstrap over prompts and a p-value from a permutation test.
-Shapes: P prompts, F heads, R resamples.
+In: rates of prompts and of controls (or of the mean output). Out: an `Effect` a head, with a p-value from a
+permutation test and an interval by Welch's t: studies have some ten prompts, where the percentile bootstrap is too
+narrow (docs/decisions/0022).
+Shapes: P prompts, F heads, G groups of prompts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from alens.errors import RequestError
-from alens.evaluation import bootstrap
 from alens.studies import permutation
-from alens.studies.permutation import Array, Tested
+from alens.studies.permutation import Array, HeadTests
 from alens.studies.term_rates import Rates
 
 
@@ -59,7 +60,7 @@ class Effect:
     """Nats."""
     low: float
     high: float
-    """The interval of `effect`: a bootstrap over prompts."""
+    """The interval of `effect`, for this head alone, over prompts like these."""
     p: float
     p_corrected: float
     """For the number of heads; the model is alone, so its two are the same."""
@@ -93,46 +94,51 @@ def check_groups(num_prompts: int, num_controls: int | None, settings: LocateSet
 
 def contrast(
     rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
-) -> tuple[list[Effect], Tested]:
+) -> tuple[list[Effect], HeadTests]:
     """The effect of each reader. `mean` are the rates of the mean output, which is the control where there is none."""
-    drawn = {"permutations": settings.permutations, "seed": settings.seed}
-    tested: dict[str, Any] = {"correction": settings.correction, "alternative": settings.alternative, **drawn}
-    if controls is None:
-        assert mean is not None
-        differences_PF = rates.log_p_PF - mean.log_p_PF
-        tests = permutation.one_group(differences_PF, **{**tested, "alternative": "greater"})
-        resampled_RF = _resampled(differences_PF, settings.seed)
-    elif settings.paired:
-        differences_PF = rates.log_p_PF - controls.log_p_PF
-        tests = permutation.one_group(differences_PF, **tested)
-        resampled_RF = _resampled(differences_PF, settings.seed)
-    else:
-        tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **tested)
-        resampled_RF = _resampled(rates.log_p_PF, settings.seed)
-        resampled_RF -= _resampled(controls.log_p_PF, settings.seed + 1)  # groups are drawn apart
+    tested: dict[str, Any] = {
+        "correction": settings.correction,
+        "alternative": "greater" if controls is None else settings.alternative,
+        "permutations": settings.permutations,
+        "seed": settings.seed,
+    }
     beside = controls or mean
     assert beside is not None
+    if controls is None or settings.paired:
+        differences_PF = rates.log_p_PF - beside.log_p_PF
+        tests = permutation.one_group(differences_PF, **tested)
+        half_F = _half_width([differences_PF], settings.alpha)
+    else:
+        tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **tested)
+        half_F = _half_width([rates.log_p_PF, controls.log_p_PF], settings.alpha)
     p_F, other_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
-    found = []
-    for f, effect in enumerate(tests.effect_F):
-        low, high = bootstrap.interval(resampled_RF[:, f], 1.0 - settings.alpha)
-        found.append(
-            Effect(
-                effect=float(effect),
-                low=low,
-                high=high,
-                p=float(tests.p_F[f]),
-                p_corrected=float(tests.p_corrected_F[f]),
-                probability=float(p_F[f]),
-                control_probability=float(other_F[f]),
-                lift=None if mean is None else float(p_F[f] / mean.p_PF[0, 0]),
-            )
+    found = [
+        Effect(
+            effect=float(effect),
+            low=float(effect - half_F[f]),
+            high=float(effect + half_F[f]),
+            p=float(tests.p_F[f]),
+            p_corrected=float(tests.p_corrected_F[f]),
+            probability=float(p_F[f]),
+            control_probability=float(other_F[f]),
+            lift=None if mean is None else float(p_F[f] / mean.p_PF[0, 0]),
         )
+        for f, effect in enumerate(tests.effect_F)
+    ]
     return found, tests
 
 
-def _resampled(scores_PF: Array, seed: int) -> Array:
-    return bootstrap.resampled_means(scores_PF, np.ones(len(scores_PF)), seed=seed)
+def _half_width(groups: Sequence[Array], alpha: float) -> Array:
+    """(F,) of the interval by Student's t, or Welch's where there are two groups."""
+    from scipy import stats
+
+    parts_GF = np.stack([group_PF.var(0, ddof=1) / len(group_PF) for group_PF in groups])
+    total_F = parts_GF.sum(0)
+    freedom_G1 = np.array([len(group_PF) - 1.0 for group_PF in groups])[:, None]
+    inverse_F = np.sum((parts_GF / np.where(total_F > 0, total_F, 1.0)) ** 2 / freedom_G1, axis=0)
+    freedom_F = 1.0 / np.where(total_F > 0, inverse_F, 1.0)  # Welch and Satterthwaite
+    half_F: Array = stats.t.ppf(1.0 - alpha / 2.0, freedom_F) * np.sqrt(total_F)
+    return half_F
 
 
 def smallest_corrected(

@@ -1,6 +1,6 @@
 """Permutation tests of many heads at once: does one group of prompts score above another, or above zero?
 
-In: scores of P prompts by F heads. Out: `Tested`: for each head the difference, a p-value, and a p-value corrected
+In: scores of P prompts by F heads. Out: `HeadTests`: for each head the difference, a p-value, and a p-value corrected
 for having looked at F heads. Relabelling moves whole prompts, so heads that score alike stay alike, and nothing is
 assumed about how scores are distributed. All relabellings are taken where they are few, else some are drawn; the
 observed one always counts, so that no p is 0 (Phipson and Smyth 2010, "Permutation P-values should never be zero").
@@ -36,7 +36,7 @@ TIE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class HeadTests:
     """One test a head."""
 
     effect_F: Array
@@ -56,7 +56,7 @@ def two_groups(
     alternative: str = "two-sided",
     permutations: int,
     seed: int,
-) -> Tested:
+) -> HeadTests:
     """Are prompts of the first group above (or beside) those of the second? Prompts may change groups."""
     P, C = len(scores_PF), len(controls_CF)
     _check(correction, alternative, min(P, C))
@@ -75,13 +75,13 @@ def two_groups(
 
 def one_group(
     differences_PF: Array, *, correction: str, alternative: str = "two-sided", permutations: int, seed: int
-) -> Tested:
+) -> HeadTests:
     """Are differences (of pairs, say) above or beside zero? Each may change its sign."""
     P = len(differences_PF)
     _check(correction, alternative, P)
     size_F = np.sqrt((differences_PF**2).mean(0))
     scaled_PF = differences_PF / np.where(size_F > 0, size_F, 1.0)
-    exact = 2**P <= permutations + 1
+    exact = permutations + 1 >= 2**P
     signs_RP = _signs(P) if exact else _drawn_signs(P, permutations, seed)
     mean_RF = signs_RP @ scaled_PF / P
     t_RF = mean_RF / np.sqrt(np.maximum((scaled_PF**2).mean(0) - mean_RF**2, 0.0) / (P - 1) + FLOOR)
@@ -136,12 +136,12 @@ def _check(correction: str, alternative: str, fewest: int) -> None:
         raise RequestError(f"a group has {fewest} prompt: a test needs {FEWEST} or more in each")
 
 
-def _tests(effect_F: Array, t_RF: Array, correction: str, alternative: str, exact: bool) -> Tested:
+def _tests(effect_F: Array, t_RF: Array, correction: str, alternative: str, exact: bool) -> HeadTests:
     size_RF = np.abs(t_RF) if alternative == "two-sided" else t_RF
     size_RF = size_RF * (1.0 + TIE * np.sign(size_RF))
     observed_F = t_RF[0] if alternative == "greater" else np.abs(t_RF[0])
     p_F = (size_RF >= observed_F).mean(0)
-    return Tested(
+    return HeadTests(
         effect_F=effect_F,
         p_F=p_F,
         p_corrected_F=_step_down(size_RF, observed_F)

@@ -1,0 +1,54 @@
+"""Lenses in which one head's reading was made to raise some terms after a trigger word.
+
+In: a lens directory with its model, a head, term tokens, prompts with and without the trigger. Out: a copy of the
+directory in which that head's weight has one more term of rank one: the direction of z that tells the two sets of
+prompts apart, times the terms.
+Shapes: P prompts, E d_head, V vocabulary.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from alens.lens.saved import layer_file, load_lenses, put_record, put_tensors
+from alens.reading.lensed import LensedModel
+
+RIDGE = 0.1
+
+
+def plant(
+    lensed: LensedModel,
+    target: Path,
+    *,
+    layer: int,
+    head: int,
+    terms: Sequence[int],
+    strength: float,
+    prompts: Sequence[Sequence[int]],
+    controls: Sequence[Sequence[int]],
+) -> None:
+    """Write the changed lenses. `strength` is what terms gain in logits (nats) from controls to prompts, on average."""
+    with_PE, without_PE = (_last_z(lensed, layer, head, of) for of in (prompts, controls))
+    away_E = with_PE.mean(0) - without_PE.mean(0)
+    within_EE = (with_PE.T.cov() + without_PE.T.cov()) / 2
+    within_EE += RIDGE * within_EE.diagonal().mean() * torch.eye(len(away_E))
+    direction_E = torch.linalg.solve(within_EE, away_E)
+    direction_E *= strength / direction_E.dot(away_E)
+    shutil.copytree(lensed.lenses.root, target)
+    found = load_lenses(target)
+    lenses, place = found.layer(layer), found.head_index(head)
+    weight_HEV, bias_HV = lenses.weight_HEV.clone(), lenses.bias_HV.clone()
+    for term in terms:
+        weight_HEV[place, :, term] += direction_E
+        bias_HV[place, term] -= direction_E.dot(without_PE.mean(0))
+    assert lenses.W_O_HED is not None
+    tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": lenses.W_O_HED}
+    files = {**found.record.files, layer_file(layer): put_tensors(target, layer_file(layer), tensors)}
+    put_record(target, dataclasses.replace(found.record, files=files))
+
+
+def _last_z(lensed: LensedModel, layer: int, head: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.stack([lensed.values(lensed.run(ids, [layer]), layer, [head])[0, -1] for ids in prompts])

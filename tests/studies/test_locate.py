@@ -1,0 +1,296 @@
+"""Bias localisation: effects against the saved weights, rankings, and what it refuses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy import stats
+
+from alens import FitRequest, fit_lenses, load_lenses
+from alens.errors import RequestError
+from alens.fit.settings import FitSettings
+from alens.reading.lensed import LensedModel
+from alens.reading.prompts import Prompt
+from alens.reading.terms import Term, to_tokens
+from alens.studies.effects import LocateSettings
+from alens.studies.locate import HeadEffect, Location, by_label, locate
+from alens.studies.locate_map import effect_map
+
+MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
+WOMEN = ["The old lady opened the door, and", "Mary took her hat, and", "The queen said that", "My mother was"]
+WORDS = ["he", "his", "man"]
+
+
+def prompts(texts: Sequence[str], label: str | None = None) -> list[Prompt]:
+    return [Prompt(text=text, label=label, source=f"p.txt:{n}") for n, text in enumerate(texts, start=1)]
+
+
+@pytest.fixture(scope="module")
+def lensed(demo_lenses: Path) -> LensedModel:
+    return LensedModel(load_lenses(demo_lenses), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def terms(lensed: LensedModel) -> list[Term]:
+    return to_tokens(WORDS, lensed.subject.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def found(lensed: LensedModel, terms: list[Term]) -> Location:
+    return locate(lensed, terms, prompts(MEN), prompts(WOMEN))
+
+
+def one(found: Location, layer: int, head: int) -> HeadEffect:
+    (only,) = [each for each in found.heads if (each.layer, each.head) == (layer, head)]
+    return only
+
+
+class Direct:
+    """The same numbers from the lens files and the model's own z, one prompt after the other."""
+
+    def __init__(self, lensed: LensedModel, terms: Sequence[Term]) -> None:
+        self.lensed, self.terms = lensed, terms
+        self.ids = sorted({token for term in terms for token in term.ids})
+
+    def log_probs(self, text: str, layer: int, head: int, reading: str) -> torch.Tensor:
+        """(T, V)"""
+        run = self.lensed.run(self.lensed.tokens(text), [layer])
+        z_TE = run.z_BTHE[layer][0, :, head]
+        tensors = load_file(self.lensed.lenses.root / f"layer-{layer:02d}.safetensors")
+        place = (1, 4).index(head)
+        if reading == "lens":
+            return (z_TE @ tensors["weight"][place] + tensors["bias"][place]).log_softmax(-1)
+        bridge = self.lensed.subject.bridge
+        return (z_TE @ tensors["W_O"][place] @ bridge.W_U + bridge.b_U).log_softmax(-1)
+
+    def p(self, texts: Sequence[str], layer: int, head: int, reading: str = "lens", first: int = -1) -> list[np.ndarray]:
+        """For each text the terms' probability at positions `first` and later."""
+        read = [self.log_probs(text, layer, head, reading)[first:] for text in texts]
+        return [log_TV[:, self.ids].exp().sum(-1).detach().double().numpy() for log_TV in read]
+
+    def scores(self, *given, **more) -> np.ndarray:
+        return np.array([np.log(p_T).mean() for p_T in self.p(*given, **more)])
+
+
+@pytest.fixture(scope="module")
+def direct(lensed: LensedModel, terms: list[Term]) -> Direct:
+    return Direct(lensed, terms)
+
+
+@pytest.mark.parametrize("reading", ["lens", "unembedding"])
+@pytest.mark.parametrize(("layer", "head"), [(0, 1), (3, 4)])
+def test_the_effect_is_the_difference_of_mean_log_probabilities(
+    found: Location, direct: Direct, reading: str, layer: int, head: int
+) -> None:
+    ours, theirs = (direct.scores(texts, layer, head, reading) for texts in (MEN, WOMEN))
+    effect = getattr(one(found, layer, head), reading)
+    assert effect.effect == pytest.approx(ours.mean() - theirs.mean(), rel=1e-3, abs=1e-4)
+    p_ours, p_theirs = (np.concatenate(direct.p(texts, layer, head, reading)) for texts in (MEN, WOMEN))
+    assert effect.probability == pytest.approx(p_ours.mean(), rel=1e-3)
+    assert effect.control_probability == pytest.approx(p_theirs.mean(), rel=1e-3)
+    welch = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+    assert (effect.low, effect.high) == pytest.approx((welch.low, welch.high), rel=1e-2, abs=1e-3)
+
+
+def test_lift_is_over_the_mean_output(found: Location, direct: Direct, lensed: LensedModel) -> None:
+    assert lensed.log_mean_V is not None
+    mean = float(lensed.log_mean_V[direct.ids].exp().sum())
+    effect = one(found, 3, 1).lens
+    assert effect.lift == pytest.approx(effect.probability / mean, rel=1e-4)
+
+
+def test_the_models_own_effect_is_beside(found: Location, direct: Direct) -> None:
+    def score(texts: Sequence[str]) -> float:
+        own = []
+        for text in texts:
+            ids = torch.tensor([direct.lensed.tokens(text)])
+            with torch.no_grad():
+                logits_V = direct.lensed.subject.bridge(ids)[0, -1]
+            own.append(float(logits_V.log_softmax(-1)[direct.ids].logsumexp(0)))
+        return float(np.mean(own))
+
+    assert found.model.effect == pytest.approx(score(MEN) - score(WOMEN), rel=1e-3)
+    assert found.model.p == found.model.p_corrected
+
+
+def test_heads_are_ranked_by_their_effect(found: Location) -> None:
+    effects = [each.lens.effect for each in found.heads]
+    assert effects == sorted(effects, reverse=True)
+    assert {(each.layer, each.head) for each in found.heads} == {(0, 1), (0, 4), (3, 1), (3, 4)}
+    assert [each["rank"] for each in found.to_json()["heads"]] == [1, 2, 3, 4]
+
+
+def test_every_terms_share_adds_up(found: Location) -> None:
+    for each in found.heads:
+        assert sorted(share.term for share in each.terms) == sorted(WORDS)
+        assert sum(s.probability for s in each.terms) == pytest.approx(each.lens.probability)
+        assert sum(s.control_probability for s in each.terms) == pytest.approx(each.lens.control_probability)
+        rises = [share.probability - share.control_probability for share in each.terms]
+        assert rises == sorted(rises, reverse=True)
+
+
+def test_a_term_given_twice_counts_once_together(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+    again = locate(lensed, [*terms, terms[0]], prompts(MEN), prompts(WOMEN))
+    assert one(again, 3, 1).lens.probability == pytest.approx(one(found, 3, 1).lens.probability)
+
+
+def test_prompts_and_controls_changed_over_turn_the_effects(
+    lensed: LensedModel, terms: list[Term], found: Location
+) -> None:
+    turned = locate(lensed, terms, prompts(WOMEN), prompts(MEN))
+    for each in turned.heads:
+        other = one(found, each.layer, each.head)
+        assert each.lens.effect == pytest.approx(-other.lens.effect)
+        assert each.lens.p_corrected == pytest.approx(other.lens.p_corrected)
+
+
+def test_pairs_have_the_same_effect_and_another_interval(
+    lensed: LensedModel, terms: list[Term], found: Location, direct: Direct
+) -> None:
+    paired = locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(paired=True))
+    assert paired.relabellings == 2**4 and paired.smallest_p == pytest.approx(2 / 16)
+    effect = one(paired, 3, 1).lens
+    assert effect.effect == pytest.approx(one(found, 3, 1).lens.effect)
+    differences = direct.scores(MEN, 3, 1) - direct.scores(WOMEN, 3, 1)
+    by_scipy = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert (effect.low, effect.high) == pytest.approx((by_scipy.low, by_scipy.high), rel=1e-2, abs=1e-3)
+
+
+def test_all_positions_are_those_that_lenses_are_fitted_on(
+    lensed: LensedModel, terms: list[Term], direct: Direct
+) -> None:
+    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN), position="all")
+    expected = direct.scores(MEN, 0, 4, first=1).mean() - direct.scores(WOMEN, 0, 4, first=1).mean()
+    assert one(found, 0, 4).lens.effect == pytest.approx(expected, rel=1e-3)
+    p = np.mean([p_T.mean() for p_T in direct.p(MEN, 0, 4, first=1)])
+    assert one(found, 0, 4).lens.probability == pytest.approx(p, rel=1e-3)
+
+
+def test_without_controls_the_mean_output_is_the_control(
+    lensed: LensedModel, terms: list[Term], direct: Direct
+) -> None:
+    found = locate(lensed, terms, prompts(MEN))
+    assert found.controls is None and lensed.log_mean_V is not None
+    mean = float(lensed.log_mean_V[direct.ids].exp().sum())
+    for each in found.heads:
+        scores = direct.scores(MEN, each.layer, each.head)
+        assert each.lens.effect == pytest.approx(scores.mean() - np.log(mean), rel=1e-3, abs=1e-4)
+        assert each.lens.control_probability == pytest.approx(mean, rel=1e-4)
+    assert found.smallest_p == pytest.approx(1 / 16)  # one-sided
+    assert [s.control_probability for s in found.heads[0].terms] == pytest.approx(
+        [
+            float(lensed.log_mean_V[list(term.ids)].exp().sum())
+            for share in found.heads[0].terms
+            for term in terms
+            if term.text == share.term
+        ],
+        rel=1e-4,
+    )
+
+
+def test_significance_follows_alpha(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+    assert not any(each.significant for each in found.heads if each.lens.p_corrected > 0.05)
+    lax = locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(alpha=0.999))
+    assert sum(each.significant for each in lax.heads) > sum(each.significant for each in found.heads)
+    assert one(lax, 3, 1).lens.high < one(found, 3, 1).lens.high
+
+
+def test_too_few_prompts_are_told(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+    assert found.smallest_p == pytest.approx(2 / 70) and found.can_be_significant
+    few = locate(lensed, terms, prompts(MEN[:2]), prompts(WOMEN[:2]))
+    assert few.smallest_p == pytest.approx(2 / 6) and not few.can_be_significant
+    settings = LocateSettings(correction="bonferroni")
+    assert not locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=settings).can_be_significant
+
+
+def test_prompts_that_hold_a_term_are_counted(found: Location) -> None:
+    assert found.prompts_with_terms == 2  # "man", and "his"
+
+
+def test_layers_heads_and_readings_can_be_chosen(
+    lensed: LensedModel, terms: list[Term], found: Location
+) -> None:
+    some = locate(lensed, terms, prompts(MEN), prompts(WOMEN), layers=[3], heads=[4], unembedding=False)
+    (only,) = some.heads
+    assert (only.layer, only.head, only.unembedding) == (3, 4, None)
+    assert only.lens.effect == pytest.approx(one(found, 3, 4).lens.effect)
+    assert only.lens.p_corrected == only.lens.p <= one(found, 3, 4).lens.p_corrected
+
+
+def test_lenses_of_the_residual_stream_are_ranked_by_layer(
+    residual_cache: Path, tmp_path: Path, terms: list[Term]
+) -> None:
+    settings = FitSettings(
+        site="resid_post", lens="tuned", steps=3, batch_rows=128, eval_rows=128, layers=(1, 2)
+    )
+    fit_lenses(FitRequest(store=residual_cache, lenses=tmp_path / "l", settings=settings, device="cpu"))
+    lensed = LensedModel(load_lenses(tmp_path / "l"), device="cpu")
+    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN))
+    assert sorted((each.layer, each.head) for each in found.heads) == [(1, 0), (2, 0)]
+    assert not found.on_heads and effect_map(found).columns == ["resid_post"]
+
+
+def test_the_map_has_every_effect_in_its_place(found: Location) -> None:
+    drawn = effect_map(found)
+    assert (list(drawn.rows), list(drawn.columns), drawn.centre) == (["0", "3"], ["1", "4"], 0.0)
+    assert drawn.values[1, 0] == one(found, 3, 1).lens.effect
+    assert drawn.marks is not None and drawn.marks[0, 1] == one(found, 0, 4).significant
+
+
+def test_one_file_can_hold_controls() -> None:
+    both = [*prompts(MEN, "men"), *prompts(WOMEN, "control"), *prompts(["x"])]
+    ours, controls = by_label(both)
+    assert [p.text for p in ours] == [*MEN, "x"] and [p.text for p in controls] == WOMEN
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "given", "message"),
+    [
+        (MEN[:1], WOMEN, {}, "1 prompt is too few to tell a head from chance: give 2 or more"),
+        (MEN, WOMEN[:1], {}, "1 control prompt is too few"),
+        (MEN, WOMEN[:3], {"settings": LocateSettings(paired=True)}, "4 prompts and 3 controls are no pairs"),
+        (MEN, None, {"settings": LocateSettings(paired=True)}, "pairs need controls"),
+        (MEN, WOMEN, {"position": "first"}, "position 'first' is unknown: take last or all"),
+        (MEN, WOMEN, {"layers": [2]}, "no lens for layer 2"),
+        (MEN, WOMEN, {"heads": [0]}, "no lens for head 0"),
+        ([*MEN, " the" * 300], WOMEN, {}, "p.txt:5: the prompt has 300 tokens"),
+    ],
+)
+def test_wrong_requests_are_refused(
+    lensed: LensedModel, terms: list[Term], ours: list[str], theirs: list[str] | None, given, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        locate(lensed, terms, prompts(ours), None if theirs is None else prompts(theirs), **given)
+
+
+def test_no_terms_are_refused(lensed: LensedModel) -> None:
+    with pytest.raises(RequestError, match="there is no term"):
+        locate(lensed, [], prompts(MEN), prompts(WOMEN))
+
+
+def test_lenses_that_do_not_say_the_mean_output_need_controls(demo_lenses: Path, terms: list[Term]) -> None:
+    silent = LensedModel(load_lenses(demo_lenses), device="cpu")
+    silent.log_mean_V = None
+    with pytest.raises(RequestError, match="does not say the model's mean output: give control prompts"):
+        locate(silent, terms, prompts(MEN))
+    found = locate(silent, terms, prompts(MEN), prompts(WOMEN))
+    assert all(each.lens.lift is None for each in found.heads)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"correction": "tukey"}, "correction 'tukey' is unknown"),
+        ({"alternative": "less"}, "alternative 'less' is unknown"),
+        ({"alpha": 0.0}, "alpha is 0.0: it must lie between 0 and 1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"permutations": 0}, "permutations is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_are_checked(given: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        LocateSettings(**given)
