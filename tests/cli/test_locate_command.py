@@ -1,0 +1,201 @@
+"""`alens locate`: table, JSON, heat maps, and how it refuses before the work."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
+WOMEN = ["The old lady opened the door, and", "Mary took her hat, and", "The queen said that", "My mother was"]
+
+
+class Files:
+    """The files of a study, and the command that reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.terms, self.men, self.women = (folder / name for name in ("terms.txt", "men.txt", "women.txt"))
+        self.both = folder / "both.jsonl"
+        self.terms.write_text("# words\nhe\nhis\nman\n")
+        self.men.write_text("\n".join(MEN))
+        self.women.write_text("\n".join(WOMEN))
+        rows = [{"prompt": text, "label": "men"} for text in MEN]
+        rows += [{"prompt": text, "label": "control"} for text in WOMEN]
+        self.both.write_text("\n".join(map(json.dumps, rows)))
+
+    @property
+    def given(self) -> list[Any]:
+        return ["--terms", self.terms, "--prompts", self.men]
+
+    @property
+    def with_control(self) -> list[Any]:
+        return [*self.given, "--control", self.women]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def found(run_alens: Any, *arguments: Any) -> Any:
+    outcome = run_alens("locate", *arguments, "--json")
+    assert outcome.code == 0, outcome.stderr
+    return json.loads(outcome.stdout)
+
+
+def refusal(outcome: Any) -> str:
+    assert outcome.code == 2, outcome
+    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
+    return str(outcome.stderr)
+
+
+def test_json_ranks_every_head(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    body = found(run_alens, demo_lenses, *files.with_control)
+    assert (body["prompts"], body["controls"], body["position"]) == (4, 4, "last")
+    assert [head["rank"] for head in body["heads"]] == [1, 2, 3, 4]
+    effects = [head["lens"]["effect"] for head in body["heads"]]
+    assert effects == sorted(effects, reverse=True)
+    for head in body["heads"]:
+        assert head["lens"]["low"] < head["lens"]["effect"] < head["lens"]["high"]
+        assert 0 < head["lens"]["p"] <= head["lens"]["p_corrected"] <= 1
+
+
+def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    body = found(run_alens, demo_lenses, *files.with_control)
+    code, out, _ = run_alens("locate", demo_lenses, *files.with_control, env={"COLUMNS": "180"})
+    assert code == 0
+    places = []
+    for head in body["heads"]:
+        assert f"{head['lens']['effect']:+.3f}" in out
+        assert f"{head['unembedding']['effect']:+.3f}" in out
+        places.append(out.index(f" {head['layer']}.{head['head']} "))
+    assert places == sorted(places)
+    assert f"next token: effect {body['model']['effect']:+.3f}" in out
+    assert "p max-t <= 0.05, 70 relabellings, all" in out
+    assert "a term stands in 2 of 8 prompts and controls" in out
+
+
+def test_top_shortens_the_table_alone(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    out = run_alens("locate", demo_lenses, *files.with_control, "--top", "1", env={"COLUMNS": "180"}).stdout
+    (best, *others) = found(run_alens, demo_lenses, *files.with_control, "--top", "1")["heads"]
+    assert f" {best['layer']}.{best['head']} " in out
+    assert all(f" {head['layer']}.{head['head']} " not in out for head in others) and len(others) == 3
+
+
+def test_a_labelled_file_holds_its_controls(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    labelled = found(run_alens, demo_lenses, "--terms", files.terms, "--prompts", files.both)
+    assert labelled == found(run_alens, demo_lenses, *files.with_control)
+
+
+def test_without_controls_it_says_what_it_compares_with(
+    run_alens: Any, demo_lenses: Path, files: Files
+) -> None:
+    code, out, _ = run_alens("locate", demo_lenses, *files.given, env={"COLUMNS": "180"})
+    assert code == 0
+    assert "4 prompts against the mean output" in out
+    assert "no controls: compared with the model's mean output" in out
+    assert found(run_alens, demo_lenses, *files.given)["controls"] is None
+
+
+def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    more = ["--paired", "--correction", "bonferroni", "--alternative", "greater", "--alpha", "0.2", "--seed", "3"]
+    body = found(run_alens, demo_lenses, *files.with_control, *more, "--permutations", "9", "--position", "all")
+    assert body["settings"] == {
+        "paired": True,
+        "correction": "bonferroni",
+        "alternative": "greater",
+        "alpha": 0.2,
+        "seed": 3,
+        "permutations": 9,
+    }
+    assert (body["relabellings"], body["exact"], body["position"]) == (10, False, "all")
+
+
+def test_the_unembedding_can_be_left_out(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    given = (*files.with_control, "--compare", "none", "--layer", "3", "--head", "1")
+    (head,) = found(run_alens, demo_lenses, *given)["heads"]
+    assert (head["layer"], head["head"], head["unembedding"]) == (3, 1, None)
+    assert "unembedding" not in run_alens("locate", demo_lenses, *given).stdout
+
+
+def test_too_few_prompts_are_said_and_nothing_is_starred(
+    run_alens: Any, demo_lenses: Path, files: Files
+) -> None:
+    files.men.write_text("\n".join(MEN[:2]))
+    files.women.write_text("\n".join(WOMEN[:2]))
+    out = run_alens("locate", demo_lenses, *files.with_control, env={"COLUMNS": "180"}).stdout
+    assert "too few prompts: one head alone could reach p 0.333 at best" in out
+    assert "0 of 4 heads raise the terms" in out
+
+
+def test_heat_maps_are_written(run_alens: Any, demo_lenses: Path, files: Files, tmp_path: Path) -> None:
+    maps = tmp_path / "map.png", tmp_path / "map.html"
+    body = found(
+        run_alens, demo_lenses, *files.with_control, "--heat-map", maps[0], "--heat-map", maps[1]
+    )
+    assert maps[0].read_bytes().startswith(b"\x89PNG")
+    text = maps[1].read_text()
+    for head in body["heads"]:
+        assert f">{head['lens']['effect']:.3g}</td>" in text
+    assert "he, his, man: 4 prompts against 4 controls" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--heat-map", "map.svg"], "a heat map is written as .png or .html"),
+        (["--heat-map", "none/map.png"], "does not exist: make it"),
+        (["--layer", "2"], "no lens for layer 2"),
+        (["--head", "0"], "no lens for head 0"),
+        (["--alpha", "1"], "--alpha"),
+        (["--correction", "tukey"], "--correction"),
+        (["--control", "none.txt"], "cannot read none.txt"),
+        (["--model", "/nowhere"], "/nowhere does not exist"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    run_alens: Any, demo_lenses: Path, files: Files, arguments: list[str], message: str
+) -> None:
+    assert message in refusal(run_alens("locate", demo_lenses, *files.with_control, *arguments))
+
+
+def test_an_output_that_cannot_be_is_told_before_anything_is_read(run_alens: Any, files: Files) -> None:
+    assert "heat map is written as" in refusal(
+        run_alens("locate", "no-lenses", *files.with_control, "--heat-map", "x.pdf")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("terms", "", "holds no term"),
+        ("terms", "incomprehensibilities", "are no single token of this model"),
+        ("men", "\n", "holds no prompt"),
+        ("men", "He was", "1 prompt is too few"),
+        ("women", "She was", "1 control prompt is too few"),
+        ("men", "He was\n" + " the" * 300, "men.txt:2: the prompt has 300 tokens"),
+    ],
+)
+def test_odd_files_are_refused(
+    run_alens: Any, demo_lenses: Path, files: Files, name: str, content: str, message: str
+) -> None:
+    getattr(files, name).write_text(content)
+    assert message in refusal(run_alens("locate", demo_lenses, *files.with_control))
+
+
+def test_pairs_that_do_not_match_are_refused(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    files.women.write_text("\n".join(WOMEN[:3]))
+    line = refusal(run_alens("locate", demo_lenses, *files.with_control, "--paired"))
+    assert "4 prompts and 3 controls are no pairs" in line
+
+
+def test_controls_in_two_places_are_refused(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    given = ("--terms", files.terms, "--prompts", files.both, "--control", files.women)
+    assert "leave one out" in refusal(run_alens("locate", demo_lenses, *given))
+
+
+def test_long_terms_count_by_their_first_token_when_asked(
+    run_alens: Any, demo_lenses: Path, files: Files
+) -> None:
+    files.terms.write_text("incomprehensibilities\n")
+    assert found(run_alens, demo_lenses, *files.with_control, "--first-token")["heads"]
