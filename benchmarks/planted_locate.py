@@ -7,7 +7,7 @@ strengths. (3) Nothing is planted: prompts and controls are drawn from the same 
 significant, and how often the intervals hold the true effect, 0. Prompts with the trigger and their controls
 come from different stretches of text; those that are tested are not those that planted. Prints Markdown.
 
-    python benchmarks/planted_locate.py [--seeds 4] [--strengths 1,2,4] [--rows 16384] [--splits 200]
+    python benchmarks/planted_locate.py [--seeds 4] [--strengths 2,4] [--rows 16384] [--splits 200] [--only nothing,lens,model]
 """
 
 import argparse
@@ -39,7 +39,8 @@ PROMPTS = 12
 TO_PLANT = 100
 TOKENS = 12
 TERMS = 3
-LENS_SEEDS = 24
+LENS_SEEDS = 12
+"""Heads, spread over the layers."""
 LENS_STRENGTHS = (0.25, 0.5, 1.0, 2.0)
 POOL = 400
 GROUPS = (5, 10, 20)
@@ -147,19 +148,19 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
     found: dict[float, list[tuple[int, bool, int]]] = {strength: [] for strength in LENS_STRENGTHS}
     num_heads = model.n_layers * model.n_heads
     for seed in range(LENS_SEEDS):
-        layer, head = divmod(seed % num_heads, model.n_heads)
+        layer, head = divmod(seed * num_heads // LENS_SEEDS, model.n_heads)
         given = case(plain.subject.tokenizer, text, 1000 + seed)
+        detector = in_lens.detector(plain, layer, head, given.to_plant, given.to_plant_without)
         for strength in LENS_STRENGTHS:
             with tempfile.TemporaryDirectory() as name:
                 in_lens.plant(
-                    plain,
+                    plain.lenses.root,
                     Path(name) / "lenses",
                     layer=layer,
                     head=head,
                     terms=[term.ids[0] for term in given.terms],
                     strength=strength,
-                    prompts=given.to_plant,
-                    controls=given.to_plant_without,
+                    found=detector,
                 )
                 changed = copy.copy(plain)  # the model is loaded once
                 changed.lenses = load_lenses(Path(name) / "lenses")
@@ -231,36 +232,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--strengths", default="1,2,4")
+    parser.add_argument("--strengths", default="2,4")
     parser.add_argument("--rows", type=int, default=16_384)
     parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--only", default="nothing,lens,model")
     asked = parser.parse_args()
     strengths = [float(strength) for strength in asked.strengths.split(",")]
+    only = asked.only.split(",")
     with tempfile.TemporaryDirectory() as name:
         plain = fitted("demo", Path(name), asked.rows)
         text = lines(plain.subject.tokenizer)
-        table(
-            f"Nothing planted: splits of {asked.splits} in which any head is significant at 5 %",
-            ["prompts and controls", "form", *CORRECTIONS, "intervals that hold 0"],
-            nothing(plain, text, asked.splits),
-        )
-        table(
-            f"Planted in one lens: {LENS_SEEDS} heads, {PROMPTS} prompts and controls each",
-            [
-                "strength, nats",
-                "rank 1",
-                "median rank",
-                "worst rank",
-                "significant",
-                "other heads significant",
-            ],
-            in_a_lens(plain, text),
-        )
-        table(
-            f"Planted in the model: {PROMPTS} prompts and controls",
-            ["head", "strength, nats", "model", "effect by lens", "p max-t", "rank by lens", "by unembedding", "other heads significant"],
-            in_the_model(plain, text, strengths, asked.seeds, asked.rows),
-        )  # fmt: skip
+        if "nothing" in only:
+            table(
+                f"Nothing planted: splits of {asked.splits} in which any head is significant at 5 %",
+                ["prompts and controls", "form", *CORRECTIONS, "intervals that hold 0"],
+                nothing(plain, text, asked.splits),
+            )
+        if "lens" in only:
+            table(
+                f"Planted in one lens: {LENS_SEEDS} heads, {PROMPTS} prompts and controls each",
+                [
+                    "strength, nats",
+                    "rank 1",
+                    "median rank",
+                    "worst rank",
+                    "significant",
+                    "other heads significant",
+                ],
+                in_a_lens(plain, text),
+            )
+        if "model" in only:
+            table(
+                f"Planted in the model: {PROMPTS} prompts and controls",
+                ["head", "strength, nats", "model", "effect by lens", "p max-t", "rank by lens", "by unembedding", "other heads significant"],
+                in_the_model(plain, text, strengths, asked.seeds, asked.rows),
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

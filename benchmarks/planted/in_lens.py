@@ -19,35 +19,46 @@ from alens.reading.lensed import LensedModel
 RIDGE = 0.1
 
 
-def plant(
+def detector(
     lensed: LensedModel,
+    layer: int,
+    head: int,
+    prompts: Sequence[Sequence[int]],
+    controls: Sequence[Sequence[int]],
+) -> tuple[torch.Tensor, float]:
+    """(E,) and an offset: z @ direction + offset is 1 on the prompts and 0 on the controls, on average."""
+    with_PE, without_PE = (_last_z(lensed, layer, head, of) for of in (prompts, controls))
+    away_E = with_PE.mean(0) - without_PE.mean(0)
+    within_EE = (with_PE.T.cov() + without_PE.T.cov()) / 2
+    within_EE += RIDGE * within_EE.diagonal().mean() * torch.eye(len(away_E))
+    direction_E = torch.linalg.solve(within_EE, away_E)
+    direction_E /= direction_E.dot(away_E)
+    return direction_E, -float(direction_E.dot(without_PE.mean(0)))
+
+
+def plant(
+    source: Path,
     target: Path,
     *,
     layer: int,
     head: int,
     terms: Sequence[int],
     strength: float,
-    prompts: Sequence[Sequence[int]],
-    controls: Sequence[Sequence[int]],
+    found: tuple[torch.Tensor, float],
 ) -> None:
-    """Write the changed lenses. `strength` is what terms gain in logits (nats) from controls to prompts, on average."""
-    with_PE, without_PE = (_last_z(lensed, layer, head, of) for of in (prompts, controls))
-    away_E = with_PE.mean(0) - without_PE.mean(0)
-    within_EE = (with_PE.T.cov() + without_PE.T.cov()) / 2
-    within_EE += RIDGE * within_EE.diagonal().mean() * torch.eye(len(away_E))
-    direction_E = torch.linalg.solve(within_EE, away_E)
-    direction_E *= strength / direction_E.dot(away_E)
-    shutil.copytree(lensed.lenses.root, target)
-    found = load_lenses(target)
-    lenses, place = found.layer(layer), found.head_index(head)
+    """Write the changed lenses. `strength` is what terms gain in logits (nats) where `found`, a detector, says 1."""
+    direction_E, offset = found
+    shutil.copytree(source, target)
+    opened = load_lenses(target)
+    lenses, place = opened.layer(layer), opened.head_index(head)
     weight_HEV, bias_HV = lenses.weight_HEV.clone(), lenses.bias_HV.clone()
     for term in terms:
-        weight_HEV[place, :, term] += direction_E
-        bias_HV[place, term] -= direction_E.dot(without_PE.mean(0))
+        weight_HEV[place, :, term] += strength * direction_E
+        bias_HV[place, term] += strength * offset
     assert lenses.W_O_HED is not None
     tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": lenses.W_O_HED}
-    files = {**found.record.files, layer_file(layer): put_tensors(target, layer_file(layer), tensors)}
-    put_record(target, dataclasses.replace(found.record, files=files))
+    files = {**opened.record.files, layer_file(layer): put_tensors(target, layer_file(layer), tensors)}
+    put_record(target, dataclasses.replace(opened.record, files=files))
 
 
 def _last_z(lensed: LensedModel, layer: int, head: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:

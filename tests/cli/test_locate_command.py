@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
-WOMEN = ["The old lady opened the door, and", "Mary took her hat, and", "The queen said that", "My mother was"]
+WOMEN = [
+    "The old lady opened the door, and",
+    "Mary took her hat, and",
+    "The queen said that",
+    "My mother was",
+]
 
 
 class Files:
@@ -98,8 +103,20 @@ def test_without_controls_it_says_what_it_compares_with(
 
 
 def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
-    more = ["--paired", "--correction", "bonferroni", "--alternative", "greater", "--alpha", "0.2", "--seed", "3"]
-    body = found(run_alens, demo_lenses, *files.with_control, *more, "--permutations", "9", "--position", "all")
+    more = [
+        "--paired",
+        "--correction",
+        "bonferroni",
+        "--alternative",
+        "greater",
+        "--alpha",
+        "0.2",
+        "--seed",
+        "3",
+    ]
+    body = found(
+        run_alens, demo_lenses, *files.with_control, *more, "--permutations", "9", "--position", "all"
+    )
     assert body["settings"] == {
         "paired": True,
         "correction": "bonferroni",
@@ -130,9 +147,7 @@ def test_too_few_prompts_are_said_and_nothing_is_starred(
 
 def test_heat_maps_are_written(run_alens: Any, demo_lenses: Path, files: Files, tmp_path: Path) -> None:
     maps = tmp_path / "map.png", tmp_path / "map.html"
-    body = found(
-        run_alens, demo_lenses, *files.with_control, "--heat-map", maps[0], "--heat-map", maps[1]
-    )
+    body = found(run_alens, demo_lenses, *files.with_control, "--heat-map", maps[0], "--heat-map", maps[1])
     assert maps[0].read_bytes().startswith(b"\x89PNG")
     text = maps[1].read_text()
     for head in body["heads"]:

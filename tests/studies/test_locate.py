@@ -20,7 +20,12 @@ from alens.studies.locate import HeadEffect, Location, by_label, locate
 from alens.studies.locate_map import effect_map
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
-WOMEN = ["The old lady opened the door, and", "Mary took her hat, and", "The queen said that", "My mother was"]
+WOMEN = [
+    "The old lady opened the door, and",
+    "Mary took her hat, and",
+    "The queen said that",
+    "My mother was",
+]
 WORDS = ["he", "his", "man"]
 
 
@@ -66,7 +71,9 @@ class Direct:
         bridge = self.lensed.subject.bridge
         return (z_TE @ tensors["W_O"][place] @ bridge.W_U + bridge.b_U).log_softmax(-1)
 
-    def p(self, texts: Sequence[str], layer: int, head: int, reading: str = "lens", first: int = -1) -> list[np.ndarray]:
+    def p(
+        self, texts: Sequence[str], layer: int, head: int, reading: str = "lens", first: int = -1
+    ) -> list[np.ndarray]:
         """For each text the terms' probability at positions `first` and later."""
         read = [self.log_probs(text, layer, head, reading)[first:] for text in texts]
         return [log_TV[:, self.ids].exp().sum(-1).detach().double().numpy() for log_TV in read]
@@ -132,7 +139,9 @@ def test_every_terms_share_adds_up(found: Location) -> None:
         assert rises == sorted(rises, reverse=True)
 
 
-def test_a_term_given_twice_counts_once_together(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+def test_a_term_given_twice_counts_once_together(
+    lensed: LensedModel, terms: list[Term], found: Location
+) -> None:
     again = locate(lensed, [*terms, terms[0]], prompts(MEN), prompts(WOMEN))
     assert one(again, 3, 1).lens.probability == pytest.approx(one(found, 3, 1).lens.probability)
 

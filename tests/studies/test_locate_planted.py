@@ -1,5 +1,6 @@
 """A head whose answer is known by construction is found: planted in a lens, and in the model itself."""
 
+import copy
 import importlib
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, write_cache
+from alens.cache import model as models
 from alens.fit.settings import FitSettings
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
@@ -67,15 +69,15 @@ def first(found: Location) -> tuple[int, int]:
 def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
     lensed: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
 ) -> None:
-    planted["in_lens"].plant(
-        lensed,
+    made = planted["in_lens"]
+    made.plant(
+        lensed.lenses.root,
         tmp_path / "lenses",
         layer=LAYER,
         head=HEAD,
         terms=groups.ids,
         strength=3.0,
-        prompts=groups.ours[:-8],
-        controls=groups.theirs[:-8],
+        found=made.detector(lensed, LAYER, HEAD, groups.ours[:-8], groups.theirs[:-8]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
     found = locate(changed, groups.terms, groups.prompts, groups.controls)
@@ -91,12 +93,8 @@ def test_a_planted_model_raises_the_terms_through_its_head_alone(
     lensed: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
 ) -> None:
     plant(planted, groups, tmp_path / "model")
-    changed = LensedModel.__new__(LensedModel)
-    changed.lenses = lensed.lenses
-    from alens.cache import model as models
-
+    changed = copy.copy(lensed)  # its lenses are not of this model: only their unembedding is read
     changed.subject = models.load(models.find(str(tmp_path / "model")), dtype="float32", device="cpu")
-    changed.log_mean_V = lensed.log_mean_V
     found = locate(changed, groups.terms, groups.prompts, groups.controls)
     assert found.model.effect > 1.5
     by_output = sorted(found.heads, key=lambda each: -(each.unembedding.effect if each.unembedding else 0.0))
@@ -127,7 +125,9 @@ def test_lenses_fitted_on_a_planted_model_find_its_head(
     settings = CacheSettings(max_rows=16384, rows_per_shard=2048, layers=(0, 3), exact_teacher=True)
     store, lenses = tmp_path / "cache", tmp_path / "lenses"
     write_cache(
-        CacheRequest(model=str(tmp_path / "model"), corpus="demo", store=store, settings=settings, device="cpu")
+        CacheRequest(
+            model=str(tmp_path / "model"), corpus="demo", store=store, settings=settings, device="cpu"
+        )
     )
     fit_lenses(FitRequest(store=store, lenses=lenses, settings=FitSettings(eval_rows=1024), device="cpu"))
     found = locate(
