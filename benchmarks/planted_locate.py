@@ -29,9 +29,9 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.effects import LocateSettings, contrast
-from alens.studies.locate import Location, locate
-from alens.studies.term_rates import Rates, mean_rates, term_rates
+from alens.studies.location.effects import LocateSettings, contrast
+from alens.studies.location.locate import Location, locate
+from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 
 PROMPTS = 12
 """And as many controls."""

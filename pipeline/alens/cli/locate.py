@@ -10,8 +10,8 @@ from alens.errors import RequestError
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
-    from alens.studies.effects import Effect
-    from alens.studies.locate import HeadEffect, Location
+    from alens.studies.location.effects import Effect
+    from alens.studies.location.locate import HeadEffect, Location
 
 TERMS_SHOWN = 3
 
@@ -133,9 +133,9 @@ def command(
     from alens.pictures import heat_map
     from alens.reading.lensed import LensedModel
     from alens.reading.terms import read_terms, to_tokens
-    from alens.studies.effects import LocateSettings, check_groups
-    from alens.studies.locate import locate
-    from alens.studies.locate_map import effect_map
+    from alens.studies.location.effects import LocateSettings, check_groups
+    from alens.studies.location.locate import locate
+    from alens.studies.location.locate_map import effect_map
 
     for path in heat_maps:
         heat_map.check_path(path)
@@ -180,7 +180,7 @@ def command(
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":
     from alens.reading.prompts import read_prompts
-    from alens.studies.locate import by_label
+    from alens.studies.location.locate import by_label
 
     prompts, labelled = by_label(read_prompts(prompts_file))
     if control_file is None:

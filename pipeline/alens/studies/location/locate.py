@@ -21,8 +21,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.effects import Effect, LocateSettings, check_groups, contrast, smallest_corrected
-from alens.studies.term_rates import POSITIONS, Rates, TermRates, mean_rates, term_rates
+from alens.studies.location.effects import Effect, LocateSettings, check_groups, contrast, smallest_corrected
+from alens.studies.location.term_rates import POSITIONS, Rates, TermRates, mean_rates, term_rates
 
 CONTROL = "control"
 """The label of control prompts in a file that holds both."""

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from alens.errors import RequestError
-from alens.studies import permutation
-from alens.studies.permutation import Array, HeadTests
-from alens.studies.term_rates import Rates
+from alens.studies.location import permutation
+from alens.studies.location.permutation import Array, HeadTests
+from alens.studies.location.term_rates import Rates
 
 
 @dataclass(frozen=True, kw_only=True)

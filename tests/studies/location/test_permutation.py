@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from alens.errors import RequestError
-from alens.studies import permutation
-from alens.studies.permutation import HeadTests, one_group, two_groups
+from alens.studies.location import permutation
+from alens.studies.location.permutation import HeadTests, one_group, two_groups
 
 NONE = {"correction": "none", "permutations": 99_999, "seed": 0}
 

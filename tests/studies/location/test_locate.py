@@ -15,9 +15,9 @@ from alens.fit.settings import FitSettings
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
-from alens.studies.effects import LocateSettings
-from alens.studies.locate import HeadEffect, Location, by_label, locate
-from alens.studies.locate_map import effect_map
+from alens.studies.location.effects import LocateSettings
+from alens.studies.location.locate import HeadEffect, Location, by_label, locate
+from alens.studies.location.locate_map import effect_map
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
 WOMEN = [
