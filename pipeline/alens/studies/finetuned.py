@@ -1,0 +1,324 @@
+"""`alens transfer --to`: the lenses of a model on a fine-tuned copy of it.
+
+In: lenses of a model, a cache of it, a cache of the copy, perhaps lenses fitted on that. Out: `CopyTransfer`: figures
+of each lens on its own head of the copy, beside the same lens at home, the copy's own lens and its mean output.
+A head of the copy has another W_O, and values that training moved. Two ways to read it: its output a = z W_O through
+the pseudo-inverse of the old W_O (`rebased`), or z as it is, because fine-tuning starts from the same basis.
+Shapes: H heads of all layers, G sequences, E width of the site's values, F figures.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from alens.errors import RequestError
+from alens.evaluation import bootstrap
+from alens.evaluation.figures import FigureSums, HeadFigures
+from alens.lens.saved import Lenses
+from alens.progress import Report, silent
+from alens.store.reader import Cache
+from alens.store.schema import ATTN_Z
+from alens.studies.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.rebased import MATCHES, Frame, Rebased
+from alens.studies.transfer import Array, ground_of
+
+log = logging.getLogger("alens")
+
+BY = ("output", "value")
+"""What of a head is taken as the same in both models: what it writes into the residual stream, or its z."""
+
+SAME = ("architecture", "n_layers", "n_heads", "d_head", "d_model", "d_vocab")
+"""What a fine-tuned copy has in common with its model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean over heads and rows, nats."""
+
+    kl: float
+    kl_interval: tuple[float, float] | None
+    """95 %, by drawing whole sequences; None where the two are not judged on the same rows."""
+    cross_entropy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """All heads, read in one way: the lens on the copy, and what it is compared with."""
+
+    by: str
+    match: str
+    heads: tuple[HeadFigures, ...]
+    """On the copy."""
+    kl: float
+    """Mean over heads, nats."""
+    cross_entropy: float
+    less_native: Difference | None
+    """Less the copy's own lenses: what transfer costs. None where those were not given."""
+    less_mean_output: Difference
+    """Less the copy's mean output: below 0, the lenses say more than none."""
+    less_home: Difference
+    """Less the same lenses on their own model: the other model (and text) and transfer together."""
+    beat_mean_output: int
+    """Heads whose KL is below that of the copy's mean output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyTransfer:
+    """Lenses of a model on its copy; every list of heads follows `heads`."""
+
+    site: str
+    same_rows: bool
+    """Both caches hold the same tokens, and both models are judged on the same of them."""
+    rows: int
+    home_rows: int
+    sequences: int
+    teacher: str
+    shards: tuple[int, ...]
+    home_shards: tuple[int, ...]
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head."""
+    home: tuple[HeadFigures, ...]
+    """The lenses on their own model."""
+    home_mean_output: HeadFigures
+    native: tuple[HeadFigures, ...] | None
+    """The copy's own lenses."""
+    mean_output: HeadFigures
+    """Of the copy."""
+    ways: tuple[Way, ...]
+
+    def way(self, by: str, match: str) -> Way:
+        """Raises `RequestError` where the lenses cannot be read so."""
+        for way in self.ways:
+            if (way.by, way.match) == (by, match):
+                return way
+        raise RequestError(f"lenses on {self.site} have no output matrix: leave --by {by} out")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What was judged on one model's rows: heads in order, sums by sequence beside the means."""
+
+    figures: tuple[HeadFigures, ...]
+    kl_GH: Array
+
+    @classmethod
+    def of(cls, sums: Sequence[FigureSums]) -> "_Found":
+        return cls(
+            figures=tuple(head for part in sums for head in part.means()),
+            kl_GH=np.concatenate([part.kl_GH.cpu().numpy() for part in sums], axis=1),
+        )
+
+    def mean(self, figure: str) -> float:
+        return float(np.mean([getattr(head, figure) for head in self.figures]))
+
+
+def transfer_to_copy(
+    lenses: Lenses,
+    cache: Cache,
+    copy: Cache,
+    *,
+    native: Lenses | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    num_rows: int | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    report: Report = silent,
+) -> CopyTransfer:
+    """Each lens on its own head of the copy, read in every way; `native` are lenses of the copy.
+
+    Raises `RequestError` when `copy` is of no copy of the model, or no row is left that no fit has seen.
+    """
+    check_copy(lenses, cache, copy, native)
+    same_rows = _same_rows(cache, copy)
+    if not same_rows:
+        log.warning(
+            f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
+        )
+    shards, home_shards = _shards(lenses, cache, copy, native, same_rows)
+    at_home = ground_of(lenses, cache, home_shards, layers, heads, num_rows, device)
+    there = ground_of(lenses, copy, shards, layers, heads, num_rows, device)
+    own = _own(lenses, at_home)
+    home_log_mean_V = lenses.log_mean_output()
+    nothing = at_home.log_mean_output() if home_log_mean_V is None else home_log_mean_V.to(at_home.device)
+    *home, home_mean = judge(
+        at_home, [*own, mean_output(at_home.layers[0], nothing)], report=report, stage="at home"
+    )
+    names, readings = _moved(lenses, at_home.frames(), there)
+    natively = [] if native is None else _own(native, there)
+    said_V = None if native is None else native.log_mean_output()
+    log_mean_V = there.log_mean_output() if said_V is None else said_V.to(there.device)
+    all_readings = [*readings, *natively, mean_output(there.layers[0], log_mean_V)]
+    *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
+    num_heads = len(readings) // len(names)
+    compare = _Comparison(
+        home=_Found.of(home),
+        native=_Found.of(on_copy[len(readings) :]) if natively else None,
+        mean=_Found.of([mean]),
+        rows_G=mean.rows_G.cpu().numpy(),
+        same_rows=same_rows,
+        seed=seed,
+    )
+    return CopyTransfer(
+        site=there.site,
+        same_rows=same_rows,
+        rows=there.rows,
+        home_rows=at_home.rows,
+        sequences=int((mean.rows_G > 0).sum()),
+        teacher=there.teacher,
+        shards=there.shards,
+        home_shards=at_home.shards,
+        heads=tuple((layer, head) for layer in there.layers for head in there.heads),
+        home=compare.home.figures,
+        home_mean_output=home_mean.means()[0],
+        native=None if compare.native is None else compare.native.figures,
+        mean_output=mean.means()[0],
+        ways=tuple(
+            compare.way(by, match, _Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))
+            for n, (by, match) in enumerate(names)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """What each way is compared with."""
+
+    home: _Found
+    native: _Found | None
+    mean: _Found
+    rows_G: Array
+    same_rows: bool
+    seed: int
+
+    def way(self, by: str, match: str, found: _Found) -> Way:
+        return Way(
+            by=by,
+            match=match,
+            heads=found.figures,
+            kl=found.mean("kl"),
+            cross_entropy=found.mean("cross_entropy"),
+            less_native=None if self.native is None else self._less(found, self.native, True),
+            less_mean_output=self._less(found, self.mean, True),
+            less_home=self._less(found, self.home, self.same_rows),
+            beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in found.figures),
+        )
+
+    def _less(self, found: _Found, other: _Found, paired: bool) -> Difference:
+        interval = None
+        if paired:
+            sums_G1 = (found.kl_GH - other.kl_GH).mean(axis=1, keepdims=True)
+            kept = self.rows_G > 0
+            resampled_R1 = bootstrap.resampled_means(sums_G1[kept], self.rows_G[kept], seed=self.seed)
+            interval = bootstrap.interval(resampled_R1[:, 0])
+        return Difference(
+            kl=found.mean("kl") - other.mean("kl"),
+            kl_interval=interval,
+            cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),
+        )
+
+
+def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None) -> None:
+    """Raises `RequestError` unless `copy` is of a model with the same shapes and tokens, and `native` of that."""
+    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    ours, theirs = cache.plan.model, copy.plan.model
+    for name in SAME:
+        if getattr(ours, name) != getattr(theirs, name):
+            raise RequestError(
+                f"{copy.root} is of no copy of the model of {cache.root}: {name} is {getattr(theirs, name)}, not {getattr(ours, name)}"
+            )
+    if cache.plan.tokens.tokenizer_sha256 != copy.plan.tokens.tokenizer_sha256:
+        raise RequestError(
+            f"{copy.root} was cached with another tokenizer than {cache.root}: its tokens mean something else"
+        )
+    if ours.weights_sha256 == theirs.weights_sha256:
+        log.warning(f"{copy.root} and {cache.root} are of the same weights: it is no copy that was trained on")
+    if native is not None:
+        native.check_model(theirs.weights_sha256, f"the model of {copy.root}")
+        if native.record.site != lenses.record.site:
+            raise RequestError(
+                f"{native.root} reads {native.record.site}, and {lenses.root} {lenses.record.site}: give lenses of one site"
+            )
+
+
+def _same_rows(cache: Cache, copy: Cache) -> bool:
+    """Whether a shard's number means the same rows of text in both."""
+    ours, theirs = cache.plan, copy.plan
+    return (ours.tokens.sha256, ours.settings.rows_per_shard, ours.settings.seed) == (
+        theirs.tokens.sha256,
+        theirs.settings.rows_per_shard,
+        theirs.settings.seed,
+    )
+
+
+def _shards(
+    lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None, same_rows: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the copy's cache and of the model's own: rows that no fit has seen; the same ones where that can be."""
+    home = shards_to_judge(lenses, cache)
+    there = copy.shards if native is None else shards_to_judge(native, copy)
+    if not same_rows:
+        return shards_to_judge(lenses, copy) if native is None else there, home
+    both = tuple(shard for shard in home if shard in there)
+    if not both:
+        raise RequestError(
+            f"{copy.root} holds the text of {cache.root}, and no shard of it was held out of every fit: fit both with the same --eval-rows"
+        )
+    return both, both
+
+
+def _own(lenses: Lenses, ground: Ground) -> list[Reading]:
+    """Each lens on the head it was fitted to."""
+    indices = [lenses.head_index(head) for head in ground.heads]
+    return [
+        Reading(
+            layer=layer,
+            values=lambda values_NHE: values_NHE,
+            maps=lenses.layer(layer).maps.select(indices).to(ground.device),
+        )
+        for layer in ground.layers
+    ]
+
+
+def _moved(
+    lenses: Lenses, frames: dict[int, Frame], there: Ground
+) -> tuple[list[tuple[str, str]], list[Reading]]:
+    """The ways, and for each of them the readings of all heads in order."""
+    ways = [(by, match) for by in (BY if there.site == ATTN_Z else BY[1:]) for match in MATCHES]
+    theirs = there.frames()
+    readings = []
+    for by, match in ways:
+        for layer in there.layers:
+            maps = lenses.layer(layer).maps
+            for place, head in enumerate(there.heads):
+                source, target = frames[layer].select(place), theirs[layer].select(place)
+                if by == "value":
+                    source, target = source.without_outputs(), target.without_outputs()
+                rebased = Rebased(source=source, target=target, head=0, match=match)
+                readings.append(
+                    Reading(
+                        layer=layer,
+                        values=_OneHead(place, rebased),
+                        maps=maps.select([lenses.head_index(head)]).to(there.device),
+                    )
+                )
+    return ways, readings
+
+
+@dataclass(frozen=True)
+class _OneHead:
+    """Takes one head of a layer's values, and moves it."""
+
+    place: int
+    rebased: Rebased
+
+    def __call__(self, values_NHE: torch.Tensor) -> torch.Tensor:
+        return self.rebased(values_NHE[:, self.place : self.place + 1])

@@ -1,0 +1,219 @@
+"""Many readings of the same held-out rows: each part of the rows is read once, and its teacher is made once.
+
+In: a cache, and `Reading`s: how a layer's values are changed, and the maps that then read them. Out: for each of
+them the sums of `evaluation.figures`, by sequence too.
+Shapes: N rows, H heads of a layer, S maps of a reading, E width of the site's values, V vocabulary, G sequences.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from alens.blocks import row_blocks, slices, teacher_rows
+from alens.errors import RequestError
+from alens.evaluation.figures import FigureSums
+from alens.evaluation.held_out import held_out_rows
+from alens.lens.maps import AffineMaps, LensMaps
+from alens.lens.saved import Lenses
+from alens.products import fast_float32
+from alens.progress import Progress, Report, silent
+from alens.rows import Columns, RowReader
+from alens.side_by_side import side_by_side
+from alens.store.reader import Cache
+from alens.store.schema import ATTN_Z
+from alens.studies.rebased import Frame
+from alens.teacher import Teacher, TeacherBlock
+
+log = logging.getLogger("alens")
+
+MOMENT_ROWS = 8192
+"""From which means and covariances are taken: means are then known to 1 % of a standard deviation."""
+LONG_S = 20.0
+"""Work that takes longer is announced before it begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Values of one layer, changed, and read by S maps."""
+
+    layer: int
+    values: Callable[[torch.Tensor], torch.Tensor]
+    """(N, H, E) of the layer -> (N, S, any width)."""
+    maps: LensMaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """The rows that readings are judged on."""
+
+    cache: Cache
+    site: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    shards: tuple[int, ...]
+    num_rows: int | None
+    """At most; None for all."""
+    min_position: int
+    device: torch.device
+
+    @property
+    def teacher(self) -> str:
+        return self.cache.plan.settings.best_teacher
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Raises `RequestError` when the cache lacks a layer, a head or the site."""
+        return RowReader(
+            self.cache, self.layers, self.heads, self.teacher, self.min_position, self.device, site=self.site
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many are judged on."""
+        all_rows = len(self.shards) * self.reader.rows_per_shard
+        return all_rows if self.num_rows is None else min(all_rows, self.num_rows)
+
+    @property
+    def other_shards(self) -> tuple[int, ...]:
+        """Those that nobody is judged on, for moments; the same where there are no others."""
+        return tuple(shard for shard in self.cache.shards if shard not in self.shards) or self.shards
+
+    def frames(self) -> dict[int, Frame]:
+        """Coordinates and moments of each layer, from rows that are not judged on where there are such."""
+        reader = self.reader
+        columns = reader.shard(self.other_shards[0], stop=MOMENT_ROWS)
+        on_z = self.site == ATTN_Z
+        W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
+        found = {}
+        for layer in self.layers:
+            values_NHE = reader.z(columns, layer).double()
+            mean_HE = values_NHE.mean(0)
+            around_HNE = (values_NHE - mean_HE).transpose(0, 1)
+            found[layer] = Frame(
+                W_O_HED=None if W_O_LHED is None else W_O_LHED[layer, list(self.heads)],
+                mean_HE=mean_HE.float(),
+                covariance_HEE=around_HNE.mT @ around_HNE / len(columns),
+            )
+        return found
+
+    def log_mean_output(self) -> torch.Tensor:
+        """(V,): the log of the model's mean output over the shards of the moments."""
+        total_V = sum(self.cache.read_shard("stats/output", shard)[0] for shard in self.other_shards)
+        smallest = np.finfo(np.float32).tiny
+        log_mean_V = np.log(np.maximum(total_V / np.sum(total_V), smallest))
+        return torch.from_numpy(np.asarray(log_mean_V)).float().to(self.device)
+
+
+def shards_to_judge(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
+    """Those that the fit held out on the cache of the fit; every committed shard of another, as `alens eval`."""
+    if not cache.shards:
+        raise RequestError(f"{cache.root} has no committed shard yet: run `alens cache` first")
+    if lenses.record.cache["plan"] != cache.plan.identity:
+        return cache.shards
+    held_out = tuple(lenses.record.cache["held_out_shards"])
+    missing = [shard for shard in held_out if shard not in cache.shards]
+    if missing:
+        raise RequestError(
+            f"{cache.root} lacks shard {missing[0]}, which the fit held out: run `alens cache` again to write it"
+        )
+    return held_out
+
+
+def mean_output(layer: int, log_mean_V: torch.Tensor) -> Reading:
+    """What reads nothing and says the mean output; `layer` may be any that is read."""
+    nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
+    return Reading(layer=layer, values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing)
+
+
+@fast_float32()
+def judge(
+    ground: Ground, readings: Sequence[Reading], *, report: Report = silent, stage: str = "transfer"
+) -> list[FigureSums]:
+    """Sums of each reading, groups are sequences. On a CPU readings are shared by the threads."""
+    groups = len(ground.shards) * ground.cache.plan.settings.sequences_per_shard
+    sums = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
+    done, total = 0, ground.rows
+    for part in _parts(ground):
+
+        def add(number: int, part: "_Part" = part, into: list[FigureSums] = sums) -> None:
+            of = readings[number]
+            values_NSE = of.values(part.values[of.layer])
+            judged = (part.teacher, part.top_ids_N, part.next_ids_N, part.groups_N)
+            into[number].add(values_NSE, of.maps, *judged)
+
+        if not done:
+            _announce(readings, ground, part, add)
+            sums[:] = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
+        if ground.device.type == "cpu":
+            side_by_side(add, len(readings))
+        else:
+            for number in range(len(readings)):
+                add(number)
+        done += len(part.top_ids_N)
+        report(Progress(stage=stage, done=done, total=total, unit="rows"))
+    return sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some rows on the device."""
+
+    values: dict[int, torch.Tensor]
+    teacher: Teacher
+    top_ids_N: torch.Tensor
+    next_ids_N: torch.Tensor
+    groups_N: torch.Tensor
+
+
+def _parts(ground: Ground) -> Iterator[_Part]:
+    """The rows, so few at once that their whole distributions fit into memory."""
+    reader, per_shard = ground.reader, ground.cache.plan.settings.sequences_per_shard
+    places = {shard: number for number, shard in enumerate(ground.shards)}
+    for held_out in held_out_rows(reader, ground.shards, ground.rows):
+        sequences_N = held_out.columns.by_name["rows/sequence"].astype(np.int64)
+        shard = int(sequences_N[0]) // per_shard
+        groups_N = torch.from_numpy(sequences_N + (places[shard] - shard) * per_shard).to(ground.device)
+        for rows in slices(len(sequences_N), teacher_rows(ground.device)):
+            columns: Columns = held_out.columns.rows(rows.start, rows.stop)
+            yield _Part(
+                values={layer: reader.z(columns, layer) for layer in ground.layers},
+                teacher=_Shared(reader.teacher(columns), len(columns), ground.device),
+                top_ids_N=held_out.top_ids_N[rows],
+                next_ids_N=held_out.next_ids_N[rows],
+                groups_N=groups_N[rows],
+            )
+
+
+class _Shared:
+    """A teacher whose blocks are made once for all readings: a block costs as much as several lenses."""
+
+    def __init__(self, teacher: Teacher, num_rows: int, device: torch.device) -> None:
+        self.teacher, self.entropies, self.is_dense = teacher, teacher.entropies, teacher.is_dense
+        self._blocks = {(r.start, r.stop): teacher.block(r) for r in row_blocks(num_rows, device)}
+
+    def block(self, rows: slice) -> TeacherBlock:
+        found = self._blocks.get((rows.start, rows.stop))
+        return found if found is not None else self.teacher.block(rows)
+
+
+def _announce(
+    readings: Sequence[Reading], ground: Ground, part: _Part, add: Callable[[int], None]
+) -> None:
+    """How long it will take, from one reading of a part; said before the work where it is long."""
+    largest = max(range(len(readings)), key=lambda number: readings[number].maps.num_heads)
+    since = time.monotonic()
+    add(largest)
+    each_s = (time.monotonic() - since) / readings[largest].maps.num_heads
+    maps = sum(of.maps.num_heads for of in readings)
+    threads = torch.get_num_threads() if ground.device.type == "cpu" else 1
+    takes_s = each_s * maps * ground.rows / len(part.top_ids_N) / threads
+    if takes_s > LONG_S:
+        log.info(
+            f"{maps:,} readings of {ground.rows:,} rows: about {takes_s / 60:.1f} minutes; "
+            "fewer --rows, --layers or --heads take less"
+        )

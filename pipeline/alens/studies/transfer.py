@@ -1,0 +1,276 @@
+"""`alens transfer` within a model: the lens of each head on every other head.
+
+In: lenses, and a cache of their model. Out: `TransferMatrix`: forward KL and cross-entropy of each lens on the values
+of each head, brought to its coordinates (`rebased`), beside the lens of that head and the mean output.
+Shapes: S source heads, T target heads, P layers, G sequences, F figures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.evaluation import bootstrap
+from alens.evaluation.figures import HeadFigures
+from alens.lens.saved import Lenses
+from alens.progress import Report, silent
+from alens.store.reader import Cache
+from alens.studies.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.rebased import Rebased, seen
+
+Array = npt.NDArray[np.float64]
+FIGURES = {"kl": "KL", "cross_entropy": "cross-entropy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPair:
+    """Lenses of one layer on the heads of another: means over pairs of different heads, nats."""
+
+    source: int
+    target: int
+    pairs: int
+    """Pairs of heads; a head on itself is left out unless the layer has one."""
+    kl: float
+    """KL of the transferred lens less KL of the target's own."""
+    kl_interval: tuple[float, float]
+    """95 %, by drawing whole sequences."""
+    cross_entropy: float
+    """The same difference of cross-entropies."""
+    over_mean_output: float
+    """KL of the transferred lens less that of the mean output: below 0, it says more than no lens."""
+    over_mean_output_interval: tuple[float, float]
+    beat_mean_output: int
+    """Pairs whose KL is below that of the mean output."""
+    best_kl: float
+    """The difference in KL with the best source head for each target head, chosen on the same rows."""
+    best_cross_entropy: float
+    """The same for cross-entropy, with the heads that are best by KL."""
+    seen: float | None
+    """Share of the variance of the target's output that the source's lens can see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferMatrix:
+    """Every lens on every head. Axes S and T follow `heads`."""
+
+    site: str
+    match: str
+    """One of `rebased.MATCHES`."""
+    rows: int
+    sequences: int
+    teacher: str
+    shards: tuple[int, ...]
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head."""
+    kl_ST: Array
+    """Forward KL of the lens of S on T, nats."""
+    cross_entropy_ST: Array
+    """Of the text's next token, nats."""
+    seen_ST: Array | None
+    native: tuple[HeadFigures, ...]
+    """Of each head's own lens, as it was fitted."""
+    mean_output: HeadFigures
+    kl_GST: Array
+    """Sums of KL by sequence."""
+    native_kl_GT: Array
+    mean_output_kl_G: Array
+    rows_G: Array
+    seed: int
+    """Of the resamples."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(layer for layer, _ in self.heads))
+
+    def differences(self, figure: str) -> Array:
+        """(S, T): `kl` or `cross_entropy` of the transferred lens less the target's own."""
+        native_T = np.array([getattr(of, figure) for of in self.native])
+        found: Array = getattr(self, f"{figure}_ST") - native_T
+        return found
+
+    def by_layer(self) -> list[LayerPair]:
+        """One for each pair of layers, sources outermost."""
+        cells = [self._places(i, j) for i in self.layers for j in self.layers]
+        sums_GF = np.stack(
+            [
+                (self.kl_GST[:, s, t] - less_G).mean(axis=1)
+                for s, t in cells
+                for less_G in (self.native_kl_GT[:, t], self.mean_output_kl_G[:, None])
+            ],
+            axis=1,
+        )
+        resampled_RF = bootstrap.resampled_means(sums_GF, self.rows_G, seed=self.seed)
+        means_F = sums_GF.sum(axis=0) / self.rows_G.sum()
+        pairs = [(i, j) for i in self.layers for j in self.layers]
+        return [
+            self._pair(i, j, cells[n], means_F[2 * n : 2 * n + 2], resampled_RF[:, 2 * n : 2 * n + 2])
+            for n, (i, j) in enumerate(pairs)
+        ]
+
+    def best_sources(self) -> list[int]:
+        """For each target the other head whose lens does best on it by KL; itself where there is no other."""
+        others_ST = np.where(np.eye(len(self.heads), dtype=bool), np.inf, self.kl_ST)
+        return [int(place) for place in others_ST.argmin(axis=0)]
+
+    def _places(self, source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of the pairs of two layers on both axes."""
+        in_source, in_target = (
+            [n for n, (layer, _) in enumerate(self.heads) if layer == wanted] for wanted in (source, target)
+        )
+        pairs = [(s, t) for s in in_source for t in in_target if s != t] or [(in_source[0], in_target[0])]
+        s, t = np.array(pairs).T
+        return s, t
+
+    def _pair(self, i: int, j: int, places: Any, means_F: Array, resampled_RF: Array) -> LayerPair:
+        s, t = places
+        kl_ST, cross_entropy_ST = self.differences("kl"), self.differences("cross_entropy")
+        best = [min((kl_ST[a, b], a, b) for a, b in zip(s, t, strict=True) if b == target) for target in set(t)]
+        return LayerPair(
+            source=i,
+            target=j,
+            pairs=len(s),
+            kl=float(means_F[0]),
+            kl_interval=bootstrap.interval(resampled_RF[:, 0]),
+            cross_entropy=float(cross_entropy_ST[s, t].mean()),
+            over_mean_output=float(means_F[1]),
+            over_mean_output_interval=bootstrap.interval(resampled_RF[:, 1]),
+            beat_mean_output=int((self.kl_ST[s, t] < self.mean_output.kl).sum()),
+            best_kl=float(np.mean([kl for kl, _, _ in best])),
+            best_cross_entropy=float(np.mean([cross_entropy_ST[a, b] for _, a, b in best])),
+            seen=None if self.seen_ST is None else float(self.seen_ST[s, t].mean()),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: what was read, the layers, the heads, and the whole matrices, sources outermost."""
+        best = self.best_sources()
+        return {
+            "site": self.site,
+            "match": self.match,
+            "rows": self.rows,
+            "sequences": self.sequences,
+            "teacher": self.teacher,
+            "shards": list(self.shards),
+            "mean_output": asdict(self.mean_output),
+            "layers": [asdict(pair) for pair in self.by_layer()],
+            "heads": [
+                {
+                    "layer": layer,
+                    "head": head,
+                    "native": asdict(self.native[n]),
+                    "best_source": {"layer": self.heads[best[n]][0], "head": self.heads[best[n]][1]},
+                    "best_kl": float(self.kl_ST[best[n], n]),
+                }
+                for n, (layer, head) in enumerate(self.heads)
+            ],
+            "kl": self.kl_ST.tolist(),
+            "cross_entropy": self.cross_entropy_ST.tolist(),
+            "kl_differences": self.differences("kl").tolist(),
+            "cross_entropy_differences": self.differences("cross_entropy").tolist(),
+            "seen": None if self.seen_ST is None else self.seen_ST.tolist(),
+        }
+
+
+def transfer(
+    lenses: Lenses,
+    cache: Cache,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    num_rows: int | None = None,
+    match: str = "scale",
+    seed: int = 0,
+    device: torch.device | None = None,
+    report: Report = silent,
+) -> TransferMatrix:
+    """Each chosen lens on each chosen head, on rows that the fit held out (on another cache: on all of it).
+
+    Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
+    """
+    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    ground = ground_of(lenses, cache, shards_to_judge(lenses, cache), layers, heads, num_rows, device)
+    frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
+    maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
+    targets = [(layer, place) for layer in ground.layers for place in range(len(ground.heads))]
+    readings = [
+        Reading(
+            layer=j,
+            values=Rebased(source=frames[i], target=frames[j], head=place, match=match),
+            maps=maps[i],
+        )
+        for j, place in targets
+        for i in ground.layers
+    ]
+    own = [
+        Reading(layer=layer, values=lambda values_NHE: values_NHE, maps=maps[layer])
+        for layer in ground.layers
+    ]
+    said_V = lenses.log_mean_output()
+    log_mean_V = ground.log_mean_output() if said_V is None else said_V.to(ground.device)
+    nothing = mean_output(ground.layers[0], log_mean_V)
+    *found, last = judge(ground, [*readings, *own, nothing], report=report)
+    moved, native = found[: len(readings)], found[len(readings) :]
+    rows_G = last.rows_G.cpu().numpy()
+    kept, shape = rows_G > 0, (len(targets), len(targets))
+    means = [of.means() for of in moved]
+    return TransferMatrix(
+        site=ground.site,
+        match=match,
+        rows=ground.rows,
+        sequences=int(kept.sum()),
+        teacher=ground.teacher,
+        shards=ground.shards,
+        heads=tuple((layer, ground.heads[place]) for layer, place in targets),
+        kl_ST=np.array([of.kl for part in means for of in part]).reshape(shape).T,
+        cross_entropy_ST=np.array([of.cross_entropy for part in means for of in part]).reshape(shape).T,
+        seen_ST=_seen(frames, targets),
+        native=tuple(of for sums in native for of in sums.means()),
+        mean_output=last.means()[0],
+        kl_GST=torch.cat([of.kl_GH for of in moved], 1)[torch.from_numpy(kept)].cpu().numpy()
+        .reshape(-1, *shape).swapaxes(1, 2),
+        native_kl_GT=torch.cat([of.kl_GH for of in native], 1).cpu().numpy()[kept],
+        mean_output_kl_G=last.kl_GH[:, 0].cpu().numpy()[kept],
+        rows_G=rows_G[kept],
+        seed=seed,
+    )  # fmt: skip
+
+
+def ground_of(
+    lenses: Lenses,
+    cache: Cache,
+    shards: tuple[int, ...],
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    num_rows: int | None,
+    device: torch.device | None,
+) -> Ground:
+    """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
+    record = lenses.record
+    layers = tuple(record.layers if layers is None else sorted(set(layers)))
+    heads = tuple(record.heads if heads is None else sorted(set(heads)))
+    for layer in layers:
+        lenses.layer(layer)
+    for head in heads:
+        lenses.head_index(head)
+    ground = Ground(
+        cache=cache,
+        site=record.site,
+        layers=layers,
+        heads=heads,
+        shards=shards,
+        num_rows=num_rows,
+        min_position=int(record.fit["min_position"]),
+        device=device or torch.device("cpu"),
+    )
+    _ = ground.reader  # says what the cache lacks
+    return ground
+
+
+def _seen(frames: Any, targets: Sequence[tuple[int, int]]) -> Array | None:
+    """(S, T): shares of variance, or None where all is seen."""
+    layers = list(dict.fromkeys(layer for layer, _ in targets))
+    columns = [[seen(frames[i], frames[j], place) for i in layers] for j, place in targets]
+    shares = [torch.cat([part for part in column if part is not None]) for column in columns if column[0] is not None]
+    return torch.stack(shares, 1).double().cpu().numpy() if shares else None
