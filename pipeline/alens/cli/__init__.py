@@ -23,6 +23,7 @@ COMMANDS = {
     "read": "Show which tokens each head writes on a prompt.",
     "inject": "Add the direction of chosen tokens at a head, or take heads away, and see what the model does.",
     "locate": "Rank heads by how far they raise some terms on prompts above control prompts.",
+    "transfer": "Put lenses on other heads, or on a fine-tuned copy of their model.",
     "export": "Write lenses as safetensors in the paper's form, with a model card.",
     "import": "Read published lenses, to judge and read them beside fitted ones.",
     "info": "Show what a cache or a lens directory holds, and how far a cache is.",

@@ -76,17 +76,19 @@ def to_png(heat_map: HeatMap) -> bytes:
     from matplotlib.figure import Figure
 
     num_rows, num_columns = heat_map.values.shape
-    figure = Figure(figsize=(2.2 + 0.6 * num_columns, 1.4 + 0.45 * num_rows), layout="constrained")
+    written = num_rows * num_columns <= MOST_VALUES_WRITTEN
+    width, height = (0.6, 0.45) if written else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
+    figure = Figure(figsize=(2.2 + width * num_columns, 1.4 + height * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours, norm = _colours(heat_map)
     image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
-    axes.set_xticks(range(num_columns), heat_map.columns)
+    axes.set_xticks(range(num_columns), heat_map.columns, rotation=0 if written else 90)
     axes.set_yticks(range(num_rows), heat_map.rows)
     axes.set_xlabel(heat_map.column_title)
     axes.set_ylabel(heat_map.row_title)
     axes.set_title(heat_map.title, fontsize="medium", loc="left")
-    if num_rows * num_columns <= MOST_VALUES_WRITTEN:
+    if written:
         for (row, column), value in np.ndenumerate(heat_map.values):
             if np.isfinite(value):
                 marked = heat_map.marks is not None and heat_map.marks[row, column]

@@ -4,27 +4,24 @@ In: lenses of a model, a cache of it, a cache of the copy, perhaps lenses fitted
 of each lens on its own head of the copy, beside the same lens at home, the copy's own lens and its mean output.
 A head of the copy has another W_O, and values that training moved. Two ways to read it: its output a = z W_O through
 the pseudo-inverse of the old W_O (`rebased`), or z as it is, because fine-tuning starts from the same basis.
-Shapes: H heads of all layers, G sequences, E width of the site's values, F figures.
+Shapes: N rows, H heads, E width of the site's values, V vocabulary.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation import bootstrap
-from alens.evaluation.figures import FigureSums, HeadFigures
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
+from alens.studies.copy_figures import Comparison, CopyTransfer, Found
 from alens.studies.judged import Ground, Reading, judge, mean_output, shards_to_judge
 from alens.studies.rebased import MATCHES, Frame, Rebased
-from alens.studies.transfer import Array, ground_of
+from alens.studies.transfer import ground_of
 
 log = logging.getLogger("alens")
 
@@ -33,91 +30,6 @@ BY = ("output", "value")
 
 SAME = ("architecture", "n_layers", "n_heads", "d_head", "d_model", "d_vocab")
 """What a fine-tuned copy has in common with its model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A mean over heads and rows, nats."""
-
-    kl: float
-    kl_interval: tuple[float, float] | None
-    """95 %, by drawing whole sequences; None where the two are not judged on the same rows."""
-    cross_entropy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """All heads, read in one way: the lens on the copy, and what it is compared with."""
-
-    by: str
-    match: str
-    heads: tuple[HeadFigures, ...]
-    """On the copy."""
-    kl: float
-    """Mean over heads, nats."""
-    cross_entropy: float
-    less_native: Difference | None
-    """Less the copy's own lenses: what transfer costs. None where those were not given."""
-    less_mean_output: Difference
-    """Less the copy's mean output: below 0, the lenses say more than none."""
-    less_home: Difference
-    """Less the same lenses on their own model: the other model (and text) and transfer together."""
-    beat_mean_output: int
-    """Heads whose KL is below that of the copy's mean output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopyTransfer:
-    """Lenses of a model on its copy; every list of heads follows `heads`."""
-
-    site: str
-    same_rows: bool
-    """Both caches hold the same tokens, and both models are judged on the same of them."""
-    rows: int
-    home_rows: int
-    sequences: int
-    teacher: str
-    shards: tuple[int, ...]
-    home_shards: tuple[int, ...]
-    heads: tuple[tuple[int, int], ...]
-    """Layer and head."""
-    home: tuple[HeadFigures, ...]
-    """The lenses on their own model."""
-    home_mean_output: HeadFigures
-    native: tuple[HeadFigures, ...] | None
-    """The copy's own lenses."""
-    mean_output: HeadFigures
-    """Of the copy."""
-    ways: tuple[Way, ...]
-
-    def way(self, by: str, match: str) -> Way:
-        """Raises `RequestError` where the lenses cannot be read so."""
-        for way in self.ways:
-            if (way.by, way.match) == (by, match):
-                return way
-        raise RequestError(f"lenses on {self.site} have no output matrix: leave --by {by} out")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What was judged on one model's rows: heads in order, sums by sequence beside the means."""
-
-    figures: tuple[HeadFigures, ...]
-    kl_GH: Array
-
-    @classmethod
-    def of(cls, sums: Sequence[FigureSums]) -> "_Found":
-        return cls(
-            figures=tuple(head for part in sums for head in part.means()),
-            kl_GH=np.concatenate([part.kl_GH.cpu().numpy() for part in sums], axis=1),
-        )
-
-    def mean(self, figure: str) -> float:
-        return float(np.mean([getattr(head, figure) for head in self.figures]))
 
 
 def transfer_to_copy(
@@ -159,10 +71,10 @@ def transfer_to_copy(
     all_readings = [*readings, *natively, mean_output(there.layers[0], log_mean_V)]
     *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
     num_heads = len(readings) // len(names)
-    compare = _Comparison(
-        home=_Found.of(home),
-        native=_Found.of(on_copy[len(readings) :]) if natively else None,
-        mean=_Found.of([mean]),
+    compare = Comparison(
+        home=Found.of(home),
+        native=Found.of(on_copy[len(readings) :]) if natively else None,
+        mean=Found.of([mean]),
         rows_G=mean.rows_G.cpu().numpy(),
         same_rows=same_rows,
         seed=seed,
@@ -182,48 +94,10 @@ def transfer_to_copy(
         native=None if compare.native is None else compare.native.figures,
         mean_output=mean.means()[0],
         ways=tuple(
-            compare.way(by, match, _Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))
+            compare.way(by, match, Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))
             for n, (by, match) in enumerate(names)
         ),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Comparison:
-    """What each way is compared with."""
-
-    home: _Found
-    native: _Found | None
-    mean: _Found
-    rows_G: Array
-    same_rows: bool
-    seed: int
-
-    def way(self, by: str, match: str, found: _Found) -> Way:
-        return Way(
-            by=by,
-            match=match,
-            heads=found.figures,
-            kl=found.mean("kl"),
-            cross_entropy=found.mean("cross_entropy"),
-            less_native=None if self.native is None else self._less(found, self.native, True),
-            less_mean_output=self._less(found, self.mean, True),
-            less_home=self._less(found, self.home, self.same_rows),
-            beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in found.figures),
-        )
-
-    def _less(self, found: _Found, other: _Found, paired: bool) -> Difference:
-        interval = None
-        if paired:
-            sums_G1 = (found.kl_GH - other.kl_GH).mean(axis=1, keepdims=True)
-            kept = self.rows_G > 0
-            resampled_R1 = bootstrap.resampled_means(sums_G1[kept], self.rows_G[kept], seed=self.seed)
-            interval = bootstrap.interval(resampled_R1[:, 0])
-        return Difference(
-            kl=found.mean("kl") - other.mean("kl"),
-            kl_interval=interval,
-            cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),
-        )
 
 
 def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None) -> None:
@@ -240,7 +114,9 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
             f"{copy.root} was cached with another tokenizer than {cache.root}: its tokens mean something else"
         )
     if ours.weights_sha256 == theirs.weights_sha256:
-        log.warning(f"{copy.root} and {cache.root} are of the same weights: it is no copy that was trained on")
+        log.warning(
+            f"{copy.root} and {cache.root} are of the same weights: it is no copy that was trained on"
+        )
     if native is not None:
         native.check_model(theirs.weights_sha256, f"the model of {copy.root}")
         if native.record.site != lenses.record.site:
@@ -264,9 +140,9 @@ def _shards(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Of the copy's cache and of the model's own: rows that no fit has seen; the same ones where that can be."""
     home = shards_to_judge(lenses, cache)
-    there = copy.shards if native is None else shards_to_judge(native, copy)
+    there = shards_to_judge(lenses if native is None else native, copy)
     if not same_rows:
-        return shards_to_judge(lenses, copy) if native is None else there, home
+        return there, home
     both = tuple(shard for shard in home if shard in there)
     if not both:
         raise RequestError(

@@ -201,9 +201,7 @@ class _Shared:
         return found if found is not None else self.teacher.block(rows)
 
 
-def _announce(
-    readings: Sequence[Reading], ground: Ground, part: _Part, add: Callable[[int], None]
-) -> None:
+def _announce(readings: Sequence[Reading], ground: Ground, part: _Part, add: Callable[[int], None]) -> None:
     """How long it will take, from one reading of a part; said before the work where it is long."""
     largest = max(range(len(readings)), key=lambda number: readings[number].maps.num_heads)
     since = time.monotonic()

@@ -127,7 +127,9 @@ class TransferMatrix:
     def _pair(self, i: int, j: int, places: Any, means_F: Array, resampled_RF: Array) -> LayerPair:
         s, t = places
         kl_ST, cross_entropy_ST = self.differences("kl"), self.differences("cross_entropy")
-        best = [min((kl_ST[a, b], a, b) for a, b in zip(s, t, strict=True) if b == target) for target in set(t)]
+        best = [
+            min((kl_ST[a, b], a, b) for a, b in zip(s, t, strict=True) if b == target) for target in set(t)
+        ]
         return LayerPair(
             source=i,
             target=j,
@@ -272,5 +274,9 @@ def _seen(frames: Any, targets: Sequence[tuple[int, int]]) -> Array | None:
     """(S, T): shares of variance, or None where all is seen."""
     layers = list(dict.fromkeys(layer for layer, _ in targets))
     columns = [[seen(frames[i], frames[j], place) for i in layers] for j, place in targets]
-    shares = [torch.cat([part for part in column if part is not None]) for column in columns if column[0] is not None]
+    shares = [
+        torch.cat([part for part in column if part is not None])
+        for column in columns
+        if column[0] is not None
+    ]
     return torch.stack(shares, 1).double().cpu().numpy() if shares else None

@@ -1,0 +1,143 @@
+"""Figures of lenses on a fine-tuned copy: what `alens transfer --to` says.
+
+In: sums over held-out rows, of the lenses at home and on the copy. Out: `CopyTransfer`, with differences and their
+intervals by sequence.
+Shapes: H heads of all layers, G sequences, R resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.errors import RequestError
+from alens.evaluation import bootstrap
+from alens.evaluation.figures import FigureSums, HeadFigures
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean over heads and rows, nats."""
+
+    kl: float
+    kl_interval: tuple[float, float] | None
+    """95 %, by drawing whole sequences; None where the two are not judged on the same rows."""
+    cross_entropy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """All heads, read in one way: the lens on the copy, and what it is compared with."""
+
+    by: str
+    match: str
+    heads: tuple[HeadFigures, ...]
+    """On the copy."""
+    kl: float
+    """Mean over heads, nats."""
+    cross_entropy: float
+    less_native: Difference | None
+    """Less the copy's own lenses: what transfer costs. None where those were not given."""
+    less_mean_output: Difference
+    """Less the copy's mean output: below 0, the lenses say more than none."""
+    less_home: Difference
+    """Less the same lenses on their own model: the other model (and text) and transfer together."""
+    beat_mean_output: int
+    """Heads whose KL is below that of the copy's mean output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyTransfer:
+    """Lenses of a model on its copy; every list of heads follows `heads`."""
+
+    site: str
+    same_rows: bool
+    """Both caches hold the same tokens, and both models are judged on the same of them."""
+    rows: int
+    home_rows: int
+    sequences: int
+    teacher: str
+    shards: tuple[int, ...]
+    home_shards: tuple[int, ...]
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head."""
+    home: tuple[HeadFigures, ...]
+    """The lenses on their own model."""
+    home_mean_output: HeadFigures
+    native: tuple[HeadFigures, ...] | None
+    """The copy's own lenses."""
+    mean_output: HeadFigures
+    """Of the copy."""
+    ways: tuple[Way, ...]
+
+    def way(self, by: str, match: str) -> Way:
+        """Raises `RequestError` where the lenses cannot be read so."""
+        for way in self.ways:
+            if (way.by, way.match) == (by, match):
+                return way
+        raise RequestError(f"lenses on {self.site} have no output matrix: leave --by {by} out")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Heads in order, judged on one model's rows."""
+
+    figures: tuple[HeadFigures, ...]
+    kl_GH: Array
+    """Sums by sequence."""
+
+    @classmethod
+    def of(cls, sums: Sequence[FigureSums]) -> Self:
+        return cls(
+            figures=tuple(head for part in sums for head in part.means()),
+            kl_GH=np.concatenate([part.kl_GH.cpu().numpy() for part in sums], axis=1),
+        )
+
+    def mean(self, figure: str) -> float:
+        return float(np.mean([getattr(head, figure) for head in self.figures]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What each way is compared with."""
+
+    home: Found
+    native: Found | None
+    mean: Found
+    rows_G: Array
+    same_rows: bool
+    seed: int
+
+    def way(self, by: str, match: str, found: Found) -> Way:
+        return Way(
+            by=by,
+            match=match,
+            heads=found.figures,
+            kl=found.mean("kl"),
+            cross_entropy=found.mean("cross_entropy"),
+            less_native=None if self.native is None else self._less(found, self.native, True),
+            less_mean_output=self._less(found, self.mean, True),
+            less_home=self._less(found, self.home, self.same_rows),
+            beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in found.figures),
+        )
+
+    def _less(self, found: Found, other: Found, paired: bool) -> Difference:
+        interval = None
+        if paired:
+            sums_G1 = (found.kl_GH - other.kl_GH).mean(axis=1, keepdims=True)
+            kept = self.rows_G > 0
+            resampled_R1 = bootstrap.resampled_means(sums_G1[kept], self.rows_G[kept], seed=self.seed)
+            interval = bootstrap.interval(resampled_R1[:, 0])
+        return Difference(
+            kl=found.mean("kl") - other.mean("kl"),
+            kl_interval=interval,
+            cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),
+        )
