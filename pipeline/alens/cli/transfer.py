@@ -175,10 +175,10 @@ def _map_of_matrix(found: "TransferMatrix", between: str, figure: str) -> "HeatM
         columns=names,
         row_title=f"lens of {what}",
         column_title=f"on {what}",
-        colour_title=f"{FIGURES[figure]} less that of the {what}'s own lens, nats",
+        colour_title=f"{FIGURES[figure]} less the own lens's, nats",
         centre=0.0,
         marks=marks,
-        mark_title="KL below that of the mean output",
+        mark_title="beats the mean output" if marks.any() else "",
     )
 
 
@@ -191,9 +191,9 @@ def _map_of_copy(found: "CopyTransfer", way: "Way", figure: str) -> "HeatMap":
     compared = found.home if found.native is None else found.native
     field = FIELDS[figure]
     values = [getattr(a, field) - getattr(b, field) for a, b in zip(way.heads, compared, strict=True)]
-    marks = [head.kl < found.mean_output.kl for head in way.heads]
+    marks = np.array([head.kl < found.mean_output.kl for head in way.heads])
     shape = (len(layers), len(heads))
-    of = "that at home" if found.native is None else "that of the copy's own lens"
+    of = "at home" if found.native is None else "the copy's own lens's"
     return HeatMap(
         title="Lenses of a model on its fine-tuned copy",
         values=np.array(values).reshape(shape),
@@ -203,8 +203,8 @@ def _map_of_copy(found: "CopyTransfer", way: "Way", figure: str) -> "HeatMap":
         column_title="head",
         colour_title=f"{FIGURES[figure]} less {of}, nats",
         centre=0.0,
-        marks=np.array(marks).reshape(shape),
-        mark_title="KL below that of the copy's mean output",
+        marks=marks.reshape(shape),
+        mark_title="beats the mean output" if marks.any() else "",
     )
 
 
@@ -212,10 +212,12 @@ def _map_of_copy(found: "CopyTransfer", way: "Way", figure: str) -> "HeatMap":
 
 
 def _table(title: str) -> Any:
+    """An empty table under its title."""
     from rich.box import SIMPLE
     from rich.table import Table
 
-    return Table(title=title, box=SIMPLE, title_justify="left")
+    click.echo(f"\n{title}")  # a title of the table would be cut to its width
+    return Table(box=SIMPLE)
 
 
 def _show_matrix(found: "TransferMatrix", between: str, figure: str, drawn: "HeatMap") -> None:
@@ -230,7 +232,7 @@ def _show_matrix(found: "TransferMatrix", between: str, figure: str, drawn: "Hea
     if between == "layers":
         _show_layers(found, drawn, field, name, console)
     else:
-        table = _table(f"each head, its own lens, and the lens of another head that does best by {name}")
+        table = _table("each head, its own lens, and the lens of another head that has the lowest KL on it")
         for column in ("head", "own lens", "best other", "its difference", "beat the mean output"):
             table.add_column(column, justify="right")
         differences_ST, best = found.differences(field), found.best_sources()

@@ -101,7 +101,7 @@ def to_png(heat_map: HeatMap) -> bytes:
                     fontsize="small",
                     color=_ink(colours(norm(value))),
                 )
-    label = heat_map.colour_title + (f"; * {heat_map.mark_title}" if heat_map.mark_title else "")
+    label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
     figure.colorbar(image, ax=axes, label=label)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
