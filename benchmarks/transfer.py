@@ -4,7 +4,7 @@ In: a text (default: the bundled one). The copy is the bundled model, trained on
 no punctuation. Out, printed: losses of both models on both forms, then what `alens transfer` says of the lenses of
 the model on the copy, beside the copy's own, on the same rows; with --text changed, the copy runs on the other form.
 
-    python benchmarks/transfer.py [--corpus FILE|DIR] [--document-column NAME] [--steps 300] [--keep DIR]
+    python benchmarks/transfer.py [--corpus FILE|DIR] [--document-column NAME] [--steps 100] [--home LENSES STORE] [--keep DIR]
 
 `--keep DIR` leaves copy, caches and lenses in DIR, for `alens transfer DIR/lenses DIR/cache --to DIR/copy-cache`.
 Shapes: B sequences, T tokens, V vocabulary.
@@ -34,7 +34,7 @@ from alens.threads import follow_allotment
 
 SEQUENCES_A_STEP = 16
 TOKENS = 128
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 1e-3
 JUDGED_SEQUENCES = 64
 MOST_CHARACTERS = 8_000_000
 """Of the text that is taken: more than the steps see."""
@@ -137,11 +137,13 @@ def measure(given: argparse.Namespace, work: Path) -> None:
     text = [given.corpus, *(["--document-column", given.document_column] if given.document_column else [])]
     other = [str(changed), "--document-column", "document"] if given.text == "changed" else text
     size = ["--max-rows", given.rows, "--rows-per-shard", 8192, "--exact-teacher", "--device", "cpu"]
-    for model, corpus, name in (("demo", text, ""), (work / "copy", other, "copy-")):
+    home = given.home or (work / "lenses", work / "cache")
+    made = [] if given.home else [("demo", text, "")]
+    for model, corpus, name in (*made, (work / "copy", other, "copy-")):
         alens("cache", model, corpus[0], work / f"{name}cache", *corpus[1:], *size)
         alens("fit", work / f"{name}cache", work / f"{name}lenses", "--eval-rows", 8192, "--device", "cpu")
     copy = ["--to", work / "copy-cache", "--native", work / "copy-lenses"]
-    print(alens("transfer", work / "lenses", work / "cache", *copy, "--device", "cpu"))
+    print(alens("transfer", *home, *copy, "--device", "cpu"))
 
 
 def main() -> None:
@@ -154,7 +156,10 @@ def main() -> None:
     parser.add_argument(
         "--text", choices=("same", "changed"), default="same", help="what the copy is cached on"
     )
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument(
+        "--home", nargs=2, type=Path, metavar=("LENSES", "STORE"), help="take these for the model"
+    )
     parser.add_argument("--rows", type=int, default=65_536)
     parser.add_argument("--keep", type=Path, metavar="DIR")
     given = parser.parse_args()

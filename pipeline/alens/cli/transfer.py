@@ -111,6 +111,7 @@ def command(
     from alens.lens.saved import load_lenses
     from alens.pictures import heat_map
     from alens.store.reader import open_cache
+    from alens.store.schema import ATTN_Z
     from alens.studies.finetuned import transfer_to_copy
     from alens.studies.transfer import transfer
 
@@ -118,6 +119,8 @@ def command(
     if picture is not None:
         heat_map.check_path(picture)
     opened, cache = load_lenses(lenses), open_cache(store)
+    if by == "output" and opened.record.site != ATTN_Z:
+        raise RequestError(f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out")
     asked: Any = {"layers": layers, "heads": heads, "num_rows": rows, "seed": seed}
     asked["device"] = torch_device(device)
     drawn: HeatMap

@@ -79,7 +79,7 @@ class CopyTransfer:
         for way in self.ways:
             if (way.by, way.match) == (by, match):
                 return way
-        raise RequestError(f"lenses on {self.site} have no output matrix: leave --by {by} out")
+        raise RequestError(f"lenses on {self.site} were not read by {by}, matched by {match}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -1,0 +1,158 @@
+"""Lenses of a model on a copy: one that computes the same in another basis, and one with other weights and text."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
+from alens.errors import RequestError
+from alens.lens.saved import Lenses
+from alens.store.schema import CacheSettings
+from alens.studies.copy_figures import CopyTransfer
+from alens.studies.finetuned import check_copy, transfer_to_copy
+
+from .conftest import changed_model
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def rotated(demo_lenses: Path, demo_cache: Path, rotated_cache: Path) -> CopyTransfer:
+    caches = (open_cache(demo_cache), open_cache(rotated_cache))
+    return transfer_to_copy(load_lenses(demo_lenses), *caches, num_rows=ROWS)
+
+
+def test_another_basis_in_every_head_is_undone_through_the_outputs(rotated: CopyTransfer) -> None:
+    assert rotated.same_rows and rotated.shards == rotated.home_shards
+    for match in ("none", "mean", "scale"):
+        way = rotated.way("output", match)
+        assert [head.kl for head in way.heads] == pytest.approx([head.kl for head in rotated.home], abs=2e-3)
+        assert way.less_home.kl == pytest.approx(0, abs=2e-3)
+
+
+def test_z_as_it_is_means_nothing_in_another_basis(rotated: CopyTransfer) -> None:
+    way = rotated.way("value", "none")
+    assert way.less_home.kl > 0.05
+    assert way.less_home.kl_interval is not None and way.less_home.kl_interval[0] > 0.02
+    assert way.less_mean_output.kl > 0
+
+
+def test_figures_at_home_are_those_of_eval(
+    rotated: CopyTransfer, demo_lenses: Path, demo_cache: Path
+) -> None:
+    expected = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=ROWS)
+    kls = [head.kl for layer in (0, 3) for head in expected.lens[layer]]
+    assert [head.kl for head in rotated.home] == pytest.approx(kls, rel=1e-5)
+    assert rotated.home_mean_output.kl == pytest.approx(expected.mean_output.kl, rel=1e-5)
+    assert rotated.heads == ((0, 1), (0, 4), (3, 1), (3, 4))
+
+
+def test_its_json_is_plain(rotated: CopyTransfer) -> None:
+    body = json.loads(json.dumps(rotated.to_json(), allow_nan=False))
+    assert [(way["by"], way["match"]) for way in body["ways"]][:2] == [("output", "none"), ("output", "mean")]
+    assert body["native"] is None and len(body["ways"]) == 6
+
+
+def test_without_lenses_of_its_own_a_copy_has_no_such_difference(rotated: CopyTransfer) -> None:
+    assert all(way.less_native is None for way in rotated.ways)
+
+
+@pytest.fixture(scope="module")
+def perturbed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards of other rows, of the demo with noise on every matrix."""
+
+    def add_noise(weights: dict[str, torch.Tensor]) -> None:
+        torch.manual_seed(0)
+        for name, value in weights.items():
+            if value.dim() == 2 and ".h." in name:
+                value += 0.2 * value.std() * torch.randn_like(value)
+
+    folder = tmp_path_factory.mktemp("perturbed")
+    model = changed_model(folder / "model", add_noise)
+    settings = CacheSettings(
+        seq_len=32, rows_per_shard=512, max_rows=1024, layers=(0, 3), top_k=8, tail_samples=8, exact_teacher=True
+    )  # fmt: skip
+    store = folder / "cache"
+    write_cache(CacheRequest(model=str(model), corpus="demo", store=store, settings=settings, device="cpu"))
+    return store
+
+
+def test_other_text_is_said_and_all_of_it_is_judged_on(
+    demo_lenses: Path, demo_cache: Path, perturbed_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caches = (open_cache(demo_cache), open_cache(perturbed_cache))
+    with caplog.at_level(logging.WARNING, logger="alens"):
+        found = transfer_to_copy(load_lenses(demo_lenses), *caches, num_rows=ROWS)
+    assert "hold other rows of text" in caplog.text
+    assert not found.same_rows and found.shards == (0, 1)
+    way = found.way("value", "none")
+    assert way.less_home.kl_interval is None and way.less_mean_output.kl_interval is not None
+    assert way.kl == pytest.approx(sum(head.kl for head in way.heads) / 4)
+
+
+class Opened:
+    """Lenses and caches whose plans a test may change."""
+
+    def __init__(self, lenses: Path, cache: Path, copy: Path) -> None:
+        self.lenses, self.cache, self.copy = load_lenses(lenses), open_cache(cache), open_cache(copy)
+
+    def check(self, native: Lenses | None = None) -> None:
+        check_copy(self.lenses, self.cache, self.copy, native)
+
+
+@pytest.fixture
+def opened(demo_lenses: Path, demo_cache: Path, rotated_cache: Path) -> Opened:
+    return Opened(demo_lenses, demo_cache, rotated_cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_heads", 3), ("d_vocab", 5000), ("architecture", "LlamaForCausalLM")]
+)
+def test_another_architecture_is_refused(opened: Opened, name: str, value: object) -> None:
+    plan = opened.copy.plan
+    opened.copy.plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, **{name: value}))
+    with pytest.raises(RequestError, match=f"is of no copy of the model of .*: {name} is {value}, not"):
+        opened.check()
+
+
+def test_another_tokenizer_is_refused(opened: Opened) -> None:
+    plan = opened.copy.plan
+    tokens = dataclasses.replace(plan.tokens, tokenizer_sha256="0" * 64)
+    opened.copy.plan = dataclasses.replace(plan, tokens=tokens)
+    with pytest.raises(RequestError, match="with another tokenizer"):
+        opened.check()
+
+
+def test_native_lenses_of_another_model_are_refused(opened: Opened) -> None:
+    with pytest.raises(RequestError, match="has other weights"):
+        opened.check(native=opened.lenses)
+
+
+def test_native_lenses_of_another_site_are_refused(opened: Opened, demo_lenses: Path) -> None:
+    native = load_lenses(demo_lenses)
+    native.record = dataclasses.replace(native.record, site="resid_post", model=opened.copy.plan.model)
+    with pytest.raises(RequestError, match="give lenses of one site"):
+        opened.check(native)
+
+
+def test_the_same_weights_are_said(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    opened.copy = opened.cache
+    with caplog.at_level(logging.WARNING, logger="alens"):
+        opened.check()
+    assert "are of the same weights" in caplog.text
+
+
+def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_lenses: Path) -> None:
+    native = load_lenses(demo_lenses)
+    body = {**native.record.cache, "plan": opened.copy.plan.identity, "held_out_shards": [0]}
+    native.record = dataclasses.replace(native.record, model=opened.copy.plan.model, cache=body)
+    with pytest.raises(RequestError, match="no shard of it was held out of every fit"):
+        transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native)
+    body["held_out_shards"] = [0, 5]
+    found = transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, num_rows=64)
+    assert found.shards == found.home_shards == (5,)
+    assert found.native is not None and found.ways[0].less_native is not None
