@@ -1,6 +1,7 @@
 """What tests share: one small sealed cache of the demo, lenses, copies of both, and the command line, run two ways."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import shutil
@@ -18,8 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from alens import CacheRequest, FitRequest, cli, fit_lenses, write_cache
+from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 
@@ -82,6 +84,51 @@ def residual_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seq_len=32, rows_per_shard=512, max_rows=2048, layers=(1, 2), top_k=8, tail_samples=8, sites=("resid_post",), exact_teacher=True
     )  # fmt: skip
     write_cache(CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu"))
+    return store
+
+
+Change = Callable[[dict[str, torch.Tensor]], None]
+
+
+def changed_demo(folder: Path, change: Change) -> Path:
+    """Writes the demo's directory to `folder`, in float32, with weights that `change` changed in place."""
+    folder.mkdir(parents=True)
+    for path in demo.MODEL.iterdir():
+        shutil.copyfile(path, folder / path.name)
+    weights = {name: value.float() for name, value in load_file(demo.MODEL / "model.safetensors").items()}
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def change_demo() -> Callable[[Path, Change], Path]:
+    """`changed_demo`."""
+    return changed_demo
+
+
+def rotate(weights: dict[str, torch.Tensor]) -> None:
+    """An orthogonal change of basis in each head: z becomes z R, W_O becomes R^T W_O; the model stays the same."""
+    torch.manual_seed(0)
+    for layer in range(4):
+        R_HEE = torch.linalg.qr(torch.randn(6, 32, 32)).Q
+        name = f"transformer.h.{layer}.attn"
+        value_DHE = weights[f"{name}.c_attn.weight"][:, 384:].view(192, 6, 32)
+        value_DHE.copy_(torch.einsum("dhe,hef->dhf", value_DHE, R_HEE))
+        bias_HE = weights[f"{name}.c_attn.bias"][384:].view(6, 32)
+        bias_HE.copy_(torch.einsum("he,hef->hf", bias_HE, R_HEE))
+        output_HED = weights[f"{name}.c_proj.weight"].view(6, 32, 192)
+        output_HED.copy_(R_HEE.mT @ output_HED)
+
+
+@pytest.fixture(scope="session")
+def rotated_cache(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rows of `demo_cache`, layers 0 and 3, of the demo with another basis in each head. Shared."""
+    folder = tmp_path_factory.mktemp("rotated")
+    model = str(changed_demo(folder / "model", rotate))
+    settings = dataclasses.replace(open_cache(demo_cache).plan.settings, layers=(0, 3))
+    store = folder / "cache"
+    write_cache(CacheRequest(model=model, corpus="demo", store=store, settings=settings, device="cpu"))
     return store
 
 

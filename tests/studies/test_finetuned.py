@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,6 @@ from alens.lens.saved import Lenses
 from alens.store.schema import CacheSettings
 from alens.studies.copy_figures import CopyTransfer
 from alens.studies.finetuned import check_copy, transfer_to_copy
-
-from .conftest import changed_model
 
 ROWS = 300
 
@@ -62,7 +61,7 @@ def test_without_lenses_of_its_own_a_copy_has_no_such_difference(rotated: CopyTr
 
 
 @pytest.fixture(scope="module")
-def perturbed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def perturbed_cache(tmp_path_factory: pytest.TempPathFactory, change_demo: Callable[..., Path]) -> Path:
     """Two shards of other rows, of the demo with noise on every matrix."""
 
     def add_noise(weights: dict[str, torch.Tensor]) -> None:
@@ -72,7 +71,7 @@ def perturbed_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 value += 0.2 * value.std() * torch.randn_like(value)
 
     folder = tmp_path_factory.mktemp("perturbed")
-    model = changed_model(folder / "model", add_noise)
+    model = change_demo(folder / "model", add_noise)
     settings = CacheSettings(
         seq_len=32, rows_per_shard=512, max_rows=1024, layers=(0, 3), top_k=8, tail_samples=8, exact_teacher=True
     )  # fmt: skip

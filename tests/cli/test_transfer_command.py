@@ -1,0 +1,98 @@
+"""`alens transfer`: its matrix, its pictures, and how it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alens import load_lenses, open_cache
+from alens.studies.transfer import transfer
+
+FEW = ("--rows", "64", "--device", "cpu")
+
+
+def refusal(outcome: Any) -> str:
+    """The one line of a run that was refused."""
+    assert outcome.code == 2, outcome
+    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
+    return str(outcome.stderr).removeprefix("alens: ")
+
+
+def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
+    code, out, err = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--match", "mean", "--json")
+    assert code == 0, err
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64, match="mean")
+    assert json.loads(out) == found.to_json()
+
+
+def test_the_text_has_a_cell_for_each_pair_of_layers(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "map.html"
+    code, out, _ = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--heat-map", picture)
+    assert code == 0
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64)
+    assert "64 held-out rows of 16 sequences, exact teacher, attn.z; matched: scale" in out
+    for pair in found.by_layer():
+        assert f"{pair.kl:+.3f}" in out and f"{pair.best_kl:+.3f}" in out
+        assert f"{pair.kl:.3g}" in picture.read_text()
+    assert f"mean output (no lens): KL {found.mean_output.kl:.3f}" in out
+
+
+def test_every_pair_of_heads_can_be_drawn(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "map.png"
+    code, out, _ = run_alens(
+        *("transfer", demo_lenses, demo_cache, *FEW, "--between", "heads", "--figure", "ce"),
+        *("--heat-map", picture),
+    )
+    assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64)
+    for (layer, head), own in zip(found.heads, found.native, strict=True):
+        (line,) = [line for line in out.splitlines() if line.strip().startswith(f"{layer}.{head} ")]
+        assert f"{own.cross_entropy:.3f}" in line and "of 3" in line
+
+
+def test_a_copy_is_read_in_every_way(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, rotated_cache: Path, tmp_path: Path
+) -> None:
+    picture, to = tmp_path / "map.html", ("--to", rotated_cache)
+    code, out, err = run_alens(
+        *("transfer", demo_lenses, demo_cache, *to, "--by", "output", *FEW, "--heat-map", picture)
+    )
+    assert code == 0, err
+    assert "64 rows of 16 sequences on the copy, the same rows" in out
+    assert "each lens at home and on the copy (by output, matched: scale)" in out
+    assert all(out.count(f" {by} ") >= 3 for by in ("output", "value"))
+    assert "at home, nats" in picture.read_text()
+    body = json.loads(run_alens("transfer", demo_lenses, demo_cache, *to, *FEW, "--json").stdout)
+    assert [tuple(head) for head in body["heads"]] == [(0, 1), (0, 4), (3, 1), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--native", "x"), "--native names lenses of a copy: give the copy's cache with --to"),
+        (("--by", "value"), "--by says how a copy's heads are read: give the copy's cache with --to"),
+        (("--to", "x", "--between", "heads"), "--between heads is for one model"),
+        (("--to", "/nowhere/cache"), "/nowhere/cache"),
+        (("--layers", "2"), "no lens for layer 2: it has layers 0, 3"),
+        (("--heads", "0"), "no lens for head 0: it has heads 1, 4"),
+        (("--rows", "0"), "0 is not in the range x>=1"),
+        (("--match", "all"), "'all' is not one of 'none', 'mean', 'scale'"),
+        (("--heat-map", "map.pdf"), "a heat map is written as .png or .html"),
+        (("--heat-map", "/nowhere/map.png"), "/nowhere does not exist"),
+        (("--device", "tpu"), "device 'tpu' is unknown"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(run_alens("transfer", demo_lenses, demo_cache, *arguments))
+
+
+def test_a_cache_of_another_model_asks_for_to(run_alens: Any, demo_lenses: Path, rotated_cache: Path) -> None:
+    line = refusal(run_alens("transfer", demo_lenses, rotated_cache))
+    assert "has other weights" in line
