@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens import load_lenses, open_cache
-from alens.studies.transfer import transfer
+from alens.studies.transfer.transfer import transfer
 
 FEW = ("--rows", "64", "--device", "cpu")
 

@@ -10,8 +10,8 @@ from alens.errors import RequestError
 
 if TYPE_CHECKING:
     from alens.pictures.heat_map import HeatMap
-    from alens.studies.copy_figures import CopyTransfer, Way
-    from alens.studies.transfer import TransferMatrix
+    from alens.studies.transfer.copy_figures import CopyTransfer, Way
+    from alens.studies.transfer.transfer import TransferMatrix
 
 FIGURES = {"kl": "KL", "ce": "cross-entropy"}
 FIELDS = {"kl": "kl", "ce": "cross_entropy"}
@@ -112,8 +112,8 @@ def command(
     from alens.pictures import heat_map
     from alens.store.reader import open_cache
     from alens.store.schema import ATTN_Z
-    from alens.studies.finetuned import transfer_to_copy
-    from alens.studies.transfer import transfer
+    from alens.studies.transfer.finetuned import transfer_to_copy
+    from alens.studies.transfer.transfer import transfer
 
     _check(copy, native, by, between)
     if picture is not None:

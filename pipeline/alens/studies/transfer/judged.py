@@ -26,7 +26,7 @@ from alens.rows import Columns, RowReader
 from alens.side_by_side import side_by_side
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
-from alens.studies.rebased import Frame
+from alens.studies.transfer.rebased import Frame
 from alens.teacher import Teacher, TeacherBlock
 
 log = logging.getLogger("alens")

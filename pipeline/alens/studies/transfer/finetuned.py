@@ -18,10 +18,10 @@ from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
-from alens.studies.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.judged import Ground, Reading, judge, mean_output, shards_to_judge
-from alens.studies.rebased import MATCHES, Frame, Rebased
-from alens.studies.transfer import ground_of
+from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
+from alens.studies.transfer.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
+from alens.studies.transfer.transfer import ground_of
 
 log = logging.getLogger("alens")
 

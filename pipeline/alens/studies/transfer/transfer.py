@@ -18,8 +18,8 @@ from alens.evaluation.figures import HeadFigures
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
-from alens.studies.judged import Ground, Reading, judge, mean_output, shards_to_judge
-from alens.studies.rebased import Rebased, seen
+from alens.studies.transfer.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.transfer.rebased import Rebased, seen
 
 Array = npt.NDArray[np.float64]
 FIGURES = {"kl": "KL", "cross_entropy": "cross-entropy"}

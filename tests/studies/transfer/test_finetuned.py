@@ -13,8 +13,8 @@ from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
 from alens.store.schema import CacheSettings
-from alens.studies.copy_figures import CopyTransfer
-from alens.studies.finetuned import check_copy, transfer_to_copy
+from alens.studies.transfer.copy_figures import CopyTransfer
+from alens.studies.transfer.finetuned import check_copy, transfer_to_copy
 
 ROWS = 300
 

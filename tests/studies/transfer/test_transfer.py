@@ -10,7 +10,7 @@ import torch
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
-from alens.studies.transfer import TransferMatrix, transfer
+from alens.studies.transfer.transfer import TransferMatrix, transfer
 
 ROWS = 300
 HEADS = ((0, 1), (0, 4), (3, 1), (3, 4))

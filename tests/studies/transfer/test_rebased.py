@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alens.studies.rebased import MATCHES, Frame, Rebased, seen
+from alens.studies.transfer.rebased import MATCHES, Frame, Rebased, seen
 
 HEADS, WIDTH, D_MODEL, ROWS = 3, 4, 16, 200
 
