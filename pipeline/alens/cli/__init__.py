@@ -26,6 +26,7 @@ COMMANDS = {
     "transfer": "Put lenses on other heads, or on a fine-tuned copy of their model.",
     "export": "Write lenses as safetensors in the paper's form, with a model card.",
     "import": "Read published lenses, to judge and read them beside fitted ones.",
+    "publish": "Prepare lenses for the Hugging Face hub, and upload them when told to.",
     "info": "Show what a cache or a lens directory holds, and how far a cache is.",
     "verify": "Read every byte of a cache and name what is damaged.",
     "fidelity": "Report what a cache's compression costs, and what other choices would.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from alens import hub
 from alens.cli.parameters import json_option, print_json
 from alens.errors import RequestError
 
@@ -26,10 +27,13 @@ from alens.errors import RequestError
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     """Show what the cache or the lens directory PATH holds, and how far a cache is.
 
+    PATH may also be lenses on the hub, hf://OWNER/NAME: of them only lens.json is fetched.
     Reads records only: quick, on a log-in node too, while jobs write. What --array prints goes to
     `sbatch --array` as it is, to submit again only what is missing.
     """
-    if (path / "plan.json").exists():
+    if num_workers is None and hub.address(path) is not None:
+        body = _lenses(path)
+    elif (path / "plan.json").exists():
         if num_workers is not None:
             if specification := _array(path, num_workers):
                 click.echo(specification)
@@ -143,19 +147,21 @@ def _known(value: Any) -> Any:
 def _lenses(path: Path) -> dict[str, Any]:
     from alens.lens.saved import load_lenses
 
-    record = load_lenses(path).record
+    lenses = load_lenses(path)
+    record = lenses.record
     return {
-        "lenses": str(path),
+        "lenses": lenses.name,
+        **({} if lenses.commit is None else {"commit": lenses.commit}),
         "design": record.design,
         "form": record.form,
         "site": record.site,
         "objective": record.objective or "unknown",
         "model": f"{record.model.id}: {record.model.architecture}, weights {record.model.weights_sha256[:12]}",
-        "cache_plan": record.cache["plan"] or "unknown",
+        "cache_plan": record.cache.get("plan") or "unknown",
         "layers": ",".join(map(str, record.layers)),
         "heads": ",".join(map(str, record.heads)),
-        "steps": _known(record.fit["steps"]),
-        "rows_seen": _known(record.fit["rows_seen"]),
+        "steps": _known(record.fit.get("steps")),
+        "rows_seen": _known(record.fit.get("rows_seen")),
         "bytes": sum(file["bytes"] for file in record.files.values()),
         "held_out": [
             {

@@ -156,7 +156,7 @@ def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
 
 def _held_out(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
     if lenses.record.cache["plan"] != cache.plan.identity:
-        raise RequestError(f"{lenses.root} was not fitted on {cache.root}: it held out no shards of it")
+        raise RequestError(f"{lenses.name} was not fitted on {cache.root}: it held out no shards of it")
     shards = tuple(lenses.record.cache["held_out_shards"])
     missing = [shard for shard in shards if shard not in cache.shards]
     if missing:

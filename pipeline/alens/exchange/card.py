@@ -16,21 +16,28 @@ UNKNOWN = "unknown"
 
 def text(config: Mapping[str, Any]) -> str:
     """The whole card."""
-    parts = [_head(config), _title(config), _use(config), _fitted(config), _figures(config), _limits(config)]
+    parts = [head(config), title(config), _use(config), fitted(config), figures(config), limits(config)]
     return "\n".join(part for part in parts if part)
 
 
-def _head(config: Mapping[str, Any]) -> str:
+def head(config: Mapping[str, Any]) -> str:
+    """The YAML head; `license` is None or absent where none was chosen."""
     model = config["model"]
     lines = ["---", "library_name: alens", "tags:", *(f"- {tag}" for tag in TAGS)]
     if model["revision"] and hub.looks_like_id(model["id"]):  # directories and `demo` have no revision
         lines.append(f"base_model: {json.dumps(model['id'])}")
-    lines.append("# license: yours to choose; mind those of the model and of the text")
+    lines.append(
+        f"license: {config['license']}"
+        if config.get("license")
+        else "# license: yours to choose; mind those of the model and of the text"
+    )
     return "\n".join([*lines, "---", ""])
 
 
-def _title(config: Mapping[str, Any]) -> str:
+def title(config: Mapping[str, Any]) -> str:
+    """What these lenses are, and of which model."""
     model, layers, heads = config["model"], config["layers"], config["heads"]
+    affine = config["form"] != "translated"
     at = f" at revision `{model['revision']}`" if model["revision"] else ""
     what = (
         f"heads {_numbers(heads)} of layers {_numbers(layers)}"
@@ -40,7 +47,7 @@ def _title(config: Mapping[str, Any]) -> str:
     return f"""\
 # Attention lenses of {model["id"]}
 
-A lens is an affine map from what one part of a language model computes to a distribution over its vocabulary: \
+A lens is {"an affine map" if affine else "a map"} from what one part of a language model computes to a distribution over its vocabulary: \
 it says which tokens that part speaks for ("Attention Lens", [arXiv 2310.16270](https://arxiv.org/abs/2310.16270)). \
 Here are lenses of {what}.
 
@@ -68,7 +75,8 @@ logits = {names} @ weight + bias  # {names}: (..., {weight[0]})
 """
 
 
-def _fitted(config: Mapping[str, Any]) -> str:
+def fitted(config: Mapping[str, Any]) -> str:
+    """How they were fitted, and on what."""
     fit, cache = config["fit"], config["cache"]
     rows = [
         ("design", config["design"]),
@@ -91,7 +99,8 @@ def _corpus(corpus: Mapping[str, Any] | None) -> str | None:
     return f"{corpus['id']}{revision}, split {corpus['split']}"
 
 
-def _figures(config: Mapping[str, Any]) -> str:
+def figures(config: Mapping[str, Any]) -> str:
+    """Held-out figures, a line a head; `dtype` where weights were rounded after them."""
     if not config["held_out"]:
         return "## Held-out figures\n\nNone are known.\n"
     lines = [
@@ -99,16 +108,16 @@ def _figures(config: Mapping[str, Any]) -> str:
         for layer, heads in config["held_out"].items()
         for head, of in zip(config["heads"], heads, strict=True)
     ]
-    head = "| head | KL(model, lens) | cross-entropy | top-1 agreement |\n| --- | --- | --- | --- |"
+    rounded = f", before rounding to {config['dtype']}" if config.get("dtype") else ""
+    columns = "| head | KL(model, lens) | cross-entropy | top-1 agreement |\n| --- | --- | --- | --- |"
     return (
         "## Held-out figures\n\nOn rows that the fit did not see; KL to the model's own output and cross-entropy of the "
-        f"text's next token in nats a row, before rounding to {config['dtype']}.\n\n{head}\n"
-        + "\n".join(lines)
-        + "\n"
+        f"text's next token in nats a row{rounded}.\n\n{columns}\n" + "\n".join(lines) + "\n"
     )
 
 
-def _limits(config: Mapping[str, Any]) -> str:
+def limits(config: Mapping[str, Any]) -> str:
+    """What a lens does not say."""
     lines = [
         "A lens reads the model it was fitted on, with its weights as they are; weights that a library has folded or centred give other values.",
         "It says what can be read linearly, which need not be what later layers use.",

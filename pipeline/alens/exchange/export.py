@@ -78,15 +78,15 @@ def plan(
         )
     if record.form != AffineMaps.form:
         raise RequestError(
-            f"{lenses.root} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
+            f"{lenses.name} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
         )
     if form == PAPER and record.site != ATTN_Z:
-        raise RequestError(f"{lenses.root} holds lenses of {record.site}, which has no heads: take --form z")
+        raise RequestError(f"{lenses.name} holds lenses of {record.site}, which has no heads: take --form z")
     chosen = record.layers if layers is None else tuple(layers)
     missing = [layer for layer in chosen if layer not in record.layers]
     if missing or not chosen or len(set(chosen)) != len(chosen):
         raise RequestError(
-            f"layers {', '.join(map(str, chosen))}: name each once, of {', '.join(map(str, record.layers))}, which {lenses.root} has"
+            f"layers {', '.join(map(str, chosen))}: name each once, of {', '.join(map(str, record.layers))}, which {lenses.name} has"
         )
     on_z = record.site == ATTN_Z and form == ON_Z
     width = record.model.d_head if on_z else record.model.d_model

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from alens import hub
 from alens.errors import RequestError, RunError
 from alens.store import durable
 from alens.store.writer import SPARE_BYTES, write_errors
@@ -20,6 +21,7 @@ from alens.store.writer import SPARE_BYTES, write_errors
 
 def check_free(out: Path) -> None:
     """Raises `RequestError` unless `out` is not there or an empty directory: nothing is ever overwritten."""
+    hub.check_local(out)
     if out.is_dir():
         if any(out.iterdir()):
             raise RequestError(f"{out} is not empty: give a directory that is not there yet")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from alens import hub
 from alens.errors import DamageError, RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
@@ -62,6 +63,7 @@ class FitPlan:
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
+    hub.check_local(request.lenses)
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
     begun = _read_plan(request.lenses)
     if begun is not None:

@@ -1,7 +1,8 @@
 """The lens directory: `lens.json`, one safetensors file a layer, and the mean output. No pickles.
 
 In: the lenses of a fit. Out: a directory that is whole once `lens.json` is there (it is written last),
-and from it `Lenses`: checked names, shapes and hashes, tensors loaded a layer at a time.
+and from it `Lenses`: checked names, shapes and hashes, tensors loaded a layer at a time. A repository of the hub
+that holds such files (`hf://OWNER/NAME`) is read alike, its files fetched when they are first read.
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from alens import hub
 from alens.errors import DamageError, RequestError
 from alens.lens.maps import FORMS, AffineMaps, LensMaps
 from alens.store import durable
@@ -61,6 +63,14 @@ class LensRecord:
     """Size and SHA-256 of each file."""
     software: dict[str, str]
 
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        for name in ("cache", "fit", "held_out", "files", "software"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} is no object")
+        if not all(isinstance(number, int) and number >= 0 for number in (*self.layers, *self.heads)):
+            raise TypeError("layers and heads are not numbers")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerLenses:
@@ -94,19 +104,42 @@ class LayerLenses:
 
 
 class Lenses:
-    """A lens directory that was opened. Attributes: `root`, `record`; tensors through `layer()`."""
+    """A lens directory that was opened. Attributes: `root` (where its files are), `name` (what messages call it),
+    `commit` (of a repository of the hub, else None), `record`; tensors through `layer()`."""
 
     def __init__(self, root: Path | str) -> None:
-        """Open `root`. Raises `RequestError` when it holds no lenses, `DamageError` when it is damaged."""
+        """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
+        `DamageError` when it is damaged."""
+        self._address = hub.address(root)
+        self.commit: str | None = None
         self.root = Path(root)
-        self.record = _read_record(self.root / DESCRIPTION)
+        if self._address is not None:
+            self.root, self.commit = self._fetch(DESCRIPTION, self._address.revision)
+        self.name = str(self._address or root)
+        self.record = _read_record(self.root / DESCRIPTION, self.name, self._mend(DESCRIPTION))
         self._layers: dict[int, LayerLenses] = {}
+
+    def _fetch(self, name: str, revision: str | None) -> tuple[Path, str]:
+        """Of a repository: one file, into the hub cache; directory and commit."""
+        assert self._address is not None
+        return hub.snapshot(
+            self._address.repository, kind="model", revision=revision, patterns=[name], asked=self._address
+        )
+
+    def _mend(self, name: str) -> str:
+        """What to do about a damaged file."""
+        if self._address is None:
+            return "fit again, or restore it from a copy"
+        return (
+            f"fetch it again with `hf download {self._address.repository} {name} --revision {self.commit} "
+            "--force-download`, or ask who published it"
+        )
 
     def layer(self, layer: int) -> LayerLenses:
         """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when altered."""
         if layer not in self.record.layers:
             raise RequestError(
-                f"{self.root} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
+                f"{self.name} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
             )
         if layer not in self._layers:
             self._layers[layer] = self.read_layer(layer)
@@ -117,7 +150,7 @@ class Lenses:
         record, model, heads = self.record, self.record.model, len(self.record.heads)
         if record.form not in FORMS:
             raise RequestError(
-                f"{self.root} holds lenses of the form {record.form!r}; this alens reads {', '.join(FORMS)}"
+                f"{self.name} holds lenses of the form {record.form!r}; this alens reads {', '.join(FORMS)}"
             )
         form, on_z = FORMS[record.form], record.site == ATTN_Z
         shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
@@ -135,7 +168,7 @@ class Lenses:
         """Where `head` is on the first axis. Raises `RequestError` when it was not fitted."""
         if head not in self.record.heads:
             raise RequestError(
-                f"{self.root} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
+                f"{self.name} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
             )
         return self.record.heads.index(head)
 
@@ -149,17 +182,22 @@ class Lenses:
         """Raises `RequestError` unless these are lenses of that model."""
         if weights_sha256 != self.record.model.weights_sha256:
             raise RequestError(
-                f"{self.root} holds lenses of {self.record.model.id}, and {name} has other weights: lenses read the model they were fitted on"
+                f"{self.name} holds lenses of {self.record.model.id}, and {name} has other weights: lenses read the model they were fitted on"
             )
 
-    def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    def check_file(self, name: str) -> Path:
+        """The file of that name, as it was written. Raises `DamageError`."""
         path, recorded = self.root / name, self.record.files.get(name)
+        if self._address is not None and recorded is not None and not path.is_file():
+            self._fetch(name, self.commit)
         if recorded is None or not path.is_file():
-            raise DamageError(f"{path} is missing: fit again, or restore it from a copy")
+            raise DamageError(f"{path} is missing: {self._mend(name)}")
         if durable.sha256_of(path) != recorded.get("sha256"):
-            raise DamageError(
-                f"{path} was altered since it was written: fit again, or restore it from a copy"
-            )
+            raise DamageError(f"{path} was altered since it was written: {self._mend(name)}")
+        return path
+
+    def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+        path = self.check_file(name)
         try:
             tensors = load_file(path)
         except SafetensorError as error:
@@ -172,7 +210,8 @@ class Lenses:
 
 
 def load_lenses(path: Path | str) -> Lenses:
-    """Open a lens directory that `alens fit` wrote."""
+    """Open a lens directory that `alens fit` wrote, or lenses that `alens publish` put on the hub:
+    `hf://OWNER/NAME[@REVISION]`."""
     return Lenses(path)
 
 
@@ -189,21 +228,21 @@ def put_record(root: Path, record: LensRecord) -> None:
     durable.put(root / DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode())
 
 
-def _read_record(path: Path) -> LensRecord:
+def _read_record(path: Path, name: str, mend: str) -> LensRecord:
     try:
         body = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise RequestError(
-            f"{path.parent} holds no lenses (it has no {DESCRIPTION}): give a directory that `alens fit` finished"
+            f"{name} holds no lenses (it has no {DESCRIPTION}): give a directory that `alens fit` finished, or a repository that `alens publish` filled"
         ) from None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise DamageError(f"{path} is not whole ({error}): fit again, or restore it from a copy") from None
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
     try:
         if (found := body.pop("format")) != FORMAT:
             raise RequestError(f"{path} has format {found}; this alens reads format {FORMAT}")
         lists = {name: tuple(body[name]) for name in ("layers", "heads")}
         return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamageError(f"{path} is not whole ({error}): fit again, or restore it from a copy") from None
+        raise DamageError(f"{path} is not whole ({error}): {mend}") from None

@@ -33,7 +33,7 @@ class LensedModel:
         try:
             source = models.find(name, None if model else record.revision)
         except RequestError as error:
-            hint = "" if model else f"; {lenses.root} were fitted on it: say with --model where it is now"
+            hint = "" if model else f"; {lenses.name} were fitted on it: say with --model where it is now"
             raise RequestError(f"{error}{hint}") from None
         lenses.check_model(source.record.weights_sha256, name)
         self.lenses = lenses

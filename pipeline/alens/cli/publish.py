@@ -1,0 +1,149 @@
+"""`alens publish`: lenses for the Hugging Face hub; a dry run unless --upload is given."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alens.cli.parameters import config_option, json_option, print_json
+from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    from alens.exchange.bundle import Bundle
+    from alens.hub import Uploaded
+
+
+@click.command(
+    "publish",
+    epilog="Example: alens publish layer-11 --repo me/gpt2-layer-11-lenses --store gpt2-cache",
+)
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.option(
+    "--repo", "repository", required=True, metavar="OWNER/NAME", help="A model repository of the hub."
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="The cache that LENSES were fitted on: publish its plan and manifest too, none of its rows.",
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A further figure; give it once for each file.",
+)
+@click.option(
+    "--license", "license_id", metavar="ID", help="As the hub names it, such as mit.  [default: none]"
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the bundle there, too.")
+@click.option("--upload", is_flag=True, help="Upload it.  [default: a dry run, nothing leaves the machine]")
+@click.option("--private", is_flag=True, help="Make the repository private.")
+@click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")
+@click.option("--keep-paths", is_flag=True, help="Upload figures although they name places of this machine.")
+@json_option
+@config_option
+def command(
+    lenses: Path,
+    repository: str,
+    store: Path | None,
+    figures: tuple[Path, ...],
+    license_id: str | None,
+    out: Path | None,
+    upload: bool,
+    private: bool,
+    revision: str | None,
+    keep_paths: bool,
+    as_json: bool,
+) -> None:
+    """Prepare LENSES for the Hugging Face hub, and with --upload put them there in one commit.
+
+    The bundle holds the weights, each file checked, a model card, held-out figures, and with --store what the
+    lenses were fitted on. Absolute paths and host names are left out of it. Without --upload nothing leaves the
+    machine: what would be uploaded, and what is missing, is shown. `alens read hf://OWNER/NAME` reads it.
+    """
+    from alens import hub
+    from alens.cli.watch import stopping, watching
+    from alens.exchange import bundle as bundles
+
+    request = bundles.BundleRequest(
+        lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
+    )
+    if out is not None:
+        bundles.check_out(out)
+    if upload:
+        hub.check_can_upload(revision)
+    with watching() as report, stopping() as should_stop:
+        bundle = bundles.prepare(request, report=report, should_stop=should_stop)
+        if upload and bundle.named and not keep_paths:
+            raise RequestError(
+                f"figures name places of this machine ({'; '.join(bundle.named[:3])}): take them out, or give --keep-paths"
+            )
+        if out is not None:
+            bundles.write(bundle, out)
+        done = None
+        if upload:
+            logging.getLogger("alens").info(f"uploading {bundle.bytes:,} bytes to {repository}")
+            done = hub.upload(
+                repository,
+                {file.path: file.source for file in bundle.files},
+                private=private,
+                revision=revision,
+                message=bundle.message,
+                mark=bundles.DESCRIPTION,
+            )
+    where = {"private": private, "revision": revision or "main", "out": None if out is None else str(out)}
+    if as_json:
+        print_json({**bundle.to_json(), **where, "uploaded": _uploaded(done)})
+        return
+    _show(bundle, has_token=hub.has_token())
+    if out is not None:
+        click.echo(f"written to {out}")
+    at = f"{repository}, {'private' if private else 'public'}, branch {revision or 'main'}"
+    if done is None:
+        click.echo(f'to {at}, as "{bundle.message}"')
+        click.echo("dry run: nothing left this machine; --upload uploads it")
+        return
+    _say(done, at)
+
+
+def _uploaded(done: "Uploaded | None") -> dict[str, Any] | None:
+    if done is None:
+        return None
+    return {
+        "commit": done.commit,
+        "url": done.url,
+        "changed": done.changed,
+        "replaced": list(done.replaced),
+    }
+
+
+def _show(bundle: "Bundle", *, has_token: bool) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("file", "bytes", "SHA-256", "what", box=SIMPLE)
+    table.columns[1].justify = "right"
+    for file in bundle.files:
+        table.add_row(file.path, f"{file.bytes:,}", file.sha256[:12], file.what)
+    Console().print(table)
+    click.echo(f"{len(bundle.files)} files, {bundle.bytes:,} bytes")
+    for one in bundle.shortened:
+        click.echo(f"shortened: {one.file}, {one.field}: {one.was} becomes {one.becomes}")
+    for place in bundle.named:
+        click.echo(f"names a place of this machine: {place}")
+    for line in bundle.missing:
+        click.echo(f"missing: {line}")
+    if not has_token:
+        click.echo("missing: a token of the hub: run `hf auth login`, or set HF_TOKEN")
+
+
+def _say(done: "Uploaded", at: str) -> None:
+    if not done.changed:
+        click.echo(f"{done.url} held just these files: no commit was made")
+        return
+    click.echo(f"uploaded to {at}: {done.url}, commit {done.commit}")
+    if done.replaced:
+        click.echo(f"were there before, and the history keeps them: {', '.join(done.replaced)}")

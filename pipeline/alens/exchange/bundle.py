@@ -1,0 +1,263 @@
+"""What `alens publish` publishes, prepared and checked before anything leaves the machine.
+
+In: a lens directory, and on request its cache and further figures. Out: a `Bundle`: every file with its size and
+hash. `lens.json` and the plan go without host names and absolute paths (`places.py`), weights as they are, each
+checked against `lens.json`; files that `lens.json` does not name stay at home. The plan keeps its identity, which
+covers neither names nor places. A bundle that is written to disk is a lens directory.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from alens import hub
+from alens.errors import DamageError, RequestError, StoppedError
+from alens.exchange import held_out_figures, lens_card, places
+from alens.exchange.folder import check_free, check_room, whole_folder
+from alens.exchange.places import Shortened
+from alens.lens.maps import TranslatedMaps
+from alens.lens.saved import DESCRIPTION, OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
+from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.store import durable
+from alens.store.paths import MANIFEST, PLAN
+from alens.store.reader import open_cache
+
+CARD, FIGURES, CACHE = "README.md", "figures", "cache"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".json", ".csv", ".txt", ".md")
+"""Of figures: what people look at, and nothing that runs or is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRequest:
+    """What is to be published."""
+
+    lenses: Path
+    """A lens directory."""
+    repository: str
+    """`OWNER/NAME` on the hub."""
+    store: Path | None = None
+    """The cache that the lenses were fitted on: its plan and manifest are published, none of its rows."""
+    figures: Sequence[Path] = ()
+    """Further files for `figures/`."""
+    license_id: str | None = None
+    """As the hub names it, such as `mit`; None leaves it open."""
+
+    def __post_init__(self) -> None:
+        hub.check_local(self.lenses)
+        hub.check_repository(self.repository)
+        if self.license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license_id):
+            raise RequestError(
+                f"{self.license_id!r} is no license as the hub names them: give one such as apache-2.0, mit or cc-by-4.0"
+            )
+        taken = set(held_out_figures.NAMES)
+        for path in self.figures:
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                raise RequestError(f"{path} is no figure: figures are {', '.join(SUFFIXES)}")
+            if not path.is_file():
+                raise RequestError(f"{path} does not exist, or is no file: give figures that are there")
+            if path.name in taken:
+                raise RequestError(f"{path.name} is there twice in {FIGURES}/: give the file another name")
+            taken.add(path.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleFile:
+    """One file of the bundle."""
+
+    path: str
+    """In the repository."""
+    source: Path | bytes
+    """The file as it lies here, or what was made for the bundle."""
+    bytes: int
+    sha256: str
+    what: str
+    """What it is, in a few words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What would be published, or is."""
+
+    repository: str
+    message: str
+    """Of the commit."""
+    files: tuple[BundleFile, ...]
+    shortened: tuple[Shortened, ...]
+    """Paths of this machine that are not published."""
+    named: tuple[str, ...]
+    """Places of this machine that figures name: these would be published."""
+    missing: tuple[str, ...]
+    """What a reader of the lenses may look for and not find, a line each."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the contents."""
+        listed = [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256, "what": f.what} for f in self.files]
+        return {
+            "repository": self.repository,
+            "message": self.message,
+            "bytes": self.bytes,
+            "files": listed,
+            "shortened": [dataclasses.asdict(one) for one in self.shortened],
+            "named": list(self.named),
+            "missing": list(self.missing),
+        }
+
+
+def prepare(request: BundleRequest, *, report: Report = silent, should_stop: ShouldStop = never) -> Bundle:
+    """The bundle; reads and hashes every file of the lenses.
+
+    Raises `RequestError` for what cannot be published as asked, `DamageError` when a file is not what `lens.json`
+    or the cache says, `StoppedError`.
+    """
+    lenses = load_lenses(request.lenses)
+    cache, shortened = _cache_files(lenses, request.store)
+    weights = list(_weights(lenses, report, should_stop))
+    body, found = _description(lenses)
+    given = [
+        _made(f"{FIGURES}/{path.name}", path.read_bytes(), "given with --figures") for path in request.figures
+    ]
+    drawn = [_made(f"{FIGURES}/{name}", content, what) for name, content, what in held_out_figures.make(body)]
+    card = lens_card.text(
+        body,
+        repository=request.repository,
+        figures=[file.path for file in (*drawn, *given)],
+        has_cache=bool(cache),
+        license_id=request.license_id,
+    )
+    description = _made(DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode(), "what the lenses are")
+    return Bundle(
+        repository=request.repository,
+        message=_message(body),
+        files=(_made(CARD, card.encode(), "model card"), description, *weights, *drawn, *given, *cache),
+        shortened=(*found, *shortened),
+        named=tuple(f"{file.path}: {place}" for file in given for place in places.named_in(_content(file))),
+        missing=tuple(_missing(request, body)),
+    )
+
+
+def write(bundle: Bundle, out: Path) -> None:
+    """Write the bundle as the directory `out`, whole or not at all. Raises `RequestError`, `RunError`."""
+    check_room(out, bundle.bytes)
+    with whole_folder(out) as folder:
+        for file in bundle.files:
+            target = folder / file.path
+            target.parent.mkdir(exist_ok=True)
+            if isinstance(file.source, bytes):
+                durable.put(target, file.source)
+            else:
+                shutil.copyfile(file.source, target)
+                durable.sync_folder(target)  # a descriptor's fsync: of a file too
+            if durable.sha256_of(target) != file.sha256:
+                raise DamageError(f"{file.source} changed while it was copied: run the same command again")
+        for name in {Path(file.path).parent for file in bundle.files} - {Path()}:
+            durable.sync_folder(folder / name)
+
+
+def check_out(out: Path) -> None:
+    """Raises `RequestError` unless the bundle can be written there: asked before the work."""
+    check_free(out)
+
+
+def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterator[BundleFile]:
+    """The files that `lens.json` names, each checked."""
+    record, root = lenses.record, lenses.root
+    what = {layer_file(layer): f"lenses of layer {layer}" for layer in record.layers}
+    if record.form == TranslatedMaps.form:
+        what[UNEMBEDDING] = "the model's unembedding"
+    if lacking := sorted(what.keys() - record.files.keys()):
+        raise DamageError(
+            f"{root / DESCRIPTION} does not name {lacking[0]}: fit again, or restore it from a copy"
+        )
+    what |= {OUTPUT: "the model's mean output"} if OUTPUT in record.files else {}
+    for done, name in enumerate(what):
+        if should_stop():
+            raise StoppedError("stopped, and nothing was published: run the same command again")
+        lenses.check_file(name)
+        path = root / name
+        yield BundleFile(
+            path=name,
+            source=path,
+            bytes=path.stat().st_size,
+            sha256=record.files[name]["sha256"],
+            what=what[name],
+        )
+        report(Progress(stage="check", done=done + 1, total=len(what), unit="files"))
+
+
+def _description(lenses: Lenses) -> tuple[dict[str, Any], list[Shortened]]:
+    """`lens.json` as it is published."""
+    body = json.loads((lenses.root / DESCRIPTION).read_bytes())
+    body["software"] = {name: of for name, of in body["software"].items() if name != "host"}
+    public, found = places.shorten(body, DESCRIPTION)
+    return dict(public), found
+
+
+def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], list[Shortened]]:
+    """Plan and manifest of the cache. Raises `RequestError` unless the lenses were fitted on it."""
+    if store is None:
+        return [], []
+    cache, said = open_cache(store), lenses.record.cache
+    if said.get("plan") != cache.plan.identity:
+        raise RequestError(
+            f"{lenses.name} was not fitted on {store}: their plans differ; name the cache of the fit"
+        )
+    if not cache.sealed:
+        raise RequestError(
+            f"{store} is not sealed, so it has no {MANIFEST}: run `alens cache` again to finish it"
+        )
+    if said.get("fingerprint") not in (None, cache.fingerprint):
+        raise RequestError(
+            f"{lenses.name} was fitted on another writing of the plan of {store}: their fingerprints differ; name the cache of the fit"
+        )
+    plan, name = cache.plan, f"{CACHE}/{PLAN}"
+    model_id, model_found = places.shorten(plan.model.id, name, "model.id")
+    corpus_id, corpus_found = places.shorten(plan.corpus.id, name, "corpus.id")
+    public = dataclasses.replace(
+        plan,
+        model=dataclasses.replace(plan.model, id=model_id),
+        corpus=dataclasses.replace(plan.corpus, id=corpus_id),
+        created={key: of for key, of in plan.created.items() if key != "host"},
+    )
+    assert public.identity == plan.identity
+    files = [
+        _made(name, public.to_json(), "the cache's plan"),
+        _made(f"{CACHE}/{MANIFEST}", (store / MANIFEST).read_bytes(), "the cache's manifest"),
+    ]
+    return files, [*model_found, *corpus_found]
+
+
+def _missing(request: BundleRequest, body: dict[str, Any]) -> Iterator[str]:
+    if request.license_id is None:
+        yield "a license: choose one with --license, mind those of the model and of the text"
+    if request.store is None:
+        yield "plan and manifest of the cache: name it with --store"
+    if not body["held_out"]:
+        yield "held-out figures: lens.json has none"
+    if body["model"]["id"].startswith(places.LOCAL):
+        yield "a place of the model: it is a directory of yours, so readers have to have it, and say --model"
+
+
+def _message(body: dict[str, Any]) -> str:
+    layers = ", ".join(map(str, body["layers"]))
+    what = f"layers {layers}" if len(body["layers"]) > 1 else f"layer {layers}"
+    return f"Lenses of {body['model']['id'].removeprefix(places.LOCAL)}, {what} (alens {version('alens')})"
+
+
+def _made(path: str, content: bytes, what: str) -> BundleFile:
+    digest = hashlib.sha256(content).hexdigest()
+    return BundleFile(path=path, source=content, bytes=len(content), sha256=digest, what=what)
+
+
+def _content(file: BundleFile) -> bytes:
+    return file.source if isinstance(file.source, bytes) else file.source.read_bytes()

@@ -1,0 +1,109 @@
+"""The model card of a published lens directory: `README.md` as the Hugging Face hub shows it.
+
+In: `lens.json` as it is published, the repository, and the figures beside it. Out: Markdown with a YAML head, made
+of the same parts as the card of an export. Nothing in it changes from one run to the next.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from alens.exchange import card
+from alens.exchange.places import LOCAL
+
+PICTURES = (".png", ".jpg", ".jpeg", ".svg")
+
+
+def text(
+    lenses: Mapping[str, Any],
+    *,
+    repository: str,
+    figures: Sequence[str],
+    has_cache: bool,
+    license_id: str | None,
+) -> str:
+    """The whole card. `lenses` is what `lens.json` says, `figures` are paths in the repository."""
+    said = {
+        **lenses,
+        "license": license_id,
+        "model": {**lenses["model"], "id": lenses["model"]["id"].removeprefix(LOCAL)},
+    }
+    parts = [
+        card.head(said),
+        card.title(said),
+        _use(lenses, repository),
+        card.fitted(said) + (_cache() if has_cache else ""),
+        card.figures(said),
+        _figures(figures),
+        card.limits(said),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _use(said: Mapping[str, Any], repository: str) -> str:
+    model = said["model"]
+    own = model["id"].startswith(LOCAL)
+    where = " --model DIRECTORY" if own else ""
+    argument = ', model="DIRECTORY"' if own else ""
+    needs = (
+        f"The model `{model['id'].removeprefix(LOCAL)}` is on no hub that these lenses know: say where you have it. "
+        "A model with other weights is refused."
+        if own
+        else "alens finds the model by its name, and refuses one with other weights."
+    )
+    layer = said["layers"][0]
+    return f"""\
+## Use
+
+```
+alens info hf://{repository}
+alens read hf://{repository} "The man worked as a"{where}
+```
+
+```python
+from alens import HeadReader, load_lenses
+
+lenses = load_lenses("hf://{repository}")
+reading = HeadReader(lenses{argument}).read("The man worked as a", layers=[{layer}])
+```
+
+{needs} A file is checked against `lens.json` when it is read, and layers that are not read are not fetched. \
+A version: `hf://{repository}@REVISION`.
+{_by_hand(said, layer)}"""
+
+
+def _by_hand(said: Mapping[str, Any], layer: int) -> str:
+    if said["form"] != "affine":
+        return ""
+    on_z = said["site"] == "attn.z"
+    width = said["model"]["d_head"] if on_z else said["model"]["d_model"]
+    value = (
+        f"z, what the head mixes before W_O, {width} numbers: hook_z of TransformerLens"
+        if on_z
+        else f"{said['site']}, {width} numbers: hook_{said['site']} of TransformerLens"
+    )
+    return f"""
+Without alens: `layer-{layer:02d}.safetensors` holds `weight` ({len(said["heads"])} heads x {width} x \
+{said["model"]["d_vocab"]:,}) and `bias`, float32, and `logits = value @ weight[i] + bias[i]`, with i the place of \
+the head in `heads` of `lens.json`. The value is {value}.
+"""
+
+
+def _cache() -> str:
+    return (
+        "\n`cache/plan.json` and `cache/MANIFEST.json` are those of the cache: model, text, settings and the hash of "
+        "each file of the text. Whoever writes the cache again can compare its identity and its fingerprint.\n"
+    )
+
+
+def _figures(paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    lines = [
+        f"![{PurePosixPath(path).stem}]({quote(path)})"
+        if path.endswith(PICTURES)
+        else f"[{PurePosixPath(path).name}]({quote(path)})"
+        for path in paths
+    ]
+    return "## Figures\n\n" + "\n\n".join(lines) + "\n"
