@@ -218,6 +218,8 @@ class Uploaded:
     commit: str
     """The commit that holds the files."""
     url: str
+    private: bool
+    """As the repository is; one that was there stays as it is."""
     changed: bool
     """False where the repository held just these files: then no commit was made."""
     replaced: tuple[str, ...]
@@ -275,6 +277,7 @@ def upload(
     return Uploaded(
         commit=commit.oid,
         url=f"{constants.ENDPOINT}/{repository}",
+        private=bool(found.private),
         changed=commit.oid != found.sha,
         replaced=tuple(sorted(there & files.keys())),
     )

@@ -100,7 +100,7 @@ def command(
     _show(bundle, has_token=hub.has_token())
     if out is not None:
         click.echo(f"written to {out}")
-    at = f"{repository}, {'private' if private else 'public'}, branch {revision or 'main'}"
+    at = f"{repository}, {'private' if (done.private if done else private) else 'public'}, branch {revision or 'main'}"
     if done is None:
         click.echo(f'to {at}, as "{bundle.message}"')
         click.echo("dry run: nothing left this machine; --upload uploads it")
@@ -114,6 +114,7 @@ def _uploaded(done: "Uploaded | None") -> dict[str, Any] | None:
     return {
         "commit": done.commit,
         "url": done.url,
+        "private": done.private,
         "changed": done.changed,
         "replaced": list(done.replaced),
     }
