@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alens import demo, hub
+from alens.errors import RequestError
 
 MODEL_COMMIT, OTHER_COMMIT, CORPUS_COMMIT = "a" * 40, "b" * 40, "c" * 40
 SETTINGS = ["--seq-len", "32", "--rows-per-shard", "128", "--max-rows", "128", "--top-k", "4", "--tail-samples", "4", "--layers", "0"]  # fmt: skip
@@ -147,3 +148,32 @@ def test_ids(text: str) -> None:
 )
 def test_paths_are_no_ids(text: str) -> None:
     assert not hub.looks_like_id(text)
+
+
+@pytest.mark.parametrize("text", ["hf://me/lenses", "hf://me/lenses@main", "hf://me/lenses@refs/pr/1"])
+def test_an_address_is_one_as_a_path_too(text: str) -> None:
+    for given in (text, Path(text)):
+        assert str(hub.address(given)) == text
+
+
+@pytest.mark.parametrize(
+    "path", ["lenses", "/hf/lenses", "./hf:/a/b", "hf", "https://huggingface.co/me/lenses"]
+)
+def test_paths_are_no_addresses(path: str) -> None:
+    assert hub.address(path) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["hf://", "hf://lenses", "hf://me/lenses/more", "hf://me/..", "hf://me/a b", "hf:///"]
+)
+def test_a_wrong_address_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match=r"is no name of a repository: give OWNER/NAME.*, behind hf://$"):
+        hub.address(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["hf://me/lenses@", "hf://me/lenses@a b", "hf://me/lenses@../x", "hf://me/lenses@/x"]
+)
+def test_a_wrong_revision_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match=r"is no revision: give hf://me/lenses@REVISION"):
+        hub.address(text)
