@@ -11,7 +11,7 @@ from alens.errors import RequestError
 
 if TYPE_CHECKING:
     from alens.exchange.bundle import Bundle
-    from alens.hub import Uploaded
+    from alens.exchange.upload import Uploaded
 
 
 @click.command(
@@ -63,9 +63,10 @@ def command(
     lenses were fitted on. Absolute paths and host names are left out of it. Without --upload nothing leaves the
     machine: what would be uploaded, and what is missing, is shown. `alens read hf://OWNER/NAME` reads it.
     """
-    from alens import hub
     from alens.cli.watch import stopping, watching
     from alens.exchange import bundle as bundles
+    from alens.exchange import upload as uploads
+    from alens.lens.saved import DESCRIPTION
 
     request = bundles.BundleRequest(
         lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
@@ -73,7 +74,7 @@ def command(
     if out is not None:
         bundles.check_out(out)
     if upload:
-        hub.check_can_upload(revision)
+        uploads.check_can_upload(revision)
     with watching() as report, stopping() as should_stop:
         bundle = bundles.prepare(request, report=report, should_stop=should_stop)
         if upload and bundle.named and not keep_paths:
@@ -85,19 +86,19 @@ def command(
         done = None
         if upload:
             logging.getLogger("alens").info(f"uploading {bundle.bytes:,} bytes to {repository}")
-            done = hub.upload(
+            done = uploads.upload(
                 repository,
                 {file.path: file.source for file in bundle.files},
                 private=private,
                 revision=revision,
                 message=bundle.message,
-                mark=bundles.DESCRIPTION,
+                mark=DESCRIPTION,
             )
     where = {"private": private, "revision": revision or "main", "out": None if out is None else str(out)}
     if as_json:
         print_json({**bundle.to_json(), **where, "uploaded": _uploaded(done)})
         return
-    _show(bundle, has_token=hub.has_token())
+    _show(bundle, has_token=uploads.has_token())
     if out is not None:
         click.echo(f"written to {out}")
     at = f"{repository}, {'private' if (done.private if done else private) else 'public'}, branch {revision or 'main'}"

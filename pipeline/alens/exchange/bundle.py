@@ -159,7 +159,7 @@ def write(bundle: Bundle, out: Path) -> None:
                 shutil.copyfile(file.source, target)
                 durable.sync_folder(target)  # a descriptor's fsync: of a file too
             if durable.sha256_of(target) != file.sha256:
-                raise DamageError(f"{file.source} changed while it was copied: run the same command again")
+                raise DamageError(f"{file.path} changed while it was copied: run the same command again")
         for name in {Path(file.path).parent for file in bundle.files} - {Path()}:
             durable.sync_folder(folder / name)
 

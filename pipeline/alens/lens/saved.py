@@ -68,7 +68,8 @@ class LensRecord:
         for name in ("cache", "fit", "held_out", "files", "software"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is no object")
-        if not all(isinstance(number, int) and number >= 0 for number in (*self.layers, *self.heads)):
+        numbers = (*self.layers, *self.heads)
+        if {type(number) for number in numbers} - {int} or min(numbers, default=0) < 0:
             raise TypeError("layers and heads are not numbers")
 
 

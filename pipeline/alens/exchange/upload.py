@@ -1,0 +1,150 @@
+"""The one door to the Hugging Face hub: files become one commit of a repository of one's own, or one clear line.
+
+In: files by their paths in the repository. Out: the commit, and what it replaced. Nothing else in alens sends
+anything. A commit has the one before it as parent, so it is there whole or not at all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alens import hub
+from alens.errors import RequestError, RunError
+
+OWN_BY_RIGHT = frozenset({".gitattributes", "README.md", "LICENSE"})
+"""What a repository may hold before the first upload."""
+
+
+def has_token() -> bool:
+    """Whether this machine has a token of the hub; whether the hub takes it is not asked."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def check_can_upload(revision: str | None) -> None:
+    """Raises `RequestError` where an upload cannot even begin: asked before the work, without network."""
+    from huggingface_hub import constants
+
+    if revision is not None and not hub.is_revision(revision):
+        raise RequestError(f"{revision!r} is no name of a branch; nothing was sent")
+    if constants.HF_HUB_OFFLINE:
+        raise RequestError("HF_HUB_OFFLINE is set: unset it to upload; nothing was sent")
+    if not has_token():
+        raise RequestError(
+            "there is no token of the hub: run `hf auth login`, or set HF_TOKEN; nothing was sent"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded:
+    """What an upload did."""
+
+    commit: str
+    """The commit that holds the files."""
+    url: str
+    private: bool
+    """As the repository is; one that was there stays as it is."""
+    changed: bool
+    """False where the repository held just these files: then no commit was made."""
+    replaced: tuple[str, ...]
+    """Files that were there before, also those that did not change; the history keeps what they were."""
+
+
+def upload(
+    repository: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    private: bool,
+    revision: str | None,
+    message: str,
+    mark: str,
+) -> Uploaded:
+    """Put `files` (path in the repository -> file or content) into a model repository as one commit.
+
+    The repository and the branch `revision` are made where they are not there. A repository that holds other
+    things, and no file `mark`, is left alone.
+
+    Raises `RequestError` for a name, a token or a repository that will not do, `RunError` when the hub or the
+    connection fails; it says what was committed.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    hub.check_repository(repository)
+    check_can_upload(revision)
+    api = HfApi(library_name="alens")
+    branch = revision or constants.DEFAULT_REVISION
+    done = "nothing was committed"
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=branch, exist_ok=True)
+        found = api.model_info(repository, revision=branch)
+        there = {file.rfilename for file in found.siblings or ()}
+        _check_target(repository, private, bool(found.private), there, mark)
+        operations = [
+            CommitOperationAdd(path_in_repo=path, path_or_fileobj=source) for path, source in files.items()
+        ]
+        api.preupload_lfs_files(repository, operations, revision=branch, free_memory=False)
+        done = f"the commit is there whole or not at all: look at {constants.ENDPOINT}/{repository}/commits/{branch}"
+        with hub.one_line():
+            commit = api.create_commit(
+                repository, operations, commit_message=message, revision=branch, parent_commit=found.sha
+            )
+    except HfHubHTTPError as error:
+        raise _refusal(error, repository, done) from None
+    except (hub.transport_error(), OSError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the upload to {repository} failed ({hub.cause(error)}: {_first_line(error)}); {done}; run the same "
+            "command again, what is there is not sent twice"
+        ) from None
+    return Uploaded(
+        commit=commit.oid,
+        url=f"{constants.ENDPOINT}/{repository}",
+        private=bool(found.private),
+        changed=commit.oid != found.sha,
+        replaced=tuple(sorted(there & files.keys())),
+    )
+
+
+def _check_target(repository: str, private: bool, is_private: bool, there: set[str], mark: str) -> None:
+    if private and not is_private:
+        raise RequestError(
+            f"{repository} is there and public, and --private was asked for: make it private on the hub first, or "
+            "name another repository; nothing was sent"
+        )
+    others = sorted(there - OWN_BY_RIGHT)
+    if others and mark not in there:
+        named = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise RequestError(
+            f"{repository} holds something else ({named}) and no {mark}: name another repository; nothing was sent"
+        )
+
+
+def _refusal(error: Exception, repository: str, done: str) -> RequestError | RunError:
+    """An answer of the hub that is no success, in one line."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status == 401:
+        return RequestError(
+            "the hub does not take the token (401): run `hf auth login` with a token that may write, or set HF_TOKEN; nothing was committed"
+        )
+    if status == 403:
+        return RequestError(
+            f"the token may not write to {repository} (403): check the owner's name, and that the token may write there; nothing was committed"
+        )
+    if status == 412:
+        return RunError(
+            f"{repository} got another commit meanwhile (412): look at it, then run the same command again; nothing was committed"
+        )
+    said = getattr(error, "server_message", None) or _first_line(error)
+    # a gateway may give up on a commit that is then made; any other refusal is the hub's own
+    left = done if status is None or status >= 500 else "nothing was committed"
+    return RunError(
+        f"the hub refused the upload to {repository} ({status}: {said}); {left}; run the same command again"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
