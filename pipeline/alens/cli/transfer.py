@@ -329,4 +329,4 @@ def _difference(of: Any) -> str:
     if of.kl_interval is None:
         return f"{of.kl:+.3f}"
     low, high = of.kl_interval
-    return f"{of.kl:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{of.kl:+.3f}\n{low:+.3f} to {high:+.3f}"
