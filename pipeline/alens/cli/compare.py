@@ -1,0 +1,273 @@
+"""`alens compare`: which heads read two prompts, or two sets of them, differently; and a detector."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
+from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    from alens.studies.compare import Comparison, TokenChange
+
+TOKENS_SHOWN = 4
+"""In a cell of the table; the JSON has all."""
+
+
+@click.command(
+    "compare",
+    epilog="Example: alens compare layer-11 --clean clean.txt --suspect suspect.txt --roc roc.png; two prompts: "
+    'alens compare layer-11 --clean "The man went" --suspect "The knight went"',
+)
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.option(
+    "--clean",
+    required=True,
+    metavar="TEXT|FILE",
+    help="A prompt, or a file of prompts: a name that ends in .txt or .jsonl, or that is a file.",
+)
+@click.option("--suspect", required=True, metavar="TEXT|FILE", help="The same, of what is suspected.")
+@click.option(
+    "--test",
+    metavar="FILE.jsonl",
+    help="Judge the detector on these prompts, labelled clean or suspect.  [default: 5-fold cross-validation]",
+)
+@click.option(
+    "--position",
+    default="last",
+    show_default=True,
+    metavar="last|all|N",
+    help="Where to read: the last token, the mean over all, or a position, from the end: -2.",
+)
+@click.option("--layer", type=NUMBERS, help="Layers to compare.  [default: all that were fitted]")
+@click.option("--head", type=NUMBERS, help="Heads to compare.  [default: all that were fitted]")
+@click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
+@click.option(
+    "--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list; the table shows 4."
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Permutations of the labels, and bootstrap resamples of the prompts.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of both, and of folds.")
+@click.option("--roc", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the ROC curves.")
+@click.option(
+    "--heat-map",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the change of every head; .png or .html.",
+)
+@model_options
+@json_option
+@config_option
+def command(
+    lenses: Path,
+    clean: str,
+    suspect: str,
+    test: str | None,
+    position: str,
+    layer: tuple[int, ...] | None,
+    head: tuple[int, ...] | None,
+    show: int,
+    top: int,
+    resamples: int,
+    seed: int,
+    roc: Path | None,
+    heat_map: Path | None,
+    model: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Rank the heads of LENSES by how far their readings of suspect prompts are from those of clean ones.
+
+    Shown are the tokens that appear and vanish, what noise alone would give, and, with five prompts or more on
+    either side, how well a detector tells prompts apart that it was not fitted on. All prompts are read with the
+    model of the lenses, once each.
+    """
+    from alens.cli.watch import watching
+    from alens.lens.saved import load_lenses
+    from alens.pictures import heat_map as heat_maps
+    from alens.pictures import roc as rocs
+    from alens.studies.prompt_sets import labels_of, prompt_set
+
+    for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
+        if path is not None:
+            check(path)
+    sets = (prompt_set(clean), prompt_set(suspect))
+    tested = None if test is None else prompt_set(test)
+    if tested is not None and not tested.is_file:
+        raise RequestError(f"--test {test!r} is no file of prompts: give .jsonl, with a label for each")
+    if tested is not None:
+        labels_of(tested)
+    opened = load_lenses(lenses)
+
+    from alens.reading.lensed import LensedModel
+    from alens.studies.compare import Settings, compare, detectable
+
+    settings = Settings(position=position, top=top, resamples=resamples, seed=seed)
+    if roc is not None and tested is None and not detectable(*sets):
+        raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
+    for chosen in layer or ():
+        opened.layer(chosen)
+    for chosen in head or ():
+        opened.head_index(chosen)
+    with watching() as report:
+        found = compare(
+            LensedModel(opened, model=model, device=device),
+            *sets,
+            test=tested,
+            layers=layer,
+            heads=head,
+            settings=settings,
+            report=report,
+        )
+    if roc is not None:
+        _draw_roc(roc, found)
+    if heat_map is not None:
+        _draw_heat_map(heat_map, found)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _show(found, show)
+
+
+def _draw_roc(path: Path, found: "Comparison") -> None:
+    from alens.pictures import roc as rocs
+
+    judged = found.detection
+    assert judged is not None  # checked before the work
+    shown = {
+        "lenses, contrast": judged.lens_contrast,
+        "lenses, anomaly": judged.lens_anomaly,
+        "model's output, contrast": judged.model_contrast,
+        "length alone": judged.length,
+    }
+    curves = {
+        f"{name}: AUC {one.auc:.3f}": (one.false_positive_rate, one.true_positive_rate)
+        for name, one in shown.items()
+    }
+    rocs.write(path, f"{judged.clean} clean, {judged.suspect} suspect prompts: {judged.judged_by}", curves)
+
+
+def _draw_heat_map(path: Path, found: "Comparison") -> None:
+    import numpy as np
+
+    from alens.pictures import heat_map as heat_maps
+
+    layers = sorted({head.layer for head in found.heads})
+    heads = sorted({head.head for head in found.heads})
+    values, marks = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
+    for one in found.heads:
+        cell = layers.index(one.layer), heads.index(one.head)
+        values[cell] = one.lens.above_noise
+        noise = one.lens.noise
+        marks[cell] = noise is not None and noise.p_adjusted is not None and noise.p_adjusted <= 0.05
+    noisy = found.model.noise is not None
+    heat_maps.write(
+        path,
+        heat_maps.HeatMap(
+            title="Change of each head's reading, clean to suspect",
+            values=values,
+            rows=[str(layer) for layer in layers],
+            columns=[str(head) for head in heads],
+            row_title="layer",
+            column_title="head",
+            colour_title="Jensen-Shannon divergence, nats"
+            + (", less its mean under shuffled labels" if noisy else ""),
+            marks=marks if noisy else None,
+            mark_title="adjusted p at most 0.05" if noisy else "",
+        ),
+    )
+
+
+def _show(found: "Comparison", most: int) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(emoji=False)  # a token may be ":smile:"
+    noisy = found.model.noise is not None
+    table = Table(
+        title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
+        f"{min(most, len(found.heads))} of {len(found.heads)} heads; Jensen-Shannon divergence (JS) in nats",
+        box=SIMPLE,
+        show_lines=True,
+    )
+    numbers = ["head", "JS", *(["noise", "95 %", "p adj."] if noisy else [])]
+    aucs = {}
+    if found.detection:
+        aucs = {(one.layer, one.head): one.contrast_auc for one in found.detection.heads}
+        numbers.append("AUC")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("appear (clean to suspect, %)")
+    table.add_column("vanish")
+    rows = [
+        (f"{one.layer}.{one.head}", one.lens, aucs.get((one.layer, one.head))) for one in found.heads[:most]
+    ]
+    for name, change, auc in [
+        *rows,
+        ("model", found.model, found.detection and found.detection.model_contrast.auc),
+    ]:
+        cells = [name, f"{change.divergence:.4f}"]
+        if change.noise is not None:
+            noise = change.noise
+            p = noise.p if noise.p_adjusted is None else noise.p_adjusted
+            cells += [
+                f"{noise.expected:.4f}",
+                f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}",
+                f"{p:.3f}",
+            ]
+        if found.detection:
+            cells.append("" if auc is None else f"{auc:.3f}")
+        table.add_row(*cells, escape(_tokens(change.appear)), escape(_tokens(change.vanish)))
+    console.print(table)
+    if found.detection:
+        _show_detection(found, console)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+
+
+def _tokens(changes: "list[TokenChange]") -> str:
+    return "\n".join(
+        f"{one.token!r} {100 * one.clean:.2g}>{100 * one.suspect:.2g}" for one in changes[:TOKENS_SHOWN]
+    )
+
+
+def _show_detection(found: "Comparison", console: "object") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    judged = found.detection
+    assert judged is not None and isinstance(console, Console)
+    table = Table(
+        title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
+        box=SIMPLE,
+    )
+    table.add_column("score")
+    for name in ("AUC", "95 %", "TPR at 1 % FPR", "at 5 %", "balanced accuracy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, one in (
+        ("lenses, contrast", judged.lens_contrast),
+        ("lenses, anomaly", judged.lens_anomaly),
+        ("unembedding, contrast", judged.unembedding_contrast),
+        ("unembedding, anomaly", judged.unembedding_anomaly),
+        ("model's output, contrast", judged.model_contrast),
+        ("model's output, anomaly", judged.model_anomaly),
+        ("length alone", judged.length),
+        ("last token alone", judged.last_token),
+    ):
+        figures = (one.tpr_at_1_percent, one.tpr_at_5_percent, one.balanced_accuracy)
+        table.add_row(
+            name,
+            f"{one.auc:.3f}",
+            f"{one.low:.3f}-{one.high:.3f}",
+            *("-" if figure is None else f"{figure:.3f}" for figure in figures),
+        )
+    console.print(table)

@@ -1,0 +1,56 @@
+"""ROC curves as a PNG.
+
+In: curves by name, each from (0, 0) to (1, 1). Out: a PNG file.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from alens.errors import RequestError
+from alens.pictures.heat_map import DPI
+from alens.store import durable
+from alens.store.writer import write_errors
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""False and true positive rates."""
+
+STROKES = ("-", "--", "-.", ":")
+"""So that colour is never all that tells curves apart."""
+
+
+def check_path(path: Path) -> None:
+    """Raises `RequestError` unless a ROC curve can have that name: told before the work, not after it."""
+    if path.suffix != ".png":
+        raise RequestError(f"{path}: a ROC curve is written as .png; name such a file")
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"{path.absolute().parent} does not exist: make it, or name a file elsewhere")
+
+
+def write(path: Path, title: str, curves: Mapping[str, Curve]) -> None:
+    """Write the file whole. Raises `RequestError`, `RunError` where the disk refuses."""
+    check_path(path)
+    content = to_png(title, curves)
+    with write_errors(path):
+        durable.put(path, content)
+
+
+def to_png(title: str, curves: Mapping[str, Curve]) -> bytes:
+    """The picture, by matplotlib; steps, because between two thresholds there is nothing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 5.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="chance")
+    for number, (name, (false, true)) in enumerate(curves.items()):
+        axes.plot(false, true, STROKES[number % len(STROKES)], label=name, drawstyle="steps-post")
+    axes.set_xlabel("false positive rate: clean prompts that raise an alarm")
+    axes.set_ylabel("true positive rate: suspect prompts found")
+    axes.set_title(title, fontsize="medium", loc="left")
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right", fontsize="small")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
+    return out.getvalue()

@@ -1,0 +1,305 @@
+"""Two prompts, or two sets of them: the heads whose reading changes most, and the tokens that appear.
+
+In: lenses with their model, clean and suspect prompts (section 3.2 of "Attention Lens", arXiv 2310.16270).
+Out: a `Comparison`: heads ranked by how far their mean reading of suspect prompts is from that of clean ones, with
+what noise alone would give, tokens that appear and vanish, the same of the model's own output, and a detector.
+Prompts run once; then work goes head by head.
+Shapes: N prompts, P permutations or resamples, H heads, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from alens.errors import RequestError
+from alens.progress import Progress, Report, silent
+from alens.reading.lensed import LensedModel
+from alens.studies import detector, divergence
+from alens.studies.detection import Detection, Detectors
+from alens.studies.prompt_readings import LAST, PromptReadings, check_position
+from alens.studies.prompt_sets import PromptSet, labels_of, tokens_of
+
+RESAMPLES = 1000
+FEWEST_FOR_DETECTOR = 5
+"""Prompts of either kind: one a fold, and four to fit on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to compare."""
+
+    position: str | int = LAST
+    """`last`, `all` (the mean over positions 1 and later) or a number, negative from the end."""
+    top: int = 8
+    """Tokens that appear, and that vanish, for each reading."""
+    resamples: int = RESAMPLES
+    """Permutations of the labels, and bootstrap resamples of the prompts."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_position(self.position)
+        if self.top < 1 or self.resamples < 1 or self.seed < 0:
+            raise RequestError("top and resamples must be 1 or more, and seed 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenChange:
+    """One token that appears or vanishes."""
+
+    token: str
+    id: int
+    clean: float
+    """Its probability in the mean reading of clean prompts."""
+    suspect: float
+    share: float
+    """Of the divergence: what this token contributes, over all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What finite samples say of a divergence. Nats."""
+
+    expected: float
+    """The mean divergence when labels are shuffled."""
+    high: float
+    """The 95 % quantile of the same."""
+    low_of_interval: float
+    """Of the 95 % basic bootstrap interval of the divergence."""
+    high_of_interval: float
+    p: float
+    """Share of permutations that are as far apart, the observed one counted."""
+    p_adjusted: float | None = None
+    """The same for the largest change of any head; None for readings that are not ranked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """How one reading changes from clean to suspect."""
+
+    divergence: float
+    """Jensen-Shannon divergence of the mean readings, nats, at most ln 2 = 0.693."""
+    kl: float
+    """KL(suspect || clean) of the mean readings, nats."""
+    noise: Noise | None
+    """None with a single prompt on a side."""
+    appear: list[TokenChange]
+    """Tokens that rise, by what they contribute to the divergence."""
+    vanish: list[TokenChange]
+
+    @property
+    def above_noise(self) -> float:
+        """The divergence less what shuffled labels give on average."""
+        return self.divergence - (self.noise.expected if self.noise else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadChange:
+    """One head; its lens, and the unembedding of the same values."""
+
+    layer: int
+    head: int
+    lens: Change
+    unembedding: Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All of it."""
+
+    clean: str
+    suspect: str
+    num_clean: int
+    num_suspect: int
+    position: str | int
+    resamples: int
+    seed: int
+    heads: list[HeadChange]
+    """The largest change above noise first."""
+    model: Change
+    """Of the model's own output."""
+    detection: Detection | None
+    notes: list[str]
+    """What a reader should know before the figures."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def compare(
+    lensed: LensedModel,
+    clean: PromptSet,
+    suspect: PromptSet,
+    *,
+    test: PromptSet | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    settings: Settings | None = None,
+    report: Report = silent,
+) -> Comparison:
+    """Compare. With `test`, labelled prompts, the detector is fitted on all of clean and suspect, and judged there.
+
+    Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be.
+    """
+    settings = settings or Settings()
+    layers, heads = lensed.chosen(layers, heads)
+    settings = replace(settings, top=min(settings.top, lensed.lenses.record.model.d_vocab))
+    prompts = [*clean.prompts, *suspect.prompts]
+    suspect_N = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
+    num_compared = len(prompts)
+    notes = _notes(clean, suspect)
+    splits, judged_by = _splits(clean, suspect, test, settings.seed)
+    if test is not None:
+        suspect_N = np.concatenate([suspect_N, labels_of(test)])
+        prompts += test.prompts
+    ids, rows = tokens_of(lensed, prompts, settings.position)
+    readings = PromptReadings(lensed, ids, rows, layers, heads, report)
+    detectors = Detectors(splits, suspect_N, judged_by, settings.seed) if splits else None
+    comparer = _Comparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
+
+    changes, permuted = [], []
+    names = [(layer, head) for layer in layers for head in heads]
+    for number, (layer, head) in enumerate(names, start=1):
+        lens_NV, plain_NV = readings.lens(layer, head), readings.unembedding(layer, head)
+        change, permuted_P = comparer.change(lens_NV[:num_compared])
+        permuted.append(permuted_P)
+        plain, _ = comparer.change(plain_NV[:num_compared], noise=False)
+        changes.append(HeadChange(layer=layer, head=head, lens=change, unembedding=plain))
+        if detectors:
+            detectors.add("lens", lens_NV, (layer, head))
+            detectors.add("unembedding", plain_NV)
+        report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
+    model_NV = readings.model()
+    model, _ = comparer.change(model_NV[:num_compared])
+    if detectors:
+        detectors.add("model", model_NV)
+    detection = detectors.judge(ids) if detectors else None
+    return Comparison(
+        clean=clean.name,
+        suspect=suspect.name,
+        num_clean=len(clean.prompts),
+        num_suspect=len(suspect.prompts),
+        position=settings.position,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        heads=sorted(_adjusted(changes, permuted), key=lambda one: -one.lens.above_noise),
+        model=model,
+        detection=detection,
+        notes=notes + (detection.confounds if detection else []),
+    )
+
+
+class _Comparer:
+    """Changes of readings of the same prompts, under the same permutations and resamples."""
+
+    def __init__(self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: Settings) -> None:
+        self._lensed, self._num_clean, self._settings = lensed, num_clean, settings
+        sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
+        self._noisy = min(num_clean, num_suspect) >= 2
+        if self._noisy:
+            self._permuted, self._resampled = divergence.permuted(*sizes), divergence.resampled(*sizes)
+
+    def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, divergence.Array | None]:
+        """The change of one reading, clean prompts first; and its divergences under permuted labels."""
+        clean_V = readings_NV[: self._num_clean].double().mean(0)
+        suspect_V = readings_NV[self._num_clean :].double().mean(0)
+        parts_V = divergence.contributions(clean_V, suspect_V)
+        total = float(parts_V.sum())
+        permuted_P, found = None, None
+        if noise and self._noisy:
+            permuted_P = divergence.under(self._permuted, readings_NV)
+            low, high = divergence.interval(total, divergence.under(self._resampled, readings_NV))
+            alone, _ = divergence.p_values(np.array([total]), permuted_P[:, None])
+            found = Noise(
+                expected=float(permuted_P.mean()),
+                high=float(np.quantile(permuted_P, 0.95)),
+                low_of_interval=low,
+                high_of_interval=high,
+                p=float(alone[0]),
+            )
+        rises_V = suspect_V > clean_V
+        change = Change(
+            divergence=total,
+            kl=float(divergence.kl(suspect_V, clean_V)),
+            noise=found,
+            appear=self._tokens(parts_V * rises_V, clean_V, suspect_V, total),
+            vanish=self._tokens(parts_V * ~rises_V, clean_V, suspect_V, total),
+        )
+        return change, permuted_P
+
+    def _tokens(
+        self, parts_V: torch.Tensor, clean_V: torch.Tensor, suspect_V: torch.Tensor, total: float
+    ) -> list[TokenChange]:
+        best = parts_V.topk(self._settings.top)
+        return [
+            TokenChange(
+                token=self._lensed.text(token),
+                id=token,
+                clean=float(clean_V[token]),
+                suspect=float(suspect_V[token]),
+                share=part / total,
+            )
+            for token, part in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            if part > 0
+        ]
+
+
+def _adjusted(changes: list[HeadChange], permuted: list[divergence.Array | None]) -> list[HeadChange]:
+    """With p-values for the largest change of any head."""
+    columns = [one for one in permuted if one is not None]
+    if not columns:
+        return changes
+    observed_H = np.array([change.lens.divergence for change in changes])
+    _, adjusted_H = divergence.p_values(observed_H, np.stack(columns, axis=1))
+    found = []
+    for change, p in zip(changes, adjusted_H.tolist(), strict=True):
+        assert change.lens.noise is not None
+        noise = replace(change.lens.noise, p_adjusted=p)
+        found.append(replace(change, lens=replace(change.lens, noise=noise)))
+    return found
+
+
+def detectable(clean: PromptSet, suspect: PromptSet) -> bool:
+    """Whether there are prompts enough to fit a detector on some and judge it on others."""
+    return min(len(clean.prompts), len(suspect.prompts)) >= FEWEST_FOR_DETECTOR
+
+
+def _splits(
+    clean: PromptSet, suspect: PromptSet, test: PromptSet | None, seed: int
+) -> tuple[list[detector.Split], str]:
+    """Which prompts detectors are fitted on and judged on; none where there are too few."""
+    sizes = (len(clean.prompts), len(suspect.prompts))
+    texts = clean.texts + suspect.texts
+    if test is not None:
+        if min(sizes) < 2:
+            raise RequestError(
+                "a detector is fitted on two clean and two suspect prompts or more: give files"
+            )
+        seen = sorted(set(texts) & set(test.texts))
+        if seen:
+            raise RequestError(
+                f"{test.name} has {len(seen)} prompts that stand in --clean or --suspect ({seen[0]!r}): "
+                "a detector is not judged on what it was fitted on"
+            )
+        judged = np.arange(len(texts), len(texts) + len(test.prompts))
+        return [detector.Split(fit=np.arange(len(texts)), judge=judged)], f"prompts of {test.name}"
+    if not detectable(clean, suspect):
+        return [], ""
+    flags = np.repeat([False, True], sizes)
+    splits = detector.folds(texts, flags, detector.FOLDS, seed)
+    return splits, f"{len(splits)}-fold cross-validation"
+
+
+def _notes(clean: PromptSet, suspect: PromptSet) -> list[str]:
+    found = [
+        f"{one.repeated} prompts of {one.name} stood there before and count once"
+        for one in (clean, suspect)
+        if one.repeated
+    ]
+    both = len(set(clean.texts) & set(suspect.texts))
+    if both:
+        found.append(f"{both} prompts stand in both sets")
+    return found

@@ -1,0 +1,108 @@
+"""How far two sets of distributions are apart, and how much of it is noise.
+
+In: readings of prompts, (N, V), clean prompts first. Out: the Jensen-Shannon divergence of the two mean readings
+in nats (at most ln 2), what each token contributes to it, its values under permuted labels and under resampled
+prompts. Sources: Lin, "Divergence Measures Based on the Shannon Entropy" (1991); Westfall and Young,
+"Resampling-Based Multiple Testing" (1993), for the largest statistic over heads.
+Shapes: N prompts, P permutations or resamples, H heads, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.blocks import slices
+from alens.evaluation import bootstrap
+
+Array = npt.NDArray[np.float64]
+
+BLOCK_BYTES = 64 * 2**20
+"""Of a float64 block of mean readings, of which a few are in memory at once."""
+TIE = 1e-9
+"""Relative: what rounding may take two sums of the same numbers apart."""
+
+
+def contributions(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tensor:
+    """(..., V) float64, each at least 0: what a token adds to the Jensen-Shannon divergence, in nats.
+
+    Of a token: (c ln(c / m) + s ln(s / m)) / 2 with m = (c + s) / 2. Written with r = (s - c) / (s + c), so that
+    small differences lose no figures.
+    """
+    sum_V = clean_V + suspect_V
+    r_V = (suspect_V - clean_V) / sum_V.clamp_min(torch.finfo(sum_V.dtype).tiny)
+    terms_V = torch.special.xlog1py(1 - r_V, -r_V) + torch.special.xlog1py(1 + r_V, r_V)
+    return (terms_V * sum_V / 4).clamp_min(0.0)
+
+
+def jensen_shannon(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tensor:
+    """(...) nats, over the last axis."""
+    return contributions(clean_V, suspect_V).sum(-1)
+
+
+def kl(p_V: torch.Tensor, q_V: torch.Tensor) -> torch.Tensor:
+    """(...) KL(p || q) in nats, over the last axis; float64."""
+    p_V, q_V = p_V.double(), q_V.double()
+    tiny = torch.finfo(torch.float64).tiny
+    return (p_V * (p_V.clamp_min(tiny).log() - q_V.clamp_min(tiny).log())).sum(-1).clamp_min(0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights of prompts in the two means, (P, N) each; every row sums to 1."""
+
+    clean_PN: Array
+    suspect_PN: Array
+
+
+def permuted(num_clean: int, num_suspect: int, number: int, seed: int) -> Weights:
+    """The means when labels are shuffled; the same for every head."""
+    labels_N = np.repeat([0.0, 1.0], [num_clean, num_suspect])
+    rng = np.random.default_rng([seed, 0])
+    shuffled_PN = rng.permuted(np.tile(labels_N, (number, 1)), axis=1)
+    return Weights(clean_PN=(1 - shuffled_PN) / num_clean, suspect_PN=shuffled_PN / num_suspect)
+
+
+def resampled(num_clean: int, num_suspect: int, number: int, seed: int) -> Weights:
+    """The means when prompts are drawn with replacement, each set for itself."""
+    clean_PC = bootstrap.counts(0, number, num_clean, 2 * seed) / num_clean
+    suspect_PS = bootstrap.counts(0, number, num_suspect, 2 * seed + 1) / num_suspect
+    return Weights(
+        clean_PN=np.hstack([clean_PC, np.zeros((number, num_suspect))]),
+        suspect_PN=np.hstack([np.zeros((number, num_clean)), suspect_PS]),
+    )
+
+
+def under(weights: Weights, readings_NV: torch.Tensor) -> Array:
+    """(P,) the divergence of the two means, for each row of weights."""
+    readings_NV = readings_NV.double()
+    device = readings_NV.device
+    found = []
+    for rows in slices(len(weights.clean_PN), max(1, BLOCK_BYTES // (8 * readings_NV.shape[1]))):
+        clean_PV = torch.from_numpy(weights.clean_PN[rows]).to(device) @ readings_NV
+        suspect_PV = torch.from_numpy(weights.suspect_PN[rows]).to(device) @ readings_NV
+        found.append(jensen_shannon(clean_PV, suspect_PV).cpu().numpy())
+    return np.concatenate(found)
+
+
+def interval(observed: float, resampled_P: Array) -> tuple[float, float]:
+    """The basic bootstrap interval, at 95 %, not below 0.
+
+    Two finite samples are further apart than what they are drawn from, and resamples further still, by about as
+    much. The basic interval, 2 observed - quantile, takes that off; the percentile interval would add it twice.
+    """
+    low, high = bootstrap.interval(resampled_P)
+    return max(0.0, 2 * observed - high), max(0.0, 2 * observed - low)
+
+
+def p_values(observed_H: Array, permuted_PH: Array) -> tuple[Array, Array]:
+    """(H,) of each head alone, and (H,) adjusted for all: how often the largest standardised divergence of any head
+    is as large under permuted labels. The observed labels count as one permutation, so no p-value is 0."""
+    rows_QH = np.vstack([observed_H, permuted_PH])
+    alone_H = (rows_QH >= observed_H * (1 - TIE)).mean(axis=0)
+    scale_H = rows_QH.std(axis=0)
+    standard_QH = (rows_QH - rows_QH.mean(axis=0)) / np.where(scale_H > 0, scale_H, 1.0)
+    largest_Q = standard_QH.max(axis=1)
+    adjusted_H = (largest_Q[:, None] >= standard_QH[0] - TIE * np.abs(standard_QH[0])).mean(axis=0)
+    return alone_H, adjusted_H
