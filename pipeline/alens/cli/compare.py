@@ -1,5 +1,6 @@
 """`alens compare`: which heads read two prompts, or two sets of them, differently; and a detector."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from alens.errors import RequestError
 if TYPE_CHECKING:
     from alens.studies.compare import Comparison, TokenChange
 
+WIDTH = 120
+"""Characters of a line where nobody looks at a terminal: nothing is folded."""
 TOKENS_SHOWN = 4
 """In a cell of the table; the JSON has all."""
 
@@ -32,6 +35,11 @@ TOKENS_SHOWN = 4
     "--test",
     metavar="FILE.jsonl",
     help="Judge the detector on these prompts, labelled clean or suspect.  [default: 5-fold cross-validation]",
+)
+@click.option(
+    "--paired",
+    is_flag=True,
+    help="Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together.",
 )
 @click.option(
     "--position",
@@ -69,6 +77,7 @@ def command(
     clean: str,
     suspect: str,
     test: str | None,
+    paired: bool,
     position: str,
     layer: tuple[int, ...] | None,
     head: tuple[int, ...] | None,
@@ -106,9 +115,11 @@ def command(
     opened = load_lenses(lenses)
 
     from alens.reading.lensed import LensedModel
-    from alens.studies.compare import Settings, compare, detectable
+    from alens.studies.compare import Settings, check_pairs, compare, detectable
 
-    settings = Settings(position=position, top=top, resamples=resamples, seed=seed)
+    settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
+    if paired:
+        check_pairs(*sets)
     if roc is not None and tested is None and not detectable(*sets):
         raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
     for chosen in layer or ():
@@ -170,16 +181,15 @@ def _draw_heat_map(path: Path, found: "Comparison") -> None:
     heat_maps.write(
         path,
         heat_maps.HeatMap(
-            title="Change of each head's reading, clean to suspect",
+            title=f"Change of readings, {found.num_clean} clean to {found.num_suspect} suspect prompts",
             values=values,
             rows=[str(layer) for layer in layers],
             columns=[str(head) for head in heads],
             row_title="layer",
             column_title="head",
-            colour_title="Jensen-Shannon divergence, nats"
-            + (", less its mean under shuffled labels" if noisy else ""),
+            colour_title="divergence less noise, nats" if noisy else "divergence, nats",
             marks=marks if noisy else None,
-            mark_title="adjusted p at most 0.05" if noisy else "",
+            mark_title="p at most 0.05" if noisy else "",
         ),
     )
 
@@ -190,7 +200,8 @@ def _show(found: "Comparison", most: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(emoji=False)  # a token may be ":smile:"
+    # a token may be ":smile:"
+    console = Console(emoji=False, width=None if sys.stdout.isatty() else WIDTH)
     noisy = found.model.noise is not None
     table = Table(
         title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
@@ -250,8 +261,8 @@ def _show_detection(found: "Comparison", console: "object") -> None:
         title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
         box=SIMPLE,
     )
-    table.add_column("score")
-    for name in ("AUC", "95 %", "TPR at 1 % FPR", "at 5 %", "balanced accuracy"):
+    table.add_column("score", no_wrap=True)
+    for name in ("AUC", "95 %", "TPR at 1 %", "at 5 %", "balanced"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, one in (
         ("lenses, contrast", judged.lens_contrast),

@@ -38,6 +38,9 @@ class Settings:
     resamples: int = RESAMPLES
     """Permutations of the labels, and bootstrap resamples of the prompts."""
     seed: int = 0
+    paired: bool = False
+    """Suspect prompt i was made from clean prompt i: labels are shuffled within pairs, pairs are drawn, and a pair
+    stays in one fold."""
 
     def __post_init__(self) -> None:
         check_position(self.position)
@@ -114,6 +117,7 @@ class Comparison:
     num_clean: int
     num_suspect: int
     position: str | int
+    paired: bool
     resamples: int
     seed: int
     heads: list[HeadChange]
@@ -150,8 +154,10 @@ def compare(
     prompts = [*clean.prompts, *suspect.prompts]
     suspect_N = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
     num_compared = len(prompts)
+    if settings.paired:
+        check_pairs(clean, suspect)
     notes = _notes(clean, suspect)
-    splits, judged_by = _splits(clean, suspect, test, settings.seed)
+    splits, judged_by = _splits(clean, suspect, test, settings)
     if test is not None:
         suspect_N = np.concatenate([suspect_N, labels_of(test)])
         prompts += test.prompts
@@ -183,6 +189,7 @@ def compare(
         num_clean=len(clean.prompts),
         num_suspect=len(suspect.prompts),
         position=settings.position,
+        paired=settings.paired,
         resamples=settings.resamples,
         seed=settings.seed,
         heads=sorted(_adjusted(changes, permuted), key=lambda one: -one.lens.above_noise),
@@ -200,7 +207,8 @@ class _Comparer:
         sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
-            self._permuted, self._resampled = divergence.permuted(*sizes), divergence.resampled(*sizes)
+            self._permuted = divergence.permuted(*sizes, paired=settings.paired)
+            self._resampled = divergence.resampled(*sizes, paired=settings.paired)
 
     def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, divergence.Array | None]:
         """The change of one reading, clean prompts first; and its divergences under permuted labels."""
@@ -267,8 +275,19 @@ def detectable(clean: PromptSet, suspect: PromptSet) -> bool:
     return min(len(clean.prompts), len(suspect.prompts)) >= FEWEST_FOR_DETECTOR
 
 
+def check_pairs(clean: PromptSet, suspect: PromptSet) -> None:
+    """Raises `RequestError` unless the prompts of two sets can be pairs, line by line."""
+    for one in (clean, suspect):
+        if one.repeated:
+            raise RequestError(f"{one.name} has {one.repeated} prompts twice: pairs need distinct ones")
+    if len(clean.prompts) != len(suspect.prompts):
+        raise RequestError(
+            f"{clean.name} has {len(clean.prompts)} prompts and {suspect.name} {len(suspect.prompts)}: pairs need as many"
+        )
+
+
 def _splits(
-    clean: PromptSet, suspect: PromptSet, test: PromptSet | None, seed: int
+    clean: PromptSet, suspect: PromptSet, test: PromptSet | None, settings: Settings
 ) -> tuple[list[detector.Split], str]:
     """Which prompts detectors are fitted on and judged on; none where there are too few."""
     sizes = (len(clean.prompts), len(suspect.prompts))
@@ -289,7 +308,8 @@ def _splits(
     if not detectable(clean, suspect):
         return [], ""
     flags = np.repeat([False, True], sizes)
-    splits = detector.folds(texts, flags, detector.FOLDS, seed)
+    groups = [str(pair) for size in sizes for pair in range(size)] if settings.paired else texts
+    splits = detector.folds(groups, flags, detector.FOLDS, settings.seed)
     return splits, f"{len(splits)}-fold cross-validation"
 
 

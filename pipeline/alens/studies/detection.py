@@ -123,7 +123,8 @@ def _last_token(last_N: Array, suspect_N: Labels, split: Split) -> Array:
 def _confounds(length: Separation, last_token: Separation) -> list[str]:
     found = []
     for name, judged in (("length", length), ("the last token", last_token)):
-        if not judged.low <= 0.5 <= judged.high:
+        shorter = judged is length and judged.high < 0.5  # length is not fitted: either side tells
+        if judged.low > 0.5 or shorter:
             found.append(
                 f"{name} alone tells the sets apart (AUC {judged.auc:.3f}): they differ in more than what they ask"
             )

@@ -39,17 +39,17 @@ class Split:
     judge: npt.NDArray[np.int64]
 
 
-def folds(texts: Sequence[str], suspect_N: Labels, number: int, seed: int) -> list[Split]:
-    """Stratified cross-validation: each prompt is judged once; prompts of the same text are in the same fold."""
+def folds(groups: Sequence[str], suspect_N: Labels, number: int, seed: int) -> list[Split]:
+    """Stratified cross-validation: each prompt is judged once; prompts of a group (one text, or a pair) together."""
     rng = np.random.default_rng([seed, 1])
-    suspect = {text for text, flag in zip(texts, suspect_N, strict=True) if flag}
-    clean = {text for text, flag in zip(texts, suspect_N, strict=True) if not flag}
+    suspect = {group for group, flag in zip(groups, suspect_N, strict=True) if flag}
+    clean = {group for group, flag in zip(groups, suspect_N, strict=True) if not flag}
     fold_of: dict[str, int] = {}
     for stratum in (suspect & clean, suspect - clean, clean - suspect):
-        own = [text for text in dict.fromkeys(texts) if text in stratum]
+        own = [group for group in dict.fromkeys(groups) if group in stratum]
         for which in rng.permutation(len(own)):
             fold_of[own[which]] = len(fold_of) % number
-    folds_N = np.array([fold_of[text] for text in texts])
+    folds_N = np.array([fold_of[group] for group in groups])
     splits = [
         Split(fit=np.flatnonzero(folds_N != k), judge=np.flatnonzero(folds_N == k)) for k in range(number)
     ]

@@ -33,7 +33,8 @@ def contributions(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tenso
     sum_V = clean_V + suspect_V
     r_V = (suspect_V - clean_V) / sum_V.clamp_min(torch.finfo(sum_V.dtype).tiny)
     terms_V = torch.special.xlog1py(1 - r_V, -r_V) + torch.special.xlog1py(1 + r_V, r_V)
-    return (terms_V * sum_V / 4).clamp_min(0.0)
+    parts_V: torch.Tensor = terms_V * sum_V / 4
+    return parts_V.clamp_min(0.0)
 
 
 def jensen_shannon(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tensor:
@@ -56,18 +57,22 @@ class Weights:
     suspect_PN: Array
 
 
-def permuted(num_clean: int, num_suspect: int, number: int, seed: int) -> Weights:
-    """The means when labels are shuffled; the same for every head."""
-    labels_N = np.repeat([0.0, 1.0], [num_clean, num_suspect])
+def permuted(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
+    """The means when labels are shuffled; the same for every head. Of pairs, the labels of each are swapped or not."""
     rng = np.random.default_rng([seed, 0])
-    shuffled_PN = rng.permuted(np.tile(labels_N, (number, 1)), axis=1)
+    if paired:
+        swapped_PC = rng.integers(0, 2, (number, num_clean)).astype(np.float64)
+        shuffled_PN = np.hstack([swapped_PC, 1 - swapped_PC])
+    else:
+        labels_N = np.repeat([0.0, 1.0], [num_clean, num_suspect])
+        shuffled_PN = rng.permuted(np.tile(labels_N, (number, 1)), axis=1)
     return Weights(clean_PN=(1 - shuffled_PN) / num_clean, suspect_PN=shuffled_PN / num_suspect)
 
 
-def resampled(num_clean: int, num_suspect: int, number: int, seed: int) -> Weights:
-    """The means when prompts are drawn with replacement, each set for itself."""
+def resampled(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
+    """The means when prompts are drawn with replacement, each set for itself, or whole pairs."""
     clean_PC = bootstrap.counts(0, number, num_clean, 2 * seed) / num_clean
-    suspect_PS = bootstrap.counts(0, number, num_suspect, 2 * seed + 1) / num_suspect
+    suspect_PS = clean_PC if paired else bootstrap.counts(0, number, num_suspect, 2 * seed + 1) / num_suspect
     return Weights(
         clean_PN=np.hstack([clean_PC, np.zeros((number, num_suspect))]),
         suspect_PN=np.hstack([np.zeros((number, num_clean)), suspect_PS]),

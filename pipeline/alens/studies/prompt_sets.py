@@ -35,14 +35,11 @@ class PromptSet:
 
 def prompt_set(given: str) -> PromptSet:
     """Read what was given. Raises `RequestError` for a file that cannot be read or holds no prompt."""
-    if _names_file(given):
-        found = read_prompts(Path(given))
-    else:
-        found = [Prompt(text=given, label=None, source=f"the prompt {given!r}")]
+    is_file = _names_file(given)
+    alone = Prompt(text=given, label=None, source=f"the prompt {given!r}")
+    found = read_prompts(Path(given)) if is_file else [alone]
     distinct = list({prompt.text: prompt for prompt in reversed(found)}.values())[::-1]
-    return PromptSet(
-        name=given, prompts=distinct, is_file=_names_file(given), repeated=len(found) - len(distinct)
-    )
+    return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(found) - len(distinct))
 
 
 def labels_of(given: PromptSet) -> list[bool]:
