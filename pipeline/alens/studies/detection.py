@@ -81,7 +81,7 @@ class Detectors:
         length = self._plain([length_N[split.judge] for split in self._splits])
         last_token = self._plain([_last_token(last_N, self._suspect_N, split) for split in self._splits])
         judged = {
-            f"{kind}_{name}": found for kind in self._sums for name, found in self._separations(kind).items()
+            f"{kind}_{name}": found for kind in self._sums for name, found in self.separations(kind).items()
         }
         suspect = int(sum(flags.sum() for flags in self._flags))
         return Detection(
@@ -95,7 +95,8 @@ class Detectors:
             **judged,
         )
 
-    def _separations(self, kind: str) -> dict[str, Separation]:
+    def separations(self, kind: str) -> dict[str, Separation]:
+        """By score: `contrast` and `anomaly` of all readings of a kind together."""
         number, summed = self._sums[kind]
         scores = summed.averaged(number)
         halfway = [one > 0 for one in scores.contrast]

@@ -1,0 +1,246 @@
+"""Does `alens compare` find what was planted, and nothing where nothing is? Answers known by construction.
+
+Planted: pairs of prompts that differ in one word, the trigger. In a copy of the lenses one head gets a rank-one term:
+along the direction of its z that the trigger moves, the logit of one chosen token rises by STRENGTH nats (found on
+other prompts than those compared). The answer is that head, and that token. Null: one pool of prompts, split at
+random, again and again.
+
+In: lenses (default: fitted to a cache of the demo made here). Out: two tables on standard output, and with --json one document.
+
+    python benchmarks/planted_compare.py [LENSES] [--strengths 0,1,2,4,6,8] [--splits 100] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import numpy as np
+import torch
+
+from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
+from alens.fit.settings import FitSettings
+from alens.lens.saved import Lenses, layer_file, put_record, put_tensors
+from alens.reading.lensed import LensedModel
+from alens.reading.prompts import Prompt
+from alens.store.schema import CacheSettings
+from alens.studies import detector, divergence
+from alens.studies.compare import Comparison, Settings, compare
+from alens.studies.detection import Detectors
+from alens.studies.prompt_readings import LAST, PromptReadings
+from alens.studies.prompt_sets import PromptSet, tokens_of
+from alens.threads import follow_allotment
+
+TRIGGER, NEUTRAL = "black", "old"
+TERM = " gold"
+PLANTED = ((0, 2), (2, 1), (3, 3))
+"""Heads in turn, those that the lenses have."""
+PAIRS, RESAMPLES = 30, 199
+
+WHO = ["captain", "doctor", "servant", "lawyer", "soldier", "teacher", "farmer", "stranger", "boy", "girl"]
+DID = ["looked at", "walked to", "stood by", "came from", "turned to", "spoke of", "thought of", "went past"]
+WHAT = ["house", "door", "horse", "table", "tree", "wall", "bridge", "book", "boat", "church"]
+END = [
+    "and then he",
+    "and said to her",
+    "while the rain fell on the",
+    "but nobody was",
+    "until they came to a",
+]
+
+
+def sentences(number: int, seed: int, adjective: str) -> list[str]:
+    """Distinct prompts of the same four parts; the same seed with another adjective gives the other of each pair."""
+    rng = np.random.default_rng(seed)
+    every = [(w, d, t, e) for w in WHO for d in DID for t in WHAT for e in END]
+    chosen = [every[place] for place in rng.permutation(len(every))[:number]]
+    return [f"The {w} {d} the {adjective} {t} {e}" for w, d, t, e in chosen]
+
+
+def as_set(name: str, texts: Sequence[str]) -> PromptSet:
+    """As a file of them would be."""
+    prompts = [Prompt(text=text, label=None, source=f"{name}:{n}") for n, text in enumerate(texts, start=1)]
+    return PromptSet(name=name, prompts=prompts, is_file=True, repeated=0)
+
+
+def demo_lenses(folder: Path) -> Path:
+    """All heads of the demo, on a small cache."""
+    settings = CacheSettings(seq_len=64, rows_per_shard=4096, max_rows=32768, exact_teacher=True)
+    write_cache(
+        CacheRequest(model="demo", corpus="demo", store=folder / "cache", settings=settings, device="cpu")
+    )
+    request = FitRequest(
+        store=folder / "cache", lenses=folder / "lenses", settings=FitSettings(eval_rows=1024), device="cpu"
+    )
+    fit_lenses(request)
+    return folder / "lenses"
+
+
+def z_of(lensed: LensedModel, texts: Sequence[str], layer: int, head: int) -> torch.Tensor:
+    """(N, E) of the last token of each prompt."""
+    found = [lensed.run(lensed.tokens(text), [layer]) for text in texts]
+    return torch.stack([lensed.values(one, layer, [head])[0, -1] for one in found])
+
+
+def plant(
+    lensed: LensedModel, out: Path, head: tuple[int, int], term: int, strength: float, num: int
+) -> Lenses:
+    """A copy of the lenses in `out`, in which the trigger raises the term's logit in one head by `strength` on average."""
+    lenses, (layer, number) = lensed.lenses, head
+    index = lenses.head_index(number)
+    clean_NE, suspect_NE = (
+        z_of(lensed, sentences(num, 7, word), layer, number) for word in (NEUTRAL, TRIGGER)
+    )
+    moved_E = (suspect_NE - clean_NE).mean(0)
+    spread_EE = torch.cov(clean_NE.T) + torch.cov((suspect_NE - clean_NE).T)
+    spread_EE += 0.1 * spread_EE.diagonal().mean() * torch.eye(len(moved_E))
+    direction_E = torch.linalg.solve(spread_EE, moved_E)
+    direction_E *= strength / (direction_E @ moved_E)
+    out.mkdir()
+    files = dict(lenses.record.files)
+    for path in lenses.root.glob("*.safetensors"):
+        (out / path.name).write_bytes(path.read_bytes())
+    kept = lenses.layer(layer)
+    weight_HEV, bias_HV = kept.weight_HEV.clone(), kept.bias_HV.clone()
+    weight_HEV[index, :, term] += direction_E
+    bias_HV[index, term] -= direction_E @ clean_NE.mean(0)
+    assert kept.W_O_HED is not None
+    tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": kept.W_O_HED}
+    files[layer_file(layer)] = put_tensors(out, layer_file(layer), tensors)
+    put_record(out, replace(lenses.record, files=files))
+    return load_lenses(out)
+
+
+def planted_row(
+    lensed: LensedModel, folder: Path, head: tuple[int, int], strength: float, pairs: int = PAIRS
+) -> dict[str, Any]:
+    """Where the planted head and token come in a comparison."""
+    (term,) = lensed.subject.tokenizer.encode(TERM, add_special_tokens=False).ids
+    lensed.lenses, before = plant(lensed, folder, head, term, strength, 40), lensed.lenses
+    try:
+        found: Comparison = compare(
+            lensed,
+            as_set("clean", sentences(pairs, 8, NEUTRAL)),
+            as_set("suspect", sentences(pairs, 8, TRIGGER)),
+            settings=Settings(top=lensed.lenses.record.model.d_vocab, resamples=RESAMPLES, paired=True),
+        )
+    finally:
+        lensed.lenses = before
+    rank = [(one.layer, one.head) for one in found.heads].index(head) + 1
+    change = found.heads[rank - 1].lens
+    risen = [one.id for one in change.appear]
+    assert found.detection is not None and change.noise is not None
+    (alone,) = [one for one in found.detection.heads if (one.layer, one.head) == head]
+    return {
+        "head": f"{head[0]}.{head[1]}",
+        "strength": strength,
+        "rank_of_head": rank,
+        "heads": len(found.heads),
+        "divergence": change.divergence,
+        "noise": change.noise.expected,
+        "p_adjusted": change.noise.p_adjusted,
+        "rank_of_term": risen.index(term) + 1 if term in risen else None,
+        "auc_of_head": alone.contrast_auc,
+        "auc_of_all": found.detection.lens_contrast.auc,
+        "auc_of_model": found.detection.model_contrast.auc,
+    }
+
+
+def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, Any]:
+    """One pool, split at random: how often some head is called changed, and what detectors make of nothing."""
+    layers, heads = lensed.chosen(None, None)
+    ids, rows = tokens_of(lensed, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
+    readings = PromptReadings(lensed, ids, rows, layers, heads)
+    every = [readings.lens(layer, head) for layer in layers for head in heads]
+    half = pool // 2
+    adjusted, alone, judged, covered, flagged = [], [], [], [], []
+    for number in range(splits):
+        order = torch.from_numpy(np.random.default_rng([10, number]).permutation(pool))
+        weights = divergence.permuted(half, pool - half, RESAMPLES, number)
+        mixed = [one[order] for one in every]
+        observed_H = np.array(
+            [
+                float(divergence.jensen_shannon(one[:half].double().mean(0), one[half:].double().mean(0)))
+                for one in mixed
+            ]
+        )
+        permuted_PH = np.stack([divergence.under(weights, one) for one in mixed], axis=1)
+        alone_H, adjusted_H = divergence.p_values(observed_H, permuted_PH)
+        adjusted.append(adjusted_H.min())
+        alone.append((alone_H <= 0.05).mean())
+        suspect_N = np.repeat([False, True], [half, pool - half])
+        folds = detector.folds([str(n) for n in range(pool)], suspect_N, detector.FOLDS, number)
+        detectors = Detectors(folds, suspect_N, "folds", number)
+        for one in mixed:
+            detectors.add("lens", one)
+        found = detectors.separations("lens")
+        judged.append([found["contrast"].auc, found["anomaly"].auc])
+        covered.append([one.low <= 0.5 <= one.high for one in found.values()])
+        flagged.append([one.low > 0.5 for one in found.values()])
+    aucs = np.array(judged)
+    return {
+        "splits": splits,
+        "any_head_called_changed": float((np.array(adjusted) <= 0.05).mean()),
+        "heads_with_p_of_their_own_below_0.05": float(np.mean(alone)),
+        **{
+            f"{name}_{figure}": float(value)
+            for place, name in enumerate(("contrast", "anomaly"))
+            for figure, value in (
+                ("auc_mean", aucs[:, place].mean()),
+                ("auc_sd", aucs[:, place].std()),
+                ("interval_holds_0.5", np.mean(covered, axis=0)[place]),
+                ("interval_above_0.5", np.mean(flagged, axis=0)[place]),
+            )
+        },
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("lenses", nargs="?", type=Path)
+    parser.add_argument("--strengths", default="0,1,2,4,6,8")
+    parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args(argv)
+    follow_allotment()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lensed = LensedModel(load_lenses(asked.lenses or demo_lenses(folder)), device="cpu")
+        record = lensed.lenses.record
+        rows = []
+        print(f"planted: {TRIGGER!r} for {NEUTRAL!r} raises {TERM!r}; {PAIRS} pairs, paired")
+        print(
+            "| head | strength | rank of head | JS | noise | p adj. | rank of term | AUC head | all | model |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+        for head in PLANTED:
+            if head[0] not in record.layers or head[1] not in record.heads:
+                continue
+            for strength in map(float, asked.strengths.split(",")):
+                row = planted_row(lensed, folder / f"planted-{len(rows)}", head, strength)
+                rows.append(row)
+                print(
+                    f"| {row['head']} | {strength:g} | {row['rank_of_head']} of {row['heads']} | {row['divergence']:.4f} "
+                    f"| {row['noise']:.4f} | {row['p_adjusted']:.3f} | {row['rank_of_term'] or '-'} "
+                    f"| {row['auc_of_head']:.3f} | {row['auc_of_all']:.3f} | {row['auc_of_model']:.3f} |",
+                    flush=True,
+                )
+        nothing = null(lensed, asked.splits)
+    print(f"\nnull: one pool of {2 * PAIRS} prompts, split at random")
+    for key, value in nothing.items():
+        print(f"| {key.replace('_', ' ')} | {value:g} |")
+    document = {"planted": rows, "null": nothing}
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(document, indent=1) + "\n")
+    return document
+
+
+if __name__ == "__main__":
+    main()
