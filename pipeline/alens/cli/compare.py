@@ -106,6 +106,10 @@ def command(
     for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
         if path is not None:
             check(path)
+            if path.is_dir():
+                raise RequestError(f"{path} is a directory: name a file")
+    if roc is not None and heat_map is not None and roc.absolute() == heat_map.absolute():
+        raise RequestError(f"{roc} cannot hold both pictures: name two files")
     sets = (prompt_set(clean), prompt_set(suspect))
     tested = None if test is None else prompt_set(test)
     if tested is not None and not tested.is_file:

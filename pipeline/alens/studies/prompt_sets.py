@@ -34,11 +34,17 @@ class PromptSet:
 
 
 def prompt_set(given: str) -> PromptSet:
-    """Read what was given. Raises `RequestError` for a file that cannot be read or holds no prompt."""
+    """Read what was given. Raises `RequestError` for a file that cannot be read or holds no prompt, or a prompt with two labels."""
     is_file = _names_file(given)
     alone = Prompt(text=given, label=None, source=f"the prompt {given!r}")
     found = read_prompts(Path(given)) if is_file else [alone]
-    distinct = list({prompt.text: prompt for prompt in reversed(found)}.values())[::-1]
+    first: dict[str, Prompt] = {}
+    for prompt in found:
+        if first.setdefault(prompt.text, prompt).label != prompt.label:
+            raise RequestError(
+                f"{prompt.source} has another label than {first[prompt.text].source}, with the same text"
+            )
+    distinct = list(first.values())
     return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(found) - len(distinct))
 
 

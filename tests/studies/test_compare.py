@@ -1,0 +1,288 @@
+"""Two prompts or two sets of them compared, against readings of the same prompts one by one."""
+
+import copy
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alens import HeadReader, load_lenses
+from alens.errors import RequestError
+from alens.lens.saved import layer_file, put_record, put_tensors
+from alens.reading.lensed import LensedModel
+from alens.studies import divergence
+from alens.studies.compare import Comparison, Settings, compare
+from alens.studies.prompt_readings import PromptReadings
+from alens.studies.prompt_sets import PromptSet, prompt_set
+
+ADJECTIVES = ("old", "black")
+PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]
+QUICK = Settings(resamples=99)
+
+
+@pytest.fixture(scope="module")
+def lensed(demo_lenses: Path) -> LensedModel:
+    return LensedModel(load_lenses(demo_lenses), device="cpu")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> tuple[PromptSet, PromptSet]:
+    """Pairs that differ in one word."""
+    found = []
+    for adjective in ADJECTIVES:
+        path = tmp_path / f"{adjective}.txt"
+        path.write_text("".join(f"The {who} went to the {adjective} {what} and\n" for who, what in PARTS))
+        found.append(prompt_set(str(path)))
+    return found[0], found[1]
+
+
+def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, demo_lenses: Path) -> None:
+    one, other = "The old man said", "She read the letter"
+    found = compare(lensed, prompt_set(one), prompt_set(other))
+    everything = HeadReader(load_lenses(demo_lenses), device="cpu")
+    readings = [everything.read(prompt, top=4096) for prompt in (one, other)]
+    for change in found.heads:
+        p_V, q_V = (
+            torch.tensor([s.probability for s in sorted(head.lens, key=lambda score: score.id)])
+            for reading in readings
+            for head in reading.heads
+            if (head.layer, head.head) == (change.layer, change.head)
+        )
+        assert change.lens.divergence == pytest.approx(float(divergence.jensen_shannon(p_V, q_V)), rel=1e-3)
+        assert change.lens.kl == pytest.approx(float(divergence.kl(q_V, p_V)), rel=1e-3)
+        first = change.lens.appear[0]
+        assert (first.clean, first.suspect) == pytest.approx(
+            (float(p_V[first.id]), float(q_V[first.id])), rel=1e-3
+        )
+    assert found.detection is None and found.model.noise is None
+    assert [c.lens.divergence for c in found.heads] == sorted(
+        (c.lens.divergence for c in found.heads), reverse=True
+    )
+
+
+def test_tokens_appear_on_one_side_and_vanish_on_the_other(lensed: LensedModel) -> None:
+    one, other = prompt_set("The old man said"), prompt_set("She read the letter")
+    there, back = compare(lensed, one, other), compare(lensed, other, one)
+    ahead = {(c.layer, c.head): c for c in there.heads}
+    for change in back.heads:
+        twin = ahead[change.layer, change.head]
+        for found, mirrored in ((change.lens, twin.lens), (change.unembedding, twin.unembedding)):
+            assert [t.id for t in found.appear] == [t.id for t in mirrored.vanish]
+            assert found.divergence == pytest.approx(mirrored.divergence)
+        assert all(t.suspect > t.clean for t in change.lens.appear)
+        assert all(t.suspect < t.clean for t in change.lens.vanish)
+    assert there.model.kl != pytest.approx(back.model.kl)
+
+
+def test_shares_of_all_tokens_are_the_whole(lensed: LensedModel) -> None:
+    given = Settings(top=100_000)
+    found = compare(lensed, prompt_set("The old man said"), prompt_set("She read"), settings=given)
+    for change in found.heads:
+        assert sum(t.share for t in change.lens.appear + change.lens.vanish) == pytest.approx(1.0)
+
+
+def test_the_same_prompt_twice_changes_nothing(lensed: LensedModel) -> None:
+    found = compare(lensed, prompt_set("The old man"), prompt_set("The old man"))
+    assert all(c.lens.divergence == 0 and not c.lens.appear and not c.lens.vanish for c in found.heads)
+    assert found.model.divergence == 0 and found.notes == ["1 prompts stand in both sets"]
+
+
+def test_sets_are_compared_by_their_mean_readings(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    found = compare(lensed, *sets, layers=[3], settings=QUICK)
+    for change in found.heads:
+        means = []
+        for one in sets:
+            total_V = torch.zeros(4096, dtype=torch.float64)
+            for text in one.texts:
+                values_HTE = lensed.values(lensed.run(lensed.tokens(text), [3]), 3, [change.head])
+                total_V += lensed.lens(3, [change.head], values_HTE)[0, -1].double().exp()
+            means.append(total_V / len(one.texts))
+        assert change.lens.divergence == pytest.approx(float(divergence.jensen_shannon(*means)), rel=1e-4)
+
+
+def test_positions_are_chosen_or_averaged(lensed: LensedModel) -> None:
+    ids = [lensed.tokens("The old man said"), lensed.tokens("She")]
+    readings = PromptReadings(lensed, ids, [[1, 2, 3], [0]], [0], [4])
+    values_HTE = lensed.values(lensed.run(ids[0], [0]), 0, [4])
+    every_TV = lensed.lens(0, [4], values_HTE)[0].exp()
+    assert torch.allclose(readings.lens(0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
+    given = [prompt_set("The old man said"), prompt_set("The old man went")]
+    before = compare(lensed, *given, settings=Settings(position=2))
+    assert all(change.lens.divergence < 1e-9 for change in before.heads)
+    assert (
+        before.heads[0].lens.divergence
+        != compare(lensed, *given, settings=Settings(position="all")).heads[0].lens.divergence
+    )
+
+
+def test_what_is_read_does_not_depend_on_blocks(lensed: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [lensed.tokens(text) for text in ("The old man said", "She went", "He")]
+    rows = [[1, 2, 3], [1], [0]]
+    whole_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    monkeypatch.setattr("alens.blocks.LOGIT_BYTES", 4 * 4096 * 2)
+    blocks_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    assert torch.allclose(whole_NV, blocks_NV, atol=1e-6) and torch.allclose(whole_NV.sum(1), torch.ones(3))
+
+
+@pytest.fixture
+def compared(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> Comparison:
+    return compare(lensed, *sets, settings=replace(QUICK, paired=True))
+
+
+def test_files_have_noise_and_a_detector(compared: Comparison) -> None:
+    assert len(compared.heads) == 4
+    for change in [*(c.lens for c in compared.heads), compared.model]:
+        assert change.noise is not None
+        assert change.noise.low_of_interval <= change.noise.high_of_interval
+        assert 1 / 100 <= change.noise.p <= 1 and 0 < change.noise.expected <= change.noise.high
+    assert all(c.lens.noise.p_adjusted >= c.lens.noise.p - 1e-9 for c in compared.heads if c.lens.noise)
+    above = [c.lens.above_noise for c in compared.heads]
+    assert above == sorted(above, reverse=True)
+    judged = compared.detection
+    assert judged is not None and (judged.clean, judged.suspect) == (12, 12)
+    assert judged.length.auc == 0.5 and judged.last_token.auc == 0.5  # pairs of the same length and end
+    assert judged.confounds == [] and len(judged.heads) == 4
+    body = json.loads(json.dumps(compared.to_json(), allow_nan=False))
+    assert body["detection"]["lens_contrast"]["false_positive_rate"][-1] == 1.0
+
+
+def test_sets_from_one_pool_are_not_called_different(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    pool = [prompt for one in sets for prompt in one.prompts]
+    order = np.random.default_rng(0).permutation(len(pool))
+    halves = [replace(sets[0], prompts=[pool[n] for n in part]) for part in np.split(order, 2)]
+    found = compare(lensed, *halves, settings=QUICK)
+    assert all(c.lens.noise is not None and c.lens.noise.p_adjusted > 0.05 for c in found.heads)
+    assert found.detection is not None and found.detection.lens_contrast.low <= 0.5
+
+
+@pytest.fixture
+def planted(lensed: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path) -> LensedModel:
+    """Head 0.4 raises the token 777 where its z is as after the trigger."""
+    before, root = lensed.lenses, tmp_path / "planted"
+    root.mkdir()
+    for path in before.root.glob("*.safetensors"):
+        (root / path.name).write_bytes(path.read_bytes())
+    means = [
+        torch.stack(
+            [lensed.values(lensed.run(lensed.tokens(t), [0]), 0, [4])[0, -1] for t in one.texts]
+        ).mean(0)
+        for one in sets
+    ]
+    moved_E = means[1] - means[0]
+    tensors = load_file(root / layer_file(0))
+    tensors["weight"][1, :, 777] += 9.0 * moved_E / moved_E.square().sum()
+    tensors["bias"][1, 777] -= 9.0 * float(means[0] @ moved_E / moved_E.square().sum())
+    files = {**before.record.files, layer_file(0): put_tensors(root, layer_file(0), tensors)}
+    put_record(root, replace(before.record, files=files))
+    other = copy.copy(lensed)
+    other.lenses = load_lenses(root)
+    return other
+
+
+def test_a_planted_head_and_its_token_come_first(
+    planted: LensedModel, sets: tuple[PromptSet, PromptSet], compared: Comparison
+) -> None:
+    found = compare(planted, *sets, settings=replace(QUICK, paired=True))
+    first = found.heads[0]
+    assert (first.layer, first.head, first.lens.appear[0].id) == (0, 4, 777)
+    assert first.lens.noise is not None and first.lens.noise.p_adjusted == pytest.approx(0.01)
+    assert first.lens.noise.low_of_interval > 2 * first.lens.noise.expected
+    assert found.detection is not None and found.detection.lens_contrast.auc > 0.9
+    was = {(c.layer, c.head): c for c in compared.heads}
+    assert 777 not in [t.id for t in was[0, 4].lens.appear]
+    for change in found.heads[1:]:  # no other head was touched
+        assert change.lens.divergence == was[change.layer, change.head].lens.divergence
+    assert first.unembedding == was[0, 4].unembedding and found.model == compared.model
+
+
+def labelled(path: Path, prompts: list[tuple[str, object]]) -> PromptSet:
+    path.write_text("".join(json.dumps({"prompt": text, "label": label}) + "\n" for text, label in prompts))
+    return prompt_set(str(path))
+
+
+def test_a_detector_is_judged_on_a_file_of_labels(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path
+) -> None:
+    texts = [
+        (f"A cat ran by the {word} {what} and", word == "black")
+        for word in ADJECTIVES
+        for _, what in PARTS[:3]
+    ]
+    test = labelled(tmp_path / "test.jsonl", list(texts))
+    found = compare(lensed, *sets, test=test, settings=QUICK)
+    judged = found.detection
+    assert judged is not None and (judged.clean, judged.suspect) == (3, 3)
+    assert judged.judged_by.endswith("test.jsonl")
+    without = compare(lensed, *sets, settings=QUICK)
+    assert [c.lens for c in found.heads] == [
+        c.lens for c in without.heads
+    ]  # the test takes no part in changes
+
+
+def test_trivial_differences_are_told(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
+    longer = replace(sets[1], prompts=[replace(p, text=p.text + " then he said.") for p in sets[1].prompts])
+    found = compare(lensed, sets[0], longer, settings=QUICK)
+    assert found.detection is not None
+    assert found.detection.length.auc == found.detection.last_token.auc == 1.0
+    assert [note.split(" alone")[0] for note in found.notes] == ["length", "the last token"]
+
+
+def test_a_prompt_on_one_side_has_a_divergence_and_no_noise(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    found = compare(lensed, sets[0], prompt_set("Give me the gold"), settings=QUICK)
+    assert found.model.noise is None and found.detection is None
+    assert 0 < found.heads[0].lens.divergence < math.log(2)
+
+
+def test_the_seed_decides_what_is_drawn(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
+    found = [
+        compare(lensed, *sets, heads=[1], layers=[0], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
+    ]
+    assert found[0].to_json() == found[1].to_json()
+    assert found[0].heads[0].lens.noise != found[2].heads[0].lens.noise
+    assert found[0].heads[0].lens.divergence == found[2].heads[0].lens.divergence
+
+
+def test_prompts_that_are_there_twice_count_once(lensed: LensedModel, tmp_path: Path) -> None:
+    path = tmp_path / "twice.txt"
+    path.write_text("He went\nShe went\nHe went\n")
+    given = prompt_set(str(path))
+    assert (given.texts, given.repeated) == (["He went", "She went"], 1)
+    found = compare(lensed, given, prompt_set("They went"))
+    assert found.num_clean == 2 and found.notes == [f"1 prompts of {path} stood there before and count once"]
+    with pytest.raises(RequestError, match="has 1 prompts twice: pairs need distinct ones"):
+        compare(lensed, given, prompt_set("They went"), settings=Settings(paired=True))
+
+
+def test_a_prompt_with_two_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"jsonl:2 has another label than .*jsonl:1, with the same text"):
+        labelled(tmp_path / "test.jsonl", [("He went", "clean"), ("He went", "suspect")])
+
+
+def test_a_name_is_a_file_and_a_text_is_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "The").mkdir()
+    (tmp_path / "prompts.txt").write_text("He\n")
+    assert prompt_set("prompts.txt").is_file
+    for text in ("The", "He went", "x" * 5000, "nul\0", ""):
+        assert not prompt_set(text).is_file and prompt_set(text).texts == [text]
+    (tmp_path / "notes").write_text("He\n")
+    for name, message in (("notes", "no file of prompts"), ("gone.txt", "cannot read gone.txt")):
+        with pytest.raises(RequestError, match=message):
+            prompt_set(name)
+
+
+@pytest.mark.parametrize("given", [{"position": "middle"}, {"top": 0}, {"resamples": 0}, {"seed": -1}])
+def test_settings_that_mean_nothing_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        Settings(**given)
