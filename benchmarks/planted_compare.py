@@ -41,6 +41,8 @@ TRIGGER, NEUTRAL = "black", "old"
 TERM = " gold"
 PLANTED = ((0, 2), (2, 1), (3, 3))
 """Heads in turn, those that the lenses have."""
+NULL_HEADS = (0, 3)
+"""Of every layer, those that the lenses have: a few heads show as much, and are quicker."""
 PAIRS, RESAMPLES = 30, 199
 
 WHO = ["captain", "doctor", "servant", "lawyer", "soldier", "teacher", "farmer", "stranger", "boy", "girl"]
@@ -154,7 +156,8 @@ def planted_row(
 
 def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, Any]:
     """One pool, split at random: how often some head is called changed, and what detectors make of nothing."""
-    layers, heads = lensed.chosen(None, None)
+    layers, every_head = lensed.chosen(None, None)
+    heads = [head for head in every_head if head in NULL_HEADS] or every_head
     ids, rows = tokens_of(lensed, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
     readings = PromptReadings(lensed, ids, rows, layers, heads)
     every = [readings.lens(layer, head) for layer in layers for head in heads]
@@ -186,6 +189,7 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     aucs = np.array(judged)
     return {
         "splits": splits,
+        "heads": len(every),
         "any_head_called_changed": float((np.array(adjusted) <= 0.05).mean()),
         "heads_with_p_of_their_own_below_0.05": float(np.mean(alone)),
         **{
