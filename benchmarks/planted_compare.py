@@ -31,7 +31,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
 from alens.studies import detector, divergence
-from alens.studies.compare import Comparison, Settings, compare
+from alens.studies.change import Settings
+from alens.studies.compare import Comparison, compare
 from alens.studies.detection import Detectors
 from alens.studies.prompt_readings import LAST, PromptReadings
 from alens.studies.prompt_sets import PromptSet, tokens_of

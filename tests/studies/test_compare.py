@@ -16,7 +16,8 @@ from alens.errors import RequestError
 from alens.lens.saved import layer_file, put_record, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.studies import divergence
-from alens.studies.compare import Comparison, Settings, compare
+from alens.studies.change import Settings
+from alens.studies.compare import Comparison, compare
 from alens.studies.prompt_readings import PromptReadings
 from alens.studies.prompt_sets import PromptSet, prompt_set
 

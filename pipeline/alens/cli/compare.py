@@ -10,7 +10,8 @@ from alens.cli.parameters import NUMBERS, config_option, json_option, model_opti
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
-    from alens.studies.compare import Comparison, TokenChange
+    from alens.studies.change import TokenChange
+    from alens.studies.compare import Comparison
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -119,7 +120,8 @@ def command(
     opened = load_lenses(lenses)
 
     from alens.reading.lensed import LensedModel
-    from alens.studies.compare import Settings, check_pairs, compare, detectable
+    from alens.studies.change import Settings
+    from alens.studies.compare import check_pairs, compare, detectable
 
     settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
     if paired:

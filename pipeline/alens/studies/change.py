@@ -1,0 +1,144 @@
+"""How one reading changes from clean to suspect prompts: divergence, its noise, tokens.
+
+In: readings of prompts, (N, V), clean prompts first. Out: a `Change`.
+Shapes: N prompts, P permutations or resamples, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alens.errors import RequestError
+from alens.reading.lensed import LensedModel
+from alens.studies import divergence
+from alens.studies.prompt_readings import LAST, check_position
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to compare."""
+
+    position: str | int = LAST
+    """`last`, `all` (the mean over positions 1 and later) or a number, negative from the end."""
+    top: int = 8
+    """Tokens that appear, and that vanish, for each reading."""
+    resamples: int = RESAMPLES
+    """Permutations of the labels, and bootstrap resamples of the prompts."""
+    seed: int = 0
+    paired: bool = False
+    """Suspect prompt i was made from clean prompt i: labels are shuffled within pairs, pairs are drawn, and a pair
+    stays in one fold."""
+
+    def __post_init__(self) -> None:
+        check_position(self.position)
+        if self.top < 1 or self.resamples < 1 or self.seed < 0:
+            raise RequestError("top and resamples must be 1 or more, and seed 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenChange:
+    """One token that appears or vanishes."""
+
+    token: str
+    id: int
+    clean: float
+    """Its probability in the mean reading of clean prompts."""
+    suspect: float
+    share: float
+    """Of the divergence: what this token contributes, over all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What finite samples say of a divergence. Nats."""
+
+    expected: float
+    """The mean divergence when labels are shuffled."""
+    high: float
+    """The 95 % quantile of the same."""
+    low_of_interval: float
+    """Of the 95 % basic bootstrap interval of the divergence."""
+    high_of_interval: float
+    p: float
+    """Share of permutations that are as far apart, the observed one counted."""
+    p_adjusted: float | None = None
+    """The same for the largest change of any head; None for readings that are not ranked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """How one reading changes from clean to suspect."""
+
+    divergence: float
+    """Jensen-Shannon divergence of the mean readings, nats, at most ln 2 = 0.693."""
+    kl: float
+    """KL(suspect || clean) of the mean readings, nats."""
+    noise: Noise | None
+    """None with a single prompt on a side."""
+    appear: list[TokenChange]
+    """Tokens that rise, by what they contribute to the divergence."""
+    vanish: list[TokenChange]
+
+    @property
+    def above_noise(self) -> float:
+        """The divergence less what shuffled labels give on average."""
+        return self.divergence - (self.noise.expected if self.noise else 0.0)
+
+
+class Comparer:
+    """Changes of readings of the same prompts, under the same permutations and resamples."""
+
+    def __init__(self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: Settings) -> None:
+        self._lensed, self._num_clean, self._settings = lensed, num_clean, settings
+        sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
+        self._noisy = min(num_clean, num_suspect) >= 2
+        if self._noisy:
+            self._permuted = divergence.permuted(*sizes, paired=settings.paired)
+            self._resampled = divergence.resampled(*sizes, paired=settings.paired)
+
+    def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, divergence.Array | None]:
+        """The change of one reading, clean prompts first; and its divergences under permuted labels."""
+        clean_V = readings_NV[: self._num_clean].double().mean(0)
+        suspect_V = readings_NV[self._num_clean :].double().mean(0)
+        parts_V = divergence.contributions(clean_V, suspect_V)
+        total = float(parts_V.sum())
+        permuted_P, found = None, None
+        if noise and self._noisy:
+            permuted_P = divergence.under(self._permuted, readings_NV)
+            low, high = divergence.interval(total, divergence.under(self._resampled, readings_NV))
+            alone, _ = divergence.p_values(np.array([total]), permuted_P[:, None])
+            found = Noise(
+                expected=float(permuted_P.mean()),
+                high=float(np.quantile(permuted_P, 0.95)),
+                low_of_interval=low,
+                high_of_interval=high,
+                p=float(alone[0]),
+            )
+        rises_V = suspect_V > clean_V
+        change = Change(
+            divergence=total,
+            kl=float(divergence.kl(suspect_V, clean_V)),
+            noise=found,
+            appear=self._tokens(parts_V * rises_V, clean_V, suspect_V, total),
+            vanish=self._tokens(parts_V * ~rises_V, clean_V, suspect_V, total),
+        )
+        return change, permuted_P
+
+    def _tokens(
+        self, parts_V: torch.Tensor, clean_V: torch.Tensor, suspect_V: torch.Tensor, total: float
+    ) -> list[TokenChange]:
+        best = parts_V.topk(self._settings.top)
+        return [
+            TokenChange(
+                token=self._lensed.text(token),
+                id=token,
+                clean=float(clean_V[token]),
+                suspect=float(suspect_V[token]),
+                share=part / total,
+            )
+            for token, part in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            if part > 0
+        ]
