@@ -30,12 +30,12 @@ from alens.lens.saved import Lenses, layer_file, put_record, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
-from alens.studies import detector, divergence
-from alens.studies.change import Settings
-from alens.studies.compare import Comparison, compare
-from alens.studies.detection import Detectors
-from alens.studies.prompt_readings import LAST, PromptReadings
-from alens.studies.prompt_sets import PromptSet, tokens_of
+from alens.studies.comparison import detector, divergence
+from alens.studies.comparison.change import Settings
+from alens.studies.comparison.compare import Comparison, compare
+from alens.studies.comparison.detection import Detectors
+from alens.studies.comparison.prompt_readings import LAST, PromptReadings
+from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
 from alens.threads import follow_allotment
 
 TRIGGER, NEUTRAL = "black", "old"

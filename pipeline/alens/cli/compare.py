@@ -10,8 +10,8 @@ from alens.cli.parameters import NUMBERS, config_option, json_option, model_opti
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
-    from alens.studies.change import TokenChange
-    from alens.studies.compare import Comparison
+    from alens.studies.comparison.change import TokenChange
+    from alens.studies.comparison.compare import Comparison
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -102,7 +102,7 @@ def command(
     from alens.lens.saved import load_lenses
     from alens.pictures import heat_map as heat_maps
     from alens.pictures import roc as rocs
-    from alens.studies.prompt_sets import labels_of, prompt_set
+    from alens.studies.comparison.prompt_sets import labels_of, prompt_set
 
     for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
         if path is not None:
@@ -120,8 +120,8 @@ def command(
     opened = load_lenses(lenses)
 
     from alens.reading.lensed import LensedModel
-    from alens.studies.change import Settings
-    from alens.studies.compare import check_pairs, compare, detectable
+    from alens.studies.comparison.change import Settings
+    from alens.studies.comparison.compare import check_pairs, compare, detectable
 
     settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
     if paired:

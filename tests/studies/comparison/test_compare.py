@@ -15,11 +15,11 @@ from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.lens.saved import layer_file, put_record, put_tensors
 from alens.reading.lensed import LensedModel
-from alens.studies import divergence
-from alens.studies.change import Settings
-from alens.studies.compare import Comparison, compare
-from alens.studies.prompt_readings import PromptReadings
-from alens.studies.prompt_sets import PromptSet, prompt_set
+from alens.studies.comparison import divergence
+from alens.studies.comparison.change import Settings
+from alens.studies.comparison.compare import Comparison, compare
+from alens.studies.comparison.prompt_readings import PromptReadings
+from alens.studies.comparison.prompt_sets import PromptSet, prompt_set
 
 ADJECTIVES = ("old", "black")
 PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]

@@ -11,7 +11,7 @@ from pathlib import Path
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
-from alens.studies.prompt_readings import rows_of
+from alens.studies.comparison.prompt_readings import rows_of
 
 SUSPECT_LABELS = {"suspect": True, "1": True, "clean": False, "0": False}
 """What a file may call them; `true` and `false` become 1 and 0."""

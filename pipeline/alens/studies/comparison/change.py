@@ -11,8 +11,8 @@ import torch
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.studies import divergence
-from alens.studies.prompt_readings import LAST, check_position
+from alens.studies.comparison import divergence
+from alens.studies.comparison.prompt_readings import LAST, check_position
 
 RESAMPLES = 1000
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alens.studies.detector import Array, Labels, Scores, Split, score
-from alens.studies.roc import Separation, area, separation
+from alens.studies.comparison.detector import Array, Labels, Scores, Split, score
+from alens.studies.comparison.roc import Separation, area, separation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial import distance
 
-from alens.studies import divergence
+from alens.studies.comparison import divergence
 
 
 def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.studies.divergence import jensen_shannon
+from alens.studies.comparison.divergence import jensen_shannon
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alens.studies import roc
+from alens.studies.comparison import roc
 
 
 def counted(scores: np.ndarray, suspect: np.ndarray) -> float:

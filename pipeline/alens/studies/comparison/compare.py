@@ -16,11 +16,11 @@ import numpy as np
 from alens.errors import RequestError
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
-from alens.studies import detector, divergence
-from alens.studies.change import Change, Comparer, Settings
-from alens.studies.detection import Detection, Detectors
-from alens.studies.prompt_readings import PromptReadings
-from alens.studies.prompt_sets import PromptSet, labels_of, tokens_of
+from alens.studies.comparison import detector, divergence
+from alens.studies.comparison.change import Change, Comparer, Settings
+from alens.studies.comparison.detection import Detection, Detectors
+from alens.studies.comparison.prompt_readings import PromptReadings
+from alens.studies.comparison.prompt_sets import PromptSet, labels_of, tokens_of
 
 FEWEST_FOR_DETECTOR = 5
 """Prompts of either kind: one a fold, and four to fit on."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alens.studies import detector, divergence
-from alens.studies.detector import Split
+from alens.studies.comparison import detector, divergence
+from alens.studies.comparison.detector import Split
 
 CLEAN, SUSPECT = 12, 10
 LABELS = np.repeat([False, True], [CLEAN, SUSPECT])
