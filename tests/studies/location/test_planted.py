@@ -19,7 +19,7 @@ from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings
 from alens.studies.location.locate import Location, locate
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 LAYER, HEAD = 3, 4
 
 

@@ -141,11 +141,11 @@ def locate(
     found = rates(ids, "prompts")
     other = None if control_ids is None else rates(control_ids, "controls")
     mean = mean_rates(lensed, terms)
-    lens, tests = contrast(found.lens, other and other.lens, mean, settings)
+    lens, tests = contrast(found.lens, other.lens if other else None, mean, settings)
     plain: list[Effect] | list[None] = [None] * len(lens)
     if found.unembedding is not None:
-        plain, _ = contrast(found.unembedding, other and other.unembedding, mean, settings)
-    (model,), _ = contrast(found.model, other and other.model, mean, settings)
+        plain, _ = contrast(found.unembedding, other.unembedding if other else None, mean, settings)
+    (model,), _ = contrast(found.model, other.model if other else None, mean, settings)
     numbers = [(layer, head) for layer in layers for head in heads]
     ranked = [
         HeadEffect(
