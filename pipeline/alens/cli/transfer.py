@@ -286,7 +286,7 @@ def _show_layers(found: "TransferMatrix", drawn: "HeatMap", field: str, name: st
 def _no_lens(found: "TransferMatrix", layer: int, field: str) -> float:
     """The mean output, less the layer's own lenses."""
     own = [getattr(of, field) for (at, _), of in zip(found.heads, found.native, strict=True) if at == layer]
-    return float(getattr(found.mean_output, field)) - sum(own) / len(own)
+    return float(getattr(found.mean_output, field) - sum(own) / len(own))
 
 
 def _show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:

@@ -126,4 +126,5 @@ def seen(source: Frame, target: Frame, head: int) -> torch.Tensor | None:
     spread_ED = root_EE.T @ target.W_O_HED[head].double()
     basis_HDE = torch.linalg.qr(source.W_O_HED.double().transpose(1, 2)).Q
     inside_H = (spread_ED @ basis_HDE).square().sum((1, 2))
-    return (inside_H / spread_ED.square().sum().clamp_min(1e-300)).float()
+    share_H: torch.Tensor = inside_H / spread_ED.square().sum().clamp_min(1e-300)
+    return share_H.float()
