@@ -1,61 +1,34 @@
-"""`alens eval`: lenses on held-out text, beside two baselines that need no training.
+"""`alens eval`: lenses on held-out text, beside baselines.
 
-In: a lens directory and a cache. Out, for each head: figures of the lens and of the head's unembedding
-(`z W_O W_U + b_U`, the Logit Lens on one head); and of the mean output, which reads nothing. On the cache
-of their fit, lenses are judged on the shards that the fit set aside; on any other, on all of it.
-Shapes: H heads, E d_head, V vocabulary.
+In: a lens directory and a cache. Out: `Evaluation`: figures of every reading of the panel, with intervals, and how each
+lens differs from each baseline. On the cache of their fit, lenses are judged on the shards that the fit set aside; on
+any other, on all of it.
+Shapes: N rows, G sequences, K top tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.figures import FigureSums, HeadFigures
-from alens.evaluation.held_out import held_out_rows
-from alens.lens.maps import AffineMaps, LensMaps, TranslatedMaps
-from alens.lens.saved import LayerLenses, Lenses
+from alens.evaluation import panel as panels
+from alens.evaluation.bootstrap import RESAMPLES
+from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.evaluation.held_out import HeldOutRows, held_out_rows
+from alens.evaluation.panel import BASELINES, LENS, RESIDUAL_STREAM, Key, Norm, Panel
+from alens.evaluation.reading_figures import Judged
+from alens.evaluation.result import Comparison, Evaluation
+from alens.evaluation.sums import JudgedRows, ReadingSums
+from alens.lens.maps import TranslatedMaps
+from alens.lens.saved import Lenses
 from alens.progress import Progress, Report, silent
 from alens.rows import RowReader
 from alens.store.reader import Cache
 
-RESIDUAL_STREAM = "resid_post"
-"""The site that the model's last norm could follow."""
-
-MEAN_OUTPUT_SHARDS = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Figures by layer and head; every list of heads follows `heads`."""
-
-    rows: int
-    """Held-out rows judged on."""
-    teacher: str
-    """`exact`, or `compressed`: then KL is an unbiased estimate."""
-    shards: tuple[int, ...]
-    heads: tuple[int, ...]
-    lens: dict[int, list[HeadFigures]]
-    unembedding: dict[int, list[HeadFigures]]
-    mean_output: HeadFigures
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values: one record a head, and the mean output beside them."""
-        records = [
-            {"layer": layer, "head": head, "lens": asdict(lens), "unembedding": asdict(plain)}
-            for layer in self.lens
-            for head, lens, plain in zip(self.heads, self.lens[layer], self.unembedding[layer], strict=True)
-        ]
-        return {
-            "rows": self.rows,
-            "teacher": self.teacher,
-            "shards": list(self.shards),
-            "mean_output": asdict(self.mean_output),
-            "heads": records,
-        }
+TOP_TOKENS = 10
+"""Of the second agreement; fewer where the cache holds fewer."""
 
 
 def evaluate(
@@ -65,89 +38,154 @@ def evaluate(
     layers: Sequence[int] | None = None,
     num_rows: int | None = None,
     held_out_by: Lenses | None = None,
+    tuned_lens: Lenses | None = None,
+    final_norm: Norm | None = None,
+    token_bytes_V: npt.NDArray[np.int64] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
     device: torch.device | None = None,
     report: Report = silent,
 ) -> Evaluation:
-    """Judge lenses on a cache of the same model; `held_out_by` are lenses whose held-out shards are judged on.
+    """Judge lenses on a cache of the same model.
 
-    Raises `RequestError` when the cache is another model's or lacks a layer.
+    `held_out_by` are lenses whose held-out shards are judged on. `tuned_lens` are lenses of `resid_post`, a further
+    baseline. `final_norm` is the model's last norm, (B, D) to (B, D): without it the Logit Lens has no gain and offset.
+    `token_bytes_V` are the bytes of each token: without them there are no bits a byte.
+
+    Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
     """
     lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
     layers = tuple(lenses.record.layers if layers is None else layers)
     for layer in layers:
         lenses.layer(layer)
+    if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
+        raise RequestError(
+            f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
+        )
     shards = _shards(lenses, cache) if held_out_by is None else _held_out(held_out_by, cache)
-    teacher = cache.plan.settings.best_teacher
+    if tuned_lens is not None:
+        _check_tuned_lens(tuned_lens, cache, layers, shards)
     where = device or torch.device("cpu")
-    heads = lenses.record.heads
-    min_position = int(lenses.record.fit["min_position"])
-    reader = RowReader(cache, layers, heads, teacher, min_position, where, site=lenses.record.site)
+    panel = Panel(lenses, cache, layers, where, final_norm=final_norm, tuned_lens=tuned_lens)
+    teacher, min_position = cache.plan.settings.best_teacher, int(lenses.record.fit["min_position"])
+    reader = RowReader(
+        cache,
+        layers,
+        lenses.record.heads,
+        teacher,
+        min_position,
+        where,
+        site=lenses.record.site,
+        columns=panel.columns,
+    )
     total = len(shards) * reader.rows_per_shard
     total = total if num_rows is None else min(total, num_rows)
-    W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(where) for name in ("W_U", "b_U"))
-    lens = {layer: FigureSums(len(heads), where) for layer in layers}
-    plain = {layer: FigureSums(len(heads), where) for layer in layers}
-    mean = FigureSums(1, where)
-    nothing = AffineMaps(
-        weight_HEV=torch.zeros(1, 1, len(b_U_V), device=where),
-        bias_HV=_log_mean_output(lenses, cache).to(where)[None],
-    )
+    rows = _Rows(cache, shards[: -(-total // reader.rows_per_shard)], token_bytes_V, where)
+    sums = ReadingSums(len(panel.keys), rows.num_groups, where)
     done = 0
     for part in held_out_rows(reader, shards, total):
-        judged = (part.teacher, part.top_ids_N, part.next_ids_N)
-        for layer in layers:
-            fitted, z_NHE = lenses.layer(layer), reader.z(part.columns, layer)
-            lens[layer].add(z_NHE, fitted.maps.to(where), *judged)
-            plain[layer].add(z_NHE, unembedding(fitted, lenses.record.site, W_U_DV, b_U_V), *judged)
-        mean.add(torch.zeros(len(part.columns), 1, 1, device=where), nothing, *judged)
+        sums.add(panel.readings(reader, part.columns, part.teacher), rows.judged(part))
         done += len(part.columns)
         report(Progress(stage="eval", done=done, total=total, unit="rows"))
+    judged = Judged(sums, seed=seed, resamples=resamples)
+    found = {key: judged.figures(place) for place, key in enumerate(panel.keys)}
     return Evaluation(
-        rows=total,
+        rows=judged.rows,
+        sequences=judged.sequences,
         teacher=teacher,
         shards=shards,
-        heads=heads,
-        lens={layer: s.means() for layer, s in lens.items()},
-        unembedding={layer: s.means() for layer, s in plain.items()},
-        mean_output=mean.means()[0],
+        top_tokens=rows.top_tokens,
+        seed=seed,
+        resamples=resamples,
+        heads=lenses.record.heads,
+        lens={layer: [found[key] for key in _of(panel, LENS, layer)] for layer in layers},
+        unembedding={layer: [found[key] for key in _of(panel, panels.UNEMBEDDING, layer)] for layer in layers},
+        mean_output=found[Key(panels.MEAN_OUTPUT)],
+        logit_lens={key.layer: f for key, f in found.items() if key.kind == panels.LOGIT_LENS and key.layer is not None},
+        tuned_lens={key.layer: f for key, f in found.items() if key.kind == panels.TUNED_LENS and key.layer is not None},
+        model=found.get(Key(panels.MODEL)),
+        norm_is_the_models=final_norm is not None,
+        comparisons={
+            kind: {layer: [_compare(judged, panel, key, kind) for key in _of(panel, LENS, layer)] for layer in layers}
+            for kind in BASELINES
+            if panel.baseline(kind, Key(LENS, layers[0], 0)) is not None
+        },
     )
 
 
-def unembedding(fitted: LayerLenses, site: str, W_U_DV: torch.Tensor, b_U_V: torch.Tensor) -> LensMaps:
-    """What the model's unembedding says of the same values, the Logit Lens.
+def _of(panel: Panel, kind: str, layer: int) -> list[Key]:
+    return [key for key in panel.keys if key.kind == kind and key.layer == layer]
 
-    Of a head `z W_O W_U + b_U`. The residual stream is normed first, as the model does; its norm's gain and offset
-    are not in a cache and are left out.
-    """
-    if site == RESIDUAL_STREAM:
-        eye_DD = torch.eye(len(W_U_DV), device=W_U_DV.device)
-        ones_HD, zeros_HD = torch.ones_like(eye_DD[:1]), torch.zeros_like(eye_DD[:1])
-        return TranslatedMaps(
-            translator_HED=eye_DD[None],
-            shift_HD=zeros_HD,
-            gain_HD=ones_HD,
-            offset_HD=zeros_HD,
-            W_U_DV=W_U_DV,
-            b_U_V=b_U_V,
+
+def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> Comparison:
+    place, baseline = panel.places[lens], panel.baseline(kind, lens)
+    assert baseline is not None  # asked of the first lens, and the same for all
+    kl = judged.difference("kl", place, baseline)
+    assert kl is not None  # every row has one
+    return Comparison(kl=kl, cross_entropy=judged.difference("cross_entropy", place, baseline))
+
+
+class _Rows:
+    """What held-out rows are judged by, on the device."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        shards: Sequence[int],
+        token_bytes_V: npt.NDArray[np.int64] | None,
+        device: torch.device,
+    ) -> None:
+        settings = cache.plan.settings
+        self._a_shard, self._shards, self._device = settings.sequences_per_shard, np.sort(shards), device
+        self._bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
+        self.num_groups = len(shards) * settings.sequences_per_shard
+        self.top_tokens = min(TOP_TOKENS, settings.top_k, cache.plan.model.d_vocab)
+
+    def judged(self, part: HeldOutRows) -> JudgedRows:
+        columns, next_N = part.columns.by_name, part.next_ids_N
+        top_ids_NK = columns["targets/ids"][:, : self.top_tokens].astype(np.int64)
+        shard_N, within_N = np.divmod(columns["rows/sequence"].astype(np.int64), self._a_shard)
+        groups_N = np.searchsorted(self._shards, shard_N) * self._a_shard + within_N
+        bytes_N = torch.zeros_like(next_N)
+        if self._bytes_V is not None:
+            bytes_N = torch.where(next_N == NO_NEXT_TOKEN, 0, self._bytes_V[next_N.clamp_min(0)])
+        return JudgedRows(
+            teacher=part.teacher,
+            top_ids_NK=torch.from_numpy(top_ids_NK).to(self._device),
+            next_ids_N=next_N,
+            next_bytes_N=bytes_N,
+            groups_N=torch.from_numpy(groups_N).to(self._device),
         )
-    heads = fitted.maps.num_heads
-    weight_HEV = W_U_DV[None] if fitted.W_O_HED is None else torch.matmul(fitted.W_O_HED.to(W_U_DV), W_U_DV)
-    return AffineMaps(weight_HEV=weight_HEV, bias_HV=b_U_V.expand(heads, -1))
 
 
-def _log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:
-    """Of the text that the lenses were fitted on; of this cache where they do not say."""
-    said = lenses.log_mean_output()
-    if said is not None:
-        return said
-    total_V = sum(cache.read_shard("stats/output", shard)[0] for shard in cache.shards[:MEAN_OUTPUT_SHARDS])
-    smallest = np.finfo(np.float32).tiny
-    return torch.from_numpy(np.log(np.maximum(total_V / total_V.sum(), smallest))).float()
+def _check_tuned_lens(
+    tuned_lens: Lenses, cache: Cache, layers: Sequence[int], shards: Sequence[int]
+) -> None:
+    record = tuned_lens.record
+    tuned_lens.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    if record.site != RESIDUAL_STREAM or record.form != TranslatedMaps.form:
+        raise RequestError(
+            f"{tuned_lens.name} holds no Tuned Lens: its lenses read {record.site} and are {record.form}; "
+            "fit one with `alens fit --lens tuned --site resid_post`"
+        )
+    cache.check_site(RESIDUAL_STREAM)
+    for layer in layers:
+        tuned_lens.layer(layer)
+    seen = set(record.cache["train_shards"]) & set(shards) if _fitted_on(tuned_lens, cache) else set()
+    if seen:
+        raise RequestError(
+            f"{tuned_lens.name} was trained on shard {min(seen)} of {cache.root}, which is judged on: "
+            "fit both with the same --eval-rows"
+        )
+
+
+def _fitted_on(lenses: Lenses, cache: Cache) -> bool:
+    return bool(lenses.record.cache["plan"] == cache.plan.identity)
 
 
 def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
     """Held-out shards on the cache of the fit; every committed shard of another."""
-    if lenses.record.cache["plan"] == cache.plan.identity:
+    if _fitted_on(lenses, cache):
         return _held_out(lenses, cache)
     if not cache.shards:
         raise RequestError(f"{cache.root} has no committed shard yet: run `alens cache` first")
@@ -155,7 +193,7 @@ def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
 
 
 def _held_out(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    if lenses.record.cache["plan"] != cache.plan.identity:
+    if not _fitted_on(lenses, cache):
         raise RequestError(f"{lenses.name} was not fitted on {cache.root}: it held out no shards of it")
     shards = tuple(lenses.record.cache["held_out_shards"])
     missing = [shard for shard in shards if shard not in cache.shards]

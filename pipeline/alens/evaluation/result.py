@@ -1,0 +1,159 @@
+"""What `alens eval` finds: figures of lenses and baselines, comparisons, and a summary, as plain values too.
+
+In: nothing; `evaluate` fills it. Out: `Evaluation`, and from it the document of `alens eval --json`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alens.evaluation.bootstrap import LEVEL
+from alens.evaluation.reading_figures import FIGURES, Difference, ReadingFigures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A lens less a baseline, on the same rows; negative where the lens is better."""
+
+    kl: Difference
+    cross_entropy: Difference | None
+    """None where no row has a next token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A figure over all lenses."""
+
+    mean: float
+    lowest: float
+    lowest_head: tuple[int, int]
+    """(layer, head)."""
+    highest: float
+    highest_head: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wins:
+    """In how many heads the lens has a lower KL than a baseline."""
+
+    heads: int
+    better: int
+    better_apart: int
+    """And the intervals of the two do not overlap."""
+    surely_better: int
+    """And the interval of the paired difference lies below 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Figures by layer and head; every list of heads follows `heads`."""
+
+    rows: int
+    """Held-out rows judged on."""
+    sequences: int
+    """That they belong to: what the bootstrap draws."""
+    teacher: str
+    """`exact`, or `compressed`: then KL is an unbiased estimate."""
+    shards: tuple[int, ...]
+    top_tokens: int
+    """Of the second agreement: 10, or as many as the cache holds."""
+    seed: int
+    """Of the resamples."""
+    resamples: int
+    heads: tuple[int, ...]
+    lens: dict[int, list[ReadingFigures]]
+    unembedding: dict[int, list[ReadingFigures]]
+    mean_output: ReadingFigures
+    logit_lens: dict[int, ReadingFigures]
+    """By layer; empty where the cache has no `resid_post`."""
+    tuned_lens: dict[int, ReadingFigures]
+    """By layer; empty where none was given."""
+    model: ReadingFigures | None
+    """The model itself, no baseline; None without the exact teacher."""
+    norm_is_the_models: bool
+    """Else the Logit Lens has the bare norm, without gain and offset."""
+    comparisons: dict[str, dict[int, list[Comparison]]]
+    """By baseline, `mean_output`, `unembedding`, `logit_lens` or `tuned_lens`; then as `lens`."""
+
+    def ranges(self) -> dict[str, Range | None]:
+        """Mean, lowest and highest of each figure over all lenses; None where a figure has no value."""
+        return {name: self._range(name) for name in FIGURES}
+
+    def wins(self, baseline: str) -> Wins:
+        """Raises `KeyError` for a baseline that was not judged."""
+        found = [of.kl for heads in self.comparisons[baseline].values() for of in heads]
+        return Wins(
+            heads=len(found),
+            better=sum(of.difference < 0 for of in found),
+            better_apart=sum(of.better_apart for of in found),
+            surely_better=sum(of.surely_better for of in found),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: one record a head and one a layer, and what is the same for all beside them."""
+        return {
+            "rows": self.rows,
+            "sequences": self.sequences,
+            "teacher": self.teacher,
+            "shards": list(self.shards),
+            "top_tokens": self.top_tokens,
+            "bootstrap": {"level": LEVEL, "resamples": self.resamples, "seed": self.seed},
+            "norm_is_the_models": self.norm_is_the_models,
+            "summary": {
+                "lenses": {name: _plain(found) for name, found in self.ranges().items()},
+                "wins": {baseline: asdict(self.wins(baseline)) for baseline in self.comparisons},
+            },
+            "mean_output": _plain(self.mean_output),
+            "model": _plain(self.model),
+            "layers": [
+                {
+                    "layer": layer,
+                    "logit_lens": _plain(self.logit_lens.get(layer)),
+                    "tuned_lens": _plain(self.tuned_lens.get(layer)),
+                }
+                for layer in self.lens
+            ],
+            "heads": [
+                {
+                    "layer": layer,
+                    "head": head,
+                    "lens": _plain(self.lens[layer][index]),
+                    "unembedding": _plain(self.unembedding[layer][index]),
+                    "comparisons": {
+                        baseline: _plain(of[layer][index]) for baseline, of in self.comparisons.items()
+                    },
+                }
+                for layer in self.lens
+                for index, head in enumerate(self.heads)
+            ],
+        }
+
+    def _range(self, name: str) -> Range | None:
+        values: list[tuple[float, tuple[int, int]]] = []
+        for layer, figures in self.lens.items():
+            for head, of in zip(self.heads, figures, strict=True):
+                value = getattr(of, name)
+                if value is None:
+                    return None
+                values.append((value, (layer, head)))
+        lowest, highest = min(values), max(values)
+        return Range(
+            mean=sum(value for value, _ in values) / len(values),
+            lowest=lowest[0],
+            lowest_head=lowest[1],
+            highest=highest[0],
+            highest_head=highest[1],
+        )
+
+
+def _plain(of: Any) -> Any:
+    """Dictionaries and lists, as JSON gives them back."""
+    return None if of is None else _lists(asdict(of))
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _lists(part) for name, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_lists(part) for part in value]
+    return value
