@@ -81,11 +81,18 @@ def check_local(out: Path | str) -> None:
 
 
 def snapshot(
-    repository: str, *, kind: str, revision: str | None, patterns: list[str], asked: Address | None = None
+    repository: str,
+    *,
+    kind: str,
+    revision: str | None,
+    patterns: list[str],
+    asked: Address | None = None,
+    fetch: bool = True,
 ) -> tuple[Path, str]:
     """The directory and commit of a hub repository; `kind` is `model` or `dataset`.
 
-    `asked` is the address that it was asked for by, which errors then name.
+    `asked` is the address that it was asked for by, which errors then name. Without `fetch`, only the hub cache is
+    looked at.
 
     Raises `RequestError` when the hub is out of reach and the hub cache has no copy, or when the hub has
     no such repository or revision.
@@ -105,7 +112,13 @@ def snapshot(
     try:
         with one_line():
             folder = Path(
-                snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=patterns)
+                snapshot_download(
+                    repository,
+                    repo_type=kind,
+                    revision=revision,
+                    allow_patterns=patterns,
+                    local_files_only=not fetch,
+                )
             )
     except GatedRepoError:
         raise RequestError(
@@ -129,12 +142,12 @@ def snapshot(
         transport_error(),
         ConnectionError,
     ) as error:
-        why = (
-            "HF_HUB_OFFLINE is set"
-            if constants.HF_HUB_OFFLINE
-            else f"the hub is out of reach ({cause(error)})"
-        )
-        fetch = (
+        why = f"the hub is out of reach ({cause(error)})"
+        if constants.HF_HUB_OFFLINE:
+            why = "HF_HUB_OFFLINE is set"
+        elif not fetch:
+            why = "nothing is fetched for this"
+        command = (
             f"hf download {repository}"
             + (" --repo-type dataset" if kind == "dataset" else "")
             + (f" --revision {revision}" if revision else "")
@@ -146,7 +159,7 @@ def snapshot(
         )
         raise RequestError(
             f"{absent} {constants.HF_HUB_CACHE} has no{'' if asked is None else ' whole'} copy, and {why}: "
-            f"run `{fetch}` where there is network"
+            f"run `{command}` where there is network"
         ) from None
     return folder, folder.name
 

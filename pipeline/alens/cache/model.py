@@ -54,12 +54,12 @@ class Subject:
     device: torch.device
 
 
-def find(model: str, revision: str | None = None) -> ModelSource:
+def find(model: str, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
     """Resolve MODEL to a directory and read its record; hashes the weights, loads nothing.
 
-    Raises `RequestError` for what is no model directory.
+    Without `fetch`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
     """
-    folder, commit = _locate(model, revision)
+    folder, commit = _locate(model, revision, fetch)
     config = _config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -82,7 +82,7 @@ def find(model: str, revision: str | None = None) -> ModelSource:
     return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
 
 
-def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
+def _locate(model: str, revision: str | None, fetch: bool) -> tuple[Path, str | None]:
     if model == "demo":
         return demo.MODEL, None
     if Path(model).exists():
@@ -93,7 +93,7 @@ def _locate(model: str, revision: str | None) -> tuple[Path, str | None]:
         return Path(model), None
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    return hub.snapshot(model, kind="model", revision=revision, patterns=FILES)
+    return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, fetch=fetch)
 
 
 def _config(folder: Path) -> Any:

@@ -1,13 +1,34 @@
-"""`alens eval`: how well lenses read, beside the mean output and the unembedding."""
+"""`alens eval`: how well lenses read, beside baselines."""
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, device_option, json_option, print_json
+from alens.cli.eval_table import FIGURES, GAINS, SHOWN
+from alens.cli.parameters import (
+    NAMES,
+    NUMBERS,
+    config_option,
+    json_option,
+    model_options,
+    print_json,
+)
+from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+    from alens.evaluation.result import Evaluation
+    from alens.lens.saved import Lenses
+    from alens.reading.at_hand import AtHand
+    from alens.store.reader import Cache
+
+log = logging.getLogger(__name__)
 
 
-@click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536")
+@click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536 --heat-map layer-11.png")
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--layers", type=NUMBERS, help="Layers to judge.  [default: all that were fitted]")
@@ -18,7 +39,36 @@ from alens.cli.parameters import NUMBERS, config_option, device_option, json_opt
     metavar="LENSES",
     help="Judge on the shards that the fit of these lenses held out: figures of both can then be compared.",
 )
-@device_option
+@click.option(
+    "--tuned-lens",
+    type=click.Path(path_type=Path),
+    metavar="LENSES",
+    help="A further baseline: lenses fitted with --lens tuned --site resid_post.",
+)
+@click.option(
+    "--figures",
+    type=NAMES,
+    default=SHOWN,
+    show_default=True,
+    help=f"Columns of the table of heads, of {','.join(FIGURES)}.",
+)
+@click.option(
+    "--heat-map",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw one figure of all heads: FILE.png or FILE.html.",
+)
+@click.option(
+    "--heat-map-of",
+    type=click.Choice([*FIGURES, *GAINS]),
+    default="kl",
+    show_default=True,
+    help="Which figure; a gain is the KL of a baseline less that of the lens.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's resamples."
+)
+@model_options
 @json_option
 @config_option
 def command(
@@ -27,62 +77,108 @@ def command(
     layers: tuple[int, ...] | None,
     rows: int | None,
     held_out_by: Path | None,
+    tuned_lens: Path | None,
+    figures: tuple[str, ...],
+    heat_map: Path | None,
+    heat_map_of: str,
+    seed: int,
+    model: str | None,
     device: str,
     as_json: bool,
 ) -> None:
-    """Judge LENSES on the cache STORE: forward KL, cross-entropy and top-1 agreement of each head.
+    """Judge each head of LENSES on the cache STORE, beside baselines; docs/metrics.md defines the figures.
 
     On the cache they were fitted on, the shards that the fit held out are used; on another cache of the
     same model, all shards: take one of other text, because lenses look better on rows they have seen.
+
+    Baselines are the mean output and the unembedding of the head; where the cache has the site resid_post,
+    the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are of 95 %, by
+    bootstrap over sequences. Bits a byte need the model's tokenizer: --model says where it is.
     """
     from alens.cli.watch import watching
     from alens.device import torch_device
-    from alens.evaluation.evaluate import Evaluation, evaluate
+    from alens.evaluation.evaluate import evaluate
     from alens.lens.saved import load_lenses
     from alens.store.reader import open_cache
 
+    unknown = [name for name in figures if name not in FIGURES]
+    if unknown:
+        raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")
+    opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
+    tuned = None if tuned_lens is None else load_lenses(tuned_lens)
+    if heat_map is not None:
+        _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
     with watching() as report:
-        found: Evaluation = evaluate(
-            load_lenses(lenses),
-            open_cache(store),
+        opened.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+        hand = _model(opened, cache, model, where)
+        if heat_map is not None and heat_map_of == "bits" and hand.token_bytes_V is None:
+            raise RequestError("there are no bits a byte to draw: say with --model where the model is")
+        found = evaluate(
+            opened,
+            cache,
             layers=layers,
             num_rows=rows,
             held_out_by=None if held_out_by is None else load_lenses(held_out_by),
-            device=torch_device(device),
+            tuned_lens=tuned,
+            final_norm=hand.final_norm,
+            token_bytes_V=hand.token_bytes_V,
+            seed=seed,
+            device=where,
             report=report,
         )
+        if found.top_tokens < 10:
+            log.info("the cache holds %d top tokens a row: top-10 agreement is of these", found.top_tokens)
     if as_json:
         print_json(found.to_json())
-        return
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
+    else:
+        _show(found, figures)
+    if heat_map is not None:
+        from alens.cli.eval_heat_map import heat_map as drawn
+        from alens.pictures.heat_map import write
 
-    table = Table(
-        title=f"{found.rows:,} held-out rows, {found.teacher} teacher; KL and cross-entropy (CE) in nats",
-        box=SIMPLE,
-    )
-    table.add_column("head", justify="right")
-    for figure in ("KL", "CE", "top-1"):
-        for reading in ("lens", "unembedding"):
-            table.add_column(f"{figure}\n{reading}", justify="right")
-    for layer, heads in found.lens.items():
-        for head, lens, plain in zip(found.heads, heads, found.unembedding[layer], strict=True):
-            table.add_row(
-                f"{layer}.{head}",
-                f"{lens.kl:.3f}",
-                f"{plain.kl:.3f}",
-                f"{lens.cross_entropy:.3f}",
-                f"{plain.cross_entropy:.3f}",
-                f"{lens.top1_agreement:.3f}",
-                f"{plain.top1_agreement:.3f}",
-            )
-    mean = found.mean_output
-    Console().print(table)
-    click.echo(
-        f"mean output (no lens): KL {mean.kl:.3f}, CE {mean.cross_entropy:.3f}, top-1 {mean.top1_agreement:.3f}"
-    )
-    kls = [head.kl for heads in found.lens.values() for head in heads]
-    click.echo(
-        f"lenses: KL mean {sum(kls) / len(kls):.4f}, worst {max(kls):.4f}; {sum(kl < mean.kl for kl in kls)} of {len(kls)} beat the mean output"
-    )
+        write(heat_map, drawn(found, heat_map_of))
+
+
+def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device") -> "AtHand":
+    """What can be had of the model; says what cannot."""
+    from alens.evaluation.panel import RESIDUAL_STREAM
+    from alens.reading.at_hand import at_hand
+
+    sites = (lenses.record.site, *(cache.plan.settings.sites or ()))
+    with_norm = RESIDUAL_STREAM in sites
+    hand = at_hand(cache.plan, model=model, device=device, with_norm=with_norm)
+    if hand.lacking is not None:
+        left_out = "bits a byte are left out"
+        if with_norm and hand.final_norm is None:
+            left_out += ", and the Logit Lens has no gain and offset of the last norm"
+        log.info("%s: %s; say with --model where the model is", left_out, hand.lacking)
+    return hand
+
+
+def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None") -> None:
+    """Before the work: can the picture be written, and will there be what it shows?"""
+    from alens.evaluation.panel import RESIDUAL_STREAM
+    from alens.pictures.heat_map import check_path
+
+    check_path(path)
+    if of == "gain-tuned-lens" and tuned is None:
+        raise RequestError("--heat-map-of gain-tuned-lens needs --tuned-lens LENSES")
+    in_cache = RESIDUAL_STREAM in (cache.plan.settings.sites or ())
+    if of == "gain-logit-lens" and (not in_cache or lenses.record.site == RESIDUAL_STREAM):
+        raise RequestError(
+            f"{cache.root} gives no Logit Lens beside these lenses: it needs a cache with --sites resid_post, "
+            "and lenses of another site"
+        )
+
+
+def _show(found: "Evaluation", figures: tuple[str, ...]) -> None:
+    from rich.console import Console
+
+    from alens.cli import eval_table
+
+    console = Console()
+    click.echo(eval_table.heading(found))
+    console.print(eval_table.heads(found, figures))
+    console.print(eval_table.readings(found))
+    for line in eval_table.lines(found):
+        click.echo(line)

@@ -99,14 +99,27 @@ def evaluate(
         resamples=resamples,
         heads=lenses.record.heads,
         lens={layer: [found[key] for key in _of(panel, LENS, layer)] for layer in layers},
-        unembedding={layer: [found[key] for key in _of(panel, panels.UNEMBEDDING, layer)] for layer in layers},
+        unembedding={
+            layer: [found[key] for key in _of(panel, panels.UNEMBEDDING, layer)] for layer in layers
+        },
         mean_output=found[Key(panels.MEAN_OUTPUT)],
-        logit_lens={key.layer: f for key, f in found.items() if key.kind == panels.LOGIT_LENS and key.layer is not None},
-        tuned_lens={key.layer: f for key, f in found.items() if key.kind == panels.TUNED_LENS and key.layer is not None},
+        logit_lens={
+            key.layer: f
+            for key, f in found.items()
+            if key.kind == panels.LOGIT_LENS and key.layer is not None
+        },
+        tuned_lens={
+            key.layer: f
+            for key, f in found.items()
+            if key.kind == panels.TUNED_LENS and key.layer is not None
+        },
         model=found.get(Key(panels.MODEL)),
         norm_is_the_models=final_norm is not None,
         comparisons={
-            kind: {layer: [_compare(judged, panel, key, kind) for key in _of(panel, LENS, layer)] for layer in layers}
+            kind: {
+                layer: [_compare(judged, panel, key, kind) for key in _of(panel, LENS, layer)]
+                for layer in layers
+            }
             for kind in BASELINES
             if panel.baseline(kind, Key(LENS, layers[0], 0)) is not None
         },
@@ -137,7 +150,9 @@ class _Rows:
     ) -> None:
         settings = cache.plan.settings
         self._a_shard, self._shards, self._device = settings.sequences_per_shard, np.sort(shards), device
-        self._bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
+        self._bytes_V = (
+            None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
+        )
         self.num_groups = len(shards) * settings.sequences_per_shard
         self.top_tokens = min(TOP_TOKENS, settings.top_k, cache.plan.model.d_vocab)
 
@@ -158,9 +173,7 @@ class _Rows:
         )
 
 
-def _check_tuned_lens(
-    tuned_lens: Lenses, cache: Cache, layers: Sequence[int], shards: Sequence[int]
-) -> None:
+def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> None:
     record = tuned_lens.record
     tuned_lens.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
     if record.site != RESIDUAL_STREAM or record.form != TranslatedMaps.form:

@@ -123,9 +123,7 @@ class Panel:
             return partial(_mapped, self._tuned[key.layer], 0, stream[key.layer])
         if key.kind == UNEMBEDDING and key.layer in self._plain:
             return partial(_mapped, self._plain[key.layer], head, z_NHE[:, head])
-        return partial(
-            self._logit_lens, z_NHE[:, 0] if key.kind == UNEMBEDDING else stream[key.layer]
-        )
+        return partial(self._logit_lens, z_NHE[:, 0] if key.kind == UNEMBEDDING else stream[key.layer])
 
     def _mean_output(self, rows: slice) -> torch.Tensor:
         return self._log_mean_V.expand(rows.stop - rows.start, -1)

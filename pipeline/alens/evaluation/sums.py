@@ -75,7 +75,9 @@ class ReadingSums:
                 rows = slice(stretch.start + within.start, stretch.start + within.stop)
                 block = judged.teacher.block(rows)
 
-                def judge(q: int, rows: slice = rows, within: slice = within, block: TeacherBlock = block) -> None:
+                def judge(
+                    q: int, rows: slice = rows, within: slice = within, block: TeacherBlock = block
+                ) -> None:
                     values_QNF[q, within] = row_values(readings[q](rows), block, judged, rows)  # noqa: B023
 
                 self._each(judge, len(readings))
@@ -112,9 +114,7 @@ def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:
     return (confidence_N * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
 
 
-def row_values(
-    logits_BV: torch.Tensor, block: TeacherBlock, judged: JudgedRows, rows: slice
-) -> torch.Tensor:
+def row_values(logits_BV: torch.Tensor, block: TeacherBlock, judged: JudgedRows, rows: slice) -> torch.Tensor:
     """(B, 7) float32: the columns KL to RIGHT of some rows; SURPRISE and RIGHT mean nothing without a next token."""
     top_ids_BK, next_ids_B = judged.top_ids_NK[rows], judged.next_ids_N[rows]
     K = top_ids_BK.shape[1]

@@ -16,7 +16,7 @@ def top_tokens(logits_BV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Ten
     """(B, K) the `k` largest logits, descending, and (B, K) their tokens. `k` is at most V."""
     B, V = logits_BV.shape
     S = V // STRETCH
-    if S <= k:
+    if k >= S:
         best = logits_BV.topk(k)
         return best.values, best.indices
     whole_BSC = logits_BV[:, : S * STRETCH].unflatten(1, (S, STRETCH))

@@ -1,0 +1,57 @@
+"""What judging lenses takes of the model, where the model is at hand: its tokens' bytes and its last norm.
+
+In: the model's record and the tokenizer's hash, as a cache has them, and where the model may be. Out: `AtHand`; what
+cannot be had is left out and said, because judging needs no model. Nothing is fetched from the hub.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.cache import model as models
+from alens.errors import RequestError
+from alens.reading.token_bytes import token_bytes
+from alens.store.schema import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHand:
+    """Of the model of a cache."""
+
+    token_bytes_V: npt.NDArray[np.int64] | None
+    final_norm: Callable[[torch.Tensor], torch.Tensor] | None
+    """(B, D) float32 to (B, D), on the device that was asked for."""
+    lacking: str | None
+    """Why something could not be had."""
+
+
+def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: bool) -> AtHand:
+    """Look for the model of `plan`: at `model`, or where the plan says; `with_norm` loads it for its last norm.
+
+    Raises `RequestError` when `model` was named and is not that model.
+    """
+    try:
+        source = models.find(model or plan.model.id, None if model else plan.model.revision, fetch=False)
+        if source.record.weights_sha256 != plan.model.weights_sha256:
+            raise RequestError(f"{model or plan.model.id} is not the model of the cache: its weights differ")
+    except RequestError as error:
+        if model:
+            raise
+        return AtHand(token_bytes_V=None, final_norm=None, lacking=str(error))
+    final_norm = None
+    if with_norm:
+        subject = models.load(source, dtype="float32", device=str(device))
+        final_norm = subject.bridge.ln_final
+    bytes_V, lacking = None, None
+    try:
+        if source.tokenizer_sha256 != plan.tokens.tokenizer_sha256:
+            raise RequestError("it has another tokenizer than the cache was written with")
+        bytes_V = token_bytes(models.load_tokenizer(source)[0], plan.model.d_vocab)
+    except RequestError as error:
+        if model:
+            raise RequestError(f"{model} cannot give bits a byte: {error}") from None
+        lacking = f"the tokenizer in {source.folder}: {error}"
+    return AtHand(token_bytes_V=bytes_V, final_norm=final_norm, lacking=lacking)
