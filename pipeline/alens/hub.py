@@ -87,11 +87,11 @@ def snapshot(
     revision: str | None,
     patterns: list[str],
     asked: Address | None = None,
-    fetch: bool = True,
+    local_only: bool = False,
 ) -> tuple[Path, str]:
     """The directory and commit of a hub repository; `kind` is `model` or `dataset`.
 
-    `asked` is the address that it was asked for by, which errors then name. Without `fetch`, only the hub cache is
+    `asked` is the address that it was asked for by, which errors then name. With `local_only`, only the hub cache is
     looked at.
 
     Raises `RequestError` when the hub is out of reach and the hub cache has no copy, or when the hub has
@@ -117,7 +117,7 @@ def snapshot(
                     repo_type=kind,
                     revision=revision,
                     allow_patterns=patterns,
-                    local_files_only=not fetch,
+                    local_files_only=local_only,
                 )
             )
     except GatedRepoError:
@@ -145,7 +145,7 @@ def snapshot(
         why = f"the hub is out of reach ({cause(error)})"
         if constants.HF_HUB_OFFLINE:
             why = "HF_HUB_OFFLINE is set"
-        elif not fetch:
+        elif local_only:
             why = "nothing is fetched for this"
         command = (
             f"hf download {repository}"

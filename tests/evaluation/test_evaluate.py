@@ -13,7 +13,9 @@ from alens import evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
 from alens.cache.run import write_cache
 from alens.errors import DamageError, RequestError
-from alens.evaluation.evaluate import Evaluation
+from alens.evaluation.bootstrap import interval, resampled_means
+from alens.evaluation.reading_figures import FIGURES
+from alens.evaluation.result import Evaluation
 from alens.store.schema import CacheSettings
 
 Copy = Callable[[Path], Path]
@@ -51,7 +53,8 @@ def test_it_finds_the_figures_that_the_fit_recorded(found: Evaluation, demo_lens
     record = load_lenses(demo_lenses).record
     for layer in (0, 3):
         for head, stated in zip(found.lens[layer], record.held_out[str(layer)], strict=True):
-            assert dataclasses.asdict(head) == pytest.approx(stated, rel=1e-6)
+            figures = {name: getattr(head, name) for name in stated}
+            assert figures == pytest.approx(stated, rel=1e-6, abs=1e-9)
 
 
 def test_kl_of_a_lens_is_the_dense_one(
@@ -132,6 +135,82 @@ def test_the_result_is_plain_json(found: Evaluation) -> None:
     assert body["mean_output"]["kl"] == found.mean_output.kl
 
 
+def test_the_model_itself_has_no_kl_and_agrees(found: Evaluation) -> None:
+    assert found.model is not None and found.model.kl == pytest.approx(0, abs=1e-3)
+    assert found.model.top1_agreement > 0.99
+    for head in (*found.lens[3], found.mean_output):
+        assert head.cross_entropy is not None and found.model.cross_entropy is not None
+        assert head.cross_entropy > found.model.cross_entropy
+
+
+def test_every_figure_lies_in_its_interval_and_intervals_are_of_sequences(found: Evaluation) -> None:
+    assert found.sequences == 16
+    for head in (head for heads in found.lens.values() for head in heads):
+        for name in ("kl", "cross_entropy", "top1_agreement", "top10_agreement", "entropy"):
+            low, high = head.intervals[name] or (0.0, 0.0)
+            assert low < getattr(head, name) < high
+        assert head.intervals["bits_per_byte"] is None
+
+
+def test_intervals_follow_from_the_kl_of_each_sequence(
+    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
+) -> None:
+    (keep, model_NV), lens, cache = dense, load_lenses(demo_lenses).layer(0), open_cache(demo_cache)
+    z_NHE = cache.read_shard("sites/attn.z/00", 5)[keep].astype(np.float64)
+    lens_NV = torch.from_numpy(z_NHE[:, 1] @ lens.weight_HEV[0].double().numpy() + lens.bias_HV[0].numpy())
+    kl_N = (np.exp(model_NV) * (model_NV - lens_NV.log_softmax(-1).numpy())).sum(1)
+    sequence_N = cache.read_shard("rows/sequence", 5)[keep]
+    kl_G1 = np.array([[kl_N[sequence_N == sequence].sum()] for sequence in np.unique(sequence_N)])
+    expected = interval(resampled_means(kl_G1, np.full(16, 63.0), seed=0)[:, 0])
+    assert found.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_comparisons_are_differences_of_the_figures(found: Evaluation) -> None:
+    assert set(found.comparisons) == {"mean_output", "unembedding"}
+    for layer in (0, 3):
+        for head, plain, of in zip(
+            found.lens[layer], found.unembedding[layer], found.comparisons["unembedding"][layer], strict=True
+        ):
+            assert of.kl.difference == pytest.approx(head.kl - plain.kl)
+            assert of.cross_entropy is not None and head.cross_entropy is not None
+            low, high = of.cross_entropy.interval or (0.0, 0.0)
+            assert low < of.cross_entropy.difference < high
+    of_mean = [of for heads in found.comparisons["mean_output"].values() for of in heads]
+    kls = [head.kl for heads in found.lens.values() for head in heads]
+    assert [of.kl.difference for of in of_mean] == pytest.approx([kl - found.mean_output.kl for kl in kls])
+    wins = found.wins("mean_output")
+    assert wins.heads == 4 and wins.better == sum(kl < found.mean_output.kl for kl in kls)
+    assert wins.better_apart == sum(of.kl.better_apart for of in of_mean) <= wins.surely_better
+
+
+def test_the_ranges_name_the_best_and_the_worst_head(found: Evaluation) -> None:
+    of = found.ranges()["kl"]
+    by_head = {
+        (layer, head): f.kl for layer in (0, 3) for head, f in zip((1, 4), found.lens[layer], strict=True)
+    }
+    assert of is not None and of.mean == pytest.approx(np.mean(list(by_head.values())))
+    assert by_head[of.lowest_head] == of.lowest == min(by_head.values())
+    assert by_head[of.highest_head] == of.highest == max(by_head.values())
+    assert found.ranges()["bits_per_byte"] is None
+
+
+def test_threads_and_the_seed_change_no_figure(demo_lenses: Path, demo_cache: Path) -> None:
+    arguments = (load_lenses(demo_lenses), open_cache(demo_cache))
+    one = evaluate(*arguments, layers=[0], num_rows=200, resamples=20)
+    torch.set_num_threads(2)
+    try:
+        two = evaluate(*arguments, layers=[0], num_rows=200, resamples=20, seed=1)
+    finally:
+        torch.set_num_threads(1)
+    assert [f.kl for f in one.lens[0]] == pytest.approx([f.kl for f in two.lens[0]], rel=1e-6)
+    assert one.lens[0][0].intervals != two.lens[0][0].intervals
+
+
+def test_bytes_of_another_vocabulary_are_refused(demo_lenses: Path, demo_cache: Path) -> None:
+    with pytest.raises(RequestError, match="token_bytes_V has 5 entries: the model has 4096 tokens"):
+        evaluate(load_lenses(demo_lenses), open_cache(demo_cache), token_bytes_V=np.ones(5, dtype=np.int64))
+
+
 def test_a_cache_of_another_model_is_refused(demo_lenses: Path, demo_cache: Path) -> None:
     cache = open_cache(demo_cache)
     model = dataclasses.replace(cache.plan.model, weights_sha256="0" * 64)
@@ -173,5 +252,8 @@ def test_small_settings_leave_figures_finite(demo_lenses: Path, tmp_path: Path) 
     )
     found = evaluate(load_lenses(demo_lenses), open_cache(tmp_path / "c"))
     assert found.shards == (0, 1) and found.rows == 2 * 4 * 15
-    figures = [head for heads in found.lens.values() for head in heads]
-    assert all(np.isfinite(dataclasses.astuple(head)).all() for head in figures)
+    assert found.top_tokens == 1
+    for head in (head for heads in found.lens.values() for head in heads):
+        assert head.top1_agreement == head.top10_agreement
+        values = [getattr(head, name) for name in FIGURES if name != "bits_per_byte"]
+        assert np.isfinite(values).all() and head.bits_per_byte is None

@@ -54,12 +54,12 @@ class Subject:
     device: torch.device
 
 
-def find(model: str, revision: str | None = None, *, fetch: bool = True) -> ModelSource:
+def find(model: str, revision: str | None = None, *, local_only: bool = False) -> ModelSource:
     """Resolve MODEL to a directory and read its record; hashes the weights, loads nothing.
 
-    Without `fetch`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
+    With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
     """
-    folder, commit = _locate(model, revision, fetch)
+    folder, commit = _locate(model, revision, local_only)
     config = _config(folder)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
@@ -82,7 +82,7 @@ def find(model: str, revision: str | None = None, *, fetch: bool = True) -> Mode
     return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
 
 
-def _locate(model: str, revision: str | None, fetch: bool) -> tuple[Path, str | None]:
+def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
     if model == "demo":
         return demo.MODEL, None
     if Path(model).exists():
@@ -93,7 +93,7 @@ def _locate(model: str, revision: str | None, fetch: bool) -> tuple[Path, str | 
         return Path(model), None
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, fetch=fetch)
+    return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
 
 
 def _config(folder: Path) -> Any:

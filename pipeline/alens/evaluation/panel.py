@@ -46,8 +46,8 @@ class Key(NamedTuple):
 
     kind: str
     layer: int | None = None
-    index: int | None = None
-    """Of a head: its place among those that are judged."""
+    head: int | None = None
+    """Its place among the heads that are judged."""
 
 
 class Panel:
@@ -94,7 +94,7 @@ class Panel:
 
     def baseline(self, kind: str, lens: Key) -> int | None:
         """Where the baseline of a lens is among the readings; None where there is none of that kind."""
-        keys = (Key(kind, lens.layer, lens.index), Key(kind, lens.layer), Key(kind))
+        keys = (Key(kind, lens.layer, lens.head), Key(kind, lens.layer), Key(kind))
         return next((self.places[key] for key in keys if key in self.places), None)
 
     def readings(self, reader: RowReader, columns: Columns, teacher: Teacher) -> list[Reading]:
@@ -116,7 +116,7 @@ class Panel:
             if key.kind == MODEL and isinstance(teacher, ExactTeacher):
                 return partial(self._model, teacher)
             return self._mean_output
-        z_NHE, head = values[key.layer], key.index or 0
+        z_NHE, head = values[key.layer], key.head or 0
         if key.kind == LENS:
             return partial(_mapped, self._lens[key.layer], head, z_NHE[:, head])
         if key.kind == TUNED_LENS:

@@ -34,7 +34,7 @@ def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: b
     Raises `RequestError` when `model` was named and is not that model.
     """
     try:
-        source = models.find(model or plan.model.id, None if model else plan.model.revision, fetch=False)
+        source = models.find(model or plan.model.id, None if model else plan.model.revision, local_only=True)
         if source.record.weights_sha256 != plan.model.weights_sha256:
             raise RequestError(f"{model or plan.model.id} is not the model of the cache: its weights differ")
     except RequestError as error:

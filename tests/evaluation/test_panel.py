@@ -1,0 +1,115 @@
+"""Baselines of the layer: the Logit Lens and the Tuned Lens, on a cache with the residual stream."""
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
+from alens.errors import RequestError
+from alens.evaluation.result import Evaluation
+from alens.fit.settings import FitSettings
+
+ROWS = 496
+"""Of one shard, 16 sequences of 31 rows."""
+
+
+def fitted(store: Path, lenses: Path, **settings: object) -> Path:
+    asked = FitSettings(steps=4, batch_rows=128, **{"eval_rows": ROWS, **settings})
+    with mock.patch.dict(os.environ):
+        fit_lenses(FitRequest(store=store, lenses=lenses, settings=asked, device="cpu"))
+    return lenses
+
+
+@pytest.fixture(scope="module")
+def of_heads(residual_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fitted(residual_cache, tmp_path_factory.mktemp("heads") / "lenses", heads=(0, 2))
+
+
+@pytest.fixture(scope="module")
+def tuned(residual_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fitted(
+        residual_cache, tmp_path_factory.mktemp("tuned") / "lenses", site="resid_post", lens="tuned"
+    )
+
+
+def norm(stream_BD: torch.Tensor) -> torch.Tensor:
+    """A last norm that no model has, to be told from a bare one."""
+    return 2 * torch.nn.functional.layer_norm(stream_BD, stream_BD.shape[-1:]) + 0.5
+
+
+@pytest.fixture(scope="module")
+def found(residual_cache: Path, of_heads: Path, tuned: Path) -> Evaluation:
+    return evaluate(
+        load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(tuned), final_norm=norm
+    )
+
+
+def test_there_is_one_of_each_a_layer(found: Evaluation) -> None:
+    assert list(found.logit_lens) == list(found.tuned_lens) == [1, 2]
+    assert list(found.comparisons) == ["mean_output", "unembedding", "logit_lens", "tuned_lens"]
+    assert all(len(heads) == 2 for of in found.comparisons.values() for heads in of.values())
+
+
+def test_the_logit_lens_norms_the_stream_as_it_was_told(found: Evaluation, residual_cache: Path) -> None:
+    cache = open_cache(residual_cache)
+    keep = np.flatnonzero(cache.read_shard("rows/position", 3) > 0) + 3 * 512
+    W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).double() for name in ("W_U", "b_U"))
+    final_ND = torch.from_numpy(cache.read("targets/final", keep)).double()
+    model_NV = (final_ND @ W_U_DV + b_U_V).log_softmax(-1)
+    for layer in (1, 2):
+        stream_ND = torch.from_numpy(cache.site("resid_post", layer, keep)).double()
+        lens_NV = (norm(stream_ND) @ W_U_DV + b_U_V).log_softmax(-1)
+        expected = float((model_NV.exp() * (model_NV - lens_NV)).sum(1).mean())
+        assert found.logit_lens[layer].kl == pytest.approx(expected, rel=1e-3)
+        assert found.comparisons["logit_lens"][layer][1].kl.difference == pytest.approx(
+            found.lens[layer][1].kl - expected, abs=1e-2
+        )
+    assert found.norm_is_the_models
+
+
+def test_the_tuned_lens_is_judged_as_it_is_alone(
+    found: Evaluation, residual_cache: Path, tuned: Path
+) -> None:
+    alone = evaluate(load_lenses(tuned), open_cache(residual_cache), final_norm=norm)
+    for layer in (1, 2):
+        assert found.tuned_lens[layer].kl == pytest.approx(alone.lens[layer][0].kl, rel=1e-5)
+        assert found.logit_lens[layer].kl == pytest.approx(alone.unembedding[layer][0].kl, rel=1e-5)
+    assert (
+        alone.logit_lens == alone.tuned_lens == {}
+    )  # beside lenses of the stream, `unembedding` is the Logit Lens
+
+
+def test_without_the_models_norm_it_is_bare(residual_cache: Path, of_heads: Path, found: Evaluation) -> None:
+    bare = evaluate(load_lenses(of_heads), open_cache(residual_cache), resamples=2)
+    assert not bare.norm_is_the_models and bare.tuned_lens == {}
+    assert bare.logit_lens[2].kl != pytest.approx(found.logit_lens[2].kl, rel=1e-2)
+
+
+def test_lenses_of_heads_are_no_tuned_lens(residual_cache: Path, of_heads: Path) -> None:
+    with pytest.raises(RequestError, match=r"holds no Tuned Lens: its lenses read attn.z and are affine"):
+        evaluate(load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(of_heads))
+
+
+def test_a_tuned_lens_that_saw_the_judged_rows_is_refused(
+    residual_cache: Path, tuned: Path, tmp_path: Path
+) -> None:
+    more = fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=2 * ROWS)
+    with pytest.raises(RequestError, match=r"was trained on shard 2 of .*, which is judged on"):
+        evaluate(load_lenses(more), open_cache(residual_cache), tuned_lens=load_lenses(tuned))
+
+
+def test_a_tuned_lens_must_have_the_layers(residual_cache: Path, of_heads: Path, tmp_path: Path) -> None:
+    one = fitted(residual_cache, tmp_path / "lenses", site="resid_post", lens="tuned", layers=(2,))
+    with pytest.raises(RequestError, match="has no lens for layer 1: it has layers 2"):
+        evaluate(load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(one))
+
+
+def test_a_cache_without_the_stream_has_no_tuned_lens(
+    demo_cache: Path, demo_lenses: Path, tuned: Path
+) -> None:
+    with pytest.raises(RequestError, match="resid_post"):
+        evaluate(load_lenses(demo_lenses), open_cache(demo_cache), tuned_lens=load_lenses(tuned))

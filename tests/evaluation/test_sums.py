@@ -1,0 +1,227 @@
+"""Each figure of docs/metrics.md against scipy, in float64, on a small case."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+
+from alens import blocks
+from alens.evaluation import sums as module
+from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.evaluation.reading_figures import Judged, ReadingFigures
+from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
+from alens.store.reader import Targets
+from alens.teacher import CompressedTeacher, ExactTeacher, Teacher
+
+N, Q, D, V, K, G = 120, 3, 4, 40, 10, 6
+CPU = torch.device("cpu")
+
+
+def case() -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
+    """(Q, N, V) logits, (N, V) the model's, next tokens (some rows have none) and the bytes of each token."""
+    random = torch.Generator().manual_seed(0)
+    logits_QNV = 3 * torch.randn(Q, N, V, generator=random)
+    model_NV = 2 * torch.randn(N, V, generator=random)
+    next_N = torch.distributions.Categorical(logits=logits_QNV[0].double()).probs.argmax(-1).numpy()
+    next_N = np.where(np.arange(N) % 3 == 0, np.arange(N) % V, next_N)
+    next_N[::7] = NO_NEXT_TOKEN
+    return logits_QNV, model_NV, next_N, np.arange(V) % 5
+
+
+def exact(model_NV: torch.Tensor) -> ExactTeacher:
+    """The teacher whose logits are given: W_U is the identity."""
+    entropies = torch.special.entr(model_NV.double().softmax(-1)).sum(-1).float()
+    return ExactTeacher(model_NV, torch.eye(V), torch.zeros(V), entropies)
+
+
+def summed(
+    logits_QNV: torch.Tensor,
+    teacher: Teacher,
+    model_NV: torch.Tensor,
+    next_N: np.ndarray,
+    bytes_V: np.ndarray,
+) -> ReadingSums:
+    readings = [partial(lambda of_NV, rows: of_NV[rows], logits_NV) for logits_NV in logits_QNV]
+    found = ReadingSums(len(readings), G, CPU)
+    for part in (slice(0, 50), slice(50, N)):
+        local = [
+            partial(lambda of, start, rows: of(slice(start + rows.start, start + rows.stop)), of, part.start)
+            for of in readings
+        ]
+        cut = teacher
+        if isinstance(teacher, ExactTeacher):
+            cut = ExactTeacher(teacher.final_ND[part], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[part])
+        elif isinstance(teacher, CompressedTeacher):
+            cut = CompressedTeacher(teacher.ids_NJ[part], teacher.weights_NJ[part], teacher.entropies[part])
+        bytes_N = np.where(next_N == NO_NEXT_TOKEN, 0, bytes_V[next_N])
+        found.add(
+            local,
+            JudgedRows(
+                teacher=cut,
+                top_ids_NK=model_NV[part].topk(K).indices,
+                next_ids_N=torch.from_numpy(next_N[part]),
+                next_bytes_N=torch.from_numpy(bytes_N[part]),
+                groups_N=torch.arange(part.start, part.stop) % G,
+            ),
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> list[ReadingFigures]:
+    logits_QNV, model_NV, next_N, bytes_V = case()
+    judged = Judged(summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V), seed=0, resamples=50)
+    return [judged.figures(q) for q in range(Q)]
+
+
+@pytest.fixture(scope="module")
+def dense() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Q, N, V) log-probabilities of readings, (N, V) of the model, next tokens; float64."""
+    logits_QNV, model_NV, next_N, _ = case()
+    lens = scipy.special.log_softmax(logits_QNV.double().numpy(), axis=-1)
+    return lens, scipy.special.log_softmax(model_NV.double().numpy(), axis=-1), next_N
+
+
+Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def test_kl_is_scipys_relative_entropy(found: list[ReadingFigures], dense: Dense) -> None:
+    lens, model, _ = dense
+    for q in range(Q):
+        rows_N = scipy.special.rel_entr(np.exp(model), np.exp(lens[q])).sum(-1)
+        assert rows_N == pytest.approx(scipy.stats.entropy(np.exp(model), np.exp(lens[q]), axis=-1))
+        assert found[q].kl == pytest.approx(rows_N.mean(), rel=1e-5)
+
+
+def test_entropy_is_scipys(found: list[ReadingFigures], dense: Dense) -> None:
+    for q in range(Q):
+        expected = scipy.stats.entropy(np.exp(dense[0][q]), axis=-1).mean()
+        assert found[q].entropy == pytest.approx(expected, rel=1e-5)
+
+
+def test_cross_entropy_is_of_rows_with_a_next_token(found: list[ReadingFigures], dense: Dense) -> None:
+    lens, _, next_N = dense
+    inside = next_N != NO_NEXT_TOKEN
+    for q in range(Q):
+        expected = -scipy.special.log_softmax(lens[q], axis=-1)[inside, next_N[inside]].mean()
+        assert found[q].cross_entropy == pytest.approx(expected, rel=1e-5)
+
+
+def test_bits_a_byte_divide_all_bits_by_all_bytes(found: list[ReadingFigures], dense: Dense) -> None:
+    lens, _, next_N = dense
+    inside, bytes_V = next_N != NO_NEXT_TOKEN, case()[3]
+    for q in range(Q):
+        bits = -lens[q][inside, next_N[inside]].sum() / np.log(2)
+        assert found[q].bits_per_byte == pytest.approx(bits / bytes_V[next_N[inside]].sum(), rel=1e-5)
+
+
+def test_agreements_are_shares_of_the_models_top_tokens(found: list[ReadingFigures], dense: Dense) -> None:
+    lens, model, _ = dense
+    for q in range(Q):
+        assert found[q].top1_agreement == pytest.approx((lens[q].argmax(1) == model.argmax(1)).mean())
+        tens = [
+            (set(np.argsort(-a)[:10]), set(np.argsort(-b)[:10])) for a, b in zip(lens[q], model, strict=True)
+        ]
+        assert found[q].top10_agreement == pytest.approx(np.mean([len(a & b) / 10 for a, b in tens]))
+
+
+def brute_force(lens_NV: np.ndarray, next_N: np.ndarray) -> tuple[float, list[tuple[int, float, float]]]:
+    """Equations 2 and 3 of arXiv 1706.04599, a row at a time."""
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for row_V, token in zip(np.exp(lens_NV), next_N, strict=True):
+        if token == NO_NEXT_TOKEN:
+            continue
+        confidence = row_V.max()
+        (place,) = [m for m in range(15) if m / 15 < confidence <= (m + 1) / 15]
+        bins[place].append((confidence, row_V.argmax() == token))
+    total = sum(map(len, bins))
+    means = [(len(b), *np.mean(b, axis=0)) if b else (0, 0.0, 0.0) for b in bins]
+    return sum(n / total * abs(accuracy - confidence) for n, confidence, accuracy in means), means
+
+
+def test_calibration_is_the_brute_force_one(found: list[ReadingFigures], dense: Dense) -> None:
+    lens, _, next_N = dense
+    for q in range(Q):
+        expected, bins = brute_force(lens[q], next_N)
+        assert found[q].calibration_error == pytest.approx(expected, rel=1e-5)
+        assert len(found[q].reliability) == BINS
+        for of, (rows, confidence, accuracy) in zip(found[q].reliability, bins, strict=True):
+            assert of.rows == rows
+            if rows:
+                assert of.confidence == pytest.approx(confidence, rel=1e-5)
+                assert of.accuracy == pytest.approx(accuracy)
+            else:
+                assert of.confidence is None and of.accuracy is None
+    assert found[0].calibration_error != pytest.approx(found[1].calibration_error, abs=0.1)
+
+
+def test_a_bin_holds_its_upper_end() -> None:
+    assert bin_of(
+        torch.tensor([1e-9, 1 / 15 + 1e-6, 0.2, 0.2 + 1e-6, 1.0], dtype=torch.float64)
+    ).tolist() == [0, 1, 2, 3, 14]
+
+
+def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() -> None:
+    """Next tokens drawn from the reading itself: the error is what 40,000 draws leave."""
+    random = torch.Generator().manual_seed(1)
+    rows = 40_000
+    logits_NV = 2 * torch.randn(rows, V, generator=random)
+    next_N = torch.multinomial(logits_NV.softmax(-1), 1, generator=random).squeeze(1)
+    found = ReadingSums(1, 1, CPU)
+    judged = JudgedRows(
+        teacher=exact(logits_NV),
+        top_ids_NK=logits_NV.topk(K).indices,
+        next_ids_N=next_N,
+        next_bytes_N=torch.zeros_like(next_N),
+        groups_N=torch.zeros_like(next_N),
+    )
+    found.add([lambda at: logits_NV[at]], judged)
+    of = Judged(found, seed=0).figures(0)
+    assert of.calibration_error is not None and of.calibration_error < 0.02
+    assert (of.top1_agreement, of.top10_agreement) == (1.0, 1.0)
+    assert of.kl == pytest.approx(0, abs=1e-5)
+    assert of.bits_per_byte is None and of.intervals["kl"] is None  # no bytes, and one sequence
+
+
+@pytest.mark.parametrize(("block", "stretch"), [(1, 3), (7, 20), (64, 4096)])
+def test_blocks_do_not_change_sums(monkeypatch: pytest.MonkeyPatch, block: int, stretch: int) -> None:
+    logits_QNV, model_NV, next_N, bytes_V = case()
+    whole = summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V)
+    monkeypatch.setattr(blocks, "CPU_ROWS", block)
+    monkeypatch.setattr(module, "STRETCH_ROWS", stretch)
+    parts = summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V)
+    torch.testing.assert_close(parts.sums_GQF, whole.sums_GQF, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parts.bins_QM2, whole.bins_QM2)
+    assert whole.rows_G.tolist() == [20.0] * G and whole.next_G.sum() == (next_N != NO_NEXT_TOKEN).sum()
+
+
+def test_compressed_targets_change_kl_alone_and_by_no_bias() -> None:
+    """Mean over 60 draws of the tail: within five standard errors of the dense KL; other figures are equal."""
+    logits_QNV, model_NV, next_N, bytes_V = case()
+    probs_NV = model_NV.double().softmax(-1).numpy()
+    random, kls = np.random.default_rng(0), []
+    order = np.argsort(-probs_NV, axis=1)
+    for _ in range(60):
+        tail_NV = probs_NV.copy()
+        np.put_along_axis(tail_NV, order[:, :K], 0.0, axis=1)
+        tail_NV /= tail_NV.sum(1, keepdims=True)
+        draws = np.stack([random.choice(V, 4, p=row) for row in tail_NV])
+        targets = Targets(
+            ids_NK=order[:, :K],
+            log_probs_NK=np.log(np.take_along_axis(probs_NV, order[:, :K], axis=1)).astype(np.float32),
+            logsumexp_N=np.zeros(N, np.float32),
+            entropy_N=scipy.stats.entropy(probs_NV, axis=1).astype(np.float32),
+            tail_ids_NM=draws,
+        )
+        teacher = CompressedTeacher.from_targets(targets, CPU)
+        judged = Judged(summed(logits_QNV[:1], teacher, model_NV, next_N, bytes_V), seed=0, resamples=1)
+        kls.append(judged.figures(0).kl)
+    exactly = Judged(
+        summed(logits_QNV[:1], exact(model_NV), model_NV, next_N, bytes_V), seed=0, resamples=1
+    ).figures(0)
+    assert abs(np.mean(kls) - exactly.kl) < 5 * np.std(kls) / np.sqrt(60)
+    assert judged.figures(0).entropy == pytest.approx(exactly.entropy)
+    assert judged.figures(0).top10_agreement == exactly.top10_agreement
