@@ -30,7 +30,6 @@ def test_its_commands_run_in_order(
     commands = list(pages.alens_commands(PAGE))
     assert [words[0] for words in commands] == ["eval", "eval", "cache", "fit", "fit", "eval"]
     for words in commands:
-        words = words[: words.index(">")] if ">" in words else words
         outcome = run_alens(*words, *QUICK[words[0]], "--device", "cpu")
         assert outcome.code == 0, (words, outcome.stderr)
     found = json.loads(outcome.stdout)
