@@ -1,15 +1,11 @@
-"""`alens read`: which tokens each head writes on a prompt."""
+"""`alens read`: which tokens each head writes on a prompt, as tables, JSON or a page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
 from alens.errors import RequestError
-
-if TYPE_CHECKING:
-    from alens.reading.reader import HeadReading, Reading, TokenScore
 
 
 @click.command(
@@ -22,16 +18,42 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list.")
 @click.option(
     "--position",
-    default="-1",
-    show_default=True,
-    help="Positions, such as 3 or 0,2; from the end: -1; or `all`.",
+    help="Positions, such as 3 or 0,2; from the end: -1; or `all`.  [default: -1; with --html all]",
 )
+@click.option(
+    "--rank",
+    type=click.Choice(["lift", "probability"]),
+    help="What comes first in the heads' lists. By probability, frequent tokens fill every list; by lift, what a "
+    "head makes more likely than it is on average.  [default: lift; probability where imported lenses do not say the mean output]",
+)
+@click.option(
+    "--min-probability",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.001,
+    show_default=True,
+    help="By lift, list tokens from this probability on: the lift of rarer ones is noise.",
+)
+@click.option(
+    "--token",
+    "tokens",
+    multiple=True,
+    metavar="TEXT",
+    help="Also give the probability and lift of this token, as written and with a space before it, in every head. Repeatable.",
+)
+@click.option("--first-token", is_flag=True, help="A --token of several tokens counts by its first.")
 @click.option(
     "--compare",
     type=click.Choice(["unembedding", "none"]),
     default="unembedding",
     show_default=True,
     help="Reading to show beside the lens's.",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page to look at in a browser instead of the tables: all prompts, positions and heads. It replaces FILE.",
 )
 @model_options
 @json_option
@@ -42,8 +64,13 @@ def command(
     layer: tuple[int, ...] | None,
     head: tuple[int, ...] | None,
     top: int,
-    position: str,
+    position: str | None,
+    rank: str | None,
+    min_probability: float,
+    tokens: tuple[str, ...],
+    first_token: bool,
     compare: str,
+    page: Path | None,
     model: str | None,
     device: str,
     as_json: bool,
@@ -51,8 +78,14 @@ def command(
     """Show the top tokens of each head of LENSES on each PROMPT.
 
     The model runs once a prompt. Beside each lens stands the unembedding of the same head, and above them
-    the model's own next tokens.
+    the model's own next tokens, by probability. Each token has its probability and its lift: probability over its share
+    of the model's mean output. KL is that of the model's output to the head's reading, in nats; 0 is the model itself.
     """
+    from alens.pictures import reading_page
+
+    places = _positions(position or ("-1" if page is None else "all"))
+    if page is not None:
+        reading_page.check_path(page)
     from alens.lens.saved import load_lenses
     from alens.reading.reader import HeadReader
 
@@ -62,48 +95,54 @@ def command(
     for chosen in head or ():
         opened.head_index(chosen)
     reader = HeadReader(opened, model=model, device=device)
-    readings = []
-    for prompt in prompts:
-        places = list(range(len(reader.tokens(prompt)))) if position == "all" else _positions(position)
-        readings.append(reader.read(prompt, layers=layer, heads=head, positions=places, top=top))
+    terms = reader.terms(tokens, first_token=first_token)
+    if page is not None:
+        from alens.reading.sheet import sheet
+
+        numbers = sheet(
+            reader,
+            prompts,
+            layers=layer,
+            heads=head,
+            positions=places,
+            top=top,
+            rank=rank,
+            min_probability=min_probability,
+            terms=terms,
+        )
+        size = reading_page.write(page, numbers.to_json())
+        click.echo(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser", err=True)
+        if not as_json:
+            return
+    readings = [
+        reader.read(
+            prompt,
+            layers=layer,
+            heads=head,
+            positions=range(len(reader.tokens(prompt))) if places is None else places,
+            top=top,
+            rank=rank,
+            min_probability=min_probability,
+            terms=terms,
+        )
+        for prompt in prompts
+    ]
     if as_json:
         print_json([reading.to_json() for reading in readings])
         return
+    from alens.cli.read_table import show
+
     for reading in readings:
-        _show(reading, compare == "unembedding")
+        show(reading, compare == "unembedding")
 
 
-def _positions(text: str) -> list[int]:
+def _positions(text: str) -> list[int] | None:
+    """None: all."""
+    if text == "all":
+        return None
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise RequestError(
             f"position {text!r} is not a list of numbers such as 0,2 or -1, nor `all`"
         ) from None
-
-
-def _show(reading: "Reading", compare: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(emoji=False)  # a prompt may hold ":smile:"
-    for position in reading.positions:
-        console.print(
-            f"\nposition {position}, after {escape(repr(reading.before[position]))}", highlight=False
-        )
-        console.print(
-            f"the model's next token: {escape(', '.join(_entries(reading.model[position])))}", highlight=False
-        )
-        table = Table("head", "lens", *(["unembedding"] if compare else []), show_lines=True)
-        found: list[HeadReading] = [r for r in reading.heads if r.position == position]
-        for head in found:
-            lists = [head.lens, head.unembedding] if compare else [head.lens]
-            table.add_row(
-                f"{head.layer}.{head.head}", *(escape("\n".join(_entries(scores))) for scores in lists)
-            )
-        console.print(table)
-
-
-def _entries(scores: "list[TokenScore]") -> list[str]:
-    return [f"{score.token!r} {100 * score.probability:.1f}%" for score in scores]

@@ -1,19 +1,34 @@
 """A prompt -> what each head says about it: the top tokens by its lens, beside those of the unembedding.
 
 In: lenses, the model they were fitted on, a prompt. Out: a `Reading`: for each position, layer and head
-two ranked lists of tokens, and the model's own list (Fig. 1 and section 3 of "Attention Lens", arXiv
-2310.16270, compare the same two).
-Shapes: T tokens, H heads, E width of the site's values, V vocabulary.
+two ranked lists of tokens with KL and entropy in nats, and the model's own list (Fig. 1 and section 3 of
+"Attention Lens", arXiv 2310.16270, compare the same two).
+Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from alens.blocks import LOGIT_BYTES, slices
+from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
+from alens.reading.ranking import (
+    MIN_PROBABILITY,
+    NO_MASS,
+    PROBABILITY,
+    Ranking,
+    best,
+    entropy,
+    forward_kl,
+    of_terms,
+    ranking,
+)
+from alens.reading.terms import Term, to_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +40,18 @@ class TokenScore:
     probability: float
     lift: float | None
     """Probability over the token's share of the model's mean output: above 1, the head raises it. None where the
-    lenses, from elsewhere, do not say the mean output."""
+    lenses, from elsewhere, do not say the mean output, or it has never seen the token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermScore:
+    """What a distribution gives a chosen term."""
+
+    term: str
+    ids: list[int]
+    """The tokens that stand for it; their probabilities are added up."""
+    probability: float
+    lift: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +63,15 @@ class HeadReading:
     head: int
     lens: list[TokenScore]
     unembedding: list[TokenScore]
+    lens_kl: float
+    """KL(model, lens) in nats: how far the lens's distribution is from the model's output."""
+    lens_entropy: float
+    """In nats."""
+    unembedding_kl: float
+    unembedding_entropy: float
+    lens_terms: list[TermScore]
+    """The chosen terms, in their order."""
+    unembedding_terms: list[TermScore]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +83,36 @@ class Reading:
     positions: list[int]
     before: dict[int, str]
     """By position: the prompt up to and with its token. A character may take several tokens."""
+    site: str
+    """What the lenses read: `attn.z`, or a site of the residual stream; such a site counts as one head, 0."""
+    rank: str
+    """What the heads' lists are ranked by: `lift` or `probability`."""
+    min_probability: float
+    """Of the tokens of a list by lift. Fewer than asked for may reach it."""
     model: dict[int, list[TokenScore]]
-    """By position: the model's own next-token list."""
+    """By position: the model's own next-token list, always by probability."""
+    model_entropy: dict[int, float]
+    """By position, in nats."""
+    model_terms: dict[int, list[TermScore]]
+    """By position: the chosen terms."""
     heads: list[HeadReading]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """What the heads of a layer say at some positions, whole."""
+
+    layer: int
+    places: slice
+    """Which of the positions that were asked for."""
+    model_TV: torch.Tensor
+    """Log-probabilities, as the next two."""
+    lens_HTV: torch.Tensor
+    unembedding_HTV: torch.Tensor
 
 
 class HeadReader(LensedModel):
@@ -68,45 +126,58 @@ class HeadReader(LensedModel):
         heads: Sequence[int] | None = None,
         positions: Sequence[int] | None = None,
         top: int = 10,
+        rank: str | None = None,
+        min_probability: float = MIN_PROBABILITY,
+        terms: Sequence[Term] = (),
     ) -> Reading:
         """Read a prompt at `positions` (negative from the end; default the last), `top` tokens a list.
 
+        `rank` is `lift` (the default where the lenses say the mean output; tokens below `min_probability` are
+        left out) or `probability`. `terms` come from `self.terms`.
         Raises `RequestError` for an empty or too long prompt, or what does not exist in model or lenses.
         """
         layers, heads = self.chosen(layers, heads)
-        most = self.lenses.record.model.d_vocab
-        if not 1 <= top <= most:
-            raise RequestError(f"top is {top}: it must be in 1 .. {most}")
+        how = self.ranking(rank, top, min_probability)
         ids = self.tokens(prompt)
-        places = self._positions(positions, len(ids))
+        places = self.places(positions, len(ids))
         found = self.run(ids, layers)
-        model_TV = self.model(found)
-        readings = []
-        for layer in layers:
-            values_HTE = self.values(found, layer, heads)[:, places]
-            lens_HTV = self.lens(layer, heads, values_HTE)
-            plain_HTV = self.unembedding(layer, heads, values_HTE)
-            readings += [
-                HeadReading(
-                    position=position,
-                    layer=layer,
-                    head=head,
-                    lens=self._top(lens_HTV[h, t], top),
-                    unembedding=self._top(plain_HTV[h, t], top),
-                )
-                for t, position in enumerate(places)
-                for h, head in enumerate(heads)
-            ]
+        model_TV = self.model(found)[places]
+        readings = [
+            reading
+            for said in self.spoken(found, model_TV, layers, heads, places)
+            for reading in self._heads(said, heads, places, how, terms)
+        ]
+        by_probability = self.ranking(PROBABILITY, top, min_probability)
         return Reading(
             prompt=prompt,
             tokens=[self.text(token) for token in ids],
             positions=places,
             before={position: self.text(*ids[: position + 1]) for position in places},
-            model={position: self._top(model_TV[position], top) for position in places},
+            site=self.lenses.record.site,
+            rank=how.rank,
+            min_probability=how.min_probability,
+            model=dict(zip(places, self._lists(model_TV, by_probability), strict=True)),
+            model_entropy=dict(zip(places, entropy(model_TV).tolist(), strict=True)),
+            model_terms=dict(zip(places, self._terms(model_TV, terms), strict=True)),
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
 
-    def _positions(self, positions: Sequence[int] | None, num_tokens: int) -> list[int]:
+    def ranking(self, rank: str | None, top: int, min_probability: float) -> Ranking:
+        """How lists are made, checked against these lenses. Raises `RequestError`."""
+        return ranking(
+            rank,
+            top,
+            min_probability,
+            has_lift=self.log_mean_V is not None,
+            vocabulary=self.lenses.record.model.d_vocab,
+        )
+
+    def terms(self, texts: Sequence[str], *, first_token: bool = False) -> list[Term]:
+        """The tokens of terms, for `read`. Raises `RequestError` for one that no token stands for."""
+        return to_tokens(texts, self.subject.tokenizer, first_token=first_token)
+
+    def places(self, positions: Sequence[int] | None, num_tokens: int) -> list[int]:
+        """Positions counted from the start, default the last. Raises `RequestError` for one that is not there."""
         found = []
         for position in [-1] if positions is None else positions:
             if not -num_tokens <= position < num_tokens:
@@ -114,15 +185,91 @@ class HeadReader(LensedModel):
                     f"position {position} does not exist: the prompt has {num_tokens} tokens, 0 to {num_tokens - 1}"
                 )
             found.append(position % num_tokens)
-        return found
+        return list(dict.fromkeys(found))
 
-    def _top(self, log_probs_V: torch.Tensor, top: int) -> list[TokenScore]:
-        best = log_probs_V.topk(top)
-        mean_V = self.log_mean_V
-        lift = [None] * top if mean_V is None else (best.values - mean_V[best.indices]).exp().tolist()
+    def spoken(
+        self,
+        found: Activations,
+        model_TV: torch.Tensor,
+        layers: Sequence[int],
+        heads: Sequence[int],
+        places: Sequence[int],
+    ) -> Iterator[Spoken]:
+        """Layer by layer, and as many positions at once as memory should hold."""
+        most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
+        for layer in layers:
+            values_HTE = self.values(found, layer, heads)[:, list(places)]
+            for block in slices(len(places), most):
+                yield Spoken(
+                    layer=layer,
+                    places=block,
+                    model_TV=model_TV[block],
+                    lens_HTV=self.lens(layer, heads, values_HTE[:, block]),
+                    unembedding_HTV=self.unembedding(layer, heads, values_HTE[:, block]),
+                )
+
+    def _heads(
+        self, said: Spoken, heads: Sequence[int], places: Sequence[int], how: Ranking, terms: Sequence[Term]
+    ) -> Iterator[HeadReading]:
+        both = (said.lens_HTV, said.unembedding_HTV)
+        kl, unsure = (
+            [forward_kl(said.model_TV, log_probs_HTV).tolist() for log_probs_HTV in both],
+            [entropy(log_probs_HTV).tolist() for log_probs_HTV in both],
+        )
+        for h, head in enumerate(heads):
+            lens, plain = (self._lists(log_probs_HTV[h], how) for log_probs_HTV in both)
+            lens_terms, plain_terms = (self._terms(log_probs_HTV[h], terms) for log_probs_HTV in both)
+            for t, position in enumerate(places[said.places]):
+                yield HeadReading(
+                    position=position,
+                    layer=said.layer,
+                    head=head,
+                    lens=lens[t],
+                    unembedding=plain[t],
+                    lens_kl=kl[0][h][t],
+                    lens_entropy=unsure[0][h][t],
+                    unembedding_kl=kl[1][h][t],
+                    unembedding_entropy=unsure[1][h][t],
+                    lens_terms=lens_terms[t],
+                    unembedding_terms=plain_terms[t],
+                )
+
+    def _lists(self, log_probs_TV: torch.Tensor, how: Ranking) -> list[list[TokenScore]]:
+        """A ranked list a position."""
+        ids_TK, log_probs_TK = best(log_probs_TV, self.log_mean_V, how)
+        lift_TK = self._lift(log_probs_TK, None if self.log_mean_V is None else self.log_mean_V[ids_TK])
         return [
-            TokenScore(token=self.text(token), id=token, probability=probability, lift=ratio)
-            for token, probability, ratio in zip(
-                best.indices.tolist(), best.values.exp().tolist(), lift, strict=True
-            )
+            [
+                TokenScore(token=self.text(token), id=token, probability=math.exp(log_prob), lift=lift)
+                for token, log_prob, lift in zip(ids, log_probs, lifts, strict=True)
+                if log_prob > -math.inf
+            ]
+            for ids, log_probs, lifts in zip(ids_TK.tolist(), log_probs_TK.tolist(), lift_TK, strict=True)
+        ]
+
+    def _terms(self, log_probs_TV: torch.Tensor, terms: Sequence[Term]) -> list[list[TermScore]]:
+        """The chosen terms a position."""
+        if not terms:
+            return [[] for _ in log_probs_TV]
+        log_probs_TC = of_terms(log_probs_TV, terms)
+        mean_C = None if self.log_mean_V is None else of_terms(self.log_mean_V, terms)
+        lift_TC = self._lift(log_probs_TC, None if mean_C is None else mean_C.expand_as(log_probs_TC))
+        return [
+            [
+                TermScore(term=term.text, ids=list(term.ids), probability=probability, lift=lift)
+                for term, probability, lift in zip(terms, probabilities, lifts, strict=True)
+            ]
+            for probabilities, lifts in zip(log_probs_TC.exp().tolist(), lift_TC, strict=True)
+        ]
+
+    def _lift(self, log_probs: torch.Tensor, log_mean: torch.Tensor | None) -> list[list[float | None]]:
+        """Rows of ratios; None where the mean output says nothing."""
+        if log_mean is None:
+            return [[None] * log_probs.shape[1] for _ in log_probs]
+        return [
+            [
+                math.exp(value - mean) if mean > NO_MASS else None
+                for value, mean in zip(values, means, strict=True)
+            ]
+            for values, means in zip(log_probs.tolist(), log_mean.tolist(), strict=True)
         ]

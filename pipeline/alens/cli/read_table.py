@@ -1,0 +1,82 @@
+"""A `Reading` as text: for each position the model's own list, and a table of heads with one or two lists."""
+
+from collections.abc import Sequence
+
+from alens.reading.ranking import LIFT
+from alens.reading.reader import HeadReading, Reading, TermScore, TokenScore
+from alens.store.schema import ATTN_Z
+
+UNKNOWN = "-"
+"""A lift that cannot be given."""
+
+
+def show(reading: Reading, compare: bool) -> None:
+    """Print it; `compare` says whether the unembedding stands beside the lens."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(emoji=False, highlight=False)  # a prompt may hold ":smile:"
+    for position in reading.positions:
+        console.print(f"\nposition {position}, after {escape(repr(reading.before[position]))}")
+        own = ", ".join(" ".join(entry) for entry in map(_entry, reading.model[position]))
+        console.print(
+            f"the model's next token, entropy {reading.model_entropy[position]:.2f} nats: {escape(own)}"
+        )
+        for term in reading.model_terms[position]:
+            console.print(escape(f"* {' '.join(_entry(term))}"))
+        table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
+        for head in (head for head in reading.heads if head.position == position):
+            cells = [_cell(head.lens_kl, head.lens_entropy, head.lens, head.lens_terms)]
+            if compare:
+                plain = head.unembedding, head.unembedding_terms
+                cells.append(_cell(head.unembedding_kl, head.unembedding_entropy, *plain))
+            table.add_row(_name(reading, head), *map(escape, cells))
+        console.print(table)
+    console.print(_note(reading), style="dim")
+
+
+def _name(reading: Reading, head: HeadReading) -> str:
+    return f"{head.layer}.{head.head}" if reading.site == ATTN_Z else f"{head.layer} {reading.site}"
+
+
+def _note(reading: Reading) -> str:
+    """What stands in the lists."""
+    if reading.rank == LIFT:
+        ranked = f"Lists by lift (probability / mean output), of tokens with at least {_percent(reading.min_probability)}"
+    else:
+        ranked = "Lists by probability"
+    no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
+    lacking = f"; lift {UNKNOWN}: the lenses do not say the mean output" if no_lift else ""
+    chosen = "; *: --token" if any(reading.model_terms.values()) else ""
+    return f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats."
+
+
+def _cell(kl: float, entropy: float, scores: Sequence[TokenScore], terms: Sequence[TermScore]) -> str:
+    """The figures, the list and the chosen terms, one a line, in columns."""
+    rows = [("  ", *_entry(score)) for score in scores] + [("* ", *_entry(term)) for term in terms]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    lines = [
+        f"{mark}{token:<{widths[1]}} {share:>{widths[2]}} {lift:>{widths[3]}}".rstrip()
+        for mark, token, share, lift in rows
+    ]
+    if not scores:
+        lines.insert(0, "  (no token is so probable)")
+    return "\n".join([f"KL {kl:.2f}, entropy {entropy:.2f}", *lines])
+
+
+def _entry(score: TokenScore | TermScore) -> tuple[str, str, str]:
+    """Token or term, probability, lift."""
+    text = score.term if isinstance(score, TermScore) else score.token
+    return repr(text), _percent(score.probability), _times(score.lift)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share >= 0.001 else f"{100 * share:.2g}%"
+
+
+def _times(lift: float | None) -> str:
+    if lift is None:
+        return UNKNOWN
+    return f"{lift:,.0f}x" if lift >= 10 else f"{lift:.1f}x" if lift >= 0.1 else f"{lift:.2g}x"

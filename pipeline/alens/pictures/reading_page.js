@@ -1,0 +1,314 @@
+"use strict";
+// Draws the page of `alens read --html` from its data: see alens/reading/sheet.py for every field.
+// Text of prompts and tokens only ever becomes text (textContent), never markup.
+
+const sheet = JSON.parse(document.getElementById("data").textContent);
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const ON_HEADS = sheet.site === "attn.z";
+const HAS_LIFT = sheet.ranks.includes("lift");
+const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
+const READINGS = { lens: "lens", unembedding: "unembedding" };
+const RANKS = { lift: "lift", probability: "probability" };
+const NONE = "–";
+
+// A figure becomes a place on a ramp, 0 to 1; for KL and entropy the low ones, which people look for, are strong.
+const RAMPS = {
+  light: { rise: ["#eef3f9", "#a9cbea", "#3d84c0", "#0c3d75"], part: ["#a24b00", "#efb980", "#f1f3f5", "#8fbce5", "#0c3d75"] },
+  dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
+};
+
+const state = { prompt: 0, place: 0, cell: 0, figure: "kl", reading: "lens", rank: sheet.rank, token: 0 };
+
+const at = (id) => document.getElementById(id);
+const prompt = () => sheet.prompts[state.prompt];
+const place = () => prompt().places[state.place];
+const coordinates = (cell) => [sheet.layers[Math.floor(cell / sheet.heads.length)], sheet.heads[cell % sheet.heads.length]];
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") element.textContent = value;
+    else if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// ---- Numbers and tokens as text
+
+function visible(text) {
+  const shown = text.replaceAll(" ", "␣").replaceAll("\n", "\\n").replaceAll("\t", "\\t").replaceAll("\r", "\\r");
+  return shown === "" ? "(nothing)" : shown;
+}
+const word = (token) => (token < sheet.num_terms ? sheet.tokens[token][0] : visible(sheet.tokens[token][0]));
+const nats = (thousandths) => (thousandths / 1000).toFixed(2);
+function percent(share) {
+  const value = 100 * share;
+  if (value >= 0.1) return `${value.toFixed(1)}%`;
+  return `${value >= 0.001 ? Number(value.toPrecision(2)) : value.toExponential(0)}%`;
+}
+function times(lift) {
+  if (lift === null) return NONE;
+  if (lift >= 9.95) return `${Math.round(lift).toLocaleString("en")}×`;
+  return `${lift >= 0.095 ? lift.toFixed(1) : Number(lift.toPrecision(1)) || "0"}×`;
+}
+const shareOf = (thousandths) => Math.exp(thousandths / 1000);
+function liftOf(token, thousandths) {
+  const mean = sheet.tokens[token][1];
+  return mean === null ? null : Math.exp((thousandths - mean) / 1000);
+}
+
+// ---- The figure of each cell
+
+function figures() {
+  const said = place()[state.reading];
+  if (state.figure === "kl" || state.figure === "entropy") return said[state.figure].map((value) => value / 1000);
+  const row = place().kept.indexOf(state.token);
+  if (row < 0) return said.kl.map(() => null);
+  return said.kept[row].map((value) => (state.figure === "lift" ? liftOf(state.token, value) : shareOf(value)));
+}
+function written(value) {
+  if (value === null) return NONE;
+  if (state.figure === "probability") return percent(value);
+  return state.figure === "lift" ? times(value) : value.toFixed(2);
+}
+
+// The range of the colours: [lowest, highest, figure -> 0 to 1].
+function range(values) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return null;
+  const low = Math.min(...known), high = Math.max(...known);
+  if (state.figure === "probability") return [0, high, (value) => value / (high || 1)];
+  if (state.figure === "lift") {
+    const reach = Math.max(2, high, 1 / Math.max(low, 1e-9));
+    return [1 / reach, reach, (value) => 0.5 + Math.log(Math.max(value, 1e-9)) / Math.log(reach) / 2];
+  }
+  return [low, high, (value) => (high > low ? 1 - (value - low) / (high - low) : 0.5)];
+}
+const ramp = () => RAMPS[dark.matches ? "dark" : "light"][state.figure === "lift" ? "part" : "rise"];
+
+function colour(share) {
+  const stops = ramp();
+  const x = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const first = Math.min(Math.floor(x), stops.length - 2);
+  const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+  return [0, 1, 2].map((i) => Math.round(channel(stops[first], i) * (first + 1 - x) + channel(stops[first + 1], i) * (x - first)));
+}
+function ink(rgb) {
+  const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  const luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  return (luminance + 0.05) ** 2 > 1.05 * 0.05 ? "#000000" : "#ffffff"; // whichever has more contrast, at least 4.5
+}
+
+// ---- Drawing
+
+function drawPrompt() {
+  const places = new Map(prompt().places.map((found, index) => [found.position, index]));
+  const pieces = prompt().tokens.map((token, position) => {
+    const shown = visible(sheet.tokens[token][0]);
+    if (!places.has(position)) return make("span", { class: "piece", text: shown, title: "not read: see --position" });
+    const index = places.get(position), chosen = index === state.place;
+    const button = make("button", {
+      type: "button", class: "piece", text: shown, "data-place": index, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
+      "aria-label": `position ${position}: ${shown}`,
+    });
+    button.addEventListener("click", () => choose({ place: index }, `#tokens [data-place="${index}"]`));
+    return button;
+  });
+  at("tokens").replaceChildren(...pieces);
+}
+
+function drawTokenChoice() {
+  const groups = [["asked for with --token", []], ["the model's list", []], ["lists of heads", []]];
+  const own = new Set(place().model.filter((_, i) => i % 2 === 0));
+  for (const token of place().kept) groups[token < sheet.num_terms ? 0 : own.has(token) ? 1 : 2][1].push(token);
+  const parts = groups.filter(([, tokens]) => tokens.length).map(([label, tokens]) =>
+    make("optgroup", { label }, ...tokens.map((token) => make("option", { value: token, text: word(token) }))));
+  if (!place().kept.includes(state.token)) parts.unshift(make("option", { value: state.token, text: word(state.token) }));
+  at("token").replaceChildren(...parts);
+  at("token").value = String(state.token);
+}
+
+function drawGrid() {
+  const values = figures(), scale = range(values), many = sheet.heads.length > 8;
+  const tokenShown = state.figure === "kl" || state.figure === "entropy";
+  const lists = place()[state.reading].lists[state.rank];
+  const cells = values.map((value, cell) => {
+    const [layer, head] = coordinates(cell), chosen = cell === state.cell;
+    const first = lists[cell].length ? word(lists[cell][0]) : NONE;
+    const name = ON_HEADS ? `layer ${layer}, head ${head}` : `layer ${layer}`;
+    const button = make("button", {
+      type: "button", class: "cell", "data-cell": cell, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
+      "aria-label": `${name}: ${FIGURES[state.figure]} ${written(value)}${tokenShown ? `, first token ${first}` : ""}`,
+    });
+    if (tokenShown) button.append(make("span", { class: "first", text: first, title: first }));
+    button.append(make("span", { class: "number", text: written(value) }));
+    if (value !== null) {
+      const rgb = colour(scale[2](value));
+      button.style.backgroundColor = `rgb(${rgb.join(",")})`;
+      button.style.color = ink(rgb);
+    }
+    button.addEventListener("click", () => choose({ cell }, `#grid [data-cell="${cell}"]`));
+    return button;
+  });
+  const names = sheet.heads.map((head) => make("th", { scope: "col", text: ON_HEADS ? head : sheet.site }));
+  const corner = make("th", { text: ON_HEADS ? "layer \\ head" : "layer" });
+  const rows = sheet.layers.map((layer, l) => make("tr", {}, make("th", { scope: "row", text: layer }),
+    ...cells.slice(l * sheet.heads.length, (l + 1) * sheet.heads.length).map((cell) => make("td", {}, cell))));
+  const caption = ON_HEADS ? "Heads: arrow keys move, Enter shows a head" : "Layers: arrow keys move, Enter shows a layer";
+  at("grid").setAttribute("aria-label", caption);
+  at("grid").className = ON_HEADS ? (many ? "many" : "") : "wide";
+  at("grid").replaceChildren(make("thead", {}, make("tr", {}, corner, ...names)), make("tbody", {}, ...rows));
+  drawLegend(scale);
+}
+
+function drawLegend(scale) {
+  at("legend").hidden = scale === null;
+  const token = `‘${word(state.token)}’`;
+  if (scale === null) {
+    at("meaning").textContent = `${token} is in no list at this position, or there was no room for it: --token keeps it everywhere.`;
+    return;
+  }
+  at("low").textContent = written(scale[0]);
+  at("high").textContent = written(scale[1]);
+  const stops = state.figure === "kl" || state.figure === "entropy" ? [...ramp()].reverse() : ramp();
+  at("scale").style.background = `linear-gradient(to right, ${stops.join(",")})`;
+  const row = place().kept.indexOf(state.token);
+  const model = row < 0 ? null : place().model_kept[row];
+  at("meaning").textContent = {
+    kl: "KL(model, head) in nats: how far the head's distribution is from the model's output. 0 is the model itself.",
+    entropy: `Entropy of the head's distribution in nats: low where it is sure. The model's own: ${nats(place().entropy)}.`,
+    probability: `Probability of ${token}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
+    lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the head raises it.` +
+      (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
+  }[state.figure];
+}
+
+function drawLists() {
+  const [layer, head] = coordinates(state.cell);
+  const title = ON_HEADS ? `Layer ${layer}, head ${head}` : `Layer ${layer}, ${sheet.site}`;
+  at("head").textContent = `${title}, after ‘${visible(place().before)}’`;
+  const lists = Object.keys(READINGS).map((reading) => {
+    const said = place()[reading];
+    return [reading, said.lists[state.rank][state.cell], said.kept.slice(0, sheet.num_terms).map((row) => row[state.cell]),
+      `KL ${nats(said.kl[state.cell])}, entropy ${nats(said.entropy[state.cell])}`];
+  });
+  lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), `entropy ${nats(place().entropy)}, by probability`]);
+  const most = Math.max(...lists.flatMap(([, entries]) => entries.filter((_, i) => i % 2 === 1)));
+  at("lists").replaceChildren(...lists.map((list) => drawList(...list, shareOf(most))));
+}
+
+const TITLES = { lens: "Lens", unembedding: "Unembedding", model: "The model itself" };
+
+function drawList(name, entries, terms, figuresText, most) {
+  const rows = [];
+  for (let i = 0; i < entries.length; i += 2) rows.push(drawEntry(entries[i], entries[i + 1], most));
+  const least = percent(sheet.min_probability);
+  if (!rows.length) rows.push(make("tr", {}, make("td", { colspan: 3, class: "empty", text: `no token reaches ${least}` })));
+  terms.forEach((value, token) => rows.push(drawEntry(token, value, most, token === 0)));
+  return make("table", { class: "list", "data-list": name },
+    make("caption", {}, make("strong", { text: TITLES[name] }), make("span", { class: "quiet", text: figuresText })),
+    make("colgroup", {}, make("col"), make("col", { class: "share" }), ...(HAS_LIFT ? [make("col", { class: "lift" })] : [])),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "token" }), make("th", { scope: "col", text: "prob." }),
+      ...(HAS_LIFT ? [make("th", { scope: "col", text: "lift" })] : []))),
+    make("tbody", {}, ...rows));
+}
+
+function drawEntry(token, thousandths, most, firstTerm = false) {
+  const share = shareOf(thousandths), shown = word(token);
+  let name = make("span", { class: "word", text: shown, title: shown });
+  if (place().kept.includes(token)) {
+    name = make("button", { type: "button", class: "word", text: shown, title: `colour the grid by ${shown}`, "data-token": token,
+      "aria-pressed": usesToken() && token === state.token });
+    name.addEventListener("click", () => {
+      const list = name.closest(".list").dataset.list;
+      choose({ token, figure: usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability" }, `[data-list="${list}"] [data-token="${token}"]`);
+    });
+  }
+  const bar = make("span", { class: "bar" });
+  bar.style.width = `${Math.min(100, (100 * share) / most)}%`;
+  return make("tr", { class: firstTerm ? "asked" : null }, make("td", {}, name),
+    make("td", { class: "share" }, bar, make("span", { class: "text", text: percent(share) })),
+    ...(HAS_LIFT ? [make("td", { class: "lift-of", text: times(liftOf(token, thousandths)) })] : []));
+}
+
+// ---- What people do
+
+const usesToken = () => state.figure === "probability" || state.figure === "lift";
+
+function choose(change, focus = null) {
+  Object.assign(state, change);
+  draw();
+  if (focus !== null) document.querySelector(focus)?.focus();
+}
+
+function draw() {
+  for (const name of ["figure", "reading", "rank"]) {
+    const chosen = document.querySelector(`input[name="${name}"][value="${state[name]}"]`);
+    if (chosen) chosen.checked = true;
+  }
+  const scrolled = at("scroll").scrollLeft;
+  drawPrompt();
+  drawTokenChoice();
+  drawGrid();
+  drawLists();
+  at("scroll").scrollLeft = scrolled;
+}
+
+function options(id, name, labels) {
+  for (const [value, text] of Object.entries(labels)) {
+    const input = make("input", { type: "radio", name, value });
+    input.addEventListener("change", () => choose({ [name]: value }));
+    at(id).append(make("label", { class: "option" }, input, make("span", { text })));
+  }
+}
+
+// One stop of the Tab key a group; arrow keys, Home and End go through it.
+function arrows(container, selector, columns) {
+  container.addEventListener("keydown", (event) => {
+    const all = [...container.querySelectorAll(selector)], from = all.indexOf(event.target), width = columns();
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: width, ArrowUp: -width }[event.key];
+    let to = from + (step ?? 0);
+    if (event.key === "Home") to = from - (from % width);
+    else if (event.key === "End") to = from - (from % width) + width - 1;
+    else if (step === undefined) return;
+    event.preventDefault();
+    const target = all[Math.abs(step) === 1 && Math.floor(to / width) !== Math.floor(from / width) ? from : to];
+    if (from < 0 || !target) return;
+    for (const each of all) each.tabIndex = each === target ? 0 : -1;
+    target.focus();
+  });
+}
+
+function start() {
+  const what = ON_HEADS ? "attention heads" : `layers (${sheet.site})`;
+  at("title").textContent = `What the ${what} of ${sheet.model} say`;
+  at("about").textContent = "Choose a token of the prompt, then a cell of the grid: its lists say what the lens reads there as the next token. " +
+    "A click on a token of a list colours the grid by it.";
+  const kinds = Object.entries(FIGURES).filter(([name]) => name !== "lift" || HAS_LIFT);
+  options("figures", "figure", Object.fromEntries(kinds));
+  options("readings", "reading", READINGS);
+  options("ranks", "rank", Object.fromEntries(sheet.ranks.map((rank) => [rank, RANKS[rank]])));
+  at("ranks").hidden = sheet.ranks.length < 2;
+  at("notes").textContent = HAS_LIFT
+    ? `Lift is probability over the token's share of the model's mean output. Lists by lift hold tokens of at least ${percent(sheet.min_probability)}; ` +
+      "the model's own list is always by probability. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line."
+    : "These lenses do not say the model's mean output, so there is no lift. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line.";
+  at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));
+  at("prompt-choice").hidden = sheet.prompts.length < 2;
+  at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));
+  at("token").addEventListener("change", () => choose({ token: Number(at("token").value), figure: usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability" }));
+  arrows(at("tokens"), "button", () => Infinity);
+  arrows(at("grid"), "button", () => sheet.heads.length);
+  dark.addEventListener("change", draw);
+  Object.assign(state, opened(0));
+  state.token = sheet.num_terms ? 0 : place().kept[0];
+  const kl = place().lens.kl;
+  state.cell = kl.indexOf(Math.min(...kl));
+  draw();
+}
+
+// A prompt is opened at its last position that was read.
+const opened = (index) => ({ prompt: index, place: sheet.prompts[index].places.length - 1 });
+
+start();

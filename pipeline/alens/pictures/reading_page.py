@@ -1,0 +1,50 @@
+"""The page of `alens read --html`: a grid of layers x heads, and the lists of the head that was clicked.
+
+In: the numbers of a `Sheet` as plain values (`alens.reading.sheet`). Out: one HTML file that loads nothing; style
+and script stand beside this module as reading_page.css and reading_page.js.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from alens.errors import RequestError
+from alens.pictures.page import page
+from alens.store import durable
+from alens.store.writer import write_errors
+
+SUFFIX = ".html"
+
+
+def check_path(path: Path) -> None:
+    """Raises `RequestError` unless a page can be written there: told before the work, not after it."""
+    folder = path.absolute().parent
+    if path.suffix != SUFFIX:
+        raise RequestError(f"{path}: a page is written as {SUFFIX}; name such a file")
+    if path.is_dir():
+        raise RequestError(f"{path} is a directory: name a file")
+    if not folder.is_dir():
+        raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
+
+
+def write(path: Path, numbers: Mapping[str, Any]) -> int:
+    """Write the page whole, over a page that is there; gives its bytes.
+
+    Raises `RequestError` for a path that cannot be a page, `RunError` where the disk refuses.
+    """
+    check_path(path)
+    content = to_html(numbers).encode()
+    with write_errors(path):
+        durable.put(path, content)
+    return len(content)
+
+
+def to_html(numbers: Mapping[str, Any]) -> str:
+    """The page of a sheet."""
+    folder = files("alens.pictures")
+    style, script, body = (
+        folder.joinpath(f"reading_page.{suffix}").read_text(encoding="utf-8")
+        for suffix in ("css", "js", "body.html")
+    )
+    return page(title=f"Heads of {numbers['model']}", body=body, style=style, script=script, data=numbers)

@@ -1,0 +1,84 @@
+"""Distributions over the vocabulary -> ranked lists, KL, entropy, and the probability of chosen terms.
+
+In: log-probabilities of heads at positions. Out: for each, the best tokens by probability or by lift, and figures
+in nats. Lift is probability over the model's mean output, a pointwise ratio as in the plausible tokens of
+contrastive decoding (Li et al., arXiv 2210.15097): without a floor of probability it ranks noise.
+Shapes: H heads, T tokens, K entries of a list, V vocabulary; `...` is any leading shape.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from alens.errors import RequestError
+from alens.reading.terms import Term
+
+LIFT, PROBABILITY = "lift", "probability"
+RANKS = (LIFT, PROBABILITY)
+MIN_PROBABILITY = 0.001
+NO_MASS = math.log(torch.finfo(torch.float32).tiny) + 1
+"""Below it, the mean output has never seen a token: its lift is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How a list is made."""
+
+    rank: str
+    """`lift` or `probability`."""
+    top: int
+    """Entries at most."""
+    min_probability: float
+    """By lift, a token is listed from this probability on."""
+
+
+def ranking(
+    rank: str | None, top: int, min_probability: float, *, has_lift: bool, vocabulary: int
+) -> Ranking:
+    """What was asked for, checked. `rank` None: by lift where there is a mean output, else by probability.
+
+    Raises `RequestError` for what cannot be ranked so.
+    """
+    if not 1 <= top <= vocabulary:
+        raise RequestError(f"top is {top}: it must be in 1 .. {vocabulary}")
+    if not 0 < min_probability < 1:
+        raise RequestError(f"min_probability is {min_probability}: it must be above 0 and below 1")
+    if rank is None:
+        rank = LIFT if has_lift else PROBABILITY
+    if rank not in RANKS:
+        raise RequestError(f"rank {rank!r} is unknown: give {' or '.join(RANKS)}")
+    if rank == LIFT and not has_lift:
+        raise RequestError(
+            "these lenses do not say the model's mean output (they were imported), so there is no lift: rank by probability"
+        )
+    return Ranking(rank=rank, top=top, min_probability=min_probability)
+
+
+def best(
+    log_probs_V: torch.Tensor, log_mean_V: torch.Tensor | None, how: Ranking
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and log-probabilities, (..., K) both, of log-probabilities (..., V); -inf where no further token counts."""
+    if how.rank == PROBABILITY or log_mean_V is None:
+        values, ids = log_probs_V.topk(how.top)
+        return ids, values
+    counts_V = (log_probs_V >= math.log(how.min_probability)) & (log_mean_V > NO_MASS)
+    lift, ids = (log_probs_V - log_mean_V).masked_fill(~counts_V, -math.inf).topk(how.top)
+    return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
+
+
+def entropy(log_probs_V: torch.Tensor) -> torch.Tensor:
+    """(...) in nats, of log-probabilities (..., V)."""
+    return -(log_probs_V.exp() * log_probs_V).sum(-1)
+
+
+def forward_kl(model_TV: torch.Tensor, log_probs_HTV: torch.Tensor) -> torch.Tensor:
+    """(H, T) KL(model, reading) in nats, of log-probabilities."""
+    cross_HT = -torch.einsum("tv,htv->ht", model_TV.exp(), log_probs_HTV)
+    return (cross_HT - entropy(model_TV)).clamp(min=0.0)  # below 0 by rounding alone
+
+
+def of_terms(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
+    """(..., terms) log-probabilities: a term has those of all its tokens together."""
+    return torch.stack([log_probs_V[..., list(term.ids)].logsumexp(-1) for term in terms], dim=-1)

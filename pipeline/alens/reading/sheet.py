@@ -1,0 +1,275 @@
+"""What the page of `alens read --html` shows, as numbers: every head, every position, both rankings.
+
+In: a reader and prompts. Out: a `Sheet`, plain values that are small as JSON. Log-probabilities, entropies and KL
+are whole numbers of thousandths of a nat, tokens are indices into one table, and the cells of a grid
+stand in one list, layer by layer. Lists are those of `HeadReader.read`.
+Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V vocabulary.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.reading.ranking import (
+    LIFT,
+    MIN_PROBABILITY,
+    NO_MASS,
+    PROBABILITY,
+    Ranking,
+    best,
+    entropy,
+    forward_kl,
+    of_terms,
+)
+from alens.reading.reader import HeadReader
+from alens.reading.terms import Term
+
+MOST_CELLS = 60_000
+"""Heads x positions of a page: about 25 MB, what a browser still opens without a wait."""
+
+KEPT_NUMBERS = 400_000
+"""Probabilities kept so that a grid can be coloured by a token of the lists: about 2.3 MB."""
+
+LEAST_KEPT = 16
+"""Tokens of a position that are kept, however large the page is."""
+
+Grid = list[int]
+"""A number a cell, layer by layer."""
+Lists = list[list[int]]
+"""A list a cell: token, thousandths, token, thousandths, ... best first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What lenses, or the unembedding, say of all heads at one position."""
+
+    kl: Grid
+    """KL(model, reading), thousandths of a nat."""
+    entropy: Grid
+    lists: dict[str, Lists] = field(default_factory=dict)
+    """By ranking."""
+    kept: list[Grid] = field(default_factory=list)
+    """Log-probability of each token of the place's `kept`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One position of a prompt."""
+
+    position: int
+    before: str
+    """The prompt up to and with its token."""
+    entropy: int
+    model: list[int]
+    """The model's own list, always by probability."""
+    kept: list[int]
+    """Tokens whose probability is there for every head; the chosen terms come first."""
+    model_kept: list[int]
+    """The model's log-probability of each."""
+    left_out: int
+    """Tokens of the lists for which there was no room in `kept`."""
+    lens: Said
+    unembedding: Said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A page's data."""
+
+    model: str
+    site: str
+    rank: str
+    """The ranking that is shown first."""
+    ranks: list[str]
+    """Those that there are."""
+    min_probability: float
+    layers: list[int]
+    heads: list[int]
+    tokens: list[list[Any]]
+    """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
+    num_terms: int
+    """How many of them are chosen terms."""
+    prompts: list[dict[str, Any]]
+    """`text`, `tokens` (indices), and `places`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class _Tokens:
+    """The table of tokens while it grows."""
+
+    def __init__(self, reader: HeadReader, terms: Sequence[Term]) -> None:
+        self.reader, self.log_mean_V = reader, reader.log_mean_V
+        mean_C = [] if not terms or self.log_mean_V is None else of_terms(self.log_mean_V, terms).tolist()
+        self.rows: list[list[Any]] = [
+            [term.text, _known(mean_C[i]) if mean_C else None] for i, term in enumerate(terms)
+        ]
+        self.where: dict[int, int] = {}
+
+    def index(self, token: int) -> int:
+        if token not in self.where:
+            self.where[token] = len(self.rows)
+            mean = None if self.log_mean_V is None else _known(float(self.log_mean_V[token]))
+            self.rows.append([self.reader.text(token), mean])
+        return self.where[token]
+
+    def lists(self, ids_TK: torch.Tensor, log_probs_TK: torch.Tensor) -> Lists:
+        return [
+            [
+                number
+                for token, log_prob in zip(ids, log_probs, strict=True)
+                if log_prob > -math.inf
+                for number in (self.index(token), _thousandths(log_prob))
+            ]
+            for ids, log_probs in zip(ids_TK.tolist(), log_probs_TK.tolist(), strict=True)
+        ]
+
+
+def sheet(
+    reader: HeadReader,
+    prompts: Sequence[str],
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
+    top: int = 8,
+    rank: str | None = None,
+    min_probability: float = MIN_PROBABILITY,
+    terms: Sequence[Term] = (),
+) -> Sheet:
+    """Read prompts at `positions`, default all. Raises `RequestError` as `HeadReader.read`, and for too many cells."""
+    layers, heads = reader.chosen(layers, heads)
+    layers, heads = tuple(sorted(set(layers))), tuple(sorted(set(heads)))
+    first = reader.ranking(rank, top, min_probability)
+    ranks = [LIFT, PROBABILITY] if reader.log_mean_V is not None else [PROBABILITY]
+    hows = {name: reader.ranking(name, top, min_probability) for name in ranks}
+    ids = [reader.tokens(prompt) for prompt in prompts]
+    places = [list(range(len(of))) if positions is None else reader.places(positions, len(of)) for of in ids]
+    cells = sum(map(len, places)) * len(layers) * len(heads)
+    if cells > MOST_CELLS:
+        raise RequestError(
+            f"the page would have {cells:,} heads x positions, {MOST_CELLS:,} at most: name some with --position, --layer or --head"
+        )
+    most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
+    table = _Tokens(reader, terms)
+    shown = [
+        {
+            "text": prompt,
+            "tokens": [table.index(token) for token in of],
+            "places": _places(reader, of, where, (layers, heads), hows, terms, table, most),
+        }
+        for prompt, of, where in zip(prompts, ids, places, strict=True)
+    ]
+    record = reader.lenses.record
+    return Sheet(
+        model=record.model.id,
+        site=record.site,
+        rank=first.rank,
+        ranks=ranks,
+        min_probability=min_probability,
+        layers=list(layers),
+        heads=list(heads),
+        tokens=table.rows,
+        num_terms=len(terms),
+        prompts=shown,
+    )
+
+
+def _places(
+    reader: HeadReader,
+    ids: Sequence[int],
+    where: Sequence[int],
+    chosen: tuple[Sequence[int], Sequence[int]],
+    hows: dict[str, Ranking],
+    terms: Sequence[Term],
+    table: _Tokens,
+    most: int,
+) -> list[Place]:
+    """Two passes over the lenses: the first finds the lists, the second the probabilities of their tokens. The
+    distributions of all heads at once would take gigabytes."""
+    layers, heads = chosen
+    found = reader.run(ids, layers)
+    model_TV = reader.model(found)[list(where)]
+    listed = table.lists(*best(model_TV, reader.log_mean_V, hows[PROBABILITY]))
+    said = [(Said(kl=[], entropy=[]), Said(kl=[], entropy=[])) for _ in where]
+    for layer in reader.spoken(found, model_TV, layers, heads, where):
+        for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
+            kl_HT, unsure_HT = forward_kl(layer.model_TV, log_probs_HTV), entropy(log_probs_HTV)
+            by_rank = {
+                name: [best(of_TV, reader.log_mean_V, how) for of_TV in log_probs_HTV]
+                for name, how in hows.items()
+            }
+            for t, at in enumerate(range(*layer.places.indices(len(where)))):
+                mine = said[at][which]
+                mine.kl.extend(_all(kl_HT[:, t]))
+                mine.entropy.extend(_all(unsure_HT[:, t]))
+                for name, of_heads in by_rank.items():
+                    mine.lists.setdefault(name, []).extend(
+                        table.lists(
+                            torch.stack([of[0][t] for of in of_heads]),
+                            torch.stack([of[1][t] for of in of_heads]),
+                        )
+                    )
+    token_of = {index: token for token, index in table.where.items()}
+    kept, left_out = zip(*(_kept(listed[at], said[at], most) for at in range(len(where))), strict=True)
+    tokens = [[token_of[index] for index in of] for of in kept]
+    for layer in reader.spoken(found, model_TV, layers, heads, where):
+        for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
+            for t, at in enumerate(range(*layer.places.indices(len(where)))):
+                columns = _columns(log_probs_HTV[:, t], terms, tokens[at])
+                mine = said[at][which]
+                if not mine.kept:
+                    mine.kept.extend([] for _ in columns[0])
+                for h in range(len(columns)):
+                    for grid, value in zip(mine.kept, columns[h], strict=True):
+                        grid.append(value)
+    unsure = _all(entropy(model_TV))
+    return [
+        Place(
+            position=position,
+            before=reader.text(*ids[: position + 1]),
+            entropy=unsure[at],
+            model=listed[at],
+            kept=[*range(len(terms)), *kept[at]],
+            model_kept=_columns(model_TV[at : at + 1], terms, tokens[at])[0],
+            left_out=left_out[at],
+            lens=said[at][0],
+            unembedding=said[at][1],
+        )
+        for at, position in enumerate(where)
+    ]
+
+
+def _kept(model: Sequence[int], said: tuple[Said, Said], most: int) -> tuple[list[int], int]:
+    """Tokens of a position to keep, and how many are left out: the model's own first, then those of most lists."""
+    counts = Counter(
+        token for of in said for lists in of.lists.values() for entries in lists for token in entries[::2]
+    )
+    ordered = dict.fromkeys([*model[::2], *(token for token, _ in counts.most_common())])
+    return list(ordered)[:most], max(0, len(ordered) - most)
+
+
+def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence[int]) -> list[list[int]]:
+    """Thousandths of the log-probability of each term and token, a list a head."""
+    chosen = [of_terms(log_probs_HV, terms)] if terms else []
+    together_HC = torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
+    return [_all(of_C) for of_C in together_HC]
+
+
+def _all(values: torch.Tensor) -> list[int]:
+    return [_thousandths(value) for value in values.tolist()]
+
+
+def _thousandths(value: float) -> int:
+    return round(1000 * value)
+
+
+def _known(log_mean: float) -> int | None:
+    return _thousandths(log_mean) if log_mean > NO_MASS else None
