@@ -44,7 +44,7 @@ def _name(reading: Reading, head: HeadReading) -> str:
 def _note(reading: Reading) -> str:
     """What stands in the lists."""
     if reading.rank == LIFT:
-        ranked = f"Lists by lift (probability / mean output), of tokens with at least {_percent(reading.min_probability)}"
+        ranked = f"Lists by lift (probability / mean output), without tokens below {_percent(reading.min_probability)} where enough are above it"
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
@@ -61,8 +61,6 @@ def _cell(kl: float, entropy: float, scores: Sequence[TokenScore], terms: Sequen
         f"{mark}{token:<{widths[1]}} {share:>{widths[2]}} {lift:>{widths[3]}}".rstrip()
         for mark, token, share, lift in rows
     ]
-    if not scores:
-        lines.insert(0, "  (no token is so probable)")
     return "\n".join([f"KL {kl:.2f}, entropy {entropy:.2f}", *lines])
 
 

@@ -151,14 +151,13 @@ function drawGrid() {
     button.addEventListener("click", () => choose({ cell }, `#grid [data-cell="${cell}"]`));
     return button;
   });
-  const names = sheet.heads.map((head) => make("th", { scope: "col", text: ON_HEADS ? head : sheet.site }));
-  const corner = make("th", { text: ON_HEADS ? "layer \\ head" : "layer" });
-  const rows = sheet.layers.map((layer, l) => make("tr", {}, make("th", { scope: "row", text: layer }),
+  const names = sheet.heads.map((head) => make("th", { scope: "col", text: ON_HEADS ? `head ${head}` : sheet.site }));
+  const rows = sheet.layers.map((layer, l) => make("tr", {}, make("th", { scope: "row", text: `layer ${layer}` }),
     ...cells.slice(l * sheet.heads.length, (l + 1) * sheet.heads.length).map((cell) => make("td", {}, cell))));
   const caption = ON_HEADS ? "Heads: arrow keys move, Enter shows a head" : "Layers: arrow keys move, Enter shows a layer";
   at("grid").setAttribute("aria-label", caption);
   at("grid").className = ON_HEADS ? (many ? "many" : "") : "wide";
-  at("grid").replaceChildren(make("thead", {}, make("tr", {}, corner, ...names)), make("tbody", {}, ...rows));
+  at("grid").replaceChildren(make("thead", {}, make("tr", {}, make("td"), ...names)), make("tbody", {}, ...rows));
   drawLegend(scale);
 }
 
@@ -186,25 +185,22 @@ function drawLegend(scale) {
 
 function drawLists() {
   const [layer, head] = coordinates(state.cell);
-  const title = ON_HEADS ? `Layer ${layer}, head ${head}` : `Layer ${layer}, ${sheet.site}`;
-  at("head").textContent = `${title}, after ‘${visible(place().before)}’`;
+  at("head").textContent = ON_HEADS ? `Layer ${layer}, head ${head}` : `Layer ${layer}, ${sheet.site}`;
+  at("after").textContent = `next token after “${place().before}”`;
   const lists = Object.keys(READINGS).map((reading) => {
     const said = place()[reading];
     return [reading, said.lists[state.rank][state.cell], said.kept.slice(0, sheet.num_terms).map((row) => row[state.cell]),
       `KL ${nats(said.kl[state.cell])}, entropy ${nats(said.entropy[state.cell])}`];
   });
-  lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), `entropy ${nats(place().entropy)}, by probability`]);
-  const most = Math.max(...lists.flatMap(([, entries]) => entries.filter((_, i) => i % 2 === 1)));
-  at("lists").replaceChildren(...lists.map((list) => drawList(...list, shareOf(most))));
+  lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), `entropy ${nats(place().entropy)}`]);
+  at("lists").replaceChildren(...lists.map((list) => drawList(...list)));
 }
 
 const TITLES = { lens: "Lens", unembedding: "Unembedding", model: "The model itself" };
 
-function drawList(name, entries, terms, figuresText, most) {
-  const rows = [];
+function drawList(name, entries, terms, figuresText) {
+  const rows = [], most = shareOf(Math.max(...entries.filter((_, i) => i % 2 === 1)));
   for (let i = 0; i < entries.length; i += 2) rows.push(drawEntry(entries[i], entries[i + 1], most));
-  const least = percent(sheet.min_probability);
-  if (!rows.length) rows.push(make("tr", {}, make("td", { colspan: 3, class: "empty", text: `no token reaches ${least}` })));
   terms.forEach((value, token) => rows.push(drawEntry(token, value, most, token === 0)));
   return make("table", { class: "list", "data-list": name },
     make("caption", {}, make("strong", { text: TITLES[name] }), make("span", { class: "quiet", text: figuresText })),
@@ -291,7 +287,7 @@ function start() {
   options("ranks", "rank", Object.fromEntries(sheet.ranks.map((rank) => [rank, RANKS[rank]])));
   at("ranks").hidden = sheet.ranks.length < 2;
   at("notes").textContent = HAS_LIFT
-    ? `Lift is probability over the token's share of the model's mean output. Lists by lift hold tokens of at least ${percent(sheet.min_probability)}; ` +
+    ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough are above it; ` +
       "the model's own list is always by probability. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line."
     : "These lenses do not say the model's mean output, so there is no lift. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line.";
   at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));

@@ -31,7 +31,8 @@ class Ranking:
     top: int
     """Entries at most."""
     min_probability: float
-    """By lift, a token is listed from this probability on."""
+    """By lift, a token is listed from this probability on; where fewer than `top` reach it, as over a flat
+    distribution, the `top` most probable are."""
 
 
 def ranking(
@@ -63,7 +64,8 @@ def best(
     if how.rank == PROBABILITY or log_mean_V is None:
         values, ids = log_probs_V.topk(how.top)
         return ids, values
-    counts_V = (log_probs_V >= math.log(how.min_probability)) & (log_mean_V > NO_MASS)
+    most_probable = log_probs_V.topk(how.top).values[..., -1:]
+    counts_V = (log_probs_V >= most_probable.clamp(max=math.log(how.min_probability))) & (log_mean_V > NO_MASS)
     lift, ids = (log_probs_V - log_mean_V).masked_fill(~counts_V, -math.inf).topk(how.top)
     return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
 
