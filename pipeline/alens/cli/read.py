@@ -31,7 +31,7 @@ from alens.errors import RequestError
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.001,
     show_default=True,
-    help="By lift, list tokens from this probability on: the lift of rarer ones is noise.",
+    help="By lift, list tokens from this probability on, because the lift of rarer ones is noise; where fewer than --top reach it, the most probable.",
 )
 @click.option(
     "--token",
@@ -46,14 +46,14 @@ from alens.errors import RequestError
     type=click.Choice(["unembedding", "none"]),
     default="unembedding",
     show_default=True,
-    help="Reading to show beside the lens's.",
+    help="Reading to show beside the lens's in the tables.",
 )
 @click.option(
     "--html",
     "page",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a page to look at in a browser instead of the tables: all prompts, positions and heads. It replaces FILE.",
+    help="Write one page for a browser instead of the tables: all prompts, positions and heads. An earlier page of `alens read` is replaced.",
 )
 @model_options
 @json_option
@@ -87,6 +87,7 @@ def command(
     if page is not None:
         reading_page.check_path(page)
     from alens.lens.saved import load_lenses
+    from alens.reading.ranking import ranking
     from alens.reading.reader import HeadReader
 
     opened = load_lenses(lenses)
@@ -94,6 +95,13 @@ def command(
         opened.layer(chosen)
     for chosen in head or ():
         opened.head_index(chosen)
+    ranking(
+        rank,
+        top,
+        min_probability,
+        has_lift=opened.log_mean_output() is not None,
+        vocabulary=opened.record.model.d_vocab,
+    )  # told before the model is loaded, not after
     reader = HeadReader(opened, model=model, device=device)
     terms = reader.terms(tokens, first_token=first_token)
     if page is not None:

@@ -4,6 +4,7 @@ In: the numbers of a `Sheet` as plain values (`alens.reading.sheet`). Out: one H
 and script stand beside this module as reading_page.css and reading_page.js.
 """
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from alens.store import durable
 from alens.store.writer import write_errors
 
 SUFFIX = ".html"
+MARK = b'<main id="alens-reading">'
+"""In every page: a file without it is somebody's own, and stays."""
 
 
 def check_path(path: Path) -> None:
@@ -22,10 +25,14 @@ def check_path(path: Path) -> None:
     folder = path.absolute().parent
     if path.suffix != SUFFIX:
         raise RequestError(f"{path}: a page is written as {SUFFIX}; name such a file")
-    if path.is_dir():
-        raise RequestError(f"{path} is a directory: name a file")
     if not folder.is_dir():
         raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
+    if path.is_dir():
+        raise RequestError(f"{path} is a directory: name a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError(f"{folder} may not be written to: name a file elsewhere")
+    if path.exists() and MARK not in path.read_bytes():
+        raise RequestError(f"{path} is there and is no page of `alens read`: name another file, or remove it")
 
 
 def write(path: Path, numbers: Mapping[str, Any]) -> int:

@@ -65,7 +65,9 @@ def best(
         values, ids = log_probs_V.topk(how.top)
         return ids, values
     most_probable = log_probs_V.topk(how.top).values[..., -1:]
-    counts_V = (log_probs_V >= most_probable.clamp(max=math.log(how.min_probability))) & (log_mean_V > NO_MASS)
+    counts_V = (log_probs_V >= most_probable.clamp(max=math.log(how.min_probability))) & (
+        log_mean_V > NO_MASS
+    )
     lift, ids = (log_probs_V - log_mean_V).masked_fill(~counts_V, -math.inf).topk(how.top)
     return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
 

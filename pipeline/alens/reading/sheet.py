@@ -8,7 +8,7 @@ Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -38,6 +38,9 @@ KEPT_NUMBERS = 400_000
 LEAST_KEPT = 16
 """Tokens of a position that are kept, however large the page is."""
 
+SHOWN_BEFORE = 80
+"""Characters of what stands before a position."""
+
 Grid = list[int]
 """A number a cell, layer by layer."""
 Lists = list[list[int]]
@@ -63,7 +66,7 @@ class Place:
 
     position: int
     before: str
-    """The prompt up to and with its token."""
+    """The prompt up to and with its token, or the end of it."""
     entropy: int
     model: list[int]
     """The model's own list, always by probability."""
@@ -163,7 +166,7 @@ def sheet(
         {
             "text": prompt,
             "tokens": [table.index(token) for token in of],
-            "places": _places(reader, of, where, (layers, heads), hows, terms, table, most),
+            "places": _Prompt(reader, of, where, layers, heads).places(table, hows, terms, most),
         }
         for prompt, of, where in zip(prompts, ids, places, strict=True)
     ]
@@ -182,69 +185,82 @@ def sheet(
     )
 
 
-def _places(
-    reader: HeadReader,
-    ids: Sequence[int],
-    where: Sequence[int],
-    chosen: tuple[Sequence[int], Sequence[int]],
-    hows: dict[str, Ranking],
-    terms: Sequence[Term],
-    table: _Tokens,
-    most: int,
-) -> list[Place]:
-    """Two passes over the lenses: the first finds the lists, the second the probabilities of their tokens. The
-    distributions of all heads at once would take gigabytes."""
-    layers, heads = chosen
-    found = reader.run(ids, layers)
-    model_TV = reader.model(found)[list(where)]
-    listed = table.lists(*best(model_TV, reader.log_mean_V, hows[PROBABILITY]))
-    said = [(Said(kl=[], entropy=[]), Said(kl=[], entropy=[])) for _ in where]
-    for layer in reader.spoken(found, model_TV, layers, heads, where):
-        for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
-            kl_HT, unsure_HT = forward_kl(layer.model_TV, log_probs_HTV), entropy(log_probs_HTV)
-            by_rank = {
-                name: [best(of_TV, reader.log_mean_V, how) for of_TV in log_probs_HTV]
-                for name, how in hows.items()
-            }
-            for t, at in enumerate(range(*layer.places.indices(len(where)))):
-                mine = said[at][which]
-                mine.kl.extend(_all(kl_HT[:, t]))
-                mine.entropy.extend(_all(unsure_HT[:, t]))
-                for name, of_heads in by_rank.items():
-                    mine.lists.setdefault(name, []).extend(
-                        table.lists(
-                            torch.stack([of[0][t] for of in of_heads]),
-                            torch.stack([of[1][t] for of in of_heads]),
-                        )
-                    )
-    token_of = {index: token for token, index in table.where.items()}
-    kept, left_out = zip(*(_kept(listed[at], said[at], most) for at in range(len(where))), strict=True)
-    tokens = [[token_of[index] for index in of] for of in kept]
-    for layer in reader.spoken(found, model_TV, layers, heads, where):
-        for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
-            for t, at in enumerate(range(*layer.places.indices(len(where)))):
-                columns = _columns(log_probs_HTV[:, t], terms, tokens[at])
-                mine = said[at][which]
-                if not mine.kept:
-                    mine.kept.extend([] for _ in columns[0])
-                for h in range(len(columns)):
-                    for grid, value in zip(mine.kept, columns[h], strict=True):
-                        grid.append(value)
-    unsure = _all(entropy(model_TV))
-    return [
-        Place(
-            position=position,
-            before=reader.text(*ids[: position + 1]),
-            entropy=unsure[at],
-            model=listed[at],
-            kept=[*range(len(terms)), *kept[at]],
-            model_kept=_columns(model_TV[at : at + 1], terms, tokens[at])[0],
-            left_out=left_out[at],
-            lens=said[at][0],
-            unembedding=said[at][1],
+class _Prompt:
+    """One prompt, its model run. The lenses are gone through twice, once for the lists and once for the probabilities
+    of their tokens in every head: the distributions of all heads at once would take gigabytes."""
+
+    def __init__(
+        self,
+        reader: HeadReader,
+        ids: Sequence[int],
+        where: Sequence[int],
+        layers: Sequence[int],
+        heads: Sequence[int],
+    ) -> None:
+        self.reader, self.ids, self.where, self.layers, self.heads = reader, ids, where, layers, heads
+        self.found = reader.run(ids, layers)
+        self.model_TV = reader.model(self.found)[list(where)]
+
+    def places(
+        self, table: _Tokens, hows: dict[str, Ranking], terms: Sequence[Term], most: int
+    ) -> list[Place]:
+        listed = table.lists(*best(self.model_TV, self.reader.log_mean_V, hows[PROBABILITY]))
+        said = self._lists(table, hows)
+        kept, left_out = zip(
+            *(_kept(own, of, most) for own, of in zip(listed, said, strict=True)), strict=True
         )
-        for at, position in enumerate(where)
-    ]
+        token_of = {index: token for token, index in table.where.items()}
+        tokens = [[token_of[index] for index in of] for of in kept]
+        self._fill(said, terms, tokens)
+        unsure = _all(entropy(self.model_TV))
+        return [
+            Place(
+                position=position,
+                before=_end(self.reader.text(*self.ids[: position + 1])),
+                entropy=unsure[at],
+                model=listed[at],
+                kept=[*range(len(terms)), *kept[at]],
+                model_kept=_columns(self.model_TV[at : at + 1], terms, tokens[at])[0],
+                left_out=left_out[at],
+                lens=said[at][0],
+                unembedding=said[at][1],
+            )
+            for at, position in enumerate(self.where)
+        ]
+
+    def _spoken(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
+        """Lens (0) or unembedding (1), places, their (T, V) of the model, (H, T, V) of the heads."""
+        for layer in self.reader.spoken(self.found, self.model_TV, self.layers, self.heads, self.where):
+            places = range(*layer.places.indices(len(self.where)))
+            yield 0, places, layer.model_TV, layer.lens_HTV
+            yield 1, places, layer.model_TV, layer.unembedding_HTV
+
+    def _lists(self, table: _Tokens, hows: dict[str, Ranking]) -> list[tuple[Said, Said]]:
+        """All but the probabilities of kept tokens, a pair a place."""
+        said = [(Said(kl=[], entropy=[]), Said(kl=[], entropy=[])) for _ in self.where]
+        for which, places, model_TV, log_probs_HTV in self._spoken():
+            kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV), entropy(log_probs_HTV)
+            for name, how in hows.items():
+                ids_HTK, log_probs_HTK = best(log_probs_HTV, self.reader.log_mean_V, how)
+                for t, at in enumerate(places):
+                    lists = said[at][which].lists.setdefault(name, [])
+                    lists += table.lists(ids_HTK[:, t], log_probs_HTK[:, t])
+            for t, at in enumerate(places):
+                said[at][which].kl.extend(_all(kl_HT[:, t]))
+                said[at][which].entropy.extend(_all(unsure_HT[:, t]))
+        return said
+
+    def _fill(
+        self, said: Sequence[tuple[Said, Said]], terms: Sequence[Term], tokens: Sequence[Sequence[int]]
+    ) -> None:
+        """The probabilities of terms and `tokens`, those of each place."""
+        for which, places, _, log_probs_HTV in self._spoken():
+            for t, at in enumerate(places):
+                kept = said[at][which].kept
+                for of_head in _columns(log_probs_HTV[:, t], terms, tokens[at]):
+                    kept.extend([] for _ in of_head[len(kept) :])
+                    for grid, value in zip(kept, of_head, strict=True):
+                        grid.append(value)
 
 
 def _kept(model: Sequence[int], said: tuple[Said, Said], most: int) -> tuple[list[int], int]:
@@ -261,6 +277,11 @@ def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence
     chosen = [of_terms(log_probs_HV, terms)] if terms else []
     together_HC = torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
     return [_all(of_C) for of_C in together_HC]
+
+
+def _end(text: str) -> str:
+    """The last of a long text: the whole prompt stands in the page anyway."""
+    return text if len(text) <= SHOWN_BEFORE else f"...{text[-SHOWN_BEFORE:]}"
 
 
 def _all(values: torch.Tensor) -> list[int]:

@@ -1,0 +1,265 @@
+"""The page of `alens read --html` as people use it, in headless Chromium, beside the JSON of the same reading."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from .conftest import Browser
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = ("He took her hand and", "Then </script><b>x</b>\n🙂 naïve")
+TOP = 4
+ASKED = ("--token", "door", "--position", "all", "--top", TOP, "--json")
+
+
+@pytest.fixture(scope="module")
+def page(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from alens import cli
+
+    file = tmp_path_factory.mktemp("page") / "reading.html"
+    given = ("read", demo_lenses, *PROMPTS, "--token", "door", "--top", TOP, "--html", file)
+    assert cli.run([str(word) for word in given]) == 0
+    return file
+
+
+@pytest.fixture
+def readings(demo_lenses: Path, run_alens: Any) -> dict[str, Any]:
+    """By ranking: the readings of all prompts as JSON."""
+    return {
+        rank: json.loads(run_alens("read", demo_lenses, *PROMPTS, *ASKED, "--rank", rank).stdout)
+        for rank in ("lift", "probability")
+    }
+
+
+@pytest.fixture(autouse=True)
+def quiet(browser: Browser) -> Any:
+    """Whatever a test does, the page complains of nothing and fetches nothing."""
+    browser.complaints()
+    yield
+    assert browser.complaints() == []
+    assert browser.fetched() == []
+
+
+def visible(token: str) -> str:
+    return token.replace(" ", "␣").replace("\n", "\\n")
+
+
+def head_of(reading: Any, position: int, layer: int, head: int) -> Any:
+    (found,) = [
+        h for h in reading["heads"] if (h["position"], h["layer"], h["head"]) == (position, layer, head)
+    ]
+    return found
+
+
+def rows(browser: Browser, name: str) -> list[list[str]]:
+    """The cells of a list of the page."""
+    script = "return [...arguments[0].tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    found: list[list[str]] = browser.run(script, browser.one(f"[data-list={name}]"))
+    return found
+
+
+def number(text: str) -> float:
+    return float(text.rstrip("%×").replace(",", ""))
+
+
+def assert_shows(found: list[list[str]], scores: list[Any], terms: list[Any]) -> None:
+    """A list of the page holds the entries of the JSON, rounded, and the chosen terms below."""
+    assert [row[0] for row in found] == [visible(s["token"]) for s in scores] + [t["term"] for t in terms]
+    for row, score in zip(found, [*scores, *terms], strict=True):
+        assert number(row[1]) == pytest.approx(100 * score["probability"], rel=0.1, abs=0.051)
+        assert number(row[2]) == pytest.approx(score["lift"], rel=0.1, abs=0.051)
+
+
+def choose(browser: Browser, name: str, value: str) -> None:
+    browser.one(f"input[name={name}][value={value}]").click()
+
+
+def cells(browser: Browser) -> list[tuple[str, str]]:
+    """Number and colour of each cell."""
+    script = "return [...document.querySelectorAll('.cell')].map((c) => [c.querySelector('.number').textContent, c.style.backgroundColor])"
+    return [tuple(pair) for pair in browser.run(script)]
+
+
+def test_a_click_shows_the_lists_of_that_head(browser: Browser, page: Path, readings: dict[str, Any]) -> None:
+    browser.open(page)
+    reading = readings["lift"][0]
+    last = reading["positions"][-1]
+    for cell, (layer, head) in enumerate([(0, 1), (0, 4), (3, 1), (3, 4)]):
+        browser.one(f"[data-cell='{cell}']").click()
+        assert browser.one("#head").text == f"Layer {layer}, head {head}"
+        assert browser.one("#after").text == f"next token after “{PROMPTS[0]}”"
+        assert browser.one(".cell[aria-pressed=true]").get_attribute("data-cell") == str(cell)
+        found = head_of(reading, last, layer, head)
+        assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+        assert_shows(rows(browser, "unembedding"), found["unembedding"], found["unembedding_terms"])
+        kl, entropy = found["lens_kl"], found["lens_entropy"]
+        assert f"KL {kl:.2f}, entropy {entropy:.2f}" in browser.one("[data-list=lens] caption").text
+    model = reading["model"][str(last)], reading["model_terms"][str(last)]
+    assert_shows(rows(browser, "model"), *model)
+
+
+def test_the_ranking_of_the_lists_can_be_changed(
+    browser: Browser, page: Path, readings: dict[str, Any]
+) -> None:
+    browser.open(page)
+    browser.one("[data-cell='2']").click()
+    choose(browser, "rank", "probability")
+    reading = readings["probability"][0]
+    found = head_of(reading, reading["positions"][-1], 3, 1)
+    assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+    other = head_of(readings["lift"][0], reading["positions"][-1], 3, 1)
+    assert [s["id"] for s in other["lens"]] != [s["id"] for s in found["lens"]]
+
+
+@pytest.mark.parametrize("which", ["lens", "unembedding"])
+def test_the_figure_of_the_grid_can_be_chosen(
+    browser: Browser, page: Path, readings: dict[str, Any], which: str
+) -> None:
+    browser.open(page)
+    choose(browser, "reading", which)
+    reading = readings["lift"][0]
+    heads = [head for head in reading["heads"] if head["position"] == reading["positions"][-1]]
+    seen = set()
+    for figure in ("kl", "entropy"):
+        choose(browser, "figure", figure)
+        found = cells(browser)
+        assert [text for text, _ in found] == [f"{head[f'{which}_{figure}']:.2f}" for head in heads]
+        lowest = min(range(4), key=lambda c: heads[c][f"{which}_{figure}"])
+        assert found[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
+        seen.add(tuple(colour for _, colour in found))
+    for figure in ("probability", "lift"):  # of the term that was asked for, at first
+        choose(browser, "figure", figure)
+        found = cells(browser)
+        for (text, _), head in zip(found, heads, strict=True):
+            share = head[f"{which}_terms"][0][figure] * (100 if figure == "probability" else 1)
+            assert number(text) == pytest.approx(share, rel=0.1, abs=0.051)
+        seen.add(tuple(colour for _, colour in found))
+    assert len(seen) == 4
+
+
+def test_a_token_can_be_chosen_from_the_menu_and_from_a_list(
+    browser: Browser, page: Path, readings: dict[str, Any]
+) -> None:
+    browser.open(page)
+    browser.one("[data-cell='3']").click()
+    menu = Select(browser.one("#token"))
+    reading = readings["lift"][0]
+    last = reading["positions"][-1]
+    heads = [head for head in reading["heads"] if head["position"] == last]
+    listed = {visible(s["token"]) for h in heads for name in ("lens", "unembedding") for s in h[name]}
+    assert {"door", *listed} <= {option.text for option in menu.options}
+    own = reading["model"][str(last)][0]
+    menu.select_by_visible_text(visible(own["token"]))
+    assert browser.one("input[name=figure]:checked").get_attribute("value") == "lift"
+    assert visible(own["token"]) in browser.one("#meaning").text
+    shown = next(score for score in heads[3]["lens"])
+    choose(browser, "figure", "kl")
+    button = browser.all("[data-list=lens] button.word")[0]
+    assert button.text == visible(shown["token"])
+    button.click()
+    assert Select(browser.one("#token")).first_selected_option.text == visible(shown["token"])
+    assert number(cells(browser)[3][0]) == pytest.approx(shown["lift"], rel=0.05)
+    assert browser.run("return document.activeElement.textContent") == visible(shown["token"])
+
+
+def test_position_and_prompt_can_be_chosen(browser: Browser, page: Path, readings: dict[str, Any]) -> None:
+    browser.open(page)
+    Select(browser.one("#prompt")).select_by_index(1)
+    reading = readings["lift"][1]
+    assert [piece.text for piece in browser.all("#tokens .piece")] == [visible(t) for t in reading["tokens"]]
+    for position in (len(reading["tokens"]) - 1, 2):
+        browser.one(f"[data-place='{position}']").click()
+        browser.one("[data-cell='1']").click()
+        found = head_of(reading, position, 0, 4)
+        assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+    assert browser.all("b") == []  # what a prompt says is text
+
+
+def test_the_keyboard_is_enough(browser: Browser, page: Path, readings: dict[str, Any]) -> None:
+    browser.open(page)
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            browser.driver.switch_to.active_element.send_keys(key)
+
+    def focused(name: str) -> Any:
+        return browser.driver.switch_to.active_element.get_attribute(name)
+
+    def tab_to(name: str) -> None:
+        for _ in range(20):
+            press(Keys.TAB)
+            if focused(name) is not None:
+                return
+        raise AssertionError(f"Tab never comes to {name}")
+
+    browser.one("body").send_keys(Keys.TAB)
+    tab_to("data-place")
+    assert focused("data-place") == "4"
+    press(Keys.HOME, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_RIGHT, Keys.ENTER)
+    assert focused("data-place") == "1" and focused("aria-pressed") == "true"
+    tab_to("data-cell")
+    for key in (Keys.ARROW_UP, Keys.ARROW_UP, Keys.HOME, Keys.ARROW_LEFT):  # not out of the grid
+        press(key)
+    assert focused("data-cell") == "0"
+    for key, cell in (
+        (Keys.ARROW_DOWN, 2),
+        (Keys.END, 3),
+        (Keys.ARROW_UP, 1),
+        (Keys.HOME, 0),
+        (Keys.ARROW_RIGHT, 1),
+    ):
+        press(key)
+        assert focused("data-cell") == str(cell)
+    assert len(browser.all(".cell[tabindex='0']")) == 1
+    outline = "return getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth"
+    assert browser.run(outline) == "solid3px"
+    press(Keys.ENTER)
+    assert focused("data-cell") == "1"
+    found = head_of(readings["lift"][0], 1, 0, 4)
+    assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+    assert (
+        focused("aria-label")
+        == f"layer 0, head 4: KL to the model {found['lens_kl']:.2f}, first token {visible(found['lens'][0]['token'])}"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1366, 360])
+def test_it_can_be_read_on_a_laptop_and_a_phone_by_day_and_night(
+    browser: Browser, page: Path, width: int, scheme: str
+) -> None:
+    browser.open(page, width=width, height=700, scheme=scheme)
+    grounds = {"light": "rgb(255, 255, 255)", "dark": "rgb(15, 19, 24)"}
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") == grounds[scheme]
+    for figure in ("kl", "entropy", "probability", "lift"):
+        choose(browser, "figure", figure)
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth && innerWidth") == width
+        assert browser.poor_contrast() == []
+    assert browser.run(
+        "return [...document.querySelectorAll('.cell')].every((c) => c.offsetWidth >= 44 && c.offsetHeight >= 44)"
+    )
+
+
+def test_a_change_of_the_colour_scheme_is_followed(browser: Browser, page: Path) -> None:
+    browser.open(page, scheme="light")
+    before = cells(browser)
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.run("return getComputedStyle(document.body).backgroundColor")
+    after = cells(browser)
+    assert [text for text, _ in before] == [text for text, _ in after]
+    assert [colour for _, colour in before] != [colour for _, colour in after]
+    assert browser.poor_contrast() == []
+
+
+def test_the_page_cannot_fetch(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    script = "const done = arguments[0]; fetch('https://example.com/').then(() => done('fetched'), () => done('refused'))"
+    assert browser.driver.execute_async_script(script) == "refused"
+    said = [entry["message"] for entry in browser.complaints()]
+    assert said and all("Content Security Policy" in message for message in said)
