@@ -14,6 +14,8 @@ pytestmark = pytest.mark.slow
 
 PROMPTS = ("He took her hand and", "Then </script><b>x</b>\n🙂 naïve")
 TOP = 4
+ROUNDED = 0.0056
+"""The page has thousandths of a nat and shows hundredths."""
 ASKED = ("--token", "door", "--position", "all", "--top", TOP, "--json")
 
 
@@ -64,7 +66,7 @@ def rows(browser: Browser, name: str) -> list[list[str]]:
 
 
 def number(text: str) -> float:
-    return float(text.rstrip("%×").replace(",", ""))
+    return float(text.rstrip("%\u00d7").replace(",", ""))
 
 
 def assert_shows(found: list[list[str]], scores: list[Any], terms: list[Any]) -> None:
@@ -98,7 +100,9 @@ def test_a_click_shows_the_lists_of_that_head(browser: Browser, page: Path, read
         assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
         assert_shows(rows(browser, "unembedding"), found["unembedding"], found["unembedding_terms"])
         kl, entropy = found["lens_kl"], found["lens_entropy"]
-        assert f"KL {kl:.2f}, entropy {entropy:.2f}" in browser.one("[data-list=lens] caption").text
+        caption = browser.one("[data-list=lens] caption .quiet").text
+        said = [float(part.split()[1]) for part in caption.split(", ")]
+        assert said == pytest.approx([kl, entropy], abs=ROUNDED)
     model = reading["model"][str(last)], reading["model_terms"][str(last)]
     assert_shows(rows(browser, "model"), *model)
 
@@ -128,7 +132,8 @@ def test_the_figure_of_the_grid_can_be_chosen(
     for figure in ("kl", "entropy"):
         choose(browser, "figure", figure)
         found = cells(browser)
-        assert [text for text, _ in found] == [f"{head[f'{which}_{figure}']:.2f}" for head in heads]
+        expected = [head[f"{which}_{figure}"] for head in heads]
+        assert [float(text) for text, _ in found] == pytest.approx(expected, abs=ROUNDED)
         lowest = min(range(4), key=lambda c: heads[c][f"{which}_{figure}"])
         assert found[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
         seen.add(tuple(colour for _, colour in found))
@@ -222,10 +227,9 @@ def test_the_keyboard_is_enough(browser: Browser, page: Path, readings: dict[str
     assert focused("data-cell") == "1"
     found = head_of(readings["lift"][0], 1, 0, 4)
     assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
-    assert (
-        focused("aria-label")
-        == f"layer 0, head 4: KL to the model {found['lens_kl']:.2f}, first token {visible(found['lens'][0]['token'])}"
-    )
+    label = focused("aria-label")
+    assert label.startswith("layer 0, head 4: KL to the model ")
+    assert label.endswith(f", first token {visible(found['lens'][0]['token'])}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
