@@ -1,6 +1,7 @@
 """`alens read`: tables and JSON of what heads say, and how it refuses."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from alens import demo
+from alens import FitRequest, demo, fit_lenses
+from alens.fit.settings import FitSettings
 
 Copy = Callable[[Path], Path]
 
@@ -54,8 +56,118 @@ def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Pat
     (reading,) = json.loads(run_alens(*given, "--json").stdout)
     (head,) = reading["heads"]
     assert "3.1" in out
+    words = " ".join(out.split())
     for score in head["lens"] + head["unembedding"] + reading["model"][str(reading["positions"][0])]:
-        assert f"{score['token']!r} {100 * score['probability']:.1f}%" in out
+        lift = score["lift"]
+        times = f"{lift:,.0f}x" if lift >= 10 else f"{lift:.1f}x"
+        share = 100 * score["probability"]
+        assert (
+            f"{score['token']!r} {share:.1f}% {times}" in words
+            or f"{score['token']!r} {share:.2g}% {times}" in words
+        )
+    assert f"KL {head['lens_kl']:.2f}, entropy {head['lens_entropy']:.2f}" in out
+    assert f"KL {head['unembedding_kl']:.2f}, entropy {head['unembedding_entropy']:.2f}" in out
+
+
+def test_lists_are_by_lift_unless_asked_otherwise(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "She went to", "--layer", "3", "--head", "1", "--json")
+    by_lift, asked, by_probability = (
+        json.loads(run_alens(*given, *rank).stdout)[0]
+        for rank in ((), ("--rank", "lift"), ("--rank", "probability"))
+    )
+    assert by_lift == asked and by_lift["rank"] == "lift" and by_probability["rank"] == "probability"
+    for reading, figure in ((by_lift, "lift"), (by_probability, "probability")):
+        found = [score[figure] for score in reading["heads"][0]["lens"]]
+        assert found == sorted(found, reverse=True)
+    assert by_lift["heads"][0]["lens"] != by_probability["heads"][0]["lens"]
+    assert by_lift["model"] == by_probability["model"]
+
+
+def test_a_floor_of_probability_can_be_set(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "She went to", "--json", "--top", "2", "--min-probability")
+    for floor in (0.02, 0.0005):
+        (reading,) = json.loads(run_alens(*given, str(floor)).stdout)
+        assert reading["min_probability"] == floor
+        found = [score["probability"] for head in reading["heads"] for score in head["lens"]]
+        assert (min(found) >= 0.01) == (floor == 0.02)
+
+
+def test_a_chosen_token_stands_in_table_and_json(run_alens: Any, demo_lenses: Path) -> None:
+    given = (
+        "read",
+        demo_lenses,
+        "She went to",
+        "--layer",
+        "3",
+        "--head",
+        "1",
+        "--token",
+        "door",
+        "--token",
+        " the",
+    )
+    (reading,) = json.loads(run_alens(*given, "--json").stdout)
+    terms = reading["heads"][0]["lens_terms"]
+    assert [term["term"] for term in terms] == ["door", " the"]
+    out = run_alens(*given).stdout
+    assert out.count("* 'door'") == 3 and out.count("* ' the'") == 3  # model, lens, unembedding
+    assert f"{100 * terms[1]['probability']:.1f}%" in out and "--token" in out
+
+
+def test_lenses_of_the_residual_stream_are_named_by_their_site(
+    run_alens: Any, residual_lenses: Path, tmp_path: Path
+) -> None:
+    assert "2 resid_post" in run_alens("read", residual_lenses, "She went to").stdout
+    (reading,) = json.loads(run_alens("read", residual_lenses, "She went to", "--json").stdout)
+    assert reading["site"] == "resid_post" and [head["head"] for head in reading["heads"]] == [0]
+    assert run_alens("read", residual_lenses, "She", "--html", tmp_path / "page.html").code == 0
+
+
+@pytest.fixture(scope="module")
+def residual_lenses(residual_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lenses = tmp_path_factory.mktemp("residual") / "lenses"
+    settings = FitSettings(
+        site="resid_post", lens="tuned", layers=(2,), steps=2, batch_rows=128, eval_rows=128
+    )
+    fit_lenses(FitRequest(store=residual_cache, lenses=lenses, settings=settings, device="cpu"))
+    return lenses
+
+
+def test_a_page_is_written_instead_of_tables(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    code, out, err = run_alens("read", demo_lenses, "He was", "She went to", "--html", page, "--top", "2")
+    assert (code, out) == (0, "") and f"wrote {page} (0." in err
+    text = page.read_text()
+    (held,) = re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)
+    body = json.loads(held)
+    assert [prompt["text"] for prompt in body["prompts"]] == ["He was", "She went to"]
+    for prompt in body["prompts"]:  # every position, because nothing else was asked for
+        assert [place["position"] for place in prompt["places"]] == list(range(len(prompt["tokens"])))
+    code, out, _ = run_alens("read", demo_lenses, "He was", "--html", page, "--position", "-1", "--json")
+    assert code == 0 and len(json.loads(out)[0]["positions"]) == 1
+    assert (
+        len(
+            json.loads(re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[0])["prompts"][0][
+                "places"
+            ]
+        )
+        == 1
+    )
+
+
+def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(
+    run_alens: Any, demo_lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.html").write_text("mine")
+    loaded: list[Any] = []
+    monkeypatch.setattr("alens.cache.model.load", lambda *given, **more: loaded.append(given))
+    for page, message in (
+        ("page.txt", "a page is written as .html"),
+        ("none/page.html", "none does not exist"),
+        ("mine.html", "is no page of `alens read`"),
+    ):
+        assert message in refusal(run_alens("read", demo_lenses, "He", "--html", tmp_path / page), 2)
+    assert loaded == [] and (tmp_path / "mine.html").read_text() == "mine"
 
 
 def test_the_unembedding_can_be_left_out(run_alens: Any, demo_lenses: Path) -> None:
@@ -85,6 +197,10 @@ def test_an_emoji_can_be_read(run_alens: Any, demo_lenses: Path) -> None:
         (("He", "--position", "x"), "position 'x' is not a list of numbers"),
         (("He", "--top", "5000"), "top is 5000: it must be in 1 .. 4096"),
         (("He", "--top", "0"), "0 is not in the range x>=1"),
+        (("He", "--rank", "best"), "'best' is not one of 'lift', 'probability'"),
+        (("He", "--min-probability", "0"), "0.0 is not in the range 0<x<1"),
+        (("He", "--token", "antidisestablishmentarianism"), "take their first tokens with --first-token"),
+        (("He", "--token", ""), "a term is empty"),
         (("He", "--device", "tpu"), "device 'tpu' is unknown"),
         (("He", "--model", "/nowhere/model"), "/nowhere/model does not exist"),
         ((), "Missing argument 'PROMPT...'"),

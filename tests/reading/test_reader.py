@@ -26,7 +26,7 @@ def reader(demo_lenses: Path) -> HeadReader:
 
 @pytest.fixture(scope="module")
 def reading(reader: HeadReader) -> Reading:
-    return reader.read(PROMPT, positions=[2, -1], top=5)
+    return reader.read(PROMPT, positions=[2, -1], top=5, rank="probability")
 
 
 class Direct:
@@ -97,12 +97,94 @@ def test_lift_is_probability_over_the_mean_output(reading: Reading, demo_lenses:
         assert score.lift == pytest.approx(score.probability / math.exp(log_mean_V[score.id]), rel=1e-3)
 
 
+@pytest.mark.parametrize("floor", [1e-2, 1e-3])
+def test_lists_by_lift_hold_what_the_head_raises_most(
+    reader: HeadReader, direct: Direct, floor: float
+) -> None:
+    found = reader.read(PROMPT, positions=[-1], top=5, min_probability=floor)
+    assert (found.rank, found.min_probability) == ("lift", floor)
+    log_mean_V = reader.lenses.log_mean_output()
+    for head in found.heads:
+        log_probs_V = direct.lens(head.layer, (1, 4).index(head.head), head.head, head.position)
+        probable = int((log_probs_V.exp() >= floor).sum())
+        if probable >= 5:
+            lift_V = (log_probs_V - log_mean_V).masked_fill(log_probs_V.exp() < floor, -math.inf)
+            expected = lift_V.topk(5).indices.tolist()
+        else:  # so few are probable that the list takes the most probable
+            expected = sorted(
+                log_probs_V.topk(5).indices.tolist(), key=lambda i: float(log_mean_V[i] - log_probs_V[i])
+            )
+        assert [score.id for score in head.lens] == expected
+        assert [s.lift for s in head.lens] == sorted((s.lift for s in head.lens), reverse=True)
+
+
+def test_kl_and_entropy_are_those_of_torch(reading: Reading, direct: Direct) -> None:
+    for head in reading.heads:
+        model_V = direct.model_TV[head.position]
+        lens_V = direct.lens(head.layer, (1, 4).index(head.head), head.head, head.position)
+        plain_V = direct.unembedding(head.layer, head.head, head.position)
+        for kl, entropy, found_V in (
+            (head.lens_kl, head.lens_entropy, lens_V),
+            (head.unembedding_kl, head.unembedding_entropy, plain_V),
+        ):
+            expected = torch.nn.functional.kl_div(found_V, model_V, reduction="sum", log_target=True)
+            assert kl == pytest.approx(float(expected), rel=1e-3)
+            assert entropy == pytest.approx(
+                float(torch.distributions.Categorical(logits=found_V).entropy()), rel=1e-3
+            )
+        assert reading.model_entropy[head.position] == pytest.approx(
+            float(torch.distributions.Categorical(logits=model_V).entropy()), rel=1e-3
+        )
+
+
+def test_a_term_has_the_probability_of_its_forms_together(reader: HeadReader, direct: Direct) -> None:
+    (term, other) = reader.terms(["the", " door"])
+    assert len(term.ids) == 2 and len(other.ids) == 1
+    found = reader.read(PROMPT, positions=[-1], layers=[3], heads=[4], terms=[term, other])
+    (head,) = found.heads
+    log_mean_V = reader.lenses.log_mean_output()
+    for scores, log_probs_V in (
+        (head.lens_terms, direct.lens(3, 1, 4, head.position)),
+        (head.unembedding_terms, direct.unembedding(3, 4, head.position)),
+        (found.model_terms[head.position], direct.model_TV[head.position]),
+    ):
+        assert [score.term for score in scores] == ["the", " door"]
+        for score in scores:
+            probability = float(log_probs_V[score.ids].exp().sum())
+            assert score.probability == pytest.approx(probability, rel=1e-3)
+            assert score.lift == pytest.approx(
+                probability / float(log_mean_V[score.ids].exp().sum()), rel=1e-3
+            )
+
+
+def without_mean_output(lenses: Path) -> Path:
+    """As imported lenses are."""
+    (lenses / "output.safetensors").unlink()
+    body = json.loads((lenses / "lens.json").read_text())
+    del body["files"]["output.safetensors"]
+    (lenses / "lens.json").write_text(json.dumps(body))
+    return lenses
+
+
+def test_lenses_without_a_mean_output_have_no_lift(
+    demo_lenses: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    reader = HeadReader(load_lenses(without_mean_output(copy_of(demo_lenses))), device="cpu")
+    found = reader.read("He", top=3, terms=reader.terms(["door"]))
+    assert found.rank == "probability"
+    for head in found.heads:
+        assert [s.lift for s in (*head.lens, *head.lens_terms)] == [None] * 4
+        assert [s.probability for s in head.lens] == sorted((s.probability for s in head.lens), reverse=True)
+    with pytest.raises(RequestError, match=r"do not say the model's mean output .* rank by probability"):
+        reader.read("He", rank="lift")
+
+
 def test_tokens_spell_the_prompt(reading: Reading) -> None:
     assert "".join(reading.tokens) == PROMPT
 
 
 def test_heads_and_layers_can_be_chosen_in_any_order(reader: HeadReader, reading: Reading) -> None:
-    found = reader.read(PROMPT, layers=[3], heads=[4, 1], positions=[-1], top=5)
+    found = reader.read(PROMPT, layers=[3], heads=[4, 1], positions=[-1], top=5, rank="probability")
     assert [(r.layer, r.head) for r in found.heads] == [(3, 1), (3, 4)]
     whole = {(r.layer, r.head): r for r in reading.heads if r.position == found.positions[0]}
     for r in found.heads:
@@ -162,6 +244,8 @@ def test_a_prompt_may_fill_the_model_and_not_a_token_more(reader: HeadReader) ->
         ({"heads": [0]}, "no lens for head 0"),
         ({"top": 0}, "top is 0: it must be in 1 .. 4096"),
         ({"top": 4097}, "top is 4097"),
+        ({"rank": "best"}, "rank 'best' is unknown: give lift or probability"),
+        ({"min_probability": 0.0}, "min_probability is 0.0: it must be above 0 and below 1"),
     ],
 )
 def test_what_the_lenses_lack_is_refused(reader: HeadReader, given: dict[str, object], message: str) -> None:

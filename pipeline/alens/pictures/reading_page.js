@@ -181,6 +181,7 @@ function drawLegend(scale) {
     lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the head raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
+  if (usesToken() && place().left_out) at("meaning").textContent += ` The menu lacks ${place().left_out} tokens of the lists here, for want of room: --token keeps one.`;
 }
 
 function drawLists() {

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Takes the pictures of the docs anew. Needs what `make demo` leaves in .demo, and Chromium.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+alens=${ALENS:-.venv/bin/alens}
+HF_HUB_OFFLINE=1 $alens read .demo/lenses "He took her hand and" "It was a dark and stormy" --html "$work/read.html"
+chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+    --disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --user-data-dir="$work/chromium" \
+    --window-size=1366,720 --screenshot="$PWD/docs/pictures/read.png" "file://$work/read.html" 2> "$work/log" \
+    || { cat "$work/log" >&2; exit 1; }

@@ -1,0 +1,67 @@
+"""Lists, KL and entropy of distributions made by hand."""
+
+import math
+
+import pytest
+import torch
+
+from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, entropy, forward_kl, of_terms
+from alens.reading.terms import Term
+
+PROBS_V = [0.5, 0.3, 0.1, 0.06, 0.04]
+MEAN_V = [0.8, 0.1, 0.05, 0.03, 0.02]
+
+
+def how(rank: str, top: int, floor: float = 0.05) -> Ranking:
+    return Ranking(rank=rank, top=top, min_probability=floor)
+
+
+def logs(*probs: float) -> torch.Tensor:
+    return torch.tensor(probs, dtype=torch.float64).log().float()
+
+
+def ids(ranking: Ranking, mean: list[float] | None = MEAN_V) -> list[int]:
+    found, values = best(logs(*PROBS_V), None if mean is None else logs(*mean), ranking)
+    return [token for token, value in zip(found.tolist(), values.tolist(), strict=True) if value > -math.inf]
+
+
+@pytest.mark.parametrize(
+    ("ranking", "expected"),
+    [
+        (how(PROBABILITY, 3), [0, 1, 2]),
+        (how(LIFT, 2), [1, 2]),  # lift 3, 2, 2; 4 is below the floor
+        (how(LIFT, 4), [1, 2, 3, 0]),
+        (how(LIFT, 2, 0.4), [1, 0]),  # one token reaches the floor: the two most probable count
+        (how(LIFT, 5, 0.4), [1, 2, 3, 4, 0]),
+    ],
+)
+def test_what_comes_first(ranking: Ranking, expected: list[int]) -> None:
+    found = ids(ranking)
+    lift = [round(PROBS_V[i] / MEAN_V[i], 3) for i in found]
+    assert sorted(found) == sorted(expected)
+    assert ranking.rank == PROBABILITY or lift == sorted(lift, reverse=True)
+
+
+def test_a_token_that_the_mean_output_never_saw_has_no_lift() -> None:
+    assert 1 not in ids(how(LIFT, 4), [0.9, 1e-38, 0.05, 0.03, 0.02])
+
+
+def test_lists_of_many_distributions_are_made_at_once() -> None:
+    log_probs_HTV = torch.stack([logs(*PROBS_V), logs(*reversed(PROBS_V))])[:, None].expand(2, 3, 5)
+    found, values = best(log_probs_HTV, logs(*MEAN_V), how(LIFT, 2))
+    assert found.shape == values.shape == (2, 3, 2)
+    assert found[1, 0].tolist() == [4, 3]
+    assert values[1, 2].exp().tolist() == pytest.approx([0.5, 0.3])
+
+
+def test_kl_and_entropy_of_two_coins() -> None:
+    fair_TV, loaded_HTV = logs(0.5, 0.5)[None], logs(0.25, 0.75)[None, None]
+    assert entropy(fair_TV).tolist() == pytest.approx([math.log(2)])
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert forward_kl(fair_TV, loaded_HTV).tolist() == [pytest.approx([expected])]
+    assert forward_kl(fair_TV, fair_TV[None]).tolist() == [[0.0]]
+
+
+def test_a_term_of_two_tokens_has_both_their_mass() -> None:
+    terms = [Term(text="a", ids=(0, 2)), Term(text="b", ids=(4,))]
+    assert of_terms(logs(*PROBS_V), terms).exp().tolist() == pytest.approx([0.6, 0.04])
