@@ -59,7 +59,7 @@ def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Pat
     words = " ".join(out.split())
     for score in head["lens"] + head["unembedding"] + reading["model"][str(reading["positions"][0])]:
         lift = score["lift"]
-        times = f"{lift:,.0f}x" if lift >= 10 else f"{lift:.1f}x"
+        times = f"{float(f'{lift:.3g}'):,.0f}x" if lift >= 10 else f"{lift:.1f}x"
         share = 100 * score["probability"]
         assert (
             f"{score['token']!r} {share:.1f}% {times}" in words

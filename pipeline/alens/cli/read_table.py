@@ -77,4 +77,6 @@ def _percent(share: float) -> str:
 def _times(lift: float | None) -> str:
     if lift is None:
         return UNKNOWN
-    return f"{lift:,.0f}x" if lift >= 10 else f"{lift:.1f}x" if lift >= 0.1 else f"{lift:.2g}x"
+    if lift >= 10:
+        return f"{float(f'{lift:.3g}'):,.0f}x"
+    return f"{lift:.1f}x" if lift >= 0.1 else f"{lift:.2g}x"

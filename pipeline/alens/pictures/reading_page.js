@@ -45,11 +45,11 @@ const nats = (thousandths) => (thousandths / 1000).toFixed(2);
 function percent(share) {
   const value = 100 * share;
   if (value >= 0.1) return `${value.toFixed(1)}%`;
-  return `${value >= 0.001 ? Number(value.toPrecision(2)) : value.toExponential(0)}%`;
+  return `${value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)}%`;
 }
 function times(lift) {
   if (lift === null) return NONE;
-  if (lift >= 9.95) return `${Math.round(lift).toLocaleString("en")}×`;
+  if (lift >= 9.95) return `${Math.round(Number(lift.toPrecision(3))).toLocaleString("en")}×`;
   return `${lift >= 0.095 ? lift.toFixed(1) : Number(lift.toPrecision(1)) || "0"}×`;
 }
 const shareOf = (thousandths) => Math.exp(thousandths / 1000);
