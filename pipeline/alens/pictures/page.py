@@ -30,7 +30,9 @@ def page(*, title: str, body: str, style: str = "", script: str = "", data: Any 
     The script finds `data` as `JSON.parse(document.getElementById("data").textContent)`.
     """
     # "<" never stands in the JSON, so no text of a prompt can end the element that holds it
-    blob = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     held = f'<script type="application/json" id="data">{blob}</script>\n' if data is not None else ""
     code = f"<script>\n{script}</script>\n" if script else ""
     return (

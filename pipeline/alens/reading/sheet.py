@@ -30,10 +30,10 @@ from alens.reading.reader import HeadReader
 from alens.reading.terms import Term
 
 MOST_CELLS = 60_000
-"""Heads x positions of a page: about 25 MB, what a browser still opens without a wait."""
+"""Heads x positions of a page: some 30 MB."""
 
 KEPT_NUMBERS = 400_000
-"""Probabilities kept so that a grid can be coloured by a token of the lists: about 2.3 MB."""
+"""Probabilities kept so that a grid can be coloured by a token of the lists: about 2.5 MB."""
 
 LEAST_KEPT = 16
 """Tokens of a position that are kept, however large the page is."""
