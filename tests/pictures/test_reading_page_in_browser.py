@@ -1,12 +1,15 @@
 """The page of `alens read --html` as people use it, in headless Chromium, beside the JSON of the same reading."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
+
+from alens.pictures import reading_page
 
 from .conftest import Browser
 
@@ -247,6 +250,35 @@ def test_it_can_be_read_on_a_laptop_and_a_phone_by_day_and_night(
     assert browser.run(
         "return [...document.querySelectorAll('.cell')].every((c) => c.offsetWidth >= 44 && c.offsetHeight >= 44)"
     )
+
+
+@pytest.mark.parametrize("width", [1366, 360])
+def test_a_grid_of_many_heads_scrolls_in_its_box(
+    browser: Browser, page: Path, tmp_path: Path, width: int
+) -> None:
+    """As of a model with 32 heads a layer: the two heads at hand, again and again."""
+    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    numbers = json.loads(held)
+    numbers["heads"] = list(range(32))
+    for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
+        for said in (place["lens"], place["unembedding"]):
+            said["kl"], said["entropy"] = wide(said["kl"]), wide(said["entropy"])
+            said["lists"] = {rank: wide(lists) for rank, lists in said["lists"].items()}
+            said["kept"] = [wide(grid) for grid in said["kept"]]
+    (tmp_path / "wide.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "wide.html", width=width)
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run(
+        "const box = document.getElementById('scroll'); return box.scrollWidth > box.clientWidth"
+    )
+    browser.one("[data-cell='63']").click()  # what is out of sight can be reached, and stays in sight
+    assert browser.one("#head").text == "Layer 3, head 31"
+    assert browser.run("return document.getElementById('scroll').scrollLeft") > 0
+
+
+def wide(cells: list[Any]) -> list[Any]:
+    """Two layers of two heads -> of 32 heads."""
+    return cells[:2] * 16 + cells[2:] * 16
 
 
 def test_a_change_of_the_colour_scheme_is_followed(browser: Browser, page: Path) -> None:
