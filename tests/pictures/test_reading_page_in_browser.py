@@ -276,6 +276,24 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
     assert browser.run("return document.getElementById('scroll').scrollLeft") > 0
 
 
+def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    """And those of a residual site have no heads."""
+    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    numbers = {**json.loads(held), "rank": "probability", "ranks": ["probability"], "site": "resid_post"}
+    numbers["tokens"] = [[text, None] for text, _ in numbers["tokens"]]
+    (tmp_path / "none.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "none.html")
+    assert browser.all("input[value=lift]") == [] and browser.all(".lift-of") == []
+    assert "there is no lift" in browser.one("#notes").text
+    browser.one("[data-cell='3']").click()
+    assert browser.one("#head").text == "Layer 3, resid_post"
+    browser.all("[data-list=lens] button.word")[0].click()
+    assert browser.one("input[name=figure]:checked").get_attribute("value") == "probability"
+    assert browser.one(".cell[aria-pressed=true]").text == rows(browser, "lens")[0][1]
+
+
 def wide(cells: list[Any]) -> list[Any]:
     """Two layers of two heads -> of 32 heads."""
     return cells[:2] * 16 + cells[2:] * 16

@@ -5,6 +5,7 @@
 const sheet = JSON.parse(document.getElementById("data").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const ON_HEADS = sheet.site === "attn.z";
+const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
 const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
 const READINGS = { lens: "lens", unembedding: "unembedding" };
@@ -119,7 +120,7 @@ function drawPrompt() {
 }
 
 function drawTokenChoice() {
-  const groups = [["asked for with --token", []], ["the model's list", []], ["lists of heads", []]];
+  const groups = [["asked for with --token", []], ["the model's list", []], [`lists of ${PART}s`, []]];
   const own = new Set(place().model.filter((_, i) => i % 2 === 0));
   for (const token of place().kept) groups[token < sheet.num_terms ? 0 : own.has(token) ? 1 : 2][1].push(token);
   const parts = groups.filter(([, tokens]) => tokens.length).map(([label, tokens]) =>
@@ -175,10 +176,10 @@ function drawLegend(scale) {
   const row = place().kept.indexOf(state.token);
   const model = row < 0 ? null : place().model_kept[row];
   at("meaning").textContent = {
-    kl: "KL(model, head) in nats: how far the head's distribution is from the model's output. 0 is the model itself.",
-    entropy: `Entropy of the head's distribution in nats: low where it is sure. The model's own: ${nats(place().entropy)}.`,
+    kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself.`,
+    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure. The model's own: ${nats(place().entropy)}.`,
     probability: `Probability of ${token}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
-    lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the head raises it.` +
+    lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the ${PART} raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
   if (usesToken() && place().left_out) at("meaning").textContent += ` The menu lacks ${place().left_out} tokens of the lists here, for want of room: --token keeps one.`;
