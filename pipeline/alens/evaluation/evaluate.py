@@ -62,7 +62,7 @@ def evaluate(
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
         )
-    shards = _shards(lenses, cache) if held_out_by is None else _held_out(held_out_by, cache)
+    shards = judged_shards(lenses, cache) if held_out_by is None else _held_out(held_out_by, cache)
     if tuned_lens is not None:
         _check_tuned_lens(tuned_lens, cache, layers, shards)
     where = device or torch.device("cpu")
@@ -196,8 +196,8 @@ def _fitted_on(lenses: Lenses, cache: Cache) -> bool:
     return bool(lenses.record.cache["plan"] == cache.plan.identity)
 
 
-def _shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    """Held-out shards on the cache of the fit; every committed shard of another."""
+def judged_shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
+    """Held-out shards on the cache of the fit; every committed shard of another. Raises `RequestError`."""
     if _fitted_on(lenses, cache):
         return _held_out(lenses, cache)
     if not cache.shards:

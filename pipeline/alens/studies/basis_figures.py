@@ -1,0 +1,181 @@
+"""Figures of causal bases: by basis and head, by layer, and all of them as plain numbers.
+
+In: influences by ablation and sequence. Out: `BasisFidelity` of each basis of a head, `LayerFidelity`, and
+`BasisStudy`, which holds them all.
+Shapes: A ablations (all of z, each direction, the first directions together), S sequences, K directions, E d_head,
+R resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.evaluation import bootstrap
+from alens.studies.fidelity_of_ranks import RankCorrelation, rank_correlation
+
+if TYPE_CHECKING:
+    from alens.studies.causal_basis import BasisSettings
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisFidelity:
+    """One basis of one head. Influences are means over rows, in nats."""
+
+    basis: str
+    """`lens`, or one that it is compared with."""
+    correlation: RankCorrelation
+    lens_influence: list[float]
+    """Of each direction on the reading, in the order of the basis."""
+    model_influence: list[float]
+    """Of each direction on the model's output."""
+    lens_whole: float
+    """Of all directions of z together on the reading: what is left when the reading sees nothing of the row."""
+    model_whole: float
+    """Of all directions of z together on the model's output: the head ablated."""
+    lens_first: float
+    """Of the first directions together on the reading."""
+    model_first: float
+    """Of the first directions together on the model's output."""
+
+    @property
+    def model_share(self) -> float:
+        """Of the head's effect on the model: what the first directions together have."""
+        return self.model_first / self.model_whole if self.model_whole > 0 else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionSet:
+    """A basis and what it does."""
+
+    fidelity: BasisFidelity
+    reads_KE: torch.Tensor
+    """The feature of direction k is `(z - mean) reads_k`."""
+    writes_KE: torch.Tensor
+    """Ablating it by the mean takes the feature times `writes_k` from z."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBases:
+    """All bases of one head; the lens's is the first."""
+
+    layer: int
+    head: int
+    mean_E: torch.Tensor
+    bases: list[DirectionSet]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFidelity:
+    """The heads of a layer together, for one basis."""
+
+    layer: int
+    basis: str
+    heads: int
+    """Heads that have a correlation."""
+    rho: float | None
+    """Mean of theirs."""
+    interval: tuple[float, float] | None
+    """95 % of that mean, by drawing sequences; layer and heads are kept."""
+    lowest: float | None
+    highest: float | None
+    model_share: float | None
+    """Mean over heads of what the first directions together have of the head's effect on the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisStudy:
+    """What `alens basis` found."""
+
+    settings: "BasisSettings"
+    directions: int
+    rows: int
+    """Rows that directions were found on."""
+    sequences: int
+    positions: int
+    """Of each sequence: so many are ablated and measured."""
+    heads: list[HeadBases]
+    layers: list[list[LayerFidelity]]
+    """By layer, a record for each basis."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; directions are in the file of `basis_file.put`."""
+        return {
+            "settings": asdict(self.settings),
+            "directions": self.directions,
+            "rows": self.rows,
+            "sequences": self.sequences,
+            "positions": self.positions,
+            "layers": [asdict(one) for bases in self.layers for one in bases],
+            "heads": [
+                {
+                    "layer": head.layer,
+                    "head": head.head,
+                    "bases": [asdict(one.fidelity) for one in head.bases],
+                }
+                for head in self.heads
+            ],
+        }
+
+
+def judge(
+    basis: str, lens_AS: Array, model_AS: Array, *, positions: int, seed: int
+) -> tuple[BasisFidelity, Array]:
+    """Figures of a basis, and the resampled correlation (R,); inputs are sums over `positions` rows of a sequence."""
+    rows_S = np.full(lens_AS.shape[1], float(positions))
+    correlation, drawn_R = rank_correlation(lens_AS[1:-1].T, model_AS[1:-1].T, rows_S, seed=seed)
+    lens_A, model_A = (found_AS.sum(1) / rows_S.sum() for found_AS in (lens_AS, model_AS))
+    return BasisFidelity(
+        basis=basis,
+        correlation=correlation,
+        lens_influence=lens_A[1:-1].tolist(),
+        model_influence=model_A[1:-1].tolist(),
+        lens_whole=float(lens_A[0]),
+        model_whole=float(model_A[0]),
+        lens_first=float(lens_A[-1]),
+        model_first=float(model_A[-1]),
+    ), drawn_R
+
+
+def layer_fidelity(
+    layer: int, heads: Sequence[HeadBases], drawn: Mapping[tuple[int, str], Sequence[Array]]
+) -> list[LayerFidelity]:
+    """A record for each basis of the layer's heads."""
+    found = []
+    for (of_layer, name), drawn_HR in drawn.items():
+        if of_layer != layer:
+            continue
+        mine = [
+            one.fidelity
+            for head in heads
+            if head.layer == layer
+            for one in head.bases
+            if one.fidelity.basis == name
+        ]
+        rhos = [one.correlation.rho for one in mine if one.correlation.rho is not None]
+        kept_HR = [
+            drawn_R
+            for one, drawn_R in zip(mine, drawn_HR, strict=True)
+            if one.correlation.rho is not None
+        ]
+        means_R = np.mean(kept_HR, axis=0) if kept_HR else np.empty(0)
+        means_R = means_R[np.isfinite(means_R)]
+        shares = [one.model_share for one in mine if np.isfinite(one.model_share)]
+        found.append(
+            LayerFidelity(
+                layer=layer,
+                basis=name,
+                heads=len(rhos),
+                rho=float(np.mean(rhos)) if rhos else None,
+                interval=bootstrap.interval(means_R) if len(means_R) else None,
+                lowest=min(rhos, default=None),
+                highest=max(rhos, default=None),
+                model_share=float(np.mean(shares)) if shares else None,
+            )
+        )
+    return found

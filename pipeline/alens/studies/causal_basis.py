@@ -1,0 +1,267 @@
+"""Causal bases of heads, and how faithful lenses are to them: what `alens basis` shows.
+
+In: lenses of heads with their model loaded, and a cache of the same model. Out: for each head the directions of z
+with the most influence on the lens's reading, the influence of each on the reading and on the model's own output,
+and their rank correlation, the causal fidelity of the head; the same for the bases that it is compared with.
+Source: "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112, sections 4 and 4.1,
+for heads in place of layers, and in whitened coordinates.
+Shapes: N rows, S sequences, T tokens, P positions that are ablated, L layers, H heads, E d_head, K directions,
+A ablations, V vocabulary.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alens.cache import activations
+from alens.errors import RequestError
+from alens.evaluation.evaluate import judged_shards, unembedding
+from alens.progress import Progress, Report, silent
+from alens.reading.lensed import LensedModel
+from alens.store.reader import Cache
+from alens.store.schema import ATTN_Z
+from alens.studies import held_out_sample
+from alens.studies.ablation import model_influence
+from alens.studies.basis_figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
+from alens.studies.basis_search import Search, find_basis
+from alens.studies.held_out_sample import Sample
+from alens.studies.influence import HeadLens, lens_influence
+from alens.studies.subspaces import KINDS, Coordinates, derangement, random_directions, removals
+
+logger = logging.getLogger(__name__)
+
+ABLATIONS = ("mean", "resample")
+COMPARED = ("unembedding", "principal", "random")
+"""Bases beside the lens's: that of the unembedding as a lens; principal directions of z; random directions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisSettings:
+    """What a study of causal bases can be asked for."""
+
+    layers: tuple[int, ...] | None = None
+    """None: all that were fitted."""
+    heads: tuple[int, ...] | None = None
+    """None: all that were fitted."""
+    directions: int | None = None
+    """Of each basis; None: all, d_head of them."""
+    top: int = 4
+    """How many first directions are also ablated together."""
+    ablation: str = "mean"
+    """What takes the place of a direction's feature: its `mean`, or that of another row (`resample`)."""
+    coordinates: str = "whitened"
+    """In which directions are orthogonal: `whitened` or `raw`."""
+    compare: tuple[str, ...] = ("random",)
+    """Of `COMPARED`."""
+    rows: int = 1024
+    """Held-out rows to find directions on, at most."""
+    sequences: int = 16
+    """Other held-out sequences to measure influences on."""
+    seed: int = 0
+    """Of sequences, rows, other rows' values, random directions and intervals."""
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("ablation", (self.ablation,), ABLATIONS),
+            ("coordinates", (self.coordinates,), KINDS),
+            ("compare", self.compare, COMPARED),
+        ):
+            for one in value:
+                if one not in choices:
+                    raise RequestError(f"{name} is {one!r}: give {' or '.join(choices)}")
+        if len(set(self.compare)) != len(self.compare):
+            raise RequestError(f"compare is {','.join(self.compare)}: name each once")
+        if self.top < 1 or self.rows < 2 or self.sequences < 2:
+            raise RequestError("top must be 1 or more, rows and sequences 2 or more")
+        if self.directions is not None and self.directions < max(3, self.top):
+            raise RequestError(
+                f"directions is {self.directions}: a rank correlation takes 3 or more, and top {self.top} as many"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """One head on its way: what was found for it so far."""
+
+    layer: int
+    head: int
+    coordinates: Coordinates
+    lens: HeadLens
+    unembedding: HeadLens
+    bases: dict[str, torch.Tensor]
+    """(K, E) orthonormal directions, by name."""
+
+    def reading(self, basis: str) -> HeadLens:
+        """Whose influence is measured along a basis: the unembedding's along its own, else the lens's."""
+        return self.unembedding if basis == "unembedding" else self.lens
+
+
+class CausalBases:
+    """A study that was checked against lenses and cache; `run` does the work."""
+
+    def __init__(self, model: LensedModel, cache: Cache, settings: BasisSettings) -> None:
+        """Raises `RequestError` for what lenses or cache do not have."""
+        lenses = model.lenses
+        if lenses.record.site != ATTN_Z:
+            raise RequestError(
+                f"{lenses.root} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
+            )
+        lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+        self.layers, self.heads = model.chosen(settings.layers, settings.heads)
+        cache.check_layers(self.layers)
+        width = lenses.record.model.d_head
+        self.directions = width if settings.directions is None else settings.directions
+        if not max(3, settings.top) <= self.directions <= width:
+            raise RequestError(
+                f"directions is {self.directions} and top {settings.top}: z of a head has {width} directions"
+            )
+        self.model, self.cache, self.settings = model, cache, settings
+        self.min_position = int(lenses.record.fit["min_position"])
+        self.sample: Sample = held_out_sample.draw(
+            cache,
+            judged_shards(lenses, cache),
+            num_rows=settings.rows,
+            num_sequences=settings.sequences,
+            min_position=self.min_position,
+            seed=settings.seed,
+        )
+
+    def run(self, report: Report = silent) -> BasisStudy:
+        """Find all bases, then measure them: the long part."""
+        heads = list(self._find(report))
+        drawn: dict[tuple[int, str], list[np.ndarray]] = {}
+        found = []
+        for layer in self.layers:
+            here = [head for head in heads if head.layer == layer]
+            found += self._measure(here, report, drawn, done=len(found), total=len(heads))
+        return BasisStudy(
+            settings=self.settings,
+            directions=self.directions,
+            rows=len(self.sample.rows_N),
+            sequences=len(self.sample.tokens_ST),
+            positions=self.sample.tokens_ST.shape[1] - self.min_position,
+            heads=found,
+            layers=[layer_fidelity(layer, found, drawn) for layer in self.layers],
+        )
+
+    # Directions
+
+    def _find(self, report: Report) -> Iterator[_Head]:
+        settings, where = self.settings, self.model.subject.device
+        moments = self.cache.statistics(self.layers, self.cache.shards)
+        searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
+        done, total = 0, len(self.layers) * len(self.heads) * len(searched) * self.directions
+
+        def one_more() -> None:
+            nonlocal done
+            done += 1
+            report(Progress(stage="find directions", done=done, total=total, unit="directions"))
+
+        W_U_DV, b_U_V = (self.model.subject.W_U_DV.float(), self.model.subject.b_U_V.float())
+        for place, layer in enumerate(self.layers):
+            fitted = self.model.lenses.layer(layer)
+            z_NHE = torch.from_numpy(self.cache.z(layer, self.sample.rows_N)).to(where).float()
+            plain = unembedding(fitted, ATTN_Z, W_U_DV, b_U_V)
+            for head in self.heads:
+                index = self.model.lenses.head_index(head)
+                found = _Head(
+                    layer=layer,
+                    head=head,
+                    coordinates=Coordinates.from_moments(
+                        moments.mean_LHE[place, head], moments.covariance_LHEE[place, head], settings.coordinates
+                    ),
+                    lens=HeadLens(maps=fitted.maps.select([index]).to(where), index=0),
+                    unembedding=HeadLens(maps=plain.select([index]), index=0),
+                    bases={},
+                )
+                z_NE = z_NHE[:, head]
+                for name in searched:
+                    search = Search(found.reading(name), z_NE, self._donors(z_NE, found), found.coordinates)
+                    found.bases[name] = find_basis(search, self.directions, one_more)
+                if "principal" in settings.compare:
+                    found.bases["principal"] = found.coordinates.principal_EE[: self.directions]
+                if "random" in settings.compare:
+                    seed = settings.seed + 1 + layer * self.cache.plan.model.n_heads + head
+                    found.bases["random"] = random_directions(self.directions, z_NE.shape[1], seed)
+                yield found
+
+    def _donors(self, z_NE: torch.Tensor, head: _Head) -> torch.Tensor:
+        """(N, E) float32: for each row what takes the place of its features."""
+        if self.settings.ablation == "mean":
+            return head.coordinates.mean_E.to(z_NE).expand_as(z_NE)
+        return z_NE[torch.from_numpy(derangement(len(z_NE), self.settings.seed)).to(z_NE.device)]
+
+    # Influences
+
+    def _measure(
+        self,
+        heads: Sequence[_Head],
+        report: Report,
+        drawn: dict[tuple[int, str], list[np.ndarray]],
+        *,
+        done: int,
+        total: int,
+    ) -> list[HeadBases]:
+        """Of the heads of one layer. `drawn` gathers the resampled correlations."""
+        S, T = self.sample.tokens_ST.shape
+        tokens_ST = torch.from_numpy(self.sample.tokens_ST)
+        layer, P = heads[0].layer, T - self.min_position
+        clean = []
+        with torch.inference_mode():
+            for tokens_T in tokens_ST:
+                clean.append(activations.run(self.model.subject, tokens_T[None], [layer]))
+        found = []
+        for number, head in enumerate(heads, start=1):
+            z_NE = torch.cat([c.z_BTHE[layer][0, -P:, head.head].float() for c in clean])
+            donors_NE = self._donors(z_NE, head)
+            # one ablation of all directions of z, then of each basis its directions and its first ones together
+            spans = [torch.eye(z_NE.shape[1], dtype=torch.float64)]
+            for basis_KE in head.bases.values():
+                spans += [*basis_KE[:, None], basis_KE[: self.settings.top]]
+            removals_AEE = removals(head.coordinates, spans).to(z_NE.device)
+            model_AS = torch.empty(len(spans), S, dtype=torch.float64)
+            for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
+                model_AS[:, s] = model_influence(
+                    self.model.subject,
+                    tokens_T,
+                    run.final_BTD[0],
+                    layer=layer,
+                    head=head.head,
+                    donors_PE=donors_NE[s * P : (s + 1) * P],
+                    removals_AEE=removals_AEE,
+                ).sum(-1)
+                report(
+                    Progress(
+                        stage="ablate",
+                        done=(done + number - 1) * S + s + 1,
+                        total=total * S,
+                        unit="sequences",
+                        note=f"head {layer}.{head.head}",
+                    )
+                )
+            sets, step = [], self.directions + 1
+            for place, (name, basis_KE) in enumerate(head.bases.items()):
+                mine = [0, *range(1 + place * step, 1 + (place + 1) * step)]
+                lens_AN = lens_influence(head.reading(name), z_NE, donors_NE, removals_AEE[mine])
+                fidelity, drawn_R = judge(
+                    name,
+                    lens_AN.reshape(len(mine), S, P).sum(-1).numpy(),
+                    model_AS[mine].numpy(),
+                    positions=P,
+                    seed=self.settings.seed,
+                )
+                drawn.setdefault((layer, name), []).append(drawn_R)
+                sets.append(
+                    DirectionSet(
+                        fidelity=fidelity,
+                        reads_KE=head.coordinates.reads(basis_KE),
+                        writes_KE=head.coordinates.writes(basis_KE),
+                    )
+                )
+            found.append(
+                HeadBases(layer=layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets)
+            )
+        return found

@@ -1,0 +1,63 @@
+"""Causal fidelity: whether a lens ranks directions by influence as the model does.
+
+In: for each sequence, sums over its rows of the influence of each direction on the lens and on the model. Out:
+Spearman's rank correlation of the mean influences, its p value against random pairing, and an interval: sequences
+are drawn again, the same ones for lens and model; the directions are kept.
+Shapes: S sequences, K directions, R resamples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.evaluation import bootstrap
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankCorrelation:
+    """Of the influences of K directions on a lens and on the model."""
+
+    rho: float | None
+    """Spearman's; None where all influences of one side are equal."""
+    p_value: float | None
+    """Two-sided, of no correlation, were directions drawn independently: they are not, so take the random
+    directions beside it for the null."""
+    interval: tuple[float, float] | None
+    """95 %, by drawing sequences. Noise in the influences lowers drawn correlations, so it may lie below rho."""
+
+
+def rank_correlation(
+    lens_SK: Array, model_SK: Array, rows_S: Array, *, seed: int
+) -> tuple[RankCorrelation, Array]:
+    """The correlation of mean influences, and its value in each resample (R,), NaN where it does not exist."""
+    from scipy.stats import spearmanr
+
+    K = lens_SK.shape[1]
+    lens_K, model_K = lens_SK.sum(0), model_SK.sum(0)
+    means_RF = bootstrap.resampled_means(np.hstack([lens_SK, model_SK]), rows_S, seed=seed)
+    drawn_R = _spearman(means_RF[:, :K], means_RF[:, K:])
+    if np.ptp(lens_K) == 0 or np.ptp(model_K) == 0:
+        return RankCorrelation(rho=None, p_value=None, interval=None), drawn_R
+    found = spearmanr(lens_K, model_K)
+    finite_R = drawn_R[np.isfinite(drawn_R)]
+    return RankCorrelation(
+        rho=float(found.statistic),
+        p_value=float(found.pvalue),
+        interval=bootstrap.interval(finite_R) if len(finite_R) else None,
+    ), drawn_R
+
+
+def _spearman(lens_RK: Array, model_RK: Array) -> Array:
+    """(R,) row by row: Pearson's correlation of ranks."""
+    from scipy.stats import rankdata
+
+    x_RK, y_RK = (rankdata(values, axis=1) for values in (lens_RK, model_RK))
+    x_RK, y_RK = (ranks - ranks.mean(1, keepdims=True) for ranks in (x_RK, y_RK))
+    scale_R = np.sqrt((x_RK**2).sum(1) * (y_RK**2).sum(1))
+    found: Array = np.divide(
+        (x_RK * y_RK).sum(1), scale_R, out=np.full(len(scale_R), np.nan), where=scale_R > 0
+    )
+    return found

@@ -1,0 +1,56 @@
+"""Held-out text for a study of heads: some sequences to measure on, and rows of others to search on.
+
+In: a cache and the shards that the fit of some lenses held out. Out: a `Sample`. What is searched for on some rows
+is measured on other sequences, so no figure is of rows that a direction was chosen by.
+Shapes: N rows, S sequences, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alens.errors import RequestError
+from alens.store.reader import Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Numbers of rows and tokens; drawn with a seed."""
+
+    rows_N: npt.NDArray[np.int64]
+    """Rows of the cache, in order, none of them of the sequences below."""
+    tokens_ST: npt.NDArray[np.int64]
+    """Tokens of the sequences to measure on."""
+
+
+def draw(
+    cache: Cache, shards: Sequence[int], *, num_rows: int, num_sequences: int, min_position: int, seed: int
+) -> Sample:
+    """At most `num_rows` rows at `min_position` or later, and `num_sequences` sequences.
+
+    Raises `RequestError` when the shards have no sequence left to search on.
+    """
+    size = cache.plan.settings.rows_per_shard
+    sequence, position, row = (
+        np.concatenate(parts)
+        for parts in (
+            [cache.read_shard("rows/sequence", shard).astype(np.int64) for shard in shards],
+            [cache.read_shard("rows/position", shard).astype(np.int64) for shard in shards],
+            [np.arange(shard * size, (shard + 1) * size) for shard in shards],
+        )
+    )
+    sequences = np.unique(sequence)
+    if num_sequences >= len(sequences):
+        raise RequestError(
+            f"{cache.root} has {len(sequences)} held-out sequences: with --sequences {num_sequences} none is left to "
+            f"search on; give {len(sequences) - 1} at most, fewer leave more"
+        )
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(sequences)[:num_sequences])
+    usable = row[(position >= min_position) & ~np.isin(sequence, chosen)]
+    return Sample(
+        rows_N=np.sort(generator.permutation(usable)[:num_rows]),
+        tokens_ST=np.stack([cache.tokens[number].astype(np.int64) for number in chosen]),
+    )

@@ -1,0 +1,84 @@
+"""How much a lens's reading changes when directions of z are ablated.
+
+In: values of z, a lens, ablations as `subspaces.removals` makes them. Out: for each row KL(reading || reading of
+the ablated z), in nats: sigma(v) of "Eliciting Latent Predictions" (arXiv 2303.08112, section 4) before its mean.
+Changes are small, so KL is taken from the change of the logits, not as a difference of two large sums.
+Shapes: N rows, E d_head, V vocabulary, A ablations.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from alens.blocks import row_blocks
+from alens.lens.maps import AffineMaps, LensMaps
+from alens.products import fast_float32
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLens:
+    """The lens of one head."""
+
+    maps: LensMaps
+    index: int
+    """Which of the maps."""
+
+    @property
+    def weight_EV(self) -> torch.Tensor | None:
+        """Of logits = z weight + bias; None for a lens that is not affine."""
+        return self.maps.weight_HEV[self.index] if isinstance(self.maps, AffineMaps) else None
+
+    def logits(self, z_NE: torch.Tensor) -> torch.Tensor:
+        """(N, V) of the reading."""
+        return self.maps.logits(self.index, z_NE)
+
+    def change(self, z_NE: torch.Tensor, moves_NE: torch.Tensor) -> torch.Tensor:
+        """(N, V): logits at `z + moves`, less those at `z`."""
+        weight_EV = self.weight_EV
+        if weight_EV is not None:
+            return moves_NE @ weight_EV
+        return self.logits(z_NE + moves_NE) - self.logits(z_NE)
+
+    def slopes(self, at_E: torch.Tensor) -> torch.Tensor:
+        """(E, V): how the logits move with z, there."""
+        weight_EV = self.weight_EV
+        if weight_EV is not None:
+            return weight_EV
+        slopes_VE: torch.Tensor = torch.func.jacfwd(lambda z_E: self.logits(z_E[None])[0])(at_E)
+        return slopes_VE.T
+
+
+def gain(
+    p_NV: torch.Tensor, change_NV: torch.Tensor, expected_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`p (exp(c) - 1)` (N, V) and its sum (N,), infinite where exp overflows; c is the change less its mean under p.
+
+    KL(p || q) is log(1 + sum), q being p with its logits changed, and q is `(p + gain) / (1 + sum)`.
+    """
+    gain_NV = torch.sub(change_NV, expected_N[:, None]).expm1_().mul_(p_NV)
+    return gain_NV, gain_NV.sum(-1)
+
+
+def kl_of_change(p_NV: torch.Tensor, change_NV: torch.Tensor) -> torch.Tensor:
+    """(N,) KL(p || q) in nats, where q is p with its logits changed."""
+    expected_N = (p_NV * change_NV).sum(-1)
+    kl_N = torch.log1p(gain(p_NV, change_NV, expected_N)[1])
+    large_N = ~torch.isfinite(kl_N)
+    if bool(large_N.any()):
+        kl_N[large_N] = (p_NV[large_N].log() + change_NV[large_N]).logsumexp(-1) - expected_N[large_N]
+    return kl_N
+
+
+@torch.inference_mode()
+@fast_float32()
+def lens_influence(
+    lens: HeadLens, z_NE: torch.Tensor, donors_NE: torch.Tensor, removals_AEE: torch.Tensor
+) -> torch.Tensor:
+    """(A, N) float64 on the CPU: KL of the reading of each row to that of its ablated z, nats."""
+    found_AN = torch.empty(len(removals_AEE), len(z_NE), dtype=torch.float64)
+    for rows in row_blocks(len(z_NE), z_NE.device):
+        z_BE, away_BE = z_NE[rows], donors_NE[rows] - z_NE[rows]
+        p_BV = lens.logits(z_BE).softmax(-1)
+        for a, removal_EE in enumerate(removals_AEE):
+            kl_B = kl_of_change(p_BV, lens.change(z_BE, away_BE @ removal_EE))
+            found_AN[a, rows] = kl_B.double().cpu()
+    return found_AN
