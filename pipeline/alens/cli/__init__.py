@@ -25,6 +25,7 @@ COMMANDS = {
     "locate": "Rank heads by how far they raise some terms on prompts above control prompts.",
     "transfer": "Put lenses on other heads, or on a fine-tuned copy of their model.",
     "compare": "Rank heads by how two sets of prompts change their readings; a detector.",
+    "basis": "Find the directions a lens rests on, and test them in the model.",
     "export": "Write lenses as safetensors in the paper's form, with a model card.",
     "import": "Read published lenses, to judge and read them beside fitted ones.",
     "publish": "Prepare lenses for the Hugging Face hub, and upload them when told to.",

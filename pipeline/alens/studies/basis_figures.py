@@ -44,9 +44,9 @@ class BasisFidelity:
     """Of the first directions together on the model's output."""
 
     @property
-    def model_share(self) -> float:
-        """Of the head's effect on the model: what the first directions together have."""
-        return self.model_first / self.model_whole if self.model_whole > 0 else float("nan")
+    def model_share(self) -> float | None:
+        """Of the head's effect on the model: what the first directions together have; None where it has none."""
+        return self.model_first / self.model_whole if self.model_whole > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ def layer_fidelity(
         ]
         means_R = np.mean(kept_HR, axis=0) if kept_HR else np.empty(0)
         means_R = means_R[np.isfinite(means_R)]
-        shares = [one.model_share for one in mine if np.isfinite(one.model_share)]
+        shares = [one.model_share for one in mine if one.model_share is not None]
         found.append(
             LayerFidelity(
                 layer=layer,

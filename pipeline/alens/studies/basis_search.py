@@ -2,7 +2,7 @@
 
 In: a lens, rows of z and their donors (the mean, or other rows), coordinates. Out: (K, E) orthonormal directions,
 found in that order. Each is found by L-BFGS on sigma(v), the mean KL of the readings, in the complement of those
-before; it starts at the top eigenvectors of the lens's Fisher information there: to second order in the change,
+before; it starts at the top eigenvector of the lens's Fisher information there: to second order in the change,
 and were features and readings independent, sigma(v) = 1/2 E[u^2] v F v.
 Source: "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112, section 4. Its
 package starts at singular vectors of the unembedding, and orders directions by influence at the end.
@@ -20,14 +20,14 @@ from alens.products import fast_float32
 from alens.studies.influence import HeadLens, gain, kl_of_change
 from alens.studies.subspaces import Coordinates
 
-STARTS = 2
-"""Measured: the second start finds a better first direction in some heads, 30 more find nothing (decision 0025)."""
-
 STEPS = 20
 """Of L-BFGS."""
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """It stops when a step gains a smaller share than that."""
+
+STEP = 0.1
+"""Of differences, in root mean squares of a feature; they only choose where a search starts."""
 
 NO_INFLUENCE = 1e-9
 """Nats: below, sigma is rounding, and one direction is as good as another."""
@@ -49,8 +49,16 @@ class Search:
         self.back_EE = back_EE
         with torch.inference_mode():
             self.p_NV = torch.cat([lens.logits(z_NE[rows]).softmax(-1) for rows in self._blocks()])
-        # Slopes of the logits in the coordinates of the search; for a lens that is not affine, at the mean row.
-        self.slopes_EV = back_EE @ lens.slopes(z_NE.mean(0))
+        self.slopes_EV = self._slopes()
+
+    def _slopes(self) -> torch.Tensor:
+        """(E, V): how the logits move in the coordinates of the search; differences where the lens is not affine."""
+        if self.lens.weight_EV is not None:
+            return self.back_EE @ self.lens.weight_EV
+        step = STEP * self.away_NE.square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        moves_EE, mean_1E = step * self.back_EE, self.z_NE.mean(0, keepdim=True)
+        with torch.inference_mode():
+            return (self.lens.logits(mean_1E + moves_EE) - self.lens.logits(mean_1E - moves_EE)) / (2 * step)
 
     def _blocks(self) -> list[slice]:
         return list(row_blocks(len(self.z_NE), self.z_NE.device))
@@ -111,21 +119,20 @@ def find_basis(search: Search, count: int, found: Callable[[], None] = lambda: N
     basis_KE = np.empty((0, width))
     for number in range(count):
         left_EC = np.linalg.qr(basis_KE.T, mode="complete")[0][:, number:] if number else np.eye(width)
-        start_CC = np.linalg.eigh(left_EC.T @ fisher_EE @ left_EC)[1][:, ::-1]
-        tried = [_climb(search, left_EC, start_C) for start_C in start_CC.T[:STARTS]]
-        _, best_E = max(tried, key=lambda pair: pair[0])
-        basis_KE = np.vstack([basis_KE, best_E])
+        start_C = np.linalg.eigh(left_EC.T @ fisher_EE @ left_EC)[1][:, -1]
+        basis_KE = np.vstack([basis_KE, _climb(search, left_EC, start_C)])
         found()
     return torch.from_numpy(basis_KE)
 
 
-def _climb(search: Search, left_EC: Array, start_C: Array) -> tuple[float, Array]:
-    """Sigma and the unit direction, uphill from a start, within the span of `left_EC`."""
+def _climb(search: Search, left_EC: Array, start_C: Array) -> Array:
+    """The unit direction uphill from a start, within the span of `left_EC`."""
     from scipy.optimize import minimize
 
     start_sigma, _ = search.sigma(left_EC @ start_C)
     if start_sigma < NO_INFLUENCE or len(start_C) == 1:
-        return start_sigma, left_EC @ start_C
+        found: Array = left_EC @ start_C
+        return found
 
     def downhill(w_C: Array) -> tuple[float, Array]:
         length = float(np.linalg.norm(w_C))
@@ -138,4 +145,5 @@ def _climb(search: Search, left_EC: Array, start_C: Array) -> tuple[float, Array
     done = minimize(
         downhill, start_C, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": TOLERANCE}
     )
-    return -float(done.fun) * start_sigma, left_EC @ (done.x / np.linalg.norm(done.x))
+    best_E: Array = left_EC @ (done.x / np.linalg.norm(done.x))
+    return best_E

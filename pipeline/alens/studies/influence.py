@@ -38,14 +38,6 @@ class HeadLens:
             return moves_NE @ weight_EV
         return self.logits(z_NE + moves_NE) - self.logits(z_NE)
 
-    def slopes(self, at_E: torch.Tensor) -> torch.Tensor:
-        """(E, V): how the logits move with z, there."""
-        weight_EV = self.weight_EV
-        if weight_EV is not None:
-            return weight_EV
-        slopes_VE: torch.Tensor = torch.func.jacfwd(lambda z_E: self.logits(z_E[None])[0])(at_E)
-        return slopes_VE.T
-
 
 def gain(
     p_NV: torch.Tensor, change_NV: torch.Tensor, expected_N: torch.Tensor

@@ -1,0 +1,189 @@
+"""`alens basis`: the directions a lens rests on, and whether the model rests on them too."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alens.cli.parameters import (
+    NAMES,
+    NUMBERS,
+    chosen,
+    config_option,
+    json_option,
+    model_options,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from alens.studies.basis_figures import BasisStudy, LayerFidelity
+
+
+@click.command("basis", epilog="Example: alens basis layer-11 gpt2-cache --layer 11 --head 0-3 --save basis.safetensors")
+@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--layer", "layers", type=NUMBERS, help="Layers to study.  [default: all that were fitted]")
+@click.option("--head", "heads", type=NUMBERS, help="Heads to study.  [default: all that were fitted]")
+@click.option("--directions", type=click.IntRange(3), help="Directions of each basis.  [default: all, d_head]")
+@click.option("--top", type=click.IntRange(1), default=4, show_default=True, help="First directions to ablate together, too.")
+@click.option(
+    "--ablation",
+    type=click.Choice(["mean", "resample"]),
+    default="mean",
+    show_default=True,
+    help="What takes the place of a direction: its mean, or its value in another row.",
+)
+@click.option(
+    "--coordinates",
+    type=click.Choice(["whitened", "raw"]),
+    default="whitened",
+    show_default=True,
+    help="Where directions are at right angles.",
+)
+@click.option(
+    "--compare",
+    type=NAMES,
+    default="random",
+    show_default=True,
+    help="Other bases: unembedding, principal, random; or `none`. Each costs as many runs of the model.",
+)
+@click.option("--rows", type=click.IntRange(2), default=1024, show_default=True, help="Held-out rows to find directions on.")
+@click.option("--sequences", type=click.IntRange(2), default=16, show_default=True, help="Other held-out sequences to measure on.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
+@click.option("--heat-map", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write rho of each head as .png or .html.")
+@click.option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the lenses' directions as .safetensors.")
+@model_options
+@json_option
+@config_option
+def command(
+    lenses: Path,
+    store: Path,
+    compare: tuple[str, ...],
+    heat_map: Path | None,
+    save: Path | None,
+    model: str | None,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Find the directions of z that each lens of LENSES rests on, and ablate them in the model.
+
+    Rho is the causal fidelity of a head: the rank correlation, over directions, of the influence on the lens's
+    reading and the influence on the model's own output. Held-out text is taken from the cache STORE; on another
+    cache than that of the fit, all of it.
+    """
+    from alens.cli.watch import watching
+    from alens.lens.saved import load_lenses
+    from alens.pictures import heat_map as pictures
+    from alens.reading.lensed import LensedModel
+    from alens.store.reader import open_cache
+    from alens.studies import basis_file
+    from alens.studies.causal_basis import BasisSettings, CausalBases
+
+    compared = () if compare == ("none",) else compare
+    settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)
+    if heat_map is not None:
+        pictures.check_path(heat_map)
+    if save is not None:
+        basis_file.check_path(save)
+    opened, cache = load_lenses(lenses), open_cache(store)
+    study = CausalBases(LensedModel(opened, model=model, device=device), cache, settings)
+    with watching() as report:
+        found = study.run(report)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _show(found)
+    if heat_map is not None:
+        pictures.write(heat_map, _heat_map(found))
+    if save is not None:
+        basis_file.put(save, found, opened.record.model.weights_sha256)
+
+
+def _show(study: "BasisStudy") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console, top = Console(), study.settings.top
+    table = Table(
+        title=f"{study.directions} directions, {study.settings.ablation} ablation, "
+        f"{study.sequences} sequences of {study.positions} positions; influences in nats",
+        box=SIMPLE,
+    )
+    table.add_column("head", justify="right")
+    table.add_column("basis")
+    for title in ("rho", "95 %", "p", "reading\nall", "model\nall", f"model\nfirst {top}"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for head in study.heads:
+        for basis in (one.fidelity for one in head.bases):
+            table.add_row(
+                f"{head.layer}.{head.head}" if basis.basis == "lens" else "",
+                basis.basis,
+                _number(basis.correlation.rho),
+                _interval(basis.correlation.interval),
+                "-" if basis.correlation.p_value is None else f"{basis.correlation.p_value:.1g}",
+                f"{basis.lens_whole:.3f}",
+                f"{basis.model_whole:.4f}",
+                _percent(basis.model_share),
+            )
+    console.print(table)
+    table = Table(title="By layer: means over heads", box=SIMPLE)
+    table.add_column("layer", justify="right")
+    table.add_column("basis")
+    for title in ("rho", "95 %", "lowest, highest", f"model\nfirst {top}"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in (basis for layer in study.layers for basis in layer):
+        table.add_row(
+            str(one.layer) if one.basis == "lens" else "",
+            one.basis,
+            _number(one.rho),
+            _interval(one.interval),
+            _range(one),
+            _percent(one.model_share),
+        )
+    console.print(table)
+    click.echo(
+        "rho: rank correlation, over directions, of influence on the reading and on the model; 95 %: sequences drawn again\n"
+        f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "-" if value is None else f"{value[0]:.2f} to {value[1]:.2f}"
+
+
+def _range(one: "LayerFidelity") -> str:
+    return "-" if one.lowest is None or one.highest is None else f"{one.lowest:.2f}, {one.highest:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _heat_map(study: "BasisStudy") -> Any:
+    import numpy as np
+
+    from alens.pictures.heat_map import HeatMap
+
+    layers = list(dict.fromkeys(head.layer for head in study.heads))
+    heads = list(dict.fromkeys(head.head for head in study.heads))
+    values = np.full((len(layers), len(heads)), np.nan)
+    for head in study.heads:
+        rho = head.bases[0].fidelity.correlation.rho
+        if rho is not None:
+            values[layers.index(head.layer), heads.index(head.head)] = rho
+    return HeatMap(
+        title=f"Causal fidelity of {values.size} heads",
+        values=values,
+        rows=[str(layer) for layer in layers],
+        columns=[str(head) for head in heads],
+        row_title="layer",
+        column_title="head",
+        colour_title="Spearman's rho: influence of directions on the lens and on the model",
+        centre=0.0,
+    )

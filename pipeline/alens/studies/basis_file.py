@@ -1,0 +1,95 @@
+"""Causal directions in a safetensors file, for whoever wants to steer, ablate or compare with them.
+
+In: a `BasisStudy`. Out: a file with, for each head L.H, float32 tensors named `L.H.reads` (K, E), `L.H.writes`
+(K, E), `L.H.mean` (E) of the lens's basis, in its order, and `L.H.lens_influence` and `L.H.model_influence` (K) in
+nats; and back. The mean-ablated z is `z - ((z - mean) reads_k) writes_k`.
+Shapes: K directions, E d_head.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from alens.errors import DamageError, RequestError
+from alens.store import durable
+from alens.store.writer import write_errors
+from alens.studies.basis_figures import BasisStudy
+
+SUFFIX = ".safetensors"
+FORMAT = "alens causal basis 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directions:
+    """The lens's basis of one head."""
+
+    reads_KE: torch.Tensor
+    """The feature of direction k is `(z - mean) reads_k`."""
+    writes_KE: torch.Tensor
+    """What a unit of the feature is in z."""
+    mean_E: torch.Tensor
+    lens_influence_K: torch.Tensor
+    """Nats."""
+    model_influence_K: torch.Tensor
+    """Nats."""
+
+
+def check_path(path: Path) -> None:
+    """Raises `RequestError` unless directions can be written there: told before the work, not after it."""
+    if path.suffix != SUFFIX:
+        raise RequestError(f"{path}: directions are written as {SUFFIX}; name such a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise RequestError(f"{path} cannot be written: name a file elsewhere")
+
+
+def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
+    """Write the file whole. Raises `RequestError`, `RunError` where the disk refuses."""
+    check_path(path)
+    tensors = {}
+    for head in study.heads:
+        basis = head.bases[0]
+        for name, value in (
+            ("reads", basis.reads_KE),
+            ("writes", basis.writes_KE),
+            ("mean", head.mean_E),
+            ("lens_influence", torch.tensor(basis.fidelity.lens_influence)),
+            ("model_influence", torch.tensor(basis.fidelity.model_influence)),
+        ):
+            tensors[f"{head.layer}.{head.head}.{name}"] = value.float().contiguous()
+    said = {"format": FORMAT, "weights_sha256": weights_sha256, "settings": json.dumps(asdict(study.settings))}
+    with write_errors(path):
+        durable.put(path, save(tensors, metadata=said))
+
+
+def load(path: Path) -> dict[tuple[int, int], Directions]:
+    """Directions by layer and head. Raises `RequestError` for what is no such file, `DamageError` for half of one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise RequestError(f"{path} holds no causal basis: give what `alens basis --save` wrote")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    except (SafetensorError, OSError) as error:
+        raise RequestError(f"cannot read {path}: {error}") from None
+    heads = dict.fromkeys(name.rpartition(".")[0] for name in sorted(tensors))
+    try:
+        found = {
+            (int(head.partition(".")[0]), int(head.partition(".")[2])): Directions(
+                reads_KE=tensors[f"{head}.reads"],
+                writes_KE=tensors[f"{head}.writes"],
+                mean_E=tensors[f"{head}.mean"],
+                lens_influence_K=tensors[f"{head}.lens_influence"],
+                model_influence_K=tensors[f"{head}.model_influence"],
+            )
+            for head in heads
+        }
+    except (KeyError, ValueError) as error:
+        raise DamageError(f"{path} is not whole ({error}): run `alens basis --save` again") from None
+    return dict(sorted(found.items()))
