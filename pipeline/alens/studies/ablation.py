@@ -89,8 +89,9 @@ def ablated_finals(
 def _kl(subject: Subject, clean_PD: torch.Tensor, ablated_APD: torch.Tensor) -> torch.Tensor:
     found_AP = torch.empty(ablated_APD.shape[:2], dtype=torch.float64)
     for rows in logit_blocks(len(clean_PD), subject.W_U_DV.shape[1], subject.device):
-        p_BV = (clean_PD[rows] @ subject.W_U_DV + subject.b_U_V).float().softmax(-1)
+        log_p_BV = (clean_PD[rows] @ subject.W_U_DV + subject.b_U_V).float().log_softmax(-1)
+        p_BV = log_p_BV.exp()
         for a, ablated_PD in enumerate(ablated_APD):
             change_BV = (ablated_PD[rows] - clean_PD[rows]) @ subject.W_U_DV
-            found_AP[a, rows] = kl_of_change(p_BV, change_BV).double().cpu()
+            found_AP[a, rows] = kl_of_change(p_BV, log_p_BV, change_BV).double().cpu()
     return found_AP

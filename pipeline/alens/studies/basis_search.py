@@ -86,27 +86,26 @@ class Search:
         for rows in self._blocks():
             p_BV, away_B = self.p_NV[rows], away_N[rows]
             slope_B = p_BV @ slope_V
-            gain_BV, gain_B = gain(p_BV, away_B[:, None] * slope_V, away_B * slope_B)
-            kl_B = torch.log1p(gain_B)
-            if not bool(torch.isfinite(kl_B).all()):
+            gain_BV, gain_B, large_B = gain(p_BV, away_B[:, None] * slope_V, away_B * slope_B)
+            if bool(large_B.any()):
                 return self._any(v_E)
-            total += float(kl_B.double().sum())
+            total += float(torch.log1p(gain_B).double().sum())
             weight_B = away_B / (1 + gain_B)
             by_slope_V += weight_B @ gain_BV - (weight_B * gain_B) @ p_BV
             by_away_N[rows] = (gain_BV @ slope_V - gain_B * slope_B) / (1 + gain_B)
         return total, self.slopes_EV @ by_slope_V + by_away_N @ self.away_NE
 
     def _any(self, v_E: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """By autograd: for lenses that are not affine, and changes so large that exp overflows."""
+        """By autograd: for lenses that are not affine, and changes too large for `gain`."""
         v_E = v_E.clone().requires_grad_()
         total, gradient_E = 0.0, torch.zeros_like(v_E)
         for rows in self._blocks():
             moves_BE = (self.away_NE[rows] @ v_E)[:, None] * (v_E @ self.back_EE)
             change_BV = self.lens.change(self.z_NE[rows], moves_BE)
             with torch.no_grad():
-                p_BV = self.p_NV[rows]
-                total += float(kl_of_change(p_BV, change_BV).double().sum())
-                moved_BV = (p_BV.log() + change_BV).softmax(-1) - p_BV
+                log_p_BV = self.lens.logits(self.z_NE[rows]).log_softmax(-1)
+                total += float(kl_of_change(self.p_NV[rows], log_p_BV, change_BV).double().sum())
+                moved_BV = (log_p_BV + change_BV).softmax(-1) - self.p_NV[rows]
             (part_E,) = torch.autograd.grad((moved_BV * change_BV).sum(), v_E)
             gradient_E += part_E
         return total, gradient_E

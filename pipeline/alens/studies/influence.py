@@ -14,6 +14,10 @@ from alens.blocks import row_blocks
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.products import fast_float32
 
+LARGE_CHANGE = 60.0
+"""Nats above the mean change: from there exp may overflow, and tokens whose probability float32 rounds to 0 count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadLens:
     """The lens of one head."""
@@ -41,22 +45,24 @@ class HeadLens:
 
 def gain(
     p_NV: torch.Tensor, change_NV: torch.Tensor, expected_N: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`p (exp(c) - 1)` (N, V) and its sum (N,), infinite where exp overflows; c is the change less its mean under p.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`p (exp(c) - 1)` (N, V), its sum (N,), and which rows this is no good for (N,); c is the change less its mean.
 
     KL(p || q) is log(1 + sum), q being p with its logits changed, and q is `(p + gain) / (1 + sum)`.
     """
-    gain_NV = torch.sub(change_NV, expected_N[:, None]).expm1_().mul_(p_NV)
-    return gain_NV, gain_NV.sum(-1)
+    centred_NV = torch.sub(change_NV, expected_N[:, None])
+    large_N = ~(centred_NV.amax(-1) < LARGE_CHANGE)
+    gain_NV = centred_NV.expm1_().mul_(p_NV)
+    return gain_NV, gain_NV.sum(-1), large_N
 
 
-def kl_of_change(p_NV: torch.Tensor, change_NV: torch.Tensor) -> torch.Tensor:
+def kl_of_change(p_NV: torch.Tensor, log_p_NV: torch.Tensor, change_NV: torch.Tensor) -> torch.Tensor:
     """(N,) KL(p || q) in nats, where q is p with its logits changed."""
     expected_N = (p_NV * change_NV).sum(-1)
-    kl_N = torch.log1p(gain(p_NV, change_NV, expected_N)[1])
-    large_N = ~torch.isfinite(kl_N)
+    _, gain_N, large_N = gain(p_NV, change_NV, expected_N)
+    kl_N = torch.log1p(gain_N)
     if bool(large_N.any()):
-        kl_N[large_N] = (p_NV[large_N].log() + change_NV[large_N]).logsumexp(-1) - expected_N[large_N]
+        kl_N[large_N] = (log_p_NV[large_N] + change_NV[large_N]).logsumexp(-1) - expected_N[large_N]
     return kl_N
 
 
@@ -69,8 +75,9 @@ def lens_influence(
     found_AN = torch.empty(len(removals_AEE), len(z_NE), dtype=torch.float64)
     for rows in row_blocks(len(z_NE), z_NE.device):
         z_BE, away_BE = z_NE[rows], donors_NE[rows] - z_NE[rows]
-        p_BV = lens.logits(z_BE).softmax(-1)
+        log_p_BV = lens.logits(z_BE).log_softmax(-1)
+        p_BV = log_p_BV.exp()
         for a, removal_EE in enumerate(removals_AEE):
-            kl_B = kl_of_change(p_BV, lens.change(z_BE, away_BE @ removal_EE))
+            kl_B = kl_of_change(p_BV, log_p_BV, lens.change(z_BE, away_BE @ removal_EE))
             found_AN[a, rows] = kl_B.double().cpu()
     return found_AN

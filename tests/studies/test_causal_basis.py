@@ -1,0 +1,231 @@
+"""Causal fidelity of heads, with lenses whose fidelity is known: the unembedding's, its reverse, and fitted ones."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.stats import spearmanr
+
+from alens import load_lenses
+from alens.errors import DamageError, RequestError
+from alens.progress import Progress
+from alens.reading.lensed import LensedModel
+from alens.store.reader import open_cache
+from alens.studies import basis_file, held_out_sample
+from alens.studies.basis_figures import BasisStudy, judge
+from alens.studies.causal_basis import BasisSettings, CausalBases
+from alens.studies.fidelity_of_ranks import rank_correlation
+from alens.studies.subspaces import Coordinates
+
+LAYER, HEAD = 3, 1
+QUICK: dict[str, Any] = {"layers": (LAYER,), "heads": (HEAD,), "rows": 128, "sequences": 2}
+
+
+def study(lenses: Path, cache: Path, **settings: Any) -> BasisStudy:
+    model = LensedModel(load_lenses(lenses), device="cpu")
+    return CausalBases(model, open_cache(cache), BasisSettings(**{**QUICK, **settings})).run()
+
+
+def with_lens(lenses: Path, weight_EV: torch.Tensor, bias_V: torch.Tensor) -> Path:
+    """The same directory with another lens of the head, and its hash set right."""
+    file = lenses / f"layer-{LAYER:02d}.safetensors"
+    tensors = load_file(file)
+    index = load_lenses(lenses).head_index(HEAD)
+    tensors["weight"][index], tensors["bias"][index] = weight_EV, bias_V
+    save_file(tensors, file)
+    body = json.loads((lenses / "lens.json").read_text())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    body["files"][file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+    (lenses / "lens.json").write_text(json.dumps(body))
+    return lenses
+
+
+@pytest.fixture(scope="module")
+def found(demo_lenses: Path, demo_cache: Path) -> BasisStudy:
+    return study(demo_lenses, demo_cache, compare=("unembedding", "principal", "random"))
+
+
+def test_in_the_last_layer_the_model_ranks_directions_as_the_unembedding(found: BasisStudy) -> None:
+    (head,) = found.heads
+    by_name = {one.fidelity.basis: one.fidelity for one in head.bases}
+    assert list(by_name) == ["lens", "unembedding", "principal", "random"]
+    rho = by_name["unembedding"].correlation.rho
+    assert rho is not None and rho > 0.95
+    # and four of its directions have more of the head's effect than four random ones
+    assert (by_name["unembedding"].model_share or 0) > 2 * (by_name["random"].model_share or 1)
+
+
+def test_a_lens_that_reads_as_the_model_does_is_faithful_and_its_reverse_is_not(
+    demo_lenses: Path, demo_cache: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    model = LensedModel(load_lenses(demo_lenses), device="cpu")
+    plain_EV = model.subject.W_O_LHED[LAYER, HEAD] @ model.subject.W_U_DV
+    bias_V = model.lenses.layer(LAYER).bias_HV[model.lenses.head_index(HEAD)]
+    same = study(with_lens(copy_of(demo_lenses), plain_EV, bias_V), demo_cache, compare=())
+    assert (same.heads[0].bases[0].fidelity.correlation.rho or 0) > 0.95
+    # feature k is read as the model uses feature K - 1 - k
+    basis = same.heads[0].bases[0]
+    turned_EV = basis.reads_KE.T.float() @ basis.writes_KE.flip(0).float() @ plain_EV
+    reverse = study(with_lens(copy_of(demo_lenses), turned_EV, bias_V), demo_cache, compare=())
+    assert (reverse.heads[0].bases[0].fidelity.correlation.rho or 0) < -0.8
+
+
+def test_figures_follow_from_the_influences(found: BasisStudy) -> None:
+    for one in (one.fidelity for one in found.heads[0].bases):
+        assert len(one.lens_influence) == len(one.model_influence) == 32
+        expected = spearmanr(one.lens_influence, one.model_influence)
+        assert one.correlation.rho == pytest.approx(expected.statistic)
+        assert one.correlation.p_value == pytest.approx(expected.pvalue)
+        assert min(one.lens_influence) >= 0 and min(one.model_influence) >= 0
+        assert one.lens_first < one.lens_whole and one.model_first < one.model_whole
+    lens, unembedding, principal, _ = (one.fidelity for one in found.heads[0].bases)
+    assert lens.model_whole == pytest.approx(unembedding.model_whole)
+    assert lens.lens_whole == pytest.approx(principal.lens_whole)
+    assert sum(lens.lens_influence[:4]) > 1.2 * sum(sorted(principal.lens_influence)[-4:])
+
+
+def test_directions_are_biorthogonal(found: BasisStudy) -> None:
+    for basis in found.heads[0].bases:
+        torch.testing.assert_close(
+            basis.reads_KE @ basis.writes_KE.T, torch.eye(32, dtype=torch.float64), atol=1e-6, rtol=0
+        )
+
+
+def test_the_same_seed_gives_the_same_study(found: BasisStudy, demo_lenses: Path, demo_cache: Path) -> None:
+    few: dict[str, Any] = {"directions": 4, "ablation": "resample"}
+    first, again, other = (study(demo_lenses, demo_cache, **few, seed=seed).to_json() for seed in (0, 0, 1))
+    assert first == again
+    assert first["heads"] != other["heads"]
+    assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
+    mean = [one.fidelity.lens_influence[0] for one in found.heads[0].bases][0]
+    assert first["heads"][0]["bases"][0]["lens_influence"][0] > mean  # another row is further away than the mean
+
+
+def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path) -> None:
+    seen: list[Progress] = []
+    model = LensedModel(load_lenses(demo_lenses), device="cpu")
+    settings = BasisSettings(**{**QUICK, "heads": (4, 1)}, directions=5)
+    both = CausalBases(model, open_cache(demo_cache), settings).run(seen.append)
+    assert [(head.layer, head.head) for head in both.heads] == [(3, 4), (3, 1)]
+    ((lens, random),) = both.layers
+    rhos = [head.bases[0].fidelity.correlation.rho or 0.0 for head in both.heads]
+    assert lens.rho == pytest.approx(np.mean(rhos)) and (lens.lowest, lens.highest) == (min(rhos), max(rhos))
+    assert (lens.basis, random.basis, lens.heads) == ("lens", "random", 2)
+    for stage, total in (("find directions", 10), ("ablate", 4)):
+        done = [(one.done, one.total) for one in seen if one.stage == stage]
+        assert done == [(number, total) for number in range(1, total + 1)]
+
+
+def test_raw_coordinates_have_orthonormal_directions_of_z(demo_lenses: Path, demo_cache: Path) -> None:
+    basis = study(demo_lenses, demo_cache, coordinates="raw", directions=4, compare=()).heads[0].bases[0]
+    torch.testing.assert_close(basis.reads_KE, basis.writes_KE)
+
+
+# Ranks
+
+
+def test_ranks_that_agree_and_ranks_that_are_turned() -> None:
+    lens_SK = np.arange(1.0, 9.0) * np.ones((3, 1))
+    for model_SK, rho in ((lens_SK**2, 1.0), (10 - lens_SK, -1.0)):
+        correlation, drawn_R = rank_correlation(lens_SK, model_SK, np.full(3, 4.0), seed=0)
+        assert correlation.rho == pytest.approx(rho) and (drawn_R == pytest.approx(rho))
+        assert correlation.interval == pytest.approx((rho, rho))
+
+
+def test_the_interval_is_of_drawn_sequences() -> None:
+    generator = np.random.default_rng(0)
+    lens_SK, model_SK = np.ones((6, 1)) * np.arange(10.0), generator.exponential(size=(6, 10))
+    correlation, drawn_R = rank_correlation(lens_SK, model_SK, np.full(6, 1.0), seed=3)
+    assert correlation.interval is not None and correlation.interval[0] < correlation.interval[1]
+    assert len(np.unique(drawn_R)) > 20  # many draws, many correlations
+    assert correlation.rho == pytest.approx(spearmanr(np.arange(10), model_SK.sum(0)).statistic)
+
+
+def test_equal_influences_have_no_rank() -> None:
+    correlation, drawn_R = rank_correlation(np.ones((2, 5)), np.arange(10.0).reshape(2, 5), np.ones(2), seed=0)
+    assert correlation.rho is correlation.p_value is correlation.interval is None
+    assert np.isnan(drawn_R).all()
+
+
+def test_a_head_without_effect_has_no_share() -> None:
+    fidelity, _ = judge("lens", np.ones((6, 2)), np.zeros((6, 2)), positions=3, seed=0)
+    assert fidelity.model_share is None and fidelity.correlation.rho is None
+
+
+# Held-out text
+
+
+def test_directions_are_found_on_other_sequences_than_they_are_measured_on(demo_cache: Path) -> None:
+    cache = open_cache(demo_cache)
+    sample = held_out_sample.draw(cache, [4, 5], num_rows=100, num_sequences=3, min_position=2, seed=0)
+    assert sample.tokens_ST.shape == (3, 64) and len(sample.rows_N) == 100
+    measured = {tuple(tokens_T) for tokens_T in sample.tokens_ST}
+    for row in sample.rows_N:
+        assert 4 <= row // 1024 < 6
+        assert cache.read("rows/position", [row])[0] >= 2
+        assert tuple(cache.tokens[cache.read("rows/sequence", [row])[0]]) not in measured
+
+
+def test_too_many_sequences_are_refused(demo_lenses: Path, demo_cache: Path) -> None:
+    with pytest.raises(RequestError, match="has 16 held-out sequences: with --sequences 16 none is left"):
+        study(demo_lenses, demo_cache, sequences=16)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ablation": "zero"}, "ablation is 'zero': give mean or resample"),
+        ({"coordinates": "polar"}, "coordinates is 'polar': give whitened or raw"),
+        ({"compare": ("pca",)}, "compare is 'pca': give unembedding or principal or random"),
+        ({"compare": ("random", "random")}, "name each once"),
+        ({"directions": 2}, "a rank correlation takes 3 or more"),
+        ({"directions": 3, "top": 4}, "top 4 as many"),
+        ({"rows": 1}, "rows and sequences 2 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        BasisSettings(**given)
+
+
+# The file
+
+
+def test_directions_come_back_from_their_file(found: BasisStudy, demo_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "directions.safetensors"
+    basis_file.put(path, found, "abc")
+    ((key, read),) = basis_file.load(path).items()
+    assert key == (LAYER, HEAD)
+    basis = found.heads[0].bases[0]
+    torch.testing.assert_close(read.reads_KE, basis.reads_KE.float())
+    torch.testing.assert_close(read.lens_influence_K, torch.tensor(basis.fidelity.lens_influence))
+    # ablating with what was read is ablating in the study's own coordinates
+    moments = open_cache(demo_cache).statistics([LAYER], open_cache(demo_cache).shards)
+    coordinates = Coordinates.from_moments(moments.mean_LHE[0, HEAD], moments.covariance_LHEE[0, HEAD])
+    z_NE = torch.from_numpy(open_cache(demo_cache).z(LAYER, [5, 70])[:, HEAD]).float()
+    ablated_NE = z_NE - ((z_NE - read.mean_E) @ read.reads_KE[0])[:, None] * read.writes_KE[0]
+    white_NE = (ablated_NE.double() - coordinates.mean_E) @ coordinates.into_EE
+    before_NE = (z_NE.double() - coordinates.mean_E) @ coordinates.into_EE
+    direction_E = basis.reads_KE[0] @ torch.linalg.inv(coordinates.into_EE)
+    assert float((white_NE @ direction_E).abs().max()) < 1e-3 < float((before_NE @ direction_E).abs().max())
+
+
+def test_what_is_no_file_of_directions_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, other)
+    half = tmp_path / "half.safetensors"
+    save_file({"0.1.reads": torch.zeros(1)}, half, {"format": basis_file.FORMAT})
+    (tmp_path / "empty.safetensors").touch()
+    with pytest.raises(RequestError, match="holds no causal basis"):
+        basis_file.load(other)
+    with pytest.raises(DamageError, match="is not whole"):
+        basis_file.load(half)
+    for name in ("empty", "absent"):
+        with pytest.raises(RequestError, match="cannot read"):
+            basis_file.load(tmp_path / f"{name}.safetensors")
