@@ -8,7 +8,20 @@ import pytest
 
 from alens.studies import basis_file
 
-QUICK = ("--layer", "3", "--head", "4", "--directions", "4", "--rows", "64", "--sequences", "2", "--compare", "random")
+QUICK = (
+    "--layer",
+    "3",
+    "--head",
+    "4",
+    "--directions",
+    "4",
+    "--rows",
+    "64",
+    "--sequences",
+    "2",
+    "--compare",
+    "random",
+)
 
 
 def refusal(outcome: Any, code: int) -> str:
@@ -65,10 +78,21 @@ def test_a_wrong_request_is_refused_in_one_line(
     assert message in refusal(run_alens("basis", demo_lenses, demo_cache, *arguments), 2)
 
 
-def test_lenses_of_the_residual_stream_are_refused(run_alens: Any, residual_cache: Path, tmp_path: Path) -> None:
+def test_lenses_of_the_residual_stream_are_refused(
+    run_alens: Any, residual_cache: Path, tmp_path: Path
+) -> None:
     quick = ("--steps", "2", "--batch-rows", "64", "--eval-rows", "128", "--device", "cpu")
     fitted = run_alens(
-        "fit", residual_cache, tmp_path / "lenses", "--site", "resid_post", "--lens", "tuned", "--layers", "1", *quick
+        "fit",
+        residual_cache,
+        tmp_path / "lenses",
+        "--site",
+        "resid_post",
+        "--lens",
+        "tuned",
+        "--layers",
+        "1",
+        *quick,
     )
     assert fitted.code == 0, fitted.stderr
     line = refusal(run_alens("basis", tmp_path / "lenses", residual_cache), 2)

@@ -104,7 +104,9 @@ def test_the_same_seed_gives_the_same_study(found: BasisStudy, demo_lenses: Path
     assert first["heads"] != other["heads"]
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
     mean = [one.fidelity.lens_influence[0] for one in found.heads[0].bases][0]
-    assert first["heads"][0]["bases"][0]["lens_influence"][0] > mean  # another row is further away than the mean
+    assert (
+        first["heads"][0]["bases"][0]["lens_influence"][0] > mean
+    )  # another row is further away than the mean
 
 
 def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path) -> None:
@@ -148,7 +150,9 @@ def test_the_interval_is_of_drawn_sequences() -> None:
 
 
 def test_equal_influences_have_no_rank() -> None:
-    correlation, drawn_R = rank_correlation(np.ones((2, 5)), np.arange(10.0).reshape(2, 5), np.ones(2), seed=0)
+    correlation, drawn_R = rank_correlation(
+        np.ones((2, 5)), np.arange(10.0).reshape(2, 5), np.ones(2), seed=0
+    )
     assert correlation.rho is correlation.p_value is correlation.interval is None
     assert np.isnan(drawn_R).all()
 

@@ -37,7 +37,9 @@ def planted(width: int = E) -> tuple[torch.Tensor, torch.Tensor]:
     return 0.3 * torch.from_numpy(donors_PE).float(), torch.stack(removals_AEE)
 
 
-def hooked(tokens_T: torch.Tensor, layer: int, head: int, donors_PE: torch.Tensor, removal_EE: torch.Tensor) -> np.ndarray:
+def hooked(
+    tokens_T: torch.Tensor, layer: int, head: int, donors_PE: torch.Tensor, removal_EE: torch.Tensor
+) -> np.ndarray:
     """(T, V) float64 log-probabilities, by plain transformers with a hook on the output projection's input."""
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         demo.MODEL, dtype=torch.float32, attn_implementation="eager"
@@ -76,10 +78,17 @@ def test_the_effect_on_the_model_is_that_of_a_hook_in_transformers(subject: Subj
 def test_many_passes_are_one_pass(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     donors_PE, removals_AEE = planted()
     clean_TD = activations.run(subject, TOKENS_T[None], [LAYER]).final_BTD[0]
-    given: dict[str, Any] = {"layer": LAYER, "head": HEAD, "donors_PE": donors_PE, "removals_AEE": removals_AEE}
+    given: dict[str, Any] = {
+        "layer": LAYER,
+        "head": HEAD,
+        "donors_PE": donors_PE,
+        "removals_AEE": removals_AEE,
+    }
     one = ablation.model_influence(subject, TOKENS_T, clean_TD, **given)
     monkeypatch.setattr(ablation, "CPU_TOKENS", 2 * len(TOKENS_T))
-    torch.testing.assert_close(ablation.model_influence(subject, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(
+        ablation.model_influence(subject, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7
+    )
 
 
 def test_positions_before_the_first_that_counts_are_left_alone(subject: Subject) -> None:
@@ -119,7 +128,9 @@ def test_one_sequence_becomes_many_in_other_families_too(small_subject: Subject)
     )
     for a, removal_EE in enumerate(removals_AEE):
 
-        def ablate(value_BTHE: torch.Tensor, hook: Any, removal_EE: torch.Tensor = removal_EE) -> torch.Tensor:
+        def ablate(
+            value_BTHE: torch.Tensor, hook: Any, removal_EE: torch.Tensor = removal_EE
+        ) -> torch.Tensor:
             changed = value_BTHE.clone()
             z_PE = value_BTHE[0, MIN_POSITION:, HEAD]
             changed[:, MIN_POSITION:, HEAD] = z_PE + (donors_PE - z_PE) @ removal_EE

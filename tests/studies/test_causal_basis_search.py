@@ -103,7 +103,9 @@ def test_principal_directions_are_those_of_z_and_have_unit_variance() -> None:
     z_NE = values()
     found = coordinates(z_NE)
     features_NE = (z_NE.double() - found.mean_E) @ found.reads(found.principal_EE).T
-    torch.testing.assert_close(features_NE.T @ features_NE / N, torch.eye(E, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        features_NE.T @ features_NE / N, torch.eye(E, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     first_E = found.writes(found.principal_EE)[0]
     assert float(first_E.norm() ** 2) == pytest.approx(float(found.variance_E[0]))
 

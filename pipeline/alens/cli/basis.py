@@ -19,13 +19,23 @@ if TYPE_CHECKING:
     from alens.studies.basis_figures import BasisStudy, LayerFidelity
 
 
-@click.command("basis", epilog="Example: alens basis layer-11 gpt2-cache --layer 11 --head 0-3 --save basis.safetensors")
+@click.command(
+    "basis", epilog="Example: alens basis layer-11 gpt2-cache --layer 11 --head 0-3 --save basis.safetensors"
+)
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--layer", "layers", type=NUMBERS, help="Layers to study.  [default: all that were fitted]")
 @click.option("--head", "heads", type=NUMBERS, help="Heads to study.  [default: all that were fitted]")
-@click.option("--directions", type=click.IntRange(3), help="Directions of each basis.  [default: all, d_head]")
-@click.option("--top", type=click.IntRange(1), default=4, show_default=True, help="First directions to ablate together, too.")
+@click.option(
+    "--directions", type=click.IntRange(3), help="Directions of each basis.  [default: all, d_head]"
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="First directions to ablate together, too.",
+)
 @click.option(
     "--ablation",
     type=click.Choice(["mean", "resample"]),
@@ -47,11 +57,33 @@ if TYPE_CHECKING:
     show_default=True,
     help="Other bases: unembedding, principal, random; or `none`. Each costs as many runs of the model.",
 )
-@click.option("--rows", type=click.IntRange(2), default=1024, show_default=True, help="Held-out rows to find directions on.")
-@click.option("--sequences", type=click.IntRange(2), default=16, show_default=True, help="Other held-out sequences to measure on.")
+@click.option(
+    "--rows",
+    type=click.IntRange(2),
+    default=1024,
+    show_default=True,
+    help="Held-out rows to find directions on.",
+)
+@click.option(
+    "--sequences",
+    type=click.IntRange(2),
+    default=16,
+    show_default=True,
+    help="Other held-out sequences to measure on.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
-@click.option("--heat-map", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write rho of each head as .png or .html.")
-@click.option("--save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the lenses' directions as .safetensors.")
+@click.option(
+    "--heat-map",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write rho of each head as .png or .html.",
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the lenses' directions as .safetensors.",
+)
 @model_options
 @json_option
 @config_option

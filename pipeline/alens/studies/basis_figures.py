@@ -159,9 +159,7 @@ def layer_fidelity(
         ]
         rhos = [one.correlation.rho for one in mine if one.correlation.rho is not None]
         kept_HR = [
-            drawn_R
-            for one, drawn_R in zip(mine, drawn_HR, strict=True)
-            if one.correlation.rho is not None
+            drawn_R for one, drawn_R in zip(mine, drawn_HR, strict=True) if one.correlation.rho is not None
         ]
         means_R = np.mean(kept_HR, axis=0) if kept_HR else np.empty(0)
         means_R = means_R[np.isfinite(means_R)]

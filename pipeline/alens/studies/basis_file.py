@@ -64,7 +64,11 @@ def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
             ("model_influence", torch.tensor(basis.fidelity.model_influence)),
         ):
             tensors[f"{head.layer}.{head.head}.{name}"] = value.float().contiguous()
-    said = {"format": FORMAT, "weights_sha256": weights_sha256, "settings": json.dumps(asdict(study.settings))}
+    said = {
+        "format": FORMAT,
+        "weights_sha256": weights_sha256,
+        "settings": json.dumps(asdict(study.settings)),
+    }
     with write_errors(path):
         durable.put(path, save(tensors, metadata=said))
 

@@ -23,7 +23,7 @@ from alens.studies.subspaces import Coordinates
 STEPS = 20
 """Of L-BFGS."""
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-3
 """It stops when a step gains a smaller share than that."""
 
 STEP = 0.1

@@ -171,7 +171,9 @@ class CausalBases:
                     layer=layer,
                     head=head,
                     coordinates=Coordinates.from_moments(
-                        moments.mean_LHE[place, head], moments.covariance_LHEE[place, head], settings.coordinates
+                        moments.mean_LHE[place, head],
+                        moments.covariance_LHEE[place, head],
+                        settings.coordinates,
                     ),
                     lens=HeadLens(maps=fitted.maps.select([index]).to(where), index=0),
                     unembedding=HeadLens(maps=plain.select([index]), index=0),
@@ -261,7 +263,5 @@ class CausalBases:
                         writes_KE=head.coordinates.writes(basis_KE),
                     )
                 )
-            found.append(
-                HeadBases(layer=layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets)
-            )
+            found.append(HeadBases(layer=layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets))
         return found

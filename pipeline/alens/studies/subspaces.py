@@ -86,7 +86,9 @@ def derangement(size: int, seed: int) -> npt.NDArray[np.int64]:
     Raises `RequestError` for a single row: it has no other.
     """
     if size < 2:
-        raise RequestError("a single row has no other row to take values from: give more, or ablate by the mean")
+        raise RequestError(
+            "a single row has no other row to take values from: give more, or ablate by the mean"
+        )
     order_N = np.random.default_rng(seed).permutation(size)
     donors_N = np.empty(size, dtype=np.int64)
     donors_N[order_N] = np.roll(order_N, 1)
