@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_study(found: BasisStudy, demo_lenses: Path
     assert first == again
     assert first["heads"] != other["heads"]
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
-    mean = [one.fidelity.lens_influence[0] for one in found.heads[0].bases][0]
+    mean = found.heads[0].bases[0].fidelity.lens_influence[0]
     assert (
         first["heads"][0]["bases"][0]["lens_influence"][0] > mean
     )  # another row is further away than the mean

@@ -127,22 +127,25 @@ def test_one_sequence_becomes_many_in_other_families_too(small_subject: Subject)
         small_subject, TOKENS_T, layer=0, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     for a, removal_EE in enumerate(removals_AEE):
+        alone_TD = run_alone(small_subject, donors_PE, removal_EE)
+        torch.testing.assert_close(finals_ATD[a], alone_TD, rtol=1e-4, atol=1e-4)
 
-        def ablate(
-            value_BTHE: torch.Tensor, hook: Any, removal_EE: torch.Tensor = removal_EE
-        ) -> torch.Tensor:
-            changed = value_BTHE.clone()
-            z_PE = value_BTHE[0, MIN_POSITION:, HEAD]
-            changed[:, MIN_POSITION:, HEAD] = z_PE + (donors_PE - z_PE) @ removal_EE
-            return changed
 
-        final: list[torch.Tensor] = []
-        with torch.inference_mode():
-            small_subject.bridge.run_with_hooks(
-                TOKENS_T[None],
-                fwd_hooks=[
-                    ("blocks.0.attn.hook_z", ablate),
-                    ("unembed.hook_in", lambda value, hook: final.append(value)),
-                ],
-            )
-        torch.testing.assert_close(finals_ATD[a], final[0][0], rtol=1e-4, atol=1e-4)
+def run_alone(subject: Subject, donors_PE: torch.Tensor, removal_EE: torch.Tensor) -> torch.Tensor:
+    """(T, D) the final residual with one ablation, in layer 0."""
+    final: list[torch.Tensor] = []
+
+    def ablate(value_BTHE: torch.Tensor, hook: Any) -> torch.Tensor:
+        changed_BTHE = value_BTHE.clone()
+        z_PE = value_BTHE[0, MIN_POSITION:, HEAD]
+        changed_BTHE[:, MIN_POSITION:, HEAD] = z_PE + (donors_PE - z_PE) @ removal_EE
+        return changed_BTHE
+
+    def keep(value_BTD: torch.Tensor, hook: Any) -> None:
+        final.append(value_BTD)
+
+    with torch.inference_mode():
+        subject.bridge.run_with_hooks(
+            TOKENS_T[None], fwd_hooks=[("blocks.0.attn.hook_z", ablate), ("unembed.hook_in", keep)]
+        )
+    return final[0][0]
