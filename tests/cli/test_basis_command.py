@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from alens.studies import basis_file
-
 QUICK = (
     "--layer",
     "3",

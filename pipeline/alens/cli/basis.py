@@ -16,7 +16,7 @@ from alens.cli.parameters import (
 )
 
 if TYPE_CHECKING:
-    from alens.studies.basis_figures import BasisStudy, LayerFidelity
+    from alens.studies.basis.figures import BasisStudy, LayerFidelity
 
 
 @click.command(
@@ -109,8 +109,7 @@ def command(
     from alens.pictures import heat_map as pictures
     from alens.reading.lensed import LensedModel
     from alens.store.reader import open_cache
-    from alens.studies import basis_file
-    from alens.studies.causal_basis import BasisSettings, CausalBases
+    from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 
     compared = () if compare == ("none",) else compare
     settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)

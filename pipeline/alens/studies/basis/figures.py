@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 
 from alens.evaluation import bootstrap
-from alens.studies.fidelity_of_ranks import RankCorrelation, rank_correlation
+from alens.studies.basis.fidelity_of_ranks import RankCorrelation, rank_correlation
 
 if TYPE_CHECKING:
-    from alens.studies.causal_basis import BasisSettings
+    from alens.studies.basis.causal_basis import BasisSettings
 
 Array = npt.NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from alens import demo
 from alens.cache import activations
 from alens.cache import model as models
 from alens.cache.model import Subject
-from alens.studies import ablation
-from alens.studies.subspaces import random_directions
+from alens.studies.basis import ablation
+from alens.studies.basis.subspaces import random_directions
 
 LAYER, HEAD, E, A, MIN_POSITION = 1, 2, 32, 5, 1
 TOKENS_T = torch.from_numpy(np.random.default_rng(0).integers(2, 4096, 24))

@@ -17,11 +17,11 @@ from alens.errors import DamageError, RequestError
 from alens.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.reader import open_cache
-from alens.studies import basis_file, held_out_sample
-from alens.studies.basis_figures import BasisStudy, judge
-from alens.studies.causal_basis import BasisSettings, CausalBases
-from alens.studies.fidelity_of_ranks import rank_correlation
-from alens.studies.subspaces import Coordinates
+from alens.studies.basis import held_out_sample
+from alens.studies.basis.causal_basis import BasisSettings, CausalBases
+from alens.studies.basis.fidelity_of_ranks import rank_correlation
+from alens.studies.basis.figures import BasisStudy, judge
+from alens.studies.basis.subspaces import Coordinates
 
 LAYER, HEAD = 3, 1
 QUICK: dict[str, Any] = {"layers": (LAYER,), "heads": (HEAD,), "rows": 128, "sequences": 2}

@@ -17,8 +17,8 @@ import torch
 
 from alens.blocks import row_blocks
 from alens.products import fast_float32
-from alens.studies.influence import HeadLens, gain, kl_of_change
-from alens.studies.subspaces import Coordinates
+from alens.studies.basis.influence import HeadLens, gain, kl_of_change
+from alens.studies.basis.subspaces import Coordinates
 
 STEPS = 20
 """Of L-BFGS."""

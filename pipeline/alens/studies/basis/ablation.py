@@ -15,7 +15,7 @@ from alens.blocks import logit_blocks, slices
 from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.products import fast_float32
-from alens.studies.influence import kl_of_change
+from alens.studies.basis.influence import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
 """Tokens of all ablations of a pass: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not measured."""

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from alens.errors import DamageError, RequestError
 from alens.store import durable
 from alens.store.writer import write_errors
-from alens.studies.basis_figures import BasisStudy
+from alens.studies.basis.figures import BasisStudy
 
 SUFFIX = ".safetensors"
 FORMAT = "alens causal basis 1"

@@ -23,13 +23,13 @@ from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
-from alens.studies import held_out_sample
-from alens.studies.ablation import model_influence
-from alens.studies.basis_figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
-from alens.studies.basis_search import Search, find_basis
-from alens.studies.held_out_sample import Sample
-from alens.studies.influence import HeadLens, lens_influence
-from alens.studies.subspaces import KINDS, Coordinates, derangement, random_directions, removals
+from alens.studies.basis import held_out_sample
+from alens.studies.basis.ablation import model_influence
+from alens.studies.basis.figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
+from alens.studies.basis.held_out_sample import Sample
+from alens.studies.basis.influence import HeadLens, lens_influence
+from alens.studies.basis.search import Search, find_basis
+from alens.studies.basis.subspaces import KINDS, Coordinates, derangement, random_directions, removals
 
 logger = logging.getLogger(__name__)
 
