@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from alens.studies.basis import basis_file
+
 QUICK = (
     "--layer",
     "3",

@@ -109,6 +109,7 @@ def command(
     from alens.pictures import heat_map as pictures
     from alens.reading.lensed import LensedModel
     from alens.store.reader import open_cache
+    from alens.studies.basis import basis_file
     from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 
     compared = () if compare == ("none",) else compare

@@ -20,6 +20,7 @@ from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.evaluation.panel import BASELINES, LENS, RESIDUAL_STREAM, Key, Norm, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
+from alens.evaluation.shards import fitted_on, held_out_shards, judged_shards
 from alens.evaluation.sums import JudgedRows, ReadingSums
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
@@ -62,7 +63,7 @@ def evaluate(
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
         )
-    shards = judged_shards(lenses, cache) if held_out_by is None else _held_out(held_out_by, cache)
+    shards = judged_shards(lenses, cache) if held_out_by is None else held_out_shards(held_out_by, cache)
     if tuned_lens is not None:
         _check_tuned_lens(tuned_lens, cache, layers, shards)
     where = device or torch.device("cpu")
@@ -184,34 +185,9 @@ def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int], s
     cache.check_site(RESIDUAL_STREAM)
     for layer in layers:
         tuned_lens.layer(layer)
-    seen = set(record.cache["train_shards"]) & set(shards) if _fitted_on(tuned_lens, cache) else set()
+    seen = set(record.cache["train_shards"]) & set(shards) if fitted_on(tuned_lens, cache) else set()
     if seen:
         raise RequestError(
             f"{tuned_lens.name} was trained on shard {min(seen)} of {cache.root}, which is judged on: "
             "fit both with the same --eval-rows"
         )
-
-
-def _fitted_on(lenses: Lenses, cache: Cache) -> bool:
-    return bool(lenses.record.cache["plan"] == cache.plan.identity)
-
-
-def judged_shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    """Held-out shards on the cache of the fit; every committed shard of another. Raises `RequestError`."""
-    if _fitted_on(lenses, cache):
-        return _held_out(lenses, cache)
-    if not cache.shards:
-        raise RequestError(f"{cache.root} has no committed shard yet: run `alens cache` first")
-    return cache.shards
-
-
-def _held_out(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    if not _fitted_on(lenses, cache):
-        raise RequestError(f"{lenses.name} was not fitted on {cache.root}: it held out no shards of it")
-    shards = tuple(lenses.record.cache["held_out_shards"])
-    missing = [shard for shard in shards if shard not in cache.shards]
-    if missing:
-        raise RequestError(
-            f"{cache.root} lacks shard {missing[0]}, which the fit held out: run `alens cache` again to write it"
-        )
-    return shards

@@ -17,7 +17,7 @@ from alens.errors import DamageError, RequestError
 from alens.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.reader import open_cache
-from alens.studies.basis import held_out_sample
+from alens.studies.basis import basis_file, held_out_sample
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 from alens.studies.basis.fidelity_of_ranks import rank_correlation
 from alens.studies.basis.figures import BasisStudy, judge

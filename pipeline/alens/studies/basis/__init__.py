@@ -2,6 +2,6 @@
 
 causal_basis.py       the study                 search.py, subspaces.py   directions
 influence.py          on the lens               ablation.py                     on the model
-fidelity_of_ranks.py  do the two agree          figures.py, saved.py what is shown and saved
+fidelity_of_ranks.py  do the two agree          figures.py, basis_file.py what is shown and saved
 held_out_sample.py    rows and sequences
 """

@@ -18,7 +18,8 @@ import torch
 
 from alens.cache import activations
 from alens.errors import RequestError
-from alens.evaluation.evaluate import judged_shards, unembedding
+from alens.evaluation.panel import unembedding
+from alens.evaluation.shards import judged_shards
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
@@ -133,7 +134,7 @@ class CausalBases:
         """Find all bases, then measure them: the long part."""
         heads = list(self._find(report))
         drawn: dict[tuple[int, str], list[np.ndarray]] = {}
-        found = []
+        found: list[HeadBases] = []
         for layer in self.layers:
             here = [head for head in heads if head.layer == layer]
             found += self._measure(here, report, drawn, done=len(found), total=len(heads))
@@ -164,7 +165,7 @@ class CausalBases:
         for place, layer in enumerate(self.layers):
             fitted = self.model.lenses.layer(layer)
             z_NHE = torch.from_numpy(self.cache.z(layer, self.sample.rows_N)).to(where).float()
-            plain = unembedding(fitted, ATTN_Z, W_U_DV, b_U_V)
+            plain = unembedding(fitted, W_U_DV, b_U_V)
             for head in self.heads:
                 index = self.model.lenses.head_index(head)
                 found = _Head(

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
+from alens.evaluation.shards import judged_shards
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.transfer.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.transfer.judged import Ground, Reading, judge, mean_output
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
 from alens.studies.transfer.transfer import ground_of
 
@@ -139,8 +140,8 @@ def _shards(
     lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None, same_rows: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Of the copy's cache and of the model's own: rows that no fit has seen; the same ones where that can be."""
-    home = shards_to_judge(lenses, cache)
-    there = shards_to_judge(lenses if native is None else native, copy)
+    home = judged_shards(lenses, cache)
+    there = judged_shards(lenses if native is None else native, copy)
     if not same_rows:
         return there, home
     both = tuple(shard for shard in home if shard in there)

@@ -15,11 +15,9 @@ import numpy as np
 import torch
 
 from alens.blocks import row_blocks, slices, teacher_rows
-from alens.errors import RequestError
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.lens.saved import Lenses
 from alens.products import fast_float32
 from alens.progress import Progress, Report, silent
 from alens.rows import Columns, RowReader
@@ -107,21 +105,6 @@ class Ground:
         smallest = np.finfo(np.float32).tiny
         log_mean_V = np.log(np.maximum(total_V / np.sum(total_V), smallest))
         return torch.from_numpy(np.asarray(log_mean_V)).float().to(self.device)
-
-
-def shards_to_judge(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    """Those that the fit held out on the cache of the fit; every committed shard of another, as `alens eval`."""
-    if not cache.shards:
-        raise RequestError(f"{cache.root} has no committed shard yet: run `alens cache` first")
-    if lenses.record.cache["plan"] != cache.plan.identity:
-        return cache.shards
-    held_out = tuple(lenses.record.cache["held_out_shards"])
-    missing = [shard for shard in held_out if shard not in cache.shards]
-    if missing:
-        raise RequestError(
-            f"{cache.root} lacks shard {missing[0]}, which the fit held out: run `alens cache` again to write it"
-        )
-    return held_out
 
 
 def mean_output(layer: int, log_mean_V: torch.Tensor) -> Reading:

@@ -15,10 +15,11 @@ import torch
 
 from alens.evaluation import bootstrap
 from alens.evaluation.figures import HeadFigures
+from alens.evaluation.shards import judged_shards
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
-from alens.studies.transfer.judged import Ground, Reading, judge, mean_output, shards_to_judge
+from alens.studies.transfer.judged import Ground, Reading, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, seen
 
 Array = npt.NDArray[np.float64]
@@ -192,7 +193,7 @@ def transfer(
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
     lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
-    ground = ground_of(lenses, cache, shards_to_judge(lenses, cache), layers, heads, num_rows, device)
+    ground = ground_of(lenses, cache, judged_shards(lenses, cache), layers, heads, num_rows, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
     targets = [(layer, place) for layer in ground.layers for place in range(len(ground.heads))]
