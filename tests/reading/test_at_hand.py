@@ -58,11 +58,19 @@ def test_a_model_that_is_gone_is_said_and_a_named_one_is_refused(plan: Plan, tmp
 def test_a_model_that_is_not_in_the_hub_cache_is_not_fetched(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the hub allowed, so that an attempt to fetch would reach for the network."""
-    from huggingface_hub import constants
+    """The hub's library is told to look here only; what it then does is its own."""
+    import huggingface_hub
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    plainly, asked = huggingface_hub.snapshot_download, []
+
+    def watched(*names: str, **options: Any) -> str:
+        asked.append(options["local_files_only"])
+        return plainly(*names, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", watched)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     found = at_hand(changed(plan, "model", id="no-such/model"), model=None, device=CPU, with_norm=False)
+    assert asked == [True]
     assert found.lacking is not None and "nothing is fetched for this" in found.lacking
 
 
