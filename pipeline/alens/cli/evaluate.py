@@ -141,8 +141,8 @@ def command(
 
 def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device") -> "AtHand":
     """What can be had of the model; says what cannot."""
-    from alens.evaluation.panel import RESIDUAL_STREAM
     from alens.reading.at_hand import at_hand
+    from alens.store.schema import RESIDUAL_STREAM
 
     sites = (lenses.record.site, *(cache.plan.settings.sites or ()))
     with_norm = RESIDUAL_STREAM in sites
@@ -157,8 +157,8 @@ def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.d
 
 def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None") -> None:
     """Before the work: can the picture be written, and will there be what it shows?"""
-    from alens.evaluation.panel import RESIDUAL_STREAM
     from alens.pictures.heat_map import check_path
+    from alens.store.schema import RESIDUAL_STREAM
 
     check_path(path)
     if of == "gain-tuned-lens" and tuned is None:

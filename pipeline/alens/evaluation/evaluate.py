@@ -17,7 +17,7 @@ from alens.evaluation import panel as panels
 from alens.evaluation.bootstrap import RESAMPLES
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.held_out import HeldOutRows, held_out_rows
-from alens.evaluation.panel import BASELINES, LENS, RESIDUAL_STREAM, Key, Norm, Panel
+from alens.evaluation.panel import BASELINES, LENS, Key, Norm, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
 from alens.evaluation.shards import fitted_on, held_out_shards, judged_shards
@@ -27,6 +27,7 @@ from alens.lens.saved import Lenses
 from alens.progress import Progress, Report, silent
 from alens.rows import RowReader
 from alens.store.reader import Cache
+from alens.store.schema import RESIDUAL_STREAM
 
 TOP_TOKENS = 10
 """Of the second agreement; fewer where the cache holds fewer."""

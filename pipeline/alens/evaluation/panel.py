@@ -26,10 +26,8 @@ from alens.lens.saved import LayerLenses, Lenses
 from alens.rows import Columns, RowReader
 from alens.store.arrays import site_name
 from alens.store.reader import Cache
+from alens.store.schema import RESIDUAL_STREAM
 from alens.teacher import ExactTeacher, Teacher
-
-RESIDUAL_STREAM = "resid_post"
-"""The site that the model's last norm could follow."""
 
 LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"
 LOGIT_LENS, TUNED_LENS, MODEL = "logit_lens", "tuned_lens", "model"

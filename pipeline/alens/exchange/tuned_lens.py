@@ -18,10 +18,10 @@ from alens.errors import DamageError, RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import load_weights
 from alens.lens.maps import NORM_EPSILON, TranslatedMaps
+from alens.store.schema import RESIDUAL_STREAM
 
 CONFIG, PARAMS = "config.json", "params.pt"
 LENS_TYPE = "linear_tuned_lens"
-SITE = "resid_post"
 
 
 def is_one(source: Path) -> bool:
@@ -77,7 +77,7 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
 
     return Found(
         program="tuned-lens",
-        site=SITE,
+        site=RESIDUAL_STREAM,
         form=TranslatedMaps.form,
         layers=layers,
         heads=(0,),

@@ -14,10 +14,7 @@ from alens.cache import model as models
 from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
-from alens.store.schema import ATTN_Z
-
-RESIDUAL_STREAM = "resid_post"
-"""The site that the model's last norm could follow."""
+from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 
 
 class LensedModel:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
+from alens.reading.lensed import LensedModel
+from alens.reading.lines import read_lines
 
 SUFFIXES = (".txt", ".jsonl")
 
@@ -30,17 +32,23 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise RequestError(
             f"{path} is no file of prompts: give .txt (a prompt a line) or .jsonl (objects with `prompt`, and `label` where known)"
         )
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text: {error}") from None
     read = _from_json if path.suffix == ".jsonl" else _from_text
-    found = [read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    found = [
+        read(line, f"{path}:{number}")
+        for number, line in enumerate(read_lines(path), start=1)
+        if line.strip()
+    ]
     if not found:
         raise RequestError(f"{path} holds no prompt: write one a line")
     return found
+
+
+def tokens_of(lensed: LensedModel, prompt: Prompt) -> list[int]:
+    """The token ids of a prompt. Raises `RequestError` that says where the prompt stands."""
+    try:
+        return lensed.tokens(prompt.text)
+    except RequestError as error:
+        raise RequestError(f"{prompt.source}: {error}") from None
 
 
 def _from_text(line: str, source: str) -> Prompt:

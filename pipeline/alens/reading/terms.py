@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
+from alens.reading.lines import read_lines
 
 SHOWN = 5
 """Terms that a message names."""
@@ -26,13 +27,7 @@ class Term:
 
 def read_terms(path: Path) -> list[str]:
     """The lines of a file of terms. Raises `RequestError` when there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text: {error}") from None
-    found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    found = [line.strip() for line in read_lines(path) if line.strip() and not line.startswith("#")]
     if not found:
         raise RequestError(f"{path} holds no term: write one a line")
     return list(dict.fromkeys(found))

@@ -22,7 +22,10 @@ NUMERICS = 2
 """How numbers are computed, where that changes their last bits or the draws: part of a plan's identity, so that a
 cache is not begun by one alens and finished by another that computes otherwise."""
 
-FURTHER_SITES = ("resid_post", "mlp_out")
+RESIDUAL_STREAM = "resid_post"
+"""The residual stream after a layer: the site that the model's last norm could follow."""
+
+FURTHER_SITES = (RESIDUAL_STREAM, "mlp_out")
 """Sites that a cache may hold beside `attn.z`, d_model numbers a row and layer: what Logit Lens and Tuned Lens read."""
 
 FLOAT16_MANTISSA_BITS = 10

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alens.errors import RequestError
+from alens.reading import prompts
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
 from alens.studies.comparison.prompt_readings import rows_of
@@ -69,10 +70,7 @@ def tokens_of(
     """Tokens, and positions to read, of each prompt. Raises `RequestError` that names the prompt."""
     ids, rows = [], []
     for prompt in given:
-        try:
-            ids.append(lensed.tokens(prompt.text))
-        except RequestError as error:
-            raise RequestError(f"{prompt.source}: {error}") from None
+        ids.append(prompts.tokens_of(lensed, prompt))
         rows.append(rows_of(len(ids[-1]), position, prompt.source))
     return ids, rows
 

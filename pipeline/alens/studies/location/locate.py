@@ -18,7 +18,7 @@ from typing import Any
 from alens.errors import RequestError
 from alens.progress import Report, silent
 from alens.reading.lensed import LensedModel
-from alens.reading.prompts import Prompt
+from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.location.effects import Effect, LocateSettings, check_groups, contrast, smallest_corrected
@@ -122,8 +122,8 @@ def locate(
             f"{lensed.lenses.root} does not say the model's mean output: give control prompts to compare with"
         )
     layers, heads = lensed.chosen(layers, heads)
-    ids = _tokens(lensed, prompts)
-    control_ids = None if controls is None else _tokens(lensed, controls)
+    ids = [tokens_of(lensed, prompt) for prompt in prompts]
+    control_ids = None if controls is None else [tokens_of(lensed, prompt) for prompt in controls]
 
     def rates(of: list[list[int]], stage: str) -> TermRates:
         return term_rates(
@@ -174,16 +174,6 @@ def locate(
         heads=sorted(ranked, key=lambda head: -head.lens.effect),
         model=model,
     )
-
-
-def _tokens(lensed: LensedModel, prompts: Sequence[Prompt]) -> list[list[int]]:
-    found = []
-    for prompt in prompts:
-        try:
-            found.append(lensed.tokens(prompt.text))
-        except RequestError as error:
-            raise RequestError(f"{prompt.source}: {error}") from None
-    return found
 
 
 def _shares(terms: Sequence[Term], rates: Rates, beside: Rates | None, head: int) -> list[TermShare]:
