@@ -73,7 +73,7 @@ def test_a_lens_that_reads_as_the_model_does_is_faithful_and_its_reverse_is_not(
     basis = same.heads[0].bases[0]
     turned_EV = basis.reads_KE.T.float() @ basis.writes_KE.flip(0).float() @ plain_EV
     reverse = study(with_lens(copy_of(demo_lenses), turned_EV, bias_V), demo_cache, compare=())
-    assert (reverse.heads[0].bases[0].fidelity.correlation.rho or 0) < -0.8
+    assert (reverse.heads[0].bases[0].fidelity.correlation.rho or 0) < -0.6
 
 
 def test_figures_follow_from_the_influences(found: BasisStudy) -> None:
