@@ -216,6 +216,6 @@ def _heat_map(study: "BasisStudy") -> Any:
         columns=[str(head) for head in heads],
         row_title="layer",
         column_title="head",
-        colour_title="Spearman's rho: influence of directions on the lens and on the model",
+        colour_title="rho, lens and model",
         centre=0.0,
     )
