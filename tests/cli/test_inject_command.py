@@ -113,7 +113,7 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ((PROMPT, *AT, "--tokens", "she", "--strength", "nan"), "a strength is no finite number"),
         ((PROMPT, *AT, "--tokens", "she", "--text", "/nowhere.txt"), "/nowhere.txt does not exist"),
         ((PROMPT, *AT, "--tokens", "she", "--plot", "curve.pdf"), "curves are written as .png"),
-        ((PROMPT, *AT, "--tokens", "she", "--plot", "/nowhere/c.png"), "/nowhere is no directory"),
+        ((PROMPT, *AT, "--tokens", "she", "--plot", "/nowhere/c.png"), "/nowhere does not exist"),
         (("", *AT, "--tokens", "she"), "the prompt is empty"),
         ((" the", *AT, "--tokens", "she"), "no position after the first: give a longer prompt, or --text"),
         ((PROMPT, *AT, "--ablate", "mean"), "a mean ablation needs the heads' means over a text"),

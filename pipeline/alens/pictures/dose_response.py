@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alens.errors import RequestError
-from alens.store import durable
-from alens.store.writer import write_errors
+from alens import result_file
 
 DPI = 160
 STYLES = ("-o", "--s", ":^", "-.d")
@@ -41,20 +39,13 @@ class Panel:
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless curves can be written there: told before the work, not after it."""
-    if path.suffix != ".png":
-        raise RequestError(f"{path}: curves are written as .png; name such a file")
-    if not path.absolute().parent.is_dir():
-        raise RequestError(f"{path.absolute().parent} is no directory: make it, or name a file elsewhere")
-    if path.is_dir():
-        raise RequestError(f"{path} is a directory: name a file")
+    result_file.check(path, (".png",), "curves are")
 
 
 def write(path: Path, *, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> None:
     """Write the file whole. Raises `RequestError`, or `RunError` where the disk refuses."""
     check_path(path)
-    content = to_png(title=title, dose=dose, doses=doses, panels=panels)
-    with write_errors(path):
-        durable.put(path, content)
+    result_file.write(path, to_png(title=title, dose=dose, doses=doses, panels=panels))
 
 
 def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> bytes:

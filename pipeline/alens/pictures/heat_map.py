@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.errors import RequestError
+from alens import result_file
 from alens.pictures.page import page
-from alens.store import durable
-from alens.store.writer import write_errors
 
 SUFFIXES = (".png", ".html")
 DPI = 160
@@ -54,18 +52,13 @@ class HeatMap:
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless a heat map can have that name: told before the work, not after it."""
-    if path.suffix not in SUFFIXES:
-        raise RequestError(f"{path}: a heat map is written as {' or '.join(SUFFIXES)}; name such a file")
-    if not path.absolute().parent.is_dir():
-        raise RequestError(f"{path.absolute().parent} does not exist: make it, or name a file elsewhere")
+    result_file.check(path, SUFFIXES, "a heat map is")
 
 
 def write(path: Path, heat_map: HeatMap) -> None:
     """Write the file whole, in the form of its suffix. Raises `RequestError`, `RunError` where the disk refuses."""
     check_path(path)
-    content = to_png(heat_map) if path.suffix == ".png" else to_html(heat_map).encode()
-    with write_errors(path):
-        durable.put(path, content)
+    result_file.write(path, to_png(heat_map) if path.suffix == ".png" else to_html(heat_map).encode())
 
 
 def to_png(heat_map: HeatMap) -> bytes:

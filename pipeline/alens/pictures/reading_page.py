@@ -4,16 +4,14 @@ In: the numbers of a `Sheet` as plain values (`alens.reading.sheet`). Out: one H
 and script stand beside this module as reading_page.css and reading_page.js.
 """
 
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from alens import result_file
 from alens.errors import RequestError
 from alens.pictures.page import page
-from alens.store import durable
-from alens.store.writer import write_errors
 
 SUFFIX = ".html"
 MARK = b'<main id="alens-reading">'
@@ -22,15 +20,7 @@ MARK = b'<main id="alens-reading">'
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless a page can be written there: told before the work, not after it."""
-    folder = path.absolute().parent
-    if path.suffix != SUFFIX:
-        raise RequestError(f"{path}: a page is written as {SUFFIX}; name such a file")
-    if not folder.is_dir():
-        raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
-    if path.is_dir():
-        raise RequestError(f"{path} is a directory: name a file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RequestError(f"{folder} may not be written to: name a file elsewhere")
+    result_file.check(path, (SUFFIX,), "a page is")
     if path.exists() and MARK not in path.read_bytes():
         raise RequestError(f"{path} is there and is no page of `alens read`: name another file, or remove it")
 
@@ -42,8 +32,7 @@ def write(path: Path, numbers: Mapping[str, Any]) -> int:
     """
     check_path(path)
     content = to_html(numbers).encode()
-    with write_errors(path):
-        durable.put(path, content)
+    result_file.write(path, content)
     return len(content)
 
 

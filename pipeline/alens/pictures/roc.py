@@ -7,10 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from alens.errors import RequestError
+from alens import result_file
 from alens.pictures.heat_map import DPI
-from alens.store import durable
-from alens.store.writer import write_errors
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """False and true positive rates."""
@@ -21,18 +19,13 @@ STROKES = ("-", "--", "-.", ":")
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless a ROC curve can have that name: told before the work, not after it."""
-    if path.suffix != ".png":
-        raise RequestError(f"{path}: a ROC curve is written as .png; name such a file")
-    if not path.absolute().parent.is_dir():
-        raise RequestError(f"{path.absolute().parent} does not exist: make it, or name a file elsewhere")
+    result_file.check(path, (".png",), "a ROC curve is")
 
 
 def write(path: Path, title: str, curves: Mapping[str, Curve]) -> None:
     """Write the file whole. Raises `RequestError`, `RunError` where the disk refuses."""
     check_path(path)
-    content = to_png(title, curves)
-    with write_errors(path):
-        durable.put(path, content)
+    result_file.write(path, to_png(title, curves))
 
 
 def to_png(title: str, curves: Mapping[str, Curve]) -> bytes:

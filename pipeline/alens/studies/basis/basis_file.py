@@ -7,7 +7,6 @@ Shapes: K directions, E d_head.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,9 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from alens import result_file
 from alens.errors import DamageError, RequestError
-from alens.store import durable
-from alens.store.writer import write_errors
 from alens.studies.basis.figures import BasisStudy
 
 SUFFIX = ".safetensors"
@@ -41,13 +39,7 @@ class Directions:
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless directions can be written there: told before the work, not after it."""
-    if path.suffix != SUFFIX:
-        raise RequestError(f"{path}: directions are written as {SUFFIX}; name such a file")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise RequestError(f"{path} cannot be written: name a file elsewhere")
+    result_file.check(path, (SUFFIX,), "directions are")
 
 
 def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
@@ -69,8 +61,7 @@ def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
         "weights_sha256": weights_sha256,
         "settings": json.dumps(asdict(study.settings)),
     }
-    with write_errors(path):
-        durable.put(path, save(tensors, metadata=said))
+    result_file.write(path, save(tensors, metadata=said))
 
 
 def load(path: Path) -> dict[tuple[int, int], Directions]:

@@ -1,0 +1,31 @@
+"""Files that hold what a command found: checked before the work, written whole after it.
+
+In: a path, the suffixes that say its form. Out: the file, or one line that says why not, while nothing is lost yet.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from alens.errors import RequestError
+from alens.store import durable
+from alens.store.writer import write_errors
+
+
+def check(path: Path, suffixes: Sequence[str], what: str) -> None:
+    """Raises `RequestError` unless `what` ("a heat map is") can be written there."""
+    folder = path.absolute().parent
+    if path.suffix not in suffixes:
+        raise RequestError(f"{path}: {what} written as {' or '.join(suffixes)}; name such a file")
+    if not folder.is_dir():
+        raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
+    if path.is_dir():
+        raise RequestError(f"{path} is a directory: name a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError(f"{folder} may not be written to: name a file elsewhere")
+
+
+def write(path: Path, content: bytes) -> None:
+    """The file whole, over one that is there. Raises `RunError` where the disk refuses."""
+    with write_errors(path):
+        durable.put(path, content, make_folder=False)
