@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alens.studies.location.effects import Effect
     from alens.studies.location.locate import HeadEffect, Location
 
-TERMS_SHOWN = 3
+TERMS_SHOWN = 2
 
 
 @click.command(
@@ -206,20 +206,24 @@ def _show(found: "Location", top: int) -> None:
         box=SIMPLE,
     )
     beside = found.heads[0].unembedding is not None
-    table.add_column("rank", justify="right")
+    other = "controls" if found.controls else "mean"
     table.add_column("head" if found.on_heads else "layer", justify="right")
-    for name in ("effect", f"{100 * (1 - settings.alpha):g} % interval", f"p\n{settings.correction}"):
+    for name in (
+        f"effect\n{100 * (1 - settings.alpha):g} %",
+        f"p\n{settings.correction}",
+        f"P(terms)\n{other}",
+        "lift",
+    ):
         table.add_column(name, justify="right")
-    for name in ("prompts", "controls" if found.controls else "mean output", "lift"):
-        table.add_column(f"P(terms)\n{name}" if name != "lift" else name, justify="right")
     if beside:
-        table.add_column("effect\nunembedding", justify="right")
-        table.add_column("p", justify="right")
-    table.add_column("terms that rise most")
-    for rank, head in enumerate(found.heads[:top], start=1):
-        plain = [] if head.unembedding is None else [f"{head.unembedding.effect:+.3f}", _p(head.unembedding)]
+        table.add_column("unembedding\np", justify="right")
+    table.add_column("terms that\nrise most")
+    for head in found.heads[:top]:
+        plain = []
+        if head.unembedding is not None:
+            plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]
         name = f"{head.layer}.{head.head}" if found.on_heads else str(head.layer)
-        table.add_row(str(rank), name, *_cells(head.lens, head.significant), *plain, escape(_terms(head)))
+        table.add_row(name, *_cells(head.lens, head.significant), *plain, escape(_terms(head)))
     Console(emoji=False).print(table)
     own = found.model
     click.echo(
@@ -231,11 +235,9 @@ def _show(found: "Location", top: int) -> None:
 
 def _cells(effect: "Effect", significant: bool) -> list[str]:
     return [
-        f"{effect.effect:+.3f}",
-        f"{effect.low:+.3f} .. {effect.high:+.3f}",
+        f"{effect.effect:+.3f}\n{effect.low:+.2f}..{effect.high:+.2f}",
         _p(effect) + ("*" if significant else " "),
-        f"{100 * effect.probability:.3g}%",
-        f"{100 * effect.control_probability:.3g}%",
+        f"{100 * effect.probability:.3g}%\n{100 * effect.control_probability:.3g}%",
         "" if effect.lift is None else f"{effect.lift:.2f}",
     ]
 
@@ -246,7 +248,7 @@ def _p(effect: "Effect") -> str:
 
 def _terms(head: "HeadEffect") -> str:
     rising = [share for share in head.terms if share.probability > share.control_probability]
-    return ", ".join(
+    return "\n".join(
         f"{share.term} {100 * (share.probability - share.control_probability):+.2g}%"
         for share in rising[:TERMS_SHOWN]
     )
