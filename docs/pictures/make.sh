@@ -7,6 +7,9 @@ trap 'rm -rf "$work"' EXIT
 
 alens=${ALENS:-.venv/bin/alens}
 HF_HUB_OFFLINE=1 $alens read .demo/lenses "He took her hand and" "It was a dark and stormy" --html "$work/read.html"
+examples=docs/tutorials/examples
+HF_HUB_OFFLINE=1 $alens locate .demo/lenses --terms $examples/locate-terms.txt --prompts $examples/locate-men.txt \
+    --control $examples/locate-women.txt --paired --heat-map docs/pictures/locate.png > /dev/null
 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --user-data-dir="$work/chromium" \
     --window-size=1366,720 --screenshot="$PWD/docs/pictures/read.png" "file://$work/read.html" 2> "$work/log" \
