@@ -21,8 +21,8 @@ class Prompt:
     """One prompt and where it comes from."""
 
     text: str
-    label: str | None
-    source: str
+    label: str | None = None
+    source: str = "a prompt"
     """`FILE:LINE`, for messages."""
 
 

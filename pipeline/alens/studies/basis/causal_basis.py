@@ -108,7 +108,7 @@ class CausalBases:
         lenses = model.lenses
         if lenses.record.site != ATTN_Z:
             raise RequestError(
-                f"{lenses.root} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
+                f"{lenses.name} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
             )
         lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
         self.layers, self.heads = model.chosen(settings.layers, settings.heads)

@@ -88,10 +88,10 @@ def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
         lenses.head_index(settings.head)
     elif settings.head is not None:
         raise RequestError(
-            f"{lenses.root} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
+            f"{lenses.name} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
         )
     elif settings.within_head:
-        raise RequestError(f"{lenses.root} reads {lenses.record.site}: no head bounds what can be written")
+        raise RequestError(f"{lenses.name} reads {lenses.record.site}: no head bounds what can be written")
 
 
 def inject(

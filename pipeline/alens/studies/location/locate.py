@@ -119,7 +119,7 @@ def locate(
         raise RequestError("there is no term: give one or more")
     if controls is None and lensed.log_mean_V is None:
         raise RequestError(
-            f"{lensed.lenses.root} does not say the model's mean output: give control prompts to compare with"
+            f"{lensed.lenses.name} does not say the model's mean output: give control prompts to compare with"
         )
     layers, heads = lensed.chosen(layers, heads)
     ids = [tokens_of(lensed, prompt) for prompt in prompts]

@@ -122,7 +122,7 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
         native.check_model(theirs.weights_sha256, f"the model of {copy.root}")
         if native.record.site != lenses.record.site:
             raise RequestError(
-                f"{native.root} reads {native.record.site}, and {lenses.root} {lenses.record.site}: give lenses of one site"
+                f"{native.name} reads {native.record.site}, and {lenses.name} {lenses.record.site}: give lenses of one site"
             )
 
 
