@@ -7,14 +7,13 @@ not change is broadcast.
 Shapes: T tokens, P positions that are ablated, H heads, E d_head, D d_model, V vocabulary, A ablations.
 """
 
-from typing import Any
-
 import torch
 
 from alens.blocks import logit_blocks, slices
 from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.products import fast_float32
+from alens.reading.edits import Edit, run_edited
 from alens.studies.basis.influence import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
@@ -60,29 +59,19 @@ def ablated_finals(
 ) -> torch.Tensor:
     """(A, T, D) the residual after the last norm with each ablation of the head's z at the last P positions."""
     A, P = len(removals_AEE), len(donors_PE)
-    final: list[torch.Tensor] = []
 
-    def ablate(value_1THE: torch.Tensor, hook: Any) -> torch.Tensor:
+    def ablate(value_1THE: torch.Tensor) -> torch.Tensor:
         changed_ATHE = value_1THE.expand(A, -1, -1, -1).clone()
         z_PE = value_1THE[0, -P:, head]
         changed_ATHE[:, -P:, head] = z_PE + (donors_PE - z_PE) @ removals_AEE
         return changed_ATHE
 
-    def keep_final(value_ATD: torch.Tensor, hook: Any) -> torch.Tensor:
-        final.append(value_ATD)
-        return value_ATD[:, -1:]  # so that the model unembeds one position, not all
-
-    with torch.inference_mode():
-        subject.bridge.run_with_hooks(
-            tokens_T[None].to(subject.device),
-            return_type="logits",
-            fwd_hooks=[(f"blocks.{layer}.attn.hook_z", ablate), ("unembed.hook_in", keep_final)],
-        )
-    if not final or len(final[0]) != A:
+    final_ATD = run_edited(subject, tokens_T[None], [Edit(layer=layer, z=ablate)])
+    if len(final_ATD) != A:
         raise RequestError(
             f"{subject.source.record.architecture} does not run many ablations of one sequence in TransformerLens"
         )
-    return final[0]
+    return final_ATD
 
 
 @torch.inference_mode()
