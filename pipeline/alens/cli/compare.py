@@ -10,7 +10,7 @@ from alens.cli.parameters import NUMBERS, config_option, json_option, model_opti
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.change import TokenChange
+    from alens.studies.comparison.change import Change, TokenChange
     from alens.studies.comparison.compare import Comparison
 
 WIDTH = 120
@@ -214,40 +214,49 @@ def _show(found: "Comparison", most: int) -> None:
         f"{min(most, len(found.heads))} of {len(found.heads)} heads; Jensen-Shannon divergence (JS) in nats",
         box=SIMPLE,
         show_lines=True,
+        pad_edge=False,
+        collapse_padding=True,
     )
-    numbers = ["head", "JS", *(["noise", "95 %", "p adj."] if noisy else [])]
     aucs = {}
     if found.detection:
         aucs = {(one.layer, one.head): one.contrast_auc for one in found.detection.heads}
-        numbers.append("AUC")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("appear (clean to suspect, %)")
-    table.add_column("vanish")
+    table.add_column("head", justify="right", no_wrap=True)
+    table.add_column("JS\n95 %" if noisy else "JS", justify="right", no_wrap=True)
+    if noisy or aucs:
+        table.add_column("chance", no_wrap=True)
+    table.add_column("appear\n(clean to suspect, %)", no_wrap=True)
+    table.add_column("vanish", no_wrap=True)
     rows = [
         (f"{one.layer}.{one.head}", one.lens, aucs.get((one.layer, one.head))) for one in found.heads[:most]
     ]
     for name, change, auc in [
         *rows,
-        ("model", found.model, found.detection and found.detection.model_contrast.auc),
+        ("model", found.model, found.detection.model_contrast.auc if found.detection else None),
     ]:
-        cells = [name, f"{change.divergence:.4f}"]
-        if change.noise is not None:
-            noise = change.noise
-            p = noise.p if noise.p_adjusted is None else noise.p_adjusted
-            cells += [
-                f"{noise.expected:.4f}",
-                f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}",
-                f"{p:.3f}",
-            ]
-        if found.detection:
-            cells.append("" if auc is None else f"{auc:.3f}")
+        cells = [name, "\n".join(_divergence(change))]
+        if noisy or aucs:
+            cells.append("\n".join(_chance(change, auc)))
         table.add_row(*cells, escape(_tokens(change.appear)), escape(_tokens(change.vanish)))
     console.print(table)
     if found.detection:
         _show_detection(found, console)
     for note in found.notes:
         click.echo(f"note: {note}")
+
+
+def _divergence(change: "Change") -> list[str]:
+    noise = change.noise
+    interval = [] if noise is None else [f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}"]
+    return [f"{change.divergence:.4f}", *interval]
+
+
+def _chance(change: "Change", auc: float | None) -> list[str]:
+    """What the divergence is to be seen beside."""
+    lines = [] if auc is None else [f"AUC   {auc:.3f}"]
+    if change.noise is None:
+        return lines
+    p = change.noise.p if change.noise.p_adjusted is None else change.noise.p_adjusted
+    return [f"noise {change.noise.expected:.4f}", f"p adj {p:.3f}", *lines]
 
 
 def _tokens(changes: "list[TokenChange]") -> str:
