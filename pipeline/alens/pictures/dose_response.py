@@ -3,14 +3,13 @@
 In: panels of lines, each with its spread where there is one. Out: a PNG file, panels one beside the other.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alens import result_file
+from alens.pictures import png
 
-DPI = 160
 STYLES = ("-o", "--s", ":^", "-.d")
 """So that lines can be told apart without colour."""
 
@@ -50,13 +49,9 @@ def write(path: Path, *, title: str, dose: str, doses: Sequence[float], panels: 
 
 def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> bytes:
     """The picture, by matplotlib; doses are drawn in rising order."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     order = sorted(range(len(doses)), key=lambda at: doses[at])
     x = [doses[at] for at in order]
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = png.figure(4.6 * len(panels), 3.6)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, line in enumerate(panel.lines):
             y = [line.values[at] for at in order]
@@ -74,9 +69,7 @@ def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Pa
         axes.set_ylabel(_plain(panel.title))
         axes.legend(fontsize="small")
     figure.suptitle(_plain(title), fontsize="medium")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
-    return out.getvalue()
+    return png.content(figure)
 
 
 def _plain(text: str) -> str:

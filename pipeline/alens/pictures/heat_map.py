@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import result_file
+from alens.pictures import png
 from alens.pictures.page import page
 
 SUFFIXES = (".png", ".html")
-DPI = 160
 MOST_VALUES_WRITTEN = 400
 """Cells in a PNG that still have room for their number."""
 
@@ -63,16 +63,10 @@ def write(path: Path, heat_map: HeatMap) -> None:
 
 def to_png(heat_map: HeatMap) -> bytes:
     """The picture, by matplotlib."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     num_rows, num_columns = heat_map.values.shape
     written = num_rows * num_columns <= MOST_VALUES_WRITTEN
     width, height = (0.6, 0.45) if written else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
-    figure = Figure(figsize=(2.2 + width * num_columns, 1.4 + height * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = png.figure(2.2 + width * num_columns, 1.4 + height * num_rows)
     axes = figure.add_subplot()
     colours, norm = _colours(heat_map)
     image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
@@ -96,9 +90,7 @@ def to_png(heat_map: HeatMap) -> bytes:
                 )
     label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
     figure.colorbar(image, ax=axes, label=label)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
-    return out.getvalue()
+    return png.content(figure)
 
 
 def to_html(heat_map: HeatMap) -> str:

@@ -3,12 +3,11 @@
 In: curves by name, each from (0, 0) to (1, 1). Out: a PNG file.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alens import result_file
-from alens.pictures.heat_map import DPI
+from alens.pictures import png
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """False and true positive rates."""
@@ -30,11 +29,7 @@ def write(path: Path, title: str, curves: Mapping[str, Curve]) -> None:
 
 def to_png(title: str, curves: Mapping[str, Curve]) -> bytes:
     """The picture, by matplotlib; steps, because between two thresholds there is nothing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.6, 5.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = png.figure(5.6, 5.0)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="chance")
     for number, (name, (false, true)) in enumerate(curves.items()):
@@ -44,6 +39,4 @@ def to_png(title: str, curves: Mapping[str, Curve]) -> bytes:
     axes.set_title(title, fontsize="medium", loc="left")
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize="small")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
-    return out.getvalue()
+    return png.content(figure)

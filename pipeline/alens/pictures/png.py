@@ -1,0 +1,29 @@
+"""Figures of matplotlib as PNG files, without a display and without global state.
+
+In: a size, then a drawn figure. Out: the bytes of the file.
+"""
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 160
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(found)
+    return found
+
+
+def content(drawn: "Figure") -> bytes:
+    """The file."""
+    out = io.BytesIO()
+    drawn.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
+    return out.getvalue()
