@@ -43,37 +43,48 @@ def run(
     """
     found: dict[int, torch.Tensor] = {}
     further: dict[tuple[str, int], torch.Tensor] = {}
-    final: list[torch.Tensor] = []
-
-    def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
-        final.append(value_BTD)
-        return value_BTD[:, -1:]  # so that the model unembeds one position, not all
-
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(found, layer)) for layer in layers]
     hooks += [
         (f"blocks.{layer}.hook_{site}", _keep(further, (site, layer))) for layer in layers for site in sites
     ]
     try:
-        logits = subject.bridge.run_with_hooks(
-            tokens_BT.to(subject.device),
-            return_type="logits",
-            fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
-        )
+        final_BTD, logits = run_hooked(subject, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
         raise RequestError(
             f"{subject.source.record.architecture} lacks what alens needs in TransformerLens: {error}"
         ) from None
     missing = [f"hook_z of layer {layer}" for layer in layers if layer not in found]
     missing += [f"{s} of layer {layer}" for s in sites for layer in layers if (s, layer) not in further]
-    if missing or not final:
+    if missing or final_BTD is None:
         raise RequestError(
             f"{subject.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
         )
-    if not bool(torch.isfinite(final[0]).all()):
+    if not bool(torch.isfinite(final_BTD).all()):
         raise RunError(
             f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
         )
-    return Activations(z_BTHE=found, sites_BTD=further, final_BTD=final[0], last_logits_BV=logits[:, -1])
+    return Activations(z_BTHE=found, sites_BTD=further, final_BTD=final_BTD, last_logits_BV=logits[:, -1])
+
+
+def run_hooked(
+    subject: Subject, tokens_BT: torch.Tensor, hooks: Sequence[tuple[str, Any]]
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """One forward pass with hooks: the residual after the last norm (B, T, D), and logits of the last position.
+
+    None where the model has no such residual. Raises `KeyError` for a hook that the model does not know.
+    """
+    final: list[torch.Tensor] = []
+
+    def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
+        final.append(value_BTD)
+        return value_BTD[:, -1:]  # so that the model unembeds one position, not all
+
+    logits: torch.Tensor = subject.bridge.run_with_hooks(
+        tokens_BT.to(subject.device),
+        return_type="logits",
+        fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
+    )
+    return (final[0] if final else None), logits
 
 
 def _keep(found: dict[Any, torch.Tensor], key: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from alens.cache import activations
 from alens.cache.model import Subject
 from alens.errors import RequestError
 
@@ -40,12 +41,6 @@ def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit])
 
     Raises `RequestError` when the model has no such place.
     """
-    final: list[torch.Tensor] = []
-
-    def keep_final(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
-        final.append(value_BTD)
-        return value_BTD[:, -1:]  # so that the model unembeds one position, not all
-
     hooks: list[tuple[str, Any]] = []
     for edit in edits:
         if edit.z is not None:
@@ -56,16 +51,16 @@ def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit])
             hooks.append((f"blocks.{edit.layer}.hook_resid_post", _on_residual(edit.residual)))
     try:
         with torch.inference_mode():
-            subject.bridge.run_with_hooks(
-                tokens_BT.to(subject.device),
-                return_type="logits",
-                fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
-            )
+            final_BTD, _ = activations.run_hooked(subject, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
         raise RequestError(
             f"{subject.source.record.architecture} cannot be edited there in TransformerLens: {error}"
         ) from None
-    return final[0]
+    if final_BTD is None:
+        raise RequestError(
+            f"{subject.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
+        )
+    return final_BTD
 
 
 def _on_z(head: int | None, change: Change) -> Any:
