@@ -128,10 +128,7 @@ def command(
         check_pairs(*sets)
     if roc is not None and tested is None and not detectable(*sets):
         raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
-    for chosen in layer or ():
-        opened.layer(chosen)
-    for chosen in head or ():
-        opened.head_index(chosen)
+    opened.chosen(layer or (), head or ())
     with watching() as report:
         found = compare(
             LensedModel(opened, model=model, device=device),

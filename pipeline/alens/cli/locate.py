@@ -151,10 +151,7 @@ def command(
     prompts, controls = _prompts(prompts_file, control_file)
     check_groups(len(prompts), None if controls is None else len(controls), settings)
     opened = load_lenses(lenses)
-    for chosen in layer or ():
-        opened.layer(chosen)
-    for chosen in head or ():
-        opened.head_index(chosen)
+    opened.chosen(layer or (), head or ())
     lensed = LensedModel(opened, model=model, device=device)
     terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
     with watching() as report:

@@ -91,10 +91,7 @@ def command(
     from alens.reading.reader import HeadReader
 
     opened = load_lenses(lenses)
-    for chosen in layer or ():
-        opened.layer(chosen)
-    for chosen in head or ():
-        opened.head_index(chosen)
+    opened.chosen(layer or (), head or ())
     ranking(
         rank,
         top,

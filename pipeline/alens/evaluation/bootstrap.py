@@ -44,3 +44,9 @@ def interval(values_R: Array, level: float = LEVEL) -> tuple[float, float]:
     outside = (1.0 - level) / 2.0
     low, high = np.quantile(values_R, (outside, 1.0 - outside))
     return float(low), float(high)
+
+
+def finite_interval(values_R: Array) -> tuple[float, float] | None:
+    """Of the resamples in which the figure exists; None where it never does."""
+    finite_R = values_R[np.isfinite(values_R)]
+    return interval(finite_R) if len(finite_R) else None

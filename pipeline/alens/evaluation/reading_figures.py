@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.evaluation.bootstrap import RESAMPLES, interval, resampled_means
+from alens.evaluation.bootstrap import RESAMPLES, finite_interval, resampled_means
 from alens.evaluation.sums import BINS, CONFIDENCE, ENTROPY, KL, SURPRISE, TOP1, TOP10, ReadingSums
 
 Array = npt.NDArray[np.float64]
@@ -126,7 +126,7 @@ class Judged:
         paired = None
         if self._resampled is not None:
             resampled_RQ = self._resampled[name]
-            paired = _interval(resampled_RQ[:, q] - resampled_RQ[:, baseline])
+            paired = finite_interval(resampled_RQ[:, q] - resampled_RQ[:, baseline])
         apart = mine is not None and theirs is not None and (mine[1] < theirs[0] or theirs[1] < mine[0])
         return Difference(difference=value - other, interval=paired, apart=apart)
 
@@ -135,7 +135,7 @@ class Judged:
         return value if math.isfinite(value) else None
 
     def _interval(self, name: str, q: int) -> Interval | None:
-        return None if self._resampled is None else _interval(self._resampled[name][:, q])
+        return None if self._resampled is None else finite_interval(self._resampled[name][:, q])
 
     def _reliability(self, q: int) -> tuple[Bin, ...]:
         rows_M, right_M = self._bins_QM2[q].T
@@ -168,9 +168,3 @@ def figures(sums_XQF: Array, counts_XC: Array) -> dict[str, Array]:
             "entropy": sums_XQF[..., ENTROPY] / rows_X1,
             "calibration_error": np.abs(sums_XQF[..., CONFIDENCE:]).sum(axis=-1) / next_X1,
         }
-
-
-def _interval(values_R: Array) -> Interval | None:
-    """Of the resamples in which the figure exists."""
-    finite = values_R[np.isfinite(values_R)]
-    return interval(finite) if len(finite) else None

@@ -76,9 +76,12 @@ class ReadingSums:
                 block = judged.teacher.block(rows)
 
                 def judge(
-                    q: int, rows: slice = rows, within: slice = within, block: TeacherBlock = block
+                    q: int,
+                    rows: slice = rows,
+                    block_QBF: torch.Tensor = values_QNF[:, within],
+                    block: TeacherBlock = block,
                 ) -> None:
-                    values_QNF[q, within] = row_values(readings[q](rows), block, judged, rows)  # noqa: B023
+                    block_QBF[q] = row_values(readings[q](rows), block, judged, rows)
 
                 self._each(judge, len(readings))
 

@@ -8,7 +8,7 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model,
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,19 @@ class Lenses:
                 f"{self.name} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
             )
         return self.record.heads.index(head)
+
+    def chosen(
+        self, layers: Sequence[int] | None, heads: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Layers and heads to read, default all; opens the layers. Raises `RequestError` for what was not fitted,
+        `DamageError`."""
+        layers = tuple(self.record.layers if layers is None else layers)
+        heads = tuple(self.record.heads if heads is None else heads)
+        for layer in layers:
+            self.layer(layer)
+        for head in heads:
+            self.head_index(head)
+        return layers, heads
 
     def log_mean_output(self) -> torch.Tensor | None:
         """(V,) float32: the log of the model's mean output over the training text; None where nobody says it."""

@@ -67,14 +67,7 @@ class LensedModel:
         self, layers: Sequence[int] | None, heads: Sequence[int] | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Layers and heads to read, default all. Raises `RequestError` for what was not fitted."""
-        record = self.lenses.record
-        layers = tuple(record.layers if layers is None else layers)
-        heads = tuple(record.heads if heads is None else heads)
-        for layer in layers:
-            self.lenses.layer(layer)
-        for head in heads:
-            self.lenses.head_index(head)
-        return layers, heads
+        return self.lenses.chosen(layers, heads)
 
     def run(self, ids: Sequence[int], layers: Sequence[int]) -> Activations:
         """One forward pass over one prompt."""

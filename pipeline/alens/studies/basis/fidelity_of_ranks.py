@@ -42,11 +42,10 @@ def rank_correlation(
     if np.ptp(lens_K) == 0 or np.ptp(model_K) == 0:
         return RankCorrelation(rho=None, p_value=None, interval=None), drawn_R
     found = spearmanr(lens_K, model_K)
-    finite_R = drawn_R[np.isfinite(drawn_R)]
     return RankCorrelation(
         rho=float(found.statistic),
         p_value=float(found.pvalue),
-        interval=bootstrap.interval(finite_R) if len(finite_R) else None,
+        interval=bootstrap.finite_interval(drawn_R),
     ), drawn_R
 
 

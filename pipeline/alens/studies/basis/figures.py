@@ -162,7 +162,6 @@ def layer_fidelity(
             drawn_R for one, drawn_R in zip(mine, drawn_HR, strict=True) if one.correlation.rho is not None
         ]
         means_R = np.mean(kept_HR, axis=0) if kept_HR else np.empty(0)
-        means_R = means_R[np.isfinite(means_R)]
         shares = [one.model_share for one in mine if one.model_share is not None]
         found.append(
             LayerFidelity(
@@ -170,7 +169,7 @@ def layer_fidelity(
                 basis=name,
                 heads=len(rhos),
                 rho=float(np.mean(rhos)) if rhos else None,
-                interval=bootstrap.interval(means_R) if len(means_R) else None,
+                interval=bootstrap.finite_interval(means_R),
                 lowest=min(rhos, default=None),
                 highest=max(rhos, default=None),
                 model_share=float(np.mean(shares)) if shares else None,

@@ -60,16 +60,10 @@ def transfer_to_copy(
     at_home = ground_of(lenses, cache, home_shards, layers, heads, num_rows, device)
     there = ground_of(lenses, copy, shards, layers, heads, num_rows, device)
     own = _own(lenses, at_home)
-    home_log_mean_V = lenses.log_mean_output()
-    nothing = at_home.log_mean_output() if home_log_mean_V is None else home_log_mean_V.to(at_home.device)
-    *home, home_mean = judge(
-        at_home, [*own, mean_output(at_home.layers[0], nothing)], report=report, stage="at home"
-    )
+    *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
     names, readings = _moved(lenses, at_home.frames(), there)
     natively = [] if native is None else _own(native, there)
-    said_V = None if native is None else native.log_mean_output()
-    log_mean_V = there.log_mean_output() if said_V is None else said_V.to(there.device)
-    all_readings = [*readings, *natively, mean_output(there.layers[0], log_mean_V)]
+    all_readings = [*readings, *natively, mean_output(there, native)]
     *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
     num_heads = len(readings) // len(names)
     compare = Comparison(

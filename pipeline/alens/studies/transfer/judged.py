@@ -18,6 +18,7 @@ from alens.blocks import row_blocks, slices, teacher_rows
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.lens.maps import AffineMaps, LensMaps
+from alens.lens.saved import Lenses
 from alens.products import fast_float32
 from alens.progress import Progress, Report, silent
 from alens.rows import Columns, RowReader
@@ -107,10 +108,12 @@ class Ground:
         return torch.from_numpy(np.asarray(log_mean_V)).float().to(self.device)
 
 
-def mean_output(layer: int, log_mean_V: torch.Tensor) -> Reading:
-    """What reads nothing and says the mean output; `layer` may be any that is read."""
+def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:
+    """What reads nothing and says the mean output: as the lenses say it, else as the cache does."""
+    said_V = None if lenses is None else lenses.log_mean_output()
+    log_mean_V = ground.log_mean_output() if said_V is None else said_V.to(ground.device)
     nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
-    return Reading(layer=layer, values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing)
+    return Reading(layer=ground.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing)
 
 
 @fast_float32()

@@ -210,10 +210,7 @@ def transfer(
         Reading(layer=layer, values=lambda values_NHE: values_NHE, maps=maps[layer])
         for layer in ground.layers
     ]
-    said_V = lenses.log_mean_output()
-    log_mean_V = ground.log_mean_output() if said_V is None else said_V.to(ground.device)
-    nothing = mean_output(ground.layers[0], log_mean_V)
-    *found, last = judge(ground, [*readings, *own, nothing], report=report)
+    *found, last = judge(ground, [*readings, *own, mean_output(ground, lenses)], report=report)
     moved, native = found[: len(readings)], found[len(readings) :]
     rows_G = last.rows_G.cpu().numpy()
     kept, shape = rows_G > 0, (len(targets), len(targets))
