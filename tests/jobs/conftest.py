@@ -44,7 +44,10 @@ SCHEDULER_NAMES = (
 
 STAND_IN = """\
 #!/usr/bin/env bash
-{{ printf '%s\\0' "$@"; printf '\\n'; }} >> '{record}.calls'
+# cat appends in one write: the records of calls at the same time stay apart.
+{{ printf '%s\\0' "$@"; printf '\\n'; }} > '{record}.'$$
+cat '{record}.'$$ >> '{record}.calls'
+rm '{record}.'$$
 env -0 > '{record}.env'
 {then}
 """
