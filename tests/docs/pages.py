@@ -40,7 +40,7 @@ def prose(page: Path) -> str:
 
 
 def alens_commands(page: Path) -> Iterator[list[str]]:
-    """Arguments of every `alens` command line in a page's fenced blocks, launchers left out."""
+    """Arguments of every `alens` command line in a page's fenced blocks; launchers and redirections left out."""
     for fence in fences(page):
         if fence.language in ("", "bash", "sh"):
             for line in fence.text.replace("\\\n", " ").splitlines():
@@ -52,5 +52,5 @@ def alens_commands(page: Path) -> Iterator[list[str]]:
 def _arguments(line: str) -> list[str] | None:
     if not re.match(r"(alens|torchrun) ", line) or "[OPTIONS]" in line:
         return None
-    words = shlex.split(line, comments=True)
+    words = shlex.split(line.partition(" > ")[0], comments=True)
     return words[words.index("alens") + 1 :]
