@@ -43,6 +43,18 @@ def test_help_is_instant(arguments: list[str]) -> None:
     assert not HEAVY & set(modules)
 
 
+def test_a_command_ends_without_a_last_look_for_garbage() -> None:
+    """What is frozen, the collector leaves alone."""
+    code = (
+        "import atexit, gc, sys; from alens.cli import main; sys.argv = ['alens', '--help']; "
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=400
+    )
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_help_names_every_command_and_ends_with_an_example(run_alens: Any) -> None:
     code, out, err = run_alens("--help")
     assert (code, err) == (0, "")

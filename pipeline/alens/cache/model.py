@@ -21,6 +21,7 @@ import torch
 from alens import demo, hub
 from alens.device import torch_device
 from alens.errors import RequestError
+from alens.importing import importing
 from alens.store.schema import ModelRecord
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -97,7 +98,8 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
 
 
 def _config(folder: Path) -> Any:
-    from transformers import AutoConfig
+    with importing():
+        from transformers import AutoConfig
 
     try:
         with quiet():
@@ -157,7 +159,8 @@ def _tensor_sha256(tensor: torch.Tensor) -> str:
 
 def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     """The `tokenizers` tokenizer of a model, and its end-of-text token. Raises `RequestError`."""
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     try:
         with quiet():
@@ -180,13 +183,13 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
 
 def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
-    from transformers import AutoModelForCausalLM
-
     where = torch_device(device)
     tokenizer, end_of_text = load_tokenizer(source)
     try:
         with quiet():
-            from transformer_lens import TransformerBridge
+            with importing():
+                from transformer_lens import TransformerBridge
+                from transformers import AutoModelForCausalLM
 
             model: Any = AutoModelForCausalLM.from_pretrained(
                 source.folder,

@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75
 time limit after saving, run again to go on. Every error is one line.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -73,6 +74,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
         code = 130
+    gc.freeze()  # Python looks for garbage once more at its end, for a second where a model library was imported
     sys.exit(code)
 
 

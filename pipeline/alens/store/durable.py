@@ -1,11 +1,8 @@
 """A file is either not there or whole: written beside, synced, renamed, and the folder synced.
 
-In: bytes. Out: a file that survives a power cut from the moment the call returns. `DurableStore` gives
-Zarr's own LocalStore the same promise (zarr renames, but does not sync), reads back what it wrote, and
-remembers it.
+In: bytes. Out: a file that survives a power cut from the moment the call returns.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -13,11 +10,6 @@ import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
 
 from alens.errors import DamageError
 
@@ -99,25 +91,3 @@ def check_on_disk(path: Path, content: memoryview) -> None:
 def _forget(descriptor: int) -> None:
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-class DurableStore(LocalStore):
-    """A LocalStore whose writes are durable, and checked; `written` maps each key to (bytes, SHA-256)."""
-
-    def __init__(self, root: Path | str, **options: Any) -> None:
-        super().__init__(root, **options)
-        self.written: dict[str, tuple[int, str]] = {}
-
-    async def get(
-        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """Metadata only. Zarr reads an old shard before it writes the new one, and a torn one would make every
-        retry fail: here there is none, and the new one replaces it at once."""
-        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
-
-    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
-        self._check_writable()
-        view = memoryview(value.as_buffer_like()).cast("B")
-        await asyncio.to_thread(put, self.root / key, view, make_folder=False)
-        await asyncio.to_thread(check_on_disk, self.root / key, view)
-        self.written[key] = (view.nbytes, hashlib.sha256(view).hexdigest())

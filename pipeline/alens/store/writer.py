@@ -28,6 +28,7 @@ from alens.errors import RunError
 from alens.store import document, durable
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
+from alens.store.durable_store import DurableStore
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
@@ -121,7 +122,7 @@ class ShardWriter:
         self.plan = plan
         self.specs = shard_arrays(plan)
         self.shard_bytes = sum(spec.row_bytes * spec.rows_per_shard for spec in self.specs.values())
-        self._store = durable.DurableStore(self.paths.arrays)
+        self._store = DurableStore(self.paths.arrays)
         self._arrays: dict[str, Any] = {}
 
     def write(
