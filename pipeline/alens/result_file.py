@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alens.errors import RequestError
 from alens.store import durable
-from alens.store.writer import write_errors
+from alens.store.durable import write_errors
 
 
 def check(path: Path, suffixes: Sequence[str], what: str) -> None:

@@ -19,11 +19,11 @@ from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
 from alens.store.commits import Commits
-from alens.store.durable import PARTIAL
+from alens.store.durable import PARTIAL, write_errors
 from alens.store.paths import PARTS, StorePaths
 from alens.store.reader import open_cache
 from alens.store.schema import Plan, TokensRecord, differences
-from alens.store.writer import put_skeleton, write_errors
+from alens.store.writer import put_skeleton
 
 POLL_S = 1.0
 

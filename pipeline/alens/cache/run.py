@@ -19,10 +19,10 @@ from alens.cache.provenance import software
 from alens.cache.request import CacheRequest, check_settings
 from alens.errors import StoppedError
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store.durable import remove
+from alens.store.durable import remove, write_errors
 from alens.store.paths import StorePaths
 from alens.store.reader import Cache, open_cache
-from alens.store.writer import ShardWriter, put_manifest, write_errors
+from alens.store.writer import ShardWriter, put_manifest
 from alens.threads import follow_allotment
 
 

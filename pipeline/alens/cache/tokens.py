@@ -22,9 +22,8 @@ from alens.cache.text import Corpus, Piece
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store.arrays import token_dtype
-from alens.store.durable import put_stream, sha256_of
+from alens.store.durable import put_stream, sha256_of, write_errors
 from alens.store.schema import CacheSettings, Plan, TokensRecord
-from alens.store.writer import write_errors
 
 PIECES_A_BATCH = 256
 """Pieces tokenised at once: a few megabytes of text, enough for every core."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from alens import hub
 from alens.errors import RequestError, RunError
 from alens.store import durable
-from alens.store.writer import SPARE_BYTES, write_errors
+from alens.store.durable import write_errors
+from alens.store.writer import SPARE_BYTES
 
 
 def check_free(out: Path) -> None:

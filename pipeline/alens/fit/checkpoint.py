@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from alens.errors import DamageError
 from alens.store import document, durable
-from alens.store.writer import write_errors
+from alens.store.durable import write_errors
 
 log = logging.getLogger("alens")
 

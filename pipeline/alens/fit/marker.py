@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from alens.store import durable
-from alens.store.writer import write_errors
+from alens.store.durable import write_errors
 
 MARKER = "stopped.json"
 

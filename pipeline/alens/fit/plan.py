@@ -20,8 +20,8 @@ from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.lens.saved import DESCRIPTION
 from alens.store import durable
+from alens.store.durable import write_errors
 from alens.store.reader import Cache
-from alens.store.writer import write_errors
 
 log = logging.getLogger("alens")
 

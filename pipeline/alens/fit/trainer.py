@@ -30,7 +30,7 @@ from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.lens.designs.design import Design
 from alens.lens.maps import FORMS, LensMaps
-from alens.store.writer import write_errors
+from alens.store.durable import write_errors
 from alens.teacher import Teacher
 
 log = logging.getLogger("alens")

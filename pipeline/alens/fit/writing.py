@@ -15,8 +15,8 @@ from alens.evaluation.figures import HeadFigures
 from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, LensRecord, layer_file, put_record, put_tensors
+from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
-from alens.store.writer import write_errors
 
 
 def put_lenses(trainer: Trainer) -> LensRecord:

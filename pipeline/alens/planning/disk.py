@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alens.errors import RunError
-from alens.store.durable import READ_BYTES, sync_folder
-from alens.store.writer import write_errors
+from alens.store.durable import READ_BYTES, sync_folder, write_errors
 
 MOST_BYTES = 256 * 2**20
 PIECE_BYTES = 32 * 2**20

@@ -8,10 +8,10 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from alens.errors import DamageError
+from alens.errors import DamageError, RunError
 
 PARTIAL = ".partial"
 """How the name of an unfinished file ends; such a leftover is never read and may be deleted."""
@@ -45,6 +45,18 @@ def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def write_errors(where: Path) -> Iterator[None]:
+    """Turns an operating system's refusal to write into one line."""
+    try:
+        yield
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise RunError(
+            f"cannot write {error.filename or where}: {what}; nothing that was committed is lost, mend it and run again"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alens.store import durable
+from alens.store.durable import write_errors
 from alens.store.findings import Finding
-from alens.store.writer import write_errors
 
 FIRST = "MANIFEST.json"
 """Removed first: no cache is sealed while a record of it is missing."""

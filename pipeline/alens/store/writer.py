@@ -7,10 +7,9 @@ Order for a shard: its files are written beside, synced, renamed over what was t
 compared, and the record is put last. Killed at any point, the shard is either committed or not there.
 """
 
-import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,18 +38,6 @@ SPARE_BYTES = 16 * 2**20
 """Kept free beside a shard: for records, logs and whoever else writes."""
 
 
-@contextlib.contextmanager
-def write_errors(where: Path) -> Iterator[None]:
-    """Turns an operating system's refusal to write into one line."""
-    try:
-        yield
-    except OSError as error:
-        what = error.strerror or str(error)
-        raise RunError(
-            f"cannot write {error.filename or where}: {what}; nothing that was committed is lost, mend it and run again"
-        ) from error
-
-
 def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Everything but shards: array metadata, the model's weights, and last `plan.json`.
 
@@ -66,7 +53,7 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
         create_array(memory, spec)
     for name, spec in weight_arrays(plan).items():
         create_array(memory, spec)[...] = np.ascontiguousarray(weights[name], dtype=np.float32)
-    with write_errors(root):
+    with durable.write_errors(root):
         paths.commits.mkdir(parents=True, exist_ok=True)
         files = {}
         for key, blob in sorted(_contents(memory)):
@@ -134,7 +121,7 @@ class ShardWriter:
         not what was written. In both cases the shard is not committed.
         """
         assert arrays.keys() == self.specs.keys(), sorted(arrays.keys() ^ self.specs.keys())
-        with write_errors(self.paths.root):
+        with durable.write_errors(self.paths.root):
             self.check_space()
             if not self.paths.plan.is_file():
                 raise RunError(
@@ -166,7 +153,7 @@ class ShardWriter:
     def check_space(self, shards: int = 1) -> None:
         """Raises `RunError` when so many shards do not fit: to be asked before the next is computed, too."""
         needed = shards * self.shard_bytes + SPARE_BYTES
-        with write_errors(self.paths.root):
+        with durable.write_errors(self.paths.root):
             free = shutil.disk_usage(self.paths.root).free
         if free < needed:
             raise RunError(
@@ -178,7 +165,7 @@ class ShardWriter:
 def put_manifest(root: Path, plan: Plan, files_by_shard: Mapping[int, Mapping[str, Any]]) -> None:
     """Seal the cache: all shards of the plan are committed."""
     assert sorted(files_by_shard) == list(range(plan.num_shards))
-    with write_errors(root):
+    with durable.write_errors(root):
         body = {
             "format": 1,
             "plan": plan.identity,

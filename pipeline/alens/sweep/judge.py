@@ -24,8 +24,8 @@ from alens.fit.settings import FitSettings
 from alens.lens.saved import Lenses
 from alens.rows import RowReader
 from alens.store import document, durable
+from alens.store.durable import write_errors
 from alens.store.reader import Cache
-from alens.store.writer import write_errors
 
 RESULT = "result.json"
 SUMS = "held-out.safetensors"

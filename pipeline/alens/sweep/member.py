@@ -20,8 +20,8 @@ from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
 from alens.lens.saved import DESCRIPTION, load_lenses
 from alens.store import document, durable
+from alens.store.durable import write_errors
 from alens.store.reader import Cache
-from alens.store.writer import write_errors
 from alens.sweep import judge
 from alens.sweep.plan import Planned
 

@@ -16,8 +16,8 @@ from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe
 from alens.store import document, durable
+from alens.store.durable import write_errors
 from alens.store.reader import Cache
-from alens.store.writer import write_errors
 from alens.sweep.grid import Grid, Variant
 from alens.worker import Worker
 

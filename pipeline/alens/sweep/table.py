@@ -19,7 +19,7 @@ import numpy as np
 from alens.errors import DamageError, RequestError
 from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 from alens.store import durable
-from alens.store.writer import write_errors
+from alens.store.durable import write_errors
 from alens.sweep import judge, plan
 from alens.sweep.judge import Array, Result
 
