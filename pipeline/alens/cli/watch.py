@@ -27,19 +27,22 @@ def speaks_for_all() -> bool:
 def watching() -> Iterator[Report]:
     """A report that draws on a terminal, or prints a line every LOG_EVERY_S seconds into a log.
 
-    Of the processes of one fit only the first shows anything.
+    Of the processes of one fit only the first shows anything. Afterwards the logger's level is what it was.
     """
     logger = logging.getLogger("alens")
-    logger.setLevel(logging.INFO)
-    if not speaks_for_all():
-        logger.setLevel(logging.ERROR)
-        yield silent
-    elif sys.stderr.isatty():
-        with _terminal(logger) as report:
-            yield report
-    else:
-        with _handler(logger, logging.StreamHandler(sys.stderr)):
-            yield _Lines()
+    before = logger.level
+    logger.setLevel(logging.INFO if speaks_for_all() else logging.ERROR)
+    try:
+        if not speaks_for_all():
+            yield silent
+        elif sys.stderr.isatty():
+            with _terminal(logger) as report:
+                yield report
+        else:
+            with _handler(logger, logging.StreamHandler(sys.stderr)):
+                yield _Lines()
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager
