@@ -283,7 +283,7 @@ def test_another_model_is_refused(caches: Callable[[str], Path], tmp_path: Path)
 def test_a_model_that_is_gone_is_asked_for(
     caches: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(model: str, revision: str | None = None) -> None:
+    def gone(model: str, revision: str | None = None, *, local_only: bool = False) -> None:
         raise RequestError(f"{model} does not exist")
 
     monkeypatch.setattr(models, "find", gone)

@@ -232,4 +232,4 @@ def test_another_models_weights_are_refused(run_alens: Any, demo_lenses: Path, c
     name = sorted(weights)[-1]
     save_file({**weights, name: weights[name] * 2}, other / "model.safetensors", {"format": "pt"})
     line = refusal(run_alens("read", demo_lenses, "He", "--model", other), 2)
-    assert "has other weights: lenses read the model they were fitted on" in line
+    assert f"{other} has other weights than the model of {demo_lenses} (demo): say with --model" in line

@@ -274,5 +274,7 @@ def test_another_models_weights_are_refused(
     weights = load_file(other / "model.safetensors")
     name = sorted(weights)[0]
     save_file({**weights, name: weights[name] + 1}, other / "model.safetensors", {"format": "pt"})
-    with pytest.raises(RequestError, match=r"holds lenses of demo, and .* has other weights"):
+    with pytest.raises(
+        RequestError, match=r"/model has other weights than the model of .* \(demo\): say with --model"
+    ):
         HeadReader(load_lenses(demo_lenses), model=str(other), device="cpu")

@@ -83,6 +83,28 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
     return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
 
 
+def find_again(
+    record: ModelRecord, made: Path | str, *, model: str | None = None, local_only: bool = False
+) -> ModelSource:
+    """The model that `made`, a cache or lenses, was made with; `record` is what that keeps of it.
+
+    It is looked for where the record says, at its revision, or at `model` where that is named. Raises `RequestError`
+    when it is not there, or has other weights.
+    """
+    name = model or record.id
+    try:
+        source = find(name, None if model else record.revision, local_only=local_only)
+    except RequestError as error:
+        hint = "" if model else f"; {made} was made with it: say with --model where it is now"
+        raise RequestError(f"{error}{hint}") from None
+    if source.record.weights_sha256 != record.weights_sha256:
+        at = f" at {record.revision}" if record.revision else ""
+        raise RequestError(
+            f"{name} has other weights than the model of {made} ({record.id}{at}): say with --model where that is"
+        )
+    return source
+
+
 def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
     if model == "demo":
         return demo.MODEL, None

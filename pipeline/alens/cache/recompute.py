@@ -78,7 +78,8 @@ def recompute(
         raise RequestError(
             f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
         )
-    subject = _subject(cache, model, device)
+    source = models.find_again(cache.plan.model, cache.root, model=model)
+    subject = models.load(source, dtype=cache.plan.settings.dtype, device=device)
     picked = _pick(cache, num_rows, seed)
     comparer = _Comparer(cache, subject)
     comparer.weights()
@@ -100,21 +101,6 @@ def recompute(
         tail_draws=done * cache.plan.settings.tail_samples,
         tail_moved=comparer.moved,
     )
-
-
-def _subject(cache: Cache, model: str | None, device: str) -> models.Subject:
-    record = cache.plan.model
-    name = model or record.id
-    try:
-        source = models.find(name, None if model else record.revision)
-    except RequestError as error:
-        hint = "" if model else f"; {cache.root} was made with it: say with --model where it is now"
-        raise RequestError(f"{error}{hint}") from None
-    if source.record.weights_sha256 != record.weights_sha256:
-        raise RequestError(
-            f"{name} has other weights than the model of {cache.root} ({record.id}): say with --model where that is"
-        )
-    return models.load(source, dtype=cache.plan.settings.dtype, device=device)
 
 
 def _pick(cache: Cache, num_rows: int, seed: int) -> _Picked:

@@ -151,7 +151,7 @@ def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.d
         left_out = "bits a byte are left out"
         if with_norm and hand.final_norm is None:
             left_out += ", and the Logit Lens has no gain and offset of the last norm"
-        log.info("%s: %s; say with --model where the model is", left_out, hand.lacking)
+        log.info("%s: %s", left_out, hand.lacking)
     return hand
 
 

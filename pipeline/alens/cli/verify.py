@@ -1,5 +1,6 @@
 """`alens verify`: is every byte of a cache as it was written, and are the numbers those of the model."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ def command(
 
     if model is not None and deep is None:
         raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
+    if deep is not None:
+        _check_model(store, model, device)
     found: list[Finding] = []
     verdict, recomputed = None, None
     try:
@@ -72,6 +75,17 @@ def command(
     else:
         _summary(store, verdict, queued, recomputed)
     _judge(store, verdict, queued, deep, recomputed)
+
+
+def _check_model(store: Path, model: str | None, device: str) -> None:
+    """Raises `RequestError` where --deep cannot have the model: before every byte is read, not after."""
+    from alens.cache.model import find_again
+    from alens.device import torch_device
+    from alens.store.reader import open_cache
+
+    torch_device(device)
+    with contextlib.suppress(DamageError):  # verifying says it, and more
+        find_again(open_cache(store).plan.model, store, model=model)
 
 
 def _line(finding: "Finding") -> str:

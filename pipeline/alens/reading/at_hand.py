@@ -34,24 +34,21 @@ def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: b
     Raises `RequestError` when `model` was named and is not that model.
     """
     try:
-        source = models.find(model or plan.model.id, None if model else plan.model.revision, local_only=True)
-        if source.record.weights_sha256 != plan.model.weights_sha256:
-            raise RequestError(f"{model or plan.model.id} is not the model of the cache: its weights differ")
+        source = models.find_again(plan.model, "the cache", model=model, local_only=True)
     except RequestError as error:
         if model:
             raise
         return AtHand(token_bytes_V=None, final_norm=None, lacking=str(error))
-    final_norm = None
-    if with_norm:
-        subject = models.load(source, dtype="float32", device=str(device))
-        final_norm = subject.bridge.ln_final
+    subject = models.load(source, dtype="float32", device=str(device)) if with_norm else None
+    final_norm = None if subject is None else subject.bridge.ln_final
     bytes_V, lacking = None, None
     try:
         if source.tokenizer_sha256 != plan.tokens.tokenizer_sha256:
             raise RequestError("it has another tokenizer than the cache was written with")
-        bytes_V = token_bytes(models.load_tokenizer(source)[0], plan.model.d_vocab)
+        tokenizer = models.load_tokenizer(source)[0] if subject is None else subject.tokenizer
+        bytes_V = token_bytes(tokenizer, plan.model.d_vocab)
     except RequestError as error:
         if model:
             raise RequestError(f"{model} cannot give bits a byte: {error}") from None
-        lacking = f"the tokenizer in {source.folder}: {error}"
+        lacking = f"the tokenizer in {source.folder}: {error}; say with --model where the model is"
     return AtHand(token_bytes_V=bytes_V, final_norm=final_norm, lacking=lacking)

@@ -25,14 +25,7 @@ class LensedModel:
 
         Raises `RequestError` when it cannot be had, or is another model than the lenses'.
         """
-        record = lenses.record.model
-        name = model or record.id
-        try:
-            source = models.find(name, None if model else record.revision)
-        except RequestError as error:
-            hint = "" if model else f"; {lenses.name} were fitted on it: say with --model where it is now"
-            raise RequestError(f"{error}{hint}") from None
-        lenses.check_model(source.record.weights_sha256, name)
+        source = models.find_again(lenses.record.model, lenses.name, model=model)
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)
         mean_V = lenses.log_mean_output()
