@@ -11,7 +11,7 @@ import pytest
 
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
-from alens.lens.saved import LensRecord
+from alens.lens.record import LensRecord
 from alens.store import encoding
 from alens.store.reader import Cache, open_cache
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from alens import load_lenses, open_cache
 from alens.errors import RequestError, RunError, StoppedError
 from alens.exchange import export, folder
-from alens.lens.saved import DESCRIPTION
+from alens.lens.record import DESCRIPTION
 
 Copy = Callable[[Path], Path]
 

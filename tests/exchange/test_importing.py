@@ -13,7 +13,7 @@ from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.exchange import export
 from alens.exchange.importing import ImportRequest, import_lenses
-from alens.lens.saved import FORMAT
+from alens.lens.record import FORMAT
 
 Publish = Callable[..., Path]
 Copy = Callable[[Path], Path]

@@ -16,7 +16,7 @@ from alens.fit import trainer, writing
 from alens.fit.engine import Engine
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
-from alens.lens.saved import LensRecord
+from alens.lens.record import LensRecord
 
 Fit = Callable[..., LensRecord]
 

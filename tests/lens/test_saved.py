@@ -11,6 +11,7 @@ import torch
 from alens import load_lenses, open_cache
 from alens.errors import DamageError, RequestError
 from alens.lens import saved
+from alens.lens.record import put_record
 
 Copy = Callable[[Path], Path]
 
@@ -30,7 +31,7 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
         "W_O": torch.randn(2, model.d_head, model.d_model, generator=random),
     }
     files = {saved.layer_file(2): saved.put_tensors(tmp_path, saved.layer_file(2), tensors)}
-    saved.put_record(tmp_path, dataclasses.replace(record, layers=(2,), files=files))
+    put_record(tmp_path, dataclasses.replace(record, layers=(2,), files=files))
     found = load_lenses(tmp_path).layer(2)
     for part, name in ((found.weight_HEV, "weight"), (found.bias_HV, "bias"), (found.W_O_HED, "W_O")):
         assert torch.equal(part, tensors[name])
@@ -38,7 +39,7 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
 
 def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) -> None:
     record = load_lenses(demo_lenses).record
-    saved.put_record(tmp_path, record)
+    put_record(tmp_path, record)
     assert load_lenses(tmp_path).record == record
 
 

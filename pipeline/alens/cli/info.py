@@ -145,9 +145,9 @@ def _known(value: Any) -> Any:
 
 
 def _lenses(path: Path) -> dict[str, Any]:
-    from alens.lens.saved import load_lenses
+    from alens.lens.record import LensFolder
 
-    lenses = load_lenses(path)
+    lenses = LensFolder(path)
     record = lenses.record
     return {
         "lenses": lenses.name,

@@ -66,7 +66,7 @@ def command(
     from alens.cli.watch import stopping, watching
     from alens.exchange import bundle as bundles
     from alens.exchange import upload as uploads
-    from alens.lens.saved import DESCRIPTION
+    from alens.lens.record import DESCRIPTION
 
     request = bundles.BundleRequest(
         lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id

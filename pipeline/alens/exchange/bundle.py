@@ -23,7 +23,8 @@ from alens.exchange import held_out_figures, lens_card, places
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.places import Shortened
 from alens.lens.maps import TranslatedMaps
-from alens.lens.saved import DESCRIPTION, OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
+from alens.lens.record import DESCRIPTION
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import durable
 from alens.store.paths import MANIFEST, PLAN

@@ -20,7 +20,8 @@ from alens.errors import RequestError, StoppedError
 from alens.exchange import card, streams
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.lens.maps import AffineMaps
-from alens.lens.saved import DESCRIPTION, OUTPUT, Lenses, layer_file
+from alens.lens.record import DESCRIPTION
+from alens.lens.saved import OUTPUT, Lenses, layer_file
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import durable
 from alens.store.schema import ATTN_Z, ModelRecord

@@ -18,7 +18,8 @@ from alens.exchange import attention_lens, exported, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.found import Found
 from alens.lens.maps import LensMaps, TranslatedMaps
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, LensRecord, layer_file, put_record, put_tensors
+from alens.lens.record import LensRecord, put_record
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_tensors
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.schema import ATTN_Z
 

@@ -18,7 +18,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
-from alens.lens.saved import DESCRIPTION
+from alens.lens.record import DESCRIPTION
 from alens.store import durable
 from alens.store.durable import write_errors
 from alens.store.reader import Cache

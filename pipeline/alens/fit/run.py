@@ -18,7 +18,8 @@ from alens.fit.plan import PLAN, FitRequest, drop_plan, put_plan, resolve
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
-from alens.lens.saved import DESCRIPTION, LensRecord, load_lenses
+from alens.lens.record import DESCRIPTION, LensRecord
+from alens.lens.saved import load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.reader import open_cache
 

@@ -14,7 +14,8 @@ import torch
 from alens.evaluation.figures import HeadFigures
 from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, LensRecord, layer_file, put_record, put_tensors
+from alens.lens.record import LensRecord, put_record
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_tensors
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 

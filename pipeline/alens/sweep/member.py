@@ -18,7 +18,8 @@ from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
-from alens.lens.saved import DESCRIPTION, load_lenses
+from alens.lens.record import DESCRIPTION
+from alens.lens.saved import load_lenses
 from alens.store import document, durable
 from alens.store.durable import write_errors
 from alens.store.reader import Cache

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
-from alens.lens.saved import layer_file, put_record, put_tensors
+from alens.lens.record import put_record
+from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.studies.comparison import divergence
 from alens.studies.comparison.change import Settings

@@ -1,0 +1,133 @@
+"""`lens.json`, and the files of a lens directory as it lists them: what lenses are, without their tensors.
+
+In: a directory, or a repository of the hub that holds such files (`hf://OWNER/NAME`). Out: a `LensFolder`: its
+`LensRecord`, and paths of files that were checked against it. Needs no torch, so that `alens info` is quick.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alens import hub
+from alens.errors import DamageError, RequestError
+from alens.store import durable
+from alens.store.schema import ModelRecord
+
+FORMAT = 2
+DESCRIPTION = "lens.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensRecord:
+    """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
+
+    design: str
+    """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
+    form: str
+    """What the files hold: `affine`, or `translated` (a map, a norm, the unembedding)."""
+    site: str
+    """What the lenses read: `attn.z`, or a site of the residual stream."""
+    objective: str | None
+    """None where lenses came from others who do not say."""
+    model: ModelRecord
+    """Of the cache they were fitted on."""
+    cache: dict[str, Any]
+    """The plan's identity, the fingerprint (None if it was not sealed), corpus, shards trained on and held out;
+    None and empty where there was no cache."""
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    """Head numbers, the same in each layer; the first axis of every tensor follows them."""
+    fit: dict[str, Any]
+    """The settings of the fit, steps taken and rows seen."""
+    held_out: dict[str, Any]
+    """Held-out figures: KL in nats for each layer and head."""
+    files: dict[str, dict[str, Any]]
+    """Size and SHA-256 of each file."""
+    software: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        for name in ("cache", "fit", "held_out", "files", "software"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} is no object")
+        numbers = (*self.layers, *self.heads)
+        if {type(number) for number in numbers} - {int} or min(numbers, default=0) < 0:
+            raise TypeError("layers and heads are not numbers")
+
+
+class LensFolder:
+    """Attributes: `root` (where the files are), `name` (what messages call it), `commit` (of a repository of the hub,
+    else None), `record`."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
+        `DamageError` when it is damaged."""
+        self._address = hub.address(root)
+        self.commit: str | None = None
+        self.root = Path(root)
+        if self._address is not None:
+            self.root, self.commit = self._fetch(DESCRIPTION, self._address.revision)
+        self.name = str(self._address or root)
+        self.record = _read_record(self.root / DESCRIPTION, self.name, self._mend(DESCRIPTION))
+
+    def _fetch(self, name: str, revision: str | None) -> tuple[Path, str]:
+        """Of a repository: one file, into the hub cache; directory and commit."""
+        assert self._address is not None
+        return hub.snapshot(
+            self._address.repository, kind="model", revision=revision, patterns=[name], asked=self._address
+        )
+
+    def _mend(self, name: str) -> str:
+        """What to do about a damaged file."""
+        if self._address is None:
+            return "fit again, or restore it from a copy"
+        return (
+            f"fetch it again with `hf download {self._address.repository} {name} --revision {self.commit} "
+            "--force-download`, or ask who published it"
+        )
+
+    def check_model(self, weights_sha256: str, name: str) -> None:
+        """Raises `RequestError` unless these are lenses of that model."""
+        if weights_sha256 != self.record.model.weights_sha256:
+            raise RequestError(
+                f"{self.name} holds lenses of {self.record.model.id}, and {name} has other weights: lenses read the model they were fitted on"
+            )
+
+    def check_file(self, name: str) -> Path:
+        """The file of that name, as it was written. Raises `DamageError`."""
+        path, recorded = self.root / name, self.record.files.get(name)
+        if self._address is not None and recorded is not None and not path.is_file():
+            self._fetch(name, self.commit)
+        if recorded is None or not path.is_file():
+            raise DamageError(f"{path} is missing: {self._mend(name)}")
+        if durable.sha256_of(path) != recorded.get("sha256"):
+            raise DamageError(f"{path} was altered since it was written: {self._mend(name)}")
+        return path
+
+
+def put_record(root: Path, record: LensRecord) -> None:
+    """Write `lens.json`: from now on the directory holds lenses."""
+    body = {"format": FORMAT, **dataclasses.asdict(record)}
+    durable.put(root / DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode())
+
+
+def _read_record(path: Path, name: str, mend: str) -> LensRecord:
+    try:
+        body = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(
+            f"{name} holds no lenses (it has no {DESCRIPTION}): give a directory that `alens fit` finished, or a repository that `alens publish` filled"
+        ) from None
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
+    try:
+        if (found := body.pop("format")) != FORMAT:
+            raise RequestError(f"{path} has format {found}; this alens reads format {FORMAT}")
+        lists = {name: tuple(body[name]) for name in ("layers", "heads")}
+        return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
