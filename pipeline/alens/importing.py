@@ -1,8 +1,8 @@
 """Large libraries are imported while Python's garbage collector rests.
 
-In: a block of imports. Out: the same modules, sooner. transformers and TransformerLens make 870,000 objects that
-live as long as the process, and the collector goes through them again and again while they are made, for nothing:
-docs/decisions/0028.
+In: a block of imports. Out: the same modules, sooner. transformers and TransformerLens make hundreds of thousands of
+objects that live as long as the process; while they are made, the collector goes through them again and again, for
+nothing: docs/decisions/0028.
 """
 
 import contextlib
