@@ -30,6 +30,7 @@ def test_json_lines_have_labels_of_several_kinds(tmp_path: Path) -> None:
         ("p.csv", "a", "is no file of prompts"),
         ("p.txt", "\n \n", "holds no prompt"),
         ("p.jsonl", "{", "p.jsonl:1 is no JSON"),
+        ("p.jsonl", '{"prompt": ' + 99_999 * "[", "p.jsonl:1 is no JSON"),
         ("p.jsonl", '\n{"text": "a"}', "p.jsonl:2 has no prompt"),
         ("p.jsonl", '{"prompt": "a", "label": 0.5}', "has the label 0.5"),
     ],
@@ -39,6 +40,17 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, name: str, content:
     with pytest.raises(RequestError) as error:
         read_prompts(tmp_path / name)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_lines_end_as_editors_end_them_and_nowhere_else(tmp_path: Path) -> None:
+    text, rows = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    text.write_bytes("\ufeffHe said\r\none\u2028line\x0bor\x85so\r\n".encode())
+    rows.write_bytes('\ufeff{"prompt": "one\u2028line"}\r\n'.encode())
+    assert [(p.text, p.source) for p in read_prompts(text)] == [
+        ("He said", f"{text}:1"),
+        ("one\u2028line\x0bor\x85so", f"{text}:2"),
+    ]
+    assert [p.text for p in read_prompts(rows)] == ["one\u2028line"]
 
 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:

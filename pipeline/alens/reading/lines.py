@@ -6,9 +6,13 @@ from alens.errors import RequestError
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file. Raises `RequestError` for a file that cannot be read as text."""
+    """The lines of a UTF-8 file, without the byte order mark that some editors write.
+
+    A line ends in \\n or \\r\\n: other separators of Unicode, such as U+2028, are text, in JSON too.
+    Raises `RequestError` for a file that cannot be read as text.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

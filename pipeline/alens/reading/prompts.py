@@ -58,7 +58,7 @@ def _from_text(line: str, source: str) -> Prompt:
 def _from_json(line: str, source: str) -> Prompt:
     try:
         body: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{source} is no JSON: {error}") from None
     if not isinstance(body, dict) or not isinstance(body.get("prompt"), str) or not body["prompt"]:
         raise RequestError(f'{source} has no prompt: write {{"prompt": "..."}}')
