@@ -80,6 +80,12 @@ def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path
     assert "a term stands in 2 of 8 prompts and controls" in out
 
 
+def test_a_head_named_twice_is_one_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    given = (demo_lenses, *files.with_control, "--correction", "bonferroni", "--head", "1")
+    once, twice = (found(run_alens, *given, "--layer", layers)["heads"] for layers in ("0", "0,0"))
+    assert len(once) == 1 and once == twice
+
+
 def test_top_shortens_the_table_alone(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     out = run_alens("locate", demo_lenses, *files.with_control, "--top", "1", env={"COLUMNS": "180"}).stdout
     (best, *others) = found(run_alens, demo_lenses, *files.with_control, "--top", "1")["heads"]
