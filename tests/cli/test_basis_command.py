@@ -32,6 +32,17 @@ def refusal(outcome: Any, code: int) -> str:
     return str(outcome.stderr).removeprefix("alens: ")
 
 
+def test_lenses_are_no_place_for_directions(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Any
+) -> None:
+    lenses = copy_of(demo_lenses)
+    path = lenses / "layer-00.safetensors"
+    before = path.read_bytes()
+    outcome = run_alens("basis", lenses, demo_cache, "--save", path)
+    assert outcome.code == 2 and "is there and holds no directions" in outcome.stderr
+    assert path.read_bytes() == before
+
+
 def test_the_table_shows_the_figures_of_the_json(
     run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path
 ) -> None:

@@ -38,8 +38,13 @@ class Directions:
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless directions can be written there: told before the work, not after it."""
+    """Raises `RequestError` unless directions can be written there: told before the work, not after it.
+
+    A file of directions is replaced; any other, such as a file of lenses, is somebody's own, and stays.
+    """
     result_file.check(path, (SUFFIX,), "directions are")
+    if path.exists() and not _is_basis(path):
+        raise RequestError(f"{path} is there and holds no directions: name another file, or remove it")
 
 
 def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
@@ -62,6 +67,14 @@ def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
         "settings": json.dumps(asdict(study.settings)),
     }
     result_file.write(path, save(tensors, metadata=said))
+
+
+def _is_basis(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
 
 
 def load(path: Path) -> dict[tuple[int, int], Directions]:
