@@ -135,6 +135,21 @@ def test_lenses_of_the_residual_stream_are_compared(
         (("--clean", "{clean}", "--suspect", "He", "--test", "{fresh}"), "two clean and two suspect"),
         (("--clean", "{clean}"), "Missing option '--suspect'"),
         (("--clean", "{long}", "--suspect", "He"), "long.txt:2: the prompt has 300 tokens"),
+        (("--clean", " the" * 300, "--suspect", "He"), "the...': the prompt has 300 tokens"),
+        (("--clean", f"{Path(__file__).parent}", "--suspect", "He"), "is no file of prompts"),
+        (
+            (
+                "--clean",
+                "{clean}",
+                "--suspect",
+                "{suspect}",
+                "--roc",
+                "a.png",
+                "--heat-map",
+                "../{here}/a.png",
+            ),
+            "both",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(
@@ -157,7 +172,7 @@ def test_a_wrong_request_is_refused_in_one_line(
         ("fresh", fresh),
     ):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    names = {"clean": files[0], "suspect": files[1], "folder": tmp_path / "roc.png"}
+    names = {"clean": files[0], "suspect": files[1], "folder": tmp_path / "roc.png", "here": tmp_path.name}
     names |= {name: tmp_path / f"{name}.jsonl" for name in ("one", "seen", "fresh")}
     names |= {name: tmp_path / f"{name}.txt" for name in ("empty", "long")}
     if "{folder}" not in arguments:

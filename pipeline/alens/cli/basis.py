@@ -122,14 +122,16 @@ def command(
     study = CausalBases(LensedModel(opened, model=model, device=device), cache, settings)
     with watching() as report:
         found = study.run(report)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _show(found)
-    if heat_map is not None:
-        pictures.write(heat_map, _heat_map(found))
-    if save is not None:
-        basis_file.put(save, found, opened.record.model.weights_sha256)
+    try:
+        if save is not None:
+            basis_file.put(save, found, opened.record.model.weights_sha256)
+        if heat_map is not None:
+            pictures.write(heat_map, _heat_map(found))
+    finally:  # a full disk takes the files alone, and a reader who has left takes nothing
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _show(found)
 
 
 def _show(study: "BasisStudy") -> None:

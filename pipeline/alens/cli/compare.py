@@ -57,7 +57,7 @@ TOKENS_SHOWN = 4
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
     help="Permutations of the labels, and bootstrap resamples of the prompts.",
@@ -109,7 +109,7 @@ def command(
             check(path)
             if path.is_dir():
                 raise RequestError(f"{path} is a directory: name a file")
-    if roc is not None and heat_map is not None and roc.absolute() == heat_map.absolute():
+    if roc is not None and heat_map is not None and roc.resolve() == heat_map.resolve():
         raise RequestError(f"{roc} cannot hold both pictures: name two files")
     sets = (prompt_set(clean), prompt_set(suspect))
     tested = None if test is None else prompt_set(test)
@@ -139,14 +139,16 @@ def command(
             settings=settings,
             report=report,
         )
-    if roc is not None:
-        _draw_roc(roc, found)
-    if heat_map is not None:
-        _draw_heat_map(heat_map, found)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _show(found, show)
+    try:
+        if roc is not None:
+            _draw_roc(roc, found)
+        if heat_map is not None:
+            _draw_heat_map(heat_map, found)
+    finally:  # a full disk takes the pictures alone, and a reader who has left takes nothing
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _show(found, show)
 
 
 def _draw_roc(path: Path, found: "Comparison") -> None:

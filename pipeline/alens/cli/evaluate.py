@@ -128,15 +128,17 @@ def command(
         )
         if found.top_tokens < 10:
             log.info("the cache holds %d top tokens a row: top-10 agreement is of these", found.top_tokens)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _show(found, figures)
-    if heat_map is not None:
-        from alens.cli.eval_heat_map import heat_map as drawn
-        from alens.pictures.heat_map import write
+    try:
+        if heat_map is not None:
+            from alens.cli.eval_heat_map import heat_map as drawn
+            from alens.pictures.heat_map import write
 
-        write(heat_map, drawn(found, heat_map_of))
+            write(heat_map, drawn(found, heat_map_of))
+    finally:  # a full disk takes the picture alone, and a reader who has left takes nothing
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _show(found, figures)
 
 
 def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device") -> "AtHand":

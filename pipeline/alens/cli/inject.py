@@ -78,7 +78,7 @@ OF_INJECTIONS = {
 )
 @click.option(
     "--random",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1000),
     default=3,
     show_default=True,
     help="Random directions of the same norm, to compare with.",
@@ -176,9 +176,11 @@ def _inject(
     model, found_terms, windows = _load(opened, terms, given)
     with watching() as report:
         found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
-    if plot is not None:
-        draw(plot, found)
-    print_json(found.to_json()) if as_json else show_injection(found)
+    try:
+        if plot is not None:
+            draw(plot, found)
+    finally:  # a full disk takes the picture alone
+        print_json(found.to_json()) if as_json else show_injection(found)
 
 
 def _ablate(

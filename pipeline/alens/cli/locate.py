@@ -167,12 +167,14 @@ def command(
             settings=settings,
             report=report,
         )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        _show(found, top)
-    for path in heat_maps:
-        heat_map.write(path, effect_map(found))
+    try:
+        for path in heat_maps:
+            heat_map.write(path, effect_map(found))
+    finally:  # a full disk takes the pictures alone, and a reader who has left takes nothing
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _show(found, top)
 
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":

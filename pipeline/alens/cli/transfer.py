@@ -131,14 +131,16 @@ def command(
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
             way = found.way(by or "value", match)
             body, drawn = found.to_json(), _map_of_copy(found, way, figure)
-    if picture is not None:
-        heat_map.write(picture, drawn)
-    if as_json:
-        print_json(body)
-    elif copy is None:
-        show_matrix(matrix, between, figure, drawn)
-    else:
-        show_copy(found, way, figure)
+    try:
+        if picture is not None:
+            heat_map.write(picture, drawn)
+    finally:  # a full disk takes the picture alone
+        if as_json:
+            print_json(body)
+        elif copy is None:
+            show_matrix(matrix, between, figure, drawn)
+        else:
+            show_copy(found, way, figure)
 
 
 def _check(copy: Path | None, native: Path | None, by: str | None, between: str) -> None:

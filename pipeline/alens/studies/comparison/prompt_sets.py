@@ -1,7 +1,8 @@
 """A set of prompts on the command line: a text, or a file of prompts.
 
 In: what was given. Out: a `PromptSet`: distinct prompts with their tokens and the positions to read.
-A name that ends in .txt or .jsonl is a file, and so is a name of a file that exists; anything else is a prompt.
+A name that ends in .txt or .jsonl is a file, and so is a name of a file that exists; a path of a directory is
+refused as one; anything else is a prompt.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,10 @@ from alens.studies.comparison.prompt_readings import rows_of
 
 SUSPECT_LABELS = {"suspect": True, "1": True, "clean": False, "0": False}
 """What a file may call them; `true` and `false` become 1 and 0."""
+
+
+SHOWN = 60
+"""Characters of a prompt that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,8 @@ class PromptSet:
 def prompt_set(given: str) -> PromptSet:
     """Read what was given. Raises `RequestError` for a file that cannot be read or holds no prompt, or a prompt with two labels."""
     is_file = _names_file(given)
-    alone = Prompt(text=given, label=None, source=f"the prompt {given!r}")
+    shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
+    alone = Prompt(text=given, label=None, source=f"the prompt {shown!r}")
     found = read_prompts(Path(given)) if is_file else [alone]
     first: dict[str, Prompt] = {}
     for prompt in found:
@@ -77,6 +83,6 @@ def tokens_of(
 
 def _names_file(given: str) -> bool:
     try:
-        return given.endswith(SUFFIXES) or Path(given).is_file()
+        return given.endswith(SUFFIXES) or Path(given).is_file() or ("/" in given and Path(given).is_dir())
     except (OSError, ValueError):  # too long for a name, or no name at all
         return False
