@@ -104,6 +104,26 @@ def test_version(run_alens: Any) -> None:
     [
         (["bogus"], "alens: No such command 'bogus'. (see: alens --help)\n"),
         (["info"], "alens: Missing argument 'PATH'. (see: alens info --help)\n"),
+        (
+            ["read", "x", "y", "--layer", "0-99999999999"],
+            "alens: Invalid value for '--layer': '0-99999999999' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
+        ),
+        (
+            ["read", "x", "y", "--layer", "3-1"],
+            "alens: Invalid value for '--layer': '3-1' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
+        ),
+        (
+            ["read", "x", "y", "--model", ""],
+            "alens: Invalid value for '--model': it is empty: name a model, or leave the option out (see: alens read --help)\n",
+        ),
+        (
+            ["compare", "x", "--clean", "a", "--suspect", "b", "--resamples", "999999999999"],
+            "alens: Invalid value for '--resamples': 999999999999 is not in the range 1<=x<=100000. (see: alens compare --help)\n",
+        ),
+        (
+            ["inject", "x", "y", "--layer", "0", "--random", "999999999999"],
+            "alens: Invalid value for '--random': 999999999999 is not in the range 0<=x<=1000. (see: alens inject --help)\n",
+        ),
         (["info", "x", "--bogus"], "alens: No such option '--bogus'. (see: alens info --help)\n"),
     ],
 )

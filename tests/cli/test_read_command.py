@@ -50,6 +50,12 @@ def test_positions_count_from_either_end(run_alens: Any, demo_lenses: Path) -> N
     assert json.loads(out)[0]["positions"] == [0, 2]
 
 
+def test_what_is_named_twice_is_read_once(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "He was", "--json", "--layer", "3,0-0,3", "--head", "1,1")
+    (reading,) = json.loads(run_alens(*given).stdout)
+    assert [(head["layer"], head["head"]) for head in reading["heads"]] == [(0, 1), (3, 1)]
+
+
 def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Path) -> None:
     given = ("read", demo_lenses, "She went to", "--layer", "3", "--head", "1", "--top", "2")
     out = run_alens(*given).stdout
@@ -194,6 +200,7 @@ def test_an_emoji_can_be_read(run_alens: Any, demo_lenses: Path) -> None:
         (("He", "--layer", "2"), "no lens for layer 2: it has layers 0, 3"),
         (("He", "--head", "0"), "no lens for head 0: it has heads 1, 4"),
         (("He", "--position", "9"), "position 9 does not exist"),
+        (("He", "--position", ""), "position '' is not a list of numbers"),
         (("He", "--position", "x"), "position 'x' is not a list of numbers"),
         (("He", "--top", "5000"), "top is 5000: it must be in 1 .. 4096"),
         (("He", "--top", "0"), "0 is not in the range x>=1"),

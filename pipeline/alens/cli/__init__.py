@@ -102,8 +102,22 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        what = str(error).splitlines()[0] if str(error) else "no memory left"
+        return _say(f"out of memory: {what}; ask for less, or take a machine with more", 1)
     except OSError as error:
         return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """numpy and Python raise MemoryError; torch, which is not imported here, says it in two ways."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 def _say(message: Any, code: int) -> int:

@@ -11,6 +11,9 @@ import click
 
 from alens.errors import RequestError
 
+MOST_NUMBERS = 10_000
+"""Of a range: more than layers, heads or jobs anywhere, and few enough to hold."""
+
 
 class Numbers(click.ParamType[tuple[int, ...]]):
     """`0,2,5-7` -> (0, 2, 5, 6, 7)."""
@@ -26,10 +29,11 @@ class Numbers(click.ParamType[tuple[int, ...]]):
                 return tuple(int(part) for part in value)
             for part in str(value).split(","):
                 first, dash, last = part.strip().partition("-")
-                found += range(int(first), int(last) + 1) if dash else [int(first)]
-            if not found:
-                raise ValueError
-        except (ValueError, TypeError):
+                numbers = range(int(first), int(last if dash else first) + 1)
+                if not 0 < len(numbers) <= MOST_NUMBERS:
+                    raise ValueError
+                found += numbers
+        except (ValueError, TypeError, OverflowError):
             self.fail(f"{value!r} is not a list of numbers such as 0,2,5-7", param, ctx)
         return tuple(found)
 
@@ -154,9 +158,16 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--model` and `--device`: for commands that run the lenses' model."""
-    return click.option("--model", help="Where the model is, when it is not where the lenses say.")(
-        device_option(command)
-    )
+    return click.option(
+        "--model", callback=_not_empty, help="Where the model is, when it is not where the lenses say."
+    )(device_option(command))
+
+
+def _not_empty(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A variable of a job script that is not set must not mean the default."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty: name a model, or leave the option out", ctx, parameter)
+    return value
 
 
 def chosen(settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

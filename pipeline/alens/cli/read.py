@@ -83,7 +83,7 @@ def command(
     """
     from alens.pictures import reading_page
 
-    places = _positions(position or ("-1" if page is None else "all"))
+    places = _positions(("-1" if page is None else "all") if position is None else position)
     if page is not None:
         reading_page.check_path(page)
     from alens.lens.saved import load_lenses
