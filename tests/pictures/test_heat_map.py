@@ -1,5 +1,6 @@
 """Heat maps as files: a picture that can be opened, a page that says every number."""
 
+import dataclasses
 import html.parser
 import struct
 from pathlib import Path
@@ -50,6 +51,24 @@ def test_a_png_is_a_picture(tmp_path: Path) -> None:
     assert content.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", content[16:24])
     assert width > 300 and height > 200
+
+
+def test_one_cell_has_room_for_a_long_title_and_label() -> None:
+    one = dataclasses.replace(MAP, values=np.array([[1.0]]), rows=["0"], columns=["0"], marks=None)
+    label = "divergence of the readings less that of noise, nats a row of text"
+    drawn = (
+        one,
+        dataclasses.replace(one, title="Change of readings " * 6),
+        dataclasses.replace(one, colour_title=label),
+    )
+    sizes = [struct.unpack(">II", heat_map.to_png(each)[16:24]) for each in drawn]
+    (width, height), (titled, _), (_, labelled) = sizes
+    assert width >= 700 and titled < 1.2 * width  # in several lines
+    assert labelled > 1.2 * height  # not cut off
+
+
+def test_terms_in_a_title_are_no_formula() -> None:
+    assert heat_map.to_png(dataclasses.replace(MAP, title="$, ^, $$: 5 prompts", rows=["$^$", "1"]))
 
 
 def test_a_page_says_every_number_and_marks_cells(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Pa
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, line in enumerate(panel.lines):
             y = [line.values[at] for at in order]
-            axes.plot(x, y, STYLES[number % len(STYLES)], label=_plain(line.label), markersize=4)
+            axes.plot(x, y, STYLES[number % len(STYLES)], label=png.plain(line.label), markersize=4)
             if line.spread is not None:
                 sd = [line.spread[at] for at in order]
                 low, high = (
@@ -65,13 +65,8 @@ def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Pa
                 axes.fill_between(x, low, high, alpha=0.2, color=axes.lines[-1].get_color())
         if panel.level is not None:
             axes.axhline(panel.level, color="grey", linewidth=0.8)
-        axes.set_xlabel(_plain(dose))
-        axes.set_ylabel(_plain(panel.title))
+        axes.set_xlabel(png.plain(dose))
+        axes.set_ylabel(png.plain(panel.title))
         axes.legend(fontsize="small")
-    figure.suptitle(_plain(title), fontsize="medium")
+    figure.suptitle(png.plain(title), fontsize="medium")
     return png.content(figure)
-
-
-def _plain(text: str) -> str:
-    """A `$` would begin a formula."""
-    return text.replace("$", r"\$")

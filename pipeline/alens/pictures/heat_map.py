@@ -4,6 +4,7 @@ In: a `HeatMap`: numbers by row and column, such as layer and head. Out: a PNG o
 """
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ from alens.pictures.page import page
 SUFFIXES = (".png", ".html")
 MOST_VALUES_WRITTEN = 400
 """Cells in a PNG that still have room for their number."""
+
+LEAST_WIDTH, LEAST_HEIGHT = 5.0, 3.0
+"""Inches: the title of one head, and the label of its colours, need the room of several."""
+
+TITLE_CHARACTERS = 11
+"""Of a title's line, for each inch of the picture's width."""
 
 STYLE = """\
 .scroll { overflow-x: auto; }
@@ -66,15 +73,22 @@ def to_png(heat_map: HeatMap) -> bytes:
     num_rows, num_columns = heat_map.values.shape
     written = num_rows * num_columns <= MOST_VALUES_WRITTEN
     width, height = (0.6, 0.45) if written else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
-    figure = png.figure(2.2 + width * num_columns, 1.4 + height * num_rows)
+    inches = max(LEAST_WIDTH, 2.2 + width * num_columns)
+    figure = png.figure(inches, max(LEAST_HEIGHT, 1.4 + height * num_rows))
     axes = figure.add_subplot()
     colours, norm = _colours(heat_map)
     image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
-    axes.set_xticks(range(num_columns), heat_map.columns, rotation=0 if written else 90)
-    axes.set_yticks(range(num_rows), heat_map.rows)
+    axes.set_xticks(
+        range(num_columns), [png.plain(name) for name in heat_map.columns], rotation=0 if written else 90
+    )
+    axes.set_yticks(range(num_rows), [png.plain(name) for name in heat_map.rows])
     axes.set_xlabel(heat_map.column_title)
     axes.set_ylabel(heat_map.row_title)
-    axes.set_title(heat_map.title, fontsize="medium", loc="left")
+    axes.set_title(
+        png.plain(textwrap.fill(heat_map.title, int(TITLE_CHARACTERS * inches))),
+        fontsize="medium",
+        loc="left",
+    )
     if written:
         for (row, column), value in np.ndenumerate(heat_map.values):
             if np.isfinite(value):
@@ -89,7 +103,7 @@ def to_png(heat_map: HeatMap) -> bytes:
                     color=_ink(colours(norm(value))),
                 )
     label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
-    figure.colorbar(image, ax=axes, label=label)
+    figure.colorbar(image, ax=axes, label=png.plain(label))
     return png.content(figure)
 
 

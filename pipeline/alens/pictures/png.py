@@ -22,8 +22,13 @@ def figure(width: float, height: float) -> "Figure":
     return found
 
 
+def plain(text: str) -> str:
+    """A `$` would begin a formula, and what is none would be an error."""
+    return text.replace("$", r"\$")
+
+
 def content(drawn: "Figure") -> bytes:
-    """The file."""
+    """The file: as large as what was drawn, so that a title wider than a small figure is not cut off."""
     out = io.BytesIO()
-    drawn.savefig(out, format="png", dpi=DPI, metadata={"Software": "alens"})
+    drawn.savefig(out, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": "alens"})
     return out.getvalue()
