@@ -7,7 +7,6 @@ on the CPU).
 
 import logging
 import os
-import socket
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,8 @@ from alens.errors import RequestError
 log = logging.getLogger("alens")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+ALONE = dict(zip(VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
+"""Of one process. Port 0: the system gives a free one as it is bound, so that nobody can take it before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +55,7 @@ def join(device: str) -> Processes:
     """Start or join the process group. Raises `RequestError` for a device or an environment that is wrong."""
     given = [name for name in VARIABLES if name in os.environ]
     if not given:
-        os.environ.update(
-            RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
-        )
+        os.environ.update(ALONE)
     elif missing := [name for name in VARIABLES if name not in os.environ]:
         raise RequestError(
             f"the environment has {given[0]} but not {', '.join(missing)}: start with torchrun, deepspeed or srun, or with none of them set"
@@ -100,9 +99,3 @@ def _device(name: str, local_rank: int) -> torch.device:
             f"there is no GPU for LOCAL_RANK {local_rank}: torch sees {torch.cuda.device_count()} CUDA devices"
         )
     return torch.device("cuda", local_rank)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
