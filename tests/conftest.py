@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import io
 import os
+import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -17,15 +18,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
+from alens.cli import watch
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 
 torch.set_num_threads(1)
+
+# The same examples each time, and no judgement by the clock: too_slow fails where the machine is busy.
+settings.register_profile(
+    "alens", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("alens")
 
 DEMO_SETTINGS = CacheSettings(
     seq_len=64,
@@ -51,11 +61,34 @@ class Outcome(NamedTuple):
 Run = Callable[..., Outcome]
 
 
-@pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
-    """A fit that runs alone sets the variables of a launcher; the next test finds them as they were."""
+@contextlib.contextmanager
+def same_start() -> Iterator[None]:
+    """What runs inside finds the same environment and draws the same numbers, whatever ran before it.
+
+    A fit that runs alone sets the variables of a launcher: they go when it is over.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
     with mock.patch.dict(os.environ):
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_test_starts_the_same(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """And prints only the last line of each stage: how many come before depends on the machine's speed."""
+    monkeypatch.setattr(watch, "LOG_EVERY_S", float("inf"))
+    with same_start():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """Fixtures that outlive a test are made before `every_test_starts_the_same`: they start the same too."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with same_start():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ SHAPES = st.dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes=SHAPES, dtype=st.sampled_from(sorted(streams.DTYPES)))
 def test_the_library_reads_what_was_streamed(
     tmp_path_factory: pytest.TempPathFactory, shapes: dict[str, tuple[int, ...]], dtype: str

@@ -1,9 +1,7 @@
-"""A store whose best lens is known, and an environment that a fit leaves as it was."""
+"""A store whose best lens is known."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -32,13 +30,6 @@ MODEL = ModelRecord(
     d_vocab=V,
     n_ctx=T,
 )
-
-
-@pytest.fixture(autouse=True)
-def environment_is_restored() -> Iterator[None]:
-    """A fit without a launcher sets RANK and the like."""
-    with mock.patch.dict(os.environ):
-        yield
 
 
 @pytest.fixture(scope="session")

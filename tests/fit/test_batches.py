@@ -47,7 +47,7 @@ def stored(store: Path, shard: int) -> torch.Tensor:
 
 
 @given(batch_rows=st.integers(1, 5000), rows_per_shard=st.integers(1, 5000))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 def test_lanes_divide_a_batch_and_leave_out_the_fewest_rows(batch_rows: int, rows_per_shard: int) -> None:
     lanes = num_lanes(batch_rows, rows_per_shard)
     assert batch_rows % lanes == 0 and 1 <= lanes <= min(MOST_LANES, rows_per_shard)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alens.errors import DamageError
@@ -29,7 +29,6 @@ def assert_damaged(content: bytes) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@settings(derandomize=True, deadline=None)
 @given(bodies)
 def test_what_is_encoded_is_decoded(body: dict[str, Any]) -> None:
     assert document.decode(document.encode(body), "x.json") == body
@@ -100,7 +99,6 @@ def test_what_is_no_document_is_damage(content: bytes) -> None:
     assert_damaged(content)
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.binary(max_size=60))
 def test_other_bytes_are_damage(content: bytes) -> None:
     assert_damaged(content)

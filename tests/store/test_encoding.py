@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -19,7 +19,6 @@ NOT_NEGATIVE: Float16 = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
 """All finite ones, ascending. As multiples of the smallest they are whole numbers."""
 
 every_keep_bits = pytest.mark.parametrize("keep_bits", range(10))
-repeatable = settings(derandomize=True, deadline=None)
 finite = st.floats(width=16, allow_nan=False, allow_infinity=False)
 heads = arrays(
     np.float16, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5)), elements=finite
@@ -118,7 +117,6 @@ def test_limits_rise_with_the_bits_that_are_kept() -> None:
     assert limits[0] > 49_000
 
 
-@repeatable
 @given(heads, st.integers(0, 9))
 def test_shape_and_order_stay_whatever_the_layout_in_memory(z_NHE: Float16, keep_bits: int) -> None:
     before = z_NHE.copy()
@@ -147,13 +145,11 @@ def assert_within_half_a_scale(z_NHE: Float16) -> None:
     assert (np.abs(decoded.astype(np.float64) - z) <= scale_NH1 / 2 * (1 + 2.0**-20) + half_ulp).all()
 
 
-@repeatable
 @given(heads)
 def test_any_values_come_back_to_half_a_scale(z_NHE: Float16) -> None:
     assert_within_half_a_scale(z_NHE)
 
 
-@repeatable
 @given(st.integers(1, 0x7BFF), st.lists(st.floats(-1, 1), min_size=1, max_size=6))
 def test_values_of_one_size_come_back_to_half_a_scale(largest: int, parts: list[float]) -> None:
     """At every size, the subnormal ones too: `parts` of the largest, as z of a real head is."""

@@ -67,7 +67,7 @@ def set_tiles(patch: pytest.MonkeyPatch, rows: int, columns: int, teacher_rows: 
 
 @pytest.mark.parametrize("kind", ["exact", "compressed"])
 @given(data=st.data())
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 def test_values_and_gradients_are_the_dense_ones_for_any_shape_and_tile(
     kind: str, data: st.DataObject
 ) -> None:

@@ -38,7 +38,7 @@ def ours(teacher: ExactTeacher, parts: tuple[torch.Tensor, ...]) -> list[torch.T
 
 
 @given(N=st.integers(1, 9), V=st.integers(2, 40), seed=st.integers(0, 99), rows=st.integers(1, 10))
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 def test_value_and_gradients_are_the_dense_ones_for_any_shape_and_block(
     N: int, V: int, seed: int, rows: int
 ) -> None:
