@@ -64,7 +64,7 @@ def run_demo(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
         env={**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
     )
 
 

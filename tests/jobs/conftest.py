@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from .. import ports
+
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 240
+LIMIT_S = 400
 """Only what hangs takes so long, on the busiest machine."""
-START_S = 60
-"""The same, for the daemons of Slurm."""
 
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 SCHEDULER_NAMES = (
@@ -44,21 +44,22 @@ SCHEDULER_NAMES = (
 
 STAND_IN = """\
 #!/usr/bin/env bash
-# cat appends in one write: the records of calls at the same time stay apart.
+# Whole or not at all, for calls at the same time: mv puts the environment, cat appends the arguments in one write.
+env -0 > '{record}.'$$
+mv '{record}.'$$ '{record}.env'
 {{ printf '%s\\0' "$@"; printf '\\n'; }} > '{record}.'$$
 cat '{record}.'$$ >> '{record}.calls'
 rm '{record}.'$$
-env -0 > '{record}.env'
 {then}
 """
 
 WAITING_ALENS = """\
-import contextlib, os, sys, time
+import contextlib, os, sys, time, types
 from pathlib import Path
 from alens import cli
 from alens.cli import watch
 
-seen = 0
+seen, stopping, told = 0, watch.stopping, None
 
 
 def report(progress):
@@ -67,9 +68,20 @@ def report(progress):
     if seen == 2:
         Path(f"waiting-{os.getpid()}").touch()
     while seen == 2 and not Path("go").exists():
+        if told():
+            Path(f"told-to-stop-{os.getpid()}").touch()
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def remembered(*arguments):
+    global told
+    with stopping(*arguments) as told:
+        yield told
+
+
+watch.time = types.SimpleNamespace(monotonic=lambda: time.monotonic() + 36_000 * Path("late").exists())
+watch.stopping = remembered
 watch.watching = lambda: contextlib.nullcontext(report)
 sys.exit(cli.run(sys.argv[1:]))
 """
@@ -77,13 +89,20 @@ sys.exit(cli.run(sys.argv[1:]))
 SLURM_CONF = """\
 ClusterName=alens
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
+SlurmctldPort={ports[-1]}
+# Two Slurms on one machine, for two processes of tests, number their jobs apart: a fit's port follows from the number.
+FirstJobId={first_job}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job waits until its old credential is void: 5 s is the least, 120 s the default.
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+# A requeued job waits until its old credential is void: 5 s is the least, 120 s the default. A node that is so busy
+# that it reads a credential later refuses the job.
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
+# Slurm takes what is slow for lost, after 10 s, and forgets a job 300 s after its end: a busy machine may need longer.
+MessageTimeout=100
+BatchStartTimeout=300
+MinJobAge=36000
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -103,9 +122,9 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
-PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[-2]} CPUs=4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[-3]} CPUs=4
+PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=600 MaxTime=INFINITE
 PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF
 """
 
@@ -164,7 +183,11 @@ def stand_ins(tmp_path: Path) -> StandIns:
 
 @pytest.fixture
 def waiting_alens(tmp_path: Path) -> Path:
-    """The real `alens`, but it waits after its second batch or step until there is a file `go` where it runs."""
+    """The real `alens`, but it waits after its second batch or step until there is a file `go` where it runs.
+
+    While it waits it puts a file `waiting-PID`, and `told-to-stop-PID` once it is to stop. With a file `late` its
+    clock is ten hours ahead.
+    """
     folder = tmp_path / "an alens that waits"
     folder.mkdir()
     (folder / "waiting.py").write_text(WAITING_ALENS)
@@ -195,7 +218,7 @@ class Slurm:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT_S,
         )
         assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
         return done.stdout.strip()
@@ -249,49 +272,38 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
     conf = folder / "slurm.conf"
-    conf.write_text(SLURM_CONF.format(host=socket.gethostname(), folder=folder, ports=free_ports(3)))
 
     slurm = Slurm(environment={**plain_environment(), "PATH": SYSTEM_PATH, "SLURM_CONF": str(conf)})
     files = (f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "seed", "log"))
     # --force: pytest's folders are closed to other users, and munged wants to serve them.
     munged = ["munged", "--force", "--foreground", *files, f"--socket={folder}/munge.socket"]
+    commands = (munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"])
     daemons: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in (
-            munged,
-            ["slurmctld", "-D"],
-            ["slurmd", "-D", "-N", "n1"],
-            ["slurmd", "-D", "-N", "n2"],
-        ):
-            with (folder / f"daemon-{len(daemons)}.out").open("wb") as log:
-                daemon = subprocess.Popen(
-                    command, env=slurm.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
-            daemons.append(daemon)
-            if command is munged:
-                wait_until((folder / "munge.socket").exists, f"munged's socket, see {folder}", START_S)
-        idle = ("sinfo", "--noheader", "--partition=low", "--format=%D %T")
-        wait_until(
-            lambda: slurm.run(*idle, check=False) == "2 idle", f"two idle nodes, see {folder}", START_S
+    with ports.leased() as leased:
+        # So that the ports of the jobs' fits are leased as well: train_jobs/slurm.sh takes 10000 + number.
+        first_job = leased[0] - 10_000 + 1
+        conf.write_text(
+            SLURM_CONF.format(host=socket.gethostname(), folder=folder, ports=leased, first_job=first_job)
         )
-        yield slurm
-    finally:
-        stop(slurm, daemons)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+        try:
+            for command in commands:
+                with (folder / f"daemon-{len(daemons)}.out").open("wb") as log:
+                    daemon = subprocess.Popen(
+                        command, env=slurm.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    )
+                daemons.append(daemon)
+                if command is munged:
+                    wait_until((folder / "munge.socket").exists, f"munged's socket, see {folder}")
+            idle = ("sinfo", "--noheader", "--partition=low", "--format=%D %T")
+            wait_until(lambda: slurm.run(*idle, check=False) == "2 idle", f"two idle nodes, see {folder}")
+            yield slurm
+        finally:
+            stop(slurm, daemons)
 
 
 def stop(slurm: Slurm, daemons: list["subprocess.Popen[bytes]"]) -> None:
     """Cancel what runs, end the daemons, and kill what is left: nothing outlives the tests."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + LIMIT_S
     with contextlib.suppress(subprocess.TimeoutExpired):
         while time.monotonic() < end and slurm.run("squeue", "--noheader", check=False):
             slurm.run("scancel", "--user=root", check=False)
@@ -300,11 +312,11 @@ def stop(slurm: Slurm, daemons: list["subprocess.Popen[bytes]"]) -> None:
         daemon.terminate()
     for daemon in daemons:
         try:
-            daemon.wait(20)
+            daemon.wait(60)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-    end = time.monotonic() + 30
+    end = time.monotonic() + LIMIT_S
     while left := slurm.processes():
         assert time.monotonic() < end, left
         for pid in left:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +57,11 @@ def waiting(folder: Path) -> int:
     return len(list(folder.glob("waiting-*")))
 
 
+def told(folder: Path) -> int:
+    """How many of them know that they are to stop."""
+    return len(list(folder.glob("told-to-stop-*")))
+
+
 def marker(lenses: Path) -> dict[str, int] | None:
     file = lenses / "stopped.json"
     return json.loads(file.read_text()) if file.exists() else None
@@ -77,8 +81,7 @@ def test_a_fit_over_two_nodes_that_is_preempted_ends_with_the_undisturbed_lenses
     wait_until(lambda: waiting(folder) == 2, f"two processes at step 2, see {folder}")
     high = (*TWO_NODES, "--partition=high", "--exclusive")
     other = submit(slurm, folder, alens, demo_cache, "other", *fit, options=high)
-    wait_until(lambda: "CANCELLED" in log(folder, job), f"a preemption, see {folder}")
-    time.sleep(1)  # the other node's signal
+    wait_until(lambda: told(folder) == 2, f"a preemption that both nodes know of, see {folder}")
     (folder / "go").touch()
     wait_until(lambda: marker(folder / "my lenses"), f"a stop, see {folder}")
     assert marker(folder / "my lenses") == {"step": 2, "steps": 8}
@@ -105,6 +108,7 @@ def test_an_array_fits_a_layer_a_task_and_requeues_the_task_that_was_stopped(
     job = submit(slurm, folder, waiting_alens, demo_cache, "lenses", *SIZES, options=("--array=0,3",))
     wait_until(lambda: waiting(folder) == 2, f"both tasks at step 2, see {folder}")
     slurm.run("scancel", "--signal=USR1", f"{job}_3")
+    wait_until(lambda: told(folder) == 1, f"the signal, see {folder}")
     (folder / "go").touch()
     slurm.wait_until_idle()
     for task, restarts in ((0, "0"), (3, "1")):
@@ -119,7 +123,7 @@ def test_an_array_fits_a_layer_a_task_and_requeues_the_task_that_was_stopped(
 def test_a_fit_that_is_signalled_while_it_starts_is_requeued(
     slurm: Any, folder: Path, stand_ins: Any, wait_until: Wait
 ) -> None:
-    starting = stand_ins.add("alens", '[ -n "${SLURM_RESTART_COUNT:-}" ] || exec sleep 99')
+    starting = stand_ins.add("alens", '[ -n "${SLURM_RESTART_COUNT:-}" ] || exec sleep 999')
     jobs = {
         signal: submit(slurm, folder, starting, "cache", signal, options=TWO_NODES)
         for signal in ("TERM", "USR1")
@@ -140,7 +144,7 @@ def test_a_fit_of_which_one_process_fails_is_not_requeued(slurm: Any, folder: Pa
     """
     script = folder / "script.sh"
     script.write_text(SCRIPT.read_text().replace("--wait=60", "--wait=2"))
-    failing = stand_ins.add("alens", '[ "$RANK" = 0 ] || exit 1; exec sleep 99')
+    failing = stand_ins.add("alens", '[ "$RANK" = 0 ] || exit 1; exec sleep 999')
     environment = {"ALENS": str(failing), "MASTER_ADDR": "127.0.0.1", "MAX_RESTARTS": "1"}
     job = slurm.submit(
         *TWO_NODES, "--cpus-per-task=1", script, "cache", "lenses", cwd=folder, env=environment

@@ -43,7 +43,7 @@ def run(stand_ins: Any, tmp_path: Path) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=400,
         )
 
     return run

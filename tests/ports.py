@@ -1,0 +1,26 @@
+"""Ports for servers that take their port's number beforehand: no other process of tests is given the same ones."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+FIRST, END = 10_000, 30_000
+"""Below the ports that Linux gives away by itself (32768 and more): nobody comes by one of these by chance."""
+SIZE = 100
+
+
+@contextlib.contextmanager
+def leased() -> Iterator[range]:
+    """SIZE - 1 ports of 127.0.0.1 in a row that are free. The last of the row, which is held, says that they are taken."""
+    for first in range(FIRST, END, SIZE):
+        with contextlib.ExitStack() as probes, socket.socket() as held:
+            try:
+                held.bind(("127.0.0.1", first + SIZE - 1))
+                for port in range(first, first + SIZE - 1):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            probes.close()
+            yield range(first, first + SIZE - 1)
+            return
+    raise AssertionError(f"no {SIZE} free ports in a row between {FIRST} and {END}")
