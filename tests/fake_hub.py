@@ -95,7 +95,10 @@ class Hub:
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_TOKEN": token or "",
+            "HF_HUB_ETAG_TIMEOUT": "200",  # 10 s by default: a busy machine may take longer
+            "HF_HUB_DOWNLOAD_TIMEOUT": "200",
             "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
         }
 
     def run(

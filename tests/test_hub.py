@@ -116,7 +116,10 @@ def test_a_model_from_the_hub_is_the_same_model(plans: list[dict[str, Any]], dem
     ("reach", "why"),
     [
         ({"HF_HUB_OFFLINE": "1"}, "and HF_HUB_OFFLINE is set"),
-        ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, "and the hub is out of reach"),
+        (
+            {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*", "no_proxy": "*"},
+            "and the hub is out of reach",
+        ),
     ],
 )
 def test_without_a_copy_and_a_hub_it_is_one_line(

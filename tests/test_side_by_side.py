@@ -25,7 +25,7 @@ def test_each_piece_has_one_thread_and_pieces_have_several(threads: int) -> None
     together = threading.Barrier(threads)
 
     def piece(_: int) -> tuple[str, int]:
-        together.wait(20)  # all at once, or it breaks
+        together.wait(120)  # all at once, or it breaks
         return threading.current_thread().name, torch.get_num_threads()
 
     found = side_by_side(piece, threads)

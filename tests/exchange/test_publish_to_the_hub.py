@@ -61,8 +61,15 @@ def published(hub: Hub, demo_lenses: Path, demo_cache: Path, tmp_path_factory: p
 
 
 @pytest.fixture(scope="module")
+def asked() -> dict[str, list[str]]:
+    """What the commands of `read` and of `offline` asked the hub for."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def read(
-    hub: Hub, published: dict[str, Outcome], home: Path, demo_lenses: Path, demo_cache: Path, tmp_path_factory: pytest.TempPathFactory
+    hub: Hub, published: dict[str, Outcome], home: Path, demo_lenses: Path, demo_cache: Path, asked: dict[str, list[str]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Outcome]:  # fmt: skip
     """Outcomes of commands that read lenses from the hub."""
     assert published["first"].code == 0, published["first"].stderr
@@ -87,12 +94,16 @@ def read(
         "nowhere": ["info", "hf://me/nowhere"],
         "revision": ["info", f"hf://{REPOSITORY}@nope"],
     }  # fmt: skip
-    hub.asked.clear()
-    return dict(zip(commands, hub.run(home, *commands.values()), strict=True))
+    before = len(hub.asked)
+    outcomes = hub.run(home, *commands.values())
+    asked["read"] = hub.asked[before:]
+    return dict(zip(commands, outcomes, strict=True))
 
 
 @pytest.fixture(scope="module")
-def offline(hub: Hub, read: dict[str, Outcome], home: Path) -> dict[str, Outcome]:
+def offline(
+    hub: Hub, read: dict[str, Outcome], home: Path, asked: dict[str, list[str]]
+) -> dict[str, Outcome]:
     """The same reader without network."""
     commands = {
         "read": ["read", f"hf://{REPOSITORY}", PROMPT, "--layer", "3", "--head", "4", "--top", "3", "--json"],
@@ -100,8 +111,10 @@ def offline(hub: Hub, read: dict[str, Outcome], home: Path) -> dict[str, Outcome
         "never": ["read", "hf://me/private", PROMPT],
         "upload": ["publish", home, "--repo", "me/x", "--upload"],
     }
-    hub.asked.clear()
-    return dict(zip(commands, hub.run(home, *commands.values(), env={"HF_HUB_OFFLINE": "1"}), strict=True))
+    before = len(hub.asked)
+    outcomes = hub.run(home, *commands.values(), env={"HF_HUB_OFFLINE": "1"})
+    asked["offline"] = hub.asked[before:]
+    return dict(zip(commands, outcomes, strict=True))
 
 
 def refusal(outcome: Outcome, code: int) -> str:
@@ -199,9 +212,9 @@ def test_info_names_address_and_commit(hub: Hub, read: dict[str, Outcome]) -> No
     assert branch["commit"] == hub.repositories[REPOSITORY].branches["trial"]
 
 
-def test_only_what_is_read_is_fetched(hub: Hub, read: dict[str, Outcome]) -> None:
-    ours = [asked for asked in hub.asked if asked.startswith(f"GET /{REPOSITORY}/resolve/")]
-    assert {asked.rsplit("/", 1)[1] for asked in ours} == {
+def test_only_what_is_read_is_fetched(read: dict[str, Outcome], asked: dict[str, list[str]]) -> None:
+    ours = [line for line in asked["read"] if line.startswith(f"GET /{REPOSITORY}/resolve/")]
+    assert {line.rsplit("/", 1)[1] for line in ours} == {
         "lens.json",
         "layer-03.safetensors",
         "output.safetensors",
@@ -233,11 +246,11 @@ def test_what_cannot_be_read_is_one_line(read: dict[str, Outcome], name: str, co
 
 
 def test_what_was_fetched_is_read_without_network(
-    hub: Hub, read: dict[str, Outcome], offline: dict[str, Outcome]
+    read: dict[str, Outcome], offline: dict[str, Outcome], asked: dict[str, list[str]]
 ) -> None:
     assert offline["read"].code == 0, offline["read"].stderr
     assert offline["read"].stdout == read["read"].stdout
-    assert hub.asked == []
+    assert asked["offline"] == []
 
 
 def test_what_was_not_fetched_says_what_to_run(hub: Hub, home: Path, offline: dict[str, Outcome]) -> None:

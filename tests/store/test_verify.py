@@ -413,7 +413,7 @@ def test_partial_files_are_removed_when_they_are_old(store: Path) -> None:
     for file in (old, young):
         file.write_bytes(b"cut")
     os.utime(old, (time.time() - foreign.OLD_S - 5,) * 2)
-    os.utime(young, (time.time() - foreign.OLD_S + 60,) * 2)
+    os.utime(young, (time.time() - foreign.OLD_S / 2,) * 2)
     verdict = verify(store)
     assert sorted(short(verdict)) == sorted(
         ("unfinished", p.relative_to(store).as_posix()) for p in (old, young)
