@@ -89,7 +89,7 @@ sys.exit(cli.run(sys.argv[1:]))
 SLURM_CONF = """\
 ClusterName=alens
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[-1]}
+SlurmctldPort={ports[98]}
 # Two Slurms on one machine, for two processes of tests, number their jobs apart: a fit's port follows from the number.
 FirstJobId={first_job}
 SlurmUser=root
@@ -122,8 +122,8 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=5
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[-2]} CPUs=4
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[-3]} CPUs=4
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[97]} CPUs=4
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[96]} CPUs=4
 PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=600 MaxTime=INFINITE
 PartitionName=high Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF
 """
