@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,41 @@ DEMO_SETTINGS = CacheSettings(
 )
 PROCESS_LIMIT_S = 400
 """Only a process that hangs takes so long, on the busiest machine."""
+
+
+HELD = """\
+import contextlib, sys, time
+from pathlib import Path
+from alens import cli
+from alens.cli import watch
+
+folder, pattern, held, *sys.argv[1:] = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]
+stopping, watching = watch.stopping, watch.watching
+
+
+@contextlib.contextmanager
+def remembered(*arguments):
+    global told
+    with stopping(*arguments) as told:
+        yield told
+
+
+@contextlib.contextmanager
+def holding():
+    with watching() as report:
+        def hold(progress):
+            report(progress)
+            if any(folder.glob(pattern)):
+                held.touch()
+                while not told():
+                    time.sleep(0.01)
+
+        yield hold
+
+
+watch.stopping, watch.watching = remembered, holding
+cli.main()
+"""
 
 
 class Outcome(NamedTuple):
@@ -209,3 +245,38 @@ def run_alens_process() -> Run:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+Hold = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def held_alens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hold]:
+    """`held_alens(folder, pattern, ARGUMENTS)`: `alens ARGUMENTS` as a process that is in the midst of its work.
+
+    Once there is a file in `folder` that matches `pattern`, it waits for a signal that tells it to stop.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def hold(folder: Path, pattern: str, *arguments: object) -> "subprocess.Popen[str]":
+        held = tmp_path_factory.mktemp("held") / "held"
+        process = subprocess.Popen(
+            [sys.executable, "-c", HELD, str(folder), pattern, str(held), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        end = time.monotonic() + PROCESS_LIMIT_S
+        while not held.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, f"not within {PROCESS_LIMIT_S} s: {folder}/{pattern}"
+            time.sleep(0.02)
+        return process
+
+    yield hold
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

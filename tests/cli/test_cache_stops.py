@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,33 +37,21 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory, written: Callable[...,
     return written(tmp_path_factory.mktemp("many") / "store", *MANY_SHARDS)
 
 
-def interrupt(store: Path, number: signal.Signals) -> tuple[int, str]:
+def interrupt(held_alens: Any, store: Path, number: signal.Signals) -> tuple[int, str]:
     """Starts the command and sends it a signal once two shards are committed: its exit code and stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alens", "cache", "demo", "demo", str(store), *MANY_SHARDS],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        until = time.monotonic() + 400
-        while not (store / "commits/000001.json").exists():
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.002)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=400)
-    finally:
-        process.kill()
-        process.wait()
+    arguments = ("cache", "demo", "demo", store, *MANY_SHARDS)
+    process = held_alens(store, "commits/000001.json", *arguments)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=400)
     return process.returncode, err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_between_two_batches(
-    run_alens: Any, tmp_path: Path, many_shards: Path, number: signal.Signals, array_hashes: Hashes
-) -> None:
+    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path, number: signal.Signals, array_hashes: Hashes
+) -> None:  # fmt: skip
     store = tmp_path / "store"
-    code, err = interrupt(store, number)
+    code, err = interrupt(held_alens, store, number)
     assert code == 75, err
     assert err.splitlines()[-1].startswith("alens: stopped; ")
     assert "run again to go on" in err
@@ -78,10 +65,10 @@ def test_a_signal_stops_between_two_batches(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    run_alens: Any, tmp_path: Path, many_shards: Path, array_hashes: Hashes
+    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path, array_hashes: Hashes
 ) -> None:
     store = tmp_path / "store"
-    code, _ = interrupt(store, signal.SIGKILL)
+    code, _ = interrupt(held_alens, store, signal.SIGKILL)
     assert code == -signal.SIGKILL
     cache = open_cache(store)
     assert 2 <= len(cache.shards) < 48

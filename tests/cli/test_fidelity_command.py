@@ -1,11 +1,7 @@
 """`alens fidelity`: the tables, the JSON, and how it refuses."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -134,22 +130,12 @@ def test_a_launcher_of_several_processes_is_refused(run_alens: Any, demo_cache: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_leaves_no_temporary_file(
-    demo_cache: Path, tmp_path: Path, number: signal.Signals
+    demo_cache: Path, tmp_path: Path, held_alens: Any, number: signal.Signals
 ) -> None:
-    arguments = ["fidelity", demo_cache, *QUICK, "--work", tmp_path]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alens", *map(str, arguments)],
-        env={**os.environ},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 300
-    while not list(tmp_path.glob("alens-fidelity-*/lenses/fit.json")):  # in the midst of a fit
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
+    in_the_midst_of_a_fit = "alens-fidelity-*/lenses/fit.json"
+    process = held_alens(tmp_path, in_the_midst_of_a_fit, "fidelity", demo_cache, *QUICK, "--work", tmp_path)
     process.send_signal(number)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 75, err
     assert err.splitlines()[-1].startswith("alens: stopped; nothing of an unfinished report on")
     assert out == "" and list(tmp_path.iterdir()) == []

@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -15,7 +14,7 @@ from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
 from alens.fit.settings import FitSettings
 
-LIMIT_S = 240
+LIMIT_S = 400
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 STOPPED_FIT = """
@@ -145,31 +144,17 @@ def test_zero_3_takes_up_a_state_whose_parts_are_padded(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def running(planted_store: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def running(planted_store: Path, tmp_path: Path, held_alens: Any) -> Any:
     """A fit of 400 steps that has saved its first checkpoints."""
-    process = subprocess.Popen(
-        [sys.executable, *command(planted_store, tmp_path / "lenses", 400), "--checkpoint-every", "20"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + LIMIT_S
-    while not list((tmp_path / "lenses" / "checkpoints").glob("step-*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.005)
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
+    arguments = command(planted_store, tmp_path / "lenses", 400)
+    return held_alens(tmp_path / "lenses", "checkpoints/step-*", *arguments[2:], "--checkpoint-every", "20")
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGKILL, -9)]
 )
 def test_stopped_or_killed_it_ends_bit_for_bit_as_if_undisturbed(
-    running: subprocess.Popen[str], planted_store: Path, tmp_path: Path, number: int, code: int
+    running: Any, planted_store: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     running.send_signal(number)
     _, stderr = running.communicate(timeout=LIMIT_S)
