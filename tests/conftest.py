@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-# Before torch and the hub's library are imported: offline, and the same sums on every machine.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before torch and the hub's library are imported: offline, the same sums and widths of tables on every machine.
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", COLUMNS="80")
 
 import numpy as np
 import pytest
@@ -31,6 +29,8 @@ from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 
 torch.set_num_threads(1)
+for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "FORCE_COLOR"):
+    os.environ.pop(name, None)  # of a launcher or a terminal
 
 # The same examples each time, and no judgement by the clock: too_slow fails where the machine is busy.
 settings.register_profile(

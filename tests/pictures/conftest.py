@@ -1,17 +1,24 @@
 """A headless Chromium for the tests of pages, with what every page must hold in it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
+
+from .. import ports
+
+LIMIT_S = 400
+"""Only what hangs takes so long, on the busiest machine."""
 
 FLAGS = [
     "--headless",
     "--no-sandbox",
+    "--disable-dev-shm-usage",  # a container's /dev/shm may be too small for a page
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -65,6 +72,10 @@ class Browser:
         (found,) = self.all(selector)
         return found
 
+    def wait_until(self, true: Callable[[], object]) -> None:
+        """For what a page does by itself, such as at its next frame."""
+        WebDriverWait(self.driver, LIMIT_S).until(lambda _: true())
+
     def complaints(self) -> list[Any]:
         """What the console holds, warnings too."""
         found: list[Any] = self.driver.get_log("browser")
@@ -95,6 +106,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
-    yield Browser(driver)
-    driver.quit()
+    # Selenium would take a port that is free at the moment, and bind it later.
+    with ports.leased() as leased:
+        driver = webdriver.Chrome(options=options, service=Service(chromedriver, port=leased[0]))
+        try:
+            yield Browser(driver)
+        finally:
+            driver.quit()

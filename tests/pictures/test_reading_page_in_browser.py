@@ -304,10 +304,8 @@ def test_a_change_of_the_colour_scheme_is_followed(browser: Browser, page: Path)
     before = cells(browser)
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.run("return getComputedStyle(document.body).backgroundColor")
-    after = cells(browser)
-    assert [text for text, _ in before] == [text for text, _ in after]
-    assert [colour for _, colour in before] != [colour for _, colour in after]
+    browser.wait_until(lambda: [colour for _, colour in cells(browser)] != [colour for _, colour in before])
+    assert [text for text, _ in cells(browser)] == [text for text, _ in before]
     assert browser.poor_contrast() == []
 
 
