@@ -25,7 +25,7 @@ def tokenizer() -> tuple[Any, int | None]:
     return models.load_tokenizer(models.find("demo"))
 
 
-NO_TIME = 1e-9
+NO_TIME, AMPLE_TIME = 1e-9, 1e9
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_text_that_is_read_whole_is_exact(
     tmp_path: Path, tokenizer: Any, form: Callable[[Path], Path]
 ) -> None:
     corpus = texts.resolve(str(form(tmp_path)), texts.CorpusOptions())
-    found, real = estimate(corpus, tokenizer, 60.0), all_tokens(corpus, tokenizer)
+    found, real = estimate(corpus, tokenizer, AMPLE_TIME), all_tokens(corpus, tokenizer)
     assert (found.exact, found.share_read, found.num_tokens) == (True, 1.0, len(real))
     assert found.tokens_read == found.num_tokens
     assert np.array_equal(found.first, real[:1000])
@@ -134,7 +134,7 @@ def test_an_estimate_is_no_more_than_what_is_wanted(tokenizer: Any) -> None:
 @pytest.mark.usefixtures("few_pieces")
 def test_no_more_is_tokenised_than_the_time_allows(tokenizer: Any) -> None:
     corpus = texts.resolve("demo", texts.CorpusOptions())
-    few, whole = estimate(corpus, tokenizer, NO_TIME), estimate(corpus, tokenizer, 60.0)
+    few, whole = estimate(corpus, tokenizer, NO_TIME), estimate(corpus, tokenizer, AMPLE_TIME)
     assert few.tokens_read == len(
         tokenizer[0].encode(" ".join(row.strip() for row in ROWS[: 40 * 64]), add_special_tokens=False).ids
     )
