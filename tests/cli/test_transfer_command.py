@@ -34,7 +34,7 @@ def test_the_text_has_a_cell_for_each_pair_of_layers(
     assert code == 0
     found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64)
     assert "64 held-out rows of 16 sequences, exact teacher, attn.z; matched: scale" in out
-    for pair in found.by_layer():
+    for pair in found.by_layer:
         assert f"{pair.kl:+.3f}" in out and f"{pair.best_kl:+.3f}" in out
         assert f"{pair.kl:.3g}" in picture.read_text()
     assert f"mean output (no lens): KL {found.mean_output.kl:.3f}" in out
@@ -69,6 +69,12 @@ def test_a_copy_is_read_in_every_way(
     assert "at home, nats" in picture.read_text()
     body = json.loads(run_alens("transfer", demo_lenses, demo_cache, *to, *FEW, "--json").stdout)
     assert [tuple(head) for head in body["heads"]] == [(0, 1), (0, 4), (3, 1), (3, 4)]
+    assert body["bootstrap"] == {"level": 0.95, "resamples": 2000, "seed": 0}
+    less = next(way for way in body["ways"] if (way["by"], way["match"]) == ("value", "none"))["less_home"]
+    for figure, field in (("kl", "kl"), ("ce", "cross_entropy")):
+        _, out, _ = run_alens("transfer", demo_lenses, demo_cache, *to, *FEW, "--figure", figure)
+        low, high = less[f"{field}_interval"]
+        assert f"{less[field]:+.3f}" in out and f"{low:+.3f}..{high:+.3f}" in out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from alens.evaluation import bootstrap
-from alens.evaluation.bootstrap import counts, interval, resampled_means
+from alens.evaluation.bootstrap import counts, interval, mean_intervals, resampled_means
 
 
 def groups(num: int, figures: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -51,3 +51,11 @@ def test_intervals_hold_the_true_mean_about_as_often_as_they_say() -> None:
         low, high = interval(resampled_means(sums_GF, np.full(40, 10.0), seed=trial, resamples=400)[:, 0])
         held += low <= 2.0 <= high
     assert 0.89 <= held / 300 <= 0.98
+
+
+def test_groups_without_rows_are_never_drawn_and_one_group_has_no_interval() -> None:
+    sums_GF, rows_G = groups(9)
+    empty = np.concatenate([sums_GF, np.zeros((3, 2))]), np.concatenate([rows_G, np.zeros(3)])
+    means_RF = resampled_means(sums_GF, rows_G, seed=1)
+    assert mean_intervals(*empty, seed=1) == [interval(means_RF[:, 0]), interval(means_RF[:, 1])]
+    assert mean_intervals(sums_GF[:1], rows_G[:1], seed=1) == [None, None]

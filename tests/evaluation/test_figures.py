@@ -94,13 +94,17 @@ def test_sums_by_sequence_add_up_to_the_whole() -> None:
     part = ExactTeacher(teacher.final_ND[1::4], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[1::4])
     one.add(z_NHE[1::4], maps, part, torch.zeros(6, dtype=torch.int64), next_ids_N[1::4])
     torch.testing.assert_close(sums.kl_GH[1], one.values[:-1, 0])
+    assert sums.next_G.tolist() == groups_N[next_ids_N != NO_NEXT_TOKEN].bincount().tolist()
+    torch.testing.assert_close(sums.surprise_GH.sum(0), sums.values[:-1, 1])
+    torch.testing.assert_close(sums.surprise_GH[1], one.values[:-1, 1])
 
 
 def test_sums_of_processes_are_added_in_place() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     sums = FigureSums(H, torch.device("cpu"), num_groups=2)
     sums.add(z_NHE, maps, teacher, torch.zeros(N, dtype=torch.int64), next_ids_N, torch.arange(N) % 2)
-    before = [part.clone() for part in (sums.values, sums.kl_GH, sums.rows_G)]
+    parts = (sums.values, sums.kl_GH, sums.surprise_GH, sums.rows_G, sums.next_G)
+    before = [part.clone() for part in parts]
     sums.reduce(lambda values: values.mul_(2))  # two processes with the same sums
-    for part, alone in zip((sums.values, sums.kl_GH, sums.rows_G), before, strict=True):
+    for part, alone in zip(parts, before, strict=True):
         torch.testing.assert_close(part, 2 * alone)

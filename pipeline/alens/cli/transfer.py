@@ -121,24 +121,22 @@ def command(
         raise RequestError(f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out")
     asked: Any = {"layers": layers, "heads": heads, "num_rows": rows, "seed": seed}
     asked["device"] = torch_device(device)
-    drawn: HeatMap
     with watching() as report:
         if copy is None:
             matrix = transfer(opened, cache, match=match, report=report, **asked)
-            body, drawn = matrix.to_json(), _map_of_matrix(matrix, between, figure)
         else:
             fitted = None if native is None else load_lenses(native)
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
             way = found.way(by or "value", match)
-            body, drawn = found.to_json(), _map_of_copy(found, way, figure)
     try:
         if picture is not None:
+            drawn = _map_of_matrix(matrix, between, figure) if copy is None else _map_of_copy(found, way, figure)
             heat_map.write(picture, drawn)
     finally:  # a full disk takes the picture alone
         if as_json:
-            print_json(body)
+            print_json(matrix.to_json() if copy is None else found.to_json())
         elif copy is None:
-            show_matrix(matrix, between, figure, drawn)
+            show_matrix(matrix, between, figure)
         else:
             show_copy(found, way, figure)
 
@@ -167,9 +165,9 @@ def _map_of_matrix(found: "TransferMatrix", between: str, figure: str) -> "HeatM
         marks = found.kl_ST < found.mean_output.kl
     else:
         names = [str(layer) for layer in found.layers]
-        pairs, shape = found.by_layer(), (len(names), len(names))
+        pairs, shape = found.by_layer, (len(names), len(names))
         values = np.array([getattr(pair, FIELDS[figure]) for pair in pairs]).reshape(shape)
-        marks = np.array([pair.over_mean_output_interval[1] < 0 for pair in pairs]).reshape(shape)
+        marks = np.array([pair.beats_mean_output for pair in pairs]).reshape(shape)
     what = between.removesuffix("s")
     return HeatMap(
         title=f"Lens of a {what} on another {what}",

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from alens.pictures.heat_map import HeatMap
-    from alens.studies.transfer.copy_figures import CopyTransfer, Way
+    from alens.studies.transfer.copy_figures import CopyTransfer, Difference, Way
     from alens.studies.transfer.transfer import TransferMatrix
 
 FIGURES = {"kl": "KL", "ce": "cross-entropy"}
@@ -23,7 +22,7 @@ def _table(title: str) -> Any:
     return Table(box=SIMPLE)
 
 
-def show_matrix(found: "TransferMatrix", between: str, figure: str, drawn: "HeatMap") -> None:
+def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
     """Lenses on other heads of their model."""
     from rich.console import Console
 
@@ -34,7 +33,7 @@ def show_matrix(found: "TransferMatrix", between: str, figure: str, drawn: "Heat
         f"matched: {found.match}; {name} in nats"
     )
     if between == "layers":
-        _show_layers(found, drawn, field, name, console)
+        _show_layers(found, field, name, console)
     else:
         table = _table("each head, its own lens, and the lens of another head that has the lowest KL on it")
         for column in ("head", "own lens", "best other", "its difference", "beat the mean output"):
@@ -52,8 +51,8 @@ def show_matrix(found: "TransferMatrix", between: str, figure: str, drawn: "Heat
     click.echo(f"mean output (no lens): {name} {getattr(found.mean_output, field):.3f}")
 
 
-def _show_layers(found: "TransferMatrix", drawn: "HeatMap", field: str, name: str, console: Any) -> None:
-    pairs = {(pair.source, pair.target): pair for pair in found.by_layer()}
+def _show_layers(found: "TransferMatrix", field: str, name: str, console: Any) -> None:
+    pairs = {(pair.source, pair.target): pair for pair in found.by_layer}
     best = "best_kl" if field == "kl" else "best_cross_entropy"
     titles = {
         field: f"{name} of the lens of one layer on another, less that of the layer's own lens (mean over pairs of heads)",
@@ -66,10 +65,7 @@ def _show_layers(found: "TransferMatrix", drawn: "HeatMap", field: str, name: st
         for layer in found.layers:
             table.add_column(str(layer), justify="right")
         for i in found.layers:
-            marks = [
-                "*" if pairs[i, j].over_mean_output_interval[1] < 0 and of == field else ""
-                for j in found.layers
-            ]
+            marks = ["*" if pairs[i, j].beats_mean_output and of == field else "" for j in found.layers]
             cells = [
                 f"{getattr(pairs[i, j], of):+.3f}{mark}" for j, mark in zip(found.layers, marks, strict=True)
             ]
@@ -112,23 +108,29 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
             cells += [f"{native:.3f}", f"{there - native:+.3f}"]
         table.add_row(*cells)
     Console().print(table)
-    ways = _table("every way to read the copy: means over heads, KL with its 95 % interval")
-    for column in ("by", "matched", "KL", "less own lens", "less mean output", "less at home"):
-        ways.add_column(column, justify="right")
+    ways = _table(f"every way to read the copy: means over heads, {name} with its 95 % interval")
+    figures = (figure.upper(), "less\nown lens", "less\nmean output", "less\nat home")
+    for column in ("by", "matched", *figures):
+        ways.add_column(column, justify="right", no_wrap=True)
     for other in found.ways:
         compared = (other.less_native, other.less_mean_output, other.less_home)
-        ways.add_row(other.by, other.match, f"{other.kl:.3f}", *(_difference(of) for of in compared))
+        ways.add_row(
+            other.by,
+            other.match,
+            f"{getattr(other, field):.3f}",
+            *(_difference(of, field) for of in compared),
+        )
     Console().print(ways)
     click.echo(
         f"mean output (no lens): {name} {getattr(found.home_mean_output, field):.3f} at home, "
-        f"{getattr(found.mean_output, field):.3f} on the copy; {way.beat_mean_output} of {len(way.heads)} lenses beat it there"
+        f"{getattr(found.mean_output, field):.3f} on the copy; {way.beat_mean_output} of {len(way.heads)} lenses have a lower KL there"
     )
 
 
-def _difference(of: Any) -> str:
+def _difference(of: "Difference | None", field: str) -> str:
     if of is None:
         return "-"
-    if of.kl_interval is None:
-        return f"{of.kl:+.3f}"
-    low, high = of.kl_interval
-    return f"{of.kl:+.3f}\n{low:+.3f} to {high:+.3f}"
+    value, interval = getattr(of, field), getattr(of, f"{field}_interval")
+    if interval is None:
+        return f"{value:+.3f}"
+    return f"{value:+.3f}\n{interval[0]:+.3f}..{interval[1]:+.3f}"

@@ -46,6 +46,17 @@ def interval(values_R: Array, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def mean_intervals(
+    sums_GF: Array, rows_G: Array, *, seed: int, resamples: int = RESAMPLES
+) -> list[tuple[float, float] | None]:
+    """Of the mean over rows of each of F figures; None of each with fewer than two groups that have rows."""
+    kept = rows_G > 0
+    if kept.sum() < 2:
+        return [None] * sums_GF.shape[1]
+    means_RF = resampled_means(sums_GF[kept], rows_G[kept], seed=seed, resamples=resamples)
+    return [interval(means_R) for means_R in means_RF.T]
+
+
 def finite_interval(values_R: Array) -> tuple[float, float] | None:
     """Of the resamples in which the figure exists; None where it never does."""
     finite_R = values_R[np.isfinite(values_R)]

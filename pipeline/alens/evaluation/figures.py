@@ -35,13 +35,18 @@ class HeadFigures:
 class FigureSums:
     """Running sums for H heads. `values` is (H + 1, 3) float64: the last row counts rows; it may be all-reduced.
 
-    `kl_GH` are sums of KL by group of rows (a sequence, say) and `rows_G` its rows, where groups are wanted.
+    Where groups of rows are wanted (sequences, say), `kl_GH` and `surprise_GH` are sums of KL and of the next token's
+    surprise by group, `rows_G` its rows, and `next_G` those with a next token.
     """
 
     def __init__(self, num_heads: int, device: torch.device, num_groups: int = 0) -> None:
         self.values = torch.zeros(num_heads + 1, 3, dtype=torch.float64, device=device)
-        self.kl_GH = torch.zeros(num_groups, num_heads, dtype=torch.float64, device=device)
-        self.rows_G = torch.zeros(num_groups, dtype=torch.float64, device=device)
+        self.kl_GH, self.surprise_GH = (
+            torch.zeros(num_groups, num_heads, dtype=torch.float64, device=device) for _ in range(2)
+        )
+        self.rows_G, self.next_G = (
+            torch.zeros(num_groups, dtype=torch.float64, device=device) for _ in range(2)
+        )
 
     @fast_float32()
     def add(
@@ -62,23 +67,25 @@ class FigureSums:
                 logits_BV = maps.logits(head, z_NHE[rows, head])
                 logsumexp_B = logits_BV.logsumexp(dim=-1)
                 kl_B = logsumexp_B - block.expect(logits_BV) - entropy_B
-                if groups_N is not None:
-                    self.kl_GH[:, head].index_add_(0, groups_N[rows], kl_B.double())
                 next_B = logits_BV.gather(1, next_ids_N[rows].clamp_min(0)[:, None]).squeeze(1)
-                surprise_B = (logsumexp_B - next_B)[has_next_N[rows]]
+                surprise_B = torch.where(has_next_N[rows], logsumexp_B - next_B, 0.0)
                 agrees_B = logits_BV.argmax(dim=-1) == top_ids_N[rows]
                 self.values[head] += torch.stack(
                     [kl_B.double().sum(), surprise_B.double().sum(), agrees_B.double().sum()]
                 )
+                if groups_N is not None:
+                    self.kl_GH[:, head].index_add_(0, groups_N[rows], kl_B.double())
+                    self.surprise_GH[:, head].index_add_(0, groups_N[rows], surprise_B.double())
         if groups_N is not None:
             self.rows_G.index_add_(0, groups_N, torch.ones_like(groups_N, dtype=torch.float64))
+            self.next_G.index_add_(0, groups_N, has_next_N.double())
         self.values[H] += torch.tensor(
             [N, int(has_next_N.sum()), N], dtype=torch.float64, device=self.values.device
         )
 
     def reduce(self, over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Sums over all processes, in place."""
-        for values in (self.values, self.kl_GH, self.rows_G):
+        for values in (self.values, self.kl_GH, self.surprise_GH, self.rows_G, self.next_G):
             if values.numel():
                 over_processes(values)
 

@@ -12,6 +12,7 @@ import torch
 from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
+from alens.progress import Progress
 from alens.store.schema import CacheSettings
 from alens.studies.transfer.copy_figures import CopyTransfer
 from alens.studies.transfer.finetuned import check_copy, transfer_to_copy
@@ -38,6 +39,11 @@ def test_z_as_it_is_means_nothing_in_another_basis(rotated: CopyTransfer) -> Non
     assert way.less_home.kl > 0.05
     assert way.less_home.kl_interval is not None and way.less_home.kl_interval[0] > 0.02
     assert way.less_mean_output.kl > 0
+    assert way.less_home.cross_entropy_interval is not None
+    low, high = way.less_home.cross_entropy_interval
+    assert 0 < low < way.less_home.cross_entropy < high
+    undone = rotated.way("output", "none").less_home.cross_entropy_interval
+    assert undone == pytest.approx((0, 0), abs=2e-3)
 
 
 def test_figures_at_home_are_those_of_eval(
@@ -90,6 +96,8 @@ def test_other_text_is_said_and_all_of_it_is_judged_on(
     assert not found.same_rows and found.shards == (0, 1)
     way = found.way("value", "none")
     assert way.less_home.kl_interval is None and way.less_mean_output.kl_interval is not None
+    assert way.less_home.cross_entropy_interval is None
+    assert way.less_mean_output.cross_entropy_interval is not None
     assert way.kl == pytest.approx(sum(head.kl for head in way.heads) / 4)
 
 
@@ -155,3 +163,13 @@ def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_
     found = transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, num_rows=64)
     assert found.shards == found.home_shards == (5,)
     assert found.native is not None and found.ways[0].less_native is not None
+
+
+def test_native_lenses_that_lack_a_layer_are_told_before_the_work(opened: Opened, demo_lenses: Path) -> None:
+    native = load_lenses(demo_lenses)
+    body = {**native.record.cache, "plan": opened.copy.plan.identity}
+    native.record = dataclasses.replace(native.record, model=opened.copy.plan.model, cache=body, layers=(3,))
+    work: list[Progress] = []
+    with pytest.raises(RequestError, match="has no lens for layer 0"):
+        transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, report=work.append)
+    assert not work

@@ -10,7 +10,7 @@ import torch
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
-from alens.studies.transfer.transfer import TransferMatrix, transfer
+from alens.studies.transfer.transfer import SequenceSums, TransferMatrix, transfer
 
 ROWS = 300
 HEADS = ((0, 1), (0, 4), (3, 1), (3, 4))
@@ -72,7 +72,7 @@ def test_without_matching_it_is_the_formula(
 
 
 def test_layers_are_means_over_pairs_of_different_heads(matrix: TransferMatrix) -> None:
-    pairs = {(pair.source, pair.target): pair for pair in matrix.by_layer()}
+    pairs = {(pair.source, pair.target): pair for pair in matrix.by_layer}
     assert {key: pair.pairs for key, pair in pairs.items()} == {(0, 0): 2, (0, 3): 4, (3, 0): 4, (3, 3): 2}
     kl_ST = matrix.differences("kl")
     assert pairs[0, 3].kl == pytest.approx(kl_ST[:2, 2:].mean(), rel=1e-6)
@@ -82,8 +82,53 @@ def test_layers_are_means_over_pairs_of_different_heads(matrix: TransferMatrix) 
         (matrix.kl_ST[2:, :2] - matrix.mean_output.kl).mean(), rel=1e-4
     )
     for pair in pairs.values():
-        assert pair.kl_interval[0] < pair.kl < pair.kl_interval[1]
         assert pair.beat_mean_output <= pair.pairs
+
+
+def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> None:
+    """Against the spread of a ratio over sequences, by the formula; the mean output has no part in cross-entropy."""
+    (pair,) = [pair for pair in matrix.by_layer if (pair.source, pair.target) == (3, 0)]
+
+    def expected(sums: SequenceSums, less_GT: np.ndarray) -> tuple[float, float]:
+        differences_G = (sums.moved_GST[:, 2:, :2] - less_GT[:, None, :2]).mean(axis=(1, 2))
+        mean = differences_G.sum() / sums.rows_G.sum()
+        apart_G = differences_G - mean * sums.rows_G
+        return mean, 1.96 * np.sqrt((apart_G**2).sum()) / sums.rows_G.sum()
+
+    kl, cross_entropy = matrix.kl_sums, matrix.cross_entropy_sums
+    for found, value, (mean, half) in (
+        (pair.kl_interval, pair.kl, expected(kl, kl.native_GT)),
+        (
+            pair.cross_entropy_interval,
+            pair.cross_entropy,
+            expected(cross_entropy, cross_entropy.native_GT),
+        ),
+        (
+            pair.over_mean_output_interval,
+            pair.over_mean_output,
+            expected(kl, np.repeat(kl.mean_output_G[:, None], 4, axis=1)),
+        ),
+    ):
+        assert found is not None
+        assert value == pytest.approx(mean, rel=1e-4)
+        assert found == pytest.approx((mean - half, mean + half), abs=0.25 * half)
+
+
+def test_sums_of_sequences_make_the_matrices(matrix: TransferMatrix) -> None:
+    for sums, found_ST in (
+        (matrix.kl_sums, matrix.kl_ST),
+        (matrix.cross_entropy_sums, matrix.cross_entropy_ST),
+    ):
+        assert sums.moved_GST.sum(axis=0) / sums.rows_G.sum() == pytest.approx(found_ST, rel=1e-6)
+    assert matrix.kl_sums.rows_G.sum() == ROWS > matrix.cross_entropy_sums.rows_G.sum()
+
+
+def test_one_sequence_says_nothing_of_others(demo_lenses: Path, demo_cache: Path) -> None:
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=1, heads=[1])
+    assert found.sequences == 1
+    for pair in found.by_layer:
+        assert pair.kl_interval is pair.cross_entropy_interval is pair.over_mean_output_interval is None
+        assert not pair.beats_mean_output
 
 
 def test_the_best_source_is_another_head(matrix: TransferMatrix) -> None:
@@ -127,7 +172,7 @@ def test_lenses_on_the_residual_stream_are_put_on_other_layers_as_they_are(
     says_NV = lenses.layer(1).maps.logits(0, values_ND).log_softmax(-1)
     expected = float((model_NV.exp() * (model_NV - says_NV)).sum(1).mean())
     assert found.kl_ST[0, 1] == pytest.approx(expected, rel=1e-4)
-    assert [pair.pairs for pair in found.by_layer()] == [1, 1, 1, 1]
+    assert [pair.pairs for pair in found.by_layer] == [1, 1, 1, 1]
     assert np.diag(found.differences("kl")) == pytest.approx([0, 0], abs=1e-6)
 
 

@@ -19,7 +19,7 @@ from alens.cache.model import Subject
 from alens.cache.text import CorpusOptions, resolve
 from alens.cache.tokens import token_stream
 from alens.errors import RequestError
-from alens.evaluation.bootstrap import interval, resampled_means
+from alens.evaluation.bootstrap import mean_intervals
 from alens.reading.edits import Edit, run_edited
 from alens.store.arrays import token_dtype
 
@@ -64,10 +64,8 @@ class Loss:
     def more_than(self, clean: "Loss", seed: int) -> tuple[float, tuple[float, float] | None]:
         """How many nats a token more than `clean`, and its 95 % interval over windows; None for a single window."""
         added_W = self.nats_W - clean.nats_W
-        mean = float(added_W.sum() / clean.tokens_W.sum())
-        if len(added_W) < 2:
-            return mean, None
-        return mean, interval(resampled_means(added_W[:, None], clean.tokens_W, seed=seed)[:, 0])
+        (interval,) = mean_intervals(added_W[:, None], clean.tokens_W, seed=seed)
+        return float(added_W.sum() / clean.tokens_W.sum()), interval
 
 
 def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alens.errors import RequestError
 from alens.evaluation import bootstrap
@@ -25,8 +26,10 @@ class Difference:
 
     kl: float
     kl_interval: tuple[float, float] | None
-    """95 %, by drawing whole sequences; None where the two are not judged on the same rows."""
+    """95 %, by drawing whole sequences; None where the two are not judged on the same rows, or on one sequence."""
     cross_entropy: float
+    cross_entropy_interval: tuple[float, float] | None
+    """As that of KL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class CopyTransfer:
     mean_output: HeadFigures
     """Of the copy."""
     ways: tuple[Way, ...]
+    seed: int
+    """Of the resamples."""
 
     def way(self, by: str, match: str) -> Way:
         """Raises `RequestError` where the lenses cannot be read so."""
@@ -83,7 +88,13 @@ class CopyTransfer:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        body = asdict(self)
+        body["bootstrap"] = {
+            "level": bootstrap.LEVEL,
+            "resamples": bootstrap.RESAMPLES,
+            "seed": body.pop("seed"),
+        }
+        return body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +102,16 @@ class Found:
     """Heads in order, judged on one model's rows."""
 
     figures: tuple[HeadFigures, ...]
-    kl_GH: Array
-    """Sums by sequence."""
+    kl_G: Array
+    """Sums by sequence, mean over heads."""
+    surprise_G: Array
 
     @classmethod
     def of(cls, sums: Sequence[FigureSums]) -> Self:
         return cls(
             figures=tuple(head for part in sums for head in part.means()),
-            kl_GH=np.concatenate([part.kl_GH.cpu().numpy() for part in sums], axis=1),
+            kl_G=_mean_over_heads([part.kl_GH for part in sums]),
+            surprise_G=_mean_over_heads([part.surprise_GH for part in sums]),
         )
 
     def mean(self, figure: str) -> float:
@@ -113,6 +126,8 @@ class Comparison:
     native: Found | None
     mean: Found
     rows_G: Array
+    next_G: Array
+    """Rows with a next token."""
     same_rows: bool
     seed: int
 
@@ -130,14 +145,22 @@ class Comparison:
         )
 
     def _less(self, found: Found, other: Found, paired: bool) -> Difference:
-        interval = None
+        kl, cross_entropy = None, None
         if paired:
-            sums_G1 = (found.kl_GH - other.kl_GH).mean(axis=1, keepdims=True)
-            kept = self.rows_G > 0
-            resampled_R1 = bootstrap.resampled_means(sums_G1[kept], self.rows_G[kept], seed=self.seed)
-            interval = bootstrap.interval(resampled_R1[:, 0])
+            kl = self._interval(found.kl_G - other.kl_G, self.rows_G)
+            cross_entropy = self._interval(found.surprise_G - other.surprise_G, self.next_G)
         return Difference(
             kl=found.mean("kl") - other.mean("kl"),
-            kl_interval=interval,
+            kl_interval=kl,
             cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),
+            cross_entropy_interval=cross_entropy,
         )
+
+    def _interval(self, sums_G: Array, rows_G: Array) -> tuple[float, float] | None:
+        return bootstrap.mean_intervals(sums_G[:, None], rows_G, seed=self.seed)[0]
+
+
+def _mean_over_heads(parts: Sequence[torch.Tensor]) -> Array:
+    """(G,) from (G, H) of each layer."""
+    found: Array = torch.cat(list(parts), dim=1).mean(dim=1).cpu().numpy()
+    return found

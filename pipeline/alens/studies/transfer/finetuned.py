@@ -59,10 +59,9 @@ def transfer_to_copy(
     shards, home_shards = _shards(lenses, cache, copy, native, same_rows)
     at_home = ground_of(lenses, cache, home_shards, layers, heads, num_rows, device)
     there = ground_of(lenses, copy, shards, layers, heads, num_rows, device)
-    own = _own(lenses, at_home)
+    own, natively = _own(lenses, at_home), [] if native is None else _own(native, there)  # says what lacks
     *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
     names, readings = _moved(lenses, at_home.frames(), there)
-    natively = [] if native is None else _own(native, there)
     all_readings = [*readings, *natively, mean_output(there, native)]
     *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
     num_heads = len(readings) // len(names)
@@ -71,6 +70,7 @@ def transfer_to_copy(
         native=Found.of(on_copy[len(readings) :]) if natively else None,
         mean=Found.of([mean]),
         rows_G=mean.rows_G.cpu().numpy(),
+        next_G=mean.next_G.cpu().numpy(),
         same_rows=same_rows,
         seed=seed,
     )
@@ -92,6 +92,7 @@ def transfer_to_copy(
             compare.way(by, match, Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))
             for n, (by, match) in enumerate(names)
         ),
+        seed=seed,
     )
 
 

@@ -2,12 +2,13 @@
 
 In: lenses, and a cache of their model. Out: `TransferMatrix`: forward KL and cross-entropy of each lens on the values
 of each head, brought to its coordinates (`rebased`), beside the lens of that head and the mean output.
-Shapes: S source heads, T target heads, P layers, G sequences, F figures.
+Shapes: S source heads, T target heads, G sequences.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from alens.studies.transfer.judged import Ground, Reading, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, seen
 
 Array = npt.NDArray[np.float64]
-FIGURES = {"kl": "KL", "cross_entropy": "cross-entropy"}
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +37,14 @@ class LayerPair:
     """Pairs of heads; a head on itself is left out unless the layer has one."""
     kl: float
     """KL of the transferred lens less KL of the target's own."""
-    kl_interval: tuple[float, float]
-    """95 %, by drawing whole sequences."""
+    kl_interval: Interval | None
+    """95 %, by drawing whole sequences; None with a single one, as of the other intervals."""
     cross_entropy: float
     """The same difference of cross-entropies."""
+    cross_entropy_interval: Interval | None
     over_mean_output: float
     """KL of the transferred lens less that of the mean output: below 0, it says more than no lens."""
-    over_mean_output_interval: tuple[float, float]
+    over_mean_output_interval: Interval | None
     beat_mean_output: int
     """Pairs whose KL is below that of the mean output."""
     best_kl: float
@@ -51,6 +53,23 @@ class LayerPair:
     """The same for cross-entropy, with the heads that are best by KL."""
     seen: float | None
     """Share of the variance of the target's output that the source's lens can see."""
+
+    @property
+    def beats_mean_output(self) -> bool:
+        """The interval of KL over that of the mean output lies below 0."""
+        return self.over_mean_output_interval is not None and self.over_mean_output_interval[1] < 0
+
+
+class SequenceSums(NamedTuple):
+    """One figure, summed over the rows of each sequence; nats."""
+
+    moved_GST: Array
+    """Of the lens of S on T."""
+    native_GT: Array
+    """Of each head's own lens."""
+    mean_output_G: Array
+    rows_G: Array
+    """How many rows each sum is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +93,8 @@ class TransferMatrix:
     native: tuple[HeadFigures, ...]
     """Of each head's own lens, as it was fitted."""
     mean_output: HeadFigures
-    kl_GST: Array
-    """Sums of KL by sequence."""
-    native_kl_GT: Array
-    mean_output_kl_G: Array
-    rows_G: Array
+    kl_sums: SequenceSums
+    cross_entropy_sums: SequenceSums
     seed: int
     """Of the resamples."""
 
@@ -92,24 +108,29 @@ class TransferMatrix:
         found: Array = getattr(self, f"{figure}_ST") - native_T
         return found
 
+    @cached_property
     def by_layer(self) -> list[LayerPair]:
         """One for each pair of layers, sources outermost."""
-        cells = [self._places(i, j) for i in self.layers for j in self.layers]
-        sums_GF = np.stack(
-            [
-                (self.kl_GST[:, s, t] - less_G).mean(axis=1)
-                for s, t in cells
-                for less_G in (self.native_kl_GT[:, t], self.mean_output_kl_G[:, None])
-            ],
-            axis=1,
-        )
-        resampled_RF = bootstrap.resampled_means(sums_GF, self.rows_G, seed=self.seed)
-        means_F = sums_GF.sum(axis=0) / self.rows_G.sum()
         pairs = [(i, j) for i in self.layers for j in self.layers]
+        cells = [self._places(i, j) for i, j in pairs]
+        kl, cross_entropy = self.kl_sums, self.cross_entropy_sums
+        over_native, over_mean_output = (
+            self._intervals(kl, [kl.moved_GST[:, s, t] - less[:, t] for s, t in cells])
+            for less in (kl.native_GT, np.broadcast_to(kl.mean_output_G[:, None], kl.native_GT.shape))
+        )
+        of_cross_entropy = self._intervals(
+            cross_entropy,
+            [cross_entropy.moved_GST[:, s, t] - cross_entropy.native_GT[:, t] for s, t in cells],
+        )
         return [
-            self._pair(i, j, cells[n], means_F[2 * n : 2 * n + 2], resampled_RF[:, 2 * n : 2 * n + 2])
+            self._pair(i, j, cells[n], over_native[n], of_cross_entropy[n], over_mean_output[n])
             for n, (i, j) in enumerate(pairs)
         ]
+
+    def _intervals(self, sums: SequenceSums, of_cells: Sequence[Array]) -> list[Interval | None]:
+        """Of the mean over the pairs of each cell."""
+        means_GC = np.stack([of_pairs.mean(axis=1) for of_pairs in of_cells], axis=1)
+        return bootstrap.mean_intervals(means_GC, sums.rows_G, seed=self.seed)
 
     def best_sources(self) -> list[int]:
         """For each target the other head whose lens does best on it by KL; itself where there is no other."""
@@ -125,7 +146,15 @@ class TransferMatrix:
         s, t = np.array(pairs).T
         return s, t
 
-    def _pair(self, i: int, j: int, places: Any, means_F: Array, resampled_RF: Array) -> LayerPair:
+    def _pair(
+        self,
+        i: int,
+        j: int,
+        places: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+        kl: Interval | None,
+        cross_entropy: Interval | None,
+        over_mean_output: Interval | None,
+    ) -> LayerPair:
         s, t = places
         kl_ST, cross_entropy_ST = self.differences("kl"), self.differences("cross_entropy")
         best = [
@@ -135,11 +164,12 @@ class TransferMatrix:
             source=i,
             target=j,
             pairs=len(s),
-            kl=float(means_F[0]),
-            kl_interval=bootstrap.interval(resampled_RF[:, 0]),
+            kl=float(kl_ST[s, t].mean()),
+            kl_interval=kl,
             cross_entropy=float(cross_entropy_ST[s, t].mean()),
-            over_mean_output=float(means_F[1]),
-            over_mean_output_interval=bootstrap.interval(resampled_RF[:, 1]),
+            cross_entropy_interval=cross_entropy,
+            over_mean_output=float(self.kl_ST[s, t].mean() - self.mean_output.kl),
+            over_mean_output_interval=over_mean_output,
             beat_mean_output=int((self.kl_ST[s, t] < self.mean_output.kl).sum()),
             best_kl=float(np.mean([kl for kl, _, _ in best])),
             best_cross_entropy=float(np.mean([cross_entropy_ST[a, b] for _, a, b in best])),
@@ -157,7 +187,8 @@ class TransferMatrix:
             "teacher": self.teacher,
             "shards": list(self.shards),
             "mean_output": asdict(self.mean_output),
-            "layers": [asdict(pair) for pair in self.by_layer()],
+            "bootstrap": {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": self.seed},
+            "layers": [asdict(pair) for pair in self.by_layer],
             "heads": [
                 {
                     "layer": layer,
@@ -212,14 +243,26 @@ def transfer(
     ]
     *found, last = judge(ground, [*readings, *own, mean_output(ground, lenses)], report=report)
     moved, native = found[: len(readings)], found[len(readings) :]
-    rows_G = last.rows_G.cpu().numpy()
-    kept, shape = rows_G > 0, (len(targets), len(targets))
+    shape = (len(targets), len(targets))
     means = [of.means() for of in moved]
+
+    def by_sequence(field: str, rows: str) -> SequenceSums:
+        moved_GS, native_GT = (
+            np.concatenate([getattr(of, field).cpu().numpy() for of in some], axis=1)
+            for some in (moved, native)
+        )
+        return SequenceSums(
+            moved_GST=moved_GS.reshape(-1, *shape).swapaxes(1, 2),
+            native_GT=native_GT,
+            mean_output_G=getattr(last, field)[:, 0].cpu().numpy(),
+            rows_G=getattr(last, rows).cpu().numpy(),
+        )
+
     return TransferMatrix(
         site=ground.site,
         match=match,
         rows=ground.rows,
-        sequences=int(kept.sum()),
+        sequences=int((last.rows_G > 0).sum()),
         teacher=ground.teacher,
         shards=ground.shards,
         heads=tuple((layer, ground.heads[place]) for layer, place in targets),
@@ -228,13 +271,10 @@ def transfer(
         seen_ST=_seen(frames, targets),
         native=tuple(of for sums in native for of in sums.means()),
         mean_output=last.means()[0],
-        kl_GST=torch.cat([of.kl_GH for of in moved], 1)[torch.from_numpy(kept)].cpu().numpy()
-        .reshape(-1, *shape).swapaxes(1, 2),
-        native_kl_GT=torch.cat([of.kl_GH for of in native], 1).cpu().numpy()[kept],
-        mean_output_kl_G=last.kl_GH[:, 0].cpu().numpy()[kept],
-        rows_G=rows_G[kept],
+        kl_sums=by_sequence("kl_GH", "rows_G"),
+        cross_entropy_sums=by_sequence("surprise_GH", "next_G"),
         seed=seed,
-    )  # fmt: skip
+    )
 
 
 def ground_of(
