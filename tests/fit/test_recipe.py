@@ -11,6 +11,7 @@ from alens import open_cache
 from alens.errors import RequestError
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
+from alens.lens.designs.translator import Translator, white_unembedding
 
 
 def recipe(store: Path, **settings: Any) -> Recipe:
@@ -114,3 +115,15 @@ def test_grounds_whiten_the_values_that_are_read(residual_cache: Path, site: str
     variances = np.linalg.eigvalsh(np.cov(white_HNE[0].T, bias=True))
     assert variances.max() < 1.05 and np.median(variances) == pytest.approx(1, abs=0.05)
     assert float(grounds[2].log_mean_output_V.exp().sum()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_unembedding_is_whitened_once_a_fit(residual_cache: Path) -> None:
+    """A design is made for each layer, and again at each held-out evaluation."""
+    found = recipe(residual_cache, lens="translator")
+    grounds = found.grounds((0, 1))
+    first, again, other = (found.design(grounds[layer]) for layer in (1, 1, 2))
+    assert isinstance(first, Translator) and isinstance(again, Translator) and isinstance(other, Translator)
+    assert first.basis_DV is again.basis_DV is other.basis_DV
+    assert torch.equal(first.basis_DV, white_unembedding(grounds[2])[0])
+    elsewhere = found.design(found.grounds((0, 1))[1])
+    assert isinstance(elsewhere, Translator) and elsewhere.basis_DV is not first.basis_DV

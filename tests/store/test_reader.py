@@ -10,6 +10,7 @@ import pytest
 from alens.errors import RequestError
 from alens.store.encoding import dequantise
 from alens.store.reader import Cache, open_cache
+from alens.store.statistics import log_shares
 
 Copy = Callable[[Path], Path]
 
@@ -162,3 +163,19 @@ def test_the_mean_output_is_a_distribution(demo_cache: Path) -> None:
     assert mean_V.shape == (4096,)
     assert mean_V.min() >= 0
     assert mean_V.sum() == pytest.approx(1)
+
+
+def test_the_log_of_the_mean_output_is_of_enough_shards(
+    demo_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alens.store.reader.ENOUGH_SHARDS", 2)
+    cache = open_cache(demo_cache)
+    found_V = cache.log_mean_output([4, 1, 2])
+    assert found_V.dtype == np.float32
+    np.testing.assert_allclose(np.exp(found_V), cache.statistics([0], [1, 4]).mean_output_V, rtol=1e-5)
+
+
+def test_a_token_without_probability_has_the_smallest_log() -> None:
+    found_V = log_shares(np.array([3.0, 0.0, 1.0]))
+    assert np.exp(found_V[[0, 2]]) == pytest.approx([0.75, 0.25])
+    assert found_V[1] == np.log(np.finfo(np.float32).tiny)

@@ -33,8 +33,6 @@ LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"
 LOGIT_LENS, TUNED_LENS, MODEL = "logit_lens", "tuned_lens", "model"
 BASELINES = (MEAN_OUTPUT, UNEMBEDDING, LOGIT_LENS, TUNED_LENS)
 
-MEAN_OUTPUT_SHARDS = 256
-
 Norm = Callable[[torch.Tensor], torch.Tensor]
 """The model's last norm: (B, D) float32 to (B, D)."""
 
@@ -149,6 +147,4 @@ def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:
     said = lenses.log_mean_output()
     if said is not None:
         return said
-    total_V = sum(cache.read_shard("stats/output", shard)[0] for shard in cache.shards[:MEAN_OUTPUT_SHARDS])
-    smallest = np.finfo(np.float32).tiny
-    return torch.from_numpy(np.log(np.maximum(total_V / total_V.sum(), smallest))).float()
+    return torch.from_numpy(cache.log_mean_output(cache.shards))

@@ -7,8 +7,8 @@ Shapes: H heads, E width of the site's values, V vocabulary.
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
 
 from alens import plugin
@@ -24,10 +24,8 @@ from alens.lens.whitening import Whitening
 from alens.rows import Columns, RowReader
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
+from alens.store.statistics import ENOUGH_SHARDS, log_shares
 from alens.teacher import Teacher
-
-STATISTICS_SHARDS = 256
-"""Moments of this many shards are enough for whitening, and bound what is read before the first step."""
 
 
 class Recipe:
@@ -110,10 +108,10 @@ class Recipe:
 
     def grounds(self, shards: Sequence[int]) -> dict[int, Ground]:
         """What the design of each layer starts from, on the device: moments over the first of `shards`."""
-        counted = shards[:STATISTICS_SHARDS]
+        counted = shards[:ENOUGH_SHARDS]
         statistics = self.cache.statistics(self.layers, counted)
-        # A token that never had probability gets the smallest that float32 knows.
-        log_mean_V = np.log(np.maximum(statistics.mean_output_V, np.finfo(np.float32).tiny))
+        log_mean_V = torch.from_numpy(log_shares(statistics.mean_output_V)).to(self.device)
+        made: dict[str, Any] = {}
         found = {}
         for index, layer in enumerate(self.layers):
             if self.settings.site == ATTN_Z:
@@ -123,10 +121,11 @@ class Recipe:
                 moments = site_moments(self.reader, layer, counted)
             found[layer] = Ground(
                 whitening=Whitening.from_moments(*moments).to(self.device),
-                log_mean_output_V=torch.from_numpy(log_mean_V).float().to(self.device),
+                log_mean_output_V=log_mean_V,
                 unembedding=lambda: self.reader.unembedding,
                 layer=layer,
                 seed=self.settings.seed,
+                made=made,
             )
         return found
 

@@ -37,6 +37,7 @@ from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
 from alens.store.reader import Targets
 from alens.store.schema import Plan
+from alens.store.statistics import log_shares
 from alens.teacher import CompressedTeacher
 
 HEADS = 2
@@ -228,11 +229,9 @@ def _module(
     mean_HE = arrays[statistic_name(layer, "sum")][0, :num_heads] / counted
     outer_HEE = arrays[statistic_name(layer, "outer")][0, :num_heads] / counted
     covariance_HEE = outer_HEE - mean_HE[:, :, None] * mean_HE[:, None, :]
-    output_V = arrays["stats/output"][0]
-    log_mean_V = np.log(np.maximum(output_V / output_V.sum(), np.finfo(np.float32).tiny))
     ground = Ground(
         whitening=Whitening.from_moments(mean_HE, covariance_HEE).to(device),
-        log_mean_output_V=torch.from_numpy(log_mean_V).float().to(device),
+        log_mean_output_V=torch.from_numpy(log_shares(arrays["stats/output"][0])).to(device),
         layer=layer,
     )
     return LensModule({layer: Linear(ground)}, ForwardKL())

@@ -3,4 +3,5 @@
 schema.py   what plan.json holds              arrays.py   which arrays a plan makes
 paths.py    where each file is                durable.py  a file is either not there or whole
 writer.py   shard -> files -> commit record   reader.py   committed shards -> numbers
+statistics.py   moments that stage one counts
 """

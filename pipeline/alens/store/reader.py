@@ -27,6 +27,7 @@ from alens.store.document import MEND
 from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
+from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares
 
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
@@ -46,17 +47,6 @@ class Targets:
     """(N,) float32: of the whole distribution, nats."""
     tail_ids_NM: Array
     """(N, M) unsigned: draws from the distribution outside the top k, each worth 1/M of its mass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """Moments over the rows at position 1 and later of some shards."""
-
-    num_rows: int
-    mean_LHE: npt.NDArray[np.float64]
-    covariance_LHEE: npt.NDArray[np.float64]
-    mean_output_V: npt.NDArray[np.float64]
-    """The mean of the model's final distributions; sums to 1."""
 
 
 class Cache:
@@ -293,6 +283,10 @@ class Cache:
             covariance_LHEE=outer - mean[..., :, None] * mean[..., None, :],
             mean_output_V=output / output.sum(),
         )
+
+    def log_mean_output(self, shards: Sequence[int]) -> npt.NDArray[np.float32]:
+        """(V,) the log of the model's mean output over the first `ENOUGH_SHARDS` of `shards`."""
+        return log_shares(self._summed("stats/output", shards[:ENOUGH_SHARDS]))
 
     def _summed(self, name: str, shards: Sequence[int]) -> Array:
         """The sum of a statistic over shards, one shard in memory at a time."""

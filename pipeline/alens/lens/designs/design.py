@@ -9,8 +9,8 @@ readout, D d_model, V vocabulary.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -38,6 +38,8 @@ class Ground:
     """Gives `W_U` and `b_U`: large, so it is read only where a design asks for it."""
     layer: int = 0
     seed: int = 0
+    made: dict[str, Any] = field(default_factory=dict)
+    """What `once` has made: one dictionary for all layers of a fit."""
 
     @property
     def W_U_DV(self) -> torch.Tensor:
@@ -55,6 +57,16 @@ class Ground:
     def width(self) -> int:
         """E."""
         return self.whitening.mean_HE.shape[1]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made once a fit: a design is made anew, for every layer, at each held-out evaluation.
+
+        For what depends on neither layer nor parameters.
+        """
+        if name not in self.made:
+            self.made[name] = make()
+        found: T = self.made[name]
+        return found
 
     def random(self, *shape: int) -> torch.Tensor:
         """Standard normal draws, the same for the same seed and layer on every device."""

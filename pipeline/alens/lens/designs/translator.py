@@ -23,7 +23,7 @@ class Translator(AffineDesign):
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         H, E, D = ground.num_heads, ground.width, ground.W_U_DV.shape[0]
-        self.basis_DV, start_D = white_unembedding(ground)
+        self.basis_DV, start_D = ground.once("white unembedding", lambda: white_unembedding(ground))
         self.translator = nn.Parameter(torch.zeros(H, E, D, device=start_D.device))
         self.shift = nn.Parameter(start_D.expand(H, -1).clone())
 

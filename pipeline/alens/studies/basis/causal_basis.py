@@ -24,6 +24,7 @@ from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
+from alens.store.statistics import ENOUGH_SHARDS
 from alens.studies.basis import held_out_sample
 from alens.studies.basis.ablation import model_influence
 from alens.studies.basis.figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
@@ -152,7 +153,7 @@ class CausalBases:
 
     def _find(self, report: Report) -> Iterator[_Head]:
         settings, where = self.settings, self.model.subject.device
-        moments = self.cache.statistics(self.layers, self.cache.shards)
+        moments = self.cache.statistics(self.layers, self.cache.shards[:ENOUGH_SHARDS])
         searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
         done, total = 0, len(self.layers) * len(self.heads) * len(searched) * self.directions
 

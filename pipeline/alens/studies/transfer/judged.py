@@ -100,18 +100,13 @@ class Ground:
             )
         return found
 
-    def log_mean_output(self) -> torch.Tensor:
-        """(V,): the log of the model's mean output over the shards of the moments."""
-        total_V = sum(self.cache.read_shard("stats/output", shard)[0] for shard in self.other_shards)
-        smallest = np.finfo(np.float32).tiny
-        log_mean_V = np.log(np.maximum(total_V / np.sum(total_V), smallest))
-        return torch.from_numpy(np.asarray(log_mean_V)).float().to(self.device)
-
 
 def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:
     """What reads nothing and says the mean output: as the lenses say it, else as the cache does."""
     said_V = None if lenses is None else lenses.log_mean_output()
-    log_mean_V = ground.log_mean_output() if said_V is None else said_V.to(ground.device)
+    if said_V is None:
+        said_V = torch.from_numpy(ground.cache.log_mean_output(ground.other_shards))
+    log_mean_V = said_V.to(ground.device)
     nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
     return Reading(layer=ground.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing)
 
