@@ -6,15 +6,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
+from alens.evaluation.figures import HeadFigures
 from alens.lens.saved import Lenses
 from alens.progress import Progress
 from alens.store.schema import CacheSettings
-from alens.studies.transfer.copy_figures import CopyTransfer
+from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
 from alens.studies.transfer.finetuned import check_copy, transfer_to_copy
 
 ROWS = 300
@@ -173,3 +175,23 @@ def test_native_lenses_that_lack_a_layer_are_told_before_the_work(opened: Opened
     with pytest.raises(RequestError, match="has no lens for layer 0"):
         transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, report=work.append)
     assert not work
+
+
+def test_each_figure_has_an_interval_of_its_own_rows() -> None:
+    """KL of all rows, cross-entropy of those with a next token; whole sequences, the same for lens and baseline."""
+    rows_G = np.full(30, 8.0)
+    next_G, shift_G = rows_G - np.arange(30) % 2, np.linspace(-1, 1, 30)
+
+    def found(kl: float, cross_entropy: float) -> Found:
+        figures = (HeadFigures(kl=kl, cross_entropy=cross_entropy, top1_agreement=0.5),)
+        return Found(figures=figures, kl_G=(kl + shift_G) * rows_G, surprise_G=(cross_entropy + shift_G) * next_G)
+
+    mean = found(2.0, 4.0)
+    compare = Comparison(
+        home=found(1.0, 2.5), native=None, mean=mean, rows_G=rows_G, next_G=next_G, same_rows=True, seed=0
+    )
+    way = compare.way("value", "none", found(1.25, 3.5))
+    assert way.less_home.kl_interval == pytest.approx((0.25, 0.25))
+    assert way.less_home.cross_entropy_interval == pytest.approx((1.0, 1.0))
+    assert way.less_mean_output.kl_interval == pytest.approx((-0.75, -0.75))
+    assert way.less_mean_output.cross_entropy_interval == pytest.approx((-0.5, -0.5))
