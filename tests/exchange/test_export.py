@@ -1,5 +1,6 @@
 """An export says the same as the lenses, in a form that needs no alens."""
 
+import dataclasses
 import json
 import os
 import re
@@ -44,6 +45,23 @@ def test_what_is_orthogonal_to_head_outputs_is_read_as_nothing(exported: Path, d
     outside_D = torch.linalg.svd(W_O_ED, full_matrices=True).Vh[-1]
     weight_DV = load_file(exported / "layer-03.safetensors")["head.1.weight"]
     assert float((outside_D @ weight_DV).abs().max()) < 1e-4 * float(weight_DV.abs().max())
+
+
+def test_no_place_of_this_machine_is_written(demo_lenses: Path, tmp_path: Path) -> None:
+    lenses = load_lenses(demo_lenses)
+    lenses.record = dataclasses.replace(
+        lenses.record,
+        model=dataclasses.replace(lenses.record.model, id="/scratch/me/model"),
+        cache={
+            **lenses.record.cache,
+            "corpus": {"id": "/scratch/me/books", "revision": None, "split": "train"},
+        },
+        fit={**lenses.record.fit, "lens": "/scratch/me/design.py:Mine"},
+    )
+    export.write(export.plan(lenses, form="z", layers=(0,)), tmp_path / "out")
+    for name in (export.CARD, export.CONFIG):
+        text = (tmp_path / "out" / name).read_text()
+        assert "scratch" not in text and "books" in text
 
 
 def test_form_z_is_the_lens_as_it_was_fitted(demo_lenses: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, StoppedError
-from alens.exchange import card, streams
+from alens.exchange import card, places, streams
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.lens.maps import AffineMaps
 from alens.lens.record import DESCRIPTION
@@ -177,8 +177,8 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "model": _public(record.model),
         "design": record.design,
         "objective": record.objective,
-        "fit": record.fit,
-        "cache": record.cache,
+        "fit": places.shorten(record.fit, CONFIG)[0],
+        "cache": places.shorten(record.cache, CONFIG)[0],
         "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
         "source": {"lens_json_sha256": durable.sha256_of(plan.lenses.root / DESCRIPTION)},
         "software": {

@@ -184,7 +184,9 @@ def test_each_figure_has_an_interval_of_its_own_rows() -> None:
 
     def found(kl: float, cross_entropy: float) -> Found:
         figures = (HeadFigures(kl=kl, cross_entropy=cross_entropy, top1_agreement=0.5),)
-        return Found(figures=figures, kl_G=(kl + shift_G) * rows_G, surprise_G=(cross_entropy + shift_G) * next_G)
+        return Found(
+            figures=figures, kl_G=(kl + shift_G) * rows_G, surprise_G=(cross_entropy + shift_G) * next_G
+        )
 
     mean = found(2.0, 4.0)
     compare = Comparison(
