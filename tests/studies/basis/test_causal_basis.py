@@ -17,10 +17,12 @@ from alens.errors import DamageError, RequestError
 from alens.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.reader import open_cache
-from alens.studies.basis import basis_file, held_out_sample
+from alens.studies.basis import basis_file, causal_basis, held_out_sample
+from alens.studies.basis.ablation import model_influence
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 from alens.studies.basis.fidelity_of_ranks import rank_correlation
 from alens.studies.basis.figures import BasisStudy, judge
+from alens.studies.basis.influence import lens_influence
 from alens.studies.basis.subspaces import Coordinates
 
 LAYER, HEAD = 3, 1
@@ -107,6 +109,30 @@ def test_the_same_seed_gives_the_same_study(found: BasisStudy, demo_lenses: Path
     assert (
         first["heads"][0]["bases"][0]["lens_influence"][0] > mean
     )  # another row is further away than the mean
+
+
+def test_the_model_gets_the_donors_that_the_reading_gets(
+    demo_lenses: Path, demo_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row has the value of one other row of any of the sequences, and each is given once."""
+    given: dict[str, list[torch.Tensor]] = {"model": [], "reading": []}
+
+    def model(*rest: Any, donors_PE: torch.Tensor, **named: Any) -> torch.Tensor:
+        given["model"].append(donors_PE)
+        return model_influence(*rest, donors_PE=donors_PE, **named)
+
+    def reading(lens: Any, z_NE: torch.Tensor, donors_NE: torch.Tensor, removals_AEE: Any) -> torch.Tensor:
+        given["reading"] += [z_NE, donors_NE]
+        return lens_influence(lens, z_NE, donors_NE, removals_AEE)
+
+    monkeypatch.setattr(causal_basis, "model_influence", model)
+    monkeypatch.setattr(causal_basis, "lens_influence", reading)
+    study(demo_lenses, demo_cache, directions=3, top=1, ablation="resample", compare=())
+    z_NE, donors_NE = given["reading"]
+    assert torch.equal(torch.cat(given["model"]), donors_NE) and len(z_NE) == 2 * 63
+    order_N = [int((donors_NE == row_E).all(1).nonzero()[0, 0]) for row_E in z_NE]
+    assert sorted(order_N) == list(range(len(z_NE)))
+    assert not (donors_NE == z_NE).all(1).any()
 
 
 def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path) -> None:

@@ -1,0 +1,38 @@
+"""The rows that transferred lenses are judged on: which sequences they belong to, and where moments come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alens import load_lenses, open_cache
+from alens.studies.transfer.judged import Ground, judge, mean_output
+from alens.studies.transfer.transfer import ground_of
+
+
+def ground(lenses: Path, cache: Path, shards: tuple[int, ...]) -> Ground:
+    return ground_of(load_lenses(lenses), open_cache(cache), shards, [3], [4], None, None)
+
+
+def test_sequences_of_several_shards_stay_apart(demo_lenses: Path, demo_cache: Path) -> None:
+    on = ground(demo_lenses, demo_cache, (5, 2))
+    (sums,) = judge(on, [mean_output(on, load_lenses(demo_lenses))])
+    assert sums.rows_G.tolist() == [63.0] * 32  # 16 sequences a shard, without their first positions
+    assert sums.next_G.tolist() == [62.0] * 32
+    (alone,) = judge(ground(demo_lenses, demo_cache, (2,)), [mean_output(on, load_lenses(demo_lenses))])
+    torch.testing.assert_close(sums.kl_GH[16:], alone.kl_GH)
+
+
+def test_moments_come_from_rows_that_nobody_is_judged_on(demo_lenses: Path, demo_cache: Path) -> None:
+    on = ground(demo_lenses, demo_cache, (5, 0))
+    assert on.other_shards == (1, 2, 3, 4)
+    cache = open_cache(demo_cache)
+    rows = np.arange(1024, 2048)
+    rows = rows[cache.read("rows/position", rows) >= 1]
+    z_NE = cache.z(3, rows)[:, 4].astype(np.float64)
+    frame = on.frames()[3]
+    assert frame.mean_HE[0].numpy() == pytest.approx(z_NE.mean(0), abs=1e-5)
+    np.testing.assert_allclose(frame.covariance_HEE[0], np.cov(z_NE.T, bias=True), atol=1e-6)
+    everything = ground(demo_lenses, demo_cache, tuple(range(6)))
+    assert everything.other_shards == everything.shards
