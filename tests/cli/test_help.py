@@ -131,3 +131,31 @@ def test_what_cannot_be_parsed_is_one_line(run_alens: Any, arguments: list[str],
     code, out, err = run_alens(*arguments)
     assert (code, out) == (2, "")
     assert err.replace(" --bogus.", " '--bogus'.") == says  # click 8.1 writes it without quotes
+
+
+def test_what_is_called_alike_is_given_alike() -> None:
+    """`--layers` may be `--layer`, and so on; a seed is never negative, a heat map is a path everywhere."""
+    found: dict[str, set[object]] = {}
+    for name in COMMANDS:
+        for parameter in command(name).params:
+            for option in parameter.opts:
+                found.setdefault(option, set()).add((parameter.type.name, parameter.metavar))
+            if "--layers" in parameter.opts or "--heads" in parameter.opts:
+                spelled = "--layer" if "--layers" in parameter.opts else "--head"
+                assert spelled in parameter.opts, name
+    assert found["--heads"] == found["--head"] == {("numbers", None)}
+    assert found["--heat-map"] == {("path", "FILE.png|FILE.html")}
+    assert found["--show"] == {("integer range", None)}
+
+
+@pytest.mark.parametrize("key", ["layer", "layers"])
+def test_a_file_may_spell_an_option_as_the_command_line_may(
+    run_alens: Any, demo_lenses: Any, tmp_path: Any, key: str
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(f"{key} = [2]\n")
+    outcome = run_alens("read", demo_lenses, "The man", "--config", config)
+    assert outcome.code == 2 and "has no lens for layer 2" in outcome.stderr
+    config.write_text("laier = [2]\n")
+    refused = run_alens("read", demo_lenses, "The man", "--config", config).stderr
+    assert "valid keys are compare, device, first-token, heads, html" in refused and "layer," not in refused

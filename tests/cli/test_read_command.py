@@ -48,6 +48,8 @@ def test_all_positions_can_be_shown(run_alens: Any, demo_lenses: Path) -> None:
 def test_positions_count_from_either_end(run_alens: Any, demo_lenses: Path) -> None:
     out = run_alens("read", demo_lenses, " the the the", "--json", "--position", "0,-1").stdout
     assert json.loads(out)[0]["positions"] == [0, 2]
+    out = run_alens("read", demo_lenses, " the the the", "--json", "--position", "last").stdout
+    assert json.loads(out)[0]["positions"] == [2]
 
 
 def test_what_is_named_twice_is_read_once(run_alens: Any, demo_lenses: Path) -> None:

@@ -7,12 +7,15 @@ import click
 
 from alens.cli.parameters import (
     NAMES,
-    NUMBERS,
     chosen,
     config_option,
+    heads_option,
+    heat_map_option,
     json_option,
+    layers_option,
     model_options,
     print_json,
+    seed_option,
 )
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 )
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--layer", "layers", type=NUMBERS, help="Layers to study.  [default: all that were fitted]")
-@click.option("--head", "heads", type=NUMBERS, help="Heads to study.  [default: all that were fitted]")
+@layers_option("study")
+@heads_option("study")
 @click.option(
     "--directions", type=click.IntRange(3), help="Directions of each basis.  [default: all, d_head]"
 )
@@ -71,18 +74,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Other held-out sequences to measure on.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
-@click.option(
-    "--heat-map",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write rho of each head as .png or .html.",
-)
+@seed_option("Of every draw.")
+@heat_map_option("rho of each head")
 @click.option(
     "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the lenses' directions as .safetensors.",
+    type=click.Path(path_type=Path),
+    metavar="FILE.safetensors",
+    help="Write the lenses' directions.",
 )
 @model_options
 @json_option
@@ -181,6 +179,11 @@ def _show(study: "BasisStudy") -> None:
         "rho: rank correlation, over directions, of influence on the reading and on the model; 95 %: sequences drawn again\n"
         f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all"
     )
+    if study.has_few_rows:
+        click.echo(
+            f"few rows: {study.sequences * study.positions:,} were measured on; rho is likely too high, and its interval "
+            "too narrow: give more --sequences"
+        )
 
 
 def _number(value: float | None) -> str:

@@ -18,7 +18,13 @@ OPTIONS = (
     click.option(
         "--max-rows", type=int, help="At most this many rows, from the start of the text.  [default: all]"
     ),
-    click.option("--layers", type=NUMBERS, help="Layers to cache, such as 0,2,5-7.  [default: all]"),
+    click.option(
+        "--layers",
+        "--layer",
+        "layers",
+        type=NUMBERS,
+        help="Layers to cache, such as 0,2,5-7.  [default: all]",
+    ),
     click.option(
         "--top-k",
         type=int,

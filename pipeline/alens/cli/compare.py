@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
+from alens.cli.parameters import (
+    config_option,
+    heads_option,
+    heat_map_option,
+    json_option,
+    layers_option,
+    model_options,
+    print_json,
+    seed_option,
+)
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -49,8 +58,8 @@ TOKENS_SHOWN = 4
     metavar="last|all|N",
     help="Where to read: the last token, the mean over all, or a position, from the end: -2.",
 )
-@click.option("--layer", type=NUMBERS, help="Layers to compare.  [default: all that were fitted]")
-@click.option("--head", type=NUMBERS, help="Heads to compare.  [default: all that were fitted]")
+@layers_option("compare")
+@heads_option("compare")
 @click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
 @click.option(
     "--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list; the table shows 4."
@@ -62,14 +71,9 @@ TOKENS_SHOWN = 4
     show_default=True,
     help="Permutations of the labels, and bootstrap resamples of the prompts.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of both, and of folds.")
+@seed_option("Of both, and of folds.")
 @click.option("--roc", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the ROC curves.")
-@click.option(
-    "--heat-map",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Draw the change of every head; .png or .html.",
-)
+@heat_map_option("the change of every head")
 @model_options
 @json_option
 @config_option
@@ -80,8 +84,8 @@ def command(
     test: str | None,
     paired: bool,
     position: str,
-    layer: tuple[int, ...] | None,
-    head: tuple[int, ...] | None,
+    layers: tuple[int, ...] | None,
+    heads: tuple[int, ...] | None,
     show: int,
     top: int,
     resamples: int,
@@ -107,8 +111,6 @@ def command(
     for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
         if path is not None:
             check(path)
-            if path.is_dir():
-                raise RequestError(f"{path} is a directory: name a file")
     if roc is not None and heat_map is not None and roc.resolve() == heat_map.resolve():
         raise RequestError(f"{roc} cannot hold both pictures: name two files")
     sets = (prompt_set(clean), prompt_set(suspect))
@@ -128,14 +130,14 @@ def command(
         check_pairs(*sets)
     if roc is not None and tested is None and not detectable(*sets):
         raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
-    opened.chosen(layer or (), head or ())
+    opened.chosen(layers or (), heads or ())
     with watching() as report:
         found = compare(
             LensedModel(opened, model=model, device=device),
             *sets,
             test=tested,
-            layers=layer,
-            heads=head,
+            layers=layers,
+            heads=heads,
             settings=settings,
             report=report,
         )

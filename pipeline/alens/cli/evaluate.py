@@ -9,11 +9,13 @@ import click
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN
 from alens.cli.parameters import (
     NAMES,
-    NUMBERS,
     config_option,
+    heat_map_option,
     json_option,
+    layers_option,
     model_options,
     print_json,
+    seed_option,
 )
 from alens.errors import RequestError
 
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 @click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536 --heat-map layer-11.png")
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--layers", type=NUMBERS, help="Layers to judge.  [default: all that were fitted]")
+@layers_option("judge")
 @click.option("--rows", type=click.IntRange(1), help="Held-out rows at most.  [default: all]")
 @click.option(
     "--held-out-by",
@@ -52,12 +54,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help=f"Columns of the table of heads, of {','.join(FIGURES)}.",
 )
-@click.option(
-    "--heat-map",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Draw one figure of all heads: FILE.png or FILE.html.",
-)
+@heat_map_option("one figure of all heads")
 @click.option(
     "--heat-map-of",
     type=click.Choice([*FIGURES, *GAINS]),
@@ -65,9 +62,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Which figure; a gain is the KL of a baseline less that of the lens.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's resamples."
-)
+@seed_option("Of the bootstrap's resamples.")
 @model_options
 @json_option
 @config_option

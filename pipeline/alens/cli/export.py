@@ -5,13 +5,16 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option
+from alens.cli.parameters import (
+    config_option,
+    layers_option,
+)
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--layers", type=NUMBERS, help="Layers to export.  [default: all that were fitted]")
+@layers_option("export")
 @click.option(
     "--form",
     type=click.Choice(["paper", "z"]),

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, print_json
+from alens.cli.parameters import (
+    NUMBERS,
+    config_option,
+    json_option,
+    print_json,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from alens.fidelity.measure import Fidelity, TargetFigure, ZFigure
@@ -49,13 +55,7 @@ WIDTH = 100
     metavar="DIR",
     help="Where temporary caches go; they are removed.  [default: the system's place]",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Of the choice of rows, and of the fits.",
-)
+@seed_option("Of the choice of rows, and of the fits.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

@@ -19,9 +19,13 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
 @click.argument("store", type=click.Path(path_type=Path))
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.option(
-    "--layers", type=NUMBERS, help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]"
+    "--layers",
+    "--layer",
+    "layers",
+    type=NUMBERS,
+    help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]",
 )
-@click.option("--heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
+@click.option("--heads", "--head", "heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
 @click.option(
     "--site",
     type=click.Choice((ATTN_Z, *FURTHER_SITES)),

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, REALS, config_option, json_option, model_options, print_json
+from alens.cli.parameters import (
+    NUMBERS,
+    REALS,
+    config_option,
+    json_option,
+    model_options,
+    print_json,
+    seed_option,
+)
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -29,9 +37,13 @@ OF_INJECTIONS = {
 )
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
-@click.option("--layer", type=NUMBERS, required=True, help="The layer; for --ablate, layers.")
+@click.option(
+    "--layer", "--layers", "layer", type=NUMBERS, required=True, help="The layer; for --ablate, layers."
+)
 @click.option(
     "--head",
+    "--heads",
+    "head",
     type=NUMBERS,
     help="The head; for --ablate, heads of each layer. None for lenses of the residual stream.",
 )
@@ -104,9 +116,7 @@ OF_INJECTIONS = {
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves of strength."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random directions and intervals."
-)
+@seed_option("Of random directions and intervals.")
 @model_options
 @json_option
 @config_option

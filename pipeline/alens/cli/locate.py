@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
+from alens.cli.parameters import (
+    config_option,
+    heads_option,
+    heat_map_option,
+    json_option,
+    layers_option,
+    model_options,
+    print_json,
+    seed_option,
+)
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -41,8 +50,8 @@ TERMS_SHOWN = 2
     help="Control prompts.  [default: those so labelled; else the model's mean output]",
 )
 @click.option("--paired", is_flag=True, help="The n-th control belongs to the n-th prompt.")
-@click.option("--layer", type=NUMBERS, help="Layers to test.  [default: all that were fitted]")
-@click.option("--head", type=NUMBERS, help="Heads to test.  [default: all that were fitted]")
+@layers_option("test")
+@heads_option("test")
 @click.option(
     "--position",
     type=click.Choice(["last", "all"]),
@@ -86,18 +95,17 @@ TERMS_SHOWN = 2
     show_default=True,
     help="Relabellings drawn for the test, where there are more.",
 )
+@seed_option("Of the relabellings that are drawn.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of relabellings and intervals."
+    "--show",
+    "--top",
+    "show",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Heads in the table.",
 )
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Heads in the table.")
-@click.option(
-    "--heat-map",
-    "heat_maps",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Write the effects of all heads as .png or .html; may be given several times.",
-)
+@heat_map_option("the effects of all heads; may be given several times", multiple=True)
 @model_options
 @json_option
 @config_option
@@ -107,8 +115,8 @@ def command(
     prompts_file: Path,
     control_file: Path | None,
     paired: bool,
-    layer: tuple[int, ...] | None,
-    head: tuple[int, ...] | None,
+    layers: tuple[int, ...] | None,
+    heads: tuple[int, ...] | None,
     position: str,
     first_token: bool,
     compare: str,
@@ -117,8 +125,8 @@ def command(
     alpha: float,
     permutations: int,
     seed: int,
-    top: int,
-    heat_maps: tuple[Path, ...],
+    show: int,
+    heat_map: tuple[Path, ...],
     model: str | None,
     device: str,
     as_json: bool,
@@ -130,15 +138,15 @@ def command(
     """
     from alens.cli.watch import watching
     from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map
+    from alens.pictures import heat_map as pictures
     from alens.reading.lensed import LensedModel
     from alens.reading.terms import read_terms, to_tokens
     from alens.studies.location.effects import LocateSettings, check_groups
     from alens.studies.location.locate import locate
     from alens.studies.location.locate_map import effect_map
 
-    for path in heat_maps:
-        heat_map.check_path(path)
+    for path in heat_map:
+        pictures.check_path(path)
     settings = LocateSettings(
         paired=paired,
         alternative=alternative,
@@ -151,7 +159,7 @@ def command(
     prompts, controls = _prompts(prompts_file, control_file)
     check_groups(len(prompts), None if controls is None else len(controls), settings)
     opened = load_lenses(lenses)
-    opened.chosen(layer or (), head or ())
+    opened.chosen(layers or (), heads or ())
     lensed = LensedModel(opened, model=model, device=device)
     terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
     with watching() as report:
@@ -160,21 +168,21 @@ def command(
             terms,
             prompts,
             controls,
-            layers=layer,
-            heads=head,
+            layers=layers,
+            heads=heads,
             position=position,
             unembedding=compare == "unembedding",
             settings=settings,
             report=report,
         )
     try:
-        for path in heat_maps:
-            heat_map.write(path, effect_map(found))
+        for path in heat_map:
+            pictures.write(path, effect_map(found))
     finally:  # a full disk takes the pictures alone, and a reader who has left takes nothing
         if as_json:
             print_json(found.to_json())
         else:
-            _show(found, top)
+            _show(found, show)
 
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":
@@ -191,7 +199,7 @@ def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Promp
     return prompts, read_prompts(control_file)
 
 
-def _show(found: "Location", top: int) -> None:
+def _show(found: "Location", most: int) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
@@ -217,7 +225,7 @@ def _show(found: "Location", top: int) -> None:
     if beside:
         table.add_column("unembedding\np", justify="right")
     table.add_column("terms that\nrise most")
-    for head in found.heads[:top]:
+    for head in found.heads[:most]:
         plain = []
         if head.unembedding is not None:
             plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]

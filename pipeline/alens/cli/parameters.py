@@ -109,12 +109,12 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
         raise RequestError(f"{path} is no TOML file: {error}") from None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    names = {_key(p): p.name for p in ctx.command.params if p.name not in ("config", "help")}
+    parameters = [p for p in ctx.command.params if p.name not in ("config", "help")]
+    names = {key: p.name for p in parameters for key in _keys(p)}
     for key in found:
         if key.replace("_", "-") not in names:
-            raise RequestError(
-                f"{path} has the unknown key {key!r}: valid keys are {', '.join(sorted(names))}"
-            )
+            valid = sorted(_keys(p)[0] for p in parameters)
+            raise RequestError(f"{path} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
     ours = {
         names[key.replace("_", "-")]: list(value.items()) if isinstance(value, dict) else value
         for key, value in found.items()
@@ -123,10 +123,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
     return path
 
 
-def _key(parameter: click.Parameter) -> str:
-    """What a file calls a parameter: its long option without the dashes, or the argument's name."""
-    longest: str = max(parameter.opts, key=len)
-    return longest.removeprefix("--").lower()
+def _keys(parameter: click.Parameter) -> list[str]:
+    """What a file may call a parameter: its options without the dashes, the longest first, or the argument's name."""
+    return [name.removeprefix("--").lower() for name in sorted(parameter.opts, key=len, reverse=True)]
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,6 +152,44 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--device`."""
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(
         command
+    )
+
+
+def layers_option(verb: str) -> Callable[..., Any]:
+    """Adds `--layers`, also as `--layer`: which of the fitted layers to `verb`."""
+    return click.option(
+        "--layers",
+        "--layer",
+        "layers",
+        type=NUMBERS,
+        help=f"Layers to {verb}.  [default: all that were fitted]",
+    )
+
+
+def heads_option(verb: str) -> Callable[..., Any]:
+    """Adds `--heads`, also as `--head`: which of the fitted heads of each layer to `verb`."""
+    return click.option(
+        "--heads",
+        "--head",
+        "heads",
+        type=NUMBERS,
+        help=f"Heads to {verb}, in each layer.  [default: all that were fitted]",
+    )
+
+
+def seed_option(of: str) -> Callable[..., Any]:
+    """Adds `--seed`."""
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=of)
+
+
+def heat_map_option(what: str, **more: Any) -> Callable[..., Any]:
+    """Adds `--heat-map`, for a picture of `what`; `more` is for click."""
+    return click.option(
+        "--heat-map",
+        type=click.Path(path_type=Path),
+        metavar="FILE.png|FILE.html",
+        help=f"Draw {what}.",
+        **{"multiple": False, **more},
     )
 
 

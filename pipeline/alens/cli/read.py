@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, json_option, model_options, print_json
+from alens.cli.parameters import (
+    config_option,
+    heads_option,
+    json_option,
+    layers_option,
+    model_options,
+    print_json,
+)
 from alens.errors import RequestError
 
 
@@ -13,12 +20,13 @@ from alens.errors import RequestError
 )
 @click.argument("lenses", type=click.Path(path_type=Path))
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
-@click.option("--layer", type=NUMBERS, help="Layers to show.  [default: all that were fitted]")
-@click.option("--head", type=NUMBERS, help="Heads to show.  [default: all that were fitted]")
+@layers_option("show")
+@heads_option("show")
 @click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list.")
 @click.option(
     "--position",
-    help="Positions, such as 3 or 0,2; from the end: -1; or `all`.  [default: -1; with --html all]",
+    metavar="last|all|N,N",
+    help="Positions, such as 3 or 0,2, from the end: -1; or `last`, or `all`.  [default: last; with --html all]",
 )
 @click.option(
     "--rank",
@@ -61,8 +69,8 @@ from alens.errors import RequestError
 def command(
     lenses: Path,
     prompts: tuple[str, ...],
-    layer: tuple[int, ...] | None,
-    head: tuple[int, ...] | None,
+    layers: tuple[int, ...] | None,
+    heads: tuple[int, ...] | None,
     top: int,
     position: str | None,
     rank: str | None,
@@ -83,7 +91,7 @@ def command(
     """
     from alens.pictures import reading_page
 
-    places = _positions(("-1" if page is None else "all") if position is None else position)
+    places = _positions(("last" if page is None else "all") if position is None else position)
     if page is not None:
         reading_page.check_path(page)
     from alens.lens.saved import load_lenses
@@ -91,7 +99,7 @@ def command(
     from alens.reading.reader import HeadReader
 
     opened = load_lenses(lenses)
-    opened.chosen(layer or (), head or ())
+    opened.chosen(layers or (), heads or ())
     ranking(
         rank,
         top,
@@ -107,8 +115,8 @@ def command(
         numbers = sheet(
             reader,
             prompts,
-            layers=layer,
-            heads=head,
+            layers=layers,
+            heads=heads,
             positions=places,
             top=top,
             rank=rank,
@@ -122,8 +130,8 @@ def command(
     readings = [
         reader.read(
             prompt,
-            layers=layer,
-            heads=head,
+            layers=layers,
+            heads=heads,
             positions=range(len(reader.tokens(prompt))) if places is None else places,
             top=top,
             rank=rank,
@@ -145,9 +153,11 @@ def _positions(text: str) -> list[int] | None:
     """None: all."""
     if text == "all":
         return None
+    if text == "last":
+        return [-1]
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise RequestError(
-            f"position {text!r} is not a list of numbers such as 0,2 or -1, nor `all`"
+            f"position {text!r} is not a list of numbers such as 0,2 or -1, nor `last` or `all`"
         ) from None

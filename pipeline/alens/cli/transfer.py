@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import NUMBERS, config_option, device_option, json_option, print_json
+from alens.cli.parameters import (
+    config_option,
+    device_option,
+    heads_option,
+    heat_map_option,
+    json_option,
+    layers_option,
+    print_json,
+    seed_option,
+)
 from alens.cli.transfer_table import FIELDS, FIGURES, show_copy, show_matrix
 from alens.errors import RequestError
 
@@ -41,8 +50,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the matrix shows, without --to: means over pairs of heads, or every pair.",
 )
-@click.option("--layers", type=NUMBERS, help="Layers to take.  [default: all that were fitted]")
-@click.option("--heads", type=NUMBERS, help="Heads to take.  [default: all that were fitted]")
+@layers_option("take")
+@heads_option("take")
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -69,14 +78,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What table and heat map show: KL or cross-entropy.",
 )
-@click.option(
-    "--heat-map",
-    "picture",
-    type=click.Path(path_type=Path),
-    metavar="FILE.png|FILE.html",
-    help="Draw the matrix of differences.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
+@heat_map_option("the matrix of differences")
+@seed_option("Of the intervals.")
 @device_option
 @json_option
 @config_option
@@ -92,7 +95,7 @@ def command(
     match: str,
     by: str | None,
     figure: str,
-    picture: Path | None,
+    heat_map: Path | None,
     seed: int,
     device: str,
     as_json: bool,
@@ -107,15 +110,15 @@ def command(
     from alens.cli.watch import watching
     from alens.device import torch_device
     from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map
+    from alens.pictures import heat_map as pictures
     from alens.store.reader import open_cache
     from alens.store.schema import ATTN_Z
     from alens.studies.transfer.finetuned import transfer_to_copy
     from alens.studies.transfer.transfer import transfer
 
     _check(copy, native, by, between)
-    if picture is not None:
-        heat_map.check_path(picture)
+    if heat_map is not None:
+        pictures.check_path(heat_map)
     opened, cache = load_lenses(lenses), open_cache(store)
     if by == "output" and opened.record.site != ATTN_Z:
         raise RequestError(f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out")
@@ -129,9 +132,9 @@ def command(
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
             way = found.way(by or "value", match)
     try:
-        if picture is not None:
+        if heat_map is not None:
             drawn = _map_of_matrix(matrix, between, figure) if copy is None else _map_of_copy(found, way, figure)
-            heat_map.write(picture, drawn)
+            pictures.write(heat_map, drawn)
     finally:  # a full disk takes the picture alone
         if as_json:
             print_json(matrix.to_json() if copy is None else found.to_json())

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import json_option, print_json
+from alens.cli.parameters import (
+    json_option,
+    print_json,
+    seed_option,
+)
 from alens.errors import DamageError, RequestError
 
 if TYPE_CHECKING:
@@ -28,9 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="Where the model is for --deep, when it is not where the cache says.")
 @click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Picks the rows of --deep."
-)
+@seed_option("Picks the rows of --deep.")
 @json_option
 def command(
     store: Path, repair: bool, deep: int | None, model: str | None, device: str, seed: int, as_json: bool
