@@ -125,8 +125,8 @@ def copy_of_another_plan(lenses):
 
 
 def test_fewer_rows_can_be_asked_for(demo_lenses: Path, demo_cache: Path) -> None:
-    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[0], num_rows=100)
-    assert found.rows == 100 and list(found.lens) == [0]
+    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[0, 0], num_rows=100)
+    assert found.rows == 100 and list(found.lens) == [0] and len(found.lens[0]) == 2
 
 
 def test_the_result_is_plain_json(found: Evaluation) -> None:

@@ -85,6 +85,13 @@ def test_a_head_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> Non
         load_lenses(demo_lenses).head_index(2)
 
 
+def test_a_layer_or_head_that_is_named_twice_is_read_once(demo_lenses: Path) -> None:
+    """Else a correction for the number of heads would count it twice."""
+    lenses = load_lenses(demo_lenses)
+    assert lenses.chosen([3, 0, 3], [4, 4]) == ((3, 0), (4,))
+    assert lenses.chosen(None, None) == ((0, 3), (1, 4))
+
+
 def test_another_model_is_refused(demo_lenses: Path) -> None:
     with pytest.raises(RequestError, match="holds lenses of demo, and mine has other weights"):
         load_lenses(demo_lenses).check_model("0" * 64, "mine")

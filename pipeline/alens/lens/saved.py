@@ -111,8 +111,8 @@ class Lenses(LensFolder):
     def chosen(
         self, layers: Sequence[int] | None, heads: Sequence[int] | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Layers and heads to read, each once, default all; opens the layers. Raises `RequestError` for what was not fitted,
-        `DamageError`."""
+        """Layers and heads to read, default all, each once; opens the layers. Raises `RequestError` for what was not
+        fitted, `DamageError`."""
         layers = tuple(dict.fromkeys(self.record.layers if layers is None else layers))
         heads = tuple(dict.fromkeys(self.record.heads if heads is None else heads))
         for layer in layers:
