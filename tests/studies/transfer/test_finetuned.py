@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from alens.errors import RequestError
 from alens.evaluation.figures import HeadFigures
 from alens.lens.saved import Lenses
 from alens.progress import Progress
-from alens.store.schema import CacheSettings
+from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.transfer.finetuned import check_copy, transfer_to_copy
+from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
 
 ROWS = 300
 
@@ -66,6 +67,9 @@ def test_its_json_is_plain(rotated: CopyTransfer) -> None:
 
 def test_without_lenses_of_its_own_a_copy_has_no_such_difference(rotated: CopyTransfer) -> None:
     assert all(way.less_native is None for way in rotated.ways)
+    for way in rotated.ways:
+        below = [head.kl < rotated.mean_output.kl for head in way.heads]
+        assert way.beat_mean_output == sum(below)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,23 @@ def test_native_lenses_of_another_site_are_refused(opened: Opened, demo_lenses: 
     native.record = dataclasses.replace(native.record, site="resid_post", model=opened.copy.plan.model)
     with pytest.raises(RequestError, match="give lenses of one site"):
         opened.check(native)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: {"settings": dataclasses.replace(plan.settings, seed=1)},
+        lambda plan: {"settings": dataclasses.replace(plan.settings, rows_per_shard=512)},
+        lambda plan: {"tokens": dataclasses.replace(plan.tokens, sha256="0" * 64)},
+    ],
+    ids=["seed", "rows_per_shard", "tokens"],
+)
+def test_rows_are_the_same_where_tokens_shards_and_order_are(
+    opened: Opened, change: Callable[[Plan], dict[str, Any]]
+) -> None:
+    assert same_rows_in(opened.cache, opened.copy)
+    opened.copy.plan = dataclasses.replace(opened.copy.plan, **change(opened.copy.plan))
+    assert not same_rows_in(opened.cache, opened.copy)
 
 
 def test_the_same_weights_are_said(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:

@@ -78,11 +78,19 @@ def test_layers_are_means_over_pairs_of_different_heads(matrix: TransferMatrix) 
     assert pairs[0, 3].kl == pytest.approx(kl_ST[:2, 2:].mean(), rel=1e-6)
     assert pairs[0, 0].kl == pytest.approx((kl_ST[0, 1] + kl_ST[1, 0]) / 2, rel=1e-6)
     assert pairs[3, 0].best_kl == pytest.approx(kl_ST[2:, :2].min(axis=0).mean(), rel=1e-6)
+    best, cross_entropy_ST = kl_ST[2:, :2].argmin(axis=0), matrix.differences("cross_entropy")[2:, :2]
+    assert pairs[3, 0].best_cross_entropy == pytest.approx(cross_entropy_ST[best, [0, 1]].mean(), rel=1e-6)
+    assert pairs[0, 3].cross_entropy == pytest.approx(matrix.differences("cross_entropy")[:2, 2:].mean())
     assert pairs[3, 0].over_mean_output == pytest.approx(
         (matrix.kl_ST[2:, :2] - matrix.mean_output.kl).mean(), rel=1e-4
     )
     for pair in pairs.values():
-        assert pair.beat_mean_output <= pair.pairs
+        sources, targets = (
+            [at for at, (layer, _) in enumerate(matrix.heads) if layer == wanted]
+            for wanted in (pair.source, pair.target)
+        )
+        below = sum(matrix.kl_ST[s, t] < matrix.mean_output.kl for s in sources for t in targets if s != t)
+        assert pair.beat_mean_output == below
 
 
 def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> None:

@@ -51,7 +51,7 @@ def transfer_to_copy(
     Raises `RequestError` when `copy` is of no copy of the model, or no row is left that no fit has seen.
     """
     check_copy(lenses, cache, copy, native)
-    same_rows = _same_rows(cache, copy)
+    same_rows = same_rows_in(cache, copy)
     if not same_rows:
         log.warning(
             f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
@@ -121,7 +121,7 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
             )
 
 
-def _same_rows(cache: Cache, copy: Cache) -> bool:
+def same_rows_in(cache: Cache, copy: Cache) -> bool:
     """Whether a shard's number means the same rows of text in both."""
     ours, theirs = cache.plan, copy.plan
     return (ours.tokens.sha256, ours.settings.rows_per_shard, ours.settings.seed) == (

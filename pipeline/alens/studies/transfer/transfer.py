@@ -288,17 +288,12 @@ def ground_of(
 ) -> Ground:
     """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
-    layers = tuple(record.layers if layers is None else sorted(set(layers)))
-    heads = tuple(record.heads if heads is None else sorted(set(heads)))
-    for layer in layers:
-        lenses.layer(layer)
-    for head in heads:
-        lenses.head_index(head)
+    layers, heads = lenses.chosen(layers, heads)
     ground = Ground(
         cache=cache,
         site=record.site,
-        layers=layers,
-        heads=heads,
+        layers=tuple(sorted(layers)),
+        heads=tuple(sorted(heads)),
         shards=shards,
         num_rows=num_rows,
         min_position=int(record.fit["min_position"]),
