@@ -203,7 +203,7 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
     batch_rows = FitSettings.batch_rows
     chosen = np.resize(np.arange(plan.rows), batch_rows)  # a short probe's rows come again
     z = {layer: torch.from_numpy(z_NHE[chosen][:, :num_heads]).to(device)}
-    module = _module(arrays, plan, layer, num_heads, device).to(device)
+    module = _module(arrays, layer, num_heads, device).to(device)
     optimizer = AveragedAdam(module.parameters(), lr=FitSettings.lr)
     teacher = _teacher(arrays, chosen, device)
     steps, since = 0, 0.0
@@ -222,9 +222,7 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
     return (time.monotonic() - since) / (steps * batch_rows * num_heads)
 
 
-def _module(
-    arrays: shards.Arrays, plan: Plan, layer: int, num_heads: int, device: torch.device
-) -> LensModule:
+def _module(arrays: shards.Arrays, layer: int, num_heads: int, device: torch.device) -> LensModule:
     counted = max(1, int((arrays["rows/position"] > 0).sum()))
     mean_HE = arrays[statistic_name(layer, "sum")][0, :num_heads] / counted
     outer_HEE = arrays[statistic_name(layer, "outer")][0, :num_heads] / counted

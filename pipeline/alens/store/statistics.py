@@ -32,4 +32,7 @@ def log_shares(output_V: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     A token that never had probability gets the smallest that float32 knows.
     """
     shares_V = output_V / output_V.sum()
-    return np.log(np.maximum(shares_V, np.finfo(np.float32).tiny)).astype(np.float32)
+    found_V: npt.NDArray[np.float32] = np.log(np.maximum(shares_V, np.finfo(np.float32).tiny)).astype(
+        np.float32
+    )
+    return found_V
