@@ -182,7 +182,7 @@ def _show(study: "BasisStudy") -> None:
     if study.has_few_rows:
         click.echo(
             f"few rows: {study.sequences * study.positions:,} were measured on; rho is likely too high, and its interval "
-            "too narrow: give more --sequences"
+            "often misses: give more --sequences"
         )
 
 

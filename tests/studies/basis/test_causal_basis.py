@@ -1,5 +1,6 @@
 """Causal fidelity of heads, with lenses whose fidelity is known: the unembedding's, its reverse, and fitted ones."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from alens.store.reader import open_cache
 from alens.studies.basis import basis_file, causal_basis, held_out_sample
 from alens.studies.basis.ablation import model_influence
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases
-from alens.studies.basis.fidelity_of_ranks import rank_correlation
+from alens.studies.basis.fidelity_of_ranks import basic_interval, rank_correlation
 from alens.studies.basis.figures import BasisStudy, judge
 from alens.studies.basis.influence import lens_influence
 from alens.studies.basis.subspaces import Coordinates
@@ -92,6 +93,12 @@ def test_figures_follow_from_the_influences(found: BasisStudy) -> None:
     assert sum(lens.lens_influence[:4]) > sum(sorted(principal.lens_influence)[-4:])
 
 
+def test_few_rows_are_said(found: BasisStudy) -> None:
+    assert found.has_few_rows  # 2 sequences of 63 positions
+    assert dataclasses.replace(found, sequences=31).has_few_rows
+    assert not dataclasses.replace(found, sequences=32).has_few_rows
+
+
 def test_directions_are_biorthogonal(found: BasisStudy) -> None:
     for basis in found.heads[0].bases:
         torch.testing.assert_close(
@@ -144,6 +151,8 @@ def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path)
     ((lens, random),) = both.layers
     rhos = [head.bases[0].fidelity.correlation.rho or 0.0 for head in both.heads]
     assert lens.rho == pytest.approx(np.mean(rhos)) and (lens.lowest, lens.highest) == (min(rhos), max(rhos))
+    drawn_R = np.mean([head.bases[0].drawn_R for head in both.heads], axis=0)
+    assert lens.rho is not None and lens.interval == basic_interval(lens.rho, drawn_R)
     assert (lens.basis, random.basis, lens.heads) == ("lens", "random", 2)
     for stage, total in (("find directions", 10), ("ablate", 4)):
         done = [(one.done, one.total) for one in seen if one.stage == stage]
@@ -173,6 +182,14 @@ def test_the_interval_is_of_drawn_sequences() -> None:
     assert correlation.interval is not None and correlation.interval[0] < correlation.interval[1]
     assert len(np.unique(drawn_R)) > 20  # many draws, many correlations
     assert correlation.rho == pytest.approx(spearmanr(np.arange(10), model_SK.sum(0)).statistic)
+
+
+def test_an_interval_takes_off_what_drawing_adds() -> None:
+    """Drawn 0.3 too high on Fisher's scale, so rho is taken to be 0.3 too high as well."""
+    drawn_R = np.tanh(0.5 + 0.3 + np.linspace(-0.2, 0.2, 4001))
+    low, high = basic_interval(float(np.tanh(0.5)), np.append(drawn_R, np.nan)) or (0.0, 0.0)
+    assert np.arctanh([low, high]) == pytest.approx([0.01, 0.39], abs=1e-3)
+    assert basic_interval(0.5, np.full(3, np.nan)) is None
 
 
 def test_equal_influences_have_no_rank() -> None:

@@ -10,13 +10,13 @@ A ablations, V vocabulary.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from alens.cache import activations
+from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.evaluation.panel import unembedding
 from alens.evaluation.shards import judged_shards
@@ -134,11 +134,10 @@ class CausalBases:
     def run(self, report: Report = silent) -> BasisStudy:
         """Find all bases, then measure them: the long part."""
         heads = list(self._find(report))
-        drawn: dict[tuple[int, str], list[np.ndarray]] = {}
         found: list[HeadBases] = []
         for layer in self.layers:
             here = [head for head in heads if head.layer == layer]
-            found += self._measure(here, report, drawn, done=len(found), total=len(heads))
+            found += self._measure(here, report, done=len(found), total=len(heads))
         return BasisStudy(
             settings=self.settings,
             directions=self.directions,
@@ -146,7 +145,7 @@ class CausalBases:
             sequences=len(self.sample.tokens_ST),
             positions=self.sample.tokens_ST.shape[1] - self.min_position,
             heads=found,
-            layers=[layer_fidelity(layer, found, drawn) for layer in self.layers],
+            layers=[layer_fidelity(layer, found) for layer in self.layers],
         )
 
     # Directions
@@ -200,70 +199,74 @@ class CausalBases:
 
     # Influences
 
-    def _measure(
-        self,
-        heads: Sequence[_Head],
-        report: Report,
-        drawn: dict[tuple[int, str], list[np.ndarray]],
-        *,
-        done: int,
-        total: int,
-    ) -> list[HeadBases]:
-        """Of the heads of one layer. `drawn` gathers the resampled correlations."""
-        S, T = self.sample.tokens_ST.shape
+    def _measure(self, heads: Sequence[_Head], report: Report, *, done: int, total: int) -> list[HeadBases]:
+        """Of the heads of one layer."""
+        layer, S = heads[0].layer, len(self.sample.tokens_ST)
         tokens_ST = torch.from_numpy(self.sample.tokens_ST)
-        layer, P = heads[0].layer, T - self.min_position
-        clean = []
         with torch.inference_mode():
-            for tokens_T in tokens_ST:
-                clean.append(activations.run(self.model.subject, tokens_T[None], [layer]))
+            clean = [activations.run(self.model.subject, tokens_T[None], [layer]) for tokens_T in tokens_ST]
         found = []
-        for number, head in enumerate(heads, start=1):
-            z_NE = torch.cat([c.z_BTHE[layer][0, -P:, head.head].float() for c in clean])
-            donors_NE = self._donors(z_NE, head)
-            # one ablation of all directions of z, then of each basis its directions and its first ones together
-            spans = [torch.eye(z_NE.shape[1], dtype=torch.float64)]
-            for basis_KE in head.bases.values():
-                spans += [*basis_KE[:, None], basis_KE[: self.settings.top]]
-            removals_AEE = removals(head.coordinates, spans).to(z_NE.device)
-            model_AS = torch.empty(len(spans), S, dtype=torch.float64)
-            for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
-                model_AS[:, s] = model_influence(
-                    self.model.subject,
-                    tokens_T,
-                    run.final_BTD[0],
-                    layer=layer,
-                    head=head.head,
-                    donors_PE=donors_NE[s * P : (s + 1) * P],
-                    removals_AEE=removals_AEE,
-                ).sum(-1)
+        for number, head in enumerate(heads, start=done):
+
+            def one_more(s: int, head: _Head = head, number: int = number) -> None:
                 report(
                     Progress(
                         stage="ablate",
-                        done=(done + number - 1) * S + s + 1,
+                        done=number * S + s + 1,
                         total=total * S,
                         unit="sequences",
                         note=f"head {layer}.{head.head}",
                     )
                 )
-            sets, step = [], self.directions + 1
-            for place, (name, basis_KE) in enumerate(head.bases.items()):
-                mine = [0, *range(1 + place * step, 1 + (place + 1) * step)]
-                lens_AN = lens_influence(head.reading(name), z_NE, donors_NE, removals_AEE[mine])
-                fidelity, drawn_R = judge(
-                    name,
-                    lens_AN.reshape(len(mine), S, P).sum(-1).numpy(),
-                    model_AS[mine].numpy(),
-                    positions=P,
-                    seed=self.settings.seed,
-                )
-                drawn.setdefault((layer, name), []).append(drawn_R)
-                sets.append(
-                    DirectionSet(
-                        fidelity=fidelity,
-                        reads_KE=head.coordinates.reads(basis_KE),
-                        writes_KE=head.coordinates.writes(basis_KE),
-                    )
-                )
-            found.append(HeadBases(layer=layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets))
+
+            found.append(self._measure_head(head, tokens_ST, clean, one_more))
         return found
+
+    def _measure_head(
+        self,
+        head: _Head,
+        tokens_ST: torch.Tensor,
+        clean: Sequence[Activations],
+        one_more: Callable[[int], None],
+    ) -> HeadBases:
+        """`clean` are the sequences as they run; `one_more` is told of each that is done."""
+        S, P = len(tokens_ST), tokens_ST.shape[1] - self.min_position
+        z_NE = torch.cat([run.z_BTHE[head.layer][0, -P:, head.head].float() for run in clean])
+        donors_NE = self._donors(z_NE, head)
+        # one ablation of all directions of z, then of each basis its directions and its first ones together
+        spans = [torch.eye(z_NE.shape[1], dtype=torch.float64)]
+        for basis_KE in head.bases.values():
+            spans += [*basis_KE[:, None], basis_KE[: self.settings.top]]
+        removals_AEE = removals(head.coordinates, spans).to(z_NE.device)
+        model_AS = torch.empty(len(spans), S, dtype=torch.float64)
+        for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
+            model_AS[:, s] = model_influence(
+                self.model.subject,
+                tokens_T,
+                run.final_BTD[0],
+                layer=head.layer,
+                head=head.head,
+                donors_PE=donors_NE[s * P : (s + 1) * P],
+                removals_AEE=removals_AEE,
+            ).sum(-1)
+            one_more(s)
+        sets, step = [], self.directions + 1
+        for place, (name, basis_KE) in enumerate(head.bases.items()):
+            mine = [0, *range(1 + place * step, 1 + (place + 1) * step)]
+            lens_AN = lens_influence(head.reading(name), z_NE, donors_NE, removals_AEE[mine])
+            fidelity, drawn_R = judge(
+                name,
+                lens_AN.reshape(len(mine), S, P).sum(-1).numpy(),
+                model_AS[mine].numpy(),
+                positions=P,
+                seed=self.settings.seed,
+            )
+            sets.append(
+                DirectionSet(
+                    fidelity=fidelity,
+                    drawn_R=drawn_R,
+                    reads_KE=head.coordinates.reads(basis_KE),
+                    writes_KE=head.coordinates.writes(basis_KE),
+                )
+            )
+        return HeadBases(layer=head.layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets)

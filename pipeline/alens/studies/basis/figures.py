@@ -6,7 +6,7 @@ Shapes: A ablations (all of z, each direction, the first directions together), S
 R resamples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.evaluation import bootstrap
-from alens.studies.basis.fidelity_of_ranks import RankCorrelation, rank_correlation
+from alens.studies.basis.fidelity_of_ranks import RankCorrelation, basic_interval, rank_correlation
 
 if TYPE_CHECKING:
     from alens.studies.basis.causal_basis import BasisSettings
 
 Array = npt.NDArray[np.float64]
+
+FEW_ROWS = 2000
+"""To measure on: with fewer, rho is too high and its interval often misses. Measured: docs/tutorials/basis.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class DirectionSet:
     """A basis and what it does."""
 
     fidelity: BasisFidelity
+    drawn_R: Array
+    """The rank correlation in each resample of sequences; not a number where there is none."""
     reads_KE: torch.Tensor
     """The feature of direction k is `(z - mean) reads_k`."""
     writes_KE: torch.Tensor
@@ -103,6 +107,11 @@ class BasisStudy:
     layers: list[list[LayerFidelity]]
     """By layer, a record for each basis."""
 
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether intervals often miss what more text would show."""
+        return self.sequences * self.positions < FEW_ROWS
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; directions are in the file of `basis_file.put`."""
         return {
@@ -142,34 +151,22 @@ def judge(
     ), drawn_R
 
 
-def layer_fidelity(
-    layer: int, heads: Sequence[HeadBases], drawn: Mapping[tuple[int, str], Sequence[Array]]
-) -> list[LayerFidelity]:
+def layer_fidelity(layer: int, heads: Sequence[HeadBases]) -> list[LayerFidelity]:
     """A record for each basis of the layer's heads."""
+    sets = [one for head in heads if head.layer == layer for one in head.bases]
     found = []
-    for (of_layer, name), drawn_HR in drawn.items():
-        if of_layer != layer:
-            continue
-        mine = [
-            one.fidelity
-            for head in heads
-            if head.layer == layer
-            for one in head.bases
-            if one.fidelity.basis == name
-        ]
-        rhos = [one.correlation.rho for one in mine if one.correlation.rho is not None]
-        kept_HR = [
-            drawn_R for one, drawn_R in zip(mine, drawn_HR, strict=True) if one.correlation.rho is not None
-        ]
-        means_R = np.mean(kept_HR, axis=0) if kept_HR else np.empty(0)
-        shares = [one.model_share for one in mine if one.model_share is not None]
+    for name in dict.fromkeys(one.fidelity.basis for one in sets):
+        mine = [one for one in sets if one.fidelity.basis == name]
+        rhos = [rho for one in mine if (rho := one.fidelity.correlation.rho) is not None]
+        drawn_HR = [one.drawn_R for one in mine if one.fidelity.correlation.rho is not None]
+        shares = [share for one in mine if (share := one.fidelity.model_share) is not None]
         found.append(
             LayerFidelity(
                 layer=layer,
                 basis=name,
                 heads=len(rhos),
                 rho=float(np.mean(rhos)) if rhos else None,
-                interval=bootstrap.finite_interval(means_R),
+                interval=basic_interval(float(np.mean(rhos)), np.mean(drawn_HR, axis=0)) if rhos else None,
                 lowest=min(rhos, default=None),
                 highest=max(rhos, default=None),
                 model_share=float(np.mean(shares)) if shares else None,
