@@ -36,6 +36,7 @@ from alens.studies.comparison.compare import Comparison, compare
 from alens.studies.comparison.detection import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
+from alens.studies.comparison.refits import Refits
 from alens.threads import follow_allotment
 
 TRIGGER, NEUTRAL = "black", "old"
@@ -179,8 +180,10 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
         adjusted.append(adjusted_H.min())
         alone.append((alone_H <= 0.05).mean())
         suspect_N = np.repeat([False, True], [half, pool - half])
-        folds = detector.folds([str(n) for n in range(pool)], suspect_N, detector.FOLDS, number)
-        detectors = Detectors(folds, suspect_N, "folds", number)
+        names = [str(n) for n in range(pool)]
+        folds = detector.folds(names, suspect_N, detector.FOLDS, number)
+        refits = Refits(names, suspect_N, paired=False, seed=number)
+        detectors = Detectors(folds, suspect_N, "folds", refits=refits)
         for one in mixed:
             detectors.add("lens", one)
         found = detectors.separations("lens")

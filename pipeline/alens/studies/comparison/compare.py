@@ -21,6 +21,7 @@ from alens.studies.comparison.change import Change, Comparer, Settings
 from alens.studies.comparison.detection import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, tokens_of
+from alens.studies.comparison.refits import Refits
 
 FEWEST_FOR_DETECTOR = 5
 """Prompts of either kind: one a fold, and four to fit on."""
@@ -91,7 +92,11 @@ def compare(
         prompts += test.prompts
     ids, rows = tokens_of(lensed, prompts, settings.position)
     readings = PromptReadings(lensed, ids, rows, layers, heads, report)
-    detectors = Detectors(splits, suspect_N, judged_by, settings.seed) if splits else None
+    detectors = None
+    if splits:
+        refits = None if test is not None else _refits(clean, suspect, settings)
+        paired = settings.paired and test is None
+        detectors = Detectors(splits, suspect_N, judged_by, paired=paired, refits=refits)
     comparer = Comparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
 
     changes, permuted = [], []
@@ -179,10 +184,22 @@ def _splits(
         return [detector.Split(fit=np.arange(len(texts)), judge=judged)], f"prompts of {test.name}"
     if not detectable(clean, suspect):
         return [], ""
-    flags = np.repeat([False, True], sizes)
-    groups = [str(pair) for size in sizes for pair in range(size)] if settings.paired else texts
-    splits = detector.folds(groups, flags, detector.FOLDS, settings.seed)
+    flags, groups = np.repeat([False, True], sizes), _groups(clean, suspect, settings)
+    most = min(detector.FOLDS, len(set(groups)) // 2)  # two pairs a fold: the twins of one are not compared
+    splits = detector.folds(groups, flags, most, settings.seed)
     return splits, f"{len(splits)}-fold cross-validation"
+
+
+def _groups(clean: PromptSet, suspect: PromptSet, settings: Settings) -> list[str]:
+    """Of each prompt, what it is fitted on or judged together with: its pair, or its text."""
+    if not settings.paired:
+        return clean.texts + suspect.texts
+    return [str(pair) for one in (clean, suspect) for pair in range(len(one.prompts))]
+
+
+def _refits(clean: PromptSet, suspect: PromptSet, settings: Settings) -> Refits:
+    flags = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
+    return Refits(_groups(clean, suspect, settings), flags, paired=settings.paired, seed=settings.seed)
 
 
 def _notes(clean: PromptSet, suspect: PromptSet) -> list[str]:

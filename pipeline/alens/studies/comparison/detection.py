@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from alens.studies.comparison.area import Comparisons, comparisons
 from alens.studies.comparison.detector import Array, Labels, Scores, Split, score
-from alens.studies.comparison.roc import Separation, area, separation
+from alens.studies.comparison.refits import Refits
+from alens.studies.comparison.roc import Separation, separation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,9 @@ class Detection:
     """Detectors, judged on prompts they were not fitted on."""
 
     judged_by: str
-    """How fitting and judging prompts were parted."""
+    """How fitting and judging prompts were parted; areas of contrasts that were refitted have parts of their own."""
+    refits: int
+    """Fits on prompts drawn with replacement, which give the areas of contrasts; 0 where --test judges one fit."""
     clean: int
     """Judged prompts."""
     suspect: int
@@ -57,10 +61,21 @@ class Detection:
 class Detectors:
     """Collects scores as readings come, each reading forgotten after its turn."""
 
-    def __init__(self, splits: Sequence[Split], suspect_N: Labels, judged_by: str, seed: int) -> None:
-        self._splits, self._suspect_N, self._judged_by, self._seed = splits, suspect_N, judged_by, seed
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        suspect_N: Labels,
+        judged_by: str,
+        *,
+        paired: bool = False,
+        refits: Refits | None = None,
+    ) -> None:
+        """With `refits`, of the same prompts, the areas of contrasts are of those; `splits` give the rest."""
+        self._splits, self._suspect_N, self._judged_by = splits, suspect_N, judged_by
+        self._paired, self._refits = paired, refits
         self._flags = [suspect_N[split.judge] for split in splits]
         self._sums: dict[str, tuple[int, Scores]] = {}
+        self._refitted: dict[str, Array] = {}
         self._heads: list[HeadDetection] = []
 
     def add(self, kind: str, readings_NV: torch.Tensor, head: tuple[int, int] | None = None) -> None:
@@ -68,24 +83,30 @@ class Detectors:
         found = score(readings_NV, self._suspect_N, self._splits)
         number, before = self._sums.get(kind, (0, None))
         self._sums[kind] = (number + 1, found if before is None else before + found)
+        refitted_BN = None if self._refits is None else self._refits.scores(readings_NV)
+        if refitted_BN is not None:
+            self._refitted[kind] = self._refitted.get(kind, 0.0) + refitted_BN
         if head is not None:
-            contrast, anomaly = area(found.contrast, self._flags), area(found.anomaly, self._flags)
+            contrast, anomaly = (
+                self._compared(found.contrast, refitted_BN).area,
+                self._compared(found.anomaly).area,
+            )
             self._heads.append(
                 HeadDetection(layer=head[0], head=head[1], contrast_auc=contrast, anomaly_auc=anomaly)
             )
 
     def judge(self, ids: Sequence[Sequence[int]]) -> Detection:
         """All figures; `ids` are the tokens of all prompts."""
-        last_N = np.array([tokens[-1] for tokens in ids])
         length_N = np.array([float(len(tokens)) for tokens in ids])
-        length = self._plain([length_N[split.judge] for split in self._splits])
-        last_token = self._plain([_last_token(last_N, self._suspect_N, split) for split in self._splits])
+        length = self._separation([length_N[split.judge] for split in self._splits])
+        last_token = self._last_token(np.array([tokens[-1] for tokens in ids]))
         judged = {
             f"{kind}_{name}": found for kind in self._sums for name, found in self.separations(kind).items()
         }
         suspect = int(sum(flags.sum() for flags in self._flags))
         return Detection(
             judged_by=self._judged_by,
+            refits=0 if self._refits is None else len(self._refits.undrawn_BN),
             clean=sum(map(len, self._flags)) - suspect,
             suspect=suspect,
             length=length,
@@ -101,12 +122,34 @@ class Detectors:
         scores = summed.averaged(number)
         halfway = [one > 0 for one in scores.contrast]
         return {
-            "contrast": separation(scores.contrast, self._flags, halfway, seed=self._seed),
-            "anomaly": separation(scores.anomaly, self._flags, scores.anomaly_alarms(), seed=self._seed),
+            "contrast": self._separation(scores.contrast, halfway, self._refitted.get(kind)),
+            "anomaly": self._separation(scores.anomaly, scores.anomaly_alarms()),
         }
 
-    def _plain(self, scores: list[Array]) -> Separation:
-        return separation(scores, self._flags, None, seed=self._seed)
+    def _last_token(self, last_N: Array) -> Separation:
+        refitted_BN = None
+        if self._refits is not None:
+            _, token_N = np.unique(last_N, return_inverse=True)
+            refitted_BN = self._refits.scores(torch.eye(int(token_N.max()) + 1)[token_N], prior=1.0)
+        scores = [_last_token(last_N, self._suspect_N, split) for split in self._splits]
+        return self._separation(scores, refitted_BN=refitted_BN)
+
+    def _separation(
+        self, scores: list[Array], alarms: list[Labels] | None = None, refitted_BN: Array | None = None
+    ) -> Separation:
+        undrawn_BN = None if self._refits is None or refitted_BN is None else self._refits.undrawn_BN
+        return separation(scores, self._flags, alarms, self._compared(scores, refitted_BN), undrawn_BN)
+
+    def _compared(self, scores: list[Array], refitted_BN: Array | None = None) -> Comparisons:
+        if self._refits is not None and refitted_BN is not None:
+            return self._refits.comparisons(refitted_BN)
+        places = np.unique(np.concatenate([split.judge for split in self._splits]))
+        scores_BN, judged_BN = np.zeros((2, len(self._splits), len(self._suspect_N)))
+        for number, (split, found) in enumerate(zip(self._splits, scores, strict=True)):
+            scores_BN[number, split.judge], judged_BN[number, split.judge] = found, 1.0
+        return comparisons(
+            scores_BN[:, places], judged_BN[:, places] > 0, self._suspect_N[places], paired=self._paired
+        )
 
 
 def _last_token(last_N: Array, suspect_N: Labels, split: Split) -> Array:
