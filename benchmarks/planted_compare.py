@@ -3,9 +3,10 @@
 Planted: pairs of prompts that differ in one word, the trigger. In a copy of the lenses one head gets a rank-one term:
 along the direction of its z that the trigger moves, the logit of one chosen token rises by STRENGTH nats (found on
 other prompts than those compared). The answer is that head, and that token. Null: one pool of prompts, split at
-random, again and again.
+random, again and again. Known: sets of 30 of 130 pairs, whose detectors are also judged on the pairs left over; how
+often does the interval hold their mean AUC there?
 
-In: lenses (default: fitted to a cache of the demo made here). Out: two tables on standard output, and with --json one document.
+In: lenses (default: fitted to a cache of the demo made here). Out: three tables on standard output, and with --json one document.
 
     python benchmarks/planted_compare.py [LENSES] [--strengths 0,1,2,4,6,8] [--splits 100] [--json FILE]
 """
@@ -164,7 +165,7 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     readings = PromptReadings(lensed, ids, rows, layers, heads)
     every = [readings.lens(layer, head) for layer in layers for head in heads]
     half = pool // 2
-    adjusted, alone, judged, covered, flagged = [], [], [], [], []
+    adjusted, alone, judged, covered, flagged, widths = [], [], [], [], [], []
     for number in range(splits):
         order = torch.from_numpy(np.random.default_rng([10, number]).permutation(pool))
         weights = divergence.permuted(half, pool - half, RESAMPLES, number)
@@ -190,6 +191,7 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
         judged.append([found["contrast"].auc, found["anomaly"].auc])
         covered.append([one.low <= 0.5 <= one.high for one in found.values()])
         flagged.append([one.low > 0.5 for one in found.values()])
+        widths.append([one.high - one.low for one in found.values()])
     aucs = np.array(judged)
     return {
         "splits": splits,
@@ -204,8 +206,52 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
                 ("auc_sd", aucs[:, place].std()),
                 ("interval_holds_0.5", np.mean(covered, axis=0)[place]),
                 ("interval_above_0.5", np.mean(flagged, axis=0)[place]),
+                ("interval_width", np.mean(widths, axis=0)[place]),
             )
         },
+    }
+
+
+def known(lensed: LensedModel, splits: int, paired: bool, pool: int = 130) -> dict[str, Any]:
+    """How often intervals hold the mean AUC on other prompts of detectors fitted on as many; each head by itself."""
+    layers, every_head = lensed.chosen(None, None)
+    heads = [head for head in every_head if head in NULL_HEADS] or every_head
+    texts = sentences(pool, 9, NEUTRAL) + sentences(pool, 9, TRIGGER)
+    readings = PromptReadings(lensed, *tokens_of(lensed, as_set("pool", texts).prompts, LAST), layers, heads)
+    every = {f"{layer}.{head}": readings.lens(layer, head) for layer in layers for head in heads}
+    flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
+    names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
+    once = [detector.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
+    found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    for number in range(splits):
+        order = np.random.default_rng([11, number]).permutation(pool)
+        clean, suspect, rest = order[:PAIRS], order[0 if paired else PAIRS :][:PAIRS], order[2 * PAIRS :]
+        used, fresh = np.r_[clean, pool + suspect], np.r_[clean, pool + suspect, rest, pool + rest]
+        refits = Refits(names, flags, paired=paired, seed=number)
+        folds = detector.folds(names, flags, detector.FOLDS, number)
+        here = Detectors(folds, flags, "folds", paired=paired, refits=refits)
+        there = Detectors(once, np.r_[flags, fresh_flags], "the rest", paired=True)
+        for name, one in every.items():
+            here.add(name, one[used])
+            there.add(name, one[fresh])
+            judged, right = here.separations(name), there.separations(name)
+            for kind, own in judged.items():
+                found.setdefault((kind, name), []).append((own.auc, own.low, own.high, right[kind].auc))
+    rows = {key: np.array(values) for key, values in found.items()}
+    held = {
+        key: float(((row[:, 1] <= row[:, 3].mean()) & (row[:, 3].mean() <= row[:, 2])).mean())
+        for key, row in rows.items()
+    }
+    return {
+        f"{kind}_{figure}": value
+        for kind in ("contrast", "anomaly")
+        for own in [[key for key in rows if key[0] == kind]]
+        for figure, value in (
+            ("auc_by_head", [round(float(rows[key][:, 0].mean()), 3) for key in own]),
+            ("auc_on_other_prompts", [round(float(rows[key][:, 3].mean()), 3) for key in own]),
+            ("interval_holds_that", [held[key] for key in own]),
+            ("interval_width", float(np.mean([np.ptp(rows[key][:, 1:3], axis=1).mean() for key in own]))),
+        )
     }
 
 
@@ -241,10 +287,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                     flush=True,
                 )
         nothing = null(lensed, asked.splits)
+        judged = {name: known(lensed, asked.splits, name == "paired") for name in ("paired", "unpaired")}
     print(f"\nnull: one pool of {2 * PAIRS} prompts, split at random")
     for key, value in nothing.items():
         print(f"| {key.replace('_', ' ')} | {value:g} |")
-    document = {"planted": rows, "null": nothing}
+    for name, figures in judged.items():
+        print(f"\nknown: {PAIRS} on a side, {name}, each head by itself, {asked.splits} times")
+        for key, value in figures.items():
+            print(f"| {key.replace('_', ' ')} | {value} |")
+    document = {"planted": rows, "null": nothing, "known": judged}
     if asked.json is not None:
         asked.json.write_text(json.dumps(document, indent=1) + "\n")
     return document
