@@ -59,6 +59,8 @@ def test_files_give_a_table_a_detector_and_pictures(
     for name, key in (("lenses, contrast", "lens_contrast"), ("length alone", "length")):
         (line,) = [line for line in out.splitlines() if line.strip().startswith(name)]
         assert f"{judged[key]['auc']:.3f}" in line
+    assert "contrasts and last token over 400 refits" in " ".join(out.split())
+    assert judged["lens_contrast"]["interval_over"] == "judged prompts and refits" and judged["refits"] == 400
     assert roc.read_bytes().startswith(b"\x89PNG")
     assert grid.read_text().count("<td") == 2
 
@@ -78,6 +80,7 @@ def test_labels_may_be_words_or_numbers(
     code, out, err = run_alens(*given)
     assert code == 0, err
     assert "judged on 2 clean and 2 suspect prompts: prompts of" in out
+    assert "of the detectors as they were fitted" in out and "refits" not in out
 
 
 def test_lenses_of_the_residual_stream_are_compared(

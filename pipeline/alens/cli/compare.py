@@ -44,7 +44,7 @@ TOKENS_SHOWN = 4
 @click.option(
     "--test",
     metavar="FILE.jsonl",
-    help="Judge the detector on these prompts, labelled clean or suspect.  [default: 5-fold cross-validation]",
+    help="Fit the detector once and judge it on these prompts, labelled clean or suspect.  [default: held-out ones]",
 )
 @click.option(
     "--paired",
@@ -56,7 +56,8 @@ TOKENS_SHOWN = 4
     default="last",
     show_default=True,
     metavar="last|all|N",
-    help="Where to read: the last token, the mean over all, or a position, from the end: -2.",
+    help="Read the last token of a prompt, average over all that lenses are fitted on (from the --min-position of "
+    "their fit), or read one position; -2 counts from the end.",
 )
 @layers_option("compare")
 @heads_option("compare")
@@ -71,7 +72,7 @@ TOKENS_SHOWN = 4
     show_default=True,
     help="Permutations of the labels, and bootstrap resamples of the prompts.",
 )
-@seed_option("Of both, and of folds.")
+@seed_option("Of both, of folds and of refits.")
 @click.option("--roc", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the ROC curves.")
 @heat_map_option("the change of every head")
 @model_options
@@ -273,7 +274,13 @@ def _show_detection(found: "Comparison", console: "object") -> None:
 
     judged = found.detection
     assert judged is not None and isinstance(console, Console)
+    caption = "95 %: over judged prompts, of the detectors as they were fitted"
+    if judged.refits:
+        caption = (
+            f"AUC, 95 %: contrasts and last token over {judged.refits} refits, others over judged prompts"
+        )
     table = Table(
+        caption=caption,
         title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
         box=SIMPLE,
     )

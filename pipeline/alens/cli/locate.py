@@ -57,7 +57,8 @@ TERMS_SHOWN = 2
     type=click.Choice(["last", "all"]),
     default="last",
     show_default=True,
-    help="Read the last token of a prompt, or average over all that lenses are fitted on.",
+    help="Read the last token of a prompt, or average over all that lenses are fitted on (from the --min-position of "
+    "their fit).",
 )
 @click.option("--first-token", is_flag=True, help="A term of several tokens counts by its first.")
 @click.option(

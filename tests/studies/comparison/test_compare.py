@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
+from alens.evaluation import bootstrap
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
@@ -20,7 +21,7 @@ from alens.studies.comparison import divergence
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, compare
 from alens.studies.comparison.prompt_readings import PromptReadings
-from alens.studies.comparison.prompt_sets import PromptSet, prompt_set
+from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
 
 ADJECTIVES = ("old", "black")
 PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]
@@ -124,6 +125,19 @@ def test_positions_are_chosen_or_averaged(lensed: LensedModel) -> None:
     )
 
 
+def test_all_positions_are_those_that_lenses_were_fitted_on(lensed: LensedModel) -> None:
+    texts = prompt_set("The old man said"), prompt_set("She")
+    given = [prompt for one in texts for prompt in one.prompts]
+    length = len(lensed.tokens("The old man said"))
+    assert lensed.lenses.record.fit["min_position"] == 1
+    assert tokens_of(lensed, given, "all")[1] == [list(range(1, length)), [0]]
+    other = copy.copy(lensed)
+    other.lenses = copy.copy(lensed.lenses)
+    other.lenses.record = replace(lensed.lenses.record, fit={**lensed.lenses.record.fit, "min_position": 3})
+    assert tokens_of(other, given, "all")[1] == [list(range(3, length)), [0]]
+    assert tokens_of(other, given, "last")[1] == [[length - 1], [0]]
+
+
 def test_what_is_read_does_not_depend_on_blocks(lensed: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [lensed.tokens(text) for text in ("The old man said", "She went", "He")]
     rows = [[1, 2, 3], [1], [0]]
@@ -148,11 +162,42 @@ def test_files_have_noise_and_a_detector(compared: Comparison) -> None:
     above = [c.lens.above_noise for c in compared.heads]
     assert above == sorted(above, reverse=True)
     judged = compared.detection
-    assert judged is not None and (judged.clean, judged.suspect) == (12, 12)
+    assert judged is not None and (judged.clean, judged.suspect, judged.refits) == (12, 12, 400)
+    assert judged.judged_by == "5-fold cross-validation"
+    for one in (judged.lens_contrast, judged.model_contrast, judged.last_token):
+        assert one.interval_over == "judged prompts and refits" and one.low <= one.auc <= one.high
+    assert judged.lens_anomaly.interval_over == judged.length.interval_over == "judged prompts"
     assert judged.length.auc == 0.5 and judged.last_token.auc == 0.5  # pairs of the same length and end
     assert judged.confounds == [] and len(judged.heads) == 4
     body = json.loads(json.dumps(compared.to_json(), allow_nan=False))
     assert body["detection"]["lens_contrast"]["false_positive_rate"][-1] == 1.0
+
+
+def test_five_pairs_are_judged_two_and_three_at_a_time(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    few = [replace(one, prompts=one.prompts[:5]) for one in sets]
+    found = compare(lensed, *few, layers=[0], settings=replace(QUICK, paired=True))
+    assert found.detection is not None and found.detection.judged_by == "2-fold cross-validation"
+    assert (found.detection.clean, found.detection.length.auc) == (5, 0.5)
+
+
+def test_areas_are_of_fits_on_other_prompts(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
+    """One head: each draw fitted by hand."""
+    found = compare(lensed, *sets, layers=[0], heads=[4], settings=replace(QUICK, paired=True))
+    ids = [lensed.tokens(text) for one in sets for text in one.texts]
+    readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [0], [4]).lens(0, 4).double()
+    drawn_BC = bootstrap.counts(0, 400, 12, 0)
+    won, made = 0.0, 0
+    for drawn_C in drawn_BC:
+        clean_V, suspect_V = (torch.from_numpy(drawn_C) @ part / 12 for part in readings_NV.split(12))
+        scores = (readings_NV @ (suspect_V.log() - clean_V.log())).numpy()
+        out = np.flatnonzero(drawn_C == 0)
+        pairs = [(scores[12 + s], scores[c]) for s in out for c in out if s != c]
+        won, made = won + sum(s > c for s, c in pairs), made + len(pairs)
+    assert found.detection is not None
+    assert found.detection.heads[0].contrast_auc == pytest.approx(won / made, abs=1e-3)
+    assert found.detection.lens_contrast.auc == found.detection.heads[0].contrast_auc
 
 
 def test_sets_from_one_pool_are_not_called_different(
@@ -220,10 +265,13 @@ def test_a_detector_is_judged_on_a_file_of_labels(
         for _, what in PARTS[:3]
     ]
     test = labelled(tmp_path / "test.jsonl", list(texts))
-    found = compare(lensed, *sets, test=test, settings=QUICK)
+    found = compare(lensed, *sets, test=test, settings=replace(QUICK, paired=True))
     judged = found.detection
-    assert judged is not None and (judged.clean, judged.suspect) == (3, 3)
+    assert judged is not None and (judged.clean, judged.suspect, judged.refits) == (3, 3, 0)
     assert judged.judged_by.endswith("test.jsonl")
+    assert judged.lens_contrast.interval_over == judged.lens_anomaly.interval_over == "judged prompts"
+    assert judged.lens_contrast.auc == 1.0 and judged.lens_contrast.low == pytest.approx(0.025 ** (1 / 3))
+    found = compare(lensed, *sets, test=test, settings=QUICK)
     without = compare(lensed, *sets, settings=QUICK)
     assert [c.lens for c in found.heads] == [
         c.lens for c in without.heads

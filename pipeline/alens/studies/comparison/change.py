@@ -22,7 +22,7 @@ class Settings:
     """How to compare."""
 
     position: str | int = LAST
-    """`last`, `all` (the mean over positions 1 and later) or a number, negative from the end."""
+    """`last`, `all` (the mean over positions that lenses are fitted on) or a number, negative from the end."""
     top: int = 8
     """Tokens that appear, and that vanish, for each reading."""
     resamples: int = RESAMPLES

@@ -75,9 +75,10 @@ def tokens_of(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Tokens, and positions to read, of each prompt. Raises `RequestError` that names the prompt."""
     ids, rows = [], []
+    first = int(lensed.lenses.record.fit.get("min_position", 0))  # `all` is what lenses are fitted on
     for prompt in given:
         ids.append(prompts.tokens_of(lensed, prompt))
-        rows.append(rows_of(len(ids[-1]), position, prompt.source))
+        rows.append(rows_of(len(ids[-1]), position, prompt.source, first))
     return ids, rows
 
 

@@ -1,0 +1,97 @@
+"""Refits of the contrast on drawn prompts, against fits that are made one by one; and what their interval holds."""
+
+import numpy as np
+import pytest
+import torch
+
+from alens.studies.comparison.refits import Refits
+
+CLEAN, SUSPECT = 7, 9
+FLAGS = np.repeat([False, True], [CLEAN, SUSPECT])
+NAMES = [str(n) for n in range(CLEAN + SUSPECT)]
+
+
+def readings(number: int, seed: int, shift: float = 0.0, topic: float = 1.0) -> torch.Tensor:
+    """(2 number, 20) of which the second half has one logit higher by `shift`; all vary along two directions."""
+    random = torch.Generator().manual_seed(seed)
+    ways_2V = torch.randn(2, 20, generator=torch.Generator().manual_seed(99))
+    logits_NV = topic * torch.randn(2 * number, 2, generator=random) @ ways_2V
+    logits_NV += 0.3 * torch.randn(2 * number, 20, generator=random)
+    logits_NV[number:, 4] += shift
+    return logits_NV.softmax(-1)
+
+
+def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alens.studies.comparison.refits.BLOCK_BYTES", 8 * 20 * 3)
+    readings_NV = readings(8, 0, shift=1.0)
+    refits = Refits(NAMES, FLAGS, paired=False, seed=3, number=10)
+    found_BN = refits.scores(readings_NV)
+    assert found_BN.shape == (10, 16)
+    drawn_BN = np.zeros((10, 16))
+    for flags, counts in refits._drawn:
+        drawn_BN[:, flags] = counts
+    assert (drawn_BN[:, :CLEAN].sum(1) == CLEAN).all() and (drawn_BN[:, CLEAN:].sum(1) == SUSPECT).all()
+    assert np.array_equal(refits.undrawn_BN, drawn_BN == 0)
+    for found, drawn in zip(found_BN, drawn_BN, strict=True):
+        chosen = np.repeat(np.arange(16), drawn.astype(int))
+        clean_V = readings_NV[chosen[chosen < CLEAN]].mean(0)
+        suspect_V = readings_NV[chosen[chosen >= CLEAN]].mean(0)
+        assert found == pytest.approx((readings_NV @ (suspect_V.log() - clean_V.log())).numpy(), abs=1e-5)
+
+
+def test_what_was_drawn_is_not_judged_nor_its_twin_or_copy() -> None:
+    pairs = [str(n) for n in range(8)] * 2
+    copied = [str(n) for n in range(8)] + ["3", *[str(n) for n in range(9, 16)]]
+    flags, scores_BN = np.repeat([False, True], 8), np.zeros((400, 16))
+    for groups, paired, twin in ((pairs, True, 0), (copied, False, 3)):
+        refits = Refits(groups, flags, paired=paired, seed=0)
+        judged_BN = refits.comparisons(scores_BN).made_BN > 0
+        assert judged_BN.any(0).all() and not (judged_BN & ~refits.undrawn_BN).any()
+        assert not (judged_BN[:, 8] & ~refits.undrawn_BN[:, twin]).any()
+    refits = Refits(pairs, flags, paired=True, seed=0)
+    assert np.array_equal(refits.undrawn_BN[:, :8], refits.undrawn_BN[:, 8:])
+
+
+def test_a_prior_is_added_to_sums() -> None:
+    refits = Refits(NAMES, FLAGS, paired=False, seed=0, number=5)
+    found_BN = refits.scores(torch.eye(16), prior=1.0)
+    (_, clean_BC), (_, suspect_BS) = refits._drawn
+    undrawn = np.log(1 / SUSPECT) - np.log((clean_BC + 1) / CLEAN)
+    assert found_BN[:, :CLEAN] == pytest.approx(undrawn, abs=1e-5)
+    assert found_BN[:, CLEAN:] == pytest.approx(
+        np.log((suspect_BS + 1) / SUSPECT) - np.log(1 / CLEAN), abs=1e-5
+    )
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    one, same, other = (Refits(NAMES, FLAGS, paired=False, seed=seed).undrawn_BN for seed in (0, 0, 1))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_holds_chance_where_nothing_differs(paired: bool) -> None:
+    """Over judged prompts alone it would in about four of five samples."""
+    held, judged_alone = [], []
+    names = [str(n % 15 if paired else n) for n in range(30)]
+    flags = np.repeat([False, True], 15)
+    for seed in range(120):
+        refits = Refits(names, flags, paired=paired, seed=seed, number=100)
+        found = refits.comparisons(refits.scores(readings(15, seed)))
+        for held_or_not, undrawn_BN in ((held, refits.undrawn_BN), (judged_alone, None)):
+            low, high = found.interval(undrawn_BN)
+            held_or_not.append(low <= 0.5 <= high)
+    assert np.mean(held) > 0.94 and np.mean(judged_alone) < 0.88
+
+
+def test_the_interval_holds_what_other_prompts_give() -> None:
+    flags, held, areas = np.repeat([False, True], 15), [], []
+    fresh_NV = readings(200, 10_000, shift=1.5)
+    names = [str(n) for n in range(30)]
+    for seed in range(120):
+        given_NV = readings(15, seed, shift=1.5)
+        refits = Refits(names, flags, paired=False, seed=seed, number=100)
+        held.append(refits.comparisons(refits.scores(given_NV)).interval(refits.undrawn_BN))
+        scores = fresh_NV @ (given_NV[15:].mean(0).log() - given_NV[:15].mean(0).log())
+        areas.append(float((scores[200:, None] > scores[:200]).double().mean()))
+    assert 0.6 < np.mean(areas) < 0.95
+    assert np.mean([low <= np.mean(areas) <= high for low, high in held]) > 0.92
