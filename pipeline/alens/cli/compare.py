@@ -277,7 +277,7 @@ def _show_detection(found: "Comparison", console: "object") -> None:
     caption = "95 %: over judged prompts, of the detectors as they were fitted"
     if judged.refits:
         caption = (
-            f"AUC, 95 %: contrasts and last token over {judged.refits} refits, others over judged prompts"
+            f"95 %: contrasts and last token over {judged.refits} refits, the others over judged prompts"
         )
     table = Table(
         caption=caption,

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
-from alens.evaluation import bootstrap
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.studies.comparison import divergence
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, compare
+from alens.studies.comparison.detector import folds
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
 
@@ -182,19 +182,24 @@ def test_five_pairs_are_judged_two_and_three_at_a_time(
     assert (found.detection.clean, found.detection.length.auc) == (5, 0.5)
 
 
-def test_areas_are_of_fits_on_other_prompts(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
-    """One head: each draw fitted by hand."""
+def test_areas_are_of_folds_drawn_again_and_again(
+    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    """One head: each fold fitted by hand."""
     found = compare(lensed, *sets, layers=[0], heads=[4], settings=replace(QUICK, paired=True))
     ids = [lensed.tokens(text) for one in sets for text in one.texts]
     readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [0], [4]).lens(0, 4).double()
-    drawn_BC = bootstrap.counts(0, 400, 12, 0)
+    flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0
-    for drawn_C in drawn_BC:
-        clean_V, suspect_V = (torch.from_numpy(drawn_C) @ part / 12 for part in readings_NV.split(12))
-        scores = (readings_NV @ (suspect_V.log() - clean_V.log())).numpy()
-        out = np.flatnonzero(drawn_C == 0)
-        pairs = [(scores[12 + s], scores[c]) for s in out for c in out if s != c]
-        won, made = won + sum(s > c for s, c in pairs), made + len(pairs)
+    for seed in range(10):
+        for split in folds(names, flags, 5, seed):
+            fit_V = [
+                readings_NV[[n for n in split.fit if flags[n] == kind]].mean(0) for kind in (False, True)
+            ]
+            scores = (readings_NV @ (fit_V[1].log() - fit_V[0].log())).numpy()
+            held_out = [n for n in split.judge if n < 12]
+            pairs = [(scores[12 + s], scores[c]) for s in held_out for c in held_out if s != c]
+            won, made = won + sum(s > c for s, c in pairs), made + len(pairs)
     assert found.detection is not None
     assert found.detection.heads[0].contrast_auc == pytest.approx(won / made, abs=1e-3)
     assert found.detection.lens_contrast.auc == found.detection.heads[0].contrast_auc

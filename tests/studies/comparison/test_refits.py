@@ -26,12 +26,13 @@ def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.Monke
     readings_NV = readings(8, 0, shift=1.0)
     refits = Refits(NAMES, FLAGS, paired=False, seed=3, number=10)
     found_BN = refits.scores(readings_NV)
-    assert found_BN.shape == (10, 16)
-    drawn_BN = np.zeros((10, 16))
-    for flags, counts in refits._drawn:
-        drawn_BN[:, flags] = counts
-    assert (drawn_BN[:, :CLEAN].sum(1) == CLEAN).all() and (drawn_BN[:, CLEAN:].sum(1) == SUSPECT).all()
-    assert np.array_equal(refits.undrawn_BN, drawn_BN == 0)
+    assert found_BN.shape == (10 + 50, 16)
+    drawn_BN = np.hstack([weights for _, weights in refits._weights])
+    draws_BN, fit_RN = drawn_BN[:10], drawn_BN[10:]
+    assert (draws_BN[:, :CLEAN].sum(1) == CLEAN).all() and (draws_BN[:, CLEAN:].sum(1) == SUSPECT).all()
+    assert np.array_equal(refits.undrawn_BN, draws_BN == 0)
+    assert np.unique(fit_RN).tolist() == [0, 1] and ((1 - fit_RN).sum(0) == 10).all()
+    assert len(np.unique(fit_RN, axis=0)) > 45  # folds are drawn anew
     for found, drawn in zip(found_BN, drawn_BN, strict=True):
         chosen = np.repeat(np.arange(16), drawn.astype(int))
         clean_V = readings_NV[chosen[chosen < CLEAN]].mean(0)
@@ -42,11 +43,15 @@ def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.Monke
 def test_what_was_drawn_is_not_judged_nor_its_twin_or_copy() -> None:
     pairs = [str(n) for n in range(8)] * 2
     copied = [str(n) for n in range(8)] + ["3", *[str(n) for n in range(9, 16)]]
-    flags, scores_BN = np.repeat([False, True], 8), np.zeros((400, 16))
+    flags = np.repeat([False, True], 8)
     for groups, paired, twin in ((pairs, True, 0), (copied, False, 3)):
         refits = Refits(groups, flags, paired=paired, seed=0)
-        judged_BN = refits.comparisons(scores_BN).made_BN > 0
-        assert judged_BN.any(0).all() and not (judged_BN & ~refits.undrawn_BN).any()
+        judged_BN = refits._judged_BN
+        assert (
+            refits.scores(torch.ones(16, 3)).shape == (450, 16)
+            and judged_BN.any(0).all()
+            and not (judged_BN & ~refits.undrawn_BN).any()
+        )
         assert not (judged_BN[:, 8] & ~refits.undrawn_BN[:, twin]).any()
     refits = Refits(pairs, flags, paired=True, seed=0)
     assert np.array_equal(refits.undrawn_BN[:, :8], refits.undrawn_BN[:, 8:])
@@ -55,7 +60,8 @@ def test_what_was_drawn_is_not_judged_nor_its_twin_or_copy() -> None:
 def test_a_prior_is_added_to_sums() -> None:
     refits = Refits(NAMES, FLAGS, paired=False, seed=0, number=5)
     found_BN = refits.scores(torch.eye(16), prior=1.0)
-    (_, clean_BC), (_, suspect_BS) = refits._drawn
+    found_BN = found_BN[:5]
+    clean_BC, suspect_BS = (weights[:5] for _, weights in refits._weights)
     undrawn = np.log(1 / SUSPECT) - np.log((clean_BC + 1) / CLEAN)
     assert found_BN[:, :CLEAN] == pytest.approx(undrawn, abs=1e-5)
     assert found_BN[:, CLEAN:] == pytest.approx(
@@ -76,11 +82,13 @@ def test_the_interval_holds_chance_where_nothing_differs(paired: bool) -> None:
     flags = np.repeat([False, True], 15)
     for seed in range(120):
         refits = Refits(names, flags, paired=paired, seed=seed, number=100)
-        found = refits.comparisons(refits.scores(readings(15, seed)))
-        for held_or_not, undrawn_BN in ((held, refits.undrawn_BN), (judged_alone, None)):
-            low, high = found.interval(undrawn_BN)
-            held_or_not.append(low <= 0.5 <= high)
-    assert np.mean(held) > 0.94 and np.mean(judged_alone) < 0.88
+        scores_BN = refits.scores(readings(15, seed))
+        for which, (low, high) in (
+            (held, refits.interval(scores_BN)),
+            (judged_alone, refits.held_out(scores_BN).interval()),
+        ):
+            which.append(low <= 0.5 <= high)
+    assert np.mean(held) > 0.9 and np.mean(judged_alone) < np.mean(held)
 
 
 def test_the_interval_holds_what_other_prompts_give() -> None:
@@ -90,7 +98,7 @@ def test_the_interval_holds_what_other_prompts_give() -> None:
     for seed in range(120):
         given_NV = readings(15, seed, shift=1.5)
         refits = Refits(names, flags, paired=False, seed=seed, number=100)
-        held.append(refits.comparisons(refits.scores(given_NV)).interval(refits.undrawn_BN))
+        held.append(refits.interval(refits.scores(given_NV)))
         scores = fresh_NV @ (given_NV[15:].mean(0).log() - given_NV[:15].mean(0).log())
         areas.append(float((scores[200:, None] > scores[:200]).double().mean()))
     assert 0.6 < np.mean(areas) < 0.95

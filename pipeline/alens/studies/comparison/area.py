@@ -43,8 +43,10 @@ class Comparisons:
             raise ValueError("no fit judged both clean and suspect prompts")
         return float(self.won_BN[:, self.suspect_N].sum() / made)
 
-    def interval(self, undrawn_BN: Labels | None = None) -> tuple[float, float]:
+    def interval(self, undrawn_BN: Labels | None = None, around: float | None = None) -> tuple[float, float]:
         """The 95 % interval of the area; with `undrawn_BN`, which fits did not draw which prompts, over refits too.
+
+        `around` is a better estimate of the area, if there is one.
 
         From 0 to 1 where a kind has one prompt alone: nothing is known of how such prompts vary.
         """
@@ -52,7 +54,8 @@ class Comparisons:
         if undrawn_BN is not None:
             variance = max(variance, self._variance(undrawn_BN) - self._noise())
         num_suspect = int(self.suspect_N.sum())
-        return _interval(self.area, variance, min(num_suspect, len(self.suspect_N) - num_suspect))
+        area = self.area if around is None else around
+        return _interval(area, variance, min(num_suspect, len(self.suspect_N) - num_suspect))
 
     def _units(self, what_BN: Array) -> list[Array]:
         """(B, U) of clean prompts and of suspect ones; of pairs alone where there are pairs."""

@@ -185,8 +185,7 @@ def _splits(
     if not detectable(clean, suspect):
         return [], ""
     flags, groups = np.repeat([False, True], sizes), _groups(clean, suspect, settings)
-    most = min(detector.FOLDS, len(set(groups)) // 2)  # two pairs a fold: the twins of one are not compared
-    splits = detector.folds(groups, flags, most, settings.seed)
+    splits = detector.folds(groups, flags, _num_folds(groups), settings.seed)
     return splits, f"{len(splits)}-fold cross-validation"
 
 
@@ -197,9 +196,14 @@ def _groups(clean: PromptSet, suspect: PromptSet, settings: Settings) -> list[st
     return [str(pair) for one in (clean, suspect) for pair in range(len(one.prompts))]
 
 
+def _num_folds(groups: list[str]) -> int:
+    return min(detector.FOLDS, len(set(groups)) // 2)  # two pairs a fold: the twins of one are not compared
+
+
 def _refits(clean: PromptSet, suspect: PromptSet, settings: Settings) -> Refits:
     flags = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
-    return Refits(_groups(clean, suspect, settings), flags, paired=settings.paired, seed=settings.seed)
+    groups = _groups(clean, suspect, settings)
+    return Refits(groups, flags, paired=settings.paired, seed=settings.seed, num_folds=_num_folds(groups))
 
 
 def _notes(clean: PromptSet, suspect: PromptSet) -> list[str]:

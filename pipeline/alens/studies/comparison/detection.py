@@ -33,9 +33,9 @@ class Detection:
     """Detectors, judged on prompts they were not fitted on."""
 
     judged_by: str
-    """How fitting and judging prompts were parted; areas of contrasts that were refitted have parts of their own."""
+    """How fitting and judging prompts were parted; where contrasts are refitted, their areas are of ten such partings."""
     refits: int
-    """Fits on prompts drawn with replacement, which give the areas of contrasts; 0 where --test judges one fit."""
+    """Fits on prompts drawn with replacement, which give the intervals of contrasts; 0 where --test judges one fit."""
     clean: int
     """Judged prompts."""
     suspect: int
@@ -137,12 +137,14 @@ class Detectors:
     def _separation(
         self, scores: list[Array], alarms: list[Labels] | None = None, refitted_BN: Array | None = None
     ) -> Separation:
-        undrawn_BN = None if self._refits is None or refitted_BN is None else self._refits.undrawn_BN
-        return separation(scores, self._flags, alarms, self._compared(scores, refitted_BN), undrawn_BN)
+        interval = None
+        if self._refits is not None and refitted_BN is not None:
+            interval = self._refits.interval(refitted_BN)
+        return separation(scores, self._flags, alarms, self._compared(scores, refitted_BN), interval)
 
     def _compared(self, scores: list[Array], refitted_BN: Array | None = None) -> Comparisons:
         if self._refits is not None and refitted_BN is not None:
-            return self._refits.comparisons(refitted_BN)
+            return self._refits.held_out(refitted_BN)
         places = np.unique(np.concatenate([split.judge for split in self._splits]))
         scores_BN, judged_BN = np.zeros((2, len(self._splits), len(self._suspect_N)))
         for number, (split, found) in enumerate(zip(self._splits, scores, strict=True)):

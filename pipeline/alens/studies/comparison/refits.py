@@ -1,29 +1,39 @@
-"""The contrast fitted again and again on prompts drawn with replacement, and judged on those that were not drawn.
+"""The contrast fitted again and again, each time judged on prompts that it was not fitted on.
 
 In: readings of prompts, (N, V), once. Out: scores of every prompt by every fit; nothing is read from the model again.
-A fit sees as many prompts as there are, but about 63 % of them distinct: it is a little worse than one on all.
-Shapes: B fits, N prompts, C clean, S suspect, G groups, V vocabulary.
+Fits on prompts drawn with replacement say how far the area varies; but they see 63 % of the prompts, so they are
+worse than one on all. The area itself is of folds, drawn ten times anew, which see 80 %.
+Shapes: B fits on draws, R fits on folds, N prompts, C clean, S suspect, G groups, V vocabulary.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.blocks import slices
 from alens.evaluation import bootstrap
 from alens.studies.comparison.area import Array, Comparisons, Labels, comparisons
+from alens.studies.comparison.detector import FOLDS, folds
 from alens.studies.comparison.divergence import BLOCK_BYTES
 
 REFITS = 400
+REPEATS = 10
+"""Of all folds."""
 
 
 class Refits:
-    """Draws of prompts, the same for all readings. Attributes: `undrawn_BN`, prompts a fit did not draw."""
+    """Fits, the same for all readings. Attributes: `undrawn_BN`, prompts that a fit on draws did not draw."""
 
     def __init__(
-        self, groups: Sequence[str], suspect_N: Labels, *, paired: bool, seed: int, number: int = REFITS
+        self,
+        groups: Sequence[str],
+        suspect_N: Labels,
+        *,
+        paired: bool,
+        seed: int,
+        number: int = REFITS,
+        num_folds: int = FOLDS,
     ) -> None:
         """Clean and suspect prompts are drawn for themselves, pairs whole. A prompt is judged where no prompt of
         its group (one text, or a pair) was drawn."""
@@ -37,26 +47,43 @@ class Refits:
         _, group_N = np.unique(np.array(groups), return_inverse=True)
         drawn_BG = drawn_BN @ np.eye(group_N.max() + 1)[group_N]
         self._judged_BN: Labels = drawn_BG[:, group_N] == 0
-        self._drawn = [(~suspect_N, clean_BC), (suspect_N, suspect_BS)]
+        repeated = [
+            split
+            for repeat in range(REPEATS)
+            for split in folds(groups, suspect_N, num_folds, REPEATS * seed + repeat)
+        ]
+        fit_RN = np.ones((len(repeated), len(suspect_N)))
+        for fit_N, split in zip(fit_RN, repeated, strict=True):
+            fit_N[split.judge] = 0.0
+        self._held_out_RN: Labels = fit_RN == 0
+        weights = np.concatenate([drawn_BN, fit_RN])
+        self._weights = [(flags, weights[:, flags]) for flags in (~suspect_N, suspect_N)]
 
     def scores(self, readings_NV: torch.Tensor, prior: float = 0.0) -> Array:
-        """(B, N) the contrast, in nats, but for a constant of each fit. `prior` is added to the sum of readings."""
+        """(B + R, N) the contrast, in nats, but for a constant of each fit. `prior` is added to sums of readings."""
         readings_NV = readings_NV.float()
         device, found = readings_NV.device, []
-        for rows in slices(len(self.undrawn_BN), max(1, BLOCK_BYTES // (8 * readings_NV.shape[1]))):
+        for rows in slices(len(self._weights[0][1]), max(1, BLOCK_BYTES // (8 * readings_NV.shape[1]))):
             clean_BV, suspect_BV = (
-                _log(torch.from_numpy(drawn[rows]).float().to(device) @ readings_NV[flags], prior, drawn)
-                for flags, drawn in self._drawn
+                _log(torch.from_numpy(weights[rows]).float().to(device), readings_NV[flags], prior)
+                for flags, weights in self._weights
             )
             found.append(((suspect_BV - clean_BV) @ readings_NV.T).double().cpu().numpy())
         return np.concatenate(found)
 
-    def comparisons(self, scores_BN: npt.NDArray[np.float64]) -> Comparisons:
-        """Of the prompts that each fit may judge."""
-        return comparisons(scores_BN, self._judged_BN, self._suspect_N, paired=self._paired)
+    def held_out(self, scores_BN: Array) -> Comparisons:
+        """What the fits on folds make of the rest: the area."""
+        scores_RN = scores_BN[len(self.undrawn_BN) :]
+        return comparisons(scores_RN, self._held_out_RN, self._suspect_N, paired=self._paired)
+
+    def interval(self, scores_BN: Array) -> tuple[float, float]:
+        """The 95 % interval of that area, from the fits on draws."""
+        drawn_BN = scores_BN[: len(self.undrawn_BN)]
+        found = comparisons(drawn_BN, self._judged_BN, self._suspect_N, paired=self._paired)
+        return found.interval(self.undrawn_BN, around=self.held_out(scores_BN).area)
 
 
-def _log(sums_BV: torch.Tensor, prior: float, drawn: Array) -> torch.Tensor:
-    """Of the mean readings."""
-    means_BV = sums_BV.add_(prior).div_(drawn.shape[1])
+def _log(weights_BN: torch.Tensor, readings_NV: torch.Tensor, prior: float) -> torch.Tensor:
+    """(B, V) of weighted mean readings."""
+    means_BV = (weights_BN @ readings_NV).add_(prior).div_(weights_BN.sum(1, keepdim=True))
     return means_BV.clamp_min_(torch.finfo(torch.float32).tiny).log_()

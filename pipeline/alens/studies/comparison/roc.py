@@ -44,10 +44,10 @@ def separation(
     suspect: Sequence[Labels],
     alarms: Sequence[Labels] | None,
     compared: Comparisons,
-    undrawn_BN: Labels | None = None,
+    refitted: tuple[float, float] | None = None,
 ) -> Separation:
-    """Scores, one array a fit, make the curve. `compared` makes the area; with `undrawn_BN` it is of refits."""
-    low, high = compared.interval(undrawn_BN)
+    """Scores, one array a fit, make the curve; `compared` makes the area and its interval, but for one over refits."""
+    low, high = refitted or compared.interval()
     scores_N, suspect_N = np.concatenate(scores), np.concatenate(suspect)
     fpr, tpr = curve(scores_N, suspect_N)
     found_at = [float(tpr[fpr <= rate].max()) if rate * (~suspect_N).sum() >= 1 else None for rate in RATES]
@@ -59,7 +59,7 @@ def separation(
         auc=compared.area,
         low=low,
         high=high,
-        interval_over=JUDGED if undrawn_BN is None else REFITTED,
+        interval_over=JUDGED if refitted is None else REFITTED,
         tpr_at_1_percent=found_at[0],
         tpr_at_5_percent=found_at[1],
         balanced_accuracy=accuracy,
