@@ -107,6 +107,7 @@ def _interval(area: float, variance: float, fewest: int) -> tuple[float, float]:
     if area in (0.0, 1.0):
         reach = 1 - float((OUTSIDE / 2) ** (1 / fewest))
         return (0.0, reach) if area == 0.0 else (1 - reach, 1.0)
-    half = float(stats.norm.ppf(1 - OUTSIDE / 2)) * math.sqrt(variance) / (area * (1 - area))
+    quantile = float(stats.t.ppf(1 - OUTSIDE / 2, fewest - 1))  # the variance is of a few prompts as well
+    half = quantile * math.sqrt(variance) / (area * (1 - area))
     low, high = special.expit(special.logit(area) + np.array([-half, half]))
     return float(low), float(high)
