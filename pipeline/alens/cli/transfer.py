@@ -133,7 +133,9 @@ def command(
             way = found.way(by or "value", match)
     try:
         if heat_map is not None:
-            drawn = _map_of_matrix(matrix, between, figure) if copy is None else _map_of_copy(found, way, figure)
+            drawn = (
+                _map_of_matrix(matrix, between, figure) if copy is None else _map_of_copy(found, way, figure)
+            )
             pictures.write(heat_map, drawn)
     finally:  # a full disk takes the picture alone
         if as_json:
