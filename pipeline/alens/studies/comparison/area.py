@@ -81,7 +81,7 @@ class Comparisons:
         won_B, made_B = (what[:, self.suspect_N].sum(axis=1) for what in (self.won_BN, self.made_BN))
         apart_B = (won_B - self.area * made_B) / made_B.mean()
         units = sum(one.shape[1] for one in self._units(self.won_BN))
-        return (math.e - 1) * units / len(apart_B) * float(np.square(apart_B).mean())
+        return float((math.e - 1) * units / len(apart_B) * np.square(apart_B).mean())
 
 
 def comparisons(scores_BN: Array, judged_BN: Labels, suspect_N: Labels, *, paired: bool) -> Comparisons:
