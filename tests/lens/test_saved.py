@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,6 +149,27 @@ def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
     root = copy_of(demo_lenses)
     edit(root / "lens.json", lambda body: body.update(format=1))
     with pytest.raises(RequestError, match="has format 1; this alens reads format 2"):
+        load_lenses(root)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"layers": []},
+        {"heads": [1, 1]},
+        {"heads": [0, 1, 4]},
+        {"site": "resid_post"},
+        {"held_out": {"0": [0.5, 0.5], "3": [0.5, 0.5]}},
+        {"held_out": {"0": []}},
+        {"files": {"layer-00.safetensors": None}},
+    ],
+)
+def test_a_record_that_contradicts_itself_is_damage(
+    demo_lenses: Path, copy_of: Copy, changed: dict[str, Any]
+) -> None:
+    root = copy_of(demo_lenses)
+    edit(root / "lens.json", lambda body: body.update(changed))
+    with pytest.raises(DamageError, match=r"lens.json is not whole"):
         load_lenses(root)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from alens import hub
 from alens.errors import DamageError, RequestError
 from alens.store import durable
-from alens.store.schema import ModelRecord
+from alens.store.schema import ATTN_Z, ModelRecord
 
 FORMAT = 2
 DESCRIPTION = "lens.json"
@@ -55,6 +55,27 @@ class LensRecord:
         numbers = (*self.layers, *self.heads)
         if {type(number) for number in numbers} - {int} or min(numbers, default=0) < 0:
             raise TypeError("layers and heads are not numbers")
+        if not all(0 < len(set(part)) == len(part) for part in (self.layers, self.heads)):
+            raise TypeError("layers and heads are not named once each")
+        if self.site != ATTN_Z and self.heads != (0,):
+            raise TypeError(f"{self.site} has no heads")
+        if not all(isinstance(of, dict) and isinstance(of.get("bytes"), int) for of in self.files.values()):
+            raise TypeError("files have no sizes")
+        if self.held_out and not self._has_figures():
+            raise TypeError("held_out has no figures of each head")
+
+    def _has_figures(self) -> bool:
+        """Whether `held_out` has what is shown of it, of each head."""
+        names = ("kl", "cross_entropy", "top1_agreement")
+        return all(
+            isinstance(heads, list)
+            and len(heads) == len(self.heads)
+            and all(
+                isinstance(of, dict) and all(isinstance(of.get(n), int | float) for n in names)
+                for of in heads
+            )
+            for heads in self.held_out.values()
+        )
 
 
 class LensFolder:
@@ -126,7 +147,7 @@ def _read_record(path: Path, name: str, mend: str) -> LensRecord:
         raise DamageError(f"{path} is not whole ({error}): {mend}") from None
     try:
         if (found := body.pop("format")) != FORMAT:
-            raise RequestError(f"{path} has format {found}; this alens reads format {FORMAT}")
+            raise RequestError(f"{path} has format {found!r}; this alens reads format {FORMAT}")
         lists = {name: tuple(body[name]) for name in ("layers", "heads")}
         return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
     except (AttributeError, KeyError, TypeError) as error:
