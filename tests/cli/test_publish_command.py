@@ -87,6 +87,8 @@ def test_a_wrong_name_is_refused(run_alens: Any, assert_one_line: Any, demo_lens
         (("--store", "nowhere"), "nowhere"),
         (("--upload",), "HF_HUB_OFFLINE is set: unset it to upload; nothing was sent"),
         (("--upload", "--revision", "a b"), "'a b' is no name of a branch"),
+        (("--revision", "-x"), "'-x' is no name of a branch"),
+        (("--revision", ""), "'' is no name of a branch"),
         (("--out", "hf://me/lenses"), "hf://me/lenses is on the hub: write to a directory"),
     ],
 )

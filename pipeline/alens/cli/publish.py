@@ -73,6 +73,7 @@ def command(
     )
     if out is not None:
         bundles.check_out(out)
+    uploads.check_branch(revision)
     if upload:
         uploads.check_can_upload(revision)
     with watching() as report, stopping() as should_stop:

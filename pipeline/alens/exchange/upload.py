@@ -22,12 +22,17 @@ def has_token() -> bool:
     return get_token() is not None
 
 
+def check_branch(revision: str | None) -> None:
+    """Raises `RequestError` for what can be no branch."""
+    if revision is not None and not hub.is_revision(revision):
+        raise RequestError(f"{revision!r} is no name of a branch; nothing was sent")
+
+
 def check_can_upload(revision: str | None) -> None:
     """Raises `RequestError` where an upload cannot even begin: asked before the work, without network."""
     from huggingface_hub import constants
 
-    if revision is not None and not hub.is_revision(revision):
-        raise RequestError(f"{revision!r} is no name of a branch; nothing was sent")
+    check_branch(revision)
     if constants.HF_HUB_OFFLINE:
         raise RequestError("HF_HUB_OFFLINE is set: unset it to upload; nothing was sent")
     if not has_token():
