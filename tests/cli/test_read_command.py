@@ -190,6 +190,13 @@ def test_a_prompt_is_shown_as_it_is_and_not_as_markup(run_alens: Any, demo_lense
     assert f"after {prompt!r}" in out
 
 
+def test_a_terminal_of_ascii_loses_no_result(run_alens_process: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "h\u00e9", "--layer", "3", "--head", "1", "--top", "1")
+    code, out, err = run_alens_process(*given, env={"PYTHONIOENCODING": "ascii"})
+    assert (code, err) == (0, "")
+    assert "after 'h\\xe9'" in out
+
+
 def test_an_emoji_can_be_read(run_alens: Any, demo_lenses: Path) -> None:
     assert run_alens("read", demo_lenses, "a 😢 b", "--layer", "0", "--head", "1").code == 0
 

@@ -6,6 +6,7 @@ time limit after saving, run again to go on. Every error is one line.
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -69,6 +70,11 @@ def group() -> None:
 
 def main() -> None:
     """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal that is not of UTF-8 shows an escape, and loses no result
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
