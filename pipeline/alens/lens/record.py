@@ -59,7 +59,8 @@ class LensRecord:
             raise TypeError("layers and heads are not named once each")
         if self.site != ATTN_Z and self.heads != (0,):
             raise TypeError(f"{self.site} has no heads")
-        if not all(isinstance(of, dict) and isinstance(of.get("bytes"), int) for of in self.files.values()):
+        files: dict[str, Any] = dict(self.files)
+        if not all(isinstance(of, dict) and isinstance(of.get("bytes"), int) for of in files.values()):
             raise TypeError("files have no sizes")
         if self.held_out and not self._has_figures():
             raise TypeError("held_out has no figures of each head")
