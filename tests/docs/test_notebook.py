@@ -11,7 +11,7 @@ from . import pages
 
 NOTEBOOK = pages.ROOT / "docs" / "notebooks" / "reading.ipynb"
 LIMIT_S = 300
-"""Only a kernel that hangs takes so long for one cell."""
+"""Only a kernel that hangs takes so long for one cell, or to start."""
 
 
 @pytest.fixture
@@ -30,7 +30,11 @@ def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def test_it_runs(folder: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(
-        notebook, timeout=LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=LIMIT_S,
+        startup_timeout=LIMIT_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     found = outputs(notebook)

@@ -53,39 +53,6 @@ rm '{record}.'$$
 {then}
 """
 
-WAITING_ALENS = """\
-import contextlib, os, sys, time, types
-from pathlib import Path
-from alens import cli
-from alens.cli import watch
-
-seen, stopping, told = 0, watch.stopping, None
-
-
-def report(progress):
-    global seen
-    seen += progress.stage == sys.argv[1]
-    if seen == 2:
-        Path(f"waiting-{os.getpid()}").touch()
-    while seen == 2 and not Path("go").exists():
-        if told():
-            Path(f"told-to-stop-{os.getpid()}").touch()
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def remembered(*arguments):
-    global told
-    with stopping(*arguments) as told:
-        yield told
-
-
-watch.time = types.SimpleNamespace(monotonic=lambda: time.monotonic() + 36_000 * Path("late").exists())
-watch.stopping = remembered
-watch.watching = lambda: contextlib.nullcontext(report)
-sys.exit(cli.run(sys.argv[1:]))
-"""
-
 SLURM_CONF = """\
 ClusterName=alens
 SlurmctldHost={host}(127.0.0.1)
@@ -183,15 +150,11 @@ def stand_ins(tmp_path: Path) -> StandIns:
 
 @pytest.fixture
 def waiting_alens(tmp_path: Path) -> Path:
-    """The real `alens`, but it waits after its second batch or step until there is a file `go` where it runs.
-
-    While it waits it puts a file `waiting-PID`, and `told-to-stop-PID` once it is to stop. With a file `late` its
-    clock is ten hours ahead.
-    """
+    """The real `alens`, but it waits after its second batch or step until there is a file `go` where it runs."""
     folder = tmp_path / "an alens that waits"
     folder.mkdir()
-    (folder / "waiting.py").write_text(WAITING_ALENS)
     program = folder / "alens"
+    shutil.copy(Path(__file__).with_name("waiting.py"), folder)
     program.write_text(f"""#!/bin/sh\nexec '{sys.executable}' "$(dirname "$0")/waiting.py" "$@"\n""")
     program.chmod(0o755)
     return program
