@@ -79,7 +79,7 @@ def test_divergences_under_weights_are_those_of_the_weighted_means() -> None:
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, readings_NV = divergence.permuted(3, 3, 7, seed=0), distributions(6)
     whole = divergence.under(weights, readings_NV)
-    monkeypatch.setattr(divergence, "BLOCK_BYTES", 8 * 50 * 2)
+    monkeypatch.setattr(divergence, "tile_size", lambda device: (2, 15))
     assert divergence.under(weights, readings_NV) == pytest.approx(whole, rel=1e-12)
 
 

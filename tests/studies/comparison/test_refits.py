@@ -22,7 +22,7 @@ def readings(number: int, seed: int, shift: float = 0.0, topic: float = 1.0) -> 
 
 
 def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alens.studies.comparison.refits.BLOCK_BYTES", 8 * 20 * 3)
+    monkeypatch.setattr("alens.studies.comparison.refits.tile_size", lambda device: (7, 6))
     readings_NV = readings(8, 0, shift=1.0)
     refits = Refits(NAMES, FLAGS, paired=False, seed=3, number=10)
     found_BN = refits.scores(readings_NV)

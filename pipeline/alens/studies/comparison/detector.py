@@ -98,9 +98,9 @@ def score(readings_NV: torch.Tensor, suspect_N: Labels, splits: Sequence[Split])
     """
     contrast, anomaly, fitted = [], [], []
     for split in splits:
-        flags_F = torch.from_numpy(suspect_N[split.fit])
-        fit_FV, judged_NV = readings_NV[split.fit].double(), readings_NV[split.judge].double()
-        clean, suspect = _Mean(fit_FV[~flags_F]), _Mean(fit_FV[flags_F])
+        flags_F = suspect_N[split.fit]
+        clean, suspect = _Mean(readings_NV, split.fit[~flags_F]), _Mean(readings_NV, split.fit[flags_F])
+        judged_NV = _chosen(readings_NV, split.judge)
         centre = (_contrast(clean, suspect, own=clean) + _contrast(clean, suspect, own=suspect)) / 2
         scores_N = judged_NV @ (suspect.log_V - clean.log_V) - centre
         apart_F = torch.cat(
@@ -117,10 +117,10 @@ def score(readings_NV: torch.Tensor, suspect_N: Labels, splits: Sequence[Split])
 class _Mean:
     """The mean of some readings, and the mean without one of them."""
 
-    def __init__(self, readings_FV: torch.Tensor) -> None:
-        self.readings_FV = readings_FV
-        self._sum_V = readings_FV.sum(0)
-        self.mean_V = self._sum_V / len(readings_FV)
+    def __init__(self, readings_NV: torch.Tensor, fit: npt.NDArray[np.int64]) -> None:
+        self.readings_FV = _chosen(readings_NV, fit)
+        self._sum_V = self.readings_FV.sum(0)
+        self.mean_V = self._sum_V / len(fit)
         self.log_V = _log(self.mean_V)
 
     def without(self, number: int) -> torch.Tensor:
@@ -135,6 +135,11 @@ def _contrast(clean: _Mean, suspect: _Mean, *, own: _Mean) -> float:
         log_own_V = _log(own.without(number))
         found += float(p_V @ (suspect.log_V - log_own_V if own is clean else log_own_V - clean.log_V))
     return found / len(own.readings_FV)
+
+
+def _chosen(readings_NV: torch.Tensor, prompts: npt.NDArray[np.int64]) -> torch.Tensor:
+    """(F, V) float64."""
+    return readings_NV.index_select(0, torch.from_numpy(prompts).to(readings_NV.device)).double()
 
 
 def _log(p_V: torch.Tensor) -> torch.Tensor:

@@ -13,13 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.blocks import slices
+from alens.blocks import slices, tile_size
 from alens.evaluation import bootstrap
 
 Array = npt.NDArray[np.float64]
 
-BLOCK_BYTES = 64 * 2**20
-"""Of a float64 block of mean readings, of which a few are in memory at once."""
 TIE = 1e-9
 """Relative: what rounding may take two sums of the same numbers apart."""
 
@@ -31,10 +29,13 @@ def contributions(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tenso
     small differences lose no figures.
     """
     sum_V = clean_V + suspect_V
-    r_V = (suspect_V - clean_V) / sum_V.clamp_min(torch.finfo(sum_V.dtype).tiny)
-    terms_V = torch.special.xlog1py(1 - r_V, -r_V) + torch.special.xlog1py(1 + r_V, r_V)
-    parts_V: torch.Tensor = terms_V * sum_V / 4
-    return parts_V.clamp_min(0.0)
+    r_V = (suspect_V - clean_V).div_(sum_V.clamp_min(torch.finfo(sum_V.dtype).tiny))
+    return _entropy(r_V).add_(_entropy(r_V.neg_())).mul_(sum_V).div_(4).clamp_min_(0.0)
+
+
+def _entropy(r_V: torch.Tensor) -> torch.Tensor:
+    """(1 + r) ln(1 + r), and 0 at r = -1. `torch.special.xlog1py` takes three times as long on a CPU."""
+    return r_V.log1p().clamp_min_(torch.finfo(r_V.dtype).min).mul_(1 + r_V)
 
 
 def jensen_shannon(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tensor:
@@ -81,14 +82,17 @@ def resampled(num_clean: int, num_suspect: int, number: int, seed: int, *, paire
 
 def under(weights: Weights, readings_NV: torch.Tensor) -> Array:
     """(P,) the divergence of the two means, for each row of weights."""
-    readings_NV = readings_NV.double()
     device = readings_NV.device
-    found = []
-    for rows in slices(len(weights.clean_PN), max(1, BLOCK_BYTES // (8 * readings_NV.shape[1]))):
-        clean_PV = torch.from_numpy(weights.clean_PN[rows]).to(device) @ readings_NV
-        suspect_PV = torch.from_numpy(weights.suspect_PN[rows]).to(device) @ readings_NV
-        found.append(jensen_shannon(clean_PV, suspect_PV).cpu().numpy())
-    return np.concatenate(found)
+    clean_PN, suspect_PN = (
+        torch.from_numpy(weights_PN).to(device) for weights_PN in (weights.clean_PN, weights.suspect_PN)
+    )
+    found_P = torch.zeros(len(clean_PN), dtype=torch.float64, device=device)
+    most_rows, most_tokens = tile_size(device)
+    for tokens in slices(readings_NV.shape[1], most_tokens):
+        part_NV = readings_NV[:, tokens].double()
+        for rows in slices(len(found_P), most_rows):
+            found_P[rows] += jensen_shannon(clean_PN[rows] @ part_NV, suspect_PN[rows] @ part_NV)
+    return found_P.cpu().numpy()
 
 
 def interval(observed: float, resampled_P: Array) -> tuple[float, float]:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from alens.blocks import slices
+from alens.blocks import slices, tile_size
 from alens.evaluation import bootstrap
 from alens.studies.comparison.area import Array, Comparisons, Labels, comparisons
 from alens.studies.comparison.detector import FOLDS, folds
-from alens.studies.comparison.divergence import BLOCK_BYTES
 
 REFITS = 400
 REPEATS = 10
@@ -61,15 +60,16 @@ class Refits:
 
     def scores(self, readings_NV: torch.Tensor, prior: float = 0.0) -> Array:
         """(B + R, N) the contrast, in nats, but for a constant of each fit. `prior` is added to sums of readings."""
-        readings_NV = readings_NV.float()
-        device, found = readings_NV.device, []
-        for rows in slices(len(self._weights[0][1]), max(1, BLOCK_BYTES // (8 * readings_NV.shape[1]))):
-            clean_BV, suspect_BV = (
-                _log(torch.from_numpy(weights[rows]).float().to(device), readings_NV[flags], prior)
-                for flags, weights in self._weights
-            )
-            found.append(((suspect_BV - clean_BV) @ readings_NV.T).double().cpu().numpy())
-        return np.concatenate(found)
+        device = readings_NV.device
+        weights = [(flags, torch.from_numpy(one_BN).float().to(device)) for flags, one_BN in self._weights]
+        found_BN = torch.zeros(len(weights[0][1]), len(readings_NV), dtype=torch.float64, device=device)
+        most_rows, most_tokens = tile_size(device)
+        for tokens in slices(readings_NV.shape[1], most_tokens):
+            part_NV = readings_NV[:, tokens].float()
+            for rows in slices(len(found_BN), most_rows):
+                clean_BV, suspect_BV = (_log(one_BN[rows], part_NV[flags], prior) for flags, one_BN in weights)
+                found_BN[rows] += suspect_BV.sub_(clean_BV) @ part_NV.T
+        return found_BN.cpu().numpy()
 
     def held_out(self, scores_BN: Array) -> Comparisons:
         """What the fits on folds make of the rest: the area."""
