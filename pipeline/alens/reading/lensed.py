@@ -54,6 +54,11 @@ class LensedModel:
         text: str = self.subject.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def fitted_places(self, num_tokens: int) -> list[int]:
+        """The positions of a prompt that lenses are fitted on; of one too short to have any, the last."""
+        first = int(self.lenses.record.fit.get("min_position", 0))
+        return list(range(min(first, num_tokens - 1), num_tokens))
+
     # Heads
 
     def chosen(

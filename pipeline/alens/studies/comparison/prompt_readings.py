@@ -28,15 +28,15 @@ def check_position(position: str | int) -> str | int:
         raise RequestError(f"position {position!r} is neither `last`, `all` nor a number such as 3") from None
 
 
-def rows_of(num_tokens: int, position: str | int, source: str, first: int) -> list[int]:
-    """The positions to read in a prompt of that length; `first` is that of `all`, where the prompt has it.
+def rows_of(lensed: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
+    """The positions to read in a prompt of that length; `all` are those that lenses are fitted on.
 
     Raises `RequestError` where there is none such.
     """
     if position == LAST:
         return [num_tokens - 1]
     if position == ALL:
-        return list(range(min(first, num_tokens - 1), num_tokens))
+        return lensed.fitted_places(num_tokens)
     place = int(position)
     if not -num_tokens <= place < num_tokens:
         raise RequestError(

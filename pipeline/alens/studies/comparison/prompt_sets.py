@@ -75,10 +75,9 @@ def tokens_of(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Tokens, and positions to read, of each prompt. Raises `RequestError` that names the prompt."""
     ids, rows = [], []
-    first = int(lensed.lenses.record.fit.get("min_position", 0))  # `all` is what lenses are fitted on
     for prompt in given:
         ids.append(prompts.tokens_of(lensed, prompt))
-        rows.append(rows_of(len(ids[-1]), position, prompt.source, first))
+        rows.append(rows_of(lensed, len(ids[-1]), position, prompt.source))
     return ids, rows
 
 

@@ -91,7 +91,7 @@ def term_rates(
 
     `positions` is `last`, or `all` that lenses are fitted on (not the first, where heads rest).
     """
-    read = [_places(lensed, len(ids), positions) for ids in prompts]
+    read = [[len(ids) - 1] if positions == "last" else lensed.fitted_places(len(ids)) for ids in prompts]
     prompt_of_N = torch.tensor([number for number, places in enumerate(read) for _ in places])
     values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     final: list[torch.Tensor] = []
@@ -135,10 +135,3 @@ def _read(
 ) -> None:
     for rows in row_blocks(len(z_NE), z_NE.device):
         sums.add(reader, rows, read(layer, [head], z_NE[None, rows])[0])
-
-
-def _places(lensed: LensedModel, num_tokens: int, positions: str) -> list[int]:
-    if positions == "last":
-        return [num_tokens - 1]
-    first = int(lensed.lenses.record.fit.get("min_position", 0))
-    return list(range(min(first, num_tokens - 1), num_tokens))
