@@ -30,6 +30,7 @@ def test_its_commands_run(
     assert found.code == 0, found.stderr
     files = "--paired" in words
     assert ("lenses, contrast" in found.stdout) == files
+    assert max(map(len, found.stdout.splitlines())) <= 80
     assert {path.name for path in tmp_path.iterdir()} == {"docs"} | (
         {"roc.png", "change.png"} if files else set()
     )

@@ -213,8 +213,9 @@ def _show(found: "Comparison", most: int) -> None:
     noisy = found.model.noise is not None
     table = Table(
         title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
-        f"{min(most, len(found.heads))} of {len(found.heads)} heads; Jensen-Shannon divergence (JS) in nats",
+        f"{min(most, len(found.heads))} of {len(found.heads)} heads\nJensen-Shannon divergence (JS) in nats",
         box=SIMPLE,
+        show_edge=False,
         show_lines=True,
         pad_edge=False,
         collapse_padding=True,
@@ -241,6 +242,7 @@ def _show(found: "Comparison", most: int) -> None:
         table.add_row(*cells, escape(_tokens(change.appear)), escape(_tokens(change.vanish)))
     console.print(table)
     if found.detection:
+        console.print()
         _show_detection(found, console)
     for note in found.notes:
         click.echo(f"note: {note}")
@@ -283,6 +285,8 @@ def _show_detection(found: "Comparison", console: "object") -> None:
         caption=caption,
         title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
         box=SIMPLE,
+        show_edge=False,
+        pad_edge=False,
     )
     table.add_column("score", no_wrap=True)
     for name in ("AUC", "95 %", "TPR at 1 %", "at 5 %", "balanced"):
