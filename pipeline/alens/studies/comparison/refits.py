@@ -67,7 +67,9 @@ class Refits:
         for tokens in slices(readings_NV.shape[1], most_tokens):
             part_NV = readings_NV[:, tokens].float()
             for rows in slices(len(found_BN), most_rows):
-                clean_BV, suspect_BV = (_log(one_BN[rows], part_NV[flags], prior) for flags, one_BN in weights)
+                clean_BV, suspect_BV = (
+                    _log(one_BN[rows], part_NV[flags], prior) for flags, one_BN in weights
+                )
                 found_BN[rows] += suspect_BV.sub_(clean_BV) @ part_NV.T
         return found_BN.cpu().numpy()
 
