@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from alens.lens.saved import layer_file, load_lenses, put_record, put_tensors
+from alens.lens.record import put_record
+from alens.lens.saved import layer_file, load_lenses, put_tensors
 from alens.reading.lensed import LensedModel
 
 RIDGE = 0.1
