@@ -211,6 +211,21 @@ def test_bytes_of_another_vocabulary_are_refused(demo_lenses: Path, demo_cache: 
         evaluate(load_lenses(demo_lenses), open_cache(demo_cache), token_bytes_V=np.ones(5, dtype=np.int64))
 
 
+def test_bits_per_byte_are_of_rows_with_a_next_token(demo_lenses: Path, demo_cache: Path) -> None:
+    two_V = np.full(4096, 2)
+    found = evaluate(
+        load_lenses(demo_lenses),
+        open_cache(demo_cache),
+        layers=[0],
+        num_rows=200,
+        resamples=2,
+        token_bytes_V=two_V,
+    )
+    for head in found.lens[0]:
+        assert head.cross_entropy is not None
+        assert head.bits_per_byte == pytest.approx(head.cross_entropy / np.log(2) / 2)
+
+
 def test_a_cache_of_another_model_is_refused(demo_lenses: Path, demo_cache: Path) -> None:
     cache = open_cache(demo_cache)
     model = dataclasses.replace(cache.plan.model, weights_sha256="0" * 64)
@@ -252,6 +267,7 @@ def test_small_settings_leave_figures_finite(demo_lenses: Path, tmp_path: Path) 
     )
     found = evaluate(load_lenses(demo_lenses), open_cache(tmp_path / "c"))
     assert found.shards == (0, 1) and found.rows == 2 * 4 * 15
+    assert found.sequences == 2 * 4  # those of each shard are its own
     assert found.top_tokens == 1
     for head in (head for heads in found.lens.values() for head in heads):
         assert head.top1_agreement == head.top10_agreement

@@ -205,6 +205,13 @@ def test_a_head_without_effect_has_no_share() -> None:
     assert fidelity.model_share is None and fidelity.correlation.rho is None
 
 
+def test_influences_are_means_over_rows() -> None:
+    lens_AS, model_AS = np.arange(12.0).reshape(6, 2), 2 * np.arange(12.0).reshape(6, 2)
+    fidelity, _ = judge("lens", lens_AS, model_AS, positions=5, seed=0)
+    assert (fidelity.lens_whole, fidelity.model_first) == (pytest.approx(1 / 10), pytest.approx(42 / 10))
+    assert fidelity.lens_influence == pytest.approx([0.5, 0.9, 1.3, 1.7])
+
+
 # Held-out text
 
 

@@ -13,7 +13,7 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
 from alens.studies.injection.directions import by_lens, by_unembedding
-from alens.studies.injection.effects import Effect
+from alens.studies.injection.effects import Effect, PromptEffects
 from alens.studies.injection.inject import InjectSettings, directions, inject
 from alens.studies.injection.perplexity import read_windows
 from alens.studies.injection.typical import typical
@@ -96,6 +96,8 @@ def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
         assert text.added == pytest.approx(text.nats - clean_nats, abs=1e-3)
         hook.handle.remove()
     assert found.cosine == pytest.approx(float(expected["lens"] @ expected["unembedding"]), abs=1e-4)
+    kept_D = expected["unembedding"] @ torch.linalg.pinv(W_O_ED) @ W_O_ED
+    assert found.writable == pytest.approx(float(kept_D @ kept_D), rel=1e-3)
 
 
 def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
@@ -114,6 +116,15 @@ def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
     ((point,),) = [curve.points for curve in found.curves]
     assert_is(point.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
     assert found.writable is None and found.cosine is None and found.clean.nats is None
+
+
+def test_a_token_of_two_terms_counts_once(lensed: LensedModel) -> None:
+    alone, both = (
+        PromptEffects(lensed, lensed.tokens(PROMPT), to_tokens(terms, lensed.subject.tokenizer), top=1).clean
+        for terms in (["she"], ["she", " she"])
+    )
+    assert both.probability == alone.probability > 0
+    assert sum(term.probability for term in both.terms) > both.probability
 
 
 def test_strength_zero_is_the_model_as_it_is(lensed: LensedModel) -> None:

@@ -1,5 +1,6 @@
 """Bias localisation: effects against the saved weights, rankings, and what it refuses."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -176,6 +177,7 @@ def test_all_positions_are_those_that_lenses_are_fitted_on(
     assert one(found, 0, 4).lens.effect == pytest.approx(expected, rel=1e-3)
     p = np.mean([p_T.mean() for p_T in direct.p(MEN, 0, 4, first=1)])
     assert one(found, 0, 4).lens.probability == pytest.approx(p, rel=1e-3)
+    assert sum(share.probability for share in one(found, 0, 4).terms) == pytest.approx(p, rel=1e-3)
 
 
 def test_without_controls_the_mean_output_is_the_control(
@@ -188,7 +190,10 @@ def test_without_controls_the_mean_output_is_the_control(
         scores = direct.scores(MEN, each.layer, each.head)
         assert each.lens.effect == pytest.approx(scores.mean() - np.log(mean), rel=1e-3, abs=1e-4)
         assert each.lens.control_probability == pytest.approx(mean, rel=1e-4)
-    assert found.smallest_p == pytest.approx(1 / 16)  # one-sided
+        signs_RP = np.array(list(itertools.product((1, -1), repeat=len(MEN))))
+        sums_R = signs_RP @ (scores - np.log(mean))
+        assert each.lens.p == pytest.approx(np.mean(sums_R >= sums_R[0]))  # one-sided
+    assert found.smallest_p == pytest.approx(1 / 16)
     assert [s.control_probability for s in found.heads[0].terms] == pytest.approx(
         [
             float(lensed.log_mean_V[list(term.ids)].exp().sum())
