@@ -24,6 +24,11 @@ def test_all_may_lie_in_one_stretch_or_behind_the_last() -> None:
     assert tokens_BK[1].tolist() == list(range(20 * STRETCH + 14, 20 * STRETCH + 4, -1))
 
 
+def test_one_token_alone_may_lie_behind_the_last_stretch() -> None:
+    values_BK, tokens_BK = top_tokens(torch.arange(20.0 * STRETCH + 1)[None], 2)
+    assert tokens_BK.tolist() == values_BK.tolist() == [[20 * STRETCH, 20 * STRETCH - 1]]
+
+
 def test_one_row_may_stand_for_all() -> None:
     """The mean output is one row, expanded."""
     row_V = torch.randn(20 * STRETCH + 3, generator=torch.Generator().manual_seed(0))
