@@ -145,10 +145,11 @@ def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Co
         load_lenses(root).layer(3)
 
 
-def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
+@pytest.mark.parametrize(("found", "shown"), [(1, "1"), ("2", "'2'")])
+def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy, found: object, shown: str) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body.update(format=1))
-    with pytest.raises(RequestError, match="has format 1; this alens reads format 2"):
+    edit(root / "lens.json", lambda body: body.update(format=found))
+    with pytest.raises(RequestError, match=f"has format {shown}; this alens reads format 2"):
         load_lenses(root)
 
 
@@ -162,6 +163,10 @@ def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
         {"held_out": {"0": [0.5, 0.5], "3": [0.5, 0.5]}},
         {"held_out": {"0": []}},
         {"files": {"layer-00.safetensors": None}},
+        {"files": {"layer-00.safetensors": {"bytes": "12"}}},
+        {"held_out": {"0": [{"kl": 0.5, "cross_entropy": 0.5, "top1_agreement": None}] * 2}},
+        {"held_out": {"0": [{"kl": 0.5, "top1_agreement": 0.5}] * 2}},
+        {"held_out": {"0": [{"cross_entropy": 0.5, "top1_agreement": 0.5}] * 2}},
     ],
 )
 def test_a_record_that_contradicts_itself_is_damage(
