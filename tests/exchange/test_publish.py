@@ -9,7 +9,7 @@ import pytest
 
 from alens import HeadReader, load_lenses, open_cache
 from alens.errors import DamageError, RequestError
-from alens.exchange import bundle, places
+from alens.exchange import bundle, places, upload
 from alens.exchange.bundle import Bundle, BundleFile, BundleRequest
 from alens.store.schema import Plan
 
@@ -190,6 +190,12 @@ def test_another_writing_of_the_plan_is_refused(demo_lenses: Path, demo_cache: P
     rewrite(lenses, cache={**cache, "fingerprint": "0" * 64})
     with pytest.raises(RequestError, match=r"fingerprints differ"):
         prepared(lenses, store=demo_cache)
+
+
+def test_what_can_be_no_branch_is_told_before_an_upload() -> None:
+    for revision in ("", "a b", "-x"):
+        with pytest.raises(RequestError, match=f"^'{revision}' is no name of a branch; nothing was sent$"):
+            upload.check_can_upload(revision)
 
 
 def test_lenses_without_figures_have_none(demo_lenses: Path, copy_of: Copy) -> None:
