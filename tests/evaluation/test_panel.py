@@ -1,5 +1,6 @@
 """Baselines of the layer: the Logit Lens and the Tuned Lens, on a cache with the residual stream."""
 
+import dataclasses
 import os
 from pathlib import Path
 from unittest import mock
@@ -10,6 +11,7 @@ import torch
 
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
+from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
 from alens.fit.settings import FitSettings
 
@@ -113,3 +115,17 @@ def test_a_cache_without_the_stream_has_no_tuned_lens(
 ) -> None:
     with pytest.raises(RequestError, match="resid_post"):
         evaluate(load_lenses(demo_lenses), open_cache(demo_cache), tuned_lens=load_lenses(tuned))
+
+
+def test_the_mean_output_is_of_the_whole_cache_where_lenses_do_not_say_it(
+    demo_lenses: Path, demo_cache: Path
+) -> None:
+    lenses, cache = load_lenses(demo_lenses), open_cache(demo_cache)
+    said = lenses.log_mean_output()
+    assert said is not None and torch.equal(log_mean_output(lenses, cache), said)
+    files = {name: of for name, of in lenses.record.files.items() if name.startswith("layer-")}
+    lenses.record = dataclasses.replace(lenses.record, files=files)
+    assert lenses.log_mean_output() is None
+    mean_V = cache.read("stats/output", slice(0, 6)).sum(0)
+    expected_V = np.log(mean_V / mean_V.sum())
+    np.testing.assert_allclose(log_mean_output(lenses, cache).numpy(), expected_V, atol=1e-4)

@@ -1,5 +1,6 @@
 """Lenses on other heads of their model, against the formula and the figures of `alens eval`."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -120,6 +121,22 @@ def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> Non
         assert found is not None
         assert value == pytest.approx(mean, rel=1e-4)
         assert found == pytest.approx((mean - half, mean + half), abs=0.25 * half)
+
+
+def test_another_seed_draws_other_sequences(
+    matrix: TransferMatrix, demo_lenses: Path, demo_cache: Path
+) -> None:
+    other = run(demo_lenses, demo_cache, seed=1)
+    assert other.to_json()["bootstrap"]["seed"] == 1
+    for found, drawn in zip(matrix.by_layer, other.by_layer, strict=True):
+        assert found.kl == drawn.kl and found.kl_interval != drawn.kl_interval
+        assert found.cross_entropy_interval != drawn.cross_entropy_interval
+
+
+def test_lenses_beat_the_mean_output_where_all_of_the_interval_lies_below(matrix: TransferMatrix) -> None:
+    pair = matrix.by_layer[1]
+    for interval, beats in (((-2.0, -1.0), True), ((-2.0, 1.0), False), ((1.0, 2.0), False), (None, False)):
+        assert dataclasses.replace(pair, over_mean_output_interval=interval).beats_mean_output == beats
 
 
 def test_sums_of_sequences_make_the_matrices(matrix: TransferMatrix) -> None:
