@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import special
 
 from alens.studies.comparison.area import Comparisons, comparisons
 
@@ -62,6 +63,18 @@ def test_the_interval_of_judged_prompts_holds_the_area_as_often_as_it_says() -> 
         low, high = of(scores, suspect).interval()
         held.append(low <= 0.638 <= high)  # of two normal distributions, half a deviation apart
     assert 0.92 < np.mean(held) < 0.98
+
+
+def test_the_interval_is_students_of_the_kind_with_fewer_prompts() -> None:
+    """In log odds; the variance is that of areas without one prompt."""
+    scores, suspect = drawn(15, 3)
+    area, variance = counted(scores, suspect), 0.0
+    for kind in (suspect, ~suspect):
+        left = [counted(np.delete(scores, n), np.delete(suspect, n)) for n in np.flatnonzero(kind)]
+        variance += (len(left) - 1) * float(np.var(left))
+    half = 2.776 * np.sqrt(variance) / (area * (1 - area))  # the table's 97.5 % at 4 degrees of freedom
+    low, high = of(scores, suspect).interval()
+    assert special.logit([low, high]) == pytest.approx(special.logit(area) + np.array([-half, half]), rel=1e-3)
 
 
 def test_pairs_that_vary_together_have_a_narrower_interval() -> None:

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy import special
 
+from alens.studies.comparison.area import comparisons
+from alens.studies.comparison.detector import folds
 from alens.studies.comparison.refits import Refits
 
 CLEAN, SUSPECT = 7, 9
@@ -23,7 +26,7 @@ def readings(number: int, seed: int, shift: float = 0.0, topic: float = 1.0) -> 
 
 def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alens.studies.comparison.refits.tile_size", lambda device: (7, 6))
-    readings_NV = readings(8, 0, shift=1.0)
+    readings_NV = readings(8, 0, shift=1.0, topic=8.0)  # means from 1e-5
     refits = Refits(NAMES, FLAGS, paired=False, seed=3, number=10)
     found_BN = refits.scores(readings_NV)
     assert found_BN.shape == (10 + 50, 16)
@@ -67,6 +70,27 @@ def test_a_prior_is_added_to_sums() -> None:
     assert found_BN[:, CLEAN:] == pytest.approx(
         np.log((suspect_BS + 1) / SUSPECT) - np.log(1 / CLEAN), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_area_is_of_folds_and_its_interval_of_draws(paired: bool) -> None:
+    names, flags = [str(n % 8 if paired else n) for n in range(16)], np.repeat([False, True], 8)
+    refits = Refits(names, flags, paired=paired, seed=2, number=50, num_folds=3)
+    scores_BN = refits.scores(readings(8, 0, shift=1.0))
+    splits = [split for seed in range(20, 30) for split in folds(names, flags, 3, seed)]
+    judged_RN = np.array([np.isin(np.arange(16), split.judge) for split in splits])
+    area = comparisons(scores_BN[50:], judged_RN, flags, paired=paired).area
+    assert refits.held_out(scores_BN).area == pytest.approx(area)
+    drawn = comparisons(scores_BN[:50], refits.undrawn_BN, flags, paired=paired)
+    found = refits.interval(scores_BN)
+    assert found == pytest.approx(drawn.interval(refits.undrawn_BN, around=area))
+    assert special.logit(found).mean() == pytest.approx(special.logit(area))
+
+
+def test_clean_and_suspect_prompts_are_drawn_for_themselves() -> None:
+    flags = np.repeat([False, True], 8)
+    undrawn_BN = Refits(NAMES, flags, paired=False, seed=0, number=20).undrawn_BN
+    assert not np.array_equal(undrawn_BN[:, :8], undrawn_BN[:, 8:])
 
 
 def test_draws_depend_on_the_seed_alone() -> None:

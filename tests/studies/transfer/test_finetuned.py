@@ -147,7 +147,8 @@ def test_native_lenses_of_another_model_are_refused(opened: Opened) -> None:
 
 def test_native_lenses_of_another_site_are_refused(opened: Opened, demo_lenses: Path) -> None:
     native = load_lenses(demo_lenses)
-    native.record = dataclasses.replace(native.record, site="resid_post", model=opened.copy.plan.model)
+    of_stream = {"site": "resid_post", "heads": (0,), "held_out": {}}
+    native.record = dataclasses.replace(native.record, **of_stream, model=opened.copy.plan.model)
     with pytest.raises(RequestError, match="give lenses of one site"):
         opened.check(native)
 
