@@ -74,7 +74,9 @@ def test_the_interval_is_students_of_the_kind_with_fewer_prompts() -> None:
         variance += (len(left) - 1) * float(np.var(left))
     half = 2.776 * np.sqrt(variance) / (area * (1 - area))  # the table's 97.5 % at 4 degrees of freedom
     low, high = of(scores, suspect).interval()
-    assert special.logit([low, high]) == pytest.approx(special.logit(area) + np.array([-half, half]), rel=1e-3)
+    assert special.logit([low, high]) == pytest.approx(
+        special.logit(area) + np.array([-half, half]), rel=1e-3
+    )
 
 
 def test_pairs_that_vary_together_have_a_narrower_interval() -> None:

@@ -18,7 +18,7 @@ from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.studies.comparison import divergence
 from alens.studies.comparison.change import Settings
-from alens.studies.comparison.compare import Comparison, compare
+from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.detector import folds
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
@@ -186,12 +186,12 @@ def test_areas_are_of_folds_drawn_again_and_again(
     lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     """One head: each fold fitted by hand."""
-    found = compare(lensed, *sets, layers=[0], heads=[4], settings=replace(QUICK, paired=True))
+    found = compare(lensed, *sets, layers=[3], heads=[1], settings=replace(QUICK, paired=True, seed=1))
     ids = [lensed.tokens(text) for one in sets for text in one.texts]
-    readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [0], [4]).lens(0, 4).double()
+    readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0
-    for seed in range(10):
+    for seed in range(10, 20):
         for split in folds(names, flags, 5, seed):
             fit_V = [
                 readings_NV[[n for n in split.fit if flags[n] == kind]].mean(0) for kind in (False, True)
@@ -202,7 +202,15 @@ def test_areas_are_of_folds_drawn_again_and_again(
             won, made = won + sum(s > c for s, c in pairs), made + len(pairs)
     assert found.detection is not None
     assert found.detection.heads[0].contrast_auc == pytest.approx(won / made, abs=1e-3)
-    assert found.detection.lens_contrast.auc == found.detection.heads[0].contrast_auc
+    assert found.detection.lens_contrast.auc == found.detection.heads[0].contrast_auc < 1.0
+
+
+def test_what_stands_in_both_sets_is_fitted_on_or_judged_as_one(sets: tuple[PromptSet, PromptSet]) -> None:
+    other = replace(sets[1], prompts=sets[0].prompts[:6] + sets[1].prompts[6:])
+    texts = sets[0].texts + other.texts
+    splits, _ = _splits(sets[0], other, None, QUICK)
+    for split in splits:
+        assert not {texts[n] for n in split.fit} & {texts[n] for n in split.judge}
 
 
 def test_sets_from_one_pool_are_not_called_different(
@@ -301,11 +309,15 @@ def test_a_prompt_on_one_side_has_a_divergence_and_no_noise(
 
 def test_the_seed_decides_what_is_drawn(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
     found = [
-        compare(lensed, *sets, heads=[1], layers=[0], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
+        compare(lensed, *sets, heads=[1], layers=[3], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
     ]
     assert found[0].to_json() == found[1].to_json()
     assert found[0].heads[0].lens.noise != found[2].heads[0].lens.noise
     assert found[0].heads[0].lens.divergence == found[2].heads[0].lens.divergence
+    (judged, _, other) = (one.detection for one in found)
+    assert judged is not None and other is not None
+    assert judged.lens_contrast.low != other.lens_contrast.low  # draws
+    assert judged.lens_anomaly.auc != other.lens_anomaly.auc  # folds
 
 
 def test_prompts_that_are_there_twice_count_once(lensed: LensedModel, tmp_path: Path) -> None:
