@@ -219,3 +219,24 @@ def test_each_figure_has_an_interval_of_its_own_rows() -> None:
     assert way.less_home.cross_entropy_interval == pytest.approx((1.0, 1.0))
     assert way.less_mean_output.kl_interval == pytest.approx((-0.75, -0.75))
     assert way.less_mean_output.cross_entropy_interval == pytest.approx((-0.5, -0.5))
+
+
+def test_on_other_text_only_what_is_judged_on_the_copy_has_intervals_and_the_seed_draws_them() -> None:
+    rows_G, random = np.full(30, 8.0), np.random.default_rng(0)
+    figures = (HeadFigures(kl=1.0, cross_entropy=2.0, top1_agreement=0.5),)
+    lens, other = (
+        Found(figures=figures, kl_G=random.normal(size=30), surprise_G=random.normal(size=30))
+        for _ in range(2)
+    )
+    first, drawn_anew = (
+        Comparison(
+            home=other, native=other, mean=other, rows_G=rows_G, next_G=rows_G, same_rows=False, seed=seed
+        ).way("value", "none", lens)
+        for seed in (0, 1)
+    )
+    assert first.less_home.kl_interval is None and first.less_home.cross_entropy_interval is None
+    assert first.less_native is not None and first.less_native == first.less_mean_output
+    found, other_draws = first.less_mean_output, drawn_anew.less_mean_output
+    assert found.kl_interval is not None and found.cross_entropy_interval is not None
+    assert found.kl_interval != other_draws.kl_interval
+    assert found.cross_entropy_interval != other_draws.cross_entropy_interval
