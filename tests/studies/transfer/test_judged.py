@@ -36,3 +36,13 @@ def test_moments_come_from_rows_that_nobody_is_judged_on(demo_lenses: Path, demo
     np.testing.assert_allclose(frame.covariance_HEE[0], np.cov(z_NE.T, bias=True), atol=1e-6)
     everything = ground(demo_lenses, demo_cache, tuple(range(6)))
     assert everything.other_shards == everything.shards
+
+
+def test_a_mean_output_that_no_lenses_say_is_of_rows_that_nobody_is_judged_on(
+    demo_lenses: Path, demo_cache: Path
+) -> None:
+    on = ground(demo_lenses, demo_cache, (5, 0))
+    maps = mean_output(on, None).maps
+    said_V = maps.logits(0, torch.zeros(1, 1))[0].log_softmax(-1)
+    mean_V = open_cache(demo_cache).read("stats/output", slice(1, 5)).sum(0)
+    np.testing.assert_allclose(said_V.numpy(), np.log(mean_V / mean_V.sum()), atol=1e-4)
