@@ -1,4 +1,6 @@
+import contextlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging as libraries
 
 from alens import demo
 from alens.cache import model
@@ -125,3 +128,26 @@ def test_a_model_that_is_not_there_is_refused(name: str, says: str) -> None:
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(RequestError, match=f"device .*{device}"):
         model.load(model.find("demo"), dtype="float32", device=device)
+
+
+@pytest.mark.parametrize(("level", "bars"), [(logging.INFO, True), (logging.WARNING, False)])
+def test_quiet_libraries_are_afterwards_as_they_were(level: int, bars: bool) -> None:
+    deepspeed = logging.getLogger("DeepSpeed")
+
+    def state() -> tuple[int, int, bool]:
+        return deepspeed.level, libraries.get_verbosity(), libraries.is_progress_bar_enabled()
+
+    def put(level: int, verbosity: int, bars: bool) -> None:
+        deepspeed.setLevel(level)
+        libraries.set_verbosity(verbosity)
+        (libraries.enable_progress_bar if bars else libraries.disable_progress_bar)()
+
+    before = state()
+    try:
+        put(level, level, bars)
+        with contextlib.suppress(KeyError), model.quiet():
+            assert state() == (logging.ERROR, logging.ERROR, False)
+            raise KeyError
+        assert state() == (level, level, bars)
+    finally:
+        put(*before)

@@ -60,6 +60,15 @@ def test_a_result_is_printed_though_its_file_cannot_be_written(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_full_standard_output_is_named(demo_lenses: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "alens", "info", str(demo_lenses)], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"alens: No space left on device: standard output\n"
+
+
 def test_a_picture_is_written_though_nobody_reads_the_table(
     demo_lenses: Path, demo_cache: Path, prompts: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def edit(path: Path, **changes: object) -> None:
         ({"version": 2}, RequestError, "has version 2; this alens reads version 1"),
         ({"model": {"id": "gpt2", "weights_sha256": "0"}}, RequestError, "holds lenses of gpt2, and demo has other weights"),
         ({"model": None}, DamageError, r"config\.json is not whole"),
+        ({"layers": []}, DamageError, "config.json names no layers"),
         ({"form": "paper"}, DamageError, r"has \(32, 4096\) for head.1.weight, config.json says \(192, 4096\)"),
         ({"heads": [0]}, DamageError, r"has no tensor head\.0\.weight"),
     ],

@@ -1,5 +1,6 @@
 """Tuned-lens directories, made here as the package saves them: the same logits as its own formula."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -68,6 +69,17 @@ def test_a_lens_of_another_model_is_refused(
 def test_the_last_layer_has_no_translator(tuned: Publish, subject: Subject) -> None:
     with pytest.raises(RequestError, match="has no lens for layer 3: translators 1 to 3 read"):
         tuned_lens.read(tuned(), subject, layer=3)
+
+
+@pytest.mark.parametrize("layer", [None, 0])
+def test_a_model_of_one_layer_has_none_to_import(
+    tuned: Publish, subject: Subject, layer: int | None
+) -> None:
+    """Its one translator reads the embedding."""
+    record = dataclasses.replace(subject.source.record, n_layers=1)
+    small = dataclasses.replace(subject, source=dataclasses.replace(subject.source, record=record))
+    with pytest.raises(RequestError, match="model of one layer: its one translator reads the embedding"):
+        tuned_lens.read(tuned(num_hidden_layers=1), small, layer=layer)
 
 
 def test_missing_weights_are_named(tuned: Publish, subject: Subject) -> None:

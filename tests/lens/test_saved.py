@@ -91,6 +91,9 @@ def test_a_layer_or_head_that_is_named_twice_is_read_once(demo_lenses: Path) -> 
     lenses = load_lenses(demo_lenses)
     assert lenses.chosen([3, 0, 3], [4, 4]) == ((3, 0), (4,))
     assert lenses.chosen(None, None) == ((0, 3), (1, 4))
+    for layers, heads, what in (([], None, "layers"), ([0], [], "heads")):
+        with pytest.raises(RequestError, match=f"{what} is empty: name one or more"):
+            lenses.chosen(layers, heads)
 
 
 def test_another_model_is_refused(demo_lenses: Path) -> None:

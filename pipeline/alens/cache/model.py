@@ -245,12 +245,21 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the libraries' progress bars and advice out of logs; errors still raise."""
+    """Keeps the libraries' progress bars and advice out of logs; errors still raise. Afterwards all is as it was."""
     from transformers.utils import logging as transformers_logging
 
+    deepspeed = logging.getLogger("DeepSpeed")
+    before, verbosity = deepspeed.level, transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    deepspeed.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        deepspeed.setLevel(before)
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()

@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75
 time limit after saving, run again to go on. Every error is one line.
 """
 
+import errno
 import gc
 import importlib
 import io
@@ -114,7 +115,10 @@ def run(arguments: list[str]) -> int:
         what = str(error).splitlines()[0] if str(error) else "no memory left"
         return _say(f"out of memory: {what}; ask for less, or take a machine with more", 1)
     except OSError as error:
-        return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+        # files of alens are written under `write_errors`, which names them: what has no name is what was printed to
+        printed = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        unnamed = "standard output" if printed else "no file named"
+        return _say(f"{error.strerror or error}: {error.filename or unnamed}", 1)
 
 
 def _lacks_memory(error: Exception) -> bool:

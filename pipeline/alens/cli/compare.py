@@ -131,7 +131,7 @@ def command(
         check_pairs(*sets)
     if roc is not None and tested is None and not detectable(*sets):
         raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
-    opened.chosen(layers or (), heads or ())
+    opened.chosen(layers, heads)
     with watching() as report:
         found = compare(
             LensedModel(opened, model=model, device=device),

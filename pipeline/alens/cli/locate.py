@@ -91,7 +91,7 @@ TERMS_SHOWN = 2
 )
 @click.option(
     "--permutations",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=9999,
     show_default=True,
     help="Relabellings drawn for the test, where there are more.",
@@ -160,7 +160,7 @@ def command(
     prompts, controls = _prompts(prompts_file, control_file)
     check_groups(len(prompts), None if controls is None else len(controls), settings)
     opened = load_lenses(lenses)
-    opened.chosen(layers or (), heads or ())
+    opened.chosen(layers, heads)
     lensed = LensedModel(opened, model=model, device=device)
     terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
     with watching() as report:

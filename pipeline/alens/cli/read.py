@@ -99,7 +99,7 @@ def command(
     from alens.reading.reader import HeadReader
 
     opened = load_lenses(lenses)
-    opened.chosen(layers or (), heads or ())
+    opened.chosen(layers, heads)
     ranking(
         rank,
         top,

@@ -57,7 +57,7 @@ def evaluate(
     Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
     """
     lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
-    layers, _ = lenses.chosen(layers, ())
+    layers, _ = lenses.chosen(layers, None)
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"

@@ -46,6 +46,8 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         raise RequestError(
             f"{source} holds lenses of {said['model'].get('id')}, and {model.id} has other weights: say with --model where it is"
         )
+    if not layers:
+        raise DamageError(f"{source / export.CONFIG} names no layers: fetch it again")
     if layer is not None and layer not in layers:
         raise RequestError(
             f"{source} has no lens for layer {layer}: it has layers {', '.join(map(str, layers))}"

@@ -54,6 +54,10 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
             raise RequestError(
                 f"{source / CONFIG} says {key} {said.get(key)}, and {model.id} has {ours}: give the model the lens was tuned for"
             )
+    if model.n_layers < 2:
+        raise RequestError(
+            f"{source} is of a model of one layer: its one translator reads the embedding, which no lens of alens does"
+        )
     state = load_weights(source / PARAMS)
     layers = tuple(range(model.n_layers - 1)) if layer is None else (layer,)
     if not set(layers) <= set(range(model.n_layers - 1)):

@@ -112,9 +112,12 @@ class Lenses(LensFolder):
         self, layers: Sequence[int] | None, heads: Sequence[int] | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Layers and heads to read, default all, each once; opens the layers. Raises `RequestError` for what was not
-        fitted, `DamageError`."""
+        fitted, or for none at all, `DamageError`."""
         layers = tuple(dict.fromkeys(self.record.layers if layers is None else layers))
         heads = tuple(dict.fromkeys(self.record.heads if heads is None else heads))
+        for named, what in ((layers, "layers"), (heads, "heads")):
+            if not named:
+                raise RequestError(f"{what} is empty: name one or more, or leave it out for all")
         for layer in layers:
             self.layer(layer)
         for head in heads:
