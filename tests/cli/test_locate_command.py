@@ -169,6 +169,7 @@ def test_heat_maps_are_written(run_alens: Any, demo_lenses: Path, files: Files, 
         (["--layer", "2"], "no lens for layer 2"),
         (["--head", "0"], "no lens for head 0"),
         (["--alpha", "1"], "--alpha"),
+        (["--permutations", "100001"], "--permutations"),
         (["--correction", "tukey"], "--correction"),
         (["--control", "none.txt"], "cannot read none.txt"),
         (["--model", "/nowhere"], "/nowhere does not exist"),
@@ -192,11 +193,12 @@ def test_an_output_that_cannot_be_is_told_before_anything_is_read(run_alens: Any
         ("terms", "", "holds no term"),
         ("terms", "incomprehensibilities", "are no single token of this model"),
         ("men", "\n", "holds no prompt"),
+        ("men", "He was\nHe was", "1 prompt is too few to tell a head from chance: give 2 or more; repeated prompts, which count once: 1"),
         ("men", "He was", "1 prompt is too few"),
         ("women", "She was", "1 control prompt is too few"),
         ("men", "He was\n" + " the" * 300, "men.txt:2: the prompt has 300 tokens"),
     ],
-)
+)  # fmt: skip
 def test_odd_files_are_refused(
     run_alens: Any, demo_lenses: Path, files: Files, name: str, content: str, message: str
 ) -> None:
@@ -208,6 +210,44 @@ def test_pairs_that_do_not_match_are_refused(run_alens: Any, demo_lenses: Path, 
     files.women.write_text("\n".join(WOMEN[:3]))
     line = refusal(run_alens("locate", demo_lenses, *files.with_control, "--paired"))
     assert "4 prompts and 3 controls are no pairs" in line
+
+
+def test_a_text_that_is_repeated_counts_once(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    once = found(run_alens, demo_lenses, *files.with_control)
+    files.men.write_text("\n".join([*MEN, *MEN, MEN[0]]))
+    files.women.write_text("\n".join([*WOMEN, WOMEN[3]]))
+    twice = found(run_alens, demo_lenses, *files.with_control)
+    notes = ["repeated prompts, which count once: 5", "repeated controls, which count once: 1"]
+    assert (once.pop("notes"), twice.pop("notes")) == ([], notes)
+    assert twice == once
+    assert notes[0] in run_alens("locate", demo_lenses, *files.with_control).stdout
+
+
+def test_a_pair_that_is_repeated_counts_once(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    """A prompt may stand in several pairs, with another control in each."""
+    men, women = [*MEN, MEN[0], MEN[0]], [*WOMEN, WOMEN[0], WOMEN[1]]
+    files.men.write_text("\n".join(men))
+    files.women.write_text("\n".join(women))
+    body = found(run_alens, demo_lenses, *files.with_control, "--paired")
+    assert (body["prompts"], body["controls"]) == (5, 5)
+    assert body["notes"] == ["repeated pairs, which count once: 1"]
+
+
+def test_prompts_that_are_controls_too_are_told_of(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    files.women.write_text("\n".join([*WOMEN, MEN[0]]))
+    (note,) = found(run_alens, demo_lenses, *files.with_control)["notes"]
+    assert note == "prompts that are controls too, which draws the effect to 0: 1"
+    files.women.write_text("\n".join([*WOMEN[:3], MEN[3]]))
+    (note,) = found(run_alens, demo_lenses, *files.with_control, "--paired")["notes"]
+    assert note == "pairs of one text twice, which say nothing: 1"
+
+
+@pytest.mark.parametrize("more", [(), ("--paired",)])
+def test_controls_that_are_the_prompts_are_refused(
+    run_alens: Any, demo_lenses: Path, files: Files, more: tuple[str, ...]
+) -> None:
+    given = (*files.given, "--control", files.men, *more)
+    assert "the controls are the prompts again" in refusal(run_alens("locate", demo_lenses, *given))
 
 
 def test_controls_in_two_places_are_refused(run_alens: Any, demo_lenses: Path, files: Files) -> None:

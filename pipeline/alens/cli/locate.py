@@ -142,9 +142,10 @@ def command(
     from alens.pictures import heat_map as pictures
     from alens.reading.lensed import LensedModel
     from alens.reading.terms import read_terms, to_tokens
-    from alens.studies.location.effects import LocateSettings, check_groups
+    from alens.studies.location.effects import LocateSettings
     from alens.studies.location.locate import locate
     from alens.studies.location.locate_map import effect_map
+    from alens.studies.location.prompt_groups import groups
 
     for path in heat_map:
         pictures.check_path(path)
@@ -158,7 +159,7 @@ def command(
     )
     words = read_terms(terms_file)
     prompts, controls = _prompts(prompts_file, control_file)
-    check_groups(len(prompts), None if controls is None else len(controls), settings)
+    groups(prompts, controls, settings)  # told before the model is loaded, not after
     opened = load_lenses(lenses)
     opened.chosen(layers, heads)
     lensed = LensedModel(opened, model=model, device=device)
@@ -263,14 +264,14 @@ def _terms(head: "HeadEffect") -> str:
 
 
 def _notes(found: "Location") -> list[str]:
-    settings = found.settings
+    settings, lines = found.settings, list(found.notes)
     raised = sum(head.significant and head.lens.effect > 0 for head in found.heads)
     lowered = sum(head.significant and head.lens.effect < 0 for head in found.heads)
     which = "heads" if found.on_heads else "layers"
-    lines = [
+    lines.append(
         f"* significant: {raised} of {len(found.heads)} {which} raise the terms, {lowered} lower them "
         f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'})"
-    ]
+    )
     if not found.can_be_significant:
         lines.append(
             f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"

@@ -5,6 +5,7 @@ In: `.txt`, a prompt a line (blank lines are left out), or `.jsonl`, an object a
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not found:
         raise RequestError(f"{path} holds no prompt: write one a line")
     return found
+
+
+def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first prompt of each text, in the order of the file: a text that is repeated is no further evidence."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(prompt.text, prompt)
+    return list(first.values())
 
 
 def tokens_of(lensed: LensedModel, prompt: Prompt) -> list[int]:

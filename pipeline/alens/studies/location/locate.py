@@ -21,7 +21,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.location.effects import Effect, LocateSettings, check_groups, contrast, smallest_corrected
+from alens.studies.location.effects import Effect, LocateSettings, contrast, smallest_corrected
+from alens.studies.location.prompt_groups import groups
 from alens.studies.location.term_rates import POSITIONS, Rates, TermRates, mean_rates, term_rates
 
 CONTROL = "control"
@@ -71,6 +72,8 @@ class Location:
     """The least corrected p that one head could have with so many prompts when no other head shows anything."""
     heads: list[HeadEffect]
     model: Effect
+    notes: list[str]
+    """What to know about the prompts: repeats that count once."""
 
     @property
     def on_heads(self) -> bool:
@@ -109,10 +112,10 @@ def locate(
 ) -> Location:
     """Rank heads by how far they raise `terms` on `prompts` above `controls` (None: above the mean output).
 
-    Raises `RequestError` for too few prompts, pairs that do not match, or what model or lenses lack.
+    A text counts once, and so does a pair. Raises `RequestError` for too few prompts, pairs that do not match, or what model or lenses lack.
     """
     settings = settings or LocateSettings()
-    check_groups(len(prompts), None if controls is None else len(controls), settings)
+    prompts, controls, notes = groups(prompts, controls, settings)
     if position not in POSITIONS:
         raise RequestError(f"position {position!r} is unknown: take {' or '.join(POSITIONS)}")
     if not terms:
@@ -173,6 +176,7 @@ def locate(
         ),
         heads=sorted(ranked, key=lambda head: -head.lens.effect),
         model=model,
+        notes=notes,
     )
 
 
