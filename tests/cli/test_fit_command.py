@@ -50,12 +50,33 @@ def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(
     run_alens: Any, demo_cache: Path, tmp_path: Path
 ) -> None:
     sizes = ("--batch-rows", 512, "--eval-rows", 1024, "--layers", "3")
-    assert run_alens("fit", demo_cache, tmp_path / "lenses", *sizes).code == 0
+    code, _, err = run_alens("fit", demo_cache, tmp_path / "lenses", *sizes)
+    assert code == 0 and "worse than no reading" not in err
     found = json.loads(run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout)
     assert len(found["heads"]) == 6
     for head in found["heads"]:
         assert head["lens"]["kl"] < found["mean_output"]["kl"]
         assert head["lens"]["kl"] < head["unembedding"]["kl"]
+
+
+@pytest.mark.parametrize(("objective", "heads"), [("forward-kl", "0.0, 0.5"), ("last-position", None)])
+def test_lenses_above_the_mean_output_are_told_of(
+    run_alens: Any, demo_cache: Path, tmp_path: Path, objective: str, heads: str | None
+) -> None:
+    """Two steps at a huge rate; another objective than this KL promises nothing of it."""
+    lenses = tmp_path / "lenses"
+    sizes = ("--layers", 0, "--heads", "0,5", "--batch-rows", 16, "--eval-rows", 512, "--steps", 2, "--lr", 3)
+    code, _, err = run_alens("fit", demo_cache, lenses, *sizes, "--objective", objective)
+    assert code == 0, err
+    found = json.loads(run_alens("eval", lenses, demo_cache, "--rows", 512, "--json").stdout)
+    mean = found["mean_output"]["kl"]
+    assert all(head["lens"]["kl"] > mean for head in found["heads"])
+    said = [line for line in err.splitlines() if "above that of the mean output" in line]
+    if heads is None:
+        assert said == []
+    else:
+        (line,) = said
+        assert f"{lenses}: 2 of 2 lenses" in line and f"{mean:.3f} nats ({heads})" in line
 
 
 def test_again_on_finished_lenses_it_says_so_and_changes_nothing(

@@ -61,7 +61,7 @@ def test_a_result_is_printed_though_its_file_cannot_be_written(
 
 
 def test_a_full_standard_output_is_named(demo_lenses: Path) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "alens", "info", str(demo_lenses)], stdout=full, stderr=subprocess.PIPE
         )

@@ -72,9 +72,7 @@ def test_the_last_layer_has_no_translator(tuned: Publish, subject: Subject) -> N
 
 
 @pytest.mark.parametrize("layer", [None, 0])
-def test_a_model_of_one_layer_has_none_to_import(
-    tuned: Publish, subject: Subject, layer: int | None
-) -> None:
+def test_a_model_of_one_layer_has_none_to_import(tuned: Publish, subject: Subject, layer: int | None) -> None:
     """Its one translator reads the embedding."""
     record = dataclasses.replace(subject.source.record, n_layers=1)
     small = dataclasses.replace(subject, source=dataclasses.replace(subject.source, record=record))

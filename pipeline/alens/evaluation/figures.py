@@ -32,6 +32,18 @@ class HeadFigures:
     """Share of rows where lens and model have the same most probable next token."""
 
 
+@fast_float32()
+def sum_of_kl(log_probs_V: torch.Tensor, teacher: Teacher) -> torch.Tensor:
+    """() float64: forward KL of the teacher's rows to one distribution, such as the mean output, summed; nats."""
+    total = torch.zeros((), dtype=torch.float64, device=log_probs_V.device)
+    for rows in row_blocks(len(teacher.entropies), log_probs_V.device):
+        entropy_B = teacher.entropies[rows]
+        logits_BV = log_probs_V.expand(len(entropy_B), -1)
+        kl_B = log_probs_V.logsumexp(dim=-1) - teacher.block(rows).expect(logits_BV) - entropy_B
+        total += kl_B.double().sum()
+    return total
+
+
 class FigureSums:
     """Running sums for H heads. `values` is (H + 1, 3) float64: the last row counts rows; it may be all-reduced.
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from alens.errors import RunError
-from alens.evaluation.figures import FigureSums
+from alens.evaluation.figures import FigureSums, sum_of_kl
 from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.fit import checkpoint
 from alens.fit.batches import Batch, BatchStream
@@ -203,16 +203,21 @@ class Trainer:
         totals = {layer: self.processes.sum(values) for layer, values in sums.items()}
         return {layer: (total[:-1] / total[-1]).tolist() for layer, total in totals.items()}
 
-    def figures(self, maps: Mapping[int, LensMaps]) -> dict[int, FigureSums]:
-        """Figures of every head over all held-out rows, over all processes."""
+    def figures(self, maps: Mapping[int, LensMaps]) -> tuple[dict[int, FigureSums], float]:
+        """Figures of every head over all held-out rows, over all processes; and the KL of the mean output there."""
+        log_mean_V = next(iter(self.grounds.values())).log_mean_output_V
+        kl_and_rows = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
         sums = {layer: FigureSums(of.num_heads, self.processes.device) for layer, of in maps.items()}
         for part, target in self._held_out(self.settings.eval_rows):
+            kl_and_rows[0] += sum_of_kl(log_mean_V, target)
+            kl_and_rows[1] += len(part.columns)
             for layer, of in maps.items():
                 z_NHE = self.recipe.judge.z(part.columns, layer)
                 sums[layer].add(z_NHE, of, target, part.top_ids_N, part.next_ids_N)
         for of_layer in sums.values():
             of_layer.reduce(self.processes.sum)
-        return sums
+        kl, rows = self.processes.sum(kl_and_rows).tolist()
+        return sums, kl / max(rows, 1.0)
 
     def _held_out(self, num_rows: int) -> Iterator[tuple[HeldOutRows, Teacher]]:
         ranks = {"rank": self.processes.rank, "world_size": self.processes.world_size}

@@ -3,6 +3,7 @@
 In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean output, and `lens.json`, written last.
 """
 
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,12 +20,19 @@ from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_tensor
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
+log = logging.getLogger("alens")
+
+NAMED = 5
+"""Of the lenses that a warning is about."""
+
 
 def put_lenses(trainer: Trainer) -> LensRecord:
     """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective."""
     maps = trainer.maps()
-    figures = {layer: sums.means() for layer, sums in trainer.figures(maps).items()}
+    sums, mean_output_kl = trainer.figures(maps)
+    figures = {layer: of.means() for layer, of in sums.items()}
     if trainer.processes.first:
+        _warn(trainer, figures, mean_output_kl)
         root = trainer.lenses
         with write_errors(root):
             files = put_maps(trainer, maps)
@@ -32,6 +40,29 @@ def put_lenses(trainer: Trainer) -> LensRecord:
         trainer.drop_checkpoints()
     trainer.processes.wait()
     return Lenses(trainer.lenses).record
+
+
+def _warn(trainer: Trainer, figures: Mapping[int, list[HeadFigures]], mean_output_kl: float) -> None:
+    """Says which lenses read worse than a reader that looks at nothing: of those that were fitted to this KL alone."""
+    if trainer.settings.objective != "forward-kl":
+        return
+    alone = {layer: of for layer, of in figures.items() if trainer.num_losses[layer] == len(of)}
+    above = [
+        f"{layer}.{head}"
+        for layer, of in alone.items()
+        for head, found in zip(trainer.plan.heads, of, strict=True)
+        if found.kl > mean_output_kl
+    ]
+    if above:
+        log.warning(
+            "%s: %d of %d lenses have a held-out KL above that of the mean output, %.3f nats (%s): they are worse "
+            "than no reading; fit for longer (--steps, --epochs), on more rows or with a lower --lr",
+            trainer.lenses,
+            len(above),
+            sum(map(len, alone.values())),
+            mean_output_kl,
+            ", ".join(above[:NAMED]) + (", ..." if len(above) > NAMED else ""),
+        )
 
 
 def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[str, Any]]:
