@@ -114,7 +114,7 @@ def test_version(run_alens: Any) -> None:
         ),
         (
             ["read", "x", "y", "--model", ""],
-            "alens: Invalid value for '--model': it is empty: name a model, or leave the option out (see: alens read --help)\n",
+            "alens: Invalid value for '--model': it is empty: name one, or leave the option out (see: alens read --help)\n",
         ),
         (
             ["compare", "x", "--clean", "a", "--suspect", "b", "--resamples", "999999999999"],
@@ -159,3 +159,22 @@ def test_a_file_may_spell_an_option_as_the_command_line_may(
     config.write_text("laier = [2]\n")
     refused = run_alens("read", demo_lenses, "The man", "--config", config).stderr
     assert "valid keys are compare, device, first-token, heads, html" in refused and "layer," not in refused
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_empty_path_is_refused(name: str) -> None:
+    """Of a variable of a job script that is not set; it must not mean the current directory."""
+    paths = [parameter for parameter in command(name).params if isinstance(parameter.type, click.Path)]
+    assert paths
+    for parameter in paths:
+        with pytest.raises(click.BadParameter, match="it is empty: name a path"):
+            parameter.type.convert("", parameter, None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("cache", "", "demo", "store"), ("cache", "demo", "", "store"), ("plan", "demo", ""), ("info", "")],
+)
+def test_an_empty_argument_is_refused_in_one_line(run_alens: Any, arguments: tuple[str, ...]) -> None:
+    code, out, err = run_alens(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1) and "it is empty: name" in err

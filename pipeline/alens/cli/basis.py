@@ -7,6 +7,7 @@ import click
 
 from alens.cli.parameters import (
     NAMES,
+    PathName,
     chosen,
     config_option,
     heads_option,
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 @click.command(
     "basis", epilog="Example: alens basis layer-11 gpt2-cache --layer 11 --head 0-3 --save basis.safetensors"
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
+@click.argument("store", type=PathName())
 @layers_option("study")
 @heads_option("study")
 @click.option(
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 @heat_map_option("rho of each head")
 @click.option(
     "--save",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="FILE.safetensors",
     help="Write the lenses' directions.",
 )

@@ -1,21 +1,20 @@
 """`alens cache`: stage one from the command line."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from alens.cli.cache_options import cache_options, cache_request
-from alens.cli.parameters import MINUTES, config_option
+from alens.cli.parameters import MINUTES, PathName, config_option, not_empty
 
 
 @click.command(
     "cache",
     epilog="Example: alens cache gpt2 bookcorpus gpt2-cache --max-rows 20000000 --layers 8-11",
 )
-@click.argument("model")
-@click.argument("corpus")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("model", callback=not_empty)
+@click.argument("corpus", callback=not_empty)
+@click.argument("store", type=PathName())
 @cache_options
 @click.option(
     "--worker",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alens.cli.parameters import (
+    PathName,
     config_option,
     heads_option,
     heat_map_option,
@@ -33,7 +34,7 @@ TOKENS_SHOWN = 4
     epilog="Example: alens compare layer-11 --clean clean.txt --suspect suspect.txt --roc roc.png; two prompts: "
     'alens compare layer-11 --clean "The man went" --suspect "The knight went"',
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
 @click.option(
     "--clean",
     required=True,
@@ -73,7 +74,7 @@ TOKENS_SHOWN = 4
     help="Permutations of the labels, and bootstrap resamples of the prompts.",
 )
 @seed_option("Of both, of folds and of refits.")
-@click.option("--roc", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the ROC curves.")
+@click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")
 @heat_map_option("the change of every head")
 @model_options
 @json_option

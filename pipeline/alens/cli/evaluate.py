@@ -9,6 +9,7 @@ import click
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN
 from alens.cli.parameters import (
     NAMES,
+    PathName,
     config_option,
     heat_map_option,
     json_option,
@@ -31,19 +32,19 @@ log = logging.getLogger(__name__)
 
 
 @click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536 --heat-map layer-11.png")
-@click.argument("lenses", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
+@click.argument("store", type=PathName())
 @layers_option("judge")
 @click.option("--rows", type=click.IntRange(1), help="Held-out rows at most.  [default: all]")
 @click.option(
     "--held-out-by",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="LENSES",
     help="Judge on the shards that the fit of these lenses held out: figures of both can then be compared.",
 )
 @click.option(
     "--tuned-lens",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="LENSES",
     help="A further baseline: lenses fitted with --lens tuned --site resid_post.",
 )

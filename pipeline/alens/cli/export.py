@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from alens.cli.parameters import (
+    PathName,
     config_option,
     layers_option,
 )
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
-@click.argument("lenses", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
+@click.argument("out", type=PathName())
 @layers_option("export")
 @click.option(
     "--form",

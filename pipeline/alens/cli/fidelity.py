@@ -7,6 +7,7 @@ import click
 
 from alens.cli.parameters import (
     NUMBERS,
+    PathName,
     config_option,
     json_option,
     print_json,
@@ -21,7 +22,7 @@ WIDTH = 100
 
 
 @click.command("fidelity", epilog="Example: alens fidelity gpt2-cache --probe-heads 4 --top-k 32,64")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=PathName())
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -51,7 +52,7 @@ WIDTH = 100
 )
 @click.option(
     "--work",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=PathName(exists=True, file_okay=False),
     metavar="DIR",
     help="Where temporary caches go; they are removed.  [default: the system's place]",
 )

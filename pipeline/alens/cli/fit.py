@@ -1,11 +1,10 @@
 """`alens fit`: stage two from the command line; torchrun, deepspeed and srun start it through `-m alens`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, chosen, config_option
+from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, PathName, chosen, config_option
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.settings import TEACHERS, FitSettings
 from alens.lens.designs import DESIGNS
@@ -16,8 +15,8 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
     "fit",
     epilog="Example: alens fit gpt2-cache layer-11 --layers 11; on 4 GPUs: torchrun --nproc-per-node 4 -m alens fit gpt2-cache all --zero 2",
 )
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("store", type=PathName())
+@click.argument("lenses", type=PathName())
 @click.option(
     "--layers",
     "--layer",
@@ -99,7 +98,7 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
 )
 @click.option(
     "--deepspeed",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathName(dir_okay=False),
     metavar="FILE.json",
     help="DeepSpeed configuration: partitioning, offload, bf16, monitors.",
 )

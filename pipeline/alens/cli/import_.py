@@ -4,15 +4,20 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import config_option
+from alens.cli.parameters import PathName, config_option, not_empty
 
 
 @click.command(
     "import", epilog="Example: alens import attnlens-layer-9-epoch=00-step=2795.ckpt published-9 --model gpt2"
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("lenses", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="The model they are for: a directory, a hub id, or `demo`.")
+@click.argument("source", type=PathName())
+@click.argument("lenses", type=PathName())
+@click.option(
+    "--model",
+    required=True,
+    callback=not_empty,
+    help="The model they are for: a directory, a hub id, or `demo`.",
+)
 @click.option("--revision", help="Commit, branch or tag of a model on the hub.")
 @click.option(
     "--layer",

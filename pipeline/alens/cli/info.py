@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from alens import hub
-from alens.cli.parameters import json_option, print_json
+from alens.cli.parameters import PathName, json_option, print_json
 from alens.errors import RequestError
 
 
@@ -15,7 +15,7 @@ from alens.errors import RequestError
     "info",
     epilog="Example: alens info gpt2-cache --array 16",
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PathName())
 @click.option(
     "--array",
     "num_workers",

@@ -8,9 +8,11 @@ import click
 from alens.cli.parameters import (
     NUMBERS,
     REALS,
+    PathName,
     config_option,
     json_option,
     model_options,
+    not_empty,
     print_json,
     seed_option,
 )
@@ -35,7 +37,7 @@ OF_INJECTIONS = {
     "inject",
     epilog='Example: alens inject layer-11 "The king and the" --layer 11 --head 3 --tokens queen --text demo',
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @click.option(
     "--layer", "--layers", "layer", type=NUMBERS, required=True, help="The layer; for --ablate, layers."
@@ -53,9 +55,7 @@ OF_INJECTIONS = {
     metavar="TERM",
     help="A term to raise, as it is and with a space before it; repeat it for more. Commas and spaces are part of it.",
 )
-@click.option(
-    "--tokens-file", type=click.Path(path_type=Path), metavar="FILE", help="Further terms, one a line."
-)
+@click.option("--tokens-file", type=PathName(), metavar="FILE", help="Further terms, one a line.")
 @click.option("--first-token", is_flag=True, help="Let a term of several tokens count by its first one.")
 @click.option(
     "--by",
@@ -102,6 +102,7 @@ OF_INJECTIONS = {
 )
 @click.option(
     "--text",
+    callback=not_empty,
     metavar="TEXT",
     help="Text for perplexity and for the head's usual output: a .txt, .jsonl or .parquet file, or `demo`.  [default: none]",
 )
@@ -113,9 +114,7 @@ OF_INJECTIONS = {
     help="Tokens of the text at most.",
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Next tokens to show.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the curves of strength."
-)
+@click.option("--plot", type=PathName(), metavar="FILE.png", help="Draw the curves of strength.")
 @seed_option("Of random directions and intervals.")
 @model_options
 @json_option

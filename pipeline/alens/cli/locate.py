@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alens.cli.parameters import (
+    PathName,
     config_option,
     heads_option,
     heat_map_option,
@@ -28,25 +29,25 @@ TERMS_SHOWN = 2
 @click.command(
     "locate", epilog="Example: alens locate layer-11 --terms he.txt --prompts men.txt --control women.txt"
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
 @click.option(
     "--terms",
     "terms_file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     required=True,
     help="Words, one a line; each counts as it is and with a space before it.",
 )
 @click.option(
     "--prompts",
     "prompts_file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     required=True,
     help="Prompts: .txt, one a line, or .jsonl; those with the label `control` are controls.",
 )
 @click.option(
     "--control",
     "control_file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Control prompts.  [default: those so labelled; else the model's mean output]",
 )
 @click.option("--paired", is_flag=True, help="The n-th control belongs to the n-th prompt.")

@@ -95,6 +95,19 @@ class Option(click.ParamType[tuple[str, Any]]):
 
 OPTIONS = Option()
 
+
+class PathName(click.Path):
+    """A path. An empty one, of a variable of a job script that is not set, must not mean the current directory."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty: name a path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 MINUTES = click.FloatRange(min=0, min_open=True)
 """Of `--max-minutes`."""
 
@@ -132,7 +145,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--config FILE.toml`."""
     return click.option(
         "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathName(dir_okay=False),
         callback=_read_config,
         is_eager=True,
         expose_value=False,
@@ -186,7 +199,7 @@ def heat_map_option(what: str, **more: Any) -> Callable[..., Any]:
     """Adds `--heat-map`, for a picture of `what`; `more` is for click."""
     return click.option(
         "--heat-map",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         metavar="FILE.png|FILE.html",
         help=f"Draw {what}.",
         **{"multiple": False, **more},
@@ -196,14 +209,15 @@ def heat_map_option(what: str, **more: Any) -> Callable[..., Any]:
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--model` and `--device`: for commands that run the lenses' model."""
     return click.option(
-        "--model", callback=_not_empty, help="Where the model is, when it is not where the lenses say."
+        "--model", callback=not_empty, help="Where the model is, when it is not where the lenses say."
     )(device_option(command))
 
 
-def _not_empty(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def not_empty(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A variable of a job script that is not set must not mean the default."""
     if value is not None and not value.strip():
-        raise click.BadParameter("it is empty: name a model, or leave the option out", ctx, parameter)
+        left_out = "" if parameter.required else ", or leave the option out"
+        raise click.BadParameter(f"it is empty: name one{left_out}", ctx, parameter)
     return value
 
 

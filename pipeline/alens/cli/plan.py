@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from alens.cli.cache_options import cache_options, cache_request
-from alens.cli.parameters import config_option, json_option, print_json
+from alens.cli.parameters import PathName, config_option, json_option, not_empty, print_json
 from alens.errors import RequestError, RunError
 
 
@@ -18,9 +18,9 @@ from alens.errors import RequestError, RunError
     "plan",
     epilog="Example: alens plan gpt2 bookcorpus gpt2-cache --max-rows 20000000 --layers 8-11 --workers 8",
 )
-@click.argument("model")
-@click.argument("corpus")
-@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.argument("model", callback=not_empty)
+@click.argument("corpus", callback=not_empty)
+@click.argument("store", type=PathName(), required=False)
 @cache_options
 @click.option("--workers", type=int, help="Jobs that share the work.  [default: 1, or N of --worker]")
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import config_option, json_option, print_json
+from alens.cli.parameters import PathName, config_option, json_option, print_json
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     "publish",
     epilog="Example: alens publish layer-11 --repo me/gpt2-layer-11-lenses --store gpt2-cache",
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
 @click.option(
     "--repo", "repository", required=True, metavar="OWNER/NAME", help="A model repository of the hub."
 )
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="The cache that LENSES were fitted on: publish its plan and manifest too, none of its rows.",
 )
 @click.option(
     "--figures",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     multiple=True,
     metavar="FILE",
     help="A further figure; give it once for each file.",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--license", "license_id", metavar="ID", help="As the hub names it, such as mit.  [default: none]"
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the bundle there, too.")
+@click.option("--out", type=PathName(), metavar="FOLDER", help="Write the bundle there, too.")
 @click.option("--upload", is_flag=True, help="Upload it.  [default: a dry run, nothing leaves the machine]")
 @click.option("--private", is_flag=True, help="Make the repository private.")
 @click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from alens.cli.parameters import (
+    PathName,
     config_option,
     heads_option,
     json_option,
@@ -18,7 +19,7 @@ from alens.errors import RequestError
 @click.command(
     "read", epilog='Example: alens read layer-11 "The man worked as a" --layer 11 --head 0-3 --top 5'
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @layers_option("show")
 @heads_option("show")
@@ -59,7 +60,7 @@ from alens.errors import RequestError
 @click.option(
     "--html",
     "page",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="FILE",
     help="Write one page for a browser instead of the tables: all prompts, positions and heads. An earlier page of `alens read` is replaced.",
 )

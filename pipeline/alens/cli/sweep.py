@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import MINUTES, json_option, print_json
+from alens.cli.parameters import MINUTES, PathName, json_option, print_json
 
 WIDTH = 240
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -15,9 +15,9 @@ WIDTH = 240
     "sweep",
     epilog="Example: alens sweep grid.toml gpt2-cache ablations; as the second of four jobs: alens sweep grid.toml gpt2-cache ablations --worker 1/4",
 )
-@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("config", type=PathName(dir_okay=False))
+@click.argument("store", type=PathName())
+@click.argument("out", type=PathName())
 @click.option(
     "--worker", default="0/1", show_default=True, metavar="I/N", help="Which of N jobs this is, from 0."
 )

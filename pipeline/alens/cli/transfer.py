@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.parameters import (
+    PathName,
     config_option,
     device_option,
     heads_option,
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
     "transfer",
     epilog="Example: alens transfer .demo/lenses .demo/cache --between layers --heat-map transfer.png",
 )
-@click.argument("lenses", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("lenses", type=PathName())
+@click.argument("store", type=PathName())
 @click.option(
     "--to",
     "copy",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="STORE2",
     help="A cache of a fine-tuned copy of the model: lenses are put on its heads.",
 )
 @click.option(
     "--native",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="LENSES2",
     help="Lenses fitted on STORE2, to compare with; judged on rows that neither fit has seen.",
 )

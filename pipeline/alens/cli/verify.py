@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.parameters import (
+    PathName,
     json_option,
+    not_empty,
     print_json,
     seed_option,
 )
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify", epilog="Example: alens verify gpt2-cache --deep 256")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=PathName())
 @click.option(
     "--repair", is_flag=True, help="Queue what is damaged: `alens cache` with the same arguments rewrites it."
 )
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     metavar="N",
     help="Also compute N rows again with the model and compare.",
 )
-@click.option("--model", help="Where the model is for --deep, when it is not where the cache says.")
+@click.option(
+    "--model", callback=not_empty, help="Where the model is for --deep, when it is not where the cache says."
+)
 @click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
 @seed_option("Picks the rows of --deep.")
 @json_option
