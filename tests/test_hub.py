@@ -159,9 +159,7 @@ def test_an_address_is_one_as_a_path_too(text: str) -> None:
         assert str(hub.address(given)) == text
 
 
-@pytest.mark.parametrize(
-    "path", ["lenses", "/hf/lenses", "./hf:/a/b", "hf", "https://huggingface.co/me/lenses"]
-)
+@pytest.mark.parametrize("path", ["lenses", "/hf/lenses", "./hf:/a/b", "hf", "https://example.org/me/lenses"])
 def test_paths_are_no_addresses(path: str) -> None:
     assert hub.address(path) is None
 
@@ -172,6 +170,27 @@ def test_paths_are_no_addresses(path: str) -> None:
 def test_a_wrong_address_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match=r"is no name of a repository: give OWNER/NAME.*, behind hf://$"):
         hub.address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "write"),
+    [
+        ("https://huggingface.co/me/lenses", "hf://me/lenses"),
+        ("http://www.hf.co/me/lenses/tree/main", "hf://me/lenses"),
+        ("HF://me/lenses", "hf://me/lenses"),
+        ("https://huggingface.co", "hf://OWNER/NAME"),
+        ("https://huggingface.co/gpt2", "hf://OWNER/NAME"),
+    ],
+)
+def test_what_is_nearly_an_address_is_told_how_to_write_it(text: str, write: str) -> None:
+    for given in (text, Path(text)):
+        with pytest.raises(RequestError, match=f"is no address: write {write}$"):
+            hub.address(given)
+
+
+def test_a_bare_address_is_refused_as_a_path_too() -> None:
+    with pytest.raises(RequestError, match=r"is no address: write hf://OWNER/NAME$"):
+        hub.address(Path("hf://"))
 
 
 @pytest.mark.parametrize(

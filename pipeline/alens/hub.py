@@ -23,6 +23,11 @@ MOST_CHARACTERS = 96
 _ADDRESS = re.compile(r"hf:/+(.*)", re.DOTALL)
 """A `Path` keeps one slash of two."""
 
+_ALMOST = re.compile(
+    r"(?:https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)|hf:)(?:/+|$)(.*)", re.DOTALL | re.IGNORECASE
+)
+"""What a browser shows, and what is near to an address."""
+
 
 def looks_like_id(text: str) -> bool:
     """Whether `text` has the form of a hub id: `name` or `owner/name`."""
@@ -61,6 +66,11 @@ def address(path: Path | str) -> Address | None:
     """
     found = _ADDRESS.fullmatch(str(path))
     if found is None:
+        if (almost := _ALMOST.fullmatch(str(path))) is not None:
+            repository = "/".join(almost[1].split("/")[:2])
+            raise RequestError(
+                f"{path} is no address: write hf://{repository if _OWNED.fullmatch(repository) else 'OWNER/NAME'}"
+            )
         return None
     repository, at, revision = found[1].partition("@")
     try:

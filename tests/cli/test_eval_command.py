@@ -46,6 +46,14 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_
     assert first["lens"]["bits_per_byte"] == pytest.approx(first["lens"]["cross_entropy"] / 2.5, rel=0.3)
 
 
+def test_a_figure_that_is_named_twice_is_one_column(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path
+) -> None:
+    given = ("eval", demo_lenses, demo_cache, "--layers", "3", "--rows", "64")
+    once, twice = (run_alens(*given, "--figures", figures).stdout for figures in ("kl", "kl,kl"))
+    assert once == twice and once
+
+
 def test_the_tables_have_every_head_and_every_baseline(
     run_alens: Any, demo_lenses: Path, demo_cache: Path
 ) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from alens.reading.edits import run_edited
+from alens.studies.injection import effects, perplexity
+
 PROMPT = "The door opened and"
 AT = ("--layer", "3", "--head", "4")
 QUICK = ("--strength", "-2,0,2", "--random", "1")
@@ -31,6 +34,28 @@ def test_json_has_every_strength_of_every_direction(run_alens: Any, demo_lenses:
     for curve in body["curves"] + body["random"]:
         assert [point["strength"] for point in curve["points"]] == [-2, 0, 2]
         assert all(len(point["change"]["prompts"]) == 2 for point in curve["points"])
+
+
+def test_each_strength_runs_once_and_0_is_the_model_as_it_is(
+    run_alens: Any, demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        return run_edited(*arguments)
+
+    monkeypatch.setattr(effects, "run_edited", counted)
+    monkeypatch.setattr(perplexity, "run_edited", counted)
+    given = (demo_lenses, PROMPT, *AT, *SMALL_TEXT, "--tokens", "she", "--by", "lens", "--random", "1")
+    body = json.loads(run_alens("inject", *given, "--strength", "1,0,1,0", "--json").stdout)
+    for one, zero in (curve["points"] for curve in body["curves"] + body["random"]):
+        assert (one["strength"], zero["strength"], zero["norm"]) == (1, 0, 0)
+        assert zero["change"]["prompts"] == body["clean"]["prompts"]
+        assert zero["change"]["text"] == {"nats": body["clean"]["nats"], "added": 0, "interval": [0, 0]}
+    batches = 2  # of the text
+    assert runs == (1 + batches) * (1 + len(["lens", "random 1"]))
 
 
 def test_the_unembeddings_direction_raises_its_token(run_alens: Any, demo_lenses: Path) -> None:

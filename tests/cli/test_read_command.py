@@ -56,6 +56,8 @@ def test_what_is_named_twice_is_read_once(run_alens: Any, demo_lenses: Path) -> 
     given = ("read", demo_lenses, "He was", "--json", "--layer", "3,0-0,3", "--head", "1,1")
     (reading,) = json.loads(run_alens(*given).stdout)
     assert [(head["layer"], head["head"]) for head in reading["heads"]] == [(0, 1), (3, 1)]
+    out = run_alens(*given[:3], "--layer", "3", "--head", "1", "--token", "he", "--token", "he").stdout
+    assert out.count("* 'he' ") == 2, out  # by the lens and by the unembedding
 
 
 def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Path) -> None:

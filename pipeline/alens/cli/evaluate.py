@@ -97,6 +97,7 @@ def command(
     from alens.lens.saved import load_lenses
     from alens.store.reader import open_cache
 
+    figures = tuple(dict.fromkeys(figures))
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
         raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")

@@ -34,11 +34,12 @@ def read_terms(path: Path) -> list[str]:
 
 
 def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False) -> list[Term]:
-    """The tokens of each term; with `first_token` a term of several tokens counts by the first one of each form.
+    """The tokens of each term, which counts once; with `first_token` a term of several tokens counts by the first one of each form.
 
     Raises `RequestError` for a term that no single token stands for (without `first_token`), or an empty one.
     """
     found, lacking = [], []
+    terms = tuple(dict.fromkeys(terms))
     for text in terms:
         if not text.strip():
             raise RequestError("a term is empty: give a word")

@@ -77,11 +77,15 @@ class Changes:
         )
 
     def run(self, on_prompts: Sequence[Edit], on_text: Sequence[Edit]) -> Change:
-        """The change by edits of the prompts, and by the same ones of the text: they differ where positions do."""
-        effects = tuple(prompt.under(on_prompts) for prompt in self._prompts)
+        """The change by edits of the prompts, and by the same ones of the text: they differ where positions do.
+
+        Without any edit the model does not run again."""
+        effects = self.clean.prompts
+        if on_prompts:
+            effects = tuple(prompt.under(on_prompts) for prompt in self._prompts)
         text = None
         if self._windows is not None and self._loss is not None:
-            loss = loss_of(self._model.subject, self._windows, on_text)
+            loss = loss_of(self._model.subject, self._windows, on_text) if on_text else self._loss
             added, interval = loss.more_than(self._loss, self._seed)
             text = TextChange(nats=loss.mean, added=added, interval=interval)
         self._done += 1

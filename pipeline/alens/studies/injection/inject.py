@@ -115,11 +115,12 @@ def inject(
     site = model.lenses.record.site
     here = typical(model.subject, batches, [settings.layer], site=site)[settings.layer, settings.head]
     given = directions(model, terms, settings, here)
-    total = (len(given) + settings.random) * len(settings.strengths)
+    strengths = tuple(dict.fromkeys(settings.strengths))
+    total = (len(given) + settings.random) * len(strengths)
     changes = Changes(
         model, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
-    curves = [_curve(changes, settings, name, d, here.output_norm) for name, d in given.items()]
+    curves = [_curve(changes, settings, strengths, name, d, here.output_norm) for name, d in given.items()]
     chosen = {name: given[name] for name in settings.by}
     return Injection(
         layer=settings.layer,
@@ -184,16 +185,16 @@ def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> 
 def _curve(
     changes: Changes,
     settings: InjectSettings,
+    strengths: Sequence[float],
     name: str,
     direction_D: torch.Tensor,
     unit_norm: float,
 ) -> Curve:
     points = []
-    for strength in settings.strengths:
+    for strength in strengths:
         added_D = strength * unit_norm * direction_D
-        change = changes.run(
-            [addition(settings, added_D, settings.position)], [addition(settings, added_D, "all")]
-        )
+        edits = [[addition(settings, added_D, place)] for place in (settings.position, "all")]
+        change = changes.run(*edits) if strength else changes.run([], [])  # 0 is the model as it is
         points.append(Point(strength=strength, norm=abs(strength) * unit_norm, change=change))
     return Curve(by=name, points=tuple(points))
 
