@@ -31,7 +31,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest
 
 def test_a_file_that_is_there_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(b"before, and longer")
+    path.write_bytes(b"before, and longer" + result_file.MARKS[".png"])
     result_file.check(path, (".png",), "a map is")
     result_file.write(path, b"after")
     assert path.read_bytes() == b"after" and list(tmp_path.iterdir()) == [path]

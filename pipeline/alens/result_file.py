@@ -11,6 +11,9 @@ from alens.errors import RequestError
 from alens.store import durable
 from alens.store.durable import write_errors
 
+MARKS = {".html": b'<meta name="generator" content="alens">', ".png": b"Software\x00alens"}
+"""In every page and picture of alens, by suffix: a file without it is somebody's own, and stays."""
+
 
 def check(path: Path, suffixes: Sequence[str], what: str) -> None:
     """Raises `RequestError` unless `what` ("a heat map is") can be written there."""
@@ -21,6 +24,9 @@ def check(path: Path, suffixes: Sequence[str], what: str) -> None:
         raise RequestError(f"{folder} does not exist: make it, or name a file elsewhere")
     if path.is_dir():
         raise RequestError(f"{path} is a directory: name a file")
+    mark = MARKS.get(path.suffix)
+    if mark is not None and path.exists() and mark not in path.read_bytes():
+        raise RequestError(f"{path} is there, and alens did not write it: name another file, or remove it")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RequestError(f"{folder} may not be written to: name a file elsewhere")
 

@@ -57,7 +57,7 @@ def test_what_is_named_twice_is_read_once(run_alens: Any, demo_lenses: Path) -> 
     (reading,) = json.loads(run_alens(*given).stdout)
     assert [(head["layer"], head["head"]) for head in reading["heads"]] == [(0, 1), (3, 1)]
     out = run_alens(*given[:3], "--layer", "3", "--head", "1", "--token", "he", "--token", "he").stdout
-    assert out.count("* 'he' ") == 2, out  # by the lens and by the unembedding
+    assert out.count("* 'he' ") == 3, out  # by the model, the lens and the unembedding
 
 
 def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Path) -> None:
@@ -174,7 +174,7 @@ def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(
     for page, message in (
         ("page.txt", "a page is written as .html"),
         ("none/page.html", "none does not exist"),
-        ("mine.html", "is no page of `alens read`"),
+        ("mine.html", "is there, and alens did not write it"),
     ):
         assert message in refusal(run_alens("read", demo_lenses, "He", "--html", tmp_path / page), 2)
     assert loaded == [] and (tmp_path / "mine.html").read_text() == "mine"

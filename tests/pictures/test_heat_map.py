@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alens.errors import RequestError
-from alens.pictures import heat_map
+from alens.pictures import heat_map, png
 from alens.pictures.heat_map import HeatMap
 
 MAP = HeatMap(
@@ -88,6 +88,27 @@ def test_colours_of_differences_are_centred() -> None:
     colours, norm = heat_map._colours(MAP)
     assert norm(0.0) == pytest.approx(0.5)
     assert colours(norm(-2.5))[2] > colours(norm(-2.5))[0]  # below the centre: blue
+
+
+@pytest.mark.parametrize("name", ["map.png", "map.html"])
+def test_a_heat_map_takes_the_place_of_one_of_alens_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    heat_map.write(path, MAP)
+    heat_map.write(path, dataclasses.replace(MAP, title="another"))
+    path.write_bytes(b"mine")
+    with pytest.raises(RequestError, match=f"{name} is there, and alens did not write it"):
+        heat_map.check_path(path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_where_no_figure_is_known_it_says_so() -> None:
+    none = dataclasses.replace(MAP, values=np.full((2, 2), np.nan))
+    assert "No figures." in heat_map.to_html(none) and "No figures." not in heat_map.to_html(MAP)
+    blank = dataclasses.replace(none, title="", colour_title="", row_title="", column_title="", mark_title="")
+    figure = png.figure(3.0, 3.0)
+    heat_map._draw(figure, blank, 3.0)
+    assert len(figure.axes) == 1  # no scale of colours
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no figures"]
 
 
 def test_what_cannot_be_a_heat_map_is_told_first(tmp_path: Path) -> None:

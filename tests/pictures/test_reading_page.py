@@ -128,7 +128,7 @@ def test_an_earlier_page_is_replaced_and_another_file_is_not(sheet: sheets.Sheet
     assert held(path.read_text())["model"] == "another"
     mine = tmp_path / "mine.html"
     mine.write_text("<p>my notes</p>")
-    with pytest.raises(RequestError, match=r"mine.html is there and is no page of `alens read`"):
+    with pytest.raises(RequestError, match=r"mine.html is there, and alens did not write it"):
         reading_page.write(mine, sheet.to_json())
     assert mine.read_text() == "<p>my notes</p>"
 

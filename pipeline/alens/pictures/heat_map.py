@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from alens import result_file
 from alens.pictures import png
 from alens.pictures.page import page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".html")
 MOST_VALUES_WRITTEN = 400
@@ -75,6 +78,14 @@ def to_png(heat_map: HeatMap) -> bytes:
     width, height = (0.6, 0.45) if written else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
     inches = max(LEAST_WIDTH, 2.2 + width * num_columns)
     figure = png.figure(inches, max(LEAST_HEIGHT, 1.4 + height * num_rows))
+    _draw(figure, heat_map, inches)
+    return png.content(figure)
+
+
+def _draw(figure: "Figure", heat_map: HeatMap, inches: float) -> None:
+    """Cells, numbers where there is room for them, and the scale of colours; `inches` are the figure's width."""
+    num_rows, num_columns = heat_map.values.shape
+    written = num_rows * num_columns <= MOST_VALUES_WRITTEN
     axes = figure.add_subplot()
     colours, norm = _colours(heat_map)
     image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
@@ -89,6 +100,9 @@ def to_png(heat_map: HeatMap) -> bytes:
         fontsize="medium",
         loc="left",
     )
+    if not np.isfinite(heat_map.values).any():
+        axes.text(0.5, 0.5, "no figures", transform=axes.transAxes, ha="center", va="center")
+        return
     if written:
         for (row, column), value in np.ndenumerate(heat_map.values):
             if np.isfinite(value):
@@ -104,7 +118,6 @@ def to_png(heat_map: HeatMap) -> bytes:
                 )
     label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
     figure.colorbar(image, ax=axes, label=png.plain(label))
-    return png.content(figure)
 
 
 def to_html(heat_map: HeatMap) -> str:
@@ -127,6 +140,7 @@ def to_html(heat_map: HeatMap) -> str:
             )
         lines.append(f'<tr><th scope="row">{html.escape(str(name))}</th>{"".join(cells)}</tr>')
     note = f" Underlined: {heat_map.mark_title}." if heat_map.mark_title else ""
+    note += "" if np.isfinite(heat_map.values).any() else " No figures."
     body = (
         f"<h1>{html.escape(heat_map.title)}</h1>\n"
         f'<p class="quiet">{html.escape(heat_map.colour_title + "." + note)}</p>\n'

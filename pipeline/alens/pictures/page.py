@@ -8,6 +8,8 @@ import html
 import json
 from typing import Any
 
+from alens.result_file import MARKS
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 STYLE = """\
@@ -40,6 +42,7 @@ def page(*, title: str, body: str, style: str = "", script: str = "", data: Any 
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"{MARKS['.html'].decode()}\n"
         '<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n"
         f"<body>\n{body}\n{held}{code}</body>\n</html>\n"

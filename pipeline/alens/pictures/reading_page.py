@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from alens import result_file
-from alens.errors import RequestError
 from alens.pictures.page import page
 
 SUFFIX = ".html"
-MARK = b'<main id="alens-reading">'
-"""In every page: a file without it is somebody's own, and stays."""
 
 
 def check_path(path: Path) -> None:
     """Raises `RequestError` unless a page can be written there: told before the work, not after it."""
     result_file.check(path, (SUFFIX,), "a page is")
-    if path.exists() and MARK not in path.read_bytes():
-        raise RequestError(f"{path} is there and is no page of `alens read`: name another file, or remove it")
 
 
 def write(path: Path, numbers: Mapping[str, Any]) -> int:
