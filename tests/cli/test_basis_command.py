@@ -59,9 +59,15 @@ def test_the_table_shows_the_figures_of_the_json(
         row = next(line for line in shown.stdout.splitlines() if f" {basis['basis']} " in line)
         assert f" {basis['correlation']['rho']:.2f} " in row and f" {basis['model_whole']:.4f} " in row
     assert "few rows: 126 were measured on" in shown.stdout
-    assert "Causal fidelity of 1 heads" in picture.read_text()
+    assert "Causal fidelity of 1 head<" in picture.read_text()
     read = basis_file.load(directions)[3, 4]
     assert read.lens_influence_K.tolist() == pytest.approx(head["bases"][0]["lens_influence"])
+
+
+def test_names_of_bases_are_not_cut(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
+    given = ("basis", demo_lenses, demo_cache, *QUICK[:-1], "unembedding")
+    out = run_alens(*given, env={"COLUMNS": "74"}).stdout
+    assert out.count("unembedding ") == 2 and "…" not in out, out
 
 
 def test_no_basis_need_be_compared(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
@@ -75,7 +81,10 @@ def test_no_basis_need_be_compared(run_alens: Any, demo_lenses: Path, demo_cache
         (("--layer", "2"), "no lens for layer 2: it has layers 0, 3"),
         (("--head", "0"), "no lens for head 0: it has heads 1, 4"),
         (("--directions", "33"), "directions is 33 and top 4: z of a head has 32 directions"),
-        (("--directions", "3"), "top 4 as many"),
+        (
+            ("--directions", "3"),
+            "directions is 3, and top 4 are to be ablated together: say --top 3 or fewer",
+        ),
         (("--compare", "pca"), "compare is 'pca': give unembedding or principal or random"),
         (("--sequences", "16"), "has 16 held-out sequences"),
         (("--save", "/nowhere/a.safetensors"), "/nowhere does not exist"),

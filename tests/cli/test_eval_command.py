@@ -61,6 +61,7 @@ def test_the_tables_have_every_head_and_every_baseline(
     assert code == 0, err
     found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
     assert "1,008 held-out rows of 16 sequences, exact teacher" in out
+    assert "unembedding mean " in out and "-0.000" not in out
     for layer in (0, 3):
         for index, head in enumerate((1, 4)):
             (line,) = [line for line in out.splitlines() if f" {layer}.{head} " in line]

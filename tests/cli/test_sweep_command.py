@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from alens.cli import sweep
+
 SMALL = "layers = [3]\nheads = [1]\nbatch-rows = 64\neval_rows = 200\nsteps = 4\n"
 
 
@@ -40,6 +42,30 @@ def test_it_fits_all_variants_and_shows_and_writes_the_table(
     found = json.loads(again.stdout)
     assert found["against"] == "lr=0.01" and [row["name"] for row in found["rows"]] == ["lr=0.01", "lr=0.1"]
     assert found == json.loads((out / "table.json").read_text())
+
+
+def test_80_columns_hold_the_table(
+    run_alens: Any, demo_cache: Path, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a terminal; what stands beside the KL elsewhere stands below it, and nothing is cut."""
+    assert run_alens("sweep", config, demo_cache, tmp_path / "out").code == 0
+    monkeypatch.setattr(sweep, "WIDTH", 80)
+    code, said, err = run_alens("sweep", config, demo_cache, tmp_path / "out", "--table")
+    assert code == 0, err
+    drawn = said[: said.index("Held-out KL")]
+    assert max(map(len, drawn.splitlines())) <= 80 and "…" not in drawn
+    for row in json.loads((tmp_path / "out" / "table.json").read_text())["rows"]:
+        low, high = row["interval"]
+        (worst,) = row["heads"]
+        for part in (
+            row["name"],
+            f"{row['kl']:.4f}",
+            f"{low:.4f}..{high:.4f}",
+            "3.1:",
+            f"{worst['kl']:.4f}",
+            "256",
+        ):
+            assert f" {part} " in drawn, drawn
 
 
 def test_the_time_limit_ends_it_with_75_and_the_table_can_be_had(

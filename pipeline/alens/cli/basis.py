@@ -143,9 +143,11 @@ def _show(study: "BasisStudy") -> None:
         title=f"{study.directions} directions, {study.settings.ablation} ablation, "
         f"{study.sequences} sequences of {study.positions} positions; influences in nats",
         box=SIMPLE,
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("head", justify="right")
-    table.add_column("basis")
+    table.add_column("basis", no_wrap=True)
     for title in ("rho", "95 %", "p", "reading\nall", "model\nall", f"model\nfirst {top}"):
         table.add_column(title, justify="right", no_wrap=True)
     for head in study.heads:
@@ -161,9 +163,9 @@ def _show(study: "BasisStudy") -> None:
                 _percent(basis.model_share),
             )
     console.print(table)
-    table = Table(title="By layer: means over heads", box=SIMPLE)
+    table = Table(title="By layer: means over heads", box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("layer", justify="right")
-    table.add_column("basis")
+    table.add_column("basis", no_wrap=True)
     for title in ("rho", "95 %", "lowest, highest", f"model\nfirst {top}"):
         table.add_column(title, justify="right", no_wrap=True)
     for one in (basis for layer in study.layers for basis in layer):
@@ -216,7 +218,7 @@ def _heat_map(study: "BasisStudy") -> Any:
         if rho is not None:
             values[layers.index(head.layer), heads.index(head.head)] = rho
     return HeatMap(
-        title=f"Causal fidelity of {values.size} heads",
+        title=f"Causal fidelity of {values.size} head{'' if values.size == 1 else 's'}",
         values=values,
         rows=[str(layer) for layer in layers],
         columns=[str(head) for head in heads],

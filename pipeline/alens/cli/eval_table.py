@@ -61,7 +61,8 @@ def heads(found: "Evaluation", shown: Sequence[str]) -> "Table":
 def readings(found: "Evaluation") -> "Table":
     """A line a reading: all figures of lenses, baselines and the model."""
     table = _table("lenses and baselines")
-    table.add_column("")
+    table.collapse_padding = True  # seven figures and the longest name fit 80 columns
+    table.add_column("", no_wrap=True)
     for _, heading in FIGURES.values():
         table.add_column(heading, justify="right", no_wrap=True)
     ranges = found.ranges()
@@ -123,4 +124,4 @@ def _with_interval(figures: "ReadingFigures", field: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"  # -0.000 is 0

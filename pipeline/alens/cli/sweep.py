@@ -1,14 +1,26 @@
 """`alens sweep`: many fits of one cache, and a table of how they do."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from alens.cli.parameters import MINUTES, PathName, json_option, print_json
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 WIDTH = 240
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
+
+
+WIDEST = 10_000
+"""Characters: to see how wide a table would be."""
+
+STACKS = ((0,), (1, 2), (3, 4), (5,), (6, 7), (8, 9))
+"""Columns that stand one above the other where the terminal is too narrow: 80 characters hold them."""
 
 
 @click.command(
@@ -83,20 +95,36 @@ def command(
     if as_json:
         print_json(found.to_json())
         return
-    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
 
     from alens.sweep import table
 
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     headings, rows = table.cells(found, settings=False)
-    drawn = Table(box=SIMPLE)
+    drawn = _drawn(headings, rows)
+    if console.measure(drawn, options=console.options.update(max_width=WIDEST)).maximum > console.width:
+        drawn = _drawn(_stacked(headings), [_stacked(row) for row in rows])
+    console.print(drawn)
+    for note in table.notes(found):
+        click.echo(note)
+    click.echo(f"written to {out}: table.md, table.csv, heads.csv, table.json")
+
+
+def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    drawn = Table(box=SIMPLE, collapse_padding=True)
     drawn.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
         drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(drawn)
-    for note in table.notes(found):
-        click.echo(note)
-    click.echo(f"written to {out}: table.md, table.csv, heads.csv, table.json")
+    return drawn
+
+
+def _stacked(line: Sequence[str]) -> list[str]:
+    """Headings or cells of a row in stacks; a head stands above its KL."""
+    cells = [cell.replace(" to ", "..") for cell in line]
+    cells[5] = cells[5].replace(" ", "\n")
+    return ["\n".join(cells[column] for column in stack) for stack in STACKS]

@@ -78,9 +78,12 @@ class BasisSettings:
             raise RequestError(f"compare is {','.join(self.compare)}: name each once")
         if self.top < 1 or self.rows < 2 or self.sequences < 2:
             raise RequestError("top must be 1 or more, rows and sequences 2 or more")
-        if self.directions is not None and self.directions < max(3, self.top):
+        if self.directions is not None and self.directions < 3:
+            raise RequestError(f"directions is {self.directions}: a rank correlation takes 3 or more")
+        if self.directions is not None and self.directions < self.top:
             raise RequestError(
-                f"directions is {self.directions}: a rank correlation takes 3 or more, and top {self.top} as many"
+                f"directions is {self.directions}, and top {self.top} are to be ablated together: "
+                f"say --top {self.directions} or fewer, or --directions {self.top} or more"
             )
 
 
