@@ -10,6 +10,7 @@ import pytest
 
 from alens import evaluate, load_lenses, open_cache
 from alens.cache.model import find, load_tokenizer
+from alens.cli import eval_table
 from alens.reading.token_bytes import token_bytes
 from alens.store import document
 
@@ -46,6 +47,14 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_
     assert first["lens"]["bits_per_byte"] == pytest.approx(first["lens"]["cross_entropy"] / 2.5, rel=0.3)
 
 
+def test_names_of_readings_are_not_wrapped_and_0_has_no_sign(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path
+) -> None:
+    given = ("eval", demo_lenses, demo_cache, "--layers", "3", "--rows", "64")
+    assert "unembedding mean " in run_alens(*given, env={"COLUMNS": "76"}).stdout
+    assert [eval_table._number(value) for value in (-0.0004, -0.0006, None)] == ["0.000", "-0.001", "-"]
+
+
 def test_a_figure_that_is_named_twice_is_one_column(
     run_alens: Any, demo_lenses: Path, demo_cache: Path
 ) -> None:
@@ -61,7 +70,6 @@ def test_the_tables_have_every_head_and_every_baseline(
     assert code == 0, err
     found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
     assert "1,008 held-out rows of 16 sequences, exact teacher" in out
-    assert "unembedding mean " in out and "-0.000" not in out
     for layer in (0, 3):
         for index, head in enumerate((1, 4)):
             (line,) = [line for line in out.splitlines() if f" {layer}.{head} " in line]
