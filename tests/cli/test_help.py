@@ -106,11 +106,11 @@ def test_version(run_alens: Any) -> None:
         (["info"], "alens: Missing argument 'PATH'. (see: alens info --help)\n"),
         (
             ["read", "x", "y", "--layer", "0-99999999999"],
-            "alens: Invalid value for '--layer': '0-99999999999' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
+            "alens: Invalid value for '--layers' / '--layer': '0-99999999999' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
         ),
         (
             ["read", "x", "y", "--layer", "3-1"],
-            "alens: Invalid value for '--layer': '3-1' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
+            "alens: Invalid value for '--layers' / '--layer': '3-1' is not a list of numbers such as 0,2,5-7 (see: alens read --help)\n",
         ),
         (
             ["read", "x", "y", "--model", ""],

@@ -176,7 +176,7 @@ def test_lenses_that_are_not_affine_are_refused(demo_lenses: Path, copy_of: Copy
 
 
 def test_lenses_of_the_residual_stream_have_no_paper_form(demo_lenses: Path, copy_of: Copy) -> None:
-    lenses = load_lenses(with_record(copy_of(demo_lenses), site="resid_post"))
+    lenses = load_lenses(with_record(copy_of(demo_lenses), site="resid_post", heads=[0], held_out={}))
     with pytest.raises(RequestError, match="has no heads: take --form z"):
         export.plan(lenses)
     assert export.plan(lenses, form="z").width == 192

@@ -90,6 +90,17 @@ def test_colours_of_differences_are_centred() -> None:
     assert colours(norm(-2.5))[2] > colours(norm(-2.5))[0]  # below the centre: blue
 
 
+def test_colours_reach_as_far_on_the_side_with_the_larger_difference() -> None:
+    for turned in (MAP, dataclasses.replace(MAP, values=-MAP.values)):
+        _, norm = heat_map._colours(turned)
+        assert (float(norm(-2.5)), float(norm(2.5))) == (0.0, 1.0)
+
+
+def test_marks_are_in_the_picture() -> None:
+    drawn = heat_map.to_png(MAP)
+    assert drawn == heat_map.to_png(MAP) != heat_map.to_png(dataclasses.replace(MAP, marks=None))
+
+
 @pytest.mark.parametrize("name", ["map.png", "map.html"])
 def test_a_heat_map_takes_the_place_of_one_of_alens_alone(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

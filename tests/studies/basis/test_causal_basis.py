@@ -239,7 +239,10 @@ def test_too_many_sequences_are_refused(demo_lenses: Path, demo_cache: Path) -> 
         ({"compare": ("pca",)}, "compare is 'pca': give unembedding or principal or random"),
         ({"compare": ("random", "random")}, "name each once"),
         ({"directions": 2}, "a rank correlation takes 3 or more"),
-        ({"directions": 3, "top": 4}, "top 4 as many"),
+        (
+            {"directions": 3, "top": 4},
+            "directions is 3, and top 4 are to be ablated together: say --top 3 or fewer",
+        ),
         ({"rows": 1}, "rows and sequences 2 or more"),
     ],
 )
