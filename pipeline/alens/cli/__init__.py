@@ -72,9 +72,7 @@ def group() -> None:
 def main() -> None:
     """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal that is not of UTF-8 shows an escape, and loses no result
+        if isinstance(stream, io.TextIOWrapper):  # one without UTF-8 shows an escape, and loses no result
             stream.reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:])
