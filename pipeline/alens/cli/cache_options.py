@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import NAMES, NUMBERS, chosen
+from alens.cli.parameters import NAMES, chosen, layers_option
 from alens.store.schema import CacheSettings
 
 if TYPE_CHECKING:
@@ -18,13 +18,7 @@ OPTIONS = (
     click.option(
         "--max-rows", type=int, help="At most this many rows, from the start of the text.  [default: all]"
     ),
-    click.option(
-        "--layers",
-        "--layer",
-        "layers",
-        type=NUMBERS,
-        help="Layers to cache, such as 0,2,5-7.  [default: all]",
-    ),
+    layers_option("cache, such as 0,2,5-7", default="all"),
     click.option(
         "--top-k",
         type=int,

@@ -5,11 +5,7 @@ from pathlib import Path
 
 import click
 
-from alens.cli.parameters import (
-    PathName,
-    config_option,
-    layers_option,
-)
+from alens.cli.parameters import PathName, config_option, layers_option
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")

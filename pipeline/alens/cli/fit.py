@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, PathName, chosen, config_option
+from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, PathName, chosen, config_option, layers_option
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.settings import TEACHERS, FitSettings
 from alens.lens.designs import DESIGNS
@@ -17,13 +17,7 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
 )
 @click.argument("store", type=PathName())
 @click.argument("lenses", type=PathName())
-@click.option(
-    "--layers",
-    "--layer",
-    "layers",
-    type=NUMBERS,
-    help="Layers to fit, such as 0,2,5-7.  [default: all that are cached]",
-)
+@layers_option("fit, such as 0,2,5-7", default="all that are cached")
 @click.option("--heads", "--head", "heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
 @click.option(
     "--site",

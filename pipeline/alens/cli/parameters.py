@@ -168,14 +168,14 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def layers_option(verb: str) -> Callable[..., Any]:
-    """Adds `--layers`, also as `--layer`: which of the fitted layers to `verb`."""
+def layers_option(verb: str, default: str = "all that were fitted") -> Callable[..., Any]:
+    """Adds `--layers`, also as `--layer`: which layers to `verb`; None means what `default` says."""
     return click.option(
         "--layers",
         "--layer",
         "layers",
         type=NUMBERS,
-        help=f"Layers to {verb}.  [default: all that were fitted]",
+        help=f"Layers to {verb}.  [default: {default}]",
     )
 
 

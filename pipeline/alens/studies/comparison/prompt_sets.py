@@ -45,13 +45,13 @@ def prompt_set(given: str) -> PromptSet:
     shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
     alone = Prompt(text=given, label=None, source=f"the prompt {shown!r}")
     found = read_prompts(Path(given)) if is_file else [alone]
-    first: dict[str, Prompt] = {}
+    distinct = prompts.distinct(found)
+    first = {prompt.text: prompt for prompt in distinct}
     for prompt in found:
-        if first.setdefault(prompt.text, prompt).label != prompt.label:
+        if first[prompt.text].label != prompt.label:
             raise RequestError(
                 f"{prompt.source} has another label than {first[prompt.text].source}, with the same text"
             )
-    distinct = list(first.values())
     return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(found) - len(distinct))
 
 
