@@ -15,7 +15,7 @@ from alens.cli.parameters import (
     json_option,
     layers_option,
     model_options,
-    print_json,
+    printed,
     seed_option,
 )
 
@@ -121,16 +121,11 @@ def command(
     study = CausalBases(LensedModel(opened, model=model, device=device), cache, settings)
     with watching() as report:
         found = study.run(report)
-    try:
+    with printed(found, lambda: _show(found), as_json=as_json):
         if save is not None:
             basis_file.put(save, found, opened.record.model.weights_sha256)
         if heat_map is not None:
             pictures.write(heat_map, _heat_map(found))
-    finally:  # a full disk takes the files alone, and a reader who has left takes nothing
-        if as_json:
-            print_json(found.to_json())
-        else:
-            _show(found)
 
 
 def _show(study: "BasisStudy") -> None:

@@ -14,7 +14,7 @@ from alens.cli.parameters import (
     json_option,
     layers_option,
     model_options,
-    print_json,
+    printed,
     seed_option,
 )
 from alens.errors import RequestError
@@ -143,16 +143,11 @@ def command(
             settings=settings,
             report=report,
         )
-    try:
+    with printed(found, lambda: _show(found, show), as_json=as_json):
         if roc is not None:
             _draw_roc(roc, found)
         if heat_map is not None:
             _draw_heat_map(heat_map, found)
-    finally:  # a full disk takes the pictures alone, and a reader who has left takes nothing
-        if as_json:
-            print_json(found.to_json())
-        else:
-            _show(found, show)
 
 
 def _draw_roc(path: Path, found: "Comparison") -> None:

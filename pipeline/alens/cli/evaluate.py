@@ -15,7 +15,7 @@ from alens.cli.parameters import (
     json_option,
     layers_option,
     model_options,
-    print_json,
+    printed,
     seed_option,
 )
 from alens.errors import RequestError
@@ -125,17 +125,12 @@ def command(
         )
         if found.top_tokens < 10:
             log.info("the cache holds %d top tokens a row: top-10 agreement is of these", found.top_tokens)
-    try:
+    with printed(found, lambda: _show(found, figures), as_json=as_json):
         if heat_map is not None:
             from alens.cli.eval_heat_map import heat_map as drawn
             from alens.pictures.heat_map import write
 
             write(heat_map, drawn(found, heat_map_of))
-    finally:  # a full disk takes the picture alone, and a reader who has left takes nothing
-        if as_json:
-            print_json(found.to_json())
-        else:
-            _show(found, figures)
 
 
 def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device") -> "AtHand":

@@ -14,6 +14,7 @@ from alens.cli.parameters import (
     model_options,
     not_empty,
     print_json,
+    printed,
     seed_option,
 )
 from alens.errors import RequestError
@@ -185,11 +186,9 @@ def _inject(
     model, found_terms, windows = _load(opened, terms, given)
     with watching() as report:
         found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
-    try:
+    with printed(found, lambda: show_injection(found), as_json=as_json):
         if plot is not None:
             draw(plot, found)
-    finally:  # a full disk takes the picture alone
-        print_json(found.to_json()) if as_json else show_injection(found)
 
 
 def _ablate(

@@ -13,7 +13,7 @@ from alens.cli.parameters import (
     json_option,
     layers_option,
     model_options,
-    print_json,
+    printed,
     seed_option,
 )
 from alens.errors import RequestError
@@ -178,14 +178,9 @@ def command(
             settings=settings,
             report=report,
         )
-    try:
+    with printed(found, lambda: _show(found, show), as_json=as_json):
         for path in heat_map:
             pictures.write(path, effect_map(found))
-    finally:  # a full disk takes the pictures alone, and a reader who has left takes nothing
-        if as_json:
-            print_json(found.to_json())
-        else:
-            _show(found, show)
 
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":

@@ -1,9 +1,10 @@
 """What several commands share: `--config FILE.toml`, lists of numbers and names, `--json`."""
 
+import contextlib
 import dataclasses
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,21 @@ def not_empty(ctx: click.Context, parameter: click.Parameter, value: str | None)
 def chosen(settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given for the fields of a settings class; parameters and fields have the same names."""
     return {field.name: given[field.name] for field in dataclasses.fields(settings) if field.name in given}
+
+
+@contextlib.contextmanager
+def printed(found: Any, show: Callable[[], None], *, as_json: bool) -> Iterator[None]:
+    """Prints a result once the block has written its files: as JSON, or by `show`.
+
+    It is printed in any case: a full disk takes the files alone, and a reader who has left takes nothing.
+    """
+    try:
+        yield
+    finally:
+        if as_json:
+            print_json(found.to_json())
+        else:
+            show()
 
 
 def print_json(body: Any) -> None:

@@ -13,7 +13,7 @@ from alens.cli.parameters import (
     heat_map_option,
     json_option,
     layers_option,
-    print_json,
+    printed,
     seed_option,
 )
 from alens.cli.transfer_table import FIELDS, FIGURES, show_copy, show_matrix
@@ -132,19 +132,14 @@ def command(
             fitted = None if native is None else load_lenses(native)
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
             way = found.way(by or "value", match)
-    try:
-        if heat_map is not None:
-            drawn = (
-                _map_of_matrix(matrix, between, figure) if copy is None else _map_of_copy(found, way, figure)
-            )
-            pictures.write(heat_map, drawn)
-    finally:  # a full disk takes the picture alone
-        if as_json:
-            print_json(matrix.to_json() if copy is None else found.to_json())
-        elif copy is None:
-            show_matrix(matrix, between, figure)
-        else:
-            show_copy(found, way, figure)
+    if copy is None:
+        with printed(matrix, lambda: show_matrix(matrix, between, figure), as_json=as_json):
+            if heat_map is not None:
+                pictures.write(heat_map, _map_of_matrix(matrix, between, figure))
+    else:
+        with printed(found, lambda: show_copy(found, way, figure), as_json=as_json):
+            if heat_map is not None:
+                pictures.write(heat_map, _map_of_copy(found, way, figure))
 
 
 def _check(copy: Path | None, native: Path | None, by: str | None, between: str) -> None:
