@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens import CacheRequest, FitRequest, demo, fit_lenses, write_cache
+from alens import CacheRequest, FitRequest, fit_lenses, write_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
+
+from .families import FAMILIES, GATED, Family, save
 
 Array = npt.NDArray[np.float32]
 
@@ -33,55 +34,8 @@ SETTINGS = CacheSettings(
     exact_teacher=True,
     sites=("resid_post", "mlp_out"),
 )
-SIZE = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "vocab_size": 4096}
-TOKENS = {"max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.2}
-GATED = {**SIZE, **TOKENS, "intermediate_size": 64, "num_key_value_heads": 2}
 NARROW = np.float16(2**-11)
 """How far a number may be from the float16 it is stored as, relative."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Family:
-    """How transformers names what a family's blocks are made of."""
-
-    config: str
-    options: dict[str, Any]
-    layers: str
-    projection: str
-    mlp: str
-
-
-GATED_NAMES = {"layers": "model.layers", "projection": "self_attn.o_proj", "mlp": "mlp"}
-FAMILIES = {
-    "gpt2": Family(
-        config="GPT2Config",
-        options={"n_layer": 2, "n_head": 4, "n_embd": 32, "vocab_size": 4096, "n_positions": 64, **TOKENS},
-        layers="transformer.h",
-        projection="attn.c_proj",
-        mlp="mlp",
-    ),
-    "gpt-neox": Family(
-        config="GPTNeoXConfig",
-        options={**SIZE, **TOKENS, "intermediate_size": 64},
-        layers="gpt_neox.layers",
-        projection="attention.dense",
-        mlp="mlp",
-    ),
-    "opt": Family(
-        config="OPTConfig",
-        options={**SIZE, **TOKENS, "ffn_dim": 64, "word_embed_proj_dim": 32, "pad_token_id": 1, "init_std": 0.2},
-        layers="model.decoder.layers",
-        projection="self_attn.out_proj",
-        mlp="fc2",
-    ),
-    # Fewer keys and values than heads.
-    "llama": Family(config="LlamaConfig", options=GATED, **GATED_NAMES),
-    "mistral": Family(config="MistralConfig", options={**GATED, "sliding_window": 8}, **GATED_NAMES),
-    # Heads wider than d_model / heads, and one matrix for embedding and unembedding.
-    "qwen3": Family(
-        config="Qwen3Config", options={**GATED, "head_dim": 16, "tie_word_embeddings": True}, **GATED_NAMES
-    ),
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,24 +53,6 @@ class Case:
     mlps: list[Array]
     log_probs_NV: Array
     unembedding_DV: Array
-
-
-def save(folder: Path, config: str, options: dict[str, Any]) -> Path:
-    """A random model with the demo's tokenizer; norms and biases are not what they start as."""
-    import transformers
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, config)(**options))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter += 0.1 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    for file in demo.MODEL.glob("tokenizer*"):
-        shutil.copy(file, folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

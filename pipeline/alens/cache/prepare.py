@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from alens.cache import model as models
 from alens.cache import text, tokens
 from alens.cache.claim import BEAT_S, Claim, LostClaimError, Watch
+from alens.cache.examine import examine
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.errors import DamageError, RequestError, RunError, StoppedError
@@ -148,7 +151,9 @@ class _Maker:
             return Prepared(stored, None)  # the job that held the claim before has made it
         subject = models.load(self.source, dtype=self.request.settings.dtype, device=self.request.device)
         if stored is None:
-            plan = self._new_plan(self._write_tokens(subject))
+            record = self._write_tokens(subject)
+            examine(subject, np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False))
+            plan = self._new_plan(record)
         else:
             plan = stored
             if not self._tokens_are(plan):

@@ -13,6 +13,7 @@ import torch
 
 from alens.cache import model as models
 from alens.cache import shard as shards
+from alens.cache.examine import examine
 from alens.cache.plan import shards_to_write
 from alens.cache.prepare import prepare
 from alens.cache.provenance import software
@@ -56,7 +57,10 @@ def write_cache(
     missing = shards_to_write(plan, request.worker, set(cache.commits.committed()))
     started = time.monotonic()
     if missing:
-        subject = prepared.subject or models.load(source, dtype=plan.settings.dtype, device=request.device)
+        subject = prepared.subject
+        if subject is None:
+            subject = models.load(source, dtype=plan.settings.dtype, device=request.device)
+            examine(subject, cache.tokens)
         with write_errors(request.store):
             # A sealed cache that lost a shard is no longer whole.
             remove(StorePaths(request.store).manifest)
