@@ -79,6 +79,39 @@ def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Pat
     assert f"KL {head['unembedding_kl']:.2f}, entropy {head['unembedding_entropy']:.2f}" in out
 
 
+def test_the_mean_output_stands_beside_the_heads(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "She went to the door", "--position", "all")
+    (reading,) = json.loads(run_alens(*given, "--json").stdout)
+    out = run_alens(*given).stdout
+    assert max(map(len, out.splitlines())) <= 80
+    assert set(map(int, reading["mean_output_kl"])) == set(reading["positions"])
+    for kl in reading["mean_output_kl"].values():
+        assert f"the mean output, which looks at nothing: KL {kl:.2f} nats\n" in out
+    above = [
+        head[f"{name}_kl"] > reading["mean_output_kl"][str(head["position"])]
+        for head in reading["heads"]
+        for name in ("lens", "unembedding")
+    ]
+    assert 0 < sum(above) < len(above)
+    assert out.count("above the mean output") == sum(above)
+
+
+def test_where_nobody_says_the_mean_output_the_table_and_the_json_say_so(
+    run_alens: Any, demo_lenses: Path, copy_of: Copy
+) -> None:
+    lenses = copy_of(demo_lenses)
+    (lenses / "output.safetensors").unlink()
+    body = json.loads((lenses / "lens.json").read_text())
+    del body["files"]["output.safetensors"]
+    (lenses / "lens.json").write_text(json.dumps(body))
+    (reading,) = json.loads(run_alens("read", lenses, "He", "--json").stdout)
+    assert reading["mean_output_kl"] == {"0": None}
+    out = run_alens("read", lenses, "He").stdout
+    assert "the mean output, which looks at nothing: KL - nats" in out
+    assert "KL -: the lenses do not say the mean output" in " ".join(out.split())
+    assert "above the mean output" not in out
+
+
 def test_lists_are_by_lift_unless_asked_otherwise(run_alens: Any, demo_lenses: Path) -> None:
     given = ("read", demo_lenses, "She went to", "--layer", "3", "--head", "1", "--json")
     by_lift, asked, by_probability = (

@@ -59,6 +59,8 @@ def assert_same(sheet: sheets.Sheet, place: sheets.Place, reading: Reading, rank
         (layer, head) for layer in sheet.layers for head in sheet.heads
     ]
     assert_entries(sheet, place.model, reading.model[place.position])
+    assert place.mean_output_kl is not None
+    assert place.mean_output_kl / 1000 == pytest.approx(reading.mean_output_kl[place.position], abs=6e-4)
     for cell, head in enumerate(heads):
         for name in ("lens", "unembedding"):
             said = getattr(place, name)

@@ -103,9 +103,10 @@ def test_a_click_shows_the_lists_of_that_head(browser: Browser, page: Path, read
         assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
         assert_shows(rows(browser, "unembedding"), found["unembedding"], found["unembedding_terms"])
         kl, entropy = found["lens_kl"], found["lens_entropy"]
-        caption = browser.one("[data-list=lens] caption .quiet").text
-        said = [float(part.split()[1]) for part in caption.split(", ")]
-        assert said == pytest.approx([kl, entropy], abs=ROUNDED)
+        caption = browser.one("[data-list=lens] caption").text
+        said = [float(figure) for figure in re.findall(r"\d+\.\d+", caption)]
+        assert said == pytest.approx([kl, reading["mean_output_kl"][str(last)], entropy], abs=ROUNDED)
+        assert ("▲" in caption) == (kl > reading["mean_output_kl"][str(last)])
     model = reading["model"][str(last)], reading["model_terms"][str(last)]
     assert_shows(rows(browser, "model"), *model)
 
@@ -131,14 +132,16 @@ def test_the_figure_of_the_grid_can_be_chosen(
     choose(browser, "reading", which)
     reading = readings["lift"][0]
     heads = [head for head in reading["heads"] if head["position"] == reading["positions"][-1]]
+    nothing = reading["mean_output_kl"][str(reading["positions"][-1])]
     seen = set()
     for figure in ("kl", "entropy"):
         choose(browser, "figure", figure)
         found = cells(browser)
         expected = [head[f"{which}_{figure}"] for head in heads]
-        assert [float(text) for text, _ in found] == pytest.approx(expected, abs=ROUNDED)
+        assert [float(text.removeprefix("▲ ")) for text, _ in found] == pytest.approx(expected, abs=ROUNDED)
         lowest = min(range(4), key=lambda c: heads[c][f"{which}_{figure}"])
-        assert found[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
+        if figure == "entropy" or expected[lowest] < nothing:
+            assert found[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
         seen.add(tuple(colour for _, colour in found))
     for figure in ("probability", "lift"):  # of the term that was asked for, at first
         choose(browser, "figure", figure)
@@ -173,6 +176,25 @@ def test_a_token_can_be_chosen_from_the_menu_and_from_a_list(
     assert Select(browser.one("#token")).first_selected_option.text == visible(shown["token"])
     assert number(cells(browser)[3][0]) == pytest.approx(shown["lift"], rel=0.05)
     assert browser.run("return document.activeElement.textContent") == visible(shown["token"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_head_above_the_mean_output_is_marked_and_has_another_colour(
+    browser: Browser, page: Path, tmp_path: Path, scheme: str
+) -> None:
+    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    numbers = json.loads(held)
+    last = numbers["prompts"][0]["places"][-1]
+    last["lens"]["kl"], last["mean_output_kl"] = [1000, 2400, 2600, 4000], 2500
+    (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "set.html", scheme=scheme)
+    found = cells(browser)
+    assert [text for text, _ in found] == ["1.00", "2.40", "▲ 2.60", "▲ 4.00"]
+    reds, blues = ([int(re.findall(r"\d+", colour)[part]) for _, colour in found] for part in (0, 2))
+    assert [blue > red for red, blue in zip(reds, blues, strict=True)] == [True, True, False, False]
+    labels = [cell.get_attribute("aria-label") for cell in browser.all(".cell")]
+    assert ["above the mean output" in label for label in labels] == [False, False, True, True]
+    assert "The mean output, which looks at nothing, has 2.50 here" in browser.one("#meaning").text
 
 
 def test_position_and_prompt_can_be_chosen(browser: Browser, page: Path, readings: dict[str, Any]) -> None:
@@ -283,10 +305,14 @@ def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
     (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     numbers = {**json.loads(held), "rank": "probability", "ranks": ["probability"], "site": "resid_post"}
     numbers["tokens"] = [[text, None] for text, _ in numbers["tokens"]]
+    for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
+        place["mean_output_kl"] = None
     (tmp_path / "none.html").write_text(reading_page.to_html(numbers))
     browser.open(tmp_path / "none.html")
     assert browser.all("input[value=lift]") == [] and browser.all(".lift-of") == []
     assert "there is no lift" in browser.one("#notes").text
+    assert "do not say the mean output" in browser.one("#meaning").text
+    assert "mean output" not in browser.one("[data-list=lens] caption").text
     browser.one("[data-cell='3']").click()
     assert browser.one("#head").text == "Layer 3, resid_post"
     browser.all("[data-list=lens] button.word")[0].click()

@@ -137,6 +137,18 @@ def test_kl_and_entropy_are_those_of_torch(reading: Reading, direct: Direct) -> 
         )
 
 
+def test_the_kl_of_the_mean_output_is_that_of_torch(
+    reading: Reading, direct: Direct, demo_lenses: Path
+) -> None:
+    """What a reader that looks at nothing has at the same position."""
+    log_mean_V = load_lenses(demo_lenses).log_mean_output()
+    assert log_mean_V is not None and list(reading.mean_output_kl) == reading.positions
+    for position, kl in reading.mean_output_kl.items():
+        model_V = direct.model_TV[position]
+        expected = torch.nn.functional.kl_div(log_mean_V, model_V, reduction="sum", log_target=True)
+        assert kl == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_a_term_has_the_probability_of_its_forms_together(reader: HeadReader, direct: Direct) -> None:
     (term, other) = reader.terms(["the", " door"])
     assert len(term.ids) == 2 and len(other.ids) == 1
@@ -171,7 +183,7 @@ def test_lenses_without_a_mean_output_have_no_lift(
 ) -> None:
     reader = HeadReader(load_lenses(without_mean_output(copy_of(demo_lenses))), device="cpu")
     found = reader.read("He", top=3, terms=reader.terms(["door"]))
-    assert found.rank == "probability"
+    assert found.rank == "probability" and set(found.mean_output_kl.values()) == {None}
     for head in found.heads:
         assert [s.lift for s in (*head.lens, *head.lens_terms)] == [None] * 4
         assert [s.probability for s in head.lens] == sorted((s.probability for s in head.lens), reverse=True)

@@ -1,5 +1,7 @@
-"""A `Reading` as text: for each position the model's own list, and a table of heads with one or two lists."""
+"""A `Reading` as text: for each position the model's own list, the mean output's KL, and a table of heads with one or
+two lists."""
 
+import math
 from collections.abc import Sequence
 
 from alens.reading.ranking import LIFT
@@ -7,7 +9,9 @@ from alens.reading.reader import HeadReading, Reading, TermScore, TokenScore
 from alens.store.schema import ATTN_Z
 
 UNKNOWN = "-"
-"""A lift that cannot be given."""
+"""A lift, or a KL of the mean output, that cannot be given."""
+ABOVE = "above the mean output"
+"""Of a KL that is larger than that of a reader that looks at nothing."""
 
 
 def show(reading: Reading, compare: bool) -> None:
@@ -26,12 +30,14 @@ def show(reading: Reading, compare: bool) -> None:
         )
         for term in reading.model_terms[position]:
             console.print(escape(f"* {' '.join(_entry(term))}"))
+        mean_kl = reading.mean_output_kl[position]
+        console.print(f"the mean output, which looks at nothing: KL {_nats(mean_kl)} nats")
         table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
         for head in (head for head in reading.heads if head.position == position):
-            cells = [_cell(head.lens_kl, head.lens_entropy, head.lens, head.lens_terms)]
+            cells = [_cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)]
             if compare:
                 plain = head.unembedding, head.unembedding_terms
-                cells.append(_cell(head.unembedding_kl, head.unembedding_entropy, *plain))
+                cells.append(_cell(head.unembedding_kl, mean_kl, head.unembedding_entropy, *plain))
             table.add_row(_name(reading, head), *map(escape, cells))
         console.print(table)
     console.print(_note(reading), style="dim")
@@ -48,12 +54,21 @@ def _note(reading: Reading) -> str:
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
-    lacking = f"; lift {UNKNOWN}: the lenses do not say the mean output" if no_lift else ""
+    lacking = f"; lift and KL {UNKNOWN}: the lenses do not say the mean output" if no_lift else ""
     chosen = "; *: --token" if any(reading.model_terms.values()) else ""
-    return f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats."
+    return (
+        f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats: KL is 0 for the model itself, "
+        f"entropy at most ln {reading.vocabulary:,} = {math.log(reading.vocabulary):.2f}."
+    )
 
 
-def _cell(kl: float, entropy: float, scores: Sequence[TokenScore], terms: Sequence[TermScore]) -> str:
+def _cell(
+    kl: float,
+    mean_kl: float | None,
+    entropy: float,
+    scores: Sequence[TokenScore],
+    terms: Sequence[TermScore],
+) -> str:
     """The figures, the list and the chosen terms, one a line, in columns."""
     rows = [("  ", *_entry(score)) for score in scores] + [("* ", *_entry(term)) for term in terms]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
@@ -61,13 +76,18 @@ def _cell(kl: float, entropy: float, scores: Sequence[TokenScore], terms: Sequen
         f"{mark}{token:<{widths[1]}} {share:>{widths[2]}} {lift:>{widths[3]}}".rstrip()
         for mark, token, share, lift in rows
     ]
-    return "\n".join([f"KL {kl:.2f}, entropy {entropy:.2f}", *lines])
+    above = [ABOVE] if mean_kl is not None and kl > mean_kl else []
+    return "\n".join([f"KL {kl:.2f}, entropy {entropy:.2f}", *above, *lines])
 
 
 def _entry(score: TokenScore | TermScore) -> tuple[str, str, str]:
     """Token or term, probability, lift."""
     text = score.term if isinstance(score, TermScore) else score.token
     return repr(text), _percent(score.probability), _times(score.lift)
+
+
+def _nats(kl: float | None) -> str:
+    return UNKNOWN if kl is None else f"{kl:.2f}"
 
 
 def _percent(share: float) -> str:

@@ -8,6 +8,7 @@ const ON_HEADS = sheet.site === "attn.z";
 const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
 const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
+const ABOVE = "▲";
 const READINGS = { lens: "lens", unembedding: "unembedding" };
 const RANKS = { lift: "lift", probability: "probability" };
 const NONE = "–";
@@ -74,7 +75,13 @@ function written(value) {
   return state.figure === "lift" ? times(value) : value.toFixed(2);
 }
 
-// The range of the colours: [lowest, highest, figure -> 0 to 1].
+// KL of the mean output, which looks at nothing: a head above it says less than no head at all. Null where it is not known.
+const nothing = () => (place().mean_output_kl === null ? null : place().mean_output_kl / 1000);
+const above = (kl) => nothing() !== null && kl > nothing();
+const twoSided = () => state.figure === "lift" || (state.figure === "kl" && nothing() !== null);
+
+// The range of the colours: [lowest, highest, figure -> 0 to 1]. KL has its middle at the mean output. The worse side is
+// no steeper than the better one, so that what is barely worse looks so.
 function range(values) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return null;
@@ -84,9 +91,13 @@ function range(values) {
     const reach = Math.max(2, high, 1 / Math.max(low, 1e-9));
     return [1 / reach, reach, (value) => 0.5 + Math.log(Math.max(value, 1e-9)) / Math.log(reach) / 2];
   }
+  if (twoSided()) {
+    const middle = nothing(), better = middle - low, worse = Math.max(high - middle, better) || 1;
+    return [low, high, (value) => 0.5 + (middle - value) / (2 * (value < middle ? better : worse))];
+  }
   return [low, high, (value) => (high > low ? 1 - (value - low) / (high - low) : 0.5)];
 }
-const ramp = () => RAMPS[dark.matches ? "dark" : "light"][state.figure === "lift" ? "part" : "rise"];
+const ramp = () => RAMPS[dark.matches ? "dark" : "light"][twoSided() ? "part" : "rise"];
 
 function colour(share) {
   const stops = ramp();
@@ -136,14 +147,15 @@ function drawGrid() {
   const lists = place()[state.reading].lists[state.rank];
   const cells = values.map((value, cell) => {
     const [layer, head] = coordinates(cell), chosen = cell === state.cell;
+    const worse = state.figure === "kl" && above(value);
     const first = lists[cell].length ? word(lists[cell][0]) : NONE;
     const name = ON_HEADS ? `layer ${layer}, head ${head}` : `layer ${layer}`;
     const button = make("button", {
       type: "button", class: "cell", "data-cell": cell, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
-      "aria-label": `${name}: ${FIGURES[state.figure]} ${written(value)}${tokenShown ? `, first token ${first}` : ""}`,
+      "aria-label": `${name}: ${FIGURES[state.figure]} ${written(value)}${worse ? ", above the mean output" : ""}${tokenShown ? `, first token ${first}` : ""}`,
     });
     if (tokenShown) button.append(make("span", { class: "first", text: first, title: first }));
-    button.append(make("span", { class: "number", text: written(value) }));
+    button.append(make("span", { class: "number", text: (worse ? `${ABOVE} ` : "") + written(value) }));
     if (value !== null) {
       const rgb = colour(scale[2](value));
       button.style.backgroundColor = `rgb(${rgb.join(",")})`;
@@ -171,19 +183,26 @@ function drawLegend(scale) {
   }
   at("low").textContent = written(scale[0]);
   at("high").textContent = written(scale[1]);
-  const stops = state.figure === "kl" || state.figure === "entropy" ? [...ramp()].reverse() : ramp();
+  let stops = state.figure === "entropy" ? [...ramp()].reverse() : ramp();
+  if (state.figure === "kl") {  // bent at the mean output: drawn from the colours themselves
+    stops = Array.from({ length: 21 }, (_, i) => `rgb(${colour(scale[2](scale[0] + ((scale[1] - scale[0]) * i) / 20)).join(",")})`);
+  }
   at("scale").style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const row = place().kept.indexOf(state.token);
   const model = row < 0 ? null : place().model_kept[row];
   at("meaning").textContent = {
-    kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself.`,
-    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure. The model's own: ${nats(place().entropy)}.`,
+    kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself. ` + meanOutput(),
+    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are alike. The model's own: ${nats(place().entropy)}.`,
     probability: `Probability of ${token}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
     lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the ${PART} raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
   if (usesToken() && place().left_out) at("meaning").textContent += ` The menu lacks ${place().left_out} tokens of the lists here, for want of room: --token keeps one.`;
 }
+
+const meanOutput = () => nothing() === null
+  ? "These lenses do not say the mean output, so there is no KL to hold it against."
+  : `The mean output, which looks at nothing, has ${nothing().toFixed(2)} here: ${ABOVE} is above it, so worse than no ${PART} at all.`;
 
 function drawLists() {
   const [layer, head] = coordinates(state.cell);
@@ -192,20 +211,24 @@ function drawLists() {
   const lists = Object.keys(READINGS).map((reading) => {
     const said = place()[reading];
     return [reading, said.lists[state.rank][state.cell], said.kept.slice(0, sheet.num_terms).map((row) => row[state.cell]),
-      `KL ${nats(said.kl[state.cell])}, entropy ${nats(said.entropy[state.cell])}`];
+      figuresOf(said.kl[state.cell] / 1000, said.entropy[state.cell])];
   });
-  lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), `entropy ${nats(place().entropy)}`]);
+  lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), figuresOf(0, place().entropy)]);
   at("lists").replaceChildren(...lists.map((list) => drawList(...list)));
 }
 
+const figuresOf = (kl, entropy) => [
+  (above(kl) ? `${ABOVE} ` : "") + `KL ${kl.toFixed(2)}` + (nothing() === null ? "" : ` (mean output ${nothing().toFixed(2)})`),
+  `entropy ${nats(entropy)}`,
+];
 const TITLES = { lens: "Lens", unembedding: "Unembedding", model: "The model itself" };
 
-function drawList(name, entries, terms, figuresText) {
+function drawList(name, entries, terms, figuresOfIt) {
   const rows = [], most = shareOf(Math.max(...entries.filter((_, i) => i % 2 === 1)));
   for (let i = 0; i < entries.length; i += 2) rows.push(drawEntry(entries[i], entries[i + 1], most));
   terms.forEach((value, token) => rows.push(drawEntry(token, value, most, token === 0)));
   return make("table", { class: "list", "data-list": name },
-    make("caption", {}, make("strong", { text: TITLES[name] }), make("span", { class: "quiet", text: figuresText })),
+    make("caption", {}, make("strong", { text: TITLES[name] }), ...figuresOfIt.map((text) => make("span", { class: "quiet", text }))),
     make("colgroup", {}, make("col"), make("col", { class: "share" }), ...(HAS_LIFT ? [make("col", { class: "lift" })] : [])),
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "token" }), make("th", { scope: "col", text: "prob." }),
       ...(HAS_LIFT ? [make("th", { scope: "col", text: "lift" })] : []))),

@@ -14,6 +14,7 @@ from alens.cache import model as models
 from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
+from alens.reading.ranking import forward_kl
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 
 
@@ -106,6 +107,15 @@ class LensedModel:
     def model(self, found: Activations) -> torch.Tensor:
         """(T, V) log-probabilities of the model's own next token, of one prompt."""
         return self.log_probs(found.final_BTD)[0]
+
+    def mean_output_kl(self, model_TV: torch.Tensor) -> torch.Tensor | None:
+        """(T,) KL(model, mean output) in nats at each position of `model_TV`, the model's log-probabilities.
+
+        This is what a reader that looks at nothing has there. None where the lenses do not say the mean output.
+        """
+        if self.log_mean_V is None:
+            return None
+        return forward_kl(model_TV, self.log_mean_V.log_softmax(-1).expand(1, *model_TV.shape))[0]
 
     def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
         """(B, T, V) log-probabilities of final residuals (after the last norm)."""

@@ -80,6 +80,8 @@ class Reading:
 
     prompt: str
     tokens: list[str]
+    vocabulary: int
+    """Tokens that a list is drawn from: an entropy is at most the log of it."""
     positions: list[int]
     before: dict[int, str]
     """By position: the prompt up to and with its token. A character may take several tokens."""
@@ -95,6 +97,9 @@ class Reading:
     """By position, in nats."""
     model_terms: dict[int, list[TermScore]]
     """By position: the chosen terms."""
+    mean_output_kl: dict[int, float | None]
+    """By position: KL(model, mean output) in nats. A head above it says less than a reader that looks at nothing. None
+    where the lenses, from elsewhere, do not say the mean output."""
     heads: list[HeadReading]
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +156,7 @@ class HeadReader(LensedModel):
         return Reading(
             prompt=prompt,
             tokens=[self.text(token) for token in ids],
+            vocabulary=self.lenses.record.model.d_vocab,
             positions=places,
             before={position: self.text(*ids[: position + 1]) for position in places},
             site=self.lenses.record.site,
@@ -159,6 +165,7 @@ class HeadReader(LensedModel):
             model=dict(zip(places, self._lists(model_TV, by_probability), strict=True)),
             model_entropy=dict(zip(places, entropy(model_TV).tolist(), strict=True)),
             model_terms=dict(zip(places, self._terms(model_TV, terms), strict=True)),
+            mean_output_kl=self._mean_output_kl(model_TV, places),
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
 
@@ -233,6 +240,10 @@ class HeadReader(LensedModel):
                     lens_terms=lens_terms[t],
                     unembedding_terms=plain_terms[t],
                 )
+
+    def _mean_output_kl(self, model_TV: torch.Tensor, places: Sequence[int]) -> dict[int, float | None]:
+        kl_T = self.mean_output_kl(model_TV)
+        return dict.fromkeys(places) if kl_T is None else dict(zip(places, kl_T.tolist(), strict=True))
 
     def _lists(self, log_probs_TV: torch.Tensor, how: Ranking) -> list[list[TokenScore]]:
         """A ranked list a position."""

@@ -68,6 +68,9 @@ class Place:
     before: str
     """The prompt up to and with its token, or the end of it."""
     entropy: int
+    mean_output_kl: int | None
+    """KL(model, mean output), thousandths of a nat: what a reader has that looks at nothing. None where the lenses do
+    not say the mean output."""
     model: list[int]
     """The model's own list, always by probability."""
     kept: list[int]
@@ -91,6 +94,8 @@ class Sheet:
     ranks: list[str]
     """Those that there are."""
     min_probability: float
+    vocabulary: int
+    """Its log is the most that an entropy can be."""
     layers: list[int]
     heads: list[int]
     tokens: list[list[Any]]
@@ -177,6 +182,7 @@ def sheet(
         rank=first.rank,
         ranks=ranks,
         min_probability=min_probability,
+        vocabulary=record.model.d_vocab,
         layers=list(layers),
         heads=list(heads),
         tokens=table.rows,
@@ -212,12 +218,14 @@ class _Prompt:
         token_of = {index: token for token, index in table.where.items()}
         tokens = [[token_of[index] for index in of] for of in kept]
         self._fill(said, terms, tokens)
-        unsure = _all(entropy(self.model_TV))
+        unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
+        nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
         return [
             Place(
                 position=position,
                 before=_end(self.reader.text(*self.ids[: position + 1])),
                 entropy=unsure[at],
+                mean_output_kl=nothing[at],
                 model=listed[at],
                 kept=[*range(len(terms)), *kept[at]],
                 model_kept=_columns(self.model_TV[at : at + 1], terms, tokens[at])[0],
