@@ -51,7 +51,8 @@ def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(
 ) -> None:
     sizes = ("--batch-rows", 512, "--eval-rows", 1024, "--layers", "3")
     code, _, err = run_alens("fit", demo_cache, tmp_path / "lenses", *sizes)
-    assert code == 0 and "worse than no reading" not in err
+    assert code == 0 and "they say nothing" not in err
+    assert not any(load_lenses(tmp_path / "lenses").record.says_nothing(3, head) for head in range(6))
     found = json.loads(run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout)
     assert len(found["heads"]) == 6
     for head in found["heads"]:
@@ -77,6 +78,9 @@ def test_lenses_above_the_mean_output_are_told_of(
     else:
         (line,) = said
         assert f"{lenses}: 2 of 2 lenses" in line and f"{mean:.3f} nats ({heads})" in line
+        assert "longer" not in line
+    record = load_lenses(lenses).record
+    assert [record.says_nothing(0, head) for head in (0, 5)] == [heads is not None] * 2
 
 
 def test_again_on_finished_lenses_it_says_so_and_changes_nothing(

@@ -88,10 +88,24 @@ def test_when_all_have_converged_the_fit_is_finished(fit: Fit, tmp_path: Path) -
     assert [line["converged"] for line in lines] == [[], ["0.0", "0.1"]]
 
 
+def test_heads_are_called_by_their_numbers_wherever_they_are_named(
+    fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Head 1 alone: its loss is the first, and its name is 0.1."""
+    with caplog.at_level("INFO", logger="alens"):
+        record = fit("lenses", heads=(1,), converge=((0, 0),)).record
+    assert record.fit["converged"] == {"0.1": FROZEN_AFTER}
+    lines = [json.loads(line) for line in (tmp_path / "lenses" / "log.jsonl").read_text().splitlines()]
+    assert [line["converged"] for line in lines] == [[], ["0.1"]]
+    said = [text for text in caplog.messages if "held-out loss" in text]
+    assert all("held-out loss: 0.1 " in text for text in said) and len(said) == 2
+
+
 def test_the_heads_of_a_summed_layer_converge_together(fit: Fit, tmp_path: Path) -> None:
     fit("ten", steps=FROZEN_AFTER, lens="summed")
     summary = fit("frozen", converge=((0, 0),), lens="summed")
     assert summary.steps_taken == FROZEN_AFTER
+    assert summary.record.fit["converged"] == {"0.0": FROZEN_AFTER, "0.1": FROZEN_AFTER}
     found, expected = layer(tmp_path / "frozen"), layer(tmp_path / "ten")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

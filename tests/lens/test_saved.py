@@ -44,6 +44,25 @@ def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) 
     assert load_lenses(tmp_path).record == record
 
 
+def test_the_record_says_which_lenses_say_nothing(demo_lenses: Path, tmp_path: Path) -> None:
+    record = load_lenses(demo_lenses).record
+    assert 1.0 < record.mean_output_kl < 4.0 and record.heads == (1, 4)
+    marked = json.loads(json.dumps(record.held_out))
+    marked["3"][1]["says_nothing"] = True
+    put_record(tmp_path, dataclasses.replace(record, held_out=marked))
+    found = load_lenses(tmp_path).record
+    assert not found.says_nothing(3, 1) and found.says_nothing(3, 4)
+    with pytest.raises(ValueError):
+        found.says_nothing(3, 0)
+
+
+def test_a_record_of_before_there_were_marks_is_read(demo_lenses: Path, copy_of: Copy) -> None:
+    lenses = copy_of(demo_lenses)
+    edit(lenses / "lens.json", lambda body: body.pop("mean_output_kl"))
+    record = load_lenses(lenses).record
+    assert record.mean_output_kl is None and not record.says_nothing(3, 1)
+
+
 def test_logits_are_z_times_weight_plus_bias_head_by_head(demo_lenses: Path) -> None:
     lenses = load_lenses(demo_lenses).layer(3)
     z_NHE = torch.randn(3, 2, lenses.weight_HEV.shape[1], generator=torch.Generator().manual_seed(0)).half()

@@ -153,8 +153,8 @@ class _Loop:
         note = (
             f"training loss mean {loss_LU.mean():.3f}, worst {loss_LU.max():.3f}, {rows_a_second:,.0f} rows/s"
         )
-        if trainer.frozen:
-            note += f", {len(trainer.frozen)} of {sum(trainer.num_losses.values())} converged"
+        if converged := trainer.converged:
+            note += f", {len(converged)} of {len(trainer.plan.layers) * len(trainer.plan.heads)} converged"
         self.report(
             Progress(stage="fit", done=trainer.step_number, total=trainer.plan.steps, unit="steps", note=note)
         )

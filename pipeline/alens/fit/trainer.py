@@ -168,9 +168,27 @@ class Trainer:
             found[layer].put(heads, kept.select(heads))
         return found
 
+    def names(self, layer: int, unit: int) -> list[str]:
+        """What lenses with this loss are called: `18.6` is head 6 of layer 18."""
+        heads = self.recipe.heads
+        return [f"{layer}.{head}" for head in ((heads[unit],) if self._alone(layer) else heads)]
+
+    def _alone(self, layer: int) -> bool:
+        """Whether each head of the layer has a loss of its own."""
+        return self.num_losses[layer] == len(self.recipe.heads)
+
+    @property
+    def converged(self) -> dict[str, int]:
+        """By name of a lens, the step after which it had converged."""
+        return {
+            name: step
+            for (layer, unit), step in sorted(self.frozen.items())
+            for name in self.names(layer, unit)
+        }
+
     def _heads_of(self, layer: int, units: list[int], maps: LensMaps) -> list[int]:
         """The heads that these losses train: one each, or all where heads share a loss."""
-        return units if self.num_losses[layer] == maps.num_heads else list(range(maps.num_heads))
+        return units if self._alone(layer) else list(range(maps.num_heads))
 
     def _designs(self) -> dict[int, Design]:
         """Designs that hold the averaged parameters, whole."""
@@ -232,8 +250,12 @@ class Trainer:
         mark = self.marks[-1]
         for layer, losses in mark.losses.items():
             done = sum(frozen == layer for frozen, _ in self.frozen)
+            said = [
+                f"{self.names(layer, unit)[0] if self._alone(layer) else 'all heads'} {loss:.3f}"
+                for unit, loss in enumerate(losses)
+            ]
             log.info(
-                "step %d layer %d held-out loss: %s%s", mark.step, layer, " ".join(f"{x:.3f}" for x in losses),
+                "step %d layer %d held-out loss: %s%s", mark.step, layer, ", ".join(said),
                 f" ({done} of {len(losses)} converged)" if done else "",
             )  # fmt: skip
         line = {
@@ -244,7 +266,7 @@ class Trainer:
             "held_out_loss": {
                 str(layer): [round(x, 5) for x in losses] for layer, losses in mark.losses.items()
             },
-            "converged": [f"{layer}.{unit}" for layer, unit in self.frozen],
+            "converged": list(self.converged),
         }
         with write_errors(self.lenses), (self.lenses / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -32,36 +32,62 @@ def put_lenses(trainer: Trainer) -> LensRecord:
     sums, mean_output_kl = trainer.figures(maps)
     figures = {layer: of.means() for layer, of in sums.items()}
     if trainer.processes.first:
-        _warn(trainer, figures, mean_output_kl)
+        nothing = _says_nothing(trainer, figures, mean_output_kl)
+        _warn(trainer, nothing, mean_output_kl)
         root = trainer.lenses
         with write_errors(root):
-            files = put_maps(trainer, maps)
-            put_record(root, replace(_record(trainer, maps, figures), files=files))
+            record = _record(trainer, maps, _marked(figures, nothing), mean_output_kl)
+            put_record(root, replace(record, files=put_maps(trainer, maps)))
         trainer.drop_checkpoints()
     trainer.processes.wait()
     return Lenses(trainer.lenses).record
 
 
-def _warn(trainer: Trainer, figures: Mapping[int, list[HeadFigures]], mean_output_kl: float) -> None:
-    """Says which lenses read worse than a reader that looks at nothing: of those that were fitted to this KL alone."""
-    if trainer.settings.objective != "forward-kl":
-        return
-    alone = {layer: of for layer, of in figures.items() if trainer.num_losses[layer] == len(of)}
-    above = [
+Nothing = dict[int, list[bool]]
+"""By layer, for each head: whether it does no better than the mean output."""
+
+
+def _says_nothing(
+    trainer: Trainer, figures: Mapping[int, list[HeadFigures]], mean_output_kl: float
+) -> Nothing:
+    """Of lenses that were fitted to this KL alone; of others it is not said."""
+    to_this_kl = trainer.settings.objective == "forward-kl"
+    return {
+        layer: [
+            to_this_kl and trainer.num_losses[layer] == len(of) and head.kl >= mean_output_kl for head in of
+        ]
+        for layer, of in figures.items()
+    }
+
+
+def _marked(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dict[str, list[dict[str, Any]]]:
+    """As `LensRecord.held_out` has them."""
+    return {
+        str(layer): [
+            {**asdict(head), **({"says_nothing": True} if marked else {})}
+            for head, marked in zip(of, nothing[layer], strict=True)
+        ]
+        for layer, of in figures.items()
+    }
+
+
+def _warn(trainer: Trainer, nothing: Nothing, mean_output_kl: float) -> None:
+    """Names the lenses that do no better than a reader that looks at nothing."""
+    named = [
         f"{layer}.{head}"
-        for layer, of in alone.items()
-        for head, found in zip(trainer.plan.heads, of, strict=True)
-        if found.kl > mean_output_kl
+        for layer, marked in nothing.items()
+        for head, is_nothing in zip(trainer.plan.heads, marked, strict=True)
+        if is_nothing
     ]
-    if above:
+    if named:
         log.warning(
-            "%s: %d of %d lenses have a held-out KL above that of the mean output, %.3f nats (%s): they are worse "
-            "than no reading; fit for longer (--steps, --epochs), on more rows or with a lower --lr",
+            "%s: %d of %d lenses have a held-out KL above that of the mean output, %.3f nats (%s): they say nothing; "
+            "take a lower --lr, or more rows",
             trainer.lenses,
-            len(above),
-            sum(map(len, alone.values())),
+            len(named),
+            sum(map(len, nothing.values())),
             mean_output_kl,
-            ", ".join(above[:NAMED]) + (", ..." if len(above) > NAMED else ""),
+            ", ".join(named[:NAMED]) + (", ..." if len(named) > NAMED else ""),
         )
 
 
@@ -82,7 +108,10 @@ def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[s
 
 
 def _record(
-    trainer: Trainer, maps: Mapping[int, LensMaps], figures: Mapping[int, list[HeadFigures]]
+    trainer: Trainer,
+    maps: Mapping[int, LensMaps],
+    held_out: dict[str, list[dict[str, Any]]],
+    mean_output_kl: float,
 ) -> LensRecord:
     recipe, plan, cache = trainer.recipe, trainer.plan, trainer.recipe.cache
     packages = ("alens", "torch", "deepspeed")
@@ -108,9 +137,10 @@ def _record(
             "steps": trainer.step_number,
             "most_steps": plan.steps,
             "rows_seen": trainer.step_number * recipe.settings.batch_rows,
-            "converged": {f"{layer}.{unit}": step for (layer, unit), step in sorted(trainer.frozen.items())},
+            "converged": trainer.converged,
         },
-        held_out={str(layer): [asdict(head) for head in heads] for layer, heads in figures.items()},
+        held_out=held_out,
+        mean_output_kl=mean_output_kl,
         files={},
         software={"host": platform.node(), **{name: version(name) for name in packages}},
     )

@@ -42,10 +42,22 @@ class LensRecord:
     fit: dict[str, Any]
     """The settings of the fit, steps taken and rows seen."""
     held_out: dict[str, Any]
-    """Held-out figures: KL in nats for each layer and head."""
+    """Held-out figures by layer, one a head: KL and cross-entropy in nats, top-1 agreement. `says_nothing` is true
+    for a lens that does no better than the mean output, and absent otherwise."""
     files: dict[str, dict[str, Any]]
     """Size and SHA-256 of each file."""
     software: dict[str, str]
+    mean_output_kl: float | None = None
+    """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
+    it was written down."""
+
+    def says_nothing(self, layer: int, head: int) -> bool:
+        """Whether the fit found this lens to do no better than the mean output, which reads nothing.
+
+        False where it is not known. Raises `KeyError` or `ValueError` for a lens that is not in the record.
+        """
+        figures = self.held_out[str(layer)] if self.held_out else None
+        return figures is not None and bool(figures[self.heads.index(head)].get("says_nothing", False))
 
     def __post_init__(self) -> None:
         """Raises `TypeError`: what is read may come from anywhere."""
@@ -64,6 +76,8 @@ class LensRecord:
             raise TypeError("files have no sizes")
         if self.held_out and not self._has_figures():
             raise TypeError("held_out has no figures of each head")
+        if not isinstance(self.mean_output_kl, int | float | None):
+            raise TypeError("mean_output_kl is not a number")
 
     def _has_figures(self) -> bool:
         """Whether `held_out` has what is shown of it, of each head."""
