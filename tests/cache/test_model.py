@@ -1,14 +1,13 @@
-import contextlib
+import fnmatch
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers.utils import logging as libraries
 
 from alens import demo
 from alens.cache import model
@@ -40,10 +39,12 @@ def test_the_same_weights_in_two_files_are_the_same_model(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
     (folder / "model.safetensors").unlink()
+    place = {}
     for number, part in enumerate((names[:7], names[7:])):
-        save_file(
-            {name: tensors[name] for name in part}, folder / f"model-{number}.safetensors", {"format": "pt"}
-        )
+        file = f"model-{number}.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file, {"format": "pt"})
+        place |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
     assert model.find(str(folder)).record.weights_sha256 == before
 
 
@@ -83,10 +84,10 @@ Edit = Callable[[Path], object]
         (lambda m: (m / "config.json").write_text("{"), "config.json is no model configuration"),
         (lambda m: (m / "config.json").write_text("{}"), "config.json is no model configuration"),
         (lambda m: (m / "config.json").write_text('{"model_type": "gpt2"}'), "names no architecture"),
-        (lambda m: (m / "model.safetensors").unlink(), "has no .safetensors weights"),
+        (lambda m: (m / "model.safetensors").unlink(), "has no model.safetensors and no model.safetensors.index.json"),
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickled weights are not loaded"),
-        (lambda m: (m / "model.safetensors").write_bytes(b""), "is no readable safetensors file"),
-        (lambda m: (m / "model.safetensors").write_bytes(b"\x08" * 99), "is no readable safetensors file"),
+        (lambda m: (m / "model.safetensors").write_bytes(b""), "is not a readable safetensors file"),
+        (lambda m: (m / "model.safetensors").write_bytes(b"\x08" * 99), "is not a readable safetensors file"),
         (lambda m: (m / "tokenizer.json").unlink(), "has no tokenizer"),
     ],
 )  # fmt: skip
@@ -130,24 +131,34 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
         model.load(model.find("demo"), dtype="float32", device=device)
 
 
-@pytest.mark.parametrize(("level", "bars"), [(logging.INFO, True), (logging.WARNING, False)])
-def test_quiet_libraries_are_afterwards_as_they_were(level: int, bars: bool) -> None:
-    deepspeed = logging.getLogger("DeepSpeed")
+def test_of_a_hub_model_only_what_is_loaded_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights in parts come in a second look, by the names in their index; `consolidated.safetensors` never."""
+    remote, commit = Path(shutil.copytree(demo.MODEL, tmp_path / "remote")), "a" * 40
+    shutil.copyfile(remote / "model.safetensors", remote / "consolidated.safetensors")
+    (remote / "model.safetensors").rename(remote / "model-00001-of-00001.safetensors")
+    weight_map = dict.fromkeys(
+        load_file(remote / "consolidated.safetensors"), "model-00001-of-00001.safetensors"
+    )
+    (remote / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map})
+    )
+    asked = []
 
-    def state() -> tuple[int, int, bool]:
-        return deepspeed.level, libraries.get_verbosity(), libraries.is_progress_bar_enabled()
+    def fetch(name: str, *, revision: str | None, allow_patterns: list[str], **options: Any) -> str:
+        asked.append((name, revision))
+        snapshot = tmp_path / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for path in remote.iterdir():
+            if any(fnmatch.fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copyfile(path, snapshot / path.name)
+        return str(snapshot)
 
-    def put(level: int, verbosity: int, bars: bool) -> None:
-        deepspeed.setLevel(level)
-        libraries.set_verbosity(verbosity)
-        (libraries.enable_progress_bar if bars else libraries.disable_progress_bar)()
-
-    before = state()
-    try:
-        put(level, level, bars)
-        with contextlib.suppress(KeyError), model.quiet():
-            assert state() == (logging.ERROR, logging.ERROR, False)
-            raise KeyError
-        assert state() == (level, level, bars)
-    finally:
-        put(*before)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    source = model.find("some/model")
+    assert source.record.weights_sha256 == model.find("demo").record.weights_sha256
+    assert asked == [("some/model", None), ("some/model", commit)]
+    assert [path.name for path in sorted(source.folder.glob("*.safetensors"))] == [
+        "model-00001-of-00001.safetensors"
+    ]

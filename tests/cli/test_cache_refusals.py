@@ -84,10 +84,10 @@ def broken_model(make: Callable[[Path], object]) -> Callable[[Path], Path]:
         (lambda folder: "no-such-model", "no-such-model is no file or directory here"),
         (lambda folder: folder, "is no model directory: it has no config.json"),
         (lambda folder: demo.MODEL / "config.json", "config.json is no model directory"),
-        (broken_model(lambda m: (m / "model.safetensors").unlink()), "has no .safetensors weights"),
+        (broken_model(lambda m: (m / "model.safetensors").unlink()), "has no model.safetensors and no model.safetensors.index.json"),
         (broken_model(lambda m: (m / "tokenizer.json").unlink()), "has no tokenizer"),
         (broken_model(lambda m: (m / "config.json").write_text("{")), "config.json is no model configuration"),
-        (broken_model(lambda m: os.truncate(m / "model.safetensors", 10**6)), "is no readable safetensors file"),
+        (broken_model(lambda m: os.truncate(m / "model.safetensors", 10**6)), "is not a readable safetensors file"),
         (broken_model(lambda m: (m / "tokenizer.json").write_text("{")), "cannot load the tokenizer in"),
     ],
 )  # fmt: skip

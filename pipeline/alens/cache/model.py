@@ -6,12 +6,7 @@ safetensors only, and no code of the model's repository is run.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
-import contextlib
 import hashlib
-import json
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +14,15 @@ from typing import Any
 import torch
 
 from alens import demo, hub
+from alens.cache import checkpoint, configuration, probe, weights
+from alens.cache.quiet import quiet
 from alens.device import torch_device
 from alens.errors import RequestError
 from alens.importing import importing
 from alens.store.schema import ModelRecord
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""What a model directory needs: config, weights, tokenizer."""
+FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
+"""What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
 
@@ -61,21 +58,20 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
     With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
     """
     folder, commit = _locate(model, revision, local_only)
-    config = _config(folder)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise RequestError(
-            f"{folder} has no .safetensors weights (pickled weights are not loaded): save the model with save_pretrained"
-        )
+    config = configuration.read(folder)
+    loaded = weights.files(folder, config)
+    lacking = [path.name for path in loaded if not path.is_file()]
+    if lacking and commit is not None:
+        hub.snapshot(model, kind="model", revision=commit, patterns=lacking, local_only=local_only)
     tokenizer_files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not tokenizer_files:
         raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
     record = ModelRecord(
         id=str(folder.resolve()) if Path(model).exists() else model,
         revision=commit,
-        weights_sha256=_weights_sha256(weights),
+        weights_sha256=weights.sha256(loaded),
         architecture=config.architectures[0],
-        **_numbers(config, folder),
+        **configuration.sizes(config, folder),
     )
     digest = hashlib.sha256()
     for file in tokenizer_files:
@@ -119,66 +115,6 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
     return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
 
 
-def _config(folder: Path) -> Any:
-    with importing():
-        from transformers import AutoConfig
-
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise RequestError(
-            f"{folder / 'config.json'} is no model configuration: {str(error).splitlines()[0]}"
-        ) from None
-    if not config.architectures:
-        raise RequestError(
-            f"{folder / 'config.json'} names no architecture: add `architectures`, for example GPT2LMHeadModel"
-        )
-    return config
-
-
-def _numbers(config: Any, folder: Path) -> dict[str, Any]:
-    text = config.get_text_config()
-    try:
-        heads, d_model = int(text.num_attention_heads), int(text.hidden_size)
-        return {
-            "n_layers": int(text.num_hidden_layers),
-            "n_heads": heads,
-            "d_head": int(getattr(text, "head_dim", None) or d_model // heads),
-            "d_model": d_model,
-            "d_vocab": int(text.vocab_size),
-            "n_ctx": int(text.max_position_embeddings),
-        }
-    except AttributeError as error:
-        raise RequestError(
-            f"{folder / 'config.json'} is not a causal transformer with attention heads: {error}"
-        ) from None
-
-
-def _weights_sha256(files: list[Path]) -> str:
-    """Over the tensors, not the files: the same weights in other shards are the same model."""
-    from safetensors import SafetensorError, safe_open
-
-    hashes: dict[str, str] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                hashes.update(
-                    {name: _tensor_sha256(tensors.get_tensor(name)) for name in list(tensors.keys())}
-                )
-        except (SafetensorError, OSError) as error:
-            raise RequestError(f"{file} is no readable safetensors file: {error}") from None
-    lines = "".join(f"{name} {hashes[name]}\n" for name in sorted(hashes))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _tensor_sha256(tensor: torch.Tensor) -> str:
-    head = f"{tensor.dtype} {tuple(tensor.shape)}\n".encode()
-    digest = hashlib.sha256(head)
-    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     """The `tokenizers` tokenizer of a model, and its end-of-text token. Raises `RequestError`."""
     with importing():
@@ -211,22 +147,16 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         with quiet():
             with importing():
                 from transformer_lens import TransformerBridge
-                from transformers import AutoModelForCausalLM
 
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                source.folder,
-                dtype=getattr(torch, dtype),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation="eager",
-            )
+            model = checkpoint.load(source.folder, getattr(torch, dtype)).to(where)
+            logits_TV = probe.logits(model, source.record)
             bridge: Any = TransformerBridge.boot_transformers(
-                str(source.folder),
-                hf_model=model.to(where).eval().requires_grad_(False),
+                str(source.folder.resolve()),  # a relative path may be one of TransformerLens' short names
+                hf_model=model,
                 dtype=getattr(torch, dtype),
                 device=str(where),
             )
+            probe.check_same(logits_TV, probe.logits(bridge, source.record), source.record, dtype)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise RequestError(
             f"cannot load {source.record.architecture} from {source.folder}: {str(error).splitlines()[0]}"
@@ -241,25 +171,3 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         b_U_V=bridge.b_U.detach(),
         device=where,
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the libraries' progress bars and advice out of logs; errors still raise. Afterwards all is as it was."""
-    from transformers.utils import logging as transformers_logging
-
-    deepspeed = logging.getLogger("DeepSpeed")
-    before, verbosity = deepspeed.level, transformers_logging.get_verbosity()
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    deepspeed.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        deepspeed.setLevel(before)
-        transformers_logging.set_verbosity(verbosity)
-        if had_bars:
-            transformers_logging.enable_progress_bar()

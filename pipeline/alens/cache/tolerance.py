@@ -21,7 +21,7 @@ import math
 
 import torch
 
-from alens.store.schema import Plan
+from alens.store.schema import ModelRecord, Plan
 
 MARGIN = {"float32": 8.0, "bfloat16": 2.0, "float16": 2.0}
 """Rounding of 16-bit results is the same in most places whatever the order, so it needs less."""
@@ -34,10 +34,13 @@ FLOAT32_UNIT = 2.0**-24
 
 def noise(plan: Plan) -> float:
     """The share of a row's largest value by which another order of summing may move any of its values."""
-    unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(
-        plan.settings.dtype, FLOAT32_UNIT * math.sqrt(4 * plan.model.d_model)
-    )
-    return MARGIN[plan.settings.dtype] * math.sqrt(8 * plan.model.n_layers) * unit
+    return noise_of(plan.model, plan.settings.dtype)
+
+
+def noise_of(model: ModelRecord, dtype: str) -> float:
+    """`noise` of a model that computes in `dtype`."""
+    unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, FLOAT32_UNIT * math.sqrt(4 * model.d_model))
+    return MARGIN[dtype] * math.sqrt(8 * model.n_layers) * unit
 
 
 def stored(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:

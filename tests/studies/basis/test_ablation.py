@@ -15,6 +15,7 @@ from alens import demo
 from alens.cache import activations
 from alens.cache import model as models
 from alens.cache.model import Subject
+from alens.cache.quiet import quiet
 from alens.studies.basis import ablation
 from alens.studies.basis.subspaces import random_directions
 
@@ -113,7 +114,7 @@ def small_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Su
     torch.manual_seed(0)
     more = {"num_key_value_heads": 2} if request.param == "LlamaConfig" else {}
     config = getattr(transformers, request.param)(**SMALL, **more)
-    with models.quiet():
+    with quiet():
         transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     for file in demo.MODEL.glob("tokenizer*"):
         shutil.copy(file, tmp_path)

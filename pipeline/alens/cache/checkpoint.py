@@ -1,0 +1,86 @@
+"""A model directory -> the model, with every weight from its files.
+
+In: a directory. Out: transformers' model. What a checkpoint lacks, transformers fills with random numbers and goes on:
+a prefix before the names (`_orig_mod.` of torch.compile, `module.` of DataParallel) leaves nothing but those. So its
+report of the loading is asked for, and what is not whole is refused.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.importing import importing
+
+log = logging.getLogger("alens")
+
+NAMED = 3
+"""How many tensors a message names of each kind."""
+
+
+def load(folder: Path, dtype: torch.dtype) -> Any:
+    """The model in `folder`, on the CPU, in evaluation mode, frozen.
+
+    Raises `RequestError` when the files lack a tensor, or hold one of another shape; tied weights need not be there.
+    """
+    with importing():
+        from transformers import AutoModelForCausalLM
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="eager",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they stand in the report, and are refused below
+    )
+    model, report = loaded
+    _check(folder, type(model).__name__, report, len(model.state_dict()))
+    return model.eval().requires_grad_(False)
+
+
+def _check(folder: Path, architecture: str, report: dict[str, Any], num_tensors: int) -> None:
+    missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    others = f"{_tensors(len(unused))} of its files unused ({_some(unused)})"
+    shapes = [
+        f"{name} is {_shape(there)}, not {_shape(needed)}"
+        for name, there, needed in sorted(report["mismatched_keys"])
+    ]
+    if not missing and not shapes:
+        if unused:
+            log.warning(f"{folder}: {architecture} leaves {others}")
+        return
+    faults = [f"it lacks {len(missing)} of its {_tensors(num_tensors)} ({_some(missing)})"] if missing else []
+    faults += [f"{_tensors(len(shapes))} of another shape ({_some(shapes)})"] if shapes else []
+    faults += [others] if unused else []
+    raise RequestError(
+        f"{folder} is not a whole {architecture}: {', '.join(faults)}; {_mend(missing, unused)}"
+    )
+
+
+def _mend(missing: Iterable[str], unused: Iterable[str]) -> str:
+    for name in missing:
+        for other in unused:
+            if other.endswith(f".{name}"):
+                return (
+                    f"the names begin with {other.removesuffix(name)!r}, so save the model itself, not its wrapper, "
+                    "with save_pretrained"
+                )
+    return "save the model with save_pretrained, as the class that config.json names"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _tensors(number: int) -> str:
+    return f"{number} tensor{'' if number == 1 else 's'}"
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))

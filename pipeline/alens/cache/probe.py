@@ -1,0 +1,44 @@
+"""A few fixed tokens and the model's logits for them: does a model still compute what it computed?
+
+In: a model that was loaded. Out: its logits after `NUM_TOKENS` tokens, compared to a tolerance between devices and
+dtypes, never hashed. Files and settings say what a model is; the probe says what the libraries of today make of them.
+Shapes: T tokens, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+
+from alens.cache import tolerance
+from alens.errors import RequestError
+from alens.store.schema import ModelRecord
+
+NUM_TOKENS = 16
+
+
+def tokens(model: ModelRecord) -> list[int]:
+    """Token ids spread over the vocabulary."""
+    num_tokens = min(NUM_TOKENS, model.n_ctx)
+    return [(2 * number + 1) * model.d_vocab // (2 * num_tokens) for number in range(num_tokens)]
+
+
+def logits(model: Any, record: ModelRecord) -> torch.Tensor:
+    """(T, V) float32, by transformers' model or TransformerLens' bridge."""
+    with torch.inference_mode():
+        found = model(torch.tensor([tokens(record)], device=next(model.parameters()).device))
+    logits_BTV: torch.Tensor = getattr(found, "logits", found)
+    return logits_BTV[0].float()
+
+
+def check_same(plain_TV: torch.Tensor, hooked_TV: torch.Tensor, record: ModelRecord, dtype: str) -> None:
+    """Raises `RequestError` when TransformerLens computes another function than transformers does.
+
+    It reads some settings and not others: GPT-2's `scale_attn_weights: false` was one that it left out.
+    """
+    difference = float((plain_TV - hooked_TV).abs().max())
+    allowed = tolerance.noise_of(record, dtype) * max(1.0, float(plain_TV.abs().max()))
+    if not difference <= allowed:
+        raise RequestError(
+            f"TransformerLens computes other logits for {record.id} than transformers does, {difference:.3g} apart with "
+            f"{allowed:.3g} allowed: its config.json asks for something that TransformerLens does not do"
+        )

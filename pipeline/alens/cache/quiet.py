@@ -1,0 +1,28 @@
+"""The libraries' progress bars and advice stay out of the log; errors still raise."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block transformers and DeepSpeed say nothing; afterwards all is as it was."""
+    from transformers.utils import logging as transformers_logging
+
+    deepspeed = logging.getLogger("DeepSpeed")
+    before, verbosity = deepspeed.level, transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    deepspeed.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        deepspeed.setLevel(before)
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
