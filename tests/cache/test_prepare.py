@@ -53,7 +53,7 @@ def contents(store: Path) -> dict[str, str]:
 JOB = """
 import json, sys
 from pathlib import Path
-import torch, transformer_lens, zarr, datasets
+import torch, transformer_lens, zarr
 from alens import CacheRequest, write_cache
 from alens.worker import Worker
 from alens.errors import AlensError

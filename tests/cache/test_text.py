@@ -1,4 +1,6 @@
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,71 @@ def test_the_record_has_the_hash_of_every_file_on_demand(tmp_path: Path) -> None
     assert record.files[0].sha256 == "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
 
 
+def test_a_directory_is_read_as_its_names_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Text, a link to text elsewhere, a linked folder; not what is beside them."""
+    corpus, far = tmp_path / "corpus", tmp_path / "far"
+    for name in (
+        "emma.txt",
+        "night train.txt",
+        "b[1].txt",
+        ".hidden.txt",
+        "README.txt",
+        "old.zip",
+        "emma.txt.gz",
+    ):
+        write(corpus / name, [f"from {name}"])
+    write(far / "volume/v.txt", ["from far"])
+    (corpus / "volume").symlink_to(far / "volume")
+    (corpus / "emma again.txt").symlink_to("emma.txt")
+    with caplog.at_level("INFO", "alens"):
+        resolved = resolve(str(corpus), CorpusOptions())
+    text = "".join(piece.text for piece in resolved.pieces())
+    assert text == "from b[1].txt from emma.txt from night train.txt from far"
+    assert caplog.messages == [
+        f"left out of {corpus}: 1 .gz, 1 .zip, 1 README.txt, 1 hidden .txt, 1 second name of a file"
+    ]
+    assert [file.sha256 for file in resolved.hashed().record.files] == [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (
+            corpus / "b[1].txt",
+            corpus / "emma.txt",
+            corpus / "night train.txt",
+            far / "volume/v.txt",
+        )
+    ]
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "corpus/a.txt", ["a"])
+    with caplog.at_level("INFO", "alens"):
+        resolve(str(tmp_path / "corpus"), CorpusOptions()).hashed()
+        resolve("demo", CorpusOptions())
+    assert caplog.messages == []
+
+
+def test_a_text_that_is_read_twice_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in (("a", "same"), ("b", "other"), ("c", "same"), ("d", ""), ("e", "")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    corpus = resolve(str(tmp_path), CorpusOptions()).hashed()
+    assert "".join(piece.text for piece in corpus.pieces()) == "same other same"
+    assert caplog.messages == [f"a.txt and c.txt of {tmp_path} hold the same bytes: that text is read twice"]
+
+
+def test_the_card_of_a_directory_chooses_among_its_configurations(tmp_path: Path) -> None:
+    write(tmp_path / "a/1.txt", ["a"])
+    write(tmp_path / "b/train-00000-of-00001.txt", ["b"])
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: one\n  data_files: a/*\n- config_name: two\n  data_dir: b\n---\n"
+    )
+    assert stream(tmp_path, configuration="one") == "a"
+    assert stream(tmp_path, configuration="two") == "b"
+    assert resolve(str(tmp_path), CorpusOptions(configuration="two")).record.configuration == "two"
+    with pytest.raises(RequestError, match="has the configurations one, two: choose with --corpus-config"):
+        resolve(str(tmp_path), CorpusOptions())
+    with pytest.raises(RequestError, match="is a single file, without configurations"):
+        resolve(str(tmp_path / "a/1.txt"), CorpusOptions(configuration="one"))
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_a_missing_column_is_refused_and_the_columns_are_named(tmp_path: Path, suffix: str) -> None:
     file = write(tmp_path / f"text{suffix}", ["a"], book=[1])
@@ -173,14 +240,14 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: byte
     ("names", "says"),
     [
         ([], "has no .parquet, .jsonl or .txt files"),
-        (["notes.csv"], "has no .parquet, .jsonl or .txt files"),
+        (["notes.csv"], "has no .parquet, .jsonl or .txt files (left out: 1 .csv)"),
         (["a.txt", "b.jsonl"], "mixes .jsonl, .txt files"),
     ],
 )
 def test_a_directory_without_one_kind_of_text_is_refused(tmp_path: Path, names: list[str], says: str) -> None:
     for name in names:
         (tmp_path / name).write_text("x")
-    with pytest.raises(RequestError, match=says.replace(".", r"\.")):
+    with pytest.raises(RequestError, match=re.escape(says)):
         pieces(tmp_path)
 
 

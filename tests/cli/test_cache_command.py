@@ -41,6 +41,21 @@ def test_it_says_what_was_left_out(run_alens: Any, tmp_path: Path) -> None:
     assert f"left out: the last {left_out} sequences of the text, which do not fill a shard\n" in out
 
 
+def test_one_line_says_which_files_of_a_directory_were_left_out(run_alens: Any, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name in ("emma.txt", "night train.txt", "a.zip", "b.zip", "README.txt"):
+        (corpus / name).write_text(f"some words of {name}\n" * 100)
+    options = ["--seq-len", "16", "--rows-per-shard", "64", "--layers", "0"]
+    code, _, err = run_alens("cache", "demo", corpus, tmp_path / "store", *options)
+    assert code == 0
+    assert [line for line in err.splitlines() if "left out" in line] == [
+        f"left out of {corpus}: 2 .zip, 1 README.txt"
+    ]
+    files = open_cache(tmp_path / "store").plan.corpus.files
+    assert [file.name for file in files] == ["emma.txt", "night train.txt"]
+
+
 def test_every_option_reaches_the_plan(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     options = ["--exact-teacher", "--seed", "7", "--dtype", "bfloat16", "--document-column", "document"]
     assert run_alens("cache", "demo", "demo", tmp_path / "store", *small_options, *options).code == 0
@@ -83,7 +98,7 @@ def test_arguments_may_stand_in_the_file_too(run_alens: Any, tmp_path: Path) -> 
     [
         (
             "seqlen = 3",
-            "has the unknown key 'seqlen': valid keys are batch-size, corpus, corpus-revision, device",
+            "has the unknown key 'seqlen': valid keys are batch-size, corpus, corpus-config, corpus-revision, device",
         ),
         ("[cache]\nseq_len = 3", "has the unknown key 'cache': valid keys are"),
         ("seq_len =", "is no TOML file"),

@@ -81,7 +81,11 @@ OPTIONS = (
     click.option(
         "--seed", type=int, default=CacheSettings.seed, show_default=True, help="Of all random draws."
     ),
-    click.option("--split", default="train", show_default=True, help="Split of the dataset."),
+    click.option(
+        "--split",
+        help="Split of a data set, or `all` for every file.  [default: train, where files are split]",
+    ),
+    click.option("--corpus-config", help="Configuration of a data set that has several."),
     click.option("--text-column", default="text", show_default=True, help="Column with the text."),
     click.option("--document-column", help="Column whose change of value starts a new document."),
     click.option("--row-documents", is_flag=True, help="Each row is a document of its own."),
@@ -110,6 +114,7 @@ def cache_request(given: dict[str, Any]) -> "CacheRequest":
         settings=CacheSettings(**chosen(CacheSettings, given)),
         options=CorpusOptions(
             split=given["split"],
+            configuration=given["corpus_config"],
             text_column=given["text_column"],
             document_column=given["document_column"],
             row_documents=given["row_documents"],

@@ -5,21 +5,18 @@ the part's share of the files: of their rows (parquet, whose footers count them)
 .jsonl).
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from alens.cache import text as texts
+from alens.cache.text_rows import size_of
 from alens.cache.tokens import token_stream
 from alens.progress import Progress, Report
-
-ROWS_A_READ = 4096
 
 LEAST_PIECES = 64
 """Read whatever the time, so that there is something to judge by."""
@@ -113,39 +110,12 @@ def estimate(
 
 def _share_before(corpus: texts.Corpus, characters: int) -> float:
     """The share of the files in which the first `characters` of the text stand."""
-    in_rows = corpus.paths[0].suffix == ".parquet"
-    total = sum(_num_rows(path) if in_rows else path.stat().st_size for path in corpus.paths)
+    total = sum(size_of(path) for path in corpus.paths)
     passed = 0
-    for units, text in _rows(corpus):
-        if text and (stripped := text.strip()):
+    for row in corpus.file_rows():
+        if row.text and (stripped := row.text.strip()):
             characters -= len(stripped) + 1
-        passed += units
+        passed += row.size
         if characters <= 0:
             break
     return passed / total
-
-
-def _num_rows(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.ParquetFile(path).metadata.num_rows) if path.stat().st_size else 0
-
-
-def _rows(corpus: texts.Corpus) -> Iterator[tuple[int, str | None]]:
-    """Each row of the files: what it counts (one row, or its bytes), and its text."""
-    import pyarrow.parquet as pq
-
-    column = corpus.record.text_column
-    for path in corpus.paths:
-        if path.suffix == ".parquet":
-            if path.stat().st_size:
-                for batch in pq.ParquetFile(path).iter_batches(ROWS_A_READ, columns=[column]):
-                    yield from ((1, text) for text in batch.column(0).to_pylist())
-            continue
-        with path.open("rb") as file:
-            for line in file:
-                text = line.decode()
-                yield (
-                    len(line),
-                    json.loads(text).get(column) if path.suffix == ".jsonl" and text.strip() else text,
-                )

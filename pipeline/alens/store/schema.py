@@ -160,6 +160,8 @@ class CorpusRecord:
     document_column: str | None
     row_documents: bool
     files: tuple[CorpusFile, ...]
+    configuration: str | None = None
+    """The configuration of a data set that was asked for; None where none was."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,7 @@ def differences(
         found.append("the tokenizer is another")
     if not _same_files(stored.corpus.files, corpus.files):
         found.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
-    for name in ("split", "text_column", "document_column", "row_documents"):
+    for name in ("split", "configuration", "text_column", "document_column", "row_documents"):
         found += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
     for field in dataclasses.fields(CacheSettings):
         if field.name != "layers":
