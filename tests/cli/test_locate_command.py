@@ -80,6 +80,19 @@ def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path
     assert "a term stands in 2 of 8 prompts and controls" in out
 
 
+def test_the_kl_of_the_mean_output_stands_beside_that_of_the_lenses(
+    run_alens: Any, demo_lenses: Path, files: Files
+) -> None:
+    body = found(run_alens, demo_lenses, *files.with_control)
+    out = run_alens("locate", demo_lenses, *files.with_control).stdout  # 80 columns
+    table = out[: out.index("the model's own")]
+    assert max(map(len, table.splitlines())) <= 80 and "…" not in table
+    assert f"that of the mean output is {body['mean_output_kl']:.2f}, and > is above it" in out
+    for head in body["heads"]:
+        above = head["lens_kl"] > body["mean_output_kl"]
+        assert f" {'>' if above else ''}{head['lens_kl']:.2f} " in table
+
+
 def test_a_head_named_twice_is_one_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     given = (demo_lenses, *files.with_control, "--correction", "bonferroni", "--head", "1")
     once, twice = (found(run_alens, *given, "--layer", layers)["heads"] for layers in ("0", "0,0"))

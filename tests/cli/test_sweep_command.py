@@ -62,7 +62,8 @@ def test_80_columns_hold_the_table(
             f"{row['kl']:.4f}",
             f"{low:.4f}..{high:.4f}",
             "3.1:",
-            f"{worst['kl']:.4f}",
+            f"{'>' if worst['kl'] > row['mean_output_kl'] else ''}{worst['kl']:.4f}",
+            f"{row['mean_output_kl']:.4f}",
             "256",
         ):
             assert f" {part} " in drawn, drawn

@@ -8,6 +8,7 @@ import torch
 from alens import evaluate, load_lenses
 from alens.errors import DamageError
 from alens.fit.settings import FitSettings
+from alens.store import document
 from alens.store.reader import open_cache
 from alens.sweep import judge
 
@@ -32,6 +33,7 @@ def test_sums_by_sequence_give_the_figures_of_eval(
     assert result.kl_H == pytest.approx([head.kl for head in heads], rel=1e-9)
     assert result.cross_entropy == pytest.approx([head.cross_entropy for head in heads])
     assert result.rows_G.tolist() == [63.0] * 16
+    assert result.mean_output_kl == pytest.approx(found.mean_output.kl, rel=1e-6)
 
 
 def test_a_result_comes_back_as_it_was_put(result: judge.Result, tmp_path: Path) -> None:
@@ -58,6 +60,15 @@ def test_a_damaged_result_is_never_read(result: judge.Result, tmp_path: Path, na
     file.unlink() if harm == "lose" else file.write_bytes(blob if harm == "flip" else blob[: len(blob) // 2])
     with pytest.raises(DamageError, match=r"delete .*result.json and sweep again"):
         judge.read(tmp_path)
+
+
+def test_a_result_of_an_earlier_alens_has_no_mean_output(result: judge.Result, tmp_path: Path) -> None:
+    judge.put(tmp_path, result)
+    body = document.decode((tmp_path / judge.RESULT).read_bytes(), "")
+    del body["mean_output_kl"]
+    (tmp_path / judge.RESULT).write_bytes(document.encode(body))
+    back = judge.read(tmp_path)
+    assert back is not None and back.mean_output_kl is None and back.heads == result.heads
 
 
 def test_what_failed_has_no_figures(tmp_path: Path) -> None:

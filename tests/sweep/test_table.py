@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def result(shift: float, rows_G: np.ndarray = ROWS_G) -> judge.Result:
         heads=HEADS,
         cross_entropy=(4.0, 5.0),
         top1_agreement=(0.25, 0.5),
+        mean_output_kl=2.75,
         kl_GH=(noise_GH + np.array([shift, 2 * shift])) * rows_G[:, None],
         rows_G=rows_G,
     )
@@ -77,16 +79,30 @@ def test_the_files_hold_the_same_numbers(out: Path) -> None:
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["variant"] for line in lines] == ["a", "b", "c"]
+    assert [line["mean_output_kl"] for line in lines] == ["2.75", "2.75", ""]
     assert float(lines[0]["difference"]) == found.rows[0].difference and lines[2]["failed"] == "boom"
     with (out / "heads.csv").open() as file:
         heads = list(csv.DictReader(file))
     assert [(h["variant"], h["layer"], h["head"]) for h in heads] == [
         (name, layer, "1") for name in "ab" for layer in "03"
     ]
+    assert {head["mean_output_kl"] for head in heads} == {"2.75"}
     assert float(heads[3]["kl"]) == found.rows[1].heads[1].kl
     page = (out / "table.md").read_text()
-    assert page.startswith("| variant | seed | KL |") and "c has failed: boom" in page
+    worst = [row.worst.kl for row in found.rows[:2] if row.worst is not None]
+    assert worst[0] < 2.75 and f"| 3.1: {worst[0]:.4f} |" in page
+    assert (
+        page.startswith("| variant | seed | KL | 95 % interval | mean output |")
+        and "c has failed: boom" in page
+    )
     assert "1 of 4 variants are not finished: d" in page
+
+
+def test_a_worst_head_above_the_mean_output_is_marked(out: Path) -> None:
+    judge.put(out / "a", dataclasses.replace(result(0.5), mean_output_kl=1.5))
+    table.put(out, table.build(out))
+    page = (out / "table.md").read_text()
+    assert "| 3.1: >" in page.splitlines()[2] and ">" not in page.splitlines()[3]
 
 
 def test_one_sequence_gives_no_interval(out: Path) -> None:

@@ -217,7 +217,7 @@ def _show(found: "Location", most: int) -> None:
         f"effect\n{100 * (1 - settings.alpha):g} %",
         f"p\n{settings.correction}",
         f"P(terms)\n{other}",
-        "lift",
+        "lift\nKL",
     ):
         table.add_column(name, justify="right")
     if beside:
@@ -228,7 +228,8 @@ def _show(found: "Location", most: int) -> None:
         if head.unembedding is not None:
             plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]
         name = f"{head.layer}.{head.head}" if found.on_heads else str(head.layer)
-        table.add_row(name, *_cells(head.lens, head.significant), *plain, escape(_terms(head)))
+        cells = _cells(head, found.mean_output_kl)
+        table.add_row(name, *cells, *plain, escape(_terms(head)))
     Console(emoji=False).print(table)
     own = found.model
     click.echo(
@@ -238,12 +239,14 @@ def _show(found: "Location", most: int) -> None:
         click.echo(line)
 
 
-def _cells(effect: "Effect", significant: bool) -> list[str]:
+def _cells(head: "HeadEffect", mean_output_kl: float | None) -> list[str]:
+    effect = head.lens
+    above = ">" if mean_output_kl is not None and head.lens_kl > mean_output_kl else ""
     return [
         f"{effect.effect:+.3f}\n{effect.low:+.2f}..{effect.high:+.2f}",
-        _p(effect) + ("*" if significant else " "),
+        _p(effect) + ("*" if head.significant else " "),
         f"{100 * effect.probability:.3g}%\n{100 * effect.control_probability:.3g}%",
-        "" if effect.lift is None else f"{effect.lift:.2f}",
+        f"{'-' if effect.lift is None else f'{effect.lift:.2f}'}\n{above}{head.lens_kl:.2f}",
     ]
 
 
@@ -268,6 +271,12 @@ def _notes(found: "Location") -> list[str]:
         f"* significant: {raised} of {len(found.heads)} {which} raise the terms, {lowered} lower them "
         f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'})"
     )
+    nothing = (
+        "-, because these lenses do not say it"
+        if found.mean_output_kl is None
+        else f"{found.mean_output_kl:.2f}, and > is above it: worse than no reading"
+    )
+    lines.append(f"KL(model, lens) on these prompts in nats; that of the mean output is {nothing}")
     if not found.can_be_significant:
         lines.append(
             f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"

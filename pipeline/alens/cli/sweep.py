@@ -19,7 +19,7 @@ WIDTH = 240
 WIDEST = 10_000
 """Characters: to see how wide a table would be."""
 
-STACKS = ((0,), (1, 2), (3, 4), (5,), (6, 7), (8, 9))
+STACKS = ((0,), (1, 2, 3), (4, 5), (6,), (7, 8), (9, 10))
 """Columns that stand one above the other where the terminal is too narrow: 80 characters hold them."""
 
 
@@ -126,5 +126,5 @@ def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
 def _stacked(line: Sequence[str]) -> list[str]:
     """Headings or cells of a row in stacks; a head stands above its KL."""
     cells = [cell.replace(" to ", "..") for cell in line]
-    cells[5] = cells[5].replace(" ", "\n")
+    cells[6] = cells[6].replace(" ", "\n")
     return ["\n".join(cells[column] for column in stack) for stack in STACKS]

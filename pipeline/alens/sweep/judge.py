@@ -18,7 +18,7 @@ import torch
 from safetensors.numpy import load, save
 
 from alens.errors import DamageError
-from alens.evaluation.figures import FigureSums
+from alens.evaluation.figures import FigureSums, sum_of_kl
 from alens.evaluation.held_out import held_out_rows
 from alens.fit.settings import FitSettings
 from alens.lens.saved import Lenses
@@ -49,6 +49,9 @@ class Result:
     """(layer, head) of each lens."""
     cross_entropy: tuple[float, ...] = ()
     top1_agreement: tuple[float, ...] = ()
+    mean_output_kl: float | None = None
+    """Of the mean output of the variant's training rows, on the same held-out rows: what a lens has that looks at
+    nothing. None in results that are older than it."""
     kl_GH: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
     rows_G: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
 
@@ -70,8 +73,12 @@ def judge(
     groups = len(shards) * settings.sequences_per_shard
     sums = {layer: FigureSums(len(record.heads), device, groups) for layer in record.layers}
     maps = {layer: lenses.layer(layer).maps.to(device) for layer in record.layers}
+    log_mean_V = lenses.log_mean_output()
+    assert log_mean_V is not None  # of lenses that were fitted here
+    log_mean_V, nothing_kl = log_mean_V.to(device), 0.0
     for part in held_out_rows(reader, shards, base.eval_rows):
         numbers = part.columns.by_name["rows/sequence"].astype(np.int64)
+        nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
         groups_N = torch.from_numpy(numbers - shards[0] * settings.sequences_per_shard).to(device)
         for layer, of in sums.items():
             z_NHE = reader.z(part.columns, layer)
@@ -86,6 +93,7 @@ def judge(
         heads=tuple((layer, head) for layer in record.layers for head in record.heads),
         cross_entropy=tuple(head.cross_entropy for head in figures),
         top1_agreement=tuple(head.top1_agreement for head in figures),
+        mean_output_kl=nothing_kl / float(rows_G.sum()),
         kl_GH=kl_GH[rows_G > 0],
         rows_G=rows_G[rows_G > 0],
     )

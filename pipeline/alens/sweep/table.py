@@ -49,6 +49,8 @@ class VariantRow:
     kl: float | None = None
     """Held-out forward KL, nats a row, mean over the variant's heads."""
     interval: Interval | None = None
+    mean_output_kl: float | None = None
+    """What a lens has that looks at nothing, on the same rows; None in results of an earlier alens."""
     difference: float | None = None
     """Of `kl` to the variant that all are compared with."""
     difference_interval: Interval | None = None
@@ -138,6 +140,7 @@ def _row(
         failed=None,
         kl=kl,
         interval=None if kl_RH is None else interval(kl_RH.mean(axis=1)),
+        mean_output_kl=result.mean_output_kl,
         difference=difference,
         difference_interval=difference_interval,
         heads=_heads(result, kl_RH),
@@ -190,7 +193,7 @@ def _differing(asked: dict[str, dict[str, Any]]) -> list[str]:
 def cells(table: Table, *, settings: bool) -> tuple[list[str], list[list[str]]]:
     """Headings and rows for people, with or without the settings that a variant's name tells in part."""
     told = list(table.rows[0].settings) if settings and table.rows else []
-    headings = ["variant", *told, "KL", "95 % interval", "difference", "95 % interval"]
+    headings = ["variant", *told, "KL", "95 % interval", "mean output", "difference", "95 % interval"]
     return [*headings, "worst head", "rows seen", "steps", "s", "converged"], [
         [row.name, *(said(row.settings[name]) for name in told), *_figures(row)] for row in table.rows
     ]
@@ -199,13 +202,14 @@ def cells(table: Table, *, settings: bool) -> tuple[list[str], list[list[str]]]:
 def _figures(row: VariantRow) -> list[str]:
     worst = row.worst
     if row.kl is None or worst is None:
-        return ["failed", "", "", "", "", "", "", f"{row.seconds:.1f}", ""]
+        return ["failed", "", "", "", "", "", "", "", f"{row.seconds:.1f}", ""]
     return [
         f"{row.kl:.4f}",
         _span(row.interval, ""),
+        "" if row.mean_output_kl is None else f"{row.mean_output_kl:.4f}",
         "" if row.difference is None else f"{row.difference:+.4f}",
         _span(row.difference_interval, "+"),
-        f"{worst.layer}.{worst.head}: {worst.kl:.4f}",
+        f"{worst.layer}.{worst.head}: {'>' if row.mean_output_kl is not None and worst.kl > row.mean_output_kl else ''}{worst.kl:.4f}",
         f"{row.rows_seen:,}",
         f"{row.steps:,}",
         f"{row.seconds:.1f}",
@@ -233,7 +237,8 @@ def notes(table: Table) -> list[str]:
     found = []
     if table.against:
         found.append(
-            f"Held-out KL in nats, mean over heads, on {table.held_out_rows:,} rows of {table.sequences:,} sequences. "
+            f"Held-out KL in nats, mean over heads, on {table.held_out_rows:,} rows of {table.sequences:,} sequences, "
+            "beside that of the mean output, which looks at nothing; > is above it. "
             f"Intervals: bootstrap over sequences, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
         )
     found += [f"{row.name} has failed: {row.failed}" for row in table.rows if row.failed]
@@ -274,6 +279,7 @@ def _variant_lines(table: Table) -> list[dict[str, Any]]:
                 "kl": row.kl,
                 "kl_low": low,
                 "kl_high": high,
+                "mean_output_kl": row.mean_output_kl,
                 "difference": row.difference,
                 "difference_low": lower,
                 "difference_high": higher,
@@ -295,7 +301,8 @@ def _head_lines(table: Table) -> list[dict[str, Any]]:
             low, high = head.interval or (None, None)
             body = dataclasses.asdict(head)
             del body["interval"]
-            lines.append({"variant": row.name, **body, "kl_low": low, "kl_high": high})
+            beside = {"kl_low": low, "kl_high": high, "mean_output_kl": row.mean_output_kl}
+            lines.append({"variant": row.name, **body, **beside})
     return lines
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from scipy import stats
 
-from alens import FitRequest, fit_lenses, load_lenses
+from alens import FitRequest, HeadReader, fit_lenses, load_lenses
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.reading.lensed import LensedModel
@@ -101,6 +101,39 @@ def test_the_effect_is_the_difference_of_mean_log_probabilities(
     assert effect.control_probability == pytest.approx(p_theirs.mean(), rel=1e-3)
     welch = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
     assert (effect.low, effect.high) == pytest.approx((welch.low, welch.high), rel=1e-2, abs=1e-3)
+
+
+@pytest.mark.parametrize("position", ["last", "all"])
+def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_positions(
+    lensed: LensedModel, terms: list[Term], demo_lenses: Path, position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt counts once, however many of its positions are read; rows come in blocks."""
+    monkeypatch.setattr("alens.blocks.CPU_ROWS", 3)
+    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN), position=position)
+    reader = HeadReader(load_lenses(demo_lenses), device="cpu")
+    readings = [
+        reader.read(
+            text, positions=[-1] if position == "last" else lensed.fitted_places(len(lensed.tokens(text)))
+        )
+        for text in (*MEN, *WOMEN)
+    ]
+    nothing = np.mean([np.mean(list(reading.mean_output_kl.values())) for reading in readings])
+    assert found.mean_output_kl == pytest.approx(nothing, rel=1e-4)
+    for layer, head in ((0, 1), (3, 4)):
+        for name in ("lens_kl", "unembedding_kl"):
+            by_prompt = [
+                np.mean([getattr(of, name) for of in reading.heads if (of.layer, of.head) == (layer, head)])
+                for reading in readings
+            ]
+            assert getattr(one(found, layer, head), name) == pytest.approx(np.mean(by_prompt), rel=1e-4)
+
+
+def test_without_controls_kl_is_of_the_prompts(
+    lensed: LensedModel, terms: list[Term], found: Location
+) -> None:
+    ours, theirs = (locate(lensed, terms, prompts(texts)) for texts in (MEN, WOMEN))
+    assert ours.mean_output_kl is not None and theirs.mean_output_kl is not None
+    assert found.mean_output_kl == pytest.approx((ours.mean_output_kl + theirs.mean_output_kl) / 2)
 
 
 def test_lift_is_over_the_mean_output(found: Location, direct: Direct, lensed: LensedModel) -> None:

@@ -23,7 +23,7 @@ from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.location.effects import Effect, LocateSettings, contrast, smallest_corrected
 from alens.studies.location.prompt_groups import groups
-from alens.studies.location.term_rates import POSITIONS, Rates, TermRates, mean_rates, term_rates
+from alens.studies.location.term_rates import POSITIONS, Array, Rates, TermRates, mean_rates, term_rates
 
 CONTROL = "control"
 """The label of control prompts in a file that holds both."""
@@ -48,6 +48,9 @@ class HeadEffect:
     unembedding: Effect | None
     significant: bool
     """By its lens."""
+    lens_kl: float
+    """KL(model, lens) in nats, mean over prompts and controls: how far its readings here are from the model's."""
+    unembedding_kl: float | None
     terms: list[TermShare]
     """By the lens; the term whose probability rises most comes first."""
 
@@ -72,6 +75,9 @@ class Location:
     """The least corrected p that one head could have with so many prompts when no other head shows anything."""
     heads: list[HeadEffect]
     model: Effect
+    mean_output_kl: float | None
+    """KL(model, mean output) on the same prompts and controls: what a reader has that looks at nothing. None where the
+    lenses do not say the mean output."""
     notes: list[str]
     """What to know about the prompts: repeats that count once."""
 
@@ -150,6 +156,7 @@ def locate(
         plain, _ = contrast(found.unembedding, other.unembedding if other else None, mean, settings)
     (model,), _ = contrast(found.model, other.model if other else None, mean, settings)
     numbers = [(layer, head) for layer in layers for head in heads]
+    lens_kl, plain_kl, mean_output_kl = _kl(found, other, len(prompts), len(controls or ()))
     ranked = [
         HeadEffect(
             layer=layer,
@@ -157,6 +164,8 @@ def locate(
             lens=effect,
             unembedding=beside,
             significant=effect.p_corrected <= settings.alpha,
+            lens_kl=float(lens_kl[f]),
+            unembedding_kl=None if plain_kl is None else float(plain_kl[f]),
             terms=_shares(terms, found.lens, other.lens if other else mean, f),
         )
         for f, ((layer, head), effect, beside) in enumerate(zip(numbers, lens, plain, strict=True))
@@ -176,7 +185,26 @@ def locate(
         ),
         heads=sorted(ranked, key=lambda head: -head.lens.effect),
         model=model,
+        mean_output_kl=mean_output_kl,
         notes=notes,
+    )
+
+
+def _kl(
+    found: TermRates, other: TermRates | None, num_prompts: int, num_controls: int
+) -> tuple[Array, Array | None, float | None]:
+    """KL of lenses, unembeddings and the mean output, over prompts and controls together."""
+
+    def both(ours: Any, theirs: Any) -> Any:
+        if other is None or ours is None:
+            return ours
+        return (num_prompts * ours + num_controls * theirs) / (num_prompts + num_controls)
+
+    beside = other or found
+    return (
+        both(found.lens_kl_F, beside.lens_kl_F),
+        both(found.unembedding_kl_F, beside.unembedding_kl_F),
+        both(found.mean_output_kl, beside.mean_output_kl),
     )
 
 

@@ -1,12 +1,13 @@
-"""How probable a list of terms is on each prompt: by every head's lens, by its unembedding, and by the model.
+"""How probable a list of terms is on each prompt, by every head's lens, by its unembedding, and by the model; and how
+far the readings are from the model's.
 
 In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once a
-prompt and leaves the heads' values at the positions that are read; then each lens is taken once, over all prompts.
+prompt and leaves the heads' values at the positions that are read; then a block of rows at a time is read by all heads.
 Shapes: P prompts, N rows (a prompt's positions that are read), F heads (layer by layer), E width of the site's
 values, V vocabulary, W terms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from alens.blocks import row_blocks
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
+from alens.reading.ranking import forward_kl
 from alens.reading.terms import Term
 
 Array = npt.NDArray[np.float64]
@@ -43,6 +45,11 @@ class TermRates:
     unembedding: Rates | None
     model: Rates
     """Of the model's own next token: F is 1."""
+    lens_kl_F: Array
+    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; as the next two."""
+    unembedding_kl_F: Array | None
+    mean_output_kl: float | None
+    """What a reader has that looks at nothing. None where the lenses do not say the mean output."""
 
 
 class _Sums:
@@ -75,6 +82,23 @@ class _Sums:
         )
 
 
+class _Kl:
+    """Sums of KL of F readers, rows in and prompts out as in `_Sums`."""
+
+    def __init__(self, prompt_of_N: torch.Tensor, num_readers: int) -> None:
+        self.prompt_of_N, self.rows_P = prompt_of_N, torch.bincount(prompt_of_N).double()
+        self.sum_F = torch.zeros(num_readers).double()
+
+    def add(self, reader: int, rows: slice, kl_N: torch.Tensor) -> None:
+        """(rows,) nats, of one reader."""
+        self.sum_F[reader] += (kl_N.double().cpu() / self.rows_P[self.prompt_of_N[rows]]).sum()
+
+    def mean(self) -> Array:
+        """(F,) nats."""
+        mean_F: Array = (self.sum_F / len(self.rows_P)).numpy()
+        return mean_F
+
+
 def term_rates(
     lensed: LensedModel,
     terms: Sequence[Term],
@@ -105,19 +129,32 @@ def term_rates(
     num_readers = len(layers) * len(heads)
     lens, plain = _Sums(terms, prompt_of_N, num_readers), _Sums(terms, prompt_of_N, num_readers)
     model = _Sums(terms, prompt_of_N, 1)
+    lens_kl, plain_kl, nothing_kl = (_Kl(prompt_of_N, number) for number in (num_readers, num_readers, 1))
+    forms = [(lensed.lens, lens, lens_kl), *([(lensed.unembedding, plain, plain_kl)] if unembedding else [])]
+    values_HNE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
+    readers = [(layer, h, head) for layer in layers for h, head in enumerate(heads)]
     final_ND = torch.cat(final)
-    for rows in row_blocks(len(final_ND), final_ND.device):
-        model.add(0, rows, lensed.log_probs(final_ND[rows]))
-    for at, layer in enumerate(layers):
-        values_HNE = torch.cat(values.pop(layer), dim=1)
-        for h, head in enumerate(heads):
-            reader = at * len(heads) + h
-            _read(lens, reader, lensed.lens, layer, head, values_HNE[h])
-            if unembedding:
-                _read(plain, reader, lensed.unembedding, layer, head, values_HNE[h])
-            report(Progress(stage=f"heads on {stage}", done=reader + 1, total=num_readers, unit="heads"))
+    blocks = list(row_blocks(len(final_ND), final_ND.device))
+    for number, rows in enumerate(blocks):
+        model_NV = lensed.log_probs(final_ND[rows])
+        model.add(0, rows, model_NV)
+        if (kl_N := lensed.mean_output_kl(model_NV)) is not None:
+            nothing_kl.add(0, rows, kl_N)
+        for reader, (layer, h, head) in enumerate(readers):
+            for said, sums, kl in forms:
+                log_probs_NV = said(layer, [head], values_HNE[layer][h, None, rows])[0]
+                sums.add(reader, rows, log_probs_NV)
+                kl.add(reader, rows, forward_kl(model_NV, log_probs_NV[None])[0])
+            done = number * num_readers + reader + 1
+            total = len(blocks) * num_readers
+            report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))
     return TermRates(
-        lens=lens.rates(), unembedding=plain.rates() if unembedding else None, model=model.rates()
+        lens=lens.rates(),
+        unembedding=plain.rates() if unembedding else None,
+        model=model.rates(),
+        lens_kl_F=lens_kl.mean(),
+        unembedding_kl_F=plain_kl.mean() if unembedding else None,
+        mean_output_kl=None if lensed.log_mean_V is None else float(nothing_kl.mean()[0]),
     )
 
 
@@ -128,10 +165,3 @@ def mean_rates(lensed: LensedModel, terms: Sequence[Term]) -> Rates | None:
     sums = _Sums(terms, torch.tensor([0]), 1)
     sums.add(0, slice(0, 1), lensed.log_mean_V[None])
     return sums.rates()
-
-
-def _read(
-    sums: _Sums, reader: int, read: Callable[..., torch.Tensor], layer: int, head: int, z_NE: torch.Tensor
-) -> None:
-    for rows in row_blocks(len(z_NE), z_NE.device):
-        sums.add(reader, rows, read(layer, [head], z_NE[None, rows])[0])
