@@ -243,7 +243,7 @@ def test_a_damaged_plan_stops_the_run(
         text[:300] if damage == "cut" else text.replace('"top_k": 4', '"top_k": 5')
     )
     before = state(store)
-    with pytest.raises(DamageError, match=r"plan\.json (is no whole document|was altered)"):
+    with pytest.raises(DamageError, match=r"plan\.json (is not whole|was altered)"):
         write_cache(small_request(store))
     assert state(store) == before
 

@@ -292,4 +292,4 @@ def test_a_plan_that_was_cut(
     store = copy_of(small)
     os.truncate(store / "plan.json", 200)
     outcome = run_alens("cache", "demo", "demo", store, *small_options)
-    assert_one_line(outcome, 1, f"{store}/plan.json is no whole document", "see `alens verify`")
+    assert_one_line(outcome, 1, f"{store}/plan.json is not whole", "see `alens verify`")

@@ -14,6 +14,8 @@ from alens.cli import eval_table
 from alens.reading.token_bytes import token_bytes
 from alens.store import document
 
+from .. import documents
+
 Copy = Callable[[Path], Path]
 
 
@@ -204,9 +206,7 @@ def test_lenses_of_another_model_are_refused(
     run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Copy
 ) -> None:
     lenses = copy_of(demo_lenses)
-    body = json.loads((lenses / "lens.json").read_text())
-    body["model"]["weights_sha256"] = "0" * 64
-    (lenses / "lens.json").write_text(json.dumps(body))
+    documents.edit(lenses / "lens.json", lambda body: body["model"].update(weights_sha256="0" * 64))
     assert "has other weights" in refusal(run_alens("eval", lenses, demo_cache), 2)
 
 

@@ -1,6 +1,5 @@
 """The model that lenses or a cache were made with, where it is not at hand: the same lines from every command."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from alens import demo
-from alens.store import document
+
+from .. import documents
 
 Copy = Callable[[Path], Path]
 Made = Callable[..., tuple[list[Any], Path]]
@@ -24,14 +24,10 @@ def made(request: pytest.FixtureRequest, demo_lenses: Path, demo_cache: Path, co
     def make(**changes: Any) -> tuple[list[Any], Path]:
         if request.param == "read":
             root = copy_of(demo_lenses)
-            body = json.loads((root / "lens.json").read_text())
-            body["model"] |= changes
-            (root / "lens.json").write_text(json.dumps(body))
+            documents.edit(root / "lens.json", lambda body: body["model"].update(changes))
             return ["read", root, "He", "--layer", "0", "--device", "cpu"], root
         root = copy_of(demo_cache)
-        body = document.decode((root / "plan.json").read_bytes(), "plan.json")
-        body["model"] |= changes
-        (root / "plan.json").write_bytes(document.encode(body))
+        documents.edit(root / "plan.json", lambda body: body["model"].update(changes))
         return ["verify", root, "--deep", "8", "--device", "cpu"], root
 
     return make

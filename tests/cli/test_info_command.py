@@ -74,5 +74,5 @@ def test_a_damaged_plan_is_a_failure_of_one_line(run_alens: Any, demo_cache: Pat
     (store / "plan.json").write_text((store / "plan.json").read_text()[:500])
     code, out, err = run_alens("info", store)
     assert (code, out) == (1, "")
-    assert err.startswith(f"alens: {store}/plan.json is no whole document")
+    assert err.startswith(f"alens: {store}/plan.json is not whole")
     assert err.count("\n") == 1

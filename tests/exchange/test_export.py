@@ -17,6 +17,8 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.exchange import export, folder
 from alens.lens.record import DESCRIPTION
 
+from .. import documents
+
 Copy = Callable[[Path], Path]
 
 
@@ -109,18 +111,16 @@ def test_the_card_has_every_head_and_its_example_runs(exported: Path, demo_lense
 
 def test_a_model_of_the_hub_is_the_cards_base_model(demo_lenses: Path, copy_of: Copy, tmp_path: Path) -> None:
     root = copy_of(demo_lenses)
-    body = json.loads((root / DESCRIPTION).read_text())
-    body["model"] |= {"id": "openai-community/gpt2", "revision": "abc"}
-    (root / DESCRIPTION).write_text(json.dumps(body))
+    hub = {"id": "openai-community/gpt2", "revision": "abc"}
+    documents.edit(root / DESCRIPTION, lambda body: body["model"].update(hub))
     export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
     assert '\nbase_model: "openai-community/gpt2"\n' in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_directory_of_ones_own_is_not_published(demo_lenses: Path, copy_of: Copy, tmp_path: Path) -> None:
     root = copy_of(demo_lenses)
-    body = json.loads((root / DESCRIPTION).read_text())
-    body["model"]["id"] = "/home/someone/secret/my-model"
-    (root / DESCRIPTION).write_text(json.dumps(body))
+    private = "/home/someone/secret/my-model"
+    documents.edit(root / DESCRIPTION, lambda body: body["model"].update(id=private))
     export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
     for name in ("README.md", "config.json"):
         assert "someone" not in (tmp_path / "out" / name).read_text()
@@ -165,8 +165,7 @@ def test_a_wrong_request_is_refused(demo_lenses: Path, given: dict[str, object],
 
 
 def with_record(root: Path, **changes: object) -> Path:
-    body = json.loads((root / DESCRIPTION).read_text())
-    (root / DESCRIPTION).write_text(json.dumps({**body, **changes}))
+    documents.edit(root / DESCRIPTION, lambda body: body.update(changes))
     return root
 
 

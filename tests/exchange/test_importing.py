@@ -15,6 +15,8 @@ from alens.exchange import export
 from alens.exchange.importing import ImportRequest, import_lenses
 from alens.lens.record import FORMAT
 
+from .. import documents
+
 Publish = Callable[..., Path]
 Copy = Callable[[Path], Path]
 
@@ -159,14 +161,10 @@ def test_an_altered_or_missing_file_of_an_export_is_named(
     assert not (tmp_path / "back").exists()
 
 
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"version": 2}, RequestError, "has version 2; this alens reads version 1"),
+        ({"version": 3}, RequestError, "has version 3; this alens reads version 1 and 2"),
         ({"model": {"id": "gpt2", "weights_sha256": "0"}}, RequestError, "holds lenses of gpt2, and demo has other weights"),
         ({"model": None}, DamageError, r"config\.json is not whole"),
         ({"layers": []}, DamageError, "config.json names no layers"),
@@ -177,7 +175,8 @@ def edit(path: Path, **changes: object) -> None:
 def test_a_config_that_does_not_fit_is_named(
     demo_lenses: Path, tmp_path: Path, changes: dict[str, object], kind: type[Exception], message: str
 ) -> None:
-    edit(exported(demo_lenses, tmp_path / "out") / "config.json", **changes)
+    config = exported(demo_lenses, tmp_path / "out") / "config.json"
+    documents.edit(config, lambda body: body.update(changes))
     with pytest.raises(kind, match=message):
         take(tmp_path / "out", tmp_path / "back")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

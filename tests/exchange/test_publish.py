@@ -13,6 +13,8 @@ from alens.exchange import bundle, places, upload
 from alens.exchange.bundle import Bundle, BundleFile, BundleRequest
 from alens.store.schema import Plan
 
+from .. import documents
+
 Copy = Callable[[Path], Path]
 
 
@@ -28,8 +30,7 @@ def content(found: Bundle, path: str) -> bytes:
 
 def rewrite(lenses: Path, **changes: object) -> None:
     """Changes fields of `lens.json`."""
-    body = json.loads((lenses / "lens.json").read_text())
-    (lenses / "lens.json").write_text(json.dumps({**body, **changes}))
+    documents.edit(lenses / "lens.json", lambda body: body.update(changes))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The lens directory: what is written is what is read, and damage is named."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,9 @@ from alens.errors import DamageError, RequestError
 from alens.lens import saved
 from alens.lens.record import put_record
 
+from .. import documents
+
 Copy = Callable[[Path], Path]
-
-
-def edit(path: Path, change: Callable[[dict], None]) -> None:
-    body = json.loads(path.read_text())
-    change(body)
-    path.write_text(json.dumps(body))
 
 
 def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -> None:
@@ -162,7 +157,7 @@ def test_a_damaged_lens_json_is_named(demo_lenses: Path, copy_of: Copy, text: st
 
 def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Copy) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body["files"]["layer-03.safetensors"].clear())
+    documents.edit(root / "lens.json", lambda body: body["files"]["layer-03.safetensors"].clear())
     with pytest.raises(DamageError, match=r"lens.json|layer-03"):
         load_lenses(root).layer(3)
 
@@ -170,8 +165,8 @@ def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Co
 @pytest.mark.parametrize(("found", "shown"), [(1, "1"), ("2", "'2'")])
 def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy, found: object, shown: str) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body.update(format=found))
-    with pytest.raises(RequestError, match=f"has format {shown}; this alens reads format 2"):
+    documents.edit(root / "lens.json", lambda body: body.update(format=found))
+    with pytest.raises(RequestError, match=f"has format {shown}; this alens reads format 2 and 3"):
         load_lenses(root)
 
 
@@ -195,13 +190,13 @@ def test_a_record_that_contradicts_itself_is_damage(
     demo_lenses: Path, copy_of: Copy, changed: dict[str, Any]
 ) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body.update(changed))
+    documents.edit(root / "lens.json", lambda body: body.update(changed))
     with pytest.raises(DamageError, match=r"lens.json is not whole"):
         load_lenses(root)
 
 
 def test_other_shapes_than_lens_json_says_are_damage(demo_lenses: Path, copy_of: Copy) -> None:
     root = copy_of(demo_lenses)
-    edit(root / "lens.json", lambda body: body["model"].update(d_head=31))
+    documents.edit(root / "lens.json", lambda body: body["model"].update(d_head=31))
     with pytest.raises(DamageError, match=r"layer-03.safetensors has \(2, 32, 4096\) for weight"):
         load_lenses(root).layer(3)

@@ -16,6 +16,8 @@ from alens import HeadReader, demo, load_lenses
 from alens.errors import RequestError
 from alens.reading.reader import Reading, TokenScore
 
+from .. import documents
+
 PROMPT = "The old man opened the door and said"
 
 
@@ -172,9 +174,7 @@ def test_a_term_has_the_probability_of_its_forms_together(reader: HeadReader, di
 def without_mean_output(lenses: Path) -> Path:
     """As imported lenses are."""
     (lenses / "output.safetensors").unlink()
-    body = json.loads((lenses / "lens.json").read_text())
-    del body["files"]["output.safetensors"]
-    (lenses / "lens.json").write_text(json.dumps(body))
+    documents.edit(lenses / "lens.json", lambda body: body["files"].pop("output.safetensors"))
     return lenses
 
 

@@ -211,7 +211,7 @@ def test_missing_tokens_are_noticed(store: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
 def test_a_damaged_plan_is_noticed(store: Path, text: str) -> None:
     (store / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(DamageError, match=r"store/plan\.json is no whole document"):
+    with pytest.raises(DamageError, match=r"store/plan\.json is not whole"):
         open_cache(store)
 
 
@@ -220,5 +220,5 @@ def test_a_plan_with_any_byte_changed_is_damaged(store: Path) -> None:
     whole = file.read_bytes()
     for at in range(len(whole)):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(DamageError, match=r"store/plan\.json (was altered|is no whole document) "):
+        with pytest.raises(DamageError, match=r"store/plan\.json (was altered|is not whole) "):
             open_cache(store)

@@ -114,13 +114,13 @@ def test_names_places_and_software_are_not_identity(tiny_plan: Plan) -> None:
 def test_a_plan_cut_short_anywhere_is_damaged(tiny_plan: Plan) -> None:
     content = tiny_plan.to_json()
     for length in range(len(content)):
-        with pytest.raises(DamageError, match=r"STORE/plan\.json (is no whole document|was altered)"):
+        with pytest.raises(DamageError, match=r"STORE/plan\.json (is not whole|was altered)"):
             Plan.from_json(content[:length], "STORE/plan.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "7", '"text"', "{}", '{"format": 1, "identity": "x"}'])
 def test_other_json_is_no_plan(text: str) -> None:
-    with pytest.raises(DamageError, match="is no whole document"):
+    with pytest.raises(DamageError, match="is not whole"):
         Plan.from_json(text.encode(), "plan.json")
 
 

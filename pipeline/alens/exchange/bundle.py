@@ -8,7 +8,6 @@ covers neither names nor places. A bundle that is written to disk is a lens dire
 
 import dataclasses
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -23,10 +22,10 @@ from alens.exchange import held_out_figures, lens_card, places
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.places import Shortened
 from alens.lens.maps import TranslatedMaps
-from alens.lens.record import DESCRIPTION
+from alens.lens.record import DESCRIPTION, to_json
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store import durable
+from alens.store import document, durable
 from alens.store.paths import MANIFEST, PLAN
 from alens.store.reader import open_cache
 
@@ -136,7 +135,7 @@ def prepare(request: BundleRequest, *, report: Report = silent, should_stop: Sho
         has_cache=bool(cache),
         license_id=request.license_id,
     )
-    description = _made(DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode(), "what the lenses are")
+    description = _made(DESCRIPTION, document.encode(body), "what the lenses are")
     return Bundle(
         repository=request.repository,
         message=_message(body),
@@ -198,7 +197,7 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
 
 def _description(lenses: Lenses) -> tuple[dict[str, Any], list[Shortened]]:
     """`lens.json` as it is published."""
-    body = json.loads((lenses.root / DESCRIPTION).read_bytes())
+    body = to_json(lenses.record)
     body["software"] = {name: of for name, of in body["software"].items() if name != "host"}
     public, found = places.shorten(body, DESCRIPTION)
     return dict(public), found

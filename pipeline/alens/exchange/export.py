@@ -7,7 +7,6 @@ is the lens as it is fitted. One head is in memory at a time in the paper's form
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,18 +15,20 @@ from typing import Any
 
 import torch
 
-from alens.errors import RequestError, StoppedError
+from alens.errors import AlensError, RequestError, StoppedError
 from alens.exchange import card, places, streams
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.lens.maps import AffineMaps
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import OUTPUT, Lenses, layer_file
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store import durable
+from alens.store import document, durable
 from alens.store.schema import ATTN_Z, ModelRecord
 
 FORMAT_NAME = "alens-export"
-VERSION = 1
+VERSION = 2
+UNHASHED_VERSION = 1
+"""Of before `config.json` held its own hash."""
 CONFIG, CARD = "config.json", "README.md"
 PAPER, ON_Z = "paper", "z"
 FORMS = (PAPER, ON_Z)
@@ -119,7 +120,7 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
             files[OUTPUT] = streams.put(folder / OUTPUT, shapes, "float32", [mean_V])
         body["files"] = files
         durable.put(folder / CARD, card.text(body).encode())
-        durable.put(folder / CONFIG, (json.dumps(body, indent=2) + "\n").encode())
+        durable.put(folder / CONFIG, document.encode(body))
 
 
 def _tensors(
@@ -153,12 +154,27 @@ def _inverse(W_O_ED: torch.Tensor, head: str) -> torch.Tensor:
 
 def _is_there(out: Path, body: dict[str, Any]) -> bool:
     try:
-        found = json.loads((out / CONFIG).read_text())
-        return isinstance(found, dict) and all(
-            found.get(key) == body[key] for key in ("format", "version", "source", "layers", "form", "dtype")
-        )
-    except (OSError, ValueError):
+        there = read_config(out)
+    except (OSError, AlensError):
         return False
+    return all(there.get(key) == body[key] for key in ("format", "source", "layers", "form", "dtype"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of an export, without its hash and version.
+
+    Raises `DamageError` when it was altered, `RequestError` for another version.
+    """
+    path = folder / CONFIG
+    return document.decode_either(
+        path.read_bytes(),
+        str(path),
+        "fetch it again",
+        field="version",
+        hashed=VERSION,
+        unhashed=UNHASHED_VERSION,
+        holds="heads and figures",
+    )
 
 
 def _config(plan: ExportPlan) -> dict[str, Any]:

@@ -30,11 +30,7 @@ def is_one(source: Path) -> bool:
 
 def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
-    said, model = config(source), subject.source.record
-    if said.get("version") != export.VERSION:
-        raise RequestError(
-            f"{source / export.CONFIG} has version {said.get('version')}; this alens reads version {export.VERSION}"
-        )
+    said, model = export.read_config(source), subject.source.record
     try:
         weights_sha256, layers, heads = said["model"]["weights_sha256"], said["layers"], said["heads"]
         site, form, files = said["site"], said["form"], said["files"]

@@ -4,7 +4,6 @@ In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, w
 and which are held out. It is written before the first step, so that a resumed fit is the same fit.
 """
 
-import json
 import logging
 import math
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,16 @@ from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.lens.record import DESCRIPTION
-from alens.store import durable
+from alens.store import document, durable
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
 
 log = logging.getLogger("alens")
 
 PLAN = "fit.json"
+FORMAT = 2
+"""Since it holds its own hash; before, it held no format either."""
+LISTS = ("layers", "heads", "train_shards", "held_out_shards")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +67,10 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
     hub.check_local(request.lenses)
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
-    begun = _read_plan(request.lenses)
-    if begun is not None:
-        _check_same(request, cache, begun)
-        return begun
+    there = begun(request.lenses)
+    if there is not None:
+        _check_same(request, cache, there)
+        return there
     if (request.lenses / DESCRIPTION).exists():
         raise RequestError(
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
@@ -111,23 +113,24 @@ def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[
     return train[:most], cache.shards[-held_out:]
 
 
-def _read_plan(lenses: Path) -> FitPlan | None:
-    path = lenses / PLAN
+def begun(lenses: Path) -> FitPlan | None:
+    """The plan of the fit that was begun in `lenses`, or None. Raises `DamageError` when it was altered."""
+    path, mend = lenses / PLAN, f"delete {lenses} and fit again"
     try:
-        body = json.loads(path.read_text())
-        return FitPlan(
-            cache_plan=body["cache_plan"],
-            settings=body["settings"],
-            steps=body["steps"],
-            layers=tuple(body["layers"]),
-            heads=tuple(body["heads"]),
-            train_shards=tuple(body["train_shards"]),
-            held_out_shards=tuple(body["held_out_shards"]),
+        body = document.decode_either(
+            path.read_bytes(),
+            str(path),
+            mend,
+            field="format",
+            hashed=FORMAT,
+            unhashed=None,
+            holds="settings and shards",
         )
+        return FitPlan(**{**body, **{name: tuple(body[name]) for name in LISTS}})
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamageError(f"{path} is not whole ({error}): delete {lenses} and fit again") from None
+    except (TypeError, KeyError) as error:
+        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
 
 
 def _check_same(request: FitRequest, cache: Cache, begun: FitPlan) -> None:
@@ -156,7 +159,7 @@ def put_plan(lenses: Path, plan: FitPlan) -> None:
         if not (lenses / PLAN).exists():
             if lenses.exists() and any(not p.name.endswith(durable.PARTIAL) for p in lenses.iterdir()):
                 raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
-            durable.put(lenses / PLAN, (json.dumps(asdict(plan), indent=1) + "\n").encode())
+            durable.put(lenses / PLAN, document.encode({"format": FORMAT, **asdict(plan)}))
 
 
 def drop_plan(lenses: Path) -> None:

@@ -5,17 +5,18 @@ In: a directory, or a repository of the hub that holds such files (`hf://OWNER/N
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alens import hub
 from alens.errors import DamageError, RequestError
-from alens.store import durable
+from alens.store import document, durable
 from alens.store.schema import ATTN_Z, ModelRecord
 
-FORMAT = 2
+FORMAT = 3
+UNHASHED_FORMAT = 2
+"""Of before `lens.json` held its own hash: still read, and said to be unchecked."""
 DESCRIPTION = "lens.json"
 
 
@@ -106,7 +107,7 @@ class LensFolder:
         if self._address is not None:
             self.root, self.commit = self._fetch(DESCRIPTION, self._address.revision)
         self.name = str(self._address or root)
-        self.record = _read_record(self.root / DESCRIPTION, self.name, self._mend(DESCRIPTION))
+        self.record = self._read_record()
 
     def _fetch(self, name: str, revision: str | None) -> tuple[Path, str]:
         """Of a repository: one file, into the hub cache; directory and commit."""
@@ -123,6 +124,28 @@ class LensFolder:
             f"fetch it again with `hf download {self._address.repository} {name} --revision {self.commit} "
             "--force-download`, or ask who published it"
         )
+
+    def _read_record(self) -> LensRecord:
+        path, mend = self.root / DESCRIPTION, self._mend(DESCRIPTION)
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise RequestError(
+                f"{self.name} holds no lenses (it has no {DESCRIPTION}): "
+                "give a directory that `alens fit` finished, or a repository that `alens publish` filled"
+            ) from None
+        except OSError as error:
+            raise RequestError(f"cannot read {path}: {error.strerror}") from None
+        body = document.decode_either(
+            content,
+            str(path),
+            mend,
+            field="format",
+            hashed=FORMAT,
+            unhashed=UNHASHED_FORMAT,
+            holds="heads, shards and figures",
+        )
+        return _record(body, str(path), mend)
 
     def check_model(self, weights_sha256: str, name: str) -> None:
         """Raises `RequestError` unless these are lenses of that model."""
@@ -145,25 +168,18 @@ class LensFolder:
 
 def put_record(root: Path, record: LensRecord) -> None:
     """Write `lens.json`: from now on the directory holds lenses."""
-    body = {"format": FORMAT, **dataclasses.asdict(record)}
-    durable.put(root / DESCRIPTION, (json.dumps(body, indent=2) + "\n").encode())
+    durable.put(root / DESCRIPTION, document.encode(to_json(record)))
 
 
-def _read_record(path: Path, name: str, mend: str) -> LensRecord:
+def to_json(record: LensRecord) -> dict[str, Any]:
+    """What `lens.json` holds beside its hash."""
+    return {"format": FORMAT, **dataclasses.asdict(record)}
+
+
+def _record(body: dict[str, Any], where: str, mend: str) -> LensRecord:
+    """The record in a document without its hash and format."""
     try:
-        body = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise RequestError(
-            f"{name} holds no lenses (it has no {DESCRIPTION}): give a directory that `alens fit` finished, or a repository that `alens publish` filled"
-        ) from None
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
-    try:
-        if (found := body.pop("format")) != FORMAT:
-            raise RequestError(f"{path} has format {found!r}; this alens reads format {FORMAT}")
         lists = {name: tuple(body[name]) for name in ("layers", "heads")}
         return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
+        raise DamageError(f"{where} is not whole ({error}): {mend}") from None

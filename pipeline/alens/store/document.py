@@ -1,15 +1,19 @@
-"""The JSON documents of a cache: plan, commit records, manifest. Each holds the hash of its own contents.
+"""The JSON documents of caches, lenses, fits and sweeps. Each holds the hash of its own contents.
 
 In: a JSON object. Out: bytes that people can read, and of which every single one is checked on reading: a
 document is damaged when it is not, byte for byte, what its contents are written as.
 """
 
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from alens.errors import DamageError
+from alens.errors import DamageError, RequestError
+
+log = logging.getLogger("alens")
 
 OWN_HASH = "sha256"
 """The last field: SHA-256 of the document without it."""
@@ -23,19 +27,68 @@ def encode(body: Mapping[str, Any]) -> bytes:
     return _bytes({**body, OWN_HASH: hashlib.sha256(_bytes(body)).hexdigest()})
 
 
-def decode(content: bytes, where: str) -> dict[str, Any]:
-    """The object in `content`, without its hash; `where` names the file in errors.
+def decode(content: bytes, where: str, mend: str = MEND) -> dict[str, Any]:
+    """The object in `content`, without its hash; `where` names the file in errors, `mend` says what to do.
 
     Raises `DamageError` when a byte is not as it was written.
     """
+    body = _object(content, where, mend)
     try:
-        found = json.loads(content)
-        found.pop(OWN_HASH)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise DamageError(f"{where} is no whole document ({error}): {MEND}") from None
-    if content != encode(found):
-        raise DamageError(f"{where} was altered (its contents do not give its hash): {MEND}")
-    return dict(found)
+        del body[OWN_HASH]
+    except KeyError as error:
+        raise DamageError(f"{where} is not whole ({error}): {mend}") from None
+    if content != encode(body):
+        raise DamageError(f"{where} was altered (its contents do not give its hash): {mend}")
+    return body
+
+
+def decode_either(
+    content: bytes, where: str, mend: str, *, field: str, hashed: int, unhashed: int | None, holds: str
+) -> dict[str, Any]:
+    """As `decode`, for a kind of file that had no hash once: such a file is read with a warning.
+
+    `field` holds the form of the file: `hashed` since it holds its hash, `unhashed` before (None: there was no such
+    field). It is not in the object that is given. `holds` says in the warning what cannot be checked.
+
+    Raises `DamageError` as `decode` does, `RequestError` for any other form.
+    """
+    body = _object(content, where, mend)
+    checked = OWN_HASH in body
+    if checked:
+        body = decode(content, where, mend)
+    given = body.pop(field, None)
+    if _same(given, hashed) and not checked:
+        raise DamageError(f"{where} is not whole (it lacks its hash): {mend}")
+    if not _same(given, hashed if checked else unhashed):
+        reads = " and ".join(str(form) for form in (unhashed, hashed) if form is not None)
+        raise RequestError(f"{where} has {field} {given!r}; this alens reads {field} {reads}")
+    if not checked:
+        _warn_unchecked(where, holds)
+    return body
+
+
+def _same(given: object, form: int | None) -> bool:
+    return type(given) is type(form) and given == form
+
+
+@functools.cache
+def _warn_unchecked(where: str, holds: str) -> None:
+    """Once a process: a command may read the same file several times."""
+    log.warning(
+        "%s was written by an alens that put no hash into it: whether %s are as they were written cannot be checked",
+        where,
+        holds,
+    )
+
+
+def _object(content: bytes, where: str, mend: str) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{where} is not whole ({error}): {mend}") from None
+    if not isinstance(body, dict):
+        raise DamageError(f"{where} is not whole (it holds no JSON object): {mend}")
+    return body
 
 
 def _bytes(body: Mapping[str, Any]) -> bytes:

@@ -26,6 +26,8 @@ from alens.studies.basis.figures import BasisStudy, judge
 from alens.studies.basis.influence import lens_influence
 from alens.studies.basis.subspaces import Coordinates
 
+from ... import documents
+
 LAYER, HEAD = 3, 1
 QUICK: dict[str, Any] = {"layers": (LAYER,), "heads": (HEAD,), "rows": 128, "sequences": 2}
 
@@ -42,10 +44,8 @@ def with_lens(lenses: Path, weight_EV: torch.Tensor, bias_V: torch.Tensor) -> Pa
     index = load_lenses(lenses).head_index(HEAD)
     tensors["weight"][index], tensors["bias"][index] = weight_EV, bias_V
     save_file(tensors, file)
-    body = json.loads((lenses / "lens.json").read_text())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    body["files"][file.name] = {"bytes": file.stat().st_size, "sha256": digest}
-    (lenses / "lens.json").write_text(json.dumps(body))
+    written = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    documents.edit(lenses / "lens.json", lambda body: body["files"].update({file.name: written}))
     return lenses
 
 

@@ -1,0 +1,87 @@
+"""A flipped bit of `lens.json` or `fit.json` is never read as other content; files of before their hash still are."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alens.errors import DamageError, RequestError
+from alens.fit import plan as fit_plan
+from alens.lens.record import LensFolder
+
+from .. import documents
+
+Copy = Callable[[Path], Path]
+SAMPLE = 400
+READ: dict[str, Callable[[Path], Any]] = {
+    "lens.json": lambda root: LensFolder(root).record,
+    "fit.json": fit_plan.begun,
+}
+
+
+def accepted(root: Path, name: str, bits: np.ndarray) -> list[int]:
+    """Of the bits of a file, those whose flip gives other content than the file had, without an error."""
+    path, right = root / name, READ[name](root)
+    blob, passed = path.read_bytes(), []
+    for bit in bits.tolist():
+        changed = bytearray(blob)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            if READ[name](root) != right:
+                passed.append(bit)
+        except (DamageError, RequestError):
+            pass
+    path.write_bytes(blob)
+    return passed
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_flipped_bit_is_noticed(demo_lenses: Path, copy_of: Copy, name: str) -> None:
+    root = copy_of(demo_lenses)
+    num_bits = 8 * (root / name).stat().st_size
+    assert accepted(root, name, np.random.default_rng(0).choice(num_bits, SAMPLE, replace=False)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READ)
+def test_every_flipped_bit_is_noticed(demo_lenses: Path, copy_of: Copy, name: str) -> None:
+    root = copy_of(demo_lenses)
+    assert accepted(root, name, np.arange(8 * (root / name).stat().st_size)) == []
+
+
+def test_lenses_of_before_the_hash_are_read_with_one_warning(
+    demo_lenses: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, right = copy_of(demo_lenses), LensFolder(demo_lenses).record
+    documents.without_hash(root / "lens.json", format=2)
+    with caplog.at_level(logging.WARNING, "alens"):
+        assert LensFolder(root).record == LensFolder(root).record == right
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"{root / 'lens.json'} was written by an alens that put no hash into it: whether heads"
+    )
+
+
+def test_a_fit_of_before_the_hash_can_go_on(
+    demo_lenses: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, right = copy_of(demo_lenses), fit_plan.begun(demo_lenses)
+    documents.without_hash(root / "fit.json", format=None)
+    with caplog.at_level(logging.WARNING, "alens"):
+        assert fit_plan.begun(root) == right
+    (line,) = caplog.messages
+    assert "whether settings and shards are as they were written cannot be checked" in line
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_that_lost_its_hash_is_not_taken_for_an_old_one(
+    demo_lenses: Path, copy_of: Copy, name: str
+) -> None:
+    root = copy_of(demo_lenses)
+    documents.without_hash(root / name)
+    with pytest.raises(DamageError, match=rf"{name} is not whole \(it lacks its hash\)"):
+        READ[name](root)
