@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from alens import FitRequest, demo, fit_lenses
 from alens.fit.settings import FitSettings
 
+from .. import documents
+
 Copy = Callable[[Path], Path]
 
 
@@ -101,9 +103,7 @@ def test_where_nobody_says_the_mean_output_the_table_and_the_json_say_so(
 ) -> None:
     lenses = copy_of(demo_lenses)
     (lenses / "output.safetensors").unlink()
-    body = json.loads((lenses / "lens.json").read_text())
-    del body["files"]["output.safetensors"]
-    (lenses / "lens.json").write_text(json.dumps(body))
+    documents.edit(lenses / "lens.json", lambda body: body["files"].pop("output.safetensors"))
     (reading,) = json.loads(run_alens("read", lenses, "He", "--json").stdout)
     assert reading["mean_output_kl"] == {"0": None}
     out = run_alens("read", lenses, "He").stdout

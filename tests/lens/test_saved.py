@@ -1,5 +1,6 @@
 """The lens directory: what is written is what is read, and damage is named."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from alens import load_lenses, open_cache
-from alens.errors import DamageError, RequestError
+from alens.errors import DamageError, RequestError, RunError
 from alens.lens import saved
 from alens.lens.record import put_record
+from alens.store import durable
 
 from .. import documents
 
@@ -42,7 +45,7 @@ def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) 
 def test_the_record_says_which_lenses_say_nothing(demo_lenses: Path, tmp_path: Path) -> None:
     record = load_lenses(demo_lenses).record
     assert 1.0 < record.mean_output_kl < 4.0 and record.heads == (1, 4)
-    marked = json.loads(json.dumps(record.held_out))
+    marked = copy.deepcopy(record.held_out)
     marked["3"][1]["says_nothing"] = True
     put_record(tmp_path, dataclasses.replace(record, held_out=marked))
     found = load_lenses(tmp_path).record
@@ -53,7 +56,7 @@ def test_the_record_says_which_lenses_say_nothing(demo_lenses: Path, tmp_path: P
 
 def test_a_record_of_before_there_were_marks_is_read(demo_lenses: Path, copy_of: Copy) -> None:
     lenses = copy_of(demo_lenses)
-    edit(lenses / "lens.json", lambda body: body.pop("mean_output_kl"))
+    documents.edit(lenses / "lens.json", lambda body: body.pop("mean_output_kl"))
     record = load_lenses(lenses).record
     assert record.mean_output_kl is None and not record.says_nothing(3, 1)
 
@@ -200,3 +203,102 @@ def test_other_shapes_than_lens_json_says_are_damage(demo_lenses: Path, copy_of:
     documents.edit(root / "lens.json", lambda body: body["model"].update(d_head=31))
     with pytest.raises(DamageError, match=r"layer-03.safetensors has \(2, 32, 4096\) for weight"):
         load_lenses(root).layer(3)
+
+
+def rewrite(root: Path, layer: int, tensors: dict[str, torch.Tensor], told: dict[str, str] | None) -> None:
+    """The file of a layer with other contents, and its hash in `lens.json`."""
+    name = saved.layer_file(layer)
+    save_file(tensors, root / name, told)
+    written = {"bytes": (root / name).stat().st_size, "sha256": durable.sha256_of(root / name)}
+    documents.edit(root / "lens.json", lambda body: body["files"].update({name: written}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"heads": [2, 4]}, r"layer-03.safetensors says heads 1,4, lens.json says 2,4"),
+        ({"heads": [4, 1]}, r"layer-03.safetensors says heads 1,4, lens.json says 4,1"),
+    ],
+)
+def test_weights_say_whose_lenses_they_are(
+    demo_lenses: Path, copy_of: Copy, changed: dict[str, Any], message: str
+) -> None:
+    root = copy_of(demo_lenses)
+    documents.edit(root / "lens.json", lambda body: body.update(changed))
+    with pytest.raises(DamageError, match=message):
+        load_lenses(root).layer(3)
+
+
+def test_files_of_two_layers_cannot_be_exchanged(demo_lenses: Path, copy_of: Copy) -> None:
+    """Not even with their hashes."""
+    root = copy_of(demo_lenses)
+    rewrite(root, 3, load_file(root / "layer-00.safetensors"), {"layer": "0", "heads": "1,4"})
+    with pytest.raises(DamageError, match=r"layer-03.safetensors says layer 0, lens.json says 3"):
+        load_lenses(root).layer(3)
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["tied first", "read first"])
+def test_weights_under_another_heads_number_are_noticed(
+    demo_lenses: Path, demo_cache: Path, copy_of: Copy, before: bool
+) -> None:
+    """Files of before they said whose they are hold W_O all the same."""
+    root, W_O_LHED = copy_of(demo_lenses), torch.from_numpy(open_cache(demo_cache).weights("W_O"))
+    rewrite(root, 3, load_file(root / "layer-03.safetensors"), None)
+    documents.edit(root / "lens.json", lambda body: body.update(heads=[1, 5]))
+    lenses = load_lenses(root)
+    if before:
+        lenses.layer(3)
+    with pytest.raises(
+        DamageError, match=r"W_O that is not that of head 3\.5, whose lens it is by lens.json"
+    ):
+        lenses.tie(W_O_LHED)
+        lenses.layer(3)
+
+
+def test_a_cache_in_bfloat16_is_the_same_model(demo_lenses: Path, demo_cache: Path) -> None:
+    lenses = load_lenses(demo_lenses)
+    lenses.tie(torch.from_numpy(open_cache(demo_cache).weights("W_O")).bfloat16())
+    assert lenses.chosen(None, None) == ((0, 3), (1, 4))
+
+
+def one_nan(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.view(-1)[5] = float("nan")
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("weight", torch.Tensor.half, "has weight as float16, and lenses are float32"),
+        ("weight", torch.Tensor.long, "has weight as int64, and lenses are float32"),
+        ("bias", torch.Tensor.bool, "has bias as bool, and lenses are float32"),
+        ("weight", one_nan, "has numbers in weight that are not finite"),
+        ("W_O", lambda tensor: tensor / 0, "has numbers in W_O that are not finite"),
+        ("bias", lambda tensor: tensor[:, :-1].contiguous(), r"has \(2, 4095\) for bias, lens.json says \(2, 4096\)"),
+    ],
+    ids=["float16", "int64", "bool", "nan", "inf", "shape"],
+)  # fmt: skip
+def test_numbers_that_no_fit_writes_are_refused_by_name(
+    demo_lenses: Path, copy_of: Copy, key: str, change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    root = copy_of(demo_lenses)
+    tensors = load_file(root / "layer-03.safetensors")
+    rewrite(root, 3, {**tensors, key: change(tensors[key])}, None)
+    with pytest.raises(DamageError, match=f"layer-03.safetensors {message}"):
+        load_lenses(root).layer(3)
+
+
+def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"weight for .*x.safetensors has numbers that are not finite"):
+        saved.put_tensors(tmp_path, "x.safetensors", {"weight": one_nan(torch.ones(10))})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mean_output_that_is_no_distribution_is_refused(demo_lenses: Path, copy_of: Copy) -> None:
+    root, name = copy_of(demo_lenses), "output.safetensors"
+    log_mean_V = load_file(root / name)["log_mean_output"]
+    save_file({"log_mean_output": log_mean_V + 0.1}, root / name)
+    written = {"bytes": (root / name).stat().st_size, "sha256": durable.sha256_of(root / name)}
+    documents.edit(root / "lens.json", lambda body: body["files"].update({name: written}))
+    with pytest.raises(DamageError, match=r"output.safetensors has a mean output that sums to 1\.105, not 1"):
+        load_lenses(root).log_mean_output()

@@ -20,7 +20,7 @@ from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.evaluation.panel import BASELINES, LENS, Key, Norm, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
-from alens.evaluation.shards import fitted_on, held_out_shards, judged_shards
+from alens.evaluation.shards import check_same_model, fitted_on, held_out_shards, judged_shards
 from alens.evaluation.sums import JudgedRows, ReadingSums
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
@@ -56,7 +56,7 @@ def evaluate(
 
     Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
     """
-    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    check_same_model(lenses, cache)
     layers, _ = lenses.chosen(layers, None)
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
@@ -175,7 +175,7 @@ class _Rows:
 
 def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> None:
     record = tuned_lens.record
-    tuned_lens.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    check_same_model(tuned_lens, cache)
     if record.site != RESIDUAL_STREAM or record.form != TranslatedMaps.form:
         raise RequestError(
             f"{tuned_lens.name} holds no Tuned Lens: its lenses read {record.site} and are {record.form}; "

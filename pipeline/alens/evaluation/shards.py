@@ -1,11 +1,20 @@
-"""Which shards lenses are judged on.
+"""Whether lenses can be judged on a cache, and on which of its shards.
 
 In: lenses and a cache. Out: the numbers of shards: those that the fit held out on its own cache; all of another.
 """
 
+import torch
+
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
 from alens.store.reader import Cache
+
+
+def check_same_model(lenses: Lenses, cache: Cache) -> None:
+    """Raises `RequestError` unless both are of one model, `DamageError`, now or when a layer is read, where weights are
+    not those of the heads that the lenses name."""
+    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    lenses.tie(torch.from_numpy(cache.weights("W_O")))
 
 
 def fitted_on(lenses: Lenses, cache: Cache) -> bool:

@@ -19,7 +19,7 @@ from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.found import Found
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_tensors
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.schema import ATTN_Z
 
@@ -62,9 +62,8 @@ def import_lenses(
             if should_stop():
                 raise StoppedError("stopped, and nothing was written: run the same command again")
             maps = found.maps(layer)
-            files[layer_file(layer)] = put_tensors(
-                folder, layer_file(layer), _tensors(maps, found, subject, layer)
-            )
+            tensors = _tensors(maps, found, subject, layer)
+            files[layer_file(layer)] = put_layer(folder, layer, found.heads, tensors)
             report(Progress(stage="import", done=number + 1, total=len(found.layers), unit="layers"))
         if isinstance(maps, TranslatedMaps):
             files[UNEMBEDDING] = put_tensors(folder, UNEMBEDDING, {"W_U": maps.W_U_DV, "b_U": maps.b_U_V})

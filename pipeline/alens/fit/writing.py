@@ -16,7 +16,7 @@ from alens.evaluation.figures import HeadFigures
 from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_tensors
+from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
@@ -99,7 +99,7 @@ def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[s
         tensors = of.tensors()
         if recipe.settings.site == ATTN_Z:
             tensors = {**tensors, "W_O": W_O_LHED[layer, list(recipe.heads)]}
-        files[layer_file(layer)] = put_tensors(root, layer_file(layer), tensors)
+        files[layer_file(layer)] = put_layer(root, layer, trainer.plan.heads, tensors)
     if isinstance(of, TranslatedMaps):
         files[UNEMBEDDING] = put_tensors(root, UNEMBEDDING, {"W_U": of.W_U_DV, "b_U": of.b_U_V})
     log_mean_output_V = next(iter(trainer.grounds.values())).log_mean_output_V

@@ -12,18 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
-from alens.errors import DamageError, RequestError
+from alens.errors import DamageError, RequestError, RunError
 from alens.lens.maps import FORMS, AffineMaps, LensMaps
-from alens.lens.record import LensFolder
+from alens.lens.record import DESCRIPTION, LensFolder
 from alens.store import durable
 from alens.store.schema import ATTN_Z
 
 OUTPUT = "output.safetensors"
 UNEMBEDDING = "unembedding.safetensors"
 """`W_U` and `b_U`: only beside maps that end in them."""
+
+
+SUM_TOLERANCE = 1e-3
+"""Of a distribution in float32."""
+
+SAME_W_O = 0.05
+"""How far, as a share of its norm, the W_O of a lens may be from its model's: a cache in bfloat16 is 0.004 off, another
+head is 1.4 off."""
 
 
 def layer_file(layer: int) -> str:
@@ -70,6 +78,16 @@ class Lenses(LensFolder):
         `DamageError` when it is damaged."""
         super().__init__(root)
         self._layers: dict[int, LayerLenses] = {}
+        self._model_W_O: torch.Tensor | None = None
+
+    def tie(self, W_O_LHED: torch.Tensor) -> None:
+        """Compare the layers that were and will be read with the output matrices of the model's heads (L, H, E, D).
+
+        The files hold those of the fitted heads too, so weights that stand under another head's number are noticed:
+        raises `DamageError`, now or when such a layer is read."""
+        self._model_W_O = W_O_LHED
+        for layer, lenses in self._layers.items():
+            self._check_heads(layer, lenses.W_O_HED)
 
     def layer(self, layer: int) -> LayerLenses:
         """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when altered."""
@@ -92,8 +110,21 @@ class Lenses(LensFolder):
         shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
-        tensors = self._load(layer_file(layer), shapes)
+        tensors = self._load(layer_file(layer), shapes, told=_told(layer, record.heads))
+        self._check_heads(layer, tensors.get("W_O"))
         return LayerLenses(maps=form.from_tensors(tensors, self._unembedding), W_O_HED=tensors.get("W_O"))
+
+    def _check_heads(self, layer: int, W_O_HED: torch.Tensor | None) -> None:
+        """Raises `DamageError` where `tie` was told other output matrices of these heads."""
+        if self._model_W_O is None or W_O_HED is None:
+            return
+        for head, W_O_ED in zip(self.record.heads, W_O_HED, strict=True):
+            expected_ED = self._model_W_O[layer, head].to("cpu", torch.float32)
+            if not float((W_O_ED - expected_ED).norm()) <= SAME_W_O * float(expected_ED.norm()):
+                raise DamageError(
+                    f"{self.root / layer_file(layer)} holds a W_O that is not that of head {layer}.{head}, whose lens it is by "
+                    f"{DESCRIPTION}: {self._mend(DESCRIPTION)}"
+                )
 
     def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.record.model
@@ -128,19 +159,46 @@ class Lenses(LensFolder):
         """(V,) float32: the log of the model's mean output over the training text; None where nobody says it."""
         if OUTPUT not in self.record.files:
             return None
-        return self._load(OUTPUT, {"log_mean_output": (self.record.model.d_vocab,)})["log_mean_output"]
+        shapes = {"log_mean_output": (self.record.model.d_vocab,)}
+        log_mean_V = self._load(OUTPUT, shapes)["log_mean_output"]
+        total = float(log_mean_V.double().exp().sum())
+        if not abs(total - 1.0) <= SUM_TOLERANCE:
+            raise DamageError(
+                f"{self.root / OUTPUT} has a mean output that sums to {total:.3f}, not 1: {self._mend(OUTPUT)}"
+            )
+        return log_mean_V
 
-    def _load(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    def _load(
+        self, name: str, shapes: Mapping[str, tuple[int, ...]], told: Mapping[str, str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Checked float32 tensors; `told` is what the file must say of itself, where it says anything."""
         path = self.check_file(name)
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                says = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in shapes if key in file.keys()}  # noqa: SIM118  # no dict
         except SafetensorError as error:
-            raise DamageError(f"{path} is no safetensors file: {error}") from None
+            raise DamageError(f"{path} is no safetensors file ({error}): {self._mend(name)}") from None
+        for key, value in (told or {}).items():
+            if says.get(key, value) != value:
+                raise DamageError(
+                    f"{path} says {key} {says[key]}, {DESCRIPTION} says {value}: {self._mend(name)}"
+                )
         for key, shape in shapes.items():
             if key not in tensors or tuple(tensors[key].shape) != shape:
                 found = tuple(tensors[key].shape) if key in tensors else "nothing"
-                raise DamageError(f"{path} has {found} for {key}, lens.json says {shape}")
+                raise DamageError(f"{path} has {found} for {key}, lens.json says {shape}: {self._mend(name)}")
+            _check_numbers(path, key, tensors[key], self._mend(name))
         return tensors
+
+
+def _check_numbers(path: Path, key: str, tensor: torch.Tensor, mend: str) -> None:
+    """Raises `DamageError` for another dtype than float32 and for what is not finite."""
+    if tensor.dtype != torch.float32:
+        what = str(tensor.dtype).removeprefix("torch.")
+        raise DamageError(f"{path} has {key} as {what}, and lenses are float32: {mend}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise DamageError(f"{path} has numbers in {key} that are not finite: {mend}")
 
 
 def load_lenses(path: Path | str) -> Lenses:
@@ -149,8 +207,29 @@ def load_lenses(path: Path | str) -> Lenses:
     return Lenses(path)
 
 
-def put_tensors(root: Path, name: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Write one safetensors file durably; gives its size and hash for the record."""
-    blob = save({key: value.detach().float().cpu().contiguous() for key, value in tensors.items()})
+def put_layer(
+    root: Path, layer: int, heads: Sequence[int], tensors: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Write the file of a layer, which says whose lenses it holds; gives its size and hash for the record."""
+    return put_tensors(root, layer_file(layer), tensors, _told(layer, heads))
+
+
+def _told(layer: int, heads: Sequence[int]) -> dict[str, str]:
+    """What a layer's file says of itself."""
+    return {"layer": str(layer), "heads": ",".join(map(str, heads))}
+
+
+def put_tensors(
+    root: Path, name: str, tensors: dict[str, torch.Tensor], told: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Write one safetensors file durably, `told` as its metadata; gives its size and hash for the record.
+
+    Raises `RunError` for a number that is not finite: such a file would be refused on reading.
+    """
+    kept = {key: value.detach().float().cpu().contiguous() for key, value in tensors.items()}
+    for key, tensor in kept.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RunError(f"{key} for {root / name} has numbers that are not finite: nothing is written")
+    blob = save(kept, metadata=told)
     durable.put(root / name, blob)
     return {"bytes": len(blob), "sha256": durable.sha256_of(root / name)}

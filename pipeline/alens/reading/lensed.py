@@ -29,6 +29,7 @@ class LensedModel:
         source = models.find_again(lenses.record.model, lenses.name, model=model)
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)
+        lenses.tie(self.subject.W_O_LHED)
         mean_V = lenses.log_mean_output()
         self.log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
 

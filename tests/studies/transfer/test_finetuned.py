@@ -16,6 +16,7 @@ from alens.errors import RequestError
 from alens.evaluation.figures import HeadFigures
 from alens.lens.saved import Lenses
 from alens.progress import Progress
+from alens.store.reader import Cache
 from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
@@ -177,8 +178,19 @@ def test_the_same_weights_are_said(opened: Opened, caplog: pytest.LogCaptureFixt
     assert "are of the same weights" in caplog.text
 
 
+def as_of_the_copy(lenses: Path, copy: Cache) -> Lenses:
+    """The demo's lenses as if they had been fitted to the copy: with the output matrices of its heads."""
+    native, W_O_LHED = load_lenses(lenses), torch.from_numpy(copy.weights("W_O"))
+    heads = list(native.record.heads)
+    native._layers = {
+        layer: dataclasses.replace(native.layer(layer), W_O_HED=W_O_LHED[layer, heads])
+        for layer in native.record.layers
+    }
+    return native
+
+
 def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_lenses: Path) -> None:
-    native = load_lenses(demo_lenses)
+    native = as_of_the_copy(demo_lenses, opened.copy)
     body = {**native.record.cache, "plan": opened.copy.plan.identity, "held_out_shards": [0]}
     native.record = dataclasses.replace(native.record, model=opened.copy.plan.model, cache=body)
     with pytest.raises(RequestError, match="no shard of it was held out of every fit"):
@@ -190,7 +202,7 @@ def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_
 
 
 def test_native_lenses_that_lack_a_layer_are_told_before_the_work(opened: Opened, demo_lenses: Path) -> None:
-    native = load_lenses(demo_lenses)
+    native = as_of_the_copy(demo_lenses, opened.copy)
     body = {**native.record.cache, "plan": opened.copy.plan.identity}
     native.record = dataclasses.replace(native.record, model=opened.copy.plan.model, cache=body, layers=(3,))
     work: list[Progress] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.shards import judged_shards
+from alens.evaluation.shards import check_same_model, judged_shards
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
@@ -98,7 +98,7 @@ def transfer_to_copy(
 
 def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None) -> None:
     """Raises `RequestError` unless `copy` is of a model with the same shapes and tokens, and `native` of that."""
-    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    check_same_model(lenses, cache)
     ours, theirs = cache.plan.model, copy.plan.model
     for name in SAME:
         if getattr(ours, name) != getattr(theirs, name):
@@ -114,7 +114,7 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
             f"{copy.root} and {cache.root} are of the same weights: it is no copy that was trained on"
         )
     if native is not None:
-        native.check_model(theirs.weights_sha256, f"the model of {copy.root}")
+        check_same_model(native, copy)
         if native.record.site != lenses.record.site:
             raise RequestError(
                 f"{native.name} reads {native.record.site}, and {lenses.name} {lenses.record.site}: give lenses of one site"

@@ -16,7 +16,7 @@ import torch
 
 from alens.evaluation import bootstrap
 from alens.evaluation.figures import HeadFigures
-from alens.evaluation.shards import judged_shards
+from alens.evaluation.shards import check_same_model, judged_shards
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
@@ -223,7 +223,7 @@ def transfer(
 
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
-    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    check_same_model(lenses, cache)
     ground = ground_of(lenses, cache, judged_shards(lenses, cache), layers, heads, num_rows, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
