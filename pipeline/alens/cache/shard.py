@@ -66,8 +66,9 @@ class _Shard:
         collector.finish()
         self.out["stats/output"][0] = self.output_V.cpu().numpy()
         for layer, moments in self.moments.items():
-            self.out[statistic_name(layer, "sum")][0] = moments.sum_HE.cpu().numpy()
-            self.out[statistic_name(layer, "outer")][0] = moments.outer_HEE.cpu().numpy()
+            sum_HE, outer_HEE = moments.sums()
+            self.out[statistic_name(layer, "sum")][0] = sum_HE.cpu().numpy()
+            self.out[statistic_name(layer, "outer")][0] = outer_HEE.cpu().numpy()
         return self.out
 
     def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> Batch:
@@ -142,20 +143,39 @@ class _Shard:
 
 
 class _Moments:
-    """Sums over rows at position 1 and later of z as it will be read: float32 a batch, float64 in all."""
+    """Sums over rows at position 1 and later of z as it will be read: float32 a batch, float64 in all.
+
+    Batches are summed around the mean of the shard's first batch. Around zero, float32 loses the spread of a head
+    whose mean is far above it: the covariance of one with a mean of 300 had negative eigenvalues.
+    """
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         H, E, self.T = plan.model.n_heads, plan.model.d_head, plan.settings.seq_len
+        self.device, self.rows = device, 0
+        self.shift_HE: torch.Tensor | None = None
         self.sum_HE = torch.zeros(H, E, dtype=torch.float64, device=device)
         self.outer_HEE = torch.zeros(H, E, E, dtype=torch.float64, device=device)
 
     def add(self, z_NHE: torch.Tensor) -> None:
         """`z_NHE` holds whole sequences, in order."""
-        z = z_NHE.to(self.sum_HE.device).float()
-        z.unflatten(0, (-1, self.T))[:, 0] = 0.0
-        z_HNE = z.transpose(0, 1)
-        self.sum_HE += z.sum(0)
+        z_NHE = z_NHE.to(self.device, torch.float32, copy=True)
+        z_BTHE = z_NHE.unflatten(0, (-1, self.T))
+        if self.shift_HE is None:
+            self.shift_HE = z_BTHE[:, 1:].sum((0, 1)) / max(1, len(z_BTHE) * (self.T - 1))
+        z_NHE -= self.shift_HE
+        z_BTHE[:, 0] = 0.0
+        z_HNE = z_NHE.transpose(0, 1)
+        self.sum_HE += z_NHE.sum(0)
         self.outer_HEE += torch.bmm(z_HNE.transpose(1, 2), z_HNE)
+        self.rows += len(z_BTHE) * (self.T - 1)
+
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(H, E) sum and (H, E, E) sum of outer products, of z as it is; float64."""
+        if self.shift_HE is None:
+            return self.sum_HE, self.outer_HEE
+        shift_HE = self.shift_HE.double()
+        cross_HEE = shift_HE[:, :, None] * (self.sum_HE + self.rows * shift_HE / 2)[:, None, :]
+        return self.sum_HE + self.rows * shift_HE, self.outer_HEE + cross_HEE + cross_HEE.mT
 
 
 def _largest(values: torch.Tensor) -> torch.Tensor:

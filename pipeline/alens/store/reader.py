@@ -27,7 +27,7 @@ from alens.store.document import MEND
 from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
-from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares
+from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
 
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
@@ -277,10 +277,12 @@ class Cache:
             np.stack([self._summed(statistic_name(layer, "outer"), shards) for layer in layers]) / num_rows
         )
         output = self._summed("stats/output", shards)
+        covariance = outer - mean[..., :, None] * mean[..., None, :]
+        warn_of_unsound(self.root, layers, mean, covariance)
         return Statistics(
             num_rows=num_rows,
             mean_LHE=mean,
-            covariance_LHEE=outer - mean[..., :, None] * mean[..., None, :],
+            covariance_LHEE=covariance,
             mean_output_V=output / output.sum(),
         )
 

@@ -18,7 +18,7 @@ FORMAT = 1
 ATTN_Z = "attn.z"
 """The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
 
-NUMERICS = 2
+NUMERICS = 3
 """How numbers are computed, where that changes their last bits or the draws: part of a plan's identity, so that a
 cache is not begun by one alens and finished by another that computes otherwise."""
 
