@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from alens.cache import model as models
 from alens.errors import RequestError
@@ -29,9 +30,43 @@ def test_a_term_of_several_tokens_is_refused_or_counts_by_its_first(tokenizer: A
     assert set(found.ids) == {tokenizer.encode(word).ids[0], tokenizer.encode(f" {word}").ids[0]}
 
 
+@pytest.mark.parametrize(
+    ("term", "single", "first"),
+    [
+        ("king", ["king", "▁king"], ["king", "▁king"]),
+        (" king", ["▁king"], ["▁king"]),
+        ("superman", None, ["super", "▁super"]),
+        (" superman", None, ["▁super"]),
+        ("日", None, ["<0xE6>"]),
+    ],
+)
+def test_terms_of_sentencepiece_stand_within_a_text(
+    sentencepiece: Tokenizer, term: str, single: list[str] | None, first: list[str]
+) -> None:
+    """Neither the space that is put before a text nor a bare one stands for a term."""
+    (with_first,) = to_tokens([term], sentencepiece, first_token=True)
+    assert [sentencepiece.id_to_token(token) for token in with_first.ids] == first
+    if single is None:
+        with pytest.raises(RequestError, match=r"1 of 1 terms are no single token .*--first-token"):
+            to_tokens([term], sentencepiece)
+    else:
+        assert [
+            sentencepiece.id_to_token(token) for token in to_tokens([term], sentencepiece)[0].ids
+        ] == single
+
+
+def test_a_term_whose_first_token_is_a_bare_space_has_no_first_token(sentencepiece: Tokenizer) -> None:
+    with pytest.raises(
+        RequestError, match=r"1 of 1 terms are no single token of this model \(' 日'\): leave them out$"
+    ):
+        to_tokens([" 日"], sentencepiece, first_token=True)
+
+
 def test_files_of_terms(tmp_path: Path) -> None:
     file = tmp_path / "terms.txt"
     file.write_text("# people\nman\n\nwoman\nman\n")
+    assert read_terms(file) == ["man", "woman"]
+    file.write_bytes(b"\xef\xbb\xbfman\nwoman\n")
     assert read_terms(file) == ["man", "woman"]
     file.write_text("# nothing\n")
     with pytest.raises(RequestError, match="holds no term"):

@@ -15,6 +15,7 @@ from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
 from alens.reading.ranking import forward_kl
+from alens.reading.within_text import WithinText
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 
 
@@ -30,6 +31,7 @@ class LensedModel:
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)
         lenses.tie(self.subject.W_O_LHED)
+        self._within = WithinText(self.subject.tokenizer)
         mean_V = lenses.log_mean_output()
         self.log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
 
@@ -52,7 +54,11 @@ class LensedModel:
         return ids
 
     def text(self, *ids: int) -> str:
-        """What tokens say, special ones too."""
+        """What tokens say within a text, special ones too: ` king` with its space."""
+        return self._within.text(ids)
+
+    def prompt_text(self, ids: Sequence[int]) -> str:
+        """What the first tokens of a prompt say, special ones too."""
         text: str = self.subject.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 

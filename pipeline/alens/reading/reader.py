@@ -158,7 +158,7 @@ class HeadReader(LensedModel):
             tokens=[self.text(token) for token in ids],
             vocabulary=self.lenses.record.model.d_vocab,
             positions=places,
-            before={position: self.text(*ids[: position + 1]) for position in places},
+            before={position: self.prompt_text(ids[: position + 1]) for position in places},
             site=self.lenses.record.site,
             rank=how.rank,
             min_probability=how.min_probability,

@@ -223,7 +223,7 @@ class _Prompt:
         return [
             Place(
                 position=position,
-                before=_end(self.reader.text(*self.ids[: position + 1])),
+                before=_end(self.reader.prompt_text(self.ids[: position + 1])),
                 entropy=unsure[at],
                 mean_output_kl=nothing[at],
                 model=listed[at],

@@ -1,8 +1,8 @@
 """Terms -> the tokens that stand for them, because a lens gives the probability of the next *token*.
 
 In: words, or a file of them (one a line; blank lines and lines that begin with `#` are left out), and the model's
-tokenizer. Out: `Term`s. A term is written in two forms, as it is and with a space before it; each form that
-is a single token counts.
+tokenizer. Out: `Term`s. A term is written in two forms, as it is and with a space before it, both within a text
+(`within_text`); each form that is a single token counts.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.reading.lines import read_lines
+from alens.reading.within_text import WithinText
 
 SHOWN = 5
 """Terms that a message names."""
@@ -36,25 +37,25 @@ def read_terms(path: Path) -> list[str]:
 def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False) -> list[Term]:
     """The tokens of each term, which counts once; with `first_token` a term of several tokens counts by the first one of each form.
 
-    Raises `RequestError` for a term that no single token stands for (without `first_token`), or an empty one.
+    A first token that says nothing but space stands for no term.
+    Raises `RequestError` for a term that no token stands for, or an empty one.
     """
-    found, lacking = [], []
+    within = WithinText(tokenizer)
+    listed, lacking = [], []
     terms = tuple(dict.fromkeys(terms))
     for text in terms:
         if not text.strip():
             raise RequestError("a term is empty: give a word")
-        forms = [
-            tokenizer.encode(form, add_special_tokens=False).ids
-            for form in dict.fromkeys((text, f" {text.lstrip()}"))
-        ]
-        ids = dict.fromkeys(form[0] for form in forms if len(form) == 1 or (first_token and form))
+        forms = [within.ids(form) for form in dict.fromkeys((text, f" {text.lstrip()}"))]
+        firsts = dict.fromkeys(form[0] for form in forms if len(form) == 1 or (first_token and form))
+        ids = tuple(token for token in firsts if within.text([token]).strip())
         if not ids:
             lacking.append(text)
-        found.append(Term(text=text, ids=tuple(ids)))
+        listed.append(Term(text=text, ids=ids))
     if lacking:
         shown = ", ".join(map(repr, lacking[:SHOWN])) + (", ..." if len(lacking) > SHOWN else "")
         raise RequestError(
-            f"{len(lacking)} of {len(terms)} terms are no single token of this model ({shown}): "
-            "leave them out, or take their first tokens with --first-token"
+            f"{len(lacking)} of {len(terms)} terms are no single token of this model ({shown}): leave them out"
+            + ("" if first_token else ", or take their first tokens with --first-token")
         )
-    return found
+    return listed
