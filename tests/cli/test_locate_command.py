@@ -76,7 +76,13 @@ def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path
         places.append(out.index(f" {head['layer']}.{head['head']} "))
     assert places == sorted(places)
     assert f"next token: effect {body['model']['effect']:+.3f}" in out
-    assert "p max-t <= 0.05, 70 relabellings, all" in out
+    assert "p max-t <= 0.05, 70 relabellings, all, 256 sign flips)" in out
+    assert (body["relabellings"], body["more_draws"]) == (70, 256)
+    assert "fewer than 8 of a kind: p holds only where prompts and controls spread alike" in out
+    assert (
+        body["needs_equal_spread"]
+        and ("times as much as those of controls" in out) == body["spreads_unequally"]
+    )
     assert "a term stands in 2 of 8 prompts and controls" in out
 
 

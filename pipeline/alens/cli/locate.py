@@ -95,7 +95,7 @@ TERMS_SHOWN = 2
     type=click.IntRange(1, 100_000),
     default=9999,
     show_default=True,
-    help="Relabellings drawn for the test, where there are more.",
+    help="Relabellings drawn for the test, where there are more, and draws of a second kind beside them.",
 )
 @seed_option("Of the relabellings that are drawn.")
 @click.option(
@@ -263,13 +263,17 @@ def _terms(head: "HeadEffect") -> str:
 
 
 def _notes(found: "Location") -> list[str]:
+    from alens.studies.location.permutation import FEWEST_OF_UNEQUAL_SPREAD
+
     settings, lines = found.settings, list(found.notes)
     raised = sum(head.significant and head.lens.effect > 0 for head in found.heads)
     lowered = sum(head.significant and head.lens.effect < 0 for head in found.heads)
     which = "heads" if found.on_heads else "layers"
+    more = "redraws" if found.controls is None else "sign flips"
     lines.append(
         f"* significant: {raised} of {len(found.heads)} {which} raise the terms, {lowered} lower them "
-        f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'})"
+        f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'}"
+        f"{f', {found.more_draws:,} {more}' if found.more_draws else ''})"
     )
     nothing = (
         "-, because these lenses do not say it"
@@ -280,6 +284,14 @@ def _notes(found: "Location") -> list[str]:
     if not found.can_be_significant:
         lines.append(
             f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"
+        )
+    if found.needs_equal_spread:
+        lines.append(
+            f"fewer than {FEWEST_OF_UNEQUAL_SPREAD} of a kind: p holds only where prompts and controls spread alike; give more, or pairs"
+        )
+    if found.spreads_unequally:
+        lines.append(
+            f"scores of prompts spread {found.spread_ratio:.2g} times as much as those of controls: p holds if they are not skewed"
         )
     if found.controls is None:
         lines.append(

@@ -1,5 +1,6 @@
 """Bias localisation: effects against the saved weights, rankings, and what it refuses."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from alens.fit.settings import FitSettings
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
-from alens.studies.location.effects import LocateSettings
+from alens.studies.location import chance
+from alens.studies.location.effects import LocateSettings, spread_ratio
 from alens.studies.location.locate import HeadEffect, Location, by_label, locate
 from alens.studies.location.locate_map import effect_map
+from alens.studies.location.term_rates import Rates
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
 WOMEN = [
@@ -225,7 +228,11 @@ def test_without_controls_the_mean_output_is_the_control(
         assert each.lens.control_probability == pytest.approx(mean, rel=1e-4)
         signs_RP = np.array(list(itertools.product((1, -1), repeat=len(MEN))))
         sums_R = signs_RP @ (scores - np.log(mean))
-        assert each.lens.p == pytest.approx(np.mean(sums_R >= sums_R[0]))  # one-sided
+        t_RF = chance.redrawn((scores - np.log(mean))[:, None], permutations=9999, seed=0)
+        by_redraws = float((t_RF[:, 0] >= t_RF[0, 0]).mean())
+        assert each.lens.p == pytest.approx(
+            max(np.mean(sums_R >= sums_R[0]), by_redraws), abs=1e-3
+        )  # one-sided
     assert found.smallest_p == pytest.approx(1 / 16)
     assert [s.control_probability for s in found.heads[0].terms] == pytest.approx(
         [
@@ -251,6 +258,28 @@ def test_too_few_prompts_are_told(lensed: LensedModel, terms: list[Term], found:
     assert few.smallest_p == pytest.approx(2 / 6) and not few.can_be_significant
     settings = LocateSettings(correction="bonferroni")
     assert not locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=settings).can_be_significant
+
+
+def test_where_p_does_not_hold_is_told(found: Location) -> None:
+    assert found.needs_equal_spread  # 4 of each
+    assert not dataclasses.replace(found, prompts=8, controls=8).needs_equal_spread
+    in_pairs = dataclasses.replace(found.settings, paired=True)
+    assert not dataclasses.replace(found, settings=in_pairs).needs_equal_spread
+    assert not dataclasses.replace(found, controls=None).needs_equal_spread
+    for ratio, unequal in ((1.9, False), (2.0, True), (0.5, True), (0.6, False), (None, False)):
+        assert dataclasses.replace(found, spread_ratio=ratio).spreads_unequally == unequal
+
+
+def test_the_ratio_of_spreads_is_a_mean_over_heads() -> None:
+    random = np.random.default_rng(0)
+    scores_PF, nothing = random.normal(size=(9, 3)), np.zeros((9, 3))
+    ours, theirs, constant = (
+        Rates(log_p_PF=each, p_PF=nothing, by_term_FW=nothing)
+        for each in (scores_PF * [8.0, 2.0, 0.5], scores_PF + 3.0, nothing)
+    )
+    assert spread_ratio(ours, theirs) == pytest.approx(2.0)
+    assert spread_ratio(theirs, ours) == pytest.approx(0.5)
+    assert spread_ratio(ours, constant) is None
 
 
 def test_prompts_that_hold_a_term_are_counted(found: Location) -> None:

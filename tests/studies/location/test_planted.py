@@ -17,10 +17,12 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings
+from alens.studies.location.effects import LocateSettings
 from alens.studies.location.locate import Location, locate
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 LAYER, HEAD = 3, 4
+RAISED = LocateSettings(alternative="greater")
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +82,10 @@ def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
         found=made.detector(lensed, LAYER, HEAD, groups.ours[:-8], groups.theirs[:-8]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
-    found = locate(changed, groups.terms, groups.prompts, groups.controls)
+    found = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
     assert first(found) == (LAYER, HEAD) and found.heads[0].significant
     assert [each.significant for each in found.heads[1:]] == [False] * 3
-    before = locate(lensed, groups.terms, groups.prompts, groups.controls)
+    before = locate(lensed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
     (same,) = [each for each in before.heads if (each.layer, each.head) == (LAYER, HEAD)]
     assert not same.significant
     assert found.heads[0].unembedding == same.unembedding  # the model was left as it is

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from alens.errors import RequestError
-from alens.studies.location import permutation
-from alens.studies.location.permutation import Array, HeadTests
+from alens.studies.location import corrections, permutation
+from alens.studies.location.chance import Array
+from alens.studies.location.permutation import HeadTests
 from alens.studies.location.term_rates import Rates
 
 
@@ -28,18 +29,15 @@ class LocateSettings:
     """`two-sided`, or `greater`: raised only. Without controls always `greater`: for a reader that is right on
     average the mean of logs lies below the log of the mean, so that to be below the mean output shows nothing."""
     correction: str = "max-t"
-    """One of `permutation.CORRECTIONS`."""
+    """One of `corrections.CORRECTIONS`."""
     alpha: float = 0.05
     """A head is significant when its corrected p is at most this; intervals have the level 1 - alpha."""
     permutations: int = 9999
-    """Relabellings that are drawn where there are more of them."""
+    """Draws of chance: relabellings where there are more of them, and as many of a second kind (`chance`)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.correction not in permutation.CORRECTIONS:
-            raise RequestError(
-                f"correction {self.correction!r} is unknown: take one of {', '.join(permutation.CORRECTIONS)}"
-            )
+        corrections.check_correction(self.correction)
         if self.alternative not in permutation.ALTERNATIVES:
             raise RequestError(
                 f"alternative {self.alternative!r} is unknown: take {' or '.join(permutation.ALTERNATIVES)}"
@@ -106,7 +104,7 @@ def contrast(
     assert beside is not None
     if controls is None or settings.paired:
         differences_PF = rates.log_p_PF - beside.log_p_PF
-        tests = permutation.one_group(differences_PF, **tested)
+        tests = permutation.one_group(differences_PF, skewed=controls is None, **tested)
         half_F = _half_width([differences_PF], settings.alpha)
     else:
         tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **tested)
@@ -141,6 +139,14 @@ def _half_width(groups: Sequence[Array], alpha: float) -> Array:
     return half_F
 
 
+def spread_ratio(rates: Rates, controls: Rates) -> float | None:
+    """How much more the scores of prompts spread than those of controls, geometric mean over heads."""
+    ours_F, theirs_F = (each.log_p_PF.std(0, ddof=1) for each in (rates, controls))
+    if not (ours_F.all() and theirs_F.all()):
+        return None
+    return float(np.exp(np.log(ours_F / theirs_F).mean()))
+
+
 def smallest_corrected(
     num_prompts: int, num_controls: int | None, num_heads: int, settings: LocateSettings
 ) -> float:
@@ -152,4 +158,4 @@ def smallest_corrected(
         permutations=settings.permutations,
         paired=settings.paired,
     )
-    return permutation.smallest_corrected(least, num_heads, settings.correction)
+    return corrections.smallest_corrected(least, num_heads, settings.correction)

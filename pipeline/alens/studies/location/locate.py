@@ -21,12 +21,22 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.location.effects import Effect, LocateSettings, contrast, smallest_corrected
+from alens.studies.location.effects import (
+    Effect,
+    LocateSettings,
+    contrast,
+    smallest_corrected,
+    spread_ratio,
+)
+from alens.studies.location.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.studies.location.prompt_groups import groups
 from alens.studies.location.term_rates import POSITIONS, Array, Rates, TermRates, mean_rates, term_rates
 
 CONTROL = "control"
 """The label of control prompts in a file that holds both."""
+
+UNEQUAL = 2.0
+"""From this ratio of spreads on, skewed scores cost the test its level: docs/decisions/0034."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +81,11 @@ class Location:
     relabellings: int
     exact: bool
     """All relabellings were taken, not drawn."""
+    more_draws: int
+    """Beside the relabellings: flipped signs, or redrawn prompts without controls; 0 for pairs."""
+    spread_ratio: float | None
+    """Standard deviation of the prompts' scores over that of the controls', geometric mean over heads; None without
+    controls, and where some head has no spread."""
     smallest_p: float
     """The least corrected p that one head could have with so many prompts when no other head shows anything."""
     heads: list[HeadEffect]
@@ -91,10 +106,28 @@ class Location:
         """Whether there are prompts enough for one head alone to be significant."""
         return self.smallest_p <= self.settings.alpha
 
+    @property
+    def needs_equal_spread(self) -> bool:
+        """Whether a group has too few prompts for p-values that hold when one group spreads more than the other."""
+        if self.controls is None or self.settings.paired:
+            return False
+        return min(self.prompts, self.controls) < FEWEST_OF_UNEQUAL_SPREAD
+
+    @property
+    def spreads_unequally(self) -> bool:
+        """Whether one group spreads so much more that p-values hold only for scores that are about symmetric."""
+        return self.spread_ratio is not None and not 1 / UNEQUAL < self.spread_ratio < UNEQUAL
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         ranked = [{"rank": rank, **asdict(head)} for rank, head in enumerate(self.heads, start=1)]
-        return {**asdict(self), "can_be_significant": self.can_be_significant, "heads": ranked}
+        return {
+            **asdict(self),
+            "can_be_significant": self.can_be_significant,
+            "needs_equal_spread": self.needs_equal_spread,
+            "spreads_unequally": self.spreads_unequally,
+            "heads": ranked,
+        }
 
 
 def by_label(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
@@ -180,6 +213,8 @@ def locate(
         settings=settings,
         relabellings=tests.relabellings,
         exact=tests.exact,
+        more_draws=tests.more_draws,
+        spread_ratio=None if other is None else spread_ratio(found.lens, other.lens),
         smallest_p=smallest_corrected(
             len(prompts), None if controls is None else len(controls), len(numbers), settings
         ),
