@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
+from alens.cache.text import CorpusOptions
 from alens.cli import watch
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
@@ -145,6 +146,20 @@ def demo_lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with mock.patch.dict(os.environ):
         fit_lenses(FitRequest(store=demo_cache, lenses=lenses, settings=settings, device="cpu"))
     return lenses
+
+
+@pytest.fixture(scope="session")
+def document_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed cache of layers 0 and 3 of the demo by document, 6 shards, the last of held-out documents. Shared."""
+    store = tmp_path_factory.mktemp("shared") / "document-cache"
+    settings = dataclasses.replace(DEMO_SETTINGS, layers=(0, 3))
+    options = CorpusOptions(document_column="document")
+    write_cache(
+        CacheRequest(
+            model="demo", corpus="demo", store=store, settings=settings, options=options, device="cpu"
+        )
+    )
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER, NARROWED_TAIL, BOOTSTRAP = range(6)
+HELD_OUT_DOCUMENTS, SPREAD = range(100, 102)
 """Purposes: draws of one never repeat those of another."""
 
 DRAWS_A_COUNT = 4
@@ -28,6 +29,18 @@ def row_uniforms(
     key = np.random.SeedSequence([seed, purpose]).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=first_row * counts).random_raw(num_rows * counts * DRAWS_A_COUNT)
     return (raw >> np.uint64(11)).reshape(num_rows, -1)[:, :draws].astype(np.float64) * 2.0**-53
+
+
+def spread(size: int, count: int, seed: int, purpose: int, number: int = 0) -> npt.NDArray[np.int64]:
+    """(count,) numbers below `size`, ascending and evenly spread, from a start that the seed draws.
+
+    They differ where `count` is `size` at most. The last one lies at least half a step before the end.
+    """
+    start = row_uniforms(number, 1, 1, seed, purpose)[0, 0] / 2
+    places: npt.NDArray[np.int64] = np.floor((np.arange(count) + start) * (size / max(1, count))).astype(
+        np.int64
+    )
+    return places
 
 
 def scattered_uniforms(

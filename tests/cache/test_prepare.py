@@ -141,7 +141,7 @@ def test_a_job_waits_for_the_one_that_makes_the_plan(tmp_path: Path, small_reque
                 claim.unlink()
 
     assert write_cache(small_request(store), report=report).cache.sealed
-    assert [p.stage for p in seen[:4]] == ["wait", "wait", "wait", "tokenise"]
+    assert [p.stage for p in seen[:4]] == ["wait", "wait", "wait", "measure"]
     assert f"process {os.getpid()} on {socket.gethostname()}" in seen[0].note
 
 

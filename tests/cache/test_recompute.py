@@ -189,7 +189,7 @@ PLANTED: dict[str, tuple[str, Callable[[dict[str, Array]], None], set[str]]] = {
     "rounded z": ("keep_bits", rolled(Z0), {Z0, Z0_OUT}),
     "int8 z": ("int8", rolled(Z0), {Z0, Z0_OUT}),
     "int8 scales": ("int8", rolled("scales/attn.z/00"), {"scales/attn.z/00", Z0, Z0_OUT}),
-    "int8 one step": ("int8", edited(Z0, lambda z: np.minimum(z, 125) + 1), {Z0}),
+    "int8 one step": ("int8", edited(Z0, lambda z: np.minimum(z, 125) + 1), {Z0, Z0_OUT}),
     "a further site": ("keep_bits", rolled("sites/resid_post/02"), {"sites/resid_post/02"}),
     "another further site": ("int8", rolled("sites/mlp_out/00"), {"sites/mlp_out/00"}),
     "targets of another row": ("float16 z", rolled(*TARGETS), set(TARGETS)),

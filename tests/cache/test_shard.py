@@ -77,13 +77,14 @@ def test_only_the_chosen_layers_are_stored(small_cache: Path) -> None:
     assert sorted(p.name for p in (small_cache / "arrays.zarr/sites/attn.z").glob("[0-9]*")) == ["00", "02"]
 
 
-def test_the_row_order_changes_nothing_but_the_order(
-    small_request: Any, tmp_path: Path, small_cache: Path
-) -> None:
+def test_the_row_order_changes_nothing_but_the_order(small_request: Any, tmp_path: Path) -> None:
     """Another seed: other sequences in a shard, other draws; the numbers of a token are the same."""
-    write_cache(small_request(tmp_path / "other", settings={"seed": 1}))
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"This is row {i * i} of a text that is taken whole." for i in range(60)))
     found = []
-    for store in (small_cache, tmp_path / "other"):
+    for seed in (0, 1):
+        store = tmp_path / f"store {seed}"
+        write_cache(small_request(store, corpus=str(text), settings={"seed": seed, "max_rows": None}))
         cache = open_cache(store)
         tokens_BT = np.load(store / "tokens.npy")
         first = min(range(len(tokens_BT)), key=lambda row: tokens_BT[row].tolist())

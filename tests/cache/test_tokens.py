@@ -9,10 +9,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from alens import demo, randomness
-from alens.cache.text import CorpusOptions, resolve
+from alens.cache.text import Corpus, CorpusOptions, resolve
+from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import write_tokens
 from alens.errors import RequestError, StoppedError
 from alens.progress import never, silent
+from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
 
 SETTINGS = CacheSettings(seq_len=8, rows_per_shard=16)
@@ -33,20 +35,41 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 rows of which no eight tokens in a row come twice."""
+    path = tmp_path_factory.mktemp("text") / "numbers.txt"
+    path.write_text("\n".join(f"{i * 7919 % 100_003:05} and {i * 104_729 % 99_991:05}" for i in range(600)))
+    return path
+
+
+def text_tokens(corpus: Corpus, tokenizer: Tokenizer, end_of_text: int | None = 0) -> TextTokens:
+    return TextTokens(corpus=corpus, tokenizer=tokenizer, end_of_text=end_of_text, dtype="uint16")
+
+
 def tokens_of(
     tmp_path: Path, corpus: Path, tokenizer: Tokenizer, settings: CacheSettings = SETTINGS, **options: Any
 ) -> tuple[np.ndarray, TokensRecord]:
-    """The sequences in reading order, and the record."""
+    """The sequences in reading order, those of held-out documents last, and the record."""
     found = resolve(str(corpus), CorpusOptions(**options))
-    path = tmp_path / "tokens.npy"
-    record = write_tokens(path, found, tokenizer, "hash", 0, settings, 4096, silent, never)
-    stored = np.load(path, allow_pickle=False)
-    assert [p.name for p in tmp_path.iterdir()] == ["tokens.npy"]
+    paths = StorePaths(tmp_path)
+    record = write_tokens(paths, text_tokens(found, tokenizer), "hash", settings, silent, never)
+    stored = np.load(paths.tokens, allow_pickle=False)
+    known = found.record.knows_documents
+    assert {p.name for p in tmp_path.iterdir()} == {"tokens.npy", *(["documents.npy"] if known else [])}
     assert stored.dtype == np.uint16
     assert stored.shape == (record.sequences, settings.seq_len)
-    reading_order = np.empty_like(stored)
-    reading_order[randomness.permutation(len(stored), settings.seed, randomness.SEQUENCE_ORDER)] = stored
-    return reading_order, record
+    return in_reading_order(stored, record, settings), record
+
+
+def in_reading_order(stored: np.ndarray, record: TokensRecord, settings: CacheSettings) -> np.ndarray:
+    held_out = record.held_out_sequences or 0
+    train = len(stored) - held_out
+    found = np.empty_like(stored)
+    found[randomness.permutation(train, settings.seed, randomness.SEQUENCE_ORDER)] = stored[:train]
+    order = randomness.permutation(held_out, settings.seed, randomness.SEQUENCE_ORDER, 1)
+    found[train + order] = stored[train:]
+    return found
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -64,36 +87,59 @@ def test_tokens_are_those_of_the_rows_joined_by_spaces(
     assert record.sequences_left_out == (len(expected) - kept) // 8
 
 
-def test_end_of_text_stands_between_documents(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """End-of-text before each document but the first of the text, and no sequence with documents of both sides."""
     corpus = tmp_path / "in" / "rows.txt"
     corpus.parent.mkdir()
     rows = [f"a row of text, number {i}." for i in range(40)]
     corpus.write_text("\n".join(rows))
     (tmp_path / "out").mkdir()
     found, record = tokens_of(tmp_path / "out", corpus, tokenizer, row_documents=True)
-    expected: list[int] = []
-    for row in rows:
-        expected += [0, *encode(tokenizer, row)] if expected else encode(tokenizer, row)
-    assert found.ravel().tolist() == expected[: found.size]
-    assert (found == 0).sum() > 20
+    stored = np.load(tmp_path / "out" / "documents.npy")
+    documents = in_reading_order(stored, record, SETTINGS)
+    assert record.documents == 40 and record.held_out_sequences
+    train = record.sequences - record.held_out_sequences
+    held_out = set(documents[train:].ravel().tolist())
+    assert held_out.isdisjoint(documents[:train].ravel().tolist())
+    assert record.documents_held_out == len(held_out) >= 2
+    assert record.documents_taken == len(set(documents.ravel().tolist()))
+    for side, here in ((found[:train], documents[:train]), (found[train:], documents[train:])):
+        numbers = sorted(set(here.ravel().tolist()))
+        expected = [
+            (token, number)
+            for number in numbers
+            for token in [0] * (number > 0) + encode(tokenizer, rows[number])
+        ]
+        assert list(zip(side.ravel().tolist(), here.ravel().tolist(), strict=True)) == expected[: side.size]
     assert record.end_of_text == 0
 
 
-def test_end_of_text_stands_between_the_documents_of_a_column(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    found, _ = tokens_of(tmp_path, demo.CORPUS, tokenizer, document_column="document")
+def test_documents_of_a_column_are_whole_on_their_side(tmp_path: Path, tokenizer: Tokenizer) -> None:
     import pyarrow.parquet as pq
 
+    found, record = tokens_of(tmp_path, demo.CORPUS, tokenizer, document_column="document")
+    documents = in_reading_order(np.load(tmp_path / "documents.npy"), record, SETTINGS)
     table = pq.read_table(demo.CORPUS).to_pydict()
-    documents: dict[int, list[str]] = {}
+    texts: dict[int, list[str]] = {}
     for text, document in zip(table["text"], table["document"], strict=True):
         if text.strip():
-            documents.setdefault(document, []).append(text.strip())
-    expected: list[int] = []
-    for rows in documents.values():
-        expected += ([0] if expected else []) + encode(tokenizer, " ".join(rows))
-        if len(expected) > found.size:
-            break
-    assert found.ravel().tolist() == expected[: found.size]
+            texts.setdefault(document, []).append(text.strip())
+    assert record.documents == len(texts)
+    assert record.held_out_sequences == record.sequences // 2 // 10 * 2
+    train = record.sequences - record.held_out_sequences
+    for number in (0, 1, *documents[train:, 0][[0, 5]].tolist()):
+        expected = [0] * (number > 0) + encode(tokenizer, " ".join(list(texts.values())[number]))
+        assert found[documents == number].tolist() == expected
+
+
+def test_held_out_documents_are_drawn_with_the_seed(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    held_out = []
+    for seed in (0, 0, 1):
+        settings = dataclasses.replace(SETTINGS, seed=seed)
+        _, record = tokens_of(tmp_path, demo.CORPUS, tokenizer, settings, document_column="document")
+        documents = np.load(tmp_path / "documents.npy")[-(record.held_out_sequences or 0) :]
+        held_out.append(set(documents.ravel().tolist()))
+    assert held_out[0] == held_out[1] != held_out[2]
 
 
 def test_without_documents_there_is_no_end_of_text_and_no_padding(
@@ -104,14 +150,47 @@ def test_without_documents_there_is_no_end_of_text_and_no_padding(
 
 
 @pytest.mark.parametrize(("max_rows", "sequences"), [(160, 20), (167, 20), (175, 20), (176, 22), (16, 2)])
-def test_max_rows_keeps_whole_shards_from_the_start(
-    tmp_path: Path, book: Path, tokenizer: Tokenizer, max_rows: int, sequences: int
+def test_max_rows_takes_whole_sequences_from_all_of_the_text(
+    tmp_path: Path, numbers: Path, tokenizer: Tokenizer, max_rows: int, sequences: int
 ) -> None:
     settings = dataclasses.replace(SETTINGS, max_rows=max_rows)
-    found, record = tokens_of(tmp_path, book, tokenizer, settings)
-    assert len(found) == sequences
-    assert found.ravel().tolist() == encode(tokenizer, book.read_text().replace("\n", " "))[: found.size]
-    assert record.sequences_left_out == 0
+    found, record = tokens_of(tmp_path, numbers, tokenizer, settings)
+    assert (len(found), record.selection, record.sequences_left_out) == (sequences, "spread", 0)
+    # So long a text is not tokenised whole: each sequence is where a passage begins.
+    whole = encode(tokenizer, numbers.read_text().replace("\n", " "))
+    starts = [place for row in found for place in places_of(row.tolist(), whole)]
+    assert len(starts) == sequences
+    assert starts == sorted(starts)
+    steps = np.diff([0, *starts, len(whole)])
+    assert steps.min() >= 8 or len(starts) < 3
+    assert steps.max() < 2.5 * len(whole) / sequences
+
+
+def test_max_rows_of_a_text_that_is_little_longer_takes_sequences_of_it_whole(
+    tmp_path: Path, numbers: Path, tokenizer: Tokenizer
+) -> None:
+    whole = encode(tokenizer, numbers.read_text().replace("\n", " "))
+    settings = dataclasses.replace(SETTINGS, max_rows=len(whole) // 3)
+    found, record = tokens_of(tmp_path, numbers, tokenizer, settings)
+    assert record.selection == "spread"
+    starts = [place for row in found for place in places_of(row.tolist(), whole)]
+    assert {start % 8 for start in starts} == {0}
+    assert set(np.diff(starts)) == {24} or set(np.diff(starts)) == {24, 32}
+
+
+def test_max_rows_that_the_text_does_not_reach_takes_it_all(
+    tmp_path: Path, book: Path, tokenizer: Tokenizer
+) -> None:
+    everything, record = tokens_of(tmp_path, book, tokenizer)
+    more = dataclasses.replace(SETTINGS, max_rows=everything.size + 16)
+    found, again = tokens_of(tmp_path, book, tokenizer, more)
+    assert np.array_equal(found, everything)
+    assert again == record
+
+
+def places_of(part: list[int], whole: list[int]) -> list[int]:
+    """Where `part` stands in `whole`."""
+    return [start for start in range(len(whole) - len(part)) if whole[start : start + len(part)] == part]
 
 
 def test_sequences_are_permuted_by_the_seed(tmp_path: Path, book: Path, tokenizer: Tokenizer) -> None:
@@ -129,7 +208,7 @@ def test_tokens_do_not_depend_on_how_many_pieces_are_tokenised_at_once(
     tmp_path: Path, book: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, at_once = tokens_of(tmp_path, book, tokenizer)
-    monkeypatch.setattr("alens.cache.tokens.PIECES_A_BATCH", 1)
+    monkeypatch.setattr("alens.cache.text_tokens.PIECES_A_BATCH", 1)
     monkeypatch.setattr("alens.cache.tokens.SEQUENCES_A_WRITE", 3)
     _, one_by_one = tokens_of(tmp_path, book, tokenizer)
     assert at_once == one_by_one
@@ -157,11 +236,15 @@ def test_text_that_fills_no_shard_is_refused(
 def test_documents_need_an_end_of_text_token(tmp_path: Path, book: Path, tokenizer: Tokenizer) -> None:
     corpus = resolve(str(book), CorpusOptions(row_documents=True))
     with pytest.raises(RequestError, match="no end-of-text token"):
-        write_tokens(tmp_path / "t.npy", corpus, tokenizer, "hash", None, SETTINGS, 4096, silent, never)
+        write_tokens(
+            StorePaths(tmp_path), text_tokens(corpus, tokenizer, None), "hash", SETTINGS, silent, never
+        )
 
 
 def test_stopping_while_tokenising_leaves_nothing(tmp_path: Path, book: Path, tokenizer: Tokenizer) -> None:
     corpus = resolve(str(book), CorpusOptions())
     with pytest.raises(StoppedError, match="nothing was written yet"):
-        write_tokens(tmp_path / "t.npy", corpus, tokenizer, "hash", 0, SETTINGS, 4096, silent, lambda: True)
+        write_tokens(
+            StorePaths(tmp_path), text_tokens(corpus, tokenizer), "hash", SETTINGS, silent, lambda: True
+        )
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """The plan of a fit: resolved once, written before the first step, the same when it goes on."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,54 @@ def test_no_sequence_is_both_trained_on_and_held_out(demo_cache: Path, tmp_path:
 def test_eval_rows_that_leave_nothing_to_train_on_are_refused(demo_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"6 committed shards, and 6 would be held out .* nothing is left"):
         resolved(demo_cache, tmp_path / "lenses", eval_rows=5121)
+
+
+def test_held_out_documents_are_never_trained_on(document_cache: Path, tmp_path: Path) -> None:
+    cache, plan = open_cache(document_cache), resolved(document_cache, tmp_path / "lenses")
+    assert (plan.train_shards, plan.held_out_shards) == ((0, 1, 2, 3, 4), (5,))
+    train, judged = (
+        {
+            int(d)
+            for shard in shards
+            for d in cache.token_documents[cache.read_shard("rows/sequence", shard)].flat
+        }
+        for shards in (plan.train_shards, plan.held_out_shards)
+    )
+    assert train and judged and not train & judged
+
+
+def test_more_eval_rows_than_held_out_documents_give_are_said(
+    document_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = resolved(document_cache, tmp_path / "lenses", eval_rows=3000)
+    assert (plan.train_shards, plan.held_out_shards) == ((0, 1, 2, 3, 4), (5,))
+    (said,) = caplog.messages
+    assert "held-out documents give 1,024 rows of the 3,072 that --eval-rows asks for" in said
+
+
+def test_fewer_eval_rows_leave_the_other_held_out_documents_alone(
+    tmp_path: Path, document_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document of a held-out shard may stand in another one of them."""
+    cache = open_cache(document_cache)
+    monkeypatch.setattr(
+        cache,
+        "plan",
+        dataclasses.replace(cache.plan, tokens=dataclasses.replace(cache.plan.tokens, held_out_sequences=48)),
+    )
+    plan = resolve(request(document_cache, tmp_path / "lenses", eval_rows=1), cache)
+    assert (plan.train_shards, plan.held_out_shards) == ((0, 1, 2), (5,))
+
+
+def test_a_cache_whose_held_out_documents_are_missing_is_fitted_with_a_warning(
+    document_cache: Path, tmp_path: Path, copy_of: Callable[[Path], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    growing = copy_of(document_cache)
+    (growing / "MANIFEST.json").unlink()
+    (growing / "commits" / "000005.json").unlink()
+    plan = resolved(growing, tmp_path / "lenses")
+    assert (plan.train_shards, plan.held_out_shards) == ((0, 1, 2, 3), (4,))
+    assert "no shard of its held-out documents is committed yet" in caplog.messages[-1]
 
 
 def test_layers_and_heads_default_to_all(demo_cache: Path, tmp_path: Path) -> None:

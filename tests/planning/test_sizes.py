@@ -1,6 +1,5 @@
 """What is foretold of a cache's files is what the real cache has."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,10 @@ from typing import Any
 import pytest
 
 from alens import CacheRequest, write_cache
-from alens.cache.tokens import sequences_kept
-from alens.errors import RequestError
+from alens.cache.text import CorpusOptions
 from alens.planning.run import Estimate
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.reader import open_cache
-from alens.store.schema import CacheSettings
 
 MakeRequest = Callable[..., CacheRequest]
 MakeEstimate = Callable[..., Estimate]
@@ -38,10 +35,15 @@ def bytes_by_array(store: Path) -> dict[str, int]:
     ],
     ids=lambda settings: ",".join(settings) or "float16",
 )
+@pytest.mark.parametrize("column", [None, "document"])
 def test_what_is_foretold_is_what_is_written(
-    tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate, settings: dict[str, Any]
+    tmp_path: Path,
+    request_for: MakeRequest,
+    estimated: MakeEstimate,
+    settings: dict[str, Any],
+    column: str | None,
 ) -> None:
-    request = request_for(tmp_path / "store", settings)
+    request = request_for(tmp_path / "store", settings, options=CorpusOptions(document_column=column))
     found = estimated(request)
     plan = write_cache(request).cache.plan
     everything = [request.store, *request.store.rglob("*")]
@@ -56,6 +58,9 @@ def test_what_is_foretold_is_what_is_written(
     assert found.plan.tokens.sequences_left_out == plan.tokens.sequences_left_out
     assert (sizes.files, sizes.inodes) == (len(files), len(everything))
     assert found.room.needed_inodes == len(everything)
+    for name in ("held_out_sequences", "selection"):
+        assert getattr(found.plan.tokens, name) == getattr(plan.tokens, name)
+    assert bool(plan.tokens.held_out_sequences) == (column is not None)
     assert sizes.tokens_bytes == (request.store / "tokens.npy").stat().st_size
     for array in sizes.arrays:
         expected = pytest.approx(real[array.name], rel=0.03) if array.measured else real[array.name]
@@ -73,11 +78,14 @@ def test_what_is_foretold_is_what_is_written(
 
 
 def test_the_parts_make_the_whole(tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate) -> None:
-    sizes = estimated(request_for(tmp_path / "store")).sizes
+    options = CorpusOptions(document_column="document")
+    sizes = estimated(request_for(tmp_path / "store", options=options)).sizes
+    assert sizes.documents_bytes > 0
     assert sizes.bytes == (
         sizes.bytes_of("row", "shard")
         + sizes.bytes_of("layer", "d_model", "token")
         + sizes.tokens_bytes
+        + sizes.documents_bytes
         + 4 * sizes.record_bytes
         + sizes.metadata_bytes
     )
@@ -87,23 +95,15 @@ def test_the_parts_make_the_whole(tmp_path: Path, request_for: MakeRequest, esti
     assert sizes.bytes_to_write(2, 1, False) == 2 * sizes.shard_bytes
 
 
-@pytest.mark.parametrize(
-    ("num_tokens", "max_rows", "kept", "left_out"),
-    [
-        (10 * 64 + 63, None, 8, 2),
-        (10 * 64 + 63, 8 * 64, 8, 0),
-        (10 * 64 + 63, 9 * 64 + 5, 8, 0),
-        (10 * 64 + 63, 12 * 64, 8, 2),
-    ],
-)
-def test_sequences_that_fill_shards(num_tokens: int, max_rows: int | None, kept: int, left_out: int) -> None:
-    settings = CacheSettings(seq_len=64, rows_per_shard=256)
-    settings = dataclasses.replace(settings, max_rows=max_rows)
-    assert sequences_kept("a text", num_tokens, settings) == (kept, left_out)
-
-
-def test_a_text_that_fills_no_shard_is_refused() -> None:
-    with pytest.raises(
-        RequestError, match=r"^a text gives 192 tokens, 3 sequences of 64: fewer than one shard"
-    ):
-        sequences_kept("a text", 3 * 64, CacheSettings(seq_len=64, rows_per_shard=256))
+def test_the_sides_of_a_whole_text_are_foretold(
+    tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate
+) -> None:
+    text = tmp_path / "rows.txt"
+    text.write_text("\n".join(f"A row of text, the {i}th of them." for i in range(300)))
+    settings = {"max_rows": None, "rows_per_shard": 256, "layers": (0,)}
+    options = CorpusOptions(row_documents=True)
+    request = request_for(tmp_path / "store", settings, corpus=str(text), options=options)
+    found, plan = estimated(request).plan.tokens, write_cache(request).cache.plan.tokens
+    assert plan.held_out_sequences and plan.sequences_left_out
+    for name in ("sequences", "sequences_left_out", "held_out_sequences", "documents", "selection"):
+        assert getattr(found, name) == getattr(plan, name)

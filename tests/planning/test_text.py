@@ -13,7 +13,7 @@ import pytest
 from alens import demo
 from alens.cache import model as models
 from alens.cache import text as texts
-from alens.cache.tokens import token_stream
+from alens.cache.text_tokens import TextTokens
 from alens.planning import text
 from alens.progress import silent
 
@@ -36,14 +36,18 @@ def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def estimate(corpus: texts.Corpus, tokenizer: Any, probe_s: float, enough: int | None = None) -> Any:
-    encoder, end = tokenizer
     return text.estimate(
-        corpus, encoder, end, "uint16", enough=enough, keep=1000, probe_s=probe_s, report=silent
+        tokens_of(corpus, tokenizer), enough=enough, keep=1000, probe_s=probe_s, report=silent
     )
 
 
+def tokens_of(corpus: texts.Corpus, tokenizer: Any) -> TextTokens:
+    encoder, end = tokenizer
+    return TextTokens(corpus=corpus, tokenizer=encoder, end_of_text=end, dtype="uint16")
+
+
 def all_tokens(corpus: texts.Corpus, tokenizer: Any) -> Any:
-    return np.concatenate(list(token_stream(corpus, *tokenizer, "uint16")))
+    return np.concatenate([ids for _, ids in tokens_of(corpus, tokenizer).pieces()])
 
 
 def as_parquet(folder: Path) -> Path:

@@ -18,9 +18,11 @@ from alens.cache.claim import BEAT_S, Claim, LostClaimError, Watch
 from alens.cache.examine import examine
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
+from alens.cache.text_tokens import TextTokens
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
+from alens.store.arrays import token_dtype
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
 from alens.store.paths import PARTS, StorePaths
@@ -116,6 +118,8 @@ def _is_ready(paths: StorePaths, plan: Plan) -> bool:
     try:
         if paths.tokens.stat().st_size != tokens.file_bytes(plan):
             return False
+        if plan.tokens.documents_sha256 and paths.documents.stat().st_size != tokens.documents_bytes(plan):
+            return False
         for key, file in skeleton["files"].items():
             path = paths.arrays / key
             if path.stat().st_size != file["bytes"]:
@@ -167,13 +171,15 @@ class _Maker:
 
     def _write_tokens(self, subject: models.Subject) -> TokensRecord:
         return tokens.write_tokens(
-            self.paths.tokens,
-            self.corpus,
-            subject.tokenizer,
+            self.paths,
+            TextTokens(
+                corpus=self.corpus,
+                tokenizer=subject.tokenizer,
+                end_of_text=subject.end_of_text,
+                dtype=token_dtype(self.source.record.d_vocab),
+            ),
             self.source.tokenizer_sha256,
-            subject.end_of_text,
             self.request.settings,
-            self.source.record.d_vocab,
             self.report,
             self.should_stop,
         )
@@ -200,15 +206,24 @@ class _Maker:
         return plan
 
     def _tokens_are(self, plan: Plan) -> bool:
-        path = self.paths.tokens
-        return path.is_file() and durable.sha256_of(path) == plan.tokens.sha256
+        recorded = {
+            self.paths.tokens: plan.tokens.sha256,
+            self.paths.documents: plan.tokens.documents_sha256,
+        }
+        return all(
+            sha256 is None or (path.is_file() and durable.sha256_of(path) == sha256)
+            for path, sha256 in recorded.items()
+        )
 
     def _renew_tokens(self, subject: models.Subject, plan: Plan) -> None:
         """Raises `RunError` when the text does not give the plan's tokens any more."""
-        if self._write_tokens(subject).sha256 == plan.tokens.sha256:
+        made = self._write_tokens(subject)
+        recorded = plan.tokens
+        if (made.sha256, made.documents_sha256) == (recorded.sha256, recorded.documents_sha256):
             return
         with write_errors(self.request.store):
             durable.remove(self.paths.tokens)
+            durable.remove(self.paths.documents)
         raise RunError(
             f"{self.paths.tokens} was lost, and {self.corpus.record.id} does not give the same tokens any more: "
             "restore the file or the text from a copy"

@@ -89,16 +89,21 @@ class Corpus:
         A document longer than a piece goes on in the next piece, which then starts with the space.
         """
         rows: list[str] = []
-        starts, document = True, None
-        for text, now in self._rows():
-            ends = self.record.row_documents or now != document
-            if rows and (ends or len(rows) == ROWS_A_PIECE):
+        starts = True
+        for text, starts_document in self.rows():
+            if rows and (starts_document or len(rows) == ROWS_A_PIECE):
                 yield _piece(rows, starts)
-                rows, starts = [], ends
+                rows, starts = [], starts_document
             rows.append(text)
-            document = now
         if rows:
             yield _piece(rows, starts)
+
+    def rows(self) -> Iterator[tuple[str, bool]]:
+        """(stripped text, whether a new document starts with it) of each row that has text."""
+        first, document = True, None
+        for text, now in self._rows():
+            yield text, first or self.record.row_documents or now != document
+            first, document = False, now
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         """(stripped text, document value) of each row that has text."""

@@ -1,118 +1,155 @@
-"""Documents -> token rows: one stream of tokens, cut into sequences, permuted once.
+"""A text -> token rows: whole sequences, permuted once, those of held-out documents last.
 
-In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order the sequences
-will be run, and its `TokensRecord`. No padding: end-of-text stands between documents, and what does not
-fill a shard at the end is left out. Streams: two batches of text are in memory, whatever the corpus' size.
-Shapes: B sequences, T tokens.
+In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order the sequences will be run;
+where documents are known also `documents.npy`, (B, T) uint32, the document of each token; and their `TokensRecord`.
+No padding: end-of-text stands between documents, and what does not fill a shard is left out. Streams, whatever the
+corpus' size; `held_out.py` says what is taken, `packing.py` makes sequences of it.
+Shapes: B sequences, D documents, T tokens.
 """
 
+import dataclasses
 import io
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.cache.text import Corpus, Piece
+from alens.cache.held_out import Division, divide
+from alens.cache.packing import Numbers, Side, Stream, StreamWriter
+from alens.cache.passages import document_characters, plan_passages, read_passages
+from alens.cache.text_tokens import TextTokens
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
-from alens.store.arrays import token_dtype
+from alens.store.arrays import DOCUMENT_DTYPE, token_dtype
 from alens.store.durable import put_stream, sha256_of, write_errors
+from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, Plan, TokensRecord
 
-PIECES_A_BATCH = 256
-"""Pieces tokenised at once: a few megabytes of text, enough for every core."""
-
-SEQUENCES_A_WRITE = 4096
-
-Tokens = npt.NDArray[np.unsignedinteger[Any]]
-
-
-def token_stream(corpus: Corpus, tokenizer: Any, end_of_text: int | None, dtype: str) -> Iterator[Tokens]:
-    """The tokens of all pieces in order, with `end_of_text` before each document but the first.
-
-    The tokenizer takes a batch on all cores (it is Rust, and leaves Python's lock alone) while a thread reads
-    the next one.
-    """
-    pieces = corpus.pieces()
-    first = True
-    with ThreadPoolExecutor(1, "alens-read") as thread:
-        reading = thread.submit(_take, pieces)
-        while batch := reading.result():
-            reading = thread.submit(_take, pieces)
-            texts = [piece.text for piece in batch]
-            for piece, encoding in zip(
-                batch, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True
-            ):
-                if piece.starts_document and not first:
-                    if end_of_text is None:
-                        raise RequestError(
-                            "the tokenizer has no end-of-text token to put between documents: leave out --document-column and --row-documents"
-                        )
-                    yield np.array([end_of_text], dtype=dtype)
-                first = False
-                yield np.array(encoding.ids, dtype=dtype)
-
-
-def _take(pieces: Iterator[Piece]) -> list[Piece]:
-    return list(islice(pieces, PIECES_A_BATCH))
+SEQUENCES_A_WRITE = 1024
 
 
 def write_tokens(
-    path: Path,
-    corpus: Corpus,
-    tokenizer: Any,
+    paths: StorePaths,
+    text: TextTokens,
     tokenizer_sha256: str,
-    end_of_text: int | None,
     settings: CacheSettings,
-    d_vocab: int,
     report: Report,
     should_stop: ShouldStop,
 ) -> TokensRecord:
-    """Tokenise, cut, permute and write `tokens.npy`.
+    """Tokenise, take what is wanted, permute and write `tokens.npy` and, where documents are known, `documents.npy`.
 
     Raises `RequestError` when the text does not fill one shard, `StoppedError` when asked to stop.
     """
-    dtype, T = token_dtype(d_vocab), settings.seq_len
-    wanted = None if settings.max_rows is None else settings.max_rows // T
-    with write_errors(path.parent), tempfile.TemporaryFile(dir=path.parent) as raw:
-        num_tokens = 0
-        for part in token_stream(corpus, tokenizer, end_of_text, dtype):
-            if should_stop():
-                raise StoppedError(
-                    "stopped while tokenising; nothing was written yet, run again to start over"
-                )
-            raw.write(part.tobytes())
-            num_tokens += len(part)
-            enough = None if wanted is None else wanted * T
-            done = num_tokens if enough is None else min(num_tokens, enough)
-            report(Progress(stage="tokenise", done=done, total=enough, unit="tokens"))
-            if enough is not None and num_tokens >= enough:
-                break
-        kept, left_out = sequences_kept(corpus.record.id, num_tokens, settings)
-        raw.flush()
-        stream_BT = np.memmap(raw, dtype=dtype, mode="r", shape=(kept, T))
-        order_B = randomness.permutation(kept, settings.seed, randomness.SEQUENCE_ORDER)
-        put_stream(path, _npy(stream_BT, order_B))
-    return TokensRecord(
-        sha256=sha256_of(path),
-        sequences=kept,
-        sequences_left_out=left_out,
+    known = text.corpus.record.knows_documents
+    with write_errors(paths.root), tempfile.TemporaryFile(dir=paths.root) as raw:
+        stream, division = _read(text, settings, raw, report, should_stop)
+        check_fills_a_shard(text.corpus.record.id, len(stream.tokens_N), division, settings)
+        order = _Order(stream, division, settings)
+        put_stream(paths.tokens, _npy(text.dtype, order.shape, order.tokens()))
+        if known:
+            put_stream(paths.documents, _npy(DOCUMENT_DTYPE, order.shape, order.documents()))
+    record = TokensRecord(
+        sha256=sha256_of(paths.tokens),
+        sequences=division.sequences,
+        sequences_left_out=division.left_out,
         tokenizer_sha256=tokenizer_sha256,
-        end_of_text=end_of_text,
+        end_of_text=text.end_of_text,
+        selection="spread" if division.spread else None,
+    )
+    if not known:
+        return record
+    taken, held_out = _documents_taken(paths.documents, division)
+    return dataclasses.replace(
+        record,
+        documents_sha256=sha256_of(paths.documents),
+        documents=len(division.held_out_D),
+        documents_taken=taken,
+        documents_held_out=held_out,
+        held_out_sequences=division.held_out_sequences,
     )
 
 
-def _npy(stream_BT: Tokens, order_B: npt.NDArray[np.int64]) -> Iterator[bytes]:
-    """The bytes of a .npy file with the sequences in `order_B`."""
-    yield _npy_header(stream_BT.dtype, stream_BT.shape)
-    for start in range(0, len(order_B), SEQUENCES_A_WRITE):
-        yield stream_BT[order_B[start : start + SEQUENCES_A_WRITE]].tobytes()
+def _read(
+    text: TextTokens, settings: CacheSettings, raw: IO[bytes], report: Report, should_stop: ShouldStop
+) -> tuple[Stream, Division]:
+    """The tokens that sequences are made of, and how many of them; of a text far longer than `max_rows`, passages."""
+    known = text.corpus.record.knows_documents
+    if settings.max_rows is not None:
+        characters_D = document_characters(text.corpus, report, should_stop)
+        plan = plan_passages(characters_D, settings, documents_known=known)
+        if plan is not None:
+            writer = StreamWriter(raw, text.dtype)
+            if read_passages(plan, text, settings.seq_len, writer, report, should_stop):
+                return writer.stream(), plan.division
+            # A passage at the end had too little text: more characters to a token than a language has.
+            raw.seek(0)
+            raw.truncate()
+    stream, num_documents = _whole(text, raw, report, should_stop)
+    return stream, divide(stream.lengths_of(num_documents), settings, documents_known=known)
+
+
+def _whole(text: TextTokens, raw: IO[bytes], report: Report, should_stop: ShouldStop) -> tuple[Stream, int]:
+    """All tokens of the text, and how many documents it has: one where they are not known."""
+    writer, document = StreamWriter(raw, text.dtype), -1
+    for starts_document, tokens_N in text.pieces():
+        if should_stop():
+            raise StoppedError("stopped while tokenising; nothing was written yet, run again to start over")
+        if starts_document:
+            document += 1
+            writer.begin_run(document)
+        writer.add(tokens_N)
+        report(Progress(stage="tokenise", done=writer.num_tokens, total=None, unit="tokens"))
+    return writer.stream(), document + 1
+
+
+class _Order:
+    """The sequences as they will be run: each side permuted by itself, held-out documents last."""
+
+    def __init__(self, stream: Stream, division: Division, settings: CacheSettings) -> None:
+        self.shape = (division.sequences, settings.seq_len)
+        held_out_R = division.held_out_D[stream.documents_R]
+        counts = (division.train_sequences, division.held_out_sequences)
+        self._sides: list[tuple[Side, Numbers]] = []
+        for number, (runs_R, count) in enumerate(zip((~held_out_R, held_out_R), counts, strict=True)):
+            whole = int(stream.lengths_R[runs_R].sum()) // settings.seq_len
+            chosen = np.arange(count, dtype=np.int64)
+            if division.spread:
+                chosen = randomness.spread(whole, count, settings.seed, randomness.SPREAD, number)
+            order = randomness.permutation(count, settings.seed, randomness.SEQUENCE_ORDER, number)
+            self._sides.append((Side(stream, runs_R), chosen[order]))
+
+    def tokens(self) -> Iterator[npt.NDArray[Any]]:
+        """(B, T) tokens, some sequences at a time."""
+        return (tokens_BT for tokens_BT, _ in self._blocks())
+
+    def documents(self) -> Iterator[npt.NDArray[Any]]:
+        """(B, T) the document of each token."""
+        return (documents_BT for _, documents_BT in self._blocks())
+
+    def _blocks(self) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        for side, numbers_B in self._sides:
+            for start in range(0, len(numbers_B), SEQUENCES_A_WRITE):
+                yield side.sequences(numbers_B[start : start + SEQUENCES_A_WRITE], self.shape[1])
+
+
+def _documents_taken(path: Path, division: Division) -> tuple[int, int]:
+    """How many documents have a token in a sequence, and how many of them are held out."""
+    documents_BT = np.load(path, mmap_mode="r", allow_pickle=False)
+    taken_D = np.zeros(len(division.held_out_D), dtype=np.bool_)
+    for start in range(0, len(documents_BT), SEQUENCES_A_WRITE):
+        taken_D[documents_BT[start : start + SEQUENCES_A_WRITE]] = True
+    return int(taken_D.sum()), int((taken_D & division.held_out_D).sum())
+
+
+def _npy(dtype: str, shape: tuple[int, ...], blocks: Iterator[npt.NDArray[Any]]) -> Iterator[bytes]:
+    """The bytes of a .npy file."""
+    yield _npy_header(np.dtype(dtype), shape)
+    for block in blocks:
+        yield block.tobytes()
 
 
 def _npy_header(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
@@ -124,29 +161,27 @@ def _npy_header(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
 
 def file_bytes(plan: Plan) -> int:
     """The size of a plan's `tokens.npy`."""
-    dtype = np.dtype(token_dtype(plan.model.d_vocab))
+    return _file_bytes(plan, token_dtype(plan.model.d_vocab))
+
+
+def documents_bytes(plan: Plan) -> int:
+    """The size of a plan's `documents.npy`; 0 where documents are not known."""
+    return 0 if plan.tokens.documents_sha256 is None else _file_bytes(plan, DOCUMENT_DTYPE)
+
+
+def _file_bytes(plan: Plan, dtype: str) -> int:
     shape = (plan.tokens.sequences, plan.settings.seq_len)
-    return len(_npy_header(dtype, shape)) + dtype.itemsize * shape[0] * shape[1]
+    return len(_npy_header(np.dtype(dtype), shape)) + np.dtype(dtype).itemsize * shape[0] * shape[1]
 
 
-def sequences_kept(corpus: str, num_tokens: int, settings: CacheSettings) -> tuple[int, int]:
-    """Sequences that fill shards, and those left out at the end, of a text of so many tokens.
-
-    Raises `RequestError` when they fill none.
-    """
-    found, left_out = num_tokens // settings.seq_len, None
-    if settings.max_rows is not None and found >= (wanted := settings.max_rows // settings.seq_len):
-        found, left_out = wanted, 0  # what max_rows cuts off is not the end of the text
-    kept = found // settings.sequences_per_shard * settings.sequences_per_shard
-    if kept == 0:
-        raise RequestError(_too_few(corpus, num_tokens, found, settings))
-    return kept, found - kept if left_out is None else left_out
-
-
-def _too_few(corpus: str, num_tokens: int, found: int, settings: CacheSettings) -> str:
+def check_fills_a_shard(corpus: str, num_tokens: int, division: Division, settings: CacheSettings) -> None:
+    """Raises `RequestError` when a text of so many tokens does not fill one shard."""
+    if division.sequences:
+        return
     if num_tokens == 0:
-        return f"{corpus} has no text: it is empty, or every row of its text column is"
-    return (
-        f"{corpus} gives {num_tokens:,} tokens, {found} sequences of {settings.seq_len}: fewer than one shard of "
-        f"{settings.rows_per_shard:,} rows; take a smaller --rows-per-shard (a multiple of {settings.seq_len})"
+        raise RequestError(f"{corpus} has no text: it is empty, or every row of its text column is")
+    raise RequestError(
+        f"{corpus} gives {num_tokens:,} tokens, {num_tokens // settings.seq_len} sequences of {settings.seq_len}: "
+        f"fewer than one shard of {settings.rows_per_shard:,} rows; take a smaller --rows-per-shard "
+        f"(a multiple of {settings.seq_len})"
     )

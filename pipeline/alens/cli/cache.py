@@ -51,7 +51,9 @@ def command(**given: Any) -> None:
         click.echo(f"sealed: {cache.plan.num_shards} shards, {cache.plan.rows:,} rows")
     else:
         click.echo(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
-    if cache.plan.tokens.sequences_left_out:
+    tokens = cache.plan.tokens
+    if tokens.sequences_left_out:
+        sides = "the text, or of a side of it," if tokens.held_out_sequences else "the text,"
         click.echo(
-            f"left out: the last {cache.plan.tokens.sequences_left_out} sequences of the text, which do not fill a shard"
+            f"left out: the last {tokens.sequences_left_out} sequences of {sides} which do not fill a shard"
         )

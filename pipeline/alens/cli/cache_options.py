@@ -16,7 +16,7 @@ OPTIONS = (
         "--seq-len", type=int, default=CacheSettings.seq_len, show_default=True, help="Tokens a sequence."
     ),
     click.option(
-        "--max-rows", type=int, help="At most this many rows, from the start of the text.  [default: all]"
+        "--max-rows", type=int, help="At most this many rows, spread over the whole text.  [default: all]"
     ),
     layers_option("cache, such as 0,2,5-7", default="all"),
     click.option(

@@ -2,13 +2,16 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alens import hub
 from alens.cli.parameters import PathName, json_option, print_json
 from alens.errors import RequestError
+
+if TYPE_CHECKING:
+    from alens.store.schema import Plan
 
 
 @click.command(
@@ -111,6 +114,8 @@ def _cache(path: Path) -> dict[str, Any]:
         "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, {len(plan.corpus.files)} files",
         "rows": len(cache.shards) * plan.settings.rows_per_shard,
         "rows_planned": plan.rows,
+        "taken": _taken(plan),
+        "documents": _documents(plan),
         "layers": ",".join(map(str, plan.layers)),
         "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
         "z": _encoding(plan.settings),
@@ -130,6 +135,35 @@ def _cache(path: Path) -> dict[str, Any]:
             for spec in specs
         ],
     }
+
+
+def _taken(plan: "Plan") -> str:
+    """Which sequences of the text."""
+    tokens = plan.tokens
+    if tokens.selection == "spread":
+        return f"{tokens.sequences:,} sequences, spread over the whole text"
+    if plan.settings.max_rows is not None and not tokens.sequences_left_out:
+        return f"the first {tokens.sequences:,} sequences of the text"
+    return "the whole text" + (
+        f" but {tokens.sequences_left_out:,} sequences that do not fill a shard"
+        if tokens.sequences_left_out
+        else ""
+    )
+
+
+def _documents(plan: "Plan") -> str:
+    """What is known of documents, and which shards hold those that no fit trains on."""
+    tokens, held_out = plan.tokens, plan.shards_of_held_out_documents
+    if tokens.documents is None:
+        return "not known"
+    taken = f"{tokens.documents:,}"
+    if tokens.documents_taken is not None:
+        taken = f"{tokens.documents_taken:,} of {tokens.documents:,}"
+    if not held_out:
+        return f"{taken}, none held out"
+    shards = f"shard {held_out[0]}" if len(held_out) == 1 else f"shards {held_out[0]}-{held_out[-1]}"
+    count = "" if tokens.documents_held_out is None else f"{tokens.documents_held_out:,} "
+    return f"{taken}, {count}held out in {shards}"
 
 
 def _encoding(settings: Any) -> str:

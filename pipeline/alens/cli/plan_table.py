@@ -28,6 +28,7 @@ def _text(body: Figures) -> Iterator[str]:
         f"{text['rows']:,} rows = {text['sequences']:,} sequences of {text['seq_len_tokens']:,} tokens, "
         f"{text['shards']:,} shards of {text['rows_per_shard']:,} rows",
     )
+    yield from _taken(text)
     if text["plan_in_store"]:
         yield _entry(
             "", f"of the plan in STORE; {text['sequences_left_out']:,} sequences left out at the end"
@@ -39,6 +40,16 @@ def _text(body: Figures) -> Iterator[str]:
         return
     kind = "exact" if text["exact"] else f"estimated from the first {100 * text['share_of_text_read']:.2g} %"
     yield _entry("", f"{kind}; {text['sequences_left_out']:,} sequences left out at the end")
+
+
+def _taken(text: Figures) -> Iterator[str]:
+    """What of the text is taken and held out, where there is something to say."""
+    if text["selection"] == "spread":
+        yield _entry("", "taken from all of the text, evenly spread")
+    if text["held_out_sequences"]:
+        yield _entry(
+            "held out", f"{text['held_out_sequences']:,} sequences of documents that stand in no other shard"
+        )
 
 
 def _bytes(sizes: Figures, text: Figures) -> Iterator[str]:
@@ -54,7 +65,10 @@ def _bytes(sizes: Figures, text: Figures) -> Iterator[str]:
             f"  {sum(a['files'] for a in group):>9,}{measured}"
         )
     yield f"  {'tokens.npy':<26}{'':>10}{'':>12}{size(sizes['tokens_bytes']):>12}  {1:>9,}"
-    rest = sizes["files"] - 1 - sum(array["files"] for array in sizes["arrays"])
+    documents = int(bool(sizes["documents_bytes"]))
+    if documents:
+        yield f"  {'documents.npy':<26}{'':>10}{'':>12}{size(sizes['documents_bytes']):>12}  {1:>9,}"
+    rest = sizes["files"] - 1 - documents - sum(array["files"] for array in sizes["arrays"])
     yield f"  {'records and metadata':<26}{'':>10}{'':>12}{'~' + size(sizes['records_bytes']):>12}  {rest:>9,}"
     per_row = sizes["bytes"] / text["rows"]
     yield f"  {'all':<26}{per_row:>10,.1f}{size(sizes['bytes_per_shard']):>12}{size(sizes['bytes']):>12}  {sizes['files']:>9,}"

@@ -24,6 +24,7 @@ from alens.fidelity.z_error import Spread
 from alens.fit.plan import FitRequest
 from alens.fit.run import fit_lenses
 from alens.fit.settings import FitSettings
+from alens.fit.split import split
 from alens.lens.saved import load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows import RowReader
@@ -58,7 +59,7 @@ class Heads:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The shards of a probe; the last are held out, as a fit on the cache itself would hold them out."""
+    """The shards of a probe, held out as a fit on the cache itself would hold them out."""
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
@@ -68,8 +69,8 @@ class Rows:
         """At least `num_rows` to train on where there are so many; a quarter of the shards held out at most."""
         size, shards = cache.plan.settings.rows_per_shard, cache.shards
         held_out = max(1, min(-(-FitSettings.eval_rows // size), len(shards) // 4))
-        train = spread(shards[:-held_out], -(-num_rows // size))
-        return cls(train=train, held_out=shards[-held_out:])
+        train, judged = split(cache, held_out)
+        return cls(train=spread(train, -(-num_rows // size)), held_out=judged)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,10 @@ def reencode(
         raise RequestError(
             f"{source.root} holds no exact teacher: targets other than {stored_targets(settings).name} cannot be made from it"
         )
-    tokens = _tokens(source, shards)
+    tokens = _sequences(source.tokens, source.plan, shards)
+    documents = None
+    if source.token_documents is not None:
+        documents = _sequences(source.token_documents, source.plan, shards)
     chosen = targets.put_into(z.put_into(settings))
     plan = dataclasses.replace(
         source.plan,
@@ -74,12 +77,18 @@ def reencode(
             sha256=hashlib.sha256(tokens).hexdigest(),
             sequences=len(shards) * settings.sequences_per_shard,
             sequences_left_out=0,
+            **_documents_record(source.plan, shards, documents),
         ),
         created={**source.plan.created, "derived_from": source.plan.identity},
     )
     with write_errors(root):
         root.mkdir(parents=True)
-    _put_tokens(source, plan, root, tokens)
+    paths = StorePaths(root)
+    with write_errors(root):
+        _put_npy(source.paths.tokens, paths.tokens, tokens, plan.tokens.sha256 == source.plan.tokens.sha256)
+        if documents is not None:
+            same = plan.tokens.documents_sha256 == source.plan.tokens.documents_sha256
+            _put_npy(source.paths.documents, paths.documents, documents, same)
     put_skeleton(root, plan, {f"model/{name}": source.weights(name) for name in ("W_O", "W_U", "b_U")})
     work = _Reencoding(source, plan, device or torch.device("cpu"), should_stop)
     writer = ShardWriter(root, plan)
@@ -98,24 +107,38 @@ def reencode(
     return open_cache(root)
 
 
-def _tokens(source: Cache, shards: Sequence[int]) -> bytes:
-    """The bytes of `tokens.npy` with the sequences of `shards` only."""
-    size = source.plan.settings.sequences_per_shard
-    kept_BT = np.concatenate([source.tokens[shard * size : (shard + 1) * size] for shard in shards])
+def _sequences(values_BT: Array, plan: Plan, shards: Sequence[int]) -> bytes:
+    """The bytes of a .npy file with the sequences of `shards` only, of tokens or of their documents."""
+    size = plan.settings.sequences_per_shard
+    kept_BT = np.concatenate([values_BT[shard * size : (shard + 1) * size] for shard in shards])
     file = io.BytesIO()
     np.save(file, kept_BT, allow_pickle=False)
     return file.getvalue()
 
 
-def _put_tokens(source: Cache, plan: Plan, root: Path, tokens: bytes) -> None:
-    with write_errors(root):
-        if plan.tokens.sha256 == source.plan.tokens.sha256:
-            try:
-                os.link(source.paths.tokens, StorePaths(root).tokens)
-                return
-            except OSError:  # another file system, or one without hard links
-                pass
-        durable.put(StorePaths(root).tokens, tokens)
+def _documents_record(plan: Plan, shards: Sequence[int], documents: bytes | None) -> dict[str, Any]:
+    """What a plan of `shards` alone says of documents: those held out stay held out where they come last."""
+    if documents is None:
+        return {}
+    held_out = [shard in plan.shards_of_held_out_documents for shard in shards]
+    kept = sum(held_out) if held_out == sorted(held_out) else 0
+    return {
+        "documents_sha256": hashlib.sha256(documents).hexdigest(),
+        "documents_taken": None,
+        "documents_held_out": None,
+        "held_out_sequences": kept * plan.settings.sequences_per_shard,
+    }
+
+
+def _put_npy(source: Path, path: Path, content: bytes, same: bool) -> None:
+    """Link the source's file where it holds the same bytes; else write `content`."""
+    if same:
+        try:
+            os.link(source, path)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    durable.put(path, content)
 
 
 class _Reencoding:

@@ -17,6 +17,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
+from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
 from alens.store import document, durable
 from alens.store.durable import write_errors
@@ -92,7 +93,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
 
 
 def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training shards, held-out shards): the last whole shards are held out, so whole sequences are."""
+    """(training shards, held-out shards), no more than `rows` of the first."""
     if not cache.sealed:
         log.warning(
             "%s is not sealed: fitting on the %d of %d shards that are committed",
@@ -101,16 +102,18 @@ def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[
             cache.plan.num_shards,
         )
     eval_rows = settings.eval_rows
-    held_out = math.ceil(eval_rows / cache.plan.settings.rows_per_shard)
-    if held_out >= len(cache.shards):
+    num_held_out = math.ceil(eval_rows / cache.plan.settings.rows_per_shard)
+    train, held_out = split(cache, num_held_out)
+    if not train or not held_out:
         raise RequestError(
-            f"{cache.root} has {len(cache.shards)} committed shards, and {held_out} would be held out for {eval_rows:,} --eval-rows: "
+            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {eval_rows:,} --eval-rows: "
             "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
         )
-    train, most = cache.shards[:-held_out], len(cache.shards)
+    warn_of_documents(cache, num_held_out, held_out)
+    most = len(train)
     if settings.rows is not None:
         most = math.ceil(settings.rows / cache.plan.settings.rows_per_shard)
-    return train[:most], cache.shards[-held_out:]
+    return train[:most], held_out
 
 
 def begun(lenses: Path) -> FitPlan | None:

@@ -112,7 +112,9 @@ def _first(plan: Plan, num_sequences: int) -> Plan:
     return dataclasses.replace(
         plan,
         settings=dataclasses.replace(plan.settings, rows_per_shard=rows, max_rows=rows),
-        tokens=dataclasses.replace(plan.tokens, sequences=num_sequences, sequences_left_out=0),
+        tokens=dataclasses.replace(
+            plan.tokens, sequences=num_sequences, sequences_left_out=0, held_out_sequences=None
+        ),
     )
 
 

@@ -4,6 +4,7 @@ In: what `alens cache` would be asked for, and where. Out: an `Estimate`. The re
 cache` checks it. Where STORE holds a plan already, its tokens are used and only what is missing counts.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import numpy.typing as npt
 
 from alens.cache import model as models
 from alens.cache import text as texts
-from alens.cache import tokens
+from alens.cache.held_out import Division, divide, held_out_shards
 from alens.cache.prepare import check_place, stored_plan
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest, check_settings
+from alens.cache.text_tokens import TextTokens
+from alens.cache.tokens import check_fills_a_shard
 from alens.errors import RequestError
 from alens.planning import disk, probe, text
 from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
@@ -189,13 +192,14 @@ def _tokenise(
     report: Report,
 ) -> text.TextEstimate:
     settings = request.settings
-    rows = None if settings.max_rows is None else settings.max_rows // settings.seq_len * settings.seq_len
     return text.estimate(
-        corpus,
-        subject.tokenizer,
-        subject.end_of_text,
-        token_dtype(subject.source.record.d_vocab),
-        enough=rows,
+        TextTokens(
+            corpus=corpus,
+            tokenizer=subject.tokenizer,
+            end_of_text=subject.end_of_text,
+            dtype=token_dtype(subject.source.record.d_vocab),
+        ),
+        enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.seq_len,
         keep=settings.rows_per_shard,
         probe_s=probe_s,
         report=report,
@@ -209,19 +213,37 @@ def _plan(
     found: text.TextEstimate,
     end_of_text: int | None,
 ) -> Plan:
-    kept, left_out = tokens.sequences_kept(corpus.record.id, found.num_tokens, request.settings)
+    known = corpus.record.knows_documents
+    division = _division(found, request, known)
+    check_fills_a_shard(corpus.record.id, found.num_tokens, division, request.settings)
     return Plan(
         model=source.record,
         corpus=corpus.record,
         settings=request.settings,
         tokens=TokensRecord(
             sha256=NOT_HASHED,
-            sequences=kept,
-            sequences_left_out=left_out,
+            sequences=division.sequences,
+            sequences_left_out=division.left_out,
             tokenizer_sha256=source.tokenizer_sha256,
             end_of_text=end_of_text,
+            documents_sha256=NOT_HASHED if known else None,
+            documents=None if not known or found.lengths_D is None else len(found.lengths_D),
+            held_out_sequences=division.held_out_sequences if known else None,
+            selection="spread" if division.spread else None,
         ),
         created=software(),
+    )
+
+
+def _division(found: text.TextEstimate, request: CacheRequest, known: bool) -> Division:
+    """What `alens cache` would take, by document where the whole text was read; else as many tokens without them."""
+    if found.lengths_D is not None:
+        return divide(found.lengths_D, request.settings, documents_known=known)
+    division = divide(np.array([found.num_tokens]), request.settings, documents_known=False)
+    a_shard = request.settings.sequences_per_shard
+    held_out = held_out_shards(division.sequences // a_shard) * a_shard if known else 0
+    return dataclasses.replace(
+        division, train_sequences=division.sequences - held_out, held_out_sequences=held_out
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from alens.cache import tokens
 from alens.store import document
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
-from alens.store.paths import StorePaths
+from alens.store.paths import DOCUMENTS, TOKENS, StorePaths
 from alens.store.schema import Plan
 
 CRC_BYTES = 4
@@ -57,6 +57,8 @@ class Sizes:
     arrays: tuple[ArraySize, ...]
     num_shards: int
     tokens_bytes: int
+    documents_bytes: int
+    """Of `documents.npy`; 0 where documents are not known."""
     record_bytes: int
     """A commit record, about."""
     metadata_bytes: int
@@ -85,6 +87,7 @@ class Sizes:
         return (
             sum(array.bytes for array in self.arrays)
             + self.tokens_bytes
+            + self.documents_bytes
             + self.num_shards * self.record_bytes
             + self.metadata_bytes
         )
@@ -92,7 +95,8 @@ class Sizes:
     @property
     def largest_file(self) -> tuple[str, int]:
         files = [(array.name, array.file_bytes) for array in self.arrays]
-        return max([*files, ("tokens.npy", self.tokens_bytes)], key=lambda file: file[1])
+        more = [(TOKENS, self.tokens_bytes), (DOCUMENTS, self.documents_bytes)]
+        return max([*files, *more], key=lambda file: file[1])
 
     def _by_axis(self, *axes: str) -> list[ArraySize]:
         return [array for array in self.arrays if array.axis in axes]
@@ -111,8 +115,9 @@ class Sizes:
         taken = num_shards * (shard + in_blocks(self.record_bytes))
         if skeleton:
             weights = [a.bytes for a in self.arrays if a.axis not in ("row", "shard")]
-            taken += sum(in_blocks(part) for part in (*weights, self.tokens_bytes))
+            taken += sum(in_blocks(part) for part in (*weights, self.tokens_bytes, self.documents_bytes))
             others = self.files - self.num_shards * self.files_a_shard - len(weights) - 1
+            others -= bool(self.documents_bytes)
             taken += (others + self.directories) * block_bytes
         return taken
 
@@ -131,14 +136,20 @@ def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
     num_groups = len(groups([*shard_specs, *weight_specs]))
     record = _record_bytes(shard_specs, plan.num_shards - 1)
     zarr_files = len(arrays) + num_groups + 1
+    documents_bytes = tokens.documents_bytes(plan)
     return Sizes(
         arrays=arrays,
         num_shards=plan.num_shards,
         tokens_bytes=tokens.file_bytes(plan),
+        documents_bytes=documents_bytes,
         record_bytes=record,
         metadata_bytes=zarr_files * ARRAY_JSON_BYTES + len(plan.to_json()) + record + ARRAY_JSON_BYTES,
-        # tokens.npy, plan.json, MANIFEST.json and commits/model.json
-        files=plan.num_shards * (len(shard_specs) + 1) + len(weight_specs) + zarr_files + 4,
+        # tokens.npy, plan.json, MANIFEST.json, commits/model.json, and documents.npy where documents are known
+        files=plan.num_shards * (len(shard_specs) + 1)
+        + len(weight_specs)
+        + zarr_files
+        + 4
+        + bool(documents_bytes),
         directories=len(arrays) + num_groups + 3,  # STORE, arrays.zarr, commits
         shard_memory_bytes=sum(spec.row_bytes * spec.rows_per_shard for spec in shard_specs.values()),
     )

@@ -5,7 +5,9 @@ the part's share of the files: of their rows (parquet, whose footers count them)
 .jsonl).
 """
 
+import dataclasses
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from alens.cache import text as texts
 from alens.cache.text_rows import size_of
-from alens.cache.tokens import token_stream
+from alens.cache.text_tokens import TextTokens
 from alens.progress import Progress, Report
 
 LEAST_PIECES = 64
@@ -36,6 +38,8 @@ class TextEstimate:
     """That reading and tokenising them took."""
     first: npt.NDArray[Any]
     """The first tokens, in the order of the text."""
+    lengths_D: npt.NDArray[np.int64] | None
+    """(D,) the tokens of each document, one where documents are not known; None unless the text was read whole."""
 
     @property
     def tokens_a_second(self) -> float:
@@ -70,41 +74,48 @@ class _FirstPart(texts.Corpus):
 
 
 def estimate(
-    corpus: texts.Corpus,
-    tokenizer: Any,
-    end_of_text: int | None,
-    dtype: str,
+    text: TextTokens,
     *,
     enough: int | None,
     keep: int,
     probe_s: float,
     report: Report,
 ) -> TextEstimate:
-    """Tokenise for about `probe_s` seconds, or until there are `enough` tokens; the first `keep` are kept."""
+    """Tokenise for about `probe_s` seconds, or until there are `enough` tokens; the first `keep` are kept.
+
+    Where documents are known there are enough once there are twice as many: what is held out of them is another
+    side, which must be filled as well.
+    """
     began = time.monotonic()
+    corpus = text.corpus
     part = _FirstPart(record=corpus.record, paths=corpus.paths, deadline=began + probe_s)
+    surely = None if enough is None else enough * (2 if corpus.record.knows_documents else 1)
     first: list[npt.NDArray[Any]] = []
-    num_tokens = 0
-    for ids in token_stream(part, tokenizer, end_of_text, dtype):
+    num_tokens, lengths = 0, array("q")
+    for starts_document, ids in dataclasses.replace(text, corpus=part).pieces():
+        if starts_document:
+            lengths.append(0)
+        lengths[-1] += len(ids)
         if num_tokens < keep:
             first.append(ids)
         num_tokens += len(ids)
         report(Progress(stage="tokenise", done=num_tokens, total=enough, unit="tokens"))
-        if enough is not None and num_tokens >= enough:
+        if surely is not None and num_tokens >= surely:
             break
     seconds = time.monotonic() - began
-    is_enough = enough is not None and num_tokens >= enough
-    exact = is_enough or part.taken.whole
+    is_enough = surely is not None and num_tokens >= surely
     # Where there was enough, some of what was read ahead is not among the tokens.
+    whole = part.taken.whole and not is_enough
     share = 1.0 if part.taken.whole else _share_before(corpus, part.taken.characters)
-    expected = num_tokens if exact else round(num_tokens / share)
+    expected = num_tokens if is_enough or whole else round(num_tokens / share)
     return TextEstimate(
         num_tokens=expected if enough is None else min(expected, enough),
-        exact=exact,
+        exact=is_enough or whole,
         share_read=share,
         tokens_read=num_tokens,
         seconds=seconds,
-        first=np.concatenate(first)[:keep] if first else np.empty(0, dtype),
+        first=np.concatenate(first)[:keep] if first else np.empty(0, text.dtype),
+        lengths_D=np.array(lengths, dtype=np.int64) if whole else None,
     )
 
 

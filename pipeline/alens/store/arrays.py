@@ -76,6 +76,10 @@ def statistic_name(layer: int, which: str) -> str:
     return f"stats/{ATTN_Z}/{layer:02d}/{which}"
 
 
+DOCUMENT_DTYPE = "uint32"
+"""Of `documents.npy`."""
+
+
 def token_dtype(d_vocab: int) -> str:
     """The smallest unsigned dtype that holds every token id and leaves the largest value as fill."""
     return "uint16" if d_vocab <= 65_535 else "uint32"

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST = "plan.json", "tokens.npy", "arrays.zarr", "commits", "MANIFEST.json"
+DOCUMENTS = "documents.npy"
+"""Only where the text says where a document begins."""
+
 SKELETON = f"{COMMITS}/model.json"
 
 CLAIM = "plan.claim"
 """In STORE while a job makes the plan: which one."""
 
-PARTS = (PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST, CLAIM)
+PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM)
 """All that lies in STORE itself."""
 
 
@@ -19,6 +22,7 @@ class StorePaths:
         self.root = root
         self.plan = root / PLAN
         self.tokens = root / TOKENS
+        self.documents = root / DOCUMENTS
         self.arrays = root / ARRAYS
         self.commits = root / COMMITS
         self.skeleton = root / SKELETON

@@ -300,9 +300,29 @@ class Cache:
     @cached_property
     def tokens(self) -> Array:
         """(sequences, seq_len) token ids, in the order they were run; memory-mapped, hash checked."""
-        if not self.paths.tokens.is_file() or durable.sha256_of(self.paths.tokens) != self.plan.tokens.sha256:
-            raise DamageError(f"{self.paths.tokens} is missing or altered: {MEND}")
-        return np.asarray(np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False))
+        return _checked_npy(self.paths.tokens, self.plan.tokens.sha256)
+
+    @cached_property
+    def token_documents(self) -> Array | None:
+        """(sequences, seq_len) uint32: the document of each token, by its number in the text, from 0.
+
+        Documents count in the order of the text. End-of-text belongs to the document that it opens. None where
+        documents are not known; memory-mapped, hash checked.
+        """
+        sha256 = self.plan.tokens.documents_sha256
+        return None if sha256 is None else _checked_npy(self.paths.documents, sha256)
+
+    @cached_property
+    def documents(self) -> npt.NDArray[np.int64] | None:
+        """(sequences,) int64: the document in which each sequence begins; None where documents are not known."""
+        return None if self.token_documents is None else self.token_documents[:, 0].astype(np.int64)
+
+
+def _checked_npy(path: Path, sha256: str) -> Array:
+    """Raises `DamageError` unless the file has that hash."""
+    if not path.is_file() or durable.sha256_of(path) != sha256:
+        raise DamageError(f"{path} is missing or altered: {MEND}")
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def open_cache(path: Path | str) -> Cache:

@@ -38,7 +38,7 @@ class CacheSettings:
     seq_len: int = 256
     """Tokens a sequence."""
     max_rows: int | None = None
-    """At most this many rows, from the start of the corpus; None for all of it."""
+    """At most this many rows, spread over the whole corpus; None for all of it."""
     layers: tuple[int, ...] | None = None
     """Layers whose heads are cached; None for all."""
     top_k: int = 64
@@ -114,6 +114,11 @@ class CacheSettings:
     def sequences_per_shard(self) -> int:
         return self.rows_per_shard // self.seq_len
 
+    @property
+    def sequences_wanted(self) -> int | None:
+        """As many as `max_rows` allows; None for all."""
+        return None if self.max_rows is None else self.max_rows // self.seq_len
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelRecord:
@@ -163,6 +168,11 @@ class CorpusRecord:
     configuration: str | None = None
     """The configuration of a data set that was asked for; None where none was."""
 
+    @property
+    def knows_documents(self) -> bool:
+        """Whether it says where a document begins."""
+        return self.row_documents or self.document_column is not None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokensRecord:
@@ -172,10 +182,25 @@ class TokensRecord:
     sequences: int
     """Sequences kept: whole shards only."""
     sequences_left_out: int
-    """Sequences at the end of the text that did not fill a shard; 0 where max_rows cut the text."""
+    """Whole sequences that did not fill a shard: at the end of the text, or of each side of it where documents are
+    held out; 0 where max_rows cut the text."""
     tokenizer_sha256: str
     end_of_text: int | None
     """The token between documents."""
+    documents_sha256: str | None = None
+    """Of `documents.npy`, the document of each token; None where documents are not known."""
+    documents: int | None = None
+    """Documents in the text; None where they are not known."""
+    documents_taken: int | None = None
+    """Documents that stand in `tokens.npy`, with a token at least."""
+    documents_held_out: int | None = None
+    """Documents of those that the last shards are made of, and no other shard."""
+    held_out_sequences: int | None = None
+    """The last sequences, which are those of the held-out documents: whole shards; 0 where no document could be
+    spared, None where documents are not known."""
+    selection: str | None = None
+    """`spread` where `max_rows` took sequences from the whole text; None where all of it was taken, and in caches of
+    before, where `max_rows` took the first ones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,6 +223,12 @@ class Plan:
     @property
     def num_shards(self) -> int:
         return self.tokens.sequences // self.settings.sequences_per_shard
+
+    @property
+    def shards_of_held_out_documents(self) -> range:
+        """The last shards, whose documents stand in no other; empty where documents are not known."""
+        held_out = (self.tokens.held_out_sequences or 0) // self.settings.sequences_per_shard
+        return range(self.num_shards - held_out, self.num_shards)
 
     @property
     def layers(self) -> tuple[int, ...]:

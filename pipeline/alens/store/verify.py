@@ -31,7 +31,7 @@ from alens.store.foreign import (
 )
 from alens.store.hashing import Job, check_files
 from alens.store.metadata import differs
-from alens.store.paths import MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
+from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
 from alens.store.schema import Plan
 
 RECORD = re.compile(r"\d{6,}\.json")
@@ -167,14 +167,19 @@ class _Check:
         yield self.plan_trouble.finding(PLAN, mend, (PLAN,) if self.plan_trouble.kind == "damaged" else ())
 
     def _tokens(self) -> None:
-        """Its hash stands in the plan."""
-        if self.plan is not None:
-            mend = "--repair removes it; `alens cache` with the same arguments makes it anew"
+        """Their hashes stand in the plan."""
+        if self.plan is None:
+            return
+        mend = "--repair removes it; `alens cache` with the same arguments makes it anew"
+        recorded = {TOKENS: self.plan.tokens.sha256, DOCUMENTS: self.plan.tokens.documents_sha256}
+        for name, sha256 in recorded.items():
+            if sha256 is None:
+                continue
+            self.known.add(name)
             size = 0
             with contextlib.suppress(OSError):
-                size = self.paths.tokens.stat().st_size
-            recorded = {"sha256": self.plan.tokens.sha256}
-            self._jobs.append(Job(TOKENS, recorded, PLAN, self.plan_content, size, mend, (TOKENS,)))
+                size = (self.root / name).stat().st_size
+            self._jobs.append(Job(name, {"sha256": sha256}, PLAN, self.plan_content, size, mend, (name,)))
 
     def _document(self, path: str, mend: str, queue: tuple[str, ...]) -> Iterator[Finding]:
         """What is wrong with a document as such; nothing when it is of this plan."""
@@ -281,7 +286,7 @@ class _Check:
             trouble = trouble or self._meaning(job)
             self.files += trouble is None or trouble.kind == "damaged"
             self.bytes += job.size
-            if trouble is not None and (trouble.kind, job.path) == ("missing", TOKENS):
+            if trouble is not None and trouble.kind == "missing" and job.path in (TOKENS, DOCUMENTS):
                 yield trouble.finding(job.path, f"{RERUN}: it makes it anew", ())
             elif trouble is not None:
                 yield trouble.finding(job.path, job.mend, job.queue)

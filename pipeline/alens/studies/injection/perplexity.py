@@ -17,7 +17,7 @@ import torch
 from alens.blocks import logit_blocks
 from alens.cache.model import Subject
 from alens.cache.text import CorpusOptions, resolve
-from alens.cache.tokens import token_stream
+from alens.cache.text_tokens import TextTokens
 from alens.errors import RequestError
 from alens.evaluation.bootstrap import mean_intervals
 from alens.reading.edits import Edit, run_edited
@@ -75,7 +75,13 @@ def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:
     """
     record, corpus = subject.source.record, resolve(text, CorpusOptions())
     parts, found = [], 0
-    for part in token_stream(corpus, subject.tokenizer, subject.end_of_text, token_dtype(record.d_vocab)):
+    tokens_of = TextTokens(
+        corpus=corpus,
+        tokenizer=subject.tokenizer,
+        end_of_text=subject.end_of_text,
+        dtype=token_dtype(record.d_vocab),
+    )
+    for _, part in tokens_of.pieces():
         parts.append(part)
         found += len(part)
         if found >= max_tokens:

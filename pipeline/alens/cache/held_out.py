@@ -1,0 +1,126 @@
+"""Which documents are held out, and how many whole shards each side of a text gives. Pure: no I/O.
+
+In: the length of each document and the settings. Out: a `Division`: which documents no fit trains on, and how many
+sequences are taken from the others and from them. A side is a stream of its own, so no sequence holds a document of both.
+Shapes: D documents.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alens import randomness
+from alens.store.schema import CacheSettings
+
+SHARE = 0.1
+"""Of the shards at most; one at least."""
+
+MARGIN = 1.25
+"""Documents are drawn until they give what is wanted, and give no more than so many times that."""
+
+FEWEST_DOCUMENTS = 2
+"""Held out where that can be: one document would stand for all."""
+
+Lengths = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The two sides of a text."""
+
+    held_out_D: Mask
+    """Which documents are held out; none where no document can be spared."""
+    train_sequences: int
+    """Sequences taken from the other documents: whole shards."""
+    held_out_sequences: int
+    """Sequences taken from the held-out documents: whole shards."""
+    left_out: int
+    """Sequences that are whole but do not fill a shard of their side; 0 where `max_rows` cut the text."""
+    spread: bool = False
+    """Whether `max_rows` cut the text, so that the sequences of a side are taken from all of it."""
+
+    @property
+    def sequences(self) -> int:
+        return self.train_sequences + self.held_out_sequences
+
+
+def held_out_shards(num_shards: int) -> int:
+    """How many of so many shards are of held-out documents: a tenth at most, one at least, none of a single one."""
+    return 0 if num_shards < 2 else max(1, int(num_shards * SHARE))
+
+
+def divide(lengths_D: Lengths, settings: CacheSettings, *, documents_known: bool) -> Division:
+    """Divide a text whose documents have so many tokens each.
+
+    Without documents, and where none can be held out, all of it is one side.
+    """
+    T, a_shard, total = settings.seq_len, settings.sequences_per_shard, int(lengths_D.sum())
+    wanted = settings.sequences_wanted
+    found = total // T if wanted is None else min(total // T, wanted)
+    nothing = np.zeros(len(lengths_D), dtype=np.bool_)
+    shards = held_out_shards(found // a_shard) if documents_known else 0
+    if shards:
+        least = shards * settings.rows_per_shard
+        share = shards * a_shard / found
+        held_out_D = draw(
+            lengths_D,
+            wanted=max(least, round(share * total)),
+            most=total - settings.rows_per_shard,
+            seed=settings.seed,
+        )
+        held_out = int(lengths_D[held_out_D].sum()) // T
+        train = (total - int(lengths_D[held_out_D].sum())) // T
+        if held_out_D.any() and held_out >= a_shard:
+            return _taken(held_out_D, train, held_out, shards if wanted is not None else None, settings)
+    return _taken(nothing, total // T, 0, 0, settings)
+
+
+def _taken(
+    held_out_D: Mask, train: int, held_out: int, most_shards: int | None, settings: CacheSettings
+) -> Division:
+    """Whole shards of so many sequences on each side, and no more than `max_rows` in all."""
+    a_shard, wanted = settings.sequences_per_shard, settings.sequences_wanted
+    whole_held_out = held_out // a_shard * a_shard
+    if most_shards is not None:
+        whole_held_out = min(whole_held_out, most_shards * a_shard)
+    whole_train = train // a_shard * a_shard
+    left_out = train + held_out - whole_train - whole_held_out
+    spread = wanted is not None and train + held_out >= wanted
+    if wanted is not None and spread:
+        # What max_rows cuts off is not the end of the text.
+        whole_train, left_out = min(whole_train, wanted // a_shard * a_shard - whole_held_out), 0
+    return Division(
+        held_out_D=held_out_D,
+        train_sequences=whole_train,
+        held_out_sequences=whole_held_out,
+        left_out=left_out,
+        spread=spread,
+    )
+
+
+def draw(lengths_D: Lengths, *, wanted: int, most: int, seed: int) -> Mask:
+    """(D,) documents drawn with the seed that are `wanted` long together, and no longer than `most`.
+
+    A document that would give far more than is wanted is passed over; only where the others do not give enough,
+    the shortest that does is taken. None where that leaves too little.
+    """
+    drawn_D = np.zeros(len(lengths_D), dtype=np.bool_)
+    limit, taken, count = min(most, int(wanted * MARGIN)), 0, 0
+    for document in randomness.permutation(len(lengths_D), seed, randomness.HELD_OUT_DOCUMENTS):
+        length = int(lengths_D[document])
+        if taken >= wanted and count >= FEWEST_DOCUMENTS:
+            break
+        if length and taken + length <= limit:
+            drawn_D[document] = True
+            taken, count = taken + length, count + 1
+    if taken < wanted:
+        left = np.flatnonzero(~drawn_D & (lengths_D >= wanted - taken))
+        if not len(left):
+            return np.zeros_like(drawn_D)
+        shortest = left[np.argmin(lengths_D[left])]
+        if taken + int(lengths_D[shortest]) > most:
+            return np.zeros_like(drawn_D)
+        drawn_D[shortest] = True
+    return drawn_D

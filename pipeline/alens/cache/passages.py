@@ -1,0 +1,209 @@
+"""A few passages out of a long text: where they begin, and their tokens.
+
+In: CORPUS, a tokenizer, how many sequences are wanted. Out: one sequence a passage, evenly spread over the text (a start
+that the seed draws), and over each side of it where documents are held out: a long document gives passages in
+proportion to its length, and of more documents than passages those that are hit give one. The text is read twice, once
+to measure it; only the passages are tokenised.
+Shapes: D documents, T tokens.
+"""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from alens import randomness
+from alens.cache.held_out import Division, Lengths, draw, held_out_shards
+from alens.cache.packing import StreamWriter
+from alens.cache.text import Corpus
+from alens.cache.text_tokens import TextTokens
+from alens.errors import StoppedError
+from alens.progress import Progress, Report, ShouldStop
+from alens.store.schema import CacheSettings
+
+ROOM = 16
+"""Characters of text for each token that is wanted, or all of it is tokenised: passages must not meet."""
+
+FIRST_TRY = 5
+"""Characters that are tokenised for each token wanted: English has 4 to a token or a little more."""
+
+FURTHER_TRY = 2
+"""As many more where those were too few."""
+
+ROWS_A_REPORT = 4096
+
+Parts = list[tuple[int, list[int]]]
+"""The tokens of a passage, by document."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassagePlan:
+    """Where the passages of each side begin, in characters of that side."""
+
+    division: Division
+    train_starts: npt.NDArray[np.int64]
+    held_out_starts: npt.NDArray[np.int64]
+
+
+def document_characters(corpus: Corpus, report: Report, should_stop: ShouldStop) -> Lengths:
+    """(D,) the length of each document in characters; one where documents are not known. Reads the text once."""
+    lengths = array("q")
+    for number, (text, starts_document) in enumerate(corpus.rows()):
+        if number % ROWS_A_REPORT == 0:
+            _check(should_stop)
+            report(Progress(stage="measure", done=number, total=None, unit="rows"))
+        if starts_document:
+            lengths.append(0)
+        lengths[-1] += len(_in_place(text, starts_document))
+    return np.array(lengths, dtype=np.int64)
+
+
+def plan_passages(
+    characters_D: Lengths, settings: CacheSettings, *, documents_known: bool
+) -> PassagePlan | None:
+    """Where to read; None where the text is not much longer than what is wanted, so that all of it is tokenised."""
+    assert settings.sequences_wanted is not None
+    a_shard, total = settings.sequences_per_shard, int(characters_D.sum())
+    wanted = settings.sequences_wanted // a_shard * a_shard
+    held_out_D = np.zeros(len(characters_D), dtype=np.bool_)
+    held_out = held_out_shards(wanted // a_shard) * a_shard if documents_known else 0
+    room = ROOM * settings.seq_len
+    if held_out:
+        held_out_D = draw(
+            characters_D,
+            wanted=max(held_out * room, round(total * held_out / wanted)),
+            most=total - (wanted - held_out) * room,
+            seed=settings.seed,
+        )
+        held_out = held_out if held_out_D.any() else 0
+    sides = ((~held_out_D, wanted - held_out), (held_out_D, held_out))
+    lengths = [int(characters_D[mask].sum()) for mask, _ in sides]
+    if any(length < count * room for length, (_, count) in zip(lengths, sides, strict=True)):
+        return None
+    train, judged = (
+        randomness.spread(length, count, settings.seed, randomness.SPREAD, number)
+        for number, (length, (_, count)) in enumerate(zip(lengths, sides, strict=True))
+    )
+    division = Division(
+        held_out_D=held_out_D,
+        train_sequences=wanted - held_out,
+        held_out_sequences=held_out,
+        left_out=0,
+        spread=True,
+    )
+    return PassagePlan(division=division, train_starts=train, held_out_starts=judged)
+
+
+def read_passages(
+    plan: PassagePlan,
+    text: TextTokens,
+    seq_len: int,
+    writer: StreamWriter,
+    report: Report,
+    should_stop: ShouldStop,
+) -> bool:
+    """Write one sequence of each passage; whether all of them had enough text."""
+    total = (len(plan.train_starts) + len(plan.held_out_starts)) * seq_len
+
+    def put(parts: Parts) -> None:
+        for document, ids in parts:
+            writer.begin_run(document)
+            writer.add(np.array(ids, dtype=text.dtype))
+        report(Progress(stage="tokenise", done=writer.num_tokens, total=total, unit="tokens"))
+
+    train, held_out = (
+        _Cursor(starts.tolist(), seq_len, text, put) for starts in (plan.train_starts, plan.held_out_starts)
+    )
+    document = -1
+    for number, (row, starts_document) in enumerate(text.corpus.rows()):
+        if number % ROWS_A_REPORT == 0:
+            _check(should_stop)
+        document += starts_document
+        side = held_out if plan.division.held_out_D[document] else train
+        side.read(_in_place(row, starts_document), document, starts_document)
+        if train.done and held_out.done:
+            break
+    return train.done and held_out.done
+
+
+def _in_place(text: str, starts_document: bool) -> str:
+    """A row as it stands in its document: rows are joined by a space."""
+    return text if starts_document else " " + text
+
+
+def _check(should_stop: ShouldStop) -> None:
+    if should_stop():
+        raise StoppedError("stopped while tokenising; nothing was written yet, run again to start over")
+
+
+@dataclass
+class _Passage:
+    """A passage in the making: its text, by document."""
+
+    lacks: int
+    """Characters to read before it is tokenised again."""
+    parts: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def add(self, text: str, document: int, starts_document: bool) -> None:
+        if not self.parts or starts_document:
+            self.parts.append((document, []))
+        self.parts[-1][1].append(text)
+        self.lacks -= len(text)
+
+
+class _Cursor:
+    """Reads one side of the text, row after row, and hands out each passage once it has enough tokens."""
+
+    def __init__(
+        self, starts: list[int], seq_len: int, text: TextTokens, put: Callable[[Parts], None]
+    ) -> None:
+        self._starts, self._next, self._seq_len = starts, 0, seq_len
+        self._text, self._put = text, put
+        self._passed = 0
+        """Characters of the side before the row that is read."""
+        self._passage: _Passage | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._next == len(self._starts)
+
+    def read(self, text: str, document: int, starts_document: bool) -> None:
+        place = 0
+        while place < len(text) and not self.done:
+            if self._passage is None:
+                place = max(place, self._starts[self._next] - self._passed)
+                place = _next_space(text, place) if place else 0
+                if place >= len(text):
+                    break
+                self._passage = _Passage(FIRST_TRY * self._seq_len)
+            stop = _next_space(text, place + self._passage.lacks)
+            self._passage.add(text[place:stop], document, starts_document and place == 0)
+            place = stop
+            if self._passage.lacks <= 0:
+                self._try(self._passage)
+        self._passed += len(text)
+
+    def _try(self, passage: _Passage) -> None:
+        """Hand the passage out where it has a token more than is wanted: the last one may have been cut."""
+        parts: Parts = []
+        left = self._seq_len
+        encoded = self._text.encode(["".join(texts) for _, texts in passage.parts])
+        for (document, _), ids in zip(passage.parts, encoded, strict=True):
+            if parts:
+                ids = [self._text.separator, *ids]
+            if left > 0:
+                parts.append((document, ids[:left]))
+            left -= len(ids)
+        if left >= 0:
+            passage.lacks = FURTHER_TRY * self._seq_len
+            return
+        self._put(parts)
+        self._passage, self._next = None, self._next + 1
+
+
+def _next_space(text: str, place: int) -> int:
+    """Where the first space at `place` or after it is; the end of the text where there is none."""
+    found = text.find(" ", place) if place < len(text) else -1
+    return len(text) if found < 0 else found
