@@ -45,7 +45,7 @@ def test_its_text_is_short_and_narrow(run_alens: Any, tmp_path: Path) -> None:
     assert [line for line in lines if len(line) > 100] == []
     assert lines[0] == "cache of  demo over demo, on cpu"
     assert lines[1] == "text      512 rows = 16 sequences of 32 tokens, 4 shards of 128 rows"
-    assert lines[2] == "          exact; 0 sequences left out at the end"
+    assert lines[2] == "          exact; spread over the whole text"
     assert "  sites/attn.z (3 layers)      1,152.6      148 kB      590 kB         12" in lines
     assert any(line.startswith("time ") and " with one worker: tokenising " in line for line in lines)
     assert any(" with 2 workers as fast as this one" in line for line in lines)
@@ -54,6 +54,15 @@ def test_its_text_is_short_and_narrow(run_alens: Any, tmp_path: Path) -> None:
     assert any(line.startswith("  3 layers (18 heads)        1  ") for line in lines)
     assert "  P passes: cache c + w + P max(r, g), no cache P (f + g)" in lines
     assert not (tmp_path / "store").exists()
+
+
+def test_it_says_what_is_held_out(run_alens: Any, tmp_path: Path) -> None:
+    options = [*SMALL, *SHORT, "--document-column", "document"]
+    code, out, _ = run_alens("plan", "demo", "demo", tmp_path / "store", *options)
+    assert code == 0
+    assert out.splitlines()[2] == "          the last 4 of them are of held-out documents"
+    (line,) = [line for line in out.splitlines() if line.startswith("  documents.npy ")]
+    assert line.split()[1:] == ["2.18", "kB", "1"]
 
 
 def test_json_has_the_same_figures(run_alens: Any, tmp_path: Path) -> None:

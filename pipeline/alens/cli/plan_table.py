@@ -28,28 +28,20 @@ def _text(body: Figures) -> Iterator[str]:
         f"{text['rows']:,} rows = {text['sequences']:,} sequences of {text['seq_len_tokens']:,} tokens, "
         f"{text['shards']:,} shards of {text['rows_per_shard']:,} rows",
     )
-    yield from _taken(text)
+    if text["held_out_sequences"]:
+        yield _entry("", f"the last {text['held_out_sequences']:,} of them are of held-out documents")
+    taken = f"{text['sequences_left_out']:,} sequences left out at the end"
+    if text["selection"] == "spread":
+        taken = "spread over the whole text"
     if text["plan_in_store"]:
-        yield _entry(
-            "", f"of the plan in STORE; {text['sequences_left_out']:,} sequences left out at the end"
-        )
+        yield _entry("", f"of the plan in STORE; {taken}")
         yield _entry(
             "to do",
             f"{text['shards_left']:,} of {text['shards']:,} shards, {text['rows_left']:,} rows; the others are committed",
         )
         return
     kind = "exact" if text["exact"] else f"estimated from the first {100 * text['share_of_text_read']:.2g} %"
-    yield _entry("", f"{kind}; {text['sequences_left_out']:,} sequences left out at the end")
-
-
-def _taken(text: Figures) -> Iterator[str]:
-    """What of the text is taken and held out, where there is something to say."""
-    if text["selection"] == "spread":
-        yield _entry("", "taken from all of the text, evenly spread")
-    if text["held_out_sequences"]:
-        yield _entry(
-            "held out", f"{text['held_out_sequences']:,} sequences of documents that stand in no other shard"
-        )
+    yield _entry("", f"{kind}; {taken}")
 
 
 def _bytes(sizes: Figures, text: Figures) -> Iterator[str]:
