@@ -68,8 +68,10 @@ class RowReader:
         site: str = ATTN_Z,
         columns: Sequence[str] = (),
         narrow: Narrowing | None = None,
+        sequences_B: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """`columns` are arrays to read beside values and targets; `narrow` makes compressed targets smaller.
+        """`columns` are arrays to read beside values and targets; `narrow` makes compressed targets smaller;
+        `sequences_B` says which sequences have usable rows, None: all.
 
         Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
         """
@@ -87,11 +89,20 @@ class RowReader:
             )
         self.cache, self.layers, self.heads, self.device = cache, tuple(layers), tuple(heads), device
         self.min_position, self.exact, self.site = min_position, teacher == "exact", site
-        self.narrow = narrow
+        self.narrow, self._sequences_B = narrow, sequences_B
         places = ("rows/sequence", "rows/position") if narrow else ()
         self.columns = tuple(dict.fromkeys((*columns, *places)))
         self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
         self._whole = site != ATTN_Z or list(heads) == list(range(cache.plan.model.n_heads))
+
+    def num_rows(self, shards: Sequence[int]) -> int:
+        """Usable rows of these shards."""
+        if self._sequences_B is None:
+            return len(shards) * self.rows_per_shard
+        settings = self.cache.plan.settings
+        size = settings.sequences_per_shard
+        sequences = sum(int(self._sequences_B[shard * size : (shard + 1) * size].sum()) for shard in shards)
+        return sequences * (settings.seq_len - self.min_position)
 
     @cached_property
     def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,9 +138,10 @@ class RowReader:
 
         Only the stored rows between the first and the last of them are read.
         """
-        usable = np.flatnonzero(self.cache.read_shard("rows/position", shard) >= self.min_position)[
-            start:stop
-        ]
+        usable_N = self.cache.read_shard("rows/position", shard) >= self.min_position
+        if self._sequences_B is not None:
+            usable_N &= self._sequences_B[self.cache.read_shard("rows/sequence", shard)]
+        usable = np.flatnonzero(usable_N)[start:stop]
         first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
         offset = shard * self.cache.plan.settings.rows_per_shard
         rows, keep = slice(offset + first, offset + last), usable - first

@@ -92,8 +92,12 @@ def lines(found: "Evaluation") -> Iterator[str]:
 
 def heading(found: "Evaluation") -> str:
     """What was judged on."""
+    kind = "held-out rows" if found.trained_on == "no" else "rows, perhaps trained on,"
+    left_out = ""
+    if found.sequences_left_out:
+        left_out = f" ({found.sequences_left_out:,} sequences that were trained on are left out)"
     return (
-        f"{found.rows:,} held-out rows of {found.sequences:,} sequences, {found.teacher} teacher; "
+        f"{found.rows:,} {kind} of {found.sequences:,} sequences{left_out}, {found.teacher} teacher; "
         "KL, CE and entropy in nats"
     )
 

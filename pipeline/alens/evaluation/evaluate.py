@@ -2,7 +2,7 @@
 
 In: a lens directory and a cache. Out: `Evaluation`: figures of every reading of the panel, with intervals, and how each
 lens differs from each baseline. On the cache of their fit, lenses are judged on the shards that the fit set aside; on
-any other, on all of it.
+any other, on what is not known to be trained on.
 Shapes: N rows, G sequences, K top tokens, V vocabulary.
 """
 
@@ -20,7 +20,12 @@ from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.evaluation.panel import BASELINES, LENS, Key, Norm, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
-from alens.evaluation.shards import check_same_model, fitted_on, held_out_shards, judged_shards
+from alens.evaluation.shards import (
+    check_same_model,
+    judged_text,
+    text_held_out_by,
+    without_training_rows,
+)
 from alens.evaluation.sums import JudgedRows, ReadingSums
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
@@ -62,9 +67,11 @@ def evaluate(
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
         )
-    shards = judged_shards(lenses, cache) if held_out_by is None else held_out_shards(held_out_by, cache)
+    text = judged_text(lenses, cache) if held_out_by is None else text_held_out_by(held_out_by, lenses, cache)
     if tuned_lens is not None:
-        _check_tuned_lens(tuned_lens, cache, layers, shards)
+        _check_tuned_lens(tuned_lens, cache, layers)
+        text = without_training_rows(text, tuned_lens, cache)
+    shards = text.shards
     where = device or torch.device("cpu")
     panel = Panel(lenses, cache, layers, where, final_norm=final_norm, tuned_lens=tuned_lens)
     teacher, min_position = cache.plan.settings.best_teacher, int(lenses.record.fit["min_position"])
@@ -77,10 +84,11 @@ def evaluate(
         where,
         site=lenses.record.site,
         columns=panel.columns,
+        sequences_B=text.sequences_B,
     )
-    total = len(shards) * reader.rows_per_shard
+    total = reader.num_rows(shards)
     total = total if num_rows is None else min(total, num_rows)
-    rows = _Rows(cache, shards[: -(-total // reader.rows_per_shard)], token_bytes_V, where)
+    rows = _Rows(cache, _first(reader, shards, total), token_bytes_V, where)
     sums = ReadingSums(len(panel.keys), rows.num_groups, where)
     done = 0
     for part in held_out_rows(reader, shards, total):
@@ -94,6 +102,8 @@ def evaluate(
         sequences=judged.sequences,
         teacher=teacher,
         shards=shards,
+        trained_on=text.trained_on,
+        sequences_left_out=text.left_out,
         top_tokens=rows.top_tokens,
         seed=seed,
         resamples=resamples,
@@ -124,6 +134,14 @@ def evaluate(
             if panel.baseline(kind, Key(LENS, layers[0], 0)) is not None
         },
     )
+
+
+def _first(reader: RowReader, shards: Sequence[int], num_rows: int) -> Sequence[int]:
+    """The first of `shards`, as many as have so many rows."""
+    count = 1
+    while reader.num_rows(shards[:count]) < num_rows:
+        count += 1
+    return shards[:count]
 
 
 def _of(panel: Panel, kind: str, layer: int) -> list[Key]:
@@ -173,7 +191,7 @@ class _Rows:
         )
 
 
-def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> None:
+def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int]) -> None:
     record = tuned_lens.record
     check_same_model(tuned_lens, cache)
     if record.site != RESIDUAL_STREAM or record.form != TranslatedMaps.form:
@@ -184,9 +202,3 @@ def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int], s
     cache.check_site(RESIDUAL_STREAM)
     for layer in layers:
         tuned_lens.layer(layer)
-    seen = set(record.cache["train_shards"]) & set(shards) if fitted_on(tuned_lens, cache) else set()
-    if seen:
-        raise RequestError(
-            f"{tuned_lens.name} was trained on shard {min(seen)} of {cache.root}, which is judged on: "
-            "fit both with the same --eval-rows"
-        )

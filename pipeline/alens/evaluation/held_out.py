@@ -38,7 +38,7 @@ def held_out_rows(
     for shard in shards:
         if left <= 0:
             return
-        here = min(left, reader.rows_per_shard)
+        here = min(left, reader.num_rows([shard]))
         left -= here
         start, stop = rank * here // world_size, (rank + 1) * here // world_size
         mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop)

@@ -55,6 +55,10 @@ class Evaluation:
     teacher: str
     """`exact`, or `compressed`: then KL is an unbiased estimate."""
     shards: tuple[int, ...]
+    trained_on: str
+    """`no`, or `unknown`: rows may be among them that a fit was trained on."""
+    sequences_left_out: int
+    """Sequences that are not judged on because a fit was trained on them."""
     top_tokens: int
     """Of the second agreement: 10, or as many as the cache holds."""
     seed: int
@@ -96,6 +100,8 @@ class Evaluation:
             "sequences": self.sequences,
             "teacher": self.teacher,
             "shards": list(self.shards),
+            "trained_on": self.trained_on,
+            "sequences_left_out": self.sequences_left_out,
             "top_tokens": self.top_tokens,
             "bootstrap": {"level": LEVEL, "resamples": self.resamples, "seed": self.seed},
             "norm_is_the_models": self.norm_is_the_models,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from alens.evaluation.figures import HeadFigures
+from alens.evaluation.training import text_of_fit
 from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
@@ -125,6 +126,7 @@ def _record(
             "plan": plan.cache_plan,
             "fingerprint": cache.fingerprint,
             "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
+            "text": text_of_fit(cache, plan.train_shards),
             "train_shards": list(plan.train_shards),
             "held_out_shards": list(plan.held_out_shards),
         },

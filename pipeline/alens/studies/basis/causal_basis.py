@@ -19,7 +19,7 @@ from alens.cache import activations
 from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.evaluation.panel import unembedding
-from alens.evaluation.shards import judged_shards
+from alens.evaluation.shards import judged_text
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
@@ -125,9 +125,10 @@ class CausalBases:
             )
         self.model, self.cache, self.settings = model, cache, settings
         self.min_position = int(lenses.record.fit["min_position"])
+        self.text = judged_text(lenses, cache)
         self.sample: Sample = held_out_sample.draw(
             cache,
-            judged_shards(lenses, cache),
+            self.text,
             num_rows=settings.rows,
             num_sequences=settings.sequences,
             min_position=self.min_position,
@@ -147,6 +148,7 @@ class CausalBases:
             rows=len(self.sample.rows_N),
             sequences=len(self.sample.tokens_ST),
             positions=self.sample.tokens_ST.shape[1] - self.min_position,
+            trained_on=self.text.trained_on,
             heads=found,
             layers=[layer_fidelity(layer, found) for layer in self.layers],
         )

@@ -103,6 +103,8 @@ class BasisStudy:
     sequences: int
     positions: int
     """Of each sequence: so many are ablated and measured."""
+    trained_on: str
+    """`no`, or `unknown`: rows may be among them that the fit was trained on."""
     heads: list[HeadBases]
     layers: list[list[LayerFidelity]]
     """By layer, a record for each basis."""
@@ -120,6 +122,7 @@ class BasisStudy:
             "rows": self.rows,
             "sequences": self.sequences,
             "positions": self.positions,
+            "trained_on": self.trained_on,
             "layers": [asdict(one) for bases in self.layers for one in bases],
             "heads": [
                 {

@@ -1,17 +1,17 @@
 """Held-out text for a study of heads: some sequences to measure on, and rows of others to search on.
 
-In: a cache and the shards that the fit of some lenses held out. Out: a `Sample`. What is searched for on some rows
+In: a cache and what the fit of some lenses did not train on. Out: a `Sample`. What is searched for on some rows
 is measured on other sequences, so no figure is of rows that a direction was chosen by.
 Shapes: N rows, S sequences, T tokens.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from alens.errors import RequestError
+from alens.evaluation.shards import JudgedText
 from alens.store.reader import Cache
 
 
@@ -26,12 +26,13 @@ class Sample:
 
 
 def draw(
-    cache: Cache, shards: Sequence[int], *, num_rows: int, num_sequences: int, min_position: int, seed: int
+    cache: Cache, text: JudgedText, *, num_rows: int, num_sequences: int, min_position: int, seed: int
 ) -> Sample:
-    """At most `num_rows` rows at `min_position` or later, and `num_sequences` sequences.
+    """At most `num_rows` rows at `min_position` or later, and `num_sequences` sequences, all of `text`.
 
-    Raises `RequestError` when the shards have no sequence left to search on.
+    Raises `RequestError` when there is no sequence left to search on.
     """
+    shards = text.shards
     size = cache.plan.settings.rows_per_shard
     sequence, position, row = (
         np.concatenate(parts)
@@ -41,6 +42,8 @@ def draw(
             [np.arange(shard * size, (shard + 1) * size) for shard in shards],
         )
     )
+    judged = text.mask(cache)[sequence]
+    sequence, position, row = sequence[judged], position[judged], row[judged]
     sequences = np.unique(sequence)
     if num_sequences >= len(sequences):
         raise RequestError(

@@ -66,6 +66,8 @@ class CopyTransfer:
     teacher: str
     shards: tuple[int, ...]
     home_shards: tuple[int, ...]
+    trained_on: str
+    """`no`, or `unknown`: rows of the copy may be among them that a fit was trained on."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
     home: tuple[HeadFigures, ...]

@@ -7,6 +7,7 @@ the pseudo-inverse of the old W_O (`rebased`), or z as it is, because fine-tunin
 Shapes: N rows, H heads, E width of the site's values, V vocabulary.
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.shards import check_same_model, judged_shards
+from alens.evaluation.shards import JudgedText, check_same_model, judged_text, without_training_rows
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
@@ -56,9 +57,9 @@ def transfer_to_copy(
         log.warning(
             f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
         )
-    shards, home_shards = _shards(lenses, cache, copy, native, same_rows)
-    at_home = ground_of(lenses, cache, home_shards, layers, heads, num_rows, device)
-    there = ground_of(lenses, copy, shards, layers, heads, num_rows, device)
+    text, home_text = _texts(lenses, cache, copy, native, same_rows)
+    at_home = ground_of(lenses, cache, home_text, layers, heads, num_rows, device)
+    there = ground_of(lenses, copy, text, layers, heads, num_rows, device)
     own, natively = _own(lenses, at_home), [] if native is None else _own(native, there)  # says what lacks
     *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
     names, readings = _moved(lenses, at_home.frames(), there)
@@ -83,6 +84,7 @@ def transfer_to_copy(
         teacher=there.teacher,
         shards=there.shards,
         home_shards=at_home.shards,
+        trained_on=there.text.trained_on,
         heads=tuple((layer, head) for layer in there.layers for head in there.heads),
         home=compare.home.figures,
         home_mean_output=home_mean.means()[0],
@@ -131,20 +133,22 @@ def same_rows_in(cache: Cache, copy: Cache) -> bool:
     )
 
 
-def _shards(
+def _texts(
     lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None, same_rows: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[JudgedText, JudgedText]:
     """Of the copy's cache and of the model's own: rows that no fit has seen; the same ones where that can be."""
-    home = judged_shards(lenses, cache)
-    there = judged_shards(lenses if native is None else native, copy)
+    home = judged_text(lenses, cache)
+    there = judged_text(lenses if native is None else native, copy)
     if not same_rows:
-        return there, home
-    both = tuple(shard for shard in home if shard in there)
+        return there if native is None else without_training_rows(there, lenses, copy), home
+    both = tuple(shard for shard in home.shards if shard in there.shards)
     if not both:
         raise RequestError(
             f"{copy.root} holds the text of {cache.root}, and no shard of it was held out of every fit: fit both with the same --eval-rows"
         )
-    return both, both
+    sequences_B = there.mask(copy) & home.mask(cache)
+    same = dataclasses.replace(home, shards=both, sequences_B=sequences_B)
+    return dataclasses.replace(same, trained_on=there.trained_on), same
 
 
 def _own(lenses: Lenses, ground: Ground) -> list[Reading]:

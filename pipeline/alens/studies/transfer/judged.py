@@ -17,6 +17,7 @@ import torch
 from alens.blocks import row_blocks, slices, teacher_rows
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
+from alens.evaluation.shards import JudgedText, Mask
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.lens.saved import Lenses
 from alens.products import fast_float32
@@ -54,11 +55,15 @@ class Ground:
     site: str
     layers: tuple[int, ...]
     heads: tuple[int, ...]
-    shards: tuple[int, ...]
+    text: JudgedText
     num_rows: int | None
     """At most; None for all."""
     min_position: int
     device: torch.device
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        return self.text.shards
 
     @property
     def teacher(self) -> str:
@@ -66,15 +71,25 @@ class Ground:
 
     @cached_property
     def reader(self) -> RowReader:
-        """Raises `RequestError` when the cache lacks a layer, a head or the site."""
+        """Of the rows that are judged on. Raises `RequestError` when the cache lacks a layer, a head or the site."""
+        return self._reader(self.text.sequences_B)
+
+    def _reader(self, sequences_B: Mask | None) -> RowReader:
         return RowReader(
-            self.cache, self.layers, self.heads, self.teacher, self.min_position, self.device, site=self.site
+            self.cache,
+            self.layers,
+            self.heads,
+            self.teacher,
+            self.min_position,
+            self.device,
+            site=self.site,
+            sequences_B=sequences_B,
         )
 
     @property
     def rows(self) -> int:
         """How many are judged on."""
-        all_rows = len(self.shards) * self.reader.rows_per_shard
+        all_rows = self.reader.num_rows(self.shards)
         return all_rows if self.num_rows is None else min(all_rows, self.num_rows)
 
     @property
@@ -84,7 +99,7 @@ class Ground:
 
     def frames(self) -> dict[int, Frame]:
         """Coordinates and moments of each layer, from rows that are not judged on where there are such."""
-        reader = self.reader
+        reader = self._reader(None)
         columns = reader.shard(self.other_shards[0], stop=MOMENT_ROWS)
         on_z = self.site == ATTN_Z
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None

@@ -16,7 +16,7 @@ import torch
 
 from alens.evaluation import bootstrap
 from alens.evaluation.figures import HeadFigures
-from alens.evaluation.shards import check_same_model, judged_shards
+from alens.evaluation.shards import JudgedText, check_same_model, judged_text
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
@@ -83,6 +83,8 @@ class TransferMatrix:
     sequences: int
     teacher: str
     shards: tuple[int, ...]
+    trained_on: str
+    """`no`, or `unknown`: rows may be among them that the fit was trained on."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
     kl_ST: Array
@@ -186,6 +188,7 @@ class TransferMatrix:
             "sequences": self.sequences,
             "teacher": self.teacher,
             "shards": list(self.shards),
+            "trained_on": self.trained_on,
             "mean_output": asdict(self.mean_output),
             "bootstrap": {"level": bootstrap.LEVEL, "resamples": bootstrap.RESAMPLES, "seed": self.seed},
             "layers": [asdict(pair) for pair in self.by_layer],
@@ -219,12 +222,12 @@ def transfer(
     device: torch.device | None = None,
     report: Report = silent,
 ) -> TransferMatrix:
-    """Each chosen lens on each chosen head, on rows that the fit held out (on another cache: on all of it).
+    """Each chosen lens on each chosen head, on rows that the fit held out (on another cache: on what it did not train on).
 
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
     check_same_model(lenses, cache)
-    ground = ground_of(lenses, cache, judged_shards(lenses, cache), layers, heads, num_rows, device)
+    ground = ground_of(lenses, cache, judged_text(lenses, cache), layers, heads, num_rows, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
     targets = [(layer, place) for layer in ground.layers for place in range(len(ground.heads))]
@@ -265,6 +268,7 @@ def transfer(
         sequences=int((last.rows_G > 0).sum()),
         teacher=ground.teacher,
         shards=ground.shards,
+        trained_on=ground.text.trained_on,
         heads=tuple((layer, ground.heads[place]) for layer, place in targets),
         kl_ST=np.array([of.kl for part in means for of in part]).reshape(shape).T,
         cross_entropy_ST=np.array([of.cross_entropy for part in means for of in part]).reshape(shape).T,
@@ -280,7 +284,7 @@ def transfer(
 def ground_of(
     lenses: Lenses,
     cache: Cache,
-    shards: tuple[int, ...],
+    text: JudgedText,
     layers: Sequence[int] | None,
     heads: Sequence[int] | None,
     num_rows: int | None,
@@ -294,7 +298,7 @@ def ground_of(
         site=record.site,
         layers=tuple(sorted(layers)),
         heads=tuple(sorted(heads)),
-        shards=shards,
+        text=text,
         num_rows=num_rows,
         min_position=int(record.fit["min_position"]),
         device=device or torch.device("cpu"),
