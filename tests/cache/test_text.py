@@ -239,8 +239,8 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: byte
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ([], "has no .parquet, .jsonl or .txt files"),
-        (["notes.csv"], "has no .parquet, .jsonl or .txt files (left out: 1 .csv)"),
+        ([], "has no .parquet, .arrow, .jsonl or .txt files"),
+        (["notes.csv"], "has no .parquet, .arrow, .jsonl or .txt files (left out: 1 .csv)"),
         (["a.txt", "b.jsonl"], "mixes .jsonl, .txt files"),
     ],
 )

@@ -133,7 +133,7 @@ def test_the_default_of_several_configurations_is_read() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "says"),
     [
-        ([], {}, "DIR has no .parquet, .jsonl or .txt files"),
+        ([], {}, "DIR has no .parquet, .arrow, .jsonl or .txt files"),
         (["a.csv", "b.zip"], {}, "files (left out: 1 .csv, 1 .zip)"),
         (["README.md", "bookcorpus.py"], {}, "its loading script is not run: `--corpus-revision refs/convert/parquet`"),
         (["a.txt", "b.jsonl"], {}, "DIR mixes .jsonl, .txt files: give a directory with one kind, or a single file"),

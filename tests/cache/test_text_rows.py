@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alens.cache.text import CorpusOptions, resolve
-from alens.cache.text_rows import KINDS, ROWS_WITHOUT_COLUMN, Columns, read_rows, size_of
+from alens.cache.text_rows import KINDS, ROWS_WITHOUT_COLUMN, TABLES, Columns, read_rows, size_of
 from alens.errors import RequestError
 
 NAMES = [
@@ -28,6 +29,10 @@ def write(path: Path, *rows: str) -> Path:
     if path.suffix == ".parquet":
         with path.open("wb") as file:  # pyarrow would follow an address in the name
             pq.write_table(pa.table({"text": list(rows)}), file)
+    elif path.suffix == ".arrow":
+        table = pa.table({"text": list(rows)})
+        with path.open("wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
     else:
         lines = rows if path.suffix == ".txt" else [json.dumps({"text": row}) for row in rows]
         path.write_text("\n".join(lines))
@@ -87,10 +92,10 @@ def test_lines_are_those_that_python_reads(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_sizes_of_rows_add_up_to_that_of_the_file(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / f"a{kind}", "one", "two\rthree", "", "four")
-    if kind != ".parquet":
+    if kind not in TABLES:
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes() + b"\n\n")
     assert sum(row.size for row in read_rows(path, Columns("text"))) == size_of(path)
-    assert size_of(path) == (4 if kind == ".parquet" else path.stat().st_size)
+    assert size_of(path) == (4 if kind in TABLES else path.stat().st_size)
 
 
 def test_only_the_columns_that_are_wanted_are_read(tmp_path: Path) -> None:
@@ -168,3 +173,40 @@ def test_a_damaged_page_of_parquet_is_one_line(tmp_path: Path) -> None:
 def test_text_has_no_other_columns_in_txt(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"a\.txt has no column 'book': it has text"):
         texts(write(tmp_path / "a.txt", "one"), document="book")
+
+
+def test_a_data_set_that_was_saved_to_disk_is_read(tmp_path: Path) -> None:
+    """Its tables in order, the column that is asked for, and not what `map` left beside them."""
+    rows = {"book": ["a", "a", "b", "b"], "body": ["one", None, "two", "three"], "n": [1, 2, 3, 4]}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved", num_shards=2)
+    (tmp_path / "saved" / "cache-0123456789abcdef.arrow").write_bytes(b"not a table")
+    corpus = resolve(str(tmp_path / "saved"), CorpusOptions(text_column="body", document_column="book"))
+    assert [path.suffix for path in corpus.paths] == [".arrow", ".arrow"]
+    assert [(piece.text, piece.starts_document) for piece in corpus.pieces()] == [
+        ("one", True),
+        ("two three", True),
+    ]
+
+
+@pytest.mark.parametrize(("split", "text"), [(None, "one"), ("test", "two"), ("all", "two one")])
+def test_splits_that_were_saved_to_disk_are_splits(tmp_path: Path, split: str | None, text: str) -> None:
+    parts = {
+        name: datasets.Dataset.from_dict({"text": [row]}) for name, row in (("train", "one"), ("test", "two"))
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    (piece,) = resolve(str(tmp_path / "saved"), CorpusOptions(split=split)).pieces()
+    assert piece.text == text
+
+
+def test_a_table_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.arrow", *[f"row {number}" for number in range(2000)])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(RequestError, match=r"cannot read text from .*a\.arrow: ") as caught:
+        texts(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_row_of_arrow_that_is_not_text_is_named(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": [None, 3]}).save_to_disk(tmp_path)
+    with pytest.raises(RequestError, match=r"column 'text' of .*\.arrow, row 2 holds int, not text"):
+        texts(tmp_path / "data-00000-of-00001.arrow")

@@ -106,7 +106,7 @@ def test_what_is_no_model(
     ("name", "content", "says"),
     [
         ("missing.txt", None, "missing.txt does not exist: give a file, a directory, a hub dataset id, or `demo`"),
-        ("table.csv", b"text\nx\n", "table.csv is not a .parquet, .jsonl or .txt file"),
+        ("table.csv", b"text\nx\n", "table.csv is not a .parquet, .arrow, .jsonl or .txt file"),
         ("empty.txt", b"", "has no text"),
         ("empty.jsonl", b"", "has no text"),
         ("blank.txt", b" \n\n \n", "has no text"),

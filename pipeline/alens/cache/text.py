@@ -1,6 +1,6 @@
 """Corpus -> documents: resolves CORPUS to files and reads their text in order.
 
-In: `demo`, `bookcorpus`, a hub dataset id, or a file or directory of .parquet, .jsonl or .txt. Out: a
+In: `demo`, `bookcorpus`, a hub dataset id, or a file or directory of .parquet, .arrow, .jsonl or .txt. Out: a
 `CorpusRecord` (hashes of the files on demand: only who makes a plan needs them) and a stream of `Piece`s: a stretch
 of text and whether a new document starts with it. `text_files` chooses the files, `text_rows` reads them.
 """
@@ -172,7 +172,7 @@ def _files(where: Path, corpus: str, options: CorpusOptions) -> list[Path]:
     """The files to read, in order; a single file is its own split."""
     if not where.is_dir():
         if kind_of(where) is None:
-            raise RequestError(f"{where} is not a .parquet, .jsonl or .txt file")
+            raise RequestError(f"{where} is not a .parquet, .arrow, .jsonl or .txt file")
         if options.configuration is not None:
             raise RequestError(f"{where} is a single file, without configurations: leave out --corpus-config")
         return [where]

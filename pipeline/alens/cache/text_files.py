@@ -3,7 +3,8 @@
 In: the `Entry`s of a directory, the configurations of its card, and what was asked for. Out: a `Choice`. The rule,
 which the help of CORPUS and docs/first-run.md tell:
 
-1. Text is what ends in .parquet, .jsonl or .txt, but no hidden file, no README.txt and no LICENSE.txt.
+1. Text is what ends in .parquet, .arrow, .jsonl or .txt, but no hidden file, no README.txt and no
+   LICENSE.txt, and no `cache-*.arrow`, which `datasets` leaves beside a table.
 2. A file with two names (links) is read once. A text that is a link to nowhere is refused.
 3. A card (README.md), or names that are unmistakably splits (`splits`), choose one split: `train`, or `--split`.
    Otherwise all files are read.
@@ -24,6 +25,9 @@ from alens.errors import RequestError
 
 NOT_TEXT = ("readme", "license", "licence")
 """Names of .txt files that speak about the text."""
+
+CACHED = "cache-"
+"""What `datasets` leaves beside a table: results of `map` and `filter`, rows that are there already."""
 
 MOST_NAMED, MOST_KINDS = 3, 8
 """Files that a message names, and kinds of what is left out."""
@@ -106,6 +110,8 @@ def _why_not(entry: Entry) -> str | None:
     if path.name.startswith("."):
         return f"hidden {kind}".rstrip()
     if kind in KINDS:
+        if kind == ".arrow" and path.name.startswith(CACHED):
+            return f"{CACHED}*.arrow"
         return path.name if kind == ".txt" and path.stem.lower() in NOT_TEXT else None
     if not kind and entry.is_link and not entry.is_file:
         return None
@@ -211,7 +217,7 @@ def _some(names: Sequence[str]) -> str:
 def _nothing(
     asked: Asked, part: Configuration | None, left_out: Sequence[str], entries: Sequence[Entry]
 ) -> str:
-    message = f"{asked.where} has no .parquet, .jsonl or .txt files"
+    message = f"{asked.where} has no .parquet, .arrow, .jsonl or .txt files"
     if part is not None:
         message += f" that its configuration {part.name} names"
     if left_out:

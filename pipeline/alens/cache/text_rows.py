@@ -1,22 +1,24 @@
 """One file of a corpus -> its rows, in order.
 
-In: the path of a .parquet, .jsonl or .txt file, and the columns that are wanted. Out: `Row`s, streaming. A row is a
-line of .txt (it ends in \\n, \\r\\n or \\r), an object of .jsonl (one a line), or a row of .parquet. A byte order
-mark at the head of a file is not text. The file that is opened is the one that is named: no pattern and no address
-in its name is followed (docs/decisions/0035-reading-text.md).
+In: the path of a .parquet, .arrow, .jsonl or .txt file, and the columns that are wanted. Out: `Row`s, streaming. A row
+is a line of .txt (it ends in \\n, \\r\\n or \\r), an object of .jsonl (one a line), or a row of a table: .parquet, or
+.arrow as `datasets` saves it. A byte order mark at the head of a file is not text. The file that is opened is the one
+that is named: no pattern and no address in its name is followed (docs/decisions/0035-reading-text.md).
 """
 
 import codecs
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alens.errors import RequestError
 
-KINDS = (".parquet", ".jsonl", ".txt")
+KINDS = (".parquet", ".arrow", ".jsonl", ".txt")
 """How the names of texts end, in small letters or capitals."""
+
+TABLES = (".parquet", ".arrow")
 
 ROWS_A_READ = 2048
 
@@ -43,6 +45,11 @@ class Columns(NamedTuple):
     text: str
     document: str | None = None
 
+    @property
+    def wanted(self) -> list[str]:
+        """Each column once."""
+        return list(dict.fromkeys(name for name in self if name is not None))
+
     def check(self, names: list[str], path: Path) -> None:
         """Raises `RequestError` when one of them is not among `names`."""
         for column, option in ((self.text, "--text-column"), (self.document, "--document-column")):
@@ -65,22 +72,25 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
     """
     readers: dict[str | None, Callable[[Path, Columns], Iterator[Row]]] = {
         ".parquet": _parquet_rows,
+        ".arrow": _arrow_rows,
         ".jsonl": _json_rows,
         ".txt": _lines,
     }
     with _readable(path):
-        if path.stat().st_size:  # a file without a byte is not parquet, and has no rows
+        if path.stat().st_size:  # a file without a byte is not a table, and has no rows
             yield from readers[kind_of(path)](path, columns)
 
 
 def size_of(path: Path) -> int:
-    """What the sizes of a file's rows add up to: bytes, or rows of parquet."""
+    """What the sizes of a file's rows add up to: bytes, or rows of a table."""
     import pyarrow.parquet as pq
 
     with _readable(path):
         size = path.stat().st_size
-        if kind_of(path) != ".parquet" or not size:
+        if kind_of(path) not in TABLES or not size:
             return size
+        if kind_of(path) == ".arrow":
+            return len(_arrow_table(path))
         with path.open("rb") as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
 
@@ -91,20 +101,35 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
     with path.open("rb") as file:
         table = pq.ParquetFile(file)
         columns.check(table.schema_arrow.names, path)
-        wanted = [name for name in columns if name is not None]
-        number = 0
-        for batch in table.iter_batches(ROWS_A_READ, columns=wanted, use_threads=False):
-            texts = batch.column(columns.text).to_pylist()
-            documents = (
-                [None] * len(texts)
-                if columns.document is None
-                else batch.column(columns.document).to_pylist()
-            )
-            for text, document in zip(texts, documents, strict=True):
-                number += 1
-                if text is not None and not isinstance(text, str):
-                    raise _not_text(text, columns, f"{path}, row {number}")
-                yield Row(text, document, 1)
+        batches = table.iter_batches(ROWS_A_READ, columns=columns.wanted, use_threads=False)
+        yield from _table_rows((batch.to_pydict() for batch in batches), columns, path)
+
+
+def _arrow_rows(path: Path, columns: Columns) -> Iterator[Row]:
+    table = _arrow_table(path)
+    columns.check(table.column_names, path)
+    batches = table.select_columns(columns.wanted).with_format(None).iter(ROWS_A_READ)
+    yield from _table_rows(batches, columns, path)
+
+
+def _arrow_table(path: Path) -> Any:
+    """The table that `Dataset.save_to_disk` of `datasets` wrote, not read into memory."""
+    import datasets
+
+    return datasets.Dataset.from_file(str(path))
+
+
+def _table_rows(batches: Iterable[Mapping[str, list[Any]]], columns: Columns, path: Path) -> Iterator[Row]:
+    """The rows of a table, from batches of columns by name."""
+    number = 0
+    for batch in batches:
+        texts = batch[columns.text]
+        documents = [None] * len(texts) if columns.document is None else batch[columns.document]
+        for text, document in zip(texts, documents, strict=True):
+            number += 1
+            if text is not None and not isinstance(text, str):
+                raise _not_text(text, columns, f"{path}, row {number}")
+            yield Row(text, document, 1)
 
 
 def _lines(path: Path, columns: Columns) -> Iterator[Row]:

@@ -29,10 +29,10 @@ def command(**given: Any) -> None:
     """Run MODEL once over CORPUS and write what every head computes to STORE.
 
     MODEL is a hub id, a Hugging Face directory, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or
-    directory of .parquet, .jsonl or .txt, or `demo`. Run it again to go on: it writes what is missing.
+    directory of .parquet, .arrow, .jsonl or .txt, or `demo`. Run it again to go on: it writes what is missing.
 
-    Of a directory, every .parquet, .jsonl or .txt file below it is read, in the order of their paths, links to files
-    and folders too, each file once. Not read: hidden files, README.txt, LICENSE.txt, and files of other kinds, also
+    Of a directory, every .parquet, .arrow, .jsonl or .txt file below it is read, in the order of their paths,
+    links to files and folders too, each file once. Not read: hidden files, README.txt, LICENSE.txt, and files of other kinds, also
     .txt.gz; one line says what was left out. A split is chosen only where the files say it: names such as
     train-00000-of-00002.parquet, folders such as train/ and test/, files all called train, validation or test, or
     the card (README.md) of a data set.
