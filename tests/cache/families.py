@@ -23,9 +23,11 @@ class Family:
     layers: str
     projection: str
     mlp: str
+    norm: str
+    """The last one."""
 
 
-GATED_NAMES = {"layers": "model.layers", "projection": "self_attn.o_proj", "mlp": "mlp"}
+GATED_NAMES = {"layers": "model.layers", "projection": "self_attn.o_proj", "mlp": "mlp", "norm": "model.norm"}
 FAMILIES = {
     "gpt2": Family(
         config="GPT2Config",
@@ -33,6 +35,7 @@ FAMILIES = {
         layers="transformer.h",
         projection="attn.c_proj",
         mlp="mlp",
+        norm="transformer.ln_f",
     ),
     "gpt-neox": Family(
         config="GPTNeoXConfig",
@@ -40,6 +43,7 @@ FAMILIES = {
         layers="gpt_neox.layers",
         projection="attention.dense",
         mlp="mlp",
+        norm="gpt_neox.final_layer_norm",
     ),
     "opt": Family(
         config="OPTConfig",
@@ -47,6 +51,7 @@ FAMILIES = {
         layers="model.decoder.layers",
         projection="self_attn.out_proj",
         mlp="fc2",
+        norm="model.decoder.final_layer_norm",
     ),
     # Fewer keys and values than heads.
     "llama": Family(config="LlamaConfig", options=GATED, **GATED_NAMES),

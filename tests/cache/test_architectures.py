@@ -16,6 +16,7 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, write_cache
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.fit.settings import FitSettings
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
@@ -51,6 +52,8 @@ class Case:
     """Of that projection."""
     residuals: list[Array]
     mlps: list[Array]
+    norm: tuple[Array, Array]
+    """Input and output of the last norm."""
     log_probs_NV: Array
     unembedding_DV: Array
 
@@ -98,6 +101,7 @@ def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
         layer.register_forward_hook(keep(f"layer {number}"))
         for part in ("projection", "mlp"):
             layer.get_submodule(getattr(family, part)).register_forward_hook(keep(f"{part} {number}"))
+    model.get_submodule(family.norm).register_forward_hook(keep("norm"))
     with torch.inference_mode():
         logits_BTV = model.eval()(torch.from_numpy(cache.tokens.astype(np.int64))).logits
     rows = slice(None)
@@ -115,6 +119,7 @@ def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
         projected=[(ordered(found[f"projection {i}"][0]), ordered(found[f"projection {i}"][1])) for i in (0, 1)],
         biases=[np.zeros(32, np.float32) if b is None else b.detach().numpy() for b in biases],
         residuals=[ordered(found[f"layer {i}"][1]) for i in (0, 1)],
+        norm=(ordered(found["norm"][0]), ordered(found["norm"][1])),
         mlps=[ordered(found[f"mlp {i}"][1]) for i in (0, 1)],
         log_probs_NV=ordered(logits_BTV.log_softmax(-1)),
         unembedding_DV=model.get_output_embeddings().weight.detach().numpy().T,
@@ -178,6 +183,20 @@ def test_the_exact_teacher_gives_the_whole_distribution(case: Case) -> None:
     assert (probs_NV * (case.log_probs_NV - found_NV)).sum(1).max() < 1e-4  # KL, nats
     np.testing.assert_allclose(found_NV, case.log_probs_NV, atol=0.02)
     np.testing.assert_array_equal(case.cache.weights("W_U"), case.unembedding_DV)
+
+
+def test_the_last_norm_is_the_models(case: Case) -> None:
+    norm = FinalNorm.of_cache(case.cache)
+    assert norm is not None and case.cache.plan.model.final_norm == norm.record
+    stream_ND, expected_ND = map(torch.from_numpy, case.norm)
+    torch.testing.assert_close(norm(stream_ND), expected_ND, rtol=1e-4, atol=1e-4)
+    scale_N = torch.from_numpy(case.cache.read("targets/final_scale", slice(None)))
+    torch.testing.assert_close(scale_N, norm.scale(stream_ND), rtol=1e-5, atol=1e-6)
+    # Parts of the stream, normed by the scale of the whole, add up to the normed whole.
+    parts = [stream_ND * share for share in (0.75, 0.25)]
+    summed_ND = sum(norm.part(part_ND, scale_N) - norm.offset_D for part_ND in parts) + norm.offset_D
+    torch.testing.assert_close(summed_ND, expected_ND, rtol=1e-3, atol=1e-3)
+    assert float((norm.gain_D - 1).abs().max()) > 0.1  # not what norms start as
 
 
 def test_lenses_are_fitted_to_grouped_heads(

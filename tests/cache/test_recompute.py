@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from alens.cache.recompute import Recomputed, recompute
 from alens.cache.targets import draw_order, sample_tail
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress
-from alens.store.arrays import shard_arrays
+from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.reader import open_cache
 from alens.store.verify import verify
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
@@ -98,7 +99,7 @@ def test_what_is_right_agrees_in_every_array(caches: Callable[[str], Path], name
     plan = open_cache(store).plan
     per_row = {name for name in shard_arrays(plan) if not name.startswith("stats/")}
     products = {f"sites/attn.z/{layer:02d} W_O + b_O" for layer in plan.layers}
-    weights = {"model/W_O", "model/W_U", "model/b_U"}
+    weights = {f"model/{name}" for name in ("W_O", "W_U", "b_U", "norm_gain", "norm_offset")}
     assert {c.array for c in found.comparisons} == per_row | products | weights
 
 
@@ -203,6 +204,7 @@ PLANTED: dict[str, tuple[str, Callable[[dict[str, Array]], None], set[str]]] = {
     "a draw from the top, where noise allows any other": ("bfloat16 model", draw_from_the_top, {"targets/tail_ids"}),
     "draws in another order": ("float16 z", edited("targets/tail_ids", lambda ids: ids[:, ::-1]), {"targets/tail_ids"}),
     "draws of another row": ("float16 z", rolled("targets/tail_ids"), {"targets/tail_ids"}),
+    "scales of the last norm": ("float16 z", rolled("targets/final_scale"), {"targets/final_scale"}),
     "the exact teacher": ("float16 z", rolled("targets/final"), {"targets/final"}),
     "the token": ("float16 z", rolled("rows/token"), {"rows/token"}),
     "the sequence": ("float16 z", rolled("rows/sequence"), {"rows/sequence"}),
@@ -235,11 +237,14 @@ def test_a_few_rows_are_enough_where_all_are_wrong(caches: Callable[[str], Path]
 def test_weights_of_another_model_are_found(caches: Callable[[str], Path], copy_of: Copy) -> None:
     store = copy_of(caches("float16 z"))
     cache = open_cache(store)
-    weights = {f"model/{name}": cache.weights(name) for name in ("W_O", "W_U", "b_U")}
+    weights = {name: cache.weights(name.removeprefix("model/")) for name in weight_arrays(cache.plan)}
     weights["model/W_O"] = weights["model/W_O"] * np.float32(1 + 2.0**-20)
     put_skeleton(store, cache.plan, weights)
     assert verify(store).whole
     assert wrong(deep(store, num_rows=4)) == {"model/W_O"}
+    weights["model/norm_gain"] = weights["model/norm_gain"] * np.float32(1 + 2.0**-16)
+    put_skeleton(store, cache.plan, weights)
+    assert wrong(deep(store, num_rows=4)) == {"model/W_O", "model/norm_gain"}
 
 
 def test_the_tail_is_compared_in_the_order_in_which_it_is_drawn() -> None:
@@ -295,16 +300,14 @@ def test_a_model_that_is_gone_is_asked_for(
         deep(caches("float16 z"), model="here")
 
 
-def test_a_model_without_attention_bias_has_none(demo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alens.cache.recompute import _attention_bias
-
+def test_a_model_without_attention_bias_has_none() -> None:
     class Bridge:
         def __getattr__(self, name: str) -> None:
             raise AttributeError(name)
 
-    subject: Any = type("S", (), {"bridge": Bridge(), "W_O_LHED": torch.ones(3, 2, 4, 8), "device": "cpu"})()
-    assert _attention_bias(subject).shape == (3, 8)
-    assert not _attention_bias(subject).any()
+    subject: Any = SimpleNamespace(bridge=Bridge(), W_O_LHED=torch.ones(3, 2, 4, 8))
+    bias_LD = models.Subject.b_O_LD.fget(subject)
+    assert bias_LD.shape == (3, 8) and not bias_LD.any()
 
 
 # While it runs

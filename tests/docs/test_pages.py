@@ -12,7 +12,8 @@ import alens
 from alens.fit.settings import FitSettings
 from alens.store import schema
 from alens.store.arrays import shard_arrays, weight_arrays
-from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, ModelRecord, Plan, TokensRecord
+from alens.store.model_record import ModelRecord
+from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, Plan, TokensRecord
 
 from . import demo_card, pages
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from alens.store.arrays import shard_arrays, weight_arrays
-from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, ModelRecord, Plan, TokensRecord
+from alens.store.model_record import ModelRecord
+from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, Plan, TokensRecord
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
 Values = Callable[[Plan, int], dict[str, npt.NDArray[Any]]]

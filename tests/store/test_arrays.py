@@ -23,6 +23,7 @@ FORMAT_1: dict[str, tuple[tuple[int, ...], str, tuple[str, ...]]] = {
     "targets/entropy": ((6144,), "float32", ("row",)),
     "targets/tail_ids": ((6144, 16), "uint16", ("row", "sample")),
     "targets/final": ((6144, 192), "float16", ("row", "d_model")),
+    "targets/final_scale": ((6144,), "float32", ("row",)),
     "rows/token": ((6144,), "uint16", ("row",)),
     "rows/sequence": ((6144,), "uint32", ("row",)),
     "rows/position": ((6144,), "uint16", ("row",)),
@@ -42,6 +43,8 @@ FORMAT_1: dict[str, tuple[tuple[int, ...], str, tuple[str, ...]]] = {
     "model/W_O": ((4, 6, 32, 192), "float32", ("layer", "head", "d_head", "d_model")),
     "model/W_U": ((192, 4096), "float32", ("d_model", "token")),
     "model/b_U": ((4096,), "float32", ("token",)),
+    "model/norm_gain": ((192,), "float32", ("d_model",)),
+    "model/norm_offset": ((192,), "float32", ("d_model",)),
 }
 
 

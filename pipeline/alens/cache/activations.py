@@ -14,6 +14,8 @@ import torch
 
 from alens.cache.model import Subject
 from alens.errors import RequestError, RunError
+from alens.final_norm import FinalNorm
+from alens.store.model_record import NO_NORM
 
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far `final W_U + b_U` may be from the model's own logits: rounding, not another function."""
@@ -28,6 +30,9 @@ class Activations:
     sites_BTD: dict[tuple[str, int], torch.Tensor]
     """Further sites, by site and layer."""
     final_BTD: torch.Tensor
+    """The residual after the last norm."""
+    scale_BT: torch.Tensor | None
+    """Float32: what the last norm divides by at each position; None where alens does not know the norm."""
     last_logits_BV: torch.Tensor
     """The model's own logits at the last position."""
 
@@ -41,12 +46,16 @@ def run(
     Raises `RequestError` when the model gives no z or site for a layer, `RunError` when it ends in numbers
     that are not finite.
     """
+    norm = subject.final_norm
     found: dict[int, torch.Tensor] = {}
+    scales: dict[int, torch.Tensor] = {}
     further: dict[tuple[str, int], torch.Tensor] = {}
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(found, layer)) for layer in layers]
     hooks += [
         (f"blocks.{layer}.hook_{site}", _keep(further, (site, layer))) for layer in layers for site in sites
     ]
+    if norm is not None and norm.record.kind != NO_NORM:
+        hooks.append(("ln_final.hook_in", _keep_scale(scales, norm)))
     try:
         final_BTD, logits = run_hooked(subject, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
@@ -63,7 +72,13 @@ def run(
         raise RunError(
             f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
         )
-    return Activations(z_BTHE=found, sites_BTD=further, final_BTD=final_BTD, last_logits_BV=logits[:, -1])
+    return Activations(
+        z_BTHE=found,
+        sites_BTD=further,
+        final_BTD=final_BTD,
+        scale_BT=scales.get(0) if scales or norm is None else norm.scale(final_BTD),
+        last_logits_BV=logits[:, -1],
+    )
 
 
 def run_hooked(
@@ -90,6 +105,15 @@ def run_hooked(
 def _keep(found: dict[Any, torch.Tensor], key: Any) -> Any:
     def hook(value: torch.Tensor, hook: Any) -> None:
         found[key] = value
+
+    return hook
+
+
+def _keep_scale(scales: dict[int, torch.Tensor], norm: FinalNorm) -> Any:
+    """The scale alone is kept: a stream of a batch is large."""
+
+    def hook(stream_BTD: torch.Tensor, hook: Any) -> None:
+        scales[0] = norm.scale(stream_BTD)
 
     return hook
 

@@ -7,19 +7,24 @@ Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from alens import demo, hub
 from alens.cache import checkpoint, configuration, probe, weights
+from alens.cache.last_norm import last_norm
 from alens.cache.quiet import quiet
 from alens.device import torch_device
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.importing import importing
-from alens.store.schema import ModelRecord
+from alens.store.model_record import ModelRecord
 
 FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
 """What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
@@ -49,7 +54,28 @@ class Subject:
     W_O_LHED: torch.Tensor
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
+    final_norm: FinalNorm | None
+    """Float32, on the device; None where alens does not know the model's last norm."""
     device: torch.device
+
+    @property
+    def b_O_LD(self) -> torch.Tensor:
+        """The bias that attention adds to what its heads write; zeros for models without."""
+        try:
+            bias_LD: torch.Tensor = self.bridge.b_O.detach()
+        except AttributeError:  # what TransformerLens says of those
+            return self.W_O_LHED.new_zeros(len(self.W_O_LHED), self.W_O_LHED.shape[-1])
+        return bias_LD
+
+    def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """The arrays `model/...` of a cache, float32, by name."""
+        found = {"model/W_O": self.W_O_LHED, "model/W_U": self.W_U_DV, "model/b_U": self.b_U_V}
+        if self.final_norm is not None:
+            found |= {
+                "model/norm_gain": self.final_norm.gain_D,
+                "model/norm_offset": self.final_norm.offset_D,
+            }
+        return {name: found[name].float().cpu().numpy() for name in names}
 
 
 def find(model: str, revision: str | None = None, *, local_only: bool = False) -> ModelSource:
@@ -161,6 +187,7 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         raise RequestError(
             f"cannot load {source.record.architecture} from {source.folder}: {str(error).splitlines()[0]}"
         ) from error
+    norm = last_norm(bridge, source.record.d_model)
     return Subject(
         source=source,
         bridge=bridge.requires_grad_(False),
@@ -169,5 +196,6 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         W_O_LHED=bridge.W_O.detach(),
         W_U_DV=bridge.W_U.detach(),
         b_U_V=bridge.b_U.detach(),
+        final_norm=None if norm is None else norm.to(where),
         device=where,
     )

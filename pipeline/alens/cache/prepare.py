@@ -15,16 +15,17 @@ import numpy as np
 from alens.cache import model as models
 from alens.cache import text, tokens
 from alens.cache.claim import BEAT_S, Claim, LostClaimError, Watch
-from alens.cache.examine import examine
+from alens.cache.examine import examine, say
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.cache.text_tokens import TextTokens
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
-from alens.store.arrays import token_dtype
+from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
+from alens.store.model_record import ModelRecord
 from alens.store.paths import PARTS, StorePaths
 from alens.store.reader import open_cache
 from alens.store.schema import Plan, TokensRecord, differences
@@ -156,17 +157,16 @@ class _Maker:
         subject = models.load(self.source, dtype=self.request.settings.dtype, device=self.request.device)
         if stored is None:
             record = self._write_tokens(subject)
-            examine(subject, np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False))
-            plan = self._new_plan(record)
+            tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
+            model = examine(subject, tokens_BT, self.request.settings.layers)
+            say(model)
+            plan = self._new_plan(model, record)
         else:
             plan = stored
             if not self._tokens_are(plan):
                 self._renew_tokens(subject, plan)
         self.claim.check()
-        weights = {"model/W_O": subject.W_O_LHED, "model/W_U": subject.W_U_DV, "model/b_U": subject.b_U_V}
-        put_skeleton(
-            self.request.store, plan, {name: value.float().cpu().numpy() for name, value in weights.items()}
-        )
+        put_skeleton(self.request.store, plan, subject.weights(weight_arrays(plan)))
         return Prepared(plan, subject)
 
     def _write_tokens(self, subject: models.Subject) -> TokensRecord:
@@ -184,10 +184,10 @@ class _Maker:
             self.should_stop,
         )
 
-    def _new_plan(self, record: TokensRecord) -> Plan:
+    def _new_plan(self, model: ModelRecord, record: TokensRecord) -> Plan:
         """Raises `RequestError` when STORE holds shards of another plan, whose own was lost."""
         plan = Plan(
-            model=self.source.record,
+            model=model,
             corpus=self.corpus.hashed().record,
             settings=self.request.settings,
             tokens=record,

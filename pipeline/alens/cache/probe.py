@@ -11,7 +11,7 @@ import torch
 
 from alens.cache import tolerance
 from alens.errors import RequestError
-from alens.store.schema import ModelRecord
+from alens.store.model_record import ModelRecord
 
 NUM_TOKENS = 16
 

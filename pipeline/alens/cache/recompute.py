@@ -25,9 +25,12 @@ from alens.cache import model as models
 from alens.cache.differences import Comparison, Differences
 from alens.errors import RequestError, StoppedError
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store.arrays import scale_name, site_name
+from alens.store.arrays import scale_name, site_name, weight_arrays
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
 from alens.store.reader import Cache
+
+MEASURED = 1e-6
+"""How far two measurements of one float32 weight may be apart, as a share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +132,16 @@ class _Comparer:
         self.differences = Differences()
         self.moved = 0
         self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(subject.device)
-        self.b_O_LD = _attention_bias(subject)
+        self.b_O_LD = subject.b_O_LD.float()
 
     def weights(self) -> None:
         """The model's weights are stored as they are."""
-        subject = self.subject
-        for name, ours in (("W_O", subject.W_O_LHED), ("W_U", subject.W_U_DV), ("b_U", subject.b_U_V)):
-            stored = torch.from_numpy(self.cache.weights(name)).to(subject.device)
-            self.differences.add(f"model/{name}", (stored - ours.float()).abs()[None], 0.0, None)
+        for name, ours in self.subject.weights(weight_arrays(self.plan)).items():
+            stored = self.cache.weights(name.removeprefix("model/"))
+            # Gain and offset of the norm are measured, the others are stored as they are.
+            unit = MEASURED if name.startswith("model/norm_") else 0.0
+            allowed = torch.from_numpy(unit * np.abs(ours))[None]
+            self.differences.add(name, torch.from_numpy(np.abs(stored - ours))[None], allowed, None)
 
     def batch(self, sequences: npt.NDArray[np.int64], part: _Picked) -> None:
         """Runs the model on some sequences and compares the rows of `part`, all of them from these."""
@@ -165,6 +170,8 @@ class _Comparer:
         final_ND = rows(found.final_BTD)
         if self.settings.exact_teacher:
             self._float16("targets/final", final_ND.float(), part.row_N, rounded=False)
+        if self.plan.model.keeps_norm and found.scale_BT is not None:
+            self._scale(rows(found.scale_BT), part.row_N)
         self._targets(final_ND, part)
 
     def _run(self, tokens_BT: torch.Tensor) -> tuple[activations.Activations, dict[int, torch.Tensor]]:
@@ -212,6 +219,11 @@ class _Comparer:
         allowed = tolerance.stored(values, self.plan, rounded=rounded)
         self.differences.add(name, (stored - values).abs(), allowed, row_N)
 
+    def _scale(self, scale_N: torch.Tensor, row_N: npt.NDArray[np.int64]) -> None:
+        name = "targets/final_scale"
+        allowed_N = tolerance.noise(self.plan) * scale_N
+        self.differences.add(name, (self._read(name, row_N) - scale_N).abs(), allowed_N, row_N)
+
     def _targets(self, final_ND: torch.Tensor, part: _Picked) -> None:
         targets = self.cache.targets(part.row_N)
         source_N = part.sequence_N * self.settings.seq_len + part.position_N
@@ -225,11 +237,3 @@ class _Comparer:
                 part.row_N[rows],
                 self.differences,
             )
-
-
-def _attention_bias(subject: models.Subject) -> Any:
-    """b_O, (L, D); zeros for models without. TransformerLens raises AttributeError for those."""
-    try:
-        return subject.bridge.b_O.detach().float()
-    except AttributeError:
-        return torch.zeros(len(subject.W_O_LHED), subject.W_O_LHED.shape[-1], device=subject.device)

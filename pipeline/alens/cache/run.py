@@ -13,7 +13,7 @@ import torch
 
 from alens.cache import model as models
 from alens.cache import shard as shards
-from alens.cache.examine import examine
+from alens.cache.examine import examine_again
 from alens.cache.plan import shards_to_write
 from alens.cache.prepare import prepare
 from alens.cache.provenance import software
@@ -60,7 +60,7 @@ def write_cache(
         subject = prepared.subject
         if subject is None:
             subject = models.load(source, dtype=plan.settings.dtype, device=request.device)
-            examine(subject, cache.tokens)
+            examine_again(subject, cache.tokens, plan, request.store)
         with write_errors(request.store):
             # A sealed cache that lost a shard is no longer whole.
             remove(StorePaths(request.store).manifest)

@@ -93,6 +93,9 @@ class _Shard:
             for name, layer in self.sites.items():
                 self.moments[layer].add(values[name])
         values.update(self._targets(final_ND, rows))
+        if self.plan.model.keeps_norm:
+            assert found.scale_BT is not None  # the plan was made with this model
+            values["targets/final_scale"] = found.scale_BT.flatten()
         self.out["rows/token"][at_N] = batch_BT.flatten().numpy()
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T

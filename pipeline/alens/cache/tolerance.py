@@ -21,7 +21,8 @@ import math
 
 import torch
 
-from alens.store.schema import ModelRecord, Plan
+from alens.store.model_record import ModelRecord
+from alens.store.schema import Plan
 
 MARGIN = {"float32": 8.0, "bfloat16": 2.0, "float16": 2.0}
 """Rounding of 16-bit results is the same in most places whatever the order, so it needs less."""

@@ -23,7 +23,8 @@ from alens.lens.record import DESCRIPTION
 from alens.lens.saved import OUTPUT, Lenses, layer_file
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import document, durable
-from alens.store.schema import ATTN_Z, ModelRecord
+from alens.store.model_record import ModelRecord
+from alens.store.schema import ATTN_Z
 
 FORMAT_NAME = "alens-export"
 VERSION = 2

@@ -13,7 +13,8 @@ import numpy as np
 
 from alens.errors import RequestError, RunError
 from alens.store.encoding import Float16, dequantise, limit, quantise, round_bits
-from alens.store.schema import FLOAT16_MANTISSA_BITS, CacheSettings, ModelRecord
+from alens.store.model_record import ModelRecord
+from alens.store.schema import FLOAT16_MANTISSA_BITS, CacheSettings
 
 KEEP_BITS = tuple(range(2, FLOAT16_MANTISSA_BITS))
 TOP_K = (16, 32, 64, 128)

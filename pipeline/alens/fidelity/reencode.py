@@ -24,7 +24,7 @@ from alens.fidelity.forms import TargetForm, ZForm, rounded, stored_targets, sto
 from alens.fidelity.targets import Unembedding, remade_targets, tail_uniforms
 from alens.progress import ShouldStop, never
 from alens.store import durable
-from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
+from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name, weight_arrays
 from alens.store.durable import write_errors
 from alens.store.encoding import Float16, dequantise, quantise
 from alens.store.paths import StorePaths
@@ -89,7 +89,9 @@ def reencode(
         if documents is not None:
             same = plan.tokens.documents_sha256 == source.plan.tokens.documents_sha256
             _put_npy(source.paths.documents, paths.documents, documents, same)
-    put_skeleton(root, plan, {f"model/{name}": source.weights(name) for name in ("W_O", "W_U", "b_U")})
+    put_skeleton(
+        root, plan, {name: source.weights(name.removeprefix("model/")) for name in weight_arrays(plan)}
+    )
     work = _Reencoding(source, plan, device or torch.device("cpu"), should_stop)
     writer = ShardWriter(root, plan)
     for place, shard in enumerate(shards):

@@ -12,7 +12,8 @@ from typing import Any
 from alens import hub
 from alens.errors import DamageError, RequestError
 from alens.store import document, durable
-from alens.store.schema import ATTN_Z, ModelRecord
+from alens.store.model_record import ModelRecord
+from alens.store.schema import ATTN_Z
 
 FORMAT = 3
 UNHASHED_FORMAT = 2
@@ -180,6 +181,6 @@ def _record(body: dict[str, Any], where: str, mend: str) -> LensRecord:
     """The record in a document without its hash and format."""
     try:
         lists = {name: tuple(body[name]) for name in ("layers", "heads")}
-        return LensRecord(**{**body, **lists, "model": ModelRecord(**body["model"])})
+        return LensRecord(**{**body, **lists, "model": ModelRecord.from_json(body["model"])})
     except (AttributeError, KeyError, TypeError) as error:
         raise DamageError(f"{where} is not whole ({error}): {mend}") from None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from alens.cache import model as models
 from alens.cache import text as texts
+from alens.cache.examine import examine, say
 from alens.cache.held_out import Division, divide, held_out_shards
 from alens.cache.prepare import check_place, stored_plan
 from alens.cache.provenance import software
@@ -142,6 +143,9 @@ def estimate_cache(
         found = _tokenise(request, corpus, subject, probe_s, report)
         plan = _plan(request, source, corpus, found, subject.end_of_text)
         tokens_BT = _sequences(found.first, plan)
+        model_record = examine(subject, tokens_BT, request.settings.layers)
+        say(model_record)
+        plan = dataclasses.replace(plan, model=model_record)
     else:
         plan = stored.plan
         tokens_BT = stored.tokens[: plan.settings.sequences_per_shard]

@@ -123,6 +123,10 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
         ("rows/sequence", "uint32", (), ("row",), "its sequence in tokens.npy"),
         ("rows/position", "uint16" if settings.seq_len <= 65_535 else "uint32", (), ("row",), "its position in that sequence"),
     ]  # fmt: skip
+    if plan.model.keeps_norm:
+        per_row.append(
+            ("targets/final_scale", "float32", (), ("row",), "what the last norm divides the residual stream by at this row")
+        )  # fmt: skip
     if settings.exact_teacher:
         per_row.append(
             ("targets/final", "float16", (model.d_model,), ("row", "d_model"), "the final residual after the last layer norm: final W_U + b_U = logits")
@@ -155,6 +159,11 @@ def weight_arrays(plan: Plan) -> dict[str, ArraySpec]:
         ("model/W_U", (model.d_model, model.d_vocab), ("d_model", "token"), "the unembedding"),
         ("model/b_U", (model.d_vocab,), ("token",), "the bias of the unembedding"),
     ]  # fmt: skip
+    if model.keeps_norm:
+        rows += [
+            ("model/norm_gain", (model.d_model,), ("d_model",), "what the last norm multiplies with, after it divided"),
+            ("model/norm_offset", (model.d_model,), ("d_model",), "what the last norm adds at its end"),
+        ]  # fmt: skip
     return {
         name: _spec(shape[0], shape[0], name, "float32", shape[1:], dimensions, meaning)
         for name, shape, dimensions, meaning in rows

@@ -25,6 +25,7 @@ from alens.store.arrays import ArraySpec, scale_name, shard_arrays, site_name, s
 from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.encoding import dequantise
+from alens.store.model_record import OTHER_WRITE
 from alens.store.paths import StorePaths
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
 from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
@@ -128,7 +129,10 @@ class Cache:
         return self.read(name, slice(shard * size, (shard + 1) * size))
 
     def weights(self, name: str) -> Array:
-        """`W_O` (L, H, E, D), `W_U` (D, V) or `b_U` (V), float32."""
+        """`W_O` (L, H, E, D), `W_U` (D, V), `b_U` (V), `norm_gain` or `norm_offset` (D), float32.
+
+        Raises `RequestError` where the cache does not have it: older ones lack the last norm.
+        """
         spec = self.spec(f"model/{name}")
         file = self.paths.shard_file(spec.name, 0, len(spec.shape))
         if not file.is_file() or not file.stat().st_size:  # Zarr would read it as fill values
@@ -244,8 +248,10 @@ class Cache:
         """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`.
 
         As TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads` default to
-        all that are cached.
+        all that are cached. Raises `RequestError` for a model whose heads write something else.
         """
+        if self.plan.model.head_write == OTHER_WRITE:
+            raise RequestError(f"{self.root} gives no head outputs: {self.plan.model.no_write}; take z")
         layers = list(self.plan.layers if layers is None else layers)
         heads = list(range(self.plan.model.n_heads) if heads is None else heads)
         self.check_layers(layers)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from alens.errors import DamageError, RequestError
 from alens.store import document
+from alens.store.model_record import ModelRecord
 
 FORMAT = 1
 
@@ -118,28 +119,6 @@ class CacheSettings:
     def sequences_wanted(self) -> int | None:
         """As many as `max_rows` allows; None for all."""
         return None if self.max_rows is None else self.max_rows // self.seq_len
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelRecord:
-    """The frozen model, as far as a store or a lens must know it."""
-
-    id: str
-    """As it was asked for: a hub id, a directory, or `demo`."""
-    revision: str | None
-    """The commit a hub id resolved to."""
-    weights_sha256: str
-    """Over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
-    architecture: str
-    """The Hugging Face class."""
-    n_layers: int
-    n_heads: int
-    d_head: int
-    d_model: int
-    d_vocab: int
-    n_ctx: int
-    weight_processing: str = "none"
-    """TransformerLens can fold and centre weights; a cache holds the model as it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,7 +250,7 @@ class Plan:
             )
         try:
             plan = cls(
-                model=ModelRecord(**body["model"]),
+                model=ModelRecord.from_json(body["model"]),
                 corpus=CorpusRecord(
                     **{**body["corpus"], "files": tuple(CorpusFile(**f) for f in body["corpus"]["files"])}
                 ),

@@ -1,0 +1,75 @@
+"""What a store or a lens must know of the frozen model.
+
+In: what was found on disk, and what `cache/examine.py` and `cache/last_norm.py` saw of the loaded model by numbers.
+Out: `ModelRecord`, a part of plans and of `lens.json`.
+"""
+
+import dataclasses
+from typing import Any, Self
+
+LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
+"""Kinds of a model's last norm."""
+
+EXACT_WRITE, OTHER_WRITE = "exact", "other"
+"""Whether z W_O of all heads, with the output bias, is what a layer's attention adds to the residual stream."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormRecord:
+    """A norm, without its gain and offset."""
+
+    kind: str
+    """`layer`, `rms`, `none`, or `other`: nothing that alens knows."""
+    epsilon: float
+    """Added to the variance, or to the mean square, before the root is taken."""
+
+    @property
+    def is_known(self) -> bool:
+        return self.kind != OTHER_NORM
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """The frozen model, as far as a store or a lens must know it."""
+
+    id: str
+    """As it was asked for: a hub id, a directory, or `demo`."""
+    revision: str | None
+    """The commit a hub id resolved to."""
+    weights_sha256: str
+    """Over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
+    architecture: str
+    """The Hugging Face class."""
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_model: int
+    d_vocab: int
+    n_ctx: int
+    weight_processing: str = "none"
+    """TransformerLens can fold and centre weights; a cache holds the model as it is."""
+    head_write: str | None = None
+    """By numbers: `exact` where z W_O of all heads, with the bias, is what attention adds to the residual stream of
+    every cached layer, `other` where a norm or a factor follows; None where nobody looked."""
+    final_norm: NormRecord | None = None
+    """By numbers; None where nobody looked."""
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Self:
+        """Raises `TypeError` for what is no record of a model."""
+        norm = body.get("final_norm")
+        return cls(**{**body, "final_norm": None if norm is None else NormRecord(**norm)})
+
+    @property
+    def keeps_norm(self) -> bool:
+        """Whether a cache of it holds gain, offset and scales of the last norm."""
+        return self.final_norm is not None and self.final_norm.is_known
+
+    @property
+    def no_write(self) -> str | None:
+        """Why what a head writes cannot be unembedded, for a message; None where it can, as far as anybody looked."""
+        if self.head_write == OTHER_WRITE:
+            return f"{self.architecture} has a norm or a factor behind its attention, so z W_O is not what a head writes"
+        if self.final_norm is not None and not self.final_norm.is_known:
+            return f"the last norm of {self.architecture} is neither a layer norm nor an RMS norm"
+        return None
