@@ -199,8 +199,23 @@ def other_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + "\n")
 
 
+def configured(**changes: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | changes))
+
+    return edit
+
+
 @pytest.mark.parametrize(
-    ("edit", "says"), [(other_weights, "with other weights (the cache: demo)"), (other_tokenizer, "the tokenizer is another")]
+    ("edit", "says"),
+    [
+        (other_weights, "with other weights (the cache: demo)"),
+        (other_tokenizer, "the tokenizer is another"),
+        (configured(activation_function="relu"), 'with another configuration (activation_function is "relu", not the default)'),
+        (configured(layer_norm_epsilon=1e-4), "with another configuration (layer_norm_epsilon is 0.0001, not the default)"),
+        (configured(scale_attn_by_inverse_layer_idx=True), "with another configuration (scale_attn_by_inverse_layer_idx is true"),
+    ],
 )  # fmt: skip
 def test_another_model_is_refused(
     small_cache: Path, copy_of: Copy, small_request: Request, edit: Callable[[Path], None], says: str

@@ -1,14 +1,17 @@
 """The model that lenses or a cache were made with, where it is not at hand: the same lines from every command."""
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from alens import demo
+from alens import demo, open_cache
+from alens.cache import model
 
 from .. import documents
 
@@ -74,6 +77,107 @@ def test_other_weights_where_the_model_was_are_refused(run_alens: Any, made: Mad
     words, root = made(id=str(retrained))
     assert refusal(run_alens(*words)) == (
         f"{retrained} has other weights than the model of {root} ({retrained}): say with --model where that is"
+    )
+
+
+@pytest.fixture
+def reconfigured(copy_of: Copy) -> Path:
+    """The demo with another activation: the same weights, another function."""
+    folder = copy_of(demo.MODEL)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"activation_function": "relu"}))
+    return folder
+
+
+def test_another_configuration_where_the_model_was_is_refused(
+    run_alens: Any, made: Made, reconfigured: Path
+) -> None:
+    words, root = made(id=str(reconfigured))
+    assert refusal(run_alens(*words)) == (
+        f'{reconfigured} has another configuration (activation_function is "relu", not the default) than the model of '
+        f"{root} ({reconfigured}): say with --model where that is"
+    )
+
+
+def test_other_logits_than_were_recorded_are_refused(run_alens: Any, made: Made) -> None:
+    """As another version of transformers may give, with the same weights and configuration."""
+    record = model.load(model.find("demo"), dtype="float32", device="cpu").source.record
+    assert record.probe is not None
+    logits = [logit + 0.01 for logit in record.probe["logits"]]
+    words, root = made(probe=record.probe | {"logits": logits})
+    outcome = run_alens(*words)
+    assert outcome.code == 2
+    assert outcome.stderr.splitlines()[-1] == (
+        f"alens: {demo.MODEL} has other logits for the same tokens (0.01 apart, 0.00134 is rounding) than the model of "
+        f"{root}: another version of transformers or TransformerLens may compute another function; use those that it was made with"
+    )
+
+
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Records as they were before configuration and probe were kept."""
+    with monkeypatch.context() as patch:
+        patch.setattr("alens.cache.configuration.canonical", lambda config: None)
+        patch.setattr("alens.cache.probe.record", lambda *arguments: None)
+        yield patch
+
+
+OLD = "its configuration was not recorded then: that it computes the same function cannot be checked"
+SMALL = ("--seq-len", "32", "--rows-per-shard", "128", "--max-rows", "256", "--top-k", "4", "--tail-samples", "4", "--device", "cpu")  # fmt: skip
+
+
+def test_an_old_cache_is_finished_and_verified_with_one_line_of_what_cannot_be_checked(
+    run_alens: Any, as_before: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, others = tmp_path / "cache", copy_of_demo_with_another_file(tmp_path)
+    as_before.setattr(
+        "alens.cache.weights.files", lambda folder, config: sorted(folder.glob("*.safetensors"))
+    )
+    assert run_alens("cache", others, "demo", store, *SMALL, "--worker", "0/2").code == 0
+    identity = open_cache(store).plan.identity
+    as_before.undo()
+    warning = f"{store} was made by an earlier alens from {others}: {OLD}"
+    outcome = run_alens("cache", others, "demo", store, *SMALL, "--worker", "1/2")
+    assert outcome.code == 0 and caplog.messages == [warning], outcome
+    caplog.clear()
+    assert open_cache(store).sealed and open_cache(store).plan.identity == identity
+    outcome = run_alens("verify", store, "--deep", "16", "--device", "cpu")
+    assert outcome.code == 0 and caplog.messages == [warning], outcome
+
+
+def copy_of_demo_with_another_file(tmp_path: Path) -> Path:
+    """Its unused file was part of the hash, before."""
+    folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
+    save_file({"unused": torch.ones(2)}, folder / "consolidated.safetensors")
+    return folder
+
+
+def forget(body: dict[str, Any]) -> None:
+    del body["model"]["config"], body["model"]["probe"]
+
+
+def test_old_lenses_are_read_and_judged_with_one_line_of_what_cannot_be_checked(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = copy_of(demo_lenses)
+    documents.edit(root / "lens.json", forget)
+    outcome = run_alens("read", root, "He", "--layer", "0", "--device", "cpu")
+    assert outcome.code == 0 and caplog.messages == [f"{root} was made by an earlier alens from demo: {OLD}"]
+    caplog.clear()
+    outcome = run_alens("eval", root, demo_cache, "--rows", "256", "--device", "cpu")
+    assert outcome.code == 0
+    assert caplog.messages == [f"{root} was made by an earlier alens: {OLD}"]
+
+
+def test_lenses_are_not_judged_on_a_cache_of_another_configuration(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, reconfigured: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "relu"
+    assert run_alens("cache", reconfigured, "demo", store, *SMALL).code == 0
+    outcome = run_alens("eval", demo_lenses, store, "--device", "cpu")
+    assert refusal(outcome) == (
+        f"{demo_lenses} holds lenses of demo, and the model of {store} has another configuration (activation_function "
+        'is "relu", not the default): lenses read the model they were fitted on'
     )
 
 

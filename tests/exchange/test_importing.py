@@ -166,6 +166,8 @@ def test_an_altered_or_missing_file_of_an_export_is_named(
     [
         ({"version": 3}, RequestError, "has version 3; this alens reads version 1 and 2"),
         ({"model": {"id": "gpt2", "weights_sha256": "0"}}, RequestError, "holds lenses of gpt2, and demo has other weights"),
+        ({"model": {"config": {"n_layer": 9}}}, RequestError, "holds lenses of demo, and demo has another configuration"),
+        ({"model": {"owner": "me"}}, DamageError, r"config\.json is not whole"),
         ({"model": None}, DamageError, r"config\.json is not whole"),
         ({"layers": []}, DamageError, "config.json names no layers"),
         ({"form": "paper"}, DamageError, r"has \(32, 4096\) for head.1.weight, config.json says \(192, 4096\)"),
@@ -176,6 +178,8 @@ def test_a_config_that_does_not_fit_is_named(
     demo_lenses: Path, tmp_path: Path, changes: dict[str, object], kind: type[Exception], message: str
 ) -> None:
     config = exported(demo_lenses, tmp_path / "out") / "config.json"
+    if isinstance(model := changes.get("model"), dict):  # field by field
+        changes = {**changes, "model": {**documents.read(config)["model"], **model}}
     documents.edit(config, lambda body: body.update(changes))
     with pytest.raises(kind, match=message):
         take(tmp_path / "out", tmp_path / "back")

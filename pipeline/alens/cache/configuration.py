@@ -3,7 +3,9 @@
 In: a directory. Out: transformers' configuration, and from it the sizes of the model.
 """
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,82 @@ def sizes(config: Any, folder: Path) -> dict[str, Any]:
         raise RequestError(
             f"{folder / 'config.json'} is not a causal transformer with attention heads: {error}"
         ) from None
+
+
+NO_EFFECT = frozenset(
+    {
+        # Names, places and versions.
+        "_name_or_path", "name_or_path", "_model_name_or_path", "_commit_hash", "transformers_version",
+        "architectures", "auto_map", "tokenizer_class", "model_max_length",
+        # Chosen anew at every load: alens says dtype and attention itself.
+        "dtype", "torch_dtype", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
+        "_experts_implementation", "use_cache", "return_dict", "return_dict_in_generate", "output_attentions",
+        "output_hidden_states", "torchscript", "gradient_checkpointing", "use_bfloat16",
+        # What a model says when it generates; alens gives it tokens. `pad_token_id` is not here: some count positions
+        # from it.
+        "bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id", "prefix",
+        # Training: alens runs models in evaluation mode, with weights from files.
+        "initializer_range", "initializer_factor", "init_std", "attention_dropout", "hidden_dropout", "attn_pdrop",
+        "embd_pdrop", "resid_pdrop", "resid_dropout", "embed_dropout", "dropout", "activation_dropout", "layerdrop",
+        "attention_probs_dropout_prob", "hidden_dropout_prob", "ffn_dropout", "classifier_dropout",
+        # Other heads than the unembedding.
+        "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
+        "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
+    }
+)  # fmt: skip
+"""Settings that do not change what a model computes from tokens. Every other counts, also one that nobody knows."""
+
+_PLACE = re.compile(r"(?<![\w.:])[~/]|^[A-Za-z]:[\\/]|^file:")
+"""In a string: a place of some machine."""
+
+
+def canonical(config: Any) -> dict[str, Any]:
+    """The settings that make the model compute what it computes: the fewest that give this configuration again.
+
+    A default that is written out, an older name of a setting, and what transformers derives from other settings are
+    left out, so that the same model saved by another version of transformers is the same.
+    """
+    from transformers import PreTrainedConfig
+
+    whole = _effective(config.to_dict())
+    fewest = dict(whole)
+    for name in sorted(whole):
+        if _made_of(type(config), fewer := _without(fewest, name)) == whole:
+            fewest = fewer
+    for name, value in fewest.items():
+        part = getattr(config, name, None)
+        if isinstance(part, PreTrainedConfig):
+            fewest[name] = canonical(part)
+        elif isinstance(value, dict):  # such as rope_parameters
+            for key in sorted(value):
+                fewer = fewest | {name: _without(fewest[name], key)}
+                if _made_of(type(config), fewer) == whole:
+                    fewest[name] = fewer[name]
+    return {"model_type": config.model_type, **fewest}
+
+
+def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
+
+
+def _made_of(kind: Any, settings: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return _effective(kind.from_dict(copy.deepcopy(settings)).to_dict())
+    except Exception:  # each class has its own way to say that something is missing
+        return None
+
+
+def _effective(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON, without what has no effect."""
+    plain = json.loads(json.dumps(_with_effect(settings), default=str), parse_constant=str)
+    return dict(plain)
+
+
+def _with_effect(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            str(key): _with_effect(part)
+            for key, part in value.items()
+            if key not in NO_EFFECT and not (isinstance(part, str) and _PLACE.search(part))
+        }
+    return [_with_effect(part) for part in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,9 @@ safetensors only, and no code of the model's repository is run.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
+import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,10 @@ from alens.device import torch_device
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
 from alens.importing import importing
+from alens.store import same_model
 from alens.store.model_record import ModelRecord
+
+log = logging.getLogger("alens")
 
 FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
 """What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
@@ -39,6 +44,10 @@ class ModelSource:
     folder: Path
     record: ModelRecord
     tokenizer_sha256: str
+    known: ModelRecord | None = None
+    """What a cache or lenses keep of it, where it was found for them: loading compares."""
+    known_by: str | None = None
+    """That cache or these lenses, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,8 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
     """
     folder, commit = _locate(model, revision, local_only)
     config = configuration.read(folder)
+    with quiet():
+        settings = configuration.canonical(config)
     loaded = weights.files(folder, config)
     lacking = [path.name for path in loaded if not path.is_file()]
     if lacking and commit is not None:
@@ -97,6 +108,7 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
         revision=commit,
         weights_sha256=weights.sha256(loaded),
         architecture=config.architectures[0],
+        config=settings,
         **configuration.sizes(config, folder),
     )
     digest = hashlib.sha256()
@@ -119,12 +131,34 @@ def find_again(
     except RequestError as error:
         hint = "" if model else f"; {made} was made with it: say with --model where it is now"
         raise RequestError(f"{error}{hint}") from None
-    if source.record.weights_sha256 != record.weights_sha256:
+    source = known_as(source, record, made, local_only=local_only)
+    if (phrase := same_model.difference(record, source.record)) is not None:
         at = f" at {record.revision}" if record.revision else ""
         raise RequestError(
-            f"{name} has other weights than the model of {made} ({record.id}{at}): say with --model where that is"
+            f"{name} has {phrase} than the model of {made} ({record.id}{at}): say with --model where that is"
         )
     return source
+
+
+def known_as(
+    source: ModelSource, record: ModelRecord, made: Path | str, *, local_only: bool = False
+) -> ModelSource:
+    """`source` as the model that `made` was made with, which `record` describes: loading it compares the two.
+
+    Old records have the hash of all safetensors files of the folder: where these give it, it is taken as the model's.
+    """
+    own, weights_sha256 = source.record, source.record.weights_sha256
+    if record.config is None and weights_sha256 != record.weights_sha256:
+        if own.revision is not None:
+            patterns = [*FILES, "*.safetensors"]
+            hub.snapshot(
+                own.id, kind="model", revision=own.revision, patterns=patterns, local_only=local_only
+            )
+        loaded = weights.files(source.folder, configuration.read(source.folder))
+        if weights.old_sha256(source.folder, loaded) == record.weights_sha256:
+            weights_sha256 = record.weights_sha256
+    known = dataclasses.replace(own, weights_sha256=weights_sha256)
+    return dataclasses.replace(source, record=known, known=record, known_by=str(made))
 
 
 def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
@@ -183,6 +217,7 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
                 device=str(where),
             )
             probe.check_same(logits_TV, probe.logits(bridge, source.record), source.record, dtype)
+            source = _probed(source, probe.record(logits_TV, source.record, dtype))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise RequestError(
             f"cannot load {source.record.architecture} from {source.folder}: {str(error).splitlines()[0]}"
@@ -199,3 +234,17 @@ def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
         final_norm=None if norm is None else norm.to(where),
         device=where,
     )
+
+
+def _probed(source: ModelSource, probed: dict[str, Any] | None) -> ModelSource:
+    """`source` with the probe. Raises `RequestError` when it computes something else than what it is known as."""
+    record = dataclasses.replace(source.record, probe=probed)
+    if source.known is not None:
+        if (phrase := same_model.difference(source.known, record)) is not None:
+            raise RequestError(
+                f"{source.folder} has {phrase} than the model of {source.known_by}: another version of transformers or "
+                "TransformerLens may compute another function; use those that it was made with"
+            )
+        if (lacking := same_model.unchecked(source.known, record)) is not None:
+            log.warning(f"{source.known_by} was made by an earlier alens from {source.known.id}: {lacking}")
+    return dataclasses.replace(source, record=record)

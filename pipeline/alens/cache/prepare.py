@@ -90,6 +90,7 @@ def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.
     if not StorePaths(request.store).plan.exists():
         return None
     plan = open_cache(request.store).plan
+    source = models.known_as(source, plan.model, request.store)
     found = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
     if found:
         raise RequestError(
@@ -154,7 +155,10 @@ class _Maker:
         stored = stored_plan(self.request, self.source, self.corpus)
         if stored is not None and _is_ready(self.paths, stored):
             return Prepared(stored, None)  # the job that held the claim before has made it
-        subject = models.load(self.source, dtype=self.request.settings.dtype, device=self.request.device)
+        source = self.source
+        if stored is not None:
+            source = models.known_as(source, stored.model, self.request.store)
+        subject = models.load(source, dtype=self.request.settings.dtype, device=self.request.device)
         if stored is None:
             record = self._write_tokens(subject)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from alens.cache import tolerance
 from alens.errors import RequestError
+from alens.store import same_model
 from alens.store.model_record import ModelRecord
 
 NUM_TOKENS = 16
@@ -30,13 +30,27 @@ def logits(model: Any, record: ModelRecord) -> torch.Tensor:
     return logits_BTV[0].float()
 
 
+def record(logits_TV: torch.Tensor, model: ModelRecord, dtype: str) -> dict[str, Any] | None:
+    """What a `ModelRecord` keeps of it: the logits of the same tokens after the last of them. None where not finite."""
+    ids = tokens(model)
+    if not bool(torch.isfinite(logits_TV[-1, ids]).all()):
+        return None
+    return {
+        "dtype": dtype,
+        "tokens": ids,
+        "logits": [float(f"{float(logit):.6g}") for logit in logits_TV[-1, ids]],
+    }
+
+
 def check_same(plain_TV: torch.Tensor, hooked_TV: torch.Tensor, record: ModelRecord, dtype: str) -> None:
     """Raises `RequestError` when TransformerLens computes another function than transformers does.
 
     It reads some settings and not others: GPT-2's `scale_attn_weights: false` was one that it left out.
     """
+    if not bool(torch.isfinite(plain_TV).all()):
+        return  # the first batch says so
     difference = float((plain_TV - hooked_TV).abs().max())
-    allowed = tolerance.noise_of(record, dtype) * max(1.0, float(plain_TV.abs().max()))
+    allowed = same_model.noise(record, dtype) * max(1.0, float(plain_TV.abs().max()))
     if not difference <= allowed:
         raise RequestError(
             f"TransformerLens computes other logits for {record.id} than transformers does, {difference:.3g} apart with "

@@ -59,6 +59,7 @@ def write_cache(
     if missing:
         subject = prepared.subject
         if subject is None:
+            source = models.known_as(source, plan.model, request.store)
             subject = models.load(source, dtype=plan.settings.dtype, device=request.device)
             examine_again(subject, cache.tokens, plan, request.store)
         with write_errors(request.store):

@@ -17,31 +17,18 @@ of the largest value of the row. Measured on the demo: float32 differs from floa
 is 7.5e-5. Logits move by noise times the row's largest logit.
 """
 
-import math
-
 import torch
 
-from alens.store.model_record import ModelRecord
+from alens.store import same_model
 from alens.store.schema import Plan
-
-MARGIN = {"float32": 8.0, "bfloat16": 2.0, "float16": 2.0}
-"""Rounding of 16-bit results is the same in most places whatever the order, so it needs less."""
 
 HALF_UNIT, SMALLEST_HALF_UNIT = 2.0**-11, 2.0**-25
 """Of float16: relative, and absolute near zero."""
 
-FLOAT32_UNIT = 2.0**-24
-
 
 def noise(plan: Plan) -> float:
-    """The share of a row's largest value by which another order of summing may move any of its values."""
-    return noise_of(plan.model, plan.settings.dtype)
-
-
-def noise_of(model: ModelRecord, dtype: str) -> float:
-    """`noise` of a model that computes in `dtype`."""
-    unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(dtype, FLOAT32_UNIT * math.sqrt(4 * model.d_model))
-    return MARGIN[dtype] * math.sqrt(8 * model.n_layers) * unit
+    """`rounding.noise` of the plan's model."""
+    return same_model.noise(plan.model, plan.settings.dtype)
 
 
 def stored(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:

@@ -106,7 +106,7 @@ def command(
     if heat_map is not None:
         _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
     with watching() as report:
-        opened.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+        opened.check_model(cache.plan.model, f"the model of {cache.root}")
         hand = _model(opened, cache, model, where)
         if heat_map is not None and heat_map_of == "bits" and hand.token_bytes_V is None:
             raise RequestError("there are no bits a byte to draw: say with --model where the model is")

@@ -17,6 +17,7 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation.training import Training
 from alens.lens.saved import Lenses
+from alens.store import same_model
 from alens.store.reader import Cache
 
 log = logging.getLogger("alens")
@@ -53,7 +54,10 @@ class JudgedText:
 def check_same_model(lenses: Lenses, cache: Cache) -> None:
     """Raises `RequestError` unless both are of one model, `DamageError`, now or when a layer is read, where weights are
     not those of the heads that the lenses name."""
-    lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+    lenses.check_model(cache.plan.model, f"the model of {cache.root}")
+    if (lacking := same_model.unchecked(lenses.record.model, cache.plan.model)) is not None:
+        old = lenses.name if lenses.record.model.config is None else cache.root
+        log.warning(f"{old} was made by an earlier alens: {lacking}")
     lenses.tie(torch.from_numpy(cache.weights("W_O")))
 
 

@@ -19,7 +19,8 @@ from alens.exchange.found import Found
 from alens.exchange.tuned_lens import config
 from alens.lens.maps import AffineMaps
 from alens.lens.saved import OUTPUT, layer_file
-from alens.store import durable
+from alens.store import durable, same_model
+from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
 
@@ -32,15 +33,15 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
     said, model = export.read_config(source), subject.source.record
     try:
-        weights_sha256, layers, heads = said["model"]["weights_sha256"], said["layers"], said["heads"]
+        theirs, layers, heads = ModelRecord.from_json(said["model"]), said["layers"], said["heads"]
         site, form, files = said["site"], said["form"], said["files"]
         notes = {key: said[key] for key in ("form", "dtype", "design", "fit", "held_out")}
         objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]
     except (KeyError, TypeError) as error:
         raise DamageError(f"{source / export.CONFIG} is not whole ({error}): fetch it again") from None
-    if weights_sha256 != model.weights_sha256:
+    if (phrase := same_model.difference(theirs, model)) is not None:
         raise RequestError(
-            f"{source} holds lenses of {said['model'].get('id')}, and {model.id} has other weights: say with --model where it is"
+            f"{source} holds lenses of {theirs.id}, and {model.id} has {phrase}: say with --model where it is"
         )
     if not layers:
         raise DamageError(f"{source / export.CONFIG} names no layers: fetch it again")

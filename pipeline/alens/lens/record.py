@@ -11,7 +11,7 @@ from typing import Any
 
 from alens import hub
 from alens.errors import DamageError, RequestError
-from alens.store import document, durable
+from alens.store import document, durable, same_model
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
@@ -148,11 +148,11 @@ class LensFolder:
         )
         return _record(body, str(path), mend)
 
-    def check_model(self, weights_sha256: str, name: str) -> None:
+    def check_model(self, model: ModelRecord, name: str) -> None:
         """Raises `RequestError` unless these are lenses of that model."""
-        if weights_sha256 != self.record.model.weights_sha256:
+        if (phrase := same_model.difference(self.record.model, model)) is not None:
             raise RequestError(
-                f"{self.name} holds lenses of {self.record.model.id}, and {name} has other weights: lenses read the model they were fitted on"
+                f"{self.name} holds lenses of {self.record.model.id}, and {name} has {phrase}: lenses read the model they were fitted on"
             )
 
     def check_file(self, name: str) -> Path:

@@ -35,11 +35,11 @@ def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: b
     """
     try:
         source = models.find_again(plan.model, "the cache", model=model, local_only=True)
+        subject = models.load(source, dtype="float32", device=str(device)) if with_norm else None
     except RequestError as error:
         if model:
             raise
         return AtHand(token_bytes_V=None, final_norm=None, lacking=str(error))
-    subject = models.load(source, dtype="float32", device=str(device)) if with_norm else None
     final_norm = None if subject is None else subject.bridge.ln_final
     bytes_V, lacking = None, None
     try:

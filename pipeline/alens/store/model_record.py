@@ -5,7 +5,10 @@ Out: `ModelRecord`, a part of plans and of `lens.json`.
 """
 
 import dataclasses
+import math
 from typing import Any, Self
+
+from alens.store import rounding
 
 LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
 """Kinds of a model's last norm."""
@@ -37,7 +40,7 @@ class ModelRecord:
     revision: str | None
     """The commit a hub id resolved to."""
     weights_sha256: str
-    """Over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
+    """Over names, dtypes, shapes and bytes of all tensors that are loaded, in the order of their names."""
     architecture: str
     """The Hugging Face class."""
     n_layers: int
@@ -53,6 +56,19 @@ class ModelRecord:
     every cached layer, `other` where a norm or a factor follows; None where nobody looked."""
     final_norm: NormRecord | None = None
     """By numbers; None where nobody looked."""
+    config: dict[str, Any] | None = None
+    """The configuration, without defaults and without what has no effect on what is computed. None in records of
+    before it was kept."""
+    probe: dict[str, Any] | None = None
+    """`tokens`, the model's `logits` of these tokens after the last of them, and the `dtype` it computed in: compared,
+    never part of an identity. None where the model was not loaded."""
+
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        if not isinstance(self.config, dict | None):
+            raise TypeError("config is not an object")
+        if self.probe is not None and not _is_probe(self.probe):
+            raise TypeError("probe is not tokens, logits and a dtype")
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
@@ -73,3 +89,16 @@ class ModelRecord:
         if self.final_norm is not None and not self.final_norm.is_known:
             return f"the last norm of {self.architecture} is neither a layer norm nor an RMS norm"
         return None
+
+
+def _is_probe(value: Any) -> bool:
+    """Whether `value`, which was read, is what `ModelRecord.probe` must be."""
+    if not isinstance(value, dict) or value.get("dtype") not in rounding.MARGIN:
+        return False
+    tokens, logits = value.get("tokens"), value.get("logits")
+    return (
+        isinstance(tokens, list)
+        and isinstance(logits, list)
+        and len(tokens) == len(logits) > 0
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in [*tokens, *logits])
+    )

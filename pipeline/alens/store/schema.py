@@ -11,7 +11,7 @@ import json
 from typing import Any, Self
 
 from alens.errors import DamageError, RequestError
-from alens.store import document
+from alens.store import document, same_model
 from alens.store.model_record import ModelRecord
 
 FORMAT = 1
@@ -224,7 +224,9 @@ class Plan:
         """All of the plan but ids, places and software. Absent and None are the same, so that a setting
         added to a later version leaves the identity of older plans as it is."""
         whole = dataclasses.asdict(self)
-        del whole["created"], whole["model"]["id"], whole["model"]["revision"]
+        del whole["created"], whole["model"]["id"], whole["model"]["revision"], whole["model"]["probe"]
+        if self.model.config is not None:  # as text: there, null is a setting
+            whole["model"]["config"] = json.dumps(self.model.config, sort_keys=True)
         del whole["corpus"]["id"], whole["corpus"]["revision"]
         for file in whole["corpus"]["files"]:
             del file["name"]
@@ -281,8 +283,8 @@ def differences(
     found = []
     if stored.numerics != NUMERICS:
         found.append("it was begun by another alens, which computes other last bits: finish it with that one")
-    if stored.model.weights_sha256 != model.weights_sha256:
-        found.append(f"the model is {model.id} with other weights (the cache: {stored.model.id})")
+    if (phrase := same_model.difference(stored.model, model)) is not None:
+        found.append(f"the model is {model.id} with {phrase} (the cache: {stored.model.id})")
     if stored.tokens.tokenizer_sha256 != tokenizer_sha256:
         found.append("the tokenizer is another")
     if not _same_files(stored.corpus.files, corpus.files):

@@ -171,11 +171,11 @@ def test_rows_are_the_same_where_tokens_shards_and_order_are(
     assert not same_rows_in(opened.cache, opened.copy)
 
 
-def test_the_same_weights_are_said(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_model_is_said(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
     opened.copy = opened.cache
     with caplog.at_level(logging.WARNING, logger="alens"):
         opened.check()
-    assert "are of the same weights" in caplog.text
+    assert "are of the same model" in caplog.text
 
 
 def as_of_the_copy(lenses: Path, copy: Cache) -> Lenses:

@@ -114,7 +114,7 @@ class CausalBases:
             raise RequestError(
                 f"{lenses.name} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
             )
-        lenses.check_model(cache.plan.model.weights_sha256, f"the model of {cache.root}")
+        lenses.check_model(cache.plan.model, f"the model of {cache.root}")
         self.layers, self.heads = model.chosen(settings.layers, settings.heads)
         cache.check_layers(self.layers)
         width = lenses.record.model.d_head

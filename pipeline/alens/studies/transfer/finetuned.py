@@ -18,6 +18,7 @@ from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText, check_same_model, judged_text, without_training_rows
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
+from alens.store import same_model
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
@@ -111,9 +112,9 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
         raise RequestError(
             f"{copy.root} was cached with another tokenizer than {cache.root}: its tokens mean something else"
         )
-    if ours.weights_sha256 == theirs.weights_sha256:
+    if same_model.difference(ours, theirs) is None:
         log.warning(
-            f"{copy.root} and {cache.root} are of the same weights: it is no copy that was trained on"
+            f"{copy.root} and {cache.root} are of the same model: it is not a copy that was trained on"
         )
     if native is not None:
         check_same_model(native, copy)
