@@ -77,7 +77,8 @@ def test_every_option_reaches_the_plan(run_alens: Any, tmp_path: Path, small_opt
 
 def test_a_file_of_settings_and_a_flag_that_beats_it(run_alens: Any, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(
-        "seq_len = 16\nrows-per-shard = 128\nmax_rows = 256\ntop_k = 3\nexact_teacher = true\nlayers = [1]\n"
+        "seq_len = 16\nrows-per-shard = 128\nmax_rows = 256\ntop_k = 3\nexact_teacher = true\nlayers = [1]\n",
+        encoding="utf-8-sig",  # with a byte order mark, as some editors write it
     )
     arguments = ["--config", tmp_path / "run.toml", "--top-k", "5", "--device", "cpu"]
     assert run_alens("cache", "demo", "demo", tmp_path / "store", *arguments).code == 0

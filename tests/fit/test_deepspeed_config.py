@@ -38,6 +38,12 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, body: Any, m
         deepspeed_config.read(put(tmp_path, body))
 
 
+def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text('{"bf16": {"enabled": true}}', encoding="utf-8-sig")
+    assert deepspeed_config.read(file) == {"bf16": {"enabled": True}}
+
+
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*No such file"):
         deepspeed_config.read(tmp_path / "none.json")

@@ -80,6 +80,11 @@ def test_what_is_wrong_is_one_line_that_says_what(config: dict[str, Any], messag
         grid.parse(config, "c.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 7\n[grid]\nlr = [0.01, 1]\n", encoding="utf-8-sig")
+    assert grid.read(tmp_path / "c.toml").base.seed == 7
+
+
 def test_a_file_that_is_none_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*c.toml"):
         grid.read(tmp_path / "c.toml")

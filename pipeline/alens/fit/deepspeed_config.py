@@ -30,7 +30,7 @@ EXAMPLES = {"zero_optimization": '{"stage": 1}', "bf16": '{"enabled": true}'}
 def read(path: Path) -> dict[str, Any]:
     """A JSON file of DeepSpeed. Raises `RequestError` for a file that is none, or that has what is alens's."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

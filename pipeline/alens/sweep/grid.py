@@ -51,7 +51,7 @@ class Grid:
 def read(path: Path) -> Grid:
     """The sweep that a TOML file asks for. Raises `RequestError` for anything in it that is wrong."""
     try:
-        return parse(tomllib.loads(path.read_text()), str(path))
+        return parse(tomllib.loads(path.read_text(encoding="utf-8-sig")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is no TOML file: {error}") from None
     except OSError as error:
