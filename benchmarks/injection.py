@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
+from alens.cache.text import CorpusOptions, resolve
 from alens.fit.settings import FitSettings
 from alens.lens.saved import Lenses
 from alens.reading.edits import run_edited
@@ -91,7 +92,9 @@ def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str,
     """All figures."""
     model = LensedModel(lenses, device="cpu")
     n_ctx = lenses.record.model.n_ctx
-    windows = read_windows(text, model.subject, (USUAL_WINDOWS + JUDGED_WINDOWS) * n_ctx)
+    windows = read_windows(
+        resolve(text, CorpusOptions()), model.subject, (USUAL_WINDOWS + JUDGED_WINDOWS) * n_ctx
+    )
     sequences_BT = torch.cat([batch for batch in windows.batches if batch.shape[1] == n_ctx])
     usual = typical(model.subject, sequences_BT[:USUAL_WINDOWS].split(2), list(lenses.record.layers))
     judge = Judge(model, sequences_BT[USUAL_WINDOWS:, :JUDGED_TOKENS])

@@ -22,6 +22,17 @@ def refusal(outcome: Any) -> str:
     return str(outcome.stderr).removeprefix("alens: ")
 
 
+def test_one_line_says_what_is_left_out_of_a_text(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.zip", "README.txt"):
+        (tmp_path / name).write_text("The door opened and she went in.\n" * 50)
+    given = (demo_lenses, PROMPT, *AT, *QUICK, "--text", tmp_path, "--text-tokens", "300", "--tokens", "she")
+    code, _, err = run_alens("inject", *given)
+    assert code == 0, err
+    assert [line for line in err.splitlines() if "left out" in line] == [
+        f"left out of {tmp_path}: 1 .zip, 1 README.txt"
+    ]
+
+
 def test_json_has_every_strength_of_every_direction(run_alens: Any, demo_lenses: Path) -> None:
     given = (demo_lenses, PROMPT, "It was", *AT, *QUICK, *SMALL_TEXT, "--tokens", "she", "--tokens", ",")
     code, out, err = run_alens("inject", *given, "--json")

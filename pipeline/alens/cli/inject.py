@@ -183,8 +183,8 @@ def _inject(
         seed=given["seed"],
     )
     check(opened, settings, has_text=given["text"] is not None)
-    model, found_terms, windows = _load(opened, terms, given)
     with watching() as report:
+        model, found_terms, windows = _load(opened, terms, given)
         found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
     with printed(found, lambda: show_injection(found), as_json=as_json):
         if plot is not None:
@@ -215,8 +215,8 @@ def _ablate(
         raise RequestError("no head was named: say with --head which ones to take away")
     heads = [(one_layer, one_head) for one_layer in layer for one_head in head]
     check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
-    model, found_terms, windows = _load(opened, terms, given)
     with watching() as report:
+        model, found_terms, windows = _load(opened, terms, given)
         found = ablate(
             model,
             prompts,
@@ -238,9 +238,8 @@ def _load(opened: "Lenses", terms: list[str], given: dict[str, Any]) -> tuple[An
     from alens.reading.terms import to_tokens
     from alens.studies.injection.perplexity import read_windows
 
-    text = given["text"]
-    if text is not None:
-        resolve(text, CorpusOptions())
+    corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
     model = LensedModel(opened, model=given["model"], device=given["device"])
     found = to_tokens(terms, model.subject.tokenizer, first_token=given["first_token"])
-    return model, found, None if text is None else read_windows(text, model.subject, given["text_tokens"])
+    windows = None if corpus is None else read_windows(corpus, model.subject, given["text_tokens"])
+    return model, found, windows

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from alens import load_lenses
+from alens.cache.text import CorpusOptions, resolve
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
@@ -68,7 +69,7 @@ def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
     lensed: LensedModel, plain_model: Any, position: str
 ) -> None:
     terms = to_tokens(["she"], lensed.subject.tokenizer)
-    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
     settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(3.0,), position=position, random=1)
     found = inject(lensed, [PROMPT], terms, settings, windows=windows)
     here = typical(lensed.subject, windows.batches, [LAYER])[LAYER, HEAD]
@@ -129,7 +130,7 @@ def test_a_token_of_two_terms_counts_once(lensed: LensedModel) -> None:
 
 def test_strength_zero_is_the_model_as_it_is(lensed: LensedModel) -> None:
     terms = to_tokens(["she", "he"], lensed.subject.tokenizer)
-    windows = read_windows("demo", lensed.subject, 64)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 64)
     settings = InjectSettings(layer=0, head=1, strengths=(0.0,), random=1)
     found = inject(lensed, [PROMPT, "It was"], terms, settings, windows=windows)
     for curve in (*found.curves, *found.random):
@@ -180,7 +181,7 @@ def test_the_result_is_plain_json(lensed: LensedModel) -> None:
 
 
 def test_a_head_set_to_zero_is_one_without_its_output_weights(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
     terms = to_tokens(["she"], lensed.subject.tokenizer)
     heads = [(0, 1), (3, 4)]
     found = ablate(lensed, [PROMPT], heads, "zero", terms=terms, windows=windows)
@@ -197,7 +198,7 @@ def test_a_head_set_to_zero_is_one_without_its_output_weights(lensed: LensedMode
 
 
 def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows("demo", lensed.subject, TEXT_TOKENS)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
     terms = to_tokens(["she"], lensed.subject.tokenizer)
     found = ablate(lensed, [PROMPT], [(LAYER, HEAD)], "mean", terms=terms, windows=windows)
     ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))

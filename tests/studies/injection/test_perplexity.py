@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from alens import blocks
+from alens.cache.text import CorpusOptions, resolve
 from alens.errors import RequestError
 from alens.reading.edits import Edit
 from alens.reading.lensed import LensedModel
@@ -25,7 +26,7 @@ def test_the_loss_is_that_of_transformers(
     lensed: LensedModel, plain_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "LOGIT_BYTES", 4 * 4096 * 100)  # several blocks a window
-    windows = read_windows("demo", lensed.subject, 600)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 600)
     assert [tuple(batch.shape) for batch in windows.batches] == [(2, 256), (1, 88)]
     found = loss_of(lensed.subject, windows, [])
     assert found.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
@@ -35,7 +36,7 @@ def test_the_loss_is_that_of_transformers(
 
 
 def test_an_edit_changes_the_loss_as_the_same_weights_do(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows("demo", lensed.subject, 300)
+    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 300)
     found = loss_of(lensed.subject, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
     with torch.no_grad():
         plain_model.transformer.h[0].attn.c_proj.weight[32:64] = 0
@@ -82,11 +83,11 @@ def test_a_text_with_nothing_to_predict_is_refused(
     path = tmp_path / "text.txt"
     path.write_text(content)
     with pytest.raises(RequestError, match=message):
-        read_windows(str(path), lensed.subject, 100)
+        read_windows(resolve(str(path), CorpusOptions()), lensed.subject, 100)
 
 
 def test_a_text_file_is_read_as_a_cache_reads_it(lensed: LensedModel, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("The door opened.\n\nShe went in.\n")
-    (batch,) = read_windows(str(path), lensed.subject, 100).batches
+    (batch,) = read_windows(resolve(str(path), CorpusOptions()), lensed.subject, 100).batches
     assert lensed.text(*batch[0].tolist()) == "The door opened. She went in."

@@ -16,7 +16,7 @@ import torch
 
 from alens.blocks import logit_blocks
 from alens.cache.model import Subject
-from alens.cache.text import CorpusOptions, resolve
+from alens.cache.text import Corpus
 from alens.cache.text_tokens import TextTokens
 from alens.errors import RequestError
 from alens.evaluation.bootstrap import mean_intervals
@@ -33,8 +33,6 @@ class Windows:
 
     batches: tuple[torch.Tensor, ...]
     """(B, T) int64 each; windows of one batch have one length."""
-    source: str
-    """Where the text comes from, for messages and reports."""
 
     @property
     def predicted(self) -> int:
@@ -68,12 +66,12 @@ class Loss:
         return float(added_W.sum() / clean.tokens_W.sum()), interval
 
 
-def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:
-    """The first `max_tokens` tokens of a text (a file, a directory, a hub id or `demo`), in windows of `n_ctx`.
+def read_windows(corpus: Corpus, subject: Subject, max_tokens: int) -> Windows:
+    """The first `max_tokens` tokens of a text, in windows of `n_ctx`.
 
     Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
     """
-    record, corpus = subject.source.record, resolve(text, CorpusOptions())
+    record = subject.source.record
     parts, found = [], 0
     tokens_of = TextTokens(
         corpus=corpus,
@@ -87,9 +85,9 @@ def read_windows(text: str, subject: Subject, max_tokens: int) -> Windows:
         if found >= max_tokens:
             break
     if min(found, max_tokens) < 2:
-        raise RequestError(f"{text} holds fewer than two tokens: nothing in it can be predicted")
+        raise RequestError(f"{corpus.record.id} holds fewer than two tokens: nothing in it can be predicted")
     tokens = torch.from_numpy(np.concatenate(parts)[:max_tokens].astype(np.int64))
-    return Windows(batches=cut(tokens, record.n_ctx), source=text)
+    return Windows(batches=cut(tokens, record.n_ctx))
 
 
 def cut(tokens: torch.Tensor, width: int) -> tuple[torch.Tensor, ...]:
