@@ -69,5 +69,9 @@ class FinalNorm:
         """(N, D) what parts of the stream become in rows of these scales, the whole offset added."""
         return self.linear(part_ND) / scale_N[..., None] + self.offset_D
 
+    def pulled_back(self, direction_D: torch.Tensor) -> torch.Tensor:
+        """(D,) the direction in the stream along which `part` moves most towards `direction_D`, at a fixed scale."""
+        return self._centred(direction_D.float() * self.gain_D)
+
     def _centred(self, x_ND: torch.Tensor) -> torch.Tensor:
         return x_ND - x_ND.mean(-1, keepdim=True) if self.record.kind == LAYER_NORM else x_ND

@@ -72,8 +72,11 @@ def test_the_unembedding_reads_the_heads_own_output(
 ) -> None:
     (keep, model_NV), cache = dense, open_cache(demo_cache)
     outputs_NHD = cache.head_outputs(5 * 1024 + keep, [3], [1, 4])[:, 0].astype(np.float64)
+    scale_N1 = cache.read("targets/final_scale", 5 * 1024 + keep)[:, None]
     for index in range(2):
-        logits_NV = outputs_NHD[:, index] @ cache.weights("W_U") + cache.weights("b_U")
+        part_ND = outputs_NHD[:, index] - outputs_NHD[:, index].mean(1, keepdims=True)
+        part_ND = part_ND / scale_N1 * cache.weights("norm_gain") + cache.weights("norm_offset")
+        logits_NV = part_ND @ cache.weights("W_U") + cache.weights("b_U")
         assert found.unembedding[3][index].kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
 
 

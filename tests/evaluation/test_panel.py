@@ -1,5 +1,6 @@
 """Baselines of the layer: the Logit Lens and the Tuned Lens, on a cache with the residual stream."""
 
+import copy
 import dataclasses
 import os
 from pathlib import Path
@@ -13,7 +14,9 @@ from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
+from alens.final_norm import FinalNorm
 from alens.fit.settings import FitSettings
+from alens.store.reader import Cache
 
 ROWS = 496
 """Of one shard, 16 sequences of 31 rows."""
@@ -38,16 +41,15 @@ def tuned(residual_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
 
 
-def norm(stream_BD: torch.Tensor) -> torch.Tensor:
-    """A last norm that no model has, to be told from a bare one."""
-    return 2 * torch.nn.functional.layer_norm(stream_BD, stream_BD.shape[-1:]) + 0.5
+def norm(cache: Cache, stream_BD: torch.Tensor) -> torch.Tensor:
+    """The last norm of the model."""
+    gain_D, offset_D = (torch.from_numpy(cache.weights(f"norm_{name}")) for name in ("gain", "offset"))
+    return torch.nn.functional.layer_norm(stream_BD, stream_BD.shape[-1:]) * gain_D + offset_D
 
 
 @pytest.fixture(scope="module")
 def found(residual_cache: Path, of_heads: Path, tuned: Path) -> Evaluation:
-    return evaluate(
-        load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(tuned), final_norm=norm
-    )
+    return evaluate(load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(tuned))
 
 
 def test_there_is_one_of_each_a_layer(found: Evaluation) -> None:
@@ -64,7 +66,7 @@ def test_the_logit_lens_norms_the_stream_as_it_was_told(found: Evaluation, resid
     model_NV = (final_ND @ W_U_DV + b_U_V).log_softmax(-1)
     for layer in (1, 2):
         stream_ND = torch.from_numpy(cache.site("resid_post", layer, keep)).double()
-        lens_NV = (norm(stream_ND) @ W_U_DV + b_U_V).log_softmax(-1)
+        lens_NV = (norm(cache, stream_ND) @ W_U_DV + b_U_V).log_softmax(-1)
         expected = float((model_NV.exp() * (model_NV - lens_NV)).sum(1).mean())
         assert found.logit_lens[layer].kl == pytest.approx(expected, rel=1e-3)
         assert found.comparisons["logit_lens"][layer][1].kl.difference == pytest.approx(
@@ -76,7 +78,7 @@ def test_the_logit_lens_norms_the_stream_as_it_was_told(found: Evaluation, resid
 def test_the_tuned_lens_is_judged_as_it_is_alone(
     found: Evaluation, residual_cache: Path, tuned: Path
 ) -> None:
-    alone = evaluate(load_lenses(tuned), open_cache(residual_cache), final_norm=norm)
+    alone = evaluate(load_lenses(tuned), open_cache(residual_cache))
     for layer in (1, 2):
         assert found.tuned_lens[layer].kl == pytest.approx(alone.lens[layer][0].kl, rel=1e-5)
         assert found.logit_lens[layer].kl == pytest.approx(alone.unembedding[layer][0].kl, rel=1e-5)
@@ -85,10 +87,41 @@ def test_the_tuned_lens_is_judged_as_it_is_alone(
     )  # beside lenses of the stream, `unembedding` is the Logit Lens
 
 
-def test_without_the_models_norm_it_is_bare(residual_cache: Path, of_heads: Path, found: Evaluation) -> None:
-    bare = evaluate(load_lenses(of_heads), open_cache(residual_cache), resamples=2)
+def without_norm(cache: Cache) -> Cache:
+    """The cache as if it were of before the last norm was kept."""
+    older = copy.copy(cache)
+    model = dataclasses.replace(cache.plan.model, final_norm=None, head_write=None)
+    older.plan = dataclasses.replace(cache.plan, model=model)
+    return older
+
+
+def test_a_cache_of_before_the_norm_was_kept_is_bare_and_says_so(
+    residual_cache: Path, of_heads: Path, found: Evaluation, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = open_cache(residual_cache)
+    bare = evaluate(load_lenses(of_heads), without_norm(cache), resamples=2)
     assert not bare.norm_is_the_models and bare.tuned_lens == {}
     assert bare.logit_lens[2].kl != pytest.approx(found.logit_lens[2].kl, rel=1e-2)
+    assert bare.unembedding[2][0].kl != pytest.approx(found.unembedding[2][0].kl, rel=1e-2)
+    assert [line for line in caplog.messages if "is of before the last norm was kept" in line]
+    told = evaluate(
+        load_lenses(of_heads), without_norm(cache), final_norm=FinalNorm.of_cache(cache), resamples=2
+    )
+    assert told.norm_is_the_models
+    assert told.logit_lens[2].kl == pytest.approx(found.logit_lens[2].kl, rel=1e-5)
+
+
+def test_heads_that_write_something_else_have_no_unembedding(
+    residual_cache: Path, of_heads: Path, found: Evaluation, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = open_cache(residual_cache)
+    model = dataclasses.replace(cache.plan.model, head_write="other")
+    cache.plan = dataclasses.replace(cache.plan, model=model)
+    without = evaluate(load_lenses(of_heads), cache, resamples=2)
+    assert without.unembedding == {} and "unembedding" not in without.comparisons
+    assert without.lens[2][0].kl == pytest.approx(found.lens[2][0].kl, rel=1e-6)
+    assert [head["unembedding"] for head in without.to_json()["heads"]] == [None] * 4
+    assert any(line.endswith("the unembedding of heads is left out") for line in caplog.messages)
 
 
 def test_lenses_of_heads_are_no_tuned_lens(residual_cache: Path, of_heads: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,11 +99,11 @@ def test_a_damaged_config_is_named(tuned: Publish, text: str) -> None:
 
 
 def test_a_model_with_another_norm_is_refused(tuned: Publish, subject: Subject) -> None:
-    other = SimpleNamespace(
-        source=subject.source, bridge=SimpleNamespace(ln_final=torch.nn.LayerNorm(192, eps=1e-6))
-    )
-    with pytest.raises(RequestError, match="is no layer norm with bias and epsilon 1e-05"):
-        tuned_lens.read(tuned(), other, layer=None)  # type: ignore[arg-type]
+    other = dataclasses.replace(subject, final_norm=None)
+    with pytest.raises(
+        RequestError, match="is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
+    ):
+        tuned_lens.read(tuned(), other, layer=None)
 
 
 def test_the_config_is_kept(tuned: Publish, subject: Subject) -> None:

@@ -39,11 +39,12 @@ class Direct:
         names = [f"blocks.{layer}.attn.hook_z" for layer in (0, 3)]
         with torch.no_grad():
             logits_BTV, found = bridge.run_with_cache(
-                torch.tensor([ids]), names_filter=lambda name: name in names
+                torch.tensor([ids]), names_filter=lambda name: name in (*names, "ln_final.hook_in")
             )
         self.model_TV = logits_BTV[0].log_softmax(-1)
         self.z = {layer: found[name][0] for layer, name in zip((0, 3), names, strict=True)}
         self.bridge, self.lenses = bridge, lenses
+        self.stream_TD = found["ln_final.hook_in"][0]
 
     def lens(self, layer: int, index: int, head: int, position: int) -> torch.Tensor:
         tensors = load_file(self.lenses / f"layer-{layer:02d}.safetensors")
@@ -53,6 +54,9 @@ class Direct:
     def unembedding(self, layer: int, head: int, position: int) -> torch.Tensor:
         with torch.no_grad():
             output_D = self.z[layer][position, head] @ self.bridge.W_O[layer, head]
+            norm = self.bridge.ln_final.original_component
+            scale = (self.stream_TD[position].var(correction=0) + norm.eps).sqrt()
+            output_D = (output_D - output_D.mean()) / scale * norm.weight + norm.bias
             return (output_D @ self.bridge.W_U + self.bridge.b_U).log_softmax(-1)
 
 

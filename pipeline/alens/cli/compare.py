@@ -297,6 +297,8 @@ def _show_detection(found: "Comparison", console: "object") -> None:
         ("length alone", judged.length),
         ("last token alone", judged.last_token),
     ):
+        if one is None:
+            continue
         figures = (one.tpr_at_1_percent, one.tpr_at_5_percent, one.balanced_accuracy)
         table.add_row(
             name,

@@ -45,15 +45,15 @@ def heads(found: "Evaluation", shown: Sequence[str]) -> "Table":
     table.add_column("head", justify="right")
     for name in shown:
         table.add_column(FIGURES[name][1], justify="right", no_wrap=True)
-        if name == "kl":
+        if name == "kl" and found.unembedding:
             table.add_column("KL unemb.", justify="right")
     for layer, lenses in found.lens.items():
-        for head, lens, plain in zip(found.heads, lenses, found.unembedding[layer], strict=True):
+        for place, (head, lens) in enumerate(zip(found.heads, lenses, strict=True)):
             cells = []
             for name in shown:
                 cells.append(_with_interval(lens, FIGURES[name][0]))
-                if name == "kl":
-                    cells.append(_number(plain.kl))
+                if name == "kl" and found.unembedding:
+                    cells.append(_number(found.unembedding[layer][place].kl))
             table.add_row(f"{layer}.{head}", *cells)
     return table
 
@@ -70,7 +70,8 @@ def readings(found: "Evaluation") -> "Table":
         values = (ranges[field] for field, _ in FIGURES.values())
         table.add_row(f"lens {part}", *(_number(None if of is None else getattr(of, part)) for of in values))
     plain = [of for heads in found.unembedding.values() for of in heads]
-    table.add_row("unembedding mean", *(_number(_mean(plain, field)) for field, _ in FIGURES.values()))
+    if plain:
+        table.add_row("unembedding mean", *(_number(_mean(plain, field)) for field, _ in FIGURES.values()))
     table.add_row("mean output", *_all(found.mean_output))
     for title, layers in (("Logit Lens", found.logit_lens), ("Tuned Lens", found.tuned_lens)):
         for layer, figures in layers.items():

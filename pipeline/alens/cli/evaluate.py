@@ -139,7 +139,7 @@ def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.d
     from alens.store.schema import RESIDUAL_STREAM
 
     sites = (lenses.record.site, *(cache.plan.settings.sites or ()))
-    with_norm = RESIDUAL_STREAM in sites
+    with_norm = RESIDUAL_STREAM in sites and cache.plan.model.final_norm is None  # else the cache keeps it
     hand = at_hand(cache.plan, model=model, device=device, with_norm=with_norm)
     if hand.lacking is not None:
         left_out = "bits a byte are left out"

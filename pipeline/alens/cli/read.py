@@ -147,7 +147,7 @@ def command(
     from alens.cli.read_table import show
 
     for reading in readings:
-        show(reading, compare == "unembedding")
+        show(reading, compare == "unembedding" and reader.no_unembedding is None)
 
 
 def _positions(text: str) -> list[int] | None:

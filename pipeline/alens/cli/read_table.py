@@ -35,7 +35,7 @@ def show(reading: Reading, compare: bool) -> None:
         table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
         for head in (head for head in reading.heads if head.position == position):
             cells = [_cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)]
-            if compare:
+            if compare and head.unembedding_kl is not None and head.unembedding_entropy is not None:
                 plain = head.unembedding, head.unembedding_terms
                 cells.append(_cell(head.unembedding_kl, mean_kl, head.unembedding_entropy, *plain))
             table.add_row(_name(reading, head), *map(escape, cells))

@@ -6,6 +6,7 @@ any other, on what is not known to be trained on.
 Shapes: N rows, G sequences, K top tokens, V vocabulary.
 """
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from alens.evaluation import panel as panels
 from alens.evaluation.bootstrap import RESAMPLES
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.held_out import HeldOutRows, held_out_rows
-from alens.evaluation.panel import BASELINES, LENS, Key, Norm, Panel
+from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
 from alens.evaluation.shards import (
@@ -27,12 +28,15 @@ from alens.evaluation.shards import (
     without_training_rows,
 )
 from alens.evaluation.sums import JudgedRows, ReadingSums
+from alens.final_norm import FinalNorm
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
 from alens.progress import Progress, Report, silent
 from alens.rows import RowReader
 from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
+
+log = logging.getLogger("alens")
 
 TOP_TOKENS = 10
 """Of the second agreement; fewer where the cache holds fewer."""
@@ -46,7 +50,7 @@ def evaluate(
     num_rows: int | None = None,
     held_out_by: Lenses | None = None,
     tuned_lens: Lenses | None = None,
-    final_norm: Norm | None = None,
+    final_norm: FinalNorm | None = None,
     token_bytes_V: npt.NDArray[np.int64] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -56,7 +60,8 @@ def evaluate(
     """Judge lenses on a cache of the same model.
 
     `held_out_by` are lenses whose held-out shards are judged on. `tuned_lens` are lenses of `resid_post`, a further
-    baseline. `final_norm` is the model's last norm, (B, D) to (B, D): without it the Logit Lens has no gain and offset.
+    baseline. `final_norm` is the model's last norm, for caches of before it was kept: without it the Logit Lens is
+    normed as GPT-2 does it, without gain and offset.
     `token_bytes_V` are the bytes of each token: without them there are no bits a byte.
 
     Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
@@ -73,6 +78,7 @@ def evaluate(
         text = without_training_rows(text, tuned_lens, cache)
     shards = text.shards
     where = device or torch.device("cpu")
+    _say_what_lacks(lenses, cache)
     panel = Panel(lenses, cache, layers, where, final_norm=final_norm, tuned_lens=tuned_lens)
     teacher, min_position = cache.plan.settings.best_teacher, int(lenses.record.fit["min_position"])
     reader = RowReader(
@@ -110,7 +116,9 @@ def evaluate(
         heads=lenses.record.heads,
         lens={layer: [found[key] for key in _of(panel, LENS, layer)] for layer in layers},
         unembedding={
-            layer: [found[key] for key in _of(panel, panels.UNEMBEDDING, layer)] for layer in layers
+            layer: [found[key] for key in keys]
+            for layer in layers
+            if (keys := _of(panel, panels.UNEMBEDDING, layer))
         },
         mean_output=found[Key(panels.MEAN_OUTPUT)],
         logit_lens={
@@ -124,7 +132,7 @@ def evaluate(
             if key.kind == panels.TUNED_LENS and key.layer is not None
         },
         model=found.get(Key(panels.MODEL)),
-        norm_is_the_models=final_norm is not None,
+        norm_is_the_models=final_norm is not None or cache.plan.model.keeps_norm,
         comparisons={
             kind: {
                 layer: [_compare(judged, panel, key, kind) for key in _of(panel, LENS, layer)]
@@ -142,6 +150,20 @@ def _first(reader: RowReader, shards: Sequence[int], num_rows: int) -> Sequence[
     while reader.num_rows(shards[:count]) < num_rows:
         count += 1
     return shards[:count]
+
+
+def _say_what_lacks(lenses: Lenses, cache: Cache) -> None:
+    """A line where what heads write cannot be unembedded, or only without the last norm."""
+    model = cache.plan.model
+    if lenses.record.site == RESIDUAL_STREAM:
+        return
+    if model.no_write is not None:
+        log.warning("%s: the unembedding of heads is left out", model.no_write)
+    elif not model.keeps_norm:
+        log.warning(
+            "%s is of before the last norm was kept: the unembedding of heads leaves the norm out; cache again to have it",
+            cache.root,
+        )
 
 
 def _of(panel: Panel, kind: str, layer: int) -> list[Key]:

@@ -4,7 +4,7 @@ In: lenses, a cache, and what can be had for baselines. Out: `Panel`: which read
 function each that gives their logits. Maps are made once and kept on the device.
 
     lens           a head's own                       z, through the lens
-    unembedding    a head's own                       z W_O W_U + b_U; of residual sites the Logit Lens
+    unembedding    a head's own                       z W_O behind the last norm, W_U and b_U; of residual sites the Logit Lens
     mean_output    one for all                        reads nothing
     logit_lens     one a layer, where resid_post is   norm(h) W_U + b_U
     tuned_lens     one a layer, where one is given    norm(h A + c) W_U + b_U
@@ -13,7 +13,7 @@ function each that gives their logits. Maps are made once and kept on the device
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,10 +21,12 @@ import numpy as np
 import torch
 
 from alens.evaluation.sums import Reading
-from alens.lens.maps import AffineMaps, LensMaps, layer_norm
+from alens.final_norm import FinalNorm
+from alens.lens.maps import OLD_NORM, AffineMaps, LensMaps
 from alens.lens.saved import LayerLenses, Lenses
 from alens.rows import Columns, RowReader
 from alens.store.arrays import site_name
+from alens.store.model_record import NO_NORM, NormRecord
 from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 from alens.teacher import ExactTeacher, Teacher
@@ -33,8 +35,7 @@ LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"
 LOGIT_LENS, TUNED_LENS, MODEL = "logit_lens", "tuned_lens", "model"
 BASELINES = (MEAN_OUTPUT, UNEMBEDDING, LOGIT_LENS, TUNED_LENS)
 
-Norm = Callable[[torch.Tensor], torch.Tensor]
-"""The model's last norm: (B, D) float32 to (B, D)."""
+SCALE = "targets/final_scale"
 
 
 class Key(NamedTuple):
@@ -56,7 +57,7 @@ class Panel:
         layers: Sequence[int],
         device: torch.device,
         *,
-        final_norm: Norm | None = None,
+        final_norm: FinalNorm | None = None,
         tuned_lens: Lenses | None = None,
     ) -> None:
         record, settings = lenses.record, cache.plan.settings
@@ -65,24 +66,32 @@ class Panel:
         # On lenses of the residual stream, the Logit Lens is the unembedding.
         with_logit_lens = has_stream and record.site != RESIDUAL_STREAM
         self._stream = has_stream and (with_logit_lens or tuned_lens is not None)
+        stored = FinalNorm.of_cache(cache)
+        unembeds = record.site == RESIDUAL_STREAM or cache.plan.model.no_write is None
+        self._scaled = stored is not None and unembeds and record.site != RESIDUAL_STREAM
         self.columns = [site_name(layer, RESIDUAL_STREAM) for layer in layers] if self._stream else []
+        self.columns += [SCALE] if self._scaled else []
         self._W_U_DV, self._b_U_V = (
             torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U")
         )
-        self._norm = final_norm or layer_norm
+        d_model = cache.plan.model.d_model
+        self._norm = (stored or final_norm or FinalNorm.bare(OLD_NORM, d_model)).to(device)
+        # A cache of before the last norm was kept says no row's scale: heads are unembedded without the norm there.
+        parts_norm = (stored or FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), d_model)).to(device)
         self._log_mean_V = log_mean_output(lenses, cache).to(device)
         self._lens = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
         self._plain = {
-            layer: unembedding(lenses.layer(layer), self._W_U_DV, self._b_U_V)
+            layer: unembedding(lenses.layer(layer), parts_norm, self._W_U_DV, self._b_U_V)
             for layer in layers
-            if record.site != RESIDUAL_STREAM
+            if record.site != RESIDUAL_STREAM and unembeds
         }
         self._tuned = {
             layer: tuned_lens.layer(layer).maps.to(device) for layer in layers if tuned_lens is not None
         }
         self.keys: list[Key] = []
         for layer in layers:
-            self.keys += [Key(kind, layer, h) for kind in (LENS, UNEMBEDDING) for h in range(self.num_heads)]
+            kinds = (LENS, UNEMBEDDING) if unembeds else (LENS,)
+            self.keys += [Key(kind, layer, h) for kind in kinds for h in range(self.num_heads)]
             self.keys += [Key(LOGIT_LENS, layer)] if with_logit_lens else []
             self.keys += [Key(TUNED_LENS, layer)] if tuned_lens else []
         self.keys += [Key(MEAN_OUTPUT), *([Key(MODEL)] if settings.exact_teacher else [])]
@@ -103,6 +112,8 @@ class Panel:
                 layer: torch.from_numpy(np.ascontiguousarray(columns.by_name[name])).to(self.device)
                 for layer, name in names.items()
             }
+        if self._scaled:
+            self._scale_N1 = torch.from_numpy(columns.by_name[SCALE]).to(self.device)[:, None]
         return [self._reading(key, values, stream, teacher) for key in self.keys]
 
     def _reading(
@@ -118,7 +129,8 @@ class Panel:
         if key.kind == TUNED_LENS:
             return partial(_mapped, self._tuned[key.layer], 0, stream[key.layer])
         if key.kind == UNEMBEDDING and key.layer in self._plain:
-            return partial(_mapped, self._plain[key.layer], head, z_NHE[:, head])
+            written_NE = z_NHE[:, head].float() / self._scale_N1 if self._scaled else z_NHE[:, head]
+            return partial(_mapped, self._plain[key.layer], head, written_NE)
         return partial(self._logit_lens, z_NHE[:, 0] if key.kind == UNEMBEDDING else stream[key.layer])
 
     def _mean_output(self, rows: slice) -> torch.Tensor:
@@ -135,11 +147,14 @@ def _mapped(maps: LensMaps, head: int, values_NE: torch.Tensor, rows: slice) -> 
     return maps.logits(head, values_NE[rows])
 
 
-def unembedding(fitted: LayerLenses, W_U_DV: torch.Tensor, b_U_V: torch.Tensor) -> AffineMaps:
-    """What the model's unembedding says of the same values: of a head `z W_O W_U + b_U`."""
-    heads = fitted.maps.num_heads
-    weight_HEV = W_U_DV[None] if fitted.W_O_HED is None else torch.matmul(fitted.W_O_HED.to(W_U_DV), W_U_DV)
-    return AffineMaps(weight_HEV=weight_HEV, bias_HV=b_U_V.expand(heads, -1))
+def unembedding(
+    fitted: LayerLenses, norm: FinalNorm, W_U_DV: torch.Tensor, b_U_V: torch.Tensor
+) -> AffineMaps:
+    """What the model's unembedding says, behind its last norm, of the same values divided by the norm's scale."""
+    heads, d_model = fitted.maps.num_heads, len(W_U_DV)
+    W_O_HED = torch.eye(d_model)[None] if fitted.W_O_HED is None else fitted.W_O_HED
+    weight_HEV = torch.matmul(norm.linear(W_O_HED.to(W_U_DV)), W_U_DV)
+    return AffineMaps(weight_HEV=weight_HEV, bias_HV=(norm.offset_D @ W_U_DV + b_U_V).expand(heads, -1))
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:

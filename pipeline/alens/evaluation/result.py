@@ -67,6 +67,7 @@ class Evaluation:
     heads: tuple[int, ...]
     lens: dict[int, list[ReadingFigures]]
     unembedding: dict[int, list[ReadingFigures]]
+    """Empty where what heads write cannot be unembedded."""
     mean_output: ReadingFigures
     logit_lens: dict[int, ReadingFigures]
     """By layer; empty where the cache has no `resid_post`."""
@@ -124,7 +125,7 @@ class Evaluation:
                     "layer": layer,
                     "head": head,
                     "lens": _plain(self.lens[layer][index]),
-                    "unembedding": _plain(self.unembedding[layer][index]),
+                    "unembedding": _plain(self.unembedding[layer][index] if self.unembedding else None),
                     "comparisons": {
                         baseline: _plain(of[layer][index]) for baseline, of in self.comparisons.items()
                     },

@@ -23,7 +23,7 @@ from alens.lens.record import DESCRIPTION
 from alens.lens.saved import OUTPUT, Lenses, layer_file
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import document, durable
-from alens.store.model_record import ModelRecord
+from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z
 
 FORMAT_NAME = "alens-export"
@@ -85,6 +85,10 @@ def plan(
         )
     if form == PAPER and record.site != ATTN_Z:
         raise RequestError(f"{lenses.name} holds lenses of {record.site}, which has no heads: take --form z")
+    if form == PAPER and record.model.head_write == OTHER_WRITE:
+        raise RequestError(
+            f"{record.model.no_write}: the paper's form acts on what heads write, take --form z"
+        )
     chosen = record.layers if layers is None else tuple(layers)
     missing = [layer for layer in chosen if layer not in record.layers]
     if missing or not chosen or len(set(chosen)) != len(chosen):

@@ -5,6 +5,7 @@ a lens directory like that of a fit, whole or absent, design `imported`. What th
 Shapes: H heads, E d_head, D d_model.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -112,7 +113,10 @@ def _record(found: Found, subject: Subject, request: ImportRequest, files: Mappi
         form=found.form,
         site=found.site,
         objective=found.objective,
-        model=subject.source.record,
+        model=dataclasses.replace(
+            subject.source.record,
+            final_norm=None if subject.final_norm is None else subject.final_norm.record,
+        ),
         cache=dict(found.cache),
         layers=found.layers,
         heads=found.heads,

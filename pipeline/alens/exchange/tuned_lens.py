@@ -17,7 +17,7 @@ from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import load_weights
-from alens.lens.maps import NORM_EPSILON, TranslatedMaps
+from alens.lens.maps import TranslatedMaps
 from alens.store.schema import RESIDUAL_STREAM
 
 CONFIG, PARAMS = "config.json", "params.pt"
@@ -64,7 +64,12 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         raise RequestError(
             f"{source} has no lens for layer {layer}: translators 1 to {model.n_layers - 1} read what layers 0 to {model.n_layers - 2} leave"
         )
-    gain_D, offset_D = _final_norm(subject)
+    norm = subject.final_norm
+    if norm is None:
+        raise RequestError(
+            f"the last norm of {model.id} is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
+        )
+    gain_D, offset_D = norm.gain_D.cpu(), norm.offset_D.cpu()
     for number in layers:
         _translator(source / PARAMS, state, number, model.d_model)
 
@@ -77,6 +82,7 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
             offset_HD=offset_D[None],
             W_U_DV=subject.W_U_DV.cpu().float(),
             b_U_V=subject.b_U_V.cpu().float(),
+            norm=norm.record,
         )
 
     return Found(
@@ -109,13 +115,3 @@ def _translator(
             )
         found.append(given.float())
     return found[0], found[1]
-
-
-def _final_norm(subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
-    norm: Any = subject.bridge.ln_final
-    inner = getattr(norm, "original_component", norm)
-    if not isinstance(inner, torch.nn.LayerNorm) or inner.eps != NORM_EPSILON or inner.bias is None:
-        raise RequestError(
-            f"the final norm of {subject.source.record.id} is no layer norm with bias and epsilon {NORM_EPSILON}: alens reads tuned lenses of such models"
-        )
-    return inner.weight.detach().cpu().float(), inner.bias.detach().cpu().float()

@@ -13,6 +13,7 @@ import torch
 
 from alens import plugin
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.fit.moments import site_moments
 from alens.fit.narrow import Narrow
 from alens.fit.objectives import OBJECTIVES
@@ -20,6 +21,7 @@ from alens.fit.objectives.objective import Objective, TargetRows
 from alens.fit.settings import FitSettings
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
+from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
 from alens.rows import Columns, RowReader
 from alens.store.reader import Cache
@@ -123,11 +125,22 @@ class Recipe:
                 whitening=Whitening.from_moments(*moments).to(self.device),
                 log_mean_output_V=log_mean_V,
                 unembedding=lambda: self.reader.unembedding,
+                final_norm=self._final_norm,
                 layer=layer,
                 seed=self.settings.seed,
                 made=made,
             )
         return found
+
+    def _final_norm(self) -> FinalNorm:
+        """Raises `RequestError` where alens does not know the model's."""
+        model = self.cache.plan.model
+        if model.final_norm is not None and not model.final_norm.is_known:
+            raise RequestError(
+                f"the last norm of {model.architecture} is neither a layer norm nor an RMS norm, and the design "
+                f"{self.settings.lens} ends in it: take another --lens"
+            )
+        return (FinalNorm.of_cache(self.cache) or FinalNorm.bare(OLD_NORM, model.d_model)).to(self.device)
 
     def design(self, ground: Ground) -> Design:
         """The design of a layer, at its start."""

@@ -12,6 +12,12 @@ from typing import Any, ClassVar, Protocol, Self
 
 import torch
 
+from alens.final_norm import normed
+from alens.store.model_record import LAYER_NORM, NormRecord
+
+OLD_NORM = NormRecord(kind=LAYER_NORM, epsilon=1e-5)
+"""Of lenses and caches of before the model's last norm was kept: what GPT-2 and the Tuned Lens have."""
+
 
 class LensMaps(Protocol):
     """The maps of one layer's heads."""
@@ -83,13 +89,15 @@ class AffineMaps(_Moves):
         return {"weight": (heads, width, d_vocab), "bias": (heads, d_vocab)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], unembedding: Any) -> "AffineMaps":
+    def from_tensors(
+        cls, tensors: Mapping[str, torch.Tensor], unembedding: Any, norm: NormRecord | None = None
+    ) -> "AffineMaps":
         return cls(weight_HEV=tensors["weight"], bias_HV=tensors["bias"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatedMaps(_Moves):
-    """logits = norm(z translator + shift) * gain + offset, then W_U and b_U."""
+    """logits = norm(z translator + shift) * gain + offset, then W_U and b_U. The norm is of the model's kind."""
 
     form: ClassVar[str] = "translated"
 
@@ -99,6 +107,7 @@ class TranslatedMaps(_Moves):
     offset_HD: torch.Tensor
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
+    norm: NormRecord = OLD_NORM
 
     @property
     def num_heads(self) -> int:
@@ -106,7 +115,7 @@ class TranslatedMaps(_Moves):
 
     def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
         moved_ND = torch.addmm(self.shift_HD[head], z_NE.float(), self.translator_HED[head])
-        normed_ND = layer_norm(moved_ND) * self.gain_HD[head] + self.offset_HD[head]
+        normed_ND = normed(moved_ND, self.norm) * self.gain_HD[head] + self.offset_HD[head]
         return torch.addmm(self.b_U_V, normed_ND, self.W_U_DV)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -124,7 +133,9 @@ class TranslatedMaps(_Moves):
         return {"translator": (heads, width, d_model), **vectors}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], unembedding: Any) -> "TranslatedMaps":
+    def from_tensors(
+        cls, tensors: Mapping[str, torch.Tensor], unembedding: Any, norm: NormRecord | None = None
+    ) -> "TranslatedMaps":
         W_U_DV, b_U_V = unembedding()
         return cls(
             translator_HED=tensors["translator"],
@@ -133,17 +144,10 @@ class TranslatedMaps(_Moves):
             offset_HD=tensors["offset"],
             W_U_DV=W_U_DV,
             b_U_V=b_U_V,
+            norm=norm or OLD_NORM,
         )
 
 
 FORMS: dict[str, type[AffineMaps] | type[TranslatedMaps]] = {
     maps.form: maps for maps in (AffineMaps, TranslatedMaps)
 }
-
-NORM_EPSILON = 1e-5
-"""Added to the variance: what GPT-2 and the Tuned Lens add."""
-
-
-def layer_norm(x_ND: torch.Tensor) -> torch.Tensor:
-    """Centred and scaled to unit variance over the last axis; gain and offset are the maps' own."""
-    return torch.nn.functional.layer_norm(x_ND, x_ND.shape[-1:], eps=NORM_EPSILON)

@@ -112,7 +112,9 @@ class Lenses(LensFolder):
             shapes["W_O"] = (heads, model.d_head, model.d_model)
         tensors = self._load(layer_file(layer), shapes, told=_told(layer, record.heads))
         self._check_heads(layer, tensors.get("W_O"))
-        return LayerLenses(maps=form.from_tensors(tensors, self._unembedding), W_O_HED=tensors.get("W_O"))
+        return LayerLenses(
+            maps=form.from_tensors(tensors, self._unembedding, model.final_norm), W_O_HED=tensors.get("W_O")
+        )
 
     def _check_heads(self, layer: int, W_O_HED: torch.Tensor | None) -> None:
         """Raises `DamageError` where `tie` was told other output matrices of these heads."""

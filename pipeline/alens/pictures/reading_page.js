@@ -9,7 +9,12 @@ const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
 const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
 const ABOVE = "▲";
-const READINGS = { lens: "lens", unembedding: "unembedding" };
+// Some models put a norm or a factor behind their attention: what their heads write cannot be unembedded.
+const HAS_UNEMBEDDING = sheet.prompts[0].places[0].unembedding !== null;
+const UNEMBEDDING = (HAS_UNEMBEDDING
+  ? "Unembedding: what is written, behind the last norm at its scale of this position, through the model's unembedding, without a lens. "
+  : "What these heads write cannot be unembedded: a norm or a factor stands behind their attention. ") + "␣ is a space, \\n a new line.";
+const READINGS = HAS_UNEMBEDDING ? { lens: "lens", unembedding: "unembedding" } : { lens: "lens" };
 const RANKS = { lift: "lift", probability: "probability" };
 const NONE = "–";
 
@@ -313,8 +318,8 @@ function start() {
   at("ranks").hidden = sheet.ranks.length < 2;
   at("notes").textContent = HAS_LIFT
     ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough are above it; ` +
-      "the model's own list is always by probability. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line."
-    : "These lenses do not say the model's mean output, so there is no lift. Unembedding: the same value through the model's unembedding, without a lens. ␣ is a space, \\n a new line.";
+      "the model's own list is always by probability. " + UNEMBEDDING
+    : "These lenses do not say the model's mean output, so there is no lift. " + UNEMBEDDING;
   at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));
   at("prompt-choice").hidden = sheet.prompts.length < 2;
   at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));

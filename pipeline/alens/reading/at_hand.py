@@ -4,7 +4,6 @@ In: the model's record and the tokenizer's hash, as a cache has them, and where 
 cannot be had is left out and said, because judging needs no model. Nothing is fetched from the hub.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from alens.cache import model as models
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.reading.token_bytes import token_bytes
 from alens.store.schema import Plan
 
@@ -22,8 +22,8 @@ class AtHand:
     """Of the model of a cache."""
 
     token_bytes_V: npt.NDArray[np.int64] | None
-    final_norm: Callable[[torch.Tensor], torch.Tensor] | None
-    """(B, D) float32 to (B, D), on the device that was asked for."""
+    final_norm: FinalNorm | None
+    """On the device that was asked for."""
     lacking: str | None
     """Why something could not be had."""
 
@@ -40,7 +40,7 @@ def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: b
         if model:
             raise
         return AtHand(token_bytes_V=None, final_norm=None, lacking=str(error))
-    final_norm = None if subject is None else subject.bridge.ln_final
+    final_norm = None if subject is None else subject.final_norm
     bytes_V, lacking = None, None
     try:
         if source.tokenizer_sha256 != plan.tokens.tokenizer_sha256:

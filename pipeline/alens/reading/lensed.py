@@ -5,22 +5,31 @@ heads compute on it, and log-probabilities over the vocabulary by the lens, by t
 Shapes: B sequences, T tokens, H heads, E width of the site's values (d_head for z), V vocabulary.
 """
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 
 import torch
 
-from alens.cache import activations
+from alens.cache import activations, probe
 from alens.cache import model as models
 from alens.cache.activations import Activations
+from alens.cache.examine import head_write
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
 from alens.reading.ranking import forward_kl
 from alens.reading.within_text import WithinText
+from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
+
+log = logging.getLogger("alens")
 
 
 class LensedModel:
-    """Lenses and the model they were fitted on. Attributes: `lenses`, `subject`, `log_mean_V` (V,) or None."""
+    """Lenses and the model they were fitted on.
+
+    Attributes: `lenses`, `subject`, `log_mean_V` (V,) or None, `no_unembedding`: why there is none, or None.
+    """
 
     def __init__(self, lenses: Lenses, *, model: str | None = None, device: str = "auto") -> None:
         """`model` says where the model is when it is not where the lenses say.
@@ -34,6 +43,24 @@ class LensedModel:
         self._within = WithinText(self.subject.tokenizer)
         mean_V = lenses.log_mean_output()
         self.log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
+        self.no_unembedding = self._no_unembedding()
+        if self.no_unembedding is not None:
+            log.warning("%s: their unembedding is left out", self.no_unembedding)
+
+    def _no_unembedding(self) -> str | None:
+        """Why the values that these lenses read cannot be unembedded; None where they can."""
+        site, norm = self.lenses.record.site, self.subject.final_norm
+        if site == RESIDUAL_STREAM:
+            return None
+        record = self.lenses.record.model if site == ATTN_Z else self.subject.source.record
+        if site == ATTN_Z and record.head_write is None:  # lenses of before anybody looked
+            record = dataclasses.replace(record, head_write=self._head_write(record))
+        seen = NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record
+        return dataclasses.replace(record, final_norm=seen).no_write
+
+    def _head_write(self, record: ModelRecord) -> str:
+        with torch.inference_mode():
+            return head_write(self.subject, torch.tensor([probe.tokens(record)]), self.lenses.record.layers)
 
     # Tokens
 
@@ -100,15 +127,33 @@ class LensedModel:
             logits_HTV = torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
             return logits_HTV.log_softmax(-1)
 
-    def unembedding(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> torch.Tensor:
-        """(H, T, V) log-probabilities by the model's unembedding of the same values: the Logit Lens."""
-        subject, site = self.subject, self.lenses.record.site
+    def scale(self, found: Activations) -> torch.Tensor:
+        """(T,) float32: what the last norm divides the stream by, of one prompt; ones where alens does not know it."""
+        if found.scale_BT is None:
+            return torch.ones(found.final_BTD.shape[1], device=found.final_BTD.device)
+        return found.scale_BT[0]
+
+    def unembedding(
+        self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, scale_T: torch.Tensor
+    ) -> torch.Tensor:
+        """(H, T, V) log-probabilities by the model's unembedding of the same values, behind its last norm.
+
+        The residual stream is normed: the Logit Lens. What a head or an MLP writes is a part of the stream, and is
+        divided by what the norm divides the whole stream by: `scale_T`, as `scale` gives it.
+        Raises `RequestError` where there is none, as `no_unembedding` says.
+        """
+        if self.no_unembedding is not None:
+            raise RequestError(f"{self.no_unembedding}: there is no unembedding of it")
+        subject, site, norm = self.subject, self.lenses.record.site, self.subject.final_norm
         with torch.inference_mode():
-            if site == ATTN_Z:
-                values_HTE = values_HTE @ subject.W_O_LHED[layer, list(heads)].float()
-            elif site == RESIDUAL_STREAM:
-                values_HTE = subject.bridge.ln_final(values_HTE)
-            logits_HTV = values_HTE @ subject.W_U_DV.float() + subject.b_U_V.float()
+            if site == RESIDUAL_STREAM:
+                final_HTD = subject.bridge.ln_final(values_HTE)
+            else:
+                assert norm is not None  # else no_unembedding says so
+                W_O_HED = subject.W_O_LHED[layer, list(heads)].float() if site == ATTN_Z else None
+                written_HTD = values_HTE if W_O_HED is None else values_HTE @ W_O_HED
+                final_HTD = norm.part(written_HTD, scale_T)
+            logits_HTV: torch.Tensor = final_HTD @ subject.W_U_DV.float() + subject.b_U_V.float()
             return logits_HTV.log_softmax(-1)
 
     def model(self, found: Activations) -> torch.Tensor:

@@ -63,12 +63,13 @@ class HeadReading:
     head: int
     lens: list[TokenScore]
     unembedding: list[TokenScore]
+    """Empty where what the head writes cannot be unembedded; the two figures are None then."""
     lens_kl: float
     """KL(model, lens) in nats: how far the lens's distribution is from the model's output."""
     lens_entropy: float
     """In nats."""
-    unembedding_kl: float
-    unembedding_entropy: float
+    unembedding_kl: float | None
+    unembedding_entropy: float | None
     lens_terms: list[TermScore]
     """The chosen terms, in their order."""
     unembedding_terms: list[TermScore]
@@ -117,7 +118,18 @@ class Spoken:
     model_TV: torch.Tensor
     """Log-probabilities, as the next two."""
     lens_HTV: torch.Tensor
-    unembedding_HTV: torch.Tensor
+    unembedding_HTV: torch.Tensor | None
+    """None where there is none: see `LensedModel.no_unembedding`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """Of one reading of one head at one position."""
+
+    scores: list[TokenScore]
+    kl: float
+    entropy: float
+    terms: list[TermScore]
 
 
 class HeadReader(LensedModel):
@@ -206,40 +218,61 @@ class HeadReader(LensedModel):
         most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
         for layer in layers:
             values_HTE = self.values(found, layer, heads)[:, list(places)]
+            scale_T = self.scale(found)[list(places)]
             for block in slices(len(places), most):
                 yield Spoken(
                     layer=layer,
                     places=block,
                     model_TV=model_TV[block],
                     lens_HTV=self.lens(layer, heads, values_HTE[:, block]),
-                    unembedding_HTV=self.unembedding(layer, heads, values_HTE[:, block]),
+                    unembedding_HTV=None
+                    if self.no_unembedding
+                    else self.unembedding(layer, heads, values_HTE[:, block], scale_T[block]),
                 )
 
     def _heads(
         self, said: Spoken, heads: Sequence[int], places: Sequence[int], how: Ranking, terms: Sequence[Term]
     ) -> Iterator[HeadReading]:
-        both = (said.lens_HTV, said.unembedding_HTV)
-        kl, unsure = (
-            [forward_kl(said.model_TV, log_probs_HTV).tolist() for log_probs_HTV in both],
-            [entropy(log_probs_HTV).tolist() for log_probs_HTV in both],
+        lens_HT, plain_HT = (
+            None if log_probs_HTV is None else self._figures(log_probs_HTV, said.model_TV, how, terms)
+            for log_probs_HTV in (said.lens_HTV, said.unembedding_HTV)
         )
+        assert lens_HT is not None
         for h, head in enumerate(heads):
-            lens, plain = (self._lists(log_probs_HTV[h], how) for log_probs_HTV in both)
-            lens_terms, plain_terms = (self._terms(log_probs_HTV[h], terms) for log_probs_HTV in both)
             for t, position in enumerate(places[said.places]):
+                lens, plain = lens_HT[h][t], None if plain_HT is None else plain_HT[h][t]
                 yield HeadReading(
                     position=position,
                     layer=said.layer,
                     head=head,
-                    lens=lens[t],
-                    unembedding=plain[t],
-                    lens_kl=kl[0][h][t],
-                    lens_entropy=unsure[0][h][t],
-                    unembedding_kl=kl[1][h][t],
-                    unembedding_entropy=unsure[1][h][t],
-                    lens_terms=lens_terms[t],
-                    unembedding_terms=plain_terms[t],
+                    lens=lens.scores,
+                    unembedding=plain.scores if plain else [],
+                    lens_kl=lens.kl,
+                    lens_entropy=lens.entropy,
+                    unembedding_kl=plain.kl if plain else None,
+                    unembedding_entropy=plain.entropy if plain else None,
+                    lens_terms=lens.terms,
+                    unembedding_terms=plain.terms if plain else [],
                 )
+
+    def _figures(
+        self, log_probs_HTV: torch.Tensor, model_TV: torch.Tensor, how: Ranking, terms: Sequence[Term]
+    ) -> list[list["_Figures"]]:
+        """By head and position."""
+        kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
+        return [
+            [
+                _Figures(scores=scores, kl=kl, entropy=unsure, terms=of_terms)
+                for scores, kl, unsure, of_terms in zip(
+                    self._lists(log_probs_TV, how),
+                    kl_HT[h],
+                    unsure_HT[h],
+                    self._terms(log_probs_TV, terms),
+                    strict=True,
+                )
+            ]
+            for h, log_probs_TV in enumerate(log_probs_HTV)
+        ]
 
     def _mean_output_kl(self, model_TV: torch.Tensor, places: Sequence[int]) -> dict[int, float | None]:
         kl_T = self.mean_output_kl(model_TV)

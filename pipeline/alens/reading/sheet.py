@@ -80,7 +80,8 @@ class Place:
     left_out: int
     """Tokens of the lists for which there was no room in `kept`."""
     lens: Said
-    unembedding: Said
+    unembedding: Said | None
+    """None where what heads write cannot be unembedded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +232,7 @@ class _Prompt:
                 model_kept=_columns(self.model_TV[at : at + 1], terms, tokens[at])[0],
                 left_out=left_out[at],
                 lens=said[at][0],
-                unembedding=said[at][1],
+                unembedding=None if self.reader.no_unembedding else said[at][1],
             )
             for at, position in enumerate(self.where)
         ]
@@ -241,7 +242,8 @@ class _Prompt:
         for layer in self.reader.spoken(self.found, self.model_TV, self.layers, self.heads, self.where):
             places = range(*layer.places.indices(len(self.where)))
             yield 0, places, layer.model_TV, layer.lens_HTV
-            yield 1, places, layer.model_TV, layer.unembedding_HTV
+            if layer.unembedding_HTV is not None:
+                yield 1, places, layer.model_TV, layer.unembedding_HTV
 
     def _lists(self, table: _Tokens, hows: dict[str, Ranking]) -> list[tuple[Said, Said]]:
         """All but the probabilities of kept tokens, a pair a place."""

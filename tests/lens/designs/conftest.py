@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from alens.final_norm import FinalNorm
 from alens.lens.designs.design import Ground
+from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
 
 H, N, E, D, V = 2, 40, 4, 6, 17
@@ -43,6 +45,7 @@ def ground() -> MakeGround:
             "whitening": Whitening.from_moments(z_HNE.mean(1), covariance),
             "log_mean_output_V": mean_V.log(),
             "unembedding": lambda: (W_U_DV, b_U_V),
+            "final_norm": lambda: FinalNorm.bare(OLD_NORM, D),
         }
         return Ground(**{**given, **changed})
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.lens.designs.design import Readout
 from alens.lens.designs.tuned import Tuned
+from alens.store.model_record import NormRecord
 
 
 def logits(readout: Readout) -> torch.Tensor:
@@ -22,6 +24,22 @@ def test_it_starts_as_the_logit_lens(ground: Any, stream: torch.Tensor) -> None:
     normed_ND = centred_ND / (centred_ND.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     expected = normed_ND @ W_U_DV.double() + b_U_V.double()
     torch.testing.assert_close(design(stream, logits).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_it_starts_with_the_norm_of_the_model(ground: Any, stream: torch.Tensor) -> None:
+    random = torch.Generator().manual_seed(4)
+    norm = FinalNorm(
+        record=NormRecord(kind="rms", epsilon=1e-6),
+        gain_D=1 + torch.rand(6, generator=random),
+        offset_D=torch.zeros(6),
+    )
+    design = Tuned(ground(stream, final_norm=lambda: norm))
+    W_U_DV, b_U_V = design.ground.unembedding()
+    stream_ND = stream[:, 0].double()
+    normed_ND = stream_ND / (stream_ND.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.gain_D
+    expected = normed_ND @ W_U_DV.double() + b_U_V.double()
+    torch.testing.assert_close(design(stream, logits).double(), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(design.maps().logits(0, stream[:, 0]).double(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_trained_maps_give_the_logits_of_the_readout(

@@ -129,7 +129,9 @@ def test_the_unembeddings_is_its_column_less_what_all_logits_share(
     final_D = random(W_U_DV.shape[0], seed=15)
     here = Typical(mean_E=final_D, covariance_EE=torch.eye(2), output_norm=1.0, final_mean_D=final_D, rows=2)
     p_V = (final_D @ W_U_DV + subject.b_U_V).softmax(-1)
-    expected_D = W_U_DV[:, 5] - W_U_DV @ p_V
+    # Back through the layer norm at a fixed scale: times its gain, and what all entries share makes no difference.
+    expected_D = (W_U_DV[:, 5] - W_U_DV @ p_V) * subject.bridge.ln_final.weight
+    expected_D = expected_D - expected_D.mean()
     found_D = by_unembedding(subject, None, here, [HE])
     torch.testing.assert_close(found_D, expected_D / expected_D.norm(), atol=1e-5, rtol=1e-4)
     kept_D = by_unembedding(subject, subject.W_O_LHED[3, 4], here, [HE])

@@ -73,7 +73,12 @@ class Direct:
         if reading == "lens":
             return (z_TE @ tensors["weight"][place] + tensors["bias"][place]).log_softmax(-1)
         bridge = self.lensed.subject.bridge
-        return (z_TE @ tensors["W_O"][place] @ bridge.W_U + bridge.b_U).log_softmax(-1)
+        written_TD = z_TE @ tensors["W_O"][place]
+        norm, scale_T = bridge.ln_final.original_component, run.scale_BT[0]
+        written_TD = (written_TD - written_TD.mean(-1, keepdim=True)) / scale_T[
+            :, None
+        ] * norm.weight + norm.bias
+        return (written_TD @ bridge.W_U + bridge.b_U).log_softmax(-1)
 
     def p(
         self, texts: Sequence[str], layer: int, head: int, reading: str = "lens", first: int = -1

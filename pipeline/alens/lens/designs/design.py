@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from alens.errors import RequestError
+from alens.final_norm import FinalNorm
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.lens.whitening import Whitening
 
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 def _no_unembedding() -> tuple[torch.Tensor, torch.Tensor]:
     raise RequestError("this design needs the model's unembedding, and none was given")
+
+
+def _no_norm() -> FinalNorm:
+    raise RequestError("this design needs the model's last norm, and none was given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,8 @@ class Ground:
     """The log of the model's mean output: what a lens says that reads nothing."""
     unembedding: Callable[[], tuple[torch.Tensor, torch.Tensor]] = _no_unembedding
     """Gives `W_U` and `b_U`: large, so it is read only where a design asks for it."""
+    final_norm: Callable[[], FinalNorm] = _no_norm
+    """Gives the model's last norm, on the device; read only where a design asks for it."""
     layer: int = 0
     seed: int = 0
     made: dict[str, Any] = field(default_factory=dict)

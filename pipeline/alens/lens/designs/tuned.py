@@ -1,9 +1,10 @@
 """`tuned`: the Tuned Lens on a site of the residual stream: a map, the norm, the frozen unembedding.
 
 "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112: logits =
-W_U norm(h + A h + c). It starts at A = 0, c = 0: the Logit Lens. Departures: A is trained on white h, and the
-norm's gain and offset are trained from 1 and 0, because a cache does not hold the model's; the functions of the
-Tuned Lens are among those that are fitted. Needs values of width D (`--site resid_post`, say).
+W_U norm(h + A h + c). It starts at A = 0, c = 0 and the gain and offset of the model's last norm: the Logit Lens.
+Departures: A is trained on white h, and gain and offset are trained too; the functions of the Tuned Lens are among
+those that are fitted. On caches of before the last norm was kept, it is a layer norm that starts at 1 and 0.
+Needs values of width D (`--site resid_post`, say).
 Shapes: H heads (1 on residual sites), N rows, D d_model, V vocabulary.
 """
 
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 
 from alens.errors import RequestError
+from alens.final_norm import normed
 from alens.lens.designs.design import Design, Ground, Readout
-from alens.lens.maps import TranslatedMaps, layer_norm
+from alens.lens.maps import TranslatedMaps
 
 
 class Tuned(Design):
@@ -32,14 +34,16 @@ class Tuned(Design):
         self.spread = float(self.unwhite_HDD.pow(2).sum((1, 2)).div(D).sqrt().mean())
         self.translator = nn.Parameter(torch.zeros(H, D, D, device=device))
         self.shift = nn.Parameter(torch.zeros(H, D, device=device))
-        self.gain = nn.Parameter(torch.ones(H, D, device=device))
-        self.offset = nn.Parameter(torch.zeros(H, D, device=device))
+        norm = ground.final_norm()
+        self.norm = norm.record
+        self.gain = nn.Parameter(norm.gain_D.to(device).expand(H, -1).clone())
+        self.offset = nn.Parameter(norm.offset_D.to(device).expand(H, -1).clone())
 
     def readout(self, white_HNE: torch.Tensor) -> Readout:
         unwhite_HDD = self.unwhite_HDD
         stream_HND = torch.bmm(white_HNE, unwhite_HDD) + self.ground.whitening.mean_HE[:, None]
         moved_HND = torch.bmm(white_HNE.to(self.translator.dtype), self.translator) + self.shift[:, None]
-        normed_HND = layer_norm(stream_HND + self.spread * moved_HND)
+        normed_HND = normed(stream_HND + self.spread * moved_HND, self.norm)
         features_HND = normed_HND * self.gain[:, None] + self.offset[:, None]
         H = len(white_HNE)
         return Readout(features_HND, self.ground.W_U_DV.expand(H, -1, -1), self.ground.b_U_V.expand(H, -1))
@@ -56,4 +60,5 @@ class Tuned(Design):
                 offset_HD=self.offset.detach().float().clone(),
                 W_U_DV=self.ground.W_U_DV,
                 b_U_V=self.ground.b_U_V,
+                norm=self.norm,
             )

@@ -20,6 +20,8 @@ from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.evaluation.panel import unembedding
 from alens.evaluation.shards import judged_text
+from alens.lens.maps import AffineMaps
+from alens.lens.saved import LayerLenses
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
@@ -95,13 +97,16 @@ class _Head:
     head: int
     coordinates: Coordinates
     lens: HeadLens
-    unembedding: HeadLens
+    unembedding: HeadLens | None
+    """None where it is not compared with."""
     bases: dict[str, torch.Tensor]
     """(K, E) orthonormal directions, by name."""
 
     def reading(self, basis: str) -> HeadLens:
         """Whose influence is measured along a basis: the unembedding's along its own, else the lens's."""
-        return self.unembedding if basis == "unembedding" else self.lens
+        if basis == "unembedding" and self.unembedding is not None:
+            return self.unembedding
+        return self.lens
 
 
 class CausalBases:
@@ -124,6 +129,8 @@ class CausalBases:
                 f"directions is {self.directions} and top {settings.top}: z of a head has {width} directions"
             )
         self.model, self.cache, self.settings = model, cache, settings
+        if "unembedding" in settings.compare and model.no_unembedding is not None:
+            raise RequestError(f"{model.no_unembedding}: leave the unembedding out of --compare")
         self.min_position = int(lenses.record.fit["min_position"])
         self.text = judged_text(lenses, cache)
         self.sample: Sample = held_out_sample.draw(
@@ -166,11 +173,11 @@ class CausalBases:
             done += 1
             report(Progress(stage="find directions", done=done, total=total, unit="directions"))
 
-        W_U_DV, b_U_V = (self.model.subject.W_U_DV.float(), self.model.subject.b_U_V.float())
+        scale = self._typical_scale() if "unembedding" in settings.compare else 1.0
         for place, layer in enumerate(self.layers):
             fitted = self.model.lenses.layer(layer)
             z_NHE = torch.from_numpy(self.cache.z(layer, self.sample.rows_N)).to(where).float()
-            plain = unembedding(fitted, W_U_DV, b_U_V)
+            plain = self._unembedding(fitted, scale)
             for head in self.heads:
                 index = self.model.lenses.head_index(head)
                 found = _Head(
@@ -182,7 +189,7 @@ class CausalBases:
                         settings.coordinates,
                     ),
                     lens=HeadLens(maps=fitted.maps.select([index]).to(where), index=0),
-                    unembedding=HeadLens(maps=plain.select([index]), index=0),
+                    unembedding=None if plain is None else HeadLens(maps=plain.select([index]), index=0),
                     bases={},
                 )
                 z_NE = z_NHE[:, head]
@@ -195,6 +202,24 @@ class CausalBases:
                     seed = settings.seed + 1 + layer * self.cache.plan.model.n_heads + head
                     found.bases["random"] = random_directions(self.directions, z_NE.shape[1], seed)
                 yield found
+
+    def _typical_scale(self) -> float:
+        """What the last norm divides by, the geometric mean over the sequences that are measured on."""
+        with torch.inference_mode():
+            runs = [
+                activations.run(self.model.subject, torch.from_numpy(tokens_T)[None], [])
+                for tokens_T in self.sample.tokens_ST
+            ]
+        scales = [self.model.scale(run)[self.min_position :] for run in runs]
+        return float(torch.cat(scales).log().mean().exp())
+
+    def _unembedding(self, fitted: LayerLenses, scale: float) -> AffineMaps | None:
+        """Of all heads of a layer, as a lens of z: with one scale of the last norm for all rows."""
+        subject = self.model.subject
+        if "unembedding" not in self.settings.compare or subject.final_norm is None:
+            return None
+        maps = unembedding(fitted, subject.final_norm, subject.W_U_DV.float(), subject.b_U_V.float())
+        return AffineMaps(weight_HEV=maps.weight_HEV / scale, bias_HV=maps.bias_HV)
 
     def _donors(self, z_NE: torch.Tensor, head: _Head) -> torch.Tensor:
         """(N, E) float32: for each row what takes the place of its features."""

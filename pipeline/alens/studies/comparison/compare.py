@@ -34,7 +34,8 @@ class HeadChange:
     layer: int
     head: int
     lens: Change
-    unembedding: Change
+    unembedding: Change | None
+    """None where what heads write cannot be unembedded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +103,16 @@ def compare(
     changes, permuted = [], []
     names = [(layer, head) for layer in layers for head in heads]
     for number, (layer, head) in enumerate(names, start=1):
-        lens_NV, plain_NV = readings.lens(layer, head), readings.unembedding(layer, head)
+        lens_NV = readings.lens(layer, head)
+        plain_NV = None if lensed.no_unembedding else readings.unembedding(layer, head)
         change, permuted_P = comparer.change(lens_NV[:num_compared])
         permuted.append(permuted_P)
-        plain, _ = comparer.change(plain_NV[:num_compared], noise=False)
+        plain = None if plain_NV is None else comparer.change(plain_NV[:num_compared], noise=False)[0]
         changes.append(HeadChange(layer=layer, head=head, lens=change, unembedding=plain))
         if detectors:
             detectors.add("lens", lens_NV, (layer, head))
-            detectors.add("unembedding", plain_NV)
+            if plain_NV is not None:
+                detectors.add("unembedding", plain_NV)
         report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
     model_NV = readings.model()
     model, _ = comparer.change(model_NV[:num_compared])

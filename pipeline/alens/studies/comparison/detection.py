@@ -43,9 +43,9 @@ class Detection:
     """All lenses together; fitted on clean and suspect prompts."""
     lens_anomaly: Separation
     """All lenses together; fitted on clean prompts alone."""
-    unembedding_contrast: Separation
-    """The same from the heads' unembedding."""
-    unembedding_anomaly: Separation
+    unembedding_contrast: Separation | None = None
+    """The same from the heads' unembedding; None where what heads write cannot be unembedded."""
+    unembedding_anomaly: Separation | None = None
     model_contrast: Separation
     """The same from the model's own output."""
     model_anomaly: Separation

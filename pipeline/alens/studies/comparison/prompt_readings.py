@@ -64,15 +64,16 @@ class PromptReadings:
         self.lensed, self.ids, self.num_prompts = lensed, [list(one) for one in ids], len(ids)
         self._heads = list(heads)
         values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
-        finals = []
+        finals, scales = [], []
         for number, (tokens, places) in enumerate(zip(ids, rows, strict=True), start=1):
             found = lensed.run(tokens, layers)
             for layer in layers:
                 values[layer].append(lensed.values(found, layer, heads)[:, list(places)])
             finals.append(found.final_BTD[0, list(places)])
+            scales.append(lensed.scale(found)[list(places)])
             report(Progress(stage="run", done=number, total=len(ids), unit="prompts"))
         self._values_HRE = {layer: torch.cat(found, dim=1) for layer, found in values.items()}
-        self._final_RD = torch.cat(finals)
+        self._final_RD, self._scale_R = torch.cat(finals), torch.cat(scales)
         lengths = torch.tensor([len(places) for places in rows])
         self._prompt_R = torch.arange(len(ids)).repeat_interleave(lengths).to(self._final_RD.device)
         self._lengths_N = lengths.to(self._final_RD.device)
@@ -83,9 +84,12 @@ class PromptReadings:
 
     def unembedding(self, layer: int, head: int) -> torch.Tensor:
         """(N, V) float32: probabilities by the unembedding of what the head writes."""
-        return self._read(
-            lambda rows: self.lensed.unembedding(layer, [head], self._values(layer, head, rows))[0]
-        )
+
+        def log_probs(rows: slice) -> torch.Tensor:
+            values_HRE = self._values(layer, head, rows)
+            return self.lensed.unembedding(layer, [head], values_HRE, self._scale_R[rows])[0]
+
+        return self._read(log_probs)
 
     def model(self) -> torch.Tensor:
         """(N, V) float32: the model's own probabilities."""

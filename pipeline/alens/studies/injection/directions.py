@@ -12,8 +12,8 @@ all logits have in common makes no difference to a softmax. In the space that a 
 - `covariance`: g Cov(z) W_O, what the head's output does when the reading of the terms rises over the rows: the
   weights of a reading filter out what varies together, its pattern does not (Haufe et al. 2014, NeuroImage 87, 96).
 
-The unembedding reads the residual after the last norm; its direction W_U (shares - p) is that gradient, and may be
-kept within what the head can write. Lenses of the residual stream have no W_O.
+The unembedding reads the residual after the last norm; its direction is that gradient at a fixed scale of the norm,
+gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the residual stream have no W_O.
 Shapes: E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -61,6 +61,8 @@ def by_unembedding(
         logits_V = (typical.final_mean_D @ W_U_DV + b_U_V).detach().requires_grad_(True)
         (shares_V,) = torch.autograd.grad(said_of(logits_V.log_softmax(-1), terms), logits_V)
     direction_D = W_U_DV @ shares_V
+    if subject.final_norm is not None:
+        direction_D = subject.final_norm.pulled_back(direction_D)
     return _unit(direction_D if W_O_ED is None else within(direction_D, W_O_ED), "unembedding")
 
 

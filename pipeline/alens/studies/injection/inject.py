@@ -108,6 +108,10 @@ def inject(
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
     check(model.lenses, settings, has_text=windows is not None)
+    if model.no_unembedding is not None:
+        raise RequestError(
+            f"{model.no_unembedding}: nothing is added to it; take lenses of the residual stream (--site resid_post)"
+        )
     if not terms:
         raise RequestError("no tokens were named: say which ones the direction is for")
     ids = [model.tokens(prompt) for prompt in prompts]

@@ -119,21 +119,23 @@ def term_rates(
     prompt_of_N = torch.tensor([number for number, places in enumerate(read) for _ in places])
     values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     final: list[torch.Tensor] = []
+    scales: list[torch.Tensor] = []
+    unembedding = unembedding and lensed.no_unembedding is None
     for done, (ids, places) in enumerate(zip(prompts, read, strict=True), start=1):
         found = lensed.run(ids, layers)
         for layer in layers:
             values[layer].append(lensed.values(found, layer, heads)[:, places])
         final.append(found.final_BTD[0, places])
+        scales.append(lensed.scale(found)[places])
         report(Progress(stage=stage, done=done, total=len(prompts), unit="prompts"))
 
     num_readers = len(layers) * len(heads)
     lens, plain = _Sums(terms, prompt_of_N, num_readers), _Sums(terms, prompt_of_N, num_readers)
     model = _Sums(terms, prompt_of_N, 1)
     lens_kl, plain_kl, nothing_kl = (_Kl(prompt_of_N, number) for number in (num_readers, num_readers, 1))
-    forms = [(lensed.lens, lens, lens_kl), *([(lensed.unembedding, plain, plain_kl)] if unembedding else [])]
     values_HNE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
     readers = [(layer, h, head) for layer in layers for h, head in enumerate(heads)]
-    final_ND = torch.cat(final)
+    final_ND, scale_N = torch.cat(final), torch.cat(scales)
     blocks = list(row_blocks(len(final_ND), final_ND.device))
     for number, rows in enumerate(blocks):
         model_NV = lensed.log_probs(final_ND[rows])
@@ -141,10 +143,14 @@ def term_rates(
         if (kl_N := lensed.mean_output_kl(model_NV)) is not None:
             nothing_kl.add(0, rows, kl_N)
         for reader, (layer, h, head) in enumerate(readers):
-            for said, sums, kl in forms:
-                log_probs_NV = said(layer, [head], values_HNE[layer][h, None, rows])[0]
-                sums.add(reader, rows, log_probs_NV)
-                kl.add(reader, rows, forward_kl(model_NV, log_probs_NV[None])[0])
+            value_HNE = values_HNE[layer][h, None, rows]
+            said = [(lensed.lens(layer, [head], value_HNE), lens, lens_kl)]
+            if unembedding:
+                plain_HNV = lensed.unembedding(layer, [head], value_HNE, scale_N[rows])
+                said.append((plain_HNV, plain, plain_kl))
+            for log_probs_HNV, sums, kl in said:
+                sums.add(reader, rows, log_probs_HNV[0])
+                kl.add(reader, rows, forward_kl(model_NV, log_probs_HNV)[0])
             done = number * num_readers + reader + 1
             total = len(blocks) * num_readers
             report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))

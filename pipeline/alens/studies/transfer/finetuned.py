@@ -19,6 +19,7 @@ from alens.evaluation.shards import JudgedText, check_same_model, judged_text, w
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store import same_model
+from alens.store.model_record import OTHER_WRITE
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
@@ -169,7 +170,10 @@ def _moved(
     lenses: Lenses, frames: dict[int, Frame], there: Ground
 ) -> tuple[list[tuple[str, str]], list[Reading]]:
     """The ways, and for each of them the readings of all heads in order."""
-    ways = [(by, match) for by in (BY if there.site == ATTN_Z else BY[1:]) for match in MATCHES]
+    written = there.site == ATTN_Z and there.cache.plan.model.head_write != OTHER_WRITE
+    if there.site == ATTN_Z and not written:
+        log.warning("%s: heads are read by their z alone", there.cache.plan.model.no_write)
+    ways = [(by, match) for by in (BY if written else BY[1:]) for match in MATCHES]
     theirs = there.frames()
     readings = []
     for by, match in ways:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from alens.blocks import row_blocks, slices, teacher_rows
+from alens.errors import RequestError
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.evaluation.shards import JudgedText, Mask
@@ -24,6 +25,7 @@ from alens.products import fast_float32
 from alens.progress import Progress, Report, silent
 from alens.rows import Columns, RowReader
 from alens.side_by_side import side_by_side
+from alens.store.model_record import OTHER_WRITE
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.rebased import Frame
@@ -101,7 +103,7 @@ class Ground:
         """Coordinates and moments of each layer, from rows that are not judged on where there are such."""
         reader = self._reader(None)
         columns = reader.shard(self.other_shards[0], stop=MOMENT_ROWS)
-        on_z = self.site == ATTN_Z
+        on_z = self.site == ATTN_Z and self.cache.plan.model.head_write != OTHER_WRITE
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
         found = {}
         for layer in self.layers:
@@ -114,6 +116,15 @@ class Ground:
                 covariance_HEE=around_HNE.mT @ around_HNE / len(columns),
             )
         return found
+
+
+def check_written(cache: Cache, site: str) -> None:
+    """Raises `RequestError` where lenses cannot go to other heads: of z they go by what both heads write."""
+    model = cache.plan.model
+    if site == ATTN_Z and model.head_write == OTHER_WRITE:
+        raise RequestError(
+            f"{model.no_write}: a lens goes to another head by what both write; --to a copy by its z is possible"
+        )
 
 
 def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:

@@ -20,7 +20,7 @@ from alens.evaluation.shards import JudgedText, check_same_model, judged_text
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
-from alens.studies.transfer.judged import Ground, Reading, judge, mean_output
+from alens.studies.transfer.judged import Ground, Reading, check_written, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, seen
 
 Array = npt.NDArray[np.float64]
@@ -227,6 +227,7 @@ def transfer(
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
     check_same_model(lenses, cache)
+    check_written(cache, lenses.record.site)
     ground = ground_of(lenses, cache, judged_text(lenses, cache), layers, heads, num_rows, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
