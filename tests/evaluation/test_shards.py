@@ -18,6 +18,8 @@ from alens.evaluation.evaluate import evaluate
 from alens.evaluation.shards import judged_text, text_held_out_by
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
+from alens.studies.basis import held_out_sample
+from alens.studies.transfer.transfer import transfer
 
 Copy = Callable[[Path], Path]
 Written = Callable[..., Path]
@@ -201,6 +203,18 @@ def test_what_other_lenses_held_out_is_judged_without_what_these_were_trained_on
     assert set(judged) <= set(range(112, 128))
     assert all(trained.isdisjoint(cache.token_documents[number].tolist()) for number in judged)
     assert text.left_out == 16 - len(judged)
+
+
+def test_transfer_and_basis_take_the_same_text(written: Written, lenses: Path) -> None:
+    other, opened = open_cache(written(seed=1)), load_lenses(lenses)
+    text = judged_text(opened, other)
+    judged = np.flatnonzero(text.mask(other))
+    found = transfer(opened, other)
+    assert (found.sequences, found.rows, found.trained_on) == (len(judged), len(judged) * 31, "no")
+    sample = held_out_sample.draw(other, text, num_rows=10_000, num_sequences=3, min_position=1, seed=0)
+    sequences = np.unique(other.read("rows/sequence", sample.rows_N))
+    assert len(sequences) == len(judged) - 3
+    assert set(sequences) <= set(judged)
 
 
 def test_a_tuned_lens_that_saw_the_rows_takes_them_out(

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from alens import load_lenses
 from alens.errors import DamageError, RequestError
+from alens.evaluation.shards import JudgedText
 from alens.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.reader import open_cache
@@ -217,7 +218,8 @@ def test_influences_are_means_over_rows() -> None:
 
 def test_directions_are_found_on_other_sequences_than_they_are_measured_on(demo_cache: Path) -> None:
     cache = open_cache(demo_cache)
-    sample = held_out_sample.draw(cache, [4, 5], num_rows=100, num_sequences=3, min_position=2, seed=0)
+    text = JudgedText(shards=(4, 5))
+    sample = held_out_sample.draw(cache, text, num_rows=100, num_sequences=3, min_position=2, seed=0)
     assert sample.tokens_ST.shape == (3, 64) and len(sample.rows_N) == 100
     measured = {tuple(tokens_T) for tokens_T in sample.tokens_ST}
     for row in sample.rows_N:

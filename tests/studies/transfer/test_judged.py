@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from alens import load_lenses, open_cache
+from alens.evaluation.shards import JudgedText
 from alens.studies.transfer.judged import Ground, judge, mean_output
 from alens.studies.transfer.transfer import ground_of
 
 
 def ground(lenses: Path, cache: Path, shards: tuple[int, ...]) -> Ground:
-    return ground_of(load_lenses(lenses), open_cache(cache), shards, [3], [4], None, None)
+    text = JudgedText(shards=shards)
+    return ground_of(load_lenses(lenses), open_cache(cache), text, [3], [4], None, None)
 
 
 def test_sequences_of_several_shards_stay_apart(demo_lenses: Path, demo_cache: Path) -> None:
