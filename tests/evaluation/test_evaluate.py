@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from alens import evaluate, load_lenses, open_cache
+from alens import demo, evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
 from alens.cache.run import write_cache
 from alens.errors import DamageError, RequestError
@@ -88,7 +89,7 @@ def test_the_mean_output_is_that_of_the_training_shards(
     logits_NV = np.log(mean_V / mean_V.sum())[None]
     assert found.mean_output.kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
     top1 = (model_NV.argmax(1) == mean_V.argmax()).mean()
-    assert found.mean_output.top1_agreement == pytest.approx(top1, abs=2 / len(keep))
+    assert found.mean_output.top1_agreement == pytest.approx(top1, abs=3 / len(keep))
 
 
 def test_the_mean_output_of_the_judged_rows_bounds_every_constant_reading(
@@ -100,30 +101,43 @@ def test_the_mean_output_of_the_judged_rows_bounds_every_constant_reading(
     assert found.mean_output.kl >= kl(model_NV, own_V[None]) - 1e-6
 
 
-def test_compressed_targets_judge_as_the_exact_teacher_does(
-    demo_lenses: Path, demo_cache: Path, tmp_path: Path
-) -> None:
-    """The same text cached without the exact teacher: all six shards, an unbiased estimate of the same.
+def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, tmp_path: Path) -> None:
+    """The same text with the exact teacher and without: an unbiased estimate of the same.
 
     With another seed: to the draws that it was fitted to, a lens is closer than to others of the same row.
     """
-    settings = dataclasses.replace(open_cache(demo_cache).plan.settings, exact_teacher=False, seed=1)
-    request = CacheRequest(model="demo", corpus="demo", store=tmp_path / "c", settings=settings, device="cpu")
-    write_cache(request)
-    lenses = load_lenses(demo_lenses)
-    other = copy_of_another_plan(lenses)
-    compressed = evaluate(other, open_cache(tmp_path / "c"), layers=[3])
-    exact = evaluate(other, open_cache(demo_cache), layers=[3])
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(pq.read_table(demo.CORPUS)["text"].to_pylist()[:400]))
+    lenses = copy_of_another_plan(load_lenses(demo_lenses))
+    found = []
+    for seed in (0, 1):
+        settings = CacheSettings(
+            seq_len=64,
+            rows_per_shard=1024,
+            layers=(3,),
+            top_k=16,
+            tail_samples=16,
+            exact_teacher=seed == 0,
+            seed=seed,
+        )
+        store = tmp_path / f"store {seed}"
+        write_cache(
+            CacheRequest(model="demo", corpus=str(text), store=store, settings=settings, device="cpu")
+        )
+        found.append(evaluate(lenses, open_cache(store), layers=[3]))
+    exact, compressed = found
     assert (compressed.teacher, exact.teacher) == ("compressed", "exact")
-    assert compressed.rows == exact.rows == 6 * 16 * 63
+    assert compressed.rows == exact.rows == len(exact.shards) * 16 * 63
+    assert compressed.trained_on == exact.trained_on == "no"
     for a, b in zip(compressed.lens[3], exact.lens[3], strict=True):
         assert a.kl == pytest.approx(b.kl, abs=0.05)
         assert a.cross_entropy == pytest.approx(b.cross_entropy, rel=1e-3)
 
 
 def copy_of_another_plan(lenses):
-    """The same lenses, as if fitted on another cache: then all shards are judged."""
-    lenses.record = dataclasses.replace(lenses.record, cache={**lenses.record.cache, "plan": "another"})
+    """The same lenses, as if fitted on a cache of other text: then all shards are judged."""
+    cache = {**lenses.record.cache, "plan": "another", "text": {"files": []}}
+    lenses.record = dataclasses.replace(lenses.record, cache=cache)
     return lenses
 
 

@@ -129,12 +129,22 @@ def test_lenses_of_heads_are_no_tuned_lens(residual_cache: Path, of_heads: Path)
         evaluate(load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(of_heads))
 
 
-def test_a_tuned_lens_that_saw_the_judged_rows_is_refused(
+def test_rows_that_a_tuned_lens_saw_are_left_out(residual_cache: Path, tuned: Path, tmp_path: Path) -> None:
+    more = fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=2 * ROWS)
+    cache = open_cache(residual_cache)
+    found = evaluate(load_lenses(more), cache, tuned_lens=load_lenses(tuned), resamples=50)
+    assert (found.shards, found.sequences_left_out) == ((3,), cache.plan.settings.sequences_per_shard)
+    assert evaluate(load_lenses(more), cache, resamples=50).shards == (2, 3)
+
+
+def test_a_tuned_lens_that_saw_all_judged_rows_is_refused(
     residual_cache: Path, tuned: Path, tmp_path: Path
 ) -> None:
-    more = fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=2 * ROWS)
-    with pytest.raises(RequestError, match=r"was trained on shard 2 of .*, which is judged on"):
-        evaluate(load_lenses(more), open_cache(residual_cache), tuned_lens=load_lenses(tuned))
+    own = load_lenses(fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=ROWS))
+    seen = load_lenses(tuned)
+    seen.record = dataclasses.replace(seen.record, cache={**seen.record.cache, "train_shards": [0, 1, 2, 3]})
+    with pytest.raises(RequestError, match="was trained on all that could be judged on"):
+        evaluate(own, open_cache(residual_cache), tuned_lens=seen)
 
 
 def test_a_tuned_lens_must_have_the_layers(residual_cache: Path, of_heads: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_other_targets_are_made_from_the_exact_teacher(demo: Cache, tmp_path: Pa
 
 
 def test_z_is_what_stage_one_writes_bit_for_bit(demo: Cache, tmp_path: Path) -> None:
-    settings = dataclasses.replace(demo.plan.settings, keep_bits=3, layers=(2,), max_rows=2048)
+    settings = dataclasses.replace(demo.plan.settings, keep_bits=3, layers=(2,))
     written = write_cache(
         CacheRequest(model="demo", corpus="demo", store=tmp_path / "run", settings=settings, device="cpu")
     ).cache

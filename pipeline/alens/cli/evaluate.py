@@ -84,8 +84,9 @@ def command(
 ) -> None:
     """Judge each head of LENSES on the cache STORE, beside baselines; docs/metrics.md defines the figures.
 
-    On the cache they were fitted on, the shards that the fit held out are used; on another cache of the
-    same model, all shards: take one of other text, because lenses look better on rows they have seen.
+    On the cache they were fitted on, the shards that the fit held out are used. On another cache of the
+    same model, what the fit was trained on is left out: by document where both caches know documents. Where
+    that cannot be told, a warning says so, and all rows are used; lenses look better on rows they have seen.
 
     Baselines are the mean output and the unembedding of the head; where the cache has the site resid_post,
     the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are of 95 %, by

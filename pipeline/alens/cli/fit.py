@@ -108,7 +108,7 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
     type=int,
     default=FitSettings.eval_rows,
     show_default=True,
-    help="Rows for held-out figures; whole shards are set aside.",
+    help="Rows for held-out figures; whole shards are set aside, of held-out documents where documents are known.",
 )
 @click.option(
     "--checkpoint-every",
