@@ -1,4 +1,4 @@
-"""When a head has converged: on curves whose end is known, with and without noise."""
+"""When a lens is trained no further: on curves whose end is known, with and without noise."""
 
 import itertools
 import math
@@ -7,14 +7,27 @@ import numpy as np
 import pytest
 
 from alens.fit.convergence import (
+    CONVERGED,
+    DIVERGED,
     FIRST_EVALUATION,
+    ROSE,
     SMALLEST_NATS,
     TOLERANCE,
     Evaluation,
-    converged,
+    best,
+    ending,
     evaluation_steps,
     left_to_gain,
 )
+
+MEAN_OUTPUT = 2.5
+"""Of the curves that end at 2: half a nat to gain."""
+
+
+def converged(
+    history: list[Evaluation], tolerance: float = TOLERANCE, mean_output: float = MEAN_OUTPUT
+) -> bool:
+    return ending(history, mean_output, tolerance) == CONVERGED
 
 
 def curve(end: float, scale: float, power: float, noise: float = 0.0, seed: int = 0) -> list[Evaluation]:
@@ -35,8 +48,19 @@ def kl_at_the_stop(history: list[Evaluation]) -> float:
 
 @pytest.mark.parametrize("power", [0.7, 1.0, 1.5])
 @pytest.mark.parametrize("scale", [0.5, 5.0, 20.0])
-def test_it_stops_within_one_percent_of_the_end(power: float, scale: float) -> None:
-    assert 2.0 <= kl_at_the_stop(curve(2.0, scale, power)) <= 2.0 * 1.01
+def test_it_stops_within_its_tolerance_of_the_end(power: float, scale: float) -> None:
+    """Of what it gained, twice over: the law of 1/step is not quite that of these curves."""
+    assert 2.0 <= kl_at_the_stop(curve(2.0, scale, power)) <= 2.0 + 2 * TOLERANCE * (MEAN_OUTPUT - 2.0)
+
+
+@pytest.mark.parametrize("gain", [0.067, 0.5, 2.0])
+def test_how_near_its_end_a_lens_comes_is_a_share_of_its_gain(gain: float) -> None:
+    """A lens that gains little over the mean output may be off by little, whatever its KL is."""
+    history = curve(3.0, gain, 1.0)
+    stopped = next(
+        history[count - 1] for count in range(1, 40) if converged(history[:count], mean_output=3.0 + gain)
+    )
+    assert 3.0 <= stopped.kl <= 3.0 + 2 * TOLERANCE * gain
 
 
 def test_what_is_left_is_exact_where_gains_halve() -> None:
@@ -50,7 +74,7 @@ def test_it_goes_on_while_gains_shrink_slowly() -> None:
     assert not converged(history)
 
 
-def test_chance_does_not_stop_a_head_far_from_its_end() -> None:
+def test_chance_does_not_stop_a_lens_far_from_its_end() -> None:
     """Noise of a tenth of a percent between evaluations: more than 4,096 paired rows have."""
     for seed in range(50):
         noisy = curve(2.0, 10.0, 1.0, noise=0.002, seed=seed)
@@ -70,12 +94,40 @@ def test_it_does_stop_in_noise() -> None:
         assert any(converged(flat[:count]) for count in range(1, 13))
 
 
-def test_a_rising_curve_stops() -> None:
-    history = [Evaluation(step=step, kl=2.0 + 0.01 * math.log2(step)) for step in evaluation_steps(1000)]
-    left = left_to_gain(history)
-    assert left is not None
-    assert left < 0
-    assert converged(history)
+def test_a_rising_curve_has_not_converged_but_was_best_before() -> None:
+    """Heads 18.6 and 18.7 of SmolLM2 at the rate 0.03, which were called converged; the mean output has 3.457."""
+    steps = evaluation_steps(128)
+    for kls, lowest in (
+        ((3.4235, 3.4323, 3.4379, 3.4723, 3.5158), 32),
+        ((3.6037, 3.5851, 3.5704, 3.5767, 3.6166), 64),
+    ):
+        history = [Evaluation(step=step, kl=kl) for step, kl in zip(steps, kls, strict=True)]
+        found = [ending(history[:count], 3.457) for count in range(1, 6)]
+        assert CONVERGED not in found and found[-1] == ROSE
+        assert best(history) == Evaluation(step=lowest, kl=min(kls))
+
+
+def test_a_flat_curve_above_the_mean_output_has_not_converged() -> None:
+    history = [Evaluation(step=step, kl=2.6) for step in evaluation_steps(1000)]
+    assert ending(history, 2.5) is None and ending(history, 2.7) == CONVERGED
+
+
+def test_a_rise_that_turns_is_waited_for() -> None:
+    """A lens that starts at the mean output overshoots, and then falls: it is not at its end."""
+    kls = (3.0, 3.1, 3.15, 3.05, 2.9, 2.8)
+    history = [Evaluation(step=step, kl=kl) for step, kl in zip(evaluation_steps(181), kls, strict=True)]
+    assert [ending(history[:count], 3.2) for count in (4, 5, 6)] == [None, None, None]
+
+
+def test_a_chance_rise_after_the_best_is_no_end() -> None:
+    history = [Evaluation(step=step, kl=kl) for step, kl in ((32, 2.0), (45, 2.0001), (64, 2.0001))]
+    assert ending(history, 2.5) is None
+
+
+def test_the_best_is_the_first_of_equals_and_finite() -> None:
+    history = [Evaluation(step=s, kl=kl) for s, kl in ((1, math.nan), (2, 2.0), (3, 2.0), (4, 3.0))]
+    assert best(history) == history[1]
+    assert best(history[:1]) is None
 
 
 def test_nothing_is_said_before_the_steps_have_doubled_twice() -> None:
@@ -89,12 +141,14 @@ def test_nothing_is_said_before_the_steps_have_doubled_twice() -> None:
 def test_evaluations_at_other_steps_do_as_well() -> None:
     """Between evaluations it goes on a line: a fit that evaluates every 100 steps stops about where it should."""
     history = [Evaluation(step=step, kl=2.0 + 10.0 / step) for step in range(100, 10_000, 100)]
-    assert 2.0 <= kl_at_the_stop(history) <= 2.0 * 1.01
+    assert 2.0 <= kl_at_the_stop(history) <= 2.0 + 2 * TOLERANCE * (MEAN_OUTPUT - 2.0)
 
 
-def test_a_nearly_perfect_lens_stops() -> None:
-    history = curve(0.0, 0.1, 1.0)
-    assert kl_at_the_stop(history) < 2 * SMALLEST_NATS
+def test_a_gain_of_almost_nothing_has_an_end_too() -> None:
+    """Less than SMALLEST_NATS cannot be seen."""
+    history = curve(2.0, 0.001, 1.0)
+    assert any(converged(history[:count], mean_output=2.001) for count in range(1, len(history)))
+    assert SMALLEST_NATS < 0.067 * TOLERANCE
 
 
 def test_a_wider_tolerance_stops_earlier() -> None:
@@ -106,10 +160,10 @@ def test_a_wider_tolerance_stops_earlier() -> None:
     assert steps[1] < steps[0] / 2
 
 
-def test_a_kl_that_is_not_a_number_is_not_an_end() -> None:
+def test_a_kl_that_is_not_a_number_has_diverged() -> None:
     history = [Evaluation(step=step, kl=math.nan) for step in evaluation_steps(1000)]
     assert left_to_gain(history) is None
-    assert not converged(history)
+    assert ending(history, 2.5) == DIVERGED
 
 
 def test_evaluations_are_half_a_doubling_apart_and_one_is_at_the_end() -> None:

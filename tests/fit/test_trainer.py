@@ -1,4 +1,4 @@
-"""Lenses that have converged: kept as they were at their step, while the others go on."""
+"""Lenses that have ended before the last step: the best of each is kept, while the others go on."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
-from alens.fit import trainer
+from alens.fit import curves, trainer
+from alens.fit.convergence import CONVERGED
 from alens.fit.run import FitSummary
 from alens.fit.settings import FitSettings
 
@@ -33,10 +34,10 @@ def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         store: Path = planted_store,
         **settings: Any,
     ) -> FitSummary:
-        def converged(self: trainer.Trainer, layer: int, unit: int) -> bool:
-            return (layer, unit) in converge and self.step_number >= FROZEN_AFTER
+        def ending(self: trainer.Trainer, layer: int, unit: int) -> str | None:
+            return CONVERGED if (layer, unit) in converge and self.step_number >= FROZEN_AFTER else None
 
-        monkeypatch.setattr(trainer.Trainer, "_converged", converged)
+        monkeypatch.setattr(trainer.Trainer, "_ending", ending)
         given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
         request = FitRequest(
             store=store, lenses=tmp_path / name, settings=FitSettings(**given), zero=zero, device="cpu"
@@ -94,7 +95,8 @@ def test_heads_are_called_by_their_numbers_wherever_they_are_named(
     """Head 1 alone: its loss is the first, and its name is 0.1."""
     with caplog.at_level("INFO", logger="alens"):
         record = fit("lenses", heads=(1,), converge=((0, 0),)).record
-    assert record.fit["converged"] == {"0.1": FROZEN_AFTER}
+    assert list(record.fit["best_step"]) == ["0.1"]
+    assert record.fit["converged"] == {}, "it is noise, and says nothing"
     lines = [json.loads(line) for line in (tmp_path / "lenses" / "log.jsonl").read_text().splitlines()]
     assert [line["converged"] for line in lines] == [[], ["0.1"]]
     said = [text for text in caplog.messages if "held-out loss" in text]
@@ -114,7 +116,7 @@ def test_with_tolerance_0_nothing_converges(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, planted_store: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(trainer, "evaluation_steps", lambda *_: frozenset({2}))
-    monkeypatch.setattr(trainer, "converged", lambda *_: True)
+    monkeypatch.setattr(curves, "ending", lambda *_: CONVERGED)
     for tolerance, steps in ((0.0, 4), (0.1, 2)):
         settings = FitSettings(steps=4, batch_rows=64, eval_rows=512, tolerance=tolerance)
         lenses = tmp_path / f"lenses-{tolerance}"

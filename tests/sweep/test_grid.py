@@ -26,7 +26,7 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
         "lr=0.01,lens=low-rank": (0.01, "low-rank", {}),
         "lr=1.0,lens=linear": (1.0, "linear", {}),
         "lr=1.0,lens=low-rank": (1.0, "low-rank", {}),
-        "wide": (0.03, "low-rank", {"rank": 32}),
+        "wide": (None, "low-rank", {"rank": 32}),
     }
     assert all((v.settings.batch_rows, v.settings.seed) == (512, 7) for v in found.variants)
 

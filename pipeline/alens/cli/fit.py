@@ -76,16 +76,14 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
 @click.option(
     "--lr",
     type=float,
-    default=FitSettings.lr,
-    show_default=True,
-    help="Learning rate of the first steps; it falls with their root.",
+    help="Learning rate of the first steps; it falls with their root.  [default: the design's]",
 )
 @click.option(
     "--tolerance",
     type=float,
     default=FitSettings.tolerance,
     show_default=True,
-    help="Stop a lens that has no more than this share of its held-out loss left to gain; 0: take all steps.",
+    help="Stop a lens that has no more than this share of its gain over the mean output left; 0: take all steps.",
 )
 @click.option(
     "--zero", type=click.IntRange(0, 3), help="DeepSpeed ZeRO stage.  [default: of --deepspeed, else 0]"
@@ -153,9 +151,36 @@ def command(**given: Any) -> None:
                 f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
                 f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
             )
-        converged = len(record.fit["converged"])
         click.echo(
-            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats; "
-            f"{converged} had converged"
-            + ("" if converged else ": take more --epochs, or more rows, for the last percent")
+            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
+            + ("" if record.mean_output_kl is None else f" (mean output {record.mean_output_kl:.4f})")
+            + f"; {_endings(record)}"
         )
+
+
+def _endings(record: Any) -> str:
+    """How many lenses ended how, and what is known to help."""
+    fit, lenses = record.fit, len(record.layers) * len(record.heads)
+    silent = {
+        f"{layer}.{head}"
+        for layer in record.layers
+        for head in record.heads
+        if record.says_nothing(layer, head)
+    }
+    told = [f"{len(fit['converged'])} had converged"]
+    if rose := fit.get("rose"):
+        told.append(f"{len(rose)} rose and are kept as they were at their best")
+    if diverged := fit.get("diverged"):
+        told.append(f"{len(diverged)} diverged: take a lower --lr")
+    if silent:
+        told.append(f"{len(silent)} say nothing")
+    best = fit.get("best_step", {})
+    falling = sum(
+        step == fit["steps"] and name not in fit["converged"] and name not in silent
+        for name, step in best.items()
+    )
+    if falling and fit["steps"] == fit["most_steps"]:
+        told.append(
+            f"{falling} of {lenses} were best at the last step: more --epochs, or more rows, may gain"
+        )
+    return "; ".join(told)

@@ -6,7 +6,10 @@ narrow.py       fewer targets than cached         moments.py      of sites witho
 module.py       designs and objective             objectives/     the losses
 distributed.py  one process or many               deepspeed_config.py  what DeepSpeed is told
 engine.py       the DeepSpeed engine, its state   optimiser.py    averaged Adam
-convergence.py  when a head may stop              checkpoint.py   state on disk, whole or absent
-trainer.py      one fit in progress               writing.py      figures and the lens directory
+convergence.py  when a lens is trained no further curves.py       held-out losses so far, the best
+divergence.py   losses that leave for good        kept.py         the best lenses so far
+judging.py      held-out losses and figures       evaluations.py  what is said of them
+trainer.py      one fit in progress               checkpoint.py   state on disk, whole or absent
+writing.py      figures and the lens directory
 marker.py       stopped on request                run.py          the loop
 """

@@ -1,9 +1,9 @@
-"""When a head has converged: judged by what its held-out KL gained while the steps doubled, and doubled again.
+"""When a lens is trained no further: it has nothing left to gain, or its held-out loss has risen since its best.
 
-In: the held-out KL of one head after some steps, always over the same held-out rows, of averaged weights.
-Out: an estimate of what is left to gain, and whether that is little enough to stop. Averaged weights come
-to the optimum as 1/step: each doubling gains half of what the one before it did, so what is left is what
-the last one gained. Where gains shrink more slowly than that, more is left, and the estimate says so.
+In: the held-out loss of one lens after some steps, always over the same held-out rows, of averaged weights, and the
+mean output's loss on the same rows. Out: an estimate of what is left to gain, and how the lens has ended, if it has.
+Averaged weights come to the optimum as 1/step: each doubling gains half of what the one before it did, so what is left
+is what the last one gained. Where gains shrink more slowly than that, more is left, and the estimate says so.
 """
 
 import itertools
@@ -11,11 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-TOLERANCE = 0.005
-"""Share of its KL that a head may have left to gain when it stops (docs/decisions/0017)."""
+TOLERANCE = 0.02
+"""Share of its gain over the mean output that a lens may have left when it stops (docs/decisions/0032)."""
 
-SMALLEST_NATS = 1e-3
-"""Less than this is nothing, however small the KL is: a nearly perfect lens would never stop."""
+SMALLEST_NATS = 2e-4
+"""Less than this is nothing: two evaluations of lenses that are equally good differ by more."""
+
+ENDINGS = CONVERGED, ROSE, DIVERGED = "converged", "rose", "diverged"
+"""How the training of a lens ends before the last step."""
 
 FIRST_EVALUATION = 32
 """Step of the first: twice before it the steps doubled from one that says something."""
@@ -56,10 +59,31 @@ def left_to_gain(history: Sequence[Evaluation]) -> float | None:
     return max(gain * ratio / (1.0 - ratio), (before + gain) / 3.0)
 
 
-def converged(history: Sequence[Evaluation], tolerance: float = TOLERANCE) -> bool:
-    """Whether what is left to gain is at most `tolerance` of the KL as it is."""
+def best(history: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation with the lowest loss, the first of equals; None where none is a finite number."""
+    finite = [evaluation for evaluation in history if math.isfinite(evaluation.kl)]
+    return min(finite, key=lambda evaluation: evaluation.kl, default=None)
+
+
+def ending(history: Sequence[Evaluation], mean_output: float, tolerance: float = TOLERANCE) -> str | None:
+    """How this lens has ended, or None while it is to be trained on.
+
+    `CONVERGED`: it lies below the mean output, its loss no longer falls by more than `tolerance` of what it gained
+    over the mean output, and has not risen by more. `ROSE`: its best evaluation is a doubling of steps ago, and the
+    loss rose over the last doubling. `DIVERGED`: the loss is not finite.
+    """
+    if not history:
+        return None
+    last, lowest = history[-1], best(history)
+    if not math.isfinite(last.kl) or lowest is None:
+        return DIVERGED
+    band = max(tolerance * (mean_output - lowest.kl), SMALLEST_NATS)
+    half = _at(history, last.step / 2)
+    if half is not None and lowest.step <= last.step / 2 and min(last.kl - half, last.kl - lowest.kl) > band:
+        return ROSE
     left = left_to_gain(history)
-    return left is not None and left <= max(tolerance * history[-1].kl, SMALLEST_NATS)
+    flat = left is not None and left <= band and last.kl - lowest.kl <= band
+    return CONVERGED if flat and lowest.kl < mean_output else None
 
 
 def _at(history: Sequence[Evaluation], step: float) -> float | None:

@@ -70,7 +70,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
     there = begun(request.lenses)
     if there is not None:
-        _check_same(request, cache, there)
+        _check_same(request, recipe.settings, cache, there)
         return there
     if (request.lenses / DESCRIPTION).exists():
         raise RequestError(
@@ -83,7 +83,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     )
     return FitPlan(
         cache_plan=cache.plan.identity,
-        settings=settings.to_json(),
+        settings=recipe.settings.to_json(),
         steps=settings.steps or stream.steps_for(settings.epochs),
         layers=tuple(recipe.layers),
         heads=tuple(recipe.heads),
@@ -136,13 +136,13 @@ def begun(lenses: Path) -> FitPlan | None:
         raise DamageError(f"{path} is not whole ({error}): {mend}") from None
 
 
-def _check_same(request: FitRequest, cache: Cache, begun: FitPlan) -> None:
+def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: FitPlan) -> None:
     found = (
         []
         if begun.cache_plan == cache.plan.identity
         else [f"it was begun on another cache than {request.store}"]
     )
-    asked = request.settings.to_json()
+    asked = settings.to_json()
     found += [
         f"{name} is {asked[name]} (begun: {begun.settings.get(name)})"
         for name in asked

@@ -6,6 +6,7 @@ Shapes: H heads, E width of the site's values, V vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +35,7 @@ class Recipe:
     """Settings, resolved against a cache. Raises `RequestError` for what it cannot do."""
 
     def __init__(self, settings: FitSettings, cache: Cache, device: torch.device) -> None:
-        self.settings, self.cache, self.device = settings, cache, device
+        self.cache, self.device = cache, device
         self.objective = plugin.make(
             "objective",
             settings.objective,
@@ -42,6 +43,7 @@ class Recipe:
             settings.objective_options,
         )
         self._design = plugin.find("lens", settings.lens, DESIGNS, Design)
+        self.settings = with_rate(settings)
         self.teacher = settings.teacher or self.objective.teachers[0]
         if self.teacher not in self.objective.teachers:
             raise RequestError(
@@ -63,6 +65,12 @@ class Recipe:
         if given not in (None, (0,)):
             raise RequestError(f"the site {self.settings.site} has no heads: leave --heads out")
         return (0,)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first steps."""
+        assert self.settings.lr is not None, "a recipe's settings have a rate"
+        return self.settings.lr
 
     @property
     def min_position(self) -> int:
@@ -146,3 +154,10 @@ class Recipe:
         """The design of a layer, at its start."""
         settings = self.settings
         return plugin.make("lens", settings.lens, self._design, settings.lens_options, ground)
+
+
+def with_rate(settings: FitSettings) -> FitSettings:
+    """The same settings, with the rate that they mean: the design's own where none was given."""
+    if settings.lr is not None:
+        return settings
+    return replace(settings, lr=plugin.find("lens", settings.lens, DESIGNS, Design).default_lr)

@@ -13,6 +13,7 @@ import torch
 
 from alens.errors import RequestError, StoppedError
 from alens.fit import deepspeed_config, marker
+from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import join
 from alens.fit.plan import PLAN, FitRequest, drop_plan, put_plan, resolve
 from alens.fit.recipe import Recipe
@@ -150,11 +151,14 @@ class _Loop:
         rows_a_second = (
             (trainer.step_number - self.start) * self.request.settings.batch_rows / max(seconds, 1e-9)
         )
+        trained = loss_LU[loss_LU != 0] if bool(loss_LU.any()) else loss_LU  # 0 of what is trained no further
         note = (
-            f"training loss mean {loss_LU.mean():.3f}, worst {loss_LU.max():.3f}, {rows_a_second:,.0f} rows/s"
+            f"training loss mean {trained.mean():.3f}, worst {trained.max():.3f}, {rows_a_second:,.0f} rows/s"
         )
-        if converged := trainer.converged:
-            note += f", {len(converged)} of {len(trainer.plan.layers) * len(trainer.plan.heads)} converged"
+        lenses = len(trainer.plan.layers) * len(trainer.plan.heads)
+        for why in ENDINGS:
+            if ended := trainer.ended(why):
+                note += f", {len(ended)} of {lenses} {why}"
         self.report(
             Progress(stage="fit", done=trainer.step_number, total=trainer.plan.steps, unit="steps", note=note)
         )

@@ -45,10 +45,11 @@ class FitSettings:
     """Passes over the training rows at most, when steps are not given."""
     batch_rows: int = 1024
     """Rows a step, over all processes."""
-    lr: float = 0.03
-    """Learning rate of the first steps, in whitened coordinates; it falls with the root of the step."""
+    lr: float | None = None
+    """Learning rate of the first steps, in the design's own coordinates; it falls with the root of the step. None for
+    the design's own."""
     tolerance: float = TOLERANCE
-    """A lens has converged when it has no more than this share of its held-out loss left to gain; 0 to take all
+    """A lens has converged when it has no more than this share of its gain over the mean output left; 0 to take all
     steps."""
     min_position: int = 1
     """Rows at earlier positions of their sequence are skipped: position 0 sees only itself."""
@@ -67,7 +68,7 @@ class FitSettings:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
         for name in ("epochs", "lr"):
-            if not 0 < getattr(self, name) < math.inf:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise RequestError(f"{name} is {getattr(self, name)}: it must be a number above 0")
         if not 0 <= self.tolerance < 1:
             raise RequestError(f"tolerance is {self.tolerance}: it must be 0 or more, and less than 1")

@@ -14,6 +14,7 @@ import torch
 
 from alens.evaluation.figures import HeadFigures
 from alens.evaluation.training import text_of_fit
+from alens.fit.convergence import CONVERGED, ENDINGS
 from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
@@ -30,66 +31,97 @@ NAMED = 5
 def put_lenses(trainer: Trainer) -> LensRecord:
     """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective."""
     maps = trainer.maps()
-    sums, mean_output_kl = trainer.figures(maps)
-    figures = {layer: of.means() for layer, of in sums.items()}
+    judged = {layer: trainer.alone(layer) and trainer.recipe.objective.is_forward_kl for layer in maps}
+    nothing = {layer: [] if judged[layer] else _above_by_loss(trainer, layer) for layer in maps}
+    replaced = {layer: _silence(trainer, layer, maps, heads) for layer, heads in nothing.items()}
+    figures, mean_output = trainer.judging.figures(maps)
+    for layer in (layer for layer, by_kl in judged.items() if by_kl):
+        nothing[layer] = [place for place, of in enumerate(figures[layer]) if not of.kl < mean_output.kl]
+        replaced[layer] = _silence(trainer, layer, maps, nothing[layer])
+        if replaced[layer]:
+            figures[layer] = [
+                mean_output if p in nothing[layer] else of for p, of in enumerate(figures[layer])
+            ]
     if trainer.processes.first:
-        nothing = _says_nothing(trainer, figures, mean_output_kl)
-        _warn(trainer, nothing, mean_output_kl)
+        _warn(
+            trainer,
+            nothing,
+            all(replaced[layer] for layer, heads in nothing.items() if heads),
+            mean_output.kl,
+        )
         root = trainer.lenses
         with write_errors(root):
-            record = _record(trainer, maps, _marked(figures, nothing), mean_output_kl)
+            record = _record(trainer, maps, _marked(figures, nothing), mean_output.kl)
+            record = replace(record, fit=_without(record.fit, trainer, nothing))
             put_record(root, replace(record, files=put_maps(trainer, maps)))
         trainer.drop_checkpoints()
     trainer.processes.wait()
     return Lenses(trainer.lenses).record
 
 
-Nothing = dict[int, list[bool]]
-"""By layer, for each head: whether it does no better than the mean output."""
+Nothing = Mapping[int, list[int]]
+"""By layer, places of the heads that do no better than the mean output."""
 
 
-def _says_nothing(
-    trainer: Trainer, figures: Mapping[int, list[HeadFigures]], mean_output_kl: float
-) -> Nothing:
-    """Of lenses that were fitted to this KL alone; of others it is not said."""
-    to_this_kl = trainer.settings.objective == "forward-kl"
-    return {
-        layer: [
-            to_this_kl and trainer.num_losses[layer] == len(of) and head.kl >= mean_output_kl for head in of
-        ]
-        for layer, of in figures.items()
-    }
+def _above_by_loss(trainer: Trainer, layer: int) -> list[int]:
+    """Of losses that are not the KL of the figures: judged by themselves, on the rows of the evaluations."""
+    mean_output, heads = trainer.curves.mean_output, len(trainer.plan.heads)
+    assert mean_output is not None, "a fit ends with an evaluation"
+    above: list[int] = []
+    for unit in range(trainer.num_losses[layer]):
+        best = trainer.curves.best((layer, unit))
+        if best is None or best.kl >= mean_output:
+            above += [unit] if trainer.alone(layer) else range(heads)
+    return above
+
+
+def _silence(trainer: Trainer, layer: int, maps: Mapping[int, LensMaps], heads: list[int]) -> bool:
+    """Put the mean output in the place of these lenses. False where the form cannot say it: they stay as they are."""
+    nothing = trainer.recipe.design(trainer.grounds[layer]).nothing() if heads else None
+    if nothing is not None:
+        maps[layer].put(heads, nothing.select(heads))
+    return nothing is not None
 
 
 def _marked(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dict[str, list[dict[str, Any]]]:
     """As `LensRecord.held_out` has them."""
     return {
         str(layer): [
-            {**asdict(head), **({"says_nothing": True} if marked else {})}
-            for head, marked in zip(of, nothing[layer], strict=True)
+            {**asdict(head), **({"says_nothing": True} if place in nothing[layer] else {})}
+            for place, head in enumerate(of)
         ]
         for layer, of in figures.items()
     }
 
 
-def _warn(trainer: Trainer, nothing: Nothing, mean_output_kl: float) -> None:
-    """Names the lenses that do no better than a reader that looks at nothing."""
-    named = [
-        f"{layer}.{head}"
-        for layer, marked in nothing.items()
-        for head, is_nothing in zip(trainer.plan.heads, marked, strict=True)
-        if is_nothing
-    ]
-    if named:
-        log.warning(
-            "%s: %d of %d lenses have a held-out KL above that of the mean output, %.3f nats (%s): they say nothing; "
-            "take a lower --lr, or more rows",
-            trainer.lenses,
-            len(named),
-            sum(map(len, nothing.values())),
-            mean_output_kl,
-            ", ".join(named[:NAMED]) + (", ..." if len(named) > NAMED else ""),
-        )
+def _names(trainer: Trainer, nothing: Nothing) -> list[str]:
+    return [f"{layer}.{trainer.plan.heads[place]}" for layer, heads in nothing.items() for place in heads]
+
+
+def _without(fit: dict[str, Any], trainer: Trainer, nothing: Nothing) -> dict[str, Any]:
+    """What says nothing has not converged, though it did by the fewer rows of the evaluations."""
+    silent = _names(trainer, nothing)
+    return {**fit, CONVERGED: {name: step for name, step in fit[CONVERGED].items() if name not in silent}}
+
+
+def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
+    """Names the lenses that do no better than a reader that looks at nothing, and when they were best."""
+    names, best = _names(trainer, nothing), trainer.best_steps
+    if not names:
+        return
+    said = [f"{name}, best at step {best[name]}" if name in best else name for name in names[:NAMED]]
+    log.warning(
+        "%s: %d of %d lenses say nothing: at their best they do no better than the mean output, %.3f nats (%s%s); %s. "
+        "A lower --lr than %g, or more rows, may do better",
+        trainer.lenses,
+        len(names),
+        len(trainer.plan.layers) * len(trainer.plan.heads),
+        mean_output_kl,
+        "; ".join(said),
+        "; ..." if len(names) > NAMED else "",
+        "the mean output stands in their place" if replaced else "lens.json marks them",
+        trainer.lr,
+    )
 
 
 def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[str, Any]]:
@@ -103,8 +135,7 @@ def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[s
         files[layer_file(layer)] = put_layer(root, layer, trainer.plan.heads, tensors)
     if isinstance(of, TranslatedMaps):
         files[UNEMBEDDING] = put_tensors(root, UNEMBEDDING, {"W_U": of.W_U_DV, "b_U": of.b_U_V})
-    log_mean_output_V = next(iter(trainer.grounds.values())).log_mean_output_V
-    files[OUTPUT] = put_tensors(root, OUTPUT, {"log_mean_output": log_mean_output_V})
+    files[OUTPUT] = put_tensors(root, OUTPUT, {"log_mean_output": trainer.judging.log_mean_output_V})
     return files
 
 
@@ -139,7 +170,8 @@ def _record(
             "steps": trainer.step_number,
             "most_steps": plan.steps,
             "rows_seen": trainer.step_number * recipe.settings.batch_rows,
-            "converged": trainer.converged,
+            "best_step": trainer.best_steps,
+            **{why: trainer.ended(why) for why in ENDINGS},
         },
         held_out=held_out,
         mean_output_kl=mean_output_kl,

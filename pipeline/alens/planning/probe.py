@@ -206,7 +206,7 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
     chosen = np.resize(np.arange(plan.rows), batch_rows)  # a short probe's rows come again
     z = {layer: torch.from_numpy(z_NHE[chosen][:, :num_heads]).to(device)}
     module = _module(arrays, layer, num_heads, device).to(device)
-    optimizer = AveragedAdam(module.parameters(), lr=FitSettings.lr)
+    optimizer = AveragedAdam(module.parameters(), lr=Linear.default_lr)
     teacher = _teacher(arrays, chosen, device)
     steps, since = 0, 0.0
     for number in range(1000):

@@ -10,9 +10,10 @@ import logging
 import time
 from collections.abc import Iterator
 
-from alens.errors import DamageError, RunError
+from alens.errors import DamageError
 from alens.fit.batches import Batch
 from alens.fit.distributed import Processes
+from alens.fit.divergence import DivergedError
 from alens.fit.plan import put_plan
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
@@ -78,18 +79,18 @@ class Member:
         return self._trainer.step_number if self._trainer else self.fit.plan.steps
 
     def step(self, batch: Batch, waited_s: float) -> None:
-        """One step, and what is due after it. A loss that is not finite ends this variant, not the sweep."""
+        """One step, and what is due after it. Losses that diverge end this variant, not the sweep."""
         trainer, since = self._trainer, time.monotonic()
         assert trainer is not None
         try:
-            trainer.step(batch)
-        except RunError as error:
+            with _named(self.name):
+                trainer.step(batch)
+                self.seconds += time.monotonic() - since + waited_s
+                if trainer.wants_evaluation:
+                    trainer.evaluate(self.seconds)
+        except DivergedError as error:
             self._fail(str(error))
             return
-        self.seconds += time.monotonic() - since + waited_s
-        if trainer.wants_evaluation:
-            with _named(self.name):
-                trainer.evaluate(self.seconds)
         if trainer.finished:
             self._finish()
         elif trainer.step_number % self.checkpoint_every == 0:

@@ -14,7 +14,7 @@ import torch
 from alens.errors import DamageError, RequestError
 from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
-from alens.fit.recipe import Recipe
+from alens.fit.recipe import Recipe, with_rate
 from alens.store import document, durable
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
@@ -115,8 +115,8 @@ def body(request: SweepRequest, cache: Cache) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "cache_plan": cache.plan.identity,
-        "base": request.grid.base.to_json(),
-        "variants": {v.name: v.settings.to_json() for v in request.grid.variants},
+        "base": with_rate(request.grid.base).to_json(),
+        "variants": {v.name: with_rate(v.settings).to_json() for v in request.grid.variants},
     }
 
 

@@ -16,6 +16,8 @@ from alens.teacher import Teacher
 class ForwardKL(Objective):
     """KL(model || softmax(reading))."""
 
+    is_forward_kl = True
+
     def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
         return forward_kl(readout.features_UNF, readout.weight_UFV, readout.bias_UV, teacher)
 

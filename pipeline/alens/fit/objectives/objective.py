@@ -37,6 +37,9 @@ class Objective:
     columns: tuple[str, ...] = ()
     """Arrays of the cache that `target` needs, such as `rows/sequence`."""
 
+    is_forward_kl: bool = False
+    """Whether the loss is forward KL to the target: what held-out figures call `kl`."""
+
     last_position: bool = False
     """Whether only the last position of each sequence counts."""
 

@@ -10,7 +10,7 @@ readout, D d_model, V vocabulary.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -102,6 +102,9 @@ class Readout:
 class Design(nn.Module):
     """The lenses of one layer's heads, in training."""
 
+    default_lr: ClassVar[float] = 0.03
+    """The learning rate of the first steps where none is asked for: one that does not diverge."""
+
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         self.ground = ground
@@ -127,6 +130,10 @@ class Design(nn.Module):
         """The fitted maps, on the values as they are; detached. Parameters must be whole."""
         raise NotImplementedError
 
+    def nothing(self) -> LensMaps | None:
+        """Maps in the form of `maps()` that say the mean output, whatever they read; None where they cannot be had."""
+        return None
+
 
 class AffineDesign(Design):
     """A design whose lenses are affine in z."""
@@ -142,6 +149,15 @@ class AffineDesign(Design):
         with torch.no_grad():
             weight_HEV, bias_HV = self.ground.whitening.fold(*(part.float() for part in self.affine()))
         return AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV)
+
+    def nothing(self) -> AffineMaps | None:
+        """Of zero weights, where each head has a loss of its own."""
+        H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
+        if self.num_losses != H:
+            return None
+        return AffineMaps(
+            weight_HEV=log_mean_V.new_zeros(H, E, len(log_mean_V)), bias_HV=log_mean_V.repeat(H, 1)
+        )
 
 
 def small(scale: float, fan_in: int) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from alens.lens.designs.design import AffineDesign, Ground, Readout
+from alens.lens.maps import AffineMaps
 
 
 class Summed(AffineDesign):
@@ -26,6 +27,13 @@ class Summed(AffineDesign):
     @property
     def num_losses(self) -> int:
         return 1
+
+    def nothing(self) -> AffineMaps:
+        """Of zero weights: each head has its part of the mean output."""
+        H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
+        return AffineMaps(
+            weight_HEV=log_mean_V.new_zeros(H, E, len(log_mean_V)), bias_HV=(log_mean_V / H).repeat(H, 1)
+        )
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         H = self.ground.num_heads
