@@ -197,3 +197,61 @@ def test_the_revision_is_the_recorded_one(
     )
     outcome = run_alens(*words)
     assert outcome.code == 0, outcome.stderr
+
+
+def shifted(folder: Path) -> Path:
+    """The demo with a tokenizer that gives every word the id of its neighbour."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    first = min(vocabulary.values())
+    tokenizer["model"]["vocab"] = {
+        word: first + (number - first + 1) % len(vocabulary) for word, number in vocabulary.items()
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["read", "He"],
+        ["compare", "--clean", "He said", "--suspect", "She said"],
+        ["inject", "He said", "--layer", "0", "--head", "1", "--tokens", "she"],
+    ],
+)
+def test_another_tokenizer_is_refused(
+    run_alens: Any, demo_lenses: Path, copy_of: Copy, words: list[str]
+) -> None:
+    """It gave other prompts and other lists without a word, before."""
+    folder = shifted(copy_of(demo.MODEL))
+    outcome = run_alens(words[0], demo_lenses, *words[1:], "--model", folder, "--device", "cpu")
+    assert outcome.code == 2 and outcome.stderr.splitlines()[-1] == (
+        f"alens: {folder} has another tokenizer than {demo_lenses} was fitted with: its tokens are other words; say with "
+        "--model where the model is, with its own tokenizer"
+    )
+
+
+def test_lenses_of_before_a_tokenizer_was_recorded_are_read_with_a_warning(
+    run_alens: Any, demo_lenses: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = copy_of(demo_lenses)
+    documents.edit(root / "lens.json", lambda body: body.pop("tokenizer_sha256"))
+    assert run_alens("read", root, "He", "--layer", "0", "--device", "cpu").code == 0
+    assert caplog.messages == [
+        f"{root} was made by an earlier alens: its tokenizer was not recorded then, so whether that of {demo.MODEL} is the "
+        "same cannot be checked"
+    ]
+
+
+def test_the_tokenizer_goes_out_and_comes_back_with_the_lenses(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Copy, tmp_path: Path
+) -> None:
+    known = open_cache(demo_cache).plan.tokens.tokenizer_sha256
+    exported, back, folder = tmp_path / "exported", tmp_path / "back", shifted(copy_of(demo.MODEL))
+    assert run_alens("export", demo_lenses, exported, "--form", "z").code == 0
+    assert documents.read(exported / "config.json")["tokenizer_sha256"] == known
+    outcome = run_alens("import", exported, back, "--model", folder)
+    assert outcome.code == 2 and "holds lenses of another tokenizer than that of" in outcome.stderr
+    assert run_alens("import", exported, back, "--model", "demo").code == 0
+    for lenses in (demo_lenses, back):
+        assert documents.read(lenses / "lens.json")["tokenizer_sha256"] == known

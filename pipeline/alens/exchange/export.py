@@ -196,6 +196,7 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "heads": list(record.heads),
         "tensors": {name: list(shape) for name, shape in plan.shapes.items()},
         "model": _public(record.model),
+        "tokenizer_sha256": record.tokenizer_sha256,
         "design": record.design,
         "objective": record.objective,
         "fit": places.shorten(record.fit, CONFIG)[0],

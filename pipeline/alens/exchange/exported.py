@@ -43,6 +43,10 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         raise RequestError(
             f"{source} holds lenses of {theirs.id}, and {model.id} has {phrase}: say with --model where it is"
         )
+    if said.get("tokenizer_sha256") not in (None, subject.source.tokenizer_sha256):
+        raise RequestError(
+            f"{source} holds lenses of another tokenizer than that of {model.id}: say with --model where theirs is"
+        )
     if not layers:
         raise DamageError(f"{source / export.CONFIG} names no layers: fetch it again")
     if layer is not None and layer not in layers:

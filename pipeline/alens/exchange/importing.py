@@ -117,6 +117,7 @@ def _record(found: Found, subject: Subject, request: ImportRequest, files: Mappi
             subject.source.record,
             final_norm=None if subject.final_norm is None else subject.final_norm.record,
         ),
+        tokenizer_sha256=subject.source.tokenizer_sha256,
         cache=dict(found.cache),
         layers=found.layers,
         heads=found.heads,

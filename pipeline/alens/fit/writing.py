@@ -153,6 +153,7 @@ def _record(
         site=recipe.settings.site,
         objective=recipe.settings.objective,
         model=cache.plan.model,
+        tokenizer_sha256=cache.plan.tokens.tokenizer_sha256,
         cache={
             "plan": plan.cache_plan,
             "fingerprint": cache.fingerprint,

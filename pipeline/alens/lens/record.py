@@ -49,6 +49,8 @@ class LensRecord:
     files: dict[str, dict[str, Any]]
     """Size and SHA-256 of each file."""
     software: dict[str, str]
+    tokenizer_sha256: str | None = None
+    """Of the tokenizer that made their tokens, as in the plan. None in lenses of before it was written down."""
     mean_output_kl: float | None = None
     """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
     it was written down."""
@@ -78,6 +80,8 @@ class LensRecord:
             raise TypeError("files have no sizes")
         if self.held_out and not self._has_figures():
             raise TypeError("held_out has no figures of each head")
+        if not isinstance(self.tokenizer_sha256, str | None):
+            raise TypeError("tokenizer_sha256 is not a string")
         if not isinstance(self.mean_output_kl, int | float | None):
             raise TypeError("mean_output_kl is not a number")
 

@@ -34,9 +34,10 @@ class LensedModel:
     def __init__(self, lenses: Lenses, *, model: str | None = None, device: str = "auto") -> None:
         """`model` says where the model is when it is not where the lenses say.
 
-        Raises `RequestError` when it cannot be had, or is another model than the lenses'.
+        Raises `RequestError` when it cannot be had, or is another model, or has another tokenizer, than the lenses'.
         """
         source = models.find_again(lenses.record.model, lenses.name, model=model)
+        _check_tokenizer(lenses, source)
         self.lenses = lenses
         self.subject = models.load(source, dtype="float32", device=device)
         lenses.tie(self.subject.W_O_LHED)
@@ -174,3 +175,18 @@ class LensedModel:
         subject = self.subject
         with torch.inference_mode():
             return (final_BTD @ subject.W_U_DV + subject.b_U_V).float().log_softmax(-1)
+
+
+def _check_tokenizer(lenses: Lenses, source: models.ModelSource) -> None:
+    """Other ids for the same words are other prompts, and other words in every list."""
+    known = lenses.record.tokenizer_sha256
+    if known is None:
+        log.warning(
+            f"{lenses.name} was made by an earlier alens: its tokenizer was not recorded then, so whether that of "
+            f"{source.folder} is the same cannot be checked"
+        )
+    elif known != source.tokenizer_sha256:
+        raise RequestError(
+            f"{source.folder} has another tokenizer than {lenses.name} was fitted with: its tokens are other words; "
+            "say with --model where the model is, with its own tokenizer"
+        )
