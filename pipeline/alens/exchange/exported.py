@@ -37,7 +37,7 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         site, form, files = said["site"], said["form"], said["files"]
         notes = {key: said[key] for key in ("form", "dtype", "design", "fit", "held_out")}
         objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise DamageError(f"{source / export.CONFIG} is not whole ({error}): fetch it again") from None
     if (phrase := same_model.difference(theirs, model)) is not None:
         raise RequestError(
