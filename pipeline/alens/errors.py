@@ -13,7 +13,11 @@ class RequestError(AlensError):
 
 
 class DamageError(AlensError):
-    """Stored bytes are not the bytes that were written. No damaged number is ever returned."""
+    """Stored bytes are not the bytes that were written, or are numbers that cannot be.
+
+    Files that are read whole are compared with the hashes in their records. Where a part of a file is read, its
+    checksum and size are: what keeps both, such as the same file of another shard, only `alens verify` sees.
+    """
 
 
 class RunError(AlensError):

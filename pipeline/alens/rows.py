@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
-from alens.store.arrays import site_name
+from alens.store.arrays import scale_name, site_name
 from alens.store.reader import Cache, Targets
 from alens.store.schema import ATTN_Z
 from alens.teacher import CompressedTeacher, ExactTeacher, Teacher
@@ -133,11 +133,23 @@ class RowReader:
                 return z_NHE if self._whole else z_NHE[:, self.heads]
         return self.cache.read(name, rows)
 
-    def shard(self, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
+    def shard(
+        self,
+        shard: int,
+        *more: str,
+        start: int = 0,
+        stop: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Columns:
         """Usable rows `start` to `stop - 1` of a shard, default all; `more` names further arrays to read.
 
-        Only the stored rows between the first and the last of them are read.
+        Only the stored rows between the first and the last of them are read. Their files are compared with the hashes
+        in the shard's record, each once a process; processes that read parts of a shard share this out by rank.
+        Raises `DamageError` for a file that is not the one that was committed.
         """
+        names = list(dict.fromkeys((*self.names(), *more)))
+        self.cache.check_files(shard, [*names, *self._scales()][rank::world_size])
         usable_N = self.cache.read_shard("rows/position", shard) >= self.min_position
         if self._sequences_B is not None:
             usable_N &= self._sequences_B[self.cache.read_shard("rows/sequence", shard)]
@@ -145,7 +157,13 @@ class RowReader:
         first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
         offset = shard * self.cache.plan.settings.rows_per_shard
         rows, keep = slice(offset + first, offset + last), usable - first
-        return Columns({name: self._read(name, rows)[keep] for name in dict.fromkeys((*self.names(), *more))})
+        return Columns({name: self._read(name, rows)[keep] for name in names})
+
+    def _scales(self) -> list[str]:
+        """The arrays that decode z, where it is stored as int8."""
+        if self.site != ATTN_Z or self.cache.plan.settings.z_dtype != "int8":
+            return []
+        return [scale_name(layer) for layer in self.layers]
 
     def z(self, columns: Columns, layer: int) -> torch.Tensor:
         """(N, H, E) float16 values of the site, on the device; laid out alike however they were read."""

@@ -43,13 +43,13 @@ def planted_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plant() -> Callable[..., None]:
-    """`plant(root, num_shards=n)` writes such a store."""
+    """`plant(root, num_shards=n)` writes such a store, with another `seed` one of other numbers."""
     return put_planted
 
 
-def put_planted(root: Path, *, num_shards: int) -> None:
+def put_planted(root: Path, *, num_shards: int, seed: int = 0) -> None:
     root.mkdir(parents=True)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     rows = SETTINGS.rows_per_shard
     tokens = random.integers(0, V, (num_shards * rows // T, T)).astype(np.uint16)
     np.save(root / "tokens.npy", tokens)

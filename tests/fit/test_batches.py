@@ -171,9 +171,11 @@ def test_each_process_reads_its_stretch_of_each_shard_once(
     stretches: list[tuple[int, int, int]] = []
     read = RowReader.shard
 
-    def counted(self: RowReader, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
+    def counted(
+        self: RowReader, shard: int, *more: str, start: int = 0, stop: int | None = None, **share: int
+    ) -> Columns:
         assert stop is not None
-        found = read(self, shard, *more, start=start, stop=stop)
+        found = read(self, shard, *more, start=start, stop=stop, **share)
         assert len(found) == stop - start
         stretches.append((shard, start, stop))
         return found

@@ -51,14 +51,23 @@ def tiny_plan() -> Plan:
 
 @pytest.fixture(scope="session")
 def values() -> Values:
-    """The arrays of a shard: other numbers for each shard, the same at each call."""
+    """The arrays of a shard, numbers that can be: others for each shard, the same at each call."""
 
     def make(plan: Plan, shard: int) -> dict[str, npt.NDArray[Any]]:
-        draw = np.random.default_rng(shard)
-        return {
+        draw, settings = np.random.default_rng(shard), plan.settings
+        made = {
             name: draw.integers(0, 50, spec.shard_shape()).astype(spec.dtype)
             for name, spec in shard_arrays(plan).items()
         }
+        made["targets/log_probs"] *= -1
+        made["targets/entropy"] = (made["targets/entropy"] / 13).astype(np.float32)  # at most log 50 = 3.9
+        made["rows/position"] %= settings.seq_len
+        sequences = made["rows/sequence"] % settings.sequences_per_shard
+        made["rows/sequence"] = sequences + np.uint32(shard * settings.sequences_per_shard)
+        output = made["stats/output"] + 1
+        rows = settings.sequences_per_shard * (settings.seq_len - 1)
+        made["stats/output"] = output / output.sum() * rows
+        return made
 
     return make
 

@@ -16,7 +16,7 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
 from alens.evaluation.bootstrap import RESAMPLES
-from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
 from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
@@ -103,6 +103,8 @@ def evaluate(
         report(Progress(stage="eval", done=done, total=total, unit="rows"))
     judged = Judged(sums, seed=seed, resamples=resamples)
     found = {key: judged.figures(place) for place, key in enumerate(panel.keys)}
+    cache.check_unchanged()
+    check_kl([figures.kl for figures in found.values()])
     return Evaluation(
         rows=judged.rows,
         sequences=judged.sequences,

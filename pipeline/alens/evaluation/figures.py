@@ -6,18 +6,23 @@ sums over rows of: forward KL to the model's distribution (nats), cross-entropy 
 Shapes: N rows, H heads, E d_head, V vocabulary, B rows of a block, F figures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from alens.blocks import row_blocks
+from alens.errors import DamageError
 from alens.lens.maps import LensMaps
 from alens.products import fast_float32
 from alens.teacher import Teacher
 
 NO_NEXT_TOKEN = -1
 """The next token of a sequence's last row: the text goes on, but not in this sequence."""
+
+
+LEAST_KL = -0.1
+"""Nats: the tail samples of a compressed teacher leave a mean over few rows below zero, a mix-up of files does more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,16 @@ class HeadFigures:
     """Of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
     top1_agreement: float
     """Share of rows where lens and model have the same most probable next token."""
+
+
+def check_kl(mean_kls: Sequence[float]) -> None:
+    """Raises `DamageError` where a mean KL is below zero, or not a number: targets and entropies are not of one row."""
+    wrong = [kl for kl in mean_kls if not kl >= LEAST_KL]
+    if wrong:
+        raise DamageError(
+            f"a mean KL of {wrong[0]:.3f} nats cannot be: the targets and entropies that were read do not belong to each "
+            "other; see `alens verify`"
+        )
 
 
 @fast_float32()
@@ -102,6 +117,7 @@ class FigureSums:
                 over_processes(values)
 
     def means(self) -> list[HeadFigures]:
-        """One a head."""
+        """One a head. Raises `DamageError` where targets cannot be those of the rows."""
         means_HF = (self.values[:-1] / self.values[-1].clamp_min(1)).tolist()
+        check_kl([kl for kl, _, _ in means_HF])
         return [HeadFigures(kl=kl, cross_entropy=ce, top1_agreement=top1) for kl, ce, top1 in means_HF]

@@ -41,7 +41,7 @@ def held_out_rows(
         here = min(left, reader.num_rows([shard]))
         left -= here
         start, stop = rank * here // world_size, (rank + 1) * here // world_size
-        mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop)
+        mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop, rank=rank, world_size=world_size)
         if len(mine):
             yield HeldOutRows(
                 columns=mine,

@@ -130,7 +130,13 @@ class BatchStream:
     def _read(self, place: int) -> Columns:
         """This rank's stretch of the `place`-th shard."""
         mine = self.lanes // self.world_size * self.lane_rows
-        return self.reader.shard(self.shard_at(place), start=self.rank * mine, stop=(self.rank + 1) * mine)
+        return self.reader.shard(
+            self.shard_at(place),
+            start=self.rank * mine,
+            stop=(self.rank + 1) * mine,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
 
     def _columns(self, window: "_Window", step: int) -> Columns:
         """This rank's rows of a step."""

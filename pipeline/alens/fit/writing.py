@@ -29,7 +29,10 @@ NAMED = 5
 
 
 def put_lenses(trainer: Trainer) -> LensRecord:
-    """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective."""
+    """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective.
+
+    Raises `DamageError`, and writes nothing, where another cache was put in the place of the one that was fitted on.
+    """
     maps = trainer.maps()
     judged = {layer: trainer.alone(layer) and trainer.recipe.objective.is_forward_kl for layer in maps}
     nothing = {layer: [] if judged[layer] else _above_by_loss(trainer, layer) for layer in maps}
@@ -43,6 +46,7 @@ def put_lenses(trainer: Trainer) -> LensRecord:
                 mean_output if p in nothing[layer] else of for p, of in enumerate(figures[layer])
             ]
     if trainer.processes.first:
+        trainer.recipe.cache.check_unchanged()
         _warn(
             trainer,
             nothing,

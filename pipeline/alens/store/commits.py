@@ -36,6 +36,13 @@ class Commits:
             self._records[shard] = found
         return self._records[shard]
 
+    def unchanged(self) -> bool:
+        """Whether the records that were read still name the same files."""
+        return all(
+            (now := self.read(self.paths.record(shard))) is not None and now.get("files") == record["files"]
+            for shard, record in self._records.items()
+        )
+
     def committed(self) -> tuple[int, ...]:
         """The shards with a whole record of this plan, ascending. Records that are known are not read again."""
         found = {path.name for path in self.paths.commits.glob("[0-9]*.json")}

@@ -7,7 +7,6 @@ missing shard as fill values.
 Shapes: N rows, L layers, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.storage import LocalStore
 
-from alens.errors import DamageError, RequestError
+from alens.errors import AlensError, DamageError, RequestError
 from alens.store import durable
 from alens.store.arrays import ArraySpec, scale_name, shard_arrays, site_name, statistic_name, weight_arrays
+from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.encoding import dequantise
@@ -74,9 +72,8 @@ class Cache:
             raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
         self.plan = Plan.from_json(content, str(self.paths.plan))
         self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
-        self._store = LocalStore(self.paths.arrays, read_only=True)
-        self._arrays: dict[str, Any] = {}
         self.commits = Commits(self.paths, self.plan)
+        self._disk = CheckedArrays(self.paths, self.plan, self.commits)
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
 
@@ -108,7 +105,7 @@ class Cache:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(spec.shape[0])
             if step == 1:
-                return self._read_span(spec, start, max(start, stop))
+                return self._disk.span(spec, start, max(start, stop))
             rows = np.arange(start, stop, step)
         wanted = np.asarray(rows)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < spec.shape[0]):
@@ -120,7 +117,7 @@ class Cache:
         for shard in np.unique(shard_of):
             here = np.flatnonzero(shard_of == shard)
             first, last = int(wanted[here].min()), int(wanted[here].max())
-            out[here] = self._read_span(spec, first, last + 1)[wanted[here] - first]
+            out[here] = self._disk.span(spec, first, last + 1)[wanted[here] - first]
         return out
 
     def read_shard(self, name: str, shard: int) -> Array:
@@ -133,75 +130,24 @@ class Cache:
 
         Raises `RequestError` where the cache does not have it: older ones lack the last norm.
         """
-        spec = self.spec(f"model/{name}")
-        file = self.paths.shard_file(spec.name, 0, len(spec.shape))
-        if not file.is_file() or not file.stat().st_size:  # Zarr would read it as fill values
-            raise DamageError(f"{file} is missing or empty: {MEND}")
-        return self._checked_read(spec, 0, spec.shape[0], None)
+        return self._disk.weights(self.spec(f"model/{name}"))
 
-    def _read_span(self, spec: ArraySpec, start: int, stop: int) -> Array:
-        """Entries `start` to `stop - 1`, shard by shard, so that an error names the right file."""
-        parts = [np.empty((0, *spec.shape[1:]), dtype=spec.dtype)]
-        size = spec.rows_per_shard
-        for shard in range(start // size, -(-stop // size)) if start < stop else ():
-            self._check_size(spec, shard)
-            first, last = max(start, shard * size), min(stop, (shard + 1) * size)
-            parts.append(self._checked_read(spec, first, last, shard))
-        return parts[1] if len(parts) == 2 else np.concatenate(parts)
+    def check_files(self, shard: int, names: Sequence[str]) -> None:
+        """Compare whole files of a shard with the hashes in its record, each once a process. Raises `DamageError`."""
+        for name in names:
+            self._disk.check_file(self.spec(name), shard, whole=True)
 
-    def _check_size(self, spec: ArraySpec, shard: int) -> None:
-        file = self.paths.shard_file(spec.name, shard, len(spec.shape))
-        recorded = self.commits.record(shard)["files"].get(str(file.relative_to(self.paths.arrays)))
-        found = file.stat().st_size if file.is_file() else None
-        if recorded is None or found != recorded["bytes"]:
-            state = "is missing" if found is None else f"has {found:,} bytes, not those that were committed"
-            raise DamageError(f"{file} {state}: `alens verify --repair` queues shard {shard} for rewriting")
-
-    def _checked_read(self, spec: ArraySpec, start: int, stop: int, shard: int | None) -> Array:
-        """`shard` is None for the model's weights."""
+    def check_unchanged(self) -> None:
+        """Look again at the plan and at the records that were used: raises `DamageError` where they are others now."""
         try:
-            return np.asarray(self._array(spec)[start:stop])
-        except (OSError, MemoryError, DamageError):
-            raise
-        except Exception as error:  # whatever a codec says of bytes that do not match their checksum
-            file = self.paths.shard_file(spec.name, shard or 0, len(spec.shape))
-            mend = f"`alens verify --repair` queues shard {shard} for rewriting"
-            raise DamageError(f"{file} is damaged: {error}; {MEND if shard is None else mend}") from error
-
-    def _array(self, spec: ArraySpec) -> Any:
-        if spec.name not in self._arrays:
-            self._check_metadata(spec)
-            try:
-                array = zarr.open_array(self._store, path=spec.name, mode="r")
-                if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
-                    raise ValueError(
-                        f"it says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
-                    )
-            except Exception as error:  # whatever zarr says of metadata that is missing or altered
-                metadata = self.paths.arrays / spec.name / "zarr.json"
-                raise DamageError(f"{metadata} is missing or damaged ({error}): {MEND}") from error
-            self._arrays[spec.name] = array
-        return self._arrays[spec.name]
-
-    def _check_metadata(self, spec: ArraySpec) -> None:
-        """How bytes become numbers stands in zarr.json, so a changed one would change every number."""
-        key = f"{spec.name}/zarr.json"
-        file = self.paths.arrays / key
-        try:
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DamageError(f"{file} cannot be read ({error.strerror}): {MEND}") from None
-        if self._skeleton.get(key, {}).get("sha256") != found:
-            raise DamageError(f"{file} was altered: {MEND}")
-
-    @cached_property
-    def _skeleton(self) -> Mapping[str, Any]:
-        """Size and hash of each file of `arrays.zarr` that is no shard."""
-        record = self.commits.skeleton()
-        if record is None:
-            raise DamageError(f"{self.paths.skeleton} is missing or damaged: {MEND}")
-        files: Mapping[str, Any] = record["files"]
-        return files
+            same = Plan.from_json(self.paths.plan.read_bytes(), str(self.paths.plan)) == self.plan
+        except (OSError, AlensError):
+            same = False
+        if not (same and self.commits.unchanged()):
+            raise DamageError(
+                f"{self.root} is not the cache that was opened: it was exchanged or removed while it was read; "
+                "nothing that was read is used, run again on one cache"
+            )
 
     # What the numbers mean
 
@@ -306,7 +252,7 @@ class Cache:
     @cached_property
     def tokens(self) -> Array:
         """(sequences, seq_len) token ids, in the order they were run; memory-mapped, hash checked."""
-        return _checked_npy(self.paths.tokens, self.plan.tokens.sha256)
+        return self._npy(self.paths.tokens, self.plan.tokens.sha256, self.plan.model.d_vocab)
 
     @cached_property
     def token_documents(self) -> Array | None:
@@ -316,19 +262,31 @@ class Cache:
         documents are not known; memory-mapped, hash checked.
         """
         sha256 = self.plan.tokens.documents_sha256
-        return None if sha256 is None else _checked_npy(self.paths.documents, sha256)
+        return None if sha256 is None else self._npy(self.paths.documents, sha256)
 
     @cached_property
     def documents(self) -> npt.NDArray[np.int64] | None:
         """(sequences,) int64: the document in which each sequence begins; None where documents are not known."""
         return None if self.token_documents is None else self.token_documents[:, 0].astype(np.int64)
 
-
-def _checked_npy(path: Path, sha256: str) -> Array:
-    """Raises `DamageError` unless the file has that hash."""
-    if not path.is_file() or durable.sha256_of(path) != sha256:
-        raise DamageError(f"{path} is missing or altered: {MEND}")
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    def _npy(self, path: Path, sha256: str, count: int | None = None) -> Array:
+        """(sequences, seq_len) unsigned, below `count`. Raises `DamageError` for another hash or other contents."""
+        if not path.is_file() or durable.sha256_of(path) != sha256:
+            raise DamageError(f"{path} is missing or altered: {MEND}")
+        try:
+            values_BT = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:  # objects, or no array at all
+            raise DamageError(f"{path} holds no numbers ({error}): make the cache anew") from None
+        expected = (self.plan.tokens.sequences, self.plan.settings.seq_len)
+        if values_BT.dtype.kind != "u" or values_BT.shape != expected:
+            raise DamageError(
+                f"{path} holds {values_BT.shape} {values_BT.dtype}, the plan says {expected} unsigned: make the cache anew"
+            )
+        if count is not None and values_BT.size and values_BT.max() >= count:
+            raise DamageError(
+                f"{path} has token {values_BT.max()}, and the model has {count}: make the cache anew"
+            )
+        return np.asarray(values_BT)
 
 
 def open_cache(path: Path | str) -> Cache:

@@ -1,0 +1,117 @@
+"""Arrays as they lie on disk: spans of rows, read through Zarr, checked.
+
+In: the paths, plan and records of a cache. Out: numpy arrays. Zarr alone would read a missing shard as fill values,
+and any file of the right size as the one that was committed. A file of which at least half is read at once is compared
+with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. Whatever is read
+must be numbers that can be (`values.py`).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore
+
+from alens.errors import DamageError
+from alens.store import values
+from alens.store.arrays import ArraySpec
+from alens.store.checked_files import CheckedFiles
+from alens.store.commits import Commits
+from alens.store.document import MEND
+from alens.store.paths import StorePaths
+from alens.store.schema import Plan
+
+Array = npt.NDArray[Any]
+
+
+class CheckedArrays:
+    """The arrays of one cache."""
+
+    def __init__(self, paths: StorePaths, plan: Plan, commits: Commits) -> None:
+        self.paths, self._plan, self._commits = paths, plan, commits
+        self._store = LocalStore(paths.arrays, read_only=True)
+        self._arrays: dict[str, Any] = {}
+        self._files = CheckedFiles(paths.arrays)
+
+    def span(self, spec: ArraySpec, start: int, stop: int) -> Array:
+        """Entries `start` to `stop - 1`, shard by shard, so that an error names the right file."""
+        parts = [np.empty((0, *spec.shape[1:]), dtype=spec.dtype)]
+        size = spec.rows_per_shard
+        for shard in range(start // size, -(-stop // size)) if start < stop else ():
+            first, last = max(start, shard * size), min(stop, (shard + 1) * size)
+            self.check_file(spec, shard, whole=2 * (last - first) >= size)
+            parts.append(self._read(spec, first, last, shard))
+        return parts[1] if len(parts) == 2 else np.concatenate(parts)
+
+    def weights(self, spec: ArraySpec) -> Array:
+        """The whole of an array that has one file."""
+        key = self._key(spec, 0)
+        self._files.check(key, self._skeleton.get(key), MEND, whole=True)
+        return self._read(spec, 0, spec.shape[0], None)
+
+    def check_file(self, spec: ArraySpec, shard: int, *, whole: bool) -> None:
+        """Compare the file of a shard with its record, with `whole` its hash too. Raises `DamageError`."""
+        key = self._key(spec, shard)
+        self._files.check(key, self._commits.record(shard)["files"].get(key), _mend(shard), whole=whole)
+
+    def _key(self, spec: ArraySpec, shard: int) -> str:
+        return str(self.paths.shard_file(spec.name, shard, len(spec.shape)).relative_to(self.paths.arrays))
+
+    def _read(self, spec: ArraySpec, start: int, stop: int, shard: int | None) -> Array:
+        """`shard` is None for the model's weights."""
+        file = self.paths.shard_file(spec.name, shard or 0, len(spec.shape))
+        try:
+            found = np.asarray(self._array(spec)[start:stop])
+        except (OSError, MemoryError, DamageError):
+            raise
+        except Exception as error:  # whatever a codec says of bytes that do not match their checksum
+            raise DamageError(f"{file} is damaged: {error}; {_mend(shard)}") from error
+        if (what := values.wrong(self._plan, spec, shard, found)) is not None:
+            raise DamageError(
+                f"{file} has {what}: `alens verify` says whether it was altered; if not, it was written so, and its "
+                "cache has to be made anew"
+            )
+        return found
+
+    def _array(self, spec: ArraySpec) -> Any:
+        if spec.name not in self._arrays:
+            self._check_metadata(spec)
+            try:
+                array = zarr.open_array(self._store, path=spec.name, mode="r")
+                if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+                    raise ValueError(
+                        f"it says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
+                    )
+            except Exception as error:  # whatever zarr says of metadata that is missing or altered
+                metadata = self.paths.arrays / spec.name / "zarr.json"
+                raise DamageError(f"{metadata} is missing or damaged ({error}): {MEND}") from error
+            self._arrays[spec.name] = array
+        return self._arrays[spec.name]
+
+    def _check_metadata(self, spec: ArraySpec) -> None:
+        """How bytes become numbers stands in zarr.json, so a changed one would change every number."""
+        key = f"{spec.name}/zarr.json"
+        file = self.paths.arrays / key
+        try:
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DamageError(f"{file} cannot be read ({error.strerror}): {MEND}") from None
+        if self._skeleton.get(key, {}).get("sha256") != found:
+            raise DamageError(f"{file} was altered: {MEND}")
+
+    @cached_property
+    def _skeleton(self) -> Mapping[str, Any]:
+        """Size and hash of each file of `arrays.zarr` that is no shard."""
+        record = self._commits.skeleton()
+        if record is None:
+            raise DamageError(f"{self.paths.skeleton} is missing or damaged: {MEND}")
+        files: Mapping[str, Any] = record["files"]
+        return files
+
+
+def _mend(shard: int | None) -> str:
+    return MEND if shard is None else f"`alens verify --repair` queues shard {shard} for rewriting"
