@@ -57,11 +57,12 @@ import torch, transformer_lens, zarr
 from alens import CacheRequest, write_cache
 from alens.worker import Worker
 from alens.errors import AlensError
-from alens.store.schema import settings_from
+from alens.store import typed
+from alens.store.schema import CacheSettings
 
 store, worker, settings = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 request = CacheRequest(
-    model="demo", corpus="demo", store=Path(store), device="cpu", worker=Worker(**worker), settings=settings_from(settings)
+    model="demo", corpus="demo", store=Path(store), device="cpu", worker=Worker(**worker), settings=typed.parse(CacheSettings, settings, "settings", "")
 )
 stages = set()
 print("ready", flush=True)

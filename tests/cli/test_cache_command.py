@@ -114,3 +114,20 @@ def test_a_file_of_settings_that_is_wrong(
     (tmp_path / "run.toml").write_text(text)
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", "--config", tmp_path / "run.toml")
     assert_one_line(outcome, 2, says)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("top-k = 2.5", "gives top-k the value 2.5: it must be a whole number"),
+        ("seed = true", "gives seed the value True: it must be a whole number"),
+        ('exact-teacher = "yes"', "gives exact-teacher the value 'yes': it must be true or false"),
+        ("exact-teacher = 1", "gives exact-teacher the value 1: it must be true or false"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(run_alens: Any, tmp_path: Path, line: str, expected: str) -> None:
+    """The command line would make 2 of 2.5, and true of "yes"."""
+    (tmp_path / "run.toml").write_text(line + "\n")
+    outcome = run_alens("cache", "demo", "demo", tmp_path / "store", "--config", tmp_path / "run.toml")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert outcome.stderr == f"alens: {tmp_path / 'run.toml'} {expected}\n"

@@ -8,7 +8,8 @@ import pytest
 
 from alens.cli import group
 from alens.fit.settings import FitSettings
-from alens.store.schema import CacheSettings, settings_from
+from alens.store import typed
+from alens.store.schema import CacheSettings
 from alens.worker import parse_worker
 
 from . import pages
@@ -32,7 +33,7 @@ def settings_of(kind: type[CacheSettings] | type[FitSettings], given: dict[str, 
 @pytest.mark.parametrize("config", CACHES, ids=lambda path: path.name)
 def test_a_cache_configuration_is_valid(config: Path) -> None:
     given = parameters("cache", config)
-    settings = settings_from(settings_of(CacheSettings, given))
+    settings = typed.parse(CacheSettings, settings_of(CacheSettings, given), "settings", "")
     assert settings.max_rows is not None and settings.max_rows % settings.rows_per_shard == 0
     assert parse_worker(str(given["worker"])).count == 1
     assert given["model"] and given["corpus"] and given["store"]

@@ -177,7 +177,9 @@ def test_plan_and_records_are_looked_at_again(two_caches: tuple[Path, Path], tmp
     for name in ("plan.json", "commits/000001.json"):
         whole = (store / name).read_bytes()
         (store / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(DamageError, match=rf"^{store} is not the cache that was opened: it was exchanged"):
+        with pytest.raises(
+            DamageError, match=rf"^{store} is not the cache that was opened: it was exchanged"
+        ):
             cache.check_unchanged()
         (store / name).write_bytes(whole)
     cache.check_unchanged()

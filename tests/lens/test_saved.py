@@ -304,3 +304,31 @@ def test_a_mean_output_that_is_no_distribution_is_refused(demo_lenses: Path, cop
     documents.edit(root / "lens.json", lambda body: body["files"].update({name: written}))
     with pytest.raises(DamageError, match=r"output.safetensors has a mean output that sums to 1\.105, not 1"):
         load_lenses(root).log_mean_output()
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("fit", "min_position", -5, r"fit.min_position is \[-5\], where whole numbers from 0 on belong"),
+        ("fit", "steps", 2.5, r"fit.steps is \[2.5\], where whole numbers from 0 on belong"),
+        ("cache", "held_out_shards", [1, "2"], r"cache.held_out_shards is \[1, '2'\], where whole numbers"),
+        ("cache", "train_shards", "all", "cache.train_shards is 'all', where whole numbers"),
+        ("model", "d_vocab", 0, "model.d_vocab is 0: input should be greater than or equal to 1"),
+        ("model", "revision", 5, "model.revision is 5: input should be a valid string"),
+    ],
+)
+def test_a_record_that_cannot_be_names_the_field(
+    demo_lenses: Path, copy_of: Copy, part: str, field: str, value: Any, message: str
+) -> None:
+    root = copy_of(demo_lenses)
+    documents.edit(root / "lens.json", lambda body: body[part].update({field: value}))
+    with pytest.raises(DamageError, match=rf"lens.json is not whole \({message}"):
+        load_lenses(root)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, None, "2.1"])
+def test_figures_that_are_no_numbers_are_refused(demo_lenses: Path, copy_of: Copy, value: Any) -> None:
+    root = copy_of(demo_lenses)
+    documents.edit(root / "lens.json", lambda body: body["held_out"]["3"][0].update(kl=value))
+    with pytest.raises(DamageError, match=r"held_out has no figures of each head"):
+        load_lenses(root)

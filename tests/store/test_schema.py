@@ -127,7 +127,7 @@ def test_other_json_is_no_plan(text: str) -> None:
 @pytest.mark.parametrize("body", [{}, {"format": 1}, {"identity": "x"}, {"format": 1, "identity": "x"}])
 def test_another_document_is_no_plan(body: dict[str, Any]) -> None:
     """Such as a commit record in its place: a whole document, and no plan."""
-    with pytest.raises(DamageError, match=r"plan\.json is not a whole plan .*see `alens verify`"):
+    with pytest.raises(DamageError, match=r"plan\.json is not whole .*see `alens verify`"):
         Plan.from_json(document.encode(body), "plan.json")
 
 

@@ -129,12 +129,27 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
         if key.replace("_", "-") not in names:
             valid = sorted(_keys(p)[0] for p in parameters)
             raise RequestError(f"{path} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
+    kinds = {p.name: p for p in parameters}
+    for key, value in found.items():
+        _check_kind(kinds[names[key.replace("_", "-")]], key, value, path)
     ours = {
         names[key.replace("_", "-")]: list(value.items()) if isinstance(value, dict) else value
         for key, value in found.items()
     }
     ctx.default_map = {**(ctx.default_map or {}), **ours}
     return path
+
+
+def _check_kind(parameter: click.Parameter, key: str, value: Any, path: Path) -> None:
+    """Raises `RequestError` for what click would change without a word: 2.5 to 2, true to 1, "yes" to true."""
+    whole = isinstance(parameter.type, click.types.IntParamType)
+    number = whole or isinstance(parameter.type, click.types.FloatParamType)
+    flag = isinstance(parameter.type, click.types.BoolParamType)
+    expected = "true or false" if flag else "a whole number" if whole else "a number"
+    kinds: tuple[type, ...] = (bool,) if flag else (int, str) if whole else (int, float, str)
+    parts = value if isinstance(value, list) else [value]
+    if (number or flag) and not all(type(part) in kinds for part in parts):
+        raise RequestError(f"{path} gives {key} the value {value!r}: it must be {expected}")
 
 
 def _keys(parameter: click.Parameter) -> list[str]:

@@ -13,22 +13,22 @@ from typing import Any
 import torch
 
 from alens import hub
-from alens.errors import DamageError, RequestError
+from alens.errors import RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
-from alens.store import document, durable
+from alens.store import document, durable, typed
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
+from alens.store.typed import Count, Natural
 
 log = logging.getLogger("alens")
 
 PLAN = "fit.json"
 FORMAT = 2
 """Since it holds its own hash; before, it held no format either."""
-LISTS = ("layers", "heads", "train_shards", "held_out_shards")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,17 @@ class FitRequest:
 class FitPlan:
     """What `fit.json` holds."""
 
+    __pydantic_config__ = typed.STRICT
+
     cache_plan: str
     """The identity of the cache's plan."""
     settings: dict[str, Any]
     """The `FitSettings`, as JSON."""
-    steps: int
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
-    train_shards: tuple[int, ...]
-    held_out_shards: tuple[int, ...]
+    steps: Count
+    layers: tuple[Natural, ...]
+    heads: tuple[Natural, ...]
+    train_shards: tuple[Natural, ...]
+    held_out_shards: tuple[Natural, ...]
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
@@ -129,11 +131,9 @@ def begun(lenses: Path) -> FitPlan | None:
             unhashed=None,
             holds="settings and shards",
         )
-        return FitPlan(**{**body, **{name: tuple(body[name]) for name in LISTS}})
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (TypeError, KeyError) as error:
-        raise DamageError(f"{path} is not whole ({error}): {mend}") from None
+    return typed.parse(FitPlan, body, str(path), mend)
 
 
 def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: FitPlan) -> None:

@@ -5,13 +5,14 @@ In: a directory, or a repository of the hub that holds such files (`hf://OWNER/N
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from alens import hub
 from alens.errors import DamageError, RequestError
-from alens.store import document, durable, same_model
+from alens.store import document, durable, same_model, typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
@@ -24,6 +25,8 @@ DESCRIPTION = "lens.json"
 @dataclass(frozen=True, kw_only=True)
 class LensRecord:
     """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
+
+    __pydantic_config__ = typed.STRICT
 
     design: str
     """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
@@ -68,21 +71,25 @@ class LensRecord:
         for name in ("cache", "fit", "held_out", "files", "software"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is no object")
-        numbers = (*self.layers, *self.heads)
-        if {type(number) for number in numbers} - {int} or min(numbers, default=0) < 0:
-            raise TypeError("layers and heads are not numbers")
+        for name, numbers in (("layers", self.layers), ("heads", self.heads)):
+            _check_naturals(name, numbers)
+        for name in ("train_shards", "held_out_shards"):
+            _check_naturals(f"cache.{name}", self.cache.get(name) or ())
+        for name in ("min_position", "steps", "rows_seen"):
+            if self.fit.get(name) is not None:
+                _check_naturals(f"fit.{name}", [self.fit[name]])
         if not all(0 < len(set(part)) == len(part) for part in (self.layers, self.heads)):
             raise TypeError("layers and heads are not named once each")
         if self.site != ATTN_Z and self.heads != (0,):
             raise TypeError(f"{self.site} has no heads")
         files: dict[str, Any] = dict(self.files)
-        if not all(isinstance(of, dict) and isinstance(of.get("bytes"), int) for of in files.values()):
+        if not all(isinstance(of, dict) and type(of.get("bytes")) is int for of in files.values()):
             raise TypeError("files have no sizes")
         if self.held_out and not self._has_figures():
             raise TypeError("held_out has no figures of each head")
         if not isinstance(self.tokenizer_sha256, str | None):
             raise TypeError("tokenizer_sha256 is not a string")
-        if not isinstance(self.mean_output_kl, int | float | None):
+        if self.mean_output_kl is not None and not _is_number(self.mean_output_kl):
             raise TypeError("mean_output_kl is not a number")
 
     def _has_figures(self) -> bool:
@@ -91,12 +98,19 @@ class LensRecord:
         return all(
             isinstance(heads, list)
             and len(heads) == len(self.heads)
-            and all(
-                isinstance(of, dict) and all(isinstance(of.get(n), int | float) for n in names)
-                for of in heads
-            )
+            and all(isinstance(of, dict) and all(_is_number(of.get(n)) for n in names) for of in heads)
             for heads in self.held_out.values()
         )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast(float, value))
+
+
+def _check_naturals(name: str, numbers: object) -> None:
+    """Raises `TypeError` unless these are whole numbers from 0 on."""
+    if not isinstance(numbers, list | tuple) or any(type(n) is not int or n < 0 for n in numbers):
+        raise TypeError(f"{name} is {numbers!r}, where whole numbers from 0 on belong"[:200])
 
 
 class LensFolder:
@@ -150,7 +164,7 @@ class LensFolder:
             unhashed=UNHASHED_FORMAT,
             holds="heads, shards and figures",
         )
-        return _record(body, str(path), mend)
+        return typed.parse(LensRecord, body, str(path), mend)
 
     def check_model(self, model: ModelRecord, name: str) -> None:
         """Raises `RequestError` unless these are lenses of that model."""
@@ -179,12 +193,3 @@ def put_record(root: Path, record: LensRecord) -> None:
 def to_json(record: LensRecord) -> dict[str, Any]:
     """What `lens.json` holds beside its hash."""
     return {"format": FORMAT, **dataclasses.asdict(record)}
-
-
-def _record(body: dict[str, Any], where: str, mend: str) -> LensRecord:
-    """The record in a document without its hash and format."""
-    try:
-        lists = {name: tuple(body[name]) for name in ("layers", "heads")}
-        return LensRecord(**{**body, **lists, "model": ModelRecord.from_json(body["model"])})
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DamageError(f"{where} is not whole ({error}): {mend}") from None

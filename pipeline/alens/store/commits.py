@@ -11,6 +11,7 @@ from typing import Any
 
 from alens.errors import DamageError
 from alens.store import document
+from alens.store.findings import files_of
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
@@ -29,7 +30,7 @@ class Commits:
         """The commit record of a shard. Raises `DamageError` when there is none that can be read."""
         if shard not in self._records:
             found = self.read(self.paths.record(shard))
-            if found is None or found.get("shard") != shard or "files" not in found:
+            if found is None or found.get("shard") != shard or files_of(found) is None:
                 raise DamageError(
                     f"shard {shard} of {self.paths.root} is not committed: run `alens cache` again to write it"
                 )
@@ -60,7 +61,7 @@ class Commits:
     def skeleton(self) -> Record | None:
         """`commits/model.json`: sizes and hashes of all files of `arrays.zarr` that are no shards."""
         found = self.read(self.paths.skeleton)
-        return found if found is not None and "files" in found else None
+        return found if found is not None and files_of(found) is not None else None
 
     def fingerprint(self) -> str | None:
         """Of the manifest of a sealed cache: the hash of all its shard files."""

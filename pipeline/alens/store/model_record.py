@@ -6,9 +6,10 @@ Out: `ModelRecord`, a part of plans and of `lens.json`.
 
 import dataclasses
 import math
-from typing import Any, Self
+from typing import Any
 
 from alens.store import rounding
+from alens.store.typed import STRICT, Count
 
 LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
 """Kinds of a model's last norm."""
@@ -20,6 +21,8 @@ EXACT_WRITE, OTHER_WRITE = "exact", "other"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NormRecord:
     """A norm, without its gain and offset."""
+
+    __pydantic_config__ = STRICT
 
     kind: str
     """`layer`, `rms`, `none`, or `other`: nothing that alens knows."""
@@ -35,6 +38,8 @@ class NormRecord:
 class ModelRecord:
     """The frozen model, as far as a store or a lens must know it."""
 
+    __pydantic_config__ = STRICT
+
     id: str
     """As it was asked for: a hub id, a directory, or `demo`."""
     revision: str | None
@@ -43,12 +48,12 @@ class ModelRecord:
     """Over names, dtypes, shapes and bytes of all tensors that are loaded, in the order of their names."""
     architecture: str
     """The Hugging Face class."""
-    n_layers: int
-    n_heads: int
-    d_head: int
-    d_model: int
-    d_vocab: int
-    n_ctx: int
+    n_layers: Count
+    n_heads: Count
+    d_head: Count
+    d_model: Count
+    d_vocab: Count
+    n_ctx: Count
     weight_processing: str = "none"
     """TransformerLens can fold and centre weights; a cache holds the model as it is."""
     head_write: str | None = None
@@ -69,12 +74,6 @@ class ModelRecord:
             raise TypeError("config is not an object")
         if self.probe is not None and not _is_probe(self.probe):
             raise TypeError("probe is not tokens, logits and a dtype")
-
-    @classmethod
-    def from_json(cls, body: dict[str, Any]) -> Self:
-        """Raises `TypeError` for what is no record of a model."""
-        norm = body.get("final_norm")
-        return cls(**{**body, "final_norm": None if norm is None else NormRecord(**norm)})
 
     @property
     def keeps_norm(self) -> bool:

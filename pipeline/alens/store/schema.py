@@ -11,8 +11,9 @@ import json
 from typing import Any, Self
 
 from alens.errors import DamageError, RequestError
-from alens.store import document, same_model
+from alens.store import document, same_model, typed
 from alens.store.model_record import ModelRecord
+from alens.store.typed import STRICT, Count, Natural
 
 FORMAT = 1
 
@@ -35,6 +36,8 @@ FLOAT16_MANTISSA_BITS = 10
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """What a user chooses about a cache. All of it determines the stored numbers."""
+
+    __pydantic_config__ = STRICT
 
     seq_len: int = 256
     """Tokens a sequence."""
@@ -125,8 +128,10 @@ class CacheSettings:
 class CorpusFile:
     """One file of the text."""
 
+    __pydantic_config__ = STRICT
+
     name: str
-    bytes: int
+    bytes: Natural
     sha256: str | None
     """None only in what is asked for: the files of a plan are hashed."""
 
@@ -134,6 +139,8 @@ class CorpusFile:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusRecord:
     """The text, as it was found."""
+
+    __pydantic_config__ = STRICT
 
     id: str
     """As it was asked for: `bookcorpus`, a hub id, a file or directory, or `demo`."""
@@ -157,24 +164,26 @@ class CorpusRecord:
 class TokensRecord:
     """`tokens.npy`: the packed sequences, in the order they are run."""
 
+    __pydantic_config__ = STRICT
+
     sha256: str
-    sequences: int
+    sequences: Count
     """Sequences kept: whole shards only."""
-    sequences_left_out: int
+    sequences_left_out: Natural
     """Whole sequences that did not fill a shard: at the end of the text, or of each side of it where documents are
     held out; 0 where max_rows cut the text."""
     tokenizer_sha256: str
-    end_of_text: int | None
+    end_of_text: Natural | None
     """The token between documents."""
     documents_sha256: str | None = None
     """Of `documents.npy`, the document of each token; None where documents are not known."""
-    documents: int | None = None
+    documents: Natural | None = None
     """Documents in the text; None where they are not known."""
-    documents_taken: int | None = None
+    documents_taken: Natural | None = None
     """Documents that stand in `tokens.npy`, with a token at least."""
-    documents_held_out: int | None = None
+    documents_held_out: Natural | None = None
     """Documents of those that the last shards are made of, and no other shard."""
-    held_out_sequences: int | None = None
+    held_out_sequences: Natural | None = None
     """The last sequences, which are those of the held-out documents: whole shards; 0 where no document could be
     spared, None where documents are not known."""
     selection: str | None = None
@@ -185,6 +194,8 @@ class TokensRecord:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """A cache, before its first row is computed. Immutable once written."""
+
+    __pydantic_config__ = STRICT
 
     model: ModelRecord
     corpus: CorpusRecord
@@ -232,6 +243,19 @@ class Plan:
             del file["name"]
         return {"format": FORMAT, **_without_none(whole)}
 
+    def _wrong(self) -> str | None:
+        """In what the parts contradict each other."""
+        layers, model, tokens = self.layers, self.model, self.tokens
+        if not layers or len(set(layers)) != len(layers) or not set(layers) <= set(range(model.n_layers)):
+            return f"layers are {_said(layers)}, of a model with {model.n_layers}"
+        if self.settings.top_k > model.d_vocab:
+            return f"top_k is {self.settings.top_k}, of {model.d_vocab} tokens"
+        if tokens.end_of_text is not None and tokens.end_of_text >= model.d_vocab:
+            return f"end_of_text is {tokens.end_of_text}, of {model.d_vocab} tokens"
+        if tokens.sequences % self.settings.sequences_per_shard:
+            return f"{tokens.sequences} sequences are not whole shards"
+        return None
+
     def to_json(self) -> bytes:
         return document.encode({"format": FORMAT, "identity": self.identity, **dataclasses.asdict(self)})
 
@@ -243,37 +267,19 @@ class Plan:
         """
         body = document.decode(content, where)
         try:
-            found, identity = body.pop("format"), body.pop("identity")
+            given, identity = body.pop("format"), body.pop("identity")
         except KeyError as error:
-            raise DamageError(f"{where} is not a whole plan (it lacks {error}): {document.MEND}") from None
-        if found != FORMAT:
+            raise DamageError(f"{where} is not whole (it lacks {error}): {document.MEND}") from None
+        if type(given) is not int or given != FORMAT:
             raise RequestError(
-                f"{where} has format {found}; this alens reads format {FORMAT}: use the alens that wrote it"
+                f"{where} has format {given!r}; this alens reads format {FORMAT}: use the alens that wrote it"
             )
-        try:
-            plan = cls(
-                model=ModelRecord.from_json(body["model"]),
-                corpus=CorpusRecord(
-                    **{**body["corpus"], "files": tuple(CorpusFile(**f) for f in body["corpus"]["files"])}
-                ),
-                settings=settings_from(body["settings"]),
-                tokens=TokensRecord(**body["tokens"]),
-                numerics=body.get("numerics"),
-                created=body["created"],
-            )
-        except (KeyError, TypeError, AttributeError, RequestError) as error:
-            raise DamageError(f"{where} is not a whole plan ({error}): {document.MEND}") from None
+        plan = typed.parse(cls, {"numerics": None, **body}, where, document.MEND)
+        if (what := plan._wrong()) is not None:
+            raise DamageError(f"{where} is not whole ({what}): {document.MEND}")
         if plan.identity != identity:
             raise DamageError(f"{where} was altered (its contents do not give its identity): {document.MEND}")
         return plan
-
-
-def settings_from(found: dict[str, Any]) -> CacheSettings:
-    """Settings from JSON or TOML, where tuples are lists."""
-    lists = {name: found.get(name) for name in ("layers", "sites")}
-    return CacheSettings(
-        **{**found, **{name: None if value is None else tuple(value) for name, value in lists.items()}}
-    )
 
 
 def differences(

@@ -1,0 +1,78 @@
+"""Documents whose hash is right and whose contents cannot be: one line with file, field, found and expected."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alens.errors import DamageError
+from alens.store.reader import open_cache
+
+from .. import documents
+
+Copy = Callable[[Path], Path]
+
+PLANS: list[tuple[str, str, Any, str]] = [
+    ("tokens", "sequences", "128", 'tokens.sequences is "128": input should be a valid integer'),
+    ("tokens", "sequences", 0, "tokens.sequences is 0: input should be greater than or equal to 1"),
+    ("tokens", "sequences", 13, "13 sequences are not whole shards"),
+    ("tokens", "sequences_left_out", -1, "tokens.sequences_left_out is -1: input should be greater than or equal to 0"),
+    ("tokens", "end_of_text", 50, "end_of_text is 50, of 50 tokens"),
+    ("tokens", "surprise", 1, "it has the unknown field tokens.surprise"),
+    ("model", "d_vocab", 0, "model.d_vocab is 0: input should be greater than or equal to 1"),
+    ("model", "n_heads", None, "model.n_heads is null: input should be a valid integer"),
+    ("model", "n_layers", 2.5, "model.n_layers is 2.5: input should be a valid integer"),
+    ("model", "n_layers", True, "model.n_layers is true: input should be a valid integer"),
+    ("model", "id", ["tiny"], r'model.id is \["tiny"\]: input should be a valid string'),
+    ("settings", "keep_bits", 2.5, "settings.keep_bits is 2.5: input should be a valid integer"),
+    ("settings", "keep_bits", 12, "keep_bits is 12: float16 has 10 mantissa bits"),
+    ("settings", "exact_teacher", "yes", 'settings.exact_teacher is "yes": input should be a valid boolean'),
+    ("settings", "layers", ["../../x"], r'settings.layers.0 is "../../x": input should be a valid integer'),
+    ("settings", "layers", [0, 0], "layers are 0,0, of a model with 1"),
+    ("settings", "layers", [1], "layers are 1, of a model with 1"),
+    ("settings", "layers", [], "layers are , of a model with 1"),
+    ("settings", "top_k", 51, "top_k is 51, of 50 tokens"),
+    ("settings", "seed", -1, "seed is -1: it must be in 0"),
+    ("corpus", "files", [{"name": "x", "bytes": -5, "sha256": None}], "corpus.files.0.bytes is -5: input should be"),
+    ("created", "host", 5, "created.host is 5: input should be a valid string"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "field", "value", "message"), PLANS)
+def test_a_plan_that_cannot_be_names_the_field(
+    sealed_tiny: Path, copy_of: Copy, part: str, field: str, value: Any, message: str
+) -> None:
+    store = copy_of(sealed_tiny)
+    documents.edit(store / "plan.json", lambda body: body[part].update({field: value}))
+    with pytest.raises(
+        DamageError, match=rf"store/plan\.json is not whole \({message}.*\): see `alens verify`"
+    ) as caught:
+        open_cache(store)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_plan_that_lacks_a_field_says_which(sealed_tiny: Path, copy_of: Copy) -> None:
+    store = copy_of(sealed_tiny)
+    documents.edit(store / "plan.json", lambda body: body["model"].pop("d_head"))
+    with pytest.raises(DamageError, match=r"is not whole \(it lacks model\.d_head\)"):
+        open_cache(store)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [None, [], {"rows/token/c.1": None}, {"rows/token/c.1": {"bytes": "5", "sha256": "0"}}, {"../x": {}}],
+)
+def test_a_record_whose_files_cannot_be_is_an_absent_one(
+    sealed_tiny: Path, copy_of: Copy, files: Any
+) -> None:
+    store = copy_of(sealed_tiny)
+    documents.edit(store / "commits/000001.json", lambda body: body.update(files=files))
+    with pytest.raises(DamageError, match=r"shard 1 of .* is not committed"):
+        open_cache(store).read_shard("rows/token", 1)
+
+
+def test_old_plans_without_later_fields_are_read(sealed_tiny: Path, copy_of: Copy) -> None:
+    store = copy_of(sealed_tiny)
+    documents.edit(store / "plan.json", lambda body: body["settings"].pop("sites"))
+    assert open_cache(store).plan == open_cache(sealed_tiny).plan
