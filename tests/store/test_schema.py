@@ -8,7 +8,8 @@ import pytest
 
 from alens.errors import DamageError, RequestError
 from alens.store import document
-from alens.store.schema import CacheSettings, CorpusFile, Plan, differences
+from alens.store.another_request import differences
+from alens.store.schema import CacheSettings, CorpusFile, Plan
 
 OTHER_SETTINGS: dict[str, Any] = {
     "seq_len": 16,

@@ -22,13 +22,14 @@ from alens.cache.text_tokens import TextTokens
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
+from alens.store.another_request import differences
 from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
 from alens.store.model_record import ModelRecord
 from alens.store.paths import PARTS, StorePaths
 from alens.store.reader import open_cache
-from alens.store.schema import Plan, TokensRecord, differences
+from alens.store.schema import Plan, TokensRecord
 from alens.store.writer import put_skeleton
 
 POLL_S = 1.0

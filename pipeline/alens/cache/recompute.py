@@ -81,6 +81,7 @@ def recompute(
         raise RequestError(
             f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
         )
+    cache = Cache(cache.root, limits=False)  # numbers that cannot be are differences here, to be counted
     source = models.find_again(cache.plan.model, cache.root, model=model)
     subject = models.load(source, dtype=cache.plan.settings.dtype, device=device)
     picked = _pick(cache, num_rows, seed)

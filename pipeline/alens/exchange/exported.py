@@ -19,7 +19,7 @@ from alens.exchange.found import Found
 from alens.exchange.tuned_lens import config
 from alens.lens.maps import AffineMaps
 from alens.lens.saved import OUTPUT, layer_file
-from alens.store import durable, same_model
+from alens.store import durable, same_model, typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
@@ -33,7 +33,8 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
     said, model = export.read_config(source), subject.source.record
     try:
-        theirs, layers, heads = ModelRecord.from_json(said["model"]), said["layers"], said["heads"]
+        theirs = typed.parse(ModelRecord, said["model"], str(source / export.CONFIG), "fetch it again")
+        layers, heads = said["layers"], said["heads"]
         site, form, files = said["site"], said["form"], said["files"]
         notes = {key: said[key] for key in ("form", "dtype", "design", "fit", "held_out")}
         objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]

@@ -55,8 +55,8 @@ class Cache:
     committed), `fingerprint` (of a sealed cache: the hash of all its shard files) and `shards`.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        """Open the cache in `root`.
+    def __init__(self, root: Path | str, *, limits: bool = True) -> None:
+        """Open the cache in `root`; without `limits` it gives numbers that cannot be, too.
 
         Raises `RequestError` when there is no cache, `DamageError` when its plan is damaged.
         """
@@ -73,7 +73,7 @@ class Cache:
         self.plan = Plan.from_json(content, str(self.paths.plan))
         self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
         self.commits = Commits(self.paths, self.plan)
-        self._disk = CheckedArrays(self.paths, self.plan, self.commits)
+        self._disk = CheckedArrays(self.paths, self.plan, self.commits, limits=limits)
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
 
