@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from .. import documents
+
 
 class Malicious:
     """Unpickled, it makes a directory."""
@@ -27,12 +29,23 @@ def test_an_export_comes_back_and_info_says_what_it_is(
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout == f"{tmp_path / 'back'}: alens lenses of attn.z, layers 3\n"
     body = json.loads(run_alens("info", tmp_path / "back", "--json").stdout)
-    assert (body["design"], body["layers"], body["steps"], body["held_out"]) == (
-        "imported",
-        "3",
-        "unknown",
-        [],
-    )
+    assert (body["design"], body["layers"], body["steps"]) == ("imported", "3", "unknown")
+    before = json.loads(run_alens("info", demo_lenses, "--json").stdout)
+    assert body["held_out"] == before["held_out"][2:]  # of layer 3
+    assert body["mean_output_kl"] == before["mean_output_kl"]
+
+
+@pytest.mark.parametrize("held_out", [3, {"3": [{}, {}]}, {"3": [{"kl": "x"}]}])
+def test_an_export_with_figures_that_are_none_is_one_line(
+    run_alens: Any, demo_lenses: Path, tmp_path: Path, held_out: Any
+) -> None:
+    assert run_alens("export", demo_lenses, tmp_path / "out", "--form", "z").code == 0
+    documents.edit(tmp_path / "out" / "config.json", lambda body: body.update(held_out=held_out))
+    outcome = run_alens("import", tmp_path / "out", tmp_path / "back", "--model", "demo")
+    assert outcome.code == 1 and "Traceback" not in outcome.stderr
+    line = outcome.stderr.splitlines()[-1]
+    assert line.startswith("alens: ") and "is not whole" in line and line.endswith("fetch it again")
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_malicious_checkpoint_is_one_line_and_runs_nothing(

@@ -5,10 +5,12 @@ import html.parser
 import struct
 from pathlib import Path
 
+import matplotlib.axes
 import numpy as np
 import pytest
 
 from alens.errors import RequestError
+from alens.lens import marks
 from alens.pictures import heat_map, png
 from alens.pictures.heat_map import HeatMap
 
@@ -65,6 +67,29 @@ def test_one_cell_has_room_for_a_long_title_and_label() -> None:
     (width, height), (titled, _), (_, labelled) = sizes
     assert width >= 700 and titled < 1.2 * width  # in several lines
     assert labelled > 1.2 * height  # not cut off
+
+
+@pytest.mark.parametrize("most", [heat_map.MOST_VALUES_WRITTEN, 0])
+def test_a_lens_that_says_nothing_has_its_sign_however_many_cells_there_are(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(heat_map, "MOST_VALUES_WRITTEN", most)
+    nothing = dataclasses.replace(MAP, nothing=np.array([[False, True], [False, False]]))
+    cells = Cells()
+    cells.feed(heat_map.to_html(nothing))
+    assert [text for _, text in cells.found if text.endswith("!")] == ["1.25!"]
+    assert f"! says nothing: {marks.MEANING}." in heat_map.to_html(nothing)
+    assert "says nothing" not in heat_map.to_html(dataclasses.replace(MAP, nothing=np.zeros((2, 2), bool)))
+    written: list[str] = []
+    plain = matplotlib.axes.Axes.text
+
+    def text(self: object, x: float, y: float, said: str, **more: object) -> object:
+        written.append(said)
+        return plain(self, x, y, said, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "text", text)
+    assert heat_map.to_png(nothing) != heat_map.to_png(MAP)
+    assert [said for said in written if "!" in said] == (["1.25*!"] if most else ["!"])
 
 
 def test_terms_in_a_title_are_no_formula() -> None:

@@ -197,6 +197,28 @@ def test_a_head_above_the_mean_output_is_marked_and_has_another_colour(
     assert "The mean output, which looks at nothing, has 2.50 here" in browser.one("#meaning").text
 
 
+def test_a_lens_that_says_nothing_is_never_shown_without_its_mark(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    numbers = json.loads(held)
+    numbers["says_nothing"] = [False, True, False, False]
+    (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "set.html")
+    for figure in ("kl", "entropy", "probability", "lift"):
+        choose(browser, "figure", figure)
+        marked = ["says nothing" in cell.text for cell in browser.all(".cell")]
+        assert marked == [False, True, False, False]
+        labels = [cell.get_attribute("aria-label") for cell in browser.all(".cell")]
+        assert [numbers["nothing_means"] in label for label in labels] == marked
+        assert browser.poor_contrast() == []
+    for cell, says in ((1, True), (2, False)):
+        browser.one(f"[data-cell='{cell}']").click()
+        assert browser.one("#nothing").text == (f"! The lens {numbers['nothing_means']}." if says else "")
+    choose(browser, "reading", "unembedding")  # it has no lens, so nothing to mark
+    assert not any("says nothing" in cell.text for cell in browser.all(".cell"))
+
+
 def test_position_and_prompt_can_be_chosen(browser: Browser, page: Path, readings: dict[str, Any]) -> None:
     browser.open(page)
     Select(browser.one("#prompt")).select_by_index(1)

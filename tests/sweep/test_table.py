@@ -10,7 +10,7 @@ from alens.errors import DamageError, RequestError
 from alens.evaluation.bootstrap import interval, resampled_means
 from alens.fit.settings import FitSettings
 from alens.store import document, durable
-from alens.sweep import judge, plan, table
+from alens.sweep import judge, plan, table, table_files
 
 HEADS = ((0, 1), (3, 1))
 ROWS_G = np.array([5.0, 7.0, 6.0, 7.0])
@@ -73,7 +73,7 @@ def test_another_variant_can_be_the_one_to_compare_with(out: Path) -> None:
 
 def test_the_files_hold_the_same_numbers(out: Path) -> None:
     found = table.build(out)
-    table.put(out, found)
+    table_files.put(out, found)
     body = json.loads((out / "table.json").read_text())
     assert body["rows"][0]["kl"] == found.rows[0].kl and body["missing"] == ["d"]
     with (out / "table.csv").open() as file:
@@ -100,7 +100,7 @@ def test_the_files_hold_the_same_numbers(out: Path) -> None:
 
 def test_a_worst_head_above_the_mean_output_is_marked(out: Path) -> None:
     judge.put(out / "a", dataclasses.replace(result(0.5), mean_output_kl=1.5))
-    table.put(out, table.build(out))
+    table_files.put(out, table.build(out))
     page = (out / "table.md").read_text()
     assert "| 3.1: >" in page.splitlines()[2] and ">" not in page.splitlines()[3]
 
@@ -122,6 +122,6 @@ def test_nothing_finished_is_an_empty_table(out: Path) -> None:
     for name in "abc":
         (out / name / judge.RESULT).unlink()
     found = table.build(out)
-    table.put(out, found)
+    table_files.put(out, found)
     assert (found.rows, found.against, len(found.missing)) == ((), None, 4)
     assert "4 of 4 variants are not finished" in (out / "table.md").read_text()

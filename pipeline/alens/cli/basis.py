@@ -18,6 +18,7 @@ from alens.cli.parameters import (
     printed,
     seed_option,
 )
+from alens.lens.marks import label, note
 
 if TYPE_CHECKING:
     from alens.studies.basis.figures import BasisStudy, LayerFidelity
@@ -148,7 +149,7 @@ def _show(study: "BasisStudy") -> None:
     for head in study.heads:
         for basis in (one.fidelity for one in head.bases):
             table.add_row(
-                f"{head.layer}.{head.head}" if basis.basis == "lens" else "",
+                label(head.layer, head.head, head.says_nothing) if basis.basis == "lens" else "",
                 basis.basis,
                 _number(basis.correlation.rho),
                 _interval(basis.correlation.interval),
@@ -177,6 +178,8 @@ def _show(study: "BasisStudy") -> None:
         "rho: rank correlation, over directions, of influence on the reading and on the model; 95 %: sequences drawn again\n"
         f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all"
     )
+    if meaning := note((head.layer, head.head) for head in study.heads if head.says_nothing):
+        click.echo(meaning)
     if study.has_few_rows:
         click.echo(
             f"few rows: {study.sequences * study.positions:,} were measured on; rho is likely too high, and its interval "
@@ -208,7 +211,9 @@ def _heat_map(study: "BasisStudy") -> Any:
     layers = list(dict.fromkeys(head.layer for head in study.heads))
     heads = list(dict.fromkeys(head.head for head in study.heads))
     values = np.full((len(layers), len(heads)), np.nan)
+    nothing = np.zeros(values.shape, dtype=np.bool_)
     for head in study.heads:
+        nothing[layers.index(head.layer), heads.index(head.head)] = head.says_nothing
         rho = head.bases[0].fidelity.correlation.rho
         if rho is not None:
             values[layers.index(head.layer), heads.index(head.head)] = rho
@@ -221,4 +226,5 @@ def _heat_map(study: "BasisStudy") -> Any:
         column_title="head",
         colour_title="rho, lens and model",
         centre=0.0,
+        nothing=nothing,
     )

@@ -1,6 +1,5 @@
 """`alens compare`: which heads read two prompts, or two sets of them, differently; and a detector."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +19,7 @@ from alens.cli.parameters import (
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.change import Change, TokenChange
     from alens.studies.comparison.compare import Comparison
-
-WIDTH = 120
-"""Characters of a line where nobody looks at a terminal: nothing is folded."""
-TOKENS_SHOWN = 4
-"""In a cell of the table; the JSON has all."""
 
 
 @click.command(
@@ -104,6 +97,7 @@ def command(
     either side, how well a detector tells prompts apart that it was not fitted on. All prompts are read with the
     model of the lenses, once each.
     """
+    from alens.cli.compare_table import show_comparison
     from alens.cli.watch import watching
     from alens.lens.saved import load_lenses
     from alens.pictures import heat_map as heat_maps
@@ -143,7 +137,7 @@ def command(
             settings=settings,
             report=report,
         )
-    with printed(found, lambda: _show(found, show), as_json=as_json):
+    with printed(found, lambda: show_comparison(found, show), as_json=as_json):
         if roc is not None:
             _draw_roc(roc, found)
         if heat_map is not None:
@@ -175,10 +169,11 @@ def _draw_heat_map(path: Path, found: "Comparison") -> None:
 
     layers = sorted({head.layer for head in found.heads})
     heads = sorted({head.head for head in found.heads})
-    values, marks = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
+    values = np.full((len(layers), len(heads)), np.nan)
+    marks, nothing = (np.zeros(values.shape, bool) for _ in range(2))
     for one in found.heads:
         cell = layers.index(one.layer), heads.index(one.head)
-        values[cell] = one.lens.above_noise
+        values[cell], nothing[cell] = one.lens.above_noise, one.says_nothing
         noise = one.lens.noise
         marks[cell] = noise is not None and noise.p_adjusted is not None and noise.p_adjusted <= 0.05
     noisy = found.model.noise is not None
@@ -194,116 +189,6 @@ def _draw_heat_map(path: Path, found: "Comparison") -> None:
             colour_title="divergence less noise, nats" if noisy else "divergence, nats",
             marks=marks if noisy else None,
             mark_title="p at most 0.05" if noisy else "",
+            nothing=nothing,
         ),
     )
-
-
-def _show(found: "Comparison", most: int) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    # a token may be ":smile:"
-    console = Console(emoji=False, width=None if sys.stdout.isatty() else WIDTH)
-    noisy = found.model.noise is not None
-    table = Table(
-        title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
-        f"{min(most, len(found.heads))} of {len(found.heads)} heads\nJensen-Shannon divergence (JS) in nats",
-        box=SIMPLE,
-        show_edge=False,
-        show_lines=True,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    aucs = {}
-    if found.detection:
-        aucs = {(one.layer, one.head): one.contrast_auc for one in found.detection.heads}
-    table.add_column("head", justify="right", no_wrap=True)
-    table.add_column("JS\n95 %" if noisy else "JS", justify="right", no_wrap=True)
-    if noisy or aucs:
-        table.add_column("chance", no_wrap=True)
-    table.add_column("appear\n(clean to suspect, %)", no_wrap=True)
-    table.add_column("vanish", no_wrap=True)
-    rows = [
-        (f"{one.layer}.{one.head}", one.lens, aucs.get((one.layer, one.head))) for one in found.heads[:most]
-    ]
-    for name, change, auc in [
-        *rows,
-        ("model", found.model, found.detection.model_contrast.auc if found.detection else None),
-    ]:
-        cells = [name, "\n".join(_divergence(change))]
-        if noisy or aucs:
-            cells.append("\n".join(_chance(change, auc)))
-        table.add_row(*cells, escape(_tokens(change.appear)), escape(_tokens(change.vanish)))
-    console.print(table)
-    if found.detection:
-        console.print()
-        _show_detection(found, console)
-    for note in found.notes:
-        click.echo(f"note: {note}")
-
-
-def _divergence(change: "Change") -> list[str]:
-    noise = change.noise
-    interval = [] if noise is None else [f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}"]
-    return [f"{change.divergence:.4f}", *interval]
-
-
-def _chance(change: "Change", auc: float | None) -> list[str]:
-    """What the divergence is to be seen beside."""
-    lines = [] if auc is None else [f"AUC   {auc:.3f}"]
-    if change.noise is None:
-        return lines
-    p = change.noise.p if change.noise.p_adjusted is None else change.noise.p_adjusted
-    return [f"noise {change.noise.expected:.4f}", f"p adj {p:.3f}", *lines]
-
-
-def _tokens(changes: "list[TokenChange]") -> str:
-    return "\n".join(
-        f"{one.token!r} {100 * one.clean:.2g}>{100 * one.suspect:.2g}" for one in changes[:TOKENS_SHOWN]
-    )
-
-
-def _show_detection(found: "Comparison", console: "object") -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    judged = found.detection
-    assert judged is not None and isinstance(console, Console)
-    caption = "95 %: over judged prompts, of the detectors as they were fitted"
-    if judged.refits:
-        caption = (
-            f"95 %: contrasts and last token over {judged.refits} refits, the others over judged prompts"
-        )
-    table = Table(
-        caption=caption,
-        title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
-    )
-    table.add_column("score", no_wrap=True)
-    for name in ("AUC", "95 %", "TPR at 1 %", "at 5 %", "balanced"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, one in (
-        ("lenses, contrast", judged.lens_contrast),
-        ("lenses, anomaly", judged.lens_anomaly),
-        ("unembedding, contrast", judged.unembedding_contrast),
-        ("unembedding, anomaly", judged.unembedding_anomaly),
-        ("model's output, contrast", judged.model_contrast),
-        ("model's output, anomaly", judged.model_anomaly),
-        ("length alone", judged.length),
-        ("last token alone", judged.last_token),
-    ):
-        if one is None:
-            continue
-        figures = (one.tpr_at_1_percent, one.tpr_at_5_percent, one.balanced_accuracy)
-        table.add_row(
-            name,
-            f"{one.auc:.3f}",
-            f"{one.low:.3f}-{one.high:.3f}",
-            *("-" if figure is None else f"{figure:.3f}" for figure in figures),
-        )
-    console.print(table)

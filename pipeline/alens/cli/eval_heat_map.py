@@ -23,6 +23,12 @@ TITLES = {
 }
 
 
+def _beside(found: Evaluation, of: str) -> str:
+    """What the mean output has of the same figure, which no lens should be worse than."""
+    value = None if of in GAINS else getattr(found.mean_output, FIGURES[of][0])
+    return "" if value is None else f"; mean output {value:.3g}"
+
+
 def heat_map(found: Evaluation, of: str) -> HeatMap:
     """Raises `RequestError` for a figure or a baseline that was not judged."""
     values_LH = np.full((len(found.lens), len(found.heads)), np.nan)
@@ -41,7 +47,7 @@ def heat_map(found: Evaluation, of: str) -> HeatMap:
     title = f"gain over the {BASELINES[GAINS[of]]}, KL" if gain else TITLES[of]
     unit = "nats" if gain else UNITS.get(of)
     return HeatMap(
-        title=f"{title}; {found.rows:,} held-out rows",
+        title=f"{title}; {found.rows:,} held-out rows{_beside(found, of)}",
         values=values_LH,
         rows=[str(layer) for layer in found.lens],
         columns=[str(head) for head in found.heads],
@@ -51,4 +57,5 @@ def heat_map(found: Evaluation, of: str) -> HeatMap:
         centre=0.0 if gain else None,
         marks=marks_LH if gain else None,
         mark_title="better, 95 % intervals apart" if gain else "",
+        nothing=np.array(list(found.says_nothing.values()), dtype=np.bool_),
     )

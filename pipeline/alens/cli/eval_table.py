@@ -7,6 +7,8 @@ figures that are shown by default.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from alens.lens import marks
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -54,7 +56,7 @@ def heads(found: "Evaluation", shown: Sequence[str]) -> "Table":
                 cells.append(_with_interval(lens, FIGURES[name][0]))
                 if name == "kl" and found.unembedding:
                     cells.append(_number(found.unembedding[layer][place].kl))
-            table.add_row(f"{layer}.{head}", *cells)
+            table.add_row(marks.label(layer, head, found.says_nothing[layer][place]), *cells)
     return table
 
 
@@ -82,7 +84,15 @@ def readings(found: "Evaluation") -> "Table":
 
 
 def lines(found: "Evaluation") -> Iterator[str]:
-    """In how many heads the lens has a lower KL than each baseline."""
+    """In how many heads the lens has a lower KL than each baseline, and which lenses say nothing."""
+    nothing = (
+        (layer, head)
+        for layer, marked in found.says_nothing.items()
+        for head, is_nothing in zip(found.heads, marked, strict=True)
+        if is_nothing
+    )
+    if note := marks.note(nothing):
+        yield note
     for baseline in found.comparisons:
         wins = found.wins(baseline)
         yield (

@@ -9,6 +9,7 @@ import click
 from alens import hub
 from alens.cli.parameters import PathName, json_option, print_json
 from alens.errors import RequestError
+from alens.lens.marks import SAYS_NOTHING
 
 if TYPE_CHECKING:
     from alens.store.schema import Plan
@@ -59,7 +60,8 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             click.echo(f"{name}:")
             for entry in value:
-                click.echo("  " + "  ".join(str(part) for part in entry.values()))
+                told = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
+                click.echo("  " + "  ".join(told))
         elif value != []:
             click.echo(f"{name}: {value}")
 
@@ -178,6 +180,10 @@ def _known(value: Any) -> Any:
     return "unknown" if value is None else value
 
 
+def _nats(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
 def _lenses(path: Path) -> dict[str, Any]:
     from alens.lens.record import LensFolder
 
@@ -197,12 +203,15 @@ def _lenses(path: Path) -> dict[str, Any]:
         "steps": _known(record.fit.get("steps")),
         "rows_seen": _known(record.fit.get("rows_seen")),
         "bytes": sum(file["bytes"] for file in record.files.values()),
+        "mean_output_kl": _known(record.mean_output_kl),
         "held_out": [
             {
                 "head": f"{layer}.{head}",
                 "kl": f"KL {figures['kl']:.4f}",
+                "mean_output": f"mean output {_nats(record.mean_output_kl)}",
                 "cross_entropy": f"CE {figures['cross_entropy']:.4f}",
                 "top1": f"top-1 {figures['top1_agreement']:.4f}",
+                **({"says_nothing": True} if figures.get("says_nothing") else {}),
             }
             for layer, heads in record.held_out.items()
             for head, figures in zip(record.heads, heads, strict=True)

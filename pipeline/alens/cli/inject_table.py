@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alens.lens import marks
 from alens.studies.injection.result import spread
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def show_injection(found: "Injection") -> None:
         f"strength 1 adds norm {found.unit.norm:.4g}: the root mean square norm of {whose} over {found.unit.rows:,} rows "
         f"of the {found.unit.rows_of}; added at {found.position} position{'s' if found.position == 'all' else ''} of a prompt"
     )
+    if found.says_nothing and any(curve.by == "lens" for curve in found.curves):
+        console.print(f"{marks.note([(found.layer, found.head or 0)])}: the lens's direction is of no use")
     if found.cosine is not None:
         console.print(f"cosine of the lens's direction and the unembedding's: {found.cosine:+.3f}")
     if found.writable is not None:

@@ -17,6 +17,7 @@ from alens.cli.parameters import (
     seed_option,
 )
 from alens.errors import RequestError
+from alens.lens.marks import label, note
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
@@ -227,7 +228,7 @@ def _show(found: "Location", most: int) -> None:
         plain = []
         if head.unembedding is not None:
             plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]
-        name = f"{head.layer}.{head.head}" if found.on_heads else str(head.layer)
+        name = label(head.layer, head.head, head.says_nothing) if found.on_heads else str(head.layer)
         cells = _cells(head, found.mean_output_kl)
         table.add_row(name, *cells, *plain, escape(_terms(head)))
     Console(emoji=False).print(table)
@@ -281,6 +282,8 @@ def _notes(found: "Location") -> list[str]:
         else f"{found.mean_output_kl:.2f}, and > is above it: worse than no reading"
     )
     lines.append(f"KL(model, lens) on these prompts in nats; that of the mean output is {nothing}")
+    if meaning := note((head.layer, head.head) for head in found.heads if head.says_nothing):
+        lines.append(meaning)
     if not found.can_be_significant:
         lines.append(
             f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"

@@ -4,6 +4,7 @@ two lists."""
 import math
 from collections.abc import Sequence
 
+from alens.lens import marks
 from alens.reading.ranking import LIFT
 from alens.reading.reader import HeadReading, Reading, TermScore, TokenScore
 from alens.store.schema import ATTN_Z
@@ -35,16 +36,23 @@ def show(reading: Reading, compare: bool) -> None:
         table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
         for head in (head for head in reading.heads if head.position == position):
             cells = [_cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)]
+            if head.says_nothing:
+                cells = [f"{marks.SIGN} {marks.SAYS_NOTHING}\n{cells[0]}"]
             if compare and head.unembedding_kl is not None and head.unembedding_entropy is not None:
                 plain = head.unembedding, head.unembedding_terms
                 cells.append(_cell(head.unembedding_kl, mean_kl, head.unembedding_entropy, *plain))
             table.add_row(_name(reading, head), *map(escape, cells))
         console.print(table)
     console.print(_note(reading), style="dim")
+    nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)
+    if note := marks.note(nothing):
+        console.print(note)
 
 
 def _name(reading: Reading, head: HeadReading) -> str:
-    return f"{head.layer}.{head.head}" if reading.site == ATTN_Z else f"{head.layer} {reading.site}"
+    if reading.site == ATTN_Z:
+        return marks.label(head.layer, head.head, head.says_nothing)
+    return f"{head.layer} {reading.site}"
 
 
 def _note(reading: Reading) -> str:

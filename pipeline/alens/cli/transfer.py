@@ -18,6 +18,7 @@ from alens.cli.parameters import (
 )
 from alens.cli.transfer_table import FIELDS, FIGURES, show_copy, show_matrix
 from alens.errors import RequestError
+from alens.lens.marks import label
 
 if TYPE_CHECKING:
     from alens.pictures.heat_map import HeatMap
@@ -161,7 +162,10 @@ def _map_of_matrix(found: "TransferMatrix", between: str, figure: str) -> "HeatM
     from alens.pictures.heat_map import HeatMap
 
     if between == "heads":
-        names = [f"{layer}.{head}" for layer, head in found.heads]
+        names = [
+            label(layer, head, is_nothing)
+            for (layer, head), is_nothing in zip(found.heads, found.says_nothing, strict=True)
+        ]
         values = found.differences(FIELDS[figure])
         marks = found.kl_ST < found.mean_output.kl
     else:

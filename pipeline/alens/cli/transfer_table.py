@@ -4,7 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.lens import marks
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alens.studies.transfer.copy_figures import CopyTransfer, Difference, Way
     from alens.studies.transfer.transfer import TransferMatrix
 
@@ -43,12 +47,19 @@ def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
         for t, (layer, head) in enumerate(found.heads):
             others = int(beat_ST[:, t].sum() - beat_ST[t, t])
             own = f"{getattr(found.native[t], field):.3f}"
-            other = ".".join(map(str, found.heads[best[t]]))
+            other = marks.label(*found.heads[best[t]], found.says_nothing[best[t]])
             table.add_row(
-                f"{layer}.{head}", own, other, f"{differences_ST[best[t], t]:+.3f}", f"{others} of {len(found.heads) - 1}"
+                marks.label(layer, head, found.says_nothing[t]), own, other, f"{differences_ST[best[t], t]:+.3f}", f"{others} of {len(found.heads) - 1}"
             )  # fmt: skip
         console.print(table)
     click.echo(f"mean output (no lens): {name} {getattr(found.mean_output, field):.3f}")
+    _note("", found.heads, found.says_nothing)
+
+
+def _note(whose: str, heads: "Sequence[tuple[int, int]]", says_nothing: "Sequence[bool]") -> None:
+    """Which lenses say nothing, if any."""
+    if note := marks.note(head for head, is_nothing in zip(heads, says_nothing, strict=True) if is_nothing):
+        click.echo(f"{whose}{note}")
 
 
 def _show_layers(found: "TransferMatrix", field: str, name: str, console: Any) -> None:
@@ -102,10 +113,11 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
         table.add_column(column, justify="right")
     for n, (layer, head) in enumerate(found.heads):
         home, there = getattr(found.home[n], field), getattr(way.heads[n], field)
-        cells = [f"{layer}.{head}", f"{home:.3f}", f"{there:.3f}"]
+        cells = [marks.label(layer, head, found.says_nothing[n]), f"{home:.3f}", f"{there:.3f}"]
         if found.native:
             native = getattr(found.native[n], field)
-            cells += [f"{native:.3f}", f"{there - native:+.3f}"]
+            nothing = found.native_says_nothing is not None and found.native_says_nothing[n]
+            cells += [f"{native:.3f}{marks.SIGN if nothing else ''}", f"{there - native:+.3f}"]
         table.add_row(*cells)
     Console().print(table)
     ways = _table(f"every way to read the copy: means over heads, {name} with its 95 % interval")
@@ -125,6 +137,9 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
         f"mean output (no lens): {name} {getattr(found.home_mean_output, field):.3f} at home, "
         f"{getattr(found.mean_output, field):.3f} on the copy; {way.beat_mean_output} of {len(way.heads)} lenses have a lower KL there"
     )
+    _note("", found.heads, found.says_nothing)
+    if found.native_says_nothing is not None:
+        _note("the copy's own: ", found.heads, found.native_says_nothing)
 
 
 def _difference(of: "Difference | None", field: str) -> str:

@@ -116,6 +116,10 @@ def evaluate(
         seed=seed,
         resamples=resamples,
         heads=lenses.record.heads,
+        says_nothing={
+            layer: [lenses.record.says_nothing(layer, head) for head in lenses.record.heads]
+            for layer in layers
+        },
         lens={layer: [found[key] for key in _of(panel, LENS, layer)] for layer in layers},
         unembedding={
             layer: [found[key] for key in keys]

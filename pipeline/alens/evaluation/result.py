@@ -65,6 +65,8 @@ class Evaluation:
     """Of the resamples."""
     resamples: int
     heads: tuple[int, ...]
+    says_nothing: dict[int, list[bool]]
+    """As `lens`: whether the fit found the lens to do no better than the mean output on the rows that it held out."""
     lens: dict[int, list[ReadingFigures]]
     unembedding: dict[int, list[ReadingFigures]]
     """Empty where what heads write cannot be unembedded."""
@@ -124,6 +126,7 @@ class Evaluation:
                 {
                     "layer": layer,
                     "head": head,
+                    "says_nothing": self.says_nothing[layer][index],
                     "lens": _plain(self.lens[layer][index]),
                     "unembedding": _plain(self.unembedding[layer][index] if self.unembedding else None),
                     "comparisons": {

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alens import hub
+from alens.lens import marks
 
 TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
 UNKNOWN = "unknown"
@@ -100,19 +101,29 @@ def _corpus(corpus: Mapping[str, Any] | None) -> str | None:
 
 
 def figures(config: Mapping[str, Any]) -> str:
-    """Held-out figures, a line a head; `dtype` where weights were rounded after them."""
+    """Held-out figures, a line a head, above that of the mean output; `dtype` where weights were rounded after them."""
     if not config["held_out"]:
         return "## Held-out figures\n\nNone are known.\n"
-    lines = [
-        f"| {layer}.{head} | {of['kl']:.4f} | {of['cross_entropy']:.4f} | {of['top1_agreement']:.4f} |"
+    told = [
+        (int(layer), head, of)
         for layer, heads in config["held_out"].items()
         for head, of in zip(config["heads"], heads, strict=True)
     ]
+    lines = [
+        f"| {marks.label(layer, head, bool(of.get('says_nothing')))} | {of['kl']:.4f} | {of['cross_entropy']:.4f} | "
+        f"{of['top1_agreement']:.4f} |"
+        for layer, head, of in told
+    ]
+    note = marks.note((layer, head) for layer, head, of in told if of.get("says_nothing"))
+    mean_kl = config.get("mean_output_kl")
+    nothing = "not known" if mean_kl is None else f"{mean_kl:.4f} nats"
     rounded = f", before rounding to {config['dtype']}" if config.get("dtype") else ""
     columns = "| head | KL(model, lens) | cross-entropy | top-1 agreement |\n| --- | --- | --- | --- |"
     return (
         "## Held-out figures\n\nOn rows that the fit did not see; KL to the model's own output and cross-entropy of the "
-        f"text's next token in nats a row{rounded}.\n\n{columns}\n" + "\n".join(lines) + "\n"
+        f"text's next token in nats a row{rounded}. KL of the mean output, which looks at nothing: {nothing}.\n\n{columns}\n"
+        + "\n".join(lines)
+        + (f"\n\n{note}.\n" if note else "\n")
     )
 
 

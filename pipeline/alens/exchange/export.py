@@ -202,6 +202,7 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "fit": places.shorten(record.fit, CONFIG)[0],
         "cache": places.shorten(record.cache, CONFIG)[0],
         "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
+        "mean_output_kl": record.mean_output_kl,
         "source": {"lens_json_sha256": durable.sha256_of(plan.lenses.root / DESCRIPTION)},
         "software": {
             **{name: of for name, of in record.software.items() if name != "host"},

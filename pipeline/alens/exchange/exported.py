@@ -36,9 +36,10 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         theirs = typed.parse(ModelRecord, said["model"], str(source / export.CONFIG), "fetch it again")
         layers, heads = said["layers"], said["heads"]
         site, form, files = said["site"], said["form"], said["files"]
-        notes = {key: said[key] for key in ("form", "dtype", "design", "fit", "held_out")}
+        notes = {key: said[key] for key in ("form", "dtype", "design", "fit")}
+        held_out, mean_output_kl = dict(said["held_out"]), said.get("mean_output_kl")
         objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamageError(f"{source / export.CONFIG} is not whole ({error}): fetch it again") from None
     if (phrase := same_model.difference(theirs, model)) is not None:
         raise RequestError(
@@ -79,6 +80,8 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         objective=objective,
         cache=cache,
         min_position=min_position,
+        held_out={key: held_out[key] for key in map(str, chosen) if key in held_out},
+        mean_output_kl=mean_output_kl,
         log_mean_output_V=_mean_output(source, files, model.d_vocab),
     )
 

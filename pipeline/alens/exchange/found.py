@@ -39,4 +39,8 @@ class Found:
     cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
     min_position: int = 1
     """The first position that the lenses are judged at."""
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+    """Figures of each head as `LensRecord.held_out` has them, with the mark of lenses that say nothing."""
+    mean_output_kl: float | None = None
+    """On the rows of these figures, nats."""
     log_mean_output_V: torch.Tensor | None = None

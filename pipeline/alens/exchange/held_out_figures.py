@@ -23,9 +23,15 @@ def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:
     if not held_out:
         return
     values = np.array([[head["kl"] for head in layer] for layer in held_out.values()], dtype=np.float64)
+    mean_kl = lenses.get("mean_output_kl")
+    nothing = "" if mean_kl is None else f"; mean output {mean_kl:.3f} nats"
     heat_map = HeatMap(
-        title=f"Lenses of {lenses['model']['id'].removeprefix(LOCAL)}, {lenses['site']}",
+        title=f"Lenses of {lenses['model']['id'].removeprefix(LOCAL)}, {lenses['site']}{nothing}",
         values=values,
+        nothing=np.array(
+            [[bool(head.get("says_nothing")) for head in layer] for layer in held_out.values()],
+            dtype=np.bool_,
+        ),
         rows=list(held_out),
         columns=[str(head) for head in heads] if lenses["site"] == ATTN_Z else [lenses["site"]],
         row_title="layer",
@@ -40,6 +46,7 @@ def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:
         "cache_fingerprint": lenses["cache"].get("fingerprint"),
         "design": lenses["design"],
         "objective": lenses["objective"],
+        "mean_output_kl": mean_kl,
         "units": {"kl": "nats a row", "cross_entropy": "nats a row", "top1_agreement": "share of rows"},
         "figures": [
             {"layer": int(layer), "head": head, **of}

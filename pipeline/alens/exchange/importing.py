@@ -14,7 +14,7 @@ from typing import Any
 
 from alens.cache import model as models
 from alens.cache.model import Subject
-from alens.errors import RequestError, StoppedError
+from alens.errors import DamageError, RequestError, StoppedError
 from alens.exchange import attention_lens, exported, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.found import Found
@@ -108,27 +108,30 @@ def _tensors(maps: LensMaps, found: Found, subject: Subject, layer: int) -> dict
 
 def _record(found: Found, subject: Subject, request: ImportRequest, files: Mapping[str, Any]) -> LensRecord:
     origin = {"program": found.program, "source": request.source.name, **found.notes}
-    return LensRecord(
-        design=DESIGN,
-        form=found.form,
-        site=found.site,
-        objective=found.objective,
-        model=dataclasses.replace(
-            subject.source.record,
-            final_norm=None if subject.final_norm is None else subject.final_norm.record,
-        ),
-        tokenizer_sha256=subject.source.tokenizer_sha256,
-        cache=dict(found.cache),
-        layers=found.layers,
-        heads=found.heads,
-        fit={
-            "min_position": found.min_position,
-            "teacher": None,
-            "steps": None,
-            "rows_seen": None,
-            "origin": origin,
-        },
-        held_out={},
-        files=dict(files),
-        software={name: version(name) for name in ("alens", "torch")},
-    )
+    norm = None if subject.final_norm is None else subject.final_norm.record
+    model = dataclasses.replace(subject.source.record, final_norm=norm)
+    try:
+        return LensRecord(
+            design=DESIGN,
+            form=found.form,
+            site=found.site,
+            objective=found.objective,
+            model=model,
+            tokenizer_sha256=subject.source.tokenizer_sha256,
+            cache=dict(found.cache),
+            layers=found.layers,
+            heads=found.heads,
+            fit={
+                "min_position": found.min_position,
+                "teacher": None,
+                "steps": None,
+                "rows_seen": None,
+                "origin": origin,
+            },
+            held_out=dict(found.held_out),
+            mean_output_kl=found.mean_output_kl,
+            files=dict(files),
+            software={name: version(name) for name in ("alens", "torch")},
+        )
+    except TypeError as error:
+        raise DamageError(f"{request.source} is not whole ({error}): fetch it again") from None

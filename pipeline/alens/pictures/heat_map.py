@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import result_file
+from alens.lens.marks import MEANING, SAYS_NOTHING, SIGN
 from alens.pictures import png
 from alens.pictures.page import page
 
@@ -29,6 +30,9 @@ LEAST_WIDTH, LEAST_HEIGHT = 5.0, 3.0
 
 TITLE_CHARACTERS = 11
 """Of a title's line, for each inch of the picture's width."""
+
+NOTE_CHARACTERS = 40
+"""Of a line beside the colours: the picture may be low."""
 
 STYLE = """\
 .scroll { overflow-x: auto; }
@@ -58,6 +62,23 @@ class HeatMap:
     """(rows, columns): cells that are set off, such as significant ones."""
     mark_title: str = ""
     """What a mark means."""
+    nothing: npt.NDArray[np.bool_] | None = None
+    """(rows, columns): lenses that say nothing (`alens.lens.marks`)."""
+
+    def signs(self, row: int, column: int) -> str:
+        """What stands behind the number of a cell."""
+        marked = self.marks is not None and self.marks[row, column]
+        return ("*" if marked else "") + self.sign(row, column)
+
+    def sign(self, row: int, column: int) -> str:
+        """That of a lens that says nothing, or none."""
+        return SIGN if self.nothing is not None and self.nothing[row, column] else ""
+
+    @property
+    def nothing_title(self) -> str:
+        """What that sign means, where any cell has it."""
+        any_cell = self.nothing is not None and self.nothing.any()
+        return f"{SIGN} {SAYS_NOTHING}: {MEANING}" if any_cell else ""
 
 
 def check_path(path: Path) -> None:
@@ -103,20 +124,20 @@ def _draw(figure: "Figure", heat_map: HeatMap, inches: float) -> None:
     if not np.isfinite(heat_map.values).any():
         axes.text(0.5, 0.5, "no figures", transform=axes.transAxes, ha="center", va="center")
         return
-    if written:
-        for (row, column), value in np.ndenumerate(heat_map.values):
-            if np.isfinite(value):
-                marked = heat_map.marks is not None and heat_map.marks[row, column]
-                axes.text(
-                    column,
-                    row,
-                    _number(value) + ("*" if marked else ""),
-                    ha="center",
-                    va="center",
-                    fontsize="small",
-                    color=_ink(colours(norm(value))),
-                )
+    for (row, column), value in np.ndenumerate(heat_map.values):
+        if np.isfinite(value):
+            axes.text(
+                column,
+                row,
+                _number(value) + heat_map.signs(row, column) if written else heat_map.sign(row, column),
+                ha="center",
+                va="center",
+                fontsize="small",
+                color=_ink(colours(norm(value))),
+            )
     label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
+    if heat_map.nothing_title:
+        label += "\n" + textwrap.fill(heat_map.nothing_title, NOTE_CHARACTERS)
     figure.colorbar(image, ax=axes, label=png.plain(label))
 
 
@@ -135,11 +156,12 @@ def to_html(heat_map: HeatMap) -> str:
                 continue
             colour = colours(norm(value))
             marked = heat_map.marks is not None and heat_map.marks[row, column]
-            cells.append(
-                f'<td{" class=marked" if marked else ""} style="background:{_css(colour)};color:{_ink(colour)}">{_number(value)}</td>'
-            )
+            classes = " class=marked" if marked else ""
+            style = f"background:{_css(colour)};color:{_ink(colour)}"
+            cells.append(f'<td{classes} style="{style}">{_number(value)}{heat_map.sign(row, column)}</td>')
         lines.append(f'<tr><th scope="row">{html.escape(str(name))}</th>{"".join(cells)}</tr>')
     note = f" Underlined: {heat_map.mark_title}." if heat_map.mark_title else ""
+    note += f" {heat_map.nothing_title}." if heat_map.nothing_title else ""
     note += "" if np.isfinite(heat_map.values).any() else " No figures."
     body = (
         f"<h1>{html.escape(heat_map.title)}</h1>\n"

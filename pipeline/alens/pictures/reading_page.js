@@ -85,6 +85,9 @@ const nothing = () => (place().mean_output_kl === null ? null : place().mean_out
 const above = (kl) => nothing() !== null && kl > nothing();
 const twoSided = () => state.figure === "lift" || (state.figure === "kl" && nothing() !== null);
 
+// Lenses that the fit found to do no better than the mean output: never shown without the mark.
+const saysNothing = (cell, reading) => reading === "lens" && sheet.says_nothing[cell];
+
 // The range of the colours: [lowest, highest, figure -> 0 to 1]. KL has its middle at the mean output. The worse side is
 // no steeper than the better one, so that what is barely worse looks so.
 function range(values) {
@@ -159,7 +162,10 @@ function drawGrid() {
       type: "button", class: "cell", "data-cell": cell, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
       "aria-label": `${name}: ${FIGURES[state.figure]} ${written(value)}${worse ? ", above the mean output" : ""}${tokenShown ? `, first token ${first}` : ""}`,
     });
-    if (tokenShown) button.append(make("span", { class: "first", text: first, title: first }));
+    const silent = saysNothing(cell, state.reading);
+    if (silent) button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, ${sheet.nothing_means}`);
+    if (silent) button.append(make("span", { class: "nothing", text: "says nothing", title: sheet.nothing_means }));
+    else if (tokenShown) button.append(make("span", { class: "first", text: first, title: first }));
     button.append(make("span", { class: "number", text: (worse ? `${ABOVE} ` : "") + written(value) }));
     if (value !== null) {
       const rgb = colour(scale[2](value));
@@ -212,6 +218,7 @@ const meanOutput = () => nothing() === null
 function drawLists() {
   const [layer, head] = coordinates(state.cell);
   at("head").textContent = ON_HEADS ? `Layer ${layer}, head ${head}` : `Layer ${layer}, ${sheet.site}`;
+  at("nothing").textContent = saysNothing(state.cell, "lens") ? `! The lens ${sheet.nothing_means}.` : "";
   at("after").textContent = `next token after “${place().before}”`;
   const lists = Object.keys(READINGS).map((reading) => {
     const said = place()[reading];

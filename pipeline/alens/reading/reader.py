@@ -61,6 +61,8 @@ class HeadReading:
     position: int
     layer: int
     head: int
+    says_nothing: bool
+    """Whether the fit found this lens to do no better than the mean output on held-out rows."""
     lens: list[TokenScore]
     unembedding: list[TokenScore]
     """Empty where what the head writes cannot be unembedded; the two figures are None then."""
@@ -99,8 +101,7 @@ class Reading:
     model_terms: dict[int, list[TermScore]]
     """By position: the chosen terms."""
     mean_output_kl: dict[int, float | None]
-    """By position: KL(model, mean output) in nats. A head above it says less than a reader that looks at nothing. None
-    where the lenses, from elsewhere, do not say the mean output."""
+    """By position: KL(model, mean output) in nats, what a reader has that looks at nothing; None where it is not known."""
     heads: list[HeadReading]
 
     def to_json(self) -> dict[str, Any]:
@@ -245,6 +246,7 @@ class HeadReader(LensedModel):
                     position=position,
                     layer=said.layer,
                     head=head,
+                    says_nothing=self.lenses.record.says_nothing(said.layer, head),
                     lens=lens.scores,
                     unembedding=plain.scores if plain else [],
                     lens_kl=lens.kl,
@@ -276,7 +278,7 @@ class HeadReader(LensedModel):
 
     def _mean_output_kl(self, model_TV: torch.Tensor, places: Sequence[int]) -> dict[int, float | None]:
         kl_T = self.mean_output_kl(model_TV)
-        return dict.fromkeys(places) if kl_T is None else dict(zip(places, kl_T.tolist(), strict=True))
+        return dict(zip(places, [None] * len(places) if kl_T is None else kl_T.tolist(), strict=True))
 
     def _lists(self, log_probs_TV: torch.Tensor, how: Ranking) -> list[list[TokenScore]]:
         """A ranked list a position."""
@@ -311,9 +313,6 @@ class HeadReader(LensedModel):
         if log_mean is None:
             return [[None] * log_probs.shape[1] for _ in log_probs]
         return [
-            [
-                math.exp(value - mean) if mean > NO_MASS else None
-                for value, mean in zip(values, means, strict=True)
-            ]
+            [math.exp(v - mean) if mean > NO_MASS else None for v, mean in zip(values, means, strict=True)]
             for values, means in zip(log_probs.tolist(), log_mean.tolist(), strict=True)
         ]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.lens import marks
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,
@@ -99,6 +100,10 @@ class Sheet:
     """Its log is the most that an entropy can be."""
     layers: list[int]
     heads: list[int]
+    says_nothing: list[bool]
+    """Of each cell: whether the fit found its lens to do no better than the mean output."""
+    nothing_means: str
+    """What that is, for the page."""
     tokens: list[list[Any]]
     """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
     num_terms: int
@@ -186,6 +191,8 @@ def sheet(
         vocabulary=record.model.d_vocab,
         layers=list(layers),
         heads=list(heads),
+        says_nothing=[record.says_nothing(layer, head) for layer in layers for head in heads],
+        nothing_means=f"{marks.SAYS_NOTHING}: {marks.MEANING}",
         tokens=table.rows,
         num_terms=len(terms),
         prompts=shown,

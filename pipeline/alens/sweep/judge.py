@@ -49,6 +49,8 @@ class Result:
     """(layer, head) of each lens."""
     cross_entropy: tuple[float, ...] = ()
     top1_agreement: tuple[float, ...] = ()
+    says_nothing: tuple[bool, ...] = ()
+    """Of each lens: whether its fit found it to do no better than the mean output. Empty in results of before."""
     mean_output_kl: float | None = None
     """Of the mean output of the variant's training rows, on the same held-out rows: what a lens has that looks at
     nothing. None in results that are older than it."""
@@ -93,6 +95,9 @@ def judge(
         heads=tuple((layer, head) for layer in record.layers for head in record.heads),
         cross_entropy=tuple(head.cross_entropy for head in figures),
         top1_agreement=tuple(head.top1_agreement for head in figures),
+        says_nothing=tuple(
+            record.says_nothing(layer, head) for layer in record.layers for head in record.heads
+        ),
         mean_output_kl=nothing_kl / float(rows_G.sum()),
         kl_GH=kl_GH[rows_G > 0],
         rows_G=rows_G[rows_G > 0],

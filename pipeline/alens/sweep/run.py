@@ -16,7 +16,7 @@ from alens.fit.distributed import join
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows import Columns
 from alens.store.reader import open_cache
-from alens.sweep import judge, table
+from alens.sweep import judge, table, table_files
 from alens.sweep.member import Member
 from alens.sweep.memory import rounds
 from alens.sweep.plan import Planned, SweepRequest, body, check, check_same, put, read, resolve, share
@@ -54,7 +54,7 @@ def write_table(request: SweepRequest, against: str | None = None) -> table.Tabl
     """
     check_same(request.out, read(request.out), body(request, open_cache(request.store)))
     found = table.build(request.out, against=against)
-    table.put(request.out, found)
+    table_files.put(request.out, found)
     return found
 
 

@@ -1,16 +1,11 @@
 """The table of a sweep: what each variant changed, how well its lenses do, how sure that is, and what it took.
 
-In: a sweep's directory with the variants that are finished. Out: a `Table`, and as files `table.json`, `table.csv` (a
-row a variant), `heads.csv` (a row a variant and head) and `table.md`. Intervals are percentile bootstrap over held-out
+In: a sweep's directory with the variants that are finished. Out: a `Table`, and its cells as text. Intervals are percentile bootstrap over held-out
 sequences; a difference is paired, because the same sequences are drawn for both variants.
 Shapes: G sequences, H heads, R resamples.
 """
 
-import csv
 import dataclasses
-import io
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +13,7 @@ import numpy as np
 
 from alens.errors import DamageError, RequestError
 from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
-from alens.store import durable
-from alens.store.durable import write_errors
+from alens.lens.marks import label, note
 from alens.sweep import judge, plan
 from alens.sweep.judge import Array, Result
 
@@ -36,6 +30,7 @@ class HeadRow:
     interval: Interval | None
     cross_entropy: float
     top1_agreement: float
+    says_nothing: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,6 +155,7 @@ def _heads(result: Result, kl_RH: Array | None) -> tuple[HeadRow, ...]:
             interval=None if kl_RH is None else interval(kl_RH[:, place]),
             cross_entropy=result.cross_entropy[place],
             top1_agreement=result.top1_agreement[place],
+            says_nothing=bool(result.says_nothing) and result.says_nothing[place],
         )
         for place, (layer, head) in enumerate(result.heads)
     )
@@ -203,13 +199,14 @@ def _figures(row: VariantRow) -> list[str]:
     worst = row.worst
     if row.kl is None or worst is None:
         return ["failed", "", "", "", "", "", "", "", f"{row.seconds:.1f}", ""]
+    above = ">" if row.mean_output_kl is not None and worst.kl > row.mean_output_kl else ""
     return [
         f"{row.kl:.4f}",
         _span(row.interval, ""),
         "" if row.mean_output_kl is None else f"{row.mean_output_kl:.4f}",
         "" if row.difference is None else f"{row.difference:+.4f}",
         _span(row.difference_interval, "+"),
-        f"{worst.layer}.{worst.head}: {'>' if row.mean_output_kl is not None and worst.kl > row.mean_output_kl else ''}{worst.kl:.4f}",
+        f"{label(worst.layer, worst.head, worst.says_nothing)}: {above}{worst.kl:.4f}",
         f"{row.rows_seen:,}",
         f"{row.steps:,}",
         f"{row.seconds:.1f}",
@@ -241,6 +238,9 @@ def notes(table: Table) -> list[str]:
             "beside that of the mean output, which looks at nothing; > is above it. "
             f"Intervals: bootstrap over sequences, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
         )
+    for row in table.rows:
+        if meaning := note((head.layer, head.head) for head in row.heads if head.says_nothing):
+            found.append(f"{row.name}: {meaning}")
     found += [f"{row.name} has failed: {row.failed}" for row in table.rows if row.failed]
     if table.missing:
         total = len(table.rows) + len(table.missing)
@@ -248,75 +248,3 @@ def notes(table: Table) -> list[str]:
             f"{len(table.missing)} of {total} variants are not finished: {', '.join(table.missing[:5])}{' ...' if len(table.missing) > 5 else ''}"
         )
     return found
-
-
-# As files
-
-
-def put(out: Path, table: Table) -> None:
-    """`table.json`, `table.csv`, `heads.csv` and `table.md`, each whole."""
-    files = {
-        "table.json": json.dumps(table.to_json(), indent=1) + "\n",
-        "table.csv": _csv(_variant_lines(table)),
-        "heads.csv": _csv(_head_lines(table)),
-        "table.md": _markdown(table),
-    }
-    with write_errors(out):
-        for name, text in files.items():
-            durable.put(out / name, text.encode())
-
-
-def _variant_lines(table: Table) -> list[dict[str, Any]]:
-    lines = []
-    for row in table.rows:
-        worst = row.worst
-        low, high = row.interval or (None, None)
-        lower, higher = row.difference_interval or (None, None)
-        lines.append(
-            {
-                "variant": row.name,
-                **{name: said(value) for name, value in row.settings.items()},
-                "kl": row.kl,
-                "kl_low": low,
-                "kl_high": high,
-                "mean_output_kl": row.mean_output_kl,
-                "difference": row.difference,
-                "difference_low": lower,
-                "difference_high": higher,
-                "worst_head": f"{worst.layer}.{worst.head}" if worst else None,
-                "worst_kl": worst.kl if worst else None,
-                **{
-                    name: getattr(row, name)
-                    for name in ("rows_seen", "steps", "seconds", "converged", "failed")
-                },
-            }
-        )
-    return lines
-
-
-def _head_lines(table: Table) -> list[dict[str, Any]]:
-    lines = []
-    for row in table.rows:
-        for head in row.heads:
-            low, high = head.interval or (None, None)
-            body = dataclasses.asdict(head)
-            del body["interval"]
-            beside = {"kl_low": low, "kl_high": high, "mean_output_kl": row.mean_output_kl}
-            lines.append({"variant": row.name, **body, **beside})
-    return lines
-
-
-def _csv(lines: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    if lines:
-        writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    return text.getvalue()
-
-
-def _markdown(table: Table) -> str:
-    headings, rows = cells(table, settings=True)
-    lines = [headings, ["---"] * len(headings), *rows]
-    grid = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([grid, *notes(table)]) + "\n"

@@ -68,6 +68,27 @@ def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, dem
     )
 
 
+def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_prompts(
+    lensed: LensedModel, demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alens.blocks.CPU_ROWS", 1)  # prompts come in blocks
+    prompts = ("The old man said", "She read the letter")
+    found = compare(lensed, *map(prompt_set, prompts))
+    reader = HeadReader(load_lenses(demo_lenses), device="cpu")
+    readings = [reader.read(prompt) for prompt in prompts]
+    nothing = [kl for reading in readings for kl in reading.mean_output_kl.values()]
+    assert found.mean_output_kl == pytest.approx(np.mean(nothing), rel=1e-4)
+    for change in found.heads:
+        for name in ("lens_kl", "unembedding_kl"):
+            by_prompt = [
+                getattr(head, name)
+                for reading in readings
+                for head in reading.heads
+                if (head.layer, head.head) == (change.layer, change.head)
+            ]
+            assert getattr(change, name) == pytest.approx(np.mean(by_prompt), rel=1e-3)
+
+
 def test_tokens_appear_on_one_side_and_vanish_on_the_other(lensed: LensedModel) -> None:
     one, other = prompt_set("The old man said"), prompt_set("She read the letter")
     there, back = compare(lensed, one, other), compare(lensed, other, one)

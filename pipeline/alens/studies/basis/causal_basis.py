@@ -299,4 +299,10 @@ class CausalBases:
                     writes_KE=head.coordinates.writes(basis_KE),
                 )
             )
-        return HeadBases(layer=head.layer, head=head.head, mean_E=head.coordinates.mean_E, bases=sets)
+        return HeadBases(
+            layer=head.layer,
+            head=head.head,
+            says_nothing=self.model.lenses.record.says_nothing(head.layer, head.head),
+            mean_E=head.coordinates.mean_E,
+            bases=sets,
+        )

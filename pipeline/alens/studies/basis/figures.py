@@ -70,6 +70,8 @@ class HeadBases:
 
     layer: int
     head: int
+    says_nothing: bool
+    """Whether the fit found its lens to do no better than the mean output."""
     mean_E: torch.Tensor
     bases: list[DirectionSet]
 
@@ -128,6 +130,7 @@ class BasisStudy:
                 {
                     "layer": head.layer,
                     "head": head.head,
+                    "says_nothing": head.says_nothing,
                     "bases": [asdict(one.fidelity) for one in head.bases],
                 }
                 for head in self.heads

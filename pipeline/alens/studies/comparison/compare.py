@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
+from alens.blocks import row_blocks
 from alens.errors import RequestError
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
@@ -33,6 +35,12 @@ class HeadChange:
 
     layer: int
     head: int
+    says_nothing: bool
+    """Whether the fit found its lens to do no better than the mean output."""
+    lens_kl: float
+    """KL(model, lens) in nats, mean over all prompts, clean and suspect: of the mean reading of a prompt, where several
+    positions are read."""
+    unembedding_kl: float | None
     lens: Change
     unembedding: Change | None
     """None where what heads write cannot be unembedded."""
@@ -54,6 +62,9 @@ class Comparison:
     """The largest change above noise first."""
     model: Change
     """Of the model's own output."""
+    mean_output_kl: float | None
+    """KL(model, mean output) on the same prompts: what a reader has that looks at nothing. None where the lenses do not
+    say the mean output."""
     detection: Detection | None
     notes: list[str]
     """What a reader should know before the figures."""
@@ -101,6 +112,7 @@ def compare(
     comparer = Comparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
 
     changes, permuted = [], []
+    model_NV = readings.model()
     names = [(layer, head) for layer in layers for head in heads]
     for number, (layer, head) in enumerate(names, start=1):
         lens_NV = readings.lens(layer, head)
@@ -108,13 +120,22 @@ def compare(
         change, permuted_P = comparer.change(lens_NV[:num_compared])
         permuted.append(permuted_P)
         plain = None if plain_NV is None else comparer.change(plain_NV[:num_compared], noise=False)[0]
-        changes.append(HeadChange(layer=layer, head=head, lens=change, unembedding=plain))
+        changes.append(
+            HeadChange(
+                layer=layer,
+                head=head,
+                says_nothing=lensed.lenses.record.says_nothing(layer, head),
+                lens_kl=_kl(model_NV[:num_compared], lens_NV),
+                unembedding_kl=None if plain_NV is None else _kl(model_NV[:num_compared], plain_NV),
+                lens=change,
+                unembedding=plain,
+            )
+        )
         if detectors:
             detectors.add("lens", lens_NV, (layer, head))
             if plain_NV is not None:
                 detectors.add("unembedding", plain_NV)
         report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
-    model_NV = readings.model()
     model, _ = comparer.change(model_NV[:num_compared])
     if detectors:
         detectors.add("model", model_NV)
@@ -130,9 +151,18 @@ def compare(
         seed=settings.seed,
         heads=sorted(_adjusted(changes, permuted), key=lambda one: -one.lens.above_noise),
         model=model,
+        mean_output_kl=None
+        if lensed.log_mean_V is None
+        else _kl(model_NV[:num_compared], lensed.log_mean_V.softmax(-1).expand_as(model_NV)),
         detection=detection,
         notes=notes + (detection.confounds if detection else []),
     )
+
+
+def _kl(model_NV: torch.Tensor, readings_NV: torch.Tensor) -> float:
+    """KL(model, reading) in nats, mean over the prompts of `model_NV`."""
+    blocks = row_blocks(len(model_NV), model_NV.device)
+    return float(torch.cat([divergence.kl(model_NV[rows], readings_NV[rows]) for rows in blocks]).mean())
 
 
 def _adjusted(changes: list[HeadChange], permuted: list[divergence.Array | None]) -> list[HeadChange]:

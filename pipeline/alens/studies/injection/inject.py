@@ -129,6 +129,7 @@ def inject(
     return Injection(
         layer=settings.layer,
         head=settings.head,
+        says_nothing=model.lenses.record.says_nothing(settings.layer, settings.head or 0),
         site=site,
         scaling=settings.scaling,
         within_head=settings.within_head,

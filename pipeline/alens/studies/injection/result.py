@@ -60,6 +60,8 @@ class Injection:
     layer: int
     head: int | None
     """None for lenses of the residual stream."""
+    says_nothing: bool
+    """Whether the fit found the lens to do no better than the mean output: its direction then means nothing."""
     site: str
     scaling: str
     within_head: bool

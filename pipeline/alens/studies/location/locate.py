@@ -54,6 +54,8 @@ class HeadEffect:
 
     layer: int
     head: int
+    says_nothing: bool
+    """Whether the fit found its lens to do no better than the mean output."""
     lens: Effect
     unembedding: Effect | None
     significant: bool
@@ -194,6 +196,7 @@ def locate(
         HeadEffect(
             layer=layer,
             head=head,
+            says_nothing=lensed.lenses.record.says_nothing(layer, head),
             lens=effect,
             unembedding=beside,
             significant=effect.p_corrected <= settings.alpha,

@@ -16,10 +16,10 @@ def effect_map(found: Location) -> HeatMap:
     layers = sorted({head.layer for head in found.heads})
     heads = sorted({head.head for head in found.heads})
     values = np.full((len(layers), len(heads)), np.nan)
-    marks = np.zeros(values.shape, dtype=np.bool_)
+    marks, nothing = (np.zeros(values.shape, dtype=np.bool_) for _ in range(2))
     for head in found.heads:
         at = layers.index(head.layer), heads.index(head.head)
-        values[at], marks[at] = head.lens.effect, head.significant
+        values[at], marks[at], nothing[at] = head.lens.effect, head.significant, head.says_nothing
     settings = found.settings
     named = ", ".join(found.terms[:TERMS_NAMED]) + (", ..." if len(found.terms) > TERMS_NAMED else "")
     against = "the mean output" if found.controls is None else f"{found.controls} controls"
@@ -33,5 +33,6 @@ def effect_map(found: Location) -> HeatMap:
         colour_title="effect, nats",
         centre=0.0,
         marks=marks,
+        nothing=nothing,
         mark_title=f"p {settings.correction} <= {settings.alpha:g}",
     )

@@ -70,11 +70,14 @@ class CopyTransfer:
     """`no`, or `unknown`: rows of the copy may be among them that a fit was trained on."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
+    says_nothing: tuple[bool, ...]
+    """Of each lens: whether its fit found it to do no better than the mean output."""
     home: tuple[HeadFigures, ...]
     """The lenses on their own model."""
     home_mean_output: HeadFigures
     native: tuple[HeadFigures, ...] | None
     """The copy's own lenses."""
+    native_says_nothing: tuple[bool, ...] | None
     mean_output: HeadFigures
     """Of the copy."""
     ways: tuple[Way, ...]

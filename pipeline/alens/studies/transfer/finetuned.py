@@ -23,9 +23,8 @@ from alens.store.model_record import OTHER_WRITE
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.transfer.judged import Ground, Reading, judge, mean_output
+from alens.studies.transfer.judged import Ground, Reading, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
-from alens.studies.transfer.transfer import ground_of
 
 log = logging.getLogger("alens")
 
@@ -77,6 +76,7 @@ def transfer_to_copy(
         same_rows=same_rows,
         seed=seed,
     )
+    pairs = tuple((layer, head) for layer in there.layers for head in there.heads)
     return CopyTransfer(
         site=there.site,
         same_rows=same_rows,
@@ -87,10 +87,14 @@ def transfer_to_copy(
         shards=there.shards,
         home_shards=at_home.shards,
         trained_on=there.text.trained_on,
-        heads=tuple((layer, head) for layer in there.layers for head in there.heads),
+        heads=pairs,
+        says_nothing=tuple(lenses.record.says_nothing(*pair) for pair in pairs),
         home=compare.home.figures,
         home_mean_output=home_mean.means()[0],
         native=None if compare.native is None else compare.native.figures,
+        native_says_nothing=None
+        if native is None
+        else tuple(native.record.says_nothing(*pair) for pair in pairs),
         mean_output=mean.means()[0],
         ways=tuple(
             compare.way(by, match, Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))

@@ -127,6 +127,32 @@ def check_written(cache: Cache, site: str) -> None:
         )
 
 
+def ground_of(
+    lenses: Lenses,
+    cache: Cache,
+    text: JudgedText,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    num_rows: int | None,
+    device: torch.device | None,
+) -> Ground:
+    """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
+    record = lenses.record
+    layers, heads = lenses.chosen(layers, heads)
+    ground = Ground(
+        cache=cache,
+        site=record.site,
+        layers=tuple(sorted(layers)),
+        heads=tuple(sorted(heads)),
+        text=text,
+        num_rows=num_rows,
+        min_position=int(record.fit["min_position"]),
+        device=device or torch.device("cpu"),
+    )
+    _ = ground.reader  # says what the cache lacks
+    return ground
+
+
 def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:
     """What reads nothing and says the mean output: as the lenses say it, else as the cache does."""
     said_V = None if lenses is None else lenses.log_mean_output()

@@ -16,11 +16,11 @@ import torch
 
 from alens.evaluation import bootstrap
 from alens.evaluation.figures import HeadFigures
-from alens.evaluation.shards import JudgedText, check_same_model, judged_text
+from alens.evaluation.shards import check_same_model, judged_text
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
-from alens.studies.transfer.judged import Ground, Reading, check_written, judge, mean_output
+from alens.studies.transfer.judged import Reading, check_written, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, seen
 
 Array = npt.NDArray[np.float64]
@@ -87,6 +87,8 @@ class TransferMatrix:
     """`no`, or `unknown`: rows may be among them that the fit was trained on."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
+    says_nothing: tuple[bool, ...]
+    """Of the lens of each head: whether its fit found it to do no better than the mean output."""
     kl_ST: Array
     """Forward KL of the lens of S on T, nats."""
     cross_entropy_ST: Array
@@ -196,6 +198,7 @@ class TransferMatrix:
                 {
                     "layer": layer,
                     "head": head,
+                    "says_nothing": self.says_nothing[n],
                     "native": asdict(self.native[n]),
                     "best_source": {"layer": self.heads[best[n]][0], "head": self.heads[best[n]][1]},
                     "best_kl": float(self.kl_ST[best[n], n]),
@@ -270,7 +273,8 @@ def transfer(
         teacher=ground.teacher,
         shards=ground.shards,
         trained_on=ground.text.trained_on,
-        heads=tuple((layer, ground.heads[place]) for layer, place in targets),
+        heads=(numbers := tuple((layer, ground.heads[place]) for layer, place in targets)),
+        says_nothing=tuple(lenses.record.says_nothing(*number) for number in numbers),
         kl_ST=np.array([of.kl for part in means for of in part]).reshape(shape).T,
         cross_entropy_ST=np.array([of.cross_entropy for part in means for of in part]).reshape(shape).T,
         seen_ST=_seen(frames, targets),
@@ -280,32 +284,6 @@ def transfer(
         cross_entropy_sums=by_sequence("surprise_GH", "next_G"),
         seed=seed,
     )
-
-
-def ground_of(
-    lenses: Lenses,
-    cache: Cache,
-    text: JudgedText,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    num_rows: int | None,
-    device: torch.device | None,
-) -> Ground:
-    """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
-    record = lenses.record
-    layers, heads = lenses.chosen(layers, heads)
-    ground = Ground(
-        cache=cache,
-        site=record.site,
-        layers=tuple(sorted(layers)),
-        heads=tuple(sorted(heads)),
-        text=text,
-        num_rows=num_rows,
-        min_position=int(record.fit["min_position"]),
-        device=device or torch.device("cpu"),
-    )
-    _ = ground.reader  # says what the cache lacks
-    return ground
 
 
 def _seen(frames: Any, targets: Sequence[tuple[int, int]]) -> Array | None:
