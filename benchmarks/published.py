@@ -148,7 +148,7 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         layers=(asked.layer,), eval_rows=asked.eval_rows, epochs=asked.epochs or FitSettings.epochs
     )
     say("alens: stage one")
-    cache, cache_s = ours.stage_one(text, work / "cache", settings)
+    cache, cache_s, _ = ours.stage_one(text, work / "cache", settings)
     say("alens: stage two")
     fitted = ours.stage_two(ALENS, work / "cache", work / "lenses", fit, cache_s)
     subject = models.load(models.find(asked.model), dtype="float32", device="cpu")

@@ -1,6 +1,7 @@
 """The published training step: what it computes, what each switch changes, and that the benchmark runs."""
 
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from alens import demo
 from alens.cache import model as models
 from alens.lens.whitening import Whitening
+from alens.planning.estimate import Costs, FitCosts, break_even
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LAYER, H, E, V = 2, 6, 32, 4096
@@ -223,8 +225,20 @@ def test_when_a_cache_pays_is_the_same_fit_both_ways(published: ModuleType) -> N
     document = published.main([*SMALL, "--no-loop", "--only", "published"])
     assert set(document["when_a_cache_pays"]) == {"one", "all"}
     for row in document["when_a_cache_pays"].values():
+        assert row["start_s"] > 0
         assert row["kl_from_cache"] == pytest.approx(row["kl_model_in_loop"], abs=1e-3)
         assert row["stage_one"] > 0
+
+
+def test_a_cache_pays_from_the_passes_of_the_plans_formula(published: ModuleType) -> None:
+    """Model and text are there on both sides; what is left is (c + w) / (f + g - max(r, g))."""
+    costs = Costs(forward_s=400e-6, compute_s=469e-6, write_s=55e-6)
+    fit = FitCosts(heads=6, read_s=2e-6, fit_s=191e-6)
+    measured = {"stage_one": 524.0, "fit_from_cache": 191.0, "fit_model_in_loop": 591.0}
+    assert published.ours.break_even_passes(**measured) == pytest.approx(1.31)
+    assert break_even(costs, fit, 1.0) == pytest.approx(1.31)
+    slower = {**measured, "fit_from_cache": 600.0}
+    assert published.ours.break_even_passes(**slower) == math.inf
 
 
 def test_a_level_that_was_not_reached_is_a_lower_bound(published: ModuleType) -> None:
