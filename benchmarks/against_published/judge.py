@@ -34,7 +34,7 @@ class Judge:
                 z_NHE,
                 AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV),
                 part.teacher,
-                part.top_ids_N,
+                part.choice,
                 part.next_ids_N,
             )
         return [head.kl for head in sums.means()]
@@ -49,7 +49,7 @@ class Judge:
                 z_N1F,
                 AffineMaps(weight_HEV=weight_1FV, bias_HV=bias_1V),
                 part.teacher,
-                part.top_ids_N,
+                part.choice,
                 part.next_ids_N,
             )
         return sums.means()[0].kl
@@ -62,6 +62,6 @@ class Judge:
             maps = AffineMaps(
                 weight_HEV=torch.zeros(1, 1, len(log_mean_output_V)), bias_HV=log_mean_output_V[None]
             )
-            judged = (part.teacher, part.top_ids_N, part.next_ids_N)
+            judged = (part.teacher, part.choice, part.next_ids_N)
             sums.add(nothing_N11, maps, *judged)
         return sums.means()[0].kl

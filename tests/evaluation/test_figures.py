@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from alens import blocks
+from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums
 from alens.lens.maps import AffineMaps
 from alens.teacher import ExactTeacher
@@ -28,6 +29,11 @@ def case(seed: int = 0) -> tuple[torch.Tensor, AffineMaps, ExactTeacher, torch.T
     return z_NHE, maps, ExactTeacher(final_ND, W_U_DV, b_U_V, entropies), next_ids_N
 
 
+def chosen(ids_N: torch.Tensor) -> ModelChoice:
+    """Of a model that has one most probable token in each row."""
+    return ModelChoice.of(ids_N[:, None], torch.zeros(len(ids_N), 1), 1, V)
+
+
 def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
     logits_NV = teacher.final_ND.double() @ teacher.W_U_DV.double() + teacher.b_U_V.double()
     return np.asarray(logits_NV.log_softmax(-1))
@@ -39,7 +45,7 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
     z_NHE, maps, teacher, next_ids_N = case()
     model_NV = model_log_probs(teacher)
     sums = FigureSums(H, torch.device("cpu"))
-    sums.add(z_NHE, maps, teacher, torch.from_numpy(model_NV.argmax(1)), next_ids_N)
+    sums.add(z_NHE, maps, teacher, chosen(torch.from_numpy(model_NV.argmax(1))), next_ids_N)
     for head, found in enumerate(sums.means()):
         logits_NV = z_NHE[:, head].double() @ maps.weight_HEV[head].double() + maps.bias_HV[head].double()
         lens_NV = np.asarray(logits_NV.log_softmax(-1))
@@ -53,12 +59,12 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
 
 def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
-    top_ids_N = torch.arange(N) % V
+    choice = chosen(torch.arange(N) % V)
     whole, first, second = (FigureSums(H, torch.device("cpu")) for _ in range(3))
-    whole.add(z_NHE, maps, teacher, top_ids_N, next_ids_N)
+    whole.add(z_NHE, maps, teacher, choice, next_ids_N)
     for sums, rows in ((first, slice(0, 9)), (second, slice(9, N))):
         part = ExactTeacher(teacher.final_ND[rows], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[rows])
-        sums.add(z_NHE[rows], maps, part, top_ids_N[rows], next_ids_N[rows])
+        sums.add(z_NHE[rows], maps, part, choice.rows(rows), next_ids_N[rows])
     first.values += second.values
     for together, apart in zip(whole.means(), first.means(), strict=True):
         assert together.kl == pytest.approx(apart.kl)
@@ -69,13 +75,13 @@ def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
 def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
     _, _, teacher, next_ids_N = case()
     sums = FigureSums(1, torch.device("cpu"))
-    top_ids_N = torch.from_numpy(model_log_probs(teacher).argmax(1))
+    choice = chosen(torch.from_numpy(model_log_probs(teacher).argmax(1)))
     z_NHE = teacher.final_ND[:, None]
     sums.add(
         z_NHE,
         AffineMaps(weight_HEV=teacher.W_U_DV[None], bias_HV=teacher.b_U_V[None]),
         teacher,
-        top_ids_N,
+        choice,
         next_ids_N,
     )
     (found,) = sums.means()
@@ -87,12 +93,12 @@ def test_sums_by_sequence_add_up_to_the_whole() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     groups_N = torch.arange(N) % 4
     sums = FigureSums(H, torch.device("cpu"), num_groups=4)
-    sums.add(z_NHE, maps, teacher, torch.zeros(N, dtype=torch.int64), next_ids_N, groups_N)
+    sums.add(z_NHE, maps, teacher, chosen(torch.zeros(N, dtype=torch.int64)), next_ids_N, groups_N)
     assert sums.rows_G.tolist() == groups_N.bincount().tolist()
     torch.testing.assert_close(sums.kl_GH.sum(0), sums.values[:-1, 0])
     one = FigureSums(H, torch.device("cpu"))
     part = ExactTeacher(teacher.final_ND[1::4], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[1::4])
-    one.add(z_NHE[1::4], maps, part, torch.zeros(6, dtype=torch.int64), next_ids_N[1::4])
+    one.add(z_NHE[1::4], maps, part, chosen(torch.zeros(6, dtype=torch.int64)), next_ids_N[1::4])
     torch.testing.assert_close(sums.kl_GH[1], one.values[:-1, 0])
     assert sums.next_G.tolist() == groups_N[next_ids_N != NO_NEXT_TOKEN].bincount().tolist()
     torch.testing.assert_close(sums.surprise_GH.sum(0), sums.values[:-1, 1])
@@ -102,7 +108,7 @@ def test_sums_by_sequence_add_up_to_the_whole() -> None:
 def test_sums_of_processes_are_added_in_place() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     sums = FigureSums(H, torch.device("cpu"), num_groups=2)
-    sums.add(z_NHE, maps, teacher, torch.zeros(N, dtype=torch.int64), next_ids_N, torch.arange(N) % 2)
+    sums.add(z_NHE, maps, teacher, chosen(torch.zeros(N, dtype=torch.int64)), next_ids_N, torch.arange(N) % 2)
     parts = (sums.values, sums.kl_GH, sums.surprise_GH, sums.rows_G, sums.next_G)
     before = [part.clone() for part in parts]
     sums.reduce(lambda values: values.mul_(2))  # two processes with the same sums

@@ -62,4 +62,4 @@ def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> Non
 
 def test_the_top_token_is_the_models(demo_cache: Path) -> None:
     (part,) = held_out_rows(reader(demo_cache), (5,), 10**6)
-    assert part.top_ids_N.tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()
+    assert part.choice.ids_NJ[:, 0].tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()

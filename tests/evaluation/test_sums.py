@@ -10,6 +10,7 @@ import torch
 
 from alens import blocks
 from alens.evaluation import sums as module
+from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
@@ -29,6 +30,11 @@ def case() -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
     next_N = np.where(np.arange(N) % 3 == 0, np.arange(N) % V, next_N)
     next_N[::7] = NO_NEXT_TOKEN
     return logits_QNV, model_NV, next_N, np.arange(V) % 5
+
+
+def chosen(model_NV: torch.Tensor, k: int) -> ModelChoice:
+    best = model_NV.log_softmax(-1).topk(K)
+    return ModelChoice.of(best.indices, best.values, k, V)
 
 
 def exact(model_NV: torch.Tensor) -> ExactTeacher:
@@ -61,7 +67,8 @@ def summed(
             local,
             JudgedRows(
                 teacher=cut,
-                top_ids_NK=model_NV[part].topk(K).indices,
+                first=chosen(model_NV[part], 1),
+                several=chosen(model_NV[part], K),
                 next_ids_N=torch.from_numpy(next_N[part]),
                 next_bytes_N=torch.from_numpy(bytes_N[part]),
                 groups_N=torch.arange(part.start, part.stop) % G,
@@ -173,7 +180,8 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
     found = ReadingSums(1, 1, CPU)
     judged = JudgedRows(
         teacher=exact(logits_NV),
-        top_ids_NK=logits_NV.topk(K).indices,
+        first=chosen(logits_NV, 1),
+        several=chosen(logits_NV, K),
         next_ids_N=next_N,
         next_bytes_N=torch.zeros_like(next_N),
         groups_N=torch.zeros_like(next_N),

@@ -17,7 +17,7 @@ from alens.errors import RequestError
 from alens.evaluation import panel as panels
 from alens.evaluation.bootstrap import RESAMPLES
 from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
-from alens.evaluation.held_out import HeldOutRows, held_out_rows
+from alens.evaluation.held_out import HeldOutRows, held_out_rows, model_choice
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
@@ -200,11 +200,11 @@ class _Rows:
             None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
         )
         self.num_groups = len(shards) * settings.sequences_per_shard
+        self._d_vocab = cache.plan.model.d_vocab
         self.top_tokens = min(TOP_TOKENS, settings.top_k, cache.plan.model.d_vocab)
 
     def judged(self, part: HeldOutRows) -> JudgedRows:
         columns, next_N = part.columns.by_name, part.next_ids_N
-        top_ids_NK = columns["targets/ids"][:, : self.top_tokens].astype(np.int64)
         shard_N, within_N = np.divmod(columns["rows/sequence"].astype(np.int64), self._a_shard)
         groups_N = np.searchsorted(self._shards, shard_N) * self._a_shard + within_N
         bytes_N = torch.zeros_like(next_N)
@@ -212,7 +212,8 @@ class _Rows:
             bytes_N = torch.where(next_N == NO_NEXT_TOKEN, 0, self._bytes_V[next_N.clamp_min(0)])
         return JudgedRows(
             teacher=part.teacher,
-            top_ids_NK=torch.from_numpy(top_ids_NK).to(self._device),
+            first=part.choice,
+            several=model_choice(part.columns, self.top_tokens, self._d_vocab, self._device),
             next_ids_N=next_N,
             next_bytes_N=bytes_N,
             groups_N=torch.from_numpy(groups_N).to(self._device),

@@ -13,6 +13,7 @@ import torch
 
 from alens.blocks import row_blocks
 from alens.errors import DamageError
+from alens.evaluation.agreement import ModelChoice
 from alens.lens.maps import LensMaps
 from alens.products import fast_float32
 from alens.teacher import Teacher
@@ -34,7 +35,7 @@ class HeadFigures:
     cross_entropy: float
     """Of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
     top1_agreement: float
-    """Share of rows where lens and model have the same most probable next token."""
+    """Share of rows where lens and model have the same most probable next token; `agreement` says what of ties."""
 
 
 def check_kl(mean_kls: Sequence[float]) -> None:
@@ -81,22 +82,23 @@ class FigureSums:
         z_NHE: torch.Tensor,
         maps: LensMaps,
         teacher: Teacher,
-        top_ids_N: torch.Tensor,
+        choice: ModelChoice,
         next_ids_N: torch.Tensor,
         groups_N: torch.Tensor | None = None,
     ) -> None:
-        """Add rows. `top_ids_N` are the model's most probable tokens, `next_ids_N` the text's (or NO_NEXT_TOKEN)."""
+        """Add rows. `choice` is the model's most probable token, `next_ids_N` the text's next (or NO_NEXT_TOKEN)."""
         N, H, _ = z_NHE.shape
         has_next_N = next_ids_N != NO_NEXT_TOKEN
         for rows in row_blocks(N, z_NHE.device):
             block, entropy_B = teacher.block(rows), teacher.entropies[rows]
+            chosen = choice.rows(rows)
             for head in range(H):
                 logits_BV = maps.logits(head, z_NHE[rows, head])
                 logsumexp_B = logits_BV.logsumexp(dim=-1)
                 kl_B = logsumexp_B - block.expect(logits_BV) - entropy_B
                 next_B = logits_BV.gather(1, next_ids_N[rows].clamp_min(0)[:, None]).squeeze(1)
                 surprise_B = torch.where(has_next_N[rows], logsumexp_B - next_B, 0.0)
-                agrees_B = logits_BV.argmax(dim=-1) == top_ids_N[rows]
+                agrees_B = chosen.agreement(logits_BV)
                 self.values[head] += torch.stack(
                     [kl_B.double().sum(), surprise_B.double().sum(), agrees_B.double().sum()]
                 )

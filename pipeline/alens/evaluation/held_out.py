@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.rows import Columns, RowReader
 from alens.store.reader import Cache
 from alens.teacher import Teacher
 
-FURTHER_COLUMNS = ("targets/ids", "rows/sequence", "rows/position")
+FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/position")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class HeldOutRows:
 
     columns: Columns
     teacher: Teacher
-    top_ids_N: torch.Tensor
+    choice: ModelChoice
     """The model's most probable next token."""
     next_ids_N: torch.Tensor
     """The text's next token, or NO_NEXT_TOKEN."""
@@ -46,11 +47,16 @@ def held_out_rows(
             yield HeldOutRows(
                 columns=mine,
                 teacher=reader.teacher(mine),
-                top_ids_N=torch.from_numpy(mine.by_name["targets/ids"][:, 0].astype(np.int64)).to(
-                    reader.device
-                ),
+                choice=model_choice(mine, 1, reader.cache.plan.model.d_vocab, reader.device),
                 next_ids_N=_next_ids(reader.cache, mine).to(reader.device),
             )
+
+
+def model_choice(columns: Columns, k: int, d_vocab: int, device: torch.device) -> ModelChoice:
+    """The model's `k` most probable next tokens, from `FURTHER_COLUMNS`; on the device."""
+    ids_NJ = torch.from_numpy(columns.by_name["targets/ids"].astype(np.int64))
+    log_probs_NJ = torch.from_numpy(np.ascontiguousarray(columns.by_name["targets/log_probs"])).float()
+    return ModelChoice.of(ids_NJ.to(device), log_probs_NJ.to(device), k, d_vocab)
 
 
 def _next_ids(cache: Cache, columns: Columns) -> torch.Tensor:

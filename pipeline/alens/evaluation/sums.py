@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from alens.blocks import row_blocks, slices
+from alens.evaluation.agreement import ModelChoice, largest, shares
 from alens.evaluation.figures import NO_NEXT_TOKEN
-from alens.evaluation.top_tokens import top_tokens
 from alens.products import fast_float32
 from alens.side_by_side import side_by_side
 from alens.teacher import Teacher, TeacherBlock
@@ -24,7 +24,7 @@ Reading = Callable[[slice], torch.Tensor]
 KL, SURPRISE, TOP1, TOP10, ENTROPY = range(5)
 """Columns of the sums. After them stand M columns: confidence less right answers of the rows of each bin."""
 CONFIDENCE, RIGHT = 5, 6
-"""Further values of a row: probability of the most probable token, and whether it is the text's."""
+"""Further values of a row: probability of the most probable token, and whether it is the text's, or its share of that where several are."""
 
 BINS = 15
 """Of equal width in 0 .. 1, as Guo et al. (arXiv 1706.04599) have them: each holds its upper end."""
@@ -38,8 +38,10 @@ class JudgedRows:
     """What readings of N rows are judged by."""
 
     teacher: Teacher
-    top_ids_NK: torch.Tensor
-    """The model's most probable next tokens, most probable first."""
+    first: ModelChoice
+    """The model's most probable next token."""
+    several: ModelChoice
+    """Its ten most probable ones, or as many as are stored."""
     next_ids_N: torch.Tensor
     """The text's next token, or NO_NEXT_TOKEN."""
     next_bytes_N: torch.Tensor
@@ -119,24 +121,23 @@ def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:
 
 def row_values(logits_BV: torch.Tensor, block: TeacherBlock, judged: JudgedRows, rows: slice) -> torch.Tensor:
     """(B, 7) float32: the columns KL to RIGHT of some rows; SURPRISE and RIGHT mean nothing without a next token."""
-    top_ids_BK, next_ids_B = judged.top_ids_NK[rows], judged.next_ids_N[rows]
-    K = top_ids_BK.shape[1]
-    largest_BK, tokens_BK = top_tokens(logits_BV, K)
+    first, several = judged.first.rows(rows), judged.several.rows(rows)
+    next_B1 = judged.next_ids_N[rows].clamp_min(0)[:, None]
+    largest_BK = largest(logits_BV, several.k)
     largest_B1 = largest_BK[:, :1]
     weights_BV = torch.sub(logits_BV, largest_B1).exp_()
     total_B = weights_BV.sum(-1)
     logsumexp_B = largest_B1.squeeze(1) + total_B.log()
-    next_B = logits_BV.gather(1, next_ids_B.clamp_min(0)[:, None]).squeeze(1)
-    shared_B = (tokens_BK[:, :, None] == top_ids_BK[:, None, :]).sum((1, 2))
+    next_B = logits_BV.gather(1, next_B1).squeeze(1)
     return torch.stack(
         [
             logsumexp_B - block.expect(logits_BV) - judged.teacher.entropies[rows],
             logsumexp_B - next_B,
-            (tokens_BK[:, 0] == top_ids_BK[:, 0]).float(),
-            shared_B.float() / K,
+            first.agreement(logits_BV, largest_BK),
+            several.agreement(logits_BV, largest_BK),
             logsumexp_B - torch.linalg.vecdot(weights_BV, logits_BV) / total_B,
             total_B.reciprocal(),
-            (tokens_BK[:, 0] == next_ids_B).float(),
+            shares(logits_BV, largest_BK, 1, next_B1).squeeze(1),
         ],
         dim=1,
     )

@@ -192,7 +192,7 @@ class Probe:
                     reader.z(part.columns, layer),
                     fitted.layer(layer).maps.to(self.device),
                     part.teacher,
-                    part.top_ids_N,
+                    part.choice,
                     part.next_ids_N,
                 )
         return [figures.kl for layer in layers for figures in sums[layer].means()]

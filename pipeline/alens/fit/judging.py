@@ -75,7 +75,7 @@ class Judging:
         mean_output = FigureSums(1, device)
         sums = {layer: FigureSums(of.num_heads, device) for layer, of in maps.items()}
         for part, target in self._rows(self.recipe.settings.eval_rows):
-            tokens = (target, part.top_ids_N, part.next_ids_N)
+            tokens = (target, part.choice, part.next_ids_N)
             mean_output.add(torch.zeros(len(part.columns), 1, 1, device=device), nothing, *tokens)
             for layer, of in maps.items():
                 sums[layer].add(self.recipe.judge.z(part.columns, layer), of, *tokens)

@@ -84,7 +84,7 @@ def judge(
         groups_N = torch.from_numpy(numbers - shards[0] * settings.sequences_per_shard).to(device)
         for layer, of in sums.items():
             z_NHE = reader.z(part.columns, layer)
-            of.add(z_NHE, maps[layer], part.teacher, part.top_ids_N, part.next_ids_N, groups_N)
+            of.add(z_NHE, maps[layer], part.teacher, part.choice, part.next_ids_N, groups_N)
     figures = [head for of in sums.values() for head in of.means()]
     rows_G = next(iter(sums.values())).rows_G.cpu().numpy()
     kl_GH = np.concatenate([of.kl_GH.cpu().numpy() for of in sums.values()], axis=1)

@@ -16,6 +16,7 @@ import torch
 
 from alens.blocks import row_blocks, slices, teacher_rows
 from alens.errors import RequestError
+from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.evaluation.shards import JudgedText, Mask
@@ -176,7 +177,7 @@ def judge(
         def add(number: int, part: "_Part" = part, into: list[FigureSums] = sums) -> None:
             of = readings[number]
             values_NSE = of.values(part.values[of.layer])
-            judged = (part.teacher, part.top_ids_N, part.next_ids_N, part.groups_N)
+            judged = (part.teacher, part.choice, part.next_ids_N, part.groups_N)
             into[number].add(values_NSE, of.maps, *judged)
 
         if not done:
@@ -187,7 +188,7 @@ def judge(
         else:
             for number in range(len(readings)):
                 add(number)
-        done += len(part.top_ids_N)
+        done += len(part.next_ids_N)
         report(Progress(stage=stage, done=done, total=total, unit="rows"))
     return sums
 
@@ -198,7 +199,7 @@ class _Part:
 
     values: dict[int, torch.Tensor]
     teacher: Teacher
-    top_ids_N: torch.Tensor
+    choice: ModelChoice
     next_ids_N: torch.Tensor
     groups_N: torch.Tensor
 
@@ -216,7 +217,7 @@ def _parts(ground: Ground) -> Iterator[_Part]:
             yield _Part(
                 values={layer: reader.z(columns, layer) for layer in ground.layers},
                 teacher=_Shared(reader.teacher(columns), len(columns), ground.device),
-                top_ids_N=held_out.top_ids_N[rows],
+                choice=held_out.choice.rows(rows),
                 next_ids_N=held_out.next_ids_N[rows],
                 groups_N=groups_N[rows],
             )
@@ -242,7 +243,7 @@ def _announce(readings: Sequence[Reading], ground: Ground, part: _Part, add: Cal
     each_s = (time.monotonic() - since) / readings[largest].maps.num_heads
     maps = sum(of.maps.num_heads for of in readings)
     threads = torch.get_num_threads() if ground.device.type == "cpu" else 1
-    takes_s = each_s * maps * ground.rows / len(part.top_ids_N) / threads
+    takes_s = each_s * maps * ground.rows / len(part.next_ids_N) / threads
     if takes_s > LONG_S:
         log.info(
             f"{maps:,} readings of {ground.rows:,} rows: about {takes_s / 60:.1f} minutes; "
