@@ -63,3 +63,21 @@ def test_scattered_uniforms_are_uniform_below_1(first: int) -> None:
     assert chi_square < 49 + 5 * np.sqrt(2 * 49)
     assert np.abs(np.corrcoef(uniforms.T) - np.eye(5)).max() < 5 / np.sqrt(20_000)
     assert abs(np.corrcoef(uniforms[:-1, 0], uniforms[1:, 0])[0, 1]) < 5 / np.sqrt(20_000)
+
+
+def test_a_generator_is_of_its_seed_purpose_and_numbers() -> None:
+    """A seed with a number added was the next seed's generator for the number before."""
+    draws = {
+        (seed, purpose, number): randomness.generator(seed, purpose, number).random()
+        for seed in range(3)
+        for purpose in (randomness.DONORS, randomness.RANDOM_BASIS)
+        for number in range(4)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert randomness.generator(1, 2, 3).random() == randomness.generator(1, 2, 3).random()
+
+
+def test_a_derived_seed_is_one_that_a_fit_takes() -> None:
+    seeds = [randomness.derived_seed(seed, randomness.OTHER_ORDER) for seed in (0, 1, 2**63 - 1)]
+    assert len(set(seeds)) == 3 and all(0 <= seed < 2**63 for seed in seeds)
+    assert randomness.derived_seed(0, 1, 2) != randomness.derived_seed(0, 1, 3)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER, NARROWED_TAIL, BOOTSTRAP = range(6)
 HELD_OUT_DOCUMENTS, SPREAD = range(100, 102)
+STUDY_TEXT, DONORS, RANDOM_BASIS, FOLDS, DESIGN_START, OTHER_ORDER, PAIRINGS = range(200, 207)
 """Purposes: draws of one never repeat those of another."""
 
 DRAWS_A_COUNT = 4
@@ -29,6 +30,20 @@ def row_uniforms(
     key = np.random.SeedSequence([seed, purpose]).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=first_row * counts).random_raw(num_rows * counts * DRAWS_A_COUNT)
     return (raw >> np.uint64(11)).reshape(num_rows, -1)[:, :draws].astype(np.float64) * 2.0**-53
+
+
+def generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
+    """A generator of its own for a purpose, and for numbers (a layer, a head): never that of another seed.
+
+    A seed with a number added would be the next seed's for the number before.
+    """
+    return np.random.default_rng([seed, purpose, *numbers])
+
+
+def derived_seed(seed: int, purpose: int, *numbers: int) -> int:
+    """A seed in 0 .. 2^63 - 1, for what takes one number."""
+    state = np.random.SeedSequence([seed, purpose, *numbers]).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))
 
 
 def spread(size: int, count: int, seed: int, purpose: int, number: int = 0) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alens.cli.p_value import shown
 from alens.lens.marks import label, note
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _chance(change: "Change", auc: float | None) -> list[str]:
     if change.noise is None:
         return lines
     p = change.noise.p if change.noise.p_adjusted is None else change.noise.p_adjusted
-    return [f"noise {change.noise.expected:.4f}", f"p adj {p:.3f}", *lines]
+    return [f"noise {change.noise.expected:.4f}", f"p adj {shown(p, 3)}", *lines]
 
 
 def _tokens(changes: "list[TokenChange]") -> str:

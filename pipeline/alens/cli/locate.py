@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alens.cli.p_value import shown
 from alens.cli.parameters import (
     PathName,
     config_option,
@@ -252,7 +253,7 @@ def _cells(head: "HeadEffect", mean_output_kl: float | None) -> list[str]:
 
 
 def _p(effect: "Effect") -> str:
-    return f"{effect.p_corrected:.4f}"
+    return shown(effect.p_corrected, 4)
 
 
 def _terms(head: "HeadEffect") -> str:

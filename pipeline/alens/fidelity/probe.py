@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from alens import randomness
 from alens.errors import StoppedError
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
@@ -84,8 +85,8 @@ class FitFigure:
     """Of KL over the reference's, over heads."""
 
 
-Variant = tuple[str, ZForm | None, TargetForm | None, int]
-"""Name, forms that differ from the stored ones, and what is added to the seed of the fit."""
+Variant = tuple[str, ZForm | None, TargetForm | None]
+"""Name, and forms that differ from the stored ones."""
 
 REFERENCE = "reference"
 OTHER_ORDER = "other order of rows"
@@ -113,11 +114,11 @@ class Probe:
 
     def variants(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[Variant]:
         """The reference first. With the exact teacher also the stored and other targets, on z as stored."""
-        found: list[Variant] = [(REFERENCE, None, None, 0), (OTHER_ORDER, None, None, 1)]
+        found: list[Variant] = [(REFERENCE, None, None), (OTHER_ORDER, None, None)]
         if self.exact:
             stored = stored_targets(self.cache.plan.settings)
-            found += [(form.name, None, form, 0) for form in (stored, *targets)]
-        return [*found, *((form.name, form, None, 0) for form in z)]
+            found += [(form.name, None, form) for form in (stored, *targets)]
+        return [*found, *((form.name, form, None) for form in z)]
 
     def run(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[FitFigure]:
         """Fit and judge all forms. Raises `StoppedError` when `should_stop` says so."""
@@ -138,7 +139,8 @@ class Probe:
         return figures
 
     def _fit(self, variant: Variant, place: int, total: int) -> list[float]:
-        name, z, targets, more_seed = variant
+        name, z, targets = variant
+        other_order = name == OTHER_ORDER
         teacher = "exact" if self.exact and targets is None else "compressed"
         store, lenses = self.work / "cache", self.work / "lenses"
         settings = FitSettings(
@@ -146,7 +148,7 @@ class Probe:
             heads=self.heads.heads,
             teacher=teacher,
             eval_rows=len(self.rows.held_out) * self.cache.plan.settings.rows_per_shard,
-            seed=self.seed + more_seed,
+            seed=randomness.derived_seed(self.seed, randomness.OTHER_ORDER) if other_order else self.seed,
         )
         try:
             written = reencode(

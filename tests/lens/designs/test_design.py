@@ -78,3 +78,6 @@ def test_random_draws_depend_on_seed_and_layer_alone(values: torch.Tensor, groun
     assert torch.equal(first, ground(values, seed=1, layer=2).random(5))
     assert not torch.equal(first, ground(values, seed=1, layer=3).random(5))
     assert not torch.equal(first, ground(values, seed=2, layer=2).random(5))
+    # a seed and a layer are not one number, and any seed that a fit takes will do
+    assert not torch.equal(first, ground(values, seed=0, layer=1002).random(5))
+    assert len(ground(values, seed=2**63 - 1, layer=2).random(5)) == 5

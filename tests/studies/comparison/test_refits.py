@@ -77,7 +77,7 @@ def test_the_area_is_of_folds_and_its_interval_of_draws(paired: bool) -> None:
     names, flags = [str(n % 8 if paired else n) for n in range(16)], np.repeat([False, True], 8)
     refits = Refits(names, flags, paired=paired, seed=2, number=50, num_folds=3)
     scores_BN = refits.scores(readings(8, 0, shift=1.0))
-    splits = [split for seed in range(20, 30) for split in folds(names, flags, 3, seed)]
+    splits = [split for repeat in range(10) for split in folds(names, flags, 3, 2, repeat)]
     judged_RN = np.array([np.isin(np.arange(16), split.judge) for split in splits])
     area = comparisons(scores_BN[50:], judged_RN, flags, paired=paired).area
     assert refits.held_out(scores_BN).area == pytest.approx(area)

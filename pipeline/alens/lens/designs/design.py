@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
+from alens import randomness
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
 from alens.lens.maps import AffineMaps, LensMaps
@@ -77,7 +78,9 @@ class Ground:
 
     def random(self, *shape: int) -> torch.Tensor:
         """Standard normal draws, the same for the same seed and layer on every device."""
-        generator = torch.Generator().manual_seed(self.seed * 1000 + self.layer)
+        generator = torch.Generator().manual_seed(
+            randomness.derived_seed(self.seed, randomness.DESIGN_START, self.layer)
+        )
         return torch.randn(*shape, generator=generator).to(self.log_mean_output_V.device)
 
 

@@ -199,8 +199,9 @@ class CausalBases:
                 if "principal" in settings.compare:
                     found.bases["principal"] = found.coordinates.principal_EE[: self.directions]
                 if "random" in settings.compare:
-                    seed = settings.seed + 1 + layer * self.cache.plan.model.n_heads + head
-                    found.bases["random"] = random_directions(self.directions, z_NE.shape[1], seed)
+                    found.bases["random"] = random_directions(
+                        self.directions, z_NE.shape[1], settings.seed, layer, head
+                    )
                 yield found
 
     def _typical_scale(self) -> float:

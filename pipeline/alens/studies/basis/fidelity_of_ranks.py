@@ -6,14 +6,23 @@ are drawn again, the same ones for lens and model; the directions are kept.
 Shapes: S sequences, K directions, R resamples.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from alens import randomness
 from alens.evaluation import bootstrap
 
 Array = npt.NDArray[np.float64]
+
+PAIRINGS = 9999
+"""Drawn at random, where there are more."""
+
+TIE = 1e-9
+"""What rounding may take equal correlations apart."""
 
 MOST = 1 - 1e-9
 """Of a correlation on Fisher's scale, where 1 is infinity."""
@@ -26,8 +35,8 @@ class RankCorrelation:
     rho: float | None
     """Spearman's; None where all influences of one side are equal."""
     p_value: float | None
-    """Two-sided, of no correlation, were directions drawn independently: they are not, so take the random
-    directions beside it for the null."""
+    """Two-sided: how often random pairing gives as much, the observed one counted, so never 0. Directions are not
+    independent draws, so take the random directions beside it for the null."""
     interval: tuple[float, float] | None
     """95 %, by drawing sequences; `basic_interval`."""
 
@@ -36,20 +45,27 @@ def rank_correlation(
     lens_SK: Array, model_SK: Array, rows_S: Array, *, seed: int
 ) -> tuple[RankCorrelation, Array]:
     """The correlation of mean influences, and its value in each resample (R,), NaN where it does not exist."""
-    from scipy.stats import spearmanr
-
     K = lens_SK.shape[1]
     lens_K, model_K = lens_SK.sum(0), model_SK.sum(0)
     means_RF = bootstrap.resampled_means(np.hstack([lens_SK, model_SK]), rows_S, seed=seed)
     drawn_R = _spearman(means_RF[:, :K], means_RF[:, K:])
     if np.ptp(lens_K) == 0 or np.ptp(model_K) == 0:
         return RankCorrelation(rho=None, p_value=None, interval=None), drawn_R
-    found = spearmanr(lens_K, model_K)
-    return RankCorrelation(
-        rho=float(found.statistic),
-        p_value=float(found.pvalue),
-        interval=basic_interval(float(found.statistic), drawn_R),
-    ), drawn_R
+    rho = float(_spearman(lens_K[None], model_K[None])[0])
+    p_value = paired_at_random(lens_K, model_K, seed)
+    return RankCorrelation(rho=rho, p_value=p_value, interval=basic_interval(rho, drawn_R)), drawn_R
+
+
+def paired_at_random(lens_K: Array, model_K: Array, seed: int) -> float:
+    """The share of pairings whose correlation is as far from 0: of all of them, or of the observed and `PAIRINGS`."""
+    K = len(lens_K)
+    if math.factorial(K) <= PAIRINGS:
+        orders_RK = np.array(list(itertools.permutations(range(K))))
+    else:
+        draws = randomness.generator(seed, randomness.PAIRINGS).random((PAIRINGS, K))
+        orders_RK = np.concatenate([np.arange(K)[None], draws.argsort(axis=1)])
+    rho_R = np.abs(_spearman(np.broadcast_to(lens_K, orders_RK.shape), model_K[orders_RK]))
+    return float((rho_R >= rho_R[0] - TIE).mean())
 
 
 def basic_interval(rho: float, drawn_R: Array) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from alens import randomness
 from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText
 from alens.store.reader import Cache
@@ -50,7 +51,7 @@ def draw(
             f"{cache.root} has {len(sequences)} held-out sequences: with --sequences {num_sequences} none is left to "
             f"search on; give {len(sequences) - 1} at most, fewer leave more"
         )
-    generator = np.random.default_rng(seed)
+    generator = randomness.generator(seed, randomness.STUDY_TEXT)
     chosen = np.sort(generator.permutation(sequences)[:num_sequences])
     usable = row[(position >= min_position) & ~np.isin(sequence, chosen)]
     return Sample(

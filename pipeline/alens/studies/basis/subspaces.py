@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from alens import randomness
 from alens.errors import RequestError
 from alens.lens.whitening import SMALLEST_RATIO
 
@@ -73,9 +74,13 @@ def removals(coordinates: Coordinates, subspaces: list[torch.Tensor]) -> torch.T
     return torch.stack([coordinates.removal(directions_KE) for directions_KE in subspaces]).float()
 
 
-def random_directions(count: int, width: int, seed: int) -> torch.Tensor:
-    """(K, E) orthonormal and uniform (Haar): QR of a Gaussian matrix, with the signs of R taken out."""
-    gaussian_EE = np.random.default_rng(seed).standard_normal((width, width))
+def random_directions(count: int, width: int, seed: int, *numbers: int) -> torch.Tensor:
+    """(K, E) orthonormal and uniform (Haar): QR of a Gaussian matrix, with the signs of R taken out.
+
+    Each seed, and each of further numbers (layer, head), has its own.
+    """
+    draws = randomness.generator(seed, randomness.RANDOM_BASIS, *numbers)
+    gaussian_EE = draws.standard_normal((width, width))
     basis_EE, upper_EE = np.linalg.qr(gaussian_EE)
     return torch.from_numpy((basis_EE * np.sign(np.diag(upper_EE))).T[:count].copy())
 
@@ -89,7 +94,7 @@ def derangement(size: int, seed: int) -> npt.NDArray[np.int64]:
         raise RequestError(
             "a single row has no other row to take values from: give more, or ablate by the mean"
         )
-    order_N = np.random.default_rng(seed).permutation(size)
+    order_N = randomness.generator(seed, randomness.DONORS).permutation(size)
     donors_N = np.empty(size, dtype=np.int64)
     donors_N[order_N] = np.roll(order_N, 1)
     return donors_N

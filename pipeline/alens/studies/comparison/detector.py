@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from alens import randomness
 from alens.studies.comparison.divergence import jensen_shannon
 
 Array = npt.NDArray[np.float64]
@@ -39,9 +40,12 @@ class Split:
     judge: npt.NDArray[np.int64]
 
 
-def folds(groups: Sequence[str], suspect_N: Labels, number: int, seed: int) -> list[Split]:
-    """Stratified cross-validation: each prompt is judged once; prompts of a group (one text, or a pair) together."""
-    rng = np.random.default_rng([seed, 1])
+def folds(groups: Sequence[str], suspect_N: Labels, number: int, seed: int, repeat: int = 0) -> list[Split]:
+    """Stratified cross-validation: each prompt is judged once; prompts of a group (one text, or a pair) together.
+
+    Each `repeat` parts them anew.
+    """
+    rng = randomness.generator(seed, randomness.FOLDS, repeat)
     suspect = {group for group, flag in zip(groups, suspect_N, strict=True) if flag}
     clean = {group for group, flag in zip(groups, suspect_N, strict=True) if not flag}
     fold_of: dict[str, int] = {}

@@ -47,9 +47,7 @@ class Refits:
         drawn_BG = drawn_BN @ np.eye(group_N.max() + 1)[group_N]
         self._judged_BN: Labels = drawn_BG[:, group_N] == 0
         repeated = [
-            split
-            for repeat in range(REPEATS)
-            for split in folds(groups, suspect_N, num_folds, REPEATS * seed + repeat)
+            split for repeat in range(REPEATS) for split in folds(groups, suspect_N, num_folds, seed, repeat)
         ]
         fit_RN = np.ones((len(repeated), len(suspect_N)))
         for fit_N, split in zip(fit_RN, repeated, strict=True):
