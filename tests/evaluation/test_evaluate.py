@@ -178,8 +178,29 @@ def test_intervals_follow_from_the_kl_of_each_sequence(
     kl_N = (np.exp(model_NV) * (model_NV - lens_NV.log_softmax(-1).numpy())).sum(1)
     sequence_N = cache.read_shard("rows/sequence", 5)[keep]
     kl_G1 = np.array([[kl_N[sequence_N == sequence].sum()] for sequence in np.unique(sequence_N)])
-    expected = interval(resampled_means(kl_G1, np.full(16, 63.0), seed=0)[:, 0])
+    expected = interval(resampled_means(kl_G1, np.full(16, 63.0), seed=0)[:, 0], groups=16)
     assert found.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_intervals_are_over_documents_where_they_are_known(
+    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
+) -> None:
+    """Four sequences a document: the sums of each are those of its sequences."""
+    (keep, model_NV), lens, cache = dense, load_lenses(demo_lenses), open_cache(demo_cache)
+    documents_B = np.arange(cache.plan.tokens.sequences) // 4
+    cache.__dict__["documents"] = documents_B
+    by_document = evaluate(lens, cache, layers=[0])
+    assert (by_document.intervals_over, by_document.groups, by_document.sequences) == ("documents", 4, 16)
+    assert (found.intervals_over, found.groups) == ("sequences", 16)
+    body = by_document.to_json()
+    assert (body["intervals_over"], body["groups"]) == ("documents", 4)
+    z_NHE, maps = cache.read_shard("sites/attn.z/00", 5)[keep].astype(np.float64), lens.layer(0)
+    lens_NV = torch.from_numpy(z_NHE[:, 1] @ maps.weight_HEV[0].double().numpy() + maps.bias_HV[0].numpy())
+    kl_N = (np.exp(model_NV) * (model_NV - lens_NV.log_softmax(-1).numpy())).sum(1)
+    document_N = documents_B[cache.read_shard("rows/sequence", 5)[keep]]
+    kl_G1 = np.array([[kl_N[document_N == document].sum()] for document in np.unique(document_N)])
+    expected = interval(resampled_means(kl_G1, np.full(4, 252.0), seed=0)[:, 0], groups=4)
+    assert by_document.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_comparisons_are_differences_of_the_figures(found: Evaluation) -> None:

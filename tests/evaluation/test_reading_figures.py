@@ -73,7 +73,7 @@ def test_sequences_without_rows_are_never_drawn() -> None:
     kl_GQ, rows_G = drawn(3)
     with_empty = sums(np.concatenate([kl_GQ, np.zeros((5, 2))]), np.concatenate([rows_G, np.zeros(5)]))
     found, plain = Judged(with_empty, seed=0), Judged(sums(kl_GQ, rows_G), seed=0)
-    assert found.sequences == plain.sequences == 40
+    assert found.groups == plain.groups == 40
     assert found.figures(0) == plain.figures(0)
 
 

@@ -52,8 +52,8 @@ def test_figures_intervals_and_paired_differences(out: Path) -> None:
     assert (found.against, found.missing, found.sequences, found.held_out_rows) == ("b", ("d",), 4, 25)
     means_RH = resampled_means(result(0.5).kl_GH, ROWS_G, seed=0)
     assert a.kl == pytest.approx(result(0.5).kl_GH.sum() / 25 / 2)
-    assert a.interval == pytest.approx(interval(means_RH.mean(axis=1)))
-    assert a.heads[1].interval == pytest.approx(interval(means_RH[:, 1]))
+    assert a.interval == pytest.approx(interval(means_RH.mean(axis=1), groups=len(ROWS_G)))
+    assert a.heads[1].interval == pytest.approx(interval(means_RH[:, 1], groups=len(ROWS_G)))
     # b is a less a constant, so the paired difference is known exactly, however wide the intervals are
     assert a.difference == pytest.approx(0.3)
     assert a.difference_interval == pytest.approx((0.3, 0.3))

@@ -134,6 +134,8 @@ def _show(study: "BasisStudy") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from alens.evaluation.groups import said
+
     console, top = Console(), study.settings.top
     table = Table(
         title=f"{study.directions} directions, {study.settings.ablation} ablation, "
@@ -175,7 +177,8 @@ def _show(study: "BasisStudy") -> None:
         )
     console.print(table)
     click.echo(
-        "rho: rank correlation, over directions, of influence on the reading and on the model; 95 %: sequences drawn again\n"
+        "rho: rank correlation, over directions, of influence on the reading and on the model\n"
+        f"{said(study.intervals_over, study.groups)}\n"
         f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all"
     )
     if meaning := note((head.layer, head.head) for head in study.heads if head.says_nothing):

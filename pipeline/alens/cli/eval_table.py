@@ -43,7 +43,7 @@ GAINS = {f"gain-{name.replace('_', '-')}": name for name in BASELINES}
 
 def heads(found: "Evaluation", shown: Sequence[str]) -> "Table":
     """A line a head: the chosen figures of its lens with their intervals, and the KL of its unembedding."""
-    table = _table("lens of each head" + (", ± half the 95 % interval" if found.sequences > 1 else ""))
+    table = _table("lens of each head" + (", ± half the 95 % interval" if found.groups > 1 else ""))
     table.add_column("head", justify="right")
     for name in shown:
         table.add_column(FIGURES[name][1], justify="right", no_wrap=True)
@@ -103,13 +103,15 @@ def lines(found: "Evaluation") -> Iterator[str]:
 
 def heading(found: "Evaluation") -> str:
     """What was judged on."""
+    from alens.evaluation.groups import said
+
     kind = "held-out rows" if found.trained_on == "no" else "rows, perhaps trained on,"
     left_out = ""
     if found.sequences_left_out:
         left_out = f" ({found.sequences_left_out:,} sequences that were trained on are left out)"
     return (
         f"{found.rows:,} {kind} of {found.sequences:,} sequences{left_out}, {found.teacher} teacher; "
-        "KL, CE and entropy in nats"
+        f"KL, CE and entropy in nats\n{said(found.intervals_over, found.groups)}"
     )
 
 

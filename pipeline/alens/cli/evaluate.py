@@ -90,7 +90,7 @@ def command(
 
     Baselines are the mean output and the unembedding of the head; where the cache has the site resid_post,
     the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are of 95 %, by
-    bootstrap over sequences. Bits a byte need the model's tokenizer: --model says where it is.
+    bootstrap over documents (sequences where documents are not known). Bits a byte need the model's tokenizer: --model says where it is.
     """
     from alens.cli.watch import watching
     from alens.device import torch_device

@@ -30,11 +30,13 @@ def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
     """Lenses on other heads of their model."""
     from rich.console import Console
 
+    from alens.evaluation.groups import said
+
     console = Console()
     field, name = FIELDS[figure], FIGURES[figure]
     click.echo(
         f"{found.rows:,} held-out rows of {found.sequences:,} sequences, {found.teacher} teacher, {found.site}; "
-        f"matched: {found.match}; {name} in nats"
+        f"matched: {found.match}; {name} in nats\n{said(found.intervals_over, found.groups)}"
     )
     if between == "layers":
         _show_layers(found, field, name, console)
@@ -101,11 +103,13 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
     """Lenses on a fine-tuned copy of their model."""
     from rich.console import Console
 
+    from alens.evaluation.groups import said
+
     field, name = FIELDS[figure], FIGURES[figure]
     rows = "the same rows" if found.same_rows else f"{found.home_rows:,} other rows at home"
     click.echo(
         f"{found.rows:,} rows of {found.sequences:,} sequences on the copy, {rows}; {found.teacher} teacher, "
-        f"{found.site}; {name} in nats"
+        f"{found.site}; {name} in nats\n{said(found.intervals_over, found.groups)}"
     )
     table = _table(f"each lens at home and on the copy (by {way.by}, matched: {way.match})")
     columns = ["head", "at home", "on the copy", *(["copy's own lens", "difference"] if found.native else [])]

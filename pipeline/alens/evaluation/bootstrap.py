@@ -1,4 +1,4 @@
-"""Bootstrap over groups of rows: rows of one sequence are alike, so whole sequences are drawn, not rows.
+"""Bootstrap over groups of rows: rows of one document are alike, so whole documents are drawn, not rows (`groups`).
 
 In: for each group, sums of some figures over its rows, and how many rows it has. Out: the mean of each figure in
 each of R resamples, and percentile intervals of whatever is made of them. Resamples depend on their number, the
@@ -39,11 +39,25 @@ def resampled_means(sums_GF: Array, rows_G: Array, *, seed: int, resamples: int 
     return means_RF
 
 
-def interval(values_R: Array, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval of a figure from its resampled values."""
+def interval(values_R: Array, level: float = LEVEL, *, groups: int | None = None) -> tuple[float, float]:
+    """The percentile interval of a figure from its resampled values.
+
+    With the number of `groups` that were drawn from it is as much wider as few groups ask for: percentiles are taken
+    where a normal figure would have Student's interval (Hesterberg 2015, "What teachers should know about the
+    bootstrap", expanded percentiles).
+    """
     outside = (1.0 - level) / 2.0
+    if groups is not None:
+        outside = _expanded(outside, groups)
     low, high = np.quantile(values_R, (outside, 1.0 - outside))
     return float(low), float(high)
+
+
+def _expanded(outside: float, groups: int) -> float:
+    from scipy import stats
+
+    reach = stats.t.ppf(1.0 - outside, groups - 1) * np.sqrt(groups / (groups - 1))
+    return float(stats.norm.sf(reach))
 
 
 def mean_intervals(
@@ -54,10 +68,11 @@ def mean_intervals(
     if kept.sum() < 2:
         return [None] * sums_GF.shape[1]
     means_RF = resampled_means(sums_GF[kept], rows_G[kept], seed=seed, resamples=resamples)
-    return [interval(means_R) for means_R in means_RF.T]
+    groups = int(kept.sum())
+    return [interval(means_R, groups=groups) for means_R in means_RF.T]
 
 
-def finite_interval(values_R: Array) -> tuple[float, float] | None:
+def finite_interval(values_R: Array, *, groups: int) -> tuple[float, float] | None:
     """Of the resamples in which the figure exists; None where it never does."""
     finite_R = values_R[np.isfinite(values_R)]
-    return interval(finite_R) if len(finite_R) else None
+    return interval(finite_R, groups=groups) if len(finite_R) else None

@@ -17,6 +17,7 @@ from alens.errors import RequestError
 from alens.evaluation import panel as panels
 from alens.evaluation.bootstrap import RESAMPLES
 from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
+from alens.evaluation.groups import Groups
 from alens.evaluation.held_out import HeldOutRows, held_out_rows, model_choice
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
@@ -95,7 +96,7 @@ def evaluate(
     total = reader.num_rows(shards)
     total = total if num_rows is None else min(total, num_rows)
     rows = _Rows(cache, _first(reader, shards, total), token_bytes_V, where)
-    sums = ReadingSums(len(panel.keys), rows.num_groups, where)
+    sums = ReadingSums(len(panel.keys), rows.groups.count, where)
     done = 0
     for part in held_out_rows(reader, shards, total):
         sums.add(panel.readings(reader, part.columns, part.teacher), rows.judged(part))
@@ -107,7 +108,9 @@ def evaluate(
     check_kl([figures.kl for figures in found.values()])
     return Evaluation(
         rows=judged.rows,
-        sequences=judged.sequences,
+        sequences=rows.groups.sequences,
+        intervals_over=rows.groups.over,
+        groups=judged.groups,
         teacher=teacher,
         shards=shards,
         trained_on=text.trained_on,
@@ -194,19 +197,16 @@ class _Rows:
         token_bytes_V: npt.NDArray[np.int64] | None,
         device: torch.device,
     ) -> None:
-        settings = cache.plan.settings
-        self._a_shard, self._shards, self._device = settings.sequences_per_shard, np.sort(shards), device
+        self.groups, self._device = Groups.of_shards(cache, shards), device
         self._bytes_V = (
             None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
         )
-        self.num_groups = len(shards) * settings.sequences_per_shard
         self._d_vocab = cache.plan.model.d_vocab
-        self.top_tokens = min(TOP_TOKENS, settings.top_k, cache.plan.model.d_vocab)
+        self.top_tokens = min(TOP_TOKENS, cache.plan.settings.top_k, cache.plan.model.d_vocab)
 
     def judged(self, part: HeldOutRows) -> JudgedRows:
         columns, next_N = part.columns.by_name, part.next_ids_N
-        shard_N, within_N = np.divmod(columns["rows/sequence"].astype(np.int64), self._a_shard)
-        groups_N = np.searchsorted(self._shards, shard_N) * self._a_shard + within_N
+        groups_N = self.groups.numbers(columns["rows/sequence"])
         bytes_N = torch.zeros_like(next_N)
         if self._bytes_V is not None:
             bytes_N = torch.where(next_N == NO_NEXT_TOKEN, 0, self._bytes_V[next_N.clamp_min(0)])

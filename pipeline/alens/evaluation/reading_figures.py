@@ -1,9 +1,9 @@
-"""Sums by sequence -> figures of each reading, with bootstrap intervals over sequences, and differences of readings.
+"""Sums by group -> figures of each reading, with bootstrap intervals over groups, and differences of readings.
 
 In: `ReadingSums`. Out: `Judged`: figures of reading q, and how one reading differs from another. One function makes
 figures from sums; it makes them of all rows and of every resample, so an interval is of the figure that is printed.
 docs/metrics.md has the formulas.
-Shapes: X resamples (or 1: all rows), G sequences, Q readings, F columns, M bins.
+Shapes: X resamples (or 1: all rows), G groups (documents or sequences), Q readings, F columns, M bins.
 """
 
 import math
@@ -62,7 +62,7 @@ class ReadingFigures:
     calibration_error: float | None
     """Expected calibration error of the most probable token's probability, against the text's next token."""
     intervals: dict[str, Interval | None] = field(default_factory=dict)
-    """95 % of each figure, by bootstrap over sequences; None with fewer than two sequences."""
+    """95 % of each figure, by bootstrap over documents or sequences; None with fewer than two."""
     reliability: tuple[Bin, ...] = ()
     """What `calibration_error` is made of."""
 
@@ -73,7 +73,7 @@ class Difference:
 
     difference: float
     interval: Interval | None
-    """Paired: the same sequences are drawn for both."""
+    """Paired: the same groups are drawn for both."""
     apart: bool
     """The two figures' own intervals do not overlap."""
 
@@ -99,14 +99,14 @@ class Judged:
         used_G = taken("rows_G") > 0
         sums_GQF = taken("sums_GQF")[used_G]
         counts_GC = np.stack([taken(name)[used_G] for name in ("rows_G", "next_G", "bytes_G")], axis=1)
-        self.sequences, (_, Q, F) = len(sums_GQF), sums_GQF.shape
+        self.groups, (_, Q, F) = len(sums_GQF), sums_GQF.shape
         self.rows = int(counts_GC[:, 0].sum())
         self._bins_QM2, self._gaps_QM = taken("bins_QM2"), sums_GQF[..., CONFIDENCE:].sum(axis=0)
         self._all = figures(sums_GQF.sum(axis=0)[None], counts_GC.sum(axis=0)[None])
         self._resampled: dict[str, Array] | None = None
-        if self.sequences > 1:
-            # over means a sequence: rows, tokens and bytes are resampled with the sums that they divide
-            ones_G = np.ones(self.sequences)
+        if self.groups > 1:
+            # over means a group: rows, tokens and bytes are resampled with the sums that they divide
+            ones_G = np.ones(self.groups)
             sums_RF = resampled_means(sums_GQF.reshape(-1, Q * F), ones_G, seed=seed, resamples=resamples)
             counts_RC = resampled_means(counts_GC, ones_G, seed=seed, resamples=resamples)
             self._resampled = figures(sums_RF.reshape(-1, Q, F), counts_RC)
@@ -126,7 +126,7 @@ class Judged:
         paired = None
         if self._resampled is not None:
             resampled_RQ = self._resampled[name]
-            paired = finite_interval(resampled_RQ[:, q] - resampled_RQ[:, baseline])
+            paired = finite_interval(resampled_RQ[:, q] - resampled_RQ[:, baseline], groups=self.groups)
         apart = mine is not None and theirs is not None and (mine[1] < theirs[0] or theirs[1] < mine[0])
         return Difference(difference=value - other, interval=paired, apart=apart)
 
@@ -135,7 +135,11 @@ class Judged:
         return value if math.isfinite(value) else None
 
     def _interval(self, name: str, q: int) -> Interval | None:
-        return None if self._resampled is None else finite_interval(self._resampled[name][:, q])
+        return (
+            None
+            if self._resampled is None
+            else finite_interval(self._resampled[name][:, q], groups=self.groups)
+        )
 
     def _reliability(self, q: int) -> tuple[Bin, ...]:
         rows_M, right_M = self._bins_QM2[q].T

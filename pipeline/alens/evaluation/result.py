@@ -51,7 +51,11 @@ class Evaluation:
     rows: int
     """Held-out rows judged on."""
     sequences: int
-    """That they belong to: what the bootstrap draws."""
+    """That they belong to."""
+    intervals_over: str
+    """What the bootstrap draws: `documents`, or `sequences` where documents are not known."""
+    groups: int
+    """How many of these there are."""
     teacher: str
     """`exact`, or `compressed`: then KL is an unbiased estimate."""
     shards: tuple[int, ...]
@@ -106,6 +110,8 @@ class Evaluation:
             "trained_on": self.trained_on,
             "sequences_left_out": self.sequences_left_out,
             "top_tokens": self.top_tokens,
+            "intervals_over": self.intervals_over,
+            "groups": self.groups,
             "bootstrap": {"level": LEVEL, "resamples": self.resamples, "seed": self.seed},
             "norm_is_the_models": self.norm_is_the_models,
             "summary": {

@@ -1,7 +1,7 @@
-"""All figures of many readings, summed by sequence, a block of rows at a time.
+"""All figures of many readings, summed by group, a block of rows at a time.
 
 In: readings (functions that give the logits of some rows), the rows' teacher, the model's most probable tokens, the
-text's next tokens. Out: `ReadingSums`: for each sequence and reading, sums over rows of what docs/metrics.md defines.
+text's next tokens. Out: `ReadingSums`: for each group and reading, sums over rows of what docs/metrics.md defines.
 Logits exist for one reading and one block of rows at a time; a teacher's block is made once for all readings.
 Shapes: N rows, B rows of a block, G sequences, Q readings, F columns, K top tokens, M bins of confidence, V vocabulary.
 """
@@ -47,7 +47,7 @@ class JudgedRows:
     next_bytes_N: torch.Tensor
     """Its bytes; 0 where there is none."""
     groups_N: torch.Tensor
-    """Which of the G sequences."""
+    """Which of the G groups."""
 
 
 class ReadingSums:

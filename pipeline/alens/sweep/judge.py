@@ -4,7 +4,7 @@ In: the lens directory of a variant that is fitted. Out, beside it: `held-out.sa
 each sequence, for each head) and `result.json` (what the fit took, and the hash of the other file), written last: with
 it the variant is finished. The rows, their first position and the target (the model's own distribution, exact where the
 cache has it) are those of the sweep, whatever the variant was fitted on and to.
-Shapes: G sequences, H heads of all layers.
+Shapes: G groups (documents or sequences), H heads of all layers.
 """
 
 import dataclasses
@@ -18,7 +18,9 @@ import torch
 from safetensors.numpy import load, save
 
 from alens.errors import DamageError
+from alens.evaluation.bootstrap import resampled_means
 from alens.evaluation.figures import FigureSums, sum_of_kl
+from alens.evaluation.groups import SEQUENCES, Groups
 from alens.evaluation.held_out import held_out_rows
 from alens.fit.settings import FitSettings
 from alens.lens.saved import Lenses
@@ -54,6 +56,10 @@ class Result:
     mean_output_kl: float | None = None
     """Of the mean output of the variant's training rows, on the same held-out rows: what a lens has that looks at
     nothing. None in results that are older than it."""
+    intervals_over: str = SEQUENCES
+    """What sums are by: `documents` or `sequences`."""
+    sequences: int | None = None
+    """Held-out sequences; None in results of earlier versions, whose sums are by sequence."""
     kl_GH: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
     rows_G: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
 
@@ -62,6 +68,12 @@ class Result:
         """The mean over rows, nats."""
         means_H: Array = self.kl_GH.sum(axis=0) / self.rows_G.sum()
         return means_H
+
+    def resampled(self) -> Array | None:
+        """(R, H) KL; None with a single document or sequence, which says nothing about others."""
+        if len(self.rows_G) < 2:
+            return None
+        return resampled_means(self.kl_GH, self.rows_G, seed=0)
 
 
 def judge(
@@ -72,16 +84,15 @@ def judge(
     reader = RowReader(
         cache, record.layers, record.heads, settings.best_teacher, base.min_position, device, site=record.site
     )
-    groups = len(shards) * settings.sequences_per_shard
-    sums = {layer: FigureSums(len(record.heads), device, groups) for layer in record.layers}
+    groups = Groups.of_shards(cache, shards)
+    sums = {layer: FigureSums(len(record.heads), device, groups.count) for layer in record.layers}
     maps = {layer: lenses.layer(layer).maps.to(device) for layer in record.layers}
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None  # of lenses that were fitted here
     log_mean_V, nothing_kl = log_mean_V.to(device), 0.0
     for part in held_out_rows(reader, shards, base.eval_rows):
-        numbers = part.columns.by_name["rows/sequence"].astype(np.int64)
         nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
-        groups_N = torch.from_numpy(numbers - shards[0] * settings.sequences_per_shard).to(device)
+        groups_N = torch.from_numpy(groups.numbers(part.columns.by_name["rows/sequence"])).to(device)
         for layer, of in sums.items():
             z_NHE = reader.z(part.columns, layer)
             of.add(z_NHE, maps[layer], part.teacher, part.choice, part.next_ids_N, groups_N)
@@ -99,6 +110,8 @@ def judge(
             record.says_nothing(layer, head) for layer in record.layers for head in record.heads
         ),
         mean_output_kl=nothing_kl / float(rows_G.sum()),
+        intervals_over=groups.over,
+        sequences=groups.sequences,
         kl_GH=kl_GH[rows_G > 0],
         rows_G=rows_G[rows_G > 0],
     )
@@ -143,3 +156,12 @@ def _plain(told: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in told.items()
     }
+
+
+def check_rows(out: Path, results: dict[str, Result]) -> None:
+    """Raises `DamageError` unless all were judged on the same documents or sequences."""
+    rows = [result.rows_G for result in results.values()]
+    if any(not np.array_equal(one, rows[0]) for one in rows):
+        raise DamageError(
+            f"variants of {out} were judged on other held-out rows: delete their {RESULT} and sweep again"
+        )

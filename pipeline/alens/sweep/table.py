@@ -1,18 +1,17 @@
 """The table of a sweep: what each variant changed, how well its lenses do, how sure that is, and what it took.
 
 In: a sweep's directory with the variants that are finished. Out: a `Table`, and its cells as text. Intervals are percentile bootstrap over held-out
-sequences; a difference is paired, because the same sequences are drawn for both variants.
-Shapes: G sequences, H heads, R resamples.
+documents or sequences; a difference is paired, because the same ones are drawn for both variants.
+Shapes: G groups (documents or sequences), H heads, R resamples.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from alens.errors import DamageError, RequestError
-from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
+from alens.errors import RequestError
+from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval
+from alens.evaluation.groups import said as said_groups
 from alens.lens.marks import label, note
 from alens.sweep import judge, plan
 from alens.sweep.judge import Array, Result
@@ -71,7 +70,11 @@ class Table:
     against: str | None
     """The variant that all are compared with."""
     sequences: int
-    """Held-out sequences that resamples draw from."""
+    """Held-out sequences."""
+    intervals_over: str
+    """What resamples draw: `documents`, or `sequences` where documents are not known."""
+    groups: int
+    """How many of these there are."""
     held_out_rows: int
 
     def to_json(self) -> dict[str, Any]:
@@ -91,10 +94,10 @@ def build(out: Path, *, against: str | None = None) -> Table:
         raise RequestError(
             f"{out} has no finished variant {against} to compare with: it has {', '.join(good) or 'none yet'}"
         )
-    _check_rows(out, good)
+    judge.check_rows(out, good)
     best = min(good, key=lambda name: float(good[name].kl_H.mean()), default=None)
     told = _differing(asked)
-    resampled = {name: _resampled(result) for name, result in good.items()}
+    resampled = {name: result.resampled() for name, result in good.items()}
     other = against or best
     rows = []
     for name, result in results.items():
@@ -111,7 +114,9 @@ def build(out: Path, *, against: str | None = None) -> Table:
         rows=tuple(rows),
         missing=tuple(name for name in asked if name not in results),
         against=other,
-        sequences=len(first.rows_G),
+        sequences=len(first.rows_G) if first.sequences is None else first.sequences,
+        intervals_over=first.intervals_over,
+        groups=len(first.rows_G),
         held_out_rows=int(first.rows_G.sum()),
     )
 
@@ -124,17 +129,17 @@ def _row(
     base: tuple[Result, Array | None] | None,
 ) -> VariantRow:
     kl = float(result.kl_H.mean())
-    difference, difference_interval = None, None
+    difference, difference_interval, groups = None, None, len(result.rows_G)
     if base is not None:
         difference = kl - float(base[0].kl_H.mean())
         if kl_RH is not None and base[1] is not None:
-            difference_interval = interval(kl_RH.mean(axis=1) - base[1].mean(axis=1))
+            difference_interval = interval(kl_RH.mean(axis=1) - base[1].mean(axis=1), groups=groups)
     return VariantRow(
         name=name,
         settings=settings,
         failed=None,
         kl=kl,
-        interval=None if kl_RH is None else interval(kl_RH.mean(axis=1)),
+        interval=None if kl_RH is None else interval(kl_RH.mean(axis=1), groups=groups),
         mean_output_kl=result.mean_output_kl,
         difference=difference,
         difference_interval=difference_interval,
@@ -152,29 +157,13 @@ def _heads(result: Result, kl_RH: Array | None) -> tuple[HeadRow, ...]:
             layer=layer,
             head=head,
             kl=float(result.kl_H[place]),
-            interval=None if kl_RH is None else interval(kl_RH[:, place]),
+            interval=None if kl_RH is None else interval(kl_RH[:, place], groups=len(result.rows_G)),
             cross_entropy=result.cross_entropy[place],
             top1_agreement=result.top1_agreement[place],
             says_nothing=bool(result.says_nothing) and result.says_nothing[place],
         )
         for place, (layer, head) in enumerate(result.heads)
     )
-
-
-def _resampled(result: Result) -> Array | None:
-    """(R, H); None with a single sequence, which says nothing about others."""
-    if len(result.rows_G) < 2:
-        return None
-    return resampled_means(result.kl_GH, result.rows_G, seed=0)
-
-
-def _check_rows(out: Path, results: dict[str, Result]) -> None:
-    """Raises `DamageError` unless all were judged on the same sequences."""
-    rows = [result.rows_G for result in results.values()]
-    if any(not np.array_equal(one, rows[0]) for one in rows):
-        raise DamageError(
-            f"variants of {out} were judged on other held-out rows: delete their {judge.RESULT} and sweep again"
-        )
 
 
 def _differing(asked: dict[str, dict[str, Any]]) -> list[str]:
@@ -236,7 +225,7 @@ def notes(table: Table) -> list[str]:
         found.append(
             f"Held-out KL in nats, mean over heads, on {table.held_out_rows:,} rows of {table.sequences:,} sequences, "
             "beside that of the mean output, which looks at nothing; > is above it. "
-            f"Intervals: bootstrap over sequences, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
+            f"{said_groups(table.intervals_over, table.groups)}, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
         )
     for row in table.rows:
         if meaning := note((head.layer, head.head) for head in row.heads if head.says_nothing):

@@ -233,13 +233,13 @@ def test_equal_influences_have_no_rank() -> None:
 
 
 def test_a_head_without_effect_has_no_share() -> None:
-    fidelity, _ = judge("lens", np.ones((6, 2)), np.zeros((6, 2)), positions=3, seed=0)
+    fidelity, _ = judge("lens", np.ones((6, 2)), np.zeros((6, 2)), positions=3, groups_S=np.arange(2), seed=0)
     assert fidelity.model_share is None and fidelity.correlation.rho is None
 
 
 def test_influences_are_means_over_rows() -> None:
     lens_AS, model_AS = np.arange(12.0).reshape(6, 2), 2 * np.arange(12.0).reshape(6, 2)
-    fidelity, _ = judge("lens", lens_AS, model_AS, positions=5, seed=0)
+    fidelity, _ = judge("lens", lens_AS, model_AS, positions=5, groups_S=np.arange(lens_AS.shape[1]), seed=0)
     assert (fidelity.lens_whole, fidelity.model_first) == (pytest.approx(1 / 10), pytest.approx(42 / 10))
     assert fidelity.lens_influence == pytest.approx([0.5, 0.9, 1.3, 1.7])
 

@@ -212,8 +212,8 @@ def test_areas_are_of_folds_drawn_again_and_again(
     readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0
-    for seed in range(10, 20):
-        for split in folds(names, flags, 5, seed):
+    for repeat in range(10):
+        for split in folds(names, flags, 5, 1, repeat):
             fit_V = [
                 readings_NV[[n for n in split.fit if flags[n] == kind]].mean(0) for kind in (False, True)
             ]

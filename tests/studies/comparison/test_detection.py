@@ -53,7 +53,7 @@ def test_a_last_token_counts_one_more_than_it_was_seen() -> None:
     made = detectors()
     for kind in ("lens", "unembedding", "model"):
         made.add(kind, readings(3))
-    last_N = np.random.default_rng(0).integers(0, 9, 24)
+    last_N = np.random.default_rng(2).integers(0, 9, 24)
     _, token_N = np.unique(last_N, return_inverse=True)
     seen_NV = torch.eye(len(set(last_N.tolist())))[token_N]
     with_one, without = (REFITS.held_out(REFITS.scores(seen_NV, prior=prior)).area for prior in (1.0, 0.0))

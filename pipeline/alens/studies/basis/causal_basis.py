@@ -155,6 +155,8 @@ class CausalBases:
             rows=len(self.sample.rows_N),
             sequences=len(self.sample.tokens_ST),
             positions=self.sample.tokens_ST.shape[1] - self.min_position,
+            intervals_over=self.sample.groups.over,
+            groups=self.sample.groups.count,
             trained_on=self.text.trained_on,
             heads=found,
             layers=[layer_fidelity(layer, found) for layer in self.layers],
@@ -290,6 +292,7 @@ class CausalBases:
                 lens_AN.reshape(len(mine), S, P).sum(-1).numpy(),
                 model_AS[mine].numpy(),
                 positions=P,
+                groups_S=self.sample.groups_S,
                 seed=self.settings.seed,
             )
             sets.append(

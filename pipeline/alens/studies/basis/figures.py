@@ -107,6 +107,10 @@ class BasisStudy:
     """Of each sequence: so many are ablated and measured."""
     trained_on: str
     """`no`, or `unknown`: rows may be among them that the fit was trained on."""
+    intervals_over: str
+    """What is drawn again: `documents`, or `sequences` where documents are not known."""
+    groups: int
+    """How many of these there are."""
     heads: list[HeadBases]
     layers: list[list[LayerFidelity]]
     """By layer, a record for each basis."""
@@ -124,6 +128,8 @@ class BasisStudy:
             "rows": self.rows,
             "sequences": self.sequences,
             "positions": self.positions,
+            "intervals_over": self.intervals_over,
+            "groups": self.groups,
             "trained_on": self.trained_on,
             "layers": [asdict(one) for bases in self.layers for one in bases],
             "heads": [
@@ -139,11 +145,21 @@ class BasisStudy:
 
 
 def judge(
-    basis: str, lens_AS: Array, model_AS: Array, *, positions: int, seed: int
+    basis: str,
+    lens_AS: Array,
+    model_AS: Array,
+    *,
+    positions: int,
+    groups_S: npt.NDArray[np.int64],
+    seed: int,
 ) -> tuple[BasisFidelity, Array]:
-    """Figures of a basis, and the resampled correlation (R,); inputs are sums over `positions` rows of a sequence."""
+    """Figures of a basis, and the resampled correlation (R,); inputs are sums over `positions` rows of a
+    sequence, and `groups_S` says what is drawn together."""
     rows_S = np.full(lens_AS.shape[1], float(positions))
-    correlation, drawn_R = rank_correlation(lens_AS[1:-1].T, model_AS[1:-1].T, rows_S, seed=seed)
+    member_GS = (groups_S == np.arange(groups_S.max() + 1)[:, None]).astype(np.float64)
+    correlation, drawn_R = rank_correlation(
+        member_GS @ lens_AS[1:-1].T, member_GS @ model_AS[1:-1].T, member_GS @ rows_S, seed=seed
+    )
     lens_A, model_A = (found_AS.sum(1) / rows_S.sum() for found_AS in (lens_AS, model_AS))
     return BasisFidelity(
         basis=basis,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.errors import RequestError
+from alens.evaluation.groups import Groups
 from alens.evaluation.shards import JudgedText
 from alens.store.reader import Cache
 
@@ -24,6 +25,10 @@ class Sample:
     """Rows of the cache, in order, none of them of the sequences below."""
     tokens_ST: npt.NDArray[np.int64]
     """Tokens of the sequences to measure on."""
+    groups: Groups
+    """Of these sequences: what intervals are over."""
+    groups_S: npt.NDArray[np.int64]
+    """Which of them each sequence is of."""
 
 
 def draw(
@@ -54,7 +59,10 @@ def draw(
     generator = randomness.generator(seed, randomness.STUDY_TEXT)
     chosen = np.sort(generator.permutation(sequences)[:num_sequences])
     usable = row[(position >= min_position) & ~np.isin(sequence, chosen)]
+    groups = Groups.of(cache, chosen)
     return Sample(
         rows_N=np.sort(generator.permutation(usable)[:num_rows]),
         tokens_ST=np.stack([cache.tokens[number].astype(np.int64) for number in chosen]),
+        groups=groups,
+        groups_S=groups.numbers(chosen),
     )

@@ -1,8 +1,8 @@
 """Figures of lenses on a fine-tuned copy: what `alens transfer --to` says.
 
 In: sums over held-out rows, of the lenses at home and on the copy. Out: `CopyTransfer`, with differences and their
-intervals by sequence.
-Shapes: H heads of all layers, G sequences, R resamples.
+intervals by document or sequence.
+Shapes: H heads of all layers, G groups (documents or sequences), R resamples.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Difference:
 
     kl: float
     kl_interval: tuple[float, float] | None
-    """95 %, by drawing whole sequences; None where the two are not judged on the same rows, or on one sequence."""
+    """95 %, by drawing whole documents or sequences; None where the two are not judged on the same rows, or on one sequence."""
     cross_entropy: float
     cross_entropy_interval: tuple[float, float] | None
     """As that of KL."""
@@ -63,6 +63,10 @@ class CopyTransfer:
     rows: int
     home_rows: int
     sequences: int
+    intervals_over: str
+    """What intervals are over: `documents`, or `sequences` where documents are not known."""
+    groups: int
+    """How many of these there are."""
     teacher: str
     shards: tuple[int, ...]
     home_shards: tuple[int, ...]

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from alens.blocks import row_blocks, slices, teacher_rows
 from alens.errors import RequestError
 from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import FigureSums
+from alens.evaluation.groups import Groups
 from alens.evaluation.held_out import held_out_rows
 from alens.evaluation.shards import JudgedText, Mask
 from alens.lens.maps import AffineMaps, LensMaps
@@ -88,6 +88,11 @@ class Ground:
             site=self.site,
             sequences_B=sequences_B,
         )
+
+    @cached_property
+    def groups(self) -> Groups:
+        """What intervals are over."""
+        return Groups.of_shards(self.cache, self.shards)
 
     @property
     def rows(self) -> int:
@@ -168,8 +173,8 @@ def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:
 def judge(
     ground: Ground, readings: Sequence[Reading], *, report: Report = silent, stage: str = "transfer"
 ) -> list[FigureSums]:
-    """Sums of each reading, groups are sequences. On a CPU readings are shared by the threads."""
-    groups = len(ground.shards) * ground.cache.plan.settings.sequences_per_shard
+    """Sums of each reading, groups are documents or sequences. On a CPU readings are shared by the threads."""
+    groups = ground.groups.count
     sums = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
     done, total = 0, ground.rows
     for part in _parts(ground):
@@ -206,13 +211,11 @@ class _Part:
 
 def _parts(ground: Ground) -> Iterator[_Part]:
     """The rows, so few at once that their whole distributions fit into memory."""
-    reader, per_shard = ground.reader, ground.cache.plan.settings.sequences_per_shard
-    places = {shard: number for number, shard in enumerate(ground.shards)}
+    reader = ground.reader
     for held_out in held_out_rows(reader, ground.shards, ground.rows):
-        sequences_N = held_out.columns.by_name["rows/sequence"].astype(np.int64)
-        shard = int(sequences_N[0]) // per_shard
-        groups_N = torch.from_numpy(sequences_N + (places[shard] - shard) * per_shard).to(ground.device)
-        for rows in slices(len(sequences_N), teacher_rows(ground.device)):
+        numbers_N = ground.groups.numbers(held_out.columns.by_name["rows/sequence"])
+        groups_N = torch.from_numpy(numbers_N).to(ground.device)
+        for rows in slices(len(numbers_N), teacher_rows(ground.device)):
             columns: Columns = held_out.columns.rows(rows.start, rows.stop)
             yield _Part(
                 values={layer: reader.z(columns, layer) for layer in ground.layers},

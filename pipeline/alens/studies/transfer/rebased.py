@@ -12,9 +12,12 @@ pinv is blind outside the row space of W_O_i: of what head j writes, only the pa
 Shapes: N rows, H heads of the source, E width of the site's values (d_head for z), D d_model.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 MATCHES = ("none", "mean", "scale")
@@ -128,3 +131,17 @@ def seen(source: Frame, target: Frame, head: int) -> torch.Tensor | None:
     inside_H = (spread_ED @ basis_HDE).square().sum((1, 2))
     share_H: torch.Tensor = inside_H / spread_ED.square().sum().clamp_min(1e-300)
     return share_H.float()
+
+
+def shares_seen(
+    frames: Mapping[int, Frame], targets: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.float64] | None:
+    """(S, T) of heads (layer, place): shares of variance, or None where all is seen."""
+    layers = list(dict.fromkeys(layer for layer, _ in targets))
+    columns = [[seen(frames[i], frames[j], place) for i in layers] for j, place in targets]
+    shares = [
+        torch.cat([part for part in column if part is not None])
+        for column in columns
+        if column[0] is not None
+    ]
+    return torch.stack(shares, 1).double().cpu().numpy() if shares else None

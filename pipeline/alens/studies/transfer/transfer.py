@@ -2,7 +2,7 @@
 
 In: lenses, and a cache of their model. Out: `TransferMatrix`: forward KL and cross-entropy of each lens on the values
 of each head, brought to its coordinates (`rebased`), beside the lens of that head and the mean output.
-Shapes: S source heads, T target heads, G sequences.
+Shapes: S source heads, T target heads, G groups (documents or sequences).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from alens.lens.saved import Lenses
 from alens.progress import Report, silent
 from alens.store.reader import Cache
 from alens.studies.transfer.judged import Reading, check_written, ground_of, judge, mean_output
-from alens.studies.transfer.rebased import Rebased, seen
+from alens.studies.transfer.rebased import Rebased, shares_seen
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -38,7 +38,7 @@ class LayerPair:
     kl: float
     """KL of the transferred lens less KL of the target's own."""
     kl_interval: Interval | None
-    """95 %, by drawing whole sequences; None with a single one, as of the other intervals."""
+    """95 %, by drawing whole documents or sequences; None with a single one, as of the other intervals."""
     cross_entropy: float
     """The same difference of cross-entropies."""
     cross_entropy_interval: Interval | None
@@ -61,7 +61,7 @@ class LayerPair:
 
 
 class SequenceSums(NamedTuple):
-    """One figure, summed over the rows of each sequence; nats."""
+    """One figure, summed over the rows of each group; nats."""
 
     moved_GST: Array
     """Of the lens of S on T."""
@@ -81,6 +81,10 @@ class TransferMatrix:
     """One of `rebased.MATCHES`."""
     rows: int
     sequences: int
+    intervals_over: str
+    """What intervals are over: `documents`, or `sequences` where documents are not known."""
+    groups: int
+    """How many of these there are."""
     teacher: str
     shards: tuple[int, ...]
     trained_on: str
@@ -188,6 +192,8 @@ class TransferMatrix:
             "match": self.match,
             "rows": self.rows,
             "sequences": self.sequences,
+            "intervals_over": self.intervals_over,
+            "groups": self.groups,
             "teacher": self.teacher,
             "shards": list(self.shards),
             "trained_on": self.trained_on,
@@ -269,7 +275,9 @@ def transfer(
         site=ground.site,
         match=match,
         rows=ground.rows,
-        sequences=int((last.rows_G > 0).sum()),
+        sequences=ground.groups.sequences,
+        intervals_over=ground.groups.over,
+        groups=int((last.rows_G > 0).sum()),
         teacher=ground.teacher,
         shards=ground.shards,
         trained_on=ground.text.trained_on,
@@ -277,22 +285,10 @@ def transfer(
         says_nothing=tuple(lenses.record.says_nothing(*number) for number in numbers),
         kl_ST=np.array([of.kl for part in means for of in part]).reshape(shape).T,
         cross_entropy_ST=np.array([of.cross_entropy for part in means for of in part]).reshape(shape).T,
-        seen_ST=_seen(frames, targets),
+        seen_ST=shares_seen(frames, targets),
         native=tuple(of for sums in native for of in sums.means()),
         mean_output=last.means()[0],
         kl_sums=by_sequence("kl_GH", "rows_G"),
         cross_entropy_sums=by_sequence("surprise_GH", "next_G"),
         seed=seed,
     )
-
-
-def _seen(frames: Any, targets: Sequence[tuple[int, int]]) -> Array | None:
-    """(S, T): shares of variance, or None where all is seen."""
-    layers = list(dict.fromkeys(layer for layer, _ in targets))
-    columns = [[seen(frames[i], frames[j], place) for i in layers] for j, place in targets]
-    shares = [
-        torch.cat([part for part in column if part is not None])
-        for column in columns
-        if column[0] is not None
-    ]
-    return torch.stack(shares, 1).double().cpu().numpy() if shares else None
