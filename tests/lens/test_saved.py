@@ -218,8 +218,14 @@ def rewrite(root: Path, layer: int, tensors: dict[str, torch.Tensor], told: dict
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"heads": [2, 4]}, r"layer-03.safetensors says heads 1,4, lens.json says 2,4"),
-        ({"heads": [4, 1]}, r"layer-03.safetensors says heads 1,4, lens.json says 4,1"),
+        (
+            {"heads": [2, 4]},
+            r"layer-03.safetensors holds lenses of layer 3, heads 1,4, lens.json says layer 3, heads 2,4",
+        ),
+        (
+            {"heads": [4, 1]},
+            r"layer-03.safetensors holds lenses of layer 3, heads 1,4, lens.json says layer 3, heads 4,1",
+        ),
     ],
 )
 def test_weights_say_whose_lenses_they_are(
@@ -234,8 +240,10 @@ def test_weights_say_whose_lenses_they_are(
 def test_files_of_two_layers_cannot_be_exchanged(demo_lenses: Path, copy_of: Copy) -> None:
     """Not even with their hashes."""
     root = copy_of(demo_lenses)
-    rewrite(root, 3, load_file(root / "layer-00.safetensors"), {"layer": "0", "heads": "1,4"})
-    with pytest.raises(DamageError, match=r"layer-03.safetensors says layer 0, lens.json says 3"):
+    rewrite(root, 3, load_file(root / "layer-00.safetensors"), {"lenses": "layer 0, heads 1,4"})
+    with pytest.raises(
+        DamageError, match=r"layer-03.safetensors holds lenses of layer 0, heads 1,4, lens.json says layer 3"
+    ):
         load_lenses(root).layer(3)
 
 
@@ -332,3 +340,10 @@ def test_figures_that_are_no_numbers_are_refused(demo_lenses: Path, copy_of: Cop
     documents.edit(root / "lens.json", lambda body: body["held_out"]["3"][0].update(kl=value))
     with pytest.raises(DamageError, match=r"held_out has no figures of each head"):
         load_lenses(root)
+
+
+def test_the_same_lenses_are_the_same_bytes(tmp_path: Path) -> None:
+    """In every process and at every time."""
+    tensors = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    written = [saved.put_layer(tmp_path, 3, (1, 4), tensors)["sha256"] for _ in range(20)]
+    assert len(set(written)) == 1

@@ -184,7 +184,7 @@ class Lenses(LensFolder):
         for key, value in (told or {}).items():
             if says.get(key, value) != value:
                 raise DamageError(
-                    f"{path} says {key} {says[key]}, {DESCRIPTION} says {value}: {self._mend(name)}"
+                    f"{path} holds {key} of {says[key]}, {DESCRIPTION} says {value}: {self._mend(name)}"
                 )
         for key, shape in shapes.items():
             if key not in tensors or tuple(tensors[key].shape) != shape:
@@ -217,8 +217,9 @@ def put_layer(
 
 
 def _told(layer: int, heads: Sequence[int]) -> dict[str, str]:
-    """What a layer's file says of itself."""
-    return {"layer": str(layer), "heads": ",".join(map(str, heads))}
+    """What a layer's file says of itself. One entry: safetensors writes several in any order, and the same fit would
+    give other bytes."""
+    return {"lenses": f"layer {layer}, heads {','.join(map(str, heads))}"}
 
 
 def put_tensors(
