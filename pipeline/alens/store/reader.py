@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.errors import AlensError, DamageError, RequestError
+from alens.errors import DamageError, RequestError
 from alens.store import durable
 from alens.store.arrays import ArraySpec, scale_name, shard_arrays, site_name, statistic_name, weight_arrays
 from alens.store.checked_arrays import CheckedArrays
@@ -70,7 +70,7 @@ class Cache:
             ) from None
         except OSError as error:
             raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
-        self.plan = Plan.from_json(content, str(self.paths.plan))
+        self.plan, self._plan_as_opened = Plan.from_json(content, str(self.paths.plan)), content
         self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
         self.commits = Commits(self.paths, self.plan)
         self._disk = CheckedArrays(self.paths, self.plan, self.commits, limits=limits)
@@ -140,8 +140,8 @@ class Cache:
     def check_unchanged(self) -> None:
         """Look again at the plan and at the records that were used: raises `DamageError` where they are others now."""
         try:
-            same = Plan.from_json(self.paths.plan.read_bytes(), str(self.paths.plan)) == self.plan
-        except (OSError, AlensError):
+            same = self.paths.plan.read_bytes() == self._plan_as_opened
+        except OSError:
             same = False
         if not (same and self.commits.unchanged()):
             raise DamageError(
