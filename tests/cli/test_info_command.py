@@ -28,15 +28,15 @@ def test_json_has_the_same_and_parses(run_alens: Any, demo_cache: Path) -> None:
     assert (code, err) == (0, "")
     assert body["plan"] == open_cache(demo_cache).plan.identity
     assert body["rows"] == body["rows_planned"] == 6144
-    assert len(body["arrays"]) == 25
+    assert len(body["arrays"]) == 28
 
 
 def test_sizes_are_those_on_disk(run_alens: Any, demo_cache: Path) -> None:
     body = json.loads(run_alens("info", demo_cache, "--json").stdout)
     files = [p for p in (demo_cache / "arrays.zarr").rglob("c.*") if "model" not in p.parts]
     assert body["bytes"] == sum(file.stat().st_size for file in files)
-    # 4 layers x 6 heads x 32 in float16; ids, log-probabilities, draws, two float32, final; the place
-    assert body["bytes_per_row"] == 4 * 6 * 32 * 2 + 16 * 2 * 3 + 4 + 4 + 192 * 2 + 2 + 4 + 2
+    # 4 layers x 6 heads x 32 in float16; ids, log-probabilities, draws, three float32, final; the place
+    assert body["bytes_per_row"] == 4 * 6 * 32 * 2 + 16 * 2 * 3 + 3 * 4 + 192 * 2 + 2 + 4 + 2
 
 
 def test_a_cache_in_the_making(run_alens: Any, demo_cache: Path, copy_of: Copy) -> None:
