@@ -78,12 +78,11 @@ def _name(one: "HeadChange", mean_output_kl: float | None) -> str:
 
 def _references(found: "Comparison") -> "Iterator[str]":
     """What KL and JS are to be held against."""
-    nothing = (
-        "-, because these lenses do not say it"
-        if found.mean_output_kl is None
-        else f"{found.mean_output_kl:.2f}, and > is above it: worse than no reading"
-    )
-    yield f"KL(model, lens) on these prompts in nats; that of the mean output is {nothing}"
+    if found.mean_output_kl is None:
+        yield "KL(model, lens) on these prompts in nats; these lenses do not say the mean output's"
+    else:
+        yield f"KL(model, lens) on these prompts in nats; the mean output's is {found.mean_output_kl:.2f}"
+        yield "> is above the mean output's: worse than no reading"
     if meaning := note((one.layer, one.head) for one in found.heads if one.says_nothing):
         yield meaning
 

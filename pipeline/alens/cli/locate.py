@@ -277,12 +277,13 @@ def _notes(found: "Location") -> list[str]:
         f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'}"
         f"{f', {found.more_draws:,} {more}' if found.more_draws else ''})"
     )
-    nothing = (
-        "-, because these lenses do not say it"
-        if found.mean_output_kl is None
-        else f"{found.mean_output_kl:.2f}, and > is above it: worse than no reading"
-    )
-    lines.append(f"KL(model, lens) on these prompts in nats; that of the mean output is {nothing}")
+    if found.mean_output_kl is None:
+        lines.append("KL(model, lens) on these prompts in nats; these lenses do not say the mean output's")
+    else:
+        lines.append(
+            f"KL(model, lens) on these prompts in nats; the mean output's is {found.mean_output_kl:.2f}"
+        )
+        lines.append("> is above the mean output's: worse than no reading")
     if meaning := note((head.layer, head.head) for head in found.heads if head.says_nothing):
         lines.append(meaning)
     if not found.can_be_significant:
