@@ -12,7 +12,7 @@ import alens
 from alens.fit.settings import FitSettings
 from alens.store import schema
 from alens.store.arrays import shard_arrays, weight_arrays
-from alens.store.model_record import ModelRecord
+from alens.store.model_record import ModelRecord, NormRecord
 from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, Plan, TokensRecord
 
 from . import demo_card, pages
@@ -33,6 +33,8 @@ def plan(d_vocab: int) -> Plan:
             d_model=768,
             d_vocab=d_vocab,
             n_ctx=1024,
+            head_write="exact",
+            final_norm=NormRecord(kind="layer", epsilon=1e-5),
         ),
         corpus=CorpusRecord(
             id="bookcorpus",
