@@ -120,9 +120,11 @@ def live_reader(subject: Subject) -> type[RowReader]:
     """A `RowReader` that computes a shard instead of reading it; held-out rows are read."""
 
     class LiveReader(RowReader):
-        def shard(self, shard: int, *more: str, start: int = 0, stop: int | None = None) -> Columns:
+        def shard(
+            self, shard: int, *more: str, start: int = 0, stop: int | None = None, **ranks: int
+        ) -> Columns:
             if more:  # what judging asks for: it does not count, and it is the same for all
-                return super().shard(shard, *more, start=start, stop=stop)
+                return super().shard(shard, *more, start=start, stop=stop, **ranks)
             cache = self.cache
             plan = replace(cache.plan, settings=replace(cache.plan.settings, layers=self.layers))
             arrays = compute(subject, plan, cache.tokens, shard, lambda _: None)

@@ -8,11 +8,14 @@ Shapes: N rows (any leading axes), D d_model.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from alens.store.model_record import LAYER_NORM, NO_NORM, RMS_NORM, NormRecord
-from alens.store.reader import Cache
+
+if TYPE_CHECKING:  # it imports Zarr, and `alens read` opens no cache
+    from alens.store.reader import Cache
 
 
 def normed(x_ND: torch.Tensor, norm: NormRecord) -> torch.Tensor:
@@ -34,7 +37,7 @@ class FinalNorm:
     offset_D: torch.Tensor
 
     @classmethod
-    def of_cache(cls, cache: Cache) -> "FinalNorm | None":
+    def of_cache(cls, cache: "Cache") -> "FinalNorm | None":
         """As `cache` keeps it; None for one of before it was kept, or of a model whose last norm alens does not know."""
         record = cache.plan.model.final_norm
         if record is None or not record.is_known:

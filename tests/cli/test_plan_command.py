@@ -121,7 +121,7 @@ def test_a_cache_that_was_begun(run_alens: Any, tmp_path: Path) -> None:
     ("free", "says"),
     [
         ({"f_bavail": 4096}, "does not fit: needs "),
-        ({"f_favail": 20}, "does not fit: needs 149 files and directories, free 20 in "),
+        ({"f_favail": 20}, "does not fit: needs 161 files and directories, free 20 in "),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
@@ -163,7 +163,7 @@ def test_a_file_system_without_a_limit_of_files(
         (["--seq-len", "512", "--rows-per-shard", "512"], "seq_len is 512: demo sees 256 tokens at most"),
         (["--max-rows", "100"], "max_rows is 100: fewer than one shard of 128 rows"),
         (["--keep-bits", "10"], "keep_bits is 10: float16 has 10 mantissa bits"),
-        (["--text-column", "body"], "demo has no column 'body': it has text, document"),
+        (["--text-column", "body"], "corpus.parquet has no column 'body': it has text, document"),
         (["--workers", "0"], "workers is 0: it must be at least 1"),
         (["--worker", "3/3"], "worker 3/3 does not exist"),
         (["--probe-seconds", "0"], "probe_seconds is 0.0: it must be above 0"),

@@ -174,7 +174,7 @@ def test_deep_shows_each_array(run_alens: Any, demo_cache: Path) -> None:
     code, out, _ = run_alens("verify", demo_cache, "--deep", "8", "--device", "cpu")
     assert code == 0
     lines = [line for line in out.splitlines() if line.startswith("agrees ")]
-    assert len(lines) == 20
+    assert len(lines) == 23
     assert any(line.startswith("agrees      sites/attn.z/03 W_O + b_O  by ") for line in lines)
     assert "8 rows were computed again; 0 of 128 tail draws (0.00%) fall on another token" in out
 
