@@ -93,7 +93,7 @@ def test_the_kl_of_the_mean_output_stands_beside_that_of_the_lenses(
     out = run_alens("locate", demo_lenses, *files.with_control).stdout  # 80 columns
     table = out[: out.index("the model's own")]
     assert max(map(len, table.splitlines())) <= 80 and "…" not in table
-    assert f"the mean output's is {body['mean_output_kl']:.2f}\n> is above the mean output's" in out
+    assert f"that of the mean output is {body['mean_output_kl']:.2f}\n> above it" in out
     for head in body["heads"]:
         above = head["lens_kl"] > body["mean_output_kl"]
         assert f" {'>' if above else ''}{head['lens_kl']:.2f} " in table

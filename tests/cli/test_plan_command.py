@@ -111,7 +111,7 @@ def test_a_cache_that_was_begun(run_alens: Any, tmp_path: Path) -> None:
     assert run_alens("cache", "demo", "demo", store, *SMALL, "--worker", "0/4").code == 0
     code, out, _ = run_alens("plan", "demo", "demo", store, *SMALL, *SHORT)
     assert code == 0
-    assert "          of the plan in STORE; 0 sequences left out at the end\n" in out
+    assert "          of the plan in STORE; spread over the whole text\n" in out
     assert "to do     3 of 4 shards, 384 rows; the others are committed\n" in out
     assert "tokenising" not in out
     assert open_cache(store).shards == (0,)

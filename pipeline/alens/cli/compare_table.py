@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alens.cli.p_value import shown
-from alens.lens.marks import label, note
+from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.studies.comparison.change import Change, TokenChange
@@ -78,11 +78,7 @@ def _name(one: "HeadChange", mean_output_kl: float | None) -> str:
 
 def _references(found: "Comparison") -> "Iterator[str]":
     """What KL and JS are to be held against."""
-    if found.mean_output_kl is None:
-        yield "KL(model, lens) on these prompts in nats; these lenses do not say the mean output's"
-    else:
-        yield f"KL(model, lens) on these prompts in nats; the mean output's is {found.mean_output_kl:.2f}"
-        yield "> is above the mean output's: worse than no reading"
+    yield from kl_reference(found.mean_output_kl)
     if meaning := note((one.layer, one.head) for one in found.heads if one.says_nothing):
         yield meaning
 

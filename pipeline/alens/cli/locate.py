@@ -18,7 +18,7 @@ from alens.cli.parameters import (
     seed_option,
 )
 from alens.errors import RequestError
-from alens.lens.marks import label, note
+from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
@@ -277,13 +277,7 @@ def _notes(found: "Location") -> list[str]:
         f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'}"
         f"{f', {found.more_draws:,} {more}' if found.more_draws else ''})"
     )
-    if found.mean_output_kl is None:
-        lines.append("KL(model, lens) on these prompts in nats; these lenses do not say the mean output's")
-    else:
-        lines.append(
-            f"KL(model, lens) on these prompts in nats; the mean output's is {found.mean_output_kl:.2f}"
-        )
-        lines.append("> is above the mean output's: worse than no reading")
+    lines += kl_reference(found.mean_output_kl)
     if meaning := note((head.layer, head.head) for head in found.heads if head.says_nothing):
         lines.append(meaning)
     if not found.can_be_significant:

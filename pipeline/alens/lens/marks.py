@@ -1,4 +1,4 @@
-"""The mark of lenses that say nothing: one sign and one wording for every table, page, picture and card.
+"""The mark of lenses that say nothing, and what a KL is held against: one wording for tables, pages and cards.
 
 In: layer, head, and whether `LensRecord.says_nothing`. Out: text. A lens says nothing when the fit found its held-out KL
 no lower than that of the mean output: what it lists on a prompt is then worse than a reader that looks at nothing.
@@ -23,3 +23,11 @@ def note(heads: Iterable[Head]) -> str | None:
     """What the sign means, with the heads that have it; None where none has."""
     named = ", ".join(f"{layer}.{head}" for layer, head in heads)
     return f"{SIGN} {SAYS_NOTHING}: {MEANING} ({named})" if named else None
+
+
+def kl_reference(mean_output_kl: float | None) -> tuple[str, ...]:
+    """What the KL of lenses on some prompts is to be held against, in lines of 80 columns."""
+    figure = "KL(model, lens) on these prompts, in nats"
+    if mean_output_kl is None:
+        return (f"{figure}; these lenses do not say the mean output",)
+    return (f"{figure}; that of the mean output is {mean_output_kl:.2f}", "> above it: worse than no reading")
