@@ -20,6 +20,9 @@ from alens.lens.maps import TranslatedMaps
 class Tuned(Design):
     """`translator` (H, D, D), `shift`, `gain` and `offset` (H, D), float32."""
 
+    default_lr = 0.01
+    """It starts near its end in the last layers, and 0.03 takes it away from there (docs/decisions/0032)."""
+
     def __init__(self, ground: Ground) -> None:
         """Raises `RequestError` for a site whose values are not as wide as the residual stream."""
         super().__init__(ground)
