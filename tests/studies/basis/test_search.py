@@ -176,6 +176,22 @@ def test_a_change_that_overflows_takes_the_slow_way_and_is_right() -> None:
     assert search.sigma(v_E.numpy())[0] == pytest.approx(brute_force(big, z_NE, ablated_NE).mean(), rel=1e-3)
 
 
+@pytest.mark.parametrize("far", [0.0, 30.0, 3000.0])
+def test_the_fisher_information_does_not_depend_on_what_all_logits_share(far: float) -> None:
+    """Weights far from zero in every token: the same readings, whose covariance float32 sums lost."""
+    maps, z_NE = affine(), values()
+    moved = AffineMaps(weight_HEV=maps.weight_HEV + far, bias_HV=maps.bias_HV)
+    search, found = mean_search(moved, z_NE), coordinates(z_NE)
+    slopes_EV = found.writes(torch.eye(E, dtype=torch.float64)) @ maps.weight_HEV[0].double()
+    expected_EE = np.zeros((E, E))
+    for p_V in maps.logits(0, z_NE).double().softmax(-1):
+        expected_EE += np.cov(slopes_EV.numpy(), aweights=p_V.numpy(), bias=True) / N
+    error = np.abs(search.fisher() - expected_EE).max() / np.abs(expected_EE).max()
+    assert error < (1e-5 if far < 100 else 1e-2)
+    v_E = random_directions(1, E, seed=2)[0].numpy()
+    assert search.sigma(v_E)[0] == pytest.approx(mean_search(maps, z_NE).sigma(v_E)[0], rel=1e-2)
+
+
 # The basis
 
 

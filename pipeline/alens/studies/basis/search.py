@@ -49,7 +49,9 @@ class Search:
         self.back_EE = back_EE
         with torch.inference_mode():
             self.p_NV = torch.cat([lens.logits(z_NE[rows]).softmax(-1) for rows in self._blocks()])
-        self.slopes_EV = self._slopes()
+        slopes_EV = self._slopes()
+        # a constant on all logits changes no reading: without it, slopes keep their figures in float32
+        self.slopes_EV = slopes_EV - (slopes_EV @ self.p_NV.mean(0))[:, None]
 
     def _slopes(self) -> torch.Tensor:
         """(E, V): how the logits move in the coordinates of the search; differences where the lens is not affine."""
@@ -65,11 +67,15 @@ class Search:
 
     @fast_float32()
     def fisher(self) -> Array:
-        """(E, E): mean over rows of the covariance, under the reading, of the slopes of the logits."""
-        expected_NE = torch.cat([self.p_NV[rows] @ self.slopes_EV.T for rows in self._blocks()])
-        second_EE = (self.slopes_EV * self.p_NV.mean(0)) @ self.slopes_EV.T
+        """(E, E): mean over rows of the covariance, under the reading, of the slopes of the logits.
+
+        Second moments around the mean slope of all rows, less those of each row's own mean, in float64.
+        """
+        expected_NE = torch.cat([self.p_NV[rows] @ self.slopes_EV.T for rows in self._blocks()]).double()
+        slopes_EV = self.slopes_EV.double()
+        second_EE = (slopes_EV * self.p_NV.mean(0, dtype=torch.float64)) @ slopes_EV.T
         fisher_EE = second_EE - expected_NE.T @ expected_NE / len(expected_NE)
-        found: Array = fisher_EE.double().cpu().numpy()
+        found: Array = fisher_EE.cpu().numpy()
         return (found + found.T) / 2
 
     @fast_float32()
