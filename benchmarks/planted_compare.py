@@ -32,7 +32,7 @@ from alens.lens.saved import Lenses, layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
-from alens.studies.comparison import detector, divergence
+from alens.studies.comparison import chance, detector
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, compare
 from alens.studies.comparison.detection import Detectors
@@ -169,16 +169,9 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     adjusted, alone, judged, covered, flagged, widths = [], [], [], [], [], []
     for number in range(splits):
         order = torch.from_numpy(np.random.default_rng([10, number]).permutation(pool))
-        weights = divergence.permuted(half, pool - half, RESAMPLES, number)
+        by_chance = chance.Chance(half, pool - half, RESAMPLES, number)
         mixed = [one[order] for one in every]
-        observed_H = np.array(
-            [
-                float(divergence.jensen_shannon(one[:half].double().mean(0), one[half:].double().mean(0)))
-                for one in mixed
-            ]
-        )
-        permuted_PH = np.stack([divergence.under(weights, one) for one in mixed], axis=1)
-        alone_H, adjusted_H = divergence.p_values(observed_H, permuted_PH)
+        alone_H, adjusted_H = chance.p_values([by_chance.draws(one) for one in mixed])
         adjusted.append(adjusted_H.min())
         alone.append((alone_H <= 0.05).mean())
         suspect_N = np.repeat([False, True], [half, pool - half])

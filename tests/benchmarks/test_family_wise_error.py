@@ -1,4 +1,4 @@
-"""How often `alens locate` names a head where none differs, by simulation: as often as it says, whatever the spread."""
+"""How often `alens locate` and `alens compare` name a head where none differs, by simulation, whatever the spread."""
 
 import importlib.util
 import sys
@@ -9,22 +9,31 @@ from types import ModuleType
 import pytest
 from scipy.stats import binom
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "family_wise_error.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DRAWS = 400
 MOST = int(binom.ppf(0.999, DRAWS, 0.06)) / DRAWS
 """Of a test whose error is 0.06 at most, once in a thousand: 0.10."""
 
 
-@pytest.fixture(scope="module")
-def simulation() -> Iterator[ModuleType]:
-    """The script, loaded by its path."""
-    spec = importlib.util.spec_from_file_location("family_wise_error", BENCHMARK)
+def loaded(name: str) -> Iterator[ModuleType]:
+    """A script, by its path."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Iterator[ModuleType]:
+    yield from loaded("family_wise_error")
+
+
+@pytest.fixture(scope="module")
+def comparisons() -> Iterator[ModuleType]:
+    yield from loaded("compare_family_wise_error")
 
 
 @pytest.mark.slow
@@ -77,3 +86,24 @@ def test_a_head_that_differs_is_found_about_as_often_as_by_relabelling_alone(sim
         for test in (simulation.by_locate, simulation.by_relabelling)
     )
     assert alone > 0.6 and ours > alone - 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "concentrations"),
+    [((10, 10), (20, 20)), ((10, 10), (20, 4)), ((30, 10), (20, 4)), ((10, 30), (4, 20))],
+)
+def test_some_head_has_changed_in_one_of_twenty_comparisons_of_nothing(
+    comparisons: ModuleType, sizes: tuple[int, int], concentrations: tuple[float, float]
+) -> None:
+    tests = [comparisons.by_compare] + [comparisons.in_pairs] * (sizes[0] == sizes[1])
+    shares = comparisons.named(tests, sizes, concentrations, heads=12, draws=DRAWS, permutations=199)
+    assert max(shares) <= MOST
+
+
+@pytest.mark.slow
+def test_shuffled_labels_alone_name_many_where_few_prompts_spread_more(comparisons: ModuleType) -> None:
+    (share,) = comparisons.named(
+        [comparisons.by_labels], (30, 10), (20, 4), heads=12, draws=100, permutations=199
+    )
+    assert share > 0.9

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="Permutations of the labels, and bootstrap resamples of the prompts.",
+    help="Permutations of the labels, flips of signs, and bootstrap resamples of the prompts.",
 )
 @seed_option("Of both, of folds and of refits.")
 @click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
+UNEQUAL = 2.0
+"""From this ratio of spreads on, skewed readings cost the test its level: docs/decisions/0034."""
 TOKENS_SHOWN = 4
 """In a cell of the table; the JSON has all."""
 
@@ -81,6 +83,16 @@ def _references(found: "Comparison") -> "Iterator[str]":
     yield from kl_reference(found.mean_output_kl)
     if meaning := note((one.layer, one.head) for one in found.heads if one.says_nothing):
         yield meaning
+    if found.model.noise is not None:
+        yield (
+            f"p adj: for the largest change of any head, the larger by {found.resamples:,} relabellings "
+            f"and by {found.more_draws:,} sign flips"
+        )
+    if found.spread_ratio is not None and not 1 / UNEQUAL < found.spread_ratio < UNEQUAL:
+        yield (
+            f"readings of suspect prompts spread {found.spread_ratio:.2g} times as much as those of clean ones: "
+            "p holds if they are not skewed"
+        )
 
 
 def _divergence(change: "Change") -> list[str]:

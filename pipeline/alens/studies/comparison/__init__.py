@@ -2,5 +2,6 @@
 
 compare.py           the study               change.py        how one reading changes
 prompt_sets.py       prompts and labels      prompt_readings.py   what heads say of them
-divergence.py        between mean readings   detection.py, detector.py, roc.py   can the two be told apart
+divergence.py        between mean readings   chance.py           what chance gives
+detection.py, detector.py, roc.py   can the two be told apart
 """

@@ -6,12 +6,11 @@ Shapes: N prompts, P permutations or resamples, V vocabulary.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.studies.comparison import divergence
+from alens.studies.comparison import chance, divergence
 from alens.studies.comparison.prompt_readings import LAST, check_position
 
 RESAMPLES = 1000
@@ -26,7 +25,7 @@ class Settings:
     top: int = 8
     """Tokens that appear, and that vanish, for each reading."""
     resamples: int = RESAMPLES
-    """Permutations of the labels, and bootstrap resamples of the prompts."""
+    """Permutations of the labels, flips of signs, and bootstrap resamples of the prompts."""
     seed: int = 0
     paired: bool = False
     """Suspect prompt i was made from clean prompt i: labels are shuffled within pairs, pairs are drawn, and a pair
@@ -56,14 +55,15 @@ class Noise:
     """What finite samples say of a divergence. Nats."""
 
     expected: float
-    """The mean divergence when labels are shuffled."""
+    """The mean divergence by chance: when labels are shuffled, or signs flipped; the larger."""
     high: float
     """The 95 % quantile of the same."""
     low_of_interval: float
     """Of the 95 % basic bootstrap interval of the divergence."""
     high_of_interval: float
     p: float
-    """Share of permutations that are as far apart, the observed one counted."""
+    """Share of draws that are as far apart in units of their noise, the observed one counted; the larger of shuffled
+    labels and of flipped signs."""
     p_adjusted: float | None = None
     """The same for the largest change of any head; None for readings that are not ranked."""
 
@@ -84,35 +84,40 @@ class Change:
 
     @property
     def above_noise(self) -> float:
-        """The divergence less what shuffled labels give on average."""
+        """The divergence less what chance gives on average."""
         return self.divergence - (self.noise.expected if self.noise else 0.0)
 
 
 class Comparer:
-    """Changes of readings of the same prompts, under the same permutations and resamples."""
+    """Changes of readings of the same prompts, under the same draws of chance and resamples."""
 
     def __init__(self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: Settings) -> None:
         self._lensed, self._num_clean, self._settings = lensed, num_clean, settings
         sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
-            self._permuted = divergence.permuted(*sizes, paired=settings.paired)
+            self._chance = chance.Chance(*sizes, paired=settings.paired)
             self._resampled = divergence.resampled(*sizes, paired=settings.paired)
 
-    def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, divergence.Array | None]:
-        """The change of one reading, clean prompts first; and its divergences under permuted labels."""
+    @property
+    def more_draws(self) -> int:
+        """Flipped signs beside shuffled labels."""
+        return self._chance.flips if self._noisy else 0
+
+    def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, chance.Draws | None]:
+        """The change of one reading, clean prompts first; and what chance gives."""
         clean_V = readings_NV[: self._num_clean].double().mean(0)
         suspect_V = readings_NV[self._num_clean :].double().mean(0)
         parts_V = divergence.contributions(clean_V, suspect_V)
         total = float(parts_V.sum())
-        permuted_P, found = None, None
+        draws, found = None, None
         if noise and self._noisy:
-            permuted_P = divergence.under(self._permuted, readings_NV)
+            draws = self._chance.draws(readings_NV)
             low, high = divergence.interval(total, divergence.under(self._resampled, readings_NV))
-            alone, _ = divergence.p_values(np.array([total]), permuted_P[:, None])
+            alone, _ = chance.p_values([draws])
             found = Noise(
-                expected=float(permuted_P.mean()),
-                high=float(np.quantile(permuted_P, 0.95)),
+                expected=draws.expected,
+                high=draws.high,
                 low_of_interval=low,
                 high_of_interval=high,
                 p=float(alone[0]),
@@ -125,7 +130,7 @@ class Comparer:
             appear=self._tokens(parts_V * rises_V, clean_V, suspect_V, total),
             vanish=self._tokens(parts_V * ~rises_V, clean_V, suspect_V, total),
         )
-        return change, permuted_P
+        return change, draws
 
     def _tokens(
         self, parts_V: torch.Tensor, clean_V: torch.Tensor, suspect_V: torch.Tensor, total: float

@@ -18,7 +18,7 @@ from alens.blocks import row_blocks
 from alens.errors import RequestError
 from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
-from alens.studies.comparison import detector, divergence
+from alens.studies.comparison import chance, detector, divergence
 from alens.studies.comparison.change import Change, Comparer, Settings
 from alens.studies.comparison.detection import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
@@ -57,6 +57,11 @@ class Comparison:
     position: str | int
     paired: bool
     resamples: int
+    more_draws: int
+    """Flipped signs beside as many shuffled labels as resamples; 0 for single prompts."""
+    spread_ratio: float | None
+    """How far suspect readings spread, in units of how far clean ones do, geometric mean over heads; None for single
+    prompts, and where readings of some head are all alike."""
     seed: int
     heads: list[HeadChange]
     """The largest change above noise first."""
@@ -111,14 +116,14 @@ def compare(
         detectors = Detectors(splits, suspect_N, judged_by, paired=paired, refits=refits)
     comparer = Comparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
 
-    changes, permuted = [], []
+    changes, drawn = [], []
     model_NV = readings.model()
     names = [(layer, head) for layer in layers for head in heads]
     for number, (layer, head) in enumerate(names, start=1):
         lens_NV = readings.lens(layer, head)
         plain_NV = None if lensed.no_unembedding else readings.unembedding(layer, head)
-        change, permuted_P = comparer.change(lens_NV[:num_compared])
-        permuted.append(permuted_P)
+        change, draws = comparer.change(lens_NV[:num_compared])
+        drawn.append(draws)
         plain = None if plain_NV is None else comparer.change(plain_NV[:num_compared], noise=False)[0]
         changes.append(
             HeadChange(
@@ -148,8 +153,10 @@ def compare(
         position=settings.position,
         paired=settings.paired,
         resamples=settings.resamples,
+        more_draws=comparer.more_draws,
+        spread_ratio=_spread_ratio(drawn),
         seed=settings.seed,
-        heads=sorted(_adjusted(changes, permuted), key=lambda one: -one.lens.above_noise),
+        heads=sorted(_adjusted(changes, drawn), key=lambda one: -one.lens.above_noise),
         model=model,
         mean_output_kl=None
         if lensed.log_mean_V is None
@@ -165,19 +172,23 @@ def _kl(model_NV: torch.Tensor, readings_NV: torch.Tensor) -> float:
     return float(torch.cat([divergence.kl(model_NV[rows], readings_NV[rows]) for rows in blocks]).mean())
 
 
-def _adjusted(changes: list[HeadChange], permuted: list[divergence.Array | None]) -> list[HeadChange]:
+def _adjusted(changes: list[HeadChange], drawn: list[chance.Draws | None]) -> list[HeadChange]:
     """With p-values for the largest change of any head."""
-    columns = [one for one in permuted if one is not None]
-    if not columns:
+    draws = [one for one in drawn if one is not None]
+    if not draws:
         return changes
-    observed_H = np.array([change.lens.divergence for change in changes])
-    _, adjusted_H = divergence.p_values(observed_H, np.stack(columns, axis=1))
+    _, adjusted_H = chance.p_values(draws)
     found = []
     for change, p in zip(changes, adjusted_H.tolist(), strict=True):
         assert change.lens.noise is not None
         noise = replace(change.lens.noise, p_adjusted=p)
         found.append(replace(change, lens=replace(change.lens, noise=noise)))
     return found
+
+
+def _spread_ratio(drawn: list[chance.Draws | None]) -> float | None:
+    ratios = [one.spread_ratio for one in drawn if one is not None and one.spread_ratio is not None]
+    return float(np.exp(np.log(ratios).mean())) if len(ratios) == len(drawn) else None
 
 
 def detectable(clean: PromptSet, suspect: PromptSet) -> bool:

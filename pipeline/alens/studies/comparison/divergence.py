@@ -1,10 +1,9 @@
 """How far two sets of distributions are apart, and how much of it is noise.
 
 In: readings of prompts, (N, V), clean prompts first. Out: the Jensen-Shannon divergence of the two mean readings
-in nats (at most ln 2), what each token contributes to it, its values under permuted labels and under resampled
-prompts. Sources: Lin, "Divergence Measures Based on the Shannon Entropy" (1991); Westfall and Young,
-"Resampling-Based Multiple Testing" (1993), for the largest statistic over heads.
-Shapes: N prompts, P permutations or resamples, H heads, V vocabulary.
+in nats (at most ln 2), what each token contributes to it, its values under other weights of the prompts: permuted
+labels, resampled prompts. Source: Lin, "Divergence Measures Based on the Shannon Entropy" (1991).
+Shapes: N prompts, P permutations or resamples, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from alens.blocks import slices, tile_size
 from alens.evaluation import bootstrap
 
 Array = npt.NDArray[np.float64]
-
-TIE = 1e-9
-"""Relative: what rounding may take two sums of the same numbers apart."""
 
 
 def contributions(clean_V: torch.Tensor, suspect_V: torch.Tensor) -> torch.Tensor:
@@ -58,6 +54,12 @@ class Weights:
     suspect_PN: Array
 
 
+def observed(num_clean: int, num_suspect: int) -> Weights:
+    """The two means as they are."""
+    suspect_1N = np.repeat([[0.0, 1.0]], [num_clean, num_suspect], axis=1)
+    return Weights(clean_PN=(1 - suspect_1N) / num_clean, suspect_PN=suspect_1N / num_suspect)
+
+
 def permuted(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
     """The means when labels are shuffled; the same for every head. Of pairs, the labels of each are swapped or not."""
     rng = np.random.default_rng([seed, 0])
@@ -81,7 +83,8 @@ def resampled(num_clean: int, num_suspect: int, number: int, seed: int, *, paire
 
 
 def under(weights: Weights, readings_NV: torch.Tensor) -> Array:
-    """(P,) the divergence of the two means, for each row of weights."""
+    """(P,) the divergence of the two means, for each row of weights. Below 0, which weights below 0 may give a
+    probability, counts as 0."""
     device = readings_NV.device
     clean_PN, suspect_PN = (
         torch.from_numpy(weights_PN).to(device) for weights_PN in (weights.clean_PN, weights.suspect_PN)
@@ -91,7 +94,8 @@ def under(weights: Weights, readings_NV: torch.Tensor) -> Array:
     for tokens in slices(readings_NV.shape[1], most_tokens):
         part_NV = readings_NV[:, tokens].double()
         for rows in slices(len(found_P), most_rows):
-            found_P[rows] += jensen_shannon(clean_PN[rows] @ part_NV, suspect_PN[rows] @ part_NV)
+            means = (weights_PN[rows] @ part_NV for weights_PN in (clean_PN, suspect_PN))
+            found_P[rows] += jensen_shannon(*(mean_PV.clamp_min_(0.0) for mean_PV in means))
     return found_P.cpu().numpy()
 
 
@@ -103,15 +107,3 @@ def interval(observed: float, resampled_P: Array) -> tuple[float, float]:
     """
     low, high = bootstrap.interval(resampled_P)
     return max(0.0, 2 * observed - high), max(0.0, 2 * observed - low)
-
-
-def p_values(observed_H: Array, permuted_PH: Array) -> tuple[Array, Array]:
-    """(H,) of each head alone, and (H,) adjusted for all: how often the largest standardised divergence of any head
-    is as large under permuted labels. The observed labels count as one permutation, so no p-value is 0."""
-    rows_QH = np.vstack([observed_H, permuted_PH])
-    alone_H = (rows_QH >= observed_H * (1 - TIE)).mean(axis=0)
-    scale_H = rows_QH.std(axis=0)
-    standard_QH = (rows_QH - rows_QH.mean(axis=0)) / np.where(scale_H > 0, scale_H, 1.0)
-    largest_Q = standard_QH.max(axis=1)
-    adjusted_H = (largest_Q[:, None] >= standard_QH[0] - TIE * np.abs(standard_QH[0])).mean(axis=0)
-    return alone_H, adjusted_H

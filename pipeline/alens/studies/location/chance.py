@@ -24,13 +24,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from alens.studies.signs import all_signs, flips
+
 Array = npt.NDArray[np.float64]
 
 FLOOR = 1e-12
 """Added to squared standard errors, in units of the scores' variance: prompts may score exactly alike."""
 
-FLIPS, REDRAWS = 1, 2
-"""Second parts of the seeds of flips and redraws: relabellings have the seed alone."""
+REDRAWS = 2
+"""Second part of the seed of redraws, as `signs.FLIPS` is of flips: relabellings have the seed alone."""
 
 
 def relabelled(scores_PF: Array, controls_CF: Array, *, permutations: int, seed: int) -> tuple[Array, bool]:
@@ -50,9 +52,7 @@ def flipped(scores_PF: Array, controls_CF: Array, *, permutations: int, seed: in
     P, N = len(scores_PF), len(scores_PF) + len(controls_CF)
     scaled_NF = _scaled(np.concatenate([scores_PF, controls_CF]))
     groups = [scaled_NF[:P], scaled_NF[P:]]
-    random = np.random.default_rng([seed, FLIPS])
-    every = permutations >= 2**N
-    signs_RN = all_signs(N) if every else random.choice((1.0, -1.0), size=(permutations, N))
+    signs_RN = flips(N, permutations, seed)
     parts = []
     for group_PF, signs_RP in zip(groups, (signs_RN[:, :P], signs_RN[:, P:]), strict=True):
         size, apart_PF = len(group_PF), group_PF - group_PF.mean(0)
@@ -86,11 +86,6 @@ def redrawn(differences_PF: Array, *, permutations: int, seed: int) -> Array:
     mean_RF, error_RF = (np.concatenate(pair) for pair in zip(observed, drawn, strict=True))
     t_RF: Array = mean_RF / np.sqrt(error_RF + FLOOR)
     return t_RF
-
-
-def all_signs(P: int) -> Array:
-    """(2^P, P): all ways to choose signs, none changed first."""
-    return np.array(list(itertools.product((1.0, -1.0), repeat=P)))
 
 
 def _scaled(scores_NF: Array) -> Array:

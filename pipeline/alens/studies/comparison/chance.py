@@ -1,0 +1,192 @@
+"""The divergence of two sets of prompts as chance would have it, and p-values of many heads.
+
+In: readings of prompts, (N, V), clean prompts first. Out: `Draws`, under two kinds of chance, of which a p-value is the
+larger (docs/decisions/0034):
+- labels are shuffled, of pairs within them. Exact where clean and suspect prompts are alike, whatever their
+  distribution;
+- signs are flipped: each reading keeps its distance from the mean of its set and changes side, around the mean of all
+  (the wild bootstrap). Each set keeps its spread. The two of a pair flip together.
+What is compared is the divergence in units of the noise that the spread within the sets gives it: a few prompts that
+spread far are apart by chance.
+Source: Westfall and Young, "Resampling-Based Multiple Testing" (1993), for the largest statistic over heads.
+Shapes: N prompts, K kinds of chance, P draws, Q = P + 1 with the observed one first, H heads, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alens.blocks import slices, tile_size
+from alens.studies.comparison import divergence
+from alens.studies.comparison.divergence import Array, Weights
+from alens.studies.signs import flips
+
+TIE = 1e-9
+"""Relative: what rounding may take two sums of the same numbers apart."""
+
+FLOOR = 1e-12
+"""Added to the noise, in units of the spread of all prompts: those of a set may read exactly alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """One reading under each kind of chance, shuffled labels first."""
+
+    divergence: list[Array]
+    """K times (P,), nats."""
+    statistic: list[Array]
+    """K times (Q,): what p-values compare."""
+    spread_ratio: float | None = None
+    """How far suspect readings spread, in units of how far clean ones do; None where either do not."""
+
+    @property
+    def expected(self) -> float:
+        """The mean divergence by chance, of the kind that gives more. Nats."""
+        return max(float(drawn_P.mean()) for drawn_P in self.divergence)
+
+    @property
+    def high(self) -> float:
+        """The same of the 95 % quantile."""
+        return max(float(np.quantile(drawn_P, 0.95)) for drawn_P in self.divergence)
+
+
+class Chance:
+    """Draws for readings of the same prompts: the same for every head."""
+
+    def __init__(
+        self, num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False
+    ) -> None:
+        self._sizes, self._paired = (num_clean, num_suspect), paired
+        self._shuffled = divergence.permuted(num_clean, num_suspect, number, seed, paired=paired)
+        self._flipped = flipped(num_clean, num_suspect, number, seed, paired=paired)
+
+    @property
+    def flips(self) -> int:
+        """How many were drawn, or are all there are."""
+        return len(self._flipped.clean_PN)
+
+    def draws(self, readings_NV: torch.Tensor) -> Draws:
+        """Of one reading, clean prompts first."""
+        noise = Noise(readings_NV, self._sizes, paired=self._paired)
+        first_1 = divergence.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
+        shuffled_P, flipped_P = (
+            divergence.under(weights, readings_NV) for weights in (self._shuffled, self._flipped)
+        )
+        return Draws(
+            spread_ratio=noise.spread_ratio,
+            divergence=[shuffled_P, flipped_P],
+            statistic=[
+                np.concatenate([first_1, shuffled_P / noise.of_labels(self._shuffled)]),
+                np.concatenate([first_1, flipped_P / noise.of_flips(self._flipped)]),
+            ],
+        )
+
+
+def flipped(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
+    """The two means when each reading keeps or flips its distance from the mean of its set, around the mean of all;
+    the two of a pair do alike.
+
+    Distances from a mean of k are short by a factor of sqrt((k - 1) / k), which is given back. Weights may be below 0.
+    """
+    sizes, total = (num_clean, num_suspect), num_clean + num_suspect
+    signs_PN = np.tile(flips(num_clean, number, seed), 2) if paired else flips(total, number, seed)
+    found = []
+    for start, size in zip((0, num_clean), sizes, strict=True):
+        own = slice(start, start + size)
+        signs_PC = signs_PN[:, own] * np.sqrt(size / (size - 1))
+        weights_PN = np.full(signs_PN.shape, 1 / total)
+        weights_PN[:, own] += (signs_PC - signs_PC.mean(axis=1, keepdims=True)) / size
+        found.append(weights_PN)
+    return Weights(clean_PN=found[0], suspect_PN=found[1])
+
+
+class Noise:
+    """What two means are apart by chance, from how the readings within each set spread, or the differences of pairs.
+    Nats, to second order."""
+
+    def __init__(self, readings_NV: torch.Tensor, sizes: tuple[int, int], *, paired: bool = False) -> None:
+        self.observed = divergence.observed(*sizes)
+        self._sizes, self._paired = sizes, paired
+        gram_NN = _products(readings_NV)
+        clean, suspect = (
+            _variance(gram_NN[: sizes[0], : sizes[0]]),
+            _variance(gram_NN[sizes[0] :, sizes[0] :]),
+        )
+        self.spread_ratio = float(np.sqrt(suspect / clean)) if min(clean, suspect) > 0 else None
+        if paired:
+            gram_NN = np.subtract(*np.split(gram_NN, 2))
+            gram_NN = np.subtract(*np.split(gram_NN, 2, axis=1))
+        self._gram_NN = gram_NN
+        self._floor = FLOOR * float(np.trace(gram_NN)) / len(gram_NN)
+
+    def of_labels(self, weights: Weights) -> Array:
+        """(P,) for sets that weights of 1 / size choose."""
+        squares_N = np.diag(self._gram_NN)
+        return self._noise(weights, [np.abs(weights_PN) @ squares_N for weights_PN, _ in self._sets(weights)])
+
+    def of_flips(self, weights: Weights) -> Array:
+        """(P,) for flipped distances, whose squares stay."""
+        squares_N, squares = np.diag(self._gram_NN), []
+        for weights_1N, size in self._sets(self.observed):
+            within_1 = np.abs(weights_1N) @ squares_N - self._of_mean(weights_1N)
+            squares.append(within_1 * size / (size - 1))
+        return self._noise(weights, squares)
+
+    def _sets(self, weights: Weights) -> list[tuple[Array, int]]:
+        """Weights within each set, and its size; differences of pairs are one set."""
+        if self._paired:
+            size = self._sizes[0]
+            return [((weights.suspect_PN - weights.clean_PN)[:, size:], size)]
+        return list(zip((weights.clean_PN, weights.suspect_PN), self._sizes, strict=True))
+
+    def _noise(self, weights: Weights, squares: Sequence[Array]) -> Array:
+        found_P = np.full(len(weights.clean_PN), self._floor)
+        for (weights_PN, size), squares_P in zip(self._sets(weights), squares, strict=True):
+            found_P += np.maximum(squares_P - self._of_mean(weights_PN), 0.0) / (size - 1)
+        return np.where(found_P > 0, found_P, 1.0)
+
+    def _of_mean(self, weights_PN: Array) -> Array:
+        """(P,) the square of a mean's distance from the mean of all, or from 0 for pairs."""
+        found_P: Array = ((weights_PN @ self._gram_NN) * weights_PN).sum(axis=1)
+        return found_P
+
+
+def _variance(gram_CC: Array) -> float:
+    """Of one set, from the products of its readings."""
+    return float(np.trace(gram_CC) - gram_CC.mean(0).sum()) / (len(gram_CC) - 1)
+
+
+def _products(readings_NV: torch.Tensor) -> Array:
+    """(N, N): of readings about their mean m, in units in which the Jensen-Shannon divergence of two that are near is
+    the square of their distance: sum over tokens of (c - s)^2 / 8 m."""
+    gram_NN = torch.zeros(2 * (len(readings_NV),), dtype=torch.float64, device=readings_NV.device)
+    for tokens in slices(readings_NV.shape[1], tile_size(readings_NV.device)[1]):
+        part_NV = readings_NV[:, tokens].double()
+        mean_V = part_NV.mean(0)
+        part_NV = (part_NV - mean_V) / (8 * mean_V.clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
+        gram_NN += part_NV @ part_NV.T
+    found_NN: Array = gram_NN.cpu().numpy()
+    return found_NN
+
+
+def p_values(draws: Sequence[Draws]) -> tuple[Array, Array]:
+    """(H,) of each reading alone, and (H,) adjusted for all: the larger of the kinds of chance."""
+    kinds = [
+        _of_one_kind(np.stack(statistics, axis=1))
+        for statistics in zip(*(one.statistic for one in draws), strict=True)
+    ]
+    alone, adjusted = zip(*kinds, strict=True)
+    return np.maximum.reduce(alone), np.maximum.reduce(adjusted)
+
+
+def _of_one_kind(rows_QH: Array) -> tuple[Array, Array]:
+    """How often a draw is as large, of each head alone; and how often the largest of any head is, standardised. The
+    observed row counts as one draw, so no p-value is 0."""
+    alone_H = (rows_QH >= rows_QH[0] * (1 - TIE)).mean(axis=0)
+    scale_H = rows_QH.std(axis=0)
+    standard_QH = (rows_QH - rows_QH.mean(axis=0)) / np.where(scale_H > 0, scale_H, 1.0)
+    largest_Q = standard_QH.max(axis=1)
+    adjusted_H = (largest_Q[:, None] >= standard_QH[0] - TIE * np.abs(standard_QH[0])).mean(axis=0)
+    return alone_H, adjusted_H
