@@ -28,7 +28,7 @@ from alens.store.schema import Plan
 log = logging.getLogger("alens")
 
 SEQUENCES = 2
-"""Of the first batch: enough for these questions, and a large model has seen them in a moment."""
+"""Sequences of the first batch that are looked at: enough for these questions, and quick on a large model."""
 
 MOVED = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far a final residual may move when a later token changes, as a share of its length: rounding."""

@@ -14,7 +14,7 @@ from alens import randomness
 from alens.store.schema import CacheSettings
 
 SHARE = 0.1
-"""Of the shards at most; one at least."""
+"""The largest share of the shards that is held out; at least one shard is."""
 
 MARGIN = 1.25
 """Documents are drawn until they give what is wanted, and give no more than so many times that."""

@@ -29,7 +29,7 @@ class TextTokens:
     end_of_text: int | None
     """The token between documents."""
     dtype: str
-    """Of the tokens: uint16 or uint32."""
+    """The dtype of the tokens: uint16 or uint32."""
 
     @property
     def separator(self) -> int:
@@ -47,7 +47,7 @@ class TextTokens:
         ]
 
     def pieces(self) -> Iterator[tuple[bool, Tokens]]:
-        """Of each piece, in order: whether it starts a document, and its tokens, with `end_of_text` before each
+        """Each piece in order: whether it starts a document, and its tokens, with `end_of_text` before each
         document but the first.
 
         The tokenizer takes a batch on all cores (it is Rust, and leaves Python's lock alone) while a thread reads

@@ -12,7 +12,7 @@ from alens.store.schema import ATTN_Z
 UNKNOWN = "-"
 """A lift, or a KL of the mean output, that cannot be given."""
 ABOVE = "above the mean output"
-"""Of a KL that is larger than that of a reader that looks at nothing."""
+"""Marks a KL above that of a reader that looks at nothing."""
 
 
 def show(reading: Reading, compare: bool) -> None:

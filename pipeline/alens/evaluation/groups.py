@@ -45,7 +45,7 @@ class Groups:
 
     @classmethod
     def of_shards(cls, cache: Cache, shards: Sequence[int]) -> "Groups":
-        """Of all sequences of some shards."""
+        """For all sequences of some shards."""
         size = cache.plan.settings.sequences_per_shard
         parts = [np.arange(shard * size, (shard + 1) * size) for shard in shards]
         return cls.of(cache, np.concatenate(parts))

@@ -18,7 +18,7 @@ from alens.store.schema import CorpusRecord
 from alens.store.status import array_specification
 
 MOST_CHARACTERS = 1_000_000
-"""Of the numbers of documents in `lens.json`: more than a hundred thousand stretches of them."""
+"""The most that document numbers may take in `lens.json`: more than a hundred thousand stretches of them."""
 
 SEQUENCES_A_LOOK = 4096
 

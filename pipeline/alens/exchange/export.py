@@ -29,7 +29,7 @@ from alens.store.schema import ATTN_Z
 FORMAT_NAME = "alens-export"
 VERSION = 2
 UNHASHED_VERSION = 1
-"""Of before `config.json` held its own hash."""
+"""The version from before `config.json` held its own hash."""
 CONFIG, CARD = "config.json", "README.md"
 PAPER, ON_Z = "paper", "z"
 FORMS = (PAPER, ON_Z)

@@ -35,7 +35,7 @@ log = logging.getLogger("alens")
 
 CHECKPOINTS = "checkpoints"
 WINDOWS = "windows/"
-"""Of tensors of a checkpoint: those of `Divergence`."""
+"""Begins the names of the checkpoint tensors that `Divergence` keeps."""
 
 
 NOTES = 2
@@ -45,7 +45,7 @@ TOO_HIGH = 0.5
 """Share of the losses that diverge, from which on the rate is at fault and not a lens."""
 
 NAMED = 5
-"""Of the lenses that a message is about."""
+"""How many lenses a message names."""
 
 
 class Trainer:

@@ -68,7 +68,7 @@ Nothing = Mapping[int, list[int]]
 
 
 def _above_by_loss(trainer: Trainer, layer: int) -> list[int]:
-    """Of losses that are not the KL of the figures: judged by themselves, on the rows of the evaluations."""
+    """Losses that are not the KL of the figures are judged by themselves, on the rows of the evaluations."""
     mean_output, heads = trainer.curves.mean_output, len(trainer.plan.heads)
     assert mean_output is not None, "a fit ends with an evaluation"
     above: list[int] = []

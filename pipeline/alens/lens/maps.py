@@ -16,7 +16,7 @@ from alens.final_norm import normed
 from alens.store.model_record import LAYER_NORM, NormRecord
 
 OLD_NORM = NormRecord(kind=LAYER_NORM, epsilon=1e-5)
-"""Of lenses and caches of before the model's last norm was kept: what GPT-2 and the Tuned Lens have."""
+"""What lenses and caches from before the model's last norm was kept go by: the norm of GPT-2 and the Tuned Lens."""
 
 
 class LensMaps(Protocol):

@@ -18,7 +18,7 @@ from alens.store.schema import ATTN_Z
 
 FORMAT = 3
 UNHASHED_FORMAT = 2
-"""Of before `lens.json` held its own hash: still read, and said to be unchecked."""
+"""The format from before `lens.json` held its own hash: still read, and said to be unchecked."""
 DESCRIPTION = "lens.json"
 
 
@@ -53,7 +53,7 @@ class LensRecord:
     """Size and SHA-256 of each file."""
     software: dict[str, str]
     tokenizer_sha256: str | None = None
-    """Of the tokenizer that made their tokens, as in the plan. None in lenses of before it was written down."""
+    """The hash of the tokenizer that made their tokens, as in the plan. None in lenses from before it was kept."""
     mean_output_kl: float | None = None
     """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
     it was written down."""

@@ -27,7 +27,7 @@ UNEMBEDDING = "unembedding.safetensors"
 
 
 SUM_TOLERANCE = 1e-3
-"""Of a distribution in float32."""
+"""How far the sum of a float32 distribution may be from 1."""
 
 SAME_W_O = 0.05
 """How far, as a share of its norm, the W_O of a lens may be from its model's: a cache in bfloat16 is 0.004 off, another

@@ -32,7 +32,7 @@ TITLE_CHARACTERS = 11
 """Of a title's line, for each inch of the picture's width."""
 
 NOTE_CHARACTERS = 40
-"""Of a line beside the colours: the picture may be low."""
+"""The most characters of a line beside the colours: the picture may be low."""
 
 STYLE = """\
 .scroll { overflow-x: auto; }

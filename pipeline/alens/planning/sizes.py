@@ -58,7 +58,7 @@ class Sizes:
     num_shards: int
     tokens_bytes: int
     documents_bytes: int
-    """Of `documents.npy`; 0 where documents are not known."""
+    """The size of `documents.npy`; 0 where documents are not known."""
     record_bytes: int
     """A commit record, about."""
     metadata_bytes: int

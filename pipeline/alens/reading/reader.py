@@ -125,7 +125,7 @@ class Spoken:
 
 @dataclass(frozen=True, kw_only=True)
 class _Figures:
-    """Of one reading of one head at one position."""
+    """The figures of one reading of one head at one position."""
 
     scores: list[TokenScore]
     kl: float

@@ -101,7 +101,7 @@ class Sheet:
     layers: list[int]
     heads: list[int]
     says_nothing: list[bool]
-    """Of each cell: whether the fit found its lens to do no better than the mean output."""
+    """For each cell, whether the fit found its lens to do no better than the mean output."""
     nothing_means: str
     """What that is, for the page."""
     tokens: list[list[Any]]

@@ -77,7 +77,7 @@ def statistic_name(layer: int, which: str) -> str:
 
 
 DOCUMENT_DTYPE = "uint32"
-"""Of `documents.npy`."""
+"""The dtype of `documents.npy`."""
 
 
 def token_dtype(d_vocab: int) -> str:

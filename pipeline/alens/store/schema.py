@@ -176,7 +176,7 @@ class TokensRecord:
     end_of_text: Natural | None
     """The token between documents."""
     documents_sha256: str | None = None
-    """Of `documents.npy`, the document of each token; None where documents are not known."""
+    """The hash of `documents.npy`, the document of each token; None where documents are not known."""
     documents: Natural | None = None
     """Documents in the text; None where they are not known."""
     documents_taken: Natural | None = None

@@ -154,7 +154,7 @@ class AffineDesign(Design):
         return AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV)
 
     def nothing(self) -> AffineMaps | None:
-        """Of zero weights, where each head has a loss of its own."""
+        """With zero weights, where each head has a loss of its own."""
         H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
         if self.num_losses != H:
             return None

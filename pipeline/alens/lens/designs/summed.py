@@ -29,7 +29,7 @@ class Summed(AffineDesign):
         return 1
 
     def nothing(self) -> AffineMaps:
-        """Of zero weights: each head has its part of the mean output."""
+        """With zero weights: each head has its part of the mean output."""
         H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
         return AffineMaps(
             weight_HEV=log_mean_V.new_zeros(H, E, len(log_mean_V)), bias_HV=(log_mean_V / H).repeat(H, 1)

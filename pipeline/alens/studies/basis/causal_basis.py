@@ -217,7 +217,7 @@ class CausalBases:
         return float(torch.cat(scales).log().mean().exp())
 
     def _unembedding(self, fitted: LayerLenses, scale: float) -> AffineMaps | None:
-        """Of all heads of a layer, as a lens of z: with one scale of the last norm for all rows."""
+        """The unembedding of all heads of a layer, as a lens of z: with one scale of the last norm for all rows."""
         subject = self.model.subject
         if "unembedding" not in self.settings.compare or subject.final_norm is None:
             return None

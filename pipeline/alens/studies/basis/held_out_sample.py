@@ -26,7 +26,7 @@ class Sample:
     tokens_ST: npt.NDArray[np.int64]
     """Tokens of the sequences to measure on."""
     groups: Groups
-    """Of these sequences: what intervals are over."""
+    """The groups of these sequences: what intervals are over."""
     groups_S: npt.NDArray[np.int64]
     """Which of them each sequence is of."""
 

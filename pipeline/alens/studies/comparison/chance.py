@@ -68,7 +68,7 @@ class Chance:
         return len(self._flipped.clean_PN)
 
     def draws(self, readings_NV: torch.Tensor) -> Draws:
-        """Of one reading, clean prompts first."""
+        """The values of one reading, clean prompts first."""
         noise = Noise(readings_NV, self._sizes, paired=self._paired)
         first_1 = divergence.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
         shuffled_P, flipped_P = (
@@ -154,7 +154,7 @@ class Noise:
 
 
 def _variance(gram_CC: Array) -> float:
-    """Of one set, from the products of its readings."""
+    """The value of one set, from the products of its readings."""
     return float(np.trace(gram_CC) - gram_CC.mean(0).sum()) / (len(gram_CC) - 1)
 
 

@@ -41,7 +41,7 @@ class HeadTests:
     exact: bool
     """All relabellings were taken, not drawn."""
     more_draws: int = 0
-    """Of the second kind; 0 for pairs, which have one."""
+    """Draws of the second kind; 0 for pairs, which have one kind."""
 
 
 def two_groups(

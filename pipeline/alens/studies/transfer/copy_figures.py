@@ -75,7 +75,7 @@ class CopyTransfer:
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
     says_nothing: tuple[bool, ...]
-    """Of each lens: whether its fit found it to do no better than the mean output."""
+    """For each lens, whether its fit found it to do no better than the mean output."""
     home: tuple[HeadFigures, ...]
     """The lenses on their own model."""
     home_mean_output: HeadFigures
