@@ -22,6 +22,10 @@ from alens.studies.location.locate import Location, locate
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 LAYER, HEAD = 3, 4
+IN_LENS = (0, 1)
+"""A head whose z tells the trigger word from others on texts that it was not planted on."""
+JUDGED = 10
+"""Prompts of each kind that nothing is planted with."""
 RAISED = LocateSettings(alternative="greater")
 
 
@@ -54,7 +58,7 @@ class Groups:
         self.terms: list[Term] = to_tokens(["horse", "garden"], tokenizer)
         self.ids = [token for term in self.terms for token in term.ids]
         self.prompts, self.controls = (
-            [Prompt(text=tokenizer.decode(ids), label=None, source="") for ids in group[-8:]]
+            [Prompt(text=tokenizer.decode(ids), label=None, source="") for ids in group[-JUDGED:]]
             for group in (self.ours, self.theirs)
         )
 
@@ -75,18 +79,18 @@ def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
     made.plant(
         lensed.lenses.root,
         tmp_path / "lenses",
-        layer=LAYER,
-        head=HEAD,
+        layer=IN_LENS[0],
+        head=IN_LENS[1],
         terms=groups.ids,
         strength=3.0,
-        found=made.detector(lensed, LAYER, HEAD, groups.ours[:-8], groups.theirs[:-8]),
+        found=made.detector(lensed, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
     found = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
-    assert first(found) == (LAYER, HEAD) and found.heads[0].significant
+    assert first(found) == IN_LENS and found.heads[0].significant
     assert [each.significant for each in found.heads[1:]] == [False] * 3
     before = locate(lensed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
-    (same,) = [each for each in before.heads if (each.layer, each.head) == (LAYER, HEAD)]
+    (same,) = [each for each in before.heads if (each.layer, each.head) == IN_LENS]
     assert not same.significant
     assert found.heads[0].unembedding == same.unembedding  # the model was left as it is
 
@@ -114,7 +118,7 @@ def plant(planted: dict[str, ModuleType], groups: Groups, target: Path) -> None:
         trigger=groups.trigger,
         terms=groups.ids,
         strength=4.0,
-        texts_BT=torch.tensor(groups.ours[:-8]),
+        texts_BT=torch.tensor(groups.ours[:-JUDGED]),
         seed=0,
     )
 
