@@ -84,15 +84,11 @@ def _references(found: "Comparison") -> "Iterator[str]":
     if meaning := note((one.layer, one.head) for one in found.heads if one.says_nothing):
         yield meaning
     if found.model.noise is not None:
-        yield (
-            f"p adj: for the largest change of any head, the larger by {found.resamples:,} relabellings "
-            f"and by {found.more_draws:,} sign flips"
-        )
+        yield "p adj: for the largest change of any head, the larger of two:"
+        yield f"by {found.resamples:,} relabellings and by {found.more_draws:,} sign flips"
     if found.spread_ratio is not None and not 1 / UNEQUAL < found.spread_ratio < UNEQUAL:
-        yield (
-            f"readings of suspect prompts spread {found.spread_ratio:.2g} times as much as those of clean ones: "
-            "p holds if they are not skewed"
-        )
+        yield f"readings of suspect prompts spread {found.spread_ratio:.2g} times as much as those of clean"
+        yield "ones: p holds if they are not skewed"
 
 
 def _divergence(change: "Change") -> list[str]:
