@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from alens import HeadReader, load_lenses
+from alens.cli.compare_table import show_comparison
 from alens.errors import RequestError
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
@@ -192,6 +193,19 @@ def test_files_have_noise_and_a_detector(compared: Comparison) -> None:
     assert judged.confounds == [] and len(judged.heads) == 4
     body = json.loads(json.dumps(compared.to_json(), allow_nan=False))
     assert body["detection"]["lens_contrast"]["false_positive_rate"][-1] == 1.0
+
+
+@pytest.mark.parametrize(("ratio", "says"), [(2.5, True), (0.4, True), (1.5, False), (None, False)])
+def test_the_table_says_where_p_needs_readings_that_are_not_skewed(
+    compared: Comparison, capsys: pytest.CaptureFixture[str], ratio: float | None, says: bool
+) -> None:
+    body = compared.to_json()
+    assert body["more_draws"] == compared.more_draws > 0 and body["spread_ratio"] == compared.spread_ratio
+    show_comparison(replace(compared, spread_ratio=ratio), most=1)
+    printed = capsys.readouterr().out
+    line = f"readings of suspect prompts spread {ratio} times as much as those of clean\nones: p holds if"
+    assert (line in printed) is says
+    assert max(map(len, printed.splitlines())) <= 120
 
 
 def test_five_pairs_are_judged_two_and_three_at_a_time(
