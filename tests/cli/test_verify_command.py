@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alens import CacheRequest, write_cache
+from alens.errors import RequestError
 from alens.store import document
 from alens.store.arrays import shard_arrays
 from alens.store.reader import open_cache
@@ -33,12 +34,20 @@ def flip(path: Path) -> None:
 def numbers(store: Path) -> dict[str, bytes]:
     """Every file but documents, by name."""
     files = {p.relative_to(store).as_posix(): p for p in store.rglob("*") if p.is_file()}
-    return {name: path.read_bytes() for name, path in files.items() if not name.startswith(PROVENANCE)}
+    return {
+        name: path.read_bytes()
+        for name, path in files.items()
+        if not name.startswith((*PROVENANCE, "aside/"))
+    }
 
 
 def inodes(store: Path) -> dict[str, tuple[int, int]]:
     files = {p.relative_to(store).as_posix(): p.stat() for p in store.rglob("*") if p.is_file()}
-    return {name: (status.st_ino, status.st_mtime_ns) for name, status in files.items()}
+    return {
+        name: (status.st_ino, status.st_mtime_ns)
+        for name, status in files.items()
+        if not name.startswith("aside/")
+    }
 
 
 def again(store: Path, settings: Any) -> Any:
@@ -85,6 +94,10 @@ def test_findings_are_a_line_each_and_the_error_is_one(run_alens: Any, store: Pa
         f"missing     {Z}/c.2.0.0  is not there",
         "unfinished  .MANIFEST.json.h-1-a.partial  a file that was not finished",
         "foreign     notes.txt  is a file that no cache has",
+        "repairable  MANIFEST.json  --repair would move it into aside/",
+        "repairable  commits/000001.json  --repair would move it into aside/",
+        "repairable  commits/000002.json  --repair would move it into aside/",
+        "repairable  tokens.npy  --repair would move it into aside/",
     ]
     assert err.splitlines()[-1] == (
         f"alens: 2 files damaged, 1 missing in {store}: `alens verify {store} --repair` queues them"
@@ -117,6 +130,7 @@ def test_json(run_alens: Any, store: Path) -> None:
         }
     ]
     assert (body["whole"], body["queued"], body["deep"]) == (False, [], None)
+    assert (body["repairable"], body["moved_to"]) == (["MANIFEST.json"], {})
     assert (body["shards_committed"], body["shards_missing"]) == (5, 1)
     assert "alens: 1 file missing in" in err
 
@@ -131,6 +145,25 @@ def test_what_no_repair_mends_is_said_where_it_is(run_alens: Any, store: Path) -
         f"damaged     {Z}/c.1.0.0  is a directory, a file belongs here (move it away, then verify again)"
     )
     assert err.splitlines()[-1] == f"alens: 1 file damaged in {store}: the lines above say what to do"
+
+
+def test_a_linked_commits_of_another_cache_is_left_alone_and_said(
+    run_alens: Any, store: Path, demo_cache: Path, copy_of: Copy, settings: Any
+) -> None:
+    """Its records are "of another plan"; moved or written anew, they would be lost to that other cache."""
+    other = store.with_name("other")
+    again(other, dataclasses.replace(settings, max_rows=2048, layers=(2,)))
+    before = inodes(other)
+    (store / "commits").rename(store.with_name("kept"))
+    (store / "commits").symlink_to(other / "commits")
+    for arguments in ((), ("--repair",)):
+        code, out, _ = run_alens("verify", store, *arguments)
+        assert code == 1
+        assert "damaged     commits/000000.json  is of another plan (commits is a link, and" in out
+        assert "  commits/0" not in "".join(line for line in out.splitlines() if "queued" in line)
+    with pytest.raises(RequestError, match=r"/commits is a link to .*: what is there may be another cache's"):
+        again(store, settings)
+    assert inodes(other) == before and len(before) > 20
 
 
 def test_what_is_no_cache_is_refused(run_alens: Any, tmp_path: Path) -> None:
@@ -192,7 +225,7 @@ def test_deep_finds_what_hashes_cannot(run_alens: Any, store: Path) -> None:
     assert (code, body["whole"], body["deep"]["agrees"]) == (1, True, False)
     assert wrong == {"sites/attn.z/02", "sites/attn.z/02 W_O + b_O"}
     assert err.splitlines()[-1] == (
-        f"alens: 2 arrays in {store} are not what the model computes, sites/attn.z/02 among them: delete "
+        f"alens: 2 arrays in {store} are not what the model computes, sites/attn.z/02 among them: move away "
         f"{store}/MANIFEST.json and the records in {store}/commits of shards 3, then run `alens cache` again"
     )
 
@@ -316,7 +349,8 @@ def test_other_encodings_are_repaired_too(
         flip(file)
         code, out, _ = run_alens("verify", damaged)
         name = file.relative_to(damaged).as_posix()
-        assert (code, [line.split()[:2] for line in out.splitlines()[:-1]]) == (1, [["damaged", name]])
+        lines = [line.split()[:2] for line in out.splitlines()[:-1] if not line.startswith("repairable")]
+        assert (code, lines) == (1, [["damaged", name]])
         file.write_bytes(whole)
     flip(file)
     run_alens("verify", damaged, "--repair")

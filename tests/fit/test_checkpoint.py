@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from alens.errors import RunError
+from alens.errors import RequestError, RunError
 from alens.fit import checkpoint
 
 
@@ -135,3 +135,40 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
 
 def test_the_description_says_which_step_it_is(folder: Path) -> None:
     assert json.loads((folder / "step-00000020" / "checkpoint.json").read_text())["step"] == 20
+
+
+# Links: the checkpoints of another fit may lie behind one
+
+
+def test_nothing_is_read_saved_or_dropped_behind_a_link(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "checkpoints"
+    mine.parent.mkdir()
+    mine.symlink_to(folder)
+    before = names(folder)
+    for use in (lambda: checkpoint.newest(mine), lambda: checkpoint.save(mine, 30, state(30), notes(30))):
+        with pytest.raises(
+            RequestError, match=r"/mine/checkpoints is a link to .*: the checkpoints of another fit"
+        ):
+            use()
+    checkpoint.drop_all(mine)
+    assert names(folder) == before and mine.is_symlink()
+
+
+def test_of_a_linked_checkpoint_the_link_goes(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("step-00000001", ".step-00000002.1-ab.partial"):
+        shutil.copytree(folder / "step-00000020", elsewhere / name)
+        (folder / name).symlink_to(elsewhere / name)
+    checkpoint.save(folder, 30, state(30), notes(30))
+    assert names(folder) == ["step-00000020", "step-00000030"]
+    assert all(names(path) == ["checkpoint.json", "state.safetensors"] for path in elsewhere.iterdir())
+
+
+def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
+    (folder / "step-notes.txt").write_text("mine")
+    checkpoint.drop_all(folder)
+    assert names(folder) == ["step-notes.txt"]
+    (folder / "step-notes.txt").unlink()
+    checkpoint.save(folder, 30, state(30), notes(30))
+    checkpoint.drop_all(folder)
+    assert not folder.exists()

@@ -68,7 +68,7 @@ def test_damage_is_refused_named_and_mended(document_cache: Path, copy_of: Copy,
         _ = open_cache(store).documents
     (finding,) = verify(store).findings
     assert (finding.path, finding.kind) == ("documents.npy", "missing" if what == "delete" else "damaged")
-    assert repair(store, [finding]) == ([] if what == "delete" else ["documents.npy"])
+    assert list(repair(store, [finding])) == ([] if what == "delete" else ["documents.npy"])
     plan = open_cache(store).plan
     request = CacheRequest(
         model="demo",

@@ -111,7 +111,7 @@ def test_a_whole_cache_has_no_findings_and_is_read_whole(every: Path) -> None:
     hashed = [n for n in names(every) if n.startswith(("arrays.zarr/", "tokens"))]
     assert verdict.bytes == sum((every / n).stat().st_size for n in hashed)
     assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (verdict.bytes, verdict.bytes, "bytes")
-    assert repair(every, verdict.findings) == []
+    assert repair(every, verdict.findings) == {}
     assert inodes(every) == before
 
 
@@ -383,7 +383,7 @@ def test_foreign_files_are_named_and_never_deleted(store: Path) -> None:
     before, verdict = inodes(store), verify(store)
     assert sorted(short(verdict)) == sorted(("foreign", path) for path in (*paths, *folders))
     assert verdict.whole
-    assert repair(store, verdict.findings) == []
+    assert repair(store, verdict.findings) == {}
     assert inodes(store) == before
 
 
@@ -402,7 +402,7 @@ def test_files_of_a_shard_without_a_record_are_unfinished(store: Path, values: A
     num_files = len(shard_arrays(open_cache(store).plan))
     assert verdict.findings[0].what == f"shard 1 is not committed, {num_files} files of it are there"
     assert (verdict.whole, verdict.shards_missing) == (True, 1)
-    assert repair(store, verdict.findings) == [] and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and inodes(store) == before
 
 
 def test_partial_files_are_removed_when_they_are_old(store: Path) -> None:
@@ -418,7 +418,7 @@ def test_partial_files_are_removed_when_they_are_old(store: Path) -> None:
     assert sorted(short(verdict)) == sorted(
         ("unfinished", p.relative_to(store).as_posix()) for p in (old, young)
     )
-    assert repair(store, verdict.findings) == [old.relative_to(store).as_posix()]
+    assert repair(store, verdict.findings) == {old.relative_to(store).as_posix(): None}
     assert young.exists() and not old.exists()
 
 
@@ -451,7 +451,7 @@ def test_no_file_where_one_belongs(store: Path, name: str, what: str) -> None:
     (store / name).mkdir() if what == "directory" else os.mkfifo(store / name)
     verdict = verify(store)
     assert short(verdict) == [("damaged", name)]
-    assert repair(store, verdict.findings) == []
+    assert repair(store, verdict.findings) == {}
     assert "move it away" in verdict.findings[0].mend
 
 
@@ -481,7 +481,7 @@ def test_what_may_not_be_read_is_named_and_left_alone(
     before, verdict = inodes(store), verify(store)
     assert short(verdict) == [("damaged", name)]
     assert verdict.findings[0].what == "cannot be read (Permission denied)"
-    assert repair(store, verdict.findings) == [] and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and inodes(store) == before
 
 
 def test_nothing_may_be_read(store: Path, refusing: dict[str, int]) -> None:
@@ -489,7 +489,7 @@ def test_nothing_may_be_read(store: Path, refusing: dict[str, int]) -> None:
     before, verdict = inodes(store), verify(store)
     assert not verdict.whole
     assert {f.what for f in verdict.findings} == {"cannot be read (Permission denied)"}
-    assert repair(store, verdict.findings) == [] and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and inodes(store) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -504,7 +504,7 @@ def test_a_folder_that_may_not_be_entered(store: Path, folder: str) -> None:
         else:
             verdict = verify(store)
             assert not verdict.whole
-            assert repair(store, verdict.findings) == []
+            assert repair(store, verdict.findings) == {}
     finally:
         (store / folder).chmod(0o755)
     assert inodes(store) == before
@@ -533,15 +533,16 @@ QUEUED = {
 
 @pytest.mark.parametrize("name", QUEUED)
 @pytest.mark.parametrize("gone", [True, False])
-def test_repair_removes_what_makes_it_count_and_nothing_else(store: Path, name: str, gone: bool) -> None:
+def test_repair_moves_what_makes_it_count_and_nothing_else(store: Path, name: str, gone: bool) -> None:
     path = store / name
     path.unlink() if gone else path.write_bytes(path.read_bytes()[:-1])
     before, expected = inodes(store), [n for n in QUEUED[name] if not gone or n != name]
     if gone and name == "MANIFEST.json":
         expected = []
-    assert repair(store, verify(store).findings) == expected
-    assert inodes(store) == {n: state for n, state in before.items() if n not in expected}
-    assert repair(store, verify(store).findings) == []
+    assert list(repair(store, verify(store).findings)) == expected
+    moved = {f"aside/1/{n}" if n in expected else n: state for n, state in before.items()}
+    assert inodes(store) == moved  # moved, byte for byte
+    assert repair(store, verify(store).findings) == {}
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete", "swap"])
@@ -569,6 +570,7 @@ def test_a_queued_shard_is_written_anew_and_only_that(
     for shard in sorted(missing):
         write(every, plan, values, shard)
     put_manifest(every, plan, open_cache(every).files_by_shard())
+    shutil.rmtree(every / "aside")  # no part of the cache: verify names nothing in it
     assert contents(every) == whole
     assert verify(every).findings == ()
     rewritten = {n for n, state in inodes(every).items() if state != before[n]}
@@ -580,12 +582,104 @@ def test_a_queued_shard_is_written_anew_and_only_that(
 def test_a_disk_that_refuses_is_one_line(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (store / f"{Z}/c.1.0.0").unlink()
 
-    def refuse(path: Path) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+    def refuse(path: str, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
-    monkeypatch.setattr(durable, "remove", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(RunError, match=r"^cannot write .*MANIFEST.json: Read-only file system; [^\n]*$"):
         repair(store, verify(store).findings)
+
+
+def test_each_repair_has_a_folder_aside_of_its_own(store: Path) -> None:
+    plan, record = (store / "plan.json").read_bytes(), store / "commits/000001.json"
+    for number in (1, 2):
+        record.write_bytes(f"damaged, time {number}".encode())
+        assert (
+            repair(store, verify(store).findings)["commits/000001.json"]
+            == f"aside/{number}/commits/000001.json"
+        )
+        assert (store / f"aside/{number}/commits/000001.json").read_text() == f"damaged, time {number}"
+    assert verify(store).whole and (store / "plan.json").read_bytes() == plan
+
+
+# Links, at every level: what they lead to may be another's
+
+LINKED = ["commits", "commits/000001.json", "arrays.zarr", "arrays.zarr/sites", Z, f"{Z}/c.1.0.0", "arrays.zarr/model",
+          "arrays.zarr/model/W_U", "MANIFEST.json", "tokens.npy", "plan.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", LINKED)
+def test_nothing_is_moved_or_removed_behind_a_link(
+    store: Path, wholes: dict[str, Path], copy_of: Callable[[Path], Path], place: str
+) -> None:
+    """Every path of the store in turn is a link to that of another cache, which has old leftovers of its own."""
+    other = copy_of(wholes["keep_bits"])
+    leftover = other / "commits/.000001.json.h-1-a.partial"
+    leftover.touch()
+    os.utime(leftover, (0, 0))
+    shutil.rmtree(store / place) if (store / place).is_dir() else (store / place).unlink()
+    (store / place).symlink_to(other / place)
+    before, verdict = contents(other), verify(store)
+    went = repair(store, verdict.findings)
+    assert contents(other) == before
+    assert all(to is not None and to.startswith("aside/1/") for to in went.values())
+    assert not any(path.startswith(f"{place}/") for path in went)
+    behind = [
+        finding for finding in verdict.findings if finding.path.startswith("commits/") and finding.fails
+    ]
+    if place == "commits":
+        mend = "commits is a link, and --repair changes nothing behind one: put a directory in its place"
+        assert behind and all((finding.mend, finding.queue) == (mend, ()) for finding in behind)
+
+
+@pytest.mark.parametrize("place", ["commits", "arrays.zarr", "arrays.zarr/sites", Z])
+def test_nothing_is_written_behind_a_link(
+    store: Path, wholes: dict[str, Path], copy_of: Callable[[Path], Path], place: str, tiny_weights: Any
+) -> None:
+    other, plan = copy_of(wholes["int8"]), open_cache(store).plan
+    shutil.rmtree(store / place)
+    (store / place).symlink_to(other / place)
+    before = contents(other)
+    for write_something in (
+        lambda: ShardWriter(store, plan),
+        lambda: put_skeleton(store, plan, tiny_weights),
+    ):
+        with pytest.raises(RequestError, match=f"{place} is a link to .* put a directory in its place"):
+            write_something()
+    assert contents(other) == before
+
+
+def test_a_linked_aside_is_not_written_to(store: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (store / "aside").symlink_to(mine)
+    (store / "tokens.npy").write_bytes(b"")
+    assert ("foreign", "aside") in short(verify(store))
+    with pytest.raises(RunError, match=r"^cannot write aside: "):
+        repair(store, verify(store).findings)
+    assert list(mine.iterdir()) == [] and (store / "tokens.npy").exists()
+
+
+def test_a_folder_that_becomes_a_link_after_the_check_is_not_followed(
+    store: Path, wholes: dict[str, Path], copy_of: Callable[[Path], Path]
+) -> None:
+    """Between verify and repair."""
+    other = copy_of(wholes["keep_bits"])
+    (store / "commits/000001.json").write_bytes(b"")
+    found = verify(store).findings
+    shutil.rmtree(store / "commits")
+    (store / "commits").symlink_to(other / "commits")
+    before = contents(other)
+    assert list(repair(store, found)) == ["MANIFEST.json"]
+    assert contents(other) == before
+
+
+def test_a_store_that_is_a_link_itself_is_repaired(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "named").symlink_to(store)
+    (store / "commits/000001.json").write_bytes(b"")
+    assert (
+        list(repair(tmp_path / "named", verify(tmp_path / "named").findings)) == QUEUED["commits/000001.json"]
+    )
 
 
 # While others work

@@ -27,10 +27,10 @@ from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
 from alens.store.model_record import ModelRecord
-from alens.store.paths import PARTS, StorePaths
+from alens.store.paths import ASIDE, PARTS, StorePaths
 from alens.store.reader import open_cache
 from alens.store.schema import Plan, TokensRecord
-from alens.store.writer import put_skeleton
+from alens.store.writer import check_no_links, put_skeleton
 
 POLL_S = 1.0
 
@@ -56,6 +56,7 @@ def prepare(
     watch, since = Watch(paths.claim), time.monotonic()
     while True:
         plan = stored_plan(request, source, corpus)
+        check_no_links(request.store, plan)
         if plan is not None and _is_ready(paths, plan):
             return Prepared(plan, None)
         if plan is None:
@@ -106,7 +107,7 @@ def check_place(store: Path) -> None:
         raise RequestError(f"{store} is not a directory: name a directory for the cache")
     with write_errors(store):
         names = [path.name for path in store.iterdir()] if store.exists() else []
-    foreign = [name for name in names if name not in PARTS and not name.endswith(PARTIAL)]
+    foreign = [name for name in names if name not in (*PARTS, ASIDE) and not name.endswith(PARTIAL)]
     if foreign:
         raise RequestError(
             f"{store} is neither empty nor a cache (it holds {sorted(foreign)[0]}): name another directory"

@@ -46,6 +46,7 @@ def command(
     Exits with 0 when nothing is damaged or missing, with 1 otherwise. Nothing is changed without --repair.
     """
     from alens.cli.watch import stopping, watching
+    from alens.store.repair import queued
     from alens.store.repair import repair as queue
     from alens.store.verify import verify
 
@@ -75,12 +76,14 @@ def command(
         if not as_json:
             for finding in found:
                 click.echo(_line(finding))
-    queued = queue(store, found) if repair else []
+    would = queued(store, found)
+    went = queue(store, found) if repair else {}
     if as_json:
-        print_json(_body(store, verdict, queued, recomputed))
+        print_json(_body(store, verdict, would, went, recomputed))
     else:
-        _summary(store, verdict, queued, recomputed)
-    _judge(store, verdict, queued, deep, recomputed)
+        _queue(store, would, went)
+        _summary(verdict, recomputed)
+    _judge(store, verdict, list(went), deep, recomputed)
 
 
 def _check_model(store: Path, model: str | None, device: str) -> None:
@@ -99,13 +102,23 @@ def _line(finding: "Finding") -> str:
     return f"{finding.kind:<10}  {finding.path}  {finding.what}{hint}"
 
 
-def _summary(store: Path, verdict: "Verdict", queued: list[str], recomputed: "Recomputed | None") -> None:
+def _queue(store: Path, would: list[str], went: dict[str, str | None]) -> None:
+    """What --repair did, or would do: nothing leaves its place unsaid."""
+    from alens.store.durable import PARTIAL
     from alens.store.findings import printable
+    from alens.store.paths import ASIDE
 
-    for path in queued:
-        click.echo(f"{'queued':<10}  {printable(path)}  was removed")
-    if any(not path.endswith(".partial") for path in queued):
+    for path, to in went.items():
+        where = "was removed" if to is None else f"was moved to {printable(to)}"
+        click.echo(f"{'queued':<10}  {printable(path)}  {where}")
+    if any(went.values()):
         click.echo(f"run `alens cache` again, with the same arguments, to rewrite what was queued in {store}")
+    for path in () if went else would:
+        what = "remove it" if path.endswith(PARTIAL) else f"move it into {ASIDE}/"
+        click.echo(f"{'repairable':<10}  {printable(path)}  --repair would {what}")
+
+
+def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
     if recomputed is not None:
         for c in recomputed.comparisons:
             state = "agrees" if c.agrees else "differs"
@@ -124,7 +137,11 @@ def _summary(store: Path, verdict: "Verdict", queued: list[str], recomputed: "Re
 
 
 def _body(
-    store: Path, verdict: "Verdict", queued: list[str], recomputed: "Recomputed | None"
+    store: Path,
+    verdict: "Verdict",
+    would: list[str],
+    went: dict[str, str | None],
+    recomputed: "Recomputed | None",
 ) -> dict[str, Any]:
     from alens.store.findings import printable
 
@@ -134,7 +151,9 @@ def _body(
         "findings": [
             {"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in verdict.findings
         ],
-        "queued": [printable(path) for path in queued],
+        "repairable": [] if went else [printable(path) for path in would],
+        "queued": [printable(path) for path in went],
+        "moved_to": {printable(path): None if to is None else printable(to) for path, to in went.items()},
         "files": verdict.files,
         "bytes": verdict.bytes,
         "seconds": round(verdict.seconds, 3),
@@ -191,9 +210,9 @@ def _judge(
     if recomputed is not None and not recomputed.agrees:
         wrong = [c for c in recomputed.comparisons if not c.agrees]
         shards = sorted({c.shard for c in wrong if c.shard is not None})
-        where = f"delete {store}/MANIFEST.json and the records in {store}/commits of shards {','.join(map(str, shards))}"
+        where = f"move away {store}/MANIFEST.json and the records in {store}/commits of shards {','.join(map(str, shards))}"
         if not shards:
-            where = f"delete {store}/commits/model.json"
+            where = f"move {store}/commits/model.json away"
         raise DamageError(
             f"{len(wrong)} arrays in {store} are not what the model computes, {wrong[0].array} among them: "
             f"{where}, then run `alens cache` again"

@@ -5,11 +5,12 @@ In: the state of a fit after some step. Out: `checkpoints/step-00000100/` with o
 are kept; one that does not match its hash is passed over for the older one.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from alens.errors import DamageError
+from alens.errors import DamageError, RequestError
 from alens.store import document, durable
 from alens.store.durable import write_errors
 
 log = logging.getLogger("alens")
 
 KEEP = 2
+PARTIALS = f".step-*{durable.PARTIAL}"
 STATE = "state.safetensors"
 DESCRIPTION = "checkpoint.json"
 
@@ -42,14 +44,14 @@ class Checkpoint:
 def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
     """Write the state after `step` steps and the notes beside it, and drop all but the newest KEEP checkpoints.
 
-    Raises `RunError` when the disk refuses; older checkpoints stay.
+    Raises `RunError` when the disk refuses; older checkpoints stay. `RequestError` where `folder` is a link.
     """
     final = folder / f"step-{step:08d}"
     partial = folder / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.PARTIAL}"
+    check(folder)
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f".step-*{durable.PARTIAL}"):  # of a process that was killed in here
-            shutil.rmtree(leftover)
+        _drop(folder.glob(PARTIALS))  # of a process that was killed in here
         try:
             partial.mkdir()
             save_file(state, partial / STATE)
@@ -57,20 +59,48 @@ def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping
                 os.fsync(file.fileno())
             body = {"step": step, "state_sha256": durable.sha256_of(partial / STATE), "notes": notes}
             durable.put(partial / DESCRIPTION, document.encode(body))
-            if final.exists():
-                shutil.rmtree(final)
+            _drop([final])
             partial.rename(final)
         except SafetensorError as error:
             raise OSError(None, str(error), str(partial)) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         durable.sync_folder(folder)
-        for old in _newest_first(folder)[KEEP:]:
-            shutil.rmtree(old)
+        _drop(_newest_first(folder)[KEEP:])
+
+
+def check(folder: Path) -> None:
+    """Raises `RequestError` where `folder` is a link: the checkpoints of another fit may lie there, to be dropped."""
+    if folder.is_symlink():
+        raise RequestError(
+            f"{folder} is a link to {folder.readlink()}, and alens saves nothing through one: the checkpoints of another fit "
+            "may lie there; put a directory in its place, or link the whole directory of lenses"
+        )
+
+
+def drop_all(folder: Path) -> None:
+    """Remove every checkpoint, and the folder where nothing else is in it. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        if not folder.is_symlink():
+            _drop([*_newest_first(folder), *folder.glob(PARTIALS)])
+            folder.rmdir()
+
+
+def _drop(paths: Iterable[Path]) -> None:
+    """Of a link the link itself."""
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, or None. A damaged one is named in the log and passed over."""
+    """The newest whole checkpoint, or None. A damaged one is named in the log and passed over.
+
+    Raises `RequestError` where `folder` is a link: see `check`.
+    """
+    check(folder)
     for path in _newest_first(folder):
         try:
             body = document.decode((path / DESCRIPTION).read_bytes(), DESCRIPTION)
@@ -84,4 +114,4 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    return sorted(folder.glob("step-[0-9]*"), reverse=True)

@@ -7,7 +7,6 @@ Shapes: L layers, H heads, U losses of a layer (one a head, or one a layer).
 
 import logging
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,4 +297,4 @@ class Trainer:
 
     def drop_checkpoints(self) -> None:
         """The lenses are written: nothing is to be taken up again."""
-        shutil.rmtree(self.lenses / CHECKPOINTS, ignore_errors=True)
+        checkpoint.drop_all(self.lenses / CHECKPOINTS)

@@ -32,7 +32,7 @@ class Finding:
     mend: str
     """What `--repair` does about it, or what to do."""
     queue: tuple[str, ...] = ()
-    """The files that `--repair` removes, so that they are rewritten; relative to the cache."""
+    """The files that `--repair` moves aside, so that they are rewritten, and partial ones that it removes; relative to the cache."""
 
     @property
     def fails(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from alens.store.arrays import groups, shard_arrays, weight_arrays
 from alens.store.durable import PARTIAL
 from alens.store.findings import Finding, printable
-from alens.store.paths import CLAIM, StorePaths
+from alens.store.paths import ASIDE, CLAIM, StorePaths
 from alens.store.schema import Plan
 
 OLD_S = 3600.0
@@ -125,6 +125,8 @@ def _folder(
         if entry.is_symlink():
             yield _link(root, path, path in known.files or path in folders)
         elif entry.is_dir(follow_symlinks=False):
+            if path == ASIDE:
+                continue
             if path in folders or known.may_be_folder(path):
                 yield from _folder(root, path, known, folders, uncommitted, now)
             elif path not in known.files:

@@ -12,7 +12,10 @@ CLAIM = "plan.claim"
 """In STORE while a job makes the plan: which one."""
 
 PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM)
-"""All that lies in STORE itself."""
+"""All of a cache that lies in STORE itself."""
+
+ASIDE = "aside"
+"""In STORE: what `alens verify --repair` moved away. Never read."""
 
 
 class StorePaths:

@@ -32,6 +32,7 @@ from alens.store.foreign import (
 from alens.store.hashing import Job, check_files
 from alens.store.metadata import differs
 from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
+from alens.store.repair import unless_linked
 from alens.store.schema import Plan
 
 RECORD = re.compile(r"\d{6,}\.json")
@@ -75,7 +76,8 @@ def verify(
         )
     check = _Check(root)
     findings = []
-    for finding in check.findings(report, should_stop):
+    for seen in check.findings(report, should_stop):
+        finding = unless_linked(root, seen)
         findings.append(finding)
         found(finding)
     return Verdict(

@@ -23,13 +23,14 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from alens.errors import RunError
+from alens.errors import RequestError, RunError
 from alens.store import document, durable
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
 from alens.store.durable_store import DurableStore
-from alens.store.paths import StorePaths
+from alens.store.paths import ARRAYS, COMMITS, StorePaths
 from alens.store.schema import Plan
+from alens.store.within import link_before
 
 FILES_AT_ONCE = 4
 """While one file waits for the disk, the next is encoded and hashed (docs/decisions/0012)."""
@@ -42,8 +43,9 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
     """Everything but shards: array metadata, the model's weights, and last `plan.json`.
 
     `weights` holds model/W_O (L, H, E, D), model/W_U (D, V) and model/b_U (V). Two jobs that do this at
-    the same time write the same bytes.
+    the same time write the same bytes. Raises `RequestError` where a folder of the cache is a link.
     """
+    check_no_links(root, plan)
     paths = StorePaths(root)
     memory = MemoryStore()
     group = zarr.create_group(memory, attributes={"alens_format": 1, "plan": plan.identity})
@@ -61,6 +63,17 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
             files[key] = {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
         _put_json(paths.skeleton, {"plan": plan.identity, "files": files})
         durable.put(paths.plan, plan.to_json())
+
+
+def check_no_links(root: Path, plan: Plan | None = None) -> None:
+    """Raises `RequestError` where a folder that a cache writes to is a link: the bytes of another cache may lie there."""
+    names = () if plan is None else (*shard_arrays(plan), *weight_arrays(plan))
+    for path in (f"{COMMITS}/", f"{ARRAYS}/", *(f"{ARRAYS}/{name}/" for name in names)):
+        if (link := link_before(root, path)) is not None:
+            raise RequestError(
+                f"{root / link} is a link to {(root / link).readlink()}, and a cache is not written through one: what is "
+                "there may be another cache's; put a directory in its place, or link the whole store"
+            )
 
 
 def create_array(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
@@ -105,6 +118,7 @@ class ShardWriter:
     """Writes and commits shards of one plan. Any number of these may run, on different shards."""
 
     def __init__(self, root: Path, plan: Plan) -> None:
+        check_no_links(root, plan)
         self.paths = StorePaths(root)
         self.plan = plan
         self.specs = shard_arrays(plan)

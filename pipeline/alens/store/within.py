@@ -1,0 +1,42 @@
+"""Folders inside a directory that are reached through no link.
+
+In: a directory and a path relative to it. Out: which link is on the way, or the folder's descriptor. Who got a cache
+from elsewhere did not make its links: what lies behind one may be another cache, and alens writes and removes nothing
+there. The directory itself may be a link: it was named.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def link_before(root: Path, path: str) -> str | None:
+    """The first folder above `root / path` and below `root` that is a link; None when there is none."""
+    folders = path.split("/")[:-1]
+    for depth in range(1, len(folders) + 1):
+        folder = "/".join(folders[:depth])
+        if (root / folder).is_symlink():
+            return folder
+    return None
+
+
+@contextlib.contextmanager
+def folder_of(root: Path, path: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the folder that holds `root / path`, for `dir_fd`; with `make`, folders that lack are made.
+
+    Raises `OSError` where a folder on the way is a link, or none: also one that was put there a moment ago.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in path.split("/")[:-1]:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=descriptor)
+                    os.fsync(descriptor)
+            deeper = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = deeper
+        yield descriptor
+    finally:
+        os.close(descriptor)
