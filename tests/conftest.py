@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
 from alens.cache.text import CorpusOptions
-from alens.cli import watch
+from alens.cli import lines
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 
@@ -115,8 +115,9 @@ def same_start() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def every_test_starts_the_same(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """And prints only the last line of each stage: how many come before depends on the machine's speed."""
-    monkeypatch.setattr(watch, "LOG_EVERY_S", float("inf"))
+    """And prints no line of progress: how many come depends on the machine's speed."""
+    monkeypatch.setattr(lines, "EARLY_S", float("inf"))
+    monkeypatch.setattr(lines, "EVERY_S", float("inf"))
     with same_start():
         yield
 

@@ -1,24 +1,29 @@
 """How long work tells its watcher where it is: one record, passed to one callable.
 
-The library never prints; `alens.cli.watch` draws these on a terminal or writes them to a log.
+The library never prints; `alens.cli.watch` draws these on a terminal or writes them to a log. Work that may take more
+than a few seconds reports when it begins, with nothing done, and then after each step: the watcher decides what is
+worth a line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One step of work done."""
+    """A stage that begins, or one step of it done."""
 
     stage: str
-    """What is being done, in one or two words: `tokenise`, `cache`, `fit`."""
-    done: int
+    """What is being done, in a few words: `tokenise`, `fit`, `loading the model`."""
+    done: int = 0
     """Units finished, those of earlier runs included."""
-    total: int | None
+    total: int | None = None
     """Units in all; None while it is not known."""
-    unit: str
-    """What is counted: `rows`, `steps`."""
+    unit: str = ""
+    """What is counted: `rows`, `steps`. Empty for a stage of one piece."""
     note: str = ""
     """Figures of this moment, for people."""
 
@@ -32,6 +37,14 @@ ShouldStop = Callable[[], bool]
 
 def silent(_: Progress) -> None:
     """The report of callers that do not watch."""
+
+
+def counted(items: Sequence[T], report: Report, stage: str, unit: str) -> Iterator[T]:
+    """The items one by one; reports how many are done before each, and when all are."""
+    for done, item in enumerate(items):
+        report(Progress(stage=stage, done=done, total=len(items), unit=unit))
+        yield item
+    report(Progress(stage=stage, done=len(items), total=len(items), unit=unit))
 
 
 def never() -> bool:

@@ -26,6 +26,7 @@ from alens.device import torch_device
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
 from alens.importing import importing
+from alens.progress import Progress, Report, silent
 from alens.store import same_model
 from alens.store.model_record import ModelRecord
 
@@ -87,7 +88,9 @@ class Subject:
         return {name: found[name].float().cpu().numpy() for name in names}
 
 
-def find(model: str, revision: str | None = None, *, local_only: bool = False) -> ModelSource:
+def find(
+    model: str, revision: str | None = None, *, local_only: bool = False, report: Report = silent
+) -> ModelSource:
     """Resolve MODEL to a directory and read its record; hashes the weights, loads nothing.
 
     With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
@@ -106,7 +109,7 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
     record = ModelRecord(
         id=str(folder.resolve()) if Path(model).exists() else model,
         revision=commit,
-        weights_sha256=weights.sha256(loaded),
+        weights_sha256=weights.sha256(loaded, report),
         architecture=config.architectures[0],
         config=settings,
         **configuration.sizes(config, folder),
@@ -118,7 +121,12 @@ def find(model: str, revision: str | None = None, *, local_only: bool = False) -
 
 
 def find_again(
-    record: ModelRecord, made: Path | str, *, model: str | None = None, local_only: bool = False
+    record: ModelRecord,
+    made: Path | str,
+    *,
+    model: str | None = None,
+    local_only: bool = False,
+    report: Report = silent,
 ) -> ModelSource:
     """The model that `made`, a cache or lenses, was made with; `record` is what that keeps of it.
 
@@ -127,7 +135,7 @@ def find_again(
     """
     name = model or record.id
     try:
-        source = find(name, None if model else record.revision, local_only=local_only)
+        source = find(name, None if model else record.revision, local_only=local_only, report=report)
     except RequestError as error:
         hint = "" if model else f"; {made} was made with it: say with --model where it is now"
         raise RequestError(f"{error}{hint}") from None
@@ -199,8 +207,9 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     return tokenizer, fast.eos_token_id
 
 
-def load(source: ModelSource, *, dtype: str, device: str) -> Subject:
+def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> Subject:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
+    report(Progress(stage="loading the model"))
     where = torch_device(device)
     tokenizer, end_of_text = load_tokenizer(source)
     try:

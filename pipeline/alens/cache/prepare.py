@@ -160,18 +160,23 @@ class _Maker:
         source = self.source
         if stored is not None:
             source = models.known_as(source, stored.model, self.request.store)
-        subject = models.load(source, dtype=self.request.settings.dtype, device=self.request.device)
+        subject = models.load(
+            source, dtype=self.request.settings.dtype, device=self.request.device, report=self.report
+        )
         if stored is None:
             record = self._write_tokens(subject)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
+            self.report(Progress(stage="examining the model"))
             model = examine(subject, tokens_BT, self.request.settings.layers)
             say(model)
             plan = self._new_plan(model, record)
         else:
             plan = stored
+            self.report(Progress(stage="checking tokens"))
             if not self._tokens_are(plan):
                 self._renew_tokens(subject, plan)
         self.claim.check()
+        self.report(Progress(stage="writing the plan"))
         put_skeleton(self.request.store, plan, subject.weights(weight_arrays(plan)))
         return Prepared(plan, subject)
 
@@ -194,7 +199,7 @@ class _Maker:
         """Raises `RequestError` when STORE holds shards of another plan, whose own was lost."""
         plan = Plan(
             model=model,
-            corpus=self.corpus.hashed().record,
+            corpus=self.corpus.hashed(self.report).record,
             settings=self.request.settings,
             tokens=record,
             created=software(),

@@ -82,9 +82,10 @@ def recompute(
             f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
         )
     cache = Cache(cache.root, limits=False)  # numbers that cannot be are differences here, to be counted
-    source = models.find_again(cache.plan.model, cache.root, model=model)
-    subject = models.load(source, dtype=cache.plan.settings.dtype, device=device)
+    source = models.find_again(cache.plan.model, cache.root, model=model, report=report)
+    subject = models.load(source, dtype=cache.plan.settings.dtype, device=device, report=report)
     picked = _pick(cache, num_rows, seed)
+    report(Progress(stage="recompute", total=len(picked.row_N), unit="rows"))
     comparer = _Comparer(cache, subject)
     comparer.weights()
     sequences = np.unique(picked.sequence_N)

@@ -47,7 +47,7 @@ def write_cache(
     `StoppedError` when `should_stop` says so: committed shards stay, and the next run goes on.
     """
     follow_allotment()
-    source = models.find(request.model, request.revision)
+    source = models.find(request.model, request.revision, report=report)
     check_settings(request.settings, source)
     if should_stop():
         raise StoppedError("stopped before anything was written; run again to go on")
@@ -60,7 +60,8 @@ def write_cache(
         subject = prepared.subject
         if subject is None:
             source = models.known_as(source, plan.model, request.store)
-            subject = models.load(source, dtype=plan.settings.dtype, device=request.device)
+            subject = models.load(source, dtype=plan.settings.dtype, device=request.device, report=report)
+            report(Progress(stage="examining the model"))
             examine_again(subject, cache.tokens, plan, request.store)
         with write_errors(request.store):
             # A sealed cache that lost a shard is no longer whole.
@@ -109,6 +110,7 @@ class ShardJob:
     def write(self, missing: list[int]) -> None:
         """Compute, write and commit these shards."""
         self._total += len(missing) * self._size
+        self._report(Progress(stage="cache", done=self._before, total=self._total, unit="rows"))
         with ThreadPoolExecutor(1, "alens-write") as thread:
             try:
                 for shard in missing:

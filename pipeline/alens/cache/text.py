@@ -19,6 +19,7 @@ from alens.cache.splits import TRAIN
 from alens.cache.text_files import Asked, choose
 from alens.cache.text_rows import KINDS, Columns, Row, kind_of, read_rows
 from alens.errors import RequestError
+from alens.progress import Report, counted, silent
 from alens.store.durable import sha256_of
 from alens.store.schema import CorpusFile, CorpusRecord
 
@@ -69,11 +70,12 @@ class Corpus:
     """Without the hashes of the files, until `hashed` adds them."""
     paths: tuple[Path, ...]
 
-    def hashed(self) -> "Corpus":
+    def hashed(self, report: Report = silent) -> "Corpus":
         """This corpus with the hash of every file: reads them all. Raises `RequestError` when it cannot."""
+        pairs = list(zip(self.record.files, self.paths, strict=True))
         files = tuple(
             file if file.sha256 else dataclasses.replace(file, sha256=_sha256(path))
-            for file, path in zip(self.record.files, self.paths, strict=True)
+            for file, path in counted(pairs, report, "hashing the text", "files")
         )
         first: dict[str | None, CorpusFile] = {}
         for file in files:

@@ -48,6 +48,7 @@ def write_tokens(
     with write_errors(paths.root), tempfile.TemporaryFile(dir=paths.root) as raw:
         stream, division = _read(text, settings, raw, report, should_stop)
         check_fills_a_shard(text.corpus.record.id, len(stream.tokens_N), division, settings)
+        report(Progress(stage="writing tokens"))
         order = _Order(stream, division, settings)
         put_stream(paths.tokens, _npy(text.dtype, order.shape, order.tokens()))
         if known:

@@ -6,13 +6,14 @@ are not loaded (`consolidated.safetensors`, an adapter, a copy under another nam
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alens.errors import RequestError
+from alens.progress import Report, counted, silent
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 """What transformers looks for, in this order."""
@@ -51,15 +52,15 @@ def files(folder: Path, config: Any) -> list[Path]:
     return loaded + [path for path in heads if path.is_file()]
 
 
-def sha256(paths: Iterable[Path]) -> str:
+def sha256(paths: Sequence[Path], report: Report = silent) -> str:
     """Over the tensors, not the files: the same weights in other shards are the same model.
 
     Raises `RequestError` for what cannot be read.
     """
-    return _over(tensor_hashes(paths))
+    return _over(tensor_hashes(paths, report))
 
 
-def old_sha256(folder: Path, loaded: Iterable[Path]) -> str | None:
+def old_sha256(folder: Path, loaded: Sequence[Path]) -> str | None:
     """The hash as alens made it first, over all safetensors files of `folder`; the last tensor of a name counts.
 
     None where it says nothing about what is loaded, because another file holds other tensors under the same names.
@@ -70,17 +71,17 @@ def old_sha256(folder: Path, loaded: Iterable[Path]) -> str | None:
     return _over(everything)
 
 
-def tensor_hashes(paths: Iterable[Path]) -> dict[str, str]:
+def tensor_hashes(paths: Sequence[Path], report: Report = silent) -> dict[str, str]:
     """A SHA-256 over dtype, shape and bytes of each tensor; the last file that holds a name counts, as when loading."""
     from safetensors import SafetensorError, safe_open
 
     hashes: dict[str, str] = {}
-    for path in paths:
+    for number, path in enumerate(paths):
+        stage = f"hashing the model, file {number + 1} of {len(paths)}"
         try:
             with safe_open(path, framework="pt") as tensors:
-                hashes.update(
-                    {name: _tensor_sha256(tensors.get_tensor(name)) for name in list(tensors.keys())}
-                )
+                for name in counted(list(tensors.keys()), report, stage, "tensors"):
+                    hashes[name] = _tensor_sha256(tensors.get_tensor(name))
         except (SafetensorError, OSError) as error:
             raise RequestError(f"{path} is not a readable safetensors file: {error}") from None
     return hashes

@@ -105,22 +105,23 @@ def command(
     cache than that of the fit, all of it.
     """
     from alens.cli.watch import watching
-    from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map as pictures
-    from alens.reading.lensed import LensedModel
-    from alens.store.reader import open_cache
-    from alens.studies.basis import basis_file
-    from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 
-    compared = () if compare == ("none",) else compare
-    settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)
-    if heat_map is not None:
-        pictures.check_path(heat_map)
-    if save is not None:
-        basis_file.check_path(save)
-    opened, cache = load_lenses(lenses), open_cache(store)
-    study = CausalBases(LensedModel(opened, model=model, device=device), cache, settings)
     with watching() as report:
+        from alens.lens.saved import load_lenses
+        from alens.pictures import heat_map as pictures
+        from alens.reading.lensed import LensedModel
+        from alens.store.reader import open_cache
+        from alens.studies.basis import basis_file
+        from alens.studies.basis.causal_basis import BasisSettings, CausalBases
+
+        compared = () if compare == ("none",) else compare
+        settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)
+        if heat_map is not None:
+            pictures.check_path(heat_map)
+        if save is not None:
+            basis_file.check_path(save)
+        opened, cache = load_lenses(lenses), open_cache(store)
+        study = CausalBases(LensedModel(opened, model=model, device=device, report=report), cache, settings)
         found = study.run(report)
     with printed(found, lambda: _show(found), as_json=as_json):
         if save is not None:

@@ -99,37 +99,38 @@ def command(
     """
     from alens.cli.compare_table import show_comparison
     from alens.cli.watch import watching
-    from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map as heat_maps
-    from alens.pictures import roc as rocs
-    from alens.studies.comparison.prompt_sets import labels_of, prompt_set
 
-    for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
-        if path is not None:
-            check(path)
-    if roc is not None and heat_map is not None and roc.resolve() == heat_map.resolve():
-        raise RequestError(f"{roc} cannot hold both pictures: name two files")
-    sets = (prompt_set(clean), prompt_set(suspect))
-    tested = None if test is None else prompt_set(test)
-    if tested is not None and not tested.is_file:
-        raise RequestError(f"--test {test!r} is no file of prompts: give .jsonl, with a label for each")
-    if tested is not None:
-        labels_of(tested)
-    opened = load_lenses(lenses)
-
-    from alens.reading.lensed import LensedModel
-    from alens.studies.comparison.change import Settings
-    from alens.studies.comparison.compare import check_pairs, compare, detectable
-
-    settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
-    if paired:
-        check_pairs(*sets)
-    if roc is not None and tested is None and not detectable(*sets):
-        raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
-    opened.chosen(layers, heads)
     with watching() as report:
+        from alens.lens.saved import load_lenses
+        from alens.pictures import heat_map as heat_maps
+        from alens.pictures import roc as rocs
+        from alens.studies.comparison.prompt_sets import labels_of, prompt_set
+
+        for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
+            if path is not None:
+                check(path)
+        if roc is not None and heat_map is not None and roc.resolve() == heat_map.resolve():
+            raise RequestError(f"{roc} cannot hold both pictures: name two files")
+        sets = (prompt_set(clean), prompt_set(suspect))
+        tested = None if test is None else prompt_set(test)
+        if tested is not None and not tested.is_file:
+            raise RequestError(f"--test {test!r} is no file of prompts: give .jsonl, with a label for each")
+        if tested is not None:
+            labels_of(tested)
+        opened = load_lenses(lenses)
+
+        from alens.reading.lensed import LensedModel
+        from alens.studies.comparison.change import Settings
+        from alens.studies.comparison.compare import check_pairs, compare, detectable
+
+        settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
+        if paired:
+            check_pairs(*sets)
+        if roc is not None and tested is None and not detectable(*sets):
+            raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
+        opened.chosen(layers, heads, report)
         found = compare(
-            LensedModel(opened, model=model, device=device),
+            LensedModel(opened, model=model, device=device, report=report),
             *sets,
             test=tested,
             layers=layers,

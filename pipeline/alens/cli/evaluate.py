@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from alens.evaluation.result import Evaluation
     from alens.lens.saved import Lenses
+    from alens.progress import Report
     from alens.reading.at_hand import AtHand
     from alens.store.reader import Cache
 
@@ -93,22 +94,23 @@ def command(
     bootstrap over documents (sequences where documents are not known). Bits a byte need the model's tokenizer: --model says where it is.
     """
     from alens.cli.watch import watching
-    from alens.device import torch_device
-    from alens.evaluation.evaluate import evaluate
-    from alens.lens.saved import load_lenses
-    from alens.store.reader import open_cache
 
     figures = tuple(dict.fromkeys(figures))
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
         raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")
-    opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
-    tuned = None if tuned_lens is None else load_lenses(tuned_lens)
-    if heat_map is not None:
-        _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
     with watching() as report:
+        from alens.device import torch_device
+        from alens.evaluation.evaluate import evaluate
+        from alens.lens.saved import load_lenses
+        from alens.store.reader import open_cache
+
+        opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
+        tuned = None if tuned_lens is None else load_lenses(tuned_lens)
+        if heat_map is not None:
+            _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
         opened.check_model(cache.plan.model, f"the model of {cache.root}")
-        hand = _model(opened, cache, model, where)
+        hand = _model(opened, cache, model, where, report)
         if heat_map is not None and heat_map_of == "bits" and hand.token_bytes_V is None:
             raise RequestError("there are no bits a byte to draw: say with --model where the model is")
         found = evaluate(
@@ -134,14 +136,16 @@ def command(
             write(heat_map, drawn(found, heat_map_of))
 
 
-def _model(lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device") -> "AtHand":
+def _model(
+    lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device", report: "Report"
+) -> "AtHand":
     """What can be had of the model; says what cannot."""
     from alens.reading.at_hand import at_hand
     from alens.store.schema import RESIDUAL_STREAM
 
     sites = (lenses.record.site, *(cache.plan.settings.sites or ()))
     with_norm = RESIDUAL_STREAM in sites and cache.plan.model.final_norm is None  # else the cache keeps it
-    hand = at_hand(cache.plan, model=model, device=device, with_norm=with_norm)
+    hand = at_hand(cache.plan, model=model, device=device, with_norm=with_norm, report=report)
     if hand.lacking is not None:
         left_out = "bits a byte are left out"
         if with_norm and hand.final_norm is None:

@@ -34,11 +34,12 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
     lens on z, the same function on every head output. What it will take is said first. OUT is whole or absent.
     """
     from alens.cli.watch import stopping, watching
-    from alens.exchange import export
-    from alens.lens.saved import load_lenses
 
-    plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
     with watching() as report, stopping() as should_stop:
+        from alens.exchange import export
+        from alens.lens.saved import load_lenses
+
+        plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
         logging.getLogger("alens").info(
             f"{out} will take {plan.bytes / 1e9:.3f} GB: layers {', '.join(map(str, plan.layers))}, "
             f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} a head"

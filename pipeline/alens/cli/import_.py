@@ -42,12 +42,13 @@ def command(
     those of a fit.
     """
     from alens.cli.watch import stopping, watching
-    from alens.exchange.importing import ImportRequest, import_lenses
 
-    request = ImportRequest(
-        source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights
-    )
     with watching() as report, stopping() as should_stop:
+        from alens.exchange.importing import ImportRequest, import_lenses
+
+        request = ImportRequest(
+            source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights
+        )
         record = import_lenses(request, report=report, should_stop=should_stop)
     layers = ", ".join(map(str, record.layers))
     click.echo(f"{lenses}: {record.fit['origin']['program']} lenses of {record.site}, layers {layers}")

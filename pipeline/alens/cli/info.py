@@ -10,6 +10,7 @@ from alens import hub
 from alens.cli.parameters import PathName, json_option, print_json
 from alens.errors import RequestError
 from alens.lens.marks import SAYS_NOTHING
+from alens.progress import Report, counted
 
 if TYPE_CHECKING:
     from alens.store.schema import Plan
@@ -35,24 +36,14 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     Reads records only: quick, on a log-in node too, while jobs write. What --array prints goes to
     `sbatch --array` as it is, to submit again only what is missing.
     """
-    if num_workers is None and hub.address(path) is not None:
-        body = _lenses(path)
-    elif (path / "plan.json").exists():
-        if num_workers is not None:
-            if specification := _array(path, num_workers):
-                click.echo(specification)
-            return
-        body = _cache(path)
-    elif num_workers is not None:
-        raise RequestError(f"--array is for caches, and {path} has no plan.json")
-    elif (path / "lens.json").exists():
-        body = _lenses(path)
-    elif (path / "fit.json").exists():
-        raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
-    elif (path / "plan.claim").exists():
-        raise RequestError(f"{path} has no plan yet: {_maker(path)} is making it; ask again later")
-    else:
-        raise RequestError(f"{path} is neither a cache (no plan.json) nor lenses (no lens.json)")
+    from alens.cli.watch import watching
+
+    with watching() as report:
+        body = _body(path, num_workers, report)
+    if isinstance(body, str):
+        if body:
+            click.echo(body)
+        return
     if as_json:
         print_json(body)
         return
@@ -64,6 +55,23 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
                 click.echo("  " + "  ".join(told))
         elif value != []:
             click.echo(f"{name}: {value}")
+
+
+def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any] | str:
+    """What PATH holds, or the array specification that was asked for."""
+    if num_workers is None and hub.address(path) is not None:
+        return _lenses(path)
+    if (path / "plan.json").exists():
+        return _cache(path, report) if num_workers is None else _array(path, num_workers)
+    if num_workers is not None:
+        raise RequestError(f"--array is for caches, and {path} has no plan.json")
+    if (path / "lens.json").exists():
+        return _lenses(path)
+    if (path / "fit.json").exists():
+        raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
+    if (path / "plan.claim").exists():
+        raise RequestError(f"{path} has no plan yet: {_maker(path)} is making it; ask again later")
+    raise RequestError(f"{path} is neither a cache (no plan.json) nor lenses (no lens.json)")
 
 
 def _maker(path: Path) -> str:
@@ -79,7 +87,7 @@ def _array(path: Path, num_workers: int) -> str:
     return array_specification(workers_to_run(missing_shards(open_cache(path)), num_workers))
 
 
-def _cache(path: Path) -> dict[str, Any]:
+def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.arrays import shard_arrays, weight_arrays
     from alens.store.reader import open_cache
     from alens.store.status import array_specification, status, workers_to_run
@@ -88,7 +96,9 @@ def _cache(path: Path) -> dict[str, Any]:
     found = status(cache)
     plan, model = cache.plan, cache.plan.model
     specs = [*shard_arrays(plan).values(), *weight_arrays(plan).values()]
-    records = [cache.commits.record(shard) for shard in cache.shards]
+    records = [
+        cache.commits.record(shard) for shard in counted(cache.shards, report, "reading records", "shards")
+    ]
     software = sorted(
         {", ".join(f"{name} {record[name]}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
     )  # fmt: skip

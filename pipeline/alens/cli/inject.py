@@ -21,6 +21,7 @@ from alens.errors import RequestError
 
 if TYPE_CHECKING:
     from alens.lens.saved import Lenses
+    from alens.progress import Report
 
 OF_INJECTIONS = {
     "by": "--by",
@@ -138,22 +139,20 @@ def command(
     text; by the lens's direction, by the unembedding's, and by random ones of the same norm. With
     --ablate: the same for heads that are taken away.
     """
-    from alens.lens.saved import load_lenses
     from alens.pictures.dose_response import check_path
     from alens.reading.terms import read_terms
 
     if plot is not None:
         check_path(plot)
     terms = [*tokens, *(read_terms(tokens_file) if tokens_file else ())]
-    opened = load_lenses(lenses)
     if ablate is not None:
-        _ablate(opened, prompts, layer, head, terms, ablate, as_json, given)
+        _ablate(lenses, prompts, layer, head, terms, ablate, as_json, given)
     else:
-        _inject(opened, prompts, layer, head, terms, plot, as_json, given)
+        _inject(lenses, prompts, layer, head, terms, plot, as_json, given)
 
 
 def _inject(
-    opened: "Lenses",
+    lenses: Path,
     prompts: tuple[str, ...],
     layer: tuple[int, ...],
     head: tuple[int, ...] | None,
@@ -164,27 +163,30 @@ def _inject(
 ) -> None:
     from alens.cli.inject_table import draw, show_injection
     from alens.cli.watch import watching
-    from alens.studies.injection.inject import READINGS, InjectSettings, check, inject
 
     if len(layer) != 1 or (head is not None and len(head) != 1):
         raise RequestError("a direction is added at one head: name one --layer and one --head")
     if not terms:
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
-    settings = InjectSettings(
-        layer=layer[0],
-        head=None if head is None else head[0],
-        by=READINGS if given["by"] == "both" else (given["by"],),
-        scaling=given["scaling"],
-        within_head=given["within_head"],
-        strengths=given["strength"],
-        position=given["position"],
-        random=given["random"],
-        top=given["top"],
-        seed=given["seed"],
-    )
-    check(opened, settings, has_text=given["text"] is not None)
     with watching() as report:
-        model, found_terms, windows = _load(opened, terms, given)
+        from alens.lens.saved import load_lenses
+        from alens.studies.injection.inject import READINGS, InjectSettings, check, inject
+
+        opened = load_lenses(lenses)
+        settings = InjectSettings(
+            layer=layer[0],
+            head=None if head is None else head[0],
+            by=READINGS if given["by"] == "both" else (given["by"],),
+            scaling=given["scaling"],
+            within_head=given["within_head"],
+            strengths=given["strength"],
+            position=given["position"],
+            random=given["random"],
+            top=given["top"],
+            seed=given["seed"],
+        )
+        check(opened, settings, has_text=given["text"] is not None)
+        model, found_terms, windows = _load(opened, terms, given, report)
         found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
     with printed(found, lambda: show_injection(found), as_json=as_json):
         if plot is not None:
@@ -192,7 +194,7 @@ def _inject(
 
 
 def _ablate(
-    opened: "Lenses",
+    lenses: Path,
     prompts: tuple[str, ...],
     layer: tuple[int, ...],
     head: tuple[int, ...] | None,
@@ -203,7 +205,6 @@ def _ablate(
 ) -> None:
     from alens.cli.inject_table import show_ablations
     from alens.cli.watch import watching
-    from alens.studies.injection.ablate import ablate, check
 
     source = click.get_current_context().get_parameter_source
     for name, flag in OF_INJECTIONS.items():
@@ -214,9 +215,13 @@ def _ablate(
     if head is None:
         raise RequestError("no head was named: say with --head which ones to take away")
     heads = [(one_layer, one_head) for one_layer in layer for one_head in head]
-    check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
     with watching() as report:
-        model, found_terms, windows = _load(opened, terms, given)
+        from alens.lens.saved import load_lenses
+        from alens.studies.injection.ablate import ablate, check
+
+        opened = load_lenses(lenses)
+        check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
+        model, found_terms, windows = _load(opened, terms, given, report)
         found = ablate(
             model,
             prompts,
@@ -231,7 +236,9 @@ def _ablate(
     print_json(found.to_json()) if as_json else show_ablations(found)
 
 
-def _load(opened: "Lenses", terms: list[str], given: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _load(
+    opened: "Lenses", terms: list[str], given: dict[str, Any], report: "Report"
+) -> tuple[Any, Any, Any]:
     """The model, the terms' tokens and the windows of the text; a text that is not there is told of first."""
     from alens.cache.text import CorpusOptions, resolve
     from alens.reading.lensed import LensedModel
@@ -239,7 +246,7 @@ def _load(opened: "Lenses", terms: list[str], given: dict[str, Any]) -> tuple[An
     from alens.studies.injection.perplexity import read_windows
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
-    model = LensedModel(opened, model=given["model"], device=given["device"])
+    model = LensedModel(opened, model=given["model"], device=given["device"], report=report)
     found = to_tokens(terms, model.subject.tokenizer, first_token=given["first_token"])
     windows = None if corpus is None else read_windows(corpus, model.subject, given["text_tokens"])
     return model, found, windows

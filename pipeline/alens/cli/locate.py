@@ -141,33 +141,34 @@ def command(
     controls, in nats. Tests are by permutation, corrected for the number of heads.
     """
     from alens.cli.watch import watching
-    from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map as pictures
-    from alens.reading.lensed import LensedModel
-    from alens.reading.terms import read_terms, to_tokens
-    from alens.studies.location.effects import LocateSettings
-    from alens.studies.location.locate import locate
-    from alens.studies.location.locate_map import effect_map
-    from alens.studies.location.prompt_groups import groups
 
-    for path in heat_map:
-        pictures.check_path(path)
-    settings = LocateSettings(
-        paired=paired,
-        alternative=alternative,
-        correction=correction,
-        alpha=alpha,
-        permutations=permutations,
-        seed=seed,
-    )
-    words = read_terms(terms_file)
-    prompts, controls = _prompts(prompts_file, control_file)
-    groups(prompts, controls, settings)  # told before the model is loaded, not after
-    opened = load_lenses(lenses)
-    opened.chosen(layers, heads)
-    lensed = LensedModel(opened, model=model, device=device)
-    terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
     with watching() as report:
+        from alens.lens.saved import load_lenses
+        from alens.pictures import heat_map as pictures
+        from alens.reading.lensed import LensedModel
+        from alens.reading.terms import read_terms, to_tokens
+        from alens.studies.location.effects import LocateSettings
+        from alens.studies.location.locate import locate
+        from alens.studies.location.locate_map import effect_map
+        from alens.studies.location.prompt_groups import groups
+
+        for path in heat_map:
+            pictures.check_path(path)
+        settings = LocateSettings(
+            paired=paired,
+            alternative=alternative,
+            correction=correction,
+            alpha=alpha,
+            permutations=permutations,
+            seed=seed,
+        )
+        words = read_terms(terms_file)
+        prompts, controls = _prompts(prompts_file, control_file)
+        groups(prompts, controls, settings)  # told before the model is loaded, not after
+        opened = load_lenses(lenses)
+        opened.chosen(layers, heads, report)
+        lensed = LensedModel(opened, model=model, device=device, report=report)
+        terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
         found = locate(
             lensed,
             terms,

@@ -45,18 +45,19 @@ def command(**given: Any) -> None:
     system of the current directory. To measure the disk it writes up to 256 MB into a file without a
     name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
     """
-    from alens.cli.plan_table import lines
     from alens.cli.watch import watching
-    from alens.planning.figures import figures
-    from alens.planning.run import estimate_cache
     from alens.worker import parse_worker
 
     store, max_minutes = given["store"], given["max_minutes"]
     if max_minutes is not None and not max_minutes > 0:
         raise RequestError(f"max_minutes is {max_minutes}: it must be above 0")
-    request = cache_request({**given, "store": store or Path.cwd()})
     workers = given["workers"] if given["workers"] is not None else parse_worker(given["worker"]).count
     with watching() as report:
+        from alens.cli.plan_table import lines
+        from alens.planning.figures import figures
+        from alens.planning.run import estimate_cache
+
+        request = cache_request({**given, "store": store or Path.cwd()})
         found = estimate_cache(
             request,
             store=store,

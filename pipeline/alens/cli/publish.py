@@ -64,19 +64,20 @@ def command(
     machine: what would be uploaded, and what is missing, is shown. `alens read hf://OWNER/NAME` reads it.
     """
     from alens.cli.watch import stopping, watching
-    from alens.exchange import bundle as bundles
-    from alens.exchange import upload as uploads
-    from alens.lens.record import DESCRIPTION
 
-    request = bundles.BundleRequest(
-        lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
-    )
-    if out is not None:
-        bundles.check_out(out)
-    uploads.check_branch(revision)
-    if upload:
-        uploads.check_can_upload(revision)
     with watching() as report, stopping() as should_stop:
+        from alens.exchange import bundle as bundles
+        from alens.exchange import upload as uploads
+        from alens.lens.record import DESCRIPTION
+
+        request = bundles.BundleRequest(
+            lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
+        )
+        if out is not None:
+            bundles.check_out(out)
+        uploads.check_branch(revision)
+        if upload:
+            uploads.check_can_upload(revision)
         bundle = bundles.prepare(request, report=report, should_stop=should_stop)
         if upload and bundle.named and not keep_paths:
             raise RequestError(

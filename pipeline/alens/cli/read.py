@@ -90,57 +90,63 @@ def command(
     the model's own next tokens, by probability. Each token has its probability and its lift: probability over its share
     of the model's mean output. KL is that of the model's output to the head's reading, in nats; 0 is the model itself.
     """
+    from alens.cli.watch import watching
     from alens.pictures import reading_page
 
     places = _positions(("last" if page is None else "all") if position is None else position)
     if page is not None:
         reading_page.check_path(page)
-    from alens.lens.saved import load_lenses
-    from alens.reading.ranking import ranking
-    from alens.reading.reader import HeadReader
+    with watching() as report:
+        from alens.lens.saved import load_lenses
+        from alens.reading.ranking import ranking
+        from alens.reading.reader import HeadReader
 
-    opened = load_lenses(lenses)
-    opened.chosen(layers, heads)
-    ranking(
-        rank,
-        top,
-        min_probability,
-        has_lift=opened.log_mean_output() is not None,
-        vocabulary=opened.record.model.d_vocab,
-    )  # told before the model is loaded, not after
-    reader = HeadReader(opened, model=model, device=device)
-    terms = reader.terms(tokens, first_token=first_token)
+        opened = load_lenses(lenses)
+        opened.chosen(layers, heads, report)
+        ranking(
+            rank,
+            top,
+            min_probability,
+            has_lift=opened.log_mean_output() is not None,
+            vocabulary=opened.record.model.d_vocab,
+        )  # told before the model is loaded, not after
+        reader = HeadReader(opened, model=model, device=device, report=report)
+        terms = reader.terms(tokens, first_token=first_token)
+        if page is not None:
+            from alens.reading.sheet import sheet
+
+            numbers = sheet(
+                reader,
+                prompts,
+                layers=layers,
+                heads=heads,
+                positions=places,
+                top=top,
+                rank=rank,
+                min_probability=min_probability,
+                terms=terms,
+                report=report,
+            )
+            size = reading_page.write(page, numbers.to_json())
+        readings = []
+        if page is None or as_json:
+            readings = [
+                reader.read(
+                    prompt,
+                    layers=layers,
+                    heads=heads,
+                    positions=range(len(reader.tokens(prompt))) if places is None else places,
+                    top=top,
+                    rank=rank,
+                    min_probability=min_probability,
+                    terms=terms,
+                )
+                for prompt in prompts
+            ]
     if page is not None:
-        from alens.reading.sheet import sheet
-
-        numbers = sheet(
-            reader,
-            prompts,
-            layers=layers,
-            heads=heads,
-            positions=places,
-            top=top,
-            rank=rank,
-            min_probability=min_probability,
-            terms=terms,
-        )
-        size = reading_page.write(page, numbers.to_json())
         click.echo(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser", err=True)
         if not as_json:
             return
-    readings = [
-        reader.read(
-            prompt,
-            layers=layers,
-            heads=heads,
-            positions=range(len(reader.tokens(prompt))) if places is None else places,
-            top=top,
-            rank=rank,
-            min_probability=min_probability,
-            terms=terms,
-        )
-        for prompt in prompts
-    ]
     if as_json:
         print_json([reading.to_json() for reading in readings])
         return

@@ -110,23 +110,26 @@ def command(
     nats, on rows that the fit held out.
     """
     from alens.cli.watch import watching
-    from alens.device import torch_device
-    from alens.lens.saved import load_lenses
-    from alens.pictures import heat_map as pictures
-    from alens.store.reader import open_cache
-    from alens.store.schema import ATTN_Z
-    from alens.studies.transfer.finetuned import transfer_to_copy
-    from alens.studies.transfer.transfer import transfer
 
     _check(copy, native, by, between)
-    if heat_map is not None:
-        pictures.check_path(heat_map)
-    opened, cache = load_lenses(lenses), open_cache(store)
-    if by == "output" and opened.record.site != ATTN_Z:
-        raise RequestError(f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out")
-    asked: Any = {"layers": layers, "heads": heads, "num_rows": rows, "seed": seed}
-    asked["device"] = torch_device(device)
     with watching() as report:
+        from alens.device import torch_device
+        from alens.lens.saved import load_lenses
+        from alens.pictures import heat_map as pictures
+        from alens.store.reader import open_cache
+        from alens.store.schema import ATTN_Z
+        from alens.studies.transfer.finetuned import transfer_to_copy
+        from alens.studies.transfer.transfer import transfer
+
+        if heat_map is not None:
+            pictures.check_path(heat_map)
+        opened, cache = load_lenses(lenses), open_cache(store)
+        if by == "output" and opened.record.site != ATTN_Z:
+            raise RequestError(
+                f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out"
+            )
+        asked: Any = {"layers": layers, "heads": heads, "num_rows": rows, "seed": seed}
+        asked["device"] = torch_device(device)
         if copy is None:
             matrix = transfer(opened, cache, match=match, report=report, **asked)
         else:

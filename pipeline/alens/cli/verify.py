@@ -17,6 +17,7 @@ from alens.errors import DamageError, RequestError
 
 if TYPE_CHECKING:
     from alens.cache.recompute import Recomputed
+    from alens.progress import Report
     from alens.store.findings import Finding
     from alens.store.verify import Verdict
 
@@ -46,18 +47,17 @@ def command(
     Exits with 0 when nothing is damaged or missing, with 1 otherwise. Nothing is changed without --repair.
     """
     from alens.cli.watch import stopping, watching
-    from alens.store.repair import queued
-    from alens.store.repair import repair as queue
-    from alens.store.verify import verify
 
     if model is not None and deep is None:
         raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
-    if deep is not None:
-        _check_model(store, model, device)
     found: list[Finding] = []
     verdict, recomputed = None, None
     try:
         with stopping() as should_stop, watching() as report:
+            from alens.store.verify import verify
+
+            if deep is not None:
+                _check_model(store, model, device, report)
             verdict = verify(store, found=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
@@ -76,6 +76,9 @@ def command(
         if not as_json:
             for finding in found:
                 click.echo(_line(finding))
+    from alens.store.repair import queued
+    from alens.store.repair import repair as queue
+
     would = queued(store, found)
     went = queue(store, found) if repair else {}
     if as_json:
@@ -86,7 +89,7 @@ def command(
     _judge(store, verdict, list(went), deep, recomputed)
 
 
-def _check_model(store: Path, model: str | None, device: str) -> None:
+def _check_model(store: Path, model: str | None, device: str, report: "Report") -> None:
     """Raises `RequestError` where --deep cannot have the model: before every byte is read, not after."""
     from alens.cache.model import find_again
     from alens.device import torch_device
@@ -94,7 +97,7 @@ def _check_model(store: Path, model: str | None, device: str) -> None:
 
     torch_device(device)
     with contextlib.suppress(DamageError):  # verifying says it, and more
-        find_again(open_cache(store).plan.model, store, model=model)
+        find_again(open_cache(store).plan.model, store, model=model, report=report)
 
 
 def _line(finding: "Finding") -> str:

@@ -5,16 +5,17 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 import click
 
-from alens.progress import Progress, Report, ShouldStop, silent
+from alens.cli.lines import Lines
+from alens.progress import Report, ShouldStop, silent
 
-LOG_EVERY_S = 10.0
+LOOK_EVERY_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -25,9 +26,10 @@ def speaks_for_all() -> bool:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Report]:
-    """A report that draws on a terminal, or prints a line every LOG_EVERY_S seconds into a log.
+    """A report that draws bars on a terminal, or says a line now and then into a log (see `alens.cli.lines`).
 
     Of the processes of one fit only the first shows anything. Afterwards the logger's level is what it was.
+    Enter it before the heavy imports of a command: they take seconds, and are what it says first.
     """
     logger = logging.getLogger("alens")
     before = logger.level
@@ -39,41 +41,49 @@ def watching() -> Iterator[Report]:
             with _terminal(logger) as report:
                 yield report
         else:
-            with _handler(logger, logging.StreamHandler(sys.stderr)):
-                yield _Lines()
+            lines = Lines(_first(), lambda line: click.echo(line, err=True))
+            with _handler(logger, logging.StreamHandler(sys.stderr)), _looking(lines.look):
+                yield lines
     finally:
         logger.setLevel(before)
+
+
+def _first() -> str:
+    """What a command does until its first report."""
+    context = click.get_current_context(silent=True)
+    return f"{context.command_path if context else 'alens'}: starting"
 
 
 @contextlib.contextmanager
 def _terminal(logger: logging.Logger) -> Iterator[Report]:
     from rich.console import Console
     from rich.logging import RichHandler
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+
+    from alens.cli.bars import Bars
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
     handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
-    with Bar(*columns, console=console) as bar, _handler(logger, handler):
-        tasks: dict[str, Any] = {}
+    bars = Bars(_first(), console)
+    with bars.display, _handler(logger, handler), _looking(bars.look):
+        yield bars
 
-        def report(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(
-                    f"{progress.stage} ({progress.unit})", completed=progress.done, note=""
-                )
-            bar.update(
-                tasks[progress.stage], completed=progress.done, total=progress.total, note=progress.note
-            )
 
-        yield report
+@contextlib.contextmanager
+def _looking(look: Callable[[], None]) -> Iterator[None]:
+    """Calls `look` every LOOK_EVERY_S from a thread: work that is deep in one step reports nothing itself."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY_S):
+            look()
+
+    thread = threading.Thread(target=watch, name="alens-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager
@@ -83,41 +93,6 @@ def _handler(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]
         yield
     finally:
         logger.removeHandler(handler)
-
-
-class _Lines:
-    """Plain lines for logs: `cache 16,384 of 65,536 rows (25 %), 0:38 left; ...`."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._began = self._printed = 0.0
-        self._first_done = 0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.stage != self._stage:
-            self._stage, self._began, self._printed, self._first_done = (
-                progress.stage,
-                now,
-                now,
-                progress.done,
-            )
-        finished = progress.done == progress.total
-        if finished or now - self._printed >= LOG_EVERY_S:
-            self._printed = now
-            click.echo(self._line(progress, now), err=True)
-
-    def _line(self, progress: Progress, now: float) -> str:
-        line = f"{progress.stage} {progress.done:,}"
-        if progress.total:
-            line += f" of {progress.total:,} {progress.unit} ({100 * progress.done // progress.total} %)"
-            fresh = progress.done - self._first_done
-            if fresh > 0 and progress.done < progress.total:
-                left_s = round((now - self._began) / fresh * (progress.total - progress.done))
-                line += f", {left_s // 60}:{left_s % 60:02d} left"
-        else:
-            line += f" {progress.unit}"
-        return line + (f"; {progress.note}" if progress.note else "")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from alens.errors import DamageError, RequestError, RunError
 from alens.lens.maps import FORMS, AffineMaps, LensMaps
 from alens.lens.record import DESCRIPTION, LensFolder
+from alens.progress import Report, counted, silent
 from alens.store import durable
 from alens.store.schema import ATTN_Z
 
@@ -142,7 +143,7 @@ class Lenses(LensFolder):
         return self.record.heads.index(head)
 
     def chosen(
-        self, layers: Sequence[int] | None, heads: Sequence[int] | None
+        self, layers: Sequence[int] | None, heads: Sequence[int] | None, report: Report = silent
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Layers and heads to read, default all, each once; opens the layers. Raises `RequestError` for what was not
         fitted, or for none at all, `DamageError`."""
@@ -151,7 +152,7 @@ class Lenses(LensFolder):
         for named, what in ((layers, "layers"), (heads, "heads")):
             if not named:
                 raise RequestError(f"{what} is empty: name one or more, or leave it out for all")
-        for layer in layers:
+        for layer in counted(layers, report, "reading lenses", "layers"):
             self.layer(layer)
         for head in heads:
             self.head_index(head)

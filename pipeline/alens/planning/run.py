@@ -133,16 +133,17 @@ def estimate_cache(
     if not probe_s > 0:
         raise RequestError(f"probe_seconds is {probe_s}: it must be above 0")
     follow_allotment()
-    source = models.find(request.model, request.revision)
+    source = models.find(request.model, request.revision, report=report)
     check_settings(request.settings, source)
     stored = _stored(request, source, store)
-    subject = models.load(source, dtype=request.settings.dtype, device=request.device)
+    subject = models.load(source, dtype=request.settings.dtype, device=request.device, report=report)
     found: text.TextEstimate | None = None
     if stored is None:
         corpus = texts.resolve(request.corpus, request.options)
         found = _tokenise(request, corpus, subject, probe_s, report)
         plan = _plan(request, source, corpus, found, subject.end_of_text)
         tokens_BT = _sequences(found.first, plan)
+        report(Progress(stage="examining the model"))
         model_record = examine(subject, tokens_BT, request.settings.layers)
         say(model_record)
         plan = dataclasses.replace(plan, model=model_record)

@@ -13,6 +13,7 @@ import torch
 from alens.cache import model as models
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
+from alens.progress import Report, silent
 from alens.reading.token_bytes import token_bytes
 from alens.store.schema import Plan
 
@@ -28,14 +29,18 @@ class AtHand:
     """Why something could not be had."""
 
 
-def at_hand(plan: Plan, *, model: str | None, device: torch.device, with_norm: bool) -> AtHand:
+def at_hand(
+    plan: Plan, *, model: str | None, device: torch.device, with_norm: bool, report: Report = silent
+) -> AtHand:
     """Look for the model of `plan`: at `model`, or where the plan says; `with_norm` loads it for its last norm.
 
     Raises `RequestError` when `model` was named and is not that model.
     """
     try:
-        source = models.find_again(plan.model, "the cache", model=model, local_only=True)
-        subject = models.load(source, dtype="float32", device=str(device)) if with_norm else None
+        source = models.find_again(plan.model, "the cache", model=model, local_only=True, report=report)
+        subject = (
+            models.load(source, dtype="float32", device=str(device), report=report) if with_norm else None
+        )
     except RequestError as error:
         if model:
             raise

@@ -17,6 +17,7 @@ from alens.cache.activations import Activations
 from alens.cache.examine import head_write
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
+from alens.progress import Report, silent
 from alens.reading.ranking import forward_kl
 from alens.reading.within_text import WithinText
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
@@ -31,15 +32,17 @@ class LensedModel:
     Attributes: `lenses`, `subject`, `log_mean_V` (V,) or None, `no_unembedding`: why there is none, or None.
     """
 
-    def __init__(self, lenses: Lenses, *, model: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, lenses: Lenses, *, model: str | None = None, device: str = "auto", report: Report = silent
+    ) -> None:
         """`model` says where the model is when it is not where the lenses say.
 
         Raises `RequestError` when it cannot be had, or is another model, or has another tokenizer, than the lenses'.
         """
-        source = models.find_again(lenses.record.model, lenses.name, model=model)
+        source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)
         self.lenses = lenses
-        self.subject = models.load(source, dtype="float32", device=device)
+        self.subject = models.load(source, dtype="float32", device=device, report=report)
         lenses.tie(self.subject.W_O_LHED)
         self._within = WithinText(self.subject.tokenizer)
         mean_V = lenses.log_mean_output()

@@ -8,14 +8,14 @@ Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from alens.errors import RequestError
 from alens.lens import marks
+from alens.progress import Progress, Report, silent
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,
@@ -28,6 +28,7 @@ from alens.reading.ranking import (
     of_terms,
 )
 from alens.reading.reader import HeadReader
+from alens.reading.sheet_data import Lists, Place, Said, Sheet
 from alens.reading.terms import Term
 
 MOST_CELLS = 60_000
@@ -42,78 +43,8 @@ LEAST_KEPT = 16
 SHOWN_BEFORE = 80
 """Characters of what stands before a position."""
 
-Grid = list[int]
-"""A number a cell, layer by layer."""
-Lists = list[list[int]]
-"""A list a cell: token, thousandths, token, thousandths, ... best first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What lenses, or the unembedding, say of all heads at one position."""
-
-    kl: Grid
-    """KL(model, reading), thousandths of a nat."""
-    entropy: Grid
-    lists: dict[str, Lists] = field(default_factory=dict)
-    """By ranking."""
-    kept: list[Grid] = field(default_factory=list)
-    """Log-probability of each token of the place's `kept`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """One position of a prompt."""
-
-    position: int
-    before: str
-    """The prompt up to and with its token, or the end of it."""
-    entropy: int
-    mean_output_kl: int | None
-    """KL(model, mean output), thousandths of a nat: what a reader has that looks at nothing. None where the lenses do
-    not say the mean output."""
-    model: list[int]
-    """The model's own list, always by probability."""
-    kept: list[int]
-    """Tokens whose probability is there for every head; the chosen terms come first."""
-    model_kept: list[int]
-    """The model's log-probability of each."""
-    left_out: int
-    """Tokens of the lists for which there was no room in `kept`."""
-    lens: Said
-    unembedding: Said | None
-    """None where what heads write cannot be unembedded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """A page's data."""
-
-    model: str
-    site: str
-    rank: str
-    """The ranking that is shown first."""
-    ranks: list[str]
-    """Those that there are."""
-    min_probability: float
-    vocabulary: int
-    """Its log is the most that an entropy can be."""
-    layers: list[int]
-    heads: list[int]
-    says_nothing: list[bool]
-    """For each cell, whether the fit found its lens to do no better than the mean output."""
-    nothing_means: str
-    """What that is, for the page."""
-    tokens: list[list[Any]]
-    """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
-    num_terms: int
-    """How many of them are chosen terms."""
-    prompts: list[dict[str, Any]]
-    """`text`, `tokens` (indices), and `places`."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+PASSES = 2
+"""Over the lenses: for the lists, and for the probabilities of their tokens in every head."""
 
 
 class _Tokens:
@@ -157,6 +88,7 @@ def sheet(
     rank: str | None = None,
     min_probability: float = MIN_PROBABILITY,
     terms: Sequence[Term] = (),
+    report: Report = silent,
 ) -> Sheet:
     """Read prompts at `positions`, default all. Raises `RequestError` as `HeadReader.read`, and for too many cells."""
     layers, heads = reader.chosen(layers, heads)
@@ -173,11 +105,19 @@ def sheet(
         )
     most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
     table = _Tokens(reader, terms)
+    done = 0
+
+    def step(readings: int) -> None:
+        nonlocal done
+        done += readings
+        report(Progress(stage="read", done=done, total=PASSES * cells, unit="readings"))
+
+    step(0)
     shown = [
         {
             "text": prompt,
             "tokens": [table.index(token) for token in of],
-            "places": _Prompt(reader, of, where, layers, heads).places(table, hows, terms, most),
+            "places": _Prompt(reader, of, where, layers, heads, step).places(table, hows, terms, most),
         }
         for prompt, of, where in zip(prompts, ids, places, strict=True)
     ]
@@ -210,8 +150,10 @@ class _Prompt:
         where: Sequence[int],
         layers: Sequence[int],
         heads: Sequence[int],
+        step: Callable[[int], None],
     ) -> None:
         self.reader, self.ids, self.where, self.layers, self.heads = reader, ids, where, layers, heads
+        self.step = step
         self.found = reader.run(ids, layers)
         self.model_TV = reader.model(self.found)[list(where)]
 
@@ -251,6 +193,7 @@ class _Prompt:
             yield 0, places, layer.model_TV, layer.lens_HTV
             if layer.unembedding_HTV is not None:
                 yield 1, places, layer.model_TV, layer.unembedding_HTV
+            self.step(len(places) * len(self.heads))
 
     def _lists(self, table: _Tokens, hows: dict[str, Ranking]) -> list[tuple[Said, Said]]:
         """All but the probabilities of kept tokens, a pair a place."""

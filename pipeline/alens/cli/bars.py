@@ -1,0 +1,79 @@
+"""Progress as bars, for a terminal: one a stage, with its count and the time that is left.
+
+In: reports of the work, and a look from a thread beside it now and then. Out: bars that rich draws. What is quick shows
+nothing; a stage that counts nothing leaves nothing behind.
+"""
+
+import threading
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Display
+
+from alens.progress import Progress
+
+SHOWN_AFTER_S = 1.0
+
+
+class Bars:
+    """A `Report` that moves bars on `display`; `look` shows those that have become due."""
+
+    def __init__(self, first: str, console: Console) -> None:
+        """`first` is what is done until the first report."""
+        self.display = Display(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+        )
+        self._lock = threading.Lock()
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, float] = {}
+        self._now = ""
+        self(Progress(stage=first))
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            if progress.stage != self._now:
+                self._leave(self._now)
+                self._now = progress.stage
+            if progress.stage not in self._tasks:
+                self._begin(progress)
+            self._move(progress)
+
+    def look(self) -> None:
+        """Show the bar of the present stage once it has lasted; called now and then from beside the work."""
+        with self._lock:
+            if time.monotonic() - self._began[self._now] >= SHOWN_AFTER_S:
+                self.display.update(self._tasks[self._now], visible=True)
+
+    def _begin(self, progress: Progress) -> None:
+        what = f"{progress.stage} ({progress.unit})" if progress.unit else progress.stage
+        self._tasks[progress.stage] = self.display.add_task(
+            what, total=None, completed=progress.done, visible=False, count="", note=""
+        )
+        self._began[progress.stage] = time.monotonic()
+
+    def _move(self, progress: Progress) -> None:
+        count = f"{progress.done:,}" if progress.unit else ""
+        count += f"/{progress.total:,}" if progress.total else ""
+        self.display.update(
+            self._tasks[progress.stage],
+            completed=progress.done,
+            total=progress.total,
+            count=count,
+            note=progress.note,
+        )
+
+    def _leave(self, stage: str) -> None:
+        """What was not seen, or counts nothing, goes."""
+        if stage not in self._tasks:
+            return
+        task = next(task for task in self.display.tasks if task.id == self._tasks[stage])
+        if not task.visible or not task.fields["count"]:
+            self.display.remove_task(self._tasks.pop(stage))

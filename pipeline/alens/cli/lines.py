@@ -1,0 +1,106 @@
+"""Progress as plain lines, for logs: `cache 16,384 of 65,536 rows (25 %), 0:38 left; ...`.
+
+In: reports of the work, and a look from a thread beside it now and then. Out: lines, few and in time: the first of a
+stage once it has lasted EARLY_S, then one every EVERY_S, also while a single step takes long. What is quick says nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from alens.cli.pace import Pace
+from alens.progress import Progress
+
+EARLY_S = 3.0
+EVERY_S = 10.0
+
+
+class _Stage:
+    """A stage that was reported: where it is, and what was said of it."""
+
+    def __init__(self, progress: Progress, now: float) -> None:
+        self.began = self.changed = now
+        self.latest = progress
+        self.pace = Pace(now, progress.done)
+        self.said: Progress | None = None
+        self.ended = False
+
+    def take(self, progress: Progress, now: float) -> None:
+        if progress.done != self.latest.done:
+            self.changed = now
+        self.latest = progress
+        self.pace.add(now, progress.done)
+
+    def line(self, now: float) -> str:
+        """Where it is now; `so far` and `at the next` tell that the work is alive where no count moves."""
+        at = self.latest
+        if self.ended and self.said == at:
+            return f"still at work, {_clock(now - self.changed)} after: {at.stage}"
+        repeated = self.said is not None and self.said.done == at.done and not self.ended
+        if not at.unit:
+            return at.stage + (f", {_clock(now - self.began)} so far" if repeated else "") + _note(at)
+        if not at.total:
+            return f"{at.stage} {at.done:,} {at.unit}, {_clock(now - self.began)} so far{_note(at)}"
+        line = f"{at.stage} {at.done:,} of {at.total:,} {at.unit} ({100 * at.done // at.total} %)"
+        left_s = self.pace.left_s(now, at.total)
+        if left_s is not None and at.done < at.total:
+            line += f", {_clock(left_s)} left"
+        if repeated:
+            line += f", {_clock(now - self.changed)} at the next"
+        return line + _note(at)
+
+
+class Lines:
+    """A `Report` that says lines; `look` says what has become due without one."""
+
+    def __init__(
+        self, first: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`first` is what is done until the first report."""
+        self._say, self._clock, self._lock = say, clock, threading.Lock()
+        began = clock()
+        self._due_at = began + EARLY_S
+        self._now = _Stage(Progress(stage=first), began)
+        self._stages = {first: self._now}
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            now = self._clock()
+            stage = self._stages.get(progress.stage)
+            if stage is None or progress.done < stage.latest.done or stage.ended:
+                if stage is not None and progress == stage.latest:
+                    return
+                self._stages[progress.stage] = stage = _Stage(progress, now)
+            self._now = stage
+            stage.take(progress, now)
+            if progress.total is not None and progress.done >= progress.total:
+                stage.ended = True
+                if stage.said is not None or now - stage.began >= EARLY_S:
+                    self._tell(now)
+            self._tell_what_is_due(now)
+
+    def look(self) -> None:
+        """Say what is due; called now and then from beside the work."""
+        with self._lock:
+            self._tell_what_is_due(self._clock())
+
+    def _tell_what_is_due(self, now: float) -> None:
+        stage = self._now
+        early = stage.said is None and not stage.ended and now - stage.began >= EARLY_S
+        if early or now >= self._due_at:
+            self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        self._say(self._now.line(now))
+        self._now.said, self._due_at = self._now.latest, now + EVERY_S
+
+
+def _note(progress: Progress) -> str:
+    return f"; {progress.note}" if progress.note else ""
+
+
+def _clock(seconds: float) -> str:
+    """`0:38`, `1:02:03`."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

@@ -1,0 +1,80 @@
+"""The numbers of a page of `alens read --html`, as `sheet` makes them: plain values that are small as JSON.
+
+In: nothing. Out: `Sheet` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Grid = list[int]
+"""A number a cell, layer by layer."""
+Lists = list[list[int]]
+"""A list a cell: token, thousandths, token, thousandths, ... best first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What lenses, or the unembedding, say of all heads at one position."""
+
+    kl: Grid
+    """KL(model, reading), thousandths of a nat."""
+    entropy: Grid
+    lists: dict[str, Lists] = field(default_factory=dict)
+    """By ranking."""
+    kept: list[Grid] = field(default_factory=list)
+    """Log-probability of each token of the place's `kept`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One position of a prompt."""
+
+    position: int
+    before: str
+    """The prompt up to and with its token, or the end of it."""
+    entropy: int
+    mean_output_kl: int | None
+    """KL(model, mean output), thousandths of a nat: what a reader has that looks at nothing. None where the lenses do
+    not say the mean output."""
+    model: list[int]
+    """The model's own list, always by probability."""
+    kept: list[int]
+    """Tokens whose probability is there for every head; the chosen terms come first."""
+    model_kept: list[int]
+    """The model's log-probability of each."""
+    left_out: int
+    """Tokens of the lists for which there was no room in `kept`."""
+    lens: Said
+    unembedding: Said | None
+    """None where what heads write cannot be unembedded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A page's data."""
+
+    model: str
+    site: str
+    rank: str
+    """The ranking that is shown first."""
+    ranks: list[str]
+    """Those that there are."""
+    min_probability: float
+    vocabulary: int
+    """Its log is the most that an entropy can be."""
+    layers: list[int]
+    heads: list[int]
+    says_nothing: list[bool]
+    """For each cell, whether the fit found its lens to do no better than the mean output."""
+    nothing_means: str
+    """What that is, for the page."""
+    tokens: list[list[Any]]
+    """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
+    num_terms: int
+    """How many of them are chosen terms."""
+    prompts: list[dict[str, Any]]
+    """`text`, `tokens` (indices), and `places`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
