@@ -10,7 +10,7 @@ import pytest
 
 from alens import FitRequest, open_cache
 from alens.errors import DamageError, RequestError
-from alens.fit.plan import put_plan, resolve
+from alens.fit.plan import check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
 
 
@@ -168,11 +168,18 @@ def test_lenses_that_were_not_begun_here_are_refused(demo_cache: Path, tmp_path:
         resolved(demo_cache, tmp_path)
 
 
-def test_a_directory_with_other_things_is_refused_and_left_alone(demo_cache: Path, tmp_path: Path) -> None:
+def test_a_directory_with_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RequestError, match="neither empty nor a fit"):
-        put_plan(tmp_path, resolved(demo_cache, tmp_path))
+        check_place(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_killed_fit_left_is_no_other_thing(tmp_path: Path) -> None:
+    (tmp_path / "alens.claim").touch()
+    (tmp_path / ".fit.json.host-1-ab.partial").touch()
+    check_place(tmp_path)
+    check_place(tmp_path / "new")
 
 
 def test_an_empty_directory_is_taken(demo_cache: Path, tmp_path: Path) -> None:

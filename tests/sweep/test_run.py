@@ -22,6 +22,8 @@ from alens.errors import RequestError, StoppedError
 from alens.fit import trainer
 from alens.fit.engine import Engine
 from alens.rows import RowReader
+from alens.store import one_writer
+from alens.store.claim import Claim
 from alens.sweep import judge
 from alens.sweep.plan import SweepRequest
 from alens.sweep.run import run_sweep, write_table
@@ -117,6 +119,39 @@ def test_a_finished_variant_is_left_alone_and_a_lost_one_is_made_again(sweep: An
     assert second is not None and again is not None and first is not None
     assert np.array_equal(again.kl_GH, second.kl_GH) and again.seconds == second.seconds > 0
     assert not np.array_equal(again.kl_GH, first.kl_GH)
+
+
+def test_a_variant_that_another_works_on_is_refused_and_dead_ones_are_waited_for_together(
+    sweep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = sweep(lr=[0.01, 0.03, 0.1])
+    with pytest.raises(StoppedError):
+        run_sweep(request, should_stop=lambda: True)
+    with (
+        one_writer.claimed(request.out / "lr=0.03"),
+        pytest.raises(RequestError, match=r"out/lr=0.03 is in use by process \d+ on "),
+    ):
+        run_sweep(request)
+    assert not any(request.out.glob("*/fit.json")) and not any(request.out.rglob(one_writer.CLAIM))
+    monkeypatch.setattr(one_writer, "WAIT_S", 2.0)
+    for variant in request.grid.variants:
+        (request.out / variant.name).mkdir(exist_ok=True)
+        claim = {"host": "elsewhere", "pid": 7, "token": variant.name}
+        (request.out / variant.name / one_writer.CLAIM).write_text(json.dumps(claim))
+    waiting, most = [0], [0]
+    claimed = one_writer.claimed
+
+    @contextlib.contextmanager
+    def counted(*given: Any) -> Iterator[Claim]:
+        waiting[0] += 1
+        most[0] = max(most[0], waiting[0])
+        with claimed(*given) as claim:
+            waiting[0] -= 1
+            yield claim
+
+    monkeypatch.setattr(one_writer, "claimed", counted)
+    run_sweep(request)
+    assert most == [3] and len(list(request.out.glob("*/lens.json"))) == 3
 
 
 def test_a_sweep_that_is_stopped_again_and_again_ends_with_the_same_lenses(

@@ -14,7 +14,6 @@ import numpy as np
 
 from alens.cache import model as models
 from alens.cache import text, tokens
-from alens.cache.claim import BEAT_S, Claim, LostClaimError, Watch
 from alens.cache.examine import examine, say
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
@@ -24,6 +23,7 @@ from alens.progress import Progress, Report, ShouldStop
 from alens.store import document, durable
 from alens.store.another_request import differences
 from alens.store.arrays import token_dtype, weight_arrays
+from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
 from alens.store.model_record import ModelRecord

@@ -75,7 +75,7 @@ def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any]
 
 
 def _maker(path: Path) -> str:
-    from alens.cache.claim import read
+    from alens.store.claim import read
 
     return str(read(path / "plan.claim") or "another job")
 

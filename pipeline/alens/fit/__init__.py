@@ -11,5 +11,6 @@ divergence.py   losses that leave for good        kept.py         the best lense
 judging.py      held-out losses and figures       evaluations.py  what is said of them
 trainer.py      one fit in progress               checkpoint.py   state on disk, whole or absent
 writing.py      figures and the lens directory
-marker.py       stopped on request                run.py          the loop
+marker.py       stopped on request                hold.py         the directory, held by all
+run.py          the loop
 """

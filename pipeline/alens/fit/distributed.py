@@ -7,17 +7,21 @@ on the CPU).
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from alens.errors import RequestError
+from alens.errors import AlensError, DamageError, RequestError, RunError, StoppedError
 
 log = logging.getLogger("alens")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 ALONE = dict(zip(VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
 """Of one process. Port 0: the system gives a free one as it is bound, so that nobody can take it before."""
+
+KINDS: tuple[type[AlensError], ...] = (RequestError, DamageError, RunError, StoppedError)
+"""Of errors, as rank 0 tells them to the others: by number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,48 @@ class Processes:
         """Until all processes are here."""
         if self.world_size > 1:
             torch.distributed.barrier()
+
+    def first_does(self, work: Callable[[], None]) -> None:
+        """Rank 0 does `work` while the others wait. What it raises there is raised by all, so that none waits on."""
+        if self.world_size == 1:
+            work()
+            return
+        error: BaseException | None = None
+        if self.first:
+            try:
+                work()
+            except BaseException as raised:
+                error = raised
+        told = self._from_first(_as_tensor(error))
+        if error is not None:
+            raise error
+        if told.numel():
+            raise _as_error(told)
+
+    def _from_first(self, bytes_N: torch.Tensor) -> torch.Tensor:
+        """The (N,) uint8 of rank 0, on every rank. No pickle: the network may not be ours alone."""
+        length = torch.tensor([bytes_N.numel()], device=self.device)
+        torch.distributed.broadcast(length, src=0)
+        if not self.first:
+            bytes_N = torch.empty(int(length), dtype=torch.uint8)
+        if length:
+            bytes_N = bytes_N.to(self.device)
+            torch.distributed.broadcast(bytes_N, src=0)
+        return bytes_N.cpu()
+
+
+def _as_tensor(error: BaseException | None) -> torch.Tensor:
+    """(N,) uint8: the number of its kind, then its text in UTF-8; empty where there is none."""
+    if error is None:
+        return torch.empty(0, dtype=torch.uint8)
+    kind = next((n for n, kind in enumerate(KINDS) if isinstance(error, kind)), KINDS.index(RunError))
+    text = str(error) if isinstance(error, AlensError) else "process 0 has failed: its own lines say why"
+    return torch.frombuffer(bytearray([kind, *text.encode(errors="replace")]), dtype=torch.uint8)
+
+
+def _as_error(told_N: torch.Tensor) -> AlensError:
+    kind, *text = bytes(told_N.tolist())
+    return KINDS[kind](bytes(text).decode(errors="replace"))
 
 
 def join(device: str) -> Processes:

@@ -21,6 +21,7 @@ from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
 from alens.store import document, durable, typed
 from alens.store.durable import write_errors
+from alens.store.one_writer import is_aside
 from alens.store.reader import Cache
 from alens.store.typed import Count, Natural
 
@@ -154,20 +155,24 @@ def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun:
         )
 
 
-def put_plan(lenses: Path, plan: FitPlan) -> None:
-    """Write `fit.json` into a new or empty directory; where it is already, leave it."""
+def check_place(lenses: Path) -> None:
+    """Raises `RequestError` unless a fit was begun in `lenses`, or may begin there: it is new, or empty."""
     if lenses.exists() and not lenses.is_dir():
         raise RequestError(f"{lenses} is not a directory: name a directory for the lenses")
     with write_errors(lenses):
+        foreign = lenses.exists() and not all(is_aside(path.name) for path in lenses.iterdir())
+    if foreign and not (lenses / PLAN).exists():
+        raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
+
+
+def put_plan(lenses: Path, plan: FitPlan) -> None:
+    """Write `fit.json`; where it is already, leave it. Raises `RunError` when the disk refuses."""
+    with write_errors(lenses):
         if not (lenses / PLAN).exists():
-            if lenses.exists() and any(not p.name.endswith(durable.PARTIAL) for p in lenses.iterdir()):
-                raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
             durable.put(lenses / PLAN, document.encode({"format": FORMAT, **asdict(plan)}))
 
 
 def drop_plan(lenses: Path) -> None:
-    """Take back what `put_plan` put, and the directory where nothing else is in it."""
+    """Take back what `put_plan` put."""
     with write_errors(lenses):
         durable.remove(lenses / PLAN)
-        if not any(lenses.iterdir()):
-            lenses.rmdir()

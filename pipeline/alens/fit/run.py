@@ -6,23 +6,26 @@ them `fit.json` (what was asked for) and `log.jsonl` (how it went). Every proces
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from alens.errors import RequestError, StoppedError
 from alens.fit import deepspeed_config, marker
 from alens.fit.convergence import ENDINGS
-from alens.fit.distributed import join
-from alens.fit.plan import PLAN, FitRequest, drop_plan, put_plan, resolve
+from alens.fit.distributed import Processes, join
+from alens.fit.hold import Hold, held
+from alens.fit.plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
 from alens.lens.record import DESCRIPTION, LensRecord
 from alens.lens.saved import load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.store.reader import open_cache
+from alens.store.reader import Cache, open_cache
 
 log = logging.getLogger("alens")
 
@@ -55,17 +58,39 @@ def fit_lenses(
     cache = open_cache(request.store)
     plan = resolve(request, cache)
     if (request.lenses / DESCRIPTION).exists():
-        done = load_lenses(request.lenses).record
-        log.info("%s is finished: nothing to do", request.lenses)
-        return FitSummary(
-            lenses=request.lenses, record=done, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0
-        )
+        return _finished(request.lenses)
+    check_place(request.lenses)
     processes = join(request.device)
+    with held(request.lenses, processes, should_stop) as hold:
+        if processes.any(processes.first and (request.lenses / DESCRIPTION).exists()):
+            return _finished(request.lenses)  # who held it before has ended well
+        trainer = _begin(request, plan, cache, processes, zero=zero, given=given)
+        return _Loop(request, trainer, hold, report, should_stop).run()
+
+
+def _finished(lenses: Path) -> FitSummary:
+    done = load_lenses(lenses).record
+    log.info("%s is finished: nothing to do", lenses)
+    return FitSummary(lenses=lenses, record=done, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
+
+
+def _begin(
+    request: FitRequest,
+    plan: FitPlan,
+    cache: Cache,
+    processes: Processes,
+    *,
+    zero: int,
+    given: Mapping[str, Any],
+) -> Trainer:
+    """Write the plan where there is none yet, and go on from the newest checkpoint where there is one."""
     begun = (request.lenses / PLAN).exists()
-    if processes.first:
+
+    def put() -> None:
         put_plan(request.lenses, plan)
         marker.clear(request.lenses)
-    processes.wait()
+
+    processes.first_does(put)
     plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
     recipe = Recipe(request.settings, cache, processes.device)
     try:
@@ -75,16 +100,21 @@ def fit_lenses(
             drop_plan(request.lenses)
         raise
     trainer.restore()
-    return _Loop(request, trainer, report, should_stop).run()
+    return trainer
 
 
 class _Loop:
     """Steps until the fit is finished or is told to stop."""
 
     def __init__(
-        self, request: FitRequest, trainer: Trainer, report: Report, should_stop: ShouldStop
+        self,
+        request: FitRequest,
+        trainer: Trainer,
+        hold: Hold,
+        report: Report,
+        should_stop: ShouldStop,
     ) -> None:
-        self.request, self.trainer = request, trainer
+        self.request, self.trainer, self.hold = request, trainer, hold
         self.report, self.should_stop = report, should_stop
         self.start = trainer.step_number
         self.seconds = self.waited_s = 0.0
@@ -95,7 +125,7 @@ class _Loop:
         self._since = time.monotonic()
         if not trainer.finished:
             for batch in trainer.stream().batches(self.start, trainer.plan.steps):
-                if trainer.processes.any(self.should_stop()):
+                if trainer.processes.any(self.should_stop() or self.hold.is_lost):
                     self._stop()
                 loss_LU = trainer.step(batch)
                 self.waited_s += batch.waited_s
@@ -104,6 +134,7 @@ class _Loop:
                 if trainer.finished:
                     break
         self._pause()
+        self.hold.check()
         record = put_lenses(trainer)
         steps = trainer.step_number - self.start
         return FitSummary(
@@ -125,6 +156,7 @@ class _Loop:
         if trainer.wants_evaluation:
             trainer.evaluate(self.seconds)
         if save and not trainer.finished:
+            self.hold.check()
             trainer.save()
         self._since = time.monotonic()
 
@@ -135,6 +167,7 @@ class _Loop:
 
     def _stop(self) -> None:
         trainer, lenses = self.trainer, self.request.lenses
+        self.hold.check()
         if trainer.step_number > self.start:
             trainer.save()
         if trainer.processes.first:

@@ -16,16 +16,16 @@ from alens.fit.distributed import Processes
 from alens.fit.divergence import DivergedError
 from alens.fit.plan import put_plan
 from alens.fit.recipe import Recipe
-from alens.fit.settings import FitSettings
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
-from alens.store import document, durable
+from alens.store import document, durable, one_writer
+from alens.store.claim import Claim
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
 from alens.sweep import judge
-from alens.sweep.plan import Planned
+from alens.sweep.plan import Planned, SweepRequest
 
 log = logging.getLogger("alens")
 
@@ -52,9 +52,10 @@ class Member:
     """A variant of a round."""
 
     def __init__(
-        self, fit: Planned, base: FitSettings, cache: Cache, processes: Processes, checkpoint_every: int
+        self, fit: Planned, claim: Claim, request: SweepRequest, cache: Cache, processes: Processes
     ) -> None:
-        self.fit, self.base, self.checkpoint_every = fit, base, checkpoint_every
+        self.fit, self._claim = fit, claim
+        self.base, self.checkpoint_every = request.grid.base, request.checkpoint_every
         self.recipe = Recipe(fit.variant.settings, cache, processes.device)
         put_plan(fit.lenses, fit.plan)
         self.seconds, self.start, self.done = self._clock(), 0, False
@@ -97,8 +98,9 @@ class Member:
             self.save()
 
     def save(self) -> None:
-        """A checkpoint, where there are steps since the last."""
+        """A checkpoint, where there are steps since the last. Raises `RunError` when another works on the variant."""
         if self._trainer and self._trainer.step_number > self._saved:
+            one_writer.check(self._claim, self.fit.lenses)
             self._trainer.save()
             self._saved = self._trainer.step_number
             with write_errors(self.fit.lenses):
@@ -116,6 +118,7 @@ class Member:
 
     def _finish(self) -> None:
         if self._trainer:
+            one_writer.check(self._claim, self.fit.lenses)
             with write_errors(self.fit.lenses):
                 durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
             put_lenses(self._trainer)

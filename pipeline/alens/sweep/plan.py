@@ -88,6 +88,7 @@ def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[A
     plan = fit_plan.resolve(
         FitRequest(store=request.store, lenses=lenses, settings=settings, device=request.device), cache
     )
+    fit_plan.check_place(lenses)
     design = (settings.lens, repr(settings.lens_options), settings.site, plan.heads)
     if design not in tried:
         _try_design(recipe, plan)

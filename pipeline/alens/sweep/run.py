@@ -8,6 +8,8 @@ others that share its read are further: they join in when it has come up to them
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alens.errors import RequestError, StoppedError
@@ -15,6 +17,8 @@ from alens.fit.batches import Batch
 from alens.fit.distributed import join
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows import Columns
+from alens.store import one_writer
+from alens.store.claim import Claim
 from alens.store.reader import open_cache
 from alens.sweep import judge, table, table_files
 from alens.sweep.member import Member
@@ -43,8 +47,22 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     pending = [fit for fit in watch.mine if fit.variant.name not in watch.steps]
     for fits in rounds(pending, cache, processes.device, request.at_once):
         watch.stop_if_asked([])
-        members = [Member(fit, request.grid.base, cache, processes, request.checkpoint_every) for fit in fits]
-        _together(members, watch)
+        with _claimed(fits, should_stop) as claims:
+            claimed = zip(fits, claims, strict=True)
+            _together([Member(fit, claim, request, cache, processes) for fit, claim in claimed], watch)
+
+
+@contextlib.contextmanager
+def _claimed(fits: list[Planned], should_stop: ShouldStop) -> Iterator[list[Claim]]:
+    """Hold the directories of these variants, all at once: where a killed worker held them, one wait is enough."""
+    with contextlib.ExitStack() as stack:
+
+        def claim(fit: Planned) -> Claim:
+            return stack.enter_context(one_writer.claimed(fit.lenses, should_stop))
+
+        with ThreadPoolExecutor(len(fits), "alens-claim") as pool:
+            claims = list(pool.map(claim, fits))
+        yield claims
 
 
 def write_table(request: SweepRequest, against: str | None = None) -> table.Table:

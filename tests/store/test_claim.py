@@ -1,5 +1,6 @@
 """One job makes the plan; a claim whose holder is dead is taken over, one whose holder lives is not."""
 
+import errno
 import json
 import os
 import socket
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from alens.cache import claim as claims
-from alens.cache.claim import Claim, LostClaimError, Watch, read
+from alens.store import claim as claims
+from alens.store.claim import Claim, LostClaimError, Watch, read
 
 
 def hold(path: Path, *, host: str | None = None, pid: int | None = None) -> None:
@@ -69,9 +70,62 @@ def test_who_was_slow_notices_and_leaves_the_other_claim_alone(tmp_path: Path) -
     fast.check()
 
 
+def test_its_beats_notice_that_it_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.02)
+    path = tmp_path / "claim"
+    slow = Claim(path)
+    assert slow.take()
+    with slow:
+        assert not slow.is_lost
+        Claim(path).take_over()
+        deadline = time.monotonic() + 120
+        while not slow.is_lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert path.exists()
+
+
+def test_a_file_system_that_is_away_takes_nobodys_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Claim(tmp_path / "claim")
+    assert claim.take()
+
+    def away(path: Path) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(claims, "_text", away)
+        claim.check()
+    (tmp_path / "claim").unlink()
+    with pytest.raises(LostClaimError):
+        claim.check()
+
+
+def test_a_beat_shows_that_the_holder_lives(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    hold(path, host="elsewhere")
+    watch = Watch(path)
+    assert watch.look() is None
+    os.utime(path, (1, 1))
+    assert watch.look() is True
+    hold(path, host="another")
+    assert watch.look() is None  # a new holder has not beaten yet
+
+
 def test_a_dead_process_of_this_host_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     hold(path, pid=DEAD)
+    assert Watch(path).is_stale()
+
+
+def test_a_number_of_another_container_says_nothing(tmp_path: Path) -> None:
+    """Containers that share the network of their host have its name, and number their processes anew."""
+    path = tmp_path / "claim"
+    body = {"host": socket.gethostname(), "pid": DEAD, "token": "theirs", "namespace": "pid:[1]"}
+    path.write_text(json.dumps(body))
+    assert not Watch(path).is_stale()
+    path.write_text(json.dumps({**body, "namespace": str(Path("/proc/self/ns/pid").readlink())}))
     assert Watch(path).is_stale()
 
 
@@ -111,7 +165,9 @@ def test_its_holder_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             time.sleep(0.02)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"host": "x"}', "[" * 9999, '{"host": "x", "pid": 1e999, "token": ""}']
+)
 def test_a_claim_that_is_not_written_yet_has_no_known_holder(tmp_path: Path, text: str) -> None:
     (tmp_path / "claim").write_text(text)
     assert read(tmp_path / "claim") is None

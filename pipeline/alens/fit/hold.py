@@ -1,0 +1,50 @@
+"""The directory of a fit, held by its processes together: rank 0 claims it for all.
+
+In: the directory and the processes. Out: a `Hold`, which the loop asks before it writes. Every method but `is_lost` is
+collective, and raises the same on every rank.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alens.fit.distributed import Processes
+from alens.progress import ShouldStop
+from alens.store import one_writer
+from alens.store.claim import Claim
+
+
+class Hold:
+    """A directory that these processes hold."""
+
+    def __init__(self, lenses: Path, processes: Processes, claim: Claim | None) -> None:
+        self._lenses, self._processes, self._claim = lenses, processes, claim
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another has taken the directory over, as far as this rank knows; not collective."""
+        return self._claim is not None and self._claim.is_lost
+
+    def check(self) -> None:
+        """Before what the next holder would read is written. Raises `RunError` when the directory is another's."""
+        self._processes.first_does(self._check)
+
+    def _check(self) -> None:
+        assert self._claim is not None, "rank 0 holds it"
+        one_writer.check(self._claim, self._lenses)
+
+
+@contextlib.contextmanager
+def held(lenses: Path, processes: Processes, should_stop: ShouldStop) -> Iterator[Hold]:
+    """Hold `lenses` for these processes alone.
+
+    Raises `RequestError` when others work there, `StoppedError` when asked to stop while that is not known.
+    """
+    with contextlib.ExitStack() as stack:
+        claims: list[Claim] = []
+
+        def claim() -> None:
+            claims.append(stack.enter_context(one_writer.claimed(lenses, should_stop)))
+
+        processes.first_does(claim)
+        yield Hold(lenses, processes, claims[0] if claims else None)

@@ -1,0 +1,201 @@
+"""Who works in a directory: a file there says so, and shows that its holder lives.
+
+In: the path of the claim's file. Out: a `Claim`, held by one process at a time, and a `Watch` of a claim that another
+holds. A claim is a courtesy, not a lock: no network file system offers one that survives a killed job. So its
+holder looks now and then whether the claim is still its own (`check`), before it writes what the next holder reads.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alens.store.durable import put
+
+BEAT_S = 5.0
+"""How often the holder shows that it lives, by the claim's time of change."""
+
+STALE_S = 180.0
+"""After so long without a beat its holder is taken for dead, where waiting costs nothing."""
+
+READ_BYTES = 4096
+"""More than any claim has."""
+
+
+class LostClaimError(Exception):
+    """Another process took the claim over, or it was deleted. Becomes a line where it is known of what."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim, as its file says."""
+
+    host: str
+    pid: int
+    token: str
+    namespace: str = ""
+    """In which `pid` counts: containers of one host can share its name and number their processes anew."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @classmethod
+    def me(cls) -> Self:
+        """This process, with a token that no other claim has."""
+        return cls(socket.gethostname(), os.getpid(), secrets.token_hex(8), _namespace())
+
+    @property
+    def is_dead(self) -> bool:
+        """Known to be dead: a process of this host that is no more. Of other hosts only beats tell."""
+        if self.host != socket.gethostname() or self.namespace not in ("", _namespace()) or self.pid <= 0:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+class Claim:
+    """Held from `with` to its end; `check` raises once it is another's."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._own = Holder.me()
+        self._over = threading.Event()
+        self._lost = threading.Event()
+        self._beats = threading.Thread(target=self._beat, daemon=True, name="alens claim")
+
+    def take(self) -> bool:
+        """Whether there was no claim, and this is it now. One of any number of processes gets True."""
+        try:
+            file = self._path.open("x")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(json.dumps(vars(self._own)))
+        except OSError:
+            self._path.unlink()
+            raise
+        return True
+
+    def take_over(self) -> None:
+        """Replace a claim whose holder is dead. Of several that do, the last one holds it."""
+        put(self._path, json.dumps(vars(self._own)).encode())
+
+    def check(self) -> None:
+        """Raises `LostClaimError` when the claim is no longer this process's."""
+        if self._is_lost():
+            self._lost.set()
+            raise LostClaimError
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a beat or `check` has seen that the claim is no longer this process's. Reads nothing."""
+        return self._lost.is_set()
+
+    def __enter__(self) -> Self:
+        self._beats.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._beats.join()
+        with contextlib.suppress(OSError):
+            if read(self._path) == self._own:
+                self._path.unlink()
+
+    def _is_lost(self) -> bool:
+        try:
+            text = _text(self._path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # a file system that is away for a while takes nobody's claim
+        return _holder(text) != self._own
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_S):
+            if self._is_lost():
+                self._lost.set()
+                return
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+
+def read(path: Path) -> Holder | None:
+    """The holder of a claim; None when there is none, or its file is not written yet."""
+    try:
+        return _holder(_text(path))
+    except OSError:
+        return None
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(READ_BYTES)
+
+
+def _holder(text: bytes) -> Holder | None:
+    try:
+        body: dict[str, Any] = json.loads(text)
+        host, token, namespace = str(body["host"]), str(body["token"]), str(body.get("namespace", ""))
+        return Holder(host, int(body["pid"]), token, namespace)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+class Watch:
+    """Watches the claim of another process, by this host's clock alone: clocks of hosts differ."""
+
+    def __init__(self, path: Path, stale_s: float = STALE_S) -> None:
+        self._path, self._stale_s = path, stale_s
+        self._seen: tuple[Holder | None, int] | None = None
+        self._since = time.monotonic()
+
+    def holder(self) -> Holder | None:
+        return read(self._path)
+
+    def look(self) -> bool | None:
+        """Whether the holder lives: True after a beat, False when it is dead or has shown no beat for `stale_s`.
+
+        None while that is not known, and where there is no claim.
+        """
+        try:
+            with self._path.open(
+                "rb"
+            ) as file:  # NFS asks its server anew for what is opened, not for a stat alone
+                state = (_holder(file.read(READ_BYTES)), os.fstat(file.fileno()).st_mtime_ns)
+        except OSError:
+            return None
+        holder, before = state[0], self._seen
+        if state != before:
+            self._seen, self._since = state, time.monotonic()
+        if holder is not None and holder.is_dead:
+            return False
+        if before is not None and before[0] == holder is not None and before != state:
+            return True
+        return False if time.monotonic() - self._since > self._stale_s else None
+
+    def is_stale(self) -> bool:
+        """Whether the holder is dead, or has shown no beat for `stale_s`."""
+        return self.look() is False

@@ -1,0 +1,102 @@
+"""One process at a time writes into a directory: the second is refused, a dead one is followed.
+
+In: a directory that work writes into for a while. Out: its claim, `alens.claim` beside the files, for as long as the
+work goes on. What lives beats; so who comes second knows within a few beats whether the first still runs.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from alens.errors import RequestError, RunError, StoppedError
+from alens.progress import ShouldStop, never
+from alens.store import durable
+from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch, read
+from alens.store.durable import write_errors
+
+log = logging.getLogger("alens")
+
+CLAIM = "alens.claim"
+
+WAIT_S = 5 * BEAT_S
+"""A holder that shows no beat for so long is dead."""
+
+POLL_S = 0.5
+
+SETTLE_S = 0.5
+"""Several may take over from one dead holder in the same moment: the last of them holds, the others see it then."""
+
+
+def is_aside(name: str) -> bool:
+    """Whether a file of this name says nothing of what a directory holds: a claim, or what a killed process left."""
+    return name == CLAIM or name.endswith(durable.PARTIAL)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
+    """Hold `folder`, which is made where it is missing, and goes again where it was made and is left empty.
+
+    Raises `RequestError` when another process holds it and lives, within WAIT_S; `StoppedError` when asked to stop
+    while that is not known; `RunError` when the disk refuses.
+    """
+    made = not folder.exists()
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _held(folder, should_stop) as claim:
+            yield claim
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it holds what was written
+                folder.rmdir()
+
+
+def check(claim: Claim, folder: Path) -> None:
+    """Raises `RunError` when another process works in `folder` now."""
+    try:
+        claim.check()
+    except LostClaimError:
+        holder = read(folder / CLAIM)
+        who = f"taken over by {holder}" if holder else "deleted"
+        raise RunError(
+            f"{folder} is no longer this process's: its {CLAIM} was {who}, perhaps while this one was suspended; "
+            "nothing more is written here"
+        ) from None
+
+
+def _held(folder: Path, should_stop: ShouldStop) -> Claim:
+    claim, watch, told = Claim(folder / CLAIM), Watch(folder / CLAIM, WAIT_S), False
+    while True:
+        with write_errors(folder):
+            if claim.take():
+                return claim
+        lives, holder = watch.look(), watch.holder()
+        if lives:
+            raise RequestError(
+                f"{folder} is in use by {holder}: wait until it has ended, or name another directory"
+            )
+        if lives is False:
+            with write_errors(folder):
+                claim.take_over()
+            time.sleep(SETTLE_S)
+            try:
+                claim.check()
+            except LostClaimError:
+                continue
+            log.info("%s: going on in the place of %s, which is dead", folder, holder or "another process")
+            return claim
+        if should_stop():
+            raise StoppedError(
+                f"stopped while looking whether {holder or 'another process'} still works in {folder}; nothing was done"
+            )
+        if not told:
+            told = True
+            log.info(
+                "%s was claimed by %s: looking for up to %.0f s whether it still runs",
+                folder,
+                holder or "another process",
+                WAIT_S,
+            )
+        time.sleep(POLL_S)
