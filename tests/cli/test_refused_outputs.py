@@ -66,7 +66,9 @@ def test_a_full_standard_output_is_named(demo_lenses: Path) -> None:
             [sys.executable, "-m", "alens", "info", str(demo_lenses)], stdout=full, stderr=subprocess.PIPE
         )
     assert done.returncode == 1
-    assert done.stderr == b"alens: No space left on device: standard output\n"
+    assert (
+        done.stderr == b"alens: the result could not be written to standard output: No space left on device\n"
+    )
 
 
 def test_a_picture_is_written_though_nobody_reads_the_table(

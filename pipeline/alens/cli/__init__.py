@@ -2,19 +2,22 @@
 
 Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75 stopped by a signal or a
 time limit after saving, run again to go on. Every error is one line.
+
+The exit code speaks of the work. Lines that cannot be written (a closed stream, a full disk, a reader that has left)
+end no work and change no code; only where what is printed is itself the work, a result that was lost gives 1.
 """
 
 import errno
 import gc
 import importlib
-import io
-import os
+import logging
 import signal
 import sys
 from typing import Any
 
 import click
 
+from alens.cli import console, streams
 from alens.errors import AlensError, RequestError, StoppedError
 
 COMMANDS = {
@@ -71,9 +74,9 @@ def group() -> None:
 
 def main() -> None:
     """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # one without UTF-8 shows an escape, and loses no result
-            stream.reconfigure(errors="backslashreplace")
+    streams.install()
+    if logging.lastResort is not None:  # shows the warnings that come while no command watches
+        logging.lastResort.setFormatter(console.OneLine())
     try:
         code = run(sys.argv[1:])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -85,9 +88,17 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. Prints errors as one line, without a traceback."""
+    code, lost = _run(arguments), console.unwritten()
+    if code or lost is None:
+        return code
+    if lost.errno == errno.EPIPE:  # a reader such as `head` has what it wanted
+        return 1
+    return _say(f"the result could not be written to standard output: {lost.strerror}", 1)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         group.main(args=arguments or ["--help"], prog_name="alens", standalone_mode=False)
-        sys.stdout.flush()
         return 0
     except RequestError as error:
         return _say(error, 2)
@@ -104,19 +115,13 @@ def run(arguments: list[str]) -> int:
         return _say(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
         return _say("stopped at once; what was committed or saved before is safe", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise
         what = str(error).splitlines()[0] if str(error) else "no memory left"
         return _say(f"out of memory: {what}; ask for less, or take a machine with more", 1)
     except OSError as error:
-        # files of alens are written under `write_errors`, which names them: what has no name is what was printed to
-        printed = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        unnamed = "standard output" if printed else "no file named"
-        return _say(f"{error.strerror or error}: {error.filename or unnamed}", 1)
+        return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
 
 
 def _lacks_memory(error: Exception) -> bool:
@@ -129,5 +134,5 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _say(message: Any, code: int) -> int:
-    click.echo(f"alens: {' '.join(str(message).split())}", err=True)
+    console.tell(f"alens: {' '.join(str(message).split())}")
     return code

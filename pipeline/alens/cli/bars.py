@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from alens.printable import printable
 from alens.progress import Progress
 
 SHOWN_AFTER_S = 1.0
@@ -55,7 +56,7 @@ class Bars:
     def _begin(self, progress: Progress) -> None:
         what = f"{progress.stage} ({progress.unit})" if progress.unit else progress.stage
         self._tasks[progress.stage] = self.display.add_task(
-            what, total=None, completed=progress.done, visible=False, count="", note=""
+            printable(what), total=None, completed=progress.done, visible=False, count="", note=""
         )
         self._began[progress.stage] = time.monotonic()
 
@@ -67,7 +68,7 @@ class Bars:
             completed=progress.done,
             total=progress.total,
             count=count,
-            note=progress.note,
+            note=printable(progress.note),
         )
 
     def _leave(self, stage: str) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.console import show
 from alens.cli.parameters import (
     NAMES,
     PathName,
@@ -132,12 +133,12 @@ def command(
 
 def _show(study: "BasisStudy") -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
+    from alens.cli.tables import console
     from alens.evaluation.groups import said
 
-    console, top = Console(), study.settings.top
+    shown, top = console(), study.settings.top
     table = Table(
         title=f"{study.directions} directions, {study.settings.ablation} ablation, "
         f"{study.sequences} sequences of {study.positions} positions; influences in nats",
@@ -161,7 +162,7 @@ def _show(study: "BasisStudy") -> None:
                 f"{basis.model_whole:.4f}",
                 _percent(basis.model_share),
             )
-    console.print(table)
+    shown.print(table)
     table = Table(title="By layer: means over heads", box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("layer", justify="right")
     table.add_column("basis", no_wrap=True)
@@ -176,16 +177,16 @@ def _show(study: "BasisStudy") -> None:
             _range(one),
             _percent(one.model_share),
         )
-    console.print(table)
-    click.echo(
-        "rho: rank correlation, over directions, of influence on the reading and on the model\n"
-        f"{said(study.intervals_over, study.groups)}\n"
-        f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all"
+    shown.print(table)
+    show(
+        "rho: rank correlation, over directions, of influence on the reading and on the model",
+        said(study.intervals_over, study.groups),
+        f"all: every direction of z ablated together; first {top}: the first {top} together, as a share of all",
     )
     if meaning := note((head.layer, head.head) for head in study.heads if head.says_nothing):
-        click.echo(meaning)
+        show(meaning)
     if study.has_few_rows:
-        click.echo(
+        show(
             f"few rows: {study.sequences * study.positions:,} were measured on; rho is likely too high, and its interval "
             "often misses: give more --sequences"
         )

@@ -1,11 +1,15 @@
 """`alens cache`: stage one from the command line."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alens.cli.cache_options import cache_options, cache_request
+from alens.cli.console import aside, show
 from alens.cli.parameters import MINUTES, PathName, config_option, not_empty
+
+if TYPE_CHECKING:
+    from alens.cache.run import CacheSummary
 
 
 @click.command(
@@ -44,16 +48,19 @@ def command(**given: Any) -> None:
 
         request = cache_request(given)
         summary = write_cache(request, report=report, should_stop=should_stop)
+    with aside():
+        _show(summary)
+
+
+def _show(summary: "CacheSummary") -> None:
     cache = summary.cache
     rate = f", {summary.rows_written / summary.seconds:,.0f} rows/s" if summary.rows_written else ""
-    click.echo(f"wrote {summary.shards_written} shards ({summary.rows_written:,} rows{rate}) to {cache.root}")
+    show(f"wrote {summary.shards_written} shards ({summary.rows_written:,} rows{rate}) to {cache.root}")
     if cache.sealed:
-        click.echo(f"sealed: {cache.plan.num_shards} shards, {cache.plan.rows:,} rows")
+        show(f"sealed: {cache.plan.num_shards} shards, {cache.plan.rows:,} rows")
     else:
-        click.echo(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
+        show(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
     tokens = cache.plan.tokens
     if tokens.sequences_left_out:
         sides = "the text, or of a side of it," if tokens.held_out_sequences else "the text,"
-        click.echo(
-            f"left out: the last {tokens.sequences_left_out} sequences of {sides} which do not fill a shard"
-        )
+        show(f"left out: the last {tokens.sequences_left_out} sequences of {sides} which do not fill a shard")

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
-
+from alens.cli.console import show
 from alens.cli.p_value import shown
 from alens.lens.marks import kl_reference, label, note
 
@@ -27,12 +26,11 @@ TOKENS_SHOWN = 4
 def show_comparison(found: "Comparison", most: int) -> None:
     """Print the `most` heads that change most, the detectors, and what to know beside them."""
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    # a token may be ":smile:"
-    console = Console(emoji=False, width=None if sys.stdout.isatty() else WIDTH)
+    from alens.cli import tables
+
+    console = tables.console(width=None if sys.stdout.isatty() else WIDTH)
     noisy = found.model.noise is not None
     table = Table(
         title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
@@ -63,13 +61,12 @@ def show_comparison(found: "Comparison", most: int) -> None:
         cells = [name, "\n".join(_divergence(change))]
         if noisy or aucs:
             cells.append("\n".join(_chance(change, auc)))
-        table.add_row(*cells, escape(_tokens(change.appear)), escape(_tokens(change.vanish)))
+        table.add_row(*cells, _tokens(change.appear), _tokens(change.vanish))
     console.print(table)
     if found.detection:
         console.print()
         _show_detection(found, console)
-    for line in (*_references(found), *(f"note: {known}" for known in found.notes)):
-        click.echo(line)
+    show(*_references(found), *(f"note: {known}" for known in found.notes))
 
 
 def _name(one: "HeadChange", mean_output_kl: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alens.cli.console import show
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN
 from alens.cli.parameters import (
     NAMES,
@@ -171,13 +172,11 @@ def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned
 
 
 def _show(found: "Evaluation", figures: tuple[str, ...]) -> None:
-    from rich.console import Console
-
     from alens.cli import eval_table
+    from alens.cli.tables import console
 
-    console = Console()
-    click.echo(eval_table.heading(found))
-    console.print(eval_table.heads(found, figures))
-    console.print(eval_table.readings(found))
-    for line in eval_table.lines(found):
-        click.echo(line)
+    shown = console()
+    show(*eval_table.heading(found).splitlines())
+    shown.print(eval_table.heads(found, figures))
+    shown.print(eval_table.readings(found))
+    show(*eval_table.lines(found))

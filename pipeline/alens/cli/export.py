@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from alens.cli.console import aside, show
 from alens.cli.parameters import PathName, config_option, layers_option
 
 
@@ -45,4 +46,5 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
             f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} a head"
         )
         export.write(plan, out, report=report, should_stop=should_stop)
-    click.echo(f"{out}: {plan.bytes:,} bytes of weights; read README.md there before you publish it")
+    with aside():
+        show(f"{out}: {plan.bytes:,} bytes of weights; read README.md there before you publish it")

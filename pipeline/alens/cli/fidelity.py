@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.console import show, show_json
 from alens.cli.parameters import (
     NUMBERS,
     PathName,
     config_option,
     json_option,
-    print_json,
     seed_option,
 )
 
@@ -98,7 +98,7 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
             should_stop=should_stop,
         )
     if as_json:
-        print_json(found.to_json())
+        show_json(found.to_json())
     else:
         _print(found)
 
@@ -128,22 +128,22 @@ def _print(found: "Fidelity") -> None:
         ("form", "bytes\na row", "z, %\nmean", "\nworst", "z W_O, %\nmean", "\nworst", "KL ratio\nmean", "\nworst", "\nhead"),
         [_z_line(form) for form in found.z],
     )  # fmt: skip
-    for line in _lines(found):
-        click.echo(line)
+    show(*_lines(found))
 
 
 def _show(title: str, columns: tuple[str, ...], lines: list[list[str]]) -> None:
     """A title and a table; the column `form` is text, the others are numbers."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
+
+    from alens.cli.tables import console
 
     table = Table(box=SIMPLE)
     for name in columns:
         table.add_column(name, justify="left" if name == "form" else "right")
     for line in lines:
         table.add_row(*line)
-    Console(width=WIDTH).print(title, table, sep="\n", highlight=False)
+    console(width=WIDTH).print(title, table, sep="\n")
 
 
 def _target_line(form: "TargetFigure") -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from alens.cli.console import aside, show
 from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, PathName, chosen, config_option, layers_option
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.settings import TEACHERS, FitSettings
@@ -146,16 +147,17 @@ def command(**given: Any) -> None:
     if speaks_for_all():
         record = summary.record
         heads = [head["kl"] for layer in record.held_out.values() for head in layer]
-        if summary.steps_taken:
-            click.echo(
-                f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
-                f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
+        with aside():
+            if summary.steps_taken:
+                show(
+                    f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
+                    f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
+                )
+            show(
+                f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
+                + ("" if record.mean_output_kl is None else f" (mean output {record.mean_output_kl:.4f})")
+                + f"; {_endings(record)}"
             )
-        click.echo(
-            f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
-            + ("" if record.mean_output_kl is None else f" (mean output {record.mean_output_kl:.4f})")
-            + f"; {_endings(record)}"
-        )
 
 
 def _endings(record: Any) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from alens.cli.console import aside, show
 from alens.cli.parameters import PathName, config_option, not_empty
 
 
@@ -51,4 +52,5 @@ def command(
         )
         record = import_lenses(request, report=report, should_stop=should_stop)
     layers = ", ".join(map(str, record.layers))
-    click.echo(f"{lenses}: {record.fit['origin']['program']} lenses of {record.site}, layers {layers}")
+    with aside():
+        show(f"{lenses}: {record.fit['origin']['program']} lenses of {record.site}, layers {layers}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens import hub
-from alens.cli.parameters import PathName, json_option, print_json
+from alens.cli.console import show, show_json
+from alens.cli.parameters import PathName, json_option
 from alens.errors import RequestError
 from alens.lens.marks import SAYS_NOTHING
 from alens.progress import Report, counted
@@ -42,19 +43,19 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
         body = _body(path, num_workers, report)
     if isinstance(body, str):
         if body:
-            click.echo(body)
+            show(body)
         return
     if as_json:
-        print_json(body)
+        show_json(body)
         return
     for name, value in body.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            click.echo(f"{name}:")
+            show(f"{name}:")
             for entry in value:
                 told = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
-                click.echo("  " + "  ".join(told))
+                show("  " + "  ".join(told))
         elif value != []:
-            click.echo(f"{name}: {value}")
+            show(f"{name}: {value}")
 
 
 def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any] | str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.console import show_json
 from alens.cli.parameters import (
     NUMBERS,
     REALS,
@@ -13,7 +14,6 @@ from alens.cli.parameters import (
     json_option,
     model_options,
     not_empty,
-    print_json,
     printed,
     seed_option,
 )
@@ -233,7 +233,7 @@ def _ablate(
             seed=given["seed"],
             report=report,
         )
-    print_json(found.to_json()) if as_json else show_ablations(found)
+    show_json(found.to_json()) if as_json else show_ablations(found)
 
 
 def _load(

@@ -44,8 +44,6 @@ def show_injection(found: "Injection") -> None:
 
 
 def _show_prompt(console: "Console", found: "Injection", number: int, prompt: str) -> None:
-    from rich.markup import escape
-
     table = _table(title=f"after {prompt!r}: probability (rank) of the tokens, KL in nats")
     table.add_column("strength", justify="right")
     for curve in found.curves:
@@ -61,11 +59,11 @@ def _show_prompt(console: "Console", found: "Injection", number: int, prompt: st
             row.append(f"{_share(p.mean, 2)} ± {_share(p.sd, 2)} {kl.mean:.2f}")
         table.add_row(f"{strength:g}", *row)
     console.print(table)
-    console.print(f"as it is: {escape(_top(found.clean.prompts[number]))}")
+    console.print(f"as it is: {_top(found.clean.prompts[number])}")
     for curve in found.curves:
         for point in (min(curve.points, key=_strength), max(curve.points, key=_strength)):
             if point.strength:
-                console.print(f"{curve.by} {point.strength:+g}: {escape(_top(point.change.prompts[number]))}")
+                console.print(f"{curve.by} {point.strength:+g}: {_top(point.change.prompts[number])}")
 
 
 def _show_text(console: "Console", found: "Injection") -> None:
@@ -87,8 +85,6 @@ def _show_text(console: "Console", found: "Injection") -> None:
 
 def show_ablations(found: "Ablations") -> None:
     """Print the tables."""
-    from rich.markup import escape
-
     console = _console()
     how = "zero" if found.kind == "zero" else "their mean over the text"
     console.print(f"heads set to {how}, at all positions")
@@ -106,7 +102,7 @@ def show_ablations(found: "Ablations") -> None:
         rows += [(_heads(a.heads), a.change.prompts[number]) for a in found.ablations]
         for name, effect in rows:
             terms = [f"{_share(effect.probability)} ({_rank(effect)})"] if found.terms else []
-            table.add_row(name, f"{effect.kl:.4f}", *terms, escape(_top(effect)))
+            table.add_row(name, f"{effect.kl:.4f}", *terms, _top(effect))
         console.print(table)
     if found.clean.nats is None:
         return
@@ -157,24 +153,21 @@ def draw(path: Path, found: "Injection") -> None:
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from alens.cli import tables
 
-    return Console(emoji=False, highlight=False, soft_wrap=True)  # a prompt may hold ":smile:"
+    return tables.console(soft_wrap=True)
 
 
 def _table(title: str) -> "Table":
     from rich.box import SIMPLE
-    from rich.markup import escape
     from rich.table import Table
 
-    return Table(title=escape(title), box=SIMPLE, title_justify="left")
+    return Table(title=title, box=SIMPLE, title_justify="left")
 
 
 def _terms(what: str, terms: "Sequence[Term]", tokens: dict[str, list[str]]) -> str:
-    from rich.markup import escape
-
     named = [f"{t.text!r} (tokens {', '.join(map(repr, tokens.get(t.text, t.ids)))})" for t in terms]
-    return escape(f"{what} {', '.join(named)}")
+    return f"{what} {', '.join(named)}"
 
 
 def _strengths(found: "Injection") -> list[float]:

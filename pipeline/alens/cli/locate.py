@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alens.cli.console import show as show_lines
 from alens.cli.p_value import shown
 from alens.cli.parameters import (
     PathName,
@@ -202,9 +203,9 @@ def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Promp
 
 def _show(found: "Location", most: int) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from alens.cli.tables import console
 
     settings = found.settings
     against = "the mean output" if found.controls is None else f"{found.controls} controls"
@@ -232,14 +233,13 @@ def _show(found: "Location", most: int) -> None:
             plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]
         name = label(head.layer, head.head, head.says_nothing) if found.on_heads else str(head.layer)
         cells = _cells(head, found.mean_output_kl)
-        table.add_row(name, *cells, *plain, escape(_terms(head)))
-    Console(emoji=False).print(table)
+        table.add_row(name, *cells, *plain, _terms(head))
+    console().print(table)
     own = found.model
-    click.echo(
+    show_lines(
         f"the model's own next token: effect {own.effect:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p {_p(own)} (one test)"
     )
-    for line in _notes(found):
-        click.echo(line)
+    show_lines(*_notes(found))
 
 
 def _cells(head: "HeadEffect", mean_output_kl: float | None) -> list[str]:

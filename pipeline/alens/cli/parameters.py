@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from alens.cli.console import show_json
 from alens.errors import RequestError
 
 MOST_NUMBERS = 10_000
@@ -246,17 +247,12 @@ def chosen(settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
 def printed(found: Any, show: Callable[[], None], *, as_json: bool) -> Iterator[None]:
     """Prints a result once the block has written its files: as JSON, or by `show`.
 
-    It is printed in any case: a full disk takes the files alone, and a reader who has left takes nothing.
+    It is printed in any case: a full disk takes the files alone.
     """
     try:
         yield
     finally:
         if as_json:
-            print_json(found.to_json())
+            show_json(found.to_json())
         else:
             show()
-
-
-def print_json(body: Any) -> None:
-    """One JSON document on standard output."""
-    click.echo(json.dumps(body, indent=1, ensure_ascii=False))

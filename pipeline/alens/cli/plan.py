@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from alens.cli.cache_options import cache_options, cache_request
-from alens.cli.parameters import PathName, config_option, json_option, not_empty, print_json
+from alens.cli.console import show, show_json
+from alens.cli.parameters import PathName, config_option, json_option, not_empty
 from alens.errors import RequestError, RunError
 
 
@@ -68,9 +69,8 @@ def command(**given: Any) -> None:
         )
     body = figures(found)
     if given["as_json"]:
-        print_json(body)
+        show_json(body)
     else:
-        for line in lines(body):
-            click.echo(line)
+        show(*lines(body))
     if shortfall := found.room.shortfall():
         raise RunError(f"{shortfall}: make room, or ask for fewer rows, layers or sites")

@@ -1,13 +1,16 @@
 """`alens publish`: lenses for the Hugging Face hub; a dry run unless --upload is given."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.parameters import PathName, config_option, json_option, print_json
+from alens.cli.console import aside, show, show_json
+from alens.cli.parameters import PathName, config_option, json_option
 from alens.errors import RequestError
+from alens.printable import printable
 
 if TYPE_CHECKING:
     from alens.exchange.bundle import Bundle
@@ -97,18 +100,19 @@ def command(
                 mark=DESCRIPTION,
             )
     where = {"private": private, "revision": revision or "main", "out": None if out is None else str(out)}
-    if as_json:
-        print_json({**bundle.to_json(), **where, "uploaded": _uploaded(done)})
-        return
-    _show(bundle, has_token=uploads.has_token())
-    if out is not None:
-        click.echo(f"written to {out}")
-    at = f"{repository}, {'private' if (done.private if done else private) else 'public'}, branch {revision or 'main'}"
-    if done is None:
-        click.echo(f'to {at}, as "{bundle.message}"')
-        click.echo("dry run: nothing left this machine; --upload uploads it")
-        return
-    _say(done, at)
+    with contextlib.nullcontext() if done is None and out is None else aside():
+        if as_json:
+            show_json({**bundle.to_json(), **where, "uploaded": _uploaded(done)})
+            return
+        _show(bundle, has_token=uploads.has_token())
+        if out is not None:
+            show(f"written to {out}")
+        at = f"{repository}, {'private' if (done.private if done else private) else 'public'}, branch {revision or 'main'}"
+        if done is None:
+            show(f'to {at}, as "{bundle.message}"')
+            show("dry run: nothing left this machine; --upload uploads it")
+            return
+        _say(done, at)
 
 
 def _uploaded(done: "Uploaded | None") -> dict[str, Any] | None:
@@ -125,29 +129,30 @@ def _uploaded(done: "Uploaded | None") -> dict[str, Any] | None:
 
 def _show(bundle: "Bundle", *, has_token: bool) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
+
+    from alens.cli.tables import console
 
     table = Table("file", "bytes", "SHA-256", "what", box=SIMPLE)
     table.columns[1].justify = "right"
     for file in bundle.files:
-        table.add_row(file.path, f"{file.bytes:,}", file.sha256[:12], file.what)
-    Console().print(table)
-    click.echo(f"{len(bundle.files)} files, {bundle.bytes:,} bytes")
+        table.add_row(printable(file.path), f"{file.bytes:,}", file.sha256[:12], file.what)
+    console().print(table)
+    show(f"{len(bundle.files)} files, {bundle.bytes:,} bytes")
     for one in bundle.shortened:
-        click.echo(f"shortened: {one.file}, {one.field}: {one.was} becomes {one.becomes}")
+        show(f"shortened: {one.file}, {one.field}: {one.was} becomes {one.becomes}")
     for place in bundle.named:
-        click.echo(f"names a place of this machine: {place}")
+        show(f"names a place of this machine: {place}")
     for line in bundle.missing:
-        click.echo(f"missing: {line}")
+        show(f"missing: {line}")
     if not has_token:
-        click.echo("missing: a token of the hub: run `hf auth login`, or set HF_TOKEN")
+        show("missing: a token of the hub: run `hf auth login`, or set HF_TOKEN")
 
 
 def _say(done: "Uploaded", at: str) -> None:
     if not done.changed:
-        click.echo(f"{done.url} held just these files: no commit was made")
+        show(f"{done.url} held just these files: no commit was made")
         return
-    click.echo(f"uploaded to {at}: {done.url}, commit {done.commit}")
+    show(f"uploaded to {at}: {done.url}, commit {done.commit}")
     if done.replaced:
-        click.echo(f"were there before, and the history keeps them: {', '.join(done.replaced)}")
+        show(f"were there before, and the history keeps them: {', '.join(done.replaced)}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from alens.cli.console import show_json, tell
 from alens.cli.parameters import (
     PathName,
     config_option,
@@ -11,7 +12,6 @@ from alens.cli.parameters import (
     json_option,
     layers_option,
     model_options,
-    print_json,
 )
 from alens.errors import RequestError
 
@@ -144,11 +144,11 @@ def command(
                 for prompt in prompts
             ]
     if page is not None:
-        click.echo(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser", err=True)
+        tell(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser")
         if not as_json:
             return
     if as_json:
-        print_json([reading.to_json() for reading in readings])
+        show_json([reading.to_json() for reading in readings])
         return
     from alens.cli.read_table import show
 

@@ -18,19 +18,17 @@ ABOVE = "above the mean output"
 def show(reading: Reading, compare: bool) -> None:
     """Print it; `compare` says whether the unembedding stands beside the lens."""
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(emoji=False, highlight=False)  # a prompt may hold ":smile:"
+    from alens.cli import tables
+
+    console = tables.console()
     for position in reading.positions:
-        console.print(f"\nposition {position}, after {escape(repr(reading.before[position]))}")
+        console.print(f"\nposition {position}, after {reading.before[position]!r}")
         own = ", ".join(" ".join(entry) for entry in map(_entry, reading.model[position]))
-        console.print(
-            f"the model's next token, entropy {reading.model_entropy[position]:.2f} nats: {escape(own)}"
-        )
+        console.print(f"the model's next token, entropy {reading.model_entropy[position]:.2f} nats: {own}")
         for term in reading.model_terms[position]:
-            console.print(escape(f"* {' '.join(_entry(term))}"))
+            console.print(f"* {' '.join(_entry(term))}")
         mean_kl = reading.mean_output_kl[position]
         console.print(f"the mean output, which looks at nothing: KL {_nats(mean_kl)} nats")
         table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
@@ -41,7 +39,7 @@ def show(reading: Reading, compare: bool) -> None:
             if compare and head.unembedding_kl is not None and head.unembedding_entropy is not None:
                 plain = head.unembedding, head.unembedding_terms
                 cells.append(_cell(head.unembedding_kl, mean_kl, head.unembedding_entropy, *plain))
-            table.add_row(_name(reading, head), *map(escape, cells))
+            table.add_row(_name(reading, head), *cells)
         console.print(table)
     console.print(_note(reading), style="dim")
     nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)

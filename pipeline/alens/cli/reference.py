@@ -9,6 +9,7 @@ import re
 import click
 
 from alens.cli import COMMANDS, group
+from alens.cli.console import show
 
 EXIT_CODES = {
     0: "done",
@@ -33,6 +34,11 @@ Every command prints its part with `-h` or `--help`; `alens --version` prints th
 {exit_codes}
 
 An error is one line on standard error: what is wrong, where, and what to do about it.
+
+The exit code speaks of the work. Lines that cannot be written, because a stream is closed, a disk is full or nobody \
+reads any more, end no command: `cache`, `fit`, `sweep`, `verify`, `export`, `import` and `publish` (but for a dry run \
+without `--out`) give the code of what they did. Of the other commands, and with `--help`, what is printed is the work: \
+where a part of it was lost the code is 1, and a line says why, unless the reader has left, as `head` does.
 
 SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask `alens cache`, `alens fit` and `alens sweep` to save and stop with exit code 75. A second Ctrl-C stops at once.
 
@@ -109,4 +115,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(reference(), nl=False)
+    show(*reference().splitlines())

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.parameters import MINUTES, PathName, json_option, print_json
+from alens.cli.console import aside, show, show_json
+from alens.cli.parameters import MINUTES, PathName, json_option
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from alens.sweep.table import Table as SweepTable
 
 WIDTH = 240
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -92,22 +95,22 @@ def command(
         if not only_table:
             run_sweep(request, report=report, should_stop=should_stop)
         found = write_table(request, against)
-    if as_json:
-        print_json(found.to_json())
-        return
-    from rich.console import Console
+    with aside():  # OUT holds the table
+        show_json(found.to_json()) if as_json else _show(found, out)
 
+
+def _show(found: "SweepTable", out: Path) -> None:
+    from alens.cli.tables import console
     from alens.sweep import table
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    shown = console(width=None if sys.stdout.isatty() else WIDTH)
     headings, rows = table.cells(found, settings=False)
     drawn = _drawn(headings, rows)
-    if console.measure(drawn, options=console.options.update(max_width=WIDEST)).maximum > console.width:
+    if shown.measure(drawn, options=shown.options.update(max_width=WIDEST)).maximum > shown.width:
         drawn = _drawn(_stacked(headings), [_stacked(row) for row in rows])
-    console.print(drawn)
-    for note in table.notes(found):
-        click.echo(note)
-    click.echo(f"written to {out}: table.md, table.csv, heads.csv, table.json")
+    shown.print(drawn)
+    show(*table.notes(found))
+    show(f"written to {out}: table.md, table.csv, heads.csv, table.json")
 
 
 def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from alens.cli.console import show
 from alens.lens import marks
 
 if TYPE_CHECKING:
@@ -22,24 +21,24 @@ def _table(title: str) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    click.echo(f"\n{title}")  # a title of the table would be cut to its width
+    show("", title)  # a title of the table would be cut to its width
     return Table(box=SIMPLE)
 
 
 def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
     """Lenses on other heads of their model."""
-    from rich.console import Console
-
+    from alens.cli.tables import console
     from alens.evaluation.groups import said
 
-    console = Console()
+    drawn = console()
     field, name = FIELDS[figure], FIGURES[figure]
-    click.echo(
+    show(
         f"{found.rows:,} held-out rows of {found.sequences:,} sequences, {found.teacher} teacher, {found.site}; "
-        f"matched: {found.match}; {name} in nats\n{said(found.intervals_over, found.groups)}"
+        f"matched: {found.match}; {name} in nats",
+        said(found.intervals_over, found.groups),
     )
     if between == "layers":
-        _show_layers(found, field, name, console)
+        _show_layers(found, field, name, drawn)
     else:
         table = _table("each head, its own lens, and the lens of another head that has the lowest KL on it")
         for column in ("head", "own lens", "best other", "its difference", "beat the mean output"):
@@ -53,18 +52,18 @@ def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
             table.add_row(
                 marks.label(layer, head, found.says_nothing[t]), own, other, f"{differences_ST[best[t], t]:+.3f}", f"{others} of {len(found.heads) - 1}"
             )  # fmt: skip
-        console.print(table)
-    click.echo(f"mean output (no lens): {name} {getattr(found.mean_output, field):.3f}")
+        drawn.print(table)
+    show(f"mean output (no lens): {name} {getattr(found.mean_output, field):.3f}")
     _note("", found.heads, found.says_nothing)
 
 
 def _note(whose: str, heads: "Sequence[tuple[int, int]]", says_nothing: "Sequence[bool]") -> None:
     """Which lenses say nothing, if any."""
     if note := marks.note(head for head, is_nothing in zip(heads, says_nothing, strict=True) if is_nothing):
-        click.echo(f"{whose}{note}")
+        show(f"{whose}{note}")
 
 
-def _show_layers(found: "TransferMatrix", field: str, name: str, console: Any) -> None:
+def _show_layers(found: "TransferMatrix", field: str, name: str, drawn: Any) -> None:
     pairs = {(pair.source, pair.target): pair for pair in found.by_layer}
     best = "best_kl" if field == "kl" else "best_cross_entropy"
     titles = {
@@ -86,11 +85,9 @@ def _show_layers(found: "TransferMatrix", field: str, name: str, console: Any) -
         if of == field:
             table.add_section()
             table.add_row("mean output", *(f"{_no_lens(found, j, field):+.3f}" for j in found.layers))
-        console.print(table)
+        drawn.print(table)
     beat, of_all = sum(p.beat_mean_output for p in pairs.values()), sum(p.pairs for p in pairs.values())
-    click.echo(
-        f"* KL below that of the mean output, by the 95 % interval; {beat} of {of_all} pairs are below it"
-    )
+    show(f"* KL below that of the mean output, by the 95 % interval; {beat} of {of_all} pairs are below it")
 
 
 def _no_lens(found: "TransferMatrix", layer: int, field: str) -> float:
@@ -101,15 +98,16 @@ def _no_lens(found: "TransferMatrix", layer: int, field: str) -> float:
 
 def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
     """Lenses on a fine-tuned copy of their model."""
-    from rich.console import Console
-
+    from alens.cli.tables import console
     from alens.evaluation.groups import said
 
+    drawn = console()
     field, name = FIELDS[figure], FIGURES[figure]
     rows = "the same rows" if found.same_rows else f"{found.home_rows:,} other rows at home"
-    click.echo(
+    show(
         f"{found.rows:,} rows of {found.sequences:,} sequences on the copy, {rows}; {found.teacher} teacher, "
-        f"{found.site}; {name} in nats\n{said(found.intervals_over, found.groups)}"
+        f"{found.site}; {name} in nats",
+        said(found.intervals_over, found.groups),
     )
     table = _table(f"each lens at home and on the copy (by {way.by}, matched: {way.match})")
     columns = ["head", "at home", "on the copy", *(["copy's own lens", "difference"] if found.native else [])]
@@ -123,7 +121,7 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
             nothing = found.native_says_nothing is not None and found.native_says_nothing[n]
             cells += [f"{native:.3f}{marks.SIGN if nothing else ''}", f"{there - native:+.3f}"]
         table.add_row(*cells)
-    Console().print(table)
+    drawn.print(table)
     ways = _table(f"every way to read the copy: means over heads, {name} with its 95 % interval")
     figures = (figure.upper(), "less\nown lens", "less\nmean output", "less\nat home")
     for column in ("by", "matched", *figures):
@@ -136,8 +134,8 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
             f"{getattr(other, field):.3f}",
             *(_difference(of, field) for of in compared),
         )
-    Console().print(ways)
-    click.echo(
+    drawn.print(ways)
+    show(
         f"mean output (no lens): {name} {getattr(found.home_mean_output, field):.3f} at home, "
         f"{getattr(found.mean_output, field):.3f} on the copy; {way.beat_mean_output} of {len(way.heads)} lenses have a lower KL there"
     )

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.console import aside, show, show_json
 from alens.cli.parameters import (
     PathName,
     json_option,
     not_empty,
-    print_json,
     seed_option,
 )
 from alens.errors import DamageError, RequestError
+from alens.printable import printable
 
 if TYPE_CHECKING:
     from alens.cache.recompute import Recomputed
@@ -74,18 +75,19 @@ def command(
                 )
     finally:  # also of what is stopped or fails half-way
         if not as_json:
-            for finding in found:
-                click.echo(_line(finding))
+            with aside():  # the exit code says whether the cache is whole
+                show(*map(_line, found))
     from alens.store.repair import queued
     from alens.store.repair import repair as queue
 
     would = queued(store, found)
     went = queue(store, found) if repair else {}
-    if as_json:
-        print_json(_body(store, verdict, would, went, recomputed))
-    else:
-        _queue(store, would, went)
-        _summary(verdict, recomputed)
+    with aside():
+        if as_json:
+            show_json(_body(store, verdict, would, went, recomputed))
+        else:
+            _queue(store, would, went)
+            _summary(verdict, recomputed)
     _judge(store, verdict, list(went), deep, recomputed)
 
 
@@ -108,17 +110,16 @@ def _line(finding: "Finding") -> str:
 def _queue(store: Path, would: list[str], went: dict[str, str | None]) -> None:
     """What --repair did, or would do: nothing leaves its place unsaid."""
     from alens.store.durable import PARTIAL
-    from alens.store.findings import printable
     from alens.store.paths import ASIDE
 
     for path, to in went.items():
         where = "was removed" if to is None else f"was moved to {printable(to)}"
-        click.echo(f"{'queued':<10}  {printable(path)}  {where}")
+        show(f"{'queued':<10}  {printable(path)}  {where}")
     if any(went.values()):
-        click.echo(f"run `alens cache` again, with the same arguments, to rewrite what was queued in {store}")
+        show(f"run `alens cache` again, with the same arguments, to rewrite what was queued in {store}")
     for path in () if went else would:
         what = "remove it" if path.endswith(PARTIAL) else f"move it into {ASIDE}/"
-        click.echo(f"{'repairable':<10}  {printable(path)}  --repair would {what}")
+        show(f"{'repairable':<10}  {printable(path)}  --repair would {what}")
 
 
 def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
@@ -126,14 +127,14 @@ def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
         for c in recomputed.comparisons:
             state = "agrees" if c.agrees else "differs"
             where = "" if c.row is None else f" at row {c.row} of shard {c.shard}"
-            click.echo(f"{state:<10}  {c.array}  by {c.difference:.3g} of {c.tolerance:.3g} allowed{where}")
+            show(f"{state:<10}  {c.array}  by {c.difference:.3g} of {c.tolerance:.3g} allowed{where}")
         share = recomputed.tail_moved / recomputed.tail_draws
-        click.echo(
+        show(
             f"{recomputed.rows:,} rows were computed again; {recomputed.tail_moved:,} of {recomputed.tail_draws:,} "
             f"tail draws ({share:.2%}) fall on another token"
         )
     missing = "an unknown number" if verdict.shards_missing is None else verdict.shards_missing
-    click.echo(
+    show(
         f"{verdict.files:,} files, {verdict.bytes:,} bytes in {verdict.seconds:.1f} s; "
         f"{verdict.shards_committed} shards committed, {missing} missing"
     )
@@ -146,8 +147,6 @@ def _body(
     went: dict[str, str | None],
     recomputed: "Recomputed | None",
 ) -> dict[str, Any]:
-    from alens.store.findings import printable
-
     return {
         "store": str(store),
         "whole": verdict.whole,

@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from alens.cli.console import OneLine, tell
 from alens.cli.lines import Lines
 from alens.progress import Report, ShouldStop, silent
 
@@ -41,7 +42,7 @@ def watching() -> Iterator[Report]:
             with _terminal(logger) as report:
                 yield report
         else:
-            lines = Lines(_first(), lambda line: click.echo(line, err=True))
+            lines = Lines(_first(), tell)
             with _handler(logger, logging.StreamHandler(sys.stderr)), _looking(lines.look):
                 yield lines
     finally:
@@ -56,12 +57,12 @@ def _first() -> str:
 
 @contextlib.contextmanager
 def _terminal(logger: logging.Logger) -> Iterator[Report]:
-    from rich.console import Console
     from rich.logging import RichHandler
 
+    from alens.cli import tables
     from alens.cli.bars import Bars
 
-    console = Console(stderr=True)
+    console = tables.console(stderr=True)
     handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     bars = Bars(_first(), console)
     with bars.display, _handler(logger, handler), _looking(bars.look):
@@ -88,6 +89,7 @@ def _looking(look: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handler(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    handler.setFormatter(OneLine())
     logger.addHandler(handler)
     try:
         yield

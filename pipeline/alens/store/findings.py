@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alens.errors import DamageError
+from alens.printable import printable
 from alens.store import document, durable
 
 Kind = Literal["damaged", "missing", "foreign", "unfinished"]
@@ -53,11 +54,6 @@ class Trouble:
         if self.mend is not None:
             mend, queue = self.mend, ()
         return Finding(kind=self.kind, path=printable(path), what=self.what, mend=mend, queue=queue)
-
-
-def printable(path: str) -> str:
-    """A file's name on one line, whatever bytes it has."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def look(path: Path, recorded: Mapping[str, Any]) -> Trouble | None:

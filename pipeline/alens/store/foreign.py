@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alens.printable import printable
 from alens.store.arrays import groups, shard_arrays, weight_arrays
 from alens.store.durable import PARTIAL
-from alens.store.findings import Finding, printable
+from alens.store.findings import Finding
 from alens.store.paths import ASIDE, CLAIM, StorePaths
 from alens.store.schema import Plan
 

@@ -12,8 +12,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from alens.printable import printable
 from alens.store.durable import PARTIAL, write_errors
-from alens.store.findings import Finding, printable
+from alens.store.findings import Finding
 from alens.store.paths import ASIDE
 from alens.store.within import folder_of, link_before
 
