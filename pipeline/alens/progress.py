@@ -32,7 +32,7 @@ Report = Callable[[Progress], None]
 """Called from the working thread after each step."""
 
 ShouldStop = Callable[[], bool]
-"""True once a signal or a time limit asks the work to save and stop."""
+"""True once a signal or a time limit asks the work to save and stop; then it stays true. Asked often, from any thread."""
 
 
 def silent(_: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 at any moment: exit code 75, one line, and the next run makes the cache whole.
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP at any moment: exit code 75, one line, and the next run makes the cache whole.
 
 A process of its own is told to stop while it imports; later moments are tried on forked ones, which start at once.
 """
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 LIMIT_S = 300
 SEED = 5
 
@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_stops_at_once(
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGUSR1))],
+    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in SIGNALS if n != signal.SIGTERM)],
     ids=lambda number: number.name,
 )
 def test_a_signal_while_it_imports(

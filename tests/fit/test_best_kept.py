@@ -17,6 +17,8 @@ from alens.fit.judging import Judging
 from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord
 
+from ..stops import Stop
+
 AT = (5, 10, 15, 20)
 RISING = {0: (0.5, 0.4, 0.6, 0.7), 1: (0.9, 0.8, 0.7, 0.6)}
 """Held-out losses of the two heads at AT: the first is best after 10 steps, the second after 20."""
@@ -33,8 +35,8 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
         request = FitRequest(
             store=planted_store, lenses=tmp_path / name, settings=FitSettings(**given), device="cpu"
         )
-        asked = iter(range(10**9))
-        return fit_lenses(request, should_stop=lambda: next(asked) >= stop).record
+        asked = Stop(stop)
+        return fit_lenses(request, report=asked.report, should_stop=asked).record
 
     return call
 

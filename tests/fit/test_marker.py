@@ -13,6 +13,8 @@ from alens.fit import checkpoint, marker
 from alens.fit.distributed import Processes
 from alens.fit.settings import FitSettings
 
+from ..stops import Stop
+
 Fit = Callable[..., None]
 
 
@@ -21,10 +23,10 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
     """`fit(stop=...)` fits into `tmp_path / "lenses"`, and is asked to stop after so many steps of this run."""
 
     def call(stop: int = 10**9, **settings: Any) -> None:
-        asked = iter(range(10**9))
+        asked = Stop(stop)
         given = FitSettings(**{"steps": 6, "batch_rows": 128, "eval_rows": 512, **settings})
         request = FitRequest(store=planted_store, lenses=tmp_path / "lenses", settings=given, device="cpu")
-        fit_lenses(request, should_stop=lambda: next(asked) >= stop)
+        fit_lenses(request, report=asked.report, should_stop=asked)
 
     return call
 

@@ -14,24 +14,42 @@ from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
 from alens.fit.settings import FitSettings
 
+from ..stops import Stop
+
 LIMIT_S = 400
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 STOPPED_FIT = """
+import os
 import sys
 from pathlib import Path
 from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
 from alens.fit.settings import FitSettings
 
-asked = iter(range(10**9))
+done = asked = 0
+
+
+def report(_):
+    global done
+    done += 1
+
+
+def should_stop():
+    # Only the second process is asked, after 9 steps, in the midst of the tenth.
+    global asked
+    asked += os.environ["RANK"] == "1" and done >= 9
+    return asked > 3
+
+
 try:
     fit_lenses(
         FitRequest(
             store=Path(sys.argv[1]), lenses=Path(sys.argv[2]), zero=int(sys.argv[3]), device="cpu",
             settings=FitSettings(steps=20, batch_rows=128, eval_rows=512),
         ),
-        should_stop=lambda: next(asked) >= 9,
+        report=report,
+        should_stop=should_stop,
     )
 except StoppedError:
     print("stopped")
@@ -77,10 +95,10 @@ def python(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def fit(store: Path, lenses: Path, steps: int = 20, zero: int = 0, stop: int = 10**9) -> None:
     """In this process, alone."""
-    asked = iter(range(10**9))
+    asked = Stop(stop)
     settings = FitSettings(steps=steps, batch_rows=128, eval_rows=512)
     request = FitRequest(store=store, lenses=lenses, settings=settings, zero=zero, device="cpu")
-    fit_lenses(request, should_stop=lambda: next(asked) >= stop)
+    fit_lenses(request, report=asked.report, should_stop=asked)
 
 
 def command(store: Path, lenses: Path, steps: int = 20) -> list[str]:

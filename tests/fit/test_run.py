@@ -20,14 +20,9 @@ from alens.lens.record import LensRecord
 from alens.store import durable
 
 from .. import documents
+from ..stops import Stop
 
 Fit = Callable[..., LensRecord]
-
-
-def stop_after(steps: int) -> Callable[[], bool]:
-    """A `ShouldStop` that is asked once a step."""
-    asked = iter(range(10**9))
-    return lambda: next(asked) >= steps
 
 
 @pytest.fixture
@@ -54,7 +49,8 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
             device="cpu",
             checkpoint_every=every,
         )
-        return fit_lenses(request, should_stop=stop_after(stop)).record
+        asked = Stop(stop)
+        return fit_lenses(request, report=asked.report, should_stop=asked).record
 
     return call
 
@@ -169,9 +165,9 @@ def test_every_step_has_its_own_learning_rate_also_after_a_stop(
     taken: list[float] = []
     step = Engine.step
 
-    def watched(self: Engine, z_NHE: Any, teacher: Any, lr: float, active: Any = None) -> torch.Tensor:
+    def watched(self: Engine, z_NHE: Any, teacher: Any, lr: float, *more: Any, **named: Any) -> torch.Tensor:
         taken.append(lr)
-        return step(self, z_NHE, teacher, lr, active)
+        return step(self, z_NHE, teacher, lr, *more, **named)
 
     monkeypatch.setattr(Engine, "step", watched)
     monkeypatch.setattr(trainer, "learning_rate", lambda peak, step, *_: peak / (1 + step))

@@ -16,6 +16,8 @@ from alens.fit.convergence import CONVERGED
 from alens.fit.run import FitSummary
 from alens.fit.settings import FitSettings
 
+from ..stops import Stop
+
 Fit = Callable[..., FitSummary]
 FROZEN_AFTER = 10
 
@@ -42,8 +44,8 @@ def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         request = FitRequest(
             store=store, lenses=tmp_path / name, settings=FitSettings(**given), zero=zero, device="cpu"
         )
-        asked = iter(range(10**9))
-        return fit_lenses(request, should_stop=lambda: next(asked) >= stop)
+        asked = Stop(stop)
+        return fit_lenses(request, report=asked.report, should_stop=asked)
 
     return call
 

@@ -10,7 +10,7 @@ import sys
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from alens.sweep import judge
 from alens.sweep.plan import SweepRequest
 from alens.sweep.run import run_sweep, write_table
 from alens.worker import Worker
+
+from ..stops import Stop
 
 LENSES = ("layer-03.safetensors", "lens.json", "output.safetensors")
 CHANGES: list[dict[str, Any]] = [
@@ -54,12 +56,6 @@ def figures(out: Path) -> dict[str, Any]:
     for row in found["rows"]:
         del row["seconds"]
     return found
-
-
-def after(steps: int) -> Callable[[], bool]:
-    """Says stop after so many questions."""
-    asked = iter(range(10**9))
-    return lambda: next(asked) >= steps
 
 
 @contextlib.contextmanager
@@ -164,7 +160,8 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_with_the_same_lenses(
     draw, stops = random.Random(0), 0
     while True:
         try:
-            run_sweep(stopped, should_stop=after(draw.randint(2, 5)))
+            stop = Stop(draw.randint(1, 4), pieces=draw.randint(0, 9))
+            run_sweep(stopped, report=stop.report, should_stop=stop)
             break
         except StoppedError as error:
             stops += 1
@@ -182,8 +179,9 @@ def test_one_that_lags_behind_catches_up_and_then_they_go_on_together(
     request = sweep(lr=[0.01, 0.03, 0.1])
     run_sweep(request)
     lagging = dataclasses.replace(request, out=tmp_path / "lagging")
+    stop = Stop(5)
     with pytest.raises(StoppedError):
-        run_sweep(lagging, should_stop=after(5))
+        run_sweep(lagging, report=stop.report, should_stop=stop)
     for file in sorted((lagging.out / "lr=0.03").rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     taken: list[tuple[float, int]] = []

@@ -40,7 +40,8 @@ reads any more, end no command: `cache`, `fit`, `sweep`, `verify`, `export`, `im
 without `--out`) give the code of what they did. Of the other commands, and with `--help`, what is printed is the work: \
 where a part of it was lost the code is 1, and a line says why, unless the reader has left, as `head` does.
 
-SIGINT (Ctrl-C), SIGTERM and SIGUSR1 ask `alens cache`, `alens fit` and `alens sweep` to save and stop with exit code 75. A second Ctrl-C stops at once.
+SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP (the terminal was closed, unless nohup started it) ask `alens cache`, `alens fit` and
+`alens sweep` to save and stop with exit code 75; a line says at once that they do. A second Ctrl-C stops at once.
 
 ## Configuration files
 

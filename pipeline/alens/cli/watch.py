@@ -14,10 +14,14 @@ import click
 
 from alens.cli.console import OneLine, tell
 from alens.cli.lines import Lines
+from alens.cli.signals import announced
 from alens.progress import Report, ShouldStop, silent
 
 LOOK_EVERY_S = 0.5
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+MOST_TELLING_S = 1.0
+"""Waited for the line that says that a signal came, where it goes to something slow."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Those that ask for it to save and stop. SIGHUP comes when a terminal closes."""
 
 
 def speaks_for_all() -> bool:
@@ -99,7 +103,10 @@ def _handler(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]
 
 @contextlib.contextmanager
 def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
-    """True once SIGINT, SIGTERM or SIGUSR1 came or the time is over. A second SIGINT stops at once."""
+    """True once one of SIGNALS came or the time is over; a line says so at once. A second SIGINT stops at once.
+
+    What nohup ignores stays ignored.
+    """
     asked: list[int] = []
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
 
@@ -108,9 +115,17 @@ def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield lambda: bool(asked) or (deadline is not None and time.monotonic() >= deadline)
+        with announced(numbers) as told:
+
+            def should_stop() -> bool:
+                if asked:
+                    told.wait(MOST_TELLING_S)  # or this process may have ended by then
+                return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
+
+            yield should_stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

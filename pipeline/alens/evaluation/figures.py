@@ -14,6 +14,7 @@ import torch
 from alens.blocks import row_blocks
 from alens.errors import DamageError
 from alens.evaluation.agreement import ModelChoice
+from alens.interruption import leave_out
 from alens.lens.maps import LensMaps
 from alens.products import fast_float32
 from alens.teacher import Teacher
@@ -93,6 +94,8 @@ class FigureSums:
             block, entropy_B = teacher.block(rows), teacher.entropies[rows]
             chosen = choice.rows(rows)
             for head in range(H):
+                if leave_out():
+                    return
                 logits_BV = maps.logits(head, z_NHE[rows, head])
                 logsumexp_B = logits_BV.logsumexp(dim=-1)
                 kl_B = logsumexp_B - block.expect(logits_BV) - entropy_B

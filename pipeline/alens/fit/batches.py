@@ -8,11 +8,10 @@ shard is read, and the next batch made, while this one is used.
 Shapes: N rows, H heads, E width of the site's values.
 """
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from typing import TypeVar
 
@@ -20,6 +19,7 @@ import torch
 
 from alens import randomness
 from alens.errors import RequestError
+from alens.progress import ShouldStop, never
 from alens.rows import Columns, RowReader
 from alens.teacher import Teacher
 
@@ -29,6 +29,9 @@ MOST_LANES = 64
 """More processes than this would need larger batches in any case."""
 
 FEWEST_LANES = 8
+
+LOOK_S = 0.1
+"""How often it is asked whether to stop, while data is waited for."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ class BatchStream:
     world_size: int = 1
     target: Callable[[Columns, Teacher], Teacher] = lambda _, teacher: teacher
     """What rows are fitted to; runs in the thread that makes batches."""
+    should_stop: ShouldStop = never
+    """Once it says so, no data is waited for: batches end early."""
 
     def __post_init__(self) -> None:
         if self.lanes % self.world_size:
@@ -94,7 +99,7 @@ class BatchStream:
         order = randomness.permutation(len(self.shards), self.seed, randomness.SHARD_ORDER, epoch)
         return self.shards[int(order[index])]
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps `start` to `stop - 1`; the first row follows step `start - 1`'s last."""
         for batch, waited_s in self.made(start, stop, lambda _, columns: self._batch(columns)):
             yield dataclasses.replace(batch, waited_s=waited_s)
@@ -104,28 +109,42 @@ class BatchStream:
     ) -> Generator[tuple[T, float], None, None]:
         """What `make` makes of each step's number and rows, and the seconds that were waited for it.
 
-        `make` runs in a thread beside the step before.
+        `make` runs in a thread beside the step before. Ends early when asked to stop while it waits.
         """
         last_place = (stop * self.batch_rows // self.lanes - 1) // self.lane_rows
-        with contextlib.ExitStack() as stack:
-            # Two threads: one reads the next shard, one makes the next batch of those that were read.
-            readers, makers = (
-                stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix=f"alens-{name}"))
-                for name in ("read", "batch")
-            )
-            window = _Window(lambda place: readers.submit(self._read, place), last_place)
+        # Two threads: one reads the next shard, one makes the next batch of those that were read.
+        readers, makers = (
+            ThreadPoolExecutor(1, thread_name_prefix=f"alens-{name}") for name in ("read", "batch")
+        )
+        window = _Window(lambda place: readers.submit(self._read, place), last_place)
 
-            def coming(step: int) -> Future[T]:
-                return makers.submit(lambda: make(step, self._columns(window, step)))
+        def coming(step: int) -> Future[T]:
+            return makers.submit(lambda: make(step, self._columns(window, step)))
 
+        try:
             following = coming(start)
             for step in range(start, stop):
                 since = time.monotonic()
+                if not self._wait_for(following):
+                    return
                 made = following.result()
                 waited_s = time.monotonic() - since
                 if step + 1 < stop:
                     following = coming(step + 1)
                 yield made, waited_s
+        finally:
+            for pool in (
+                readers,
+                makers,
+            ):  # who is asked to stop has something better to do than wait for data
+                pool.shutdown(wait=not self.should_stop(), cancel_futures=True)
+
+    def _wait_for(self, coming: Future[T]) -> bool:
+        """False when asked to stop before it is there."""
+        while not wait([coming], LOOK_S).done:
+            if self.should_stop():
+                return False
+        return True
 
     def _read(self, place: int) -> Columns:
         """This rank's stretch of the `place`-th shard."""

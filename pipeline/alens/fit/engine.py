@@ -15,6 +15,8 @@ from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes
 from alens.fit.module import Active, LensModule
 from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
+from alens.interruption import InterruptedWorkError, droppable
+from alens.progress import ShouldStop, never
 from alens.teacher import CompressedTeacher, Teacher
 
 NO_TEACHER = CompressedTeacher(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0), torch.zeros(1))
@@ -53,14 +55,27 @@ class Engine:
             ) from error
 
     def step(
-        self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, lr: float, active: Active | None = None
+        self,
+        z_NHE: Mapping[int, torch.Tensor],
+        teacher: Teacher,
+        lr: float,
+        active: Active | None = None,
+        should_stop: ShouldStop = never,
     ) -> torch.Tensor:
-        """One step; gives the (L, U) losses of this rank's rows before it."""
+        """One step; gives the (L, U) losses of this rank's rows before it.
+
+        Raises `InterruptedWorkError` on all processes where one of them is to stop in the midst of it: parameters and
+        moments are those of before. On a GPU a step is short, and is taken to its end.
+        """
+        on_cpu = self.processes.device.type == "cpu"
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        loss_LU: torch.Tensor = self._engine(z_NHE, teacher, active)
-        # Heads share nothing: the sum trains each by its own mean loss.
-        self._engine.backward(loss_LU.sum())
+        with droppable(should_stop if on_cpu else never) as work:
+            loss_LU: torch.Tensor = self._engine(z_NHE, teacher, active)
+            # Heads share nothing: the sum trains each by its own mean loss.
+            self._engine.backward(loss_LU.sum())
+        if on_cpu and self.processes.any(work.left_out):
+            raise InterruptedWorkError
         self._engine.step()
         return loss_LU.detach()
 

@@ -5,6 +5,7 @@ and what the mean output has there; figures of every head and of the mean output
 Shapes: N rows, U losses of a layer, V vocabulary.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,8 +16,10 @@ from alens.evaluation.held_out import HeldOutRows, held_out_rows
 from alens.fit.distributed import Processes
 from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
+from alens.interruption import InterruptedWorkError, droppable, leave_out
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import AffineMaps, LensMaps
+from alens.progress import ShouldStop, never
 from alens.teacher import Teacher
 
 ROWS_ON_THE_WAY = 4096
@@ -24,12 +27,18 @@ ROWS_ON_THE_WAY = 4096
 
 
 class Judging:
-    """The held-out rows of a fit. What gives losses and figures is collective, and the same on all processes."""
+    """The held-out rows of a fit. What gives losses and figures is collective, and the same on all processes; it raises
+    `InterruptedWorkError` on all of them where one is to stop."""
 
     def __init__(
-        self, recipe: Recipe, plan: FitPlan, processes: Processes, grounds: Mapping[int, Ground]
+        self,
+        recipe: Recipe,
+        plan: FitPlan,
+        processes: Processes,
+        grounds: Mapping[int, Ground],
+        should_stop: ShouldStop = never,
     ) -> None:
-        self.recipe, self.plan, self.processes = recipe, plan, processes
+        self.recipe, self.plan, self.processes, self.should_stop = recipe, plan, processes, should_stop
         ground = next(iter(grounds.values()))
         self.log_mean_output_V, self._width = ground.log_mean_output_V, ground.width
 
@@ -41,22 +50,24 @@ class Judging:
         sums = {
             layer: torch.zeros(len(of) + 1, dtype=torch.float64, device=device) for layer, of in units.items()
         }
-        for part, target in self._rows(ROWS_ON_THE_WAY):
-            use = functools.partial(loss, teacher=target)
-            for layer, design in designs.items():
-                if units[layer]:
-                    loss_U = design(self.recipe.judge.z(part.columns, layer), use, list(units[layer]))
-                    sums[layer][:-1] += loss_U.double() * len(part.columns)
-                sums[layer][-1] += len(part.columns)
+        with self._droppable():
+            for part, target in self._rows(ROWS_ON_THE_WAY):
+                use = functools.partial(loss, teacher=target)
+                for layer, design in designs.items():
+                    if units[layer]:
+                        loss_U = design(self.recipe.judge.z(part.columns, layer), use, list(units[layer]))
+                        sums[layer][:-1] += loss_U.double() * len(part.columns)
+                    sums[layer][-1] += len(part.columns)
         totals = {layer: self.processes.sum(values) for layer, values in sums.items()}
         return {layer: (total[:-1] / total[-1]).tolist() for layer, total in totals.items()}
 
     def mean_output_loss(self) -> float:
         """The objective's mean loss of a reading that says the mean output, over the same rows as `losses`."""
         total = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
-        for part, target in self._rows(ROWS_ON_THE_WAY):
-            total[0] += self.mean_output_loss_of(target, len(part.columns)).double() * len(part.columns)
-            total[1] += len(part.columns)
+        with self._droppable():
+            for part, target in self._rows(ROWS_ON_THE_WAY):
+                total[0] += self.mean_output_loss_of(target, len(part.columns)).double() * len(part.columns)
+                total[1] += len(part.columns)
         loss, rows = self.processes.sum(total).tolist()
         return float(loss / rows)
 
@@ -74,17 +85,28 @@ class Judging:
         nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
         mean_output = FigureSums(1, device)
         sums = {layer: FigureSums(of.num_heads, device) for layer, of in maps.items()}
-        for part, target in self._rows(self.recipe.settings.eval_rows):
-            tokens = (target, part.choice, part.next_ids_N)
-            mean_output.add(torch.zeros(len(part.columns), 1, 1, device=device), nothing, *tokens)
-            for layer, of in maps.items():
-                sums[layer].add(self.recipe.judge.z(part.columns, layer), of, *tokens)
+        with self._droppable():
+            for part, target in self._rows(self.recipe.settings.eval_rows):
+                tokens = (target, part.choice, part.next_ids_N)
+                mean_output.add(torch.zeros(len(part.columns), 1, 1, device=device), nothing, *tokens)
+                for layer, of in maps.items():
+                    sums[layer].add(self.recipe.judge.z(part.columns, layer), of, *tokens)
         for of_layer in (mean_output, *sums.values()):
             of_layer.reduce(self.processes.sum)
         return {layer: of.means() for layer, of in sums.items()}, mean_output.means()[0]
+
+    @contextlib.contextmanager
+    def _droppable(self) -> Iterator[None]:
+        """Rows are judged inside; afterwards all processes agree whether that was dropped."""
+        with droppable(self.should_stop) as work:
+            yield
+        if self.processes.any(work.left_out):
+            raise InterruptedWorkError
 
     def _rows(self, num_rows: int) -> Iterator[tuple[HeldOutRows, Teacher]]:
         ranks = {"rank": self.processes.rank, "world_size": self.processes.world_size}
         num_rows = min(num_rows, self.recipe.settings.eval_rows)
         for part in held_out_rows(self.recipe.judge, self.plan.held_out_shards, num_rows, **ranks):
             yield part, self.recipe.target(part.columns, part.teacher)
+            if leave_out():
+                return

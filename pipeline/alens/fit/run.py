@@ -4,6 +4,7 @@ In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output
 them `fit.json` (what was asked for) and `log.jsonl` (how it went). Every process of a fit runs this.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from alens.fit.plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, pu
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
+from alens.interruption import InterruptedWorkError
 from alens.lens.record import DESCRIPTION, LensRecord
 from alens.lens.saved import load_lenses
 from alens.progress import Progress, Report, ShouldStop, never, silent
@@ -64,7 +66,7 @@ def fit_lenses(
     with held(request.lenses, processes, should_stop) as hold:
         if processes.any(processes.first and (request.lenses / DESCRIPTION).exists()):
             return _finished(request.lenses)  # who held it before has ended well
-        trainer = _begin(request, plan, cache, processes, zero=zero, given=given)
+        trainer = _begin(request, plan, cache, processes, should_stop, zero=zero, given=given)
         return _Loop(request, trainer, hold, report, should_stop).run()
 
 
@@ -79,6 +81,7 @@ def _begin(
     plan: FitPlan,
     cache: Cache,
     processes: Processes,
+    should_stop: ShouldStop,
     *,
     zero: int,
     given: Mapping[str, Any],
@@ -94,7 +97,9 @@ def _begin(
     plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
     recipe = Recipe(request.settings, cache, processes.device)
     try:
-        trainer = Trainer(recipe, plan, processes, request.lenses, zero=zero, deepspeed=given)
+        trainer = Trainer(
+            recipe, plan, processes, request.lenses, zero=zero, deepspeed=given, should_stop=should_stop
+        )
     except RequestError:  # an option that shows to be wrong only here: nothing was begun
         if processes.first and not begun:
             drop_plan(request.lenses)
@@ -122,20 +127,12 @@ class _Loop:
 
     def run(self) -> FitSummary:
         trainer, request = self.trainer, self.request
-        self._since = time.monotonic()
-        if not trainer.finished:
-            for batch in trainer.stream().batches(self.start, trainer.plan.steps):
-                if trainer.processes.any(self.should_stop() or self.hold.is_lost):
-                    self._stop()
-                loss_LU = trainer.step(batch)
-                self.waited_s += batch.waited_s
-                self._tell(loss_LU)
-                self._between_steps()
-                if trainer.finished:
-                    break
-        self._pause()
-        self.hold.check()
-        record = put_lenses(trainer)
+        try:
+            self._steps()
+            self.hold.check()
+            record = put_lenses(trainer)
+        except InterruptedWorkError:
+            raise self._stopped() from None
         steps = trainer.step_number - self.start
         return FitSummary(
             lenses=request.lenses,
@@ -145,6 +142,24 @@ class _Loop:
             seconds=self.seconds,
             waited_s=self.waited_s,
         )
+
+    def _steps(self) -> None:
+        """Raises `InterruptedWorkError` when it is to stop."""
+        trainer = self.trainer
+        if trainer.wants_evaluation:  # the run before stopped in the midst of it
+            trainer.evaluate(self.seconds)
+        self._since = time.monotonic()
+        with contextlib.closing(trainer.stream().batches(self.start, trainer.plan.steps)) as batches:
+            while not trainer.finished:
+                batch = next(batches, None)
+                if trainer.processes.any(batch is None or self.should_stop() or self.hold.is_lost):
+                    raise InterruptedWorkError
+                assert batch is not None, "it ends early only when asked to stop"
+                loss_LU = trainer.step(batch)
+                self.waited_s += batch.waited_s
+                self._tell(loss_LU)
+                self._between_steps()
+        self._pause()
 
     def _between_steps(self) -> None:
         """Held-out losses and checkpoints, when they are due; their time is no step's."""
@@ -165,16 +180,18 @@ class _Loop:
             torch.cuda.synchronize()
         self.seconds += time.monotonic() - self._since
 
-    def _stop(self) -> None:
+    def _stopped(self) -> StoppedError:
+        """Saves."""
         trainer, lenses = self.trainer, self.request.lenses
         self.hold.check()
-        if trainer.step_number > self.start:
-            trainer.save()
+        if trainer.step_number > trainer.saved_step and trainer.processes.first:
+            log.info("stopping: saving step %d of %d", trainer.step_number, trainer.plan.steps)
+        trainer.save()
         if trainer.processes.first:
             marker.put(lenses, trainer.step_number, trainer.plan.steps)
         trainer.processes.wait()
         where = f"saved in {lenses}" if trainer.step_number else "nothing was learnt yet"
-        raise StoppedError(
+        return StoppedError(
             f"stopped after step {trainer.step_number:,} of {trainer.plan.steps:,} ({where}); run again to go on"
         )
 

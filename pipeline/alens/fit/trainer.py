@@ -29,6 +29,7 @@ from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.lens.designs.design import Design
 from alens.lens.maps import LensMaps
+from alens.progress import ShouldStop, never
 
 log = logging.getLogger("alens")
 
@@ -48,7 +49,11 @@ NAMED = 5
 
 
 class Trainer:
-    """A fit on this process. Every method that evaluates, saves or restores is collective."""
+    """A fit on this process. Every method that evaluates, saves or restores is collective.
+
+    Asked to stop, a step or an evaluation is dropped in the midst of it: it raises `InterruptedWorkError`, and the state
+    is the one of before.
+    """
 
     def __init__(
         self,
@@ -59,9 +64,10 @@ class Trainer:
         *,
         zero: int = 0,
         deepspeed: Mapping[str, Any] | None = None,
+        should_stop: ShouldStop = never,
     ) -> None:
         self.recipe, self.plan, self.processes, self.lenses = recipe, plan, processes, lenses
-        self.settings, self.lr = recipe.settings, recipe.lr
+        self.settings, self.lr, self.should_stop = recipe.settings, recipe.lr, should_stop
         self.grounds = recipe.grounds(plan.train_shards)
         designs = {layer: recipe.design(ground) for layer, ground in self.grounds.items()}
         self.num_losses = {layer: design.num_losses for layer, design in designs.items()}
@@ -75,14 +81,17 @@ class Trainer:
         )
         self.step_number = 0
         """Steps taken."""
-        self.judging = Judging(recipe, plan, processes, self.grounds)
+        self.saved_step = 0
+        """Steps taken in the newest checkpoint; a fit that has taken none needs none."""
+        self._evaluated_step = 0
+        self.judging = Judging(recipe, plan, processes, self.grounds, should_stop)
         self.curves = Curves()
         self.kept = KeptMaps()
         self.divergence = Divergence(processes.world_size)
         self._evaluate_at = frozenset(evaluation_steps(plan.steps))
 
     def stream(self) -> BatchStream:
-        """This process's batches."""
+        """This process's batches; they end early when it is to stop while it waits for one."""
         return BatchStream(
             reader=self.recipe.reader,
             shards=self.plan.train_shards,
@@ -91,6 +100,7 @@ class Trainer:
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             target=self.recipe.target,
+            should_stop=self.should_stop,
         )
 
     # Steps
@@ -103,7 +113,11 @@ class Trainer:
     def step(self, batch: Batch) -> torch.Tensor:
         """One step; gives the (L, U) losses of this rank's rows before it. Raises `RunError` when they diverge."""
         loss_LU = self.engine.step(
-            batch.z_NHE, batch.teacher, learning_rate(self.lr, self.step_number), self._active()
+            batch.z_NHE,
+            batch.teacher,
+            learning_rate(self.lr, self.step_number),
+            self._active(),
+            self.should_stop,
         )
         rows = len(next(iter(batch.z_NHE.values())))
         self.divergence.add(
@@ -151,8 +165,8 @@ class Trainer:
 
     @property
     def wants_evaluation(self) -> bool:
-        """Whether held-out losses are due after the steps taken."""
-        return self.step_number in self._evaluate_at
+        """Whether held-out losses are due after the steps taken; also where a fit stopped in the midst of that."""
+        return self.step_number in self._evaluate_at and self.step_number > self._evaluated_step
 
     def evaluate(self, seconds: float) -> None:
         """Held-out losses of the averaged lenses. The best of each lens is kept; those that have ended are trained
@@ -160,6 +174,7 @@ class Trainer:
         designs = self._designs()
         losses = self._losses(designs)
         improved = self.curves.add(self.step_number, losses)
+        self._evaluated_step = self.step_number
         for layer in losses:
             if units := sorted(unit for of, unit in improved if of == layer):
                 maps = designs[layer].maps()
@@ -264,7 +279,9 @@ class Trainer:
     # State
 
     def save(self) -> None:
-        """A checkpoint after the steps taken. Raises `RunError` when the disk refuses."""
+        """A checkpoint after the steps taken, unless there is one. Raises `RunError` when the disk refuses."""
+        if self.step_number == self.saved_step:
+            return
         state, windows = self.engine.state(), self.divergence.state(self.processes.sum)
         if self.processes.first:
             state |= self.kept.tensors()
@@ -272,6 +289,7 @@ class Trainer:
             notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
             checkpoint.save(self.lenses / CHECKPOINTS, self.step_number, state, notes)
         self.processes.wait()
+        self.saved_step = self.step_number
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
@@ -288,8 +306,9 @@ class Trainer:
         self.engine.restore(
             {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
         )
-        self.step_number = found.step
+        self.step_number = self.saved_step = found.step
         self.curves = Curves.from_json(found.notes["curves"])
+        self._evaluated_step = max((of[-1].step for of in self.curves.history.values()), default=0)
         self.kept.restore(found.state, found.notes["form"], lambda: self.recipe.reader.unembedding)
         windows = {k.removeprefix(WINDOWS): v for k, v in found.state.items() if k.startswith(WINDOWS)}
         self.divergence.restore(windows, self.processes.device)

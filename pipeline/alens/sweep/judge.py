@@ -23,7 +23,9 @@ from alens.evaluation.figures import FigureSums, sum_of_kl
 from alens.evaluation.groups import SEQUENCES, Groups
 from alens.evaluation.held_out import held_out_rows
 from alens.fit.settings import FitSettings
+from alens.interruption import InterruptedWorkError, droppable
 from alens.lens.saved import Lenses
+from alens.progress import ShouldStop, never
 from alens.rows import RowReader
 from alens.store import document, durable
 from alens.store.durable import write_errors
@@ -77,9 +79,17 @@ class Result:
 
 
 def judge(
-    lenses: Lenses, cache: Cache, base: FitSettings, shards: Sequence[int], device: torch.device
+    lenses: Lenses,
+    cache: Cache,
+    base: FitSettings,
+    shards: Sequence[int],
+    device: torch.device,
+    should_stop: ShouldStop = never,
 ) -> Result:
-    """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings."""
+    """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings.
+
+    Raises `InterruptedWorkError` when it is to stop.
+    """
     record, settings = lenses.record, cache.plan.settings
     reader = RowReader(
         cache, record.layers, record.heads, settings.best_teacher, base.min_position, device, site=record.site
@@ -90,12 +100,15 @@ def judge(
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None  # of lenses that were fitted here
     log_mean_V, nothing_kl = log_mean_V.to(device), 0.0
-    for part in held_out_rows(reader, shards, base.eval_rows):
-        nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
-        groups_N = torch.from_numpy(groups.numbers(part.columns.by_name["rows/sequence"])).to(device)
-        for layer, of in sums.items():
-            z_NHE = reader.z(part.columns, layer)
-            of.add(z_NHE, maps[layer], part.teacher, part.choice, part.next_ids_N, groups_N)
+    with droppable(should_stop) as work:
+        for part in held_out_rows(reader, shards, base.eval_rows):
+            nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
+            groups_N = torch.from_numpy(groups.numbers(part.columns.by_name["rows/sequence"])).to(device)
+            for layer, of in sums.items():
+                z_NHE = reader.z(part.columns, layer)
+                of.add(z_NHE, maps[layer], part.teacher, part.choice, part.next_ids_N, groups_N)
+            if work.leave_out():
+                raise InterruptedWorkError
     figures = [head for of in sums.values() for head in of.means()]
     rows_G = next(iter(sums.values())).rows_G.cpu().numpy()
     kl_GH = np.concatenate([of.kl_GH.cpu().numpy() for of in sums.values()], axis=1)

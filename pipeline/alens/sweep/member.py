@@ -20,6 +20,7 @@ from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
+from alens.progress import ShouldStop, never
 from alens.store import document, durable, one_writer
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
@@ -49,24 +50,30 @@ def _named(name: str) -> Iterator[None]:
 
 
 class Member:
-    """A variant of a round."""
+    """A variant of a round. Asked to stop, what it is in the midst of raises `InterruptedWorkError` and is dropped."""
 
     def __init__(
-        self, fit: Planned, claim: Claim, request: SweepRequest, cache: Cache, processes: Processes
+        self,
+        fit: Planned,
+        claim: Claim,
+        request: SweepRequest,
+        cache: Cache,
+        processes: Processes,
+        should_stop: ShouldStop = never,
     ) -> None:
-        self.fit, self._claim = fit, claim
+        self.fit, self._claim, self.should_stop = fit, claim, should_stop
         self.base, self.checkpoint_every = request.grid.base, request.checkpoint_every
         self.recipe = Recipe(fit.variant.settings, cache, processes.device)
         put_plan(fit.lenses, fit.plan)
         self.seconds, self.start, self.done = self._clock(), 0, False
         self._trainer: Trainer | None = None
         if not (fit.lenses / DESCRIPTION).exists():
-            self._trainer = Trainer(self.recipe, fit.plan, processes, fit.lenses)
+            self._trainer = Trainer(self.recipe, fit.plan, processes, fit.lenses, should_stop=should_stop)
             with _named(fit.variant.name):
                 self._trainer.restore()
             self.start = self._trainer.step_number
-        self._saved = self.start
-        if self._trainer is None or self._trainer.finished:
+            self._evaluate()
+        if not self.done and (self._trainer is None or self._trainer.finished):
             self._finish()
 
     @property
@@ -83,26 +90,37 @@ class Member:
         """One step, and what is due after it. Losses that diverge end this variant, not the sweep."""
         trainer, since = self._trainer, time.monotonic()
         assert trainer is not None
-        try:
-            with _named(self.name):
-                trainer.step(batch)
-                self.seconds += time.monotonic() - since + waited_s
-                if trainer.wants_evaluation:
-                    trainer.evaluate(self.seconds)
-        except DivergedError as error:
-            self._fail(str(error))
+        with self._failing():
+            trainer.step(batch)
+            self.seconds += time.monotonic() - since + waited_s
+        self._evaluate()
+        if self.done:
             return
         if trainer.finished:
             self._finish()
         elif trainer.step_number % self.checkpoint_every == 0:
             self.save()
 
+    def _evaluate(self) -> None:
+        """Held-out losses, where they are due."""
+        with self._failing():
+            if self._trainer and self._trainer.wants_evaluation:
+                self._trainer.evaluate(self.seconds)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Losses that diverge in here end this variant."""
+        try:
+            with _named(self.name):
+                yield
+        except DivergedError as error:
+            self._fail(str(error))
+
     def save(self) -> None:
         """A checkpoint, where there are steps since the last. Raises `RunError` when another works on the variant."""
-        if self._trainer and self._trainer.step_number > self._saved:
+        if self._trainer and self._trainer.step_number > self._trainer.saved_step:
             one_writer.check(self._claim, self.fit.lenses)
             self._trainer.save()
-            self._saved = self._trainer.step_number
             with write_errors(self.fit.lenses):
                 durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
 
@@ -123,7 +141,9 @@ class Member:
                 durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
             put_lenses(self._trainer)
         cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
-        found = judge.judge(load_lenses(self.fit.lenses), cache, self.base, shards, self.recipe.device)
+        found = judge.judge(
+            load_lenses(self.fit.lenses), cache, self.base, shards, self.recipe.device, self.should_stop
+        )
         judge.put(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
         log.info(
             "%s is finished after %d steps: held-out KL mean %.4f", self.name, found.steps, found.kl_H.mean()

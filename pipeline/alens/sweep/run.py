@@ -15,6 +15,7 @@ from pathlib import Path
 from alens.errors import RequestError, StoppedError
 from alens.fit.batches import Batch
 from alens.fit.distributed import join
+from alens.interruption import InterruptedWorkError
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows import Columns
 from alens.store import one_writer
@@ -46,10 +47,15 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     watch = _Watch(request.out, share(planned, request.worker), report, should_stop)
     pending = [fit for fit in watch.mine if fit.variant.name not in watch.steps]
     for fits in rounds(pending, cache, processes.device, request.at_once):
-        watch.stop_if_asked([])
+        members: list[Member] = []
         with _claimed(fits, should_stop) as claims:
-            claimed = zip(fits, claims, strict=True)
-            _together([Member(fit, claim, request, cache, processes) for fit, claim in claimed], watch)
+            try:
+                for fit, claim in zip(fits, claims, strict=True):
+                    watch.interrupt_if_asked()
+                    members.append(Member(fit, claim, request, cache, processes, should_stop))
+                _together(members, watch)
+            except InterruptedWorkError:
+                raise watch.stopped(members) from None
 
 
 @contextlib.contextmanager
@@ -80,7 +86,7 @@ class _Watch:
     """How far this worker is, and whether it is to stop."""
 
     def __init__(self, out: Path, mine: list[Planned], report: Report, should_stop: ShouldStop) -> None:
-        self.out, self.mine, self._report, self._should_stop = out, mine, report, should_stop
+        self.out, self.mine, self._report, self.should_stop = out, mine, report, should_stop
         self.steps = {fit.variant.name: fit.plan.steps for fit in mine if judge.read(fit.lenses)}
         """Taken, by variant; one that is finished has taken all of its own."""
 
@@ -97,12 +103,17 @@ class _Watch:
             )
         )
 
-    def stop_if_asked(self, members: list[Member]) -> None:
-        if not self._should_stop():
-            return
-        for member in members:
+    def interrupt_if_asked(self) -> None:
+        if self.should_stop():
+            raise InterruptedWorkError
+
+    def stopped(self, members: list[Member]) -> StoppedError:
+        """Saves."""
+        if running := [member for member in members if not member.done]:
+            log.info("stopping: saving %d variants", len(running))
+        for member in running:
             member.save()
-        raise StoppedError(
+        return StoppedError(
             f"stopped with {self._finished()} of {len(self.mine)} variants finished (the others are saved in {self.out}); run again to go on"
         )
 
@@ -116,7 +127,7 @@ def _together(members: list[Member], watch: _Watch) -> None:
     watch.tell(members)
     if not running:
         return
-    shared = SharedRows([member.recipe for member in running], running[0].fit.reading)
+    shared = SharedRows([member.recipe for member in running], running[0].fit.reading, watch.should_stop)
     first = min(member.start for member in running)
     last = max(member.fit.plan.steps for member in running)
 
@@ -128,10 +139,11 @@ def _together(members: list[Member], watch: _Watch) -> None:
 
     with contextlib.closing(shared.stream.made(first, last, make)) as made:
         for step, (batches, waited_s) in enumerate(made, first):
-            watch.stop_if_asked(running)
+            watch.interrupt_if_asked()
             now = [member for member in running if not member.done and member.start <= step]
             for member in now:
                 member.step(batches[member.name], waited_s / len(now))
             watch.tell(members)
             if all(member.done for member in running):
                 return
+    watch.interrupt_if_asked()  # there is no more data because it is to stop

@@ -12,6 +12,7 @@ import torch
 
 from alens.fit.batches import Batch, BatchStream
 from alens.fit.recipe import Recipe
+from alens.progress import ShouldStop, never
 from alens.rows import Columns, RowReader
 from alens.store.arrays import site_name
 from alens.store.schema import ATTN_Z
@@ -22,7 +23,7 @@ from alens.teacher import Teacher
 class SharedRows:
     """What several recipes read."""
 
-    def __init__(self, recipes: Sequence[Recipe], reading: Reading) -> None:
+    def __init__(self, recipes: Sequence[Recipe], reading: Reading, should_stop: ShouldStop = never) -> None:
         one = recipes[0]
         self._on_heads = reading.site == ATTN_Z
         self._heads = sorted({head for recipe in recipes for head in recipe.heads})
@@ -34,7 +35,11 @@ class SharedRows:
             site=reading.site, columns=[name for name in names if name not in sites],
         )  # fmt: skip
         self.stream = BatchStream(
-            reader=reader, shards=reading.train_shards, batch_rows=reading.batch_rows, seed=reading.seed
+            reader=reader,
+            shards=reading.train_shards,
+            batch_rows=reading.batch_rows,
+            seed=reading.seed,
+            should_stop=should_stop,
         )
 
     def batches(self, columns: Columns, recipes: Sequence[Recipe]) -> list[Batch]:

@@ -12,6 +12,7 @@ import torch
 from alens.blocks import row_blocks
 from alens.errors import RequestError
 from alens.fit.objectives.objective import Objective
+from alens.interruption import leave_out
 from alens.lens.designs.design import Readout
 from alens.products import fast_float32
 from alens.teacher import ExactTeacher, Teacher
@@ -51,6 +52,8 @@ class _ReverseKL(torch.autograd.Function):
         for rows in row_blocks(N, features_UNF.device):
             model_BV = teacher.log_probs(rows)
             for unit in range(U):
+                if leave_out():
+                    break
                 block_BF, weight_FV = features_UNF[unit, rows].float(), weight_UFV[unit].float()
                 log_probs_BV = torch.addmm(bias_UV[unit].float(), block_BF, weight_FV).log_softmax(-1)
                 probs_BV = log_probs_BV.exp()

@@ -1,0 +1,20 @@
+"""When a fit under test is asked to stop: after steps of this run, or in the midst of what follows them."""
+
+from alens.progress import Progress
+
+
+class Stop:
+    """`fit_lenses(..., report=stop.report, should_stop=stop)`: asked after `steps` reports, it says yes from the
+    `pieces + 1`-th question on. A fit asks between steps, and before each piece of a step or of an evaluation."""
+
+    def __init__(self, steps: int, pieces: int = 0) -> None:
+        self.left, self.pieces, self.asked = steps, pieces, 0
+
+    def report(self, _: Progress) -> None:
+        self.left -= 1
+
+    def __call__(self) -> bool:
+        if self.left > 0:
+            return False
+        self.asked += 1
+        return self.asked > self.pieces
