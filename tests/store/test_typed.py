@@ -1,5 +1,6 @@
 """Documents whose hash is right and whose contents cannot be: one line with file, field, found and expected."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from alens.errors import DamageError
 from alens.store.reader import open_cache
+from alens.store.status import status
+from alens.store.verify import verify
 
 from .. import documents
 
@@ -70,6 +73,44 @@ def test_a_record_whose_files_cannot_be_is_an_absent_one(
     documents.edit(store / "commits/000001.json", lambda body: body.update(files=files))
     with pytest.raises(DamageError, match=r"shard 1 of .* is not committed"):
         open_cache(store).read_shard("rows/token", 1)
+
+
+RECORDS: list[tuple[str, Any, str]] = [
+    ("worker", "abc", "worker is 'abc': input should be I/N, with I below N"),
+    ("worker", "3/2", "worker is '3/2': input should be I/N, with I below N"),
+    ("worker", 1, "worker is 1: input should be a valid string"),
+    ("finished", float("nan"), "finished is NaN: input should be a finite number"),
+    ("finished", 1e300, r"finished is 1e\+300: input should be less than"),
+    ("rows", "5", 'rows is "5": input should be a valid integer'),
+    ("seconds", None, "seconds is null: input should be a valid number"),
+    (
+        "files",
+        {"../../x": {"bytes": 1, "sha256": "0"}},
+        "files has '../../x', which is no path in arrays.zarr",
+    ),
+    (
+        "files",
+        {"rows/token/c.1": {"bytes": -1, "sha256": "0"}},
+        "bytes is -1: input should be greater than or equal to 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), RECORDS)
+def test_a_record_that_cannot_be_is_an_absent_one_and_the_log_says_why(
+    sealed_tiny: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture, field: str, value: Any, message: str
+) -> None:
+    store = copy_of(sealed_tiny)
+    (store / "MANIFEST.json").unlink()
+    documents.edit(store / "commits/000001.json", lambda body: body.update({field: value}))
+    cache = open_cache(store)
+    assert status(cache).shards_done == 2 and cache.shards == (0, 2)
+    (line,) = caplog.messages
+    assert re.search(
+        rf"commits/000001\.json is not whole \(.*{message}.*\): its shard counts as not committed", line
+    )
+    found = {finding.path: finding.what for finding in verify(store).findings}
+    assert re.search(message, found["commits/000001.json"])
 
 
 def test_old_plans_without_later_fields_are_read(sealed_tiny: Path, copy_of: Copy) -> None:

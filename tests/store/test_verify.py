@@ -17,7 +17,7 @@ import pytest
 from alens.errors import RequestError, RunError, StoppedError
 from alens.progress import Progress
 from alens.store import document, durable, findings, foreign
-from alens.store.arrays import shard_arrays, weight_arrays
+from alens.store.arrays import all_arrays, shard_arrays, weight_arrays
 from alens.store.findings import Finding
 from alens.store.reader import open_cache
 from alens.store.repair import repair
@@ -575,7 +575,7 @@ def test_a_queued_shard_is_written_anew_and_only_that(
     assert verify(every).findings == ()
     rewritten = {n for n, state in inodes(every).items() if state != before[n]}
     assert rewritten == queued | {
-        f"arrays.zarr/{key}" for shard in shards for key in foreign.shard_keys(plan, shard)
+        f"arrays.zarr/{key}" for shard in shards for key in foreign.shard_keys(all_arrays(plan), shard)
     }
 
 
@@ -717,6 +717,6 @@ def test_what_was_found_is_told_at_once(store: Path) -> None:
 def test_keys_of_the_plan_are_those_that_were_written(every: Path) -> None:
     plan = open_cache(every).plan
     written = {n.removeprefix("arrays.zarr/") for n in names(every) if n.startswith("arrays.zarr/")}
-    shards = {key for shard in range(3) for key in foreign.shard_keys(plan, shard)}
-    assert foreign.skeleton_keys(plan) | shards == written
+    shards = {key for shard in range(3) for key in foreign.shard_keys(all_arrays(plan), shard)}
+    assert foreign.skeleton_keys(all_arrays(plan)) | shards == written
     assert len(weight_arrays(plan)) == 3

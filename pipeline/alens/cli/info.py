@@ -89,19 +89,19 @@ def _array(path: Path, num_workers: int) -> str:
 
 
 def _cache(path: Path, report: Report) -> dict[str, Any]:
-    from alens.store.arrays import shard_arrays, weight_arrays
+    from alens.store.arrays import all_arrays
     from alens.store.reader import open_cache
-    from alens.store.status import array_specification, status, workers_to_run
+    from alens.store.status import array_specification, specification_of, status, workers_to_run
 
     cache = open_cache(path)
     found = status(cache)
     plan, model = cache.plan, cache.plan.model
-    specs = [*shard_arrays(plan).values(), *weight_arrays(plan).values()]
+    specs = all_arrays(plan).values()
     records = [
         cache.commits.record(shard) for shard in counted(cache.shards, report, "reading records", "shards")
     ]
     software = sorted(
-        {", ".join(f"{name} {record[name]}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
+        {", ".join(f"{name} {record.get(name, 'unknown')}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
     )  # fmt: skip
     to_run = array_specification(workers_to_run(found.missing, found.num_workers))
     return {
@@ -109,7 +109,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "state": "sealed"
         if cache.sealed
         else f"{found.shards_done} of {found.shards_planned} shards committed",
-        "missing_shards": array_specification(found.missing) or "none",
+        "missing_shards": specification_of(found.missing) or "none",
         "workers_to_run": f"{to_run} of {found.num_workers}" if to_run else "none",
         "workers": [
             {

@@ -5,8 +5,10 @@ what it reads. Pure: nothing is touched. Shapes: N rows, H heads, E d_head, D d_
 samples, V vocabulary, S shards.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -14,6 +16,13 @@ from alens.store.schema import ATTN_Z, Plan
 
 CHUNK_BYTES = 2 * 2**20
 """Inner chunks are at most this large: reads of 1 to 4 MB came out fastest."""
+
+
+CHECKSUM_BYTES, INDEX_BYTES = 4, 16
+"""Of a chunk: its crc32c, and where it lies in its file."""
+
+SMALL_BYTES, MOST_COMPRESSED = 64 * 2**20, 1000
+"""Compressed files whose numbers take more than so many bytes hold no more than so many times their own size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,11 @@ class ArraySpec:
     """Whether chunks are compressed before their checksum is taken: rounded values only."""
 
     @property
+    def is_weight(self) -> bool:
+        """Whether it is one of the model's own weights, which have one file and no shards."""
+        return self.name.startswith("model/")
+
+    @property
     def fill(self) -> float | int:
         """What a missing file would read as: nothing that could be taken for data."""
         kind = np.dtype(self.dtype)
@@ -40,11 +54,27 @@ class ArraySpec:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape[1:], dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape[1:])
+
+    @property
+    def least_file_bytes(self) -> int:
+        """A file of the array has no fewer: what is claimed beyond them is not there, and is never read.
+
+        Without compression these are its numbers, a checksum a chunk, and the index of its chunks. Rounded values of a
+        model compress to a tenth at best.
+        """
+        numbers = self.row_bytes * self.rows_per_shard
+        if self.compressed:
+            return 0 if numbers <= SMALL_BYTES else numbers // MOST_COMPRESSED
+        chunks = self.rows_per_shard // self.chunk_rows
+        return numbers + chunks * (CHECKSUM_BYTES + INDEX_BYTES) + CHECKSUM_BYTES
 
     def shard_shape(self) -> tuple[int, ...]:
         return (self.rows_per_shard, *self.shape[1:])
 
+
+SITES = "sites"
+"""The folder of arrays.zarr with the values of each site."""
 
 SITE_MEANINGS = {
     "resid_post": "the residual stream after layer {} (TransformerLens hook_resid_post)",
@@ -61,9 +91,14 @@ def groups(names: Iterable[str]) -> set[str]:
     return {"/".join(path[:depth]) for path in parts for depth in range(1, len(path))}
 
 
+def all_arrays(plan: Plan) -> dict[str, ArraySpec]:
+    """Every array of the plan, by name."""
+    return {**shard_arrays(plan), **weight_arrays(plan)}
+
+
 def site_name(layer: int, site: str = ATTN_Z) -> str:
     """The array with the values of a site at a layer; z unless another is named."""
-    return f"sites/{site}/{layer:02d}"
+    return f"{SITES}/{site}/{layer:02d}"
 
 
 def scale_name(layer: int) -> str:
@@ -85,6 +120,7 @@ def token_dtype(d_vocab: int) -> str:
     return "uint16" if d_vocab <= 65_535 else "uint32"
 
 
+@cache
 def chunk_rows(row_bytes: int, rows_per_shard: int) -> int:
     """The largest divisor of `rows_per_shard` whose chunk is at most CHUNK_BYTES, and at least one row."""
     most = max(1, min(rows_per_shard, CHUNK_BYTES // max(1, row_bytes)))

@@ -2,8 +2,9 @@
 
 In: the paths, plan and records of a cache. Out: numpy arrays. Zarr alone would read a missing shard as fill values,
 and any file of the right size as the one that was committed. A file of which at least half is read at once is compared
-with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. Whatever is read
-must be numbers that can be (`values.py`).
+with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. How bytes become
+numbers stands in metadata, which must be those of the plan (`metadata.py`). No more memory is taken than files on disk
+hold numbers, and whatever is read must be numbers that can be (`values.py`).
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from alens.errors import DamageError
-from alens.store import values
+from alens.store import metadata, values
 from alens.store.arrays import ArraySpec
 from alens.store.checked_files import CheckedFiles
 from alens.store.commits import Commits
@@ -52,13 +53,25 @@ class CheckedArrays:
     def weights(self, spec: ArraySpec) -> Array:
         """The whole of an array that has one file."""
         key = self._key(spec, 0)
-        self._files.check(key, self._skeleton.get(key), MEND, whole=True)
+        recorded = self._skeleton.get(key)
+        self._check_size(spec, key, recorded, MEND)
+        self._files.check(key, recorded, MEND, whole=True)
         return self._read(spec, 0, spec.shape[0], None)
 
     def check_file(self, spec: ArraySpec, shard: int, *, whole: bool) -> None:
         """Compare the file of a shard with its record, with `whole` its hash too. Raises `DamageError`."""
         key = self._key(spec, shard)
-        self._files.check(key, self._commits.record(shard)["files"].get(key), _mend(shard), whole=whole)
+        recorded = self._commits.record(shard)["files"].get(key)
+        self._check_size(spec, key, recorded, _mend(shard))
+        self._files.check(key, recorded, _mend(shard), whole=whole)
+
+    def _check_size(self, spec: ArraySpec, key: str, recorded: Mapping[str, Any] | None, mend: str) -> None:
+        """A plan may claim more numbers than there are: told before memory is taken for them."""
+        if recorded is not None and recorded["bytes"] < spec.least_file_bytes:
+            raise DamageError(
+                f"{self.paths.arrays / key} has {recorded['bytes']:,} bytes by its record, and what the plan says it "
+                f"holds takes {spec.least_file_bytes:,}: {mend}"
+            )
 
     def _key(self, spec: ArraySpec, shard: int) -> str:
         return str(self.paths.shard_file(spec.name, shard, len(spec.shape)).relative_to(self.paths.arrays))
@@ -84,13 +97,10 @@ class CheckedArrays:
             self._check_metadata(spec)
             try:
                 array = zarr.open_array(self._store, path=spec.name, mode="r")
-                if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
-                    raise ValueError(
-                        f"it says {array.shape} {array.dtype}, the plan {spec.shape} {spec.dtype}"
-                    )
             except Exception as error:  # whatever zarr says of metadata that is missing or altered
-                metadata = self.paths.arrays / spec.name / "zarr.json"
-                raise DamageError(f"{metadata} is missing or damaged ({error}): {MEND}") from error
+                raise DamageError(
+                    f"{self.paths.arrays / spec.name / 'zarr.json'} is missing or damaged ({error}): {MEND}"
+                ) from error
             self._arrays[spec.name] = array
         return self._arrays[spec.name]
 
@@ -99,11 +109,13 @@ class CheckedArrays:
         key = f"{spec.name}/zarr.json"
         file = self.paths.arrays / key
         try:
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
+            content = metadata.content(file)
         except OSError as error:
             raise DamageError(f"{file} cannot be read ({error.strerror}): {MEND}") from None
-        if self._skeleton.get(key, {}).get("sha256") != found:
+        if self._skeleton.get(key, {}).get("sha256") != hashlib.sha256(content).hexdigest():
             raise DamageError(f"{file} was altered: {MEND}")
+        if metadata.differs(self._plan, {spec.name: spec}, key, content):
+            raise DamageError(f"{file} {metadata.NOT_THE_PLANS}: {MEND}")
 
     @cached_property
     def _skeleton(self) -> Mapping[str, Any]:

@@ -1,21 +1,28 @@
 """What is there of a cache: its commit records, the record of its skeleton, its manifest.
 
 In: the paths of a cache and its plan's identity. Out: records, as they were written; one that cannot be
-read, was altered or belongs to another plan is an absent one.
+read, was altered or belongs to another plan is an absent one. One whose fields cannot be is absent too, and the log
+says which field. Work grows with the records that there are, not with those that the plan says there will be.
 """
 
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError
-from alens.store import document
-from alens.store.findings import files_of
+from alens.store import document, typed
 from alens.store.paths import StorePaths
+from alens.store.records import FilesRecord, Manifest, ShardRecord
 from alens.store.schema import Plan
 
+log = logging.getLogger("alens")
+
 Record = dict[str, Any]
+
+_NAME = re.compile(r"\d{6,}\.json", re.ASCII)
 
 
 class Commits:
@@ -25,14 +32,22 @@ class Commits:
         self.paths, self.plan = paths, plan
         self._identity = plan.identity
         self._records: dict[int, Record] = {}
+        self._told: set[int] = set()
+        """Shards of which the log has said that their record cannot be."""
 
     def record(self, shard: int) -> Record:
         """The commit record of a shard. Raises `DamageError` when there is none that can be read."""
         if shard not in self._records:
-            found = self.read(self.paths.record(shard))
-            if found is None or found.get("shard") != shard or files_of(found) is None:
+            path = self.paths.record(shard)
+            found = self.read(path)
+            what = None if found is None else typed.wrong(ShardRecord, found)
+            if found is None or what is not None or found["shard"] != shard:
+                why = "" if what is None else f" ({path} is not whole: {what})"
+                if why and shard not in self._told:
+                    log.warning("%s is not whole (%s): its shard counts as not committed", path, what)
+                    self._told.add(shard)
                 raise DamageError(
-                    f"shard {shard} of {self.paths.root} is not committed: run `alens cache` again to write it"
+                    f"shard {shard} of {self.paths.root} is not committed{why}: run `alens cache` again to write it"
                 )
             self._records[shard] = found
         return self._records[shard]
@@ -46,10 +61,14 @@ class Commits:
 
     def committed(self) -> tuple[int, ...]:
         """The shards with a whole record of this plan, ascending. Records that are known are not read again."""
-        found = {path.name for path in self.paths.commits.glob("[0-9]*.json")}
-        shards = [shard for shard in range(self.plan.num_shards) if self.paths.record(shard).name in found]
+        shards = self.named()
         self._records = {shard: self._records[shard] for shard in shards if shard in self._records}
         return tuple(shard for shard in shards if self._is_whole(shard))
+
+    def named(self) -> tuple[int, ...]:
+        """The shards of the plan with a file in the place of their record, ascending; no file is opened."""
+        shards = numbered(self.paths)
+        return tuple(shard for shard in shards if shard < self.plan.num_shards)
 
     def _is_whole(self, shard: int) -> bool:
         try:
@@ -61,22 +80,32 @@ class Commits:
     def skeleton(self) -> Record | None:
         """`commits/model.json`: sizes and hashes of all files of `arrays.zarr` that are no shards."""
         found = self.read(self.paths.skeleton)
-        return found if found is not None and files_of(found) is not None else None
+        return found if found is not None and typed.wrong(FilesRecord, found) is None else None
 
     def fingerprint(self) -> str | None:
         """Of the manifest of a sealed cache: the hash of all its shard files."""
         found = self.read(self.paths.manifest)
-        if found is None or found.get("shards") != self.plan.num_shards or "fingerprint" not in found:
+        if found is None or typed.wrong(Manifest, found) or found["shards"] != self.plan.num_shards:
             return None
         return str(found["fingerprint"])
 
     def read(self, path: Path) -> Record | None:
         """A document of this plan; None when it is absent, damaged, or of another."""
         try:
-            found = document.decode(path.read_bytes(), str(path))
+            found = document.decode(document.content(path), str(path))
         except (OSError, DamageError):
             return None
         return found if found.get("plan") == self._identity else None
+
+
+def numbered(paths: StorePaths) -> list[int]:
+    """The numbers of all files that are called like a record, ascending."""
+    try:
+        names = [path.name for path in paths.commits.iterdir() if _NAME.fullmatch(path.name)]
+    except OSError:
+        return []
+    shards = sorted(int(name.removesuffix(".json")) for name in names)
+    return [shard for shard in shards if paths.record(shard).name in set(names)]
 
 
 def fingerprint(files_by_shard: Mapping[int, Mapping[str, Any]]) -> str:

@@ -8,7 +8,9 @@ import functools
 import hashlib
 import json
 import logging
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError
@@ -19,6 +21,20 @@ OWN_HASH = "sha256"
 """The last field: SHA-256 of the document without it."""
 
 MEND = "see `alens verify`, which can queue it for rewriting"
+
+
+MOST_BYTES = 32 * 2**20
+"""Of a document: the largest that alens writes, `fit.json` of a million shards, has 12 MB."""
+
+
+def content(path: Path, mend: str = MEND) -> bytes:
+    """The bytes of a document. Raises `OSError`, and `DamageError` for what no document can be, before it is read."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe would be waited for
+        raise DamageError(f"{path} is no ordinary file: {mend}")
+    if status.st_size > MOST_BYTES:
+        raise DamageError(f"{path} has {status.st_size:,} bytes, where {MOST_BYTES:,} can be at most: {mend}")
+    return path.read_bytes()
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

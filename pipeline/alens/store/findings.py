@@ -75,30 +75,19 @@ def read_document(path: Path) -> tuple[dict[str, Any] | None, bytes, Trouble | N
     """A JSON document that holds its own hash, and its bytes; or what is wrong with it."""
     if (trouble := _no_file(path)) is not None:
         return None, b"", trouble
+    content = b""
     try:
-        content = path.read_bytes()
+        content = document.content(path)
         return document.decode(content, path.name), content, None
     except OSError as error:
         return None, b"", _refused(error)
     except DamageError:
-        return None, content, Trouble("damaged", "was altered or cut: it does not give its own hash")
-
-
-def files_of(body: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
-    """The files that a record names, by their path in arrays.zarr; None where it does not say so properly."""
-    files = body.get("files")
-    if not isinstance(files, dict):
-        return None
-    for key, file in files.items():
-        if any(part in ("", ".", "..") for part in key.split("/")) or not key.isprintable():
-            return None
-        if (
-            not isinstance(file, dict)
-            or not isinstance(file.get("bytes"), int)
-            or not isinstance(file.get("sha256"), str)
-        ):
-            return None
-    return files
+        what = (
+            "was altered or cut: it does not give its own hash"
+            if content
+            else "is too large to be a document"
+        )
+        return None, content, Trouble("damaged", what)
 
 
 def _no_file(path: Path) -> Trouble | None:

@@ -9,12 +9,12 @@ import re
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from alens.printable import printable
-from alens.store.arrays import groups, shard_arrays, weight_arrays
+from alens.store.arrays import ArraySpec, groups, shard_arrays
 from alens.store.durable import PARTIAL
 from alens.store.findings import Finding
 from alens.store.paths import ASIDE, CLAIM, StorePaths
@@ -26,19 +26,19 @@ OLD_S = 3600.0
 SHARD_FILE = re.compile(r"c\.(\d+)(?:\.\d+)*")
 
 
-def skeleton_keys(plan: Plan) -> set[str]:
+def skeleton_keys(specs: Mapping[str, ArraySpec]) -> set[str]:
     """The files of arrays.zarr that are no shards: metadata of groups and arrays, the model's weights."""
-    weights = weight_arrays(plan)
-    names = {*shard_arrays(plan), *weights}
-    keys = {"zarr.json", *(f"{name}/zarr.json" for name in names | groups(names))}
-    return keys | {f"{name}/{StorePaths.shard_key(0, len(spec.shape))}" for name, spec in weights.items()}
+    keys = {"zarr.json", *(f"{name}/zarr.json" for name in specs.keys() | groups(specs))}
+    return keys | {_key(spec, 0) for spec in specs.values() if spec.is_weight}
 
 
-def shard_keys(plan: Plan, shard: int) -> set[str]:
+def shard_keys(specs: Mapping[str, ArraySpec], shard: int) -> set[str]:
     """The files of arrays.zarr that a shard consists of."""
-    return {
-        f"{name}/{StorePaths.shard_key(shard, len(spec.shape))}" for name, spec in shard_arrays(plan).items()
-    }
+    return {_key(spec, shard) for spec in specs.values() if not spec.is_weight}
+
+
+def _key(spec: ArraySpec, shard: int) -> str:
+    return f"{spec.name}/{StorePaths.shard_key(shard, len(spec.shape))}"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Known:
     """Relative to STORE: those that are or should be there."""
     shard_of: Callable[[str], int | None]
     """The shard that a path relative to STORE would belong to, were it committed."""
-    named_shards: frozenset[int] = frozenset()
-    """Shards of which a finding says already that their record is damaged or missing."""
+    is_named: Callable[[int], bool] = lambda shard: False
+    """Whether a finding says already that the record of a shard is damaged or missing."""
     has_plan: bool = True
     """Without a plan it cannot be told which arrays there are: what looks like one is not called foreign."""
 
@@ -135,7 +135,7 @@ def _folder(
         elif path not in known.files:
             shard = known.shard_of(path)
             if shard is not None and entry.is_file(follow_symlinks=False):
-                uncommitted[shard] += shard not in known.named_shards
+                uncommitted[shard] += not known.is_named(shard)
             elif not known.may_be_array(path):
                 yield from _file(entry, path, now)
 

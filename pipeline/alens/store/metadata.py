@@ -1,25 +1,43 @@
 """Whether a `zarr.json` says what the plan's arrays are: shape, dtype, chunks, codecs, fill value, names.
 
-In: a plan, a file's path in arrays.zarr, its bytes. Out: whether it differs. Meanings are compared, not
+In: a plan, its arrays, a file's path in arrays.zarr. Out: whether it differs. Readers and `verify` ask here. Meanings are compared, not
 bytes: another version of zarr may write the same metadata in another form.
 """
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
-from alens.store.arrays import ArraySpec, shard_arrays, weight_arrays
+from alens.store.arrays import ArraySpec
 from alens.store.schema import Plan
 from alens.store.writer import create_array
 
+MOST_BYTES = 2**20
+"""Of a `zarr.json`; those of alens have some kilobytes."""
 
-def differs(plan: Plan, key: str, content: bytes) -> bool:
-    """Whether `content` is not the metadata of the array or group at `key`, which ends in zarr.json."""
+NOT_THE_PLANS = "does not describe the array that the plan makes"
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a `zarr.json`. Raises `OSError`; of a file that is too large for one, the first bytes come."""
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def differs(plan: Plan, specs: Mapping[str, ArraySpec], key: str, content: bytes) -> bool:
+    """Whether `content` is not the metadata of the array or group at `key`, which ends in zarr.json.
+
+    `specs` are all arrays of the plan, by name.
+    """
     name = key.removesuffix("zarr.json").rstrip("/")
-    spec = {**shard_arrays(plan), **weight_arrays(plan)}.get(name)
+    spec = specs.get(name)
+    if len(content) > MOST_BYTES:
+        return True
     try:
         found = json.loads(content)
         if spec is None:
@@ -44,5 +62,5 @@ def _expected(spec: ArraySpec) -> str:
 
 
 def _meaning(metadata: ArrayV3Metadata) -> str:
-    """Comparable: a NaN is not equal to itself, its text is."""
-    return json.dumps(metadata.to_dict(), sort_keys=True, default=str)
+    """Comparable: a NaN is not equal to itself, its text is. What attributes tell people is not compared."""
+    return json.dumps({**metadata.to_dict(), "attributes": None}, sort_keys=True, default=str)

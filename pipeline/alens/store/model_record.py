@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from alens.store import rounding
-from alens.store.typed import STRICT, Count
+from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
 
 LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
 """Kinds of a model's last norm."""
@@ -48,11 +48,11 @@ class ModelRecord:
     """Over names, dtypes, shapes and bytes of all tensors that are loaded, in the order of their names."""
     architecture: str
     """The Hugging Face class."""
-    n_layers: Count
-    n_heads: Count
-    d_head: Count
-    d_model: Count
-    d_vocab: Count
+    n_layers: Layers
+    n_heads: Width
+    d_head: Width
+    d_model: Width
+    d_vocab: Vocabulary
     n_ctx: Count
     weight_processing: str = "none"
     """TransformerLens can fold and centre weights; a cache holds the model as it is."""

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.errors import DamageError, RequestError
-from alens.store import durable
-from alens.store.arrays import ArraySpec, scale_name, shard_arrays, site_name, statistic_name, weight_arrays
+from alens.store import document, durable
+from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name, statistic_name
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
@@ -63,7 +63,7 @@ class Cache:
         self.paths = StorePaths(Path(root))
         self.root = self.paths.root
         try:
-            content = self.paths.plan.read_bytes()
+            content = document.content(self.paths.plan)
         except (FileNotFoundError, NotADirectoryError):
             raise RequestError(
                 f"{self.root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
@@ -71,18 +71,39 @@ class Cache:
         except OSError as error:
             raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
         self.plan, self._plan_as_opened = Plan.from_json(content, str(self.paths.plan)), content
-        self._specs = {**shard_arrays(self.plan), **weight_arrays(self.plan)}
+        self._check_layers_are_there()
+        self._specs = all_arrays(self.plan)
         self.commits = Commits(self.paths, self.plan)
         self._disk = CheckedArrays(self.paths, self.plan, self.commits, limits=limits)
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
 
+    def _check_layers_are_there(self) -> None:
+        """Raises `DamageError` for a plan with more layers than arrays on disk, before anything is made of them."""
+        folder = self.paths.arrays / SITES / ATTN_Z
+        there = sum(path.is_dir() for path in folder.iterdir()) if folder.is_dir() else 0
+        if len(self.plan.layers) > there:
+            raise DamageError(
+                f"{self.paths.plan} names {len(self.plan.layers):,} layers, and {folder} holds arrays of {there:,}: {MEND}"
+            )
+
     # What is there
 
     @cached_property
     def shards(self) -> tuple[int, ...]:
-        """Committed shard numbers, ascending, as of the first look; reads the records of an unsealed cache."""
-        return tuple(range(self.plan.num_shards)) if self.sealed else self.commits.committed()
+        """Committed shard numbers, ascending, as of the first look; reads the records of an unsealed cache.
+
+        Raises `DamageError` where a sealed cache has fewer records than its manifest says.
+        """
+        if not self.sealed:
+            return self.commits.committed()
+        named = self.commits.named()
+        if len(named) < self.plan.num_shards:
+            raise DamageError(
+                f"{self.paths.manifest} says that all {self.plan.num_shards:,} shards are committed, and "
+                f"{self.paths.commits} holds {len(named):,} records: {MEND}"
+            )
+        return named
 
     def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
         """Size and hash of every committed file, by shard."""
@@ -112,9 +133,12 @@ class Cache:
             raise RequestError(
                 f"{name} of {self.root} has entries 0 to {spec.shape[0] - 1}: {wanted.min()} to {wanted.max()} were asked for"
             )
-        out = np.empty((len(wanted), *spec.shape[1:]), dtype=spec.dtype)
         shard_of = wanted // spec.rows_per_shard
-        for shard in np.unique(shard_of):
+        shards = np.unique(shard_of)
+        for shard in shards:  # before memory is taken for them
+            self._disk.check_file(spec, int(shard), whole=False)
+        out = np.empty((len(wanted), *spec.shape[1:]), dtype=spec.dtype)
+        for shard in shards:
             here = np.flatnonzero(shard_of == shard)
             first, last = int(wanted[here].min()), int(wanted[here].max())
             out[here] = self._disk.span(spec, first, last + 1)[wanted[here] - first]
@@ -244,10 +268,10 @@ class Cache:
 
     def _summed(self, name: str, shards: Sequence[int]) -> Array:
         """The sum of a statistic over shards, one shard in memory at a time."""
-        total = np.zeros(self.spec(name).shape[1:])
+        total: Any = 0.0
         for shard in shards:
-            total += self.read_shard(name, shard)[0]
-        return total
+            total = total + self.read_shard(name, shard)[0]
+        return np.asarray(total)
 
     @cached_property
     def tokens(self) -> Array:

@@ -8,12 +8,14 @@ are never mixed. Ids and paths are provenance, not identity: a model that moved 
 import dataclasses
 import hashlib
 import json
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from annotated_types import Le
 
 from alens.errors import DamageError, RequestError
 from alens.store import document, typed
 from alens.store.model_record import ModelRecord
-from alens.store.typed import STRICT, Count, Natural
+from alens.store.typed import MOST, STRICT, Bounded, Natural, Vocabulary
 
 FORMAT = 1
 
@@ -39,21 +41,21 @@ class CacheSettings:
 
     __pydantic_config__ = STRICT
 
-    seq_len: int = 256
+    seq_len: Bounded = 256
     """Tokens a sequence."""
-    max_rows: int | None = None
+    max_rows: Annotated[int, Le(MOST)] | None = None
     """At most this many rows, spread over the whole corpus; None for all of it."""
     layers: tuple[int, ...] | None = None
     """Layers whose heads are cached; None for all."""
-    top_k: int = 64
+    top_k: Bounded = 64
     """Most probable next tokens kept exactly a row."""
-    tail_samples: int = 64
+    tail_samples: Bounded = 64
     """Tokens drawn a row, in proportion to their probability, from outside the top k."""
     exact_teacher: bool = False
     """Also store the final residual, from which W_U gives the exact distribution."""
-    rows_per_shard: int = 16_384
+    rows_per_shard: Bounded = 16_384
     """Rows a shard: the unit of work and of loss, a multiple of seq_len."""
-    batch_size: int = 16
+    batch_size: Bounded = 16
     """Sequences a forward pass. Part of the plan: float sums depend on it."""
     dtype: str = "float32"
     """The model's dtype: float32, bfloat16 or float16."""
@@ -167,7 +169,7 @@ class TokensRecord:
     __pydantic_config__ = STRICT
 
     sha256: str
-    sequences: Count
+    sequences: Vocabulary
     """Sequences kept: whole shards only."""
     sequences_left_out: Natural
     """Whole sequences that did not fill a shard: at the end of the text, or of each side of it where documents are
@@ -246,7 +248,11 @@ class Plan:
     def _wrong(self) -> str | None:
         """In what the parts contradict each other."""
         layers, model, tokens = self.layers, self.model, self.tokens
-        if not layers or len(set(layers)) != len(layers) or not set(layers) <= set(range(model.n_layers)):
+        if (
+            not layers
+            or len(set(layers)) != len(layers)
+            or not 0 <= min(layers) <= max(layers) < model.n_layers
+        ):
             return f"layers are {','.join(map(str, layers))}, of a model with {model.n_layers}"
         if self.settings.top_k > model.d_vocab:
             return f"top_k is {self.settings.top_k}, of {model.d_vocab} tokens"

@@ -6,8 +6,12 @@ for reading the records.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from alens.store.reader import Cache
+
+NOTED = {"rows": 0, "seconds": 0.0, "finished": 0.0}
+"""What a record may lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,8 @@ class Status:
 
     shards_done: int
     shards_planned: int
-    missing: tuple[int, ...]
+    missing: tuple[range, ...]
+    """Shards that are planned and not committed, as stretches: their number may be far above that of what is there."""
     workers: tuple[WorkerStatus, ...]
     """In the order of I, then of N."""
     num_workers: int
@@ -42,7 +47,8 @@ def status(cache: Cache) -> Status:
     records = [cache.commits.record(shard) for shard in cache.shards]
     by_worker: dict[str, list[dict[str, float]]] = {}
     for record in records:
-        by_worker.setdefault(str(record["worker"]), []).append(record)
+        if "worker" in record:
+            by_worker.setdefault(record["worker"], []).append({**NOTED, **record})
     workers = [
         WorkerStatus(
             worker=worker,
@@ -64,22 +70,28 @@ def status(cache: Cache) -> Status:
     )
 
 
-def missing_shards(cache: Cache) -> tuple[int, ...]:
-    """Planned and not committed, ascending."""
-    return tuple(sorted(set(range(cache.plan.num_shards)) - set(cache.shards)))
+def missing_shards(cache: Cache) -> tuple[range, ...]:
+    """Planned and not committed, ascending, as stretches."""
+    ends = [-1, *cache.shards, cache.plan.num_shards]
+    return tuple(range(one + 1, other) for one, other in pairwise(ends) if one + 1 < other)
 
 
-def workers_to_run(missing: Iterable[int], num_workers: int) -> tuple[int, ...]:
+def workers_to_run(missing: Iterable[range], num_workers: int) -> tuple[int, ...]:
     """The workers of N, by I, whose share holds a missing shard (`alens.cache.plan.shards_to_write`)."""
-    return tuple(sorted({shard % num_workers for shard in missing}))
+    return tuple(sorted({shard % num_workers for run in missing for shard in run[:num_workers]}))
 
 
 def array_specification(numbers: Iterable[int]) -> str:
     """Ascending numbers as `sbatch --array` takes them: `3,17,42-45`; empty for none."""
-    runs: list[list[int]] = []
+    runs: list[range] = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
+        if runs and number == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, number + 1)
         else:
-            runs.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+            runs.append(range(number, number + 1))
+    return specification_of(runs)
+
+
+def specification_of(runs: Iterable[range]) -> str:
+    """The same of stretches that are known."""
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -10,17 +10,31 @@ import json
 from collections.abc import Hashable, Mapping
 from typing import Annotated, Any, TypeVar, cast
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from alens.errors import DamageError, RequestError
 
 T = TypeVar("T")
 
-Natural = Annotated[int, Ge(0)]
-Count = Annotated[int, Ge(1)]
+MOST = 2**53
+"""The largest number that every reader of JSON takes for itself."""
 
-STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+Natural = Annotated[int, Ge(0), Le(MOST)]
+Count = Annotated[int, Ge(1), Le(MOST)]
+Bounded = Annotated[int, Le(2**32)]
+"""A setting that says itself how small it may be."""
+Layers = Annotated[int, Ge(1), Le(10_000)]
+Width = Annotated[int, Ge(1), Le(2**24)]
+"""Of vectors, and of heads side by side."""
+Vocabulary = Annotated[int, Ge(1), Le(2**32)]
+"""And every other number that stands in an array of uint32, such as that of a sequence."""
+Amount = Annotated[float, Ge(0)]
+"""A number that is finite and not below zero."""
+
+STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "str_max_length": 10_000}
 """`__pydantic_config__` of every dataclass that documents are read as."""
+OPEN = {**STRICT, "extra": "ignore"}
+"""The same for documents that note further things, such as versions of software."""
 
 SHOWN = 60
 """Characters of a value that a message shows."""
@@ -31,16 +45,28 @@ def parse(kind: type[T], body: Mapping[str, Any], where: str, mend: str) -> T:
 
     Raises `DamageError` for a field that is missing, unknown, of another type or past its limits.
     """
+    found, what = _validated(kind, body)
+    if found is None:
+        raise DamageError(f"{where} is not whole ({what}): {mend}")
+    return found
+
+
+def wrong(kind: type[T], body: Mapping[str, Any]) -> str | None:
+    """Why `body` is no instance of `kind`: `worker is "abc": ...`. None where it is one."""
+    return _validated(kind, body)[1]
+
+
+def _validated(kind: type[T], body: Mapping[str, Any]) -> tuple[T | None, str | None]:
+    """The instance, or why there is none."""
     from pydantic import ValidationError  # 50 ms, and only who reads documents needs it
 
     try:
         found: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(body), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise DamageError(f"{where} is not whole ({_said(first)}): {mend}") from None
+        return None, _said(error.errors(include_url=False, include_context=False)[0])
     except (RequestError, TypeError, ValueError, RecursionError) as error:  # what the dataclass itself says
-        raise DamageError(f"{where} is not whole ({error}): {mend}") from None
-    return found
+        return None, str(error)
+    return found, None
 
 
 @functools.cache
@@ -55,6 +81,8 @@ def _said(error: Mapping[str, Any]) -> str:
     field = ".".join(map(str, error["loc"])) or "the document"
     if error["type"] == "missing":
         return f"it lacks {field}"
+    if error["type"] == "json_invalid":  # half of a surrogate pair
+        return str(error["msg"])
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"it has the unknown field {field}"
     shown = json.dumps(error["input"])

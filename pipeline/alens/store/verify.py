@@ -9,18 +9,17 @@ Nothing is written: `repair.py` queues what was found.
 
 import contextlib
 import os
-import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alens.errors import DamageError, RequestError
+from alens.errors import RequestError
 from alens.progress import Report, ShouldStop, never, silent
+from alens.store import metadata
 from alens.store.commits import fingerprint
-from alens.store.findings import RERUN, Finding, Trouble, files_of, read_document
+from alens.store.findings import RERUN, Finding, Trouble
 from alens.store.foreign import (
     Known,
     leftovers,
@@ -30,12 +29,9 @@ from alens.store.foreign import (
     skeleton_keys,
 )
 from alens.store.hashing import Job, check_files
-from alens.store.metadata import differs
 from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
+from alens.store.read_documents import Documents
 from alens.store.repair import unless_linked
-from alens.store.schema import Plan
-
-RECORD = re.compile(r"\d{6,}\.json")
 
 Found = Callable[[Finding], None]
 
@@ -94,26 +90,19 @@ class _Check:
     """One pass over a cache. Documents are read first, so that the bytes to hash are known."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.paths = root, StorePaths(root)
-        self.files = self.bytes = 0
-        self.plan: Plan | None = None
-        self.plan_content = b""
-        self.plan_trouble: Trouble | None = None
-        self.identity: str | None = None
-        self.shards: int | None = None
-        self.documents: dict[str, tuple[dict[str, Any] | None, bytes, Trouble | None]] = {}
+        self.root, self.paths, self.read = root, StorePaths(root), Documents(root)
+        self.plan, self.shards, self.specs = self.read.plan, self.read.shards, self.read.specs
+        self.bytes = 0
+        trouble = self.read.plan_trouble
+        self.files = int(trouble is None or trouble.kind == "damaged")
         self.committed: dict[int, dict[str, Any]] = {}
         """Files by shard, of whole records."""
         self.known: set[str] = {PLAN, TOKENS, SKELETON, MANIFEST}
         self._named_shards: set[int] = set()
+        """Shards of which a finding says that their record is damaged."""
         self._jobs: list[Job] = []
 
     def findings(self, report: Report, should_stop: ShouldStop) -> Iterator[Finding]:
-        self._read_plan()
-        self.documents[MANIFEST] = read_document(self.paths.manifest)  # first: what it speaks of is older
-        for path in (SKELETON, *self._record_paths()):
-            self.documents[path] = read_document(self.root / path)
-        self._settle_identity()
         yield from self._plan()
         self._tokens()
         yield from self._skeleton()
@@ -121,52 +110,24 @@ class _Check:
         yield from self._manifest()
         yield from self._hash(report, should_stop)
         shard_of = shard_of_name if self.plan is None else shard_of_plan(self.plan)
-        known = Known(frozenset(self.known), shard_of, frozenset(self._named_shards), self.plan is not None)
+        known = Known(frozenset(self.known), shard_of, self._is_named, self.plan is not None)
         yield from leftovers(self.root, known)
 
     # What the documents say
 
-    def _read_plan(self) -> None:
-        body, self.plan_content, self.plan_trouble = read_document(self.paths.plan)
-        if body is not None:
-            try:
-                self.plan = Plan.from_json(self.plan_content, str(self.paths.plan))
-                self.identity, self.shards = self.plan.identity, self.plan.num_shards
-            except DamageError:
-                self.plan_trouble = Trouble("damaged", "its contents do not give its identity")
-        self.files += self.plan_trouble is None or self.plan_trouble.kind == "damaged"
-
-    def _record_paths(self) -> list[str]:
-        """Of all shards that there are to be. Without plan and manifest only the folder can say."""
-        manifest, _, _ = self.documents[MANIFEST]
-        if self.plan is None and manifest is not None and isinstance(manifest.get("shards"), int):
-            self.shards = manifest["shards"]
-        if self.shards is not None:
-            paths = [self.paths.record(shard) for shard in range(self.shards)]
-            return [path.relative_to(self.root).as_posix() for path in paths]
-        with contextlib.suppress(OSError):
-            names = sorted(path.name for path in self.paths.commits.iterdir())
-            return [f"commits/{name}" for name in names if RECORD.fullmatch(name)]
-        return []
-
-    def _settle_identity(self) -> None:
-        """Without a plan: the one that most documents carry."""
-        if self.plan is None:
-            bodies = [body for body, _, _ in self.documents.values() if body is not None]
-            carried = Counter(str(body.get("plan")) for body in bodies).most_common(1)
-            self.identity = carried[0][0] if carried else None
-
     def _plan(self) -> Iterator[Finding]:
-        if self.plan_trouble is None:
+        if self.read.plan_trouble is None:
             return
         mend = f"{RERUN} with the same arguments: it makes the plan anew"
-        if self.plan_trouble.kind == "missing" and not self._committed_anything:
+        if self.read.plan_trouble.kind == "missing" and not self.read.committed_anything:
             what = "is not there yet: a job is making the plan, or was stopped before"
             yield Finding(kind="unfinished", path=PLAN, what=what, mend=f"harmless: {RERUN}")
             return
-        if self.plan_trouble.kind == "damaged":
+        if self.read.plan_trouble.kind == "damaged":
             mend = "--repair removes it; `alens cache` with the same arguments makes it anew"
-        yield self.plan_trouble.finding(PLAN, mend, (PLAN,) if self.plan_trouble.kind == "damaged" else ())
+        yield self.read.plan_trouble.finding(
+            PLAN, mend, (PLAN,) if self.read.plan_trouble.kind == "damaged" else ()
+        )
 
     def _tokens(self) -> None:
         """Their hashes stand in the plan."""
@@ -181,31 +142,31 @@ class _Check:
             size = 0
             with contextlib.suppress(OSError):
                 size = (self.root / name).stat().st_size
-            self._jobs.append(Job(name, {"sha256": sha256}, PLAN, self.plan_content, size, mend, (name,)))
+            self._jobs.append(
+                Job(name, {"sha256": sha256}, PLAN, self.read.plan_content, size, mend, (name,))
+            )
 
     def _document(self, path: str, mend: str, queue: tuple[str, ...]) -> Iterator[Finding]:
-        """What is wrong with a document as such; nothing when it is of this plan."""
-        body, _, trouble = self.documents[path]
-        if trouble is None and body is not None and body.get("plan") != self.identity:
-            trouble = Trouble("damaged", "is of another plan")
+        """What is wrong with a document as such; nothing when it is of this plan, and its fields can be."""
+        trouble = self.read.trouble(path)
         self.files += trouble is None or trouble.kind == "damaged"
         if trouble is not None:
             yield trouble.finding(path, mend, queue)
 
     def _skeleton(self) -> Iterator[Finding]:
         mend = "--repair removes it; `alens cache` rewrites the metadata and the model's weights"
-        expected = None if self.plan is None else skeleton_keys(self.plan)
+        expected = None if self.plan is None else skeleton_keys(self.specs)
         self.known |= {f"arrays.zarr/{key}" for key in expected or ()}
-        body, content, trouble = self.documents[SKELETON]
+        body, content, trouble = self.read.by_path[SKELETON]
         if trouble is not None and trouble.kind == "missing":
-            if self.plan is not None or self._committed_anything:
+            if self.plan is not None or self.read.committed_anything:
                 yield trouble.finding(
                     SKELETON, f"{RERUN}: it rewrites the metadata and the model's weights", ()
                 )
             return
         faults = list(self._document(SKELETON, mend, (SKELETON,)))
-        files = files_of(body) if body is not None and not faults else None
-        if not faults and (files is None or expected not in (None, set(files))):
+        files = body["files"] if body is not None and not faults else None
+        if files is not None and expected not in (None, set(files)):
             faults = [Trouble("damaged", _misnamed(files, expected)).finding(SKELETON, mend, (SKELETON,))]
         yield from faults
         if faults or files is None:
@@ -217,47 +178,56 @@ class _Check:
                 Job(f"arrays.zarr/{key}", file, SKELETON, content, file["bytes"], mend, (SKELETON,))
             )
 
-    @property
-    def _committed_anything(self) -> bool:
-        """Whether there is a document, whole or not, that no job writes before the plan."""
-        troubles = [trouble for path, (_, _, trouble) in self.documents.items() if path != SKELETON]
-        return any(trouble is None or trouble.kind == "damaged" for trouble in troubles)
-
     def _records(self) -> Iterator[Finding]:
-        manifest, _, _ = self.documents[MANIFEST]
-        sealed = manifest is not None and manifest.get("plan") == self.identity
-        for path, (body, content, trouble) in self.documents.items():
-            if path in (MANIFEST, SKELETON):
-                continue
-            shard = int(path.removeprefix("commits/").removesuffix(".json"))
-            expected = None if self.plan is None else shard_keys(self.plan, shard)
-            queue = (MANIFEST, path)
-            mend = f"--repair queues shard {shard}; `alens cache` rewrites it"
-            if trouble is not None and trouble.kind == "missing":
-                if sealed:
-                    what = f"is not there, and the manifest says that shard {shard} is committed"
-                    yield Trouble("missing", what).finding(path, mend, (MANIFEST,))
-                    self.known |= {f"arrays.zarr/{key}" for key in expected or ()}
-                    self._named_shards.add(shard)
-                continue
-            self.known |= {path, *(f"arrays.zarr/{key}" for key in expected or ())}
-            faults = list(self._document(path, mend, queue))
-            files = files_of(body) if body is not None and not faults else None
-            if not faults and (files is None or body is None or body.get("shard") != shard):
-                faults = [Trouble("damaged", "is the record of another shard").finding(path, mend, queue)]
-            elif not faults and expected not in (None, set(files or ())):
-                faults = [Trouble("damaged", _misnamed(files, expected)).finding(path, mend, queue)]
-            yield from faults
-            if faults or files is None:
-                self._named_shards.add(shard)
-                continue
-            self.committed[shard] = files
-            self.known |= {f"arrays.zarr/{key}" for key in files}
-            for key, file in files.items():
-                self._jobs.append(Job(f"arrays.zarr/{key}", file, path, content, file["bytes"], mend, queue))
+        before = -1
+        for shard, path in self.read.records().items():
+            yield from self._lost(before + 1, shard)
+            yield from self._record(shard, path)
+            before = shard
+        if self.shards is not None:
+            yield from self._lost(before + 1, self.shards)
+
+    def _lost(self, first: int, stop: int) -> Iterator[Finding]:
+        """One finding for a stretch of shards that the manifest calls committed, and that have no record."""
+        if not self.read.sealed or first >= stop:
+            return
+        what = f"is not there, and the manifest says that shard {first} is committed"
+        if stop - first > 1:
+            what += f", as are {first + 1} to {stop - 1}, which have no record either"
+        mend = f"--repair queues shard {first}; `alens cache` rewrites it"
+        path = self.paths.record(first).relative_to(self.root).as_posix()
+        yield Trouble("missing", what).finding(path, mend, (MANIFEST,))
+
+    def _record(self, shard: int, path: str) -> Iterator[Finding]:
+        body, content, trouble = self.read.by_path[path]
+        if trouble is not None and trouble.kind == "missing":  # a worker took it away just now
+            yield from self._lost(shard, shard + 1)
+            return
+        expected = None if self.plan is None else shard_keys(self.specs, shard)
+        queue = (MANIFEST, path)
+        mend = f"--repair queues shard {shard}; `alens cache` rewrites it"
+        self.known |= {path, *(f"arrays.zarr/{key}" for key in expected or ())}
+        faults = list(self._document(path, mend, queue))
+        files = body["files"] if body is not None and not faults else None
+        if body is not None and files is not None and body["shard"] != shard:
+            faults = [Trouble("damaged", "is the record of another shard").finding(path, mend, queue)]
+        elif files is not None and expected not in (None, set(files)):
+            faults = [Trouble("damaged", _misnamed(files, expected)).finding(path, mend, queue)]
+        yield from faults
+        if faults or files is None:
+            self._named_shards.add(shard)
+            return
+        self.committed[shard] = files
+        self.known |= {f"arrays.zarr/{key}" for key in files}
+        for key, file in files.items():
+            self._jobs.append(Job(f"arrays.zarr/{key}", file, path, content, file["bytes"], mend, queue))
+
+    def _is_named(self, shard: int) -> bool:
+        """Whether a finding says already that the record of a shard is damaged or missing."""
+        return shard in self._named_shards or (self.read.sealed and shard not in self.committed)
 
     def _manifest(self) -> Iterator[Finding]:
-        body, _, trouble = self.documents[MANIFEST]
+        body, _, trouble = self.read.by_path[MANIFEST]
         all_there = self.shards is not None and len(self.committed) == self.shards
         if trouble is not None and trouble.kind == "missing":
             if all_there and self.plan is not None:
@@ -299,14 +269,13 @@ class _Check:
             return None
         key = job.path.removeprefix("arrays.zarr/")
         with contextlib.suppress(OSError):
-            if differs(self.plan, key, (self.root / job.path).read_bytes()):
-                return Trouble("damaged", "does not describe the array that the plan makes")
+            if metadata.differs(self.plan, self.specs, key, metadata.content(self.root / job.path)):
+                return Trouble("damaged", metadata.NOT_THE_PLANS)
         return None
 
 
-def _misnamed(files: Mapping[str, Any] | None, expected: set[str] | None) -> str:
+def _misnamed(files: Mapping[str, Any], expected: set[str] | None) -> str:
     """In what a record's files are not those of the plan."""
-    if files is None or expected is None:
-        return "names no files"
+    assert expected is not None
     lacking, more = sorted(expected - files.keys()), sorted(files.keys() - expected)
     return f"lacks {lacking[0]}" if lacking else f"names {more[0]}, which the plan does not have"
