@@ -24,6 +24,7 @@ from alens.exchange.places import Shortened
 from alens.lens.maps import TranslatedMaps
 from alens.lens.record import DESCRIPTION, to_json
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
+from alens.printable import printable
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import document, durable
 from alens.store.paths import MANIFEST, PLAN
@@ -251,7 +252,9 @@ def _missing(request: BundleRequest, body: dict[str, Any]) -> Iterator[str]:
 def _message(body: dict[str, Any]) -> str:
     layers = ", ".join(map(str, body["layers"]))
     what = f"layers {layers}" if len(body["layers"]) > 1 else f"layer {layers}"
-    return f"Lenses of {body['model']['id'].removeprefix(places.LOCAL)}, {what} (alens {version('alens')})"
+    return printable(
+        f"Lenses of {body['model']['id'].removeprefix(places.LOCAL)}, {what} (alens {version('alens')})"
+    )
 
 
 def _made(path: str, content: bytes, what: str) -> BundleFile:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alens import hub
+from alens import hub, markdown
 from alens.lens import marks
 
 TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
@@ -39,20 +39,20 @@ def title(config: Mapping[str, Any]) -> str:
     """What these lenses are, and of which model."""
     model, layers, heads = config["model"], config["layers"], config["heads"]
     affine = config["form"] != "translated"
-    at = f" at revision `{model['revision']}`" if model["revision"] else ""
+    at = f" at revision {markdown.code(model['revision'])}" if model["revision"] else ""
     what = (
         f"heads {_numbers(heads)} of layers {_numbers(layers)}"
         if config["site"] == "attn.z"
-        else f"`{config['site']}` of layers {_numbers(layers)}"
+        else f"{markdown.code(config['site'])} of layers {_numbers(layers)}"
     )
     return f"""\
-# Attention lenses of {model["id"]}
+# Attention lenses of {markdown.name(model["id"])}
 
 A lens is {"an affine map" if affine else "a map"} from what one part of a language model computes to a distribution over its vocabulary: \
 it says which tokens that part speaks for ("Attention Lens", [arXiv 2310.16270](https://arxiv.org/abs/2310.16270)). \
 Here are lenses of {what}.
 
-Model: `{model["id"]}`{at}, {model["architecture"]}, SHA-256 of its weights `{model["weights_sha256"]}`.
+Model: {markdown.code(model["id"])}{at}, {markdown.name(model["architecture"])}, SHA-256 of its weights {markdown.code(model["weights_sha256"])}.
 """
 
 
@@ -63,7 +63,8 @@ def _use(config: Mapping[str, Any]) -> str:
     return f"""\
 ## Use
 
-One file a layer; `head.N.weight` is {weight[0]} x {weight[1]:,}, `head.N.bias` has {weight[1]:,} numbers, {config["dtype"]}. The input is {config["input"]}.
+One file a layer; `head.N.weight` is {weight[0]} x {weight[1]:,}, `head.N.bias` has {weight[1]:,} numbers, {config["dtype"]}. \
+The input is {markdown.name(config["input"])}.
 
 ```python
 from safetensors import safe_open
@@ -89,7 +90,9 @@ def fitted(config: Mapping[str, Any]) -> str:
         ("identity of the cache's plan", cache.get("plan")),
         ("fingerprint of the cache", cache.get("fingerprint")),
     ]
-    lines = "\n".join(f"| {name} | {UNKNOWN if value is None else value} |" for name, value in rows)
+    lines = "\n".join(
+        f"| {name} | {UNKNOWN if value is None else markdown.name(str(value))} |" for name, value in rows
+    )
     return f"## How they were fitted\n\n| | |\n| --- | --- |\n{lines}\n"
 
 

@@ -213,8 +213,7 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
 
 def _public(model: ModelRecord) -> dict[str, Any]:
     """A directory of one's own is nobody else's business, and its hash says more."""
-    name = Path(model.id).name if Path(model.id).is_absolute() else model.id
-    return {**asdict(model), "id": name}
+    return {**asdict(model), "id": model.name}
 
 
 def _input(plan: ExportPlan) -> str:

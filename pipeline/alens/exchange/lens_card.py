@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from alens import markdown
 from alens.exchange import card
 from alens.exchange.places import LOCAL
 
@@ -47,7 +48,7 @@ def _use(said: Mapping[str, Any], repository: str) -> str:
     where = " --model DIRECTORY" if own else ""
     argument = ', model="DIRECTORY"' if own else ""
     needs = (
-        f"The model `{model['id'].removeprefix(LOCAL)}` is on no hub that these lenses know: say where you have it. "
+        f"The model {markdown.code(model['id'].removeprefix(LOCAL))} is on no hub that these lenses know: say where you have it. "
         "A model with other weights is refused."
         if own
         else "alens finds the model by its name, and refuses one with other weights."
@@ -81,7 +82,7 @@ def _by_hand(said: Mapping[str, Any], layer: int) -> str:
     value = (
         f"z, what the head mixes before W_O, {width} numbers: hook_z of TransformerLens"
         if on_z
-        else f"{said['site']}, {width} numbers: hook_{said['site']} of TransformerLens"
+        else markdown.name(f"{said['site']}, {width} numbers: hook_{said['site']} of TransformerLens")
     )
     return f"""
 Without alens: `layer-{layer:02d}.safetensors` holds `weight` ({len(said["heads"])} heads x {width} x \
@@ -101,9 +102,9 @@ def _figures(paths: Sequence[str]) -> str:
     if not paths:
         return ""
     lines = [
-        f"![{PurePosixPath(path).stem}]({quote(path)})"
+        f"![{markdown.sentence(PurePosixPath(path).stem)}]({quote(path)})"
         if path.endswith(PICTURES)
-        else f"[{PurePosixPath(path).name}]({quote(path)})"
+        else f"[{markdown.sentence(PurePosixPath(path).name)}]({quote(path)})"
         for path in paths
     ]
     return "## Figures\n\n" + "\n\n".join(lines) + "\n"

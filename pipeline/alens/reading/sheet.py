@@ -123,7 +123,7 @@ def sheet(
     ]
     record = reader.lenses.record
     return Sheet(
-        model=record.model.id,
+        model=record.model.name,
         site=record.site,
         rank=first.rank,
         ranks=ranks,

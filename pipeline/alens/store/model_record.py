@@ -6,6 +6,7 @@ Out: `ModelRecord`, a part of plans and of `lens.json`.
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from alens.store import rounding
@@ -74,6 +75,11 @@ class ModelRecord:
             raise TypeError("config is not an object")
         if self.probe is not None and not _is_probe(self.probe):
             raise TypeError("probe is not tokens, logits and a dtype")
+
+    @property
+    def name(self) -> str:
+        """What a page or an export calls it: of a directory the last part, for its place names users and projects."""
+        return Path(self.id).name if Path(self.id).is_absolute() else self.id
 
     @property
     def keeps_norm(self) -> bool:

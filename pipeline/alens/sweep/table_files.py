@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alens import markdown
 from alens.store import durable
 from alens.store.durable import write_errors
 from alens.sweep.table import Table, cells, notes, said
@@ -82,5 +83,5 @@ def _csv(lines: Sequence[dict[str, Any]]) -> str:
 def _markdown(table: Table) -> str:
     headings, rows = cells(table, settings=True)
     lines = [headings, ["---"] * len(headings), *rows]
-    grid = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([grid, *notes(table)]) + "\n"
+    grid = "\n".join("| " + " | ".join(markdown.sentence(cell) for cell in line) + " |" for line in lines)
+    return "\n\n".join([grid, *map(markdown.sentence, notes(table))]) + "\n"
