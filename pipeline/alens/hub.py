@@ -9,6 +9,7 @@ is looked at.
 import contextlib
 import logging
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +119,11 @@ def snapshot(
         RevisionNotFoundError,
     )
 
+    from alens.fetched import FetchLines
+
     at = f" at {revision}" if revision else ""
     try:
-        with one_line():
+        with quiet():
             folder = Path(
                 snapshot_download(
                     repository,
@@ -128,6 +131,7 @@ def snapshot(
                     revision=revision,
                     allow_patterns=patterns,
                     local_files_only=local_only,
+                    tqdm_class=FetchLines,
                 )
             )
     except GatedRepoError:
@@ -157,11 +161,7 @@ def snapshot(
             why = "HF_HUB_OFFLINE is set"
         elif local_only:
             why = "nothing is fetched for this"
-        command = (
-            f"hf download {repository}"
-            + (" --repo-type dataset" if kind == "dataset" else "")
-            + (f" --revision {revision}" if revision else "")
-        )
+        command = download_command(repository, kind=kind, revision=revision)
         absent = (
             f"{repository}{at} is no file or directory here, the hub cache"
             if asked is None
@@ -172,6 +172,16 @@ def snapshot(
             f"run `{command}` where there is network"
         ) from None
     return folder, folder.name
+
+
+def download_command(
+    repository: str, *files: str, kind: str = "model", revision: str | None = None, more: tuple[str, ...] = ()
+) -> str:
+    """What to type to fetch it; a word that the shell would take otherwise is quoted, for others chose the names."""
+    words = ["hf", "download", repository, *files]
+    words += ["--repo-type", "dataset"] if kind == "dataset" else []
+    words += ["--revision", revision] if revision else []
+    return shlex.join([*words, *more])
 
 
 def transport_error() -> type[Exception]:
@@ -191,12 +201,22 @@ def cause(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def one_line() -> Iterator[None]:
-    """The hub's library warns of what alens then says in an error."""
+def quiet() -> Iterator[None]:
+    """The hub's library draws bars, and warns of what alens then says in an error."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
     logger = logging.getLogger("huggingface_hub")
-    before = logger.level
+    before, had_bars = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    if had_bars:
+        disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(before)
+        if had_bars:
+            enable_progress_bars()

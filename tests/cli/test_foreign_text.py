@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -93,6 +95,17 @@ def test_an_error_is_one_line_whatever_it_names(
     assert read.code == (
         1 if text == ATTACKS["half"] else 2
     )  # half a character is not a string that JSON can hold
+
+
+@pytest.mark.parametrize("revision", ["main; curl example.org | sh", "$(reboot)", "a'b", "\x1b[2J"])
+def test_a_command_to_type_is_quoted(run_alens: Any, their_lenses: Path, revision: str) -> None:
+    """What a stranger's lens.json calls a revision is one word of the shell."""
+    name_lenses(their_lenses, "me/gpt2")
+    documents.edit(their_lenses / "lens.json", lambda body: body["model"].update(revision=revision))
+    outcome = run_alens("read", their_lenses, "The man")
+    assert outcome.code == 2 and outcome.stderr.count("\n") == 1
+    (typed,) = re.findall("`(hf download .*)` where", outcome.stderr)
+    assert shlex.split(typed) == ["hf", "download", "me/gpt2", "--revision", console.printable(revision)]
 
 
 @attack

@@ -1,6 +1,7 @@
 """`alens verify`: is every byte of a cache as it was written, and are the numbers those of the model."""
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,7 +207,7 @@ def _judge(
         if queued:
             mend = "run `alens cache` again to rewrite what was queued"
         elif any(finding.fails and finding.queue for finding in verdict.findings):
-            mend = f"`alens verify {store} --repair` queues them"
+            mend = f"`alens verify {shlex.quote(str(store))} --repair` queues them"
         skipped = "; --deep was left out" if deep is not None else ""
         raise DamageError(f"{_files(counts)} in {store}: {mend}{skipped}")
     if recomputed is not None and not recomputed.agrees:

@@ -91,9 +91,10 @@ def upload(
         operations = [
             CommitOperationAdd(path_in_repo=path, path_or_fileobj=source) for path, source in files.items()
         ]
-        api.preupload_lfs_files(repository, operations, revision=branch, free_memory=False)
+        with hub.quiet():
+            api.preupload_lfs_files(repository, operations, revision=branch, free_memory=False)
         done = f"the commit is there whole or not at all: look at {constants.ENDPOINT}/{repository}/commits/{branch}"
-        with hub.one_line():
+        with hub.quiet():
             commit = api.create_commit(
                 repository, operations, commit_message=message, revision=branch, parent_commit=found.sha
             )

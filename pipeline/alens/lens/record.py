@@ -139,10 +139,10 @@ class LensFolder:
         """What to do about a damaged file."""
         if self._address is None:
             return "fit again, or restore it from a copy"
-        return (
-            f"fetch it again with `hf download {self._address.repository} {name} --revision {self.commit} "
-            "--force-download`, or ask who published it"
+        again = hub.download_command(
+            self._address.repository, name, revision=self.commit, more=("--force-download",)
         )
+        return f"fetch it again with `{again}`, or ask who published it"
 
     def _read_record(self) -> LensRecord:
         path, mend = self.root / DESCRIPTION, self._mend(DESCRIPTION)

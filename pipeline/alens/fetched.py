@@ -1,0 +1,33 @@
+"""What is fetched from the hub, as a line of the log now and then.
+
+In: the updates of the hub's library, which knows of bars alone. Out: `fetching from the hub: 120 of 548 MB`. Its own
+bars would draw over those of alens, with control characters and with names of files that a stranger chose.
+"""
+
+import io
+import logging
+import time
+from typing import Any
+
+from tqdm import tqdm  # the hub's library depends on it
+
+log = logging.getLogger("alens")
+
+EVERY_S = 10.0
+
+
+class FetchLines(tqdm):  # type: ignore[misc]
+    """A `tqdm_class` of `snapshot_download`; its bars that count files say nothing."""
+
+    _said_at = 0.0
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        self._said_at = time.monotonic()
+        super().__init__(*arguments, **{**given, "file": io.StringIO(), "disable": False})
+
+    def display(self, *_: Any, **__: Any) -> None:
+        now = time.monotonic()
+        if self.unit == "B" and self.n and now - self._said_at >= EVERY_S:
+            self._said_at = now
+            total = f" of {self.total / 1e6:,.0f}" if self.total else ""
+            log.info(f"fetching from the hub: {self.n / 1e6:,.0f}{total} MB")
