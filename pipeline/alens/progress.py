@@ -47,6 +47,19 @@ def counted(items: Sequence[T], report: Report, stage: str, unit: str) -> Iterat
     report(Progress(stage=stage, done=len(items), total=len(items), unit=unit))
 
 
+def counting(report: Report, stage: str, unit: str, total: int | None) -> Callable[[int], None]:
+    """A stage that begins; what is given is called with so many units more that are done."""
+    done = 0
+
+    def more(units: int) -> None:
+        nonlocal done
+        done += units
+        report(Progress(stage=stage, done=done, total=total, unit=unit))
+
+    more(0)
+    return more
+
+
 def never() -> bool:
     """The `ShouldStop` of callers that do not interrupt."""
     return False

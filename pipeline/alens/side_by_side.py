@@ -32,6 +32,17 @@ def side_by_side(work: Callable[[int], T], count: int) -> list[T]:
     return list(_pool(os.getpid(), torch.get_num_threads()).map(piece, range(count)))
 
 
+def each(work: Callable[[int], None], count: int, device: torch.device) -> None:
+    """`work(0)` to `work(count - 1)`, without gradients: side by side on a CPU, one after the other on another device,
+    which is kept busy by one."""
+    if device.type == "cpu":
+        side_by_side(work, count)
+        return
+    with torch.no_grad():
+        for number in range(count):
+            work(number)
+
+
 @functools.cache
 def _pool(_: int, threads: int) -> ThreadPoolExecutor:
     """Threads in which torch uses one thread; a forked process makes its own."""

@@ -6,9 +6,9 @@ import torch
 
 from alens import blocks
 from alens.evaluation.agreement import ModelChoice
-from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums
+from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums, add_together
 from alens.lens.maps import AffineMaps
-from alens.teacher import ExactTeacher
+from alens.teacher import ExactTeacher, TeacherBlock
 
 N, H, E, D, V = 23, 2, 3, 4, 19
 
@@ -70,6 +70,41 @@ def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
         assert together.kl == pytest.approx(apart.kl)
         assert together.cross_entropy == pytest.approx(apart.cross_entropy)
         assert together.top1_agreement == pytest.approx(apart.top1_agreement)
+
+
+class Counted(ExactTeacher):
+    """Counts the rows whose whole distributions were made."""
+
+    rows_made = 0
+
+    def block(self, rows: slice) -> TeacherBlock:
+        Counted.rows_made += rows.stop - rows.start
+        return super().block(rows)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_layers_that_are_judged_together_share_the_teacher(threads: int) -> None:
+    """And have the sums that each has alone, to the last bit."""
+    cases = [case(seed) for seed in range(3)]
+    exact, next_ids_N = cases[0][2:]
+    teacher = Counted(exact.final_ND, exact.W_U_DV, exact.b_U_V, exact.entropies)
+    rows = (teacher, chosen(torch.arange(N) % V), next_ids_N)
+    groups_N = torch.arange(N) % 4
+    together, alone = ([FigureSums(H, torch.device("cpu"), 4) for _ in cases] for _ in range(2))
+    readings = [(sums, z_NHE, maps) for sums, (z_NHE, maps, *_) in zip(together, cases, strict=True)]
+    blocks_seen: list[int] = []
+    before, Counted.rows_made = torch.get_num_threads(), 0
+    torch.set_num_threads(threads)
+    try:
+        add_together(readings, *rows, groups_N, after_block=blocks_seen.append)
+    finally:
+        torch.set_num_threads(before)
+    assert Counted.rows_made == sum(blocks_seen) == N
+    for sums, (z_NHE, maps, *_) in zip(alone, cases, strict=True):
+        sums.add(z_NHE, maps, *rows, groups_N)
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(one.values, other.values)
+        assert torch.equal(one.kl_GH, other.kl_GH) and torch.equal(one.rows_G, other.rows_G)
 
 
 def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:

@@ -106,6 +106,7 @@ def read_passages(
 ) -> bool:
     """Write one sequence of each passage; whether all of them had enough text."""
     total = (len(plan.train_starts) + len(plan.held_out_starts)) * seq_len
+    report(Progress(stage="tokenise", total=total, unit="tokens"))
 
     def put(parts: Parts) -> None:
         for document, ids in parts:

@@ -35,13 +35,7 @@ def held_out_rows(
     reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[HeldOutRows]:
     """The first `num_rows` usable rows of `shards`; each rank reads its own equal stretch of each shard."""
-    left = num_rows
-    for shard in shards:
-        if left <= 0:
-            return
-        here = min(left, reader.num_rows([shard]))
-        left -= here
-        start, stop = rank * here // world_size, (rank + 1) * here // world_size
+    for shard, start, stop in _stretches(reader, shards, num_rows, rank, world_size):
         mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop, rank=rank, world_size=world_size)
         if len(mine):
             yield HeldOutRows(
@@ -50,6 +44,26 @@ def held_out_rows(
                 choice=model_choice(mine, 1, reader.cache.plan.model.d_vocab, reader.device),
                 next_ids_N=_next_ids(reader.cache, mine).to(reader.device),
             )
+
+
+def num_held_out_rows(
+    reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
+) -> int:
+    """How many rows `held_out_rows` gives."""
+    return sum(stop - start for _, start, stop in _stretches(reader, shards, num_rows, rank, world_size))
+
+
+def _stretches(
+    reader: RowReader, shards: Sequence[int], num_rows: int, rank: int, world_size: int
+) -> Iterator[tuple[int, int, int]]:
+    """(shard, first usable row, the one behind the last) of this rank."""
+    left = num_rows
+    for shard in shards:
+        if left <= 0:
+            return
+        here = min(left, reader.num_rows([shard]))
+        left -= here
+        yield shard, rank * here // world_size, (rank + 1) * here // world_size
 
 
 def model_choice(columns: Columns, k: int, d_vocab: int, device: torch.device) -> ModelChoice:

@@ -15,7 +15,7 @@ from alens.blocks import row_blocks, slices
 from alens.evaluation.agreement import ModelChoice, largest, shares
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.products import fast_float32
-from alens.side_by_side import side_by_side
+from alens.side_by_side import each
 from alens.teacher import Teacher, TeacherBlock
 
 Reading = Callable[[slice], torch.Tensor]
@@ -85,20 +85,12 @@ class ReadingSums:
                 ) -> None:
                     block_QBF[q] = row_values(readings[q](rows), block, judged, rows)
 
-                self._each(judge, len(readings))
+                each(judge, len(readings), device)
 
             def sum_up(q: int, stretch: slice = stretch, values_QNF: torch.Tensor = values_QNF) -> None:
                 self._sum_up(q, values_QNF[q], groups_N[stretch], has_next_N[stretch])
 
-            self._each(sum_up, len(readings))
-
-    def _each(self, work: Callable[[int], None], count: int) -> None:
-        if self.rows_G.device.type == "cpu":
-            side_by_side(work, count)
-            return
-        with torch.no_grad():
-            for number in range(count):
-                work(number)
+            each(sum_up, len(readings), device)
 
     def _sum_up(
         self, q: int, values_NF: torch.Tensor, groups_N: torch.Tensor, has_next_N: torch.Tensor

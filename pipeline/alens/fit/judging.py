@@ -7,19 +7,20 @@ Shapes: N rows, U losses of a layer, V vocabulary.
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
-from alens.evaluation.figures import FigureSums, HeadFigures
-from alens.evaluation.held_out import HeldOutRows, held_out_rows
+from alens.evaluation.figures import FigureSums, HeadFigures, add_together
+from alens.evaluation.held_out import HeldOutRows, held_out_rows, num_held_out_rows
 from alens.fit.distributed import Processes
 from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.interruption import InterruptedWorkError, droppable, leave_out
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.progress import ShouldStop, never
+from alens.progress import Report, ShouldStop, counting, never, silent
+from alens.rows import RowReader
 from alens.teacher import Teacher
 
 ROWS_ON_THE_WAY = 4096
@@ -43,13 +44,17 @@ class Judging:
         self.log_mean_output_V, self._width = ground.log_mean_output_V, ground.width
 
     def losses(
-        self, designs: Mapping[int, Design], units: Mapping[int, Sequence[int]]
+        self,
+        designs: Mapping[int, Design],
+        units: Mapping[int, Sequence[int]],
+        report: Report = silent,
     ) -> dict[int, list[float]]:
         """By layer, the mean objective of these losses, on the way."""
         loss, device = self.recipe.objective.loss, self.processes.device
         sums = {
             layer: torch.zeros(len(of) + 1, dtype=torch.float64, device=device) for layer, of in units.items()
         }
+        tell = self._counting(report, "evaluate", ROWS_ON_THE_WAY, times=len(designs))
         with self._droppable():
             for part, target in self._rows(ROWS_ON_THE_WAY):
                 use = functools.partial(loss, teacher=target)
@@ -58,16 +63,19 @@ class Judging:
                         loss_U = design(self.recipe.judge.z(part.columns, layer), use, list(units[layer]))
                         sums[layer][:-1] += loss_U.double() * len(part.columns)
                     sums[layer][-1] += len(part.columns)
+                    tell(len(part.columns))
         totals = {layer: self.processes.sum(values) for layer, values in sums.items()}
         return {layer: (total[:-1] / total[-1]).tolist() for layer, total in totals.items()}
 
-    def mean_output_loss(self) -> float:
+    def mean_output_loss(self, report: Report = silent) -> float:
         """The objective's mean loss of a reading that says the mean output, over the same rows as `losses`."""
         total = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
+        tell = self._counting(report, "mean output", ROWS_ON_THE_WAY)
         with self._droppable():
             for part, target in self._rows(ROWS_ON_THE_WAY):
                 total[0] += self.mean_output_loss_of(target, len(part.columns)).double() * len(part.columns)
                 total[1] += len(part.columns)
+                tell(len(part.columns))
         loss, rows = self.processes.sum(total).tolist()
         return float(loss / rows)
 
@@ -79,18 +87,23 @@ class Judging:
         with torch.no_grad():
             return self.recipe.objective.loss(Readout(features_UNF, weight_UFV, log_mean_V[None]), teacher)[0]
 
-    def figures(self, maps: Mapping[int, LensMaps]) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
+    def figures(
+        self, maps: Mapping[int, LensMaps], report: Report = silent
+    ) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
         """Figures of every head over all held-out rows; and of the mean output there."""
         log_mean_V, device = self.log_mean_output_V, self.processes.device
         nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
         mean_output = FigureSums(1, device)
         sums = {layer: FigureSums(of.num_heads, device) for layer, of in maps.items()}
+        tell = self._counting(report, "judge", self.recipe.settings.eval_rows)
         with self._droppable():
             for part, target in self._rows(self.recipe.settings.eval_rows):
-                tokens = (target, part.choice, part.next_ids_N)
-                mean_output.add(torch.zeros(len(part.columns), 1, 1, device=device), nothing, *tokens)
-                for layer, of in maps.items():
-                    sums[layer].add(self.recipe.judge.z(part.columns, layer), of, *tokens)
+                none_NHE = torch.zeros(len(part.columns), 1, 1, device=device)
+                heads = [
+                    (sums[layer], self.recipe.judge.z(part.columns, layer), of) for layer, of in maps.items()
+                ]
+                readings = [(mean_output, none_NHE, nothing), *heads]
+                add_together(readings, target, part.choice, part.next_ids_N, after_block=tell)
         for of_layer in (mean_output, *sums.values()):
             of_layer.reduce(self.processes.sum)
         return {layer: of.means() for layer, of in sums.items()}, mean_output.means()[0]
@@ -104,9 +117,20 @@ class Judging:
             raise InterruptedWorkError
 
     def _rows(self, num_rows: int) -> Iterator[tuple[HeldOutRows, Teacher]]:
-        ranks = {"rank": self.processes.rank, "world_size": self.processes.world_size}
-        num_rows = min(num_rows, self.recipe.settings.eval_rows)
-        for part in held_out_rows(self.recipe.judge, self.plan.held_out_shards, num_rows, **ranks):
+        for part in held_out_rows(
+            *self._which(num_rows), rank=self.processes.rank, world_size=self.processes.world_size
+        ):
             yield part, self.recipe.target(part.columns, part.teacher)
             if leave_out():
                 return
+
+    def _counting(self, report: Report, stage: str, num_rows: int, times: int = 1) -> Callable[[int], None]:
+        """Counts what this process has judged of `_rows`, each of them so many times."""
+        total = times * num_held_out_rows(
+            *self._which(num_rows), rank=self.processes.rank, world_size=self.processes.world_size
+        )
+        return counting(report, stage, "rows" if times == 1 else "rows by layer", total)
+
+    def _which(self, num_rows: int) -> tuple[RowReader, Sequence[int], int]:
+        most = min(num_rows, self.recipe.settings.eval_rows)
+        return self.recipe.judge, self.plan.held_out_shards, most

@@ -24,6 +24,7 @@ from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
 from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
+from alens.progress import Progress, Report, counted, silent
 from alens.rows import Columns, RowReader
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
@@ -116,19 +117,20 @@ class Recipe:
         rows = TargetRows(cache=self.cache, columns=columns, teacher=teacher, device=self.device)
         return self.objective.target(rows)
 
-    def grounds(self, shards: Sequence[int]) -> dict[int, Ground]:
+    def grounds(self, shards: Sequence[int], report: Report = silent) -> dict[int, Ground]:
         """What the design of each layer starts from, on the device: moments over the first of `shards`."""
-        counted = shards[:ENOUGH_SHARDS]
-        statistics = self.cache.statistics(self.layers, counted)
+        first = shards[:ENOUGH_SHARDS]
+        report(Progress(stage="reading moments"))
+        statistics = self.cache.statistics(self.layers, first)
         log_mean_V = torch.from_numpy(log_shares(statistics.mean_output_V)).to(self.device)
         made: dict[str, Any] = {}
         found = {}
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(counted(self.layers, report, "whitening", "layers")):
             if self.settings.site == ATTN_Z:
                 heads = list(self.heads)
                 moments = statistics.mean_LHE[index, heads], statistics.covariance_LHEE[index, heads]
             else:
-                moments = site_moments(self.reader, layer, counted)
+                moments = site_moments(self.reader, layer, first)
             found[layer] = Ground(
                 whitening=Whitening.from_moments(*moments).to(self.device),
                 log_mean_output_V=log_mean_V,

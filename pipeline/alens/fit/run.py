@@ -66,7 +66,7 @@ def fit_lenses(
     with held(request.lenses, processes, should_stop) as hold:
         if processes.any(processes.first and (request.lenses / DESCRIPTION).exists()):
             return _finished(request.lenses)  # who held it before has ended well
-        trainer = _begin(request, plan, cache, processes, should_stop, zero=zero, given=given)
+        trainer = _begin(request, plan, cache, processes, should_stop, report, zero=zero, given=given)
         return _Loop(request, trainer, hold, report, should_stop).run()
 
 
@@ -82,6 +82,7 @@ def _begin(
     cache: Cache,
     processes: Processes,
     should_stop: ShouldStop,
+    report: Report,
     *,
     zero: int,
     given: Mapping[str, Any],
@@ -98,7 +99,14 @@ def _begin(
     recipe = Recipe(request.settings, cache, processes.device)
     try:
         trainer = Trainer(
-            recipe, plan, processes, request.lenses, zero=zero, deepspeed=given, should_stop=should_stop
+            recipe,
+            plan,
+            processes,
+            request.lenses,
+            zero=zero,
+            deepspeed=given,
+            should_stop=should_stop,
+            report=report,
         )
     except RequestError:  # an option that shows to be wrong only here: nothing was begun
         if processes.first and not begun:
@@ -149,6 +157,7 @@ class _Loop:
         if trainer.wants_evaluation:  # the run before stopped in the midst of it
             trainer.evaluate(self.seconds)
         self._since = time.monotonic()
+        self.report(Progress(stage="fit", done=self.start, total=trainer.plan.steps, unit="steps"))
         with contextlib.closing(trainer.stream().batches(self.start, trainer.plan.steps)) as batches:
             while not trainer.finished:
                 batch = next(batches, None)

@@ -29,14 +29,13 @@ from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.lens.designs.design import Design
 from alens.lens.maps import LensMaps
-from alens.progress import ShouldStop, never
+from alens.progress import Progress, Report, ShouldStop, never, silent
 
 log = logging.getLogger("alens")
 
 CHECKPOINTS = "checkpoints"
 WINDOWS = "windows/"
 """Begins the names of the checkpoint tensors that `Divergence` keeps."""
-
 
 NOTES = 2
 """Form of the notes beside a checkpoint."""
@@ -65,10 +64,13 @@ class Trainer:
         zero: int = 0,
         deepspeed: Mapping[str, Any] | None = None,
         should_stop: ShouldStop = never,
+        report: Report = silent,
     ) -> None:
         self.recipe, self.plan, self.processes, self.lenses = recipe, plan, processes, lenses
-        self.settings, self.lr, self.should_stop = recipe.settings, recipe.lr, should_stop
-        self.grounds = recipe.grounds(plan.train_shards)
+        self.settings, self.lr = recipe.settings, recipe.lr
+        self.should_stop, self.report = should_stop, report
+        self.grounds = recipe.grounds(plan.train_shards, report)
+        report(Progress(stage="preparing the fit"))
         designs = {layer: recipe.design(ground) for layer, ground in self.grounds.items()}
         self.num_losses = {layer: design.num_losses for layer, design in designs.items()}
         self.engine = Engine(
@@ -155,10 +157,7 @@ class Trainer:
             )
         if self.processes.first:
             log.warning(
-                "at step %d the loss of %s has diverged; trained no further: %s",
-                self.step_number,
-                said,
-                lower,
+                f"at step {self.step_number} the loss of {said} has diverged; trained no further: {lower}"
             )
 
     # Held-out rows
@@ -190,11 +189,11 @@ class Trainer:
     def _losses(self, designs: Mapping[int, Design]) -> dict[int, list[float]]:
         """By layer, held-out losses; the best that it had of one that has ended."""
         if self.curves.mean_output is None:
-            self.curves.mean_output = self.judging.mean_output_loss()
+            self.curves.mean_output = self.judging.mean_output_loss(self.report)
         trained: dict[int, list[int]] = {layer: [] for layer in designs}
         for layer, unit in self._trained():
             trained[layer].append(unit)
-        losses = self.judging.losses(designs, trained)
+        losses = self.judging.losses(designs, trained, self.report)
         found = {}
         for layer, units in trained.items():
             now = dict(zip(units, losses[layer], strict=True))
@@ -282,6 +281,7 @@ class Trainer:
         """A checkpoint after the steps taken, unless there is one. Raises `RunError` when the disk refuses."""
         if self.step_number == self.saved_step:
             return
+        self.report(Progress(stage="saving a checkpoint"))
         state, windows = self.engine.state(), self.divergence.state(self.processes.sum)
         if self.processes.first:
             state |= self.kept.tensors()
@@ -293,6 +293,7 @@ class Trainer:
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
+        self.report(Progress(stage="looking for a checkpoint"))
         found = checkpoint.newest(self.lenses / CHECKPOINTS)
         if found is not None and found.notes.get("format") != NOTES:
             log.warning(

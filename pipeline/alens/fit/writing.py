@@ -19,6 +19,7 @@ from alens.fit.trainer import Trainer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
+from alens.progress import counted
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
@@ -37,7 +38,7 @@ def put_lenses(trainer: Trainer) -> LensRecord:
     judged = {layer: trainer.alone(layer) and trainer.recipe.objective.is_forward_kl for layer in maps}
     nothing = {layer: [] if judged[layer] else _above_by_loss(trainer, layer) for layer in maps}
     replaced = {layer: _silence(trainer, layer, maps, heads) for layer, heads in nothing.items()}
-    figures, mean_output = trainer.judging.figures(maps)
+    figures, mean_output = trainer.judging.figures(maps, trainer.report)
     for layer in (layer for layer, by_kl in judged.items() if by_kl):
         nothing[layer] = [place for place, of in enumerate(figures[layer]) if not of.kl < mean_output.kl]
         replaced[layer] = _silence(trainer, layer, maps, nothing[layer])
@@ -132,7 +133,8 @@ def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[s
     """The safetensors files; size and hash of each."""
     root, recipe, files = trainer.lenses, trainer.recipe, {}
     W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O"))
-    for layer, of in maps.items():
+    for layer in counted(list(maps), trainer.report, "writing lenses", "layers"):
+        of = maps[layer]
         tensors = of.tensors()
         if recipe.settings.site == ATTN_Z:
             tensors = {**tensors, "W_O": W_O_LHED[layer, list(recipe.heads)]}

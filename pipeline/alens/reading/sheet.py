@@ -15,7 +15,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.lens import marks
-from alens.progress import Progress, Report, silent
+from alens.progress import Report, counting, silent
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,
@@ -105,14 +105,7 @@ def sheet(
         )
     most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
     table = _Tokens(reader, terms)
-    done = 0
-
-    def step(readings: int) -> None:
-        nonlocal done
-        done += readings
-        report(Progress(stage="read", done=done, total=PASSES * cells, unit="readings"))
-
-    step(0)
+    step = counting(report, "read", "readings", PASSES * cells)
     shown = [
         {
             "text": prompt,

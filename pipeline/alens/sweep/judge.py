@@ -19,13 +19,13 @@ from safetensors.numpy import load, save
 
 from alens.errors import DamageError
 from alens.evaluation.bootstrap import resampled_means
-from alens.evaluation.figures import FigureSums, sum_of_kl
+from alens.evaluation.figures import FigureSums, add_together, sum_of_kl
 from alens.evaluation.groups import SEQUENCES, Groups
-from alens.evaluation.held_out import held_out_rows
+from alens.evaluation.held_out import held_out_rows, num_held_out_rows
 from alens.fit.settings import FitSettings
 from alens.interruption import InterruptedWorkError, droppable
 from alens.lens.saved import Lenses
-from alens.progress import ShouldStop, never
+from alens.progress import Report, ShouldStop, counted, counting, never, silent
 from alens.rows import RowReader
 from alens.store import document, durable
 from alens.store.durable import write_errors
@@ -85,6 +85,7 @@ def judge(
     shards: Sequence[int],
     device: torch.device,
     should_stop: ShouldStop = never,
+    report: Report = silent,
 ) -> Result:
     """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings.
 
@@ -96,17 +97,24 @@ def judge(
     )
     groups = Groups.of_shards(cache, shards)
     sums = {layer: FigureSums(len(record.heads), device, groups.count) for layer in record.layers}
-    maps = {layer: lenses.layer(layer).maps.to(device) for layer in record.layers}
+    layers = counted(record.layers, report, "reading lenses", "layers")
+    maps = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None  # of lenses that were fitted here
     log_mean_V, nothing_kl = log_mean_V.to(device), 0.0
+    tell = counting(report, "judge", "rows", num_held_out_rows(reader, shards, base.eval_rows))
     with droppable(should_stop) as work:
         for part in held_out_rows(reader, shards, base.eval_rows):
             nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
             groups_N = torch.from_numpy(groups.numbers(part.columns.by_name["rows/sequence"])).to(device)
-            for layer, of in sums.items():
-                z_NHE = reader.z(part.columns, layer)
-                of.add(z_NHE, maps[layer], part.teacher, part.choice, part.next_ids_N, groups_N)
+            add_together(
+                [(of, reader.z(part.columns, layer), maps[layer]) for layer, of in sums.items()],
+                part.teacher,
+                part.choice,
+                part.next_ids_N,
+                groups_N,
+                after_block=tell,
+            )
             if work.leave_out():
                 raise InterruptedWorkError
     figures = [head for of in sums.values() for head in of.means()]

@@ -20,7 +20,7 @@ from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
-from alens.progress import ShouldStop, never
+from alens.progress import Report, ShouldStop, never, silent
 from alens.store import document, durable, one_writer
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
@@ -60,7 +60,9 @@ class Member:
         cache: Cache,
         processes: Processes,
         should_stop: ShouldStop = never,
+        report: Report = silent,
     ) -> None:
+        self._report = report
         self.fit, self._claim, self.should_stop = fit, claim, should_stop
         self.base, self.checkpoint_every = request.grid.base, request.checkpoint_every
         self.recipe = Recipe(fit.variant.settings, cache, processes.device)
@@ -68,7 +70,9 @@ class Member:
         self.seconds, self.start, self.done = self._clock(), 0, False
         self._trainer: Trainer | None = None
         if not (fit.lenses / DESCRIPTION).exists():
-            self._trainer = Trainer(self.recipe, fit.plan, processes, fit.lenses, should_stop=should_stop)
+            self._trainer = Trainer(
+                self.recipe, fit.plan, processes, fit.lenses, should_stop=should_stop, report=report
+            )
             with _named(fit.variant.name):
                 self._trainer.restore()
             self.start = self._trainer.step_number
@@ -142,7 +146,13 @@ class Member:
             put_lenses(self._trainer)
         cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
         found = judge.judge(
-            load_lenses(self.fit.lenses), cache, self.base, shards, self.recipe.device, self.should_stop
+            load_lenses(self.fit.lenses),
+            cache,
+            self.base,
+            shards,
+            self.recipe.device,
+            self.should_stop,
+            self._report,
         )
         judge.put(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
         log.info(

@@ -52,7 +52,7 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
             try:
                 for fit, claim in zip(fits, claims, strict=True):
                     watch.interrupt_if_asked()
-                    members.append(Member(fit, claim, request, cache, processes, should_stop))
+                    members.append(Member(fit, claim, request, cache, processes, should_stop, report))
                 _together(members, watch)
             except InterruptedWorkError:
                 raise watch.stopped(members) from None
