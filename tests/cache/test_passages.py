@@ -130,6 +130,19 @@ def test_passages_of_one_row_are_as_those_of_many(tmp_path: Path) -> None:
     assert found[0][2].held_out_sequences == 0
 
 
+def test_a_passage_of_text_almost_without_spaces_is_cut_before_the_next(tmp_path: Path) -> None:
+    """And has the tokens that it has in the text: Chinese has no spaces."""
+    words = ["".join(f"{i}-line-{n}-of-a-book," for n in range(450)) for i in range(60)]
+    pq.write_table(pa.table({"text": [" ".join(words)], "book": ["b"]}), tmp_path / "t.parquet")
+    tokens, _, record, tokenizer = written(tmp_path, tmp_path / "t.parquet")
+    assert (record.selection, len(tokens)) == ("spread", 40)
+    assert min(map(len, words)) > 2 * passages.LONGEST_WORD
+    assert tokenizer.characters < 40 * (passages.LONGEST_WORD + 10 * T)
+    whole = np.array(tokenizer.inner.encode(" ".join(words), add_special_tokens=False).ids)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, T)
+    assert all((windows == row).all(1).any() for row in tokens)
+
+
 def test_text_with_many_characters_to_a_token_is_read_on(tmp_path: Path) -> None:
     rows = ["=" * 64 + f" {i}" for i in range(3000)]
     pq.write_table(pa.table({"text": rows, "book": ["b"] * 3000}), tmp_path / "t.parquet")

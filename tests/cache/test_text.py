@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alens.cache.text import ROWS_A_PIECE, CorpusOptions, Piece, resolve
+from alens.cache import text as texts
+from alens.cache.text import CorpusOptions, Piece, resolve
 from alens.errors import RequestError
 
 ROWS = ["one two", "  three ", "", "four\tfive", "   ", "six"]
@@ -45,11 +46,19 @@ def test_a_row_of_null_is_an_empty_row(tmp_path: Path, suffix: str) -> None:
     assert stream(write(tmp_path / f"text{suffix}", ["one", None, "two"])) == "one two"
 
 
-def test_pieces_of_a_long_text_join_to_the_whole(tmp_path: Path) -> None:
-    rows = [f"row {number}" for number in range(2 * ROWS_A_PIECE + 10)]
-    found = pieces(write(tmp_path / "text.parquet", rows))
-    assert [piece.starts_document for piece in found] == [True, False, False]
-    assert "".join(piece.text for piece in found) == " ".join(rows)
+@pytest.fixture
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "PIECE_CHARACTERS", 10)
+
+
+@pytest.mark.usefixtures("short_pieces")
+@pytest.mark.parametrize("rows", [["one two three", "", "four five"], ["one two", "three four five"]])
+def test_pieces_are_of_one_length_whatever_the_rows(tmp_path: Path, rows: list[str]) -> None:
+    assert pieces(write(tmp_path / "text.parquet", rows)) == [
+        Piece("one two th", True),
+        Piece("ree four f", False),
+        Piece("ive", False),
+    ]
 
 
 def test_a_change_of_the_document_column_starts_a_document(tmp_path: Path) -> None:
@@ -57,19 +66,16 @@ def test_a_change_of_the_document_column_starts_a_document(tmp_path: Path) -> No
     assert pieces(file, document_column="book") == [Piece("a b", True), Piece("c", True), Piece("d", True)]
 
 
+@pytest.mark.usefixtures("short_pieces")
 def test_a_document_longer_than_a_piece_starts_once(tmp_path: Path) -> None:
-    rows = ["x"] * (ROWS_A_PIECE + 1)
-    file = write(tmp_path / "text.parquet", [*rows, "y"], book=[1] * len(rows) + [2])
-    assert [(piece.text[-2:], piece.starts_document) for piece in pieces(file, document_column="book")] == [
-        (" x", True),
-        (" x", False),
-        ("y", True),
+    """And one of exactly a piece is followed by another."""
+    file = write(tmp_path / "text.parquet", ["abc def", "ghi", "0123", "45678", "y"], book=[1, 1, 2, 2, 3])
+    assert pieces(file, document_column="book") == [
+        Piece("abc def gh", True),
+        Piece("i", False),
+        Piece("0123 45678", True),
+        Piece("y", True),
     ]
-
-
-def test_a_document_of_exactly_one_piece_is_followed_by_another(tmp_path: Path) -> None:
-    file = write(tmp_path / "text.parquet", ["x"] * ROWS_A_PIECE + ["y"], book=[1] * ROWS_A_PIECE + [2])
-    assert [piece.starts_document for piece in pieces(file, document_column="book")] == [True, True]
 
 
 def test_each_row_may_be_a_document(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alens.cache.text import CorpusOptions, resolve
-from alens.cache.text_rows import KINDS, ROWS_WITHOUT_COLUMN, TABLES, Columns, read_rows, size_of
+from alens.cache.text_columns import Columns
+from alens.cache.text_json import ROWS_WITHOUT_COLUMN
+from alens.cache.text_rows import KINDS, TABLES, read_rows, size_of
 from alens.errors import RequestError
 
 NAMES = [

@@ -9,13 +9,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from alens import demo, randomness
-from alens.cache.text import Corpus, CorpusOptions, resolve
+from alens.cache.text import PIECE_CHARACTERS, Corpus, CorpusOptions, resolve
 from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import write_tokens
 from alens.errors import RequestError, StoppedError
 from alens.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
+
+from .tokenizer_families import FAMILIES, rows
 
 SETTINGS = CacheSettings(seq_len=8, rows_per_shard=16)
 
@@ -85,6 +87,33 @@ def test_tokens_are_those_of_the_rows_joined_by_spaces(
     assert kept > 4096
     assert found.ravel().tolist() == expected[:kept]
     assert record.sequences_left_out == (len(expected) - kept) // 8
+
+
+@pytest.mark.parametrize("family", ["llama2", "t5", "gpt2_with_added_tokens"])
+def test_a_long_document_has_the_tokens_of_the_whole(tmp_path: Path, family: str) -> None:
+    """Whatever the tokenizer does at the borders of what it is given."""
+    tokenizer = FAMILIES[family]()
+    corpus = tmp_path / "book.txt"
+    corpus.write_text("\n".join(rows()[:700]))
+    (tmp_path / "out").mkdir()
+    found, _ = tokens_of(tmp_path / "out", corpus, tokenizer)
+    expected = encode(tokenizer, " ".join(row.strip() for row in rows()[:700]))
+    assert len(corpus.read_text()) > 2 * PIECE_CHARACTERS
+    assert found.ravel().tolist() == expected[: found.size]
+    assert len(expected) - found.size < 16
+
+
+@pytest.mark.parametrize("family", ["llama2", "t5"])
+def test_passages_have_the_tokens_that_they_have_in_their_document(tmp_path: Path, family: str) -> None:
+    tokenizer = FAMILIES[family]()
+    corpus = tmp_path / "book.txt"
+    corpus.write_text("\n".join(rows()[:400]))
+    (tmp_path / "out").mkdir()
+    settings = dataclasses.replace(SETTINGS, seq_len=16, max_rows=320)
+    found, record = tokens_of(tmp_path / "out", corpus, tokenizer, settings)
+    assert (len(found), record.selection) == (20, "spread")
+    whole = encode(tokenizer, " ".join(row.strip() for row in rows()[:400]))
+    assert all(places_of(row.tolist(), whole) for row in found)
 
 
 def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -17,6 +17,9 @@ from alens.cache.text_tokens import TextTokens
 from alens.planning import text
 from alens.progress import silent
 
+CHARACTERS = 5000
+"""Of a piece."""
+
 ROWS = pq.read_table(demo.CORPUS).column("text").to_pylist()
 
 
@@ -28,10 +31,16 @@ def tokenizer() -> tuple[Any, int | None]:
 NO_TIME, AMPLE_TIME = 1e-9, 1e9
 
 
+def rows_of_pieces(count: int) -> int:
+    """How many rows stand in the first pieces."""
+    ends = np.cumsum([len(row.strip()) + 1 for row in ROWS])
+    return int(np.searchsorted(ends, count * CHARACTERS))
+
+
 @pytest.fixture
 def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pieces, of which 40 are read whatever the time."""
-    monkeypatch.setattr(texts, "ROWS_A_PIECE", 64)
+    monkeypatch.setattr(texts, "PIECE_CHARACTERS", CHARACTERS)
     monkeypatch.setattr(text, "LEAST_PIECES", 40)
 
 
@@ -94,12 +103,12 @@ def test_the_first_part_tells_the_rest(
     options: dict[str, Any],
 ) -> None:
     if options:
-        monkeypatch.setattr(text, "LEAST_PIECES", 40 * 64)  # a row is a piece
+        monkeypatch.setattr(text, "LEAST_PIECES", rows_of_pieces(40))  # a row is a piece
     corpus = texts.resolve(str(form(tmp_path)), texts.CorpusOptions(**options))
     real = all_tokens(corpus, tokenizer)
     found = estimate(corpus, tokenizer, NO_TIME)
     assert not found.exact
-    assert found.share_read == pytest.approx(40 * 64 / len(ROWS), rel=0.02)
+    assert found.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=0.02)
     assert found.tokens_read < 0.2 * len(real)
     assert found.num_tokens == pytest.approx(len(real), rel=0.03)
     assert np.array_equal(found.first, real[:1000])
@@ -108,7 +117,8 @@ def test_the_first_part_tells_the_rest(
 @pytest.mark.usefixtures("few_pieces")
 def test_the_share_that_was_read_is_that_of_the_rows(tmp_path: Path, tokenizer: Any) -> None:
     corpus = texts.resolve(str(as_parquet(tmp_path)), texts.CorpusOptions())
-    assert estimate(corpus, tokenizer, NO_TIME).share_read == 40 * 64 / len(ROWS)
+    rows = estimate(corpus, tokenizer, NO_TIME).share_read * len(ROWS)
+    assert 0 <= rows - rows_of_pieces(40) <= 1
 
 
 @pytest.mark.usefixtures("few_pieces")
@@ -117,7 +127,7 @@ def test_rows_without_text_count_as_read(tmp_path: Path, tokenizer: Any) -> None
     pq.write_table(pa.table({"text": rows}), tmp_path / "text.parquet")
     corpus = texts.resolve(str(tmp_path / "text.parquet"), texts.CorpusOptions())
     found = estimate(corpus, tokenizer, NO_TIME)
-    assert found.share_read == pytest.approx(40 * 64 / len(ROWS), rel=1e-3)
+    assert found.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=1e-3)
 
 
 @pytest.mark.usefixtures("few_pieces")
@@ -139,7 +149,6 @@ def test_an_estimate_is_no_more_than_what_is_wanted(tokenizer: Any) -> None:
 def test_no_more_is_tokenised_than_the_time_allows(tokenizer: Any) -> None:
     corpus = texts.resolve("demo", texts.CorpusOptions())
     few, whole = estimate(corpus, tokenizer, NO_TIME), estimate(corpus, tokenizer, AMPLE_TIME)
-    assert few.tokens_read == len(
-        tokenizer[0].encode(" ".join(row.strip() for row in ROWS[: 40 * 64]), add_special_tokens=False).ids
-    )
+    first = " ".join(row.strip() for row in ROWS)[: 40 * CHARACTERS]
+    assert few.tokens_read == len(tokenizer[0].encode(first, add_special_tokens=False).ids)
     assert few.tokens_read < whole.tokens_read == whole.num_tokens

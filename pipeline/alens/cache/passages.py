@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.cache.held_out import Division, Lengths, draw, held_out_shards
+from alens.cache.joining import MARGIN
 from alens.cache.packing import StreamWriter
 from alens.cache.text import Corpus
 from alens.cache.text_tokens import TextTokens
@@ -32,7 +33,13 @@ FIRST_TRY = 5
 FURTHER_TRY = 2
 """As many more where those were too few."""
 
-ROWS_A_REPORT = 4096
+LONGEST_WORD = 4096
+"""Characters without a space after which a passage is tokenised all the same: Chinese has none."""
+
+TOKENS_NEAR_A_CUT = 64
+"""A passage that was not cut at a space has so many tokens more than are wanted, which the cut may have changed."""
+
+STRETCHES_A_REPORT = 4096
 
 Parts = list[tuple[int, list[int]]]
 """The tokens of a passage, by document."""
@@ -50,13 +57,13 @@ class PassagePlan:
 def document_characters(corpus: Corpus, report: Report, should_stop: ShouldStop) -> Lengths:
     """(D,) the length of each document in characters; one where documents are not known. Reads the text once."""
     lengths = array("q")
-    for number, (text, starts_document) in enumerate(corpus.rows()):
-        if number % ROWS_A_REPORT == 0:
+    for number, (text, starts_document) in enumerate(corpus.stretches()):
+        if number % STRETCHES_A_REPORT == 0:
             _check(should_stop)
             report(Progress(stage="measure", done=number, total=None, unit="rows"))
         if starts_document:
             lengths.append(0)
-        lengths[-1] += len(_in_place(text, starts_document))
+        lengths[-1] += len(text)
     return np.array(lengths, dtype=np.int64)
 
 
@@ -118,20 +125,17 @@ def read_passages(
         _Cursor(starts.tolist(), seq_len, text, put) for starts in (plan.train_starts, plan.held_out_starts)
     )
     document = -1
-    for number, (row, starts_document) in enumerate(text.corpus.rows()):
-        if number % ROWS_A_REPORT == 0:
+    for number, (stretch, starts_document) in enumerate(text.corpus.stretches()):
+        if number % STRETCHES_A_REPORT == 0:
             _check(should_stop)
         document += starts_document
         side = held_out if plan.division.held_out_D[document] else train
-        side.read(_in_place(row, starts_document), document, starts_document)
+        side.read(stretch, document, starts_document)
         if train.done and held_out.done:
             break
+    train.finish()
+    held_out.finish()
     return train.done and held_out.done
-
-
-def _in_place(text: str, starts_document: bool) -> str:
-    """A row as it stands in its document: rows are joined by a space."""
-    return text if starts_document else " " + text
 
 
 def _check(should_stop: ShouldStop) -> None:
@@ -143,8 +147,10 @@ def _check(should_stop: ShouldStop) -> None:
 class _Passage:
     """A passage in the making: its text, by document."""
 
+    before: str
+    """What stands before it in its document, at most MARGIN characters."""
     lacks: int
-    """Characters to read before it is tokenised again."""
+    """Characters to read before it is tokenised again; then it goes on to a space."""
     parts: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def add(self, text: str, document: int, starts_document: bool) -> None:
@@ -155,7 +161,7 @@ class _Passage:
 
 
 class _Cursor:
-    """Reads one side of the text, row after row, and hands out each passage once it has enough tokens."""
+    """Reads one side of the text, stretch after stretch, and hands out each passage once it has enough tokens."""
 
     def __init__(
         self, starts: list[int], seq_len: int, text: TextTokens, put: Callable[[Parts], None]
@@ -163,7 +169,9 @@ class _Cursor:
         self._starts, self._next, self._seq_len = starts, 0, seq_len
         self._text, self._put = text, put
         self._passed = 0
-        """Characters of the side before the row that is read."""
+        """Characters of the side before the stretch that is read."""
+        self._before = ""
+        """The last characters of the document before the stretch that is read."""
         self._passage: _Passage | None = None
 
     @property
@@ -171,40 +179,58 @@ class _Cursor:
         return self._next == len(self._starts)
 
     def read(self, text: str, document: int, starts_document: bool) -> None:
+        """The next stretch of the side."""
+        if starts_document:
+            self.finish()  # a document's end is as good as a space
+            self._before = ""
         place = 0
         while place < len(text) and not self.done:
             if self._passage is None:
-                place = max(place, self._starts[self._next] - self._passed)
-                place = _next_space(text, place) if place else 0
+                place = self._begin(text, place, starts_document)
                 if place >= len(text):
                     break
-                self._passage = _Passage(FIRST_TRY * self._seq_len)
-            stop = _next_space(text, place + self._passage.lacks)
+                before = (self._before + text[max(0, place - MARGIN) : place])[-MARGIN:]
+                self._passage = _Passage(before, FIRST_TRY * self._seq_len)
+            wanted = place + max(0, self._passage.lacks)
+            longest = max(place, place + self._passage.lacks + LONGEST_WORD)
+            space = text.find(" ", wanted, longest)
+            stop = min(longest, len(text)) if space < 0 else space
             self._passage.add(text[place:stop], document, starts_document and place == 0)
             place = stop
-            if self._passage.lacks <= 0:
-                self._try(self._passage)
+            if space >= 0:
+                self._try(self._passage, surely=1)
+            elif self._passage.lacks <= -LONGEST_WORD:
+                self._try(self._passage, surely=TOKENS_NEAR_A_CUT)
         self._passed += len(text)
+        self._before = (self._before + text[-MARGIN:])[-MARGIN:]
 
-    def _try(self, passage: _Passage) -> None:
-        """Hand the passage out where it has a token more than is wanted: the last one may have been cut."""
+    def finish(self) -> None:
+        """Where the text ends, or the document: hand out the passage that has enough tokens."""
+        if self._passage is not None and self._passage.lacks <= 0:
+            self._try(self._passage, surely=1)
+
+    def _begin(self, text: str, place: int, starts_document: bool) -> int:
+        """Where the next passage begins: at a space, or with the document; the end of the text if not in it."""
+        place = max(place, self._starts[self._next] - self._passed)
+        if place == 0 and starts_document:
+            return 0
+        space = text.find(" ", place)
+        return len(text) if space < 0 else space
+
+    def _try(self, passage: _Passage, surely: int) -> None:
+        """Hand the passage out where it has `surely` tokens more than are wanted: the last ones may have been cut."""
         parts: Parts = []
         left = self._seq_len
-        encoded = self._text.encode(["".join(texts) for _, texts in passage.parts])
+        texts = ["".join(texts) for _, texts in passage.parts]
+        encoded = [self._text.encode_after(passage.before, texts[0]), *self._text.encode(texts[1:])]
         for (document, _), ids in zip(passage.parts, encoded, strict=True):
             if parts:
                 ids = [self._text.separator, *ids]
             if left > 0:
                 parts.append((document, ids[:left]))
             left -= len(ids)
-        if left >= 0:
+        if left > -surely:
             passage.lacks = FURTHER_TRY * self._seq_len
             return
         self._put(parts)
         self._passage, self._next = None, self._next + 1
-
-
-def _next_space(text: str, place: int) -> int:
-    """Where the first space at `place` or after it is; the end of the text where there is none."""
-    found = text.find(" ", place) if place < len(text) else -1
-    return len(text) if found < 0 else found

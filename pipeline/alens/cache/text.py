@@ -10,14 +10,15 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from alens import demo, hub
 from alens.cache.card import CARD, read_card
 from alens.cache.listing import list_files
 from alens.cache.splits import TRAIN
+from alens.cache.text_columns import Columns, Row
 from alens.cache.text_files import Asked, choose
-from alens.cache.text_rows import KINDS, Columns, Row, kind_of, read_rows
+from alens.cache.text_rows import KINDS, kind_of, read_rows
 from alens.errors import RequestError
 from alens.progress import Report, counted, silent
 from alens.store.durable import sha256_of
@@ -28,8 +29,8 @@ log = logging.getLogger("alens")
 BOOKCORPUS = ("bookcorpus/bookcorpus", "refs/convert/parquet")
 """Its main branch is a script, which is no longer run; this branch has the same rows as parquet."""
 
-ROWS_A_PIECE = 256
-"""Rows joined before they are tokenised. Fixed: pieces must not depend on how the text is read."""
+PIECE_CHARACTERS = 16_384
+"""Of a document, tokenised at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,7 @@ class CorpusOptions:
             raise RequestError("--document-column and --row-documents exclude each other: choose one")
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of one document's text."""
 
     text: str
@@ -86,41 +86,54 @@ class Corpus:
         return Corpus(record=dataclasses.replace(self.record, files=files), paths=self.paths)
 
     def pieces(self) -> Iterator[Piece]:
-        """The text in order: rows stripped, empty rows dropped, ROWS_A_PIECE rows joined by a space.
+        """The text in order, as `stretches` has it, in pieces of PIECE_CHARACTERS; a document's last may be shorter.
 
-        A document longer than a piece goes on in the next piece, which then starts with the space.
+        So pieces depend on the text of a document alone, not on its rows.
         """
-        rows: list[str] = []
-        starts = True
-        for text, starts_document in self.rows():
-            if rows and (starts_document or len(rows) == ROWS_A_PIECE):
-                yield _piece(rows, starts)
-                rows, starts = [], starts_document
-            rows.append(text)
-        if rows:
-            yield _piece(rows, starts)
+        parts: list[str] = []
+        length, starts = 0, True
+        for text, starts_document in self.stretches():
+            if length and starts_document:
+                yield Piece("".join(parts), starts)
+                parts, length, starts = [], 0, True
+            place = 0
+            while length + len(text) - place > PIECE_CHARACTERS:
+                cut = place + PIECE_CHARACTERS - length
+                yield Piece("".join([*parts, text[place:cut]]), starts)
+                parts, length, starts, place = [], 0, False, cut
+            parts.append(text[place:])
+            length += len(text) - place
+        if length:
+            yield Piece("".join(parts), starts)
 
-    def rows(self) -> Iterator[tuple[str, bool]]:
-        """(stripped text, whether a new document starts with it) of each row that has text."""
-        first, document = True, None
-        for text, now in self._rows():
-            yield text, first or self.record.row_documents or now != document
-            first, document = False, now
+    def stretches(self) -> Iterator[Piece]:
+        """The text in order as it stands in its documents: rows stripped, empty rows dropped, joined by a space.
 
-    def _rows(self) -> Iterator[tuple[str, Any]]:
-        """(stripped text, document value) of each row that has text."""
+        A row that follows another of its document begins with that space. A long row gives several stretches.
+        """
+        is_first, document = True, None
+        begun, held = False, ""
         for row in self.file_rows():
-            if row.text and (stripped := row.text.strip()):
-                yield stripped, row.document
+            begun = begun and not row.starts
+            if not row.text:
+                continue
+            text, lead, starts_document = row.text, held, False
+            if not begun:
+                text = text.lstrip()
+                starts_document = is_first or self.record.row_documents or row.document != document
+                lead = "" if starts_document else " "
+            words = text.rstrip()
+            if words:
+                is_first, document, begun = False, row.document, True
+                yield Piece(lead + words, starts_document)
+                held = text[len(words) :]
+            elif begun:
+                held += text
 
     def file_rows(self) -> Iterator[Row]:
         """The rows of all files as they are, in order."""
         for path in self.paths:
             yield from read_rows(path, Columns(self.record.text_column, self.record.document_column))
-
-
-def _piece(rows: list[str], starts: bool) -> Piece:
-    return Piece(("" if starts else " ") + " ".join(rows), starts)
 
 
 def resolve(corpus: str, options: CorpusOptions) -> Corpus:

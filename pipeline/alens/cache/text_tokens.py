@@ -1,23 +1,27 @@
 """The text of a corpus -> its tokens, in order.
 
 In: a `Corpus` and a tokenizer. Out: the tokens of each piece of text, and whether a document starts with it;
-end-of-text stands between documents. Two batches of text are in memory, whatever the corpus' size.
+end-of-text stands between documents. Two batches of text are in memory, whatever the size
+of the corpus and of its documents: `joining` makes the tokens of documents of those of pieces.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from alens.cache.joining import Joiner
 from alens.cache.packing import Tokens
 from alens.cache.text import Corpus, Piece
 from alens.errors import RequestError
 
-PIECES_A_BATCH = 256
-"""Pieces tokenised at once: a few megabytes of text, enough for every core."""
+CHARACTERS_A_BATCH, PIECES_A_BATCH = 1 << 20, 4096
+"""Text that is tokenised at once: 64 long pieces, or so many short ones, enough for every core. Tokens take about 50
+bytes for each byte of text while they are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,29 +45,48 @@ class TextTokens:
         return self.end_of_text
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of each text, on all cores."""
-        return [
-            encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        ]
+        """The tokens of each text by itself, on all cores."""
+        return self._joiner.encode(texts)
+
+    def encode_after(self, before: str, text: str) -> list[int]:
+        """The tokens of a text that begins with a space, as they are where `before` stands before it."""
+        if not before or self._joiner.begins_alike:
+            return self._joiner.encode([text])[0]
+        return self._joiner.encode_after(before, text)
 
     def pieces(self) -> Iterator[tuple[bool, Tokens]]:
         """Each piece in order: whether it starts a document, and its tokens, with `end_of_text` before each
-        document but the first.
+        document but the first. The tokens of a document are those of its whole text.
 
         The tokenizer takes a batch on all cores (it is Rust, and leaves Python's lock alone) while a thread reads
         the next one.
         """
-        pieces = self.corpus.pieces()
-        first = True
-        with ThreadPoolExecutor(1, "alens-read") as thread:
+        is_first = True
+        for starts_document, ids in self._joiner.tokens(_read_ahead(self.corpus.pieces())):
+            before = [self.separator] if starts_document and not is_first else []
+            is_first = False
+            yield starts_document, np.array([*before, *ids], dtype=self.dtype)
+
+    @cached_property
+    def _joiner(self) -> Joiner:
+        return Joiner(self.tokenizer)
+
+
+def _read_ahead(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    with ThreadPoolExecutor(1, "alens-read") as thread:
+        reading = thread.submit(_take, pieces)
+        while batch := reading.result():
             reading = thread.submit(_take, pieces)
-            while batch := reading.result():
-                reading = thread.submit(_take, pieces)
-                for piece, ids in zip(batch, self.encode([piece.text for piece in batch]), strict=True):
-                    before = [self.separator] if piece.starts_document and not first else []
-                    first = False
-                    yield piece.starts_document, np.array([*before, *ids], dtype=self.dtype)
+            yield batch
 
 
 def _take(pieces: Iterator[Piece]) -> list[Piece]:
-    return list(islice(pieces, PIECES_A_BATCH))
+    """The next pieces: as many as are tokenised at once."""
+    batch: list[Piece] = []
+    characters = 0
+    for piece in islice(pieces, PIECES_A_BATCH):
+        batch.append(piece)
+        characters += len(piece.text)
+        if characters >= CHARACTERS_A_BATCH:
+            break
+    return batch

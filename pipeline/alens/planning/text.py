@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.cache import text as texts
+from alens.cache.text_columns import Row
 from alens.cache.text_rows import size_of
 from alens.cache.text_tokens import TextTokens
 from alens.progress import Progress, Report
@@ -52,8 +53,21 @@ class _Taken:
 
     pieces: int = 0
     characters: int = 0
-    """With a space after each row, as `_share_before` counts."""
+    size: float = 0
+    """Of the files' rows up to these characters, as `size_of` counts."""
     whole: bool = False
+
+
+@dataclass(kw_only=True)
+class _Stretch:
+    """The stretch that is read: where it begins and ends in characters, and in the sizes of rows."""
+
+    characters: tuple[int, int] = (0, 0)
+    size: tuple[float, float] = (0, 0)
+
+    def size_before(self, characters: int) -> float:
+        """The size of what stands before a character of the stretch."""
+        return float(np.interp(characters, self.characters, self.size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +76,32 @@ class _FirstPart(texts.Corpus):
 
     deadline: float
     taken: _Taken = field(default_factory=_Taken)
+    _stretch: _Stretch = field(default_factory=_Stretch)
+    _rows: list[float] = field(default_factory=list)
+    """The sizes of the rows since the last stretch."""
 
     def pieces(self) -> Iterator[texts.Piece]:
         for piece in super().pieces():
             if self.taken.pieces >= LEAST_PIECES and time.monotonic() > self.deadline:
                 return
             self.taken.pieces += 1
-            self.taken.characters += len(piece.text) + piece.starts_document
+            self.taken.characters += len(piece.text)
+            self.taken.size = self._stretch.size_before(self.taken.characters)
             yield piece
         self.taken.whole = True
+
+    def stretches(self) -> Iterator[texts.Piece]:
+        here = self._stretch
+        for stretch in super().stretches():
+            here.characters = (here.characters[1], here.characters[1] + len(stretch.text))
+            here.size = (here.size[1], here.size[1] + sum(self._rows))
+            self._rows.clear()
+            yield stretch
+
+    def file_rows(self) -> Iterator[Row]:
+        for row in super().file_rows():
+            self._rows.append(row.size)
+            yield row
 
 
 def estimate(
@@ -106,7 +137,7 @@ def estimate(
     is_enough = surely is not None and num_tokens >= surely
     # Where there was enough, some of what was read ahead is not among the tokens.
     whole = part.taken.whole and not is_enough
-    share = 1.0 if part.taken.whole else _share_before(corpus, part.taken.characters)
+    share = 1.0 if part.taken.whole else part.taken.size / sum(size_of(path) for path in corpus.paths)
     expected = num_tokens if is_enough or whole else round(num_tokens / share)
     return TextEstimate(
         num_tokens=expected if enough is None else min(expected, enough),
@@ -117,16 +148,3 @@ def estimate(
         first=np.concatenate(first)[:keep] if first else np.empty(0, text.dtype),
         lengths_D=np.array(lengths, dtype=np.int64) if whole else None,
     )
-
-
-def _share_before(corpus: texts.Corpus, characters: int) -> float:
-    """The share of the files in which the first `characters` of the text stand."""
-    total = sum(size_of(path) for path in corpus.paths)
-    passed = 0
-    for row in corpus.file_rows():
-        if row.text and (stripped := row.text.strip()):
-            characters -= len(stripped) + 1
-        passed += row.size
-        if characters <= 0:
-            break
-    return passed / total

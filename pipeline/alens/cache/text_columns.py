@@ -1,0 +1,54 @@
+"""What is read of a file of text: its `Columns`, and the `Row`s that come out.
+
+A long row comes as several `Row`s, so that memory does not follow its length.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alens.errors import RequestError
+
+LONG_BYTES = 1 << 20
+"""A row of so many bytes, or a line, is not held in memory as a whole."""
+
+PART_BYTES = 1 << 18
+"""It is read in parts of so many."""
+
+
+class Row(NamedTuple):
+    """One row of a file, or a part of a long one."""
+
+    text: str | None
+    """None where the row has no text."""
+    document: Any
+    """The value of the document column; None without one."""
+    size: float
+    """Its share of `size_of` its file."""
+    starts: bool = True
+    """False where this goes on with the text of the row before it."""
+
+
+class Columns(NamedTuple):
+    """The columns that are read."""
+
+    text: str
+    document: str | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        """Each column once."""
+        return list(dict.fromkeys(name for name in self if name is not None))
+
+    def check(self, names: list[str], path: Path) -> None:
+        """Raises `RequestError` when one of them is not among `names`."""
+        for column, option in ((self.text, "--text-column"), (self.document, "--document-column")):
+            if column is not None and column not in names:
+                raise RequestError(
+                    f"{path} has no column {column!r}: it has {', '.join(names) or 'none'}; choose with {option}"
+                )
+
+    def not_text(self, value: Any, where: str) -> RequestError:
+        """The error for a value of the text column that is not text."""
+        return RequestError(
+            f"column {self.text!r} of {where} holds {type(value).__name__}, not text: choose with --text-column"
+        )
