@@ -1,12 +1,14 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alens import demo
-from alens.cache import configuration
+from alens.cache import configuration, model
 from alens.cache.quiet import quiet
+from alens.errors import RequestError
 
 GPT2 = json.loads((demo.MODEL / "config.json").read_text())
 LLAMA = {
@@ -110,3 +112,44 @@ def test_a_configuration_within_a_configuration_is_shortened_too(canonical: Any)
     assert canonical(other)["text_config"] == {**text, "rms_norm_eps": 1e-3}
     same = {**whole, "text_config": {**text, "attention_dropout": 0.5}}
     assert canonical(same) == canonical(whole)
+
+
+CANNOT_BE: list[tuple[dict[str, Any], str]] = [
+    ({"n_head": 0}, "num_attention_heads is 0: input should be greater than or equal to 1"),
+    ({"n_layer": -3}, "num_hidden_layers is -3: input should be greater than or equal to 1"),
+    ({"n_layer": 10**7}, "num_hidden_layers is 10000000: input should be less than or equal to 10000"),
+    ({"n_embd": 10**30}, "hidden_size is 10{30}: input should be less than"),
+    ({"n_embd": 3}, "6 heads share 3 numbers"),
+    ({"n_head": "six"}, "n_head"),
+    ({"vocab_size": None}, "vocab_size"),
+    ({"n_positions": [1]}, "n_positions"),
+    ({"bos_token_id": False}, "bos_token_id"),
+    ({"architectures": [[0]]}, "names no architecture"),
+    ({"architectures": "GPT2LMHeadModel"}, "architectures"),
+    ({"summary_proj_to_labels": "x" * 100_000}, "summary_proj_to_labels"),
+    ({"model_type": 5}, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), CANNOT_BE, ids=[str(next(iter(c.items())))[:40] for c, _ in CANNOT_BE]
+)
+def test_a_configuration_that_cannot_be_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
+    (folder / "config.json").write_text(json.dumps({**GPT2, **changes}))
+    with pytest.raises(RequestError, match=rf"config\.json .*{message}") as found:
+        model.find(str(folder))
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000 + "]" * 100_000, "[]", "null", "5", "", '{"n_head": 1', "\x00"]
+)
+def test_a_configuration_that_is_no_object_is_one_line(tmp_path: Path, text: str) -> None:
+    folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
+    (folder / "config.json").write_text(text)
+    with pytest.raises(RequestError, match=r"config\.json is no model configuration") as found:
+        model.find(str(folder))
+    assert "\n" not in str(found.value)

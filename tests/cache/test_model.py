@@ -97,6 +97,28 @@ def test_what_is_no_whole_model_directory_is_refused(folder: Path, edit: Edit, s
         model.find(str(folder))
 
 
+BROKEN: list[Any] = [
+    {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic in Rust, no Exception
+    {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "X", "type_id": 0}}], "pair": [], "special_tokens": {}}},
+    {"model": {"type": "Unigram", "unk_id": 5, "vocab": [["a", 0.0]]}},
+    {"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"a": 0}}},
+    {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}},
+    {"model": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", BROKEN, ids=["charsmap", "template", "unigram", "word", "regex", "null"])
+def test_a_broken_tokenizer_is_one_line(
+    folder: Path, changes: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**body, **changes}))
+    with pytest.raises(RequestError, match="cannot load the tokenizer in") as found:
+        model.load_tokenizer(model.find(str(folder)))
+    assert "\n" not in str(found.value)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_garbled_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(RequestError, match="cannot load the tokenizer in"):

@@ -2,13 +2,15 @@
 
 import os
 import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from alens.errors import DamageError, RequestError
-from alens.exchange.weights_only import load_weights
+from alens.exchange.weights_only import is_whole, load_weights
 
 
 class Malicious:
@@ -76,3 +78,50 @@ def test_a_tensor_is_no_dictionary_of_weights(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"x\.pt is not there"):
         load_weights(tmp_path / "x.pt")
+
+
+def deflated(path: Path) -> Path:
+    """The archive with its data compressed, as torch never writes it."""
+    out = path.with_name("deflated.pt")
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in stored.infolist():
+            archive.writestr(entry.filename, stored.read(entry))
+    return out
+
+
+def test_an_archive_that_holds_more_than_its_bytes_is_not_read(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(25_000_000)}, tmp_path / "x.pt")
+    bomb = deflated(tmp_path / "x.pt")
+    assert bomb.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(
+        DamageError,
+        match=r"deflated\.pt has [\d,]+ bytes and says it holds 100,\d{3},\d{3}, compressed or twice",
+    ):
+        load_weights(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_an_archive_is_one_by_its_first_bytes(tmp_path: Path) -> None:
+    """Python's zipfile looks at the end of a file, torch at its beginning: one that both take otherwise is not mapped."""
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "x.pt")
+    with (tmp_path / "x.pt").open("ab") as file:
+        file.write(b"\0" * 70_000)
+    with pytest.raises(DamageError, match="cannot be read as weights"):
+        load_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.zeros(3, 4), True),
+        (torch.zeros(8, 4)[2:5].T, True),
+        (torch.zeros(1).expand(3, 4), False),
+        (torch.zeros(4).expand(3, 4), False),
+        (torch.zeros(3, 4).to_sparse(), False),
+        (torch.zeros(3, 4, device="meta"), False),
+    ],
+)
+def test_a_tensor_is_whole_when_it_holds_its_numbers(tensor: torch.Tensor, expected: bool) -> None:
+    assert is_whole(tensor) is expected

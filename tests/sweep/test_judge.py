@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from alens.fit.settings import FitSettings
 from alens.store import document
 from alens.store.reader import open_cache
 from alens.sweep import judge
+
+from .. import documents
 
 
 @pytest.fixture
@@ -75,3 +78,31 @@ def test_what_failed_has_no_figures(tmp_path: Path) -> None:
     judge.put(tmp_path, judge.Result(failed="the loss is not finite", seconds=2.5))
     found: Any = judge.read(tmp_path)
     assert (found.failed, found.seconds, found.kl_GH.size) == ("the loss is not finite", 2.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": "5"}, r'steps is "5": input should be a valid integer'),
+        ({"heads": [[3]]}, r"heads\.0\.1"),
+        ({"heads": []}, "are not of as many lenses"),
+        ({"top1_agreement": []}, "are not of as many lenses"),
+        ({"seconds": float("inf")}, "seconds is Infinity"),
+        ({"surprise": 1}, "unknown field surprise"),
+    ],
+)
+def test_a_result_that_cannot_be_names_the_field(
+    result: judge.Result, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    judge.put(tmp_path, result)
+    documents.edit(tmp_path / "result.json", lambda body: body.update(changes))
+    with pytest.raises(
+        DamageError, match=rf"result\.json is not whole \(.*{message}.*delete .*result\.json and sweep again"
+    ):
+        judge.read(tmp_path)
+
+
+def test_sums_that_cannot_be_are_named(result: judge.Result, tmp_path: Path) -> None:
+    judge.put(tmp_path, dataclasses.replace(result, kl_GH=result.kl_GH[:, :1]))
+    with pytest.raises(DamageError, match=r"held-out\.safetensors is not whole \(kl is"):
+        judge.read(tmp_path)

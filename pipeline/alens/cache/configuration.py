@@ -1,17 +1,21 @@
 """`config.json` of a model directory: what a record keeps of it.
 
-In: a directory. Out: transformers' configuration, and from it the sizes of the model.
+In: a directory. Out: transformers' configuration, and from it the sizes of the model, which are numbers that can be.
 """
 
 import copy
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alens.cache.quiet import quiet
+from alens.cache.refusing import refusing
 from alens.errors import RequestError
 from alens.importing import importing
+from alens.store import typed
+from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
 
 
 def read(folder: Path) -> Any:
@@ -19,37 +23,55 @@ def read(folder: Path) -> Any:
     with importing():
         from transformers import AutoConfig
 
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise RequestError(
-            f"{folder / 'config.json'} is no model configuration: {str(error).splitlines()[0]}"
-        ) from None
-    if not config.architectures:
+    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    named = config.architectures
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
         raise RequestError(
             f"{folder / 'config.json'} names no architecture: add `architectures`, for example GPT2LMHeadModel"
         )
     return config
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """The sizes in a configuration, by transformers' names."""
+
+    __pydantic_config__ = STRICT
+
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    hidden_size: Width
+    vocab_size: Vocabulary
+    max_position_embeddings: Count
+    head_dim: Width | None = None
+
+
 def sizes(config: Any, folder: Path) -> dict[str, Any]:
     """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError`."""
-    text = config.get_text_config()
+    path = folder / "config.json"
     try:
-        heads, d_model = int(text.num_attention_heads), int(text.hidden_size)
-        return {
-            "n_layers": int(text.num_hidden_layers),
-            "n_heads": heads,
-            "d_head": int(getattr(text, "head_dim", None) or d_model // heads),
-            "d_model": d_model,
-            "d_vocab": int(text.vocab_size),
-            "n_ctx": int(text.max_position_embeddings),
-        }
+        text = config.get_text_config()
+        found = {name: getattr(text, name) for name in _Sizes.__dataclass_fields__ if name != "head_dim"}
     except AttributeError as error:
+        raise RequestError(f"{path} is not a causal transformer with attention heads: {error}") from None
+    found["head_dim"] = getattr(text, "head_dim", None) or None
+    if (what := typed.wrong(_Sizes, found)) is not None:
+        raise RequestError(f"{path} is no model configuration: {what}")
+    of = _Sizes(**found)
+    d_head = of.head_dim or of.hidden_size // of.num_attention_heads
+    if not d_head:
         raise RequestError(
-            f"{folder / 'config.json'} is not a causal transformer with attention heads: {error}"
-        ) from None
+            f"{path} is no model configuration: {of.num_attention_heads} heads share {of.hidden_size} numbers"
+        )
+    return {
+        "n_layers": of.num_hidden_layers,
+        "n_heads": of.num_attention_heads,
+        "d_head": d_head,
+        "d_model": of.hidden_size,
+        "d_vocab": of.vocab_size,
+        "n_ctx": of.max_position_embeddings,
+    }
 
 
 NO_EFFECT = frozenset(

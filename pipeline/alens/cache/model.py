@@ -21,7 +21,8 @@ import torch
 from alens import demo, hub
 from alens.cache import checkpoint, configuration, probe, weights
 from alens.cache.last_norm import last_norm
-from alens.cache.quiet import quiet
+from alens.cache.quiet import panics_unprinted, quiet
+from alens.cache.refusing import refusing
 from alens.device import torch_device
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
@@ -34,6 +35,9 @@ log = logging.getLogger("alens")
 
 FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
 """What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
+
+PROBE = "A text, 1 word: \u00e9"
+"""What a tokenizer must be able to encode: some of their faults show only then."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
 
@@ -97,7 +101,7 @@ def find(
     """
     folder, commit = _locate(model, revision, local_only)
     config = configuration.read(folder)
-    with quiet():
+    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
         settings = configuration.canonical(config)
     loaded = weights.files(folder, config)
     lacking = [path.name for path in loaded if not path.is_file()]
@@ -188,18 +192,12 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     with importing():
         from transformers import AutoTokenizer
 
-    try:
-        with quiet():
-            fast = AutoTokenizer.from_pretrained(
-                source.folder, local_files_only=True, trust_remote_code=False
-            )
+    with refusing(f"cannot load the tokenizer in {source.folder}"), quiet(), panics_unprinted():
+        fast = AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
         tokenizer = fast.backend_tokenizer
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise RequestError(
-            f"cannot load the tokenizer in {source.folder}: {str(error).splitlines()[0]}"
-        ) from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode(PROBE)
     if tokenizer.get_vocab_size() > source.record.d_vocab:
         raise RequestError(
             f"the tokenizer in {source.folder} has {tokenizer.get_vocab_size()} tokens, the model {source.record.d_vocab}: they do not belong together"
@@ -212,37 +210,32 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
     report(Progress(stage="loading the model"))
     where = torch_device(device)
     tokenizer, end_of_text = load_tokenizer(source)
-    try:
-        with quiet():
-            with importing():
-                from transformer_lens import TransformerBridge
+    with refusing(f"cannot load {source.record.architecture} from {source.folder}"), quiet():
+        with importing():
+            from transformer_lens import TransformerBridge
 
-            model = checkpoint.load(source.folder, getattr(torch, dtype)).to(where)
-            logits_TV = probe.logits(model, source.record)
-            bridge: Any = TransformerBridge.boot_transformers(
-                str(source.folder.resolve()),  # a relative path may be one of TransformerLens' short names
-                hf_model=model,
-                dtype=getattr(torch, dtype),
-                device=str(where),
-            )
-            probe.check_same(logits_TV, probe.logits(bridge, source.record), source.record, dtype)
-            source = _probed(source, probe.record(logits_TV, source.record, dtype))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise RequestError(
-            f"cannot load {source.record.architecture} from {source.folder}: {str(error).splitlines()[0]}"
-        ) from error
-    norm = last_norm(bridge, source.record.d_model)
-    return Subject(
-        source=source,
-        bridge=bridge.requires_grad_(False),
-        tokenizer=tokenizer,
-        end_of_text=end_of_text,
-        W_O_LHED=bridge.W_O.detach(),
-        W_U_DV=bridge.W_U.detach(),
-        b_U_V=bridge.b_U.detach(),
-        final_norm=None if norm is None else norm.to(where),
-        device=where,
-    )
+        model = checkpoint.load(source.folder, getattr(torch, dtype)).to(where)
+        logits_TV = probe.logits(model, source.record)
+        bridge: Any = TransformerBridge.boot_transformers(
+            str(source.folder.resolve()),  # a relative path may be one of TransformerLens' short names
+            hf_model=model,
+            dtype=getattr(torch, dtype),
+            device=str(where),
+        )
+        probe.check_same(logits_TV, probe.logits(bridge, source.record), source.record, dtype)
+        source = _probed(source, probe.record(logits_TV, source.record, dtype))
+        norm = last_norm(bridge, source.record.d_model)
+        return Subject(
+            source=source,
+            bridge=bridge.requires_grad_(False),
+            tokenizer=tokenizer,
+            end_of_text=end_of_text,
+            W_O_LHED=bridge.W_O.detach(),
+            W_U_DV=bridge.W_U.detach(),
+            b_U_V=bridge.b_U.detach(),
+            final_norm=None if norm is None else norm.to(where),
+            device=where,
+        )
 
 
 def _probed(source: ModelSource, probed: dict[str, Any] | None) -> ModelSource:

@@ -91,8 +91,10 @@ def _named_by(index: Path) -> list[Path]:
     """The files that an index names. Raises `RequestError`."""
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if (outside := next((name for name in names if Path(name).name != name), None)) is not None:
+            raise ValueError(f"{outside[:60]!r} is no file beside it")
         return [index.parent / name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{index} is not an index of safetensors files: {error!r}") from None
 
 

@@ -21,7 +21,7 @@ import torch
 from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.exchange.found import Found
-from alens.exchange.weights_only import load_weights
+from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
 from alens.store.schema import ATTN_Z
 
@@ -129,7 +129,7 @@ def _open(path: Path, subject: Subject) -> tuple[Linears, list[str]]:
     for head, of in parts.items():
         for name, shape in shapes.items():
             given = of.get(name)
-            if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape:
+            if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape or not is_whole(given):
                 found = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
                 raise RequestError(
                     f"{path} has {found} for linears.{head}.{name}, and {model.id} needs {shape}: it is of another model, or not whole"
@@ -143,7 +143,9 @@ def _check_unembedding(path: Path, state: Mapping[str, Any], subject: Subject) -
     held = state.get("model.lm_head.weight")
     ours_VD = subject.W_U_DV.T.cpu().float()
     if isinstance(held, torch.Tensor) and not (
-        held.shape == ours_VD.shape and torch.allclose(held.float(), ours_VD, rtol=1e-2, atol=1e-3)
+        held.shape == ours_VD.shape
+        and is_whole(held)
+        and torch.allclose(held.float(), ours_VD, rtol=1e-2, atol=1e-3)
     ):
         raise RequestError(
             f"{path} holds another model than {subject.source.record.id}: its unembedding differs; say with --model which it was"

@@ -172,7 +172,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     return document.decode_either(
-        path.read_bytes(),
+        document.content(path, "fetch it again"),
         str(path),
         "fetch it again",
         field="version",

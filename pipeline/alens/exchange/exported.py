@@ -6,6 +6,7 @@ Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,49 @@ from alens.lens.maps import AffineMaps
 from alens.lens.saved import OUTPUT, layer_file
 from alens.store import durable, same_model, typed
 from alens.store.model_record import ModelRecord
-from alens.store.schema import ATTN_Z
+from alens.store.records import FileRecord
+from alens.store.schema import ATTN_Z, FURTHER_SITES
+from alens.store.typed import MOST, OPEN, Natural
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What is read of `config.json`."""
+
+    __pydantic_config__ = OPEN
+
+    form: str
+    dtype: str
+    site: str
+    layers: tuple[Natural, ...]
+    heads: tuple[Natural, ...]
+    model: ModelRecord
+    design: str
+    objective: str | None
+    fit: dict[str, Any]
+    cache: dict[str, Any]
+    held_out: dict[str, Any]
+    files: dict[str, FileRecord]
+    tokenizer_sha256: str | None = None
+    mean_output_kl: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        for name, numbers, most in (
+            ("layers", self.layers, self.model.n_layers),
+            ("heads", self.heads, self.model.n_heads if self.site == ATTN_Z else 1),
+        ):
+            if not 0 < len(set(numbers)) == len(numbers) or max(numbers) >= most:
+                raise TypeError(f"{name} is {str(list(numbers))[:60]}, of {most}, each once")
+        if self.form not in export.FORMS or self.site not in (ATTN_Z, *FURTHER_SITES):
+            raise TypeError(
+                f"form is {self.form[:60]!r} and site is {self.site[:60]!r}, which alens does not export"
+            )
+        first = self.fit.get("min_position")
+        if type(first) is not int or not 0 <= first <= MOST:
+            raise TypeError(
+                f"fit.min_position is {str(first)[:60]}: input should be a whole number from 0 on"
+            )
 
 
 def is_one(source: Path) -> bool:
@@ -31,37 +74,28 @@ def is_one(source: Path) -> bool:
 
 def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
-    said, model = export.read_config(source), subject.source.record
-    try:
-        theirs = typed.parse(ModelRecord, said["model"], str(source / export.CONFIG), "fetch it again")
-        layers, heads = said["layers"], said["heads"]
-        site, form, files = said["site"], said["form"], said["files"]
-        notes = {key: said[key] for key in ("form", "dtype", "design", "fit")}
-        held_out, mean_output_kl = dict(said["held_out"]), said.get("mean_output_kl")
-        objective, cache, min_position = said["objective"], said["cache"], said["fit"]["min_position"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DamageError(f"{source / export.CONFIG} is not whole ({error}): fetch it again") from None
+    body, model = export.read_config(source), subject.source.record
+    said = typed.parse(_Said, body, str(source / export.CONFIG), "fetch it again")
+    theirs, layers, heads, files = said.model, said.layers, said.heads, said.files
     if (phrase := same_model.difference(theirs, model)) is not None:
         raise RequestError(
             f"{source} holds lenses of {theirs.id}, and {model.id} has {phrase}: say with --model where it is"
         )
-    if said.get("tokenizer_sha256") not in (None, subject.source.tokenizer_sha256):
+    if said.tokenizer_sha256 not in (None, subject.source.tokenizer_sha256):
         raise RequestError(
             f"{source} holds lenses of another tokenizer than that of {model.id}: say with --model where theirs is"
         )
-    if not layers:
-        raise DamageError(f"{source / export.CONFIG} names no layers: fetch it again")
     if layer is not None and layer not in layers:
         raise RequestError(
             f"{source} has no lens for layer {layer}: it has layers {', '.join(map(str, layers))}"
         )
-    chosen = tuple(layers) if layer is None else (layer,)
+    chosen = layers if layer is None else (layer,)
     for number in chosen:
         _check(source / layer_file(number), files)
 
     def maps(number: int) -> AffineMaps:
-        W_O_HED = subject.W_O_LHED[number].cpu().float() if form == export.PAPER else None
-        width = model.d_head if site == ATTN_Z and form != export.PAPER else model.d_model
+        W_O_HED = subject.W_O_LHED[number].cpu().float() if said.form == export.PAPER else None
+        width = model.d_head if said.site == ATTN_Z and said.form != export.PAPER else model.d_model
         weights, biases = [], []
         for head in heads:
             weight, bias_V = _head(source / layer_file(number), head, (width, model.d_vocab))
@@ -71,26 +105,26 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
 
     return Found(
         program="alens",
-        site=site,
+        site=said.site,
         form=AffineMaps.form,
         layers=chosen,
-        heads=tuple(heads),
+        heads=heads,
         maps=maps,
-        notes=notes,
-        objective=objective,
-        cache=cache,
-        min_position=min_position,
-        held_out={key: held_out[key] for key in map(str, chosen) if key in held_out},
-        mean_output_kl=mean_output_kl,
+        notes={"form": said.form, "dtype": said.dtype, "design": said.design, "fit": said.fit},
+        objective=said.objective,
+        cache=said.cache,
+        min_position=said.fit["min_position"],
+        held_out={key: said.held_out[key] for key in map(str, chosen) if key in said.held_out},
+        mean_output_kl=said.mean_output_kl,
         log_mean_output_V=_mean_output(source, files, model.d_vocab),
     )
 
 
-def _check(path: Path, files: Mapping[str, Any]) -> None:
+def _check(path: Path, files: Mapping[str, FileRecord]) -> None:
     """Hashes, before anything is written."""
     if path.name not in files or not path.is_file():
         raise DamageError(f"{path} is missing: fetch it again, or choose another layer with --layer")
-    if durable.sha256_of(path) != files[path.name]["sha256"]:
+    if durable.sha256_of(path) != files[path.name].sha256:
         raise DamageError(f"{path} was altered since it was written: fetch it again")
 
 
@@ -98,7 +132,10 @@ def _tensor(path: Path, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     try:
         with safe_open(path, framework="pt") as tensors:
             found: torch.Tensor = tensors.get_tensor(name).float()
-    except SafetensorError as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+    ) as error:  # of a dtype that is not for numbers, torch makes no float32
         raise DamageError(f"{path} has no tensor {name} ({error}): fetch it again") from None
     if tuple(found.shape) != shape:
         raise DamageError(
@@ -112,7 +149,7 @@ def _head(path: Path, head: int, shape: tuple[int, int]) -> tuple[torch.Tensor, 
     return _tensor(path, names[0], shape), _tensor(path, names[1], shape[1:])
 
 
-def _mean_output(source: Path, files: Mapping[str, Any], d_vocab: int) -> torch.Tensor | None:
+def _mean_output(source: Path, files: Mapping[str, FileRecord], d_vocab: int) -> torch.Tensor | None:
     if OUTPUT not in files:
         return None
     _check(source / OUTPUT, files)

@@ -22,6 +22,7 @@ from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.store import typed
 from alens.store.schema import ATTN_Z
 
 DESIGN = "imported"
@@ -111,7 +112,7 @@ def _record(found: Found, subject: Subject, request: ImportRequest, files: Mappi
     norm = None if subject.final_norm is None else subject.final_norm.record
     model = dataclasses.replace(subject.source.record, final_norm=norm)
     try:
-        return LensRecord(
+        record = LensRecord(
             design=DESIGN,
             form=found.form,
             site=found.site,
@@ -135,3 +136,7 @@ def _record(found: Found, subject: Subject, request: ImportRequest, files: Mappi
         )
     except TypeError as error:
         raise DamageError(f"{request.source} is not whole ({error}): fetch it again") from None
+    typed.parse(
+        LensRecord, dataclasses.asdict(record), str(request.source), "fetch it again"
+    )  # what reading it asks
+    return record

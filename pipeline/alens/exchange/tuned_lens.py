@@ -7,17 +7,17 @@ logits = unembed(norm(h + h W^T + b)), with the model's own final norm and unemb
 Shapes: D d_model, V vocabulary.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alens.cache.model import Subject
-from alens.errors import DamageError, RequestError
+from alens.errors import RequestError
 from alens.exchange.found import Found
-from alens.exchange.weights_only import load_weights
+from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import TranslatedMaps
+from alens.store import document
 from alens.store.schema import RESIDUAL_STREAM
 
 CONFIG, PARAMS = "config.json", "params.pt"
@@ -32,16 +32,11 @@ def is_one(source: Path) -> bool:
 def config(source: Path) -> dict[str, Any]:
     """What `config.json` says; empty where there is none. Raises `DamageError` when it is not whole."""
     try:
-        body = json.loads((source / CONFIG).read_text())
+        return document.plain(source / CONFIG, "fetch it again")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise RequestError(f"cannot read {source / CONFIG}: {error.strerror}") from None
-    except ValueError as error:
-        raise DamageError(f"{source / CONFIG} is no JSON ({error}): fetch it again") from None
-    if not isinstance(body, dict):
-        raise DamageError(f"{source / CONFIG} is no JSON object: fetch it again")
-    return body
 
 
 def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
@@ -108,7 +103,7 @@ def _translator(
     for name, shape in shapes.items():
         key = f"{layer + 1}.{name}"
         given = state.get(key, torch.zeros(shape) if name == "bias" else None)
-        if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape:
+        if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape or not is_whole(given):
             what = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
             raise RequestError(
                 f"{path} has {what} for {key}, and needs {shape}: it is no tuned lens of this model"

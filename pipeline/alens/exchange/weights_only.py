@@ -1,7 +1,8 @@
 """Files that torch wrote, read for their tensors alone: the one place that opens a pickle.
 
 In: a `.ckpt`, `.pt` or `.bin` file. Out: the dictionary in it, tensors memory-mapped where the file allows. A pickle
-may hold any program; torch's `weights_only` reader knows tensors and plain containers and runs nothing else.
+may hold any program; torch's `weights_only` reader knows tensors and plain containers and runs nothing else. What a file
+claims is compared with its size before it is read: torch stores weights as they are, never compressed.
 """
 
 import re
@@ -11,7 +12,10 @@ from typing import Any
 
 import torch
 
-from alens.errors import DamageError, RequestError
+from alens.errors import AlensError, DamageError, RequestError
+
+ZIP = b"PK\x03\x04"
+"""How a zip archive begins: torch looks at the first bytes, whatever stands at the end."""
 
 
 def load_weights(path: Path) -> dict[str, Any]:
@@ -23,8 +27,11 @@ def load_weights(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path} is not there: give the file as it was published")
     try:
         # Files of before torch 1.6 are no zip archives and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
+        if mapped := _is_zip(path):
+            _check_archive(path)
         body = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except (AlensError, MemoryError):
+        raise
     except Exception as error:  # a damaged file ends in errors of any kind
         raise _refusal(path, error) from None
     if not isinstance(body, dict):
@@ -32,6 +39,34 @@ def load_weights(path: Path) -> dict[str, Any]:
             f"{path} holds one {type(body).__name__} and no dictionary of weights: give a state dict"
         )
     return body
+
+
+def is_whole(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds each of its numbers: one with strides of 0, or a sparse one, takes more when it is used."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_nested)
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
+
+
+def _check_archive(path: Path) -> None:
+    """Raises `DamageError` for an archive that holds more than its own bytes."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    claimed = sum(entry.file_size for entry in entries)
+    if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise DamageError(
+            f"{path} has {size:,} bytes and says it holds {claimed:,}, compressed or twice: torch stores weights as they "
+            "are, so it did not write this; fetch it again"
+        )
 
 
 def _refusal(path: Path, error: Exception) -> Exception:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from alens.errors import DamageError, RequestError
-from alens.store import document, durable
+from alens.store import document, durable, typed
 from alens.store.durable import write_errors
 
 log = logging.getLogger("alens")
@@ -39,6 +39,17 @@ class Checkpoint:
     state: dict[str, torch.Tensor]
     notes: dict[str, Any]
     """What was saved beside it: plain JSON values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    """What `checkpoint.json` holds."""
+
+    __pydantic_config__ = typed.STRICT
+
+    step: typed.Natural
+    state_sha256: str
+    notes: dict[str, Any]
 
 
 def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
@@ -103,11 +114,12 @@ def newest(folder: Path) -> Checkpoint | None:
     check(folder)
     for path in _newest_first(folder):
         try:
-            body = document.decode((path / DESCRIPTION).read_bytes(), DESCRIPTION)
-            if durable.sha256_of(path / STATE) == body["state_sha256"]:
-                return Checkpoint(step=body["step"], state=load_file(path / STATE), notes=body["notes"])
+            body = document.decode(document.content(path / DESCRIPTION), DESCRIPTION)
+            said = typed.parse(_Said, body, DESCRIPTION, document.MEND)
+            if durable.sha256_of(path / STATE) == said.state_sha256:
+                return Checkpoint(step=said.step, state=load_file(path / STATE), notes=said.notes)
             problem = f"{STATE} does not match its hash"
-        except (OSError, KeyError, DamageError, SafetensorError) as error:
+        except (OSError, DamageError, SafetensorError) as error:
             problem = str(error)
         log.warning("checkpoint %s is damaged (%s): using an older one", path, problem)
     return None

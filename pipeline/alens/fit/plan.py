@@ -124,7 +124,7 @@ def begun(lenses: Path) -> FitPlan | None:
     path, mend = lenses / PLAN, f"delete {lenses} and fit again"
     try:
         body = document.decode_either(
-            path.read_bytes(),
+            document.content(path, mend),
             str(path),
             mend,
             field="format",

@@ -147,7 +147,7 @@ class LensFolder:
     def _read_record(self) -> LensRecord:
         path, mend = self.root / DESCRIPTION, self._mend(DESCRIPTION)
         try:
-            content = path.read_bytes()
+            content = document.content(path, mend)
         except (FileNotFoundError, NotADirectoryError):
             raise RequestError(
                 f"{self.name} holds no lenses (it has no {DESCRIPTION}): "

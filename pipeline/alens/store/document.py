@@ -58,6 +58,19 @@ def decode(content: bytes, where: str, mend: str = MEND) -> dict[str, Any]:
     return body
 
 
+def plain(path: Path, mend: str) -> dict[str, Any]:
+    """The object in a JSON file that others wrote, which has no hash.
+
+    Raises `OSError`, and `DamageError` for what is no JSON object, is too large, or holds half of a surrogate pair.
+    """
+    body = _object(content(path, mend), str(path), mend)
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise DamageError(f"{path} is not whole (it holds half of a surrogate pair): {mend}") from None
+    return body
+
+
 def decode_either(
     content: bytes, where: str, mend: str, *, field: str, hashed: int, unhashed: int | None, holds: str
 ) -> dict[str, Any]:

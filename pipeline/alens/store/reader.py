@@ -299,7 +299,7 @@ class Cache:
             raise DamageError(f"{path} is missing or altered: {MEND}")
         try:
             values_BT = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:  # objects, or no array at all
+        except Exception as error:  # objects, no array at all, or a shape that numpy cannot count
             raise DamageError(f"{path} holds no numbers ({error}): make the cache anew") from None
         expected = (self.plan.tokens.sequences, self.plan.settings.seq_len)
         if values_BT.dtype.kind != "u" or values_BT.shape != expected:

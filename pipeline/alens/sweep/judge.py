@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from alens.errors import DamageError
@@ -27,10 +28,12 @@ from alens.interruption import InterruptedWorkError, droppable
 from alens.lens.saved import Lenses
 from alens.progress import Report, ShouldStop, counted, counting, never, silent
 from alens.rows import RowReader
-from alens.store import document, durable
+from alens.store import document, durable, typed
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
+from alens.store.typed import STRICT, Amount, Natural
 
+MEND = "it cannot be used"
 RESULT = "result.json"
 SUMS = "held-out.safetensors"
 
@@ -38,18 +41,20 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a variant ended."""
+class Told:
+    """What `result.json` holds."""
+
+    __pydantic_config__ = STRICT
 
     failed: str | None = None
     """Why it has no lenses: its loss was not finite."""
-    steps: int = 0
-    rows_seen: int = 0
-    seconds: float = 0.0
+    steps: Natural = 0
+    rows_seen: Natural = 0
+    seconds: Amount = 0.0
     """In its steps, with its part of the time that was waited for data, over all runs."""
-    converged: int = 0
+    converged: Natural = 0
     """Lenses that stopped before the last step."""
-    heads: tuple[tuple[int, int], ...] = ()
+    heads: tuple[tuple[Natural, Natural], ...] = ()
     """(layer, head) of each lens."""
     cross_entropy: tuple[float, ...] = ()
     top1_agreement: tuple[float, ...] = ()
@@ -60,8 +65,31 @@ class Result:
     nothing. None in results that are older than it."""
     intervals_over: str = SEQUENCES
     """What sums are by: `documents` or `sequences`."""
-    sequences: int | None = None
+    sequences: Natural | None = None
     """Held-out sequences; None in results of earlier versions, whose sums are by sequence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Saved(Told):
+    sums_sha256: str
+    """Of `held-out.safetensors`."""
+
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        lens = len(self.heads)
+        if {len(self.cross_entropy), len(self.top1_agreement)} != {lens} or len(self.says_nothing) not in (
+            0,
+            lens,
+        ):
+            raise TypeError("heads, cross_entropy, top1_agreement and says_nothing are not of as many lenses")
+        if (self.failed is None) != (lens > 0):
+            raise TypeError("heads and failed contradict each other")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result(Told):
+    """How a variant ended."""
+
     kl_GH: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
     rows_G: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
 
@@ -152,21 +180,36 @@ def read(folder: Path) -> Result | None:
     """The result of a variant, or None while it is not finished. Raises `DamageError` for a damaged one."""
     path = folder / RESULT
     try:
-        found = document.decode(path.read_bytes(), str(path))
-        sums = (folder / SUMS).read_bytes()
-        if durable.sha256_of(folder / SUMS) != found.pop("sums_sha256"):
-            raise DamageError(f"{folder / SUMS} was altered")
-        arrays = load(sums)
-        heads = tuple((layer, head) for layer, head in found.pop("heads"))
-        return Result(**found, heads=heads, kl_GH=arrays["kl"], rows_G=arrays["rows"])
+        told = typed.parse(_Saved, document.decode(document.content(path), str(path)), str(path), MEND)
+        if durable.sha256_of(folder / SUMS) != told.sums_sha256:
+            raise DamageError(f"{folder / SUMS} was altered: {MEND}")
+        arrays = load((folder / SUMS).read_bytes())
+        return _result(told, arrays["kl"], arrays["rows"])
     except FileNotFoundError:
         if path.exists():
             raise DamageError(f"{folder / SUMS} is missing: delete {path} and sweep again") from None
         return None
-    except (DamageError, TypeError, KeyError):
+    except (DamageError, SafetensorError, ValueError, KeyError) as error:
+        why = error if isinstance(error, DamageError) else f"{folder / SUMS} is not whole ({error})"
         raise DamageError(
-            f"{path} or {SUMS} beside it was altered: delete {path} and sweep again, which judges anew"
+            f"{str(why).removesuffix(f': {MEND}')}: delete {path} and sweep again, which judges anew"
         ) from None
+
+
+def _result(told: _Saved, kl_GH: Array, rows_G: Array) -> Result:
+    """Raises `ValueError` for sums that cannot be those of the lenses."""
+    right = kl_GH.ndim == 2 and kl_GH.shape == (
+        len(rows_G),
+        len(told.heads) if len(rows_G) else kl_GH.shape[1],
+    )
+    if rows_G.ndim != 1 or not right or not all(part.dtype == np.float64 for part in (kl_GH, rows_G)):
+        raise ValueError(f"kl is {kl_GH.shape} and rows {rows_G.shape}, of {len(told.heads)} lenses")
+    if not (np.isfinite(kl_GH).all() and np.isfinite(rows_G).all() and (rows_G > 0).all()):
+        raise ValueError("numbers that cannot be")
+    if told.failed is None and not len(rows_G):
+        raise ValueError("no rows")
+    plain = {field.name: getattr(told, field.name) for field in dataclasses.fields(Told)}
+    return Result(**plain, kl_GH=kl_GH, rows_G=rows_G)
 
 
 def _plain(told: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from alens.fit.writing import put_lenses
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
 from alens.progress import Report, ShouldStop, never, silent
-from alens.store import document, durable, one_writer
+from alens.store import document, durable, one_writer, typed
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
@@ -32,6 +32,13 @@ log = logging.getLogger("alens")
 
 CLOCK = "clock.json"
 """Seconds that a variant took until its newest checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Clock:
+    __pydantic_config__ = typed.STRICT
+
+    seconds: typed.Amount
 
 
 @contextlib.contextmanager
@@ -131,7 +138,8 @@ class Member:
     def _clock(self) -> float:
         path = self.fit.lenses / CLOCK
         try:
-            return float(document.decode(path.read_bytes(), str(path))["seconds"])
+            body = document.decode(document.content(path), str(path))
+            return typed.parse(_Clock, body, str(path), "seconds are counted from here").seconds
         except FileNotFoundError:
             return 0.0
         except DamageError:

@@ -15,7 +15,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe, with_rate
-from alens.store import document, durable
+from alens.store import document, durable, typed
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
 from alens.sweep.grid import Grid, Variant
@@ -121,6 +121,26 @@ def body(request: SweepRequest, cache: Cache) -> dict[str, Any]:
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """What `sweep.json` holds."""
+
+    __pydantic_config__ = typed.STRICT
+
+    format: int
+    cache_plan: str
+    base: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        for name, settings in self.variants.items():
+            if Path(name).name != name or not name.isprintable():
+                raise TypeError(f"variants has {name[:60]!r}, which is no name of a directory")
+            if settings.keys() != next(iter(self.variants.values())).keys():
+                raise TypeError(f"variants.{name} has other settings than the first")
+
+
 def put(out: Path, asked: dict[str, Any]) -> None:
     """Write `sweep.json` into a new or empty directory. Raises `RequestError` where it holds anything else."""
     with write_errors(out):
@@ -142,13 +162,14 @@ def check(out: Path, asked: dict[str, Any]) -> None:
 def read(out: Path) -> dict[str, Any]:
     """What `sweep.json` holds. Raises `RequestError` where there is none, `DamageError` for a damaged one."""
     try:
-        found = document.decode((out / PLAN).read_bytes(), str(out / PLAN))
+        found = document.decode(document.content(out / PLAN), str(out / PLAN))
     except (FileNotFoundError, NotADirectoryError):
         raise RequestError(f"{out} is no sweep (it has no {PLAN}): run `alens sweep` to begin one") from None
     except DamageError:
         raise DamageError(f"{out / PLAN} was altered: delete {out} and sweep again") from None
     if found.get("format") != FORMAT:
         raise RequestError(f"{out / PLAN} has format {found.get('format')}; this alens reads format {FORMAT}")
+    typed.parse(_Begun, found, str(out / PLAN), f"delete {out} and sweep again")
     return found
 
 
