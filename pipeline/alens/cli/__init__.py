@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from alens.cli import console, streams
+from alens.cli.lacks import lack
 from alens.errors import AlensError, RequestError, StoppedError
 
 COMMANDS = {
@@ -88,7 +89,13 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; its exit code. Prints errors as one line, without a traceback."""
-    code, lost = _run(arguments), console.unwritten()
+    try:
+        code = _run(arguments)
+    except Exception as error:
+        if (short := lack(error)) is None:
+            raise
+        code = _say(short, 1)
+    lost = console.unwritten()
     if code or lost is None:
         return code
     if lost.errno == errno.EPIPE:  # a reader such as `head` has what it wanted
@@ -100,12 +107,12 @@ def _run(arguments: list[str]) -> int:
     try:
         group.main(args=arguments or ["--help"], prog_name="alens", standalone_mode=False)
         return 0
-    except RequestError as error:
-        return _say(error, 2)
     except StoppedError as error:
         return _say(error, 75)
     except AlensError as error:
-        return _say(error, 1)
+        if lack(error):  # it was taken for something else
+            raise
+        return _say(error, 2 if isinstance(error, RequestError) else 1)
     except click.UsageError as error:
         at = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
         return _say(f"{error.format_message()}{at}", 2)
@@ -115,22 +122,10 @@ def _run(arguments: list[str]) -> int:
         return _say(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
         return _say("stopped at once; what was committed or saved before is safe", 130)
-    except (MemoryError, RuntimeError) as error:
-        if not _lacks_memory(error):
-            raise
-        what = str(error).splitlines()[0] if str(error) else "no memory left"
-        return _say(f"out of memory: {what}; ask for less, or take a machine with more", 1)
     except OSError as error:
+        if lack(error):
+            raise
         return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """numpy and Python raise MemoryError; torch, which is not imported here, says it in two ways."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
 
 
 def _say(message: Any, code: int) -> int:
