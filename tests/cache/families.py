@@ -56,6 +56,23 @@ FAMILIES = {
     # Fewer keys and values than heads.
     "llama": Family(config="LlamaConfig", options=GATED, **GATED_NAMES),
     "mistral": Family(config="MistralConfig", options={**GATED, "sliding_window": 8}, **GATED_NAMES),
+    # Positions by ALiBi: no longest sequence is named.
+    "bloom": Family(
+        config="BloomConfig",
+        options={"n_layer": 2, "n_head": 4, "hidden_size": 32, "vocab_size": 4096, "initializer_range": 0.2},
+        layers="transformer.h",
+        projection="self_attention.dense",
+        mlp="mlp.dense_4h_to_h",
+        norm="transformer.ln_f",
+    ),
+    "mpt": Family(
+        config="MptConfig",
+        options={"n_layers": 2, "n_heads": 4, "d_model": 32, "vocab_size": 4096, "max_seq_len": 64, "initializer_range": 0.2},
+        layers="transformer.blocks",
+        projection="attn.out_proj",
+        mlp="ffn.down_proj",
+        norm="transformer.norm_f",
+    ),
     # Heads wider than d_model / heads, and one matrix for embedding and unembedding.
     "qwen3": Family(
         config="Qwen3Config", options={**GATED, "head_dim": 16, "tie_word_embeddings": True}, **GATED_NAMES

@@ -61,7 +61,9 @@ def test_a_model_that_looks_ahead_is_refused_before_the_plan(tmp_path: Path) -> 
 def test_a_model_that_the_bridge_cannot_run_is_refused_in_a_line(tmp_path: Path) -> None:
     options = {**FAMILIES["opt"].options, "do_layer_norm_before": False}  # the norm last, as OPT-350m has it
     model = save(tmp_path / "opt", "OPTConfig", options)
-    with pytest.raises(RequestError, match=r"^cannot load OPTForCausalLM from .*final_layer_norm") as caught:
+    with pytest.raises(
+        RequestError, match=r"^TransformerLens cannot run OPTForCausalLM from .*final_layer_norm"
+    ) as caught:
         write_cache(request(model, tmp_path / "store"))
     assert len(str(caught.value).splitlines()) == 1
 

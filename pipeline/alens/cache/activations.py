@@ -43,7 +43,7 @@ def run(
     """One forward pass. `sites` are TransformerLens' names of what a block writes or leaves, (B, T, D):
     `resid_post`, `mlp_out`.
 
-    Raises `RequestError` when the model gives no z or site for a layer, `RunError` when it ends in numbers
+    Raises `RequestError` when the model gives no z or site for a layer, or a z of other heads, `RunError` when it ends in numbers
     that are not finite.
     """
     norm = subject.final_norm
@@ -68,6 +68,7 @@ def run(
         raise RequestError(
             f"{subject.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
         )
+    _check_heads(subject, found)
     if not bool(torch.isfinite(final_BTD).all()):
         raise RunError(
             f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
@@ -79,6 +80,17 @@ def run(
         scale_BT=scales.get(0) if scales or norm is None else norm.scale(final_BTD),
         last_logits_BV=logits[:, -1],
     )
+
+
+def _check_heads(subject: Subject, found: dict[int, torch.Tensor]) -> None:
+    """Raises `RequestError` where z is cut into other heads than W_O."""
+    model = subject.source.record
+    for layer, z_BTHE in found.items():
+        if z_BTHE.shape[2:] != (model.n_heads, model.d_head):
+            raise RequestError(
+                f"z of layer {layer} of {model.architecture} is {' x '.join(map(str, z_BTHE.shape[2:]))}, and W_O is of "
+                f"{model.n_heads} heads of {model.d_head} numbers: alens does not know such heads"
+            )
 
 
 def run_hooked(

@@ -43,19 +43,47 @@ class _Sizes:
     num_attention_heads: Width
     hidden_size: Width
     vocab_size: Vocabulary
-    max_position_embeddings: Count
+    longest: Count
+    """Tokens; configurations have several names for it: `LENGTHS`."""
     head_dim: Width | None = None
+
+
+def quantised(config: Any) -> str | None:
+    """How config.json says that the weights are packed; None where it says nothing of that."""
+    settings = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
+    if settings is None:
+        return None
+    plain = settings if isinstance(settings, dict) else settings.to_dict()
+    method = plain.get("quant_method") or "by its config.json"
+    return str(getattr(method, "value", method))
+
+
+LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions")
+"""What configurations call the longest sequence."""
+
+NO_LIMIT = 2**20
+"""Tokens, for a model that names no longest sequence: BLOOM's ALiBi has none."""
+
+NEEDED = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
 
 
 def sizes(config: Any, folder: Path) -> dict[str, Any]:
     """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError`."""
-    path = folder / "config.json"
+    path, name = folder / "config.json", config.architectures[0]
+    if getattr(config, "is_encoder_decoder", False):
+        raise RequestError(
+            f"{name} in {folder} has an encoder and a decoder: alens reads models that predict the next token from the "
+            "tokens before it; give a causal language model"
+        )
     try:
         text = config.get_text_config()
-        found = {name: getattr(text, name) for name in _Sizes.__dataclass_fields__ if name != "head_dim"}
+        found = {field: getattr(text, field) for field in NEEDED}
     except AttributeError as error:
-        raise RequestError(f"{path} is not a causal transformer with attention heads: {error}") from None
-    found["head_dim"] = getattr(text, "head_dim", None) or None
+        lacks = getattr(error, "name", None) or str(error)
+        raise RequestError(
+            f"{path} of {name} says no {lacks}: alens reads attention heads, of which some models have none (Mamba, RWKV)"
+        ) from None
+    found |= {"head_dim": getattr(text, "head_dim", None) or None, "longest": _longest(text)}
     if (what := typed.wrong(_Sizes, found)) is not None:
         raise RequestError(f"{path} is no model configuration: {what}")
     of = _Sizes(**found)
@@ -70,8 +98,14 @@ def sizes(config: Any, folder: Path) -> dict[str, Any]:
         "d_head": d_head,
         "d_model": of.hidden_size,
         "d_vocab": of.vocab_size,
-        "n_ctx": of.max_position_embeddings,
+        "n_ctx": of.longest,
     }
+
+
+def _longest(text: Any) -> Any:
+    """Tokens that the model sees at most; -1 and absence are how configurations say that there is no limit."""
+    named = [value for value in (getattr(text, name, None) for name in LENGTHS) if value is not None]
+    return NO_LIMIT if not named or named[0] == -1 else named[0]
 
 
 NO_EFFECT = frozenset(

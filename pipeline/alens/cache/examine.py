@@ -10,18 +10,21 @@ A norm behind the sublayer (OLMo 2, Gemma 2) or a factor on it (Granite) comes t
 Shapes: B sequences, T tokens, L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.cache import activations
+from alens.cache import activations, probe
+from alens.cache.bridge import attention_layers
 from alens.cache.model import Subject
-from alens.errors import RequestError
+from alens.errors import RequestError, RunError
 from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord
 from alens.store.schema import Plan
 
@@ -44,14 +47,17 @@ READABLE = 0.02
 def examine(subject: Subject, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
     """The model's record, with what the heads of `layers` (None: all) write, and its last norm.
 
-    Raises `RequestError` where the model is not causal, or its logits are not W_U of the final residual.
+    Raises `RequestError` where one of `layers` has no heads, the model is not causal, or its logits are not W_U of the
+    final residual.
     """
     tokens = torch.from_numpy(tokens_BT[:SEQUENCES].astype("int64"))
+    layers = range(len(subject.W_O_LHED)) if layers is None else layers
+    _check_heads(subject, layers)
     with torch.inference_mode():
         found = activations.run(subject, tokens, ())
         activations.check_unembedding(subject, found)
         _check_causal(subject, tokens, found.final_BTD)
-        write = head_write(subject, tokens, range(len(subject.W_O_LHED)) if layers is None else layers)
+        write = head_write(subject, tokens, layers)
     norm = subject.final_norm
     return dataclasses.replace(
         subject.source.record,
@@ -77,6 +83,25 @@ def say(record: ModelRecord) -> None:
     if record.no_write is not None:
         log.warning(
             "%s: lenses on z are right; what rests on the write is left out or refused", record.no_write
+        )
+
+
+def foresee(subject: Subject, layers: Sequence[int] | None) -> None:
+    """`examine` on tokens that are spread over the vocabulary, for its refusals: before a long text is tokenised."""
+    tokens_BT = np.array([probe.tokens(subject.source.record)])
+    with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
+        examine(subject, tokens_BT, layers)
+        with torch.inference_mode():
+            activations.run(subject, torch.from_numpy(tokens_BT), layers or range(len(subject.W_O_LHED)))
+
+
+def _check_heads(subject: Subject, layers: Sequence[int]) -> None:
+    with_heads = attention_layers(subject.bridge)
+    lacking = [layer for layer in layers if layer not in with_heads]
+    if lacking:
+        raise RequestError(
+            f"layer {lacking[0]} of {subject.source.record.architecture} has no attention heads, layers "
+            f"{','.join(map(str, with_heads))} have: name these with --layers"
         )
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from alens import demo, hub
+from alens.cache import bridge as bridges
 from alens.cache import checkpoint, configuration, probe, weights
 from alens.cache.last_norm import last_norm
 from alens.cache.quiet import panics_unprinted, quiet
@@ -66,20 +67,14 @@ class Subject:
     """The `tokenizers` tokenizer: `encode`, `decode`."""
     end_of_text: int | None
     W_O_LHED: torch.Tensor
+    """At the layers' own numbers; zeros for a layer without attention."""
+    b_O_LD: torch.Tensor
+    """The bias that attention adds to what its heads write; zeros for a layer without."""
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     final_norm: FinalNorm | None
     """Float32, on the device; None where alens does not know the model's last norm."""
     device: torch.device
-
-    @property
-    def b_O_LD(self) -> torch.Tensor:
-        """The bias that attention adds to what its heads write; zeros for models without."""
-        try:
-            bias_LD: torch.Tensor = self.bridge.b_O.detach()
-        except AttributeError:  # what TransformerLens says of those
-            return self.W_O_LHED.new_zeros(len(self.W_O_LHED), self.W_O_LHED.shape[-1])
-        return bias_LD
 
     def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
         """The arrays `model/...` of a cache, float32, by name."""
@@ -210,32 +205,31 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
     report(Progress(stage="loading the model"))
     where = torch_device(device)
     tokenizer, end_of_text = load_tokenizer(source)
-    with refusing(f"cannot load {source.record.architecture} from {source.folder}"), quiet():
-        with importing():
-            from transformer_lens import TransformerBridge
-
-        model = checkpoint.load(source.folder, getattr(torch, dtype)).to(where)
-        logits_TV = probe.logits(model, source.record)
-        bridge: Any = TransformerBridge.boot_transformers(
-            str(source.folder.resolve()),  # a relative path may be one of TransformerLens' short names
-            hf_model=model,
-            dtype=getattr(torch, dtype),
-            device=str(where),
-        )
-        probe.check_same(logits_TV, probe.logits(bridge, source.record), source.record, dtype)
-        source = _probed(source, probe.record(logits_TV, source.record, dtype))
-        norm = last_norm(bridge, source.record.d_model)
-        return Subject(
-            source=source,
-            bridge=bridge.requires_grad_(False),
-            tokenizer=tokenizer,
-            end_of_text=end_of_text,
-            W_O_LHED=bridge.W_O.detach(),
-            W_U_DV=bridge.W_U.detach(),
-            b_U_V=bridge.b_U.detach(),
-            final_norm=None if norm is None else norm.to(where),
-            device=where,
-        )
+    record = source.record
+    what = f"cannot run {record.architecture} from {source.folder}"
+    with quiet():
+        model = checkpoint.load(source.folder, getattr(torch, dtype))
+        with refusing(what):
+            logits_TV = probe.logits(model.to(where), record)
+        bridge = bridges.boot(model, source.folder, record, getattr(torch, dtype), where)
+        W_O_LHED = bridges.output_weights(bridge, record)
+        W_U_DV, b_U_V = bridges.unembedding(bridge, record)
+        with refusing(f"TransformerLens {what}"):
+            probe.check_same(logits_TV, probe.logits(bridge, record), record, dtype)
+        source = _probed(source, probe.record(logits_TV, record, dtype))
+    norm = last_norm(bridge, source.record.d_model)
+    return Subject(
+        source=source,
+        bridge=bridge.requires_grad_(False),
+        tokenizer=tokenizer,
+        end_of_text=end_of_text,
+        W_O_LHED=W_O_LHED,
+        b_O_LD=bridges.output_biases(bridge, W_O_LHED),
+        W_U_DV=W_U_DV,
+        b_U_V=b_U_V,
+        final_norm=None if norm is None else norm.to(where),
+        device=where,
+    )
 
 
 def _probed(source: ModelSource, probed: dict[str, Any] | None) -> ModelSource:

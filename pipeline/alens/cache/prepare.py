@@ -14,7 +14,7 @@ import numpy as np
 
 from alens.cache import model as models
 from alens.cache import text, tokens
-from alens.cache.examine import examine, say
+from alens.cache.examine import examine, foresee, say
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.cache.text_tokens import TextTokens
@@ -164,6 +164,7 @@ class _Maker:
             source, dtype=self.request.settings.dtype, device=self.request.device, report=self.report
         )
         if stored is None:
+            foresee(subject, self.request.settings.layers)
             record = self._write_tokens(subject)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
             self.report(Progress(stage="examining the model"))

@@ -13,6 +13,9 @@ from alens.errors import AlensError, RequestError
 PANICS = "pyo3_runtime"
 """The module of what a library in Rust raises when it panics; it cannot be imported."""
 
+MOST_SAID = 200
+"""Characters of a library's message that a line holds."""
+
 
 @contextlib.contextmanager
 def refusing(what: str) -> Iterator[None]:
@@ -25,12 +28,15 @@ def refusing(what: str) -> Iterator[None]:
     except (AlensError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of a GPU: it is not imported here
+            raise
         if not isinstance(error, Exception) and type(error).__module__ != PANICS:
             raise
-        raise RequestError(f"{what}: {_first_line(error)}") from None
+        raise RequestError(f"{what}: {first_line(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """What was said, or its type where nothing was, or no more than the name of a missing key."""
     said = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    said = said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]} ..."
     return f"{type(error).__name__}: {said}".removesuffix(": ") if len(said) < 24 else said
