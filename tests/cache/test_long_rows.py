@@ -129,9 +129,12 @@ def test_lines_are_those_that_python_reads(
     ("content", "says"),
     [
         (b'{"text": "%s", oops}' % (b"x" * 99), r"a\.jsonl:2: it is not JSON \(Expecting property name"),
-        (b'{"text": "%s\\ud83d%s"}' % (b"x" * 99, b"y" * 99), r"a\.jsonl:2: it holds half of a surrogate"),
-        (b'{"text": "%s\\ud83d"}' % (b"x" * 99), r"a\.jsonl:2: it holds half of a surrogate"),
-        (b'{"text": "%s\\udc00"}' % (b"x" * 99), r"a\.jsonl:2: it holds half of a surrogate"),
+        (
+            b'{"text": "%s\\ud83d%s"}' % (b"x" * 99, b"y" * 99),
+            r"a\.jsonl:2: column 'text' holds half of a surrogate",
+        ),
+        (b'{"text": "%s\\ud83d"}' % (b"x" * 99), r"a\.jsonl:2: column 'text' holds half of a surrogate"),
+        (b'{"text": "%s\\udc00"}' % (b"x" * 99), r"a\.jsonl:2: column 'text' holds half of a surrogate"),
         (b'{"text": "%s\\x"}' % (b"x" * 99), r"a\.jsonl:2: it is not JSON \(Invalid \\escape"),
         (b'{"text": "%s\\u12 "}' % (b"x" * 99), r"a\.jsonl:2: it is not JSON \(Invalid \\uXXXX escape"),
         (b'{"text": "%s\t"}' % (b"x" * 99), r"a\.jsonl:2: it is not JSON \(Invalid control character"),

@@ -192,6 +192,23 @@ def test_a_text_that_is_read_twice_is_told_of(tmp_path: Path, caplog: pytest.Log
     assert caplog.messages == [f"a.txt and c.txt of {tmp_path} hold the same bytes: that text is read twice"]
 
 
+def test_a_clone_with_its_loading_script_is_read_or_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The script is not run."""
+    for name in ("books.py", "dataset_infos.json", ".gitattributes"):
+        write(tmp_path / "clone" / name, ["raise SystemExit"])
+    (tmp_path / "clone/README.md").write_text("---\nlicense: unknown\n---\n# Books\n")
+    with pytest.raises(
+        RequestError, match=r"clone has no \.parquet.*1 \.json, 1 \.py.*script is not run: `--corpus-rev"
+    ):
+        resolve(str(tmp_path / "clone"), CorpusOptions())
+    write(tmp_path / "clone/data/train-00000-of-00001.parquet", ["a", "b"])
+    with caplog.at_level("INFO", "alens"):
+        assert stream(tmp_path / "clone") == "a b"
+    assert caplog.messages == [f"left out of {tmp_path / 'clone'}: 1 .json, 1 .py, 1 hidden"]
+
+
 def test_the_card_of_a_directory_chooses_among_its_configurations(tmp_path: Path) -> None:
     write(tmp_path / "a/1.txt", ["a"])
     write(tmp_path / "b/train-00000-of-00001.txt", ["b"])

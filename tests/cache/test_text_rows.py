@@ -108,6 +108,54 @@ def test_only_the_columns_that_are_wanted_are_read(tmp_path: Path) -> None:
     assert [row.document for row in read_rows(path, Columns("text", "book"))] == [None] * 6 + ["b"]
 
 
+def test_a_column_may_be_null_for_megabytes_and_its_neighbours_of_any_type(tmp_path: Path) -> None:
+    """Readers that guess the types of columns by the first megabytes refuse this."""
+    path = tmp_path / "a.jsonl"
+    empty = json.dumps({"text": None, "n": 1, "pad": "x" * 1000})
+    others = [{"text": "a", "n": {"b": 1}}, {"text": "b", "n": ["c"], "pad": None}, {"text": "d", "n": "e"}]
+    path.write_text(f"{empty}\n" * 12_000 + "\n".join(map(json.dumps, others)))
+    assert path.stat().st_size > 12_000_000
+    assert [text for text in texts(path) if text] == ["a", "b", "d"]
+
+
+def test_other_columns_of_parquet_are_not_decoded(tmp_path: Path) -> None:
+    """A picture a row, whose pages are destroyed, beside the text."""
+    rows = [f"row {number}" for number in range(100)]
+    pictures = [bytes([number]) * 10_000 for number in range(100)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"picture": pictures, "text": rows, "book": ["b"] * 100}), path, use_dictionary=False
+    )
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    start = column.data_page_offset
+    content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="deserialize thrift"):
+        pq.read_table(path)
+    assert texts(path, document="book") == rows
+
+
+def test_other_columns_of_a_saved_data_set_are_not_decoded(tmp_path: Path) -> None:
+    rows = [f"row {number}" for number in range(10)]
+    features = datasets.Features(
+        {
+            "label": datasets.ClassLabel(names=["a", "b"]),
+            "picture": datasets.Image(),
+            "parts": datasets.List({"n": datasets.Value("int8")}),
+            "text": datasets.Value("large_string"),
+        }
+    )
+    columns = {"label": [0] * 10, "picture": [None] * 10, "parts": [[{"n": 1}]] * 10, "text": rows}
+    datasets.Dataset.from_dict(columns, features).save_to_disk(tmp_path / "saved")
+    (path,) = (tmp_path / "saved").glob("*.arrow")
+    assert texts(path) == rows
+    with pytest.raises(
+        RequestError, match=r"has no column 'body': it has label, picture, parts, text; choose"
+    ):
+        texts(path, text="body")
+
+
 def test_a_column_may_have_dots_and_neighbours_of_any_type(tmp_path: Path) -> None:
     table = pa.table({"a.b": ["right"], "a": [{"b": "wrong"}], "image": [b"\x00"]})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -138,7 +186,7 @@ def test_a_column_that_no_object_has_is_refused_before_the_file_ends(tmp_path: P
     [
         (b'{"text": "a"}\n{broken\n', r"a\.jsonl:2: it is not JSON \(Expecting property name"),
         (b'{"text": "a"}\n\n[1]\n', r"a\.jsonl:3: it holds list; \.jsonl has an object a line"),
-        (b'{"text": "\\ud83d"}\n', r"a\.jsonl:1: it holds half of a surrogate pair"),
+        (b'{"text": "\\ud83d"}\n', r"a\.jsonl:1: column 'text' holds half of a surrogate pair"),
         (b'{"text": "caf\xe9"}\n', r"a\.jsonl: line 1 is not UTF-8"),
         (b'{"text": "a"}\n{"text": 5}\n', r"column 'text' of .*a\.jsonl:2 holds int, not text"),
         ('{"text": "a"}'.encode("utf-16"), r"a\.jsonl: line 1 is UTF-16; convert it to UTF-8"),
@@ -167,7 +215,9 @@ def test_a_damaged_page_of_parquet_is_one_line(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[40:400] = bytes(360)
     path.write_bytes(content)
-    with pytest.raises(RequestError, match=r"cannot read text from .*a\.parquet: ") as caught:
+    with pytest.raises(
+        RequestError, match=r"cannot read text from .*a\.parquet: column 'text', row 1 or later: "
+    ) as caught:
         texts(path)
     assert "\n" not in str(caught.value)
 
@@ -203,7 +253,9 @@ def test_splits_that_were_saved_to_disk_are_splits(tmp_path: Path, split: str | 
 def test_a_table_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.arrow", *[f"row {number}" for number in range(2000)])
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(RequestError, match=r"cannot read text from .*a\.arrow: ") as caught:
+    with pytest.raises(
+        RequestError, match=r"cannot read text from .*a\.arrow: column 'text', row 1 or later: "
+    ) as caught:
         texts(path)
     assert "\n" not in str(caught.value)
 

@@ -113,20 +113,19 @@ class Corpus:
         """
         is_first, document = True, None
         begun, held = False, ""
-        for row in self.file_rows():
-            begun = begun and not row.starts
-            if not row.text:
+        every_row = self.record.row_documents
+        for text, now, _, starts in self.file_rows():
+            if starts:
+                begun = False
+            if not text:
                 continue
-            text, lead, starts_document = row.text, held, False
-            if not begun:
-                text = text.lstrip()
-                starts_document = is_first or self.record.row_documents or row.document != document
-                lead = "" if starts_document else " "
-            words = text.rstrip()
+            words = text.rstrip() if begun else text.strip()
             if words:
-                is_first, document, begun = False, row.document, True
+                starts_document = not begun and (is_first or every_row or now != document)
+                lead = held if begun else ("" if starts_document else " ")
+                held = text[len(text.rstrip()) :]
+                is_first, document, begun = False, now, True
                 yield Piece(lead + words, starts_document)
-                held = text[len(words) :]
             elif begun:
                 held += text
 

@@ -52,3 +52,8 @@ class Columns(NamedTuple):
         return RequestError(
             f"column {self.text!r} of {where} holds {type(value).__name__}, not text: choose with --text-column"
         )
+
+
+def said(error: Exception) -> str:
+    """What the system or a library says of a file that cannot be read, in a line."""
+    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]

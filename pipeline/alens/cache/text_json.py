@@ -67,7 +67,7 @@ def _rows(body: dict[str, Any], size: int, columns: Columns, line: Line, path: P
         if isinstance(text, LongString):
             starts = True
             for part, share in text.parts():
-                yield Row(_checked(part, where), document, size * share, starts)
+                yield Row(_checked(part, columns, where), document, size * share, starts)
                 starts = False
             return
     except UnicodeDecodeError as error:
@@ -77,16 +77,16 @@ def _rows(body: dict[str, Any], size: int, columns: Columns, line: Line, path: P
     if text is not None and not isinstance(text, str):
         raise columns.not_text(text, where)
     if text and b"\\u" in line.content:
-        _checked(text, where)
+        _checked(text, columns, where)
     yield Row(text, document, size)
 
 
-def _checked(text: str, where: str) -> str:
+def _checked(text: str, columns: Columns, where: str) -> str:
     """`text`, where all of it is Unicode: a string of JSON may hold half of a character."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise RequestError(
-            f"cannot read text from {where}: it holds half of a surrogate pair, which is not text"
+            f"cannot read text from {where}: column {columns.text!r} holds half of a surrogate pair, which is not text"
         ) from None
     return text

@@ -60,7 +60,11 @@ def line_rows(path: Path, columns: Columns) -> Iterator[Row]:
         while line := read_line(file, number + 1):
             number = line.number
             if line.is_whole:
-                yield from _rows(decoded(line, path).rstrip("\r\n"), line.size, starts=True)
+                text = decoded(line, path).rstrip("\r\n")
+                if "\r" in text:
+                    yield from _rows(text, line.size, starts=True)
+                else:
+                    yield Row(text, None, line.size)
             else:
                 yield from _long_rows(line, file, path)
 

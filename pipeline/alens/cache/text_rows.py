@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from alens.cache.text_columns import Columns, Row
+from alens.cache.text_columns import Columns, Row, said
 from alens.cache.text_json import json_rows
 from alens.cache.text_lines import line_rows
 from alens.cache.text_tables import arrow_rows, parquet_rows, rows_of
@@ -66,5 +66,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        why = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"cannot read text from {path}: {why}") from error
+        raise RequestError(f"cannot read text from {path}: {said(error)}") from error

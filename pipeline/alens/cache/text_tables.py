@@ -8,10 +8,11 @@ import codecs
 import contextlib
 import mmap
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alens.cache.text_columns import LONG_BYTES, PART_BYTES, Columns, Row
+from alens.cache.text_columns import LONG_BYTES, PART_BYTES, Columns, Row, said
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ def parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
         # Read ahead, pyarrow would hold what it has read of all columns until the end of the file.
         table = pq.ParquetFile(file, pre_buffer=False, buffer_size=LONG_BYTES)
         columns.check(table.schema_arrow.names, path)
-        first = 1
-        for group in range(table.num_row_groups):
-            batches = table.iter_batches(
+        groups = (
+            table.iter_batches(
                 _rows_a_read(table.metadata.row_group(group), columns.text),
                 row_groups=[group],
                 columns=columns.wanted,
                 use_threads=False,
             )
-            for batch in batches:
-                yield from _rows(batch, columns, path, first)
-                first += len(batch)
+            for group in range(table.num_row_groups)
+        )
+        for first, batch in _numbered(chain.from_iterable(groups), columns, path):
+            yield from _rows(batch, columns, path, first)
 
 
 def _rows_a_read(group: "pq.RowGroupMetaData", column: str) -> int:
@@ -66,8 +67,8 @@ def arrow_rows(path: Path, columns: Columns) -> Iterator[Row]:
         names = pa.ipc.open_stream(buffer).schema.names
         columns.check(names, path)
         wanted = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns.wanted])
-        first, passed = 1, 0.0
-        for batch in pa.ipc.open_stream(buffer, options=wanted):
+        passed = 0
+        for first, batch in _numbered(iter(pa.ipc.open_stream(buffer, options=wanted)), columns, path):
             for start in range(0, len(batch), ROWS_A_READ):
                 for row in _rows(batch.slice(start, ROWS_A_READ), columns, path, first + start):
                     yield row
@@ -75,7 +76,6 @@ def arrow_rows(path: Path, columns: Columns) -> Iterator[Row]:
                     if passed > BYTES_A_READ:
                         mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not stay in memory
                         passed = 0
-            first += len(batch)
 
 
 def rows_of(path: Path) -> int:
@@ -84,6 +84,26 @@ def rows_of(path: Path) -> int:
 
     with pa.memory_map(str(path)) as stream:
         return sum(len(batch) for batch in pa.ipc.open_stream(stream))
+
+
+def _numbered(
+    batches: "Iterator[pa.RecordBatch]", columns: Columns, path: Path
+) -> "Iterator[tuple[int, pa.RecordBatch]]":
+    """Each batch with the number of its first row. Raises `RequestError` where the table cannot be read on."""
+    import pyarrow as pa
+
+    first = 1
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, pa.ArrowException) as error:
+            raise RequestError(
+                f"cannot read text from {path}: column {columns.text!r}, row {first} or later: {said(error)}"
+            ) from error
+        if batch is None:
+            return
+        yield first, batch
+        first += len(batch)
 
 
 def _rows(batch: "pa.RecordBatch", columns: Columns, path: Path, first: int) -> Iterator[Row]:
