@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from alens.cli import COMMANDS
 from alens.cli.streams import Stream
 
 FORMS = {
@@ -122,3 +123,72 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     Stream(write, encoding="utf-8", closed=False).write("x" * 1_000_000)
     os.close(write)
     assert int(reader.communicate()[0]) == 1_000_000
+
+
+WORKS = ("cache", "fit", "sweep", "verify", "export", "import", "publish")
+"""What they print only says what they did; the exit code is that of the work."""
+
+
+def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any]]:
+    """Quick arguments of each command; what is written goes to `folder`."""
+    one, few = ("--layer", "0", "--head", "1"), ("--layers", "0", "--rows", "64")
+    terms, prompts, grid = folder / "terms.txt", folder / "prompts.txt", folder / "grid.toml"
+    terms.write_text("he\n")
+    prompts.write_text("The old man\nMy father\nThe king\n")
+    fit = ("--layers", "0", "--heads", "1", "--eval-rows", "1024", "--steps", "2", "--device", "cpu")
+    grid.write_text("layers = [0]\nheads = [1]\neval_rows = 1024\nsteps = 2\n[grid]\nlr = [0.01, 0.03]\n")
+    small = ("--sequences", "2", "--directions", "4", "--compare", "none")
+    return {
+        "plan": ["plan", "demo", "demo", folder / "store", "--max-rows", "512", "--seq-len", "32", "--rows-per-shard", "128", "--probe-seconds", "0.1"],
+        "fit": ["fit", cache, folder / "fit", *fit],
+        "sweep": ["sweep", grid, cache, folder / "sweep", "--device", "cpu"],
+        "eval": ["eval", lenses, cache, *few],
+        "read": ["read", lenses, "He was", *one],
+        "locate": ["locate", lenses, *one, "--terms", terms, "--prompts", prompts, "--permutations", "9"],
+        "compare": ["compare", lenses, *one, "--clean", "He", "--suspect", "She"],
+        "inject": ["inject", lenses, "He was", *one, "--tokens", "he", "--strength", "1", "--random", "0"],
+        "basis": ["basis", lenses, cache, *one, "--rows", "64", *small],
+        "transfer": ["transfer", lenses, cache, *few],
+        "export": ["export", lenses, folder / "export", "--form", "z"],
+        "import": ["import", folder / "export", folder / "import", "--model", "demo"],
+        "publish": ["publish", lenses, "--repo", "me/lenses", "--out", folder / "bundle"],
+        "info": ["info", cache],
+        "verify": ["verify", cache],
+        "fidelity": ["fidelity", cache, "--rows", "256", "--no-fit"],
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["all closed", "closed pipes"])
+def test_every_command_ends_with_the_code_of_its_work(
+    demo_lenses: Path, demo_cache: Path, tmp_path: Path, form: str
+) -> None:
+    commands = every_command(demo_lenses, demo_cache, tmp_path)
+    assert {*commands, "cache"} == set(COMMANDS)
+    codes = {}
+    for name, arguments in commands.items():
+        if form == "closed pipes":
+            with nobody_reads() as pipe:
+                command = [sys.executable, "-m", "alens", *map(str, arguments)]
+                codes[name] = subprocess.run(command, stdout=pipe, stderr=pipe).returncode
+        else:
+            codes[name] = shell(FORMS[form], *arguments).returncode
+    assert codes == {name: 0 if name in WORKS else 1 for name in commands}
+    for written in (
+        "fit/lens.json",
+        "sweep/table.md",
+        "export/config.json",
+        "import/lens.json",
+        "bundle/README.md",
+    ):
+        assert (tmp_path / written).is_file(), written
+    undisturbed = tmp_path / "undisturbed"
+    assert shell("", "fit", demo_cache, undisturbed, *commands["fit"][3:]).returncode == 0
+    weights = "layer-00.safetensors"
+    assert (tmp_path / "fit" / weights).read_bytes() == (undisturbed / weights).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["-", "/dev/stdout"])
+def test_a_page_is_a_file_not_a_stream(run_alens: Any, demo_lenses: Path, place: str) -> None:
+    outcome = run_alens("read", demo_lenses, "He was", "--html", place)
+    assert outcome.code == 2 and "name such a file" in outcome.stderr and outcome.stdout == ""

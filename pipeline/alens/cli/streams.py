@@ -95,5 +95,6 @@ def _fill(number: int) -> bool:
         if opened != number:
             os.dup2(opened, number)
             os.close(opened)
+        os.set_inheritable(number, True)
         return True
     return False
