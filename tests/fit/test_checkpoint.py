@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from alens.errors import RequestError, RunError
+from alens.errors import DamageError, RequestError, RunError
 from alens.fit import checkpoint
+
+from .. import documents
 
 
 def state(step: int) -> dict[str, torch.Tensor]:
@@ -172,3 +174,23 @@ def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
     checkpoint.save(folder, 30, state(30), notes(30))
     checkpoint.drop_all(folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("changes", [{"step": "2"}, {"step": -1}, {"notes": 5}, {"surprise": 1}])
+def test_a_description_that_cannot_be_is_passed_over(folder: Path, changes: dict[str, Any]) -> None:
+    newest = sorted(folder.iterdir())[-1]
+    documents.edit(newest / "checkpoint.json", lambda body: body.update(changes))
+    found = checkpoint.newest(folder)
+    assert found is not None and f"step-{found.step:08d}" != newest.name
+
+
+def test_a_state_of_another_fit_is_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            DamageError, match=r"holds a checkpoint that is not of this fit \(KeyError: 'weight'\)"
+        ),
+        checkpoint.taken_up(tmp_path),
+    ):
+        _ = {}["weight"]
+    with pytest.raises(RuntimeError, match="out of memory"), checkpoint.taken_up(tmp_path):
+        raise RuntimeError("CUDA out of memory")

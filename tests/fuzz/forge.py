@@ -59,7 +59,8 @@ def identity(plan: JSON) -> str:
     model, corpus = whole.get("model"), whole.get("corpus")
     if isinstance(model, dict) and model.get("config") is not None:
         model["config"] = json.dumps(model["config"], sort_keys=True)
-    for file in corpus.get("files") or () if isinstance(corpus, dict) else ():
+    files = corpus.get("files") if isinstance(corpus, dict) else None
+    for file in files if isinstance(files, list) else ():
         if isinstance(file, dict):
             file.pop("name", None)
     text = json.dumps({"format": 1, **_without_none(whole)}, sort_keys=True, separators=(",", ":"))

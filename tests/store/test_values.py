@@ -110,5 +110,12 @@ def test_what_a_model_gives_can_be(demo_cache: Path) -> None:
 def test_tokens_that_the_model_does_not_have_are_named(demo_cache: Path) -> None:
     cache = open_cache(demo_cache)
     cache.plan = dataclasses.replace(cache.plan, model=dataclasses.replace(cache.plan.model, d_vocab=100))
-    with pytest.raises(DamageError, match=r"tokens.npy has token \d+, and the model has 100"):
+    with pytest.raises(DamageError, match=r"tokens.npy has \d+ among 100 tokens"):
         _ = cache.tokens
+
+
+def test_documents_that_the_text_does_not_have_are_named(document_cache: Path) -> None:
+    cache = open_cache(document_cache)
+    cache.plan = dataclasses.replace(cache.plan, tokens=dataclasses.replace(cache.plan.tokens, documents=1))
+    with pytest.raises(DamageError, match=r"documents.npy has \d+ among 1 documents"):
+        _ = cache.token_documents

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,28 @@ def _drop(paths: Iterable[Path]) -> None:
             path.unlink()
         elif path.exists():
             shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def taken_up(folder: Path) -> Iterator[None]:
+    """Within the block a state goes back to where it came from: one that is not of this fit raises `DamageError`."""
+    try:
+        yield
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise DamageError(
+            f"{folder} holds a checkpoint that is not of this fit ({what}): delete it, and the fit begins anew"
+        ) from None
 
 
 def newest(folder: Path) -> Checkpoint | None:

@@ -297,22 +297,22 @@ class Trainer:
         found = checkpoint.newest(self.lenses / CHECKPOINTS)
         if found is not None and found.notes.get("format") != NOTES:
             log.warning(
-                "%s: the checkpoint is of an older alens, which kept other lenses: beginning anew",
-                self.lenses,
+                "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.lenses
             )
             found = None
         if found is None:
             self.engine.start()
             return
-        self.engine.restore(
-            {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
-        )
-        self.step_number = self.saved_step = found.step
-        self.curves = Curves.from_json(found.notes["curves"])
-        self._evaluated_step = max((of[-1].step for of in self.curves.history.values()), default=0)
-        self.kept.restore(found.state, found.notes["form"], lambda: self.recipe.reader.unembedding)
-        windows = {k.removeprefix(WINDOWS): v for k, v in found.state.items() if k.startswith(WINDOWS)}
-        self.divergence.restore(windows, self.processes.device)
+        with checkpoint.taken_up(self.lenses / CHECKPOINTS):
+            self.engine.restore(
+                {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
+            )
+            self.step_number = self.saved_step = found.step
+            self.curves = Curves.from_json(found.notes["curves"])
+            self._evaluated_step = max((of[-1].step for of in self.curves.history.values()), default=0)
+            self.kept.restore(found.state, found.notes["form"], lambda: self.recipe.reader.unembedding)
+            windows = {k.removeprefix(WINDOWS): v for k, v in found.state.items() if k.startswith(WINDOWS)}
+            self.divergence.restore(windows, self.processes.device)
         log.info("going on after step %d of %d", found.step, self.plan.steps)
 
     def drop_checkpoints(self) -> None:

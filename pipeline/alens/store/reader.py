@@ -286,15 +286,16 @@ class Cache:
         documents are not known; memory-mapped, hash checked.
         """
         sha256 = self.plan.tokens.documents_sha256
-        return None if sha256 is None else self._npy(self.paths.documents, sha256)
+        count = self.plan.tokens.documents
+        return None if sha256 is None else self._npy(self.paths.documents, sha256, count, "documents")
 
     @cached_property
     def documents(self) -> npt.NDArray[np.int64] | None:
         """(sequences,) int64: the document in which each sequence begins; None where documents are not known."""
         return None if self.token_documents is None else self.token_documents[:, 0].astype(np.int64)
 
-    def _npy(self, path: Path, sha256: str, count: int | None = None) -> Array:
-        """(sequences, seq_len) unsigned, below `count`. Raises `DamageError` for another hash or other contents."""
+    def _npy(self, path: Path, sha256: str, count: int | None, what: str = "tokens") -> Array:
+        """(sequences, seq_len) unsigned, below the count of `what`. Raises `DamageError` for another hash or other contents."""
         if not path.is_file() or durable.sha256_of(path) != sha256:
             raise DamageError(f"{path} is missing or altered: {MEND}")
         try:
@@ -307,9 +308,7 @@ class Cache:
                 f"{path} holds {values_BT.shape} {values_BT.dtype}, the plan says {expected} unsigned: make the cache anew"
             )
         if count is not None and values_BT.size and values_BT.max() >= count:
-            raise DamageError(
-                f"{path} has token {values_BT.max()}, and the model has {count}: make the cache anew"
-            )
+            raise DamageError(f"{path} has {values_BT.max()} among {count:,} {what}: make the cache anew")
         return np.asarray(values_BT)
 
 
