@@ -30,9 +30,10 @@ from alens.fit.settings import FitSettings
 done = asked = 0
 
 
-def report(_):
+def report(progress):
     global done
-    done += 1
+    if progress.unit == "steps":
+        done = progress.done
 
 
 def should_stop():

@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from alens import CacheRequest
-from alens.errors import RequestError, RunError
+from alens import CacheRequest, FitRequest, fit_lenses
+from alens.errors import RequestError, RunError, StoppedError
+from alens.fit.convergence import FIRST_EVALUATION
+from alens.fit.settings import FitSettings
 from alens.planning import disk
 from alens.planning.figures import figures
 from alens.planning.run import Estimate
+
+from ..stops import Stop
 
 MakeRequest = Callable[..., CacheRequest]
 MakeEstimate = Callable[..., Estimate]
@@ -217,3 +222,25 @@ def test_a_place_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(disk, "free", lambda _: (10**9, None, 4096))
     with pytest.raises(RunError, match="cannot write"):
         disk.probe(Path("/proc"), 0.05)
+
+
+def test_a_save_takes_the_bytes_that_it_says(
+    tmp_path: Path, demo_cache: Path, request_for: MakeRequest, estimated: MakeEstimate
+) -> None:
+    """Of a fit of two layers that was stopped after an evaluation, when it holds the best lenses too."""
+    found = estimated(request_for(tmp_path / "store"))
+    stop = Stop(FIRST_EVALUATION + 1)
+    settings = FitSettings(layers=(0, 3), batch_rows=128, eval_rows=1024, tolerance=0)
+    with pytest.raises(StoppedError):
+        fit_lenses(
+            FitRequest(store=demo_cache, lenses=tmp_path / "lenses", settings=settings, device="cpu"),
+            report=stop.report,
+            should_stop=stop,
+        )
+    (state,) = (tmp_path / "lenses/checkpoints").glob("*/state.safetensors")
+    assert found.save_bytes((0, 3)) == pytest.approx(state.stat().st_size, rel=0.01)
+    case = figures(found)["passes"]["cases"][0]
+    assert case["save_bytes"] == found.save_bytes(found.plan.layers[:1])
+    assert case["save_s"] == found.disk.save_s(case["save_bytes"]) > 0
+    rates = figures(found)["rates"]
+    assert rates["threads"] == torch.get_num_threads() and rates["cpus"] == os.cpu_count()

@@ -20,6 +20,7 @@ import click
 from alens.cli import console, streams
 from alens.cli.lacks import lack
 from alens.errors import AlensError, RequestError, StoppedError
+from alens.threads import wait_asleep
 
 COMMANDS = {
     "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",
@@ -76,6 +77,7 @@ def group() -> None:
 def main() -> None:
     """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
     streams.install()
+    wait_asleep()
     if logging.lastResort is not None:  # shows the warnings that come while no command watches
         logging.lastResort.setFormatter(console.OneLine())
     try:

@@ -100,6 +100,9 @@ def _time(body: Figures) -> Iterator[str]:
         f"({size(rates['disk_probe_bytes'])}), {1000 * rates['disk_sync_s']:.1f} ms to sync a file",
     )
     yield _entry("", f"fit {rates['fit_head_rows_per_s']:,.0f} rows/s for one head")
+    free = rates["cpus"] - rates["load"]
+    busy = "" if free >= rates["threads"] else f"; other work slows all of it (load {rates['load']:.1f})"
+    yield _entry("", f"on {rates['threads']} {'thread' if rates['threads'] == 1 else 'threads'}{busy}")
     parts = [f"computing {hours(time['compute_hours'])}", f"writing {hours(time['write_hours'])}"]
     if not body["text"]["plan_in_store"]:
         parts.insert(0, f"tokenising {hours(time['tokenise_hours'])}")
@@ -114,6 +117,11 @@ def _time(body: Figures) -> Iterator[str]:
             "", f"{time['runs_per_worker']:,} runs of {time['max_minutes']:g} minutes for each worker"
         )
     yield _entry("", f"{hours(time['read_hours'])} for one process to read what a fit of all layers reads")
+    case = body["passes"]["cases"][-1]
+    yield _entry(
+        "",
+        f"{hours(case['save_s'] / 3600)} for a fit of them to save {size(case['save_bytes'])}, also when it is told to stop",
+    )
 
 
 def _room(room: Figures) -> Iterator[str]:

@@ -46,6 +46,10 @@ class DiskRates:
         a_byte = self.write_s_a_byte + self.read_s_a_byte + self.hash_s_a_byte
         return num_bytes * a_byte + num_files * self.sync_s
 
+    def save_s(self, num_bytes: float) -> float:
+        """Seconds to write as a checkpoint is written: synced, and hashed from memory."""
+        return num_bytes * (self.write_s_a_byte + self.hash_s_a_byte) + 2 * self.sync_s
+
 
 def nearest_folder(store: Path) -> Path:
     """The nearest directory above `store` that exists; `store` itself where it is another file system's."""

@@ -1,9 +1,10 @@
 """An `Estimate` as plain numbers, each with its unit in its name: what `alens plan --json` prints."""
 
 import math
+import os
 from typing import Any
 
-from alens.planning.estimate import FitCosts, break_even, passes_table
+from alens.planning.estimate import break_even, passes_table
 from alens.planning.run import Estimate
 
 COST_MODEL = "P passes: cache c + w + P max(r, g), no cache P (f + g); seconds a row of compute c, write w, read r, fit g, bare forward f"
@@ -96,6 +97,9 @@ def _rates(found: Estimate) -> dict[str, Any]:
         "disk_read_bytes_per_s": 1 / disk.read_s_a_byte,
         "disk_sync_s": disk.sync_s,
         "hash_bytes_per_s": 1 / disk.hash_s_a_byte,
+        "threads": found.threads,
+        "load": found.load,
+        "cpus": os.cpu_count(),
     }
 
 
@@ -141,17 +145,20 @@ def _passes(found: Estimate) -> dict[str, Any]:
         "forward_s_per_row": costs.forward_s,
         "compute_s_per_row": costs.compute_s,
         "write_s_per_row": costs.write_s,
-        "cases": [_case(found, name, found.fit_costs(chosen)) for name, chosen in cases.items()],
+        "cases": [_case(found, name, chosen) for name, chosen in cases.items()],
     }
 
 
-def _case(found: Estimate, name: str, fit: FitCosts) -> dict[str, Any]:
+def _case(found: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]:
+    fit, save_bytes = found.fit_costs(layers), found.save_bytes(layers)
     even = break_even(found.costs, fit, found.rows_left / found.plan.rows)
     return {
         "name": name,
         "heads": fit.heads,
         "read_s_per_row": fit.read_s,
         "fit_s_per_row": fit.fit_s,
+        "save_bytes": save_bytes,
+        "save_s": found.disk.save_s(save_bytes),
         "break_even_passes": even if math.isfinite(even) else None,
         "passes": [
             {

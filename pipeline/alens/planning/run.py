@@ -5,6 +5,7 @@ cache` checks it. Where STORE holds a plan already, its tokens are used and only
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from alens.cache.request import CacheRequest, check_settings
 from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import check_fills_a_shard
 from alens.errors import RequestError
+from alens.fit.optimiser import STATE
 from alens.planning import disk, probe, text
 from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
 from alens.planning.sizes import Sizes, sizes_of
@@ -56,6 +58,9 @@ class Estimate:
     disk: disk.DiskRates
     fit_head_s: float
     """Seconds of a fit for a row and a head."""
+    threads: int
+    load: float
+    """Processes that wanted a CPU in the minute before anything was measured."""
     room: Room
 
     @property
@@ -104,6 +109,13 @@ class Estimate:
             fit_s=heads * self.fit_head_s,
         )
 
+    def save_bytes(self, layers: tuple[int, ...]) -> int:
+        """Of a checkpoint of a fit of all heads of `layers`, as `alens fit` makes them: what is trained, what the
+        optimiser keeps of it, and the best lenses so far."""
+        model = self.plan.model
+        numbers = len(layers) * model.n_heads * (model.d_head + 1) * model.d_vocab
+        return 4 * numbers * (1 + len(STATE) + 1)
+
     @property
     def tokenise_hours(self) -> float:
         return self.text.num_tokens / self.text.tokens_a_second / 3600 if self.text else 0.0
@@ -132,7 +144,7 @@ def estimate_cache(
         raise RequestError(f"workers is {workers}: it must be at least 1")
     if not probe_s > 0:
         raise RequestError(f"probe_seconds is {probe_s}: it must be above 0")
-    follow_allotment()
+    threads, load = follow_allotment(), os.getloadavg()[0]
     source = models.find(request.model, request.revision, report=report)
     check_settings(request.settings, source)
     stored = _stored(request, source, store)
@@ -174,6 +186,8 @@ def estimate_cache(
         codecs=codecs,
         disk=rates,
         fit_head_s=fit_head_s,
+        threads=threads,
+        load=load,
         room=_room(folder, sizes, plan.num_shards - done, skeleton=stored is None),
     )
 
