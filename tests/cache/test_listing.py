@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from alens.cache.listing import Entry, list_files
 from alens.errors import RequestError
@@ -96,3 +99,17 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(RequestError, match=r"cannot read .*/a: Permission denied"):
         list_files(tmp_path)
+
+
+NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"/", b"_").replace(b"\0", b"_"))
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+@example([b"\xff.txt", b"a\nb.txt", b"-x.txt", b" ", b"*"])
+def test_a_file_of_any_name_is_listed_under_its_name(tmp_path_factory: Any, names: list[bytes]) -> None:
+    folder = tmp_path_factory.mktemp("names")
+    for name in (names := [name for name in names if name not in (b".", b"..")]):
+        (folder / os.fsdecode(name)).write_bytes(name)
+    entries = list_files(folder)
+    assert sorted(entry.name for entry in entries) == sorted(map(os.fsdecode, names))
+    assert all((folder / entry.name).read_bytes() == os.fsencode(entry.name) for entry in entries)

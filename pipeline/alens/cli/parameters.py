@@ -28,7 +28,9 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         found: list[int] = []
         try:
             if isinstance(value, (list, tuple)):
-                return tuple(int(part) for part in value)
+                if not all(type(part) is int and 0 <= part < 2**63 for part in value):
+                    raise ValueError
+                return tuple(value)
             for part in str(value).split(","):
                 first, dash, last = part.strip().partition("-")
                 numbers = range(int(first), int(last if dash else first) + 1)
