@@ -10,6 +10,7 @@ import pytest
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.pictures import reading_page
+from alens.progress import Progress
 from alens.reading import sheet as sheets
 from alens.reading.reader import Reading, TokenScore
 
@@ -144,3 +145,19 @@ def test_a_path_that_can_be_no_page_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(RequestError, match=message):
             reading_page.check_path(path)
+
+
+def test_whole_distributions_are_made_once(reader: HeadReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what a page takes its time for; and it says how far it is, to the end."""
+    made, told = list[int](), list[Progress]()
+    lens = HeadReader.lens
+
+    def counted(self: HeadReader, layer: int, *given: Any) -> Any:
+        made.append(layer)
+        return lens(self, layer, *given)
+
+    monkeypatch.setattr(HeadReader, "lens", counted)
+    sheets.sheet(reader, PROMPTS, top=3, report=told.append)
+    assert made == [0, 3] * len(PROMPTS)
+    counts = [report.done for report in told if report.stage == "read"]
+    assert counts[0] == 0 and counts == sorted(counts) and counts[-1] == told[-1].total

@@ -39,6 +39,9 @@ class LensMaps(Protocol):
     def select(self, heads: Sequence[int]) -> Self:
         """Only these, in this order; positions on the first axis."""
 
+    def columns(self, tokens: Sequence[int]) -> Self:
+        """The same maps to the logits of these tokens alone, in this order."""
+
     def put(self, heads: Sequence[int], other: Self) -> None:
         """In place: these heads become those of `other`."""
 
@@ -52,6 +55,10 @@ class _Moves:
     def select(self, heads: Sequence[int]) -> Self:
         chosen = list(heads)
         return self._changed(lambda name, value: value[chosen] if "_H" in name else value)
+
+    def columns(self, tokens: Sequence[int]) -> Self:
+        chosen = list(tokens)
+        return self._changed(lambda name, value: value[..., chosen] if name.endswith("V") else value)
 
     def put(self, heads: Sequence[int], other: Self) -> None:
         for f in fields(self):  # type: ignore[arg-type]  # a dataclass, always

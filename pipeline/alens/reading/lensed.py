@@ -125,11 +125,21 @@ class LensedModel:
 
     def lens(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> torch.Tensor:
         """(H, T, V) log-probabilities by the lenses of `heads`."""
-        indices = [self.lenses.head_index(head) for head in heads]
-        maps = self.lenses.layer(layer).maps.select(indices).to(self.subject.device)
         with torch.inference_mode():
-            logits_HTV = torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
-            return logits_HTV.log_softmax(-1)
+            return self.lens_logits(layer, heads, values_HTE).log_softmax(-1)
+
+    def lens_logits(
+        self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, tokens: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """(H, T, V) logits by the lenses of `heads`; (H, T, C) of `tokens` alone."""
+        maps = self.lenses.layer(layer).maps
+        indices = [self.lenses.head_index(head) for head in heads]
+        maps = maps if tokens is None else maps.columns(tokens)
+        if indices != list(range(maps.num_heads)):  # selecting copies
+            maps = maps.select(indices)
+        maps = maps.to(self.subject.device)
+        with torch.inference_mode():
+            return torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
 
     def scale(self, found: Activations) -> torch.Tensor:
         """(T,) float32: what the last norm divides the stream by, of one prompt; ones where alens does not know it."""
@@ -141,6 +151,21 @@ class LensedModel:
         self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, scale_T: torch.Tensor
     ) -> torch.Tensor:
         """(H, T, V) log-probabilities by the model's unembedding of the same values, behind its last norm.
+
+        Raises `RequestError` as `unembedding_logits`.
+        """
+        with torch.inference_mode():
+            return self.unembedding_logits(layer, heads, values_HTE, scale_T).log_softmax(-1)
+
+    def unembedding_logits(
+        self,
+        layer: int,
+        heads: Sequence[int],
+        values_HTE: torch.Tensor,
+        scale_T: torch.Tensor,
+        tokens: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """(H, T, V) logits by the model's unembedding; (H, T, C) of `tokens` alone.
 
         The residual stream is normed: the Logit Lens. What a head or an MLP writes is a part of the stream, and is
         divided by what the norm divides the whole stream by: `scale_T`, as `scale` gives it.
@@ -157,8 +182,11 @@ class LensedModel:
                 W_O_HED = subject.W_O_LHED[layer, list(heads)].float() if site == ATTN_Z else None
                 written_HTD = values_HTE if W_O_HED is None else values_HTE @ W_O_HED
                 final_HTD = norm.part(written_HTD, scale_T)
-            logits_HTV: torch.Tensor = final_HTD @ subject.W_U_DV.float() + subject.b_U_V.float()
-            return logits_HTV.log_softmax(-1)
+            W_U_DV, b_U_V = subject.W_U_DV, subject.b_U_V
+            if tokens is not None:
+                W_U_DV, b_U_V = W_U_DV[:, list(tokens)], b_U_V[list(tokens)]
+            logits_HTV: torch.Tensor = final_HTD @ W_U_DV.float() + b_U_V.float()
+            return logits_HTV
 
     def model(self, found: Activations) -> torch.Tensor:
         """(T, V) log-probabilities of the model's own next token, of one prompt."""

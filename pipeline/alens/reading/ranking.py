@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
+from alens.evaluation.top_tokens import top_tokens
 from alens.reading.terms import Term
 
 LIFT, PROBABILITY = "lift", "probability"
@@ -64,7 +65,8 @@ def best(
     if how.rank == PROBABILITY or log_mean_V is None:
         values, ids = log_probs_V.topk(how.top)
         return ids, values
-    most_probable = log_probs_V.topk(how.top).values[..., -1:]
+    largest = top_tokens(log_probs_V.reshape(-1, log_probs_V.shape[-1]), how.top)[0]  # values alone: no ties
+    most_probable = largest[:, -1].view(*log_probs_V.shape[:-1], 1)
     counts_V = (log_probs_V >= most_probable.clamp(max=math.log(how.min_probability))) & (
         log_mean_V > NO_MASS
     )

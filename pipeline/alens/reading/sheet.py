@@ -9,6 +9,7 @@ Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ from alens.reading.reader import HeadReader
 from alens.reading.sheet_data import Lists, Place, Said, Sheet
 from alens.reading.terms import Term
 
+ANCHOR = 0
+"""A token, any of them, whose log-probability is kept of every reading."""
+
 MOST_CELLS = 60_000
 """Heads x positions of a page: some 30 MB."""
 
@@ -42,9 +46,6 @@ LEAST_KEPT = 16
 
 SHOWN_BEFORE = 80
 """Characters of what stands before a position."""
-
-PASSES = 2
-"""Over the lenses: for the lists, and for the probabilities of their tokens in every head."""
 
 
 class _Tokens:
@@ -105,7 +106,7 @@ def sheet(
         )
     most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
     table = _Tokens(reader, terms)
-    step = counting(report, "read", "readings", PASSES * cells)
+    step = counting(report, "read", "readings", cells)
     shown = [
         {
             "text": prompt,
@@ -133,8 +134,8 @@ def sheet(
 
 
 class _Prompt:
-    """One prompt, its model run. The lenses are gone through twice, once for the lists and once for the probabilities
-    of their tokens in every head: the distributions of all heads at once would take gigabytes."""
+    """One prompt, its model run. The lenses are gone through twice: once for the lists, and once for the probabilities
+    of their tokens in every head, for which the logits of these tokens are enough."""
 
     def __init__(
         self,
@@ -149,6 +150,9 @@ class _Prompt:
         self.step = step
         self.found = reader.run(ids, layers)
         self.model_TV = reader.model(self.found)[list(where)]
+        self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
+        """(H, T) log-probabilities of token ANCHOR, by layer and by which, a block of places each: what turns logits of
+        some tokens into log-probabilities."""
 
     def places(
         self, table: _Tokens, hows: dict[str, Ranking], terms: Sequence[Term], most: int
@@ -160,7 +164,7 @@ class _Prompt:
         )
         token_of = {index: token for token, index in table.where.items()}
         tokens = [[token_of[index] for index in of] for of in kept]
-        self._fill(said, terms, tokens)
+        self._fill(said, terms, kept, tokens)
         unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
         nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
         return [
@@ -183,9 +187,11 @@ class _Prompt:
         """Lens (0) or unembedding (1), places, their (T, V) of the model, (H, T, V) of the heads."""
         for layer in self.reader.spoken(self.found, self.model_TV, self.layers, self.heads, self.where):
             places = range(*layer.places.indices(len(self.where)))
-            yield 0, places, layer.model_TV, layer.lens_HTV
-            if layer.unembedding_HTV is not None:
-                yield 1, places, layer.model_TV, layer.unembedding_HTV
+            for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
+                if log_probs_HTV is not None:
+                    anchor_HT = log_probs_HTV[..., ANCHOR].clone()
+                    self._anchors.setdefault((layer.layer, which), []).append(anchor_HT)
+                    yield which, places, layer.model_TV, log_probs_HTV
             self.step(len(places) * len(self.heads))
 
     def _lists(self, table: _Tokens, hows: dict[str, Ranking]) -> list[tuple[Said, Said]]:
@@ -204,16 +210,33 @@ class _Prompt:
         return said
 
     def _fill(
-        self, said: Sequence[tuple[Said, Said]], terms: Sequence[Term], tokens: Sequence[Sequence[int]]
+        self,
+        said: Sequence[tuple[Said, Said]],
+        terms: Sequence[Term],
+        kept: Sequence[Sequence[int]],
+        tokens: Sequence[Sequence[int]],
     ) -> None:
-        """The probabilities of terms and `tokens`, those of each place."""
-        for which, places, _, log_probs_HTV in self._spoken():
-            for t, at in enumerate(places):
-                kept = said[at][which].kept
-                for of_head in _columns(log_probs_HTV[:, t], terms, tokens[at]):
-                    kept.extend([] for _ in of_head[len(kept) :])
-                    for grid, value in zip(kept, of_head, strict=True):
-                        grid.append(value)
+        """The probabilities of terms and `tokens`, those of each place, which the table has at `kept`."""
+        listed = [token for of in tokens for token in of]
+        together = list(dict.fromkeys([ANCHOR, *(token for term in terms for token in term.ids), *listed]))
+        column = {token: c for c, token in enumerate(together)}
+        terms = [replace(term, ids=tuple(column[token] for token in term.ids)) for term in terms]
+        for layer in self.layers:
+            for which, logits_HTC in enumerate(self._logits(layer, together)):
+                anchor_HT1 = torch.cat(self._anchors[layer, which], dim=1)[..., None]
+                log_probs_HTC = logits_HTC - logits_HTC[..., :1] + anchor_HT1
+                for at, of in enumerate(tokens):
+                    values_HC = _columns(log_probs_HTC[:, at], terms, [column[token] for token in of])
+                    said[at][which].keep(values_HC, kept[at], len(terms))
+
+    def _logits(self, layer: int, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
+        """(H, T, C) of these tokens by the lenses; then by the unembedding, where there is one."""
+        reader, where = self.reader, list(self.where)
+        values_HTE = reader.values(self.found, layer, self.heads)[:, where]
+        yield reader.lens_logits(layer, self.heads, values_HTE, tokens)
+        if reader.no_unembedding is None:
+            scale_T = reader.scale(self.found)[where]
+            yield reader.unembedding_logits(layer, self.heads, values_HTE, scale_T, tokens)
 
 
 def _kept(model: Sequence[int], said: tuple[Said, Said], most: int) -> tuple[list[int], int]:

@@ -3,6 +3,7 @@
 In: nothing. Out: `Sheet` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +24,19 @@ class Said:
     """By ranking."""
     kept: list[Grid] = field(default_factory=list)
     """Log-probability of each token of the place's `kept`."""
+
+    def keep(self, values_HC: Sequence[Sequence[int]], tokens: Sequence[int], num_terms: int) -> None:
+        """The next layer's column of each grid: so many terms, then `tokens`. A token of a cell's own list has the
+        number that stands there: rounding may part the two."""
+        cell = len(self.kept[0]) if self.kept else 0
+        for of_head in values_HC:
+            listed = [lists[cell] for lists in self.lists.values()]
+            own = {token: value for of in listed for token, value in zip(of[::2], of[1::2], strict=True)}
+            values = [*of_head[:num_terms], *map(own.get, tokens, of_head[num_terms:])]
+            self.kept.extend([] for _ in values[len(self.kept) :])
+            for grid, value in zip(self.kept, values, strict=True):
+                grid.append(value)
+            cell += 1
 
 
 @dataclass(frozen=True, kw_only=True)
