@@ -135,23 +135,27 @@ def test_a_job_waits_for_the_one_that_makes_the_plan(tmp_path: Path, small_reque
     seen: list[Progress] = []
 
     def report(progress: Progress) -> None:
-        seen.append(progress)
         if progress.stage == "wait":
+            seen.append(progress)
             assert sorted(p.name for p in store.iterdir()) == ["plan.claim"]
             if len(seen) == 3:
                 claim.unlink()
 
     assert write_cache(small_request(store), report=report).cache.sealed
-    assert [p.stage for p in seen[:4]] == ["wait", "wait", "wait", "measure"]
+    assert len(seen) == 3
     assert f"process {os.getpid()} on {socket.gethostname()}" in seen[0].note
 
 
 def test_waiting_can_be_stopped(tmp_path: Path, small_request: Request) -> None:
     claim = hold(tmp_path / "store", os.getpid())
-    seen: list[Progress] = []
+    seen: list[str] = []
     with pytest.raises(StoppedError, match=r"^stopped while waiting for process \d+ on .* to make the plan"):
-        write_cache(small_request(tmp_path / "store"), report=seen.append, should_stop=lambda: len(seen) > 1)
-    assert [progress.stage for progress in seen] == ["wait", "wait"]
+        write_cache(
+            small_request(tmp_path / "store"),
+            report=lambda progress: seen.append(progress.stage),
+            should_stop=lambda: seen.count("wait") > 1,
+        )
+    assert seen[-2:] == ["wait", "wait"] and seen.count("wait") == 2
     assert claim.exists()
 
 

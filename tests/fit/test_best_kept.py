@@ -47,11 +47,11 @@ def risen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "evaluation_steps", lambda *_: AT)
     left = {unit: list(losses) for unit, losses in RISING.items()}
 
-    def losses(self: Judging, designs: Any, units: Mapping[int, list[int]]) -> dict[int, list[float]]:
+    def losses(self: Judging, designs: Any, units: Mapping[int, list[int]], _: Any) -> dict[int, list[float]]:
         return {0: [left[unit].pop(0) for unit in units[0]]}
 
     monkeypatch.setattr(Judging, "losses", losses)
-    monkeypatch.setattr(Judging, "mean_output_loss", lambda self: 1.0)
+    monkeypatch.setattr(Judging, "mean_output_loss", lambda *_: 1.0)
 
 
 def layer(lenses: Path) -> dict[str, torch.Tensor]:
@@ -107,7 +107,7 @@ def test_heads_that_share_a_loss_say_nothing_together(
 def test_another_objective_is_judged_by_its_own_loss(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reverse KL of the mean output is not the least that a lens can have which reads nothing."""
     assert not any(fit("lenses", objective="reverse-kl", lr=0.1).says_nothing(0, head) for head in (0, 1))
-    monkeypatch.setattr(Judging, "mean_output_loss", lambda self: 0.0)
+    monkeypatch.setattr(Judging, "mean_output_loss", lambda *_: 0.0)
     record = fit("nothing", objective="reverse-kl", lr=0.1)
     assert all(record.says_nothing(0, head) for head in (0, 1))
     assert record.held_out["0"][0]["kl"] == pytest.approx(record.mean_output_kl)

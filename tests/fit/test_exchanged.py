@@ -144,7 +144,7 @@ def test_a_cache_that_is_exchanged_during_a_fit_is_refused(
     store, other = two_caches
 
     def swap(progress: Progress) -> None:
-        if progress.done == at:
+        if progress.stage == "fit" and progress.done == at:
             store.rename(tmp_path / "away")
             other.rename(store)
 

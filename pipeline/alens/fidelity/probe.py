@@ -203,6 +203,8 @@ class Probe:
         """One bar over all fits: each has the same number of steps."""
 
         def report(fit: Progress) -> None:
+            if fit.stage != "fit":
+                return
             steps = fit.total or 0
             note = f"fit {place + 1} of {total}, {name}: {fit.note}"
             done = place * steps + fit.done
