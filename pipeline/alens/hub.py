@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alens.errors import RequestError
+from alens.errors import RequestError, RunError
+
+log = logging.getLogger("alens")
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _OWNED = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
@@ -106,7 +108,7 @@ def snapshot(
     looked at.
 
     Raises `RequestError` when the hub is out of reach and the hub cache has no copy, or when the hub has
-    no such repository or revision.
+    no such repository or revision; `RunError` when the hub cache cannot be written to and has no copy.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
@@ -171,6 +173,18 @@ def snapshot(
             f"{absent} {constants.HF_HUB_CACHE} has no{'' if asked is None else ' whole'} copy, and {why}: "
             f"run `{command}` where there is network"
         ) from None
+    except OSError as error:  # where the hub cache is shared, its users may only read it
+        what = f"cannot write to the hub cache {constants.HF_HUB_CACHE} ({error.strerror or error})"
+        try:
+            folder, commit = snapshot(
+                repository, kind=kind, revision=revision, patterns=patterns, asked=asked, local_only=True
+            )
+        except RequestError:
+            raise RunError(
+                f"{what}, and it has no copy of {repository}{at}: set HF_HOME to a place of your own, or have it fetched "
+                f"there with `{download_command(repository, kind=kind, revision=revision)}`"
+            ) from None
+        log.warning(f"{what}: taking the copy of {repository} that it has, of commit {commit[:12]}")
     return folder, folder.name
 
 
