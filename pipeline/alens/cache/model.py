@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens import demo, hub
+from alens import demo, hub, names
 from alens.cache import bridge as bridges
 from alens.cache import checkpoint, configuration, probe, weights
 from alens.cache.last_norm import last_norm
@@ -106,7 +106,7 @@ def find(
     if not tokenizer_files:
         raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
     record = ModelRecord(
-        id=str(folder.resolve()) if Path(model).exists() else model,
+        id=model if commit is not None or model == "demo" else str(folder.resolve()),
         revision=commit,
         weights_sha256=weights.sha256(loaded, report),
         architecture=config.architectures[0],
@@ -138,6 +138,10 @@ def find_again(
     except RequestError as error:
         hint = "" if model else f"; {made} was made with it: say with --model where it is now"
         raise RequestError(f"{error}{hint}") from None
+    if record.revision is not None and source.record.revision is None and model is None:
+        log.warning(
+            f"taking the directory {source.folder.resolve()} for the model {record.id} that {made} was made with"
+        )
     source = known_as(source, record, made, local_only=local_only)
     if (phrase := same_model.difference(record, source.record)) is not None:
         at = f" at {record.revision}" if record.revision else ""
@@ -171,15 +175,27 @@ def known_as(
 def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
     if model == "demo":
         return demo.MODEL, None
-    if Path(model).exists():
-        if not (Path(model) / "config.json").is_file():
-            raise RequestError(
-                f"{model} is no model directory: it has no config.json; give a Hugging Face directory, a hub id, or `demo`"
-            )
+    if (Path(model) / "config.json").is_file():
         return Path(model), None
+    if names.is_here(model, "model"):
+        raise RequestError(f"{model} is no model directory: {_no_model(Path(model))}")
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
     return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
+
+
+def _no_model(path: Path) -> str:
+    """What is at `path` instead of a model, and what to give."""
+    give = "give a Hugging Face directory, a hub id, or `demo`"
+    if path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf"))):
+        return f"GGUF files hold quantised weights, and alens reads safetensors beside a config.json; {give}"
+    if not path.is_dir():
+        return f"it is a file; {give}"
+    if (path / weights.ADAPTER).is_file():
+        return "it is an adapter alone; load it with its model, `merge_and_unload()`, save_pretrained to a new directory"
+    if (made := names.made_by_alens(path)) is not None:
+        return f"it is {made}; {give}"
+    return f"it has no config.json; {give}"
 
 
 def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from alens import demo, hub
+from alens import demo, hub, names
 from alens.cache.card import CARD, read_card
 from alens.cache.listing import list_files
 from alens.cache.splits import TRAIN
@@ -149,7 +149,7 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
         except OSError as error:
             raise RequestError(f"cannot read {path}: {error.strerror}") from None
     record = CorpusRecord(
-        id=str(Path(corpus).resolve()) if Path(corpus).exists() else corpus,
+        id=corpus if revision is not None or corpus == "demo" else str(Path(corpus).resolve()),
         revision=revision,
         split=options.split or TRAIN,
         text_column=options.text_column,
@@ -171,7 +171,7 @@ def _sha256(path: Path) -> str:
 def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if corpus == "demo":
         return demo.CORPUS, None
-    if Path(corpus).exists():
+    if names.is_here(corpus, "text"):
         return Path(corpus), None
     repository = corpus
     if corpus == "bookcorpus":
