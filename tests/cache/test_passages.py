@@ -14,6 +14,7 @@ from alens.cache import passages
 from alens.cache.text import CorpusOptions, resolve
 from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import write_tokens
+from alens.errors import StoppedError
 from alens.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
@@ -141,6 +142,19 @@ def test_a_passage_of_text_almost_without_spaces_is_cut_before_the_next(tmp_path
     whole = np.array(tokenizer.inner.encode(" ".join(words), add_special_tokens=False).ids)
     windows = np.lib.stride_tricks.sliding_window_view(whole, T)
     assert all((windows == row).all(1).any() for row in tokens)
+
+
+def test_a_long_row_may_be_stopped_in_its_midst(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("word " * 600_000)
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 3
+
+    with pytest.raises(StoppedError, match="nothing was written yet"):
+        passages.document_characters(resolve(str(tmp_path / "t.txt"), CorpusOptions()), silent, stop)
 
 
 def test_text_with_many_characters_to_a_token_is_read_on(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ LONGEST_WORD = 4096
 TOKENS_NEAR_A_CUT = 64
 """A passage that was not cut at a space has so many tokens more than are wanted, which the cut may have changed."""
 
-STRETCHES_A_REPORT = 4096
+STRETCHES_A_REPORT, LONG_STRETCH = 4096, 1 << 15
 
 Parts = list[tuple[int, list[int]]]
 """The tokens of a passage, by document."""
@@ -58,7 +58,7 @@ def document_characters(corpus: Corpus, report: Report, should_stop: ShouldStop)
     """(D,) the length of each document in characters; one where documents are not known. Reads the text once."""
     lengths = array("q")
     for number, (text, starts_document) in enumerate(corpus.stretches()):
-        if number % STRETCHES_A_REPORT == 0:
+        if _is_due(number, text):
             _check(should_stop)
             report(Progress(stage="measure", done=number, total=None, unit="rows"))
         if starts_document:
@@ -126,7 +126,7 @@ def read_passages(
     )
     document = -1
     for number, (stretch, starts_document) in enumerate(text.corpus.stretches()):
-        if number % STRETCHES_A_REPORT == 0:
+        if _is_due(number, stretch):
             _check(should_stop)
         document += starts_document
         side = held_out if plan.division.held_out_D[document] else train
@@ -136,6 +136,11 @@ def read_passages(
     train.finish()
     held_out.finish()
     return train.done and held_out.done
+
+
+def _is_due(number: int, stretch: str) -> bool:
+    """Whether it is time for a report: after many stretches, or a long one."""
+    return number % STRETCHES_A_REPORT == 0 or len(stretch) >= LONG_STRETCH
 
 
 def _check(should_stop: ShouldStop) -> None:

@@ -29,6 +29,13 @@ BYTES_A_READ = 4 << 20
 
 def parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
     """The rows of a .parquet file."""
+    import pyarrow as pa
+
+    yield from _parquet_rows(path, columns)
+    pa.default_memory_pool().release_unused()  # of a page, which may hold a thousand books
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as file:
