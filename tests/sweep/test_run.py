@@ -160,7 +160,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_with_the_same_lenses(
     draw, stops = random.Random(0), 0
     while True:
         try:
-            stop = Stop(draw.randint(1, 4), pieces=draw.randint(0, 9))
+            stop = Stop(draw.randint(1, 2), pieces=draw.randint(0, 9))
             run_sweep(stopped, report=stop.report, should_stop=stop)
             break
         except StoppedError as error:
@@ -179,7 +179,7 @@ def test_one_that_lags_behind_catches_up_and_then_they_go_on_together(
     request = sweep(lr=[0.01, 0.03, 0.1])
     run_sweep(request)
     lagging = dataclasses.replace(request, out=tmp_path / "lagging")
-    stop = Stop(5)
+    stop = Stop(4)
     with pytest.raises(StoppedError):
         run_sweep(lagging, report=stop.report, should_stop=stop)
     for file in sorted((lagging.out / "lr=0.03").rglob("*"), reverse=True):
