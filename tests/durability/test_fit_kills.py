@@ -61,3 +61,4 @@ def test_a_fit_that_is_killed_again_and_again(warm_parent: Any, demo_cache: Path
         assert found.keys() == expected.keys()
         assert [name for name in expected if not found[name].equal(expected[name])] == []
         assert not (lenses / "checkpoints").exists() and not (lenses / "stopped.json").exists()
+        assert not list(lenses.rglob("*.partial"))

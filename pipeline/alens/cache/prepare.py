@@ -26,6 +26,7 @@ from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
+from alens.store.leavings import clear
 from alens.store.model_record import ModelRecord
 from alens.store.paths import ASIDE, PARTS, StorePaths
 from alens.store.reader import open_cache
@@ -154,6 +155,7 @@ class _Maker:
 
     def make(self) -> Prepared:
         """Raises `LostClaimError` when another job has taken over."""
+        clear(self.paths.tokens, self.paths.documents, self.paths.plan)
         stored = stored_plan(self.request, self.source, self.corpus)
         if stored is not None and _is_ready(self.paths, stored):
             return Prepared(stored, None)  # the job that held the claim before has made it

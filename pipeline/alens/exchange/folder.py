@@ -1,21 +1,18 @@
 """A directory that is either not there or whole: filled beside, synced, renamed.
 
 In: a path that is free. Out: a directory of that name once everything in it has been written. What a killed
-process leaves is a sibling whose name begins with a dot and ends in `.partial`: it is never read, and may be
-deleted.
+process leaves is a sibling whose name begins with a dot and ends in `.partial`: it is never read, and the next run
+clears it.
 """
 
 import contextlib
-import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from alens import hub
 from alens.errors import RequestError, RunError
-from alens.store import durable
+from alens.store import durable, leavings
 from alens.store.durable import write_errors
 from alens.store.writer import SPARE_BYTES
 
@@ -50,10 +47,10 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """
     check_free(out)
     target = out.resolve()
-    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    partial = target.with_name(f".{target.name}.{unique}{durable.PARTIAL}")
+    partial = durable.partial_of(target)
     with write_errors(out):
         target.parent.mkdir(parents=True, exist_ok=True)
+        leavings.clear(target)
         partial.mkdir()
         try:
             yield partial

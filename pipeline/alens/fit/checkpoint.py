@@ -8,7 +8,6 @@ are kept; one that does not match its hash is passed over for the older one.
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping
     Raises `RunError` when the disk refuses; older checkpoints stay. `RequestError` where `folder` is a link.
     """
     final = folder / f"step-{step:08d}"
-    partial = folder / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.PARTIAL}"
+    partial = durable.partial_of(final)
     check(folder)
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

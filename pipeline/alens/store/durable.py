@@ -31,8 +31,7 @@ def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> Non
 
 def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """As `put`, for bytes that are made while they are written, into a folder that is there."""
-    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    partial = path.with_name(f".{path.name}.{unique}{PARTIAL}")
+    partial = partial_of(path)
     try:
         with partial.open("xb") as file:
             for part in parts:
@@ -45,6 +44,12 @@ def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             partial.unlink()
         raise
     sync_folder(path.parent)
+
+
+def partial_of(path: Path) -> Path:
+    """Where `path` is made: a name beside it that no other has, and that says which process it is of."""
+    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{unique}{PARTIAL}")
 
 
 @contextlib.contextmanager

@@ -12,13 +12,16 @@ from pathlib import Path
 
 from alens.errors import RequestError, RunError, StoppedError
 from alens.progress import ShouldStop, never
-from alens.store import durable
+from alens.store import durable, leavings
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch, read
 from alens.store.durable import write_errors
 
 log = logging.getLogger("alens")
 
 CLAIM = "alens.claim"
+
+OWN = r"[^/]+\.json|[^/]+\.safetensors"
+"""What only the holder writes, unlike pictures and pages."""
 
 WAIT_S = 5 * BEAT_S
 """A holder that shows no beat for so long is dead."""
@@ -46,6 +49,7 @@ def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with _held(folder, should_stop) as claim:
+            leavings.clear_held(folder, OWN)
             yield claim
     finally:
         if made:

@@ -15,7 +15,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe, with_rate
-from alens.store import document, durable, typed
+from alens.store import document, durable, leavings, typed
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
 from alens.sweep.grid import Grid, Variant
@@ -144,6 +144,7 @@ class _Begun:
 def put(out: Path, asked: dict[str, Any]) -> None:
     """Write `sweep.json` into a new or empty directory. Raises `RequestError` where it holds anything else."""
     with write_errors(out):
+        leavings.clear(out / PLAN)
         if not (out / PLAN).exists():
             durable.put(out / PLAN, document.encode(asked))
     check_same(out, read(out), asked)  # another worker may have begun at the same time
