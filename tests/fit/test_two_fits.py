@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,22 @@ from alens.fit.settings import FitSettings
 from alens.progress import Progress, Report, silent
 from alens.store import one_writer
 
+from ..stops import Stop
+
 LIMIT_S = 400
 STEPS = 400
 
 
 def fit(store: Path, lenses: Path, stop: int = 10**9, report: Report = silent) -> None:
-    asked: Iterator[int] = iter(range(10**9))
+    asked = Stop(stop)
+
+    def both(progress: Progress) -> None:
+        asked.report(progress)
+        report(progress)
+
     settings = FitSettings(steps=STEPS, batch_rows=128, eval_rows=512)
     request = FitRequest(store=store, lenses=lenses, settings=settings, device="cpu", checkpoint_every=20)
-    fit_lenses(request, should_stop=lambda: next(asked) >= stop, report=report)
+    fit_lenses(request, should_stop=asked, report=both)
 
 
 def claim(folder: Path) -> dict[str, Any]:
