@@ -19,7 +19,7 @@
 #                 into LENSES/layers-4-7. Default: the index is the layer.
 #   MAX_MINUTES   save and stop after so many minutes, and submit again. PBS gives no warning before the time limit.
 #   MAX_RESTARTS  submit again at most so often. Default: 100.
-#   MASTER_ADDR   where the processes find each other. Default: the first node of the job.
+#   MASTER_ADDR   where the processes find each other. Default: the first node of the job; 127.0.0.1 on one node.
 #   MASTER_PORT   Default: a port that follows from the number of the job.
 #   ALENS         the command to run, such as the path of .venv/bin/alens. Default: alens.
 #   SCRIPT        this file, as seen from the directory where qsub ran. Default: pbs.sh.
@@ -87,6 +87,9 @@ here=0
 for node in "${nodes[@]}"; do
     [ "$node" != "${nodes[0]}" ] || here=$((here + 1))
 done
+# Where all processes are on one node, they meet where no other reaches them.
+meet=127.0.0.1
+[ "$here" -eq "$size" ] || meet=${nodes[0]}
 # The last bits of sums depend on the number of threads: it is what was asked for, not what the node has.
 threads=$((${NCPUS:-1} / (here > 1 ? here : 1)))
 export OMP_NUM_THREADS=$((threads > 1 ? threads : 1))
@@ -110,7 +113,7 @@ start() {
     # A port below those that systems give away by themselves; two jobs on one node seldom meet.
     number=${PBS_JOBID%%[^0-9]*}
     environment+=(
-        RANK="$rank" WORLD_SIZE="$size" LOCAL_RANK="$local_rank" MASTER_ADDR="${MASTER_ADDR:-${nodes[0]}}"
+        RANK="$rank" WORLD_SIZE="$size" LOCAL_RANK="$local_rank" MASTER_ADDR="${MASTER_ADDR:-$meet}"
         MASTER_PORT="${MASTER_PORT:-$((10000 + (number * 131 + ${TASK:-0}) % 20000))}"
     )
     # shellcheck disable=SC2016

@@ -13,7 +13,7 @@
 #                 into LENSES/layers-4-7. Default: the index of the task is the layer.
 #   MAX_MINUTES   save and stop after so many minutes, and requeue. Default: stop on a signal only.
 #   MAX_RESTARTS  requeue at most so often. Default: 100.
-#   MASTER_ADDR   where the processes find each other. Default: the first node of the job.
+#   MASTER_ADDR   where the processes find each other. Default: the first node of the job; 127.0.0.1 on one node.
 #   MASTER_PORT   Default: a port that follows from the number of the job.
 #   ALENS         the command to run, such as the path of .venv/bin/alens. Default: alens.
 #
@@ -71,7 +71,10 @@ but LAYERS has ${#groups[@]} words, for tasks 0 to $((${#groups[@]} - 1))"
 fi
 [ -z "${MAX_MINUTES:-}" ] || options+=(--max-minutes "$MAX_MINUTES")
 
-if [ -z "${MASTER_ADDR:-}" ]; then
+if [ -z "${MASTER_ADDR:-}" ] && [ "${SLURM_JOB_NUM_NODES:-}" = 1 ]; then
+    # All processes are on this node: no other reaches them there.
+    MASTER_ADDR=127.0.0.1
+elif [ -z "${MASTER_ADDR:-}" ]; then
     # The first node of the list has rank 0.
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
     MASTER_ADDR=${MASTER_ADDR%%$'\n'*}

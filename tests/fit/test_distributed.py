@@ -1,10 +1,16 @@
 """One process or many: the environment must be whole, and the device there."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from alens.errors import RequestError
-from alens.fit import distributed
+from alens.errors import DamageError, RequestError, RunError
+from alens.fit import distributed, place
+
+from .. import ports
 
 WHOLE = {
     "RANK": "0",
@@ -17,7 +23,7 @@ WHOLE = {
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in distributed.VARIABLES:
+    for name in place.VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -27,9 +33,9 @@ def test_without_a_launcher_one_process_runs_alone() -> None:
     assert processes.device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("missing", distributed.VARIABLES)
+@pytest.mark.parametrize("missing", place.VARIABLES)
 def test_a_half_set_environment_is_refused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    for name in distributed.VARIABLES:
+    for name in place.VARIABLES:
         if name != missing:
             monkeypatch.setenv(name, WHOLE[name])
     with pytest.raises(RequestError, match=f"but not {missing}: start with torchrun"):
@@ -60,4 +66,87 @@ def test_alone_the_collective_operations_change_nothing() -> None:
     processes = distributed.Processes(rank=0, world_size=1, device=torch.device("cpu"))
     assert processes.sum(torch.tensor([1.0, 2.0])).tolist() == [1.0, 2.0]
     assert processes.any(True) and not processes.any(False)
-    processes.wait()
+
+
+def test_alone_what_is_raised_is_raised() -> None:
+    processes = distributed.Processes(rank=0, world_size=1, device=torch.device("cpu"))
+
+    def fail() -> None:
+        raise DamageError("a flipped byte")
+
+    processes.first_does(lambda: None)
+    with pytest.raises(DamageError, match="a flipped byte"):
+        processes.first_does(fail)
+
+
+TOGETHER = """
+from alens import errors
+from alens.fit.distributed import join
+
+processes = join("cpu")
+done = []
+processes.first_does(lambda: done.append(True))
+assert len(done) == (processes.rank == 0)
+
+def fail(error):
+    raise error
+
+kinds = (errors.RequestError, errors.DamageError, errors.RunError, errors.StoppedError, ValueError)
+for kind in kinds:
+    try:
+        processes.first_does(lambda: fail(kind("dépôt")))
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_what_process_0_raises_is_raised_by_all() -> None:
+    """None waits at a barrier to which process 0 does not come."""
+    names = ("RequestError", "DamageError", "RunError", "StoppedError")
+    with ports.leased() as free:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", TOGETHER],
+                env={
+                    **os.environ,
+                    **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
+                    **{"MASTER_ADDR": "localhost", "MASTER_PORT": str(free[0])},
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        said = [process.communicate(timeout=300) for process in processes]
+    for rank, last in enumerate(("ValueError dépôt", "RunError process 0 has failed: its own lines say why")):
+        lines = [line for line in said[rank][0].splitlines() if "Error " in line]
+        assert lines == [*(f"{name} dépôt" for name in names), last], said[rank][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "[/src/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:10648: Connection reset by peer. This is typical",
+            "(Read error [127.0.0.1]:10648: Connection reset by peer)",
+        ),
+        (
+            "[/src/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv",
+            "(Timed out waiting",
+        ),
+        ("NCCL communicator was aborted on rank 1.", "(NCCL communicator was aborted on rank 1.)"),
+    ],
+)
+def test_a_lost_process_is_one_line(text: str, says: str) -> None:
+    with pytest.raises(RunError) as caught, distributed.lost_processes(2):
+        raise RuntimeError(text)
+    assert says in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).endswith("run again to go on from the last checkpoint")
+
+
+@pytest.mark.parametrize(("text", "world_size"), [("expected scalar type Half", 2), ("gloo", 1)])
+def test_other_errors_are_what_they_were(text: str, world_size: int) -> None:
+    with pytest.raises(RuntimeError, match=text) as caught, distributed.lost_processes(world_size):
+        raise RuntimeError(text)
+    assert not isinstance(caught.value, RunError)

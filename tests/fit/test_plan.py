@@ -177,6 +177,7 @@ def test_a_directory_with_other_things_is_refused_and_left_alone(tmp_path: Path)
 
 def test_what_a_killed_fit_left_is_no_other_thing(tmp_path: Path) -> None:
     (tmp_path / "alens.claim").touch()
+    (tmp_path / "stopped.json").touch()  # told to stop while it waited for other processes
     (tmp_path / ".fit.json.host-1-ab.partial").touch()
     check_place(tmp_path)
     check_place(tmp_path / "new")

@@ -121,3 +121,18 @@ def test_lenses_that_another_finished_meanwhile_are_left_as_they_are(
     monkeypatch.setattr(one_writer.time, "sleep", end_well)
     fit(planted_store, lenses)
     assert state(lenses) == expected
+
+
+def test_told_to_stop_while_it_looks_it_leaves_the_marker_that_job_scripts_go_by(
+    planted_store: Path, tmp_path: Path
+) -> None:
+    lenses = tmp_path / "lenses"
+    with pytest.raises(StoppedError):
+        fit(planted_store, lenses, stop=30)
+    (lenses / "stopped.json").unlink()
+    (lenses / one_writer.CLAIM).write_text(json.dumps({"host": "elsewhere", "pid": 7, "token": "theirs"}))
+    with pytest.raises(
+        StoppedError, match="stopped while looking whether process 7 on elsewhere still works in"
+    ):
+        fit(planted_store, lenses, stop=0)
+    assert json.loads((lenses / "stopped.json").read_text()) == {"step": 30, "steps": STEPS}

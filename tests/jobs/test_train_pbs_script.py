@@ -126,6 +126,11 @@ def test_a_line_of_the_nodefile_is_a_process_that_knows_its_place(
         assert (seen["WANDB_MODE"], seen["PBS_NODENUM"]) == ("off\nline, 'two'", str(rank))
 
 
+def test_processes_of_one_node_meet_where_no_other_reaches_them(run: Run, stand_ins: Any) -> None:
+    run(**ASKED, nodes="node07 node07")
+    assert [environment_of(stand_ins, rank)["MASTER_ADDR"] for rank in range(2)] == ["127.0.0.1"] * 2
+
+
 def test_another_meeting_place_can_be_named(run: Run, stand_ins: Any) -> None:
     run(**ASKED, nodes="node07 node08", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
     seen = environment_of(stand_ins, 1)
@@ -296,6 +301,7 @@ def fit_and_go_on(run: Run, stand_ins: Any, demo_cache: Path, alens: Path, port:
         "ALENS": str(alens),
     }
     done = run(**asked, nodes="node07 node08", MAX_MINUTES="0.0001")
-    assert done.returncode == 75 and "stopped after step 0 of 4" in done.stderr, done.stderr
+    assert done.returncode == 75, done.stderr  # at the first step, or while one waited for the other
+    assert "stopped after step 0 of 4" in done.stderr or "stopped while waiting for" in done.stderr
     done = run(**{**submitted(stand_ins), "MAX_MINUTES": "99"}, nodes="node07 node08")
     assert done.returncode == 0, done.stderr

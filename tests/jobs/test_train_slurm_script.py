@@ -73,6 +73,10 @@ def test_several_processes_get_what_alens_reads(run: Run, stand_ins: Any) -> Non
     run("cache", "lenses", **A_TASK_OF_A_STEP)
     seen = stand_ins.environment_of("alens")
     assert [seen[name] for name in OF_ALENS] == ["5", "8", "1", "node07", "10108"]
+    run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_JOB_NUM_NODES="2")
+    assert stand_ins.environment_of("alens")["MASTER_ADDR"] == "node07"
+    run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_JOB_NUM_NODES="1")
+    assert stand_ins.environment_of("alens")["MASTER_ADDR"] == "127.0.0.1"  # which no other node reaches
     run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="1")
     assert stand_ins.environment_of("alens")["LOCAL_RANK"] == "0"  # the only GPU that it sees
     run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="0,1")

@@ -1,5 +1,6 @@
 """`alens fit`: stage two from the command line; torchrun, deepspeed and srun start it through `-m alens`."""
 
+import os
 from typing import Any
 
 import click
@@ -128,6 +129,8 @@ def command(**given: Any) -> None:
     """
     from alens.cli.watch import speaks_for_all, stopping, watching
 
+    # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     options = {name: dict(given[name]) for name in ("lens_options", "objective_options")}
     settings = FitSettings(**{**chosen(FitSettings, given), **options})
     with stopping(given["max_minutes"]) as should_stop, watching() as report:

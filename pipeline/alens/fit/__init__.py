@@ -4,7 +4,8 @@ settings.py     what a fit can be asked for       recipe.py       what that mean
 plan.py         which shards, how many steps      batches.py      shards -> batches for this rank
 narrow.py       fewer targets than cached         moments.py      of sites without statistics
 module.py       designs and objective             objectives/     the losses
-distributed.py  one process or many               deepspeed_config.py  what DeepSpeed is told
+place.py        which process this is             meeting.py      where processes meet
+distributed.py  the processes as a group          deepspeed_config.py  what DeepSpeed is told
 engine.py       the DeepSpeed engine, its state   optimiser.py    averaged Adam
 convergence.py  when a lens is trained no further curves.py       held-out losses so far, the best
 divergence.py   losses that leave for good        kept.py         the best lenses so far

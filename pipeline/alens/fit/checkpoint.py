@@ -146,5 +146,11 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def last_step(folder: Path) -> int:
+    """After which the newest checkpoint was saved, by its name; 0 where there is none."""
+    numbers = (path.name.removeprefix("step-") for path in folder.glob("step-[0-9]*"))
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-[0-9]*"), reverse=True)

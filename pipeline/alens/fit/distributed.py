@@ -1,24 +1,32 @@
-"""One process or many: joins the process group that torchrun, deepspeed or srun describe, or runs alone.
+"""The processes of a fit, one or many, as a group: joined, and the few collective operations that a fit needs.
 
-In: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT from the environment, all or none. Out: a
-`Processes` with the few collective operations a fit needs. DeepSpeed starts the group (nccl on CUDA, gloo
-on the CPU).
+In: the environment of the launcher (`fit.place`). Out: `Processes`. torch starts the group over the store where they
+have met (nccl on CUDA, gloo on the CPU), and DeepSpeed takes it as it is.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
 from alens.errors import AlensError, DamageError, RequestError, RunError, StoppedError
+from alens.fit.meeting import meet
+from alens.fit.place import this_place
+from alens.progress import ShouldStop, never
 
-log = logging.getLogger("alens")
+LOOPBACK = "lo"
+"""The interface of processes that are all on this host."""
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-ALONE = dict(zip(VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
-"""Of one process. Port 0: the system gives a free one as it is bound, so that nobody can take it before."""
+COLLECTIVE_S = 1800.0
+"""How long processes may wait for each other during a fit: rank 0 writes checkpoints meanwhile."""
+
+SOURCE = re.compile(r"^\[.*?\] ?")
+"""What gloo puts before what it says: a line of its own source."""
 
 KINDS: tuple[type[AlensError], ...] = (RequestError, DamageError, RunError, StoppedError)
 """Of errors, as rank 0 tells them to the others: by number."""
@@ -49,25 +57,19 @@ class Processes:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world_size > 1:
-            torch.distributed.barrier()
-
     def first_does(self, work: Callable[[], None]) -> None:
         """Rank 0 does `work` while the others wait. What it raises there is raised by all, so that none waits on."""
         if self.world_size == 1:
             work()
             return
-        error: BaseException | None = None
         if self.first:
             try:
                 work()
-            except BaseException as raised:
-                error = raised
-        told = self._from_first(_as_tensor(error))
-        if error is not None:
-            raise error
+            except BaseException as error:
+                with contextlib.suppress(RuntimeError):  # the others are gone
+                    self._from_first(_as_tensor(error))
+                raise
+        told = self._from_first(torch.empty(0, dtype=torch.uint8))
         if told.numel():
             raise _as_error(told)
 
@@ -83,10 +85,8 @@ class Processes:
         return bytes_N.cpu()
 
 
-def _as_tensor(error: BaseException | None) -> torch.Tensor:
-    """(N,) uint8: the number of its kind, then its text in UTF-8; empty where there is none."""
-    if error is None:
-        return torch.empty(0, dtype=torch.uint8)
+def _as_tensor(error: BaseException) -> torch.Tensor:
+    """(N,) uint8: the number of its kind, then its text in UTF-8."""
     kind = next((n for n, kind in enumerate(KINDS) if isinstance(error, kind)), KINDS.index(RunError))
     text = str(error) if isinstance(error, AlensError) else "process 0 has failed: its own lines say why"
     return torch.frombuffer(bytearray([kind, *text.encode(errors="replace")]), dtype=torch.uint8)
@@ -97,17 +97,14 @@ def _as_error(told_N: torch.Tensor) -> AlensError:
     return KINDS[kind](bytes(text).decode(errors="replace"))
 
 
-def join(device: str) -> Processes:
-    """Start or join the process group. Raises `RequestError` for a device or an environment that is wrong."""
-    given = [name for name in VARIABLES if name in os.environ]
-    if not given:
-        os.environ.update(ALONE)
-    elif missing := [name for name in VARIABLES if name not in os.environ]:
-        raise RequestError(
-            f"the environment has {given[0]} but not {', '.join(missing)}: start with torchrun, deepspeed or srun, or with none of them set"
-        )
-    rank, world_size, local = (_number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    where = _device(device, local)
+def join(device: str, should_stop: ShouldStop = never) -> Processes:
+    """Start or join the process group.
+
+    Raises `RequestError` for a device or an environment that is wrong, `RunError` when other processes do not come,
+    `StoppedError` when asked to stop while they are waited for.
+    """
+    place = this_place()
+    where = _device(device, place.local_rank)
     if where.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -118,17 +115,43 @@ def join(device: str) -> Processes:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         torch.cuda.set_device(where)
-    deepspeed.init_distributed(dist_backend="nccl" if where.type == "cuda" else "gloo", verbose=False)
-    return Processes(rank=rank, world_size=world_size, device=where)
+    backend = "nccl" if where.type == "cuda" else "gloo"
+    if not torch.distributed.is_initialized():
+        if place.all_local:
+            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(name, LOOPBACK)
+        store = meet(place, should_stop)
+        with lost_processes(place.world_size):
+            torch.distributed.init_process_group(
+                backend,
+                store=store,
+                rank=place.rank,
+                world_size=place.world_size,
+                timeout=timedelta(seconds=COLLECTIVE_S),
+                device_id=where if where.type == "cuda" and place.world_size > 1 else None,
+            )
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
+    return Processes(rank=place.rank, world_size=place.world_size, device=where)
 
 
-def _number(name: str) -> int:
+@contextlib.contextmanager
+def lost_processes(world_size: int) -> Iterator[None]:
+    """Where another process ends or is silent, what torch raises becomes one line."""
     try:
-        return int(os.environ[name])
-    except ValueError:
-        raise RequestError(
-            f"{name} is {os.environ[name]!r} in the environment: it must be a number"
-        ) from None
+        yield
+    except RuntimeError as error:
+        if world_size == 1 or not _is_of_network(error):
+            raise
+        what = SOURCE.sub("", str(error).splitlines()[0]).split(". ")[0]
+        raise RunError(
+            f"another process of this fit has ended, or was not reached any more ({what}): its own lines say why; "
+            "run again to go on from the last checkpoint"
+        ) from error
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    """gloo raises plain RuntimeErrors, with the place in its source."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

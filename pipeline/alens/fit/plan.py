@@ -15,6 +15,7 @@ import torch
 from alens import hub
 from alens.errors import RequestError
 from alens.fit.batches import BatchStream
+from alens.fit.marker import MARKER
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.fit.split import split, warn_of_documents
@@ -160,7 +161,9 @@ def check_place(lenses: Path) -> None:
     if lenses.exists() and not lenses.is_dir():
         raise RequestError(f"{lenses} is not a directory: name a directory for the lenses")
     with write_errors(lenses):
-        foreign = lenses.exists() and not all(is_aside(path.name) for path in lenses.iterdir())
+        foreign = lenses.exists() and not all(
+            is_aside(path.name) or path.name == MARKER for path in lenses.iterdir()
+        )
     if foreign and not (lenses / PLAN).exists():
         raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
 

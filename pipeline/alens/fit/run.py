@@ -7,7 +7,7 @@ them `fit.json` (what was asked for) and `log.jsonl` (how it went). Every proces
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, StoppedError
-from alens.fit import deepspeed_config, marker
+from alens.fit import checkpoint, deepspeed_config, marker
 from alens.fit.convergence import ENDINGS
-from alens.fit.distributed import Processes, join
+from alens.fit.distributed import Processes, join, lost_processes
 from alens.fit.hold import Hold, held
+from alens.fit.place import check_alone, this_place
 from alens.fit.plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
 from alens.fit.recipe import Recipe
-from alens.fit.trainer import Trainer
+from alens.fit.trainer import CHECKPOINTS, Trainer
 from alens.fit.writing import put_lenses
 from alens.interruption import InterruptedWorkError
 from alens.lens.record import DESCRIPTION, LensRecord
@@ -62,12 +63,27 @@ def fit_lenses(
     if (request.lenses / DESCRIPTION).exists():
         return _finished(request.lenses)
     check_place(request.lenses)
-    processes = join(request.device)
-    with held(request.lenses, processes, should_stop) as hold:
+    check_alone("fit")
+    with contextlib.ExitStack() as stack:
+        with _marked(request.lenses, plan.steps):
+            processes = join(request.device, should_stop)
+            stack.enter_context(lost_processes(processes.world_size))
+            hold = stack.enter_context(held(request.lenses, processes, should_stop))
         if processes.any(processes.first and (request.lenses / DESCRIPTION).exists()):
             return _finished(request.lenses)  # who held it before has ended well
         trainer = _begin(request, plan, cache, processes, should_stop, report, zero=zero, given=given)
         return _Loop(request, trainer, hold, report, should_stop).run()
+
+
+@contextlib.contextmanager
+def _marked(lenses: Path, steps: int) -> Iterator[None]:
+    """Told to stop while it waits for others, a fit has lost nothing: job scripts are to submit it again."""
+    try:
+        yield
+    except StoppedError:
+        if this_place().rank == 0:
+            marker.put(lenses, checkpoint.last_step(lenses / CHECKPOINTS), steps)
+        raise
 
 
 def _finished(lenses: Path) -> FitSummary:
@@ -196,9 +212,7 @@ class _Loop:
         if trainer.step_number > trainer.saved_step and trainer.processes.first:
             log.info("stopping: saving step %d of %d", trainer.step_number, trainer.plan.steps)
         trainer.save()
-        if trainer.processes.first:
-            marker.put(lenses, trainer.step_number, trainer.plan.steps)
-        trainer.processes.wait()
+        trainer.processes.first_does(lambda: marker.put(lenses, trainer.step_number, trainer.plan.steps))
         where = f"saved in {lenses}" if trainer.step_number else "nothing was learnt yet"
         return StoppedError(
             f"stopped after step {trainer.step_number:,} of {trainer.plan.steps:,} ({where}); run again to go on"

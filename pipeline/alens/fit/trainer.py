@@ -283,12 +283,17 @@ class Trainer:
             return
         self.report(Progress(stage="saving a checkpoint"))
         state, windows = self.engine.state(), self.divergence.state(self.processes.sum)
-        if self.processes.first:
-            state |= self.kept.tensors()
-            state |= {f"{WINDOWS}{name}": value for name, value in windows.items()}
+
+        def put() -> None:
+            whole = {
+                **state,
+                **self.kept.tensors(),
+                **{f"{WINDOWS}{n}": value for n, value in windows.items()},
+            }
             notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
-            checkpoint.save(self.lenses / CHECKPOINTS, self.step_number, state, notes)
-        self.processes.wait()
+            checkpoint.save(self.lenses / CHECKPOINTS, self.step_number, whole, notes)
+
+        self.processes.first_does(put)
         self.saved_step = self.step_number
 
     def restore(self) -> None:

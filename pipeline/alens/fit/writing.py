@@ -46,7 +46,8 @@ def put_lenses(trainer: Trainer) -> LensRecord:
             figures[layer] = [
                 mean_output if p in nothing[layer] else of for p, of in enumerate(figures[layer])
             ]
-    if trainer.processes.first:
+
+    def put() -> None:
         trainer.recipe.cache.check_unchanged()
         _warn(
             trainer,
@@ -60,7 +61,8 @@ def put_lenses(trainer: Trainer) -> LensRecord:
             record = replace(record, fit=_without(record.fit, trainer, nothing))
             put_record(root, replace(record, files=put_maps(trainer, maps)))
         trainer.drop_checkpoints()
-    trainer.processes.wait()
+
+    trainer.processes.first_does(put)
     return Lenses(trainer.lenses).record
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from alens.errors import RequestError, StoppedError
 from alens.fit.batches import Batch
 from alens.fit.distributed import join
+from alens.fit.place import check_alone
 from alens.interruption import InterruptedWorkError
 from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows import Columns
@@ -38,12 +39,14 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise RequestError("a sweep runs in one process: spread its variants over jobs with --worker I/N")
+    if request.worker.count == 1:
+        check_alone("sweep", "give each its part of the variants with --worker I/N")
     cache = open_cache(request.store)
     asked = body(request, cache)
     check(request.out, asked)
     planned = resolve(request, cache)
     put(request.out, asked)
-    processes = join(request.device)
+    processes = join(request.device, should_stop)
     watch = _Watch(request.out, share(planned, request.worker), report, should_stop)
     pending = [fit for fit in watch.mine if fit.variant.name not in watch.steps]
     for fits in rounds(pending, cache, processes.device, request.at_once):
