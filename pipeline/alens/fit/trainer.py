@@ -282,18 +282,12 @@ class Trainer:
         if self.step_number == self.saved_step:
             return
         self.report(Progress(stage="saving a checkpoint"))
-        state, windows = self.engine.state(), self.divergence.state(self.processes.sum)
-
-        def put() -> None:
-            whole = {
-                **state,
-                **self.kept.tensors(),
-                **{f"{WINDOWS}{n}": value for n, value in windows.items()},
-            }
-            notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
-            checkpoint.save(self.lenses / CHECKPOINTS, self.step_number, whole, notes)
-
-        self.processes.first_does(put)
+        state = self.engine.state() | {
+            f"{WINDOWS}{n}": value for n, value in self.divergence.state(self.processes.sum).items()
+        }
+        notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
+        save, folder = checkpoint.save, self.lenses / CHECKPOINTS
+        self.processes.first_does(lambda: save(folder, self.step_number, state | self.kept.tensors(), notes))
         self.saved_step = self.step_number
 
     def restore(self) -> None:
