@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from alens import CacheRequest, FitRequest, fit_lenses, write_cache
+from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
+from alens.exchange import export
 from alens.fit.settings import FitSettings
 from alens.progress import Progress
 from alens.store.schema import CacheSettings
+from alens.store.verify import verify
 
 
 class Told:
@@ -85,3 +87,22 @@ def test_a_fit(demo_cache: Path, tmp_path: Path, told: Told) -> None:
     ]
     told.check()
     assert {report.total for report in told.reports if report.stage == "judge"} == {1024 - 1024 // 64}
+
+
+def test_an_evaluation(demo_cache: Path, demo_lenses: Path, told: Told) -> None:
+    evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=300, report=told)
+    assert told.stages == ["reading lenses", "preparing the readings", "eval", "intervals"]
+    told.check()
+    eval_done = [report.done for report in told.reports if report.stage == "eval"]
+    assert len(eval_done) > 5, "a shard is not one step"
+
+
+def test_verifying_and_exporting(demo_cache: Path, demo_lenses: Path, tmp_path: Path, told: Told) -> None:
+    verify(demo_cache, report=told)
+    export.write(
+        export.plan(load_lenses(demo_lenses), layers=None, form="z", dtype="float32"),
+        tmp_path / "out",
+        report=told,
+    )
+    assert told.stages == ["reading records", "verify", "export"]
+    told.check()

@@ -32,7 +32,7 @@ from alens.evaluation.sums import JudgedRows, ReadingSums
 from alens.final_norm import FinalNorm
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
-from alens.progress import Progress, Report, silent
+from alens.progress import Progress, Report, counting, silent
 from alens.rows import RowReader
 from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
@@ -68,7 +68,7 @@ def evaluate(
     Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
     """
     check_same_model(lenses, cache)
-    layers, _ = lenses.chosen(layers, None)
+    layers, _ = lenses.chosen(layers, None, report)
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
@@ -80,6 +80,7 @@ def evaluate(
     shards = text.shards
     where = device or torch.device("cpu")
     _say_what_lacks(lenses, cache)
+    report(Progress(stage="preparing the readings"))
     panel = Panel(lenses, cache, layers, where, final_norm=final_norm, tuned_lens=tuned_lens)
     teacher, min_position = cache.plan.settings.best_teacher, int(lenses.record.fit["min_position"])
     reader = RowReader(
@@ -97,11 +98,10 @@ def evaluate(
     total = total if num_rows is None else min(total, num_rows)
     rows = _Rows(cache, _first(reader, shards, total), token_bytes_V, where)
     sums = ReadingSums(len(panel.keys), rows.groups.count, where)
-    done = 0
+    tell = counting(report, "eval", "rows", total)
     for part in held_out_rows(reader, shards, total):
-        sums.add(panel.readings(reader, part.columns, part.teacher), rows.judged(part))
-        done += len(part.columns)
-        report(Progress(stage="eval", done=done, total=total, unit="rows"))
+        sums.add(panel.readings(reader, part.columns, part.teacher), rows.judged(part), tell)
+    report(Progress(stage="intervals"))
     judged = Judged(sums, seed=seed, resamples=resamples)
     found = {key: judged.figures(place) for place, key in enumerate(panel.keys)}
     cache.check_unchanged()

@@ -63,8 +63,14 @@ class ReadingSums:
         self.rows_G, self.next_G, self.bytes_G = (zeros(num_groups) for _ in range(3))
 
     @fast_float32()
-    def add(self, readings: Sequence[Reading], judged: JudgedRows) -> None:
-        """Add rows; the readings are in the order of the sums. On a CPU, a thread takes a reading."""
+    def add(
+        self,
+        readings: Sequence[Reading],
+        judged: JudgedRows,
+        after_block: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Add rows; the readings are in the order of the sums. On a CPU, a thread takes a reading. `after_block` is
+        called with the rows of each block."""
         device, groups_N = self.rows_G.device, judged.groups_N
         has_next_N = judged.next_ids_N != NO_NEXT_TOKEN
         self.rows_G.index_add_(0, groups_N, torch.ones_like(groups_N, dtype=torch.float64))
@@ -86,6 +92,7 @@ class ReadingSums:
                     block_QBF[q] = row_values(readings[q](rows), block, judged, rows)
 
                 each(judge, len(readings), device)
+                after_block(rows.stop - rows.start)
 
             def sum_up(q: int, stretch: slice = stretch, values_QNF: torch.Tensor = values_QNF) -> None:
                 self._sum_up(q, values_QNF[q], groups_N[stretch], has_next_N[stretch])

@@ -181,6 +181,7 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
             f"{root / DESCRIPTION} does not name {lacking[0]}: fit again, or restore it from a copy"
         )
     what |= {OUTPUT: "the model's mean output"} if OUTPUT in record.files else {}
+    report(Progress(stage="check", total=len(what), unit="files"))
     for done, name in enumerate(what):
         if should_stop():
             raise StoppedError("stopped, and nothing was published: run the same command again")

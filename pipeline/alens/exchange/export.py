@@ -112,6 +112,7 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
     check_room(out, plan.bytes)
     files: dict[str, Any] = {}
     total = len(plan.layers) * len(plan.lenses.record.heads)
+    report(Progress(stage="export", total=total, unit="heads"))
     with whole_folder(out) as folder:
         for number, layer in enumerate(plan.layers):
             done = number * len(plan.lenses.record.heads)

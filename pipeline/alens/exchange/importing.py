@@ -55,11 +55,13 @@ def import_lenses(
     """Write the lens directory. Raises `RequestError`, `DamageError` or `RunError`; then nothing is written."""
     program = _program(request.source)
     check_free(request.lenses)
-    source = models.find(request.model, request.revision)
-    subject = models.load(source, dtype="float32", device="cpu")
+    source = models.find(request.model, request.revision, report=report)
+    subject = models.load(source, dtype="float32", device="cpu", report=report)
+    report(Progress(stage="reading the lenses"))
     found = _read(program, request, subject)
     files: dict[str, Any] = {}
     with whole_folder(request.lenses) as folder:
+        report(Progress(stage="import", total=len(found.layers), unit="layers"))
         for number, layer in enumerate(found.layers):
             if should_stop():
                 raise StoppedError("stopped, and nothing was written: run the same command again")

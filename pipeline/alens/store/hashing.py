@@ -37,6 +37,7 @@ def check_files(
 ) -> Iterator[tuple[Job, Trouble | None]]:
     """Each job and what is wrong with its file. Raises `StoppedError` when asked to stop."""
     total, done = sum(job.size for job in jobs), 0
+    report(Progress(stage="verify", total=total, unit="bytes"))
     with ThreadPoolExecutor(allotted()) as pool:
         try:
             looked = pool.map(lambda job: look(root / job.path, job.recorded), jobs)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
-from alens.progress import Report, ShouldStop, never, silent
+from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import metadata
 from alens.store.commits import fingerprint
 from alens.store.findings import RERUN, Finding, Trouble
@@ -70,6 +70,7 @@ def verify(
         raise RequestError(
             f"{root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
         )
+    report(Progress(stage="reading records"))
     check = _Check(root)
     findings = []
     for seen in check.findings(report, should_stop):

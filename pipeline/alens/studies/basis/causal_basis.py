@@ -175,6 +175,7 @@ class CausalBases:
             done += 1
             report(Progress(stage="find directions", done=done, total=total, unit="directions"))
 
+        report(Progress(stage="find directions", total=total, unit="directions"))
         scale = self._typical_scale() if "unembedding" in settings.compare else 1.0
         for place, layer in enumerate(self.layers):
             fitted = self.model.lenses.layer(layer)

@@ -119,6 +119,7 @@ def compare(
     changes, drawn = [], []
     model_NV = readings.model()
     names = [(layer, head) for layer in layers for head in heads]
+    report(Progress(stage="compare", total=len(names), unit="heads"))
     for number, (layer, head) in enumerate(names, start=1):
         lens_NV = readings.lens(layer, head)
         plain_NV = None if lensed.no_unembedding else readings.unembedding(layer, head)
@@ -144,6 +145,7 @@ def compare(
     model, _ = comparer.change(model_NV[:num_compared])
     if detectors:
         detectors.add("model", model_NV)
+    report(Progress(stage="judging the detectors"))
     detection = detectors.judge(ids) if detectors else None
     return Comparison(
         clean=clean.name,

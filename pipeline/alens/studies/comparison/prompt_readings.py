@@ -65,6 +65,7 @@ class PromptReadings:
         self._heads = list(heads)
         values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
         finals, scales = [], []
+        report(Progress(stage="run", total=len(ids), unit="prompts"))
         for number, (tokens, places) in enumerate(zip(ids, rows, strict=True), start=1):
             found = lensed.run(tokens, layers)
             for layer in layers:

@@ -66,6 +66,7 @@ class Changes:
         """`total` is how many changes there will be, for `report`. Raises `RequestError` for a wrong prompt."""
         self._model, self._windows, self._seed = model, windows, seed
         self._report, self._done, self._total = report, 0, total
+        report(Progress(stage="run", total=total, unit="changes"))
         ids = [model.tokens(prompt) for prompt in prompts]
         self._prompts = [PromptEffects(model, tokens, terms, top) for tokens in ids]
         self._loss = None if windows is None else loss_of(model.subject, windows, [])

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alens.errors import RequestError
-from alens.progress import Report, silent
+from alens.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
@@ -184,6 +184,7 @@ def locate(
 
     found = rates(ids, "prompts")
     other = None if control_ids is None else rates(control_ids, "controls")
+    report(Progress(stage="permutations"))
     mean = mean_rates(lensed, terms)
     lens, tests = contrast(found.lens, other.lens if other else None, mean, settings)
     plain: list[Effect] | list[None] = [None] * len(lens)

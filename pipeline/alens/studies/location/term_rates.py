@@ -121,6 +121,7 @@ def term_rates(
     final: list[torch.Tensor] = []
     scales: list[torch.Tensor] = []
     unembedding = unembedding and lensed.no_unembedding is None
+    report(Progress(stage=stage, total=len(prompts), unit="prompts"))
     for done, (ids, places) in enumerate(zip(prompts, read, strict=True), start=1):
         found = lensed.run(ids, layers)
         for layer in layers:
@@ -137,6 +138,7 @@ def term_rates(
     readers = [(layer, h, head) for layer in layers for h, head in enumerate(heads)]
     final_ND, scale_N = torch.cat(final), torch.cat(scales)
     blocks = list(row_blocks(len(final_ND), final_ND.device))
+    report(Progress(stage=f"heads on {stage}", total=len(blocks) * num_readers, unit="readings"))
     for number, rows in enumerate(blocks):
         model_NV = lensed.log_probs(final_ND[rows])
         model.add(0, rows, model_NV)

@@ -177,6 +177,7 @@ def judge(
     groups = ground.groups.count
     sums = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
     done, total = 0, ground.rows
+    report(Progress(stage=stage, total=total, unit="rows"))
     for part in _parts(ground):
 
         def add(number: int, part: "_Part" = part, into: list[FigureSums] = sums) -> None:
