@@ -4,10 +4,13 @@ In: what was given as MODEL or CORPUS. Out: whether it is a path of this machine
 the directory: who writes the cache of `gpt2` to `gpt2` still means the model the next time.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from alens import hub
+from alens.errors import RequestError
 from alens.store.durable import PARTIAL
 from alens.store.paths import ARRAYS, CLAIM, PLAN, TOKENS
 
@@ -17,16 +20,28 @@ CACHE = {PLAN, TOKENS, ARRAYS, CLAIM}
 LENSES = {"lens.json", "fit.json"}
 
 
-def is_here(name: str, what: str) -> bool:
-    """Whether `name` is a path here; where a cache or lenses hide the hub's `what` of that name, the log says so."""
+@contextlib.contextmanager
+def of_hub(name: str, what: str) -> Iterator[None]:
+    """Around the search for `name` on the hub: says where it hides behind a directory of alens.
+
+    Raises `RequestError` that names that directory where the hub has no such `what`.
+    """
     path = Path(name)
-    if not path.exists():
-        return False
-    made = made_by_alens(path)
-    if made is None or not hub.looks_like_id(name):
-        return True
+    made = made_by_alens(path) if path.exists() else None
+    if made is None:
+        yield
+        return
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{path.absolute()} is {made}, no {what}; as an id of the hub: {error}") from None
     log.warning(f"{path.absolute()} is {made}, no {what}: taking {name} of the hub")
-    return False
+
+
+def is_here(name: str) -> bool:
+    """Whether `name` is a path here, and not an id that hides behind a directory of alens."""
+    path = Path(name)
+    return path.exists() and (made_by_alens(path) is None or not hub.looks_like_id(name))
 
 
 def made_by_alens(path: Path) -> str | None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alens import demo
+from alens import CacheRequest, demo, write_cache
 from alens.cache import model
 from alens.errors import RequestError
+from alens.store.reader import Cache
+from alens.store.schema import CacheSettings
 
 
 @pytest.fixture
@@ -125,12 +127,28 @@ def test_a_garbled_tokenizer_is_refused(folder: Path) -> None:
         model.load_tokenizer(model.find(str(folder)))
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(folder: Path) -> None:
+def test_a_token_beyond_the_models_is_refused_where_it_occurs(folder: Path, tmp_path: Path) -> None:
+    """A tokenizer with one more, for padding, is an ordinary one."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 4096, "content": "<|more|>"})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(RequestError, match="has 4097 tokens, the model 4096: they do not belong together"):
-        model.load_tokenizer(model.find(str(folder)))
+    sentences = ["The king went to the house by the river."] * 200
+    settings = CacheSettings(
+        seq_len=16, rows_per_shard=64, max_rows=256, layers=(0,), top_k=4, tail_samples=4
+    )
+
+    def write(name: str) -> Cache:
+        (tmp_path / f"{name}.txt").write_text("\n".join(sentences))
+        store = tmp_path / name
+        corpus = str(tmp_path / f"{name}.txt")
+        request = CacheRequest(model=str(folder), corpus=corpus, store=store, settings=settings, device="cpu")
+        return write_cache(request).cache
+
+    assert write("without").sealed
+    sentences[:] = [f"{sentence} <|more|>" for sentence in sentences]
+    says = r"the text has the token '<\|more\|>', number 4,096, and the model's vocabulary ends at 4,095: tokenizer"
+    with pytest.raises(RequestError, match=says):
+        write("within")
 
 
 @pytest.mark.parametrize(

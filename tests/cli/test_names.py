@@ -139,3 +139,14 @@ def test_what_alens_makes_is_known_by_what_lies_in_it(
     assert names.made_by_alens(demo.MODEL) is None
     (tmp_path / "texts/commits").mkdir(parents=True)  # a text about commits is nothing of alens
     assert names.made_by_alens(tmp_path / "texts") is None
+
+
+def test_a_store_in_the_place_of_a_model_or_text_is_said_where_the_hub_has_none(
+    run_alens: Any, here: Path
+) -> None:
+    (here / "store").mkdir()
+    (here / "store/plan.json").touch()
+    for arguments, what in ((("store", "demo"), "model"), (("demo", "store"), "text")):
+        code, _, err = run_alens("cache", *arguments, "new")
+        assert code == 2
+        assert f"alens: {here / 'store'} is a cache, no {what}; as an id of the hub: " in err.splitlines()[-1]

@@ -14,6 +14,7 @@ from alens.cache.quiet import quiet
 from alens.cache.refusing import refusing
 from alens.errors import RequestError
 from alens.importing import importing
+from alens.lfs import check_fetched
 from alens.store import typed
 from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
 
@@ -23,6 +24,7 @@ def read(folder: Path) -> Any:
     with importing():
         from transformers import AutoConfig
 
+    check_fetched(folder / "config.json")
     with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     named = config.architectures

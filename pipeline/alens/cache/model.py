@@ -28,6 +28,7 @@ from alens.device import torch_device
 from alens.errors import RequestError
 from alens.final_norm import FinalNorm
 from alens.importing import importing
+from alens.lfs import check_fetched
 from alens.progress import Progress, Report, silent
 from alens.store import same_model
 from alens.store.model_record import ModelRecord
@@ -115,6 +116,7 @@ def find(
     )
     digest = hashlib.sha256()
     for file in tokenizer_files:
+        check_fetched(file)
         digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
 
@@ -177,11 +179,12 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
         return demo.MODEL, None
     if (Path(model) / "config.json").is_file():
         return Path(model), None
-    if names.is_here(model, "model"):
+    if names.is_here(model):
         raise RequestError(f"{model} is no model directory: {_no_model(Path(model))}")
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
+    with names.of_hub(model, "model"):
+        return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
 
 
 def _no_model(path: Path) -> str:
@@ -209,10 +212,6 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode(PROBE)
-    if tokenizer.get_vocab_size() > source.record.d_vocab:
-        raise RequestError(
-            f"the tokenizer in {source.folder} has {tokenizer.get_vocab_size()} tokens, the model {source.record.d_vocab}: they do not belong together"
-        )
     return tokenizer, fast.eos_token_id
 
 

@@ -191,6 +191,7 @@ class _Maker:
                 tokenizer=subject.tokenizer,
                 end_of_text=subject.end_of_text,
                 dtype=token_dtype(self.source.record.d_vocab),
+                num_tokens=self.source.record.d_vocab,
             ),
             self.source.tokenizer_sha256,
             self.request.settings,

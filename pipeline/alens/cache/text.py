@@ -20,6 +20,7 @@ from alens.cache.text_columns import Columns, Row
 from alens.cache.text_files import Asked, choose
 from alens.cache.text_rows import KINDS, kind_of, read_rows
 from alens.errors import RequestError
+from alens.lfs import check_fetched
 from alens.progress import Report, counted, silent
 from alens.store.durable import sha256_of
 from alens.store.schema import CorpusFile, CorpusRecord
@@ -144,6 +145,7 @@ def resolve(corpus: str, options: CorpusOptions) -> Corpus:
     paths = _files(where, corpus, options)
     files = []
     for path in paths:
+        check_fetched(path)
         try:
             files.append(CorpusFile(name=path.name, bytes=path.stat().st_size, sha256=None))
         except OSError as error:
@@ -171,7 +173,7 @@ def _sha256(path: Path) -> str:
 def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if corpus == "demo":
         return demo.CORPUS, None
-    if names.is_here(corpus, "text"):
+    if names.is_here(corpus):
         return Path(corpus), None
     repository = corpus
     if corpus == "bookcorpus":
@@ -179,7 +181,8 @@ def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if kind_of(Path(corpus)) or not hub.looks_like_id(repository):
         raise RequestError(f"{corpus} does not exist: give a file, a directory, a hub dataset id, or `demo`")
     patterns = [CARD, *[f"*{kind}" for kind in KINDS]]
-    return hub.snapshot(repository, kind="dataset", revision=revision, patterns=patterns)
+    with names.of_hub(corpus, "text"):
+        return hub.snapshot(repository, kind="dataset", revision=revision, patterns=patterns)
 
 
 def _files(where: Path, corpus: str, options: CorpusOptions) -> list[Path]:

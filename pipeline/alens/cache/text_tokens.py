@@ -5,7 +5,7 @@ end-of-text stands between documents. Two batches of text are in memory, whateve
 of the corpus and of its documents: `joining` makes the tokens of documents of those of pieces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ import numpy as np
 from alens.cache.joining import Joiner
 from alens.cache.packing import Tokens
 from alens.cache.text import Corpus, Piece
+from alens.cache.vocabulary import check_ids
 from alens.errors import RequestError
 
 BYTES_A_BATCH, PIECES_A_BATCH = 1 << 20, 4096
@@ -34,6 +35,8 @@ class TextTokens:
     """The token between documents."""
     dtype: str
     """The dtype of the tokens: uint16 or uint32."""
+    num_tokens: int | None = None
+    """Of the model's vocabulary, where the tokens are for a model: a token beyond it is refused."""
 
     @property
     def separator(self) -> int:
@@ -42,17 +45,23 @@ class TextTokens:
             raise RequestError(
                 "the tokenizer has no end-of-text token to put between documents: leave out --document-column and --row-documents"
             )
+        self._check([self.end_of_text])
         return self.end_of_text
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The tokens of each text by itself, on all cores."""
-        return self._joiner.encode(texts)
+        encoded = self._joiner.encode(texts)
+        for ids in encoded:
+            self._check(ids)
+        return encoded
 
     def encode_after(self, before: str, text: str) -> list[int]:
         """The tokens of a text that begins with a space, as they are where `before` stands before it."""
         if not before or self._joiner.begins_alike:
-            return self._joiner.encode([text])[0]
-        return self._joiner.encode_after(before, text)
+            return self.encode([text])[0]
+        ids = self._joiner.encode_after(before, text)
+        self._check(ids)
+        return ids
 
     def pieces(self) -> Iterator[tuple[bool, Tokens]]:
         """Each piece in order: whether it starts a document, and its tokens, with `end_of_text` before each
@@ -65,7 +74,12 @@ class TextTokens:
         for starts_document, ids in self._joiner.tokens(_read_ahead(self.corpus.pieces())):
             before = [self.separator] if starts_document and not is_first else []
             is_first = False
+            self._check(ids)
             yield starts_document, np.array([*before, *ids], dtype=self.dtype)
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if self.num_tokens is not None:
+            check_ids(ids, self.tokenizer, self.num_tokens, "the text")
 
     @cached_property
     def _joiner(self) -> Joiner:

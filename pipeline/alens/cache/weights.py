@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.lfs import check_fetched
 from alens.progress import Report, counted, silent
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -78,6 +79,7 @@ def tensor_hashes(paths: Sequence[Path], report: Report = silent) -> dict[str, s
     hashes: dict[str, str] = {}
     for number, path in enumerate(paths):
         stage = f"hashing the model, file {number + 1} of {len(paths)}"
+        check_fetched(path)
         try:
             with safe_open(path, framework="pt") as tensors:
                 for name in counted(list(tensors.keys()), report, stage, "tensors"):

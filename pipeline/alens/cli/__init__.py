@@ -13,6 +13,7 @@ import importlib
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -107,6 +108,7 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
+        _check_working_directory()
         group.main(args=arguments or ["--help"], prog_name="alens", standalone_mode=False)
         return 0
     except StoppedError as error:
@@ -117,7 +119,9 @@ def _run(arguments: list[str]) -> int:
         return _say(error, 2 if isinstance(error, RequestError) else 1)
     except click.UsageError as error:
         at = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        return _say(f"{error.format_message()}{at}", 2)
+        dashes = "; before a prompt or name that begins with -, put --" if _is_unknown(error) else ""
+        message = error.format_message()
+        return _say(f"{message.rstrip('.') + dashes if dashes else message}{at}", 2)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -128,6 +132,22 @@ def _run(arguments: list[str]) -> int:
         if lack(error):
             raise
         return _say(f"{error.strerror or error}: {error.filename or 'no file named'}", 1)
+
+
+def _check_working_directory() -> None:
+    """Raises `RequestError` in a directory that is no more: libraries ask for it and say nothing of use."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise RequestError(
+            "the working directory was deleted: cd to one that is there, then run it again"
+        ) from None
+
+
+def _is_unknown(error: click.UsageError) -> bool:
+    """Whether what begins with - is no option, and the command takes names or prompts."""
+    takes = error.ctx is not None and any(isinstance(p, click.Argument) for p in error.ctx.command.params)
+    return isinstance(error, click.NoSuchOption) and takes
 
 
 def _say(message: Any, code: int) -> int:

@@ -60,7 +60,10 @@ def _show(summary: "CacheSummary") -> None:
         show(f"sealed: {cache.plan.num_shards} shards, {cache.plan.rows:,} rows")
     else:
         show(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
-    tokens = cache.plan.tokens
+    tokens, most = cache.plan.tokens, cache.plan.settings.max_rows
+    if tokens.selection == "spread" and most is not None and cache.plan.rows < most:
+        size = cache.plan.settings.rows_per_shard
+        show(f"of the {most:,} rows of --max-rows, {cache.plan.rows:,}: shards are whole, of {size:,} rows")
     if tokens.sequences_left_out:
         sides = "the text, or of a side of it," if tokens.held_out_sequences else "the text,"
         show(f"left out: the last {tokens.sequences_left_out} sequences of {sides} which do not fill a shard")

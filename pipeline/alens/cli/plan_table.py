@@ -30,9 +30,12 @@ def _text(body: Figures) -> Iterator[str]:
     )
     if text["held_out_sequences"]:
         yield _entry("", f"the last {text['held_out_sequences']:,} of them are of held-out documents")
-    taken = f"{text['sequences_left_out']:,} sequences left out at the end"
+    left_out, most = text["sequences_left_out"], text["max_rows"]
+    taken = f"{left_out:,} sequences left out at the end" if left_out else "all of it"
     if text["selection"] == "spread":
         taken = "spread over the whole text"
+        if text["rows"] < most:
+            yield _entry("", f"{text['rows']:,} of the {most:,} rows of --max-rows: shards are whole")
     if text["plan_in_store"]:
         yield _entry("", f"of the plan in STORE; {taken}")
         yield _entry(

@@ -35,7 +35,8 @@ def check_room(out: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(above).free
     if free < num_bytes + SPARE_BYTES:
         raise RunError(
-            f"{above} has {free / 1e9:.2f} GB free, and {out} will take {num_bytes / 1e9:.2f} GB: make room, or name another place"
+            f"{above} has {free:,} bytes free, and {out} will take {num_bytes:,} beside {SPARE_BYTES:,} that are kept free: "
+            "make room, or name another place"
         )
 
 

@@ -34,6 +34,7 @@ def _text(found: Estimate) -> dict[str, Any]:
         "shards": plan.num_shards,
         "rows_per_shard": plan.settings.rows_per_shard,
         "sequences_left_out": plan.tokens.sequences_left_out,
+        "max_rows": plan.settings.max_rows,
         "selection": plan.tokens.selection or "all",
         "documents": plan.tokens.documents,
         "held_out_sequences": plan.tokens.held_out_sequences,

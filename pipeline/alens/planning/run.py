@@ -217,6 +217,7 @@ def _tokenise(
             tokenizer=subject.tokenizer,
             end_of_text=subject.end_of_text,
             dtype=token_dtype(subject.source.record.d_vocab),
+            num_tokens=subject.source.record.d_vocab,
         ),
         enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.seq_len,
         keep=settings.rows_per_shard,

@@ -15,6 +15,7 @@ from alens.cache import activations, probe
 from alens.cache import model as models
 from alens.cache.activations import Activations
 from alens.cache.examine import head_write
+from alens.cache.vocabulary import check_ids
 from alens.errors import RequestError
 from alens.lens.saved import Lenses
 from alens.progress import Report, silent
@@ -78,6 +79,7 @@ class LensedModel:
         longest = self.lenses.record.model.n_ctx
         if not ids:
             raise RequestError("the prompt is empty: give some text")
+        check_ids(ids, self.subject.tokenizer, self.lenses.record.model.d_vocab, f"the prompt {prompt!r}")
         if len(ids) > longest:
             raise RequestError(
                 f"the prompt has {len(ids)} tokens: {self.lenses.record.model.id} sees {longest} at most; shorten it"

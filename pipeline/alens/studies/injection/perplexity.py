@@ -78,6 +78,7 @@ def read_windows(corpus: Corpus, subject: Subject, max_tokens: int) -> Windows:
         tokenizer=subject.tokenizer,
         end_of_text=subject.end_of_text,
         dtype=token_dtype(record.d_vocab),
+        num_tokens=record.d_vocab,
     )
     for _, part in tokens_of.pieces():
         parts.append(part)
