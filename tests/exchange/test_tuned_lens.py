@@ -94,7 +94,7 @@ def test_missing_weights_are_named(tuned: Publish, subject: Subject) -> None:
 def test_a_damaged_config_is_named(tuned: Publish, text: str) -> None:
     path = tuned()
     (path / "config.json").write_text(text)
-    with pytest.raises(DamageError, match=r"config\.json is no JSON"):
+    with pytest.raises(DamageError, match=r"config\.json is not whole"):
         tuned_lens.config(path)
 
 
