@@ -1,13 +1,17 @@
 """A stranger's cache whose hashes are right and whose claims are not: work and memory go by what is on disk."""
 
 import json
+import struct
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
+from numcodecs.blosc import Blosc
 
 from alens.errors import DamageError
 from alens.store import document
@@ -154,3 +158,24 @@ def test_a_document_of_gigabytes_is_not_read(sealed_tiny: Path, copy_of: Copy) -
     ):
         open_cache(store)
     assert "is too large to be a document" in [found.what for found in verify(store).findings]
+
+
+def test_a_chunk_that_claims_more_than_its_rows_is_not_decompressed(
+    rounded_tiny: Path, copy_of: Copy
+) -> None:
+    """200 million zeros in a chunk of some kilobytes, its checksums and hashes right."""
+    store, key = copy_of(rounded_tiny), "sites/resid_post/00/c.1.0"
+    chunk = with_crc(bytes(Blosc(cname="zstd", clevel=1).encode(np.zeros(200_000_000, np.uint8))))
+    file = store / "arrays.zarr" / key
+    file.write_bytes(chunk + with_crc(struct.pack("<QQ", 0, len(chunk))))
+    recorded = {"bytes": file.stat().st_size, "sha256": forge.sha256(file.read_bytes())}
+    documents.edit(store / "commits/000001.json", lambda body: body["files"].update({key: recorded}))
+    tracemalloc.start()
+    with pytest.raises(DamageError, match=r"c\.1\.0 has a chunk that claims 200,000,000 bytes, of \d"):
+        open_cache(store).read_shard("sites/resid_post/00", 1)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def with_crc(content: bytes) -> bytes:
+    return content + struct.pack("<I", google_crc32c.value(content))

@@ -18,7 +18,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from alens.errors import DamageError
-from alens.store import metadata, values
+from alens.store import compressed_files, metadata, values
 from alens.store.arrays import ArraySpec
 from alens.store.checked_files import CheckedFiles
 from alens.store.commits import Commits
@@ -64,6 +64,17 @@ class CheckedArrays:
         recorded = self._commits.record(shard)["files"].get(key)
         self._check_size(spec, key, recorded, _mend(shard))
         self._files.check(key, recorded, _mend(shard), whole=whole)
+        if spec.compressed:
+            self._check_chunks(spec, key, _mend(shard))
+
+    def _check_chunks(self, spec: ArraySpec, key: str, mend: str) -> None:
+        path = self.paths.arrays / key
+        try:
+            what = compressed_files.wrong(path, spec)
+        except OSError as error:
+            raise DamageError(f"{path} cannot be read ({error.strerror}): {mend}") from None
+        if what is not None:
+            raise DamageError(f"{path} has {what}: {mend}")
 
     def _check_size(self, spec: ArraySpec, key: str, recorded: Mapping[str, Any] | None, mend: str) -> None:
         """A plan may claim more numbers than there are: told before memory is taken for them."""
