@@ -82,7 +82,7 @@ def broken_model(make: Callable[[Path], object]) -> Callable[[Path], Path]:
     [
         (lambda folder: folder / "nowhere", "/nowhere does not exist: give a Hugging Face directory"),
         (lambda folder: "no-such-model", "no-such-model is no file or directory here"),
-        (lambda folder: folder, "is no model directory: it has no config.json"),
+        (lambda folder: folder, "is no model directory: it is an empty directory"),
         (lambda folder: demo.MODEL / "config.json", "config.json is no model directory"),
         (broken_model(lambda m: (m / "model.safetensors").unlink()), "has no model.safetensors and no model.safetensors.index.json"),
         (broken_model(lambda m: (m / "tokenizer.json").unlink()), "has no tokenizer"),

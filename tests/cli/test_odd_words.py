@@ -55,3 +55,25 @@ def test_a_lack_of_room_is_said_in_numbers_that_differ(tmp_path: Path) -> None:
         in words
     )
     assert f"{tmp_path} has " in words and " bytes free, and " in words and "GB" not in words
+
+
+def test_directories_that_changed_places_are_said(
+    run_alens: Any, demo_cache: Path, demo_lenses: Path, tmp_path: Path
+) -> None:
+    lenses = f"{demo_lenses} is no cache, it holds lenses: give a directory that `alens cache` wrote"
+    cache = f"{demo_cache} holds no lenses (it is a cache): give a directory that `alens fit` finished"
+    for arguments, says in (
+        (("eval", demo_cache, demo_lenses), cache),
+        (("fit", demo_lenses, tmp_path / "new"), lenses),
+        (("verify", demo_lenses), lenses),
+        (("read", demo_cache, "The king"), cache),
+    ):
+        code, _, err = run_alens(*arguments)
+        assert code == 2 and says in err.splitlines()[-1]
+
+
+def test_an_unfinished_fit_is_said(run_alens: Any, tmp_path: Path) -> None:
+    (tmp_path / "fit.json").touch()
+    code, _, err = run_alens("read", tmp_path, "The king")
+    assert code == 2
+    assert "holds no lenses (their fit is not finished: run `alens fit` again to go on)" in err

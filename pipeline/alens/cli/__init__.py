@@ -147,7 +147,7 @@ def _check_working_directory() -> None:
 def _is_unknown(error: click.UsageError) -> bool:
     """Whether what begins with - is no option, and the command takes names or prompts."""
     takes = error.ctx is not None and any(isinstance(p, click.Argument) for p in error.ctx.command.params)
-    return isinstance(error, click.NoSuchOption) and takes
+    return takes and isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--")
 
 
 def _say(message: Any, code: int) -> int:

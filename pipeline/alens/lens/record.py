@@ -149,8 +149,13 @@ class LensFolder:
         try:
             content = document.content(path, mend)
         except (FileNotFoundError, NotADirectoryError):
+            why = f"it has no {DESCRIPTION}"
+            if (self.root / "plan.json").exists():
+                why = "it is a cache"
+            elif (self.root / "fit.json").exists():
+                why = "their fit is not finished: run `alens fit` again to go on"
             raise RequestError(
-                f"{self.name} holds no lenses (it has no {DESCRIPTION}): "
+                f"{self.name} holds no lenses ({why}): "
                 "give a directory that `alens fit` finished, or a repository that `alens publish` filled"
             ) from None
         except OSError as error:

@@ -18,6 +18,13 @@ ASIDE = "aside"
 """In STORE: what `alens verify --repair` moved away. Never read."""
 
 
+def no_cache(root: Path) -> str:
+    """For a message: that `root` is no cache, and what it is where that can be seen."""
+    holds = any((root / name).exists() for name in ("lens.json", "fit.json"))
+    why = ", it holds lenses" if holds else " (it has no plan.json)"
+    return f"{root} is no cache{why}: give a directory that `alens cache` wrote"
+
+
 class StorePaths:
     """The layout of one cache directory."""
 

@@ -24,7 +24,7 @@ from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.encoding import dequantise
 from alens.store.model_record import OTHER_WRITE
-from alens.store.paths import StorePaths
+from alens.store.paths import StorePaths, no_cache
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
 from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
 
@@ -65,9 +65,7 @@ class Cache:
         try:
             content = document.content(self.paths.plan)
         except (FileNotFoundError, NotADirectoryError):
-            raise RequestError(
-                f"{self.root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
-            ) from None
+            raise RequestError(no_cache(self.root)) from None
         except OSError as error:
             raise RequestError(f"cannot read {self.paths.plan}: {error.strerror}") from None
         self.plan, self._plan_as_opened = Plan.from_json(content, str(self.paths.plan)), content

@@ -29,7 +29,7 @@ from alens.store.foreign import (
     skeleton_keys,
 )
 from alens.store.hashing import Job, check_files
-from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths
+from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths, no_cache
 from alens.store.read_documents import Documents
 from alens.store.repair import unless_linked
 
@@ -67,9 +67,7 @@ def verify(
     """
     started = time.monotonic()
     if not any(os.path.lexists(root / part) for part in PARTS):
-        raise RequestError(
-            f"{root} is no cache (it has no plan.json): give a directory that `alens cache` wrote"
-        )
+        raise RequestError(no_cache(root))
     report(Progress(stage="reading records"))
     check = _Check(root)
     findings = []
