@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
+from alens.cache import shard as shards
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.progress import Progress
 from alens.store.reader import open_cache
@@ -41,6 +42,7 @@ def state(store: Path) -> dict[str, tuple[int, int]]:
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
+    """Asked before each block of the model and of logits, and after each batch."""
     counter = itertools.count(1)
     return lambda: next(counter) > calls
 
@@ -71,7 +73,7 @@ def test_a_cache_stopped_again_and_again_has_the_same_bytes(
         try:
             # Text is not read in parts, so it gets the calls it takes.
             write_cache(
-                small_request(store), should_stop=stop_after(5 if (store / "plan.json").exists() else 15)
+                small_request(store), should_stop=stop_after(30 if (store / "plan.json").exists() else 40)
             )
         except StoppedError as error:
             assert "run again to go on" in str(error)
@@ -98,6 +100,32 @@ def test_a_stop_in_the_middle_of_a_shard_leaves_that_shard_out(
     with pytest.raises(StoppedError, match="128 of this worker's 768 rows are committed"):
         write_cache(small_request(store), report=watch, should_stop=stop_in_second_shard)
     assert open_cache(store).shards == (0,)
+
+
+def test_a_stop_is_heard_between_the_blocks_of_a_batch(
+    tmp_path: Path, small_request: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model of four blocks the first batch ends with its third, and nothing of it is kept on the model."""
+    begun: list[int] = []
+    plain = shards.compute
+
+    def compute(subject: Any, *given: Any) -> Any:
+        handles = [
+            block.register_forward_pre_hook(lambda *_, number=number: begun.append(number))
+            for number, block in enumerate(subject.bridge.blocks)
+        ]
+        hooks = [len(block._forward_pre_hooks) for block in subject.bridge.blocks]
+        try:
+            return plain(subject, *given)
+        finally:
+            assert [len(block._forward_pre_hooks) for block in subject.bridge.blocks] == hooks
+            for handle in handles:
+                handle.remove()
+
+    monkeypatch.setattr(shards, "compute", compute)
+    with pytest.raises(StoppedError, match="0 of this worker's 768 rows are committed"):
+        write_cache(small_request(tmp_path / "store"), should_stop=lambda: len(begun) > 2)
+    assert begun == [0, 1, 2]
 
 
 def test_progress_counts_to_the_end(tmp_path: Path, small_request: Request) -> None:

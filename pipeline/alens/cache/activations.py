@@ -6,7 +6,8 @@ logits are made block by block in `targets.py`.
 Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +113,19 @@ def run_hooked(
         fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
     )
     return (final[0] if final else None), logits
+
+
+@contextlib.contextmanager
+def before_blocks(subject: Subject, call: Callable[[], None]) -> Iterator[None]:
+    """Inside, `call` is called before each block of the model; what it raises ends the forward pass."""
+    handles = [
+        block.register_forward_pre_hook(lambda *_: call()) for block in getattr(subject.bridge, "blocks", ())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _keep(found: dict[Any, torch.Tensor], key: Any) -> Any:

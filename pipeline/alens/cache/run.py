@@ -82,7 +82,7 @@ def write_cache(
 
 
 class _StopAskedError(Exception):
-    """Between two batches; becomes a `StoppedError` once the shard that is being written is committed."""
+    """Between two blocks of a batch; becomes a `StoppedError` once the shard that is being written is committed."""
 
 
 class ShardJob:
@@ -117,7 +117,12 @@ class ShardJob:
                     since = time.monotonic()
                     self._writer.check_space(1 if self._writing is None else 2)
                     arrays = shards.compute(
-                        self._subject, self._plan, self._cache.tokens, shard, self._after_batch
+                        self._subject,
+                        self._plan,
+                        self._cache.tokens,
+                        shard,
+                        self._after_batch,
+                        self._within_batch,
                     )
                     self._computed += self._size
                     self._settle()
@@ -149,9 +154,12 @@ class ShardJob:
             **software(),
         }
 
-    def _after_batch(self, rows_of_shard: int) -> None:
+    def _within_batch(self) -> None:
         if self._should_stop():
             raise _StopAskedError
+
+    def _after_batch(self, rows_of_shard: int) -> None:
+        self._within_batch()
         if self._writing is not None and self._writing.done():
             self._settle()  # a full disk is said at once, not after the next shard
         rows = self._computed + rows_of_shard

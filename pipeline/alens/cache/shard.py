@@ -26,20 +26,27 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def compute(
-    subject: Subject, plan: Plan, tokens_BT: npt.NDArray[Any], shard: int, after_batch: Callable[[int], None]
+    subject: Subject,
+    plan: Plan,
+    tokens_BT: npt.NDArray[Any],
+    shard: int,
+    after_batch: Callable[[int], None],
+    within_batch: Callable[[], None] = lambda: None,
 ) -> Arrays:
-    """All arrays of one shard. `after_batch` is called with the rows done; it may raise to stop.
+    """All arrays of one shard. `after_batch` is called with the rows done, and `within_batch` before each block of the
+    model and of logits; both may raise to stop.
 
     Raises `RunError` when an activation does not fit float16.
     """
-    return _Shard(subject, plan, shard).compute(tokens_BT, after_batch)
+    with activations.before_blocks(subject, within_batch):
+        return _Shard(subject, plan, shard, within_batch).compute(tokens_BT, after_batch)
 
 
 class _Shard:
     """A shard while it is computed."""
 
-    def __init__(self, subject: Subject, plan: Plan, shard: int) -> None:
-        self.subject, self.plan, self.shard = subject, plan, shard
+    def __init__(self, subject: Subject, plan: Plan, shard: int, before_logits: Callable[[], None]) -> None:
+        self.subject, self.plan, self.shard, self.before_logits = subject, plan, shard, before_logits
         self.settings = plan.settings
         self.first_row = shard * self.settings.rows_per_shard
         self.out: Arrays = {
@@ -110,19 +117,21 @@ class _Shard:
         )
         uniforms = torch.from_numpy(uniforms_NM).to(device)
         counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(device)
-        blocks = [
-            targets.compress(
-                final_ND[part],
-                self.subject.W_U_DV,
-                self.subject.b_U_V,
-                uniforms[part],
-                settings.top_k,
-                counted_N[part],
-                self.output_V,
-                self.workspace,
+        blocks = []
+        for part in logit_blocks(len(rows), self.plan.model.d_vocab, device):
+            self.before_logits()
+            blocks.append(
+                targets.compress(
+                    final_ND[part],
+                    self.subject.W_U_DV,
+                    self.subject.b_U_V,
+                    uniforms[part],
+                    settings.top_k,
+                    counted_N[part],
+                    self.output_V,
+                    self.workspace,
+                )
             )
-            for part in logit_blocks(len(rows), self.plan.model.d_vocab, device)
-        ]
         return {
             "targets/ids": torch.cat([block.ids_NK for block in blocks]),
             "targets/log_probs": torch.cat([block.log_probs_NK for block in blocks]).half(),
