@@ -44,7 +44,7 @@ SEED = 0
 def pieces(corpus: str, document_column: str | None) -> Iterator[tuple[str, bool]]:
     """Stretches of the text, and whether a document starts with each."""
     total = 0
-    for piece in resolve(corpus, CorpusOptions(document_column=document_column)).pieces():
+    for piece in resolve(corpus, CorpusOptions(document_column=document_column)).stretches():
         yield piece.text, piece.starts_document
         total += len(piece.text)
         if total > MOST_CHARACTERS:

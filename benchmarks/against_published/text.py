@@ -30,7 +30,7 @@ def sentences(corpus: str) -> Iterator[str]:
     """The rows of a corpus in order, again and again."""
     found = resolve(corpus, CorpusOptions(row_documents=True))
     while True:
-        for piece in found.pieces():
+        for piece in found.stretches():
             yield piece.text
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import cache
 
 import pyarrow.parquet as pq
 from tokenizers import (
@@ -132,12 +133,13 @@ def characters() -> Tokenizer:
 
 
 FAMILIES: dict[str, Callable[[], Tokenizer]] = {
-    make.__name__: make
+    make.__name__: cache(make)
     for make in (
         gpt2, gpt2_with_trimmed_offsets, gpt2_with_added_tokens, llama2, mistral, llama3, qwen, t5,
         unigram_across_words, bert, characters,
     )
 }  # fmt: skip
+"""Each is made once."""
 
 ODD = (
     " " * 7, "  ", "\n\n\n", "\t", "\r\n", "<|endoftext|>", " <mask> ", "of the", "=" * 90, "e\u0301" * 5, "\u0301", "👩‍👩‍👧",
