@@ -10,8 +10,10 @@ import pytest
 
 from alens import FitRequest, open_cache
 from alens.errors import DamageError, RequestError
-from alens.fit.plan import check_place, put_plan, resolve
+from alens.fit.plan import begun, check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
+
+from .. import documents
 
 
 def request(store: Path, lenses: Path, **settings: Any) -> FitRequest:
@@ -186,3 +188,21 @@ def test_what_a_killed_fit_left_is_no_other_thing(tmp_path: Path) -> None:
 def test_an_empty_directory_is_taken(demo_cache: Path, tmp_path: Path) -> None:
     put_plan(tmp_path, resolved(demo_cache, tmp_path))
     assert json.loads((tmp_path / "fit.json").read_text())["train_shards"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": [0, 0]}, r"layers is \[0, 0\]: input should be one or more, each once"),
+        ({"heads": []}, r"heads is \[\]: input should be one or more"),
+        ({"train_shards": [5]}, "train_shards and held_out_shards share a shard"),
+        ({"steps": "6"}, r'steps is "6": input should be a valid integer'),
+    ],
+)
+def test_a_plan_that_cannot_be_names_the_field(
+    demo_lenses: Path, copy_of: Any, changes: dict[str, Any], message: str
+) -> None:
+    lenses = copy_of(demo_lenses)
+    documents.edit(lenses / "fit.json", lambda body: body.update(changes))
+    with pytest.raises(DamageError, match=rf"fit\.json is not whole \({message}"):
+        begun(lenses)

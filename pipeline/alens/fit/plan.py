@@ -67,6 +67,17 @@ class FitPlan:
     train_shards: tuple[Natural, ...]
     held_out_shards: tuple[Natural, ...]
 
+    def __post_init__(self) -> None:
+        """Raises `TypeError`: what is read may come from anywhere."""
+        for name in ("layers", "heads", "train_shards", "held_out_shards"):
+            numbers = getattr(self, name)
+            if not 0 < len(set(numbers)) == len(numbers):
+                raise TypeError(
+                    f"{name} is {str(list(numbers))[:60]}: input should be one or more, each once"
+                )
+        if not set(self.train_shards).isdisjoint(self.held_out_shards):
+            raise TypeError("train_shards and held_out_shards share a shard")
+
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
