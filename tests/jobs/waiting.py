@@ -18,7 +18,8 @@ from alens.cli import watch
 
 stopping = watch.stopping
 told: Any = None
-seen = 0
+seen = -1
+"""Batches or steps: a run reports once where it begins, and then after each."""
 
 
 def report(progress: Any) -> None:
