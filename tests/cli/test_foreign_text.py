@@ -115,6 +115,8 @@ def test_warnings_and_progress_are_one_line_each(
 ) -> None:
     """Of the library, of work that is reported, and in rich's tables; on a terminal, rich's own escapes stay."""
     monkeypatch.setattr(lines, "EARLY_S", 0.0)
+    # pytest would keep the record, and processes of tests cannot send each other half a character
+    monkeypatch.setattr(logging.getLogger("alens"), "propagate", False)
     monkeypatch.setenv("COLUMNS", "200")
     if where == "terminal":
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
