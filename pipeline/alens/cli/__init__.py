@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from alens.cli import console, streams
-from alens.cli.lacks import lack
+from alens.cli.lacks import forget, lack
 from alens.errors import AlensError, RequestError, StoppedError
 from alens.threads import wait_asleep
 
@@ -98,6 +98,7 @@ def run(arguments: list[str]) -> int:
         if (short := lack(error)) is None:
             raise
         code = _say(short, 1)
+        forget(error)
     lost = console.unwritten()
     if code or lost is None:
         return code

@@ -6,7 +6,11 @@ mapped, a RuntimeError of C++; and code that met it may have called a file damag
 """
 
 import errno
+import gc
 import resource
+import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 
 MEMORY = (
@@ -37,6 +41,21 @@ def lack(error: BaseException) -> str | None:
             what = next(iter(str(one).splitlines()), "") or "no memory left"
             return f"out of memory ({_memory_limit()}): {what}; ask for less, or take a machine with more"
     return None
+
+
+def forget(error: BaseException) -> None:
+    """Free what an exception holds. What a library left half made complains when Python takes it away, of itself and
+    not of the machine: that is not shown."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            for one in _chain(error):
+                traceback.clear_frames(one.__traceback__)
+                one.__traceback__ = None
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
