@@ -43,16 +43,17 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
     config = configuration.read(folder)
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="eager",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they stand in the report, and are refused below
-        )
+        with importing():  # of the code of this kind of model
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they stand in the report, and are refused below
+            )
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # each model's code has its own way to fail, and each library of quantisation
