@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -298,16 +297,6 @@ def test_a_model_that_is_gone_is_asked_for(
         deep(caches("float16 z"))
     with pytest.raises(RequestError, match=r"^here does not exist$"):
         deep(caches("float16 z"), model="here")
-
-
-def test_a_model_without_attention_bias_has_none() -> None:
-    class Bridge:
-        def __getattr__(self, name: str) -> None:
-            raise AttributeError(name)
-
-    subject: Any = SimpleNamespace(bridge=Bridge(), W_O_LHED=torch.ones(3, 2, 4, 8))
-    bias_LD = models.Subject.b_O_LD.fget(subject)
-    assert bias_LD.shape == (3, 8) and not bias_LD.any()
 
 
 # While it runs

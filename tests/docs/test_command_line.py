@@ -17,6 +17,7 @@ OTHER_TOOLS = {
     "--nproc-per-node": "torchrun",
     "--strict": "mypy",
     "--upgrade": "pip",
+    "--rounds": "tests.fuzz.by_hand",
     "--inplace": "jupyter",
     "--export": "sbatch",
     "--nodes": "sbatch",

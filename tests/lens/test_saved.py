@@ -89,6 +89,11 @@ def test_lens_json_is_written_last(demo_lenses: Path) -> None:
 def test_lenses_without_lens_json_are_no_lenses(demo_lenses: Path, copy_of: Copy) -> None:
     root = copy_of(demo_lenses)
     (root / "lens.json").unlink()
+    with pytest.raises(
+        RequestError, match=r"holds no lenses \(their fit is not finished: run `alens fit` again"
+    ):
+        load_lenses(root)
+    (root / "fit.json").unlink()
     with pytest.raises(RequestError, match=r"holds no lenses \(it has no lens.json\)"):
         load_lenses(root)
 
