@@ -78,7 +78,17 @@ def test_no_command_is_silent_for_long(large_vocabulary: Path, tmp_path: Path) -
     store, lenses = tmp_path / "store", tmp_path / "lenses"
     rows = ("--max-rows", 4096, "--rows-per-shard", 1024, "--seq-len", 128, "--batch-size", 16)
     cache = hear("cache", large_vocabulary, "demo", store, *rows, "--exact-teacher", "--device", "cpu")
-    fit = hear("fit", store, lenses, "--layers", "0,3", "--eval-rows", 1024, "--device", "cpu")
+    steps = (
+        "--steps",
+        30,
+        "--epochs",
+        20,
+        "--batch-rows",
+        512,
+        "--tolerance",
+        0,
+    )  # some 20 s where nothing else runs
+    fit = hear("fit", store, lenses, "--layers", "0,3", "--eval-rows", 1024, *steps, "--device", "cpu")
     judged = hear("eval", lenses, store, "--device", "cpu")
     page = hear("read", lenses, PROMPT, "--html", tmp_path / "page.html", "--device", "cpu")
     for name, heard in (("cache", cache), ("fit", fit), ("eval", judged), ("read", page)):
