@@ -63,9 +63,9 @@ def test_torch_zarr_and_the_tokenizer_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "0"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")],
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")],
 )
-def test_threads_of_a_command_sleep_while_they_wait(given: dict[str, str], expected: str) -> None:
+def test_threads_of_a_command_sleep_soon_while_they_wait(given: dict[str, str], expected: str) -> None:
     """libgomp reads the environment once, when torch is imported: it says itself how long its threads turn in a loop."""
     script = "import sys; sys.argv[1:] = ['fit', '--help']; from alens.cli import main; import atexit; atexit.register(__import__, 'torch'); main()"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_WAIT", "GOMP_"))}
