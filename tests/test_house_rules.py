@@ -91,3 +91,17 @@ def test_no_scheduler_variable_is_read(path: Path) -> None:
 def test_the_source_root_holds_the_package_and_nothing_else() -> None:
     found = {path.name for path in ROOT.parent.iterdir() if not path.name.endswith(".egg-info")}
     assert found == {"alens"}
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in MODULES} - {ROOT}), ids=lambda folder: folder.name
+)
+def test_a_room_lists_its_files(folder: Path) -> None:
+    """In its docstring, a line each: `prompts.py  files of prompts`."""
+    listed = re.findall(
+        r"^([\w.]+/?)  +\S", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or "", re.M
+    )
+    modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+    assert sorted(listed) == sorted(
+        modules | {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    )

@@ -1,8 +1,7 @@
-"""The README's tree matches the files, and its demo commands are those of docs/demo.sh."""
+"""The README is short, its Python runs, and its demo commands are those of docs/demo.sh."""
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,41 +9,22 @@ import pytest
 from . import pages
 
 README = pages.ROOT / "README.md"
-PACKAGE = pages.ROOT / "pipeline" / "alens"
 DEMO = pages.ROOT / "docs" / "demo.sh"
 
 
-def tree() -> Iterator[tuple[str, str]]:
-    """(path, note) of each line of the annotated tree."""
-    (block,) = [fence.text for fence in pages.fences(README) if "\npipeline/alens/\n" in fence.text]
-    above: list[tuple[int, str]] = []
-    for line in block.splitlines():
-        indent = len(line) - len(line.lstrip())
-        name, _, note = line.strip().partition("  ")
-        above = [(depth, folder) for depth, folder in above if depth < indent]
-        path = "".join(folder for _, folder in above) + name
-        if name.endswith("/"):
-            above.append((indent, name))
-        yield path, note.strip()
+def test_it_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 200
 
 
-def package_files() -> set[str]:
-    return {str(path.relative_to(pages.ROOT)) for path in PACKAGE.rglob("*.py")}
-
-
-def test_the_tree_has_every_module() -> None:
-    listed = {path for path, _ in tree() if path.startswith("pipeline/")}
-    assert package_files() - listed == set()
-
-
-def test_what_the_tree_lists_is_there() -> None:
-    for path, _ in tree():
-        assert (pages.ROOT / path).is_dir() if path.endswith("/") else (pages.ROOT / path).is_file(), path
-
-
-def test_the_tree_says_what_each_file_is() -> None:
-    for path, note in tree():
-        assert note or path.endswith("__init__.py") or path == "pipeline/alens/", path
+def test_its_python_runs(
+    demo_lenses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = [fence.text for fence in pages.fences(README) if fence.language == "python"]
+    (tmp_path / ".demo").mkdir()
+    (tmp_path / ".demo" / "lenses").symlink_to(demo_lenses)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["3", "1"], ["3", "4"]]
 
 
 def test_the_job_folders_hold_no_python() -> None:

@@ -5,6 +5,44 @@ time limit after saving, run again to go on. Every error is one line.
 
 The exit code speaks of the work. Lines that cannot be written (a closed stream, a full disk, a reader that has left)
 end no work and change no code; only where what is printed is itself the work, a result that was lost gives 1.
+
+plan.py            alens plan
+plan_table.py      its estimate as text
+cache.py           alens cache
+cache_options.py   what plan and cache can be asked for
+fit.py             alens fit
+sweep.py           alens sweep
+evaluate.py        alens eval
+eval_table.py      its figures as text
+eval_heat_map.py   one figure of all heads, drawn
+read.py            alens read
+read_table.py      its reading as text
+locate.py          alens locate
+p_value.py         p-values in tables, none shown as 0
+compare.py         alens compare
+compare_table.py   its findings as text
+inject.py          alens inject
+inject_table.py    its findings as text and picture
+basis.py           alens basis
+transfer.py        alens transfer
+transfer_table.py  its findings as text
+export.py          alens export
+import_.py         alens import
+publish.py         alens publish
+info.py            alens info
+verify.py          alens verify
+fidelity.py        alens fidelity
+parameters.py      what commands share: --config, lists of numbers, --json
+console.py         every line that is printed, made fit to be shown
+tables.py          rich tables, without markup
+streams.py         output that never ends the work
+watch.py           progress, logs, signals
+lines.py           progress as lines of a log
+bars.py            progress as bars on a terminal
+pace.py            how long a stage will take yet
+signals.py         a line at the moment a signal comes
+lacks.py           what the machine refused: memory, open files, threads
+reference.py       writes docs/command-line.md
 """
 
 import errno

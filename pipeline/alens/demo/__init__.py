@@ -1,6 +1,8 @@
 """The bundled demo: a small GPT-2 trained on novels, and text sampled from it.
 
 `MODEL` is a Hugging Face directory, `CORPUS` a parquet file; `build.py` made both and `card.json` says how.
+
+build.py  made both
 """
 
 from pathlib import Path

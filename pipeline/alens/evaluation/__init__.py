@@ -1,8 +1,16 @@
 """How well lenses read: held-out figures for each head beside baselines.
 
-held_out.py  held-out rows, and what judging needs   figures.py          KL, cross-entropy, agreement: for a fit
-panel.py     lenses and baselines, side by side      sums.py             all figures, by sequence
-evaluate.py  lenses on a cache                       reading_figures.py  figures, intervals, differences
-bootstrap.py drawing whole groups                    result.py           what is found
-groups.py    documents or sequences: what is drawn   agreement.py        the same tokens, under ties
+held_out.py         held-out rows
+figures.py          KL, cross-entropy, agreement: what a fit needs
+panel.py            lenses and baselines, side by side
+sums.py             all figures, summed by document or sequence
+agreement.py        the same most probable tokens, under ties
+groups.py           documents or sequences: what intervals are over
+top_tokens.py       the most probable tokens, in one pass
+reading_figures.py  sums -> figures, intervals, differences
+result.py           what an evaluation finds
+evaluate.py         lenses on a cache, beside baselines
+shards.py           which shards lenses are judged on
+training.py         what they were trained on, and where that is in a cache
+bootstrap.py        intervals, by drawing whole groups
 """

@@ -1,8 +1,18 @@
 """Lenses go out in the paper's form, and come in from the programs that others published.
 
-export.py          lenses -> a directory for others       card.py           its README.md
-importing.py       a published directory or file -> lenses
-attention_lens.py, tuned_lens.py, exported.py             what is read, a module a program
-found.py           what each of them gives                weights_only.py   torch files, and no code in them
-streams.py         safetensors, one tensor in memory      folder.py         a directory, whole or absent
+export.py            lenses -> the paper's form
+streams.py           safetensors, one tensor in memory
+card.py              the model card
+folder.py            a directory, whole or absent
+bundle.py            lenses -> what goes to the hub
+lens_card.py         its model card
+upload.py            one commit of it on the hub
+held_out_figures.py  its figures: a heat map, JSON
+places.py            paths of this machine, left out of it
+importing.py         published lenses -> a lens directory
+attention_lens.py    checkpoints of the published code
+tuned_lens.py        directories of tuned-lens
+exported.py          directories of alens export
+found.py             what those three give
+weights_only.py      torch files, and no code in them
 """

@@ -1,17 +1,30 @@
 """STAGE TWO: train lenses from a cache, with no model and no forward pass of one. In data order.
 
-settings.py     what a fit can be asked for       recipe.py       what that means on a cache
-plan.py         which shards, how many steps      batches.py      shards -> batches for this rank
-narrow.py       fewer targets than cached         moments.py      of sites without statistics
-module.py       designs and objective             objectives/     the losses
-place.py        which process this is             meeting.py      where processes meet
-distributed.py  the processes as a group          deepspeed_config.py  what DeepSpeed is told
-engine.py       the DeepSpeed engine, its state   optimiser.py    averaged Adam
-convergence.py  when a lens is trained no further curves.py       held-out losses so far, the best
-divergence.py   losses that leave for good        kept.py         the best lenses so far
-judging.py      held-out losses and figures       evaluations.py  what is said of them
-trainer.py      one fit in progress               checkpoint.py   state on disk, whole or absent
-writing.py      figures and the lens directory
-marker.py       stopped on request                hold.py         the directory, held by all
-run.py          the loop
+settings.py          what a fit can be asked for
+split.py             which shards are trained on, which are held out
+plan.py              which shards, how many steps
+batches.py           shards -> batches for this process, resumable
+recipe.py            settings on a cache: objective, readers, designs
+narrow.py            targets as if fewer had been cached
+moments.py           mean and covariance of a residual site
+module.py            designs and objective, as a torch module
+objectives/          the losses
+place.py             which of the processes of a fit this is
+meeting.py           where they meet, and who waits for whom
+distributed.py       the processes of a fit, as a group
+engine.py            the DeepSpeed engine and its state
+deepspeed_config.py  what DeepSpeed is told
+optimiser.py         Adam, its iterates averaged
+convergence.py       when a lens is trained no further
+divergence.py        training losses that leave for good
+curves.py            held-out losses so far, and the best
+kept.py              the best lenses so far
+judging.py           held-out losses, and figures at the end
+evaluations.py       what is said of an evaluation
+checkpoint.py        state on disk, whole or absent
+hold.py              the directory, held by all processes of a fit
+marker.py            stopped on request: what a job script asks
+trainer.py           one fit in progress: steps, evaluations, checkpoints
+writing.py           figures and the lens directory, at the end
+run.py               the loop
 """

@@ -1,7 +1,10 @@
 """What a cache would take, before anything of it is written: `alens plan`. Knows both stages; neither knows it.
 
-sizes.py   rows, bytes, files (pure)      estimate.py  room, hours, when a cache pays (pure)
-text.py    how many tokens a text gives   probe.py     rates of the model, the codecs and a fit
-disk.py    rates and room of a disk       run.py       request -> Estimate, measured
-figures.py an Estimate as plain numbers, units in their names
+run.py       request -> estimate
+text.py      text -> tokens, exact or extrapolated
+sizes.py     plan -> bytes, files, memory
+probe.py     rates of this machine: model, codecs, fit
+disk.py      rates and room of this disk
+estimate.py  rates -> hours, and when a cache pays
+figures.py   all of it as plain numbers
 """

@@ -1,6 +1,9 @@
 """What people fit lenses for, beyond one prompt: studies of heads. The model runs here.
 
-location     which heads raise some terms on some prompts         basis      directions a lens depends on
-comparison   what changes from clean to suspect prompts           transfer   lenses on other heads, or a copy
-injection    a direction added at a head, heads taken away
+signs.py     signs that prompts may take by chance
+injection/   a direction added at a head, heads taken away
+location/    which heads raise some terms
+transfer/    lenses on other heads, and on a copy of the model
+comparison/  what changes from clean to suspect prompts
+basis/       directions a lens depends on, and the model's use of them
 """

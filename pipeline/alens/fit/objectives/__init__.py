@@ -1,8 +1,14 @@
 """The losses a lens can be fitted by. `OBJECTIVES` names those that come with alens.
 
-objective.py      what an objective is              forward_kl.py       KL(model || lens)
-cross_entropy.py  the core of forward KL            reverse_kl.py       KL(lens || model), equation 1 of the paper
-last_position.py  the published code's rows         input_relevance.py  the row's own context as target
+objective.py              what an objective is
+forward_kl.py             KL(model, lens)
+cross_entropy.py          what it shares with others: loss and gradients together
+cross_entropy_tiles.py    the same in PyTorch, a tile of logits at a time
+cross_entropy_triton.py   the same on CUDA: sorting, launching
+cross_entropy_kernels.py  the Triton kernels
+reverse_kl.py             KL(lens, model), equation 1 of the paper
+last_position.py          forward KL on last positions, as the published code
+input_relevance.py        the row's own context as target
 """
 
 OBJECTIVES = {

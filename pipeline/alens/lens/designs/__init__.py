@@ -1,9 +1,11 @@
 """The forms a lens can take. `DESIGNS` names those that come with alens; `alens.plugin` finds others.
 
-design.py       what a design is
-linear.py       the paper's lens, on z        low_rank.py   a product of two small maps
-translator.py   into the residual stream      tuned.py      the Tuned Lens, on residual sites
-summed.py       the published LensA: the readings of a layer's heads summed before the loss
+design.py      what a design is
+linear.py      the paper's lens, on z
+low_rank.py    a product of two small maps
+translator.py  into the residual stream, then the unembedding
+tuned.py       the Tuned Lens, on residual sites
+summed.py      one loss for the heads of a layer
 """
 
 DESIGNS = {

@@ -1,6 +1,11 @@
 """Activation engineering: a direction added at a head, or heads taken away, and what the model then does.
 
-inject.py, ablate.py   the studies       result.py       what they find
-directions.py          tokens -> directions    typical.py  what a head writes as a rule
-changes.py, effects.py, perplexity.py   what a change does, and costs
+inject.py      directions added at a head, strength by strength
+result.py      what that finds
+ablate.py      heads taken away
+directions.py  tokens -> directions: of a lens, the unembedding, random
+typical.py     mean, covariance and size of what heads write
+changes.py     one change of the model, on prompts and a text
+effects.py     what it does to the next token
+perplexity.py  what it costs on a text
 """

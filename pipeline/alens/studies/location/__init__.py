@@ -1,7 +1,11 @@
 """Bias localisation: which heads raise some terms on some prompts above their rate on others.
 
-locate.py        the study               term_rates.py    prompts -> how probable the terms are
-effects.py       rates -> effects        permutation.py   tests of many heads at once
-chance.py        what chance would give  corrections.py   p-values for many heads
-locate_map.py    effects as a heat map
+locate.py         heads that raise terms on prompts above controls
+locate_map.py     their effects as a grid
+prompt_groups.py  prompts and controls, each text once
+term_rates.py     how probable terms are by each head, on each prompt
+effects.py        effects with intervals and p-values
+permutation.py    tests of many heads
+chance.py         statistics as chance would have them
+corrections.py    p-values corrected for many heads
 """

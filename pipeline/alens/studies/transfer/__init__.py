@@ -1,5 +1,8 @@
 """Transfer: lenses on other heads of their model, and on a fine-tuned copy of it.
 
-transfer.py     heads on heads          finetuned.py     a model on its copy
-rebased.py      a lens in another head    judged.py, copy_figures.py   how well it reads there
+judged.py        many readings of the same held-out rows
+rebased.py       values of one head in the coordinates of another
+transfer.py      lenses on other heads of their model
+finetuned.py     lenses of a model on its fine-tuned copy
+copy_figures.py  the figures of that, with intervals
 """
