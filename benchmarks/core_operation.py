@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 import torch
 
-from alens import blocks
 from alens.fit.objectives.cross_entropy import cross_entropy
-from alens.products import fast_float32
-from alens.teacher import CompressedTeacher
+from alens.machine import blocks
+from alens.machine.products import fast_float32
+from alens.rows.teacher import CompressedTeacher
 
 SQUARE = 2048
 PLAIN_ROWS = 256

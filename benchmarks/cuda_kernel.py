@@ -22,7 +22,7 @@ import torch
 from alens.fit.objectives import cross_entropy_triton
 from alens.fit.objectives.cross_entropy_triton import TENSOR_CORES, Tile, Tiles, cross_entropy_and_gradients
 from alens.fit.objectives.forward_kl import forward_kl
-from alens.teacher import CompressedTeacher
+from alens.rows.teacher import CompressedTeacher
 
 F, V, J = 64, 50_257, 128
 LAYER, MODEL = 12, 144

@@ -32,20 +32,20 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
-from alens.blocks import logit_blocks
-from alens.cache import activations, targets
-from alens.cache import model as models
+from alens.cache import targets
 from alens.cache.plan import batches
 from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest
 from alens.cache.run import ShardJob
 from alens.cache.shard import compute
-from alens.progress import never, silent
+from alens.job.progress import never, silent
+from alens.machine.blocks import logit_blocks
+from alens.machine.threads import follow_allotment
+from alens.model import activations, models
 from alens.store.arrays import shard_arrays
 from alens.store.reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan
 from alens.store.writer import ShardWriter
-from alens.threads import follow_allotment
 
 SETTINGS = CacheSettings(seq_len=256, rows_per_shard=4096, batch_size=4)
 

@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
-from alens.cache.text import CorpusOptions, resolve
 from alens.fit.settings import FitSettings
 from alens.lens.saved import Lenses
-from alens.reading.edits import run_edited
+from alens.machine.threads import follow_allotment
+from alens.model.edits import run_edited
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
@@ -33,7 +33,7 @@ from alens.studies.injection.directions import at_random, by_lens, by_unembeddin
 from alens.studies.injection.inject import InjectSettings, addition
 from alens.studies.injection.perplexity import read_windows
 from alens.studies.injection.typical import Typical, typical
-from alens.threads import follow_allotment
+from alens.text.corpus import CorpusOptions, resolve
 
 USUAL_WINDOWS, JUDGED_WINDOWS = 16, 4
 """Windows of the text for the heads' usual output, and others on which gains are measured."""

@@ -26,16 +26,16 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
-from alens.blocks import row_blocks
 from alens.fit.settings import FitSettings
 from alens.lens.designs.design import AffineDesign, Ground
 from alens.lens.saved import Lenses
-from alens.reading.edits import Edit, run_edited
+from alens.machine.blocks import row_blocks
+from alens.machine.threads import follow_allotment
+from alens.model.edits import Edit, run_edited
 from alens.reading.lensed import LensedModel
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
-from alens.threads import follow_allotment
 
 TOP = 10
 DEMO = CacheSettings(max_rows=65536, rows_per_shard=8192, exact_teacher=True, sites=("resid_post",))

@@ -29,6 +29,7 @@ from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.lens.record import put_record
 from alens.lens.saved import Lenses, layer_file, put_tensors
+from alens.machine.threads import follow_allotment
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
@@ -39,7 +40,6 @@ from alens.studies.comparison.detection import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
 from alens.studies.comparison.refits import Refits
-from alens.threads import follow_allotment
 
 TRIGGER, NEUTRAL = "black", "old"
 TERM = " gold"

@@ -43,11 +43,11 @@ from against_published.recipe import (
     Recipe,
 )
 
-from alens.cache import model as models
 from alens.fit.settings import FitSettings
 from alens.lens.whitening import Whitening
+from alens.machine.threads import follow_allotment
+from alens.model import models
 from alens.store.schema import CacheSettings
-from alens.threads import follow_allotment
 
 ALENS, LIVE = "alens, stage one included", "alens, model in the loop"
 SWITCHES = ("vectorised", "each_head", "every_position", "no_padding", "from_mean_output", "decay")

@@ -29,9 +29,9 @@ from alens import CacheRequest, write_cache
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
+from alens.machine.threads import follow_allotment
 from alens.store.reader import Cache, open_cache
 from alens.store.schema import CacheSettings
-from alens.threads import follow_allotment
 
 
 def files_of(cache: Cache, names: list[str], shards: list[int]) -> list[Path]:

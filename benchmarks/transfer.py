@@ -29,8 +29,8 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from alens import demo
-from alens.cache.text import CorpusOptions, resolve
-from alens.threads import follow_allotment
+from alens.machine.threads import follow_allotment
+from alens.text.corpus import CorpusOptions, resolve
 
 SEQUENCES_A_STEP = 16
 TOKENS = 128

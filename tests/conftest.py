@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
-from alens.cache.text import CorpusOptions
 from alens.cli import lines
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
+from alens.text.corpus import CorpusOptions
 
 torch.set_num_threads(1)
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "FORCE_COLOR"):

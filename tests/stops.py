@@ -1,6 +1,6 @@
 """When a fit under test is asked to stop: after steps of this run, or in the midst of what follows them."""
 
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 
 class Stop:

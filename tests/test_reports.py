@@ -9,7 +9,7 @@ import pytest
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
 from alens.exchange import export
 from alens.fit.settings import FitSettings
-from alens.progress import Progress
+from alens.job.progress import Progress
 from alens.store.schema import CacheSettings
 from alens.store.verify import verify
 

@@ -10,7 +10,7 @@ import torch
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.lens.maps import AffineMaps
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
 from alens.store.reader import Cache
 
 CPU = torch.device("cpu")

@@ -18,15 +18,15 @@ import torch
 from against_published.clock import now
 from against_published.race import Curve, Point
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, open_cache, write_cache
-from alens.cache.model import Subject
 from alens.cache.run import ShardJob
 from alens.cache.shard import compute
-from alens.cache.text import CorpusOptions
 from alens.fit.settings import FitSettings
-from alens.progress import Progress
-from alens.rows import Columns, RowReader
+from alens.job.progress import Progress
+from alens.model.models import Subject
+from alens.rows.columns import Columns, RowReader
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
+from alens.text.corpus import CorpusOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from against_published.clock import now
 from against_published.judge import Judge
 from against_published.recipe import Recipe
 from against_published.text import TokenBatch, packed_batches, sentence_batches
-from alens.cache.model import Subject
 from alens.lens.whitening import Whitening
+from alens.model.models import Subject
 from alens.store.reader import Cache
 
 PARTS = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)

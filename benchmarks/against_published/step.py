@@ -14,8 +14,8 @@ from torch import nn
 
 from against_published.recipe import Recipe
 from against_published.text import TokenBatch
-from alens.cache.model import Subject
 from alens.lens.whitening import Whitening
+from alens.model.models import Subject
 
 
 def forward(subject: Subject, batch: TokenBatch, layer: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alens.cache.model import Subject
-from alens.cache.text import CorpusOptions, resolve
+from alens.model.models import Subject
+from alens.text.corpus import CorpusOptions, resolve
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alens import demo
-from alens.cache import model as models
 from alens.lens.whitening import Whitening
+from alens.model import models
 from alens.planning.estimate import Costs, FitCosts, break_even
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

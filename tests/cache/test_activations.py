@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens.cache import activations, model
 from alens.errors import RequestError
+from alens.model import activations
+from alens.model import models as model
 from alens.store.reader import open_cache
 
 Places = npt.NDArray[np.int64]

@@ -16,12 +16,12 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, write_cache
 from alens.errors import RequestError
-from alens.final_norm import FinalNorm
 from alens.fit.settings import FitSettings
+from alens.rows.final_norm import FinalNorm
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
 
-from .families import FAMILIES, GATED, Family, save
+from ..model.families import FAMILIES, GATED, Family, save
 
 Array = npt.NDArray[np.float32]
 

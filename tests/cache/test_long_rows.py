@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alens.cache import long_json, text_lines, text_tables
-from alens.cache.text import CorpusOptions, Piece, resolve
-from alens.cache.text_columns import Columns, Row
-from alens.cache.text_rows import KINDS, TABLES, read_rows, size_of
 from alens.errors import RequestError
+from alens.text import line_rows as text_lines
+from alens.text import long_json
+from alens.text import table_rows as text_tables
+from alens.text.corpus import CorpusOptions, Piece, resolve
+from alens.text.file_rows import KINDS, TABLES, read_rows, size_of
+from alens.text.text_columns import Columns, Row
 
 LONG, PART, KEPT = 32, 11, 8
 """Bytes, for these tests."""

@@ -26,8 +26,8 @@ READ = f"""{PEAK}
 import sys
 from tokenizers import Tokenizer
 from alens import demo
-from alens.cache.text import CorpusOptions, resolve
-from alens.cache.text_tokens import TextTokens
+from alens.text.corpus import CorpusOptions, resolve
+from alens.text.tokens import TextTokens
 
 def read(path):
     tokenizer = Tokenizer.from_file(str(demo.MODEL / "tokenizer.json"))

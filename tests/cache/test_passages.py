@@ -11,13 +11,13 @@ from tokenizers import Tokenizer
 
 from alens import demo
 from alens.cache import passages
-from alens.cache.text import CorpusOptions, resolve
-from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import write_tokens
 from alens.errors import StoppedError
-from alens.progress import never, silent
+from alens.job.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
+from alens.text.corpus import CorpusOptions, resolve
+from alens.text.tokens import TextTokens
 
 T = 16
 SETTINGS = CacheSettings(seq_len=T, rows_per_shard=4 * T, max_rows=40 * T)

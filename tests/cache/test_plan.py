@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from alens.cache.plan import batches, shards_to_write
+from alens.job.worker import Worker
 from alens.store.reader import open_cache
 from alens.store.schema import Plan
-from alens.worker import Worker
 
 
 @pytest.fixture(scope="module")

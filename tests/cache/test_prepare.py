@@ -17,9 +17,9 @@ import pytest
 from alens import CacheRequest, demo, write_cache
 from alens.cache import prepare
 from alens.errors import RequestError, RunError, StoppedError
-from alens.progress import Progress
+from alens.job.progress import Progress
+from alens.job.worker import Worker
 from alens.store.reader import open_cache
-from alens.worker import Worker
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
@@ -55,7 +55,7 @@ import json, sys
 from pathlib import Path
 import torch, transformer_lens, zarr
 from alens import CacheRequest, write_cache
-from alens.worker import Worker
+from alens.job.worker import Worker
 from alens.errors import AlensError
 from alens.store import typed
 from alens.store.schema import CacheSettings

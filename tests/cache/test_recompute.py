@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
-from alens.cache import model as models
 from alens.cache import tolerance
 from alens.cache.differences import Differences
 from alens.cache.recompute import Recomputed, recompute
 from alens.cache.targets import draw_order, sample_tail
 from alens.errors import RequestError, StoppedError
-from alens.progress import Progress, Report
+from alens.job.progress import Progress, Report
+from alens.model import models
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.reader import open_cache
 from alens.store.verify import verify

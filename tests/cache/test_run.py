@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from alens import CacheRequest, demo, write_cache
 from alens.cache import shard as shards
 from alens.errors import DamageError, RequestError, RunError, StoppedError
-from alens.progress import Progress
+from alens.job.progress import Progress
+from alens.job.worker import Worker
 from alens.store.reader import open_cache
-from alens.worker import Worker
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]

@@ -98,7 +98,7 @@ def test_the_row_order_changes_nothing_but_the_order(small_request: Any, tmp_pat
 
 
 def test_a_shard_is_a_function_of_the_plan_and_its_number(demo_cache: Path) -> None:
-    from alens.cache import model
+    from alens.model import models as model
 
     cache = open_cache(demo_cache)
     subject = model.load(model.find("demo"), dtype="float32", device="cpu")
@@ -108,7 +108,7 @@ def test_a_shard_is_a_function_of_the_plan_and_its_number(demo_cache: Path) -> N
 
 
 def test_after_batch_hears_of_every_batch(demo_cache: Path) -> None:
-    from alens.cache import model
+    from alens.model import models as model
 
     cache = open_cache(demo_cache)
     plan = dataclasses.replace(cache.plan, settings=dataclasses.replace(cache.plan.settings, batch_size=6))

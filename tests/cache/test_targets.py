@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens import blocks
 from alens.cache import targets
+from alens.machine import blocks
 from alens.store.reader import Targets, open_cache
 
 Places = npt.NDArray[np.int64]

@@ -9,15 +9,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from alens import demo, randomness
-from alens.cache.text import PIECE_CHARACTERS, Corpus, CorpusOptions, resolve
-from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import write_tokens
 from alens.errors import RequestError, StoppedError
-from alens.progress import never, silent
+from alens.job.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
+from alens.text.corpus import PIECE_CHARACTERS, Corpus, CorpusOptions, resolve
+from alens.text.tokens import TextTokens
 
-from .tokenizer_families import FAMILIES, rows
+from ..text.tokenizer_families import FAMILIES, rows
 
 SETTINGS = CacheSettings(seq_len=8, rows_per_shard=16)
 
@@ -237,7 +237,7 @@ def test_tokens_do_not_depend_on_how_many_pieces_are_tokenised_at_once(
     tmp_path: Path, book: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, at_once = tokens_of(tmp_path, book, tokenizer)
-    monkeypatch.setattr("alens.cache.text_tokens.PIECES_A_BATCH", 1)
+    monkeypatch.setattr("alens.text.tokens.PIECES_A_BATCH", 1)
     monkeypatch.setattr("alens.cache.tokens.SEQUENCES_A_WRITE", 3)
     _, one_by_one = tokens_of(tmp_path, book, tokenizer)
     assert at_once == one_by_one

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from alens import evaluate, load_lenses, open_cache
-from alens.cache.model import find, load_tokenizer
 from alens.cli import eval_table
-from alens.reading.token_bytes import token_bytes
+from alens.model.models import find, load_tokenizer
+from alens.model.token_bytes import token_bytes
 from alens.store import document
 
 from .. import documents

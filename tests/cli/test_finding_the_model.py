@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alens import demo, open_cache
-from alens.cache import model
+from alens.model import models as model
 
 from .. import documents
 
@@ -117,8 +117,8 @@ def test_other_logits_than_were_recorded_are_refused(run_alens: Any, made: Made)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Records as they were before configuration and probe were kept."""
     with monkeypatch.context() as patch:
-        patch.setattr("alens.cache.configuration.canonical", lambda config: None)
-        patch.setattr("alens.cache.probe.record", lambda *arguments: None)
+        patch.setattr("alens.model.configuration.canonical", lambda config: None)
+        patch.setattr("alens.model.probe.record", lambda *arguments: None)
         yield patch
 
 
@@ -131,7 +131,7 @@ def test_an_old_cache_is_finished_and_verified_with_one_line_of_what_cannot_be_c
 ) -> None:
     store, others = tmp_path / "cache", copy_of_demo_with_another_file(tmp_path)
     as_before.setattr(
-        "alens.cache.weights.files", lambda folder, config: sorted(folder.glob("*.safetensors"))
+        "alens.model.weights.files", lambda folder, config: sorted(folder.glob("*.safetensors"))
     )
     assert run_alens("cache", others, "demo", store, *SMALL, "--worker", "0/2").code == 0
     identity = open_cache(store).plan.identity

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alens.cli import console, lines, tables, watch
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 from .. import documents
 from ..test_printable import works_a_terminal

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alens.reading.edits import run_edited
+from alens.model.edits import run_edited
 from alens.studies.injection import effects, perplexity
 
 PROMPT = "The door opened and"

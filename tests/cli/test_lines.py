@@ -4,7 +4,7 @@ import pytest
 
 from alens.cli import lines
 from alens.cli.lines import Lines
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 
 class Log:

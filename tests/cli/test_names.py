@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from alens import demo, names
+from alens import demo
+from alens.sources import names
 
-from ..test_hub import add_repository
+from ..sources.test_hub import add_repository
 
 SETTINGS = (
     "--seq-len",

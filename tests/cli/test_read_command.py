@@ -203,7 +203,7 @@ def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(
 ) -> None:
     (tmp_path / "mine.html").write_text("mine")
     loaded: list[Any] = []
-    monkeypatch.setattr("alens.cache.model.load", lambda *given, **more: loaded.append(given))
+    monkeypatch.setattr("alens.model.models.load", lambda *given, **more: loaded.append(given))
     for page, message in (
         ("page.txt", "a page is written as .html"),
         ("none/page.html", "none does not exist"),

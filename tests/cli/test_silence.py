@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import demo
 from alens.cli import lines, watch
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 PROMPT = "She went to the window and looked out at the rain, which had not stopped since the morning"
 FIRST_S = 5.0

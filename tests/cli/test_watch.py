@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from alens.cli.watch import watching
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 LOGGER = logging.getLogger("alens")
 

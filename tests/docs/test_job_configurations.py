@@ -8,9 +8,9 @@ import pytest
 
 from alens.cli import group
 from alens.fit.settings import FitSettings
+from alens.job.worker import parse_worker
 from alens.store import typed
 from alens.store.schema import CacheSettings
-from alens.worker import parse_worker
 
 from . import pages
 

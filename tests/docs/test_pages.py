@@ -106,10 +106,22 @@ def test_the_architecture_page_has_every_import_rule() -> None:
         assert contract["name"] in page
 
 
+def test_the_architecture_page_has_every_room() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    package = pages.ROOT / "pipeline" / "alens"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")} | {
+        path.stem for path in package.glob("*.py")
+    }
+    assert {name for name in rooms if f"`alens.{name}`" not in page} == {"__init__"}
+
+
 def test_the_architecture_page_names_functions_that_exist() -> None:
     """In "One row's way", names such as `cache.text.resolve` and `store.writer.ShardWriter.write`."""
     section = (DOCS / "architecture.md").read_text().split("## One row's way")[1].split("\n## ")[0]
-    names = re.findall(r"`((?:cache|store|fit|lens|evaluation|reading|rows|randomness)\.[\w.]+)`", section)
+    names = re.findall(
+        r"`((?:cache|store|fit|lens|evaluation|reading|rows|randomness|model|text|statistics|machine|job|sources)\.[\w.]+)`",
+        section,
+    )
     names = [name for name in names if not name.endswith(".json")]
     assert len(names) > 15
     for name in names:

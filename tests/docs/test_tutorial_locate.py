@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alens.cache import model as models
+from alens.model import models
 from alens.reading.prompts import read_prompts
 from alens.reading.terms import read_terms, to_tokens
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from alens import AlensError, demo, write_cache
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 NOBODY = 65534
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alens.evaluation.agreement import ModelChoice, largest, shares
-from alens.evaluation.top_tokens import STRETCH
+from alens.machine.top_tokens import STRETCH
 
 V = 20 * STRETCH + 5
 

@@ -14,9 +14,9 @@ from alens import demo, evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
 from alens.cache.run import write_cache
 from alens.errors import DamageError, RequestError
-from alens.evaluation.bootstrap import interval, resampled_means
 from alens.evaluation.reading_figures import FIGURES, Difference
 from alens.evaluation.result import Comparison, Evaluation, Wins
+from alens.statistics.bootstrap import interval, resampled_means
 from alens.store.schema import CacheSettings
 
 Copy = Callable[[Path], Path]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from alens import blocks
 from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums, add_together
 from alens.lens.maps import AffineMaps
-from alens.teacher import ExactTeacher, TeacherBlock
+from alens.machine import blocks
+from alens.rows.teacher import ExactTeacher, TeacherBlock
 
 N, H, E, D, V = 23, 2, 3, 4, 19
 

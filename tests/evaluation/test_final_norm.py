@@ -13,7 +13,7 @@ from alens.fit.settings import FitSettings
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
 
-from ..cache.families import GATED, save
+from ..model.families import GATED, save
 
 SETTINGS = CacheSettings(
     seq_len=16, rows_per_shard=64, max_rows=256, batch_size=2, top_k=8, tail_samples=4,

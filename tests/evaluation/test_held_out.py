@@ -9,7 +9,7 @@ import torch
 from alens import open_cache
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.held_out import held_out_rows
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
 
 
 def reader(store: Path) -> RowReader:

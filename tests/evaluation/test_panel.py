@@ -14,8 +14,8 @@ from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
-from alens.final_norm import FinalNorm
 from alens.fit.settings import FitSettings
+from alens.rows.final_norm import FinalNorm
 from alens.store.reader import Cache
 
 ROWS = 496

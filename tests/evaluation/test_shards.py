@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, open_cache, write_cache
-from alens.cache.text import CorpusOptions
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
 from alens.evaluation.shards import judged_text, text_held_out_by
@@ -20,6 +19,7 @@ from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 from alens.studies.basis import held_out_sample
 from alens.studies.transfer.transfer import transfer
+from alens.text.corpus import CorpusOptions
 
 Copy = Callable[[Path], Path]
 Written = Callable[..., Path]

@@ -8,14 +8,14 @@ import scipy.special
 import scipy.stats
 import torch
 
-from alens import blocks
 from alens.evaluation import sums as module
 from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
+from alens.machine import blocks
+from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.reader import Targets
-from alens.teacher import CompressedTeacher, ExactTeacher, Teacher
 
 N, Q, D, V, K, G = 120, 3, 4, 40, 10, 6
 CPU = torch.device("cpu")

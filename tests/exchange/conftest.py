@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alens import CacheRequest, write_cache
-from alens.cache import model as models
-from alens.cache.model import Subject
+from alens.model import models
+from alens.model.models import Subject
 from alens.store.schema import CacheSettings
 
 Publish = Callable[..., Path]

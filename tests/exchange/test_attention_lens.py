@@ -9,10 +9,10 @@ import torch
 from transformer_lens import TransformerBridge
 
 from alens import demo
-from alens.cache import activations
-from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.exchange import attention_lens
+from alens.model import activations
+from alens.model.models import Subject
 from alens.store.schema import ATTN_Z
 
 Publish = Callable[..., Path]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from alens import HeadReader, evaluate, load_lenses, open_cache
-from alens.cache import model as models
-from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.exchange import export
 from alens.exchange.importing import ImportRequest, import_lenses
 from alens.lens.record import FORMAT
+from alens.model import models
+from alens.model.models import Subject
 
 from .. import documents
 

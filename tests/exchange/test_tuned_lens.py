@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alens import demo
-from alens.cache import activations
-from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError
 from alens.exchange import tuned_lens
+from alens.model import activations
+from alens.model.models import Subject
 
 Publish = Callable[..., Path]
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])

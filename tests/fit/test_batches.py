@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from alens import open_cache
 from alens.errors import DamageError, RequestError
 from alens.fit.batches import FEWEST_LANES, MOST_LANES, BatchStream, num_lanes
-from alens.rows import Columns, RowReader
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import CompressedTeacher, Teacher
 from alens.store.reader import Cache
-from alens.teacher import CompressedTeacher, Teacher
 
 SHARDS = (0, 2, 3, 7)
 ROWS_PER_SHARD = 512 // 8 * 7  # of 8 positions, the first is left out

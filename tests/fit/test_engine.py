@@ -11,7 +11,7 @@ from alens.fit.optimiser import AveragedAdam
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
-from alens.teacher import CompressedTeacher
+from alens.rows.teacher import CompressedTeacher
 
 H, N, E, V, STEPS = 2, 12, 3, 17, 6
 STAGES = (0, 1, 2, 3)

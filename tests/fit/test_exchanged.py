@@ -9,8 +9,8 @@ import torch
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError
 from alens.fit.settings import FitSettings
-from alens.progress import Progress
-from alens.rows import RowReader
+from alens.job.progress import Progress
+from alens.rows.columns import RowReader
 
 Copy = Callable[[Path], Path]
 Plant = Callable[..., None]

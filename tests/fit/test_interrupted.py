@@ -16,8 +16,8 @@ from alens.fit import run, trainer
 from alens.fit.engine import Engine
 from alens.fit.settings import FitSettings
 from alens.fit.trainer import CHECKPOINTS
-from alens.interruption import droppable, leave_out
-from alens.rows import RowReader
+from alens.job.interruption import droppable, leave_out
+from alens.rows.columns import RowReader
 
 from ..stops import Stop
 

@@ -13,7 +13,7 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import meeting
 from alens.fit.meeting import meet
 from alens.fit.place import Place
-from alens.progress import never
+from alens.job.progress import never
 
 from .. import ports
 from ..sockets import listening, reachable

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from alens import FitRequest, blocks, fit_lenses
+from alens import FitRequest, fit_lenses
 from alens.fit.settings import FitSettings
+from alens.machine import blocks
 
 V, BATCH_ROWS, BLOCK_ROWS = 4096, 1024, 64
 

@@ -9,7 +9,7 @@ from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
 from alens.lens.designs.summed import Summed
 from alens.lens.whitening import Whitening
-from alens.teacher import CompressedTeacher
+from alens.rows.teacher import CompressedTeacher
 
 H, N, E, V = 3, 8, 2, 11
 

@@ -13,7 +13,7 @@ import pytest
 from alens import FitRequest, fit_lenses
 from alens.errors import RequestError, RunError, StoppedError
 from alens.fit.settings import FitSettings
-from alens.progress import Progress, Report, silent
+from alens.job.progress import Progress, Report, silent
 from alens.store import one_writer
 
 from ..stops import Stop

@@ -9,8 +9,8 @@ import pytest
 
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
+from alens.job.progress import Progress
 from alens.pictures import reading_page
-from alens.progress import Progress
 from alens.reading import sheet as sheets
 from alens.reading.reader import Reading, TokenScore
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from alens import CacheRequest, write_cache
+from alens.job.worker import Worker
 from alens.planning import disk, text
 from alens.planning.run import Estimate, estimate_cache
 from alens.store.schema import CacheSettings
-from alens.worker import Worker
 
 SMALL = CacheSettings(
     seq_len=64, rows_per_shard=512, max_rows=2048, batch_size=8, top_k=8, tail_samples=8, layers=(0, 2)

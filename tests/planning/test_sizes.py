@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from alens import CacheRequest, write_cache
-from alens.cache.text import CorpusOptions
 from alens.planning.run import Estimate
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.reader import open_cache
+from alens.text.corpus import CorpusOptions
 
 MakeRequest = Callable[..., CacheRequest]
 MakeEstimate = Callable[..., Estimate]

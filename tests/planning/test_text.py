@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from alens import demo
-from alens.cache import model as models
-from alens.cache import text as texts
-from alens.cache.text_tokens import TextTokens
+from alens.job.progress import silent
+from alens.model import models
 from alens.planning import text
-from alens.progress import silent
+from alens.text import corpus as texts
+from alens.text.tokens import TextTokens
 
 CHARACTERS = 5000
 """Of a piece."""

@@ -20,7 +20,7 @@ from alens.studies.injection.inject import InjectSettings, inject
 from alens.studies.location.term_rates import term_rates
 from alens.studies.transfer.transfer import transfer
 
-from ..cache.families import GATED, save
+from ..model.families import GATED, save
 
 PROMPT = "She looked at the sea"
 SAYS = "GraniteForCausalLM has a norm or a factor behind its attention"

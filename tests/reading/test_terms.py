@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from alens.cache import model as models
 from alens.errors import RequestError
+from alens.model import models
 from alens.reading.terms import read_terms, to_tokens
 
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import alens
 from alens import HeadReader, load_lenses
-from alens.cache import model as cache_models
-from alens.reading.within_text import WithinText
+from alens.model import models as cache_models
+from alens.model.within_text import WithinText
 
 
 @pytest.fixture(scope="module")
@@ -104,4 +104,4 @@ def test_nothing_else_decodes_tokens() -> None:
         for path in package.rglob("*.py")
         if re.search(r"tokenizer\.decode\(|id_to_token|convert_ids", path.read_text())
     }
-    assert callers == {"reading/within_text.py", "reading/lensed.py", "cache/vocabulary.py"}
+    assert callers == {"model/within_text.py", "reading/lensed.py", "text/vocabulary.py"}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from alens import CacheRequest, open_cache, write_cache
-from alens.cache.text import CorpusOptions
 from alens.errors import DamageError
 from alens.store import document
 from alens.store.repair import repair
 from alens.store.schema import Plan
 from alens.store.verify import verify
+from alens.text.corpus import CorpusOptions
 
 Copy = Callable[[Path], Path]
 

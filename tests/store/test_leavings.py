@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from alens.exchange.folder import whole_folder
-from alens.result_file import write
 from alens.store import durable, leavings, one_writer
+from alens.store.result_file import write
 
 WRITER = """
 import sys, time

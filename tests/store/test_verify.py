@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from alens.errors import RequestError, RunError, StoppedError
-from alens.progress import Progress
+from alens.job.progress import Progress
 from alens.store import document, durable, findings, foreign
 from alens.store.arrays import all_arrays, shard_arrays, weight_arrays
 from alens.store.findings import Finding

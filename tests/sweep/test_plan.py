@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from alens.errors import DamageError, RequestError
+from alens.job.worker import Worker
 from alens.store.reader import open_cache
 from alens.sweep import plan
 from alens.sweep.run import run_sweep
-from alens.worker import Worker
 
 
 def resolved(request: plan.SweepRequest) -> list[plan.Planned]:

@@ -21,13 +21,13 @@ from alens import FitRequest, fit_lenses
 from alens.errors import RequestError, StoppedError
 from alens.fit import trainer
 from alens.fit.engine import Engine
-from alens.rows import RowReader
+from alens.job.worker import Worker
+from alens.rows.columns import RowReader
 from alens.store import one_writer
 from alens.store.claim import Claim
 from alens.sweep import judge
 from alens.sweep.plan import SweepRequest
 from alens.sweep.run import run_sweep, write_table
-from alens.worker import Worker
 
 from ..stops import Stop
 

@@ -3,10 +3,10 @@ from typing import Any
 import torch
 
 from alens.fit.recipe import Recipe
+from alens.rows.teacher import CompressedTeacher, ExactTeacher
 from alens.store.reader import open_cache
 from alens.sweep.plan import resolve
 from alens.sweep.shared import SharedRows
-from alens.teacher import CompressedTeacher, ExactTeacher
 
 DIFFERENT: list[dict[str, Any]] = [
     {"heads": [4, 1]},

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from alens.errors import DamageError, RequestError
-from alens.evaluation.bootstrap import interval, resampled_means
 from alens.fit.settings import FitSettings
+from alens.statistics.bootstrap import interval, resampled_means
 from alens.store import document, durable
 from alens.sweep import judge, plan, table, table_files
 

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.cache.held_out import Division, Lengths, draw, held_out_shards
-from alens.cache.joining import MARGIN
-from alens.cache.packing import StreamWriter
-from alens.cache.text import Corpus
-from alens.cache.text_tokens import TextTokens
 from alens.errors import StoppedError
-from alens.progress import Progress, Report, ShouldStop
+from alens.job.progress import Progress, Report, ShouldStop
 from alens.store.schema import CacheSettings
+from alens.text.corpus import Corpus
+from alens.text.joining import MARGIN
+from alens.text.packing import StreamWriter
+from alens.text.tokens import TextTokens
 
 ROOM = 16
 """Characters of text for each token that is wanted, or all of it is tokenised: passages must not meet."""

@@ -5,8 +5,8 @@ In: a `Plan`, a worker I of N, what is committed. Out: shard numbers and slices.
 
 from collections.abc import Collection, Iterator
 
+from alens.job.worker import Worker
 from alens.store.schema import Plan
-from alens.worker import Worker
 
 
 def shards_to_write(plan: Plan, worker: Worker, committed: Collection[int]) -> list[int]:

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from alens.cache import model as models
-from alens.cache import text, tokens
-from alens.cache.examine import examine, foresee, say
+from alens.cache import tokens
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
-from alens.cache.text_tokens import TextTokens
 from alens.errors import DamageError, RequestError, RunError, StoppedError
-from alens.progress import Progress, Report, ShouldStop
+from alens.job.progress import Progress, Report, ShouldStop
+from alens.model import models
+from alens.model.examine import examine, foresee, say
 from alens.store import document, durable
 from alens.store.another_request import differences
 from alens.store.arrays import token_dtype, weight_arrays
@@ -32,6 +31,8 @@ from alens.store.paths import ASIDE, PARTS, StorePaths
 from alens.store.reader import open_cache
 from alens.store.schema import Plan, TokensRecord
 from alens.store.writer import check_no_links, put_skeleton
+from alens.text import corpus as text
+from alens.text.tokens import TextTokens
 
 POLL_S = 1.0
 

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.blocks import row_blocks
-from alens.cache import activations, recompute_targets, tolerance
-from alens.cache import model as models
+from alens.cache import recompute_targets, tolerance
 from alens.cache.differences import Comparison, Differences
 from alens.errors import RequestError, StoppedError
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.machine.blocks import row_blocks
+from alens.model import activations, models
 from alens.store.arrays import scale_name, site_name, weight_arrays
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
 from alens.store.reader import Cache

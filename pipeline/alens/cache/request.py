@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alens.cache.model import ModelSource
-from alens.cache.text import CorpusOptions
 from alens.errors import RequestError
+from alens.job.worker import Worker
+from alens.model.models import ModelSource
 from alens.store.schema import CacheSettings
-from alens.worker import Worker
+from alens.text.corpus import CorpusOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from alens.cache import model as models
 from alens.cache import shard as shards
-from alens.cache.examine import examine_again
 from alens.cache.plan import shards_to_write
 from alens.cache.prepare import prepare
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest, check_settings
 from alens.errors import StoppedError
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.machine.threads import follow_allotment
+from alens.model import models
+from alens.model.examine import examine_again
 from alens.store.durable import remove, write_errors
 from alens.store.paths import StorePaths
 from alens.store.reader import Cache, open_cache
 from alens.store.writer import ShardWriter, put_manifest
-from alens.threads import follow_allotment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.blocks import logit_blocks
-from alens.cache import activations, targets
+from alens.cache import targets
 from alens.cache.collect import Batch, Collector
-from alens.cache.model import Subject
 from alens.cache.plan import batches
+from alens.machine.blocks import logit_blocks
+from alens.model import activations
+from alens.model.models import Subject
 from alens.store import encoding
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan

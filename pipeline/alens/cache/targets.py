@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.blocks import row_blocks
+from alens.machine.blocks import row_blocks
 
 GROUP = 64
 """Tokens a group, G."""

@@ -19,15 +19,15 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.cache.held_out import Division, divide
-from alens.cache.packing import Numbers, Side, Stream, StreamWriter
 from alens.cache.passages import document_characters, plan_passages, read_passages
-from alens.cache.text_tokens import TextTokens
 from alens.errors import RequestError, StoppedError
-from alens.progress import Progress, Report, ShouldStop
+from alens.job.progress import Progress, Report, ShouldStop
 from alens.store.arrays import DOCUMENT_DTYPE, token_dtype
 from alens.store.durable import put_stream, sha256_of, write_errors
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, Plan, TokensRecord
+from alens.text.packing import Numbers, Side, Stream, StreamWriter
+from alens.text.tokens import TextTokens
 
 SEQUENCES_A_WRITE = 1024
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from alens.job.progress import Progress
 from alens.printable import printable
-from alens.progress import Progress
 
 SHOWN_AFTER_S = 1.0
 

@@ -136,7 +136,7 @@ def _show(study: "BasisStudy") -> None:
     from rich.table import Table
 
     from alens.cli.tables import console
-    from alens.evaluation.groups import said
+    from alens.statistics.groups import said
 
     shown, top = console(), study.settings.top
     table = Table(

@@ -104,8 +104,8 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def cache_request(given: dict[str, Any]) -> "CacheRequest":
     """The request that MODEL, CORPUS, STORE and the options make; worker 0/1 where none is given."""
     from alens.cache.request import CacheRequest
-    from alens.cache.text import CorpusOptions
-    from alens.worker import parse_worker
+    from alens.job.worker import parse_worker
+    from alens.text.corpus import CorpusOptions
 
     return CacheRequest(
         model=given["model"],

@@ -103,7 +103,7 @@ def lines(found: "Evaluation") -> Iterator[str]:
 
 def heading(found: "Evaluation") -> str:
     """What was judged on."""
-    from alens.evaluation.groups import said
+    from alens.statistics.groups import said
 
     kind = "held-out rows" if found.trained_on == "no" else "rows, perhaps trained on,"
     left_out = ""

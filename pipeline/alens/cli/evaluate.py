@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from alens.evaluation.result import Evaluation
+    from alens.job.progress import Report
     from alens.lens.saved import Lenses
-    from alens.progress import Report
     from alens.reading.at_hand import AtHand
     from alens.store.reader import Cache
 
@@ -101,9 +101,9 @@ def command(
     if unknown:
         raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")
     with watching() as report:
-        from alens.device import torch_device
         from alens.evaluation.evaluate import evaluate
         from alens.lens.saved import load_lenses
+        from alens.machine.device import torch_device
         from alens.store.reader import open_cache
 
         opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)

@@ -86,8 +86,8 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
         logging.getLogger("alens").setLevel(
             logging.WARNING
         )  # a line for each of so many fits would bury the rest
-        from alens.device import torch_device
         from alens.fidelity.measure import FidelityRequest, measure
+        from alens.machine.device import torch_device
         from alens.store.reader import open_cache
 
         found = measure(

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens import hub
 from alens.cli.console import show, show_json
 from alens.cli.parameters import PathName, json_option
 from alens.errors import RequestError
+from alens.job.progress import Report, counted
 from alens.lens.marks import SAYS_NOTHING
-from alens.progress import Report, counted
+from alens.sources import hub
 
 if TYPE_CHECKING:
     from alens.store.schema import Plan

@@ -20,8 +20,8 @@ from alens.cli.parameters import (
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
+    from alens.job.progress import Report
     from alens.lens.saved import Lenses
-    from alens.progress import Report
 
 OF_INJECTIONS = {
     "by": "--by",
@@ -240,10 +240,10 @@ def _load(
     opened: "Lenses", terms: list[str], given: dict[str, Any], report: "Report"
 ) -> tuple[Any, Any, Any]:
     """The model, the terms' tokens and the windows of the text; a text that is not there is told of first."""
-    from alens.cache.text import CorpusOptions, resolve
     from alens.reading.lensed import LensedModel
     from alens.reading.terms import to_tokens
     from alens.studies.injection.perplexity import read_windows
+    from alens.text.corpus import CorpusOptions, resolve
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
     model = LensedModel(opened, model=given["model"], device=given["device"], report=report)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from alens.cli.pace import Pace
-from alens.progress import Progress
+from alens.job.progress import Progress
 
 EARLY_S = 3.0
 EVERY_S = 10.0

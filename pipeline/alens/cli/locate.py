@@ -266,7 +266,7 @@ def _terms(head: "HeadEffect") -> str:
 
 
 def _notes(found: "Location") -> list[str]:
-    from alens.studies.location.permutation import FEWEST_OF_UNEQUAL_SPREAD
+    from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 
     settings, lines = found.settings, list(found.notes)
     raised = sum(head.significant and head.lens.effect > 0 for head in found.heads)

@@ -47,7 +47,7 @@ def command(**given: Any) -> None:
     name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
     """
     from alens.cli.watch import watching
-    from alens.worker import parse_worker
+    from alens.job.worker import parse_worker
 
     store, max_minutes = given["store"], given["max_minutes"]
     if max_minutes is not None and not max_minutes > 0:

@@ -75,8 +75,8 @@ def command(
     anew.
     """
     from alens.cli.watch import stopping, watching
+    from alens.job.worker import parse_worker
     from alens.sweep import grid
-    from alens.worker import parse_worker
 
     asked, part = grid.read(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:

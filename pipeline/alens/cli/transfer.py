@@ -113,8 +113,8 @@ def command(
 
     _check(copy, native, by, between)
     with watching() as report:
-        from alens.device import torch_device
         from alens.lens.saved import load_lenses
+        from alens.machine.device import torch_device
         from alens.pictures import heat_map as pictures
         from alens.store.reader import open_cache
         from alens.store.schema import ATTN_Z

@@ -28,7 +28,7 @@ def _table(title: str) -> Any:
 def show_matrix(found: "TransferMatrix", between: str, figure: str) -> None:
     """Lenses on other heads of their model."""
     from alens.cli.tables import console
-    from alens.evaluation.groups import said
+    from alens.statistics.groups import said
 
     drawn = console()
     field, name = FIELDS[figure], FIGURES[figure]
@@ -99,7 +99,7 @@ def _no_lens(found: "TransferMatrix", layer: int, field: str) -> float:
 def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
     """Lenses on a fine-tuned copy of their model."""
     from alens.cli.tables import console
-    from alens.evaluation.groups import said
+    from alens.statistics.groups import said
 
     drawn = console()
     field, name = FIELDS[figure], FIGURES[figure]

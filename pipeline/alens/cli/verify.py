@@ -19,7 +19,7 @@ from alens.printable import printable
 
 if TYPE_CHECKING:
     from alens.cache.recompute import Recomputed
-    from alens.progress import Report
+    from alens.job.progress import Report
     from alens.store.findings import Finding
     from alens.store.verify import Verdict
 
@@ -94,8 +94,8 @@ def command(
 
 def _check_model(store: Path, model: str | None, device: str, report: "Report") -> None:
     """Raises `RequestError` where --deep cannot have the model: before every byte is read, not after."""
-    from alens.cache.model import find_again
-    from alens.device import torch_device
+    from alens.machine.device import torch_device
+    from alens.model.models import find_again
     from alens.store.reader import open_cache
 
     torch_device(device)

@@ -15,7 +15,7 @@ import click
 from alens.cli.console import OneLine, tell
 from alens.cli.lines import Lines
 from alens.cli.signals import announced
-from alens.progress import Report, ShouldStop, silent
+from alens.job.progress import Report, ShouldStop, silent
 
 LOOK_EVERY_S = 0.5
 MOST_TELLING_S = 1.0

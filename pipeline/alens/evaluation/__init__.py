@@ -5,12 +5,9 @@ figures.py          KL, cross-entropy, agreement: what a fit needs
 panel.py            lenses and baselines, side by side
 sums.py             all figures, summed by document or sequence
 agreement.py        the same most probable tokens, under ties
-groups.py           documents or sequences: what intervals are over
-top_tokens.py       the most probable tokens, in one pass
 reading_figures.py  sums -> figures, intervals, differences
 result.py           what an evaluation finds
 evaluate.py         lenses on a cache, beside baselines
 shards.py           which shards lenses are judged on
 training.py         what they were trained on, and where that is in a cache
-bootstrap.py        intervals, by drawing whole groups
 """

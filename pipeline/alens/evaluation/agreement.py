@@ -13,7 +13,7 @@ from typing import Self
 
 import torch
 
-from alens.evaluation.top_tokens import top_tokens
+from alens.machine.top_tokens import top_tokens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
-from alens.evaluation.bootstrap import RESAMPLES
 from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
-from alens.evaluation.groups import Groups
 from alens.evaluation.held_out import HeldOutRows, held_out_rows, model_choice
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
@@ -29,11 +27,13 @@ from alens.evaluation.shards import (
     without_training_rows,
 )
 from alens.evaluation.sums import JudgedRows, ReadingSums
-from alens.final_norm import FinalNorm
+from alens.job.progress import Progress, Report, counting, silent
 from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
-from alens.progress import Progress, Report, counting, silent
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
+from alens.rows.final_norm import FinalNorm
+from alens.statistics.bootstrap import RESAMPLES
+from alens.statistics.groups import Groups
 from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.blocks import row_blocks
 from alens.errors import DamageError
 from alens.evaluation.agreement import ModelChoice
-from alens.interruption import leave_out
+from alens.job.interruption import leave_out
 from alens.lens.maps import LensMaps
-from alens.products import fast_float32
-from alens.side_by_side import each
-from alens.teacher import Teacher, TeacherBlock
+from alens.machine.blocks import row_blocks
+from alens.machine.products import fast_float32
+from alens.machine.side_by_side import each
+from alens.rows.teacher import Teacher, TeacherBlock
 
 NO_NEXT_TOKEN = -1
 """The next token of a sequence's last row: the text goes on, but not in this sequence."""

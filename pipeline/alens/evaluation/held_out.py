@@ -12,9 +12,9 @@ import torch
 
 from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
-from alens.rows import Columns, RowReader
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import Teacher
 from alens.store.reader import Cache
-from alens.teacher import Teacher
 
 FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/position")
 

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 
 from alens.evaluation.sums import Reading
-from alens.final_norm import FinalNorm
 from alens.lens.maps import OLD_NORM, AffineMaps, LensMaps
 from alens.lens.saved import LayerLenses, Lenses
-from alens.rows import Columns, RowReader
+from alens.rows.columns import Columns, RowReader
+from alens.rows.final_norm import FinalNorm
+from alens.rows.teacher import ExactTeacher, Teacher
 from alens.store.arrays import site_name
 from alens.store.model_record import NO_NORM, NormRecord
 from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
-from alens.teacher import ExactTeacher, Teacher
 
 LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"
 LOGIT_LENS, TUNED_LENS, MODEL = "logit_lens", "tuned_lens", "model"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.evaluation.bootstrap import RESAMPLES, finite_interval, resampled_means
 from alens.evaluation.sums import BINS, CONFIDENCE, ENTROPY, KL, SURPRISE, TOP1, TOP10, ReadingSums
+from alens.statistics.bootstrap import RESAMPLES, finite_interval, resampled_means
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]

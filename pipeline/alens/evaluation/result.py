@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alens.evaluation.bootstrap import LEVEL
 from alens.evaluation.reading_figures import FIGURES, Difference, ReadingFigures
+from alens.statistics.bootstrap import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)

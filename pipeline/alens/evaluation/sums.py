@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.blocks import row_blocks, slices
 from alens.evaluation.agreement import ModelChoice, largest, shares
 from alens.evaluation.figures import NO_NEXT_TOKEN
-from alens.products import fast_float32
-from alens.side_by_side import each
-from alens.teacher import Teacher, TeacherBlock
+from alens.machine.blocks import row_blocks, slices
+from alens.machine.products import fast_float32
+from alens.machine.side_by_side import each
+from alens.rows.teacher import Teacher, TeacherBlock
 
 Reading = Callable[[slice], torch.Tensor]
 """Rows -> their (B, V) float32 logits; any constant may be added to a row."""

@@ -15,4 +15,5 @@ tuned_lens.py        directories of tuned-lens
 exported.py          directories of alens export
 found.py             what those three give
 weights_only.py      torch files, and no code in them
+markdown.py          text of others in cards and tables
 """

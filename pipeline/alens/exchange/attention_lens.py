@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
+from alens.model.models import Subject
 from alens.store.schema import ATTN_Z
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")

@@ -16,16 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alens import hub
 from alens.errors import DamageError, RequestError, StoppedError
 from alens.exchange import held_out_figures, lens_card, places
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.places import Shortened
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.maps import TranslatedMaps
 from alens.lens.record import DESCRIPTION, to_json
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.printable import printable
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.sources import hub
 from alens.store import document, durable
 from alens.store.paths import MANIFEST, PLAN
 from alens.store.reader import open_cache

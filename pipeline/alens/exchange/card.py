@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alens import hub, markdown
+from alens.exchange import markdown
 from alens.lens import marks
+from alens.sources import hub
 
 TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
 UNKNOWN = "unknown"

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError
 from alens.exchange import export
 from alens.exchange.found import Found
 from alens.exchange.tuned_lens import config
 from alens.lens.maps import AffineMaps
 from alens.lens.saved import OUTPUT, layer_file
+from alens.model.models import Subject
 from alens.store import durable, same_model, typed
 from alens.store.model_record import ModelRecord
 from alens.store.records import FileRecord

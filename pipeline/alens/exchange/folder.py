@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from alens import hub
 from alens.errors import RequestError, RunError
+from alens.sources import hub
 from alens.store import durable, leavings
 from alens.store.durable import write_errors
 from alens.store.writer import SPARE_BYTES

@@ -12,16 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alens.cache import model as models
-from alens.cache.model import Subject
 from alens.errors import DamageError, RequestError, StoppedError
 from alens.exchange import attention_lens, exported, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.found import Found
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
 from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.model import models
+from alens.model.models import Subject
 from alens.store import typed
 from alens.store.schema import ATTN_Z
 

@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from alens import markdown
-from alens.exchange import card
+from alens.exchange import card, markdown
 from alens.exchange.places import LOCAL
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import TranslatedMaps
+from alens.model.models import Subject
 from alens.store import document
 from alens.store.schema import RESIDUAL_STREAM
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alens import hub
 from alens.errors import RequestError, RunError
+from alens.sources import hub
 
 OWN_BY_RIGHT = frozenset({".gitattributes", "README.md", "LICENSE"})
 """What a repository may hold before the first upload."""

@@ -29,7 +29,7 @@ from alens.fidelity.targets import (
     tail_uniforms,
 )
 from alens.fidelity.z_error import ZError, z_errors
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.reader import Cache
 
 

@@ -26,9 +26,9 @@ from alens.fit.plan import FitRequest
 from alens.fit.run import fit_lenses
 from alens.fit.settings import FitSettings
 from alens.fit.split import split
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.saved import load_lenses
-from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
 from alens.store.reader import Cache
 
 NO_CHECKPOINT = 2**62

@@ -12,7 +12,7 @@ from typing import Any
 
 from alens.fidelity.forms import ZForm
 from alens.fidelity.reencode import reencode
-from alens.progress import ShouldStop, never
+from alens.job.progress import ShouldStop, never
 from alens.store.reader import Cache
 
 

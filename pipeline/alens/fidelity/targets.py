@@ -15,14 +15,14 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.blocks import logit_blocks, row_blocks
 from alens.cache.targets import Workspace, compress
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import Sample
-from alens.progress import ShouldStop, never
+from alens.job.progress import ShouldStop, never
+from alens.machine.blocks import logit_blocks, row_blocks
+from alens.rows.teacher import CompressedTeacher
 from alens.store.reader import Array, Cache, Targets
 from alens.store.schema import Plan
-from alens.teacher import CompressedTeacher
 
 BEYOND = (128, 256, 512)
 """Values of k to give the kept mass for, beyond the stored one; only the exact teacher knows it."""

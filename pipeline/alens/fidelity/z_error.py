@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alens.fidelity.forms import ZForm
 from alens.fidelity.sample import Sample
-from alens.progress import ShouldStop, never
+from alens.job.progress import ShouldStop, never
 
 Errors = npt.NDArray[np.float64]
 

@@ -5,8 +5,6 @@ split.py             which shards are trained on, which are held out
 plan.py              which shards, how many steps
 batches.py           shards -> batches for this process, resumable
 recipe.py            settings on a cache: objective, readers, designs
-narrow.py            targets as if fewer had been cached
-moments.py           mean and covariance of a residual site
 module.py            designs and objective, as a torch module
 objectives/          the losses
 place.py             which of the processes of a fit this is
@@ -27,4 +25,5 @@ marker.py            stopped on request: what a job script asks
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 writing.py           figures and the lens directory, at the end
 run.py               the loop
+plugin.py            designs and objectives by name, also of your own
 """

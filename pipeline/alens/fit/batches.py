@@ -19,9 +19,9 @@ import torch
 
 from alens import randomness
 from alens.errors import RequestError
-from alens.progress import ShouldStop, never
-from alens.rows import Columns, RowReader
-from alens.teacher import Teacher
+from alens.job.progress import ShouldStop, never
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import Teacher
 
 T = TypeVar("T")
 

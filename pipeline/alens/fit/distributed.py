@@ -17,7 +17,7 @@ import torch
 from alens.errors import AlensError, DamageError, RequestError, RunError, StoppedError
 from alens.fit.meeting import meet
 from alens.fit.place import this_place
-from alens.progress import ShouldStop, never
+from alens.job.progress import ShouldStop, never
 
 LOOPBACK = "lo"
 """The interface of processes that are all on this host."""

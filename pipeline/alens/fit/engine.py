@@ -15,9 +15,9 @@ from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes
 from alens.fit.module import Active, LensModule
 from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
-from alens.interruption import InterruptedWorkError, droppable
-from alens.progress import ShouldStop, never
-from alens.teacher import CompressedTeacher, Teacher
+from alens.job.interruption import InterruptedWorkError, droppable
+from alens.job.progress import ShouldStop, never
+from alens.rows.teacher import CompressedTeacher, Teacher
 
 NO_TEACHER = CompressedTeacher(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0), torch.zeros(1))
 """Of a step in which nothing is trained."""

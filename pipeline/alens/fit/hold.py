@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alens.fit.distributed import Processes
-from alens.progress import ShouldStop
+from alens.job.progress import ShouldStop
 from alens.store import one_writer
 from alens.store.claim import Claim
 

@@ -16,12 +16,12 @@ from alens.evaluation.held_out import HeldOutRows, held_out_rows, num_held_out_r
 from alens.fit.distributed import Processes
 from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
-from alens.interruption import InterruptedWorkError, droppable, leave_out
+from alens.job.interruption import InterruptedWorkError, droppable, leave_out
+from alens.job.progress import Report, ShouldStop, counting, never, silent
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.progress import Report, ShouldStop, counting, never, silent
-from alens.rows import RowReader
-from alens.teacher import Teacher
+from alens.rows.columns import RowReader
+from alens.rows.teacher import Teacher
 
 ROWS_ON_THE_WAY = 4096
 """Held-out rows for the losses before the end: enough to see where a head stands, and cheap."""

@@ -20,7 +20,7 @@ from torch.distributed import DistError, HashStore, Store, TCPStore  # type: ign
 
 from alens.errors import RequestError, RunError, StoppedError
 from alens.fit.place import Place, is_loopback
-from alens.progress import ShouldStop
+from alens.job.progress import ShouldStop
 
 log = logging.getLogger("alens")
 

@@ -11,7 +11,7 @@ from torch import nn
 from alens.fit.objectives.objective import Objective
 from alens.lens.designs.design import Design, Readout
 from alens.lens.maps import LensMaps
-from alens.teacher import Teacher
+from alens.rows.teacher import Teacher
 
 Active = Mapping[int, list[int]]
 """By layer, which losses are still trained; a layer that is not named trains all of its own."""

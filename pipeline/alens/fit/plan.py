@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from alens import hub
 from alens.errors import RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.marker import MARKER
@@ -20,6 +19,7 @@ from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
+from alens.sources import hub
 from alens.store import document, durable, typed
 from alens.store.durable import write_errors
 from alens.store.one_writer import is_aside

@@ -12,24 +12,24 @@ from typing import Any
 
 import torch
 
-from alens import plugin
 from alens.errors import RequestError
-from alens.final_norm import FinalNorm
-from alens.fit.moments import site_moments
-from alens.fit.narrow import Narrow
+from alens.fit import plugin
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
 from alens.fit.settings import FitSettings
+from alens.job.progress import Progress, Report, counted, silent
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
 from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
-from alens.progress import Progress, Report, counted, silent
-from alens.rows import Columns, RowReader
+from alens.rows.columns import Columns, RowReader
+from alens.rows.final_norm import FinalNorm
+from alens.rows.moments import site_moments
+from alens.rows.narrow import Narrow
+from alens.rows.teacher import Teacher
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.store.statistics import ENOUGH_SHARDS, log_shares
-from alens.teacher import Teacher
 
 
 class Recipe:

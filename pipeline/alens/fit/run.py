@@ -24,10 +24,10 @@ from alens.fit.plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, pu
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import CHECKPOINTS, Trainer
 from alens.fit.writing import put_lenses
-from alens.interruption import InterruptedWorkError
+from alens.job.interruption import InterruptedWorkError
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.record import DESCRIPTION, LensRecord
 from alens.lens.saved import load_lenses
-from alens.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.reader import Cache, open_cache
 
 log = logging.getLogger("alens")

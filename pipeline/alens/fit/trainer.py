@@ -27,9 +27,9 @@ from alens.fit.module import LensModule
 from alens.fit.optimiser import learning_rate
 from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.designs.design import Design
 from alens.lens.maps import LensMaps
-from alens.progress import Progress, Report, ShouldStop, never, silent
 
 log = logging.getLogger("alens")
 

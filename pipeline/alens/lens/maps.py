@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import torch
 
-from alens.final_norm import normed
+from alens.rows.final_norm import normed
 from alens.store.model_record import LAYER_NORM, NormRecord
 
 OLD_NORM = NormRecord(kind=LAYER_NORM, epsilon=1e-5)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from alens import hub
 from alens.errors import DamageError, RequestError
+from alens.sources import hub
 from alens.store import document, durable, same_model, typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from alens.errors import DamageError, RequestError, RunError
+from alens.job.progress import Report, counted, silent
 from alens.lens.maps import FORMS, AffineMaps, LensMaps
 from alens.lens.record import DESCRIPTION, LensFolder
-from alens.progress import Report, counted, silent
 from alens.store import durable
 from alens.store.schema import ATTN_Z
 

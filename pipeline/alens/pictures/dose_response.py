@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alens import result_file
 from alens.pictures import png
+from alens.store import result_file
 
 STYLES = ("-o", "--s", ":^", "-.d")
 """So that lines can be told apart without colour."""

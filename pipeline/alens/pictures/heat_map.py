@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from alens import result_file
 from alens.lens.marks import MEANING, SAYS_NOTHING, SIGN
 from alens.pictures import png
 from alens.pictures.page import page
+from alens.store import result_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import html
 import json
 from typing import Any
 
-from alens.result_file import MARKS
+from alens.store.result_file import MARKS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from alens import result_file
 from alens.pictures.page import page
+from alens.store import result_file
 
 SUFFIX = ".html"
 

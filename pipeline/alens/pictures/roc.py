@@ -6,8 +6,8 @@ In: curves by name, each from (0, 0) to (1, 1). Out: a PNG file.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from alens import result_file
 from alens.pictures import png
+from alens.store import result_file
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """False and true positive rates."""

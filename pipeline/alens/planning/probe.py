@@ -21,7 +21,6 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from alens.cache import shard as shards
-from alens.cache.model import Subject
 from alens.cache.plan import batches
 from alens.errors import RunError
 from alens.fit.module import LensModule
@@ -31,6 +30,8 @@ from alens.fit.settings import FitSettings
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
+from alens.model.models import Subject
+from alens.rows.teacher import CompressedTeacher
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.encoding import dequantise
@@ -38,7 +39,6 @@ from alens.store.paths import StorePaths
 from alens.store.reader import Targets
 from alens.store.schema import Plan
 from alens.store.statistics import log_shares
-from alens.teacher import CompressedTeacher
 
 HEADS = 2
 """Heads that are fitted to measure one: the cost of a fit is the same for each."""

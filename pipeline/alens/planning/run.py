@@ -13,26 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.cache import model as models
-from alens.cache import text as texts
-from alens.cache.examine import examine, say
 from alens.cache.held_out import Division, divide, held_out_shards
 from alens.cache.prepare import check_place, stored_plan
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest, check_settings
-from alens.cache.text_tokens import TextTokens
 from alens.cache.tokens import check_fills_a_shard
 from alens.errors import RequestError
 from alens.fit.optimiser import STATE
+from alens.job.progress import Progress, Report, silent
+from alens.machine.threads import follow_allotment
+from alens.model import models
+from alens.model.examine import examine, say
 from alens.planning import disk, probe, text
 from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
 from alens.planning.sizes import Sizes, sizes_of
-from alens.progress import Progress, Report, silent
 from alens.store.arrays import token_dtype
 from alens.store.reader import Cache, open_cache
 from alens.store.schema import Plan, TokensRecord
 from alens.store.writer import SPARE_BYTES
-from alens.threads import follow_allotment
+from alens.text import corpus as texts
+from alens.text.tokens import TextTokens
 
 NOT_HASHED = "not written"
 """In the place of the hash of tokens that there will be."""

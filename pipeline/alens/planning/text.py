@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.cache import text as texts
-from alens.cache.text_columns import Row
-from alens.cache.text_rows import size_of
-from alens.cache.text_tokens import TextTokens
-from alens.progress import Progress, Report
+from alens.job.progress import Progress, Report
+from alens.text import corpus as texts
+from alens.text.file_rows import size_of
+from alens.text.text_columns import Row
+from alens.text.tokens import TextTokens
 
 LEAST_PIECES = 64
 """Read whatever the time, so that there is something to judge by."""

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.cache import model as models
 from alens.errors import RequestError
-from alens.final_norm import FinalNorm
-from alens.progress import Report, silent
-from alens.reading.token_bytes import token_bytes
+from alens.job.progress import Report, silent
+from alens.model import models
+from alens.model.token_bytes import token_bytes
+from alens.rows.final_norm import FinalNorm
 from alens.store.schema import Plan
 
 

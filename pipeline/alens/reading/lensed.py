@@ -11,18 +11,17 @@ from collections.abc import Sequence
 
 import torch
 
-from alens.cache import activations, probe
-from alens.cache import model as models
-from alens.cache.activations import Activations
-from alens.cache.examine import head_write
-from alens.cache.vocabulary import check_ids
 from alens.errors import RequestError
+from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
-from alens.progress import Report, silent
+from alens.model import activations, models, probe
+from alens.model.activations import Activations
+from alens.model.examine import head_write
+from alens.model.within_text import WithinText
 from alens.reading.ranking import forward_kl
-from alens.reading.within_text import WithinText
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
+from alens.text.vocabulary import check_ids
 
 log = logging.getLogger("alens")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.top_tokens import top_tokens
+from alens.machine.top_tokens import top_tokens
 from alens.reading.terms import Term
 
 LIFT, PROBABILITY = "lift", "probability"

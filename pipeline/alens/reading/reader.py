@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from alens.blocks import LOGIT_BYTES, slices
-from alens.cache.activations import Activations
 from alens.errors import RequestError
+from alens.machine.blocks import LOGIT_BYTES, slices
+from alens.model.activations import Activations
 from alens.reading.lensed import LensedModel
 from alens.reading.ranking import (
     MIN_PROBABILITY,

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.job.progress import Report, counting, silent
 from alens.lens import marks
-from alens.progress import Report, counting, silent
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
+from alens.model.within_text import WithinText
 from alens.reading.lines import read_lines
-from alens.reading.within_text import WithinText
 
 SHOWN = 5
 """Terms that a message names."""

@@ -33,4 +33,5 @@ metadata.py          what a zarr.json says
 foreign.py           what else lies there
 repair.py            findings -> what is written again
 within.py            folders that are reached through no link
+result_file.py       files of results: checked before, written whole after
 """

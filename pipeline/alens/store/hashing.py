@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import StoppedError
-from alens.progress import Progress, Report, ShouldStop
+from alens.job.progress import Progress, Report, ShouldStop
+from alens.machine.threads import allotted
 from alens.store.findings import Trouble, look
-from alens.threads import allotted
 
 
 @dataclass(frozen=True)

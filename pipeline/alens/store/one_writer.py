@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alens.errors import RequestError, RunError, StoppedError
-from alens.progress import ShouldStop, never
+from alens.job.progress import ShouldStop, never
 from alens.store import durable, leavings
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch, read
 from alens.store.durable import write_errors

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
-from alens.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.store import metadata
 from alens.store.commits import fingerprint
 from alens.store.findings import RERUN, Finding, Trouble

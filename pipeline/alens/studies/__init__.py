@@ -1,6 +1,5 @@
 """What people fit lenses for, beyond one prompt: studies of heads. The model runs here.
 
-signs.py     signs that prompts may take by chance
 injection/   a direction added at a head, heads taken away
 location/    which heads raise some terms
 transfer/    lenses on other heads, and on a copy of the model

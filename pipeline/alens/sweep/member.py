@@ -18,9 +18,9 @@ from alens.fit.plan import put_plan
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.fit.writing import put_lenses
+from alens.job.progress import Report, ShouldStop, never, silent
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
-from alens.progress import Report, ShouldStop, never, silent
 from alens.store import document, durable, one_writer, typed
 from alens.store.claim import Claim
 from alens.store.durable import write_errors

@@ -15,11 +15,11 @@ from alens.errors import DamageError, RequestError
 from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe, with_rate
+from alens.job.worker import Worker
 from alens.store import document, durable, leavings, typed
 from alens.store.durable import write_errors
 from alens.store.reader import Cache
 from alens.sweep.grid import Grid, Variant
-from alens.worker import Worker
 
 PLAN = "sweep.json"
 FORMAT = 1

@@ -16,9 +16,9 @@ from alens.errors import RequestError, StoppedError
 from alens.fit.batches import Batch
 from alens.fit.distributed import join
 from alens.fit.place import check_alone
-from alens.interruption import InterruptedWorkError
-from alens.progress import Progress, Report, ShouldStop, never, silent
-from alens.rows import Columns
+from alens.job.interruption import InterruptedWorkError
+from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.rows.columns import Columns
 from alens.store import one_writer
 from alens.store.claim import Claim
 from alens.store.reader import open_cache

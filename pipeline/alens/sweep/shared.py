@@ -12,12 +12,12 @@ import torch
 
 from alens.fit.batches import Batch, BatchStream
 from alens.fit.recipe import Recipe
-from alens.progress import ShouldStop, never
-from alens.rows import Columns, RowReader
+from alens.job.progress import ShouldStop, never
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import Teacher
 from alens.store.arrays import site_name
 from alens.store.schema import ATTN_Z
 from alens.sweep.plan import Reading
-from alens.teacher import Teacher
 
 
 class SharedRows:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
-from alens.evaluation.bootstrap import LEVEL, RESAMPLES, interval
-from alens.evaluation.groups import said as said_groups
 from alens.lens.marks import label, note
+from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
+from alens.statistics.groups import said as said_groups
 from alens.sweep import judge, plan
 from alens.sweep.judge import Array, Result
 

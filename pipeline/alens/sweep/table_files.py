@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alens import markdown
+from alens.exchange import markdown
 from alens.store import durable, leavings
 from alens.store.durable import write_errors
 from alens.sweep.table import Table, cells, notes, said

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alens import blocks
 from alens.fit.objectives import cross_entropy as module
 from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.cross_entropy_tiles import Wanted, loss_and_gradients
-from alens.teacher import CompressedTeacher, ExactTeacher
+from alens.machine import blocks
+from alens.rows.teacher import CompressedTeacher, ExactTeacher
 
 Teacher = CompressedTeacher | ExactTeacher
 Tensors = tuple[torch.Tensor, ...]

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alens import blocks
 from alens.fit.objectives.forward_kl import forward_kl
-from alens.teacher import CompressedTeacher, ExactTeacher
+from alens.machine import blocks
+from alens.rows.teacher import CompressedTeacher, ExactTeacher
 
 H, E, D = 2, 3, 5
 

@@ -10,9 +10,9 @@ import torch
 from alens import open_cache
 from alens.fit.objectives.input_relevance import InputRelevance
 from alens.fit.objectives.objective import TargetRows
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
+from alens.rows.teacher import CompressedTeacher
 from alens.store.reader import Cache
-from alens.teacher import CompressedTeacher
 
 CPU = torch.device("cpu")
 

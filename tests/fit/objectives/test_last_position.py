@@ -6,7 +6,7 @@ import pytest
 
 from alens import FitRequest, fit_lenses
 from alens.fit.settings import FitSettings
-from alens.rows import RowReader
+from alens.rows.columns import RowReader
 
 
 def test_a_fit_reads_the_last_position_of_each_sequence_and_no_other(

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alens import blocks
 from alens.errors import RequestError
 from alens.fit.objectives.reverse_kl import ReverseKL
 from alens.lens.designs.design import Readout
-from alens.teacher import CompressedTeacher, ExactTeacher
+from alens.machine import blocks
+from alens.rows.teacher import CompressedTeacher, ExactTeacher
 
 U, F, D = 2, 3, 5
 

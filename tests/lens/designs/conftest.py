@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from alens.final_norm import FinalNorm
 from alens.lens.designs.design import Ground
 from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
+from alens.rows.final_norm import FinalNorm
 
 H, N, E, D, V = 2, 40, 4, 6, 17
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from alens import plugin
 from alens.errors import RequestError
+from alens.fit import plugin
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground, Readout
 

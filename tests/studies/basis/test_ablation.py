@@ -12,10 +12,9 @@ import transformers
 from scipy.special import rel_entr
 
 from alens import demo
-from alens.cache import activations
-from alens.cache import model as models
-from alens.cache.model import Subject
-from alens.cache.quiet import quiet
+from alens.model import activations, models
+from alens.model.models import Subject
+from alens.model.quiet import quiet
 from alens.studies.basis import ablation
 from alens.studies.basis.subspaces import random_directions
 

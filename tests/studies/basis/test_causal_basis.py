@@ -17,7 +17,7 @@ from scipy.stats import permutation_test, spearmanr
 from alens import load_lenses
 from alens.errors import DamageError, RequestError
 from alens.evaluation.shards import JudgedText
-from alens.progress import Progress
+from alens.job.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.reader import open_cache
 from alens.studies.basis import basis_file, causal_basis, held_out_sample

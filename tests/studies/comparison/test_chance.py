@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from alens.studies.comparison import divergence
+from alens.statistics import divergence
+from alens.statistics.signs import all_signs, flips
 from alens.studies.comparison.chance import Chance, Draws, Noise, flipped, p_values
-from alens.studies.signs import all_signs, flips
 
 
 def distributions(

@@ -17,7 +17,7 @@ from alens.errors import RequestError
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
-from alens.studies.comparison import divergence
+from alens.statistics import divergence
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.detector import folds
@@ -72,7 +72,7 @@ def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, dem
 def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_prompts(
     lensed: LensedModel, demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alens.blocks.CPU_ROWS", 1)  # prompts come in blocks
+    monkeypatch.setattr("alens.machine.blocks.CPU_ROWS", 1)  # prompts come in blocks
     prompts = ("The old man said", "She read the letter")
     found = compare(lensed, *map(prompt_set, prompts))
     reader = HeadReader(load_lenses(demo_lenses), device="cpu")
@@ -164,7 +164,7 @@ def test_what_is_read_does_not_depend_on_blocks(lensed: LensedModel, monkeypatch
     ids = [lensed.tokens(text) for text in ("The old man said", "She went", "He")]
     rows = [[1, 2, 3], [1], [0]]
     whole_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
-    monkeypatch.setattr("alens.blocks.LOGIT_BYTES", 4 * 4096 * 2)
+    monkeypatch.setattr("alens.machine.blocks.LOGIT_BYTES", 4 * 4096 * 2)
     blocks_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
     assert torch.allclose(whole_NV, blocks_NV, atol=1e-6) and torch.allclose(whole_NV.sum(1), torch.ones(3))
 

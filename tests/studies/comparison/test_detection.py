@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from alens.studies.comparison.area import comparisons
+from alens.statistics.area import comparisons
 from alens.studies.comparison.detection import Detectors
 from alens.studies.comparison.detector import folds, score
 from alens.studies.comparison.refits import Refits

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alens.studies.comparison import detector, divergence
+from alens.statistics import divergence
+from alens.studies.comparison import detector
 from alens.studies.comparison.detector import Split
 
 CLEAN, SUSPECT = 12, 10

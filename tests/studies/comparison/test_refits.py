@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import special
 
-from alens.studies.comparison.area import comparisons
+from alens.statistics.area import comparisons
 from alens.studies.comparison.detector import folds
 from alens.studies.comparison.refits import Refits
 

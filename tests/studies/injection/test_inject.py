@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from alens import load_lenses
-from alens.cache.text import CorpusOptions, resolve
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
@@ -18,6 +17,7 @@ from alens.studies.injection.effects import Effect, PromptEffects
 from alens.studies.injection.inject import InjectSettings, directions, inject
 from alens.studies.injection.perplexity import read_windows
 from alens.studies.injection.typical import typical
+from alens.text.corpus import CorpusOptions, resolve
 
 PROMPT = "The door opened and"
 LAYER, HEAD = 3, 4

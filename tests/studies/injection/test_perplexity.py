@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from alens import blocks
-from alens.cache.text import CorpusOptions, resolve
 from alens.errors import RequestError
-from alens.reading.edits import Edit
+from alens.machine import blocks
+from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.studies.injection.perplexity import Loss, cut, loss_of, read_windows
+from alens.text.corpus import CorpusOptions, resolve
 
 
 def direct(model: Any, batches: tuple[torch.Tensor, ...]) -> list[float]:

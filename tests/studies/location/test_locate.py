@@ -17,7 +17,7 @@ from alens.fit.settings import FitSettings
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
-from alens.studies.location import chance
+from alens.statistics import relabelling as chance
 from alens.studies.location.effects import LocateSettings, spread_ratio
 from alens.studies.location.locate import HeadEffect, Location, by_label, locate
 from alens.studies.location.locate_map import effect_map
@@ -116,7 +116,7 @@ def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_positions(
     lensed: LensedModel, terms: list[Term], demo_lenses: Path, position: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prompt counts once, however many of its positions are read; rows come in blocks."""
-    monkeypatch.setattr("alens.blocks.CPU_ROWS", 3)
+    monkeypatch.setattr("alens.machine.blocks.CPU_ROWS", 3)
     found = locate(lensed, terms, prompts(MEN), prompts(WOMEN), position=position)
     reader = HeadReader(load_lenses(demo_lenses), device="cpu")
     readings = [

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, write_cache
-from alens.cache import model as models
 from alens.fit.settings import FitSettings
+from alens.model import models
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens

@@ -14,8 +14,8 @@ import torch
 from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.evaluation.figures import HeadFigures
+from alens.job.progress import Progress
 from alens.lens.saved import Lenses
-from alens.progress import Progress
 from alens.store.reader import Cache
 from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found

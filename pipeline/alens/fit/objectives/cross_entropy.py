@@ -16,7 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from alens.fit.objectives.cross_entropy_tiles import Gradients, Wanted, loss_and_gradients
-from alens.teacher import CompressedTeacher, Teacher
+from alens.rows.teacher import CompressedTeacher, Teacher
 
 log = logging.getLogger("alens")
 

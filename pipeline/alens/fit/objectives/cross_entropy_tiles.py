@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from alens import blocks
-from alens.interruption import leave_out
-from alens.products import fast_float32, onednn_is_exact
-from alens.side_by_side import side_by_side
-from alens.teacher import Teacher, TeacherTile
+from alens.job.interruption import leave_out
+from alens.machine import blocks
+from alens.machine.products import fast_float32, onednn_is_exact
+from alens.machine.side_by_side import side_by_side
+from alens.rows.teacher import Teacher, TeacherTile
 
 BITS = 1.0 / math.log(2.0)
 """Logits are made in bits: torch's `exp2` on a CPU is four times as fast as its `exp`."""

@@ -10,7 +10,7 @@ import torch
 from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.objective import Objective
 from alens.lens.designs.design import Readout
-from alens.teacher import Teacher
+from alens.rows.teacher import Teacher
 
 
 class ForwardKL(Objective):

@@ -11,7 +11,7 @@ import torch
 
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.fit.objectives.objective import TargetRows
-from alens.teacher import CompressedTeacher, Teacher
+from alens.rows.teacher import CompressedTeacher, Teacher
 
 
 class InputRelevance(ForwardKL):

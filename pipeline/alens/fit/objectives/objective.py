@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from alens.lens.designs.design import Readout
-from alens.rows import Columns
+from alens.rows.columns import Columns
+from alens.rows.teacher import Teacher
 from alens.store.reader import Cache
-from alens.teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from alens.blocks import row_blocks
 from alens.errors import RequestError
 from alens.fit.objectives.objective import Objective
-from alens.interruption import leave_out
+from alens.job.interruption import leave_out
 from alens.lens.designs.design import Readout
-from alens.products import fast_float32
-from alens.teacher import ExactTeacher, Teacher
+from alens.machine.blocks import row_blocks
+from alens.machine.products import fast_float32
+from alens.rows.teacher import ExactTeacher, Teacher
 
 
 class ReverseKL(Objective):

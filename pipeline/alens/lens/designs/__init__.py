@@ -1,4 +1,4 @@
-"""The forms a lens can take. `DESIGNS` names those that come with alens; `alens.plugin` finds others.
+"""The forms a lens can take. `DESIGNS` names those that come with alens; `alens.fit.plugin` finds others.
 
 design.py      what a design is
 linear.py      the paper's lens, on z

@@ -17,9 +17,9 @@ from torch import nn
 
 from alens import randomness
 from alens.errors import RequestError
-from alens.final_norm import FinalNorm
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.lens.whitening import Whitening
+from alens.rows.final_norm import FinalNorm
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from alens.errors import RequestError
-from alens.final_norm import normed
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import TranslatedMaps
+from alens.rows.final_norm import normed
 
 
 class Tuned(Design):

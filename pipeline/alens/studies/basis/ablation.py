@@ -9,11 +9,11 @@ Shapes: T tokens, P positions that are ablated, H heads, E d_head, D d_model, V 
 
 import torch
 
-from alens.blocks import logit_blocks, slices
-from alens.cache.model import Subject
 from alens.errors import RequestError
-from alens.products import fast_float32
-from alens.reading.edits import Edit, run_edited
+from alens.machine.blocks import logit_blocks, slices
+from alens.machine.products import fast_float32
+from alens.model.edits import Edit, run_edited
+from alens.model.models import Subject
 from alens.studies.basis.influence import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536

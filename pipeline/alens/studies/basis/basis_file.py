@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from alens import result_file
 from alens.errors import DamageError, RequestError
+from alens.store import result_file
 from alens.studies.basis.figures import BasisStudy
 
 SUFFIX = ".safetensors"

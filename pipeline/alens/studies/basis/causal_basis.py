@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.cache import activations
-from alens.cache.activations import Activations
 from alens.errors import RequestError
 from alens.evaluation.panel import unembedding
 from alens.evaluation.shards import judged_text
+from alens.job.progress import Progress, Report, silent
 from alens.lens.maps import AffineMaps
 from alens.lens.saved import LayerLenses
-from alens.progress import Progress, Report, silent
+from alens.model import activations
+from alens.model.activations import Activations
 from alens.reading.lensed import LensedModel
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.evaluation import bootstrap
+from alens.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.errors import RequestError
-from alens.evaluation.groups import Groups
 from alens.evaluation.shards import JudgedText
+from alens.statistics.groups import Groups
 from alens.store.reader import Cache
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.blocks import row_blocks
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.products import fast_float32
+from alens.machine.blocks import row_blocks
+from alens.machine.products import fast_float32
 
 LARGE_CHANGE = 60.0
 """Nats above the mean change: from there exp may overflow, and tokens whose probability float32 rounds to 0 count."""

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.blocks import row_blocks
-from alens.products import fast_float32
+from alens.machine.blocks import row_blocks
+from alens.machine.products import fast_float32
 from alens.studies.basis.influence import HeadLens, gain, kl_of_change
 from alens.studies.basis.subspaces import Coordinates
 

@@ -4,11 +4,8 @@ compare.py          two sets of prompts -> heads ranked by their change
 change.py           how one reading changes: divergence, noise, tokens
 prompt_sets.py      a prompt or a file of them
 prompt_readings.py  prompts run once, readings head by head
-divergence.py       how far apart mean readings are
 chance.py           how far by chance: labels shuffled, signs flipped
 detection.py        detectors beside each other
 detector.py         two scores of a prompt
 refits.py           the contrast fitted again on drawn prompts
-area.py             areas under ROC curves, with intervals
-roc.py              ROC curves and what is read off them
 """

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alens.blocks import slices, tile_size
-from alens.studies.comparison import divergence
-from alens.studies.comparison.divergence import Array, Weights
-from alens.studies.signs import flips
+from alens.machine.blocks import slices, tile_size
+from alens.statistics import divergence
+from alens.statistics.divergence import Array, Weights
+from alens.statistics.signs import flips
 
 TIE = 1e-9
 """Relative: what rounding may take two sums of the same numbers apart."""

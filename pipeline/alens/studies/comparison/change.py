@@ -10,7 +10,8 @@ import torch
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.studies.comparison import chance, divergence
+from alens.statistics import divergence
+from alens.studies.comparison import chance
 from alens.studies.comparison.prompt_readings import LAST, check_position
 
 RESAMPLES = 1000

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from alens.blocks import row_blocks
 from alens.errors import RequestError
-from alens.progress import Progress, Report, silent
+from alens.job.progress import Progress, Report, silent
+from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
-from alens.studies.comparison import chance, detector, divergence
+from alens.statistics import divergence
+from alens.studies.comparison import chance, detector
 from alens.studies.comparison.change import Change, Comparer, Settings
 from alens.studies.comparison.detection import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alens.studies.comparison.area import Comparisons, comparisons
+from alens.statistics.area import Comparisons, comparisons
+from alens.statistics.roc import Separation, separation
 from alens.studies.comparison.detector import Array, Labels, Scores, Split, score
 from alens.studies.comparison.refits import Refits
-from alens.studies.comparison.roc import Separation, separation
 
 
 @dataclass(frozen=True, kw_only=True)

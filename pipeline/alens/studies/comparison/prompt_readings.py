@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from alens.blocks import logit_blocks
 from alens.errors import RequestError
-from alens.progress import Progress, Report, silent
+from alens.job.progress import Progress, Report, silent
+from alens.machine.blocks import logit_blocks
 from alens.reading.lensed import LensedModel
 
 LAST, ALL = "last", "all"

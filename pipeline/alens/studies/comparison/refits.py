@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from alens.blocks import slices, tile_size
-from alens.evaluation import bootstrap
-from alens.studies.comparison.area import Array, Comparisons, Labels, comparisons
+from alens.machine.blocks import slices, tile_size
+from alens.statistics import bootstrap
+from alens.statistics.area import Array, Comparisons, Labels, comparisons
 from alens.studies.comparison.detector import FOLDS, folds
 
 REFITS = 400

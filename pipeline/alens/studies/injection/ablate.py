@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
-from alens.progress import Report, silent
-from alens.reading.edits import Change as Edited
-from alens.reading.edits import Edit
+from alens.model.edits import Change as Edited
+from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.changes import Change, Changes, Clean

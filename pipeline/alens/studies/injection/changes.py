@@ -7,8 +7,8 @@ list of edits, against the model as it is, which runs once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alens.progress import Progress, Report, silent
-from alens.reading.edits import Edit
+from alens.job.progress import Progress, Report, silent
+from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.effects import Effect, PromptEffects

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from alens.cache.model import Subject
 from alens.errors import RequestError
 from alens.lens.maps import LensMaps
+from alens.model.models import Subject
 from alens.reading.terms import Term
 from alens.studies.injection.typical import Typical
 

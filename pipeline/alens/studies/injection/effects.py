@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.reading.edits import Edit, run_edited
+from alens.model.edits import Edit, run_edited
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 

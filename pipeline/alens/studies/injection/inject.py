@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
+from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
-from alens.progress import Report, silent
-from alens.reading.edits import Change as Edited
-from alens.reading.edits import Edit
+from alens.model.edits import Change as Edited
+from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z

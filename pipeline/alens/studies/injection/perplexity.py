@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.blocks import logit_blocks
-from alens.cache.model import Subject
-from alens.cache.text import Corpus
-from alens.cache.text_tokens import TextTokens
 from alens.errors import RequestError
-from alens.evaluation.bootstrap import mean_intervals
-from alens.reading.edits import Edit, run_edited
+from alens.machine.blocks import logit_blocks
+from alens.model.edits import Edit, run_edited
+from alens.model.models import Subject
+from alens.statistics.bootstrap import mean_intervals
 from alens.store.arrays import token_dtype
+from alens.text.corpus import Corpus
+from alens.text.tokens import TextTokens
 
 TOKENS_A_PASS = 2048
 """Of one forward pass: two windows of GPT-2. More would not be quicker on a CPU, and attention is T x T."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.cache import activations
-from alens.cache.model import Subject
 from alens.errors import RequestError
+from alens.model import activations
+from alens.model.models import Subject
 from alens.store.schema import ATTN_Z
 
 

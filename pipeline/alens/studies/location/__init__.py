@@ -5,7 +5,4 @@ locate_map.py     their effects as a grid
 prompt_groups.py  prompts and controls, each text once
 term_rates.py     how probable terms are by each head, on each prompt
 effects.py        effects with intervals and p-values
-permutation.py    tests of many heads
-chance.py         statistics as chance would have them
-corrections.py    p-values corrected for many heads
 """

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from alens.errors import RequestError
-from alens.studies.location import corrections, permutation
-from alens.studies.location.chance import Array
-from alens.studies.location.permutation import HeadTests
+from alens.statistics import corrections, permutation
+from alens.statistics.permutation import HeadTests
+from alens.statistics.relabelling import Array
 from alens.studies.location.term_rates import Rates
 
 

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alens.errors import RequestError
-from alens.progress import Progress, Report, silent
+from alens.job.progress import Progress, Report, silent
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
+from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
 from alens.studies.location.effects import (
     Effect,
@@ -28,7 +29,6 @@ from alens.studies.location.effects import (
     smallest_corrected,
     spread_ratio,
 )
-from alens.studies.location.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.studies.location.prompt_groups import groups
 from alens.studies.location.term_rates import POSITIONS, Array, Rates, TermRates, mean_rates, term_rates
 

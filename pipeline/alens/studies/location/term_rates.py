@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.blocks import row_blocks
-from alens.progress import Progress, Report, silent
+from alens.job.progress import Progress, Report, silent
+from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
 from alens.reading.ranking import forward_kl
 from alens.reading.terms import Term

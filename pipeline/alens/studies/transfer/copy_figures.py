@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation import bootstrap
 from alens.evaluation.figures import FigureSums, HeadFigures
+from alens.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
 

@@ -13,24 +13,24 @@ from functools import cached_property
 
 import torch
 
-from alens.blocks import row_blocks, slices, teacher_rows
 from alens.errors import RequestError
 from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import FigureSums
-from alens.evaluation.groups import Groups
 from alens.evaluation.held_out import held_out_rows
 from alens.evaluation.shards import JudgedText, Mask
+from alens.job.progress import Progress, Report, silent
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.lens.saved import Lenses
-from alens.products import fast_float32
-from alens.progress import Progress, Report, silent
-from alens.rows import Columns, RowReader
-from alens.side_by_side import side_by_side
+from alens.machine.blocks import row_blocks, slices, teacher_rows
+from alens.machine.products import fast_float32
+from alens.machine.side_by_side import side_by_side
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import Teacher, TeacherBlock
+from alens.statistics.groups import Groups
 from alens.store.model_record import OTHER_WRITE
 from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.rebased import Frame
-from alens.teacher import Teacher, TeacherBlock
 
 log = logging.getLogger("alens")
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.evaluation import bootstrap
 from alens.evaluation.figures import HeadFigures
 from alens.evaluation.shards import check_same_model, judged_text
+from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
-from alens.progress import Report, silent
+from alens.statistics import bootstrap
 from alens.store.reader import Cache
 from alens.studies.transfer.judged import Reading, check_written, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, shares_seen

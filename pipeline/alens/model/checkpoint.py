@@ -1,0 +1,132 @@
+"""A model directory -> the model, with every weight from its files.
+
+In: a directory. Out: transformers' model. What a checkpoint lacks, transformers fills with random numbers and goes on:
+a prefix before the names (`_orig_mod.` of torch.compile, `module.` of DataParallel) leaves nothing but those. So its
+report of the loading is asked for, and what is not whole is refused.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.model import configuration
+from alens.model.importing import importing
+from alens.model.refusing import first_line
+
+log = logging.getLogger("alens")
+
+PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+NAMED = 3
+"""How many tensors a message names of each kind."""
+
+
+_QUANTISED = (
+    "{folder} is quantised ({kind}): its weights are codes, and alens reads W_O and W_U as they are; give the model as it "
+    "was before, or load it where that library is, `dequantize()` it and save_pretrained to a new directory"
+)
+
+
+def load(folder: Path, dtype: torch.dtype) -> Any:
+    """The model in `folder`, on the CPU, in evaluation mode, frozen.
+
+    Raises `RequestError` when transformers cannot load it as a causal language model, when it is quantised and stays so,
+    or when the files lack a tensor, or hold one of another shape; tied weights need not be there.
+    """
+    with importing():
+        from transformers import AutoModelForCausalLM
+
+    config = configuration.read(folder)
+
+    try:
+        with importing():  # of the code of this kind of model
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they stand in the report, and are refused below
+            )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # each model's code has its own way to fail, and each library of quantisation
+        raise RequestError(_not_loaded(folder, config, error)) from error
+    model, report = loaded
+    if (kind := _quantised(model, config)) is not None:
+        raise RequestError(_QUANTISED.format(folder=folder, kind=kind))
+    _check(folder, type(model).__name__, report, len(model.state_dict()))
+    return model.eval().requires_grad_(False)
+
+
+def _not_loaded(folder: Path, config: Any, error: Exception) -> str:
+    """Why transformers could not load it, and what to do."""
+    name, said = config.architectures[0], first_line(error)
+    if (
+        kind := configuration.quantised(config)
+    ) is not None:  # its library may lack: installing it would not help
+        return _QUANTISED.format(folder=folder, kind=kind)
+    if "for this kind of AutoModel" in said:
+        return (
+            f"{name} in {folder} is not a causal language model to transformers: where a language model is a part of it, "
+            "as of one that sees images, load it and save_pretrained that part to a new directory"
+        )
+    return f"cannot load {name} from {folder}: {said}"
+
+
+def _quantised(model: Any, config: Any) -> str | None:
+    """How the weights of a loaded model are packed; None for plain numbers, also those that loading unpacked."""
+    if getattr(model, "is_quantized", False):
+        return configuration.quantised(config) or "by its config.json"
+    for name, parameter in model.named_parameters():
+        if parameter.dtype not in PLAIN:
+            return f"{name} is {str(parameter.dtype).removeprefix('torch.')}"
+    return None
+
+
+def _check(folder: Path, architecture: str, report: dict[str, Any], num_tensors: int) -> None:
+    missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    others = f"{_tensors(len(unused))} of its files unused ({_some(unused)})"
+    shapes = [
+        f"{name} is {_shape(there)}, not {_shape(needed)}"
+        for name, there, needed in sorted(report["mismatched_keys"])
+    ]
+    if not missing and not shapes:
+        if unused:
+            log.warning(f"{folder}: {architecture} leaves {others}")
+        return
+    faults = [f"it lacks {len(missing)} of its {_tensors(num_tensors)} ({_some(missing)})"] if missing else []
+    faults += [f"{_tensors(len(shapes))} of another shape ({_some(shapes)})"] if shapes else []
+    faults += [others] if unused else []
+    raise RequestError(
+        f"{folder} is not a whole {architecture}: {', '.join(faults)}; {_mend(missing, unused)}"
+    )
+
+
+def _mend(missing: Iterable[str], unused: Iterable[str]) -> str:
+    for name in missing:
+        for other in unused:
+            if other.endswith(f".{name}"):
+                return (
+                    f"the names begin with {other.removesuffix(name)!r}, so save the model itself, not its wrapper, "
+                    "with save_pretrained"
+                )
+    return "save the model with save_pretrained, as the class that config.json names"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _tensors(number: int) -> str:
+    return f"{number} tensor{'' if number == 1 else 's'}"
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))

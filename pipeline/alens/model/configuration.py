@@ -1,0 +1,189 @@
+"""`config.json` of a model directory: what a record keeps of it.
+
+In: a directory. Out: transformers' configuration, and from it the sizes of the model, which are numbers that can be.
+"""
+
+import copy
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alens.errors import RequestError
+from alens.model.importing import importing
+from alens.model.quiet import quiet
+from alens.model.refusing import refusing
+from alens.sources.lfs import check_fetched
+from alens.store import typed
+from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
+
+
+def read(folder: Path) -> Any:
+    """The configuration, as transformers reads it. Raises `RequestError`."""
+    with importing():
+        from transformers import AutoConfig
+
+    check_fetched(folder / "config.json")
+    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    named = config.architectures
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
+        raise RequestError(
+            f"{folder / 'config.json'} names no architecture: add `architectures`, for example GPT2LMHeadModel"
+        )
+    return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """The sizes in a configuration, by transformers' names."""
+
+    __pydantic_config__ = STRICT
+
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    hidden_size: Width
+    vocab_size: Vocabulary
+    longest: Count
+    """Tokens; configurations have several names for it: `LENGTHS`."""
+    head_dim: Width | None = None
+
+
+def quantised(config: Any) -> str | None:
+    """How config.json says that the weights are packed; None where it says nothing of that."""
+    settings = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
+    if settings is None:
+        return None
+    plain = settings if isinstance(settings, dict) else settings.to_dict()
+    method = plain.get("quant_method") or "by its config.json"
+    return str(getattr(method, "value", method))
+
+
+LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions")
+"""What configurations call the longest sequence."""
+
+NO_LIMIT = 2**20
+"""Tokens, for a model that names no longest sequence: BLOOM's ALiBi has none."""
+
+NEEDED = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
+
+
+def sizes(config: Any, folder: Path) -> dict[str, Any]:
+    """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError`."""
+    path, name = folder / "config.json", config.architectures[0]
+    if getattr(config, "is_encoder_decoder", False):
+        raise RequestError(
+            f"{name} in {folder} has an encoder and a decoder: alens reads models that predict the next token from the "
+            "tokens before it; give a causal language model"
+        )
+    try:
+        text = config.get_text_config()
+        found = {field: getattr(text, field) for field in NEEDED}
+    except AttributeError as error:
+        lacks = getattr(error, "name", None) or str(error)
+        raise RequestError(
+            f"{path} of {name} says no {lacks}: alens reads attention heads, of which some models have none (Mamba, RWKV)"
+        ) from None
+    found |= {"head_dim": getattr(text, "head_dim", None) or None, "longest": _longest(text)}
+    if (what := typed.wrong(_Sizes, found)) is not None:
+        raise RequestError(f"{path} is no model configuration: {what}")
+    of = _Sizes(**found)
+    d_head = of.head_dim or of.hidden_size // of.num_attention_heads
+    if not d_head:
+        raise RequestError(
+            f"{path} is no model configuration: {of.num_attention_heads} heads share {of.hidden_size} numbers"
+        )
+    return {
+        "n_layers": of.num_hidden_layers,
+        "n_heads": of.num_attention_heads,
+        "d_head": d_head,
+        "d_model": of.hidden_size,
+        "d_vocab": of.vocab_size,
+        "n_ctx": of.longest,
+    }
+
+
+def _longest(text: Any) -> Any:
+    """Tokens that the model sees at most; -1 and absence are how configurations say that there is no limit."""
+    named = [value for value in (getattr(text, name, None) for name in LENGTHS) if value is not None]
+    return NO_LIMIT if not named or named[0] == -1 else named[0]
+
+
+NO_EFFECT = frozenset(
+    {
+        # Names, places and versions.
+        "_name_or_path", "name_or_path", "_model_name_or_path", "_commit_hash", "transformers_version",
+        "architectures", "auto_map", "tokenizer_class", "model_max_length",
+        # Chosen anew at every load: alens says dtype and attention itself.
+        "dtype", "torch_dtype", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
+        "_experts_implementation", "use_cache", "return_dict", "return_dict_in_generate", "output_attentions",
+        "output_hidden_states", "torchscript", "gradient_checkpointing", "use_bfloat16",
+        # What a model says when it generates; alens gives it tokens. `pad_token_id` is not here: some count positions
+        # from it.
+        "bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id", "prefix",
+        # Training: alens runs models in evaluation mode, with weights from files.
+        "initializer_range", "initializer_factor", "init_std", "attention_dropout", "hidden_dropout", "attn_pdrop",
+        "embd_pdrop", "resid_pdrop", "resid_dropout", "embed_dropout", "dropout", "activation_dropout", "layerdrop",
+        "attention_probs_dropout_prob", "hidden_dropout_prob", "ffn_dropout", "classifier_dropout",
+        # Other heads than the unembedding.
+        "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
+        "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
+    }
+)  # fmt: skip
+"""Settings that do not change what a model computes from tokens. Every other counts, also one that nobody knows."""
+
+_PLACE = re.compile(r"(?<![\w.:])[~/]|^[A-Za-z]:[\\/]|^file:")
+"""In a string: a place of some machine."""
+
+
+def canonical(config: Any) -> dict[str, Any]:
+    """The settings that make the model compute what it computes: the fewest that give this configuration again.
+
+    A default that is written out, an older name of a setting, and what transformers derives from other settings are
+    left out, so that the same model saved by another version of transformers is the same.
+    """
+    from transformers import PreTrainedConfig
+
+    whole = _effective(config.to_dict())
+    fewest = dict(whole)
+    for name in sorted(whole):
+        if _made_of(type(config), fewer := _without(fewest, name)) == whole:
+            fewest = fewer
+    for name, value in fewest.items():
+        part = getattr(config, name, None)
+        if isinstance(part, PreTrainedConfig):
+            fewest[name] = canonical(part)
+        elif isinstance(value, dict):  # such as rope_parameters
+            for key in sorted(value):
+                fewer = fewest | {name: _without(fewest[name], key)}
+                if _made_of(type(config), fewer) == whole:
+                    fewest[name] = fewer[name]
+    return {"model_type": config.model_type, **fewest}
+
+
+def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
+
+
+def _made_of(kind: Any, settings: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return _effective(kind.from_dict(copy.deepcopy(settings)).to_dict())
+    except Exception:  # each class has its own way to say that something is missing
+        return None
+
+
+def _effective(settings: dict[str, Any]) -> dict[str, Any]:
+    """As JSON, without what has no effect."""
+    plain = json.loads(json.dumps(_with_effect(settings), default=str), parse_constant=str)
+    return dict(plain)
+
+
+def _with_effect(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            str(key): _with_effect(part)
+            for key, part in value.items()
+            if key not in NO_EFFECT and not (isinstance(part, str) and _PLACE.search(part))
+        }
+    return [_with_effect(part) for part in value] if isinstance(value, list | tuple) else value

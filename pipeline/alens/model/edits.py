@@ -1,0 +1,81 @@
+"""Run the model with some heads changed: what a head would have to do with its output.
+
+In: tokens and `Edit`s. Out: the residual after the last layer norm, as the model makes it when the heads'
+values are changed (z, before `W_O`) or something is added to what they write (in the residual stream), or to
+the residual stream after the layer.
+Adding at one head's output and at the sum of all heads of its layer is the same: outputs of heads are summed.
+Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alens.errors import RequestError
+from alens.model import activations
+from alens.model.models import Subject
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""Gives the new values for old ones, of the same shape; must not write into its argument."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """A change to one layer."""
+
+    layer: int
+    head: int | None = None
+    """Whose z `z` changes; with None it takes the z of all heads, (B, T, H, E)."""
+    z: Change | None = None
+    """(B, T, E) of the head -> (B, T, E)."""
+    output: Change | None = None
+    """(B, T, D) the summed output of the layer's heads -> (B, T, D)."""
+    residual: Change | None = None
+    """(B, T, D) the residual stream after the layer -> (B, T, D)."""
+
+
+def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
+    """(B, T, D) the residual after the last norm, with `edits` made in their order; one forward pass.
+
+    Raises `RequestError` when the model has no such place.
+    """
+    hooks: list[tuple[str, Any]] = []
+    for edit in edits:
+        if edit.z is not None:
+            hooks.append((f"blocks.{edit.layer}.attn.hook_z", _on_z(edit.head, edit.z)))
+        if edit.output is not None:
+            hooks.append((f"blocks.{edit.layer}.hook_attn_out", _on_residual(edit.output)))
+        if edit.residual is not None:
+            hooks.append((f"blocks.{edit.layer}.hook_resid_post", _on_residual(edit.residual)))
+    try:
+        with torch.inference_mode():
+            final_BTD, _ = activations.run_hooked(subject, tokens_BT, hooks)
+    except KeyError as error:  # a hook name that the bridge does not know
+        raise RequestError(
+            f"{subject.source.record.architecture} cannot be edited there in TransformerLens: {error}"
+        ) from None
+    if final_BTD is None:
+        raise RequestError(
+            f"{subject.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
+        )
+    return final_BTD
+
+
+def _on_z(head: int | None, change: Change) -> Any:
+    def hook(value_BTHE: torch.Tensor, hook: Any) -> torch.Tensor:
+        if head is None:
+            return change(value_BTHE)
+        changed_BTHE = value_BTHE.clone()
+        changed_BTHE[:, :, head] = change(value_BTHE[:, :, head])
+        return changed_BTHE
+
+    return hook
+
+
+def _on_residual(change: Change) -> Any:
+    def hook(value_BTD: torch.Tensor, hook: Any) -> torch.Tensor:
+        return change(value_BTD)
+
+    return hook

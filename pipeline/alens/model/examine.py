@@ -1,0 +1,180 @@
+"""What the loaded model really does, by numbers, on the first sequences of the cache's own tokens.
+
+In: the loaded model and some token rows. Out: its record with what was seen, or a `RequestError` for a model that
+alens would misread. No list of model names decides: a configuration can say anything. The first job examines before
+it writes the plan, and each later job before its first shard.
+
+Is it causal? Change the last token of a sequence: what moves at an earlier position has looked ahead.
+Is z W_O what heads write? Summed over heads, with the output bias, it is compared with what the residual stream gains.
+A norm behind the sublayer (OLMo 2, Gemma 2) or a factor on it (Granite) comes to light there.
+Shapes: B sequences, T tokens, L layers, H heads, E d_head, D d_model, V vocabulary.
+"""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RequestError, RunError
+from alens.model import activations, probe
+from alens.model.bridge import attention_layers
+from alens.model.models import Subject
+from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord
+from alens.store.schema import Plan
+
+log = logging.getLogger("alens")
+
+SEQUENCES = 2
+"""Sequences of the first batch that are looked at: enough for these questions, and quick on a large model."""
+
+MOVED = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""How far a final residual may move when a later token changes, as a share of its length: rounding."""
+
+APART = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""How far z W_O + b_O may be from what the stream gains, as a share of its length. Models whose heads write something
+else are 0.2 to 3.5 away."""
+
+READABLE = 0.02
+"""Where the stream's own rounding is at most this share of what heads write, the gain can be read from it."""
+
+
+def examine(subject: Subject, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
+    """The model's record, with what the heads of `layers` (None: all) write, and its last norm.
+
+    Raises `RequestError` where one of `layers` has no heads, the model is not causal, or its logits are not W_U of the
+    final residual.
+    """
+    tokens = torch.from_numpy(tokens_BT[:SEQUENCES].astype("int64"))
+    layers = range(len(subject.W_O_LHED)) if layers is None else layers
+    _check_heads(subject, layers)
+    with torch.inference_mode():
+        found = activations.run(subject, tokens, ())
+        activations.check_unembedding(subject, found)
+        _check_causal(subject, tokens, found.final_BTD)
+        write = head_write(subject, tokens, layers)
+    norm = subject.final_norm
+    return dataclasses.replace(
+        subject.source.record,
+        head_write=write,
+        final_norm=NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record,
+    )
+
+
+def examine_again(subject: Subject, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
+    """As `examine`, of a cache that was begun. Raises `RequestError` also where another answer stands in its plan."""
+    seen, stored = examine(subject, tokens_BT, plan.layers), plan.model
+    for name in ("head_write", "final_norm"):
+        said = getattr(stored, name)
+        if said is not None and said != getattr(seen, name):  # None: nobody looked when the cache was begun
+            raise RequestError(
+                f"{where} was begun with another model: its {name.replace('_', ' ')} is {said}, here {getattr(seen, name)}; "
+                "give that model, or name a new STORE"
+            )
+
+
+def say(record: ModelRecord) -> None:
+    """A line where what heads write cannot be unembedded."""
+    if record.no_write is not None:
+        log.warning(
+            "%s: lenses on z are right; what rests on the write is left out or refused", record.no_write
+        )
+
+
+def foresee(subject: Subject, layers: Sequence[int] | None) -> None:
+    """`examine` on tokens that are spread over the vocabulary, for its refusals: before a long text is tokenised."""
+    tokens_BT = np.array([probe.tokens(subject.source.record)])
+    with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
+        examine(subject, tokens_BT, layers)
+        with torch.inference_mode():
+            activations.run(subject, torch.from_numpy(tokens_BT), layers or range(len(subject.W_O_LHED)))
+
+
+def _check_heads(subject: Subject, layers: Sequence[int]) -> None:
+    with_heads = attention_layers(subject.bridge)
+    lacking = [layer for layer in layers if layer not in with_heads]
+    if lacking:
+        raise RequestError(
+            f"layer {lacking[0]} of {subject.source.record.architecture} has no attention heads, layers "
+            f"{','.join(map(str, with_heads))} have: name these with --layers"
+        )
+
+
+def _check_causal(subject: Subject, tokens_BT: torch.Tensor, final_BTD: torch.Tensor) -> None:
+    changed_BT = tokens_BT.clone()
+    changed_BT[:, -1] = (changed_BT[:, -1] + 1) % subject.source.record.d_vocab
+    before_BTD = final_BTD[:, :-1].float()
+    moved_BT = (activations.run(subject, changed_BT, ()).final_BTD[:, :-1].float() - before_BTD).norm(dim=-1)
+    share_BT = moved_BT / before_BTD.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+    worst = float(share_BT.max())
+    if not worst <= MOVED[final_BTD.dtype]:
+        position = int(share_BT.max(dim=0).values.argmax())
+        raise RequestError(
+            f"{subject.source.record.architecture} is not causal: another last token moves the final residual at "
+            f"position {position} by {worst:.2g} of its length; lenses are of models that predict the next token from "
+            "the tokens before it: give a causal language model"
+        )
+
+
+def head_write(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> str:
+    """`exact` where z W_O of all heads, with the bias, is what attention adds to the stream in every one of `layers`."""
+    for gains in (_Gains(subject, "hook_resid_mid"), _Gains(subject, "hook_resid_post", less="hook_mlp_out")):
+        hooks = [hook for layer in layers for hook in gains.hooks(layer)]
+        try:
+            with subject.bridge.hooks(fwd_hooks=hooks):
+                activations.run(subject, tokens_BT, ())
+        except KeyError:  # where attention and MLP read the same stream, there is none between them
+            continue
+        if len(gains.apart) == len(layers):
+            worst = max(gains.apart.values())
+            return EXACT_WRITE if worst <= APART[subject.W_O_LHED.dtype] else OTHER_WRITE
+    return OTHER_WRITE
+
+
+class _Gains:
+    """What the stream gains from the start of a block to `end`, without what `less` names, beside z W_O + b_O.
+
+    Attributes: `apart`, by layer how far the two are from each other, as a share of the gain.
+    """
+
+    def __init__(self, subject: Subject, end: str, *, less: str | None = None) -> None:
+        self._subject, self._end = subject, end
+        self._places = ["hook_resid_pre", "attn.hook_z", *([less] if less else [])]
+        self._kept: list[torch.Tensor] = []
+        self.apart: dict[int, float] = {}
+
+    def hooks(self, layer: int) -> list[tuple[str, Any]]:
+        """For a forward pass; the values of one layer are kept at a time."""
+
+        def keep(value: torch.Tensor, hook: Any) -> None:
+            self._kept.append(value.float())
+
+        def end(value_BTD: torch.Tensor, hook: Any) -> None:
+            start_BTD, z_BTHE, *less_BTD = self._kept
+            self._kept.clear()
+            self.apart[layer] = self._apart(layer, z_BTHE, start_BTD + sum(less_BTD), value_BTD)
+
+        return [
+            *((f"blocks.{layer}.{place}", keep) for place in self._places),
+            (f"blocks.{layer}.{self._end}", end),
+        ]
+
+    def _apart(
+        self, layer: int, z_BTHE: torch.Tensor, before_BTD: torch.Tensor, after_BTD: torch.Tensor
+    ) -> float:
+        W_O_FD = self._subject.W_O_LHED[layer].flatten(0, 1).float()
+        ours_BTD = z_BTHE.flatten(2) @ W_O_FD + self._subject.b_O_LD[layer].float()
+        gained_BTD = after_BTD.float() - before_BTD
+        # Of a stream with huge entries, the rounding alone is more than a head writes there.
+        rounding_BTD = torch.finfo(after_BTD.dtype).eps * torch.maximum(
+            before_BTD.abs(), after_BTD.float().abs()
+        )
+        readable_BTD = rounding_BTD <= READABLE * ours_BTD.abs()
+        apart_BTD = torch.where(readable_BTD, ours_BTD - gained_BTD, 0.0)
+        gained_BTD = torch.where(readable_BTD, gained_BTD, 0.0)
+        return float(apart_BTD.norm() / gained_BTD.norm().clamp_min(torch.finfo(torch.float32).tiny))

@@ -1,0 +1,262 @@
+"""The frozen model: finds MODEL, hashes its weights, loads it through TransformerLens.
+
+In: `demo`, a Hugging Face directory, or a hub id. Out: a `ModelSource` (directory and record, nothing
+loaded) and from it a `Subject`: the bridge, its unembedding and its tokenizer. Weights come from
+safetensors only, and no code of the model's repository is run.
+Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
+"""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens import demo
+from alens.errors import RequestError
+from alens.job.progress import Progress, Report, silent
+from alens.machine.device import torch_device
+from alens.model import bridge as bridges
+from alens.model import checkpoint, configuration, probe, weights
+from alens.model.importing import importing
+from alens.model.last_norm import last_norm
+from alens.model.quiet import panics_unprinted, quiet
+from alens.model.refusing import refusing
+from alens.rows.final_norm import FinalNorm
+from alens.sources import hub, names
+from alens.sources.lfs import check_fetched
+from alens.store import same_model
+from alens.store.model_record import ModelRecord
+
+log = logging.getLogger("alens")
+
+FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
+"""What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
+
+PROBE = "A text, 1 word: \u00e9"
+"""What a tokenizer must be able to encode: some of their faults show only then."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model that was found but not loaded."""
+
+    folder: Path
+    record: ModelRecord
+    tokenizer_sha256: str
+    known: ModelRecord | None = None
+    """What a cache or lenses keep of it, where it was found for them: loading compares."""
+    known_by: str | None = None
+    """That cache or these lenses, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The loaded model: what is run, and what its logits are made with."""
+
+    source: ModelSource
+    bridge: Any
+    """TransformerLens' TransformerBridge, unprocessed weights, in evaluation mode."""
+    tokenizer: Any
+    """The `tokenizers` tokenizer: `encode`, `decode`."""
+    end_of_text: int | None
+    W_O_LHED: torch.Tensor
+    """At the layers' own numbers; zeros for a layer without attention."""
+    b_O_LD: torch.Tensor
+    """The bias that attention adds to what its heads write; zeros for a layer without."""
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+    final_norm: FinalNorm | None
+    """Float32, on the device; None where alens does not know the model's last norm."""
+    device: torch.device
+
+    def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """The arrays `model/...` of a cache, float32, by name."""
+        found = {"model/W_O": self.W_O_LHED, "model/W_U": self.W_U_DV, "model/b_U": self.b_U_V}
+        if self.final_norm is not None:
+            found |= {
+                "model/norm_gain": self.final_norm.gain_D,
+                "model/norm_offset": self.final_norm.offset_D,
+            }
+        return {name: found[name].float().cpu().numpy() for name in names}
+
+
+def find(
+    model: str, revision: str | None = None, *, local_only: bool = False, report: Report = silent
+) -> ModelSource:
+    """Resolve MODEL to a directory and read its record; hashes the weights, loads nothing.
+
+    With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
+    """
+    folder, commit = _locate(model, revision, local_only)
+    config = configuration.read(folder)
+    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
+        settings = configuration.canonical(config)
+    loaded = weights.files(folder, config)
+    lacking = [path.name for path in loaded if not path.is_file()]
+    if lacking and commit is not None:
+        hub.snapshot(model, kind="model", revision=commit, patterns=lacking, local_only=local_only)
+    tokenizer_files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not tokenizer_files:
+        raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
+    record = ModelRecord(
+        id=model if commit is not None or model == "demo" else str(folder.resolve()),
+        revision=commit,
+        weights_sha256=weights.sha256(loaded, report),
+        architecture=config.architectures[0],
+        config=settings,
+        **configuration.sizes(config, folder),
+    )
+    digest = hashlib.sha256()
+    for file in tokenizer_files:
+        check_fetched(file)
+        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
+
+
+def find_again(
+    record: ModelRecord,
+    made: Path | str,
+    *,
+    model: str | None = None,
+    local_only: bool = False,
+    report: Report = silent,
+) -> ModelSource:
+    """The model that `made`, a cache or lenses, was made with; `record` is what that keeps of it.
+
+    It is looked for where the record says, at its revision, or at `model` where that is named. Raises `RequestError`
+    when it is not there, or has other weights.
+    """
+    name = model or record.id
+    try:
+        source = find(name, None if model else record.revision, local_only=local_only, report=report)
+    except RequestError as error:
+        hint = "" if model else f"; {made} was made with it: say with --model where it is now"
+        raise RequestError(f"{error}{hint}") from None
+    if record.revision is not None and source.record.revision is None and model is None:
+        log.warning(
+            f"taking the directory {source.folder.resolve()} for the model {record.id} that {made} was made with"
+        )
+    source = known_as(source, record, made, local_only=local_only)
+    if (phrase := same_model.difference(record, source.record)) is not None:
+        at = f" at {record.revision}" if record.revision else ""
+        raise RequestError(
+            f"{name} has {phrase} than the model of {made} ({record.id}{at}): say with --model where that is"
+        )
+    return source
+
+
+def known_as(
+    source: ModelSource, record: ModelRecord, made: Path | str, *, local_only: bool = False
+) -> ModelSource:
+    """`source` as the model that `made` was made with, which `record` describes: loading it compares the two.
+
+    Old records have the hash of all safetensors files of the folder: where these give it, it is taken as the model's.
+    """
+    own, weights_sha256 = source.record, source.record.weights_sha256
+    if record.config is None and weights_sha256 != record.weights_sha256:
+        if own.revision is not None:
+            patterns = [*FILES, "*.safetensors"]
+            hub.snapshot(
+                own.id, kind="model", revision=own.revision, patterns=patterns, local_only=local_only
+            )
+        loaded = weights.files(source.folder, configuration.read(source.folder))
+        if weights.old_sha256(source.folder, loaded) == record.weights_sha256:
+            weights_sha256 = record.weights_sha256
+    known = dataclasses.replace(own, weights_sha256=weights_sha256)
+    return dataclasses.replace(source, record=known, known=record, known_by=str(made))
+
+
+def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
+    if model == "demo":
+        return demo.MODEL, None
+    if (Path(model) / "config.json").is_file():
+        return Path(model), None
+    if names.is_here(model):
+        raise RequestError(f"{model} is no model directory: {_no_model(Path(model))}")
+    if not hub.looks_like_id(model):
+        raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
+    with names.of_hub(model, "model"):
+        return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
+
+
+def _no_model(path: Path) -> str:
+    """What is at `path` instead of a model, and what to give."""
+    give = "give a Hugging Face directory, a hub id, or `demo`"
+    if path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf"))):
+        return f"GGUF files hold quantised weights, and alens reads safetensors beside a config.json; {give}"
+    if not path.is_dir():
+        return f"it is a file; {give}"
+    if (path / weights.ADAPTER).is_file():
+        return "it is an adapter alone; load it with its model, `merge_and_unload()`, save_pretrained to a new directory"
+    if (made := names.made_by_alens(path)) is not None:
+        return f"it is {made}; {give}"
+    return f"it has no config.json; {give}"
+
+
+def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
+    """The `tokenizers` tokenizer of a model, and its end-of-text token. Raises `RequestError`."""
+    with importing():
+        from transformers import AutoTokenizer
+
+    with refusing(f"cannot load the tokenizer in {source.folder}"), quiet(), panics_unprinted():
+        fast = AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = fast.backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode(PROBE)
+    return tokenizer, fast.eos_token_id
+
+
+def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> Subject:
+    """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
+    report(Progress(stage="loading the model"))
+    where = torch_device(device)
+    tokenizer, end_of_text = load_tokenizer(source)
+    record = source.record
+    what = f"cannot run {record.architecture} from {source.folder}"
+    with quiet():
+        model = checkpoint.load(source.folder, getattr(torch, dtype))
+        with refusing(what):
+            logits_TV = probe.logits(model.to(where), record)
+        bridge = bridges.boot(model, source.folder, record, getattr(torch, dtype), where)
+        W_O_LHED = bridges.output_weights(bridge, record)
+        W_U_DV, b_U_V = bridges.unembedding(bridge, record)
+        with refusing(f"TransformerLens {what}"):
+            probe.check_same(logits_TV, probe.logits(bridge, record), record, dtype)
+        source = _probed(source, probe.record(logits_TV, record, dtype))
+    norm = last_norm(bridge, source.record.d_model)
+    return Subject(
+        source=source,
+        bridge=bridge.requires_grad_(False),
+        tokenizer=tokenizer,
+        end_of_text=end_of_text,
+        W_O_LHED=W_O_LHED,
+        b_O_LD=bridges.output_biases(bridge, W_O_LHED),
+        W_U_DV=W_U_DV,
+        b_U_V=b_U_V,
+        final_norm=None if norm is None else norm.to(where),
+        device=where,
+    )
+
+
+def _probed(source: ModelSource, probed: dict[str, Any] | None) -> ModelSource:
+    """`source` with the probe. Raises `RequestError` when it computes something else than what it is known as."""
+    record = dataclasses.replace(source.record, probe=probed)
+    if source.known is not None:
+        if (phrase := same_model.difference(source.known, record)) is not None:
+            raise RequestError(
+                f"{source.folder} has {phrase} than the model of {source.known_by}: another version of transformers or "
+                "TransformerLens may compute another function; use those that it was made with"
+            )
+        if (lacking := same_model.unchecked(source.known, record)) is not None:
+            log.warning(f"{source.known_by} was made by an earlier alens from {source.known.id}: {lacking}")
+    return dataclasses.replace(source, record=record)

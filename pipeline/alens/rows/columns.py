@@ -1,0 +1,196 @@
+"""What fitting and evaluating read of a shard: columns of rows in memory, and tensors from them.
+
+In: a cache, a site, layers and heads. Out: `Columns` (numpy, by array name), and from any stretch of them the
+site's values and the teacher on a device.
+Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for others).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RequestError
+from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
+from alens.store.arrays import scale_name, site_name
+from alens.store.reader import Cache, Targets
+from alens.store.schema import ATTN_Z
+
+Array = npt.NDArray[Any]
+
+
+class Narrowing(Protocol):
+    """Makes targets as if fewer entries had been cached."""
+
+    def apply(self, targets: Targets, rows_N: npt.NDArray[np.int64]) -> Targets: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Some rows of the arrays that a fit reads, in memory."""
+
+    by_name: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.by_name.values())))
+
+    def rows(self, start: int, stop: int) -> "Columns":
+        return Columns({name: values[start:stop] for name, values in self.by_name.items()})
+
+    def lanes(self, lanes: int, start: int, stop: int) -> list["Columns"]:
+        """Entries `start` to `stop - 1` of each of so many equal stretches."""
+        size = len(self) // lanes
+        return [self.rows(lane * size + start, lane * size + stop) for lane in range(lanes)]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Columns]") -> "Columns":
+        if len(parts) == 1:
+            return parts[0]
+        return cls({name: np.concatenate([p.by_name[name] for p in parts]) for name in parts[0].by_name})
+
+
+class RowReader:
+    """Reads what a fit needs of a shard, and turns rows into tensors."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        layers: Sequence[int],
+        heads: Sequence[int],
+        teacher: str,
+        min_position: int,
+        device: torch.device,
+        *,
+        site: str = ATTN_Z,
+        columns: Sequence[str] = (),
+        narrow: Narrowing | None = None,
+        sequences_B: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """`columns` are arrays to read beside values and targets; `narrow` makes compressed targets smaller;
+        `sequences_B` says which sequences have usable rows, None: all.
+
+        Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
+        """
+        cache.check_layers(layers)
+        cache.check_site(site)
+        cache.check_heads(heads if site == ATTN_Z else ())
+        if teacher == "exact" and not cache.plan.settings.exact_teacher:
+            raise RequestError(
+                f"{cache.root} holds no exact teacher: cache with --exact-teacher, or fit with --teacher compressed"
+            )
+        settings = cache.plan.settings
+        if not 0 <= min_position < settings.seq_len:
+            raise RequestError(
+                f"min_position is {min_position}: sequences of {cache.root} have positions 0 to {settings.seq_len - 1}"
+            )
+        self.cache, self.layers, self.heads, self.device = cache, tuple(layers), tuple(heads), device
+        self.min_position, self.exact, self.site = min_position, teacher == "exact", site
+        self.narrow, self._sequences_B = narrow, sequences_B
+        places = ("rows/sequence", "rows/position") if narrow else ()
+        self.columns = tuple(dict.fromkeys((*columns, *places)))
+        self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
+        self._whole = site != ATTN_Z or list(heads) == list(range(cache.plan.model.n_heads))
+
+    def num_rows(self, shards: Sequence[int]) -> int:
+        """Usable rows of these shards."""
+        if self._sequences_B is None:
+            return len(shards) * self.rows_per_shard
+        settings = self.cache.plan.settings
+        size = settings.sequences_per_shard
+        sequences = sum(int(self._sequences_B[shard * size : (shard + 1) * size].sum()) for shard in shards)
+        return sequences * (settings.seq_len - self.min_position)
+
+    @cached_property
+    def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`W_U` and `b_U`, read when rows first need them."""
+        W_U_DV, b_U_V = (
+            torch.from_numpy(self.cache.weights(name)).to(self.device) for name in ("W_U", "b_U")
+        )
+        return W_U_DV, b_U_V
+
+    def names(self) -> list[str]:
+        """The arrays that are read."""
+        targets = (
+            ["final", "entropy"] if self.exact else ["ids", "log_probs", "logsumexp", "entropy", "tail_ids"]
+        )
+        return [
+            *(site_name(layer, self.site) for layer in self.layers),
+            *(f"targets/{name}" for name in targets),
+            *self.columns,
+        ]
+
+    def _read(self, name: str, rows: slice) -> Array:
+        """Stored rows of an array; z decoded, and only the heads that are fitted."""
+        for layer in self.layers:
+            if name == site_name(layer, self.site):
+                if self.site != ATTN_Z:
+                    return self.cache.site(self.site, layer, rows)[:, None]
+                z_NHE = self.cache.z(layer, rows)
+                return z_NHE if self._whole else z_NHE[:, self.heads]
+        return self.cache.read(name, rows)
+
+    def shard(
+        self,
+        shard: int,
+        *more: str,
+        start: int = 0,
+        stop: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Columns:
+        """Usable rows `start` to `stop - 1` of a shard, default all; `more` names further arrays to read.
+
+        Only the stored rows between the first and the last of them are read. Their files are compared with the hashes
+        in the shard's record, each once a process; processes that read parts of a shard share this out by rank.
+        Raises `DamageError` for a file that is not the one that was committed.
+        """
+        names = list(dict.fromkeys((*self.names(), *more)))
+        self.cache.check_files(shard, [*names, *self._scales()][rank::world_size])
+        usable_N = self.cache.read_shard("rows/position", shard) >= self.min_position
+        if self._sequences_B is not None:
+            usable_N &= self._sequences_B[self.cache.read_shard("rows/sequence", shard)]
+        usable = np.flatnonzero(usable_N)[start:stop]
+        first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
+        offset = shard * self.cache.plan.settings.rows_per_shard
+        rows, keep = slice(offset + first, offset + last), usable - first
+        return Columns({name: self._read(name, rows)[keep] for name in names})
+
+    def _scales(self) -> list[str]:
+        """The arrays that decode z, where it is stored as int8."""
+        if self.site != ATTN_Z or self.cache.plan.settings.z_dtype != "int8":
+            return []
+        return [scale_name(layer) for layer in self.layers]
+
+    def z(self, columns: Columns, layer: int) -> torch.Tensor:
+        """(N, H, E) float16 values of the site, on the device; laid out alike however they were read."""
+        return self._on_device(np.ascontiguousarray(columns.by_name[site_name(layer, self.site)]))
+
+    def teacher(self, columns: Columns) -> Teacher:
+        """The rows' model distributions, on the device."""
+        found = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
+        if self.exact:
+            final, entropy = (self._on_device(found[name]) for name in ("final", "entropy"))
+            return ExactTeacher(final, *self.unembedding, entropy)
+        targets = Targets(
+            ids_NK=found["ids"],
+            log_probs_NK=found["log_probs"],
+            logsumexp_N=found["logsumexp"],
+            entropy_N=found["entropy"],
+            tail_ids_NM=found["tail_ids"],
+        )
+        if self.narrow:
+            sequence, position = (
+                columns.by_name[f"rows/{name}"].astype(np.int64) for name in ("sequence", "position")
+            )
+            targets = self.narrow.apply(targets, sequence * self.cache.plan.settings.seq_len + position)
+        return CompressedTeacher.from_targets(targets, self.device)
+
+    def _on_device(self, values: Array) -> torch.Tensor:
+        found = torch.from_numpy(values)
+        if self.device.type != "cuda":
+            return found
+        return found.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,69 @@
+"""One file of a corpus -> its rows, in order.
+
+In: the path of a .parquet, .arrow, .jsonl or .txt file, and the columns that are wanted. Out: `Row`s, streaming. A row
+is a line of .txt (it ends in \\n, \\r\\n or \\r), an object of .jsonl (one a line), or a row of a table: .parquet, or
+.arrow as `datasets` saves it. A byte order mark at the head of a file is not text. The file that is opened is the one
+that is named: no pattern and no address in its name is followed (docs/decisions/0035-reading-text.md).
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from alens.errors import RequestError
+from alens.text.json_rows import json_rows
+from alens.text.line_rows import line_rows
+from alens.text.table_rows import arrow_rows, parquet_rows, rows_of
+from alens.text.text_columns import Columns, Row, said
+
+KINDS = (".parquet", ".arrow", ".jsonl", ".txt")
+"""How the names of texts end, in small letters or capitals."""
+
+TABLES = (".parquet", ".arrow")
+
+
+def kind_of(path: Path) -> str | None:
+    """The one of KINDS that a file is by its name, or None."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in KINDS else None
+
+
+def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
+    """The rows of a file of one of KINDS, in order.
+
+    Raises `RequestError` for a file that cannot be read, that lacks a column, or whose text is not text.
+    """
+    readers: dict[str | None, Callable[[Path, Columns], Iterator[Row]]] = {
+        ".parquet": parquet_rows,
+        ".arrow": arrow_rows,
+        ".jsonl": json_rows,
+        ".txt": line_rows,
+    }
+    with _readable(path):
+        if path.stat().st_size:  # a file without a byte is not a table, and has no rows
+            yield from readers[kind_of(path)](path, columns)
+
+
+def size_of(path: Path) -> int:
+    """What the sizes of a file's rows add up to: bytes, or rows of a table."""
+    import pyarrow.parquet as pq
+
+    with _readable(path):
+        size = path.stat().st_size
+        if kind_of(path) not in TABLES or not size:
+            return size
+        if kind_of(path) == ".arrow":
+            return rows_of(path)
+        with path.open("rb") as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the system and pyarrow say of an unreadable file into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(f"cannot read text from {path}: {said(error)}") from error

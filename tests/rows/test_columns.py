@@ -1,0 +1,89 @@
+"""What a fit reads of a shard."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alens import open_cache
+from alens.errors import RequestError
+from alens.rows.columns import Columns, RowReader
+from alens.rows.teacher import CompressedTeacher, ExactTeacher
+
+CPU = torch.device("cpu")
+
+
+def reader(store: Path, **changed: object) -> RowReader:
+    given = {"layers": (1, 3), "heads": range(6), "teacher": "compressed", "min_position": 1, "device": CPU}
+    return RowReader(open_cache(store), **{**given, **changed})
+
+
+@pytest.mark.parametrize("min_position", [0, 1, 40])
+def test_rows_before_min_position_are_left_out(demo_cache: Path, min_position: int) -> None:
+    found = reader(demo_cache, min_position=min_position)
+    columns = found.shard(2, "rows/position")
+    assert columns.by_name["rows/position"].min() == min_position
+    assert len(columns) == found.rows_per_shard == 16 * (64 - min_position)
+
+
+def test_all_columns_keep_the_rows_together(demo_cache: Path) -> None:
+    cache = open_cache(demo_cache)
+    columns = reader(demo_cache).shard(2, "rows/sequence", "rows/position")
+    stored = cache.read_shard("rows/sequence", 2).astype(int) * 64 + cache.read_shard("rows/position", 2)
+    wanted = columns.by_name["rows/sequence"].astype(int) * 64 + columns.by_name["rows/position"]
+    at = [int(np.flatnonzero(stored == row)[0]) for row in wanted[:50]]
+    np.testing.assert_array_equal(columns.by_name["targets/ids"][:50], cache.read_shard("targets/ids", 2)[at])
+    np.testing.assert_array_equal(
+        columns.by_name["sites/attn.z/03"][:50], cache.read_shard("sites/attn.z/03", 2)[at]
+    )
+
+
+def test_heads_come_in_the_order_asked_for(demo_cache: Path) -> None:
+    some = reader(demo_cache, heads=(4, 0))
+    whole = reader(demo_cache)
+    np.testing.assert_array_equal(some.z(some.shard(0), 3), whole.z(whole.shard(0), 3)[:, [4, 0]])
+
+
+def test_z_stays_float16_until_it_is_used(demo_cache: Path) -> None:
+    found = reader(demo_cache)
+    assert found.z(found.shard(0), 1).dtype == torch.float16
+
+
+def test_each_kind_of_teacher_is_made_from_its_own_arrays(demo_cache: Path) -> None:
+    compressed, exact = reader(demo_cache), reader(demo_cache, teacher="exact")
+    assert isinstance(compressed.teacher(compressed.shard(0)), CompressedTeacher)
+    assert isinstance(exact.teacher(exact.shard(0)), ExactTeacher)
+    assert "targets/final" not in compressed.names()
+    assert "targets/tail_ids" not in exact.names()
+
+
+def test_the_exact_teacher_agrees_with_the_compressed_one_on_the_top_tokens(demo_cache: Path) -> None:
+    compressed, exact = reader(demo_cache), reader(demo_cache, teacher="exact")
+    top = compressed.teacher(compressed.shard(0)).block(slice(0, 200))
+    whole = exact.teacher(exact.shard(0)).block(slice(0, 200))
+    torch.testing.assert_close(
+        whole.probs_BV.gather(1, top.ids_BJ[:, :16]), top.weights_BJ[:, :16], rtol=2e-2, atol=1e-4
+    )
+
+
+def test_columns_are_cut_and_joined_row_by_row() -> None:
+    columns = Columns({"a": np.arange(10), "b": np.arange(20).reshape(10, 2)})
+    joined = Columns.join([columns.rows(8, 10), columns.rows(0, 1)])
+    assert joined.by_name["a"].tolist() == [8, 9, 0]
+    assert joined.by_name["b"].tolist() == [[16, 17], [18, 19], [0, 1]]
+
+
+def test_a_layer_that_is_not_cached_is_refused(demo_cache: Path) -> None:
+    with pytest.raises(RequestError, match=r"layer 4 is not in .*: it holds layers 0, 1, 2, 3"):
+        reader(demo_cache, layers=(4,))
+
+
+def test_a_head_that_does_not_exist_is_refused(demo_cache: Path) -> None:
+    with pytest.raises(RequestError, match="head 6 does not exist: demo has heads 0 to 5"):
+        reader(demo_cache, heads=(6,))
+
+
+def test_a_min_position_past_the_end_of_a_sequence_is_refused(demo_cache: Path) -> None:
+    with pytest.raises(RequestError, match=r"min_position is 64: .* positions 0 to 63"):
+        reader(demo_cache, min_position=64)
