@@ -116,7 +116,7 @@ def test_the_architecture_page_has_every_room() -> None:
 
 
 def test_the_architecture_page_names_functions_that_exist() -> None:
-    """In "One row's way", names such as `cache.text.resolve` and `store.writer.ShardWriter.write`."""
+    """In "One row's way", names such as `text.corpus.resolve` and `store.writer.ShardWriter.write`."""
     section = (DOCS / "architecture.md").read_text().split("## One row's way")[1].split("\n## ")[0]
     names = re.findall(
         r"`((?:cache|store|fit|lens|evaluation|reading|rows|randomness|model|text|statistics|machine|job|sources)\.[\w.]+)`",

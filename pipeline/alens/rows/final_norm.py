@@ -1,6 +1,6 @@
 """The model's last norm: what stands between the residual stream and the unembedding.
 
-In: kind, epsilon, gain and offset, as the model has them (`cache/last_norm.py` measures them) or a cache keeps them.
+In: kind, epsilon, gain and offset, as the model has them (`model/last_norm.py` measures them) or a cache keeps them.
 Out: the norm of whole residual streams, and what a part of the stream becomes where the whole one is normed: a norm
 divides by the scale of all that was written, so a part has no norm of its own. The unembedding of a head is
 `part(z W_O, scale) W_U + b_U`, here and nowhere else.

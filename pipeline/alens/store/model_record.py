@@ -1,6 +1,6 @@
 """What a store or a lens must know of the frozen model.
 
-In: what was found on disk, and what `cache/examine.py` and `cache/last_norm.py` saw of the loaded model by numbers.
+In: what was found on disk, and what `model/examine.py` and `model/last_norm.py` saw of the loaded model by numbers.
 Out: `ModelRecord`, a part of plans and of `lens.json`.
 """
 
