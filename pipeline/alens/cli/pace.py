@@ -9,11 +9,11 @@ from collections import deque
 LATELY_S = 60.0
 """The least time that a pace is taken from, where there is so much."""
 SHARE = 1 / 3
-"""Of a long stage, the last third counts: a slow step or an evaluation now and then does not throw the figure about."""
+"""The last third of a long stage counts: a slow step or an evaluation now and then does not throw the figure about."""
 
 
 class Pace:
-    """Of one stage; times are of any steady clock, in seconds."""
+    """One stage; times are those of any steady clock, in seconds."""
 
     def __init__(self, now: float, done: int) -> None:
         """`done` units are there when the stage begins, those of earlier runs."""

@@ -23,7 +23,7 @@ class _Descriptor(io.RawIOBase):
         self.lost: OSError | None = None
         """The first error; None while all was written."""
 
-    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # typeshed's Buffer
         left = memoryview(data).cast("B")
         size = len(left)
         while left:

@@ -97,7 +97,7 @@ def drop_all(folder: Path) -> None:
 
 
 def _drop(paths: Iterable[Path]) -> None:
-    """Of a link the link itself."""
+    """Remove them; where one is a link, the link itself."""
     for path in paths:
         if path.is_symlink():
             path.unlink()

@@ -29,7 +29,7 @@ SOURCE = re.compile(r"^\[.*?\] ?")
 """What gloo puts before what it says: a line of its own source."""
 
 KINDS: tuple[type[AlensError], ...] = (RequestError, DamageError, RunError, StoppedError)
-"""Of errors, as rank 0 tells them to the others: by number."""
+"""Kinds of errors, as rank 0 tells them to the others: by number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from alens.errors import RequestError
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 ALONE = dict(zip(VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
-"""Of one process. DeepSpeed asks for all five; nobody listens at this address."""
+"""What one process sets. DeepSpeed asks for all five; nobody listens at this address."""
 
 LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "mpiexec", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),

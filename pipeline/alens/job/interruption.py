@@ -31,7 +31,7 @@ class Droppable:
 
 
 _work: Droppable | None = None
-"""Of this process: pieces run in threads of their own, and `torch` calls some of them."""
+"""The work of this process: its pieces run in threads of their own, and `torch` calls some of them."""
 
 
 @contextlib.contextmanager

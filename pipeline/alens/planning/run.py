@@ -110,7 +110,7 @@ class Estimate:
         )
 
     def save_bytes(self, layers: tuple[int, ...]) -> int:
-        """Of a checkpoint of a fit of all heads of `layers`, as `alens fit` makes them: what is trained, what the
+        """Bytes of a checkpoint of a fit of all heads of `layers`, as `alens fit` makes them: what is trained, what the
         optimiser keeps of it, and the best lenses so far."""
         model = self.plan.model
         numbers = len(layers) * model.n_heads * (model.d_head + 1) * model.d_vocab

@@ -54,7 +54,7 @@ class _Taken:
     pieces: int = 0
     characters: int = 0
     size: float = 0
-    """Of the files' rows up to these characters, as `size_of` counts."""
+    """How much of the files' rows these characters are, as `size_of` counts: bytes, or rows of a table."""
     whole: bool = False
 
 

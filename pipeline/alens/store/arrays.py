@@ -19,7 +19,7 @@ CHUNK_BYTES = 2 * 2**20
 
 
 CHECKSUM_BYTES, INDEX_BYTES = 4, 16
-"""Of a chunk: its crc32c, and where it lies in its file."""
+"""What a shard's index holds of a chunk: its crc32c, and where it lies in its file."""
 
 SMALL_BYTES, MOST_COMPRESSED = 64 * 2**20, 1000
 """Compressed files whose numbers take more than so many bytes hold no more than so many times their own size."""

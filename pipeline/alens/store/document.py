@@ -24,7 +24,7 @@ MEND = "see `alens verify`, which can queue it for rewriting"
 
 
 MOST_BYTES = 32 * 2**20
-"""Of a document: the largest that alens writes, `fit.json` of a million shards, has 12 MB."""
+"""The most bytes of a document: the largest that alens writes, `fit.json` of a million shards, has 12 MB."""
 
 
 def content(path: Path, mend: str = MEND) -> bytes:

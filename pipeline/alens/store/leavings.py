@@ -16,7 +16,7 @@ from alens.store.claim import Holder
 from alens.store.durable import PARTIAL
 
 ABANDONED_S = 24 * 3600.0
-"""Of another host's processes nothing is known: what none has changed for so long is nobody's."""
+"""Nothing is known of another host's processes: a file that has not changed for so long is nobody's."""
 
 
 def clear(*paths: Path) -> None:

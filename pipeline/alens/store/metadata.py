@@ -18,7 +18,7 @@ from alens.store.schema import Plan
 from alens.store.writer import create_array
 
 MOST_BYTES = 2**20
-"""Of a `zarr.json`; those of alens have some kilobytes."""
+"""The most bytes of a `zarr.json`; those of alens have some kilobytes."""
 
 NOT_THE_PLANS = "does not describe the array that the plan makes"
 

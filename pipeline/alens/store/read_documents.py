@@ -66,7 +66,7 @@ class Documents:
         return content, None
 
     def _record_paths(self) -> list[str]:
-        """Of all shards that have one: plan and manifest may say that there will be millions."""
+        """The records of all shards that have one: plan and manifest may say that there will be millions."""
         manifest, _, _ = self.by_path[MANIFEST]
         if self.plan is None and manifest is not None and typed.wrong(Manifest, manifest) is None:
             self.shards = manifest["shards"]

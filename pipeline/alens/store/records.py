@@ -56,7 +56,7 @@ class ShardRecord(FilesRecord):
     device: str | None = None
     rows: Natural = 0
     seconds: Amount = 0.0
-    """Of its worker's time, from the shard before to this one."""
+    """Seconds of its worker's time, from the shard before to this one."""
     finished: Annotated[float, Ge(0), Lt(END_OF_TIME)] = 0.0
     """Seconds since 1970, by its host's clock."""
     host: str | None = None

@@ -25,7 +25,7 @@ Bounded = Annotated[int, Le(2**32)]
 """A setting that says itself how small it may be."""
 Layers = Annotated[int, Ge(1), Le(10_000)]
 Width = Annotated[int, Ge(1), Le(2**24)]
-"""Of vectors, and of heads side by side."""
+"""The largest width of vectors, and of heads side by side."""
 Vocabulary = Annotated[int, Ge(1), Le(2**32)]
 """And every other number that stands in an array of uint32, such as that of a sequence."""
 Amount = Annotated[float, Ge(0)]

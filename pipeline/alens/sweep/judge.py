@@ -72,7 +72,7 @@ class Told:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Saved(Told):
     sums_sha256: str
-    """Of `held-out.safetensors`."""
+    """SHA-256 of `held-out.safetensors`."""
 
     def __post_init__(self) -> None:
         """Raises `TypeError`: what is read may come from anywhere."""

@@ -32,7 +32,7 @@ BOOKCORPUS = ("bookcorpus/bookcorpus", "refs/convert/parquet")
 """Its main branch is a script, which is no longer run; this branch has the same rows as parquet."""
 
 PIECE_CHARACTERS = 16_384
-"""Of a document, tokenised at once."""
+"""Characters of a document that are tokenised at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class TextTokens:
     dtype: str
     """The dtype of the tokens: uint16 or uint32."""
     num_tokens: int | None = None
-    """Of the model's vocabulary, where the tokens are for a model: a token beyond it is refused."""
+    """Tokens of the model's vocabulary, where the text is for a model: a token beyond it is refused."""
 
     @property
     def separator(self) -> int:
