@@ -43,7 +43,7 @@ from alens.machine.blocks import logit_blocks
 from alens.machine.threads import follow_allotment
 from alens.model import activations, models
 from alens.store.arrays import shard_arrays
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan
 from alens.store.writer import ShardWriter
 

@@ -34,7 +34,7 @@ from alens.machine.threads import follow_allotment
 from alens.model.edits import Edit, run_edited
 from alens.reading.lensed import LensedModel
 from alens.rows.columns import RowReader
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 TOP = 10

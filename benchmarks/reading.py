@@ -30,7 +30,7 @@ from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.machine.threads import follow_allotment
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import CacheSettings
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from alens.store.arrays import shard_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.writer import ShardWriter
 
 ROWS_PER_SHARD = 4096

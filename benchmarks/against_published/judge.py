@@ -11,7 +11,7 @@ from alens.evaluation.figures import FigureSums
 from alens.evaluation.held_out import held_out_rows
 from alens.lens.maps import AffineMaps
 from alens.rows.columns import RowReader
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")
 

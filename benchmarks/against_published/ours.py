@@ -24,7 +24,7 @@ from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
 from alens.model.models import Subject
 from alens.rows.columns import Columns, RowReader
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 

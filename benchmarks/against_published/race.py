@@ -16,7 +16,7 @@ from against_published.recipe import Recipe
 from against_published.text import TokenBatch, packed_batches, sentence_batches
 from alens.lens.whitening import Whitening
 from alens.model.models import Subject
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 PARTS = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 """Parts of the budget after which a recipe is judged, and once before its first step."""

@@ -19,7 +19,7 @@ _HOME = {
     "AlensError": "alens.errors",
     "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.run",
-    "open_cache": "alens.store.reader",
+    "open_cache": "alens.store.cache_reader",
     "FitRequest": "alens.fit.plan",
     "fit_lenses": "alens.fit.run",
     "load_lenses": "alens.lens.saved",

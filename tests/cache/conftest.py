@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alens import CacheRequest, demo, write_cache
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.schema import CacheSettings
 
 Float = npt.NDArray[np.float32]

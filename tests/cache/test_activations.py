@@ -12,7 +12,7 @@ import torch
 from alens.errors import RequestError
 from alens.model import activations
 from alens.model import models as model
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Places = npt.NDArray[np.int64]
 

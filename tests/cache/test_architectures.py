@@ -18,7 +18,7 @@ from alens import CacheRequest, FitRequest, fit_lenses, write_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.rows.final_norm import FinalNorm
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 from ..model.families import FAMILIES, GATED, Family, save

@@ -11,8 +11,8 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, open_cache, write_cache
 from alens.fit.settings import FitSettings
-from alens.store.reader import Cache
-from alens.store.statistics import warn_of_unsound
+from alens.store.cache_reader import Cache
+from alens.store.cache_statistics import warn_of_unsound
 
 LAYER, HEAD = 3, 4
 

@@ -27,7 +27,7 @@ import sys
 from tokenizers import Tokenizer
 from alens import demo
 from alens.text.corpus import CorpusOptions, resolve
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 def read(path):
     tokenizer = Tokenizer.from_file(str(demo.MODEL / "tokenizer.json"))

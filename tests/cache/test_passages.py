@@ -17,7 +17,7 @@ from alens.job.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
 from alens.text.corpus import CorpusOptions, resolve
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 T = 16
 SETTINGS = CacheSettings(seq_len=T, rows_per_shard=4 * T, max_rows=40 * T)

@@ -5,7 +5,7 @@ import pytest
 
 from alens.cache.plan import batches, shards_to_write
 from alens.job.worker import Worker
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 
 

@@ -19,7 +19,7 @@ from alens.cache import prepare
 from alens.errors import RequestError, RunError, StoppedError
 from alens.job.progress import Progress
 from alens.job.worker import Worker
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]

@@ -19,7 +19,7 @@ from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report
 from alens.model import models
 from alens.store.arrays import shard_arrays, weight_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.verify import verify
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 

@@ -16,7 +16,7 @@ from alens.cache import shard as shards
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress
 from alens.job.worker import Worker
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]

@@ -9,7 +9,7 @@ import pytest
 
 from alens import write_cache
 from alens.cache import shard as shards
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, w
 from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord
 from alens.store import encoding
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 
 WAYS = {"rounded": {"keep_bits": 5}, "int8": {"z_dtype": "int8"}}
 every_way = pytest.mark.parametrize("way", sorted(WAYS))

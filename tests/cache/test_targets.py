@@ -10,7 +10,7 @@ import torch
 
 from alens.cache import targets
 from alens.machine import blocks
-from alens.store.reader import Targets, open_cache
+from alens.store.cache_reader import Targets, open_cache
 
 Places = npt.NDArray[np.int64]
 

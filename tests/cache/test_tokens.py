@@ -15,7 +15,7 @@ from alens.job.progress import never, silent
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, TokensRecord
 from alens.text.corpus import PIECE_CHARACTERS, Corpus, CorpusOptions, resolve
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 from ..text.tokenizer_families import FAMILIES, rows
 
@@ -237,7 +237,7 @@ def test_tokens_do_not_depend_on_how_many_pieces_are_tokenised_at_once(
     tmp_path: Path, book: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, at_once = tokens_of(tmp_path, book, tokenizer)
-    monkeypatch.setattr("alens.text.tokens.PIECES_A_BATCH", 1)
+    monkeypatch.setattr("alens.text.text_tokens.PIECES_A_BATCH", 1)
     monkeypatch.setattr("alens.cache.tokens.SEQUENCES_A_WRITE", 3)
     _, one_by_one = tokens_of(tmp_path, book, tokenizer)
     assert at_once == one_by_one

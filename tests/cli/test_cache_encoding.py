@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alens.store import encoding
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]
 Check = Callable[..., None]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alens.store import document
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alens.planning import disk, text
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]
 SMALL = [

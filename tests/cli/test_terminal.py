@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 from .. import documents
 from ..fake_hub import Hub, serving

@@ -15,7 +15,7 @@ from alens import CacheRequest, write_cache
 from alens.errors import RequestError
 from alens.store import document
 from alens.store.arrays import shard_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.writer import ShardWriter, put_manifest
 
 Copy = Callable[[Path], Path]

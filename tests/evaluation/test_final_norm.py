@@ -10,7 +10,7 @@ import pytest
 
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 from ..model.families import GATED, save

@@ -16,7 +16,7 @@ from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
 from alens.fit.settings import FitSettings
 from alens.rows.final_norm import FinalNorm
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 ROWS = 496
 """Of one shard, 16 sequences of 31 rows."""

@@ -15,7 +15,7 @@ from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
 from alens.machine import blocks
 from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 
 N, Q, D, V, K, G = 120, 3, 4, 40, 10, 6
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 from alens import open_cache
 from alens.fidelity.forms import ZForm
 from alens.fidelity.reencode import reencode
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from alens.errors import RequestError, RunError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets
 from alens.store.arrays import shard_arrays
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 

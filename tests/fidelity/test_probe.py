@@ -13,7 +13,7 @@ from alens.evaluation.evaluate import evaluate
 from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.probe import OTHER_ORDER, REFERENCE, Heads, Probe, Rows
 from alens.lens.saved import load_lenses
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")
 

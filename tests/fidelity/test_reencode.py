@@ -13,8 +13,8 @@ from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.reencode import reencode
 from alens.fidelity.targets import Unembedding, remade_targets, tail_uniforms
 from alens.fit.settings import FitSettings
+from alens.store.cache_reader import Cache
 from alens.store.encoding import dequantise, quantise, round_bits
-from alens.store.reader import Cache
 
 LAYERS = (0, 3)
 ROWS = ("rows/token", "rows/position", "targets/ids", "targets/tail_ids", "targets/entropy", "targets/final")

@@ -9,7 +9,7 @@ import pytest
 from alens import open_cache
 from alens.errors import RequestError
 from alens.fidelity.sample import Sample, spread
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 def test_rows_come_from_all_over_the_cache_and_never_from_position_0(demo: Cache) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from alens.fidelity.forms import ZForm
 from alens.fidelity.sizes import stored_z_bytes, written_z_bytes
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 Z_BYTES = 4 * 6 * 32
 """Numbers of z a row: layers, heads, d_head of the demo."""

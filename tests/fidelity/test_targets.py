@@ -16,7 +16,7 @@ from alens.fidelity.targets import (
     rounding,
     tail_uniforms,
 )
-from alens.store.reader import Cache, Targets
+from alens.store.cache_reader import Cache, Targets
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 from alens.fidelity.forms import ZForm
 from alens.fidelity.sample import Sample
 from alens.fidelity.z_error import Spread, relative_errors, z_errors
+from alens.store.cache_reader import Cache
 from alens.store.encoding import quantise
-from alens.store.reader import Cache
 
 FORMS = [ZForm("float16", bits) for bits in (7, 3)] + [ZForm("int8", None)]
 

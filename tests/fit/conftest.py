@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from alens import randomness
 from alens.cache import targets
 from alens.store import durable
+from alens.store.cache_reader import open_cache
 from alens.store.model_record import ModelRecord
 from alens.store.paths import StorePaths
-from alens.store.reader import open_cache
 from alens.store.schema import CacheSettings, CorpusRecord, Plan, TokensRecord
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 

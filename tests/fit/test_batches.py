@@ -14,7 +14,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit.batches import FEWEST_LANES, MOST_LANES, BatchStream, num_lanes
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import CompressedTeacher, Teacher
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 SHARDS = (0, 2, 3, 7)
 ROWS_PER_SHARD = 512 // 8 * 7  # of 8 positions, the first is left out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 CACHE_JOBS = Path(__file__).parents[2] / "cache_jobs"
 SCRIPT = CACHE_JOBS / "slurm.sh"

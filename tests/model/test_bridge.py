@@ -13,8 +13,8 @@ from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
 from alens.model import bridge, checkpoint, models
 from alens.model.refusing import first_line, refusing
+from alens.store.cache_reader import Cache
 from alens.store.model_record import EXACT_WRITE
-from alens.store.reader import Cache
 from alens.store.schema import CacheSettings
 
 from .families import FAMILIES, GATED, SIZE, save

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
 from alens.model import models as model
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 

@@ -9,7 +9,7 @@ import pytest
 from alens import CacheRequest, write_cache
 from alens.planning.run import Estimate
 from alens.store.arrays import shard_arrays, weight_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.text.corpus import CorpusOptions
 
 MakeRequest = Callable[..., CacheRequest]

@@ -15,7 +15,7 @@ from alens.job.progress import silent
 from alens.model import models
 from alens.planning import text
 from alens.text import corpus as texts
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 CHARACTERS = 5000
 """Of a piece."""

@@ -5,7 +5,7 @@ import pytest
 
 from alens.errors import RequestError
 from alens.rows.narrow import Narrow
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 
 V, K, M = 12, 5, 3
 PROBS = np.array([0.3, 0.2, 0.12, 0.08, 0.06, *[0.24 / 7] * 7])

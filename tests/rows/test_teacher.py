@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alens.statistics.groups import DOCUMENTS, SEQUENCES, Groups, said
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 def cache(documents: list[int] | None) -> Cache:

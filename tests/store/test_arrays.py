@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from alens.store.arrays import CHUNK_BYTES, chunk_rows, shard_arrays, token_dtype, weight_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 
 # name: shape, dtype, dimensions. Demo model: 4 layers, 6 heads of 32, d_model 192, vocabulary 4096.
 FORMAT_1: dict[str, tuple[tuple[int, ...], str, tuple[str, ...]]] = {

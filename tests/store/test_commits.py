@@ -9,9 +9,9 @@ import pytest
 
 from alens.errors import DamageError
 from alens.store import document
+from alens.store.cache_reader import open_cache
 from alens.store.commits import Commits, fingerprint
 from alens.store.paths import StorePaths
-from alens.store.reader import open_cache
 from alens.store.schema import Plan
 
 Edit = Callable[[dict[str, Any]], dict[str, Any]]

@@ -8,7 +8,7 @@ import pytest
 
 from alens.errors import DamageError, RequestError
 from alens.store import document
-from alens.store.another_request import differences
+from alens.store.plan_differences import differences
 from alens.store.schema import CacheSettings, CorpusFile, Plan
 
 OTHER_SETTINGS: dict[str, Any] = {

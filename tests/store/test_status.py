@@ -6,7 +6,7 @@ import pytest
 
 from alens.cache.plan import shards_to_write
 from alens.job.worker import Worker
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.status import array_specification, status, workers_to_run
 
 

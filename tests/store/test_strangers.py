@@ -15,7 +15,7 @@ from numcodecs.blosc import Blosc
 
 from alens.errors import DamageError
 from alens.store import document
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.verify import verify
 
 from .. import documents

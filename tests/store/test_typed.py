@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alens.errors import DamageError
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.status import status
 from alens.store.verify import verify
 

@@ -12,7 +12,7 @@ import pytest
 from alens.errors import DamageError
 from alens.store import values as limits
 from alens.store.arrays import shard_arrays
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 from alens.store.writer import ShardWriter, put_skeleton
 

@@ -19,8 +19,8 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.job.progress import Progress
 from alens.store import document, durable, findings, foreign
 from alens.store.arrays import all_arrays, shard_arrays, weight_arrays
+from alens.store.cache_reader import open_cache
 from alens.store.findings import Finding
-from alens.store.reader import open_cache
 from alens.store.repair import repair
 from alens.store.schema import Plan
 from alens.store.verify import Verdict, verify

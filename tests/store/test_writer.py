@@ -14,7 +14,7 @@ import zarr
 
 from alens.errors import DamageError, RunError
 from alens.store import durable
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 from alens.store.writer import ShardWriter, put_skeleton
 

@@ -10,7 +10,7 @@ from alens import evaluate, load_lenses
 from alens.errors import DamageError
 from alens.fit.settings import FitSettings
 from alens.store import document
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.sweep import judge
 
 from .. import documents

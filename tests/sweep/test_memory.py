@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.sweep import memory
 from alens.sweep.plan import resolve
 

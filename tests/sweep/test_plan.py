@@ -7,7 +7,7 @@ import pytest
 
 from alens.errors import DamageError, RequestError
 from alens.job.worker import Worker
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.sweep import plan
 from alens.sweep.run import run_sweep
 

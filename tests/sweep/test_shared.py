@@ -4,7 +4,7 @@ import torch
 
 from alens.fit.recipe import Recipe
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.sweep.plan import resolve
 from alens.sweep.shared import SharedRows
 

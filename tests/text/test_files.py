@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alens.errors import RequestError
-from alens.text.card import Configuration
+from alens.text.dataset_card import Configuration
 from alens.text.files import Asked, Choice, choose
 from alens.text.listing import Entry
 from alens.text.splits import splits_of

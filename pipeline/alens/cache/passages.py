@@ -22,7 +22,7 @@ from alens.store.schema import CacheSettings
 from alens.text.corpus import Corpus
 from alens.text.joining import MARGIN
 from alens.text.packing import StreamWriter
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 ROOM = 16
 """Characters of text for each token that is wanted, or all of it is tokenised: passages must not meet."""

@@ -20,19 +20,19 @@ from alens.job.progress import Progress, Report, ShouldStop
 from alens.model import models
 from alens.model.examine import examine, foresee, say
 from alens.store import document, durable
-from alens.store.another_request import differences
 from alens.store.arrays import token_dtype, weight_arrays
+from alens.store.cache_reader import open_cache
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch
 from alens.store.commits import Commits
 from alens.store.durable import PARTIAL, write_errors
-from alens.store.leavings import clear
+from alens.store.leftovers import clear
 from alens.store.model_record import ModelRecord
 from alens.store.paths import ASIDE, PARTS, StorePaths
-from alens.store.reader import open_cache
+from alens.store.plan_differences import differences
 from alens.store.schema import Plan, TokensRecord
 from alens.store.writer import check_no_links, put_skeleton
 from alens.text import corpus as text
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 POLL_S = 1.0
 

@@ -26,8 +26,8 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks
 from alens.model import activations, models
 from alens.store.arrays import scale_name, site_name, weight_arrays
+from alens.store.cache_reader import Cache
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
-from alens.store.reader import Cache
 
 MEASURED = 1e-6
 """How far two measurements of one float32 weight may be apart, as a share."""

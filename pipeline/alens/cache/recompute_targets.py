@@ -20,7 +20,7 @@ from alens.cache import tolerance
 from alens.cache.differences import Differences
 from alens.cache.targets import draw_order, sample_tail
 from alens.store import rounding
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 from alens.store.schema import Plan
 
 NO_MASS = 2.0**-100

@@ -21,9 +21,9 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.threads import follow_allotment
 from alens.model import models
 from alens.model.examine import examine_again
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.durable import remove, write_errors
 from alens.store.paths import StorePaths
-from alens.store.reader import Cache, open_cache
 from alens.store.writer import ShardWriter, put_manifest
 
 

@@ -27,7 +27,7 @@ from alens.store.durable import put_stream, sha256_of, write_errors
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, Plan, TokensRecord
 from alens.text.packing import Numbers, Side, Stream, StreamWriter
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 SEQUENCES_A_WRITE = 1024
 

@@ -111,7 +111,7 @@ def command(
         from alens.lens.saved import load_lenses
         from alens.pictures import heat_map as pictures
         from alens.reading.lensed import LensedModel
-        from alens.store.reader import open_cache
+        from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
         from alens.studies.basis.causal_basis import BasisSettings, CausalBases
 

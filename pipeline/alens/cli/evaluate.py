@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from alens.job.progress import Report
     from alens.lens.saved import Lenses
     from alens.reading.at_hand import AtHand
-    from alens.store.reader import Cache
+    from alens.store.cache_reader import Cache
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def command(
         from alens.evaluation.evaluate import evaluate
         from alens.lens.saved import load_lenses
         from alens.machine.device import torch_device
-        from alens.store.reader import open_cache
+        from alens.store.cache_reader import open_cache
 
         opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
         tuned = None if tuned_lens is None else load_lenses(tuned_lens)

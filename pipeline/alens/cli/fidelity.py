@@ -88,7 +88,7 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
         )  # a line for each of so many fits would bury the rest
         from alens.fidelity.measure import FidelityRequest, measure
         from alens.machine.device import torch_device
-        from alens.store.reader import open_cache
+        from alens.store.cache_reader import open_cache
 
         found = measure(
             open_cache(store),

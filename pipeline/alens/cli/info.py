@@ -82,7 +82,7 @@ def _maker(path: Path) -> str:
 
 
 def _array(path: Path, num_workers: int) -> str:
-    from alens.store.reader import open_cache
+    from alens.store.cache_reader import open_cache
     from alens.store.status import array_specification, missing_shards, workers_to_run
 
     return array_specification(workers_to_run(missing_shards(open_cache(path)), num_workers))
@@ -90,7 +90,7 @@ def _array(path: Path, num_workers: int) -> str:
 
 def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.arrays import all_arrays
-    from alens.store.reader import open_cache
+    from alens.store.cache_reader import open_cache
     from alens.store.status import array_specification, specification_of, status, workers_to_run
 
     cache = open_cache(path)

@@ -116,7 +116,7 @@ def command(
         from alens.lens.saved import load_lenses
         from alens.machine.device import torch_device
         from alens.pictures import heat_map as pictures
-        from alens.store.reader import open_cache
+        from alens.store.cache_reader import open_cache
         from alens.store.schema import ATTN_Z
         from alens.studies.transfer.finetuned import transfer_to_copy
         from alens.studies.transfer.transfer import transfer

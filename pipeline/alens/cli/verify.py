@@ -63,7 +63,7 @@ def command(
             verdict = verify(store, found=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
-                from alens.store.reader import open_cache
+                from alens.store.cache_reader import open_cache
 
                 recomputed = recompute(
                     open_cache(store),
@@ -96,7 +96,7 @@ def _check_model(store: Path, model: str | None, device: str, report: "Report") 
     """Raises `RequestError` where --deep cannot have the model: before every byte is read, not after."""
     from alens.machine.device import torch_device
     from alens.model.models import find_again
-    from alens.store.reader import open_cache
+    from alens.store.cache_reader import open_cache
 
     torch_device(device)
     with contextlib.suppress(DamageError):  # verifying says it, and more

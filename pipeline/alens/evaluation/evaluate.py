@@ -34,7 +34,7 @@ from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
 from alens.statistics.bootstrap import RESAMPLES
 from alens.statistics.groups import Groups
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 
 log = logging.getLogger("alens")

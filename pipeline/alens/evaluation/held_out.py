@@ -14,7 +14,7 @@ from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/position")
 

@@ -27,8 +27,8 @@ from alens.rows.columns import Columns, RowReader
 from alens.rows.final_norm import FinalNorm
 from alens.rows.teacher import ExactTeacher, Teacher
 from alens.store.arrays import site_name
+from alens.store.cache_reader import Cache
 from alens.store.model_record import NO_NORM, NormRecord
-from alens.store.reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 
 LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"

@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.evaluation.training import Training
 from alens.lens.saved import Lenses
 from alens.store import same_model
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 log = logging.getLogger("alens")
 

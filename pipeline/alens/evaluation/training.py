@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from alens.lens.saved import Lenses
 from alens.store import typed
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CorpusRecord
 from alens.store.status import array_specification
 from alens.store.typed import Count

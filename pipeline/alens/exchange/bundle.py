@@ -27,8 +27,8 @@ from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lense
 from alens.printable import printable
 from alens.sources import hub
 from alens.store import document, durable
+from alens.store.cache_reader import open_cache
 from alens.store.paths import MANIFEST, PLAN
-from alens.store.reader import open_cache
 
 CARD, FIGURES, CACHE = "README.md", "figures", "cache"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".json", ".csv", ".txt", ".md")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alens.errors import RequestError, RunError
 from alens.sources import hub
-from alens.store import durable, leavings
+from alens.store import durable, leftovers
 from alens.store.durable import write_errors
 from alens.store.writer import SPARE_BYTES
 
@@ -51,7 +51,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     partial = durable.partial_of(target)
     with write_errors(out):
         target.parent.mkdir(parents=True, exist_ok=True)
-        leavings.clear(target)
+        leftovers.clear(target)
         partial.mkdir()
         try:
             yield partial

@@ -30,7 +30,7 @@ from alens.fidelity.targets import (
 )
 from alens.fidelity.z_error import ZError, z_errors
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 @dataclass(frozen=True, kw_only=True)

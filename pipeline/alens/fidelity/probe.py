@@ -29,7 +29,7 @@ from alens.fit.split import split
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.saved import load_lenses
 from alens.rows.columns import RowReader
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 NO_CHECKPOINT = 2**62
 """Steps between checkpoints of a fit that is thrown away if it is stopped."""

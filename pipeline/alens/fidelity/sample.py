@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.errors import RequestError
+from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.encoding import Float16
-from alens.store.reader import Array, Cache, Targets
 
 MOST_SHARDS = 8
 """A sample is taken from so many shards at most, spread evenly over the cache."""

@@ -13,7 +13,7 @@ from typing import Any
 from alens.fidelity.forms import ZForm
 from alens.fidelity.reencode import reencode
 from alens.job.progress import ShouldStop, never
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 def stored_z_bytes(cache: Cache) -> float:

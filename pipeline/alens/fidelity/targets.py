@@ -21,7 +21,7 @@ from alens.fidelity.sample import Sample
 from alens.job.progress import ShouldStop, never
 from alens.machine.blocks import logit_blocks, row_blocks
 from alens.rows.teacher import CompressedTeacher
-from alens.store.reader import Array, Cache, Targets
+from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.schema import Plan
 
 BEYOND = (128, 256, 512)

@@ -21,9 +21,9 @@ from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
 from alens.sources import hub
 from alens.store import document, durable, typed
+from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
 from alens.store.one_writer import is_aside
-from alens.store.reader import Cache
 from alens.store.typed import Count, Natural
 
 log = logging.getLogger("alens")

@@ -27,9 +27,9 @@ from alens.rows.final_norm import FinalNorm
 from alens.rows.moments import site_moments
 from alens.rows.narrow import Narrow
 from alens.rows.teacher import Teacher
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
+from alens.store.cache_statistics import ENOUGH_SHARDS, log_shares
 from alens.store.schema import ATTN_Z
-from alens.store.statistics import ENOUGH_SHARDS, log_shares
 
 
 class Recipe:

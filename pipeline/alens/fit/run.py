@@ -28,7 +28,7 @@ from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.record import DESCRIPTION, LensRecord
 from alens.lens.saved import load_lenses
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 
 log = logging.getLogger("alens")
 

@@ -7,7 +7,7 @@ that whole sequences are.
 
 import logging
 
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 log = logging.getLogger("alens")
 

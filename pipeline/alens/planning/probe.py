@@ -34,11 +34,11 @@ from alens.model.models import Subject
 from alens.rows.teacher import CompressedTeacher
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
+from alens.store.cache_reader import Targets
+from alens.store.cache_statistics import log_shares
 from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
-from alens.store.reader import Targets
 from alens.store.schema import Plan
-from alens.store.statistics import log_shares
 
 HEADS = 2
 """Heads that are fitted to measure one: the cost of a fit is the same for each."""

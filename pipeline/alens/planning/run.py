@@ -28,11 +28,11 @@ from alens.planning import disk, probe, text
 from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
 from alens.planning.sizes import Sizes, sizes_of
 from alens.store.arrays import token_dtype
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import Plan, TokensRecord
 from alens.store.writer import SPARE_BYTES
 from alens.text import corpus as texts
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 NOT_HASHED = "not written"
 """In the place of the hash of tokens that there will be."""

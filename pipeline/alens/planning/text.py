@@ -19,7 +19,7 @@ from alens.job.progress import Progress, Report
 from alens.text import corpus as texts
 from alens.text.file_rows import size_of
 from alens.text.text_columns import Row
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 LEAST_PIECES = 64
 """Read whatever the time, so that there is something to judge by."""

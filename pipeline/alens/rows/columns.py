@@ -17,7 +17,7 @@ import torch
 from alens.errors import RequestError
 from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.arrays import scale_name, site_name
-from alens.store.reader import Cache, Targets
+from alens.store.cache_reader import Cache, Targets
 from alens.store.schema import ATTN_Z
 
 Array = npt.NDArray[Any]

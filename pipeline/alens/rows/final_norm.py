@@ -15,7 +15,7 @@ import torch
 from alens.store.model_record import LAYER_NORM, NO_NORM, RMS_NORM, NormRecord
 
 if TYPE_CHECKING:  # it imports Zarr, and `alens read` opens no cache
-    from alens.store.reader import Cache
+    from alens.store.cache_reader import Cache
 
 
 def normed(x_ND: torch.Tensor, norm: NormRecord) -> torch.Tensor:

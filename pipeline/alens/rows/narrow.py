@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.errors import RequestError
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from alens.store.reader import Targets
+from alens.store.cache_reader import Targets
 
 
 class TeacherTile(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 DOCUMENTS, SEQUENCES = "documents", "sequences"
 

@@ -6,25 +6,25 @@ records.py           what commit records and the manifest hold
 read_documents.py    all documents of a cache, whole or not: what verify begins with
 model_record.py      what is kept of the frozen model
 same_model.py        in which way two records of models differ
-another_request.py   in what a stored plan is not what is asked for
+plan_differences.py  in what a stored plan is not what is asked for
 rounding.py          how far another order of summing moves numbers
 document.py          JSON with its own hash
 arrays.py            which arrays a plan makes
 encoding.py          rounded and 8-bit z
 paths.py             where each file is
 durable.py           a file is either not there or whole
-leavings.py          what killed processes left, and who clears it
+leftovers.py         what killed processes left, and who clears it
 durable_store.py     the same of what zarr writes
 claim.py             who works in a directory, and whether it lives
 one_writer.py        the second in a directory is refused, a dead one is followed
 writer.py            shard -> files -> commit record
 commits.py           what is committed
-reader.py            committed shards -> numbers
+cache_reader.py      committed shards -> numbers
 checked_arrays.py    spans of rows through Zarr
 compressed_files.py  what chunks claim, before they are decompressed
 checked_files.py     files already compared with their hashes
 values.py            which numbers an array can hold
-statistics.py        moments that stage one counts, and the log of the mean output
+cache_statistics.py  moments that stage one counts, and the log of the mean output
 status.py            how far a cache is, what to submit again
 verify.py            every byte -> what is damaged, missing, foreign
 findings.py          one finding
@@ -32,6 +32,6 @@ hashing.py           many files, several at a time
 metadata.py          what a zarr.json says
 foreign.py           what else lies there
 repair.py            findings -> what is written again
-within.py            folders that are reached through no link
+links.py             folders that are reached through no link
 result_file.py       files of results: checked before, written whole after
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alens.errors import RequestError, RunError, StoppedError
 from alens.job.progress import ShouldStop, never
-from alens.store import durable, leavings
+from alens.store import durable, leftovers
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch, read
 from alens.store.durable import write_errors
 
@@ -49,7 +49,7 @@ def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with _held(folder, should_stop) as claim:
-            leavings.clear_held(folder, OWN)
+            leftovers.clear_held(folder, OWN)
             yield claim
     finally:
         if made:

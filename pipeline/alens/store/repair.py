@@ -15,8 +15,8 @@ from pathlib import Path
 from alens.printable import printable
 from alens.store.durable import PARTIAL, write_errors
 from alens.store.findings import Finding
+from alens.store.links import folder_of, link_before
 from alens.store.paths import ASIDE
-from alens.store.within import folder_of, link_before
 
 FIRST = "MANIFEST.json"
 """Moved first: no cache is sealed while a record of it is missing."""

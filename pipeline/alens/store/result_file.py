@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alens.errors import RequestError
-from alens.store import durable, leavings
+from alens.store import durable, leftovers
 from alens.store.durable import write_errors
 
 MARKS = {".html": b'<meta name="generator" content="alens">', ".png": b"Software\x00alens"}
@@ -33,6 +33,6 @@ def check(path: Path, suffixes: Sequence[str], what: str) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """The file whole, over one that is there. Raises `RunError` where the disk refuses."""
-    leavings.clear(path)
+    leftovers.clear(path)
     with write_errors(path):
         durable.put(path, content, make_folder=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 NOTED = {"rows": 0, "seconds": 0.0, "finished": 0.0}
 """What a record may lack."""

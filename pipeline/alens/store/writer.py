@@ -28,9 +28,9 @@ from alens.store import document, durable
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
 from alens.store.durable_store import DurableStore
+from alens.store.links import link_before
 from alens.store.paths import ARRAYS, COMMITS, StorePaths
 from alens.store.schema import Plan
-from alens.store.within import link_before
 
 FILES_AT_ONCE = 4
 """While one file waits for the disk, the next is encoded and hashed (docs/decisions/0012)."""

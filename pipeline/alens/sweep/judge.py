@@ -29,8 +29,8 @@ from alens.rows.columns import RowReader
 from alens.statistics.bootstrap import resampled_means
 from alens.statistics.groups import SEQUENCES, Groups
 from alens.store import document, durable, typed
+from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
-from alens.store.reader import Cache
 from alens.store.typed import STRICT, Amount, Natural
 
 MEND = "it cannot be used"

@@ -22,9 +22,9 @@ from alens.job.progress import Report, ShouldStop, never, silent
 from alens.lens.record import DESCRIPTION
 from alens.lens.saved import load_lenses
 from alens.store import document, durable, one_writer, typed
+from alens.store.cache_reader import Cache
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
-from alens.store.reader import Cache
 from alens.sweep import judge
 from alens.sweep.plan import Planned, SweepRequest
 

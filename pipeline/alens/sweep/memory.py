@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.sweep.plan import Planned
 

@@ -16,9 +16,9 @@ from alens.fit import plan as fit_plan
 from alens.fit.plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe, with_rate
 from alens.job.worker import Worker
-from alens.store import document, durable, leavings, typed
+from alens.store import document, durable, leftovers, typed
+from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
-from alens.store.reader import Cache
 from alens.sweep.grid import Grid, Variant
 
 PLAN = "sweep.json"
@@ -144,7 +144,7 @@ class _Begun:
 def put(out: Path, asked: dict[str, Any]) -> None:
     """Write `sweep.json` into a new or empty directory. Raises `RequestError` where it holds anything else."""
     with write_errors(out):
-        leavings.clear(out / PLAN)
+        leftovers.clear(out / PLAN)
         if not (out / PLAN).exists():
             durable.put(out / PLAN, document.encode(asked))
     check_same(out, read(out), asked)  # another worker may have begun at the same time

@@ -20,8 +20,8 @@ from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows.columns import Columns
 from alens.store import one_writer
+from alens.store.cache_reader import open_cache
 from alens.store.claim import Claim
-from alens.store.reader import open_cache
 from alens.sweep import judge, table, table_files
 from alens.sweep.member import Member
 from alens.sweep.memory import rounds

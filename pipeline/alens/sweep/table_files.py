@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.exchange import markdown
-from alens.store import durable, leavings
+from alens.store import durable, leftovers
 from alens.store.durable import write_errors
 from alens.sweep.table import Table, cells, notes, said
 
@@ -28,7 +28,7 @@ def put(out: Path, table: Table) -> None:
     }
     with write_errors(out):
         for name, text in files.items():
-            leavings.clear(out / name)
+            leftovers.clear(out / name)
             durable.put(out / name, text.encode())
 
 

@@ -1,11 +1,11 @@
 """Corpus -> text: which files it has, their rows, the tokens of its documents in order. Runs no model.
 
-card.py          a data set's card -> which files are which split
+dataset_card.py  a data set's card -> which files are which split
 listing.py       a directory -> the names of what lies in it
 splits.py        names of files -> the split that each is of
 files.py         names -> the files that are the text, and what is left out
 file_rows.py     one file -> its rows
-tokens.py        documents -> tokens
+text_tokens.py   documents -> tokens
 corpus.py        corpus -> documents
 packing.py       tokens -> whole sequences, each side by itself
 vocabulary.py    tokens that the model does not have

@@ -19,7 +19,7 @@ from alens.sources import hub, names
 from alens.sources.lfs import check_fetched
 from alens.store.durable import sha256_of
 from alens.store.schema import CorpusFile, CorpusRecord
-from alens.text.card import CARD, read_card
+from alens.text.dataset_card import CARD, read_card
 from alens.text.file_rows import KINDS, kind_of, read_rows
 from alens.text.files import Asked, choose
 from alens.text.listing import list_files

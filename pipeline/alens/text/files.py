@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from alens.errors import RequestError
-from alens.text.card import CARD, Configuration, matching
+from alens.text.dataset_card import CARD, Configuration, matching
 from alens.text.file_rows import KINDS
 from alens.text.listing import Entry
 from alens.text.splits import EVERYTHING, TRAIN, in_order, splits_of

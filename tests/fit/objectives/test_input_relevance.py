@@ -12,7 +12,7 @@ from alens.fit.objectives.input_relevance import InputRelevance
 from alens.fit.objectives.objective import TargetRows
 from alens.rows.columns import RowReader
 from alens.rows.teacher import CompressedTeacher
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")
 

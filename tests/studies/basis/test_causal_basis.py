@@ -19,7 +19,7 @@ from alens.errors import DamageError, RequestError
 from alens.evaluation.shards import JudgedText
 from alens.job.progress import Progress
 from alens.reading.lensed import LensedModel
-from alens.store.reader import open_cache
+from alens.store.cache_reader import open_cache
 from alens.studies.basis import basis_file, causal_basis, held_out_sample
 from alens.studies.basis.ablation import model_influence
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases

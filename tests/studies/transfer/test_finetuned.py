@@ -16,7 +16,7 @@ from alens.errors import RequestError
 from alens.evaluation.figures import HeadFigures
 from alens.job.progress import Progress
 from alens.lens.saved import Lenses
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy

@@ -12,7 +12,7 @@ import torch
 from alens.lens.designs.design import Readout
 from alens.rows.columns import Columns
 from alens.rows.teacher import Teacher
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,9 @@ from alens.lens.saved import LayerLenses
 from alens.model import activations
 from alens.model.activations import Activations
 from alens.reading.lensed import LensedModel
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
+from alens.store.cache_statistics import ENOUGH_SHARDS
 from alens.store.schema import ATTN_Z
-from alens.store.statistics import ENOUGH_SHARDS
 from alens.studies.basis import held_out_sample
 from alens.studies.basis.ablation import model_influence
 from alens.studies.basis.figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity

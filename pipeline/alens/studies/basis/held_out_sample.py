@@ -14,7 +14,7 @@ from alens import randomness
 from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText
 from alens.statistics.groups import Groups
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 
 
 @dataclass(frozen=True, kw_only=True)

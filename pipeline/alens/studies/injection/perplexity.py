@@ -21,7 +21,7 @@ from alens.model.models import Subject
 from alens.statistics.bootstrap import mean_intervals
 from alens.store.arrays import token_dtype
 from alens.text.corpus import Corpus
-from alens.text.tokens import TextTokens
+from alens.text.text_tokens import TextTokens
 
 TOKENS_A_PASS = 2048
 """Of one forward pass: two windows of GPT-2. More would not be quicker on a CPU, and attention is T x T."""

@@ -19,8 +19,8 @@ from alens.evaluation.shards import JudgedText, check_same_model, judged_text, w
 from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
 from alens.store import same_model
+from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
-from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
 from alens.studies.transfer.judged import Ground, Reading, ground_of, judge, mean_output

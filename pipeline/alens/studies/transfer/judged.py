@@ -27,8 +27,8 @@ from alens.machine.side_by_side import side_by_side
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher, TeacherBlock
 from alens.statistics.groups import Groups
+from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
-from alens.store.reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.rebased import Frame
 

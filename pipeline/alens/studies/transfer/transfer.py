@@ -19,7 +19,7 @@ from alens.evaluation.shards import check_same_model, judged_text
 from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
 from alens.statistics import bootstrap
-from alens.store.reader import Cache
+from alens.store.cache_reader import Cache
 from alens.studies.transfer.judged import Reading, check_written, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, shares_seen
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from alens.errors import RequestError
+from alens.store.cache_reader import Cache, open_cache
+from alens.store.cache_statistics import log_shares
 from alens.store.encoding import dequantise
-from alens.store.reader import Cache, open_cache
-from alens.store.statistics import log_shares
 
 Copy = Callable[[Path], Path]
 
@@ -168,7 +168,7 @@ def test_the_mean_output_is_a_distribution(demo_cache: Path) -> None:
 def test_the_log_of_the_mean_output_is_of_enough_shards(
     demo_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alens.store.reader.ENOUGH_SHARDS", 2)
+    monkeypatch.setattr("alens.store.cache_reader.ENOUGH_SHARDS", 2)
     cache = open_cache(demo_cache)
     found_V = cache.log_mean_output([4, 1, 2])
     assert found_V.dtype == np.float32

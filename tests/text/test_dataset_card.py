@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alens.errors import RequestError
-from alens.text.card import Configuration, matching, read_card
+from alens.text.dataset_card import Configuration, matching, read_card
 
 
 def card(folder: Path, head: str) -> tuple[Configuration, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from alens.exchange.folder import whole_folder
-from alens.store import durable, leavings, one_writer
+from alens.store import durable, leftovers, one_writer
 from alens.store.result_file import write
 
 WRITER = """
@@ -112,12 +112,12 @@ def test_of_another_host_it_goes_after_a_day(tmp_path: Path) -> None:
     for path in (fresh, old):
         path.mkdir()
         (path / "weights").write_bytes(b"")
-    before = time.time() - leavings.ABANDONED_S - 60
+    before = time.time() - leftovers.ABANDONED_S - 60
     os.utime(old, (before, before))
-    leavings.clear(tmp_path / "out")
+    leftovers.clear(tmp_path / "out")
     assert fresh.exists() and old.exists()  # something in it was changed today
     os.utime(old / "weights", (before, before))
-    leavings.clear(tmp_path / "out")
+    leftovers.clear(tmp_path / "out")
     assert fresh.exists() and not old.exists()
 
 
@@ -125,10 +125,10 @@ def test_of_another_host_it_goes_after_a_day(tmp_path: Path) -> None:
 def test_other_names_stay(name: str, tmp_path: Path) -> None:
     path = tmp_path / name.replace("host", socket.gethostname())
     path.write_text("mine")
-    leavings.clear(tmp_path / "out")
-    leavings.clear_held(tmp_path, "out")
+    leftovers.clear(tmp_path / "out")
+    leftovers.clear_held(tmp_path, "out")
     assert path.exists()
 
 
 def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
-    leavings.clear(tmp_path / "no/where")
+    leftovers.clear(tmp_path / "no/where")

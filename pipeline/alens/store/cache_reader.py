@@ -19,6 +19,7 @@ import numpy.typing as npt
 from alens.errors import DamageError, RequestError
 from alens.store import document, durable
 from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name, statistic_name
+from alens.store.cache_statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
@@ -26,7 +27,6 @@ from alens.store.encoding import dequantise
 from alens.store.model_record import OTHER_WRITE
 from alens.store.paths import StorePaths, no_cache
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
-from alens.store.statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
 
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]

@@ -9,7 +9,7 @@ import pytest
 from alens.errors import DamageError
 from alens.store import document
 from alens.store.arrays import ArraySpec, shard_arrays
-from alens.store.reader import Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import Plan
 
 Copy = Callable[[Path], Path]
