@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.studies.comparison.chance import Chance, Draws, p_values
 
 ALPHA = 0.05

@@ -8,9 +8,9 @@ Shapes: N rows, H heads, E d_head, V vocabulary.
 import torch
 
 from alens.evaluation.figures import FigureSums
-from alens.evaluation.held_out import held_out_rows
 from alens.lens.maps import AffineMaps
 from alens.rows.columns import RowReader
+from alens.rows.held_out_rows import held_out_rows
 from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")

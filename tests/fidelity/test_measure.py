@@ -14,7 +14,7 @@ from alens.fidelity.forms import ZForm
 from alens.fidelity.measure import FidelityRequest, measure
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import Sample
-from alens.fidelity.targets import Unembedding, kl_to_exact
+from alens.fidelity.target_error import Unembedding, kl_to_exact
 from alens.store.cache_reader import Cache
 
 QUICK = FidelityRequest(rows=200, keep_bits=(3,), top_k=(4,), tail_samples=(4,), fit=False)

@@ -11,7 +11,7 @@ from alens import CacheRequest, FitRequest, fit_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.reencode import reencode
-from alens.fidelity.targets import Unembedding, remade_targets, tail_uniforms
+from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
 from alens.fit.settings import FitSettings
 from alens.store.cache_reader import Cache
 from alens.store.encoding import dequantise, quantise, round_bits

@@ -16,7 +16,7 @@ from alens.cli.parameters import (
 
 if TYPE_CHECKING:
     from alens.fidelity.measure import Fidelity, TargetFigure, ZFigure
-    from alens.fidelity.probe import FitFigure
+    from alens.fidelity.probe_fits import FitFigure
 
 WIDTH = 100
 

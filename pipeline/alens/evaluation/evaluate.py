@@ -16,7 +16,6 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
 from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
-from alens.evaluation.held_out import HeldOutRows, held_out_rows, model_choice
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import Comparison, Evaluation
@@ -32,6 +31,7 @@ from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
+from alens.rows.held_out_rows import HeldOutRows, held_out_rows, model_choice
 from alens.statistics.bootstrap import RESAMPLES
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache

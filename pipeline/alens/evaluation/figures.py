@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import DamageError
-from alens.evaluation.agreement import ModelChoice
 from alens.job.interruption import leave_out
 from alens.lens.maps import LensMaps
 from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import each
+from alens.rows.agreement import ModelChoice
 from alens.rows.teacher import Teacher, TeacherBlock
 
 NO_NEXT_TOKEN = -1

@@ -15,10 +15,9 @@ import torch
 
 from alens.errors import RequestError, StoppedError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
-from alens.fidelity.probe import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
+from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
 from alens.fidelity.sample import Sample
-from alens.fidelity.sizes import stored_z_bytes, written_z_bytes
-from alens.fidelity.targets import (
+from alens.fidelity.target_error import (
     KeptMass,
     Rounding,
     Unembedding,
@@ -28,6 +27,7 @@ from alens.fidelity.targets import (
     rounding,
     tail_uniforms,
 )
+from alens.fidelity.z_bytes import stored_z_bytes, written_z_bytes
 from alens.fidelity.z_error import ZError, z_errors
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.store.cache_reader import Cache

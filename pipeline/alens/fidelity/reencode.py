@@ -21,7 +21,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.fidelity.forms import TargetForm, ZForm, rounded, stored_targets, stored_z
-from alens.fidelity.targets import Unembedding, remade_targets, tail_uniforms
+from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
 from alens.job.progress import ShouldStop, never
 from alens.store import durable
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name, weight_arrays

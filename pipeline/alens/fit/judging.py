@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from alens.evaluation.figures import FigureSums, HeadFigures, add_together
-from alens.evaluation.held_out import HeldOutRows, held_out_rows, num_held_out_rows
 from alens.fit.distributed import Processes
 from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
@@ -21,6 +20,7 @@ from alens.job.progress import Report, ShouldStop, counting, never, silent
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.rows.columns import RowReader
+from alens.rows.held_out_rows import HeldOutRows, held_out_rows, num_held_out_rows
 from alens.rows.teacher import Teacher
 
 ROWS_ON_THE_WAY = 4096

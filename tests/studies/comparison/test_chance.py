@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.statistics.signs import all_signs, flips
 from alens.studies.comparison.chance import Chance, Draws, Noise, flipped, p_values
 

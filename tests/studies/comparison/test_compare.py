@@ -17,7 +17,7 @@ from alens.errors import RequestError
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.detector import folds

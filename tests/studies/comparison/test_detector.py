@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.studies.comparison import detector
 from alens.studies.comparison.detector import Split
 

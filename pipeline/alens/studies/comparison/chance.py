@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from alens.machine.blocks import slices, tile_size
-from alens.statistics import divergence
-from alens.statistics.divergence import Array, Weights
+from alens.statistics import divergences as divergence
+from alens.statistics.divergences import Array, Weights
 from alens.statistics.signs import flips
 
 TIE = 1e-9

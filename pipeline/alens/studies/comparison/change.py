@@ -10,7 +10,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.studies.comparison import chance
 from alens.studies.comparison.prompt_readings import LAST, check_position
 

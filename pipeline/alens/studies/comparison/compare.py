@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 from alens.studies.comparison import chance, detector
 from alens.studies.comparison.change import Change, Comparer, Settings
 from alens.studies.comparison.detection import Detection, Detectors

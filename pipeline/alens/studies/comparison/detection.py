@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from alens.statistics.area import Comparisons, comparisons
-from alens.statistics.roc import Separation, separation
+from alens.statistics.separation import Separation, separation
 from alens.studies.comparison.detector import Array, Labels, Scores, Split, score
 from alens.studies.comparison.refits import Refits
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.statistics.divergence import jensen_shannon
+from alens.statistics.divergences import jensen_shannon
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]

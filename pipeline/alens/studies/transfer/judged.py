@@ -14,9 +14,7 @@ from functools import cached_property
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import FigureSums
-from alens.evaluation.held_out import held_out_rows
 from alens.evaluation.shards import JudgedText, Mask
 from alens.job.progress import Progress, Report, silent
 from alens.lens.maps import AffineMaps, LensMaps
@@ -24,7 +22,9 @@ from alens.lens.saved import Lenses
 from alens.machine.blocks import row_blocks, slices, teacher_rows
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import side_by_side
+from alens.rows.agreement import ModelChoice
 from alens.rows.columns import Columns, RowReader
+from alens.rows.held_out_rows import held_out_rows
 from alens.rows.teacher import Teacher, TeacherBlock
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache

@@ -8,7 +8,7 @@ import torch
 
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import Sample
-from alens.fidelity.targets import (
+from alens.fidelity.target_error import (
     Unembedding,
     kept_mass,
     kl_to_exact,

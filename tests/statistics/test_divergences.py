@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial import distance
 
-from alens.statistics import divergence
+from alens.statistics import divergences as divergence
 
 
 def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Tensor:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from alens.statistics import roc
+from alens.statistics import separation as roc
 from alens.statistics.area import Comparisons, comparisons
-from alens.statistics.roc import Separation
+from alens.statistics.separation import Separation
 
 
 def compared(scores: np.ndarray, suspect: np.ndarray) -> Comparisons:

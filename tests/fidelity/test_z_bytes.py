@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alens.fidelity.forms import ZForm
-from alens.fidelity.sizes import stored_z_bytes, written_z_bytes
+from alens.fidelity.z_bytes import stored_z_bytes, written_z_bytes
 from alens.store.cache_reader import Cache
 
 Z_BYTES = 4 * 6 * 32

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alens.evaluation.agreement import ModelChoice, largest, shares
 from alens.machine.top_tokens import STRETCH
+from alens.rows.agreement import ModelChoice, largest, shares
 
 V = 20 * STRETCH + 5
 

@@ -17,7 +17,6 @@ import torch
 from alens import randomness
 from alens.errors import StoppedError
 from alens.evaluation.figures import FigureSums
-from alens.evaluation.held_out import held_out_rows
 from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
@@ -29,6 +28,7 @@ from alens.fit.split import split
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.saved import load_lenses
 from alens.rows.columns import RowReader
+from alens.rows.held_out_rows import held_out_rows
 from alens.store.cache_reader import Cache
 
 NO_CHECKPOINT = 2**62

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alens.evaluation.agreement import ModelChoice
 from alens.evaluation.figures import NO_NEXT_TOKEN
+from alens.rows.agreement import ModelChoice
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
 from alens.store.cache_reader import Cache
