@@ -14,8 +14,8 @@ from alens import demo, evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
 from alens.cache.run import write_cache
 from alens.errors import DamageError, RequestError
-from alens.evaluation.reading_figures import FIGURES, Difference
-from alens.evaluation.result import Comparison, Evaluation, Wins
+from alens.evaluation.reading_figures import FIGURES, PairedDifference
+from alens.evaluation.result import BaselineComparison, Evaluation, Wins
 from alens.statistics.bootstrap import interval, resampled_means
 from alens.store.schema import CacheSettings
 
@@ -223,13 +223,13 @@ def test_comparisons_are_differences_of_the_figures(found: Evaluation) -> None:
 
 def test_wins_are_counted_by_difference_by_intervals_apart_and_by_the_paired_one(found: Evaluation) -> None:
     differences = [
-        Difference(difference=-1.0, interval=(-2.0, 1.0), apart=False),
-        Difference(difference=-1.0, interval=(-2.0, -0.5), apart=False),
-        Difference(difference=-3.0, interval=(-4.0, -2.0), apart=True),
-        Difference(difference=-2.0, interval=(-4.0, -1.0), apart=False),
-        Difference(difference=3.0, interval=(2.0, 4.0), apart=True),
+        PairedDifference(difference=-1.0, interval=(-2.0, 1.0), apart=False),
+        PairedDifference(difference=-1.0, interval=(-2.0, -0.5), apart=False),
+        PairedDifference(difference=-3.0, interval=(-4.0, -2.0), apart=True),
+        PairedDifference(difference=-2.0, interval=(-4.0, -1.0), apart=False),
+        PairedDifference(difference=3.0, interval=(2.0, 4.0), apart=True),
     ]
-    made = {0: [Comparison(kl=kl, cross_entropy=None) for kl in differences]}
+    made = {0: [BaselineComparison(kl=kl, cross_entropy=None) for kl in differences]}
     wins = dataclasses.replace(found, comparisons={"unembedding": made}).wins("unembedding")
     assert wins == Wins(heads=5, better=4, better_apart=1, surely_better=3)
 

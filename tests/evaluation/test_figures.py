@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from alens.evaluation.figures import NO_NEXT_TOKEN, FigureSums, add_together
+from alens.evaluation.figures import FigureSums, add_together
 from alens.lens.maps import AffineMaps
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
+from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import ExactTeacher, TeacherBlock
 
 N, H, E, D, V = 23, 2, 3, 4, 19

@@ -9,11 +9,11 @@ import scipy.stats
 import torch
 
 from alens.evaluation import sums as module
-from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
+from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.cache_reader import Targets
 

@@ -13,7 +13,7 @@ from alens.errors import RequestError, StoppedError
 from alens.fidelity.forms import ZForm
 from alens.fidelity.measure import FidelityRequest, measure
 from alens.fidelity.reencode import reencode
-from alens.fidelity.sample import Sample
+from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import Unembedding, kl_to_exact
 from alens.store.cache_reader import Cache
 
@@ -30,7 +30,7 @@ def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None
     seen = []
     request = dataclasses.replace(QUICK, work=tmp_path)
     found = measure(demo, request, report=seen.append)
-    sample = Sample(demo, 200, seed=0)
+    sample = RowSample(demo, 200, seed=0)
     exact = Unembedding.of(demo, torch.device("cpu"))
     stored = kl_to_exact(sample.targets(), sample.read("targets/final"), exact).mean()
     assert found.rows == len(sample)

@@ -8,12 +8,12 @@ import pytest
 
 from alens import open_cache
 from alens.errors import RequestError
-from alens.fidelity.sample import Sample, spread
+from alens.fidelity.sample import RowSample, spread
 from alens.store.cache_reader import Cache
 
 
 def test_rows_come_from_all_over_the_cache_and_never_from_position_0(demo: Cache) -> None:
-    sample = Sample(demo, 600, seed=0)
+    sample = RowSample(demo, 600, seed=0)
     assert sample.shards == (0, 1, 2, 3, 4, 5)
     assert 560 < len(sample) <= 600
     rows = sample.row_numbers()
@@ -23,7 +23,7 @@ def test_rows_come_from_all_over_the_cache_and_never_from_position_0(demo: Cache
 
 
 def test_every_array_is_read_at_the_same_rows(demo: Cache) -> None:
-    sample = Sample(demo, 300, seed=1)
+    sample = RowSample(demo, 300, seed=1)
     rows, T = sample.row_numbers(), demo.plan.settings.seq_len
     tokens = demo.tokens[rows // T, rows % T]
     assert np.array_equal(sample.read("rows/token"), tokens)
@@ -36,12 +36,12 @@ def test_every_array_is_read_at_the_same_rows(demo: Cache) -> None:
 
 
 def test_the_seed_chooses_the_rows(demo: Cache) -> None:
-    first, again, other = (Sample(demo, 100, seed).row_numbers() for seed in (0, 0, 1))
+    first, again, other = (RowSample(demo, 100, seed).row_numbers() for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_more_rows_than_there_are_is_all_of_them(demo: Cache) -> None:
-    assert len(Sample(demo, 10**6, seed=0)) == 6 * 16 * 63
+    assert len(RowSample(demo, 10**6, seed=0)) == 6 * 16 * 63
 
 
 def test_a_cache_without_a_shard_is_refused(demo_cache: Path, copy_of: Any) -> None:
@@ -49,7 +49,7 @@ def test_a_cache_without_a_shard_is_refused(demo_cache: Path, copy_of: Any) -> N
     for record in ("MANIFEST.json", *(f"commits/{shard:06d}.json" for shard in range(6))):
         (store / record).unlink()
     with pytest.raises(RequestError, match="has no committed shard yet: run `alens cache` first"):
-        Sample(open_cache(store), 10, seed=0)
+        RowSample(open_cache(store), 10, seed=0)
 
 
 def test_spread_takes_both_ends() -> None:

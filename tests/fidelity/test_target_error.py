@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alens.fidelity.forms import TargetForm
-from alens.fidelity.sample import Sample
+from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
     Unembedding,
     kept_mass,
@@ -21,7 +21,7 @@ from alens.store.cache_reader import Cache, Targets
 CPU = torch.device("cpu")
 
 
-def dense(demo: Cache, sample: Sample) -> np.ndarray:
+def dense(demo: Cache, sample: RowSample) -> np.ndarray:
     """(N, V) exact probabilities, float64."""
     logits = sample.read("targets/final").astype(float) @ demo.weights("W_U") + demo.weights("b_U")
     probs = np.exp(logits - logits.max(1, keepdims=True))
@@ -34,8 +34,8 @@ def exact(demo: Cache) -> Unembedding:
 
 
 @pytest.fixture
-def sample(demo: Cache) -> Sample:
-    return Sample(demo, 200, seed=3)
+def sample(demo: Cache) -> RowSample:
+    return RowSample(demo, 200, seed=3)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
     assert found == pytest.approx(expected, abs=3e-4)
 
 
-def test_kl_of_stored_targets_against_numpy(demo: Cache, sample: Sample, exact: Unembedding) -> None:
+def test_kl_of_stored_targets_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
     targets, p_NV = sample.targets(), dense(demo, sample)
     expected = []
     for row, p_V in enumerate(p_NV):
@@ -77,7 +77,7 @@ def test_kl_of_stored_targets_against_numpy(demo: Cache, sample: Sample, exact: 
     assert found.mean() > 0.1
 
 
-def test_the_whole_distribution_has_no_kl_but_by_rounding(sample: Sample, exact: Unembedding) -> None:
+def test_the_whole_distribution_has_no_kl_but_by_rounding(sample: RowSample, exact: Unembedding) -> None:
     final_ND = sample.read("targets/final")
     whole = remade_targets(TargetForm(4096, 1), final_ND, exact, np.zeros((len(sample), 1)))
     assert whole is not None
@@ -88,7 +88,7 @@ def test_the_whole_distribution_has_no_kl_but_by_rounding(sample: Sample, exact:
     )  # what float16 rounds off goes to the one sample, the least probable token
 
 
-def test_kept_mass_against_numpy(demo: Cache, sample: Sample, exact: Unembedding) -> None:
+def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
     sorted_NV = -np.sort(-dense(demo, sample), axis=1)
     found = kept_mass(sample, exact)
     assert [mass.k for mass in found] == [1, 2, 4, 8, 16, 128, 256, 512]
@@ -99,7 +99,7 @@ def test_kept_mass_against_numpy(demo: Cache, sample: Sample, exact: Unembedding
 
 
 def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
-    sample: Sample, exact: Unembedding
+    sample: RowSample, exact: Unembedding
 ) -> None:
     found, known = kept_mass(sample, None), kept_mass(sample, exact)
     assert [mass.k for mass in found] == [1, 2, 4, 8, 16]
@@ -107,7 +107,7 @@ def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
         assert mass.mean == pytest.approx(true.mean, abs=1e-3)
 
 
-def test_rounding_against_numpy(demo: Cache, sample: Sample, exact: Unembedding) -> None:
+def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
     p_NV = dense(demo, sample)
     log_NK = np.log(-np.sort(-p_NV, axis=1)[:, :16])
     rounded_NK = log_NK.astype(np.float16).astype(float)
@@ -121,7 +121,7 @@ def test_rounding_against_numpy(demo: Cache, sample: Sample, exact: Unembedding)
 
 
 def test_the_stored_form_made_anew_is_what_was_stored(
-    demo: Cache, sample: Sample, exact: Unembedding
+    demo: Cache, sample: RowSample, exact: Unembedding
 ) -> None:
     """But for the float16 of the final residual: the same draws from the same uniforms."""
     stored = sample.targets()
@@ -134,7 +134,7 @@ def test_the_stored_form_made_anew_is_what_was_stored(
     assert made.entropy_N == pytest.approx(stored.entropy_N, abs=5e-3)
 
 
-def test_more_samples_and_a_larger_k_come_nearer(demo: Cache, sample: Sample, exact: Unembedding) -> None:
+def test_more_samples_and_a_larger_k_come_nearer(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
     final_ND = sample.read("targets/final")
     kls = []
     for form in (TargetForm(8, 8), TargetForm(8, 32), TargetForm(64, 32)):
@@ -145,7 +145,7 @@ def test_more_samples_and_a_larger_k_come_nearer(demo: Cache, sample: Sample, ex
     assert kls == sorted(kls, reverse=True)
 
 
-def test_making_targets_can_be_stopped(sample: Sample, exact: Unembedding) -> None:
+def test_making_targets_can_be_stopped(sample: RowSample, exact: Unembedding) -> None:
     uniforms = np.zeros((len(sample), 4))
     assert (
         remade_targets(TargetForm(4, 4), sample.read("targets/final"), exact, uniforms, lambda: True) is None

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from alens.fidelity.forms import ZForm
-from alens.fidelity.sample import Sample
-from alens.fidelity.z_error import Spread, relative_errors, z_errors
+from alens.fidelity.sample import RowSample
+from alens.fidelity.z_error import MeanAndWorst, relative_errors, z_errors
 from alens.store.cache_reader import Cache
 from alens.store.encoding import quantise
 
@@ -13,7 +13,7 @@ FORMS = [ZForm("float16", bits) for bits in (7, 3)] + [ZForm("int8", None)]
 
 
 def test_errors_against_numpy(demo: Cache) -> None:
-    sample = Sample(demo, 400, seed=0)
+    sample = RowSample(demo, 400, seed=0)
     found = z_errors(sample, FORMS)
     assert found is not None
     for form in FORMS:
@@ -59,8 +59,10 @@ def test_a_head_that_writes_nothing_has_no_error() -> None:
 
 
 def test_it_can_be_stopped(demo: Cache) -> None:
-    assert z_errors(Sample(demo, 10, seed=0), FORMS, lambda: True) is None
+    assert z_errors(RowSample(demo, 10, seed=0), FORMS, lambda: True) is None
 
 
 def test_a_spread_names_the_worst() -> None:
-    assert Spread.over([1.0, 3.0, 2.0], ["a", "b", "c"]) == Spread(mean=2.0, worst=3.0, worst_head="b")
+    assert MeanAndWorst.over([1.0, 3.0, 2.0], ["a", "b", "c"]) == MeanAndWorst(
+        mean=2.0, worst=3.0, worst_head="b"
+    )

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from alens import open_cache
-from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.rows.columns import RowReader
-from alens.rows.held_out_rows import held_out_rows
+from alens.rows.held_out_rows import NO_NEXT_TOKEN, held_out_rows
 
 
 def reader(store: Path) -> RowReader:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial import distance
 
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences
 
 
 def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Tensor:
@@ -18,31 +18,31 @@ def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Ten
 def test_the_divergence_is_that_of_scipy() -> None:
     clean_V, suspect_V = distributions(2)
     expected = distance.jensenshannon(clean_V.numpy(), suspect_V.numpy()) ** 2
-    assert float(divergence.jensen_shannon(clean_V, suspect_V)) == pytest.approx(expected)
-    assert float(divergence.kl(suspect_V, clean_V)) == pytest.approx(
+    assert float(divergences.jensen_shannon(clean_V, suspect_V)) == pytest.approx(expected)
+    assert float(divergences.kl(suspect_V, clean_V)) == pytest.approx(
         float((suspect_V * (suspect_V / clean_V).log()).sum())
     )
 
 
 def test_no_token_contributes_less_than_nothing() -> None:
-    assert (divergence.contributions(distributions(20), distributions(20, seed=1)) >= 0).all()
+    assert (divergences.contributions(distributions(20), distributions(20, seed=1)) >= 0).all()
 
 
 def test_apart_altogether_is_ln_2_and_the_same_is_0() -> None:
     one_V, other_V = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.25, 0.75])
-    assert float(divergence.jensen_shannon(one_V, other_V)) == pytest.approx(math.log(2))
-    assert float(divergence.jensen_shannon(other_V, other_V)) == 0.0
+    assert float(divergences.jensen_shannon(one_V, other_V)) == pytest.approx(math.log(2))
+    assert float(divergences.jensen_shannon(other_V, other_V)) == 0.0
 
 
 def test_small_differences_keep_their_figures() -> None:
     p_V = distributions(1)[0]
     step_V = 1e-5 * p_V * torch.linspace(-1, 1, len(p_V), dtype=torch.float64)
-    found = float(divergence.jensen_shannon(p_V - step_V, p_V + step_V))
+    found = float(divergences.jensen_shannon(p_V - step_V, p_V + step_V))
     assert found == pytest.approx(float((step_V**2 / p_V).sum()) / 2, rel=1e-3)
 
 
 def test_shuffled_labels_keep_the_sizes_of_the_sets() -> None:
-    found = divergence.permuted(3, 5, 40, seed=1)
+    found = divergences.permuted(3, 5, 40, seed=1)
     assert found.clean_PN.shape == (40, 8)
     assert ((found.clean_PN > 0).sum(1) == 3).all() and ((found.suspect_PN > 0).sum(1) == 5).all()
     assert ((found.clean_PN > 0) != (found.suspect_PN > 0)).all()
@@ -50,36 +50,36 @@ def test_shuffled_labels_keep_the_sizes_of_the_sets() -> None:
 
 
 def test_labels_of_pairs_are_swapped_within_them() -> None:
-    found = divergence.permuted(4, 4, 40, seed=1, paired=True)
+    found = divergences.permuted(4, 4, 40, seed=1, paired=True)
     clean_PN = found.clean_PN > 0
     assert (clean_PN[:, :4] != clean_PN[:, 4:]).all()
     assert len(np.unique(clean_PN, axis=0)) > 10
 
 
 def test_resamples_draw_each_set_for_itself_or_pairs() -> None:
-    found = divergence.resampled(3, 5, 40, seed=1)
+    found = divergences.resampled(3, 5, 40, seed=1)
     assert np.allclose(found.clean_PN.sum(1), 1) and np.allclose(found.suspect_PN.sum(1), 1)
     assert (found.clean_PN[:, 3:] == 0).all() and (found.suspect_PN[:, :3] == 0).all()
-    alone = divergence.resampled(4, 4, 40, seed=1)
+    alone = divergences.resampled(4, 4, 40, seed=1)
     assert (alone.clean_PN[:, :4] != alone.suspect_PN[:, 4:]).any()
-    pairs = divergence.resampled(4, 4, 40, seed=1, paired=True)
+    pairs = divergences.resampled(4, 4, 40, seed=1, paired=True)
     assert (pairs.clean_PN[:, :4] == pairs.suspect_PN[:, 4:]).all()
 
 
 def test_divergences_under_weights_are_those_of_the_weighted_means() -> None:
     readings_NV = distributions(6)
-    weights = divergence.permuted(2, 4, 5, seed=0)
-    for row, found in enumerate(divergence.under(weights, readings_NV)):
+    weights = divergences.permuted(2, 4, 5, seed=0)
+    for row, found in enumerate(divergences.under(weights, readings_NV)):
         clean_V = readings_NV[weights.clean_PN[row] > 0].mean(0)
         suspect_V = readings_NV[weights.suspect_PN[row] > 0].mean(0)
-        assert found == pytest.approx(float(divergence.jensen_shannon(clean_V, suspect_V)))
+        assert found == pytest.approx(float(divergences.jensen_shannon(clean_V, suspect_V)))
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, readings_NV = divergence.permuted(3, 3, 7, seed=0), distributions(6)
-    whole = divergence.under(weights, readings_NV)
-    monkeypatch.setattr(divergence, "tile_size", lambda device: (2, 15))
-    assert divergence.under(weights, readings_NV) == pytest.approx(whole, rel=1e-12)
+    weights, readings_NV = divergences.permuted(3, 3, 7, seed=0), distributions(6)
+    whole = divergences.under(weights, readings_NV)
+    monkeypatch.setattr(divergences, "tile_size", lambda device: (2, 15))
+    assert divergences.under(weights, readings_NV) == pytest.approx(whole, rel=1e-12)
 
 
 def test_the_interval_takes_the_noise_of_finite_samples_off() -> None:
@@ -87,9 +87,9 @@ def test_the_interval_takes_the_noise_of_finite_samples_off() -> None:
     held, percentile_held = 0, 0
     for seed in range(20):
         readings_NV = distributions(24, vocabulary=200, seed=100 + seed)
-        observed = float(divergence.jensen_shannon(readings_NV[:12].mean(0), readings_NV[12:].mean(0)))
-        drawn_P = divergence.under(divergence.resampled(12, 12, 200, seed), readings_NV)
-        low, high = divergence.interval(observed, drawn_P)
+        observed = float(divergences.jensen_shannon(readings_NV[:12].mean(0), readings_NV[12:].mean(0)))
+        drawn_P = divergences.under(divergences.resampled(12, 12, 200, seed), readings_NV)
+        low, high = divergences.interval(observed, drawn_P)
         assert 0 <= low <= high
         held += low <= 1e-9
         percentile_held += np.quantile(drawn_P, 0.025) <= 1e-9

@@ -3,40 +3,37 @@
 import numpy as np
 import pytest
 
-from alens.statistics import separation as roc
 from alens.statistics.area import Comparisons, comparisons
-from alens.statistics.separation import Separation
+from alens.statistics.separation import Separation, curve, separation
 
 
 def compared(scores: np.ndarray, suspect: np.ndarray) -> Comparisons:
     return comparisons(scores[None], np.ones((1, len(scores)), bool), suspect, paired=False)
 
 
-def separation(scores: np.ndarray, suspect: np.ndarray, alarms: np.ndarray | None = None) -> Separation:
-    return roc.separation(
-        [scores], [suspect], None if alarms is None else [alarms], compared(scores, suspect)
-    )
+def separated(scores: np.ndarray, suspect: np.ndarray, alarms: np.ndarray | None = None) -> Separation:
+    return separation([scores], [suspect], None if alarms is None else [alarms], compared(scores, suspect))
 
 
 def test_the_area_lies_under_the_curve() -> None:
     rng = np.random.default_rng(0)
     suspect = np.arange(60) % 3 == 0
     scores = np.round(rng.normal(size=60) + suspect, 1)  # rounded: some are equal
-    found = separation(scores, suspect)
+    found = separated(scores, suspect)
     assert np.trapezoid(found.true_positive_rate, found.false_positive_rate) == pytest.approx(found.auc)
     assert found.low < found.auc < found.high and found.interval_over == "judged prompts"
 
 
 def test_the_curve_is_that_of_every_threshold() -> None:
     scores, suspect = np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False])
-    fpr, tpr = roc.curve(scores, suspect)
+    fpr, tpr = curve(scores, suspect)
     assert fpr.tolist() == [0.0, 0.0, 0.5, 1.0] and tpr.tolist() == [0.0, 0.5, 1.0, 1.0]
 
 
 def test_rates_that_too_few_prompts_cannot_tell_are_none() -> None:
-    def found(number: int) -> roc.Separation:
+    def found(number: int) -> Separation:
         scores = np.arange(2.0 * number)
-        return separation(scores, scores >= number)
+        return separated(scores, scores >= number)
 
     assert (found(19).tpr_at_1_percent, found(19).tpr_at_5_percent) == (None, None)
     assert (found(20).tpr_at_1_percent, found(20).tpr_at_5_percent) == (None, 1.0)
@@ -47,12 +44,12 @@ def test_rates_that_too_few_prompts_cannot_tell_are_none() -> None:
 def test_the_true_positive_rate_is_read_at_or_below_the_false_one() -> None:
     clean, suspect = np.arange(20.0), np.array([19.5, 18.5, 17.5, 0.5])
     scores, flags = np.concatenate([clean, suspect]), np.repeat([False, True], [20, 4])
-    found = separation(scores, flags, scores > 18.2)
+    found = separated(scores, flags, scores > 18.2)
     assert found.tpr_at_5_percent == 0.5  # one clean prompt of twenty is above 18.5, and none above 19.5
     assert found.balanced_accuracy == pytest.approx((2 / 4 + 19 / 20) / 2)
 
 
 def test_scores_that_are_all_equal_are_chance() -> None:
-    found = separation(np.zeros(20), np.arange(20) % 2 == 0)
+    found = separated(np.zeros(20), np.arange(20) % 2 == 0)
     assert (found.auc, found.low, found.high) == (0.5, 0.5, 0.5)
     assert found.false_positive_rate == [0.0, 1.0]

@@ -1,10 +1,8 @@
 """How well lenses read: held-out figures for each head beside baselines.
 
-held_out.py         held-out rows
 figures.py          KL, cross-entropy, agreement: what a fit needs
 panel.py            lenses and baselines, side by side
 sums.py             all figures, summed by document or sequence
-agreement.py        the same most probable tokens, under ties
 reading_figures.py  sums -> figures, intervals, differences
 result.py           what an evaluation finds
 evaluate.py         lenses on a cache, beside baselines

@@ -15,10 +15,10 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
-from alens.evaluation.figures import NO_NEXT_TOKEN, check_kl
+from alens.evaluation.figures import check_kl
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
-from alens.evaluation.result import Comparison, Evaluation
+from alens.evaluation.result import BaselineComparison, Evaluation
 from alens.evaluation.shards import (
     check_same_model,
     judged_text,
@@ -31,7 +31,7 @@ from alens.lens.maps import TranslatedMaps
 from alens.lens.saved import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
-from alens.rows.held_out_rows import HeldOutRows, held_out_rows, model_choice
+from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutRows, held_out_rows, model_choice
 from alens.statistics.bootstrap import RESAMPLES
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
@@ -179,12 +179,12 @@ def _of(panel: Panel, kind: str, layer: int) -> list[Key]:
     return [key for key in panel.keys if key.kind == kind and key.layer == layer]
 
 
-def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> Comparison:
+def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> BaselineComparison:
     place, baseline = panel.places[lens], panel.baseline(kind, lens)
     assert baseline is not None  # asked of the first lens, and the same for all
     kl = judged.difference("kl", place, baseline)
     assert kl is not None  # every row has one
-    return Comparison(kl=kl, cross_entropy=judged.difference("cross_entropy", place, baseline))
+    return BaselineComparison(kl=kl, cross_entropy=judged.difference("cross_entropy", place, baseline))
 
 
 class _Rows:

@@ -18,11 +18,8 @@ from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import each
 from alens.rows.agreement import ModelChoice
+from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import Teacher, TeacherBlock
-
-NO_NEXT_TOKEN = -1
-"""The next token of a sequence's last row: the text goes on, but not in this sequence."""
-
 
 LEAST_KL = -0.1
 """Nats: the tail samples of a compressed teacher leave a mean over few rows below zero, a mix-up of files does more."""

@@ -68,7 +68,7 @@ class ReadingFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class PairedDifference:
     """A lens's figure less that of a baseline on the same rows: below 0, the lens is better."""
 
     difference: float
@@ -117,7 +117,7 @@ class Judged:
         intervals = {name: None if values[name] is None else self._interval(name, q) for name in FIGURES}
         return ReadingFigures(**values, intervals=intervals, reliability=self._reliability(q))
 
-    def difference(self, name: str, q: int, baseline: int) -> Difference | None:
+    def difference(self, name: str, q: int, baseline: int) -> PairedDifference | None:
         """Of figure `name`; None where it has no value."""
         value, other = self._value(name, q), self._value(name, baseline)
         if value is None or other is None:
@@ -128,7 +128,7 @@ class Judged:
             resampled_RQ = self._resampled[name]
             paired = finite_interval(resampled_RQ[:, q] - resampled_RQ[:, baseline], groups=self.groups)
         apart = mine is not None and theirs is not None and (mine[1] < theirs[0] or theirs[1] < mine[0])
-        return Difference(difference=value - other, interval=paired, apart=apart)
+        return PairedDifference(difference=value - other, interval=paired, apart=apart)
 
     def _value(self, name: str, q: int) -> float | None:
         value = float(self._all[name][0, q])

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alens.evaluation.reading_figures import FIGURES, Difference, ReadingFigures
+from alens.evaluation.reading_figures import FIGURES, PairedDifference, ReadingFigures
 from alens.statistics.bootstrap import LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class BaselineComparison:
     """A lens less a baseline, on the same rows; negative where the lens is better."""
 
-    kl: Difference
-    cross_entropy: Difference | None
+    kl: PairedDifference
+    cross_entropy: PairedDifference | None
     """None where no row has a next token."""
 
 
@@ -83,7 +83,7 @@ class Evaluation:
     """The model itself, no baseline; None without the exact teacher."""
     norm_is_the_models: bool
     """Else the Logit Lens has the bare norm, without gain and offset."""
-    comparisons: dict[str, dict[int, list[Comparison]]]
+    comparisons: dict[str, dict[int, list[BaselineComparison]]]
     """By baseline, `mean_output`, `unembedding`, `logit_lens` or `tuned_lens`; then as `lens`."""
 
     def ranges(self) -> dict[str, Range | None]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.machine.blocks import row_blocks, slices
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import each
 from alens.rows.agreement import ModelChoice, largest, shares
+from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import Teacher, TeacherBlock
 
 Reading = Callable[[slice], torch.Tensor]

@@ -16,7 +16,7 @@ import torch
 from alens.errors import RequestError, StoppedError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
 from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
-from alens.fidelity.sample import Sample
+from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
     KeptMass,
     Rounding,
@@ -150,7 +150,7 @@ class _Measurement:
         self.report, self.should_stop = report, should_stop
         self.z = coarser_z(settings, request.keep_bits)
         self.targets = other_targets(settings, model, request.top_k, request.tail_samples)
-        self.sample = Sample(cache, request.rows, request.seed)
+        self.sample = RowSample(cache, request.rows, request.seed)
         self.heads = Heads.choose(cache, request.probe_heads)
         self.fits = request.fit and len(cache.shards) > 1
         self.exact = Unembedding.of(cache, device) if settings.exact_teacher else None

@@ -20,7 +20,7 @@ from alens.evaluation.figures import FigureSums
 from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
-from alens.fidelity.z_error import Spread
+from alens.fidelity.z_error import MeanAndWorst
 from alens.fit.plan import FitRequest
 from alens.fit.run import fit_lenses
 from alens.fit.settings import FitSettings
@@ -81,7 +81,7 @@ class FitFigure:
     name: str
     kl: dict[str, float]
     """Held-out KL of each head (`layer.head`), nats."""
-    ratio: Spread
+    ratio: MeanAndWorst
     """Of KL over the reference's, over heads."""
 
 
@@ -133,7 +133,7 @@ class Probe:
                 FitFigure(
                     name=variant[0],
                     kl=dict(zip(self.heads.names, kls, strict=True)),
-                    ratio=Spread.over(ratios, self.heads.names),
+                    ratio=MeanAndWorst.over(ratios, self.heads.names),
                 )
             )
         return figures

@@ -1,6 +1,6 @@
 """Rows to take figures on: a few stretches of some committed shards, without reading the rest.
 
-In: a cache, a number of rows, a seed. Out: a `Sample` that reads any array at these rows. The rows of a
+In: a cache, a number of rows, a seed. Out: a `RowSample` that reads any array at these rows. The rows of a
 shard are permuted when it is written, so a stretch of them is a mixture of its sequences. Rows at
 position 0 see only themselves and are left out, as a fit leaves them out.
 """
@@ -19,7 +19,7 @@ MOST_SHARDS = 8
 """A sample is taken from so many shards at most, spread evenly over the cache."""
 
 
-class Sample:
+class RowSample:
     """Some rows of a cache. `shards` has a stretch of rows in each."""
 
     def __init__(self, cache: Cache, num_rows: int, seed: int) -> None:

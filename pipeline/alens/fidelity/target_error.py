@@ -17,7 +17,7 @@ import torch
 from alens import randomness
 from alens.cache.targets import Workspace, compress
 from alens.fidelity.forms import TargetForm
-from alens.fidelity.sample import Sample
+from alens.fidelity.sample import RowSample
 from alens.job.progress import ShouldStop, never
 from alens.machine.blocks import logit_blocks, row_blocks
 from alens.rows.teacher import CompressedTeacher
@@ -68,7 +68,7 @@ class Unembedding:
             yield rows, torch.addmm(self.b_U_V, final_BD, self.W_U_DV).double().log_softmax(-1)
 
 
-def kept_mass(sample: Sample, exact: Unembedding | None) -> list[KeptMass]:
+def kept_mass(sample: RowSample, exact: Unembedding | None) -> list[KeptMass]:
     """By k = 1, 2, 4, ... and the stored k; beyond it where the exact teacher is there (`exact`)."""
     stored = sample.cache.plan.settings.top_k
     ks = sorted({2**power for power in range(stored.bit_length()) if 2**power < stored} | {stored})
@@ -90,7 +90,7 @@ def kept_mass(sample: Sample, exact: Unembedding | None) -> list[KeptMass]:
     ]
 
 
-def rounding(sample: Sample, exact: Unembedding) -> Rounding:
+def rounding(sample: RowSample, exact: Unembedding) -> Rounding:
     """Of the stored k, on log-probabilities that are made anew from the exact teacher."""
     k = sample.cache.plan.settings.top_k
     error_sum, largest, kl_sum = 0.0, 0.0, 0.0

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.fidelity.forms import ZForm
-from alens.fidelity.sample import Sample
+from alens.fidelity.sample import RowSample
 from alens.job.progress import ShouldStop, never
 
 Errors = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class MeanAndWorst:
     """A figure over heads."""
 
     mean: float
@@ -28,7 +28,7 @@ class Spread:
     """`layer.head`"""
 
     @classmethod
-    def over(cls, values: Sequence[float], names: Sequence[str]) -> "Spread":
+    def over(cls, values: Sequence[float], names: Sequence[str]) -> "MeanAndWorst":
         worst = int(np.argmax(values))
         return cls(mean=float(np.mean(values)), worst=float(values[worst]), worst_head=names[worst])
 
@@ -37,13 +37,13 @@ class Spread:
 class ZError:
     """Relative root mean square errors of a form of z."""
 
-    z: Spread
-    output: Spread
+    z: MeanAndWorst
+    output: MeanAndWorst
     """Of the head output z W_O."""
 
 
 def z_errors(
-    sample: Sample, forms: Sequence[ZForm], should_stop: ShouldStop = never
+    sample: RowSample, forms: Sequence[ZForm], should_stop: ShouldStop = never
 ) -> dict[ZForm, ZError] | None:
     """For every form, over all cached heads; None when `should_stop` says so."""
     cache = sample.cache
@@ -60,8 +60,8 @@ def z_errors(
             found[form].append(relative_errors(z_NHE, form.decoded(z_NHE, layer), gram_HEE))
     return {
         form: ZError(
-            z=Spread.over(np.concatenate([z_H for z_H, _ in parts]).tolist(), names),
-            output=Spread.over(np.concatenate([out_H for _, out_H in parts]).tolist(), names),
+            z=MeanAndWorst.over(np.concatenate([z_H for z_H, _ in parts]).tolist(), names),
+            output=MeanAndWorst.over(np.concatenate([out_H for _, out_H in parts]).tolist(), names),
         )
         for form, parts in found.items()
     }

@@ -1,8 +1,10 @@
 """What fitting and judging read of a cache: rows in memory, and the distributions that lenses are held against.
 
-columns.py     what fitting and judging read of a shard
-teacher.py     the final distributions, compressed or exact
-final_norm.py  what stands between residual stream and unembedding
-narrow.py      targets as if fewer had been cached
-moments.py     mean and covariance of a residual site
+columns.py        what fitting and judging read of a shard
+held_out_rows.py  rows that no fit has seen
+teacher.py        the final distributions, compressed or exact
+agreement.py      the same most probable tokens, under ties
+final_norm.py     what stands between residual stream and unembedding
+narrow.py         targets as if fewer had been cached
+moments.py        mean and covariance of a residual site
 """

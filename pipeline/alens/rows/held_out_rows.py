@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from alens.evaluation.figures import NO_NEXT_TOKEN
 from alens.rows.agreement import ModelChoice
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
 from alens.store.cache_reader import Cache
+
+NO_NEXT_TOKEN = -1
+"""The next token of a sequence's last row: the text goes on, but not in this sequence."""
 
 FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/position")
 

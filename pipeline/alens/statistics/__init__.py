@@ -6,7 +6,7 @@ permutation.py  tests of many heads
 corrections.py  p-values corrected for many heads
 relabelling.py  statistics as chance would have them
 signs.py        signs that prompts may take by chance
-roc.py          ROC curves and what is read off them
+separation.py   ROC curves and what is read off them
 area.py         areas under ROC curves, with intervals
-divergence.py   how far apart mean readings are
+divergences.py  how far apart mean readings are
 """

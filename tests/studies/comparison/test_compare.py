@@ -17,7 +17,7 @@ from alens.errors import RequestError
 from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences
 from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.detector import folds
@@ -57,8 +57,8 @@ def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, dem
             for head in reading.heads
             if (head.layer, head.head) == (change.layer, change.head)
         )
-        assert change.lens.divergence == pytest.approx(float(divergence.jensen_shannon(p_V, q_V)), rel=1e-3)
-        assert change.lens.kl == pytest.approx(float(divergence.kl(q_V, p_V)), rel=1e-3)
+        assert change.lens.divergence == pytest.approx(float(divergences.jensen_shannon(p_V, q_V)), rel=1e-3)
+        assert change.lens.kl == pytest.approx(float(divergences.kl(q_V, p_V)), rel=1e-3)
         first = change.lens.appear[0]
         assert (first.clean, first.suspect) == pytest.approx(
             (float(p_V[first.id]), float(q_V[first.id])), rel=1e-3
@@ -129,7 +129,7 @@ def test_sets_are_compared_by_their_mean_readings(
                 values_HTE = lensed.values(lensed.run(lensed.tokens(text), [3]), 3, [change.head])
                 total_V += lensed.lens(3, [change.head], values_HTE)[0, -1].double().exp()
             means.append(total_V / len(one.texts))
-        assert change.lens.divergence == pytest.approx(float(divergence.jensen_shannon(*means)), rel=1e-4)
+        assert change.lens.divergence == pytest.approx(float(divergences.jensen_shannon(*means)), rel=1e-4)
 
 
 def test_positions_are_chosen_or_averaged(lensed: LensedModel) -> None:

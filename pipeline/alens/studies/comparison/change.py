@@ -10,7 +10,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences
 from alens.studies.comparison import chance
 from alens.studies.comparison.prompt_readings import LAST, check_position
 
@@ -98,7 +98,7 @@ class Comparer:
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
             self._chance = chance.Chance(*sizes, paired=settings.paired)
-            self._resampled = divergence.resampled(*sizes, paired=settings.paired)
+            self._resampled = divergences.resampled(*sizes, paired=settings.paired)
 
     @property
     def more_draws(self) -> int:
@@ -109,12 +109,12 @@ class Comparer:
         """The change of one reading, clean prompts first; and what chance gives."""
         clean_V = readings_NV[: self._num_clean].double().mean(0)
         suspect_V = readings_NV[self._num_clean :].double().mean(0)
-        parts_V = divergence.contributions(clean_V, suspect_V)
+        parts_V = divergences.contributions(clean_V, suspect_V)
         total = float(parts_V.sum())
         draws, found = None, None
         if noise and self._noisy:
             draws = self._chance.draws(readings_NV)
-            low, high = divergence.interval(total, divergence.under(self._resampled, readings_NV))
+            low, high = divergences.interval(total, divergences.under(self._resampled, readings_NV))
             alone, _ = chance.p_values([draws])
             found = Noise(
                 expected=draws.expected,
@@ -126,7 +126,7 @@ class Comparer:
         rises_V = suspect_V > clean_V
         change = Change(
             divergence=total,
-            kl=float(divergence.kl(suspect_V, clean_V)),
+            kl=float(divergences.kl(suspect_V, clean_V)),
             noise=found,
             appear=self._tokens(parts_V * rises_V, clean_V, suspect_V, total),
             vanish=self._tokens(parts_V * ~rises_V, clean_V, suspect_V, total),

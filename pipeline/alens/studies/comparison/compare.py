@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences
 from alens.studies.comparison import chance, detector
 from alens.studies.comparison.change import Change, Comparer, Settings
 from alens.studies.comparison.detection import Detection, Detectors
@@ -172,7 +172,7 @@ def compare(
 def _kl(model_NV: torch.Tensor, readings_NV: torch.Tensor) -> float:
     """KL(model, reading) in nats, mean over the prompts of `model_NV`."""
     blocks = row_blocks(len(model_NV), model_NV.device)
-    return float(torch.cat([divergence.kl(model_NV[rows], readings_NV[rows]) for rows in blocks]).mean())
+    return float(torch.cat([divergences.kl(model_NV[rows], readings_NV[rows]) for rows in blocks]).mean())
 
 
 def _adjusted(changes: list[HeadChange], drawn: list[chance.Draws | None]) -> list[HeadChange]:
