@@ -33,12 +33,12 @@ from alens.machine.threads import follow_allotment
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
-from alens.studies.comparison import chance, detector
-from alens.studies.comparison.change import Settings
+from alens.studies.comparison import chance, prompt_scores
 from alens.studies.comparison.compare import Comparison, compare
-from alens.studies.comparison.detection import Detectors
+from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
+from alens.studies.comparison.reading_change import Settings
 from alens.studies.comparison.refits import Refits
 
 TRIGGER, NEUTRAL = "black", "old"
@@ -176,7 +176,7 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
         alone.append((alone_H <= 0.05).mean())
         suspect_N = np.repeat([False, True], [half, pool - half])
         names = [str(n) for n in range(pool)]
-        folds = detector.folds(names, suspect_N, detector.FOLDS, number)
+        folds = prompt_scores.folds(names, suspect_N, prompt_scores.FOLDS, number)
         refits = Refits(names, suspect_N, paired=False, seed=number)
         detectors = Detectors(folds, suspect_N, "folds", refits=refits)
         for one in mixed:
@@ -215,14 +215,14 @@ def known(lensed: LensedModel, splits: int, paired: bool, pool: int = 130) -> di
     every = {f"{layer}.{head}": readings.lens(layer, head) for layer in layers for head in heads}
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
-    once = [detector.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
+    once = [prompt_scores.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
     found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
     for number in range(splits):
         order = np.random.default_rng([11, number]).permutation(pool)
         clean, suspect, rest = order[:PAIRS], order[0 if paired else PAIRS :][:PAIRS], order[2 * PAIRS :]
         used, fresh = np.r_[clean, pool + suspect], np.r_[clean, pool + suspect, rest, pool + rest]
         refits = Refits(names, flags, paired=paired, seed=number)
-        folds = detector.folds(names, flags, detector.FOLDS, number)
+        folds = prompt_scores.folds(names, flags, prompt_scores.FOLDS, number)
         here = Detectors(folds, flags, "folds", paired=paired, refits=refits)
         there = Detectors(once, np.r_[flags, fresh_flags], "the rest", paired=True)
         for name, one in every.items():

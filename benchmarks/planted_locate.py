@@ -29,7 +29,7 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.location.effects import LocateSettings, contrast
+from alens.studies.location.effect_tests import LocateSettings, contrast
 from alens.studies.location.locate import Location, locate
 from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 

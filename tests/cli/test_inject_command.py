@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens.model.edits import run_edited
-from alens.studies.injection import effects, perplexity
+from alens.studies.injection import perplexity
 
 PROMPT = "The door opened and"
 AT = ("--layer", "3", "--head", "4")
@@ -57,7 +57,7 @@ def test_each_strength_runs_once_and_0_is_the_model_as_it_is(
         runs += 1
         return run_edited(*arguments)
 
-    monkeypatch.setattr(effects, "run_edited", counted)
+    monkeypatch.setattr(next_token, "run_edited", counted)
     monkeypatch.setattr(perplexity, "run_edited", counted)
     given = (demo_lenses, PROMPT, *AT, *SMALL_TEXT, "--tokens", "she", "--by", "lens", "--random", "1")
     body = json.loads(run_alens("inject", *given, "--strength", "1,0,1,0", "--json").stdout)

@@ -22,7 +22,7 @@ from alens.cli.parameters import (
 from alens.lens.marks import label, note
 
 if TYPE_CHECKING:
-    from alens.studies.basis.figures import BasisStudy, LayerFidelity
+    from alens.studies.basis.result import BasisStudy, LayerFidelity
 
 
 @click.command(

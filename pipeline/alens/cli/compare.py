@@ -120,8 +120,8 @@ def command(
         opened = load_lenses(lenses)
 
         from alens.reading.lensed import LensedModel
-        from alens.studies.comparison.change import Settings
         from alens.studies.comparison.compare import check_pairs, compare, detectable
+        from alens.studies.comparison.reading_change import Settings
 
         settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
         if paired:

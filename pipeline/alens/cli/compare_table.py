@@ -12,8 +12,8 @@ from alens.cli.p_value import shown
 from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.change import Change, TokenChange
     from alens.studies.comparison.compare import Comparison, HeadChange
+    from alens.studies.comparison.reading_change import Change, TokenChange
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from alens.reading.terms import Term
     from alens.studies.injection.ablate import Ablations
-    from alens.studies.injection.changes import Clean
-    from alens.studies.injection.effects import Effect
+    from alens.studies.injection.edit_effects import Clean
+    from alens.studies.injection.next_token import Effect
     from alens.studies.injection.result import Injection, Point
 
 

@@ -23,7 +23,7 @@ from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
-    from alens.studies.location.effects import Effect
+    from alens.studies.location.effect_tests import Effect
     from alens.studies.location.locate import HeadEffect, Location
 
 TERMS_SHOWN = 2
@@ -148,7 +148,7 @@ def command(
         from alens.pictures import heat_map as pictures
         from alens.reading.lensed import LensedModel
         from alens.reading.terms import read_terms, to_tokens
-        from alens.studies.location.effects import LocateSettings
+        from alens.studies.location.effect_tests import LocateSettings
         from alens.studies.location.locate import locate
         from alens.studies.location.locate_map import effect_map
         from alens.studies.location.prompt_groups import groups

@@ -18,11 +18,11 @@ from alens.lens.record import put_record
 from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
-from alens.studies.comparison.change import Settings
 from alens.studies.comparison.compare import Comparison, _splits, compare
-from alens.studies.comparison.detector import folds
 from alens.studies.comparison.prompt_readings import PromptReadings
+from alens.studies.comparison.prompt_scores import folds
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
+from alens.studies.comparison.reading_change import Settings
 
 ADJECTIVES = ("old", "black")
 PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]

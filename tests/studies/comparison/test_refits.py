@@ -6,7 +6,7 @@ import torch
 from scipy import special
 
 from alens.statistics.area import comparisons
-from alens.studies.comparison.detector import folds
+from alens.studies.comparison.prompt_scores import folds
 from alens.studies.comparison.refits import Refits
 
 CLEAN, SUSPECT = 7, 9

@@ -18,7 +18,7 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.statistics import relabelling as chance
-from alens.studies.location.effects import LocateSettings, spread_ratio
+from alens.studies.location.effect_tests import LocateSettings, spread_ratio
 from alens.studies.location.locate import HeadEffect, Location, by_label, locate
 from alens.studies.location.locate_map import effect_map
 from alens.studies.location.term_rates import Rates

@@ -17,7 +17,7 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings
-from alens.studies.location.effects import LocateSettings
+from alens.studies.location.effect_tests import LocateSettings
 from alens.studies.location.locate import Location, locate
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

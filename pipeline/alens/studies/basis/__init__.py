@@ -1,12 +1,12 @@
 """Causal bases: the directions of z that a lens depends on most, and whether the model depends on them too.
 
-causal_basis.py       what lenses rest on, and whether the model does too
-held_out_sample.py    rows to search on, sequences to measure on
-subspaces.py          directions of z, and removing them
-influence.py          ablations -> change of a reading
-ablation.py           ablations -> change of the model's output
-search.py             the most influential directions of a lens
-fidelity_of_ranks.py  rank correlation of influences
-figures.py            figures by basis, head and layer
-basis_file.py         directions as safetensors
+causal_basis.py      what lenses rest on, and whether the model does too
+held_out_sample.py   rows to search on, sequences to measure on
+subspaces.py         directions of z, and removing them
+lens_influence.py    ablations -> change of a reading
+model_influence.py   ablations -> change of the model's output
+direction_search.py  the most influential directions of a lens
+causal_fidelity.py   rank correlation of influences
+result.py            figures by basis, head and layer
+basis_file.py        directions as safetensors
 """

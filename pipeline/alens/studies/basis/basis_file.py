@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from alens.errors import DamageError, RequestError
 from alens.store import result_file
-from alens.studies.basis.figures import BasisStudy
+from alens.studies.basis.result import BasisStudy
 
 SUFFIX = ".safetensors"
 FORMAT = "alens causal basis 1"

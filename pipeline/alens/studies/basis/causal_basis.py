@@ -28,11 +28,11 @@ from alens.store.cache_reader import Cache
 from alens.store.cache_statistics import ENOUGH_SHARDS
 from alens.store.schema import ATTN_Z
 from alens.studies.basis import held_out_sample
-from alens.studies.basis.ablation import model_influence
-from alens.studies.basis.figures import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
+from alens.studies.basis.direction_search import Search, find_basis
 from alens.studies.basis.held_out_sample import Sample
-from alens.studies.basis.influence import HeadLens, lens_influence
-from alens.studies.basis.search import Search, find_basis
+from alens.studies.basis.lens_influence import HeadLens, lens_influence
+from alens.studies.basis.model_influence import model_influence
+from alens.studies.basis.result import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
 from alens.studies.basis.subspaces import KINDS, Coordinates, derangement, random_directions, removals
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,11 @@
 """Comparing prompts: heads whose readings change most from clean to suspect ones, and a detector.
 
 compare.py          two sets of prompts -> heads ranked by their change
-change.py           how one reading changes: divergence, noise, tokens
+reading_change.py   how one reading changes: divergence, noise, tokens
 prompt_sets.py      a prompt or a file of them
 prompt_readings.py  prompts run once, readings head by head
 chance.py           how far by chance: labels shuffled, signs flipped
-detection.py        detectors beside each other
-detector.py         two scores of a prompt
+detectors.py        detectors beside each other
+prompt_scores.py    two scores of a prompt
 refits.py           the contrast fitted again on drawn prompts
 """

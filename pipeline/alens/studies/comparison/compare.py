@@ -19,11 +19,11 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
-from alens.studies.comparison import chance, detector
-from alens.studies.comparison.change import Change, Comparer, Settings
-from alens.studies.comparison.detection import Detection, Detectors
+from alens.studies.comparison import chance, prompt_scores
+from alens.studies.comparison.detectors import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, tokens_of
+from alens.studies.comparison.reading_change import Change, Comparer, Settings
 from alens.studies.comparison.refits import Refits
 
 FEWEST_FOR_DETECTOR = 5
@@ -212,7 +212,7 @@ def check_pairs(clean: PromptSet, suspect: PromptSet) -> None:
 
 def _splits(
     clean: PromptSet, suspect: PromptSet, test: PromptSet | None, settings: Settings
-) -> tuple[list[detector.Split], str]:
+) -> tuple[list[prompt_scores.Split], str]:
     """Which prompts detectors are fitted on and judged on; none where there are too few."""
     sizes = (len(clean.prompts), len(suspect.prompts))
     texts = clean.texts + suspect.texts
@@ -228,11 +228,11 @@ def _splits(
                 "a detector is not judged on what it was fitted on"
             )
         judged = np.arange(len(texts), len(texts) + len(test.prompts))
-        return [detector.Split(fit=np.arange(len(texts)), judge=judged)], f"prompts of {test.name}"
+        return [prompt_scores.Split(fit=np.arange(len(texts)), judge=judged)], f"prompts of {test.name}"
     if not detectable(clean, suspect):
         return [], ""
     flags, groups = np.repeat([False, True], sizes), _groups(clean, suspect, settings)
-    splits = detector.folds(groups, flags, _num_folds(groups), settings.seed)
+    splits = prompt_scores.folds(groups, flags, _num_folds(groups), settings.seed)
     return splits, f"{len(splits)}-fold cross-validation"
 
 
@@ -244,7 +244,9 @@ def _groups(clean: PromptSet, suspect: PromptSet, settings: Settings) -> list[st
 
 
 def _num_folds(groups: list[str]) -> int:
-    return min(detector.FOLDS, len(set(groups)) // 2)  # two pairs a fold: the twins of one are not compared
+    return min(
+        prompt_scores.FOLDS, len(set(groups)) // 2
+    )  # two pairs a fold: the twins of one are not compared
 
 
 def _refits(clean: PromptSet, suspect: PromptSet, settings: Settings) -> Refits:

@@ -14,7 +14,7 @@ import torch
 from alens.machine.blocks import slices, tile_size
 from alens.statistics import bootstrap
 from alens.statistics.area import Array, Comparisons, Labels, comparisons
-from alens.studies.comparison.detector import FOLDS, folds
+from alens.studies.comparison.prompt_scores import FOLDS, folds
 
 REFITS = 400
 REPEATS = 10

@@ -20,7 +20,7 @@ from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.changes import Change, Changes, Clean
+from alens.studies.injection.edit_effects import Change, Changes, Clean
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.typical import typical
 

@@ -23,8 +23,8 @@ from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.injection.changes import Changes
 from alens.studies.injection.directions import SCALINGS, at_random, by_lens, by_unembedding, within
+from alens.studies.injection.edit_effects import Changes
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Curve, Injection, Point, Unit
 from alens.studies.injection.typical import Typical, typical

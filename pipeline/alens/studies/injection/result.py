@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alens.reading.terms import Term
-from alens.studies.injection.changes import Change, Clean
+from alens.studies.injection.edit_effects import Change, Clean
 
 
 @dataclass(frozen=True, kw_only=True)

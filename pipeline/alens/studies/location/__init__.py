@@ -4,5 +4,5 @@ locate.py         heads that raise terms on prompts above controls
 locate_map.py     their effects as a grid
 prompt_groups.py  prompts and controls, each text once
 term_rates.py     how probable terms are by each head, on each prompt
-effects.py        effects with intervals and p-values
+effect_tests.py   effects with intervals and p-values
 """

@@ -22,7 +22,7 @@ from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
 from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
-from alens.studies.location.effects import (
+from alens.studies.location.effect_tests import (
     Effect,
     LocateSettings,
     contrast,

@@ -1,6 +1,6 @@
 """Transfer: lenses on other heads of their model, and on a fine-tuned copy of it.
 
-judged.py        many readings of the same held-out rows
+judged_rows.py   many readings of the same held-out rows
 rebased.py       values of one head in the coordinates of another
 transfer.py      lenses on other heads of their model
 finetuned.py     lenses of a model on its fine-tuned copy

@@ -23,7 +23,7 @@ from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.transfer.judged import Ground, Reading, ground_of, judge, mean_output
+from alens.studies.transfer.judged_rows import Ground, Reading, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
 
 log = logging.getLogger("alens")

@@ -20,7 +20,7 @@ from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
 from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
-from alens.studies.transfer.judged import Reading, check_written, ground_of, judge, mean_output
+from alens.studies.transfer.judged_rows import Reading, check_written, ground_of, judge, mean_output
 from alens.studies.transfer.rebased import Rebased, shares_seen
 
 Array = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from alens.job.progress import Progress, Report, silent
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.effects import Effect, PromptEffects
+from alens.studies.injection.next_token import Effect, PromptEffects
 from alens.studies.injection.perplexity import Windows, loss_of
 
 

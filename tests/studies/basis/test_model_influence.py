@@ -15,7 +15,7 @@ from alens import demo
 from alens.model import activations, models
 from alens.model.models import Subject
 from alens.model.quiet import quiet
-from alens.studies.basis import ablation
+from alens.studies.basis import model_influence
 from alens.studies.basis.subspaces import random_directions
 
 LAYER, HEAD, E, A, MIN_POSITION = 1, 2, 32, 5, 1
@@ -63,7 +63,7 @@ def hooked(
 def test_the_effect_on_the_model_is_that_of_a_hook_in_transformers(subject: Subject, layer: int) -> None:
     donors_PE, removals_AEE = planted()
     clean_TD = activations.run(subject, TOKENS_T[None], [layer]).final_BTD[0]
-    found_AP = ablation.model_influence(
+    found_AP = model_influence.model_influence(
         subject, TOKENS_T, clean_TD, layer=layer, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     assert found_AP.shape == (A, P) and found_AP.dtype == torch.float64
@@ -84,17 +84,17 @@ def test_many_passes_are_one_pass(subject: Subject, monkeypatch: pytest.MonkeyPa
         "donors_PE": donors_PE,
         "removals_AEE": removals_AEE,
     }
-    one = ablation.model_influence(subject, TOKENS_T, clean_TD, **given)
-    monkeypatch.setattr(ablation, "CPU_TOKENS", 2 * len(TOKENS_T))
+    one = model_influence.model_influence(subject, TOKENS_T, clean_TD, **given)
+    monkeypatch.setattr(model_influence, "CPU_TOKENS", 2 * len(TOKENS_T))
     torch.testing.assert_close(
-        ablation.model_influence(subject, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7
+        model_influence.model_influence(subject, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7
     )
 
 
 def test_positions_before_the_first_that_counts_are_left_alone(subject: Subject) -> None:
     donors_PE, removals_AEE = planted()
     clean_TD = activations.run(subject, TOKENS_T[None], [LAYER]).final_BTD[0]
-    finals_ATD = ablation.ablated_finals(
+    finals_ATD = model_influence.ablated_finals(
         subject, TOKENS_T, layer=LAYER, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     torch.testing.assert_close(finals_ATD[:, 0], clean_TD[:1].expand(A, -1), rtol=1e-5, atol=1e-5)
@@ -123,7 +123,7 @@ def small_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Su
 def test_one_sequence_becomes_many_in_other_families_too(small_subject: Subject) -> None:
     """Beside the same model run once for each ablation, on as many copies of the sequence."""
     donors_PE, removals_AEE = planted(8)
-    finals_ATD = ablation.ablated_finals(
+    finals_ATD = model_influence.ablated_finals(
         small_subject, TOKENS_T, layer=0, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     for a, removal_EE in enumerate(removals_AEE):

@@ -14,7 +14,7 @@ import torch
 
 from alens.statistics.area import Comparisons, comparisons
 from alens.statistics.separation import Separation, separation
-from alens.studies.comparison.detector import Array, Labels, Scores, Split, score
+from alens.studies.comparison.prompt_scores import Array, Labels, Scores, Split, score
 from alens.studies.comparison.refits import Refits
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.studies.basis.fidelity_of_ranks import RankCorrelation, basic_interval, rank_correlation
+from alens.studies.basis.causal_fidelity import RankCorrelation, basic_interval, rank_correlation
 
 if TYPE_CHECKING:
     from alens.studies.basis.causal_basis import BasisSettings

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from alens.statistics.area import comparisons
-from alens.studies.comparison.detection import Detectors
-from alens.studies.comparison.detector import folds, score
+from alens.studies.comparison.detectors import Detectors
+from alens.studies.comparison.prompt_scores import folds, score
 from alens.studies.comparison.refits import Refits
 
 FLAGS = np.repeat([False, True], 12)

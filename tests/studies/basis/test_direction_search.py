@@ -7,8 +7,8 @@ from scipy.special import rel_entr
 
 from alens.errors import RequestError
 from alens.lens.maps import AffineMaps, LensMaps, TranslatedMaps
-from alens.studies.basis.influence import HeadLens, kl_of_change, lens_influence
-from alens.studies.basis.search import Search, find_basis
+from alens.studies.basis.direction_search import Search, find_basis
+from alens.studies.basis.lens_influence import HeadLens, kl_of_change, lens_influence
 from alens.studies.basis.subspaces import Coordinates, derangement, random_directions, removals
 
 N, E, D, V = 200, 6, 5, 40

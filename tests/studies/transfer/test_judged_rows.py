@@ -8,7 +8,7 @@ import torch
 
 from alens import load_lenses, open_cache
 from alens.evaluation.shards import JudgedText
-from alens.studies.transfer.judged import Ground, ground_of, judge, mean_output
+from alens.studies.transfer.judged_rows import Ground, ground_of, judge, mean_output
 
 
 def ground(lenses: Path, cache: Path, shards: tuple[int, ...]) -> Ground:
