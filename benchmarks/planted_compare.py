@@ -38,7 +38,7 @@ from alens.studies.comparison.compare import Comparison, compare
 from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
-from alens.studies.comparison.reading_change import Settings
+from alens.studies.comparison.reading_change import CompareSettings
 from alens.studies.comparison.refits import Refits
 
 TRIGGER, NEUTRAL = "black", "old"
@@ -134,7 +134,9 @@ def planted_row(
             lensed,
             as_set("clean", sentences(pairs, 8, NEUTRAL)),
             as_set("suspect", sentences(pairs, 8, TRIGGER)),
-            settings=Settings(top=lensed.lenses.record.model.d_vocab, resamples=RESAMPLES, paired=True),
+            settings=CompareSettings(
+                top=lensed.lenses.record.model.d_vocab, resamples=RESAMPLES, paired=True
+            ),
         )
     finally:
         lensed.lenses = before

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens.model.edits import run_edited
-from alens.studies.injection import perplexity
+from alens.studies.injection import next_token, perplexity
 
 PROMPT = "The door opened and"
 AT = ("--layer", "3", "--head", "4")

@@ -121,9 +121,9 @@ def command(
 
         from alens.reading.lensed import LensedModel
         from alens.studies.comparison.compare import check_pairs, compare, detectable
-        from alens.studies.comparison.reading_change import Settings
+        from alens.studies.comparison.reading_change import CompareSettings
 
-        settings = Settings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
+        settings = CompareSettings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
         if paired:
             check_pairs(*sets)
         if roc is not None and tested is None and not detectable(*sets):

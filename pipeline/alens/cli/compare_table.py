@@ -13,7 +13,7 @@ from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.studies.comparison.compare import Comparison, HeadChange
-    from alens.studies.comparison.reading_change import Change, TokenChange
+    from alens.studies.comparison.reading_change import ReadingChange, TokenChange
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -88,13 +88,13 @@ def _references(found: "Comparison") -> "Iterator[str]":
         yield "ones: p holds if they are not skewed"
 
 
-def _divergence(change: "Change") -> list[str]:
+def _divergence(change: "ReadingChange") -> list[str]:
     noise = change.noise
     interval = [] if noise is None else [f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}"]
     return [f"{change.divergence:.4f}", *interval]
 
 
-def _chance(change: "Change", auc: float | None) -> list[str]:
+def _chance(change: "ReadingChange", auc: float | None) -> list[str]:
     """What the divergence is to be seen beside."""
     lines = [] if auc is None else [f"AUC   {auc:.3f}"]
     if change.noise is None:

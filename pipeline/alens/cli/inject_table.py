@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from alens.reading.terms import Term
     from alens.studies.injection.ablate import Ablations
-    from alens.studies.injection.edit_effects import Clean
-    from alens.studies.injection.next_token import Effect
+    from alens.studies.injection.edit_effects import CleanRun
+    from alens.studies.injection.next_token import NextTokenEffect
     from alens.studies.injection.result import Injection, Point
 
 
@@ -120,7 +120,7 @@ def draw(path: Path, found: "Injection") -> None:
     """Write the curves as a PNG: probability of the tokens, mean over prompts, and the loss on the text."""
     from alens.pictures.dose_response import Line, Panel, write
 
-    def mean_probability(effects: "Sequence[Effect]") -> float:
+    def mean_probability(effects: "Sequence[NextTokenEffect]") -> float:
         return spread([effect.probability for effect in effects]).mean
 
     lines = [
@@ -182,7 +182,7 @@ def _heads(heads: Sequence[tuple[int, int]]) -> str:
     return f"{heads[0][0]}.{heads[0][1]}" if len(heads) == 1 else f"all {len(heads)}"
 
 
-def _rank(effect: "Effect") -> int:
+def _rank(effect: "NextTokenEffect") -> int:
     return min(term.rank for term in effect.terms)
 
 
@@ -194,7 +194,7 @@ def _perplexity(nats: float) -> str:
     return f"{math.exp(nats):.4g}"
 
 
-def _clean(clean: "Clean") -> str:
+def _clean(clean: "CleanRun") -> str:
     assert clean.nats is not None and clean.tokens is not None and clean.windows is not None
     return (
         f"as it is {clean.nats:.3f} ({_perplexity(clean.nats)}), {clean.tokens:,} tokens in {clean.windows} window"
@@ -202,5 +202,5 @@ def _clean(clean: "Clean") -> str:
     )
 
 
-def _top(effect: "Effect") -> str:
+def _top(effect: "NextTokenEffect") -> str:
     return ", ".join(f"{next_.token!r} {100 * next_.probability:.1f}%" for next_ in effect.top)

@@ -23,7 +23,7 @@ from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
-    from alens.studies.location.effect_tests import Effect
+    from alens.studies.location.effect_tests import ReaderEffect
     from alens.studies.location.locate import HeadEffect, Location
 
 TERMS_SHOWN = 2
@@ -253,7 +253,7 @@ def _cells(head: "HeadEffect", mean_output_kl: float | None) -> list[str]:
     ]
 
 
-def _p(effect: "Effect") -> str:
+def _p(effect: "ReaderEffect") -> str:
     return shown(effect.p_corrected, 4)
 
 

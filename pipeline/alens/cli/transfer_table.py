@@ -8,7 +8,7 @@ from alens.lens import marks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alens.studies.transfer.copy_figures import CopyTransfer, Difference, Way
+    from alens.studies.transfer.copy_figures import CopyDifference, CopyTransfer, Way
     from alens.studies.transfer.transfer import TransferMatrix
 
 FIGURES = {"kl": "KL", "ce": "cross-entropy"}
@@ -144,7 +144,7 @@ def show_copy(found: "CopyTransfer", way: "Way", figure: str) -> None:
         _note("the copy's own: ", found.heads, found.native_says_nothing)
 
 
-def _difference(of: "Difference | None", field: str) -> str:
+def _difference(of: "CopyDifference | None", field: str) -> str:
     if of is None:
         return "-"
     value, interval = getattr(of, field), getattr(of, f"{field}_interval")

@@ -22,11 +22,11 @@ from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_scores import folds
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
-from alens.studies.comparison.reading_change import Settings
+from alens.studies.comparison.reading_change import CompareSettings
 
 ADJECTIVES = ("old", "black")
 PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]
-QUICK = Settings(resamples=99)
+QUICK = CompareSettings(resamples=99)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_tokens_appear_on_one_side_and_vanish_on_the_other(lensed: LensedModel) 
 
 
 def test_shares_of_all_tokens_are_the_whole(lensed: LensedModel) -> None:
-    given = Settings(top=100_000)
+    given = CompareSettings(top=100_000)
     found = compare(lensed, prompt_set("The old man said"), prompt_set("She read"), settings=given)
     for change in found.heads:
         assert sum(t.share for t in change.lens.appear + change.lens.vanish) == pytest.approx(1.0)
@@ -139,11 +139,11 @@ def test_positions_are_chosen_or_averaged(lensed: LensedModel) -> None:
     every_TV = lensed.lens(0, [4], values_HTE)[0].exp()
     assert torch.allclose(readings.lens(0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
     given = [prompt_set("The old man said"), prompt_set("The old man went")]
-    before = compare(lensed, *given, settings=Settings(position=2))
+    before = compare(lensed, *given, settings=CompareSettings(position=2))
     assert all(change.lens.divergence < 1e-9 for change in before.heads)
     assert (
         before.heads[0].lens.divergence
-        != compare(lensed, *given, settings=Settings(position="all")).heads[0].lens.divergence
+        != compare(lensed, *given, settings=CompareSettings(position="all")).heads[0].lens.divergence
     )
 
 
@@ -363,7 +363,7 @@ def test_prompts_that_are_there_twice_count_once(lensed: LensedModel, tmp_path: 
     found = compare(lensed, given, prompt_set("They went"))
     assert found.num_clean == 2 and found.notes == [f"1 prompts of {path} stood there before and count once"]
     with pytest.raises(RequestError, match="has 1 prompts twice: pairs need distinct ones"):
-        compare(lensed, given, prompt_set("They went"), settings=Settings(paired=True))
+        compare(lensed, given, prompt_set("They went"), settings=CompareSettings(paired=True))
 
 
 def test_a_prompt_with_two_labels_is_refused(tmp_path: Path) -> None:
@@ -387,4 +387,4 @@ def test_a_name_is_a_file_and_a_text_is_a_prompt(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("given", [{"position": "middle"}, {"top": 0}, {"resamples": 0}, {"seed": -1}])
 def test_settings_that_mean_nothing_are_refused(given: dict[str, object]) -> None:
     with pytest.raises(RequestError):
-        Settings(**given)
+        CompareSettings(**given)

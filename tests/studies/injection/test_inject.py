@@ -14,7 +14,7 @@ from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
 from alens.studies.injection.directions import by_lens, by_unembedding
 from alens.studies.injection.inject import InjectSettings, directions, inject
-from alens.studies.injection.next_token import Effect, PromptEffects
+from alens.studies.injection.next_token import NextTokenEffect, PromptEffects
 from alens.studies.injection.perplexity import read_windows
 from alens.studies.injection.typical import typical
 from alens.text.corpus import CorpusOptions, resolve
@@ -40,7 +40,9 @@ def nats(model: Any, batches: tuple[torch.Tensor, ...]) -> float:
     return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
 
-def assert_is(effect: Effect, log_probs_V: torch.Tensor, clean_V: torch.Tensor, ids: list[int]) -> None:
+def assert_is(
+    effect: NextTokenEffect, log_probs_V: torch.Tensor, clean_V: torch.Tensor, ids: list[int]
+) -> None:
     assert effect.probability == pytest.approx(float(log_probs_V[ids].exp().sum()), rel=1e-3)
     (term,) = effect.terms
     assert term.rank == 1 + int((log_probs_V > log_probs_V[ids].max()).sum())

@@ -18,7 +18,7 @@ from alens.job.progress import Progress
 from alens.lens.saved import Lenses
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
-from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
+from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
 
 ROWS = 300
@@ -216,14 +216,14 @@ def test_each_figure_has_an_interval_of_its_own_rows() -> None:
     rows_G = np.full(30, 8.0)
     next_G, shift_G = rows_G - np.arange(30) % 2, np.linspace(-1, 1, 30)
 
-    def found(kl: float, cross_entropy: float) -> Found:
+    def found(kl: float, cross_entropy: float) -> JudgedHeads:
         figures = (HeadFigures(kl=kl, cross_entropy=cross_entropy, top1_agreement=0.5),)
-        return Found(
+        return JudgedHeads(
             figures=figures, kl_G=(kl + shift_G) * rows_G, surprise_G=(cross_entropy + shift_G) * next_G
         )
 
     mean = found(2.0, 4.0)
-    compare = Comparison(
+    compare = CopyBaselines(
         home=found(1.0, 2.5), native=None, mean=mean, rows_G=rows_G, next_G=next_G, same_rows=True, seed=0
     )
     way = compare.way("value", "none", found(1.25, 3.5))
@@ -237,11 +237,11 @@ def test_on_other_text_only_what_is_judged_on_the_copy_has_intervals_and_the_see
     rows_G, random = np.full(30, 8.0), np.random.default_rng(0)
     figures = (HeadFigures(kl=1.0, cross_entropy=2.0, top1_agreement=0.5),)
     lens, other = (
-        Found(figures=figures, kl_G=random.normal(size=30), surprise_G=random.normal(size=30))
+        JudgedHeads(figures=figures, kl_G=random.normal(size=30), surprise_G=random.normal(size=30))
         for _ in range(2)
     )
     first, drawn_anew = (
-        Comparison(
+        CopyBaselines(
             home=other, native=other, mean=other, rows_G=rows_G, next_G=rows_G, same_rows=False, seed=seed
         ).way("value", "none", lens)
         for seed in (0, 1)

@@ -29,7 +29,7 @@ from alens.store.cache_statistics import ENOUGH_SHARDS
 from alens.store.schema import ATTN_Z
 from alens.studies.basis import held_out_sample
 from alens.studies.basis.direction_search import Search, find_basis
-from alens.studies.basis.held_out_sample import Sample
+from alens.studies.basis.held_out_sample import HeldOutSample
 from alens.studies.basis.lens_influence import HeadLens, lens_influence
 from alens.studies.basis.model_influence import model_influence
 from alens.studies.basis.result import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
@@ -90,7 +90,7 @@ class BasisSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Head:
+class SearchedHead:
     """One head on its way: what was found for it so far."""
 
     layer: int
@@ -133,7 +133,7 @@ class CausalBases:
             raise RequestError(f"{model.no_unembedding}: leave the unembedding out of --compare")
         self.min_position = int(lenses.record.fit["min_position"])
         self.text = judged_text(lenses, cache)
-        self.sample: Sample = held_out_sample.draw(
+        self.sample: HeldOutSample = held_out_sample.draw(
             cache,
             self.text,
             num_rows=settings.rows,
@@ -164,7 +164,7 @@ class CausalBases:
 
     # Directions
 
-    def _find(self, report: Report) -> Iterator[_Head]:
+    def _find(self, report: Report) -> Iterator[SearchedHead]:
         settings, where = self.settings, self.model.subject.device
         moments = self.cache.statistics(self.layers, self.cache.shards[:ENOUGH_SHARDS])
         searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
@@ -183,7 +183,7 @@ class CausalBases:
             plain = self._unembedding(fitted, scale)
             for head in self.heads:
                 index = self.model.lenses.head_index(head)
-                found = _Head(
+                found = SearchedHead(
                     layer=layer,
                     head=head,
                     coordinates=Coordinates.from_moments(
@@ -225,7 +225,7 @@ class CausalBases:
         maps = unembedding(fitted, subject.final_norm, subject.W_U_DV.float(), subject.b_U_V.float())
         return AffineMaps(weight_HEV=maps.weight_HEV / scale, bias_HV=maps.bias_HV)
 
-    def _donors(self, z_NE: torch.Tensor, head: _Head) -> torch.Tensor:
+    def _donors(self, z_NE: torch.Tensor, head: SearchedHead) -> torch.Tensor:
         """(N, E) float32: for each row what takes the place of its features."""
         if self.settings.ablation == "mean":
             return head.coordinates.mean_E.to(z_NE).expand_as(z_NE)
@@ -233,7 +233,9 @@ class CausalBases:
 
     # Influences
 
-    def _measure(self, heads: Sequence[_Head], report: Report, *, done: int, total: int) -> list[HeadBases]:
+    def _measure(
+        self, heads: Sequence[SearchedHead], report: Report, *, done: int, total: int
+    ) -> list[HeadBases]:
         """Of the heads of one layer."""
         layer, S = heads[0].layer, len(self.sample.tokens_ST)
         tokens_ST = torch.from_numpy(self.sample.tokens_ST)
@@ -242,7 +244,7 @@ class CausalBases:
         found = []
         for number, head in enumerate(heads, start=done):
 
-            def one_more(s: int, head: _Head = head, number: int = number) -> None:
+            def one_more(s: int, head: SearchedHead = head, number: int = number) -> None:
                 report(
                     Progress(
                         stage="ablate",
@@ -258,7 +260,7 @@ class CausalBases:
 
     def _measure_head(
         self,
-        head: _Head,
+        head: SearchedHead,
         tokens_ST: torch.Tensor,
         clean: Sequence[Activations],
         one_more: Callable[[int], None],

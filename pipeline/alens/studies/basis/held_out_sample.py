@@ -1,6 +1,6 @@
 """Held-out text for a study of heads: some sequences to measure on, and rows of others to search on.
 
-In: a cache and what the fit of some lenses did not train on. Out: a `Sample`. What is searched for on some rows
+In: a cache and what the fit of some lenses did not train on. Out: a `HeldOutSample`. What is searched for on some rows
 is measured on other sequences, so no figure is of rows that a direction was chosen by.
 Shapes: N rows, S sequences, T tokens.
 """
@@ -18,7 +18,7 @@ from alens.store.cache_reader import Cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class HeldOutSample:
     """Numbers of rows and tokens; drawn with a seed."""
 
     rows_N: npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class Sample:
 
 def draw(
     cache: Cache, text: JudgedText, *, num_rows: int, num_sequences: int, min_position: int, seed: int
-) -> Sample:
+) -> HeldOutSample:
     """At most `num_rows` rows at `min_position` or later, and `num_sequences` sequences, all of `text`.
 
     Raises `RequestError` when there is no sequence left to search on.
@@ -60,7 +60,7 @@ def draw(
     chosen = np.sort(generator.permutation(sequences)[:num_sequences])
     usable = row[(position >= min_position) & ~np.isin(sequence, chosen)]
     groups = Groups.of(cache, chosen)
-    return Sample(
+    return HeldOutSample(
         rows_N=np.sort(generator.permutation(usable)[:num_rows]),
         tokens_ST=np.stack([cache.tokens[number].astype(np.int64) for number in chosen]),
         groups=groups,

@@ -69,7 +69,7 @@ class Chance:
 
     def draws(self, readings_NV: torch.Tensor) -> Draws:
         """The values of one reading, clean prompts first."""
-        noise = Noise(readings_NV, self._sizes, paired=self._paired)
+        noise = NoiseEstimate(readings_NV, self._sizes, paired=self._paired)
         first_1 = divergences.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
         shuffled_P, flipped_P = (
             divergences.under(weights, readings_NV) for weights in (self._shuffled, self._flipped)
@@ -102,7 +102,7 @@ def flipped(num_clean: int, num_suspect: int, number: int, seed: int, *, paired:
     return Weights(clean_PN=found[0], suspect_PN=found[1])
 
 
-class Noise:
+class NoiseEstimate:
     """What two means are apart by chance, from how the readings within each set spread, or the differences of pairs.
     Nats, to second order."""
 

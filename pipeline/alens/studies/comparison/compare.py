@@ -23,7 +23,7 @@ from alens.studies.comparison import chance, prompt_scores
 from alens.studies.comparison.detectors import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, tokens_of
-from alens.studies.comparison.reading_change import Change, Comparer, Settings
+from alens.studies.comparison.reading_change import CompareSettings, ReadingChange, ReadingComparer
 from alens.studies.comparison.refits import Refits
 
 FEWEST_FOR_DETECTOR = 5
@@ -42,8 +42,8 @@ class HeadChange:
     """KL(model, lens) in nats, mean over all prompts, clean and suspect: of the mean reading of a prompt, where several
     positions are read."""
     unembedding_kl: float | None
-    lens: Change
-    unembedding: Change | None
+    lens: ReadingChange
+    unembedding: ReadingChange | None
     """None where what heads write cannot be unembedded."""
 
 
@@ -66,7 +66,7 @@ class Comparison:
     seed: int
     heads: list[HeadChange]
     """The largest change above noise first."""
-    model: Change
+    model: ReadingChange
     """Of the model's own output."""
     mean_output_kl: float | None
     """KL(model, mean output) on the same prompts: what a reader has that looks at nothing. None where the lenses do not
@@ -88,14 +88,14 @@ def compare(
     test: PromptSet | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
-    settings: Settings | None = None,
+    settings: CompareSettings | None = None,
     report: Report = silent,
 ) -> Comparison:
     """Compare. With `test`, labelled prompts, the detector is fitted on all of clean and suspect, and judged there.
 
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be.
     """
-    settings = settings or Settings()
+    settings = settings or CompareSettings()
     layers, heads = lensed.chosen(layers, heads)
     settings = replace(settings, top=min(settings.top, lensed.lenses.record.model.d_vocab))
     prompts = [*clean.prompts, *suspect.prompts]
@@ -115,7 +115,7 @@ def compare(
         refits = None if test is not None else _refits(clean, suspect, settings)
         paired = settings.paired and test is None
         detectors = Detectors(splits, suspect_N, judged_by, paired=paired, refits=refits)
-    comparer = Comparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
+    comparer = ReadingComparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
 
     changes, drawn = [], []
     model_NV = readings.model()
@@ -211,7 +211,7 @@ def check_pairs(clean: PromptSet, suspect: PromptSet) -> None:
 
 
 def _splits(
-    clean: PromptSet, suspect: PromptSet, test: PromptSet | None, settings: Settings
+    clean: PromptSet, suspect: PromptSet, test: PromptSet | None, settings: CompareSettings
 ) -> tuple[list[prompt_scores.Split], str]:
     """Which prompts detectors are fitted on and judged on; none where there are too few."""
     sizes = (len(clean.prompts), len(suspect.prompts))
@@ -236,7 +236,7 @@ def _splits(
     return splits, f"{len(splits)}-fold cross-validation"
 
 
-def _groups(clean: PromptSet, suspect: PromptSet, settings: Settings) -> list[str]:
+def _groups(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> list[str]:
     """Of each prompt, what it is fitted on or judged together with: its pair, or its text."""
     if not settings.paired:
         return clean.texts + suspect.texts
@@ -249,7 +249,7 @@ def _num_folds(groups: list[str]) -> int:
     )  # two pairs a fold: the twins of one are not compared
 
 
-def _refits(clean: PromptSet, suspect: PromptSet, settings: Settings) -> Refits:
+def _refits(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> Refits:
     flags = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
     groups = _groups(clean, suspect, settings)
     return Refits(groups, flags, paired=settings.paired, seed=settings.seed, num_folds=_num_folds(groups))

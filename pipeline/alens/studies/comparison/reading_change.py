@@ -18,7 +18,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CompareSettings:
     """How to compare."""
 
     position: str | int = LAST
@@ -52,7 +52,7 @@ class TokenChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class SamplingNoise:
     """What finite samples say of a divergence. Nats."""
 
     expected: float
@@ -70,14 +70,14 @@ class Noise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ReadingChange:
     """How one reading changes from clean to suspect."""
 
     divergence: float
     """Jensen-Shannon divergence of the mean readings, nats, at most ln 2 = 0.693."""
     kl: float
     """KL(suspect || clean) of the mean readings, nats."""
-    noise: Noise | None
+    noise: SamplingNoise | None
     """None with a single prompt on a side."""
     appear: list[TokenChange]
     """Tokens that rise, by what they contribute to the divergence."""
@@ -89,10 +89,12 @@ class Change:
         return self.divergence - (self.noise.expected if self.noise else 0.0)
 
 
-class Comparer:
+class ReadingComparer:
     """Changes of readings of the same prompts, under the same draws of chance and resamples."""
 
-    def __init__(self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: Settings) -> None:
+    def __init__(
+        self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: CompareSettings
+    ) -> None:
         self._lensed, self._num_clean, self._settings = lensed, num_clean, settings
         sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
         self._noisy = min(num_clean, num_suspect) >= 2
@@ -105,7 +107,9 @@ class Comparer:
         """Flipped signs beside shuffled labels."""
         return self._chance.flips if self._noisy else 0
 
-    def change(self, readings_NV: torch.Tensor, noise: bool = True) -> tuple[Change, chance.Draws | None]:
+    def change(
+        self, readings_NV: torch.Tensor, noise: bool = True
+    ) -> tuple[ReadingChange, chance.Draws | None]:
         """The change of one reading, clean prompts first; and what chance gives."""
         clean_V = readings_NV[: self._num_clean].double().mean(0)
         suspect_V = readings_NV[self._num_clean :].double().mean(0)
@@ -116,7 +120,7 @@ class Comparer:
             draws = self._chance.draws(readings_NV)
             low, high = divergences.interval(total, divergences.under(self._resampled, readings_NV))
             alone, _ = chance.p_values([draws])
-            found = Noise(
+            found = SamplingNoise(
                 expected=draws.expected,
                 high=draws.high,
                 low_of_interval=low,
@@ -124,7 +128,7 @@ class Comparer:
                 p=float(alone[0]),
             )
         rises_V = suspect_V > clean_V
-        change = Change(
+        change = ReadingChange(
             divergence=total,
             kl=float(divergences.kl(suspect_V, clean_V)),
             noise=found,

@@ -20,7 +20,7 @@ from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.edit_effects import Change, Changes, Clean
+from alens.studies.injection.edit_effects import CleanRun, EditEffect, EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.typical import typical
 
@@ -36,7 +36,7 @@ class Ablation:
 
     heads: tuple[Head, ...]
     """One, or all that were asked for."""
-    change: Change
+    change: EditEffect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Ablations:
     """`zero` or `mean`."""
     prompts: tuple[str, ...]
     terms: tuple[Term, ...]
-    clean: Clean
+    clean: CleanRun
     ablations: tuple[Ablation, ...]
     """Each head alone; then, where there are several, all of them together."""
 
@@ -92,7 +92,7 @@ def ablate(
     edits = _edits(model, heads, kind, windows)
     together = [heads] if len(heads) > 1 else []
     groups = [*((head,) for head in heads), *together]
-    changes = Changes(model, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups))
+    changes = EditRunner(model, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups))
     found = []
     for group in groups:
         chosen = [edits[head] for head in group]

@@ -1,6 +1,6 @@
 """One change of the model, on all prompts and on a text.
 
-In: lenses with their model, prompts, terms to watch, and perhaps the windows of a text. Out: a `Change` for each
+In: lenses with their model, prompts, terms to watch, and perhaps the windows of a text. Out: an `EditEffect` for each
 list of edits, against the model as it is, which runs once.
 """
 
@@ -11,7 +11,7 @@ from alens.job.progress import Progress, Report, silent
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.next_token import Effect, PromptEffects
+from alens.studies.injection.next_token import NextTokenEffect, PromptEffects
 from alens.studies.injection.perplexity import Windows, loss_of
 
 
@@ -28,18 +28,18 @@ class TextChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class EditEffect:
     """What a list of edits does."""
 
-    prompts: tuple[Effect, ...]
+    prompts: tuple[NextTokenEffect, ...]
     text: TextChange | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clean:
+class CleanRun:
     """The model as it is."""
 
-    prompts: tuple[Effect, ...]
+    prompts: tuple[NextTokenEffect, ...]
     nats: float | None
     """A token of the text."""
     tokens: int | None
@@ -48,7 +48,7 @@ class Clean:
     """They stand in."""
 
 
-class Changes:
+class EditRunner:
     """Runs changes. Attribute: `clean`."""
 
     def __init__(
@@ -70,14 +70,14 @@ class Changes:
         ids = [model.tokens(prompt) for prompt in prompts]
         self._prompts = [PromptEffects(model, tokens, terms, top) for tokens in ids]
         self._loss = None if windows is None else loss_of(model.subject, windows, [])
-        self.clean = Clean(
+        self.clean = CleanRun(
             prompts=tuple(prompt.clean for prompt in self._prompts),
             nats=None if self._loss is None else self._loss.mean,
             tokens=None if windows is None else windows.predicted,
             windows=None if windows is None else windows.count,
         )
 
-    def run(self, on_prompts: Sequence[Edit], on_text: Sequence[Edit]) -> Change:
+    def run(self, on_prompts: Sequence[Edit], on_text: Sequence[Edit]) -> EditEffect:
         """The change by edits of the prompts, and by the same ones of the text: they differ where positions do.
 
         Without any edit the model does not run again."""
@@ -91,4 +91,4 @@ class Changes:
             text = TextChange(nats=loss.mean, added=added, interval=interval)
         self._done += 1
         self._report(Progress(stage="run", done=self._done, total=self._total, unit="changes"))
-        return Change(prompts=effects, text=text)
+        return EditEffect(prompts=effects, text=text)

@@ -24,7 +24,7 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.injection.directions import SCALINGS, at_random, by_lens, by_unembedding, within
-from alens.studies.injection.edit_effects import Changes
+from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Curve, Injection, Point, Unit
 from alens.studies.injection.typical import Typical, typical
@@ -121,7 +121,7 @@ def inject(
     given = directions(model, terms, settings, here)
     strengths = tuple(dict.fromkeys(settings.strengths))
     total = (len(given) + settings.random) * len(strengths)
-    changes = Changes(
+    changes = EditRunner(
         model, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
     curves = [_curve(changes, settings, strengths, name, d, here.output_norm) for name, d in given.items()]
@@ -188,7 +188,7 @@ def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> 
 
 
 def _curve(
-    changes: Changes,
+    changes: EditRunner,
     settings: InjectSettings,
     strengths: Sequence[float],
     name: str,

@@ -1,6 +1,6 @@
 """What a change of the model does to the next token of a prompt.
 
-In: a prompt's tokens, edits, and terms to watch. Out: an `Effect`: the terms' probability and rank, the KL to the
+In: a prompt's tokens, edits, and terms to watch. Out: a `NextTokenEffect`: the terms' probability and rank, the KL to the
 model as it is, and the most probable tokens.
 Shapes: T tokens, V vocabulary.
 """
@@ -36,7 +36,7 @@ class TermEffect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class NextTokenEffect:
     """The next token after a prompt, with a change or without."""
 
     probability: float
@@ -50,14 +50,14 @@ class Effect:
 
 
 class PromptEffects:
-    """One prompt under changes. Attributes: `ids`, `clean` (an `Effect`)."""
+    """One prompt under changes. Attributes: `ids`, `clean` (a `NextTokenEffect`)."""
 
     def __init__(self, model: LensedModel, ids: Sequence[int], terms: Sequence[Term], top: int) -> None:
         self.ids, self._model, self._terms, self._top = list(ids), model, list(terms), top
         self._clean_V = self._run([])
         self.clean = self._effect(self._clean_V)
 
-    def under(self, edits: Sequence[Edit]) -> Effect:
+    def under(self, edits: Sequence[Edit]) -> NextTokenEffect:
         """The effect of `edits`; one forward pass."""
         return self._effect(self._run(edits))
 
@@ -65,13 +65,13 @@ class PromptEffects:
         final_BTD = run_edited(self._model.subject, torch.tensor([self.ids]), edits)
         return self._model.log_probs(final_BTD[:, -1:])[0, 0].double()
 
-    def _effect(self, log_probs_V: torch.Tensor) -> Effect:
+    def _effect(self, log_probs_V: torch.Tensor) -> NextTokenEffect:
         best = log_probs_V.topk(self._top)
         found = tuple(_term(term, log_probs_V) for term in self._terms)
         ids = list(dict.fromkeys(token for term in self._terms for token in term.ids))
         logs = [float(log_probs_V[list(term.ids)].logsumexp(0)) for term in self._terms]
         kl = (self._clean_V.exp() * (self._clean_V - log_probs_V)).sum()
-        return Effect(
+        return NextTokenEffect(
             probability=float(log_probs_V[ids].exp().sum()),
             log_probability=sum(logs) / len(logs) if logs else None,
             terms=found,

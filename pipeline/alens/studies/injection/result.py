@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alens.reading.terms import Term
-from alens.studies.injection.edit_effects import Change, Clean
+from alens.studies.injection.edit_effects import CleanRun, EditEffect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Point:
     strength: float
     norm: float
     """Of what is added."""
-    change: Change
+    change: EditEffect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class RandomSpread:
     """Over random directions."""
 
     mean: float
@@ -77,7 +77,7 @@ class Injection:
     writable: float | None
     """Share of the unembedding's whole direction (of its squared norm) that the head can write; None without
     a head."""
-    clean: Clean
+    clean: CleanRun
     curves: tuple[Curve, ...]
     """Of the readings that were asked for."""
     random: tuple[Curve, ...]
@@ -86,11 +86,13 @@ class Injection:
         """Plain values."""
         return asdict(self)
 
-    def random_at(self, point: int) -> list[Change]:
+    def random_at(self, point: int) -> list[EditEffect]:
         """What the random directions do at the strength of that number."""
         return [curve.points[point].change for curve in self.random]
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> RandomSpread:
     """Of some draws, at least one."""
-    return Spread(mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else 0.0)
+    return RandomSpread(
+        mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else 0.0
+    )

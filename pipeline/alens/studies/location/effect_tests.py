@@ -1,6 +1,6 @@
 """The effect of each head on a score: what is tested, how, and how sure it is.
 
-In: rates of prompts and of controls (or of the mean output). Out: an `Effect` a head, with a p-value from a
+In: rates of prompts and of controls (or of the mean output). Out: a `ReaderEffect` a head, with a p-value from a
 permutation test and an interval by Welch's t: studies have some ten prompts, where the percentile bootstrap is too
 narrow (docs/decisions/0022).
 Shapes: P prompts, F heads, G groups of prompts.
@@ -51,7 +51,7 @@ class LocateSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class ReaderEffect:
     """How far one reader raises the terms."""
 
     effect: float
@@ -92,7 +92,7 @@ def check_groups(num_prompts: int, num_controls: int | None, settings: LocateSet
 
 def contrast(
     rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
-) -> tuple[list[Effect], HeadTests]:
+) -> tuple[list[ReaderEffect], HeadTests]:
     """The effect of each reader. `mean` are the rates of the mean output, which is the control where there is none."""
     tested: dict[str, Any] = {
         "correction": settings.correction,
@@ -111,7 +111,7 @@ def contrast(
         half_F = _half_width([rates.log_p_PF, controls.log_p_PF], settings.alpha)
     p_F, other_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
     found = [
-        Effect(
+        ReaderEffect(
             effect=float(effect),
             low=float(effect - half_F[f]),
             high=float(effect + half_F[f]),

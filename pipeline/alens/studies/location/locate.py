@@ -23,8 +23,8 @@ from alens.reading.terms import Term
 from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
 from alens.studies.location.effect_tests import (
-    Effect,
     LocateSettings,
+    ReaderEffect,
     contrast,
     smallest_corrected,
     spread_ratio,
@@ -56,8 +56,8 @@ class HeadEffect:
     head: int
     says_nothing: bool
     """Whether the fit found its lens to do no better than the mean output."""
-    lens: Effect
-    unembedding: Effect | None
+    lens: ReaderEffect
+    unembedding: ReaderEffect | None
     significant: bool
     """By its lens."""
     lens_kl: float
@@ -91,7 +91,7 @@ class Location:
     smallest_p: float
     """The least corrected p that one head could have with so many prompts when no other head shows anything."""
     heads: list[HeadEffect]
-    model: Effect
+    model: ReaderEffect
     mean_output_kl: float | None
     """KL(model, mean output) on the same prompts and controls: what a reader has that looks at nothing. None where the
     lenses do not say the mean output."""
@@ -187,7 +187,7 @@ def locate(
     report(Progress(stage="permutations"))
     mean = mean_rates(lensed, terms)
     lens, tests = contrast(found.lens, other.lens if other else None, mean, settings)
-    plain: list[Effect] | list[None] = [None] * len(lens)
+    plain: list[ReaderEffect] | list[None] = [None] * len(lens)
     if found.unembedding is not None:
         plain, _ = contrast(found.unembedding, other.unembedding if other else None, mean, settings)
     (model,), _ = contrast(found.model, other.model if other else None, mean, settings)

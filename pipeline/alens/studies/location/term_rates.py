@@ -52,7 +52,7 @@ class TermRates:
     """What a reader has that looks at nothing. None where the lenses do not say the mean output."""
 
 
-class _Sums:
+class _RateSums:
     """Rows come in blocks; prompts go out."""
 
     def __init__(self, terms: Sequence[Term], prompt_of_N: torch.Tensor, num_readers: int) -> None:
@@ -82,8 +82,8 @@ class _Sums:
         )
 
 
-class _Kl:
-    """Sums of KL of F readers, rows in and prompts out as in `_Sums`."""
+class _KlSums:
+    """Sums of KL of F readers, rows in and prompts out as in `_RateSums`."""
 
     def __init__(self, prompt_of_N: torch.Tensor, num_readers: int) -> None:
         self.prompt_of_N, self.rows_P = prompt_of_N, torch.bincount(prompt_of_N).double()
@@ -131,9 +131,9 @@ def term_rates(
         report(Progress(stage=stage, done=done, total=len(prompts), unit="prompts"))
 
     num_readers = len(layers) * len(heads)
-    lens, plain = _Sums(terms, prompt_of_N, num_readers), _Sums(terms, prompt_of_N, num_readers)
-    model = _Sums(terms, prompt_of_N, 1)
-    lens_kl, plain_kl, nothing_kl = (_Kl(prompt_of_N, number) for number in (num_readers, num_readers, 1))
+    lens, plain = _RateSums(terms, prompt_of_N, num_readers), _RateSums(terms, prompt_of_N, num_readers)
+    model = _RateSums(terms, prompt_of_N, 1)
+    lens_kl, plain_kl, nothing_kl = (_KlSums(prompt_of_N, number) for number in (num_readers, num_readers, 1))
     values_HNE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
     readers = [(layer, h, head) for layer in layers for h, head in enumerate(heads)]
     final_ND, scale_N = torch.cat(final), torch.cat(scales)
@@ -170,6 +170,6 @@ def mean_rates(lensed: LensedModel, terms: Sequence[Term]) -> Rates | None:
     """Rates in the model's mean output, as one reader of one prompt; None where the lenses do not say it."""
     if lensed.log_mean_V is None:
         return None
-    sums = _Sums(terms, torch.tensor([0]), 1)
+    sums = _RateSums(terms, torch.tensor([0]), 1)
     sums.add(0, slice(0, 1), lensed.log_mean_V[None])
     return sums.rates()

@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class CopyDifference:
     """A mean over heads and rows, nats."""
 
     kl: float
@@ -43,11 +43,11 @@ class Way:
     kl: float
     """Mean over heads, nats."""
     cross_entropy: float
-    less_native: Difference | None
+    less_native: CopyDifference | None
     """Less the copy's own lenses: what transfer costs. None where those were not given."""
-    less_mean_output: Difference
+    less_mean_output: CopyDifference
     """Less the copy's mean output: below 0, the lenses say more than none."""
-    less_home: Difference
+    less_home: CopyDifference
     """Less the same lenses on their own model: the other model (and text) and transfer together."""
     beat_mean_output: int
     """Heads whose KL is below that of the copy's mean output."""
@@ -107,7 +107,7 @@ class CopyTransfer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class JudgedHeads:
     """Heads in order, judged on one model's rows."""
 
     figures: tuple[HeadFigures, ...]
@@ -128,19 +128,19 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class CopyBaselines:
     """What each way is compared with."""
 
-    home: Found
-    native: Found | None
-    mean: Found
+    home: JudgedHeads
+    native: JudgedHeads | None
+    mean: JudgedHeads
     rows_G: Array
     next_G: Array
     """Rows with a next token."""
     same_rows: bool
     seed: int
 
-    def way(self, by: str, match: str, found: Found) -> Way:
+    def way(self, by: str, match: str, found: JudgedHeads) -> Way:
         return Way(
             by=by,
             match=match,
@@ -153,12 +153,12 @@ class Comparison:
             beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in found.figures),
         )
 
-    def _less(self, found: Found, other: Found, paired: bool) -> Difference:
+    def _less(self, found: JudgedHeads, other: JudgedHeads, paired: bool) -> CopyDifference:
         kl, cross_entropy = None, None
         if paired:
             kl = self._interval(found.kl_G - other.kl_G, self.rows_G)
             cross_entropy = self._interval(found.surprise_G - other.surprise_G, self.next_G)
-        return Difference(
+        return CopyDifference(
             kl=found.mean("kl") - other.mean("kl"),
             kl_interval=kl,
             cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),

@@ -22,8 +22,8 @@ from alens.store import same_model
 from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
-from alens.studies.transfer.copy_figures import Comparison, CopyTransfer, Found
-from alens.studies.transfer.judged_rows import Ground, Reading, ground_of, judge, mean_output
+from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
+from alens.studies.transfer.judged_rows import JudgedRows, TransferReading, judge, judged_rows, mean_output
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
 
 log = logging.getLogger("alens")
@@ -59,18 +59,18 @@ def transfer_to_copy(
             f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
         )
     text, home_text = _texts(lenses, cache, copy, native, same_rows)
-    at_home = ground_of(lenses, cache, home_text, layers, heads, num_rows, device)
-    there = ground_of(lenses, copy, text, layers, heads, num_rows, device)
+    at_home = judged_rows(lenses, cache, home_text, layers, heads, num_rows, device)
+    there = judged_rows(lenses, copy, text, layers, heads, num_rows, device)
     own, natively = _own(lenses, at_home), [] if native is None else _own(native, there)  # says what lacks
     *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
     names, readings = _moved(lenses, at_home.frames(), there)
     all_readings = [*readings, *natively, mean_output(there, native)]
     *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
     num_heads = len(readings) // len(names)
-    compare = Comparison(
-        home=Found.of(home),
-        native=Found.of(on_copy[len(readings) :]) if natively else None,
-        mean=Found.of([mean]),
+    compare = CopyBaselines(
+        home=JudgedHeads.of(home),
+        native=JudgedHeads.of(on_copy[len(readings) :]) if natively else None,
+        mean=JudgedHeads.of([mean]),
         rows_G=mean.rows_G.cpu().numpy(),
         next_G=mean.next_G.cpu().numpy(),
         same_rows=same_rows,
@@ -99,7 +99,7 @@ def transfer_to_copy(
         else tuple(native.record.says_nothing(*pair) for pair in pairs),
         mean_output=mean.means()[0],
         ways=tuple(
-            compare.way(by, match, Found.of(on_copy[n * num_heads : (n + 1) * num_heads]))
+            compare.way(by, match, JudgedHeads.of(on_copy[n * num_heads : (n + 1) * num_heads]))
             for n, (by, match) in enumerate(names)
         ),
         seed=seed,
@@ -159,11 +159,11 @@ def _texts(
     return dataclasses.replace(same, trained_on=there.trained_on), same
 
 
-def _own(lenses: Lenses, ground: Ground) -> list[Reading]:
+def _own(lenses: Lenses, ground: JudgedRows) -> list[TransferReading]:
     """Each lens on the head it was fitted to."""
     indices = [lenses.head_index(head) for head in ground.heads]
     return [
-        Reading(
+        TransferReading(
             layer=layer,
             values=lambda values_NHE: values_NHE,
             maps=lenses.layer(layer).maps.select(indices).to(ground.device),
@@ -173,8 +173,8 @@ def _own(lenses: Lenses, ground: Ground) -> list[Reading]:
 
 
 def _moved(
-    lenses: Lenses, frames: dict[int, Frame], there: Ground
-) -> tuple[list[tuple[str, str]], list[Reading]]:
+    lenses: Lenses, frames: dict[int, Frame], there: JudgedRows
+) -> tuple[list[tuple[str, str]], list[TransferReading]]:
     """The ways, and for each of them the readings of all heads in order."""
     written = there.site == ATTN_Z and there.cache.plan.model.head_write != OTHER_WRITE
     if there.site == ATTN_Z and not written:
@@ -191,7 +191,7 @@ def _moved(
                     source, target = source.without_outputs(), target.without_outputs()
                 rebased = Rebased(source=source, target=target, head=0, match=match)
                 readings.append(
-                    Reading(
+                    TransferReading(
                         layer=layer,
                         values=_OneHead(place, rebased),
                         maps=maps.select([lenses.head_index(head)]).to(there.device),

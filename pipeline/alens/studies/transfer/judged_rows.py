@@ -1,6 +1,6 @@
 """Many readings of the same held-out rows: each part of the rows is read once, and its teacher is made once.
 
-In: a cache, and `Reading`s: how a layer's values are changed, and the maps that then read them. Out: for each of
+In: a cache, and `TransferReading`s: how a layer's values are changed, and the maps that then read them. Out: for each of
 them the sums of `evaluation.figures`, by sequence too.
 Shapes: N rows, H heads of a layer, S maps of a reading, E width of the site's values, V vocabulary, G sequences.
 """
@@ -41,7 +41,7 @@ LONG_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TransferReading:
     """Values of one layer, changed, and read by S maps."""
 
     layer: int
@@ -51,7 +51,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class JudgedRows:
     """The rows that readings are judged on."""
 
     cache: Cache
@@ -133,7 +133,7 @@ def check_written(cache: Cache, site: str) -> None:
         )
 
 
-def ground_of(
+def judged_rows(
     lenses: Lenses,
     cache: Cache,
     text: JudgedText,
@@ -141,11 +141,11 @@ def ground_of(
     heads: Sequence[int] | None,
     num_rows: int | None,
     device: torch.device | None,
-) -> Ground:
+) -> JudgedRows:
     """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
     layers, heads = lenses.chosen(layers, heads)
-    ground = Ground(
+    ground = JudgedRows(
         cache=cache,
         site=record.site,
         layers=tuple(sorted(layers)),
@@ -159,19 +159,25 @@ def ground_of(
     return ground
 
 
-def mean_output(ground: Ground, lenses: Lenses | None) -> Reading:
+def mean_output(ground: JudgedRows, lenses: Lenses | None) -> TransferReading:
     """What reads nothing and says the mean output: as the lenses say it, else as the cache does."""
     said_V = None if lenses is None else lenses.log_mean_output()
     if said_V is None:
         said_V = torch.from_numpy(ground.cache.log_mean_output(ground.other_shards))
     log_mean_V = said_V.to(ground.device)
     nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
-    return Reading(layer=ground.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing)
+    return TransferReading(
+        layer=ground.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing
+    )
 
 
 @fast_float32()
 def judge(
-    ground: Ground, readings: Sequence[Reading], *, report: Report = silent, stage: str = "transfer"
+    ground: JudgedRows,
+    readings: Sequence[TransferReading],
+    *,
+    report: Report = silent,
+    stage: str = "transfer",
 ) -> list[FigureSums]:
     """Sums of each reading, groups are documents or sequences. On a CPU readings are shared by the threads."""
     groups = ground.groups.count
@@ -180,7 +186,7 @@ def judge(
     report(Progress(stage=stage, total=total, unit="rows"))
     for part in _parts(ground):
 
-        def add(number: int, part: "_Part" = part, into: list[FigureSums] = sums) -> None:
+        def add(number: int, part: "_RowBlock" = part, into: list[FigureSums] = sums) -> None:
             of = readings[number]
             values_NSE = of.values(part.values[of.layer])
             judged = (part.teacher, part.choice, part.next_ids_N, part.groups_N)
@@ -200,7 +206,7 @@ def judge(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _RowBlock:
     """Some rows on the device."""
 
     values: dict[int, torch.Tensor]
@@ -210,7 +216,7 @@ class _Part:
     groups_N: torch.Tensor
 
 
-def _parts(ground: Ground) -> Iterator[_Part]:
+def _parts(ground: JudgedRows) -> Iterator[_RowBlock]:
     """The rows, so few at once that their whole distributions fit into memory."""
     reader = ground.reader
     for held_out in held_out_rows(reader, ground.shards, ground.rows):
@@ -218,7 +224,7 @@ def _parts(ground: Ground) -> Iterator[_Part]:
         groups_N = torch.from_numpy(numbers_N).to(ground.device)
         for rows in slices(len(numbers_N), teacher_rows(ground.device)):
             columns: Columns = held_out.columns.rows(rows.start, rows.stop)
-            yield _Part(
+            yield _RowBlock(
                 values={layer: reader.z(columns, layer) for layer in ground.layers},
                 teacher=_Shared(reader.teacher(columns), len(columns), ground.device),
                 choice=held_out.choice.rows(rows),
@@ -239,7 +245,9 @@ class _Shared:
         return found if found is not None else self.teacher.block(rows)
 
 
-def _announce(readings: Sequence[Reading], ground: Ground, part: _Part, add: Callable[[int], None]) -> None:
+def _announce(
+    readings: Sequence[TransferReading], ground: JudgedRows, part: _RowBlock, add: Callable[[int], None]
+) -> None:
     """How long it will take, from one reading of a part; said before the work where it is long."""
     largest = max(range(len(readings)), key=lambda number: readings[number].maps.num_heads)
     since = time.monotonic()

@@ -20,7 +20,7 @@ from alens.job.progress import Report, silent
 from alens.lens.saved import Lenses
 from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
-from alens.studies.transfer.judged_rows import Reading, check_written, ground_of, judge, mean_output
+from alens.studies.transfer.judged_rows import TransferReading, check_written, judge, judged_rows, mean_output
 from alens.studies.transfer.rebased import Rebased, shares_seen
 
 Array = npt.NDArray[np.float64]
@@ -237,12 +237,12 @@ def transfer(
     """
     check_same_model(lenses, cache)
     check_written(cache, lenses.record.site)
-    ground = ground_of(lenses, cache, judged_text(lenses, cache), layers, heads, num_rows, device)
+    ground = judged_rows(lenses, cache, judged_text(lenses, cache), layers, heads, num_rows, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
     targets = [(layer, place) for layer in ground.layers for place in range(len(ground.heads))]
     readings = [
-        Reading(
+        TransferReading(
             layer=j,
             values=Rebased(source=frames[i], target=frames[j], head=place, match=match),
             maps=maps[i],
@@ -251,7 +251,7 @@ def transfer(
         for i in ground.layers
     ]
     own = [
-        Reading(layer=layer, values=lambda values_NHE: values_NHE, maps=maps[layer])
+        TransferReading(layer=layer, values=lambda values_NHE: values_NHE, maps=maps[layer])
         for layer in ground.layers
     ]
     *found, last = judge(ground, [*readings, *own, mean_output(ground, lenses)], report=report)
