@@ -23,7 +23,7 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.machine.threads import follow_allotment
 from alens.model.edits import run_edited
 from alens.reading.lensed import LensedModel

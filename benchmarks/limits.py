@@ -28,7 +28,7 @@ from torch import nn
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
 from alens.fit.settings import FitSettings
 from alens.lens.designs.design import AffineDesign, Ground
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.machine.blocks import row_blocks
 from alens.machine.threads import follow_allotment
 from alens.model.edits import Edit, run_edited

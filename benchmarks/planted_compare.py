@@ -27,8 +27,8 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
+from alens.lens.lenses import Lenses, layer_file, put_tensors
 from alens.lens.record import put_record
-from alens.lens.saved import Lenses, layer_file, put_tensors
 from alens.machine.threads import follow_allotment
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt

@@ -82,10 +82,10 @@ def test_nothing_is_pickled(path: Path) -> None:
 
 @every_module
 def test_no_scheduler_variable_is_read(path: Path) -> None:
-    """fit/place.py notices a step of several processes, refuses it, and says what each is to be told."""
+    """fit/launch.py notices a step of several processes, refuses it, and says what each is to be told."""
     named = set(re.findall(r"\b(?:SLURM|PBS|SGE|LSB)_\w+", path.read_text()))
     refused = {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"}
-    assert named <= (refused if path.parts[-2:] == ("fit", "place.py") else set())
+    assert named <= (refused if path.parts[-2:] == ("fit", "launch.py") else set())
 
 
 def test_the_source_root_holds_the_package_and_nothing_else() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from alens.lens.lenses import layer_file, load_lenses, put_tensors
 from alens.lens.record import put_record
-from alens.lens.saved import layer_file, load_lenses, put_tensors
 from alens.reading.lensed import LensedModel
 
 RIDGE = 0.1

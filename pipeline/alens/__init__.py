@@ -20,9 +20,9 @@ _HOME = {
     "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.run",
     "open_cache": "alens.store.cache_reader",
-    "FitRequest": "alens.fit.plan",
-    "fit_lenses": "alens.fit.run",
-    "load_lenses": "alens.lens.saved",
+    "FitRequest": "alens.fit.fit_plan",
+    "fit_lenses": "alens.fit.training_loop",
+    "load_lenses": "alens.lens.lenses",
     "evaluate": "alens.evaluation.evaluate",
     "HeadReader": "alens.reading.reader",
 }

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from alens.lens import marks
+from alens.lens.lenses import load_lenses
 from alens.lens.record import put_record
-from alens.lens.saved import load_lenses
 
 MARKED = (0, 1)
 QUICK_BASIS = ("--directions", "4", "--rows", "64", "--sequences", "2", "--compare", "none")

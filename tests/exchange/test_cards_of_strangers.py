@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from alens.exchange import bundle, export, lens_card
 from alens.exchange.bundle import BundleRequest
-from alens.lens.saved import load_lenses
+from alens.lens.lenses import load_lenses
 
 from .. import documents
 

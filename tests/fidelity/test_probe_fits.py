@@ -12,7 +12,7 @@ from alens.errors import StoppedError
 from alens.evaluation.evaluate import evaluate
 from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, Heads, Probe, Rows
-from alens.lens.saved import load_lenses
+from alens.lens.lenses import load_lenses
 from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")

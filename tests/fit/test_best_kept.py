@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from alens import FitRequest, fit_lenses, load_lenses
 from alens.errors import RunError, StoppedError
 from alens.fit import trainer
-from alens.fit.divergence import FACTOR, NATS, WINDOW, Divergence
+from alens.fit.divergence_watch import FACTOR, NATS, WINDOW, Divergence
 from alens.fit.judging import Judging
 from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alens.errors import DamageError, RequestError, RunError
-from alens.fit import distributed, place
+from alens.fit import distributed, launch
 
 from .. import ports
 
@@ -23,7 +23,7 @@ WHOLE = {
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in place.VARIABLES:
+    for name in launch.VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -33,9 +33,9 @@ def test_without_a_launcher_one_process_runs_alone() -> None:
     assert processes.device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("missing", place.VARIABLES)
+@pytest.mark.parametrize("missing", launch.VARIABLES)
 def test_a_half_set_environment_is_refused(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    for name in place.VARIABLES:
+    for name in launch.VARIABLES:
         if name != missing:
             monkeypatch.setenv(name, WHOLE[name])
     with pytest.raises(RequestError, match=f"but not {missing}: start with torchrun"):

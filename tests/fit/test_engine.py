@@ -5,7 +5,7 @@ import torch
 
 from alens.fit.distributed import join
 from alens.fit.engine import Engine
-from alens.fit.module import LensModule
+from alens.fit.lens_module import LensModule
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.fit.optimiser import AveragedAdam
 from alens.lens.designs.design import Ground

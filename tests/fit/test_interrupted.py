@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
-from alens.fit import run, trainer
+from alens.fit import trainer, training_loop
 from alens.fit.engine import Engine
 from alens.fit.settings import FitSettings
 from alens.fit.trainer import CHECKPOINTS
@@ -96,14 +96,14 @@ def test_the_last_figures_are_dropped_too_and_no_step_is_taken_again(
 ) -> None:
     fit("undisturbed")
     stop = Stop(10**9)
-    plain = run.put_lenses
+    plain = training_loop.put_lenses
 
     def put_lenses(trained: trainer.Trainer) -> Any:
         stop.left = 0
         return plain(trained)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "put_lenses", put_lenses)
+        patch.setattr(training_loop, "put_lenses", put_lenses)
         stop.pieces = 2
         with pytest.raises(StoppedError, match=f"stopped after step {STEPS} of {STEPS} .saved"):
             fit("stopped", stop)

@@ -9,7 +9,7 @@ import pytest
 
 from alens import FitRequest, fit_lenses
 from alens.errors import RunError, StoppedError
-from alens.fit import checkpoint, marker
+from alens.fit import checkpoints, marker
 from alens.fit.distributed import Processes
 from alens.fit.settings import FitSettings
 
@@ -94,7 +94,7 @@ def test_it_comes_after_the_checkpoint_and_before_any_process_may_end(
     def noting(name: str) -> Callable[..., None]:
         return lambda *_: happened.append(name)
 
-    monkeypatch.setattr(checkpoint, "save", noting("save"))
+    monkeypatch.setattr(checkpoints, "save", noting("save"))
     monkeypatch.setattr(marker, "put", noting("put"))
     plain = Processes.first_does
 

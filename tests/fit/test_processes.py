@@ -60,7 +60,7 @@ PADDED_STATE = """
 import torch
 from alens.fit.distributed import join
 from alens.fit.engine import Engine
-from alens.fit.module import LensModule
+from alens.fit.lens_module import LensModule
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear

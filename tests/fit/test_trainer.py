@@ -13,8 +13,8 @@ from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
 from alens.fit import curves, trainer
 from alens.fit.convergence import CONVERGED
-from alens.fit.run import FitSummary
 from alens.fit.settings import FitSettings
+from alens.fit.training_loop import FitSummary
 
 from ..stops import Stop
 

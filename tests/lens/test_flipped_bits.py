@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alens.errors import DamageError, RequestError
-from alens.fit import plan as fit_plan
+from alens.fit import fit_plan
 from alens.lens.record import LensFolder
 
 from .. import documents

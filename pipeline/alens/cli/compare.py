@@ -101,7 +101,7 @@ def command(
     from alens.cli.watch import watching
 
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as heat_maps
         from alens.pictures import roc as rocs
         from alens.studies.comparison.prompt_sets import labels_of, prompt_set

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from alens.evaluation.result import Evaluation
     from alens.job.progress import Report
-    from alens.lens.saved import Lenses
+    from alens.lens.lenses import Lenses
     from alens.reading.at_hand import AtHand
     from alens.store.cache_reader import Cache
 
@@ -102,7 +102,7 @@ def command(
         raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")
     with watching() as report:
         from alens.evaluation.evaluate import evaluate
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
 

@@ -38,7 +38,7 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
 
     with watching() as report, stopping() as should_stop:
         from alens.exchange import export
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
 
         plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
         logging.getLogger("alens").info(

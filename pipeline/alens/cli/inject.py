@@ -21,7 +21,7 @@ from alens.errors import RequestError
 
 if TYPE_CHECKING:
     from alens.job.progress import Report
-    from alens.lens.saved import Lenses
+    from alens.lens.lenses import Lenses
 
 OF_INJECTIONS = {
     "by": "--by",
@@ -169,7 +169,7 @@ def _inject(
     if not terms:
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.studies.injection.inject import READINGS, InjectSettings, check, inject
 
         opened = load_lenses(lenses)
@@ -216,7 +216,7 @@ def _ablate(
         raise RequestError("no head was named: say with --head which ones to take away")
     heads = [(one_layer, one_head) for one_layer in layer for one_head in head]
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.studies.injection.ablate import ablate, check
 
         opened = load_lenses(lenses)

@@ -144,7 +144,7 @@ def command(
     from alens.cli.watch import watching
 
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as pictures
         from alens.reading.lensed import LensedModel
         from alens.reading.terms import read_terms, to_tokens

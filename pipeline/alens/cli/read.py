@@ -97,7 +97,7 @@ def command(
     if page is not None:
         reading_page.check_path(page)
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.reading.ranking import ranking
         from alens.reading.reader import HeadReader
 

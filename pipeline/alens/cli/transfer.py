@@ -113,7 +113,7 @@ def command(
 
     _check(copy, native, by, between)
     with watching() as report:
-        from alens.lens.saved import load_lenses
+        from alens.lens.lenses import load_lenses
         from alens.machine.device import torch_device
         from alens.pictures import heat_map as pictures
         from alens.store.cache_reader import open_cache

@@ -27,8 +27,8 @@ from alens.evaluation.shards import (
 )
 from alens.evaluation.sums import JudgedRows, ReadingSums
 from alens.job.progress import Progress, Report, counting, silent
+from alens.lens.lenses import Lenses
 from alens.lens.maps import TranslatedMaps
-from alens.lens.saved import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutRows, held_out_rows, model_choice

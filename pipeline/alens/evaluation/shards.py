@@ -16,7 +16,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation.training import Training
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
 

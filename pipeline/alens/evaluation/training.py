@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.store import typed
 from alens.store.cache_reader import Cache
 from alens.store.schema import CorpusRecord

@@ -21,9 +21,9 @@ from alens.exchange import held_out_figures, lens_card, places
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.places import Shortened
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.lens.maps import TranslatedMaps
 from alens.lens.record import DESCRIPTION, to_json
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.printable import printable
 from alens.sources import hub
 from alens.store import document, durable

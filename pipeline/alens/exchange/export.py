@@ -19,9 +19,9 @@ from alens.errors import AlensError, RequestError, StoppedError
 from alens.exchange import card, places, streams
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.lens.lenses import OUTPUT, Lenses, layer_file
 from alens.lens.maps import AffineMaps
 from alens.lens.record import DESCRIPTION
-from alens.lens.saved import OUTPUT, Lenses, layer_file
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z

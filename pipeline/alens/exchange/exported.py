@@ -17,8 +17,8 @@ from alens.errors import DamageError, RequestError
 from alens.exchange import export
 from alens.exchange.found import Found
 from alens.exchange.tuned_lens import config
+from alens.lens.lenses import OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
-from alens.lens.saved import OUTPUT, layer_file
 from alens.model.models import Subject
 from alens.store import durable, same_model, typed
 from alens.store.model_record import ModelRecord

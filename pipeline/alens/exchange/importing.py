@@ -17,9 +17,9 @@ from alens.exchange import attention_lens, exported, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.found import Found
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.model import models
 from alens.model.models import Subject
 from alens.store import typed

@@ -21,12 +21,12 @@ from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
-from alens.fit.plan import FitRequest
-from alens.fit.run import fit_lenses
+from alens.fit.fit_plan import FitRequest
 from alens.fit.settings import FitSettings
 from alens.fit.split import split
+from alens.fit.training_loop import fit_lenses
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.lens.saved import load_lenses
+from alens.lens.lenses import load_lenses
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import held_out_rows
 from alens.store.cache_reader import Cache

@@ -15,8 +15,8 @@ from datetime import timedelta
 import torch
 
 from alens.errors import AlensError, DamageError, RequestError, RunError, StoppedError
-from alens.fit.meeting import meet
-from alens.fit.place import this_place
+from alens.fit.launch import this_place
+from alens.fit.rendezvous import meet
 from alens.job.progress import ShouldStop, never
 
 LOOPBACK = "lo"

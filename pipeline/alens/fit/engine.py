@@ -13,7 +13,7 @@ import torch
 from alens.errors import RequestError
 from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes
-from alens.fit.module import Active, LensModule
+from alens.fit.lens_module import Active, LensModule
 from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import ShouldStop, never

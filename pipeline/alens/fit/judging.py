@@ -13,7 +13,7 @@ import torch
 
 from alens.evaluation.figures import FigureSums, HeadFigures, add_together
 from alens.fit.distributed import Processes
-from alens.fit.plan import FitPlan
+from alens.fit.fit_plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.job.interruption import InterruptedWorkError, droppable, leave_out
 from alens.job.progress import Report, ShouldStop, counting, never, silent

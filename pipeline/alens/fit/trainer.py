@@ -1,7 +1,7 @@
 """One fit in progress: its engine, how its lenses do on held-out rows, and which of them are trained no further.
 
 In: a `Recipe`, a `FitPlan`, processes. Out: steps taken on batches, held-out losses, checkpoints, and in the end
-the maps of every layer. A loop gives it batches (`run.py`), or one loop several trainers the same batches (a sweep).
+the maps of every layer. A loop gives it batches (`training_loop.py`), or one loop several trainers the same batches (a sweep).
 Shapes: L layers, H heads, U losses of a layer (one a head, or one a layer).
 """
 
@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 
-from alens.fit import checkpoint
+from alens.fit import checkpoints
 from alens.fit.batches import Batch, BatchStream
+from alens.fit.best_maps import PREFIX, KeptMaps
 from alens.fit.convergence import DIVERGED, evaluation_steps
 from alens.fit.curves import Curves, Loss
 from alens.fit.distributed import Processes
-from alens.fit.divergence import WINDOW, DivergedError, Divergence
+from alens.fit.divergence_watch import WINDOW, DivergedError, Divergence
 from alens.fit.engine import Engine
-from alens.fit.evaluations import put_line
+from alens.fit.evaluation_log import put_line
+from alens.fit.fit_plan import FitPlan
 from alens.fit.judging import Judging
-from alens.fit.kept import PREFIX, KeptMaps
-from alens.fit.module import LensModule
+from alens.fit.lens_module import LensModule
 from alens.fit.optimiser import learning_rate
-from alens.fit.plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.designs.design import Design
@@ -286,14 +286,14 @@ class Trainer:
             f"{WINDOWS}{n}": value for n, value in self.divergence.state(self.processes.sum).items()
         }
         notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
-        save, folder = checkpoint.save, self.lenses / CHECKPOINTS
+        save, folder = checkpoints.save, self.lenses / CHECKPOINTS
         self.processes.first_does(lambda: save(folder, self.step_number, state | self.kept.tensors(), notes))
         self.saved_step = self.step_number
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
         self.report(Progress(stage="looking for a checkpoint"))
-        found = checkpoint.newest(self.lenses / CHECKPOINTS)
+        found = checkpoints.newest(self.lenses / CHECKPOINTS)
         if found is not None and found.notes.get("format") != NOTES:
             log.warning(
                 "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.lenses
@@ -302,7 +302,7 @@ class Trainer:
         if found is None:
             self.engine.start()
             return
-        with checkpoint.taken_up(self.lenses / CHECKPOINTS):
+        with checkpoints.taken_up(self.lenses / CHECKPOINTS):
             self.engine.restore(
                 {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
             )
@@ -316,4 +316,4 @@ class Trainer:
 
     def drop_checkpoints(self) -> None:
         """The lenses are written: nothing is to be taken up again."""
-        checkpoint.drop_all(self.lenses / CHECKPOINTS)
+        checkpoints.drop_all(self.lenses / CHECKPOINTS)

@@ -5,5 +5,5 @@ maps.py       what a fitted lens does to a value
 marks.py      the mark of lenses that say nothing
 whitening.py  coordinates in which fitting is easy
 record.py     lens.json, and its files checked
-saved.py      the lens directory
+lenses.py     the lens directory
 """

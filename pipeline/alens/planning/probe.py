@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from alens.cache import shard as shards
 from alens.cache.plan import batches
 from alens.errors import RunError
-from alens.fit.module import LensModule
+from alens.fit.lens_module import LensModule
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.fit.optimiser import AveragedAdam
 from alens.fit.settings import FitSettings

@@ -13,7 +13,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.model import activations, models, probe
 from alens.model.activations import Activations
 from alens.model.examine import head_write

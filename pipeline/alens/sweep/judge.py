@@ -23,7 +23,7 @@ from alens.evaluation.figures import FigureSums, add_together, sum_of_kl
 from alens.fit.settings import FitSettings
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counted, counting, never, silent
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import held_out_rows, num_held_out_rows
 from alens.statistics.bootstrap import resampled_means

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from alens.errors import DamageError
 from alens.fit.batches import Batch
 from alens.fit.distributed import Processes
-from alens.fit.divergence import DivergedError
-from alens.fit.plan import put_plan
+from alens.fit.divergence_watch import DivergedError
+from alens.fit.final_lenses import put_lenses
+from alens.fit.fit_plan import put_plan
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
-from alens.fit.writing import put_lenses
 from alens.job.progress import Report, ShouldStop, never, silent
+from alens.lens.lenses import load_lenses
 from alens.lens.record import DESCRIPTION
-from alens.lens.saved import load_lenses
 from alens.store import document, durable, one_writer, typed
 from alens.store.cache_reader import Cache
 from alens.store.claim import Claim

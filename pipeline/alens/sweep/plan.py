@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from alens.errors import DamageError, RequestError
-from alens.fit import plan as fit_plan
-from alens.fit.plan import FitPlan, FitRequest
+from alens.fit import fit_plan
+from alens.fit.fit_plan import FitPlan, FitRequest
 from alens.fit.recipe import Recipe, with_rate
 from alens.job.worker import Worker
 from alens.store import document, durable, leftovers, typed

@@ -15,7 +15,7 @@ from pathlib import Path
 from alens.errors import RequestError, StoppedError
 from alens.fit.batches import Batch
 from alens.fit.distributed import join
-from alens.fit.place import check_alone
+from alens.fit.launch import check_alone
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.rows.columns import Columns

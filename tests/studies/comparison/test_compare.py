@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from alens import HeadReader, load_lenses
 from alens.cli.compare_table import show_comparison
 from alens.errors import RequestError
+from alens.lens.lenses import layer_file, put_tensors
 from alens.lens.record import put_record
-from alens.lens.saved import layer_file, put_tensors
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison.compare import Comparison, _splits, compare

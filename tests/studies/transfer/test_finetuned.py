@@ -15,7 +15,7 @@ from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.evaluation.figures import HeadFigures
 from alens.job.progress import Progress
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads

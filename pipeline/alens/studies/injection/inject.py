@@ -17,7 +17,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel

@@ -17,7 +17,7 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText, check_same_model, judged_text, without_training_rows
 from alens.job.progress import Report, silent
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE

@@ -17,8 +17,8 @@ from alens.errors import RequestError
 from alens.evaluation.figures import FigureSums
 from alens.evaluation.shards import JudgedText, Mask
 from alens.job.progress import Progress, Report, silent
+from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.lens.saved import Lenses
 from alens.machine.blocks import row_blocks, slices, teacher_rows
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import side_by_side

@@ -17,7 +17,7 @@ import torch
 from alens.evaluation.figures import HeadFigures
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.job.progress import Report, silent
-from alens.lens.saved import Lenses
+from alens.lens.lenses import Lenses
 from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
 from alens.studies.transfer.judged_rows import TransferReading, check_written, judge, judged_rows, mean_output

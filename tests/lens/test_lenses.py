@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError
-from alens.lens import saved
+from alens.lens.lenses import layer_file, put_layer, put_tensors
 from alens.lens.record import put_record
 from alens.store import durable
 
@@ -29,7 +29,7 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
         "bias": torch.randn(2, model.d_vocab, generator=random),
         "W_O": torch.randn(2, model.d_head, model.d_model, generator=random),
     }
-    files = {saved.layer_file(2): saved.put_tensors(tmp_path, saved.layer_file(2), tensors)}
+    files = {layer_file(2): put_tensors(tmp_path, layer_file(2), tensors)}
     put_record(tmp_path, dataclasses.replace(record, layers=(2,), files=files))
     found = load_lenses(tmp_path).layer(2)
     for part, name in ((found.weight_HEV, "weight"), (found.bias_HV, "bias"), (found.W_O_HED, "W_O")):
@@ -214,7 +214,7 @@ def test_other_shapes_than_lens_json_says_are_damage(demo_lenses: Path, copy_of:
 
 def rewrite(root: Path, layer: int, tensors: dict[str, torch.Tensor], told: dict[str, str] | None) -> None:
     """The file of a layer with other contents, and its hash in `lens.json`."""
-    name = saved.layer_file(layer)
+    name = layer_file(layer)
     save_file(tensors, root / name, told)
     written = {"bytes": (root / name).stat().st_size, "sha256": durable.sha256_of(root / name)}
     documents.edit(root / "lens.json", lambda body: body["files"].update({name: written}))
@@ -305,7 +305,7 @@ def test_numbers_that_no_fit_writes_are_refused_by_name(
 
 def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"weight for .*x.safetensors has numbers that are not finite"):
-        saved.put_tensors(tmp_path, "x.safetensors", {"weight": one_nan(torch.ones(10))})
+        put_tensors(tmp_path, "x.safetensors", {"weight": one_nan(torch.ones(10))})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,5 +350,5 @@ def test_figures_that_are_no_numbers_are_refused(demo_lenses: Path, copy_of: Cop
 def test_the_same_lenses_are_the_same_bytes(tmp_path: Path) -> None:
     """In every process and at every time."""
     tensors = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    written = [saved.put_layer(tmp_path, 3, (1, 4), tensors)["sha256"] for _ in range(20)]
+    written = [put_layer(tmp_path, 3, (1, 4), tensors)["sha256"] for _ in range(20)]
     assert len(set(written)) == 1

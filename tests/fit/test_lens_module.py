@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from alens.fit.module import LensModule
+from alens.fit.lens_module import LensModule
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alens.errors import DamageError, RequestError, RunError
-from alens.fit import checkpoint
+from alens.fit import checkpoints
 
 from .. import documents
 
@@ -27,7 +27,7 @@ def notes(step: int) -> dict[str, Any]:
 def folder(tmp_path: Path) -> Path:
     """Checkpoints after 10 and 20 steps."""
     for step in (10, 20):
-        checkpoint.save(tmp_path / "checkpoints", step, state(step), notes(step))
+        checkpoints.save(tmp_path / "checkpoints", step, state(step), notes(step))
     return tmp_path / "checkpoints"
 
 
@@ -36,19 +36,19 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_newest_comes_back_as_it_was_saved(folder: Path) -> None:
-    found = checkpoint.newest(folder)
+    found = checkpoints.newest(folder)
     assert found is not None and found.step == 20
     assert found.state.keys() == state(20).keys() and found.notes == notes(20)
     assert all(torch.equal(found.state[name], value) for name, value in state(20).items())
 
 
 def test_there_is_none_before_the_first(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path / "checkpoints") is None
+    assert checkpoints.newest(tmp_path / "checkpoints") is None
 
 
 def test_the_two_newest_are_kept_and_nothing_else(folder: Path) -> None:
     for step in (30, 9_999_999, 10_000_000):
-        checkpoint.save(folder, step, state(step), notes(step))
+        checkpoints.save(folder, step, state(step), notes(step))
     assert names(folder) == ["step-09999999", "step-10000000"]
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_newest_is_named_and_passed_over(
     folder: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     harm(folder / "step-00000020")
-    found = checkpoint.newest(folder)
+    found = checkpoints.newest(folder)
     assert found is not None and found.step == 10
     assert "step-00000020 is damaged" in caplog.text
 
@@ -104,22 +104,22 @@ def test_a_damaged_newest_is_named_and_passed_over(
 def test_a_fit_starts_anew_when_all_are_damaged(folder: Path) -> None:
     for path in list(folder.iterdir()):
         flip(path)
-    assert checkpoint.newest(folder) is None
+    assert checkpoints.newest(folder) is None
 
 
 def test_saving_a_step_again_replaces_a_damaged_one(folder: Path) -> None:
     flip(folder / "step-00000020")
-    checkpoint.save(folder, 20, state(20), notes(20))
-    found = checkpoint.newest(folder)
+    checkpoints.save(folder, 20, state(20), notes(20))
+    found = checkpoints.newest(folder)
     assert found is not None and found.step == 20
 
 
 def test_what_a_killed_save_left_is_not_read_and_goes_with_the_next(folder: Path) -> None:
     leftover = folder / ".step-00000030.4711-abcd1234.partial"
     shutil.copytree(folder / "step-00000020", leftover)
-    found = checkpoint.newest(folder)
+    found = checkpoints.newest(folder)
     assert found is not None and found.step == 20
-    checkpoint.save(folder, 30, state(30), notes(30))
+    checkpoints.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000020", "step-00000030"]
 
 
@@ -129,9 +129,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", refuse)
+    monkeypatch.setattr(checkpoints, "save_file", refuse)
     with pytest.raises(RunError, match="No space left on device"):
-        checkpoint.save(folder, 30, state(30), notes(30))
+        checkpoints.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000010", "step-00000020"]
 
 
@@ -147,12 +147,12 @@ def test_nothing_is_read_saved_or_dropped_behind_a_link(folder: Path, tmp_path: 
     mine.parent.mkdir()
     mine.symlink_to(folder)
     before = names(folder)
-    for use in (lambda: checkpoint.newest(mine), lambda: checkpoint.save(mine, 30, state(30), notes(30))):
+    for use in (lambda: checkpoints.newest(mine), lambda: checkpoints.save(mine, 30, state(30), notes(30))):
         with pytest.raises(
             RequestError, match=r"/mine/checkpoints is a link to .*: the checkpoints of another fit"
         ):
             use()
-    checkpoint.drop_all(mine)
+    checkpoints.drop_all(mine)
     assert names(folder) == before and mine.is_symlink()
 
 
@@ -161,18 +161,18 @@ def test_of_a_linked_checkpoint_the_link_goes(folder: Path, tmp_path: Path) -> N
     for name in ("step-00000001", ".step-00000002.1-ab.partial"):
         shutil.copytree(folder / "step-00000020", elsewhere / name)
         (folder / name).symlink_to(elsewhere / name)
-    checkpoint.save(folder, 30, state(30), notes(30))
+    checkpoints.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000020", "step-00000030"]
     assert all(names(path) == ["checkpoint.json", "state.safetensors"] for path in elsewhere.iterdir())
 
 
 def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
     (folder / "step-notes.txt").write_text("mine")
-    checkpoint.drop_all(folder)
+    checkpoints.drop_all(folder)
     assert names(folder) == ["step-notes.txt"]
     (folder / "step-notes.txt").unlink()
-    checkpoint.save(folder, 30, state(30), notes(30))
-    checkpoint.drop_all(folder)
+    checkpoints.save(folder, 30, state(30), notes(30))
+    checkpoints.drop_all(folder)
     assert not folder.exists()
 
 
@@ -180,7 +180,7 @@ def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
 def test_a_description_that_cannot_be_is_passed_over(folder: Path, changes: dict[str, Any]) -> None:
     newest = sorted(folder.iterdir())[-1]
     documents.edit(newest / "checkpoint.json", lambda body: body.update(changes))
-    found = checkpoint.newest(folder)
+    found = checkpoints.newest(folder)
     assert found is not None and f"step-{found.step:08d}" != newest.name
 
 
@@ -189,8 +189,8 @@ def test_a_state_of_another_fit_is_one_line(tmp_path: Path) -> None:
         pytest.raises(
             DamageError, match=r"holds a checkpoint that is not of this fit \(KeyError: 'weight'\)"
         ),
-        checkpoint.taken_up(tmp_path),
+        checkpoints.taken_up(tmp_path),
     ):
         _ = {}["weight"]
-    with pytest.raises(RuntimeError, match="out of memory"), checkpoint.taken_up(tmp_path):
+    with pytest.raises(RuntimeError, match="out of memory"), checkpoints.taken_up(tmp_path):
         raise RuntimeError("CUDA out of memory")

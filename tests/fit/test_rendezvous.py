@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from alens.errors import RequestError, RunError, StoppedError
-from alens.fit import meeting
-from alens.fit.meeting import meet
-from alens.fit.place import Place
+from alens.fit import rendezvous
+from alens.fit.launch import Place
+from alens.fit.rendezvous import meet
 from alens.job.progress import never
 
 from .. import ports
@@ -61,8 +61,8 @@ def test_all_meet_at_one_store_on_the_loopback() -> None:
 def test_who_keeps_the_store_says_who_is_missing_and_gives_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(meeting, "MEET_S", 2.0)
-    monkeypatch.setattr(meeting, "SAY_FIRST_S", 0.5)
+    monkeypatch.setattr(rendezvous, "MEET_S", 2.0)
+    monkeypatch.setattr(rendezvous, "SAY_FIRST_S", 0.5)
     with ports.leased() as free, caplog.at_level(logging.INFO, "alens"):
         with pytest.raises(RunError) as caught:
             meet(at(0, free[0], 9), never)
@@ -74,7 +74,7 @@ def test_who_keeps_the_store_says_who_is_missing_and_gives_up(
 def test_who_waits_for_process_0_says_so_as_an_error_which_all_processes_show(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(meeting, "SAY_FIRST_S", 0.1)
+    monkeypatch.setattr(rendezvous, "SAY_FIRST_S", 0.1)
     with ports.leased() as free, caplog.at_level(logging.ERROR, "alens"), pytest.raises(StoppedError):
         meet(at(1, free[0]), soon(0.5))
     assert caplog.messages[0].startswith(f"waiting for process 0 of 3 at 127.0.0.1:{free[0]}: 0 s so far")
@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 def test_something_else_that_listens_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "ANSWER_S", 1.0)
+    monkeypatch.setattr(rendezvous, "ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(RunError, match=rf"what listens at 127.0.0.1:{port} does not answer as process 0"):
@@ -116,9 +116,9 @@ def test_something_else_that_listens_there_is_not_waited_for(monkeypatch: pytest
 def test_an_address_of_another_host_is_not_listened_at() -> None:
     """192.0.2.0/24 is for documentation. All of this host is listened at, as the address may lead here by other ways."""
     place = at(0, 1, address="192.0.2.99")
-    addresses = [address for _, address in meeting._addresses(place)]
+    addresses = [address for _, address in rendezvous._addresses(place)]
     assert addresses == ["192.0.2.99", ""]
-    assert [address for _, address in meeting._addresses(at(0, 1))] == ["127.0.0.1"]
+    assert [address for _, address in rendezvous._addresses(at(0, 1))] == ["127.0.0.1"]
 
 
 def test_a_hosts_name_for_its_own_loopback_is_none_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,5 +126,5 @@ def test_a_hosts_name_for_its_own_loopback_is_none_that_others_reach(monkeypatch
     found = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 1)) for address in ("127.0.1.1", "10.0.0.7")
     ]
-    monkeypatch.setattr(meeting.socket, "getaddrinfo", lambda *_, **__: found)
-    assert [address for _, address in meeting._addresses(at(0, 1, address="node07"))] == ["10.0.0.7", ""]
+    monkeypatch.setattr(rendezvous.socket, "getaddrinfo", lambda *_, **__: found)
+    assert [address for _, address in rendezvous._addresses(at(0, 1, address="node07"))] == ["10.0.0.7", ""]

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, StoppedError
-from alens.fit import checkpoint, deepspeed_config, marker
+from alens.fit import checkpoints, deepspeed_config, marker
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
+from alens.fit.final_lenses import put_lenses
+from alens.fit.fit_plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
-from alens.fit.place import check_alone, this_place
-from alens.fit.plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
+from alens.fit.launch import check_alone, this_place
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import CHECKPOINTS, Trainer
-from alens.fit.writing import put_lenses
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.lens.lenses import load_lenses
 from alens.lens.record import DESCRIPTION, LensRecord
-from alens.lens.saved import load_lenses
 from alens.store.cache_reader import Cache, open_cache
 
 log = logging.getLogger("alens")
@@ -82,7 +82,7 @@ def _marked(lenses: Path, steps: int) -> Iterator[None]:
         yield
     except StoppedError:
         if this_place().rank == 0:
-            marker.put(lenses, checkpoint.last_step(lenses / CHECKPOINTS), steps)
+            marker.put(lenses, checkpoints.last_step(lenses / CHECKPOINTS), steps)
         raise
 
 

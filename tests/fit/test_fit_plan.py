@@ -10,7 +10,7 @@ import pytest
 
 from alens import FitRequest, open_cache
 from alens.errors import DamageError, RequestError
-from alens.fit.plan import begun, check_place, put_plan, resolve
+from alens.fit.fit_plan import begun, check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
 
 from .. import documents

@@ -3,16 +3,16 @@
 import pytest
 
 from alens.errors import RequestError
-from alens.fit import place
-from alens.fit.place import check_alone, this_place
+from alens.fit import launch
+from alens.fit.launch import check_alone, this_place
 
 WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "node07", "MASTER_PORT": "29511"}
-SIZES = [size for size, *_ in place.LAUNCHERS]
+SIZES = [size for size, *_ in launch.LAUNCHERS]
 
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*place.VARIABLES, *SIZES, "LOCAL_WORLD_SIZE", "SLURM_NTASKS"):
+    for name in (*launch.VARIABLES, *SIZES, "LOCAL_WORLD_SIZE", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -60,7 +60,7 @@ def test_what_makes_no_sense_is_refused(
     assert str(caught.value).startswith(says)
 
 
-@pytest.mark.parametrize(("size", "launcher", "rank", "local_rank"), place.LAUNCHERS)
+@pytest.mark.parametrize(("size", "launcher", "rank", "local_rank"), launch.LAUNCHERS)
 def test_processes_that_each_would_do_it_all_are_refused_with_the_line_that_is_right(
     monkeypatch: pytest.MonkeyPatch, size: str, launcher: str, rank: str, local_rank: str
 ) -> None:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from torch.distributed import DistError, HashStore, Store, TCPStore  # type: ignore[attr-defined]  # documented there
 
 from alens.errors import RequestError, RunError, StoppedError
-from alens.fit.place import Place, is_loopback
+from alens.fit.launch import Place, is_loopback
 from alens.job.progress import ShouldStop
 
 log = logging.getLogger("alens")

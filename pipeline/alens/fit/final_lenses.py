@@ -17,9 +17,9 @@ from alens.evaluation.training import text_of_fit
 from alens.fit.convergence import CONVERGED, ENDINGS
 from alens.fit.trainer import Trainer
 from alens.job.progress import counted
+from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
-from alens.lens.saved import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 

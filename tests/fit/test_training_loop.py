@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
-from alens.fit import trainer, writing
+from alens.fit import final_lenses, trainer
 from alens.fit.engine import Engine
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
@@ -149,7 +149,7 @@ def test_held_out_shards_are_never_read_for_training(
 ) -> None:
     """Other numbers in the held-out shard change the figures and not one bit of what is trained: they choose whether
     it is kept, and here it is."""
-    monkeypatch.setattr(writing, "_silence", lambda *_: False)
+    monkeypatch.setattr(final_lenses, "_silence", lambda *_: False)
     other = copy_of(planted_store)
     swapped, held_out = (other / f"arrays.zarr/sites/attn.z/00/c.{shard}.0.0" for shard in (3, 11))
     held_out.write_bytes(swapped.read_bytes())
@@ -308,7 +308,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_fit_can_go_on(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "put_tensors", full)
+        patch.setattr(final_lenses, "put_tensors", full)
         with pytest.raises(RunError, match="No space left on device"):
             fit("lenses", every=8)
     assert not (tmp_path / "lenses" / "lens.json").exists()
