@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from alens import FitRequest, fit_lenses, load_lenses
 from alens.errors import RunError, StoppedError
 from alens.fit import trainer
-from alens.fit.divergence_watch import FACTOR, NATS, WINDOW, Divergence
+from alens.fit.divergence_watch import FACTOR, NATS, WINDOW, DivergenceWatch
 from alens.fit.judging import Judging
 from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord
@@ -130,7 +130,7 @@ def test_a_design_has_a_rate_of_its_own(fit: Fit, tmp_path: Path) -> None:
     assert fit("given", lens="translator", steps=1, lr=0.5).fit["lr"] == 0.5
 
 
-def gone(divergence: Divergence, *losses: float) -> bool:
+def gone(divergence: DivergenceWatch, *losses: float) -> bool:
     """Whether one loss has diverged after windows of these losses; the mean output has 1."""
     found = torch.zeros(1, 1, dtype=torch.bool)
     divergence.reference_LU = torch.ones(1, 1, dtype=torch.float64)
@@ -145,28 +145,28 @@ FAR = FACTOR + NATS
 
 
 def test_a_loss_has_diverged_when_it_is_far_above_the_mean_outputs_and_rising() -> None:
-    assert gone(Divergence(1), 1.0, FAR + 0.1)
-    assert gone(Divergence(1), float("nan")) and gone(Divergence(1), 1.0, float("inf"))
-    assert not gone(Divergence(1), 1.0, FAR - 0.1)
-    assert not gone(Divergence(1), FAR + 5.0)  # one odd window is no divergence
-    assert not gone(Divergence(1), FAR + 5.0, FAR + 4.0)  # it comes down
-    assert gone(Divergence(1), 50.0, 40.0)  # and would take the whole fit
+    assert gone(DivergenceWatch(1), 1.0, FAR + 0.1)
+    assert gone(DivergenceWatch(1), float("nan")) and gone(DivergenceWatch(1), 1.0, float("inf"))
+    assert not gone(DivergenceWatch(1), 1.0, FAR - 0.1)
+    assert not gone(DivergenceWatch(1), FAR + 5.0)  # one odd window is no divergence
+    assert not gone(DivergenceWatch(1), FAR + 5.0, FAR + 4.0)  # it comes down
+    assert gone(DivergenceWatch(1), 50.0, 40.0)  # and would take the whole fit
 
 
 def test_a_lens_that_starts_above_the_mean_output_is_measured_by_its_start() -> None:
     """A Tuned Lens starts at the Logit Lens."""
-    divergence = Divergence(1)
+    divergence = DivergenceWatch(1)
     divergence.add(torch.tensor([[12.0, 0.5]]), lambda: torch.tensor(3.0), lambda values: values)
     assert divergence.reference_LU is not None and divergence.reference_LU.tolist() == [[12.0, 3.0]]
 
 
 def test_what_divergence_has_seen_is_the_same_after_a_checkpoint() -> None:
-    first = Divergence(1)
+    first = DivergenceWatch(1)
     first.add(torch.tensor([[1.0]]), lambda: torch.tensor(1.0), lambda values: values)
     assert not gone(first, 1.0)
     for _ in range(3):
         first.add(torch.tensor([[9.0]]), lambda: torch.tensor(1.0), lambda values: values)
-    second = Divergence(1)
+    second = DivergenceWatch(1)
     second.restore(first.state(lambda values: values), torch.device("cpu"))
     for divergence in (first, second):
         for _ in range(WINDOW - 3):

@@ -4,7 +4,7 @@ import pytest
 
 from alens.errors import RequestError
 from alens.fit import launch
-from alens.fit.launch import check_alone, this_place
+from alens.fit.launch import check_alone, this_launch
 
 WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "node07", "MASTER_PORT": "29511"}
 SIZES = [size for size, *_ in launch.LAUNCHERS]
@@ -19,7 +19,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in WHOLE.items():
         monkeypatch.setenv(name, value)
-    found = this_place()
+    found = this_launch()
     assert (found.rank, found.world_size, found.local_rank) == (1, 2, 1)
     assert (found.address, found.port, found.all_local) == ("node07", 29511, False)
 
@@ -28,7 +28,7 @@ def test_it_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_at_a_loopback_all_are_local(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     for name, value in {**WHOLE, "MASTER_ADDR": address}.items():
         monkeypatch.setenv(name, value)
-    assert this_place().all_local
+    assert this_launch().all_local
 
 
 def test_torchrun_says_how_many_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_torchrun_says_how_many_are_local(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(name, value)
     for count, all_local in (("1", False), ("2", True)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
-        assert this_place().all_local == all_local
+        assert this_launch().all_local == all_local
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_makes_no_sense_is_refused(
     for key, text in {**WHOLE, name: value}.items():
         monkeypatch.setenv(key, text)
     with pytest.raises(RequestError) as caught:
-        this_place()
+        this_launch()
     assert str(caught.value).startswith(says)
 
 

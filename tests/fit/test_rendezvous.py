@@ -11,7 +11,7 @@ import pytest
 
 from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import rendezvous
-from alens.fit.launch import Place
+from alens.fit.launch import Launch
 from alens.fit.rendezvous import meet
 from alens.job.progress import never
 
@@ -24,8 +24,8 @@ def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
 
 
-def at(rank: int, port: int, world_size: int = 3, address: str = "127.0.0.1") -> Place:
-    return Place(rank=rank, world_size=world_size, local_rank=rank, address=address, port=port)
+def at(rank: int, port: int, world_size: int = 3, address: str = "127.0.0.1") -> Launch:
+    return Launch(rank=rank, world_size=world_size, local_rank=rank, address=address, port=port)
 
 
 def soon(seconds: float) -> Callable[[], bool]:
@@ -115,8 +115,8 @@ def test_something_else_that_listens_there_is_not_waited_for(monkeypatch: pytest
 
 def test_an_address_of_another_host_is_not_listened_at() -> None:
     """192.0.2.0/24 is for documentation. All of this host is listened at, as the address may lead here by other ways."""
-    place = at(0, 1, address="192.0.2.99")
-    addresses = [address for _, address in rendezvous._addresses(place)]
+    launch = at(0, 1, address="192.0.2.99")
+    addresses = [address for _, address in rendezvous._addresses(launch)]
     assert addresses == ["192.0.2.99", ""]
     assert [address for _, address in rendezvous._addresses(at(0, 1))] == ["127.0.0.1"]
 

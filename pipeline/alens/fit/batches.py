@@ -35,7 +35,7 @@ LOOK_S = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Batch:
+class TrainingBatch:
     """This rank's rows of a step."""
 
     z_NHE: dict[int, torch.Tensor]
@@ -99,7 +99,7 @@ class BatchStream:
         order = randomness.permutation(len(self.shards), self.seed, randomness.SHARD_ORDER, epoch)
         return self.shards[int(order[index])]
 
-    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+    def batches(self, start: int, stop: int) -> Generator[TrainingBatch, None, None]:
         """The batches of steps `start` to `stop - 1`; the first row follows step `start - 1`'s last."""
         for batch, waited_s in self.made(start, stop, lambda _, columns: self._batch(columns)):
             yield dataclasses.replace(batch, waited_s=waited_s)
@@ -116,7 +116,7 @@ class BatchStream:
         readers, makers = (
             ThreadPoolExecutor(1, thread_name_prefix=f"alens-{name}") for name in ("read", "batch")
         )
-        window = _Window(lambda place: readers.submit(self._read, place), last_place)
+        window = _ShardWindow(lambda place: readers.submit(self._read, place), last_place)
 
         def coming(step: int) -> Future[T]:
             return makers.submit(lambda: make(step, self._columns(window, step)))
@@ -157,7 +157,7 @@ class BatchStream:
             world_size=self.world_size,
         )
 
-    def _columns(self, window: "_Window", step: int) -> Columns:
+    def _columns(self, window: "_ShardWindow", step: int) -> Columns:
         """This rank's rows of a step."""
         mine, take = self.lanes // self.world_size, self.batch_rows // self.lanes
         parts: list[list[Columns]] = [[] for _ in range(mine)]
@@ -166,14 +166,14 @@ class BatchStream:
                 parts[lane].append(part)
         return Columns.join([part for lane in parts for part in lane])
 
-    def _batch(self, columns: Columns) -> Batch:
-        return Batch(
+    def _batch(self, columns: Columns) -> TrainingBatch:
+        return TrainingBatch(
             z_NHE={layer: self.reader.z(columns, layer) for layer in self.reader.layers},
             teacher=self.target(columns, self.reader.teacher(columns)),
         )
 
 
-class _Window:
+class _ShardWindow:
     """The shards of the stream around the current row, the next one being read."""
 
     def __init__(self, read: Callable[[int], "Future[Columns]"], last_place: int) -> None:

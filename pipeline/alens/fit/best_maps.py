@@ -14,7 +14,7 @@ from alens.lens.maps import FORMS, LensMaps
 PREFIX = "kept/"
 
 
-class KeptMaps:
+class BestMaps:
     """By layer; heads that were never kept are there, and mean nothing."""
 
     def __init__(self) -> None:

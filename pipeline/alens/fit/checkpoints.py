@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Said:
+class _CheckpointRecord:
     """What `checkpoint.json` holds."""
 
     __pydantic_config__ = typed.STRICT
@@ -136,7 +136,7 @@ def newest(folder: Path) -> Checkpoint | None:
     for path in _newest_first(folder):
         try:
             body = document.decode(document.content(path / DESCRIPTION), DESCRIPTION)
-            said = typed.parse(_Said, body, DESCRIPTION, document.MEND)
+            said = typed.parse(_CheckpointRecord, body, DESCRIPTION, document.MEND)
             if durable.sha256_of(path / STATE) == said.state_sha256:
                 return Checkpoint(step=said.step, state=load_file(path / STATE), notes=said.notes)
             problem = f"{STATE} does not match its hash"

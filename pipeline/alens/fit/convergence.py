@@ -28,7 +28,7 @@ RATIOS = (0.5, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class HeldOutLoss:
     """The held-out KL of one head after `step` steps, in nats."""
 
     step: int
@@ -41,7 +41,7 @@ def evaluation_steps(last: int) -> list[int]:
     return [*itertools.takewhile(lambda step: step < last, steps), last]
 
 
-def left_to_gain(history: Sequence[Evaluation]) -> float | None:
+def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
     """Nats that more steps on such rows would still gain, or None before the steps have doubled twice.
 
     `history` is in order of steps. Below 0 where the KL rises: the fit has begun to learn its rows by heart.
@@ -59,13 +59,13 @@ def left_to_gain(history: Sequence[Evaluation]) -> float | None:
     return max(gain * ratio / (1.0 - ratio), (before + gain) / 3.0)
 
 
-def best(history: Sequence[Evaluation]) -> Evaluation | None:
+def best(history: Sequence[HeldOutLoss]) -> HeldOutLoss | None:
     """The evaluation with the lowest loss, the first of equals; None where none is a finite number."""
     finite = [evaluation for evaluation in history if math.isfinite(evaluation.kl)]
     return min(finite, key=lambda evaluation: evaluation.kl, default=None)
 
 
-def ending(history: Sequence[Evaluation], mean_output: float, tolerance: float = TOLERANCE) -> str | None:
+def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float = TOLERANCE) -> str | None:
     """How this lens has ended, or None while it is to be trained on.
 
     `CONVERGED`: it lies below the mean output, its loss no longer falls by more than `tolerance` of what it gained
@@ -86,7 +86,7 @@ def ending(history: Sequence[Evaluation], mean_output: float, tolerance: float =
     return CONVERGED if flat and lowest.kl < mean_output else None
 
 
-def _at(history: Sequence[Evaluation], step: float) -> float | None:
+def _at(history: Sequence[HeldOutLoss], step: float) -> float | None:
     """The KL after `step` steps, between evaluations on a line over the logarithm of steps."""
     for earlier, later in itertools.pairwise(history):
         if earlier.step <= step <= later.step:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from alens.fit.convergence import Evaluation, best, ending
+from alens.fit.convergence import HeldOutLoss, best, ending
 
 Loss = tuple[int, int]
 """A layer, and the place of a loss among the layer's: one a head, or one a layer."""
@@ -29,7 +29,7 @@ class Curves:
     def __init__(self) -> None:
         self.mean_output: float | None = None
         """The mean output's loss on the same rows."""
-        self.history: dict[Loss, list[Evaluation]] = {}
+        self.history: dict[Loss, list[HeldOutLoss]] = {}
         self.ended: dict[Loss, Ending] = {}
 
     def add(self, step: int, losses: Mapping[int, list[float]]) -> set[Loss]:
@@ -41,12 +41,12 @@ class Curves:
                 if key in self.ended:
                     continue
                 history = self.history.setdefault(key, [])
-                history.append(Evaluation(step=step, kl=loss))
+                history.append(HeldOutLoss(step=step, kl=loss))
                 if (found := best(history)) is not None and found.step == step:
                     improved.add(key)
         return improved
 
-    def best(self, key: Loss) -> Evaluation | None:
+    def best(self, key: Loss) -> HeldOutLoss | None:
         """The best evaluation of a loss; None where there is none."""
         return best(self.history.get(key, ()))
 
@@ -72,7 +72,7 @@ class Curves:
         found = cls()
         found.mean_output = body["mean_output"]
         found.history = {
-            (layer, unit): [Evaluation(step=step, kl=kl) for step, kl in history]
+            (layer, unit): [HeldOutLoss(step=step, kl=kl) for step, kl in history]
             for layer, unit, history in body["history"]
         }
         found.ended = {(layer, unit): Ending(step=step, why=why) for layer, unit, step, why in body["ended"]}

@@ -1,6 +1,6 @@
 """The processes of a fit, one or many, as a group: joined, and the few collective operations that a fit needs.
 
-In: the environment of the launcher (`fit.place`). Out: `Processes`. torch starts the group over the store where they
+In: the environment of the launcher (`fit.launch`). Out: `Processes`. torch starts the group over the store where they
 have met (nccl on CUDA, gloo on the CPU), and DeepSpeed takes it as it is.
 """
 
@@ -15,7 +15,7 @@ from datetime import timedelta
 import torch
 
 from alens.errors import AlensError, DamageError, RequestError, RunError, StoppedError
-from alens.fit.launch import this_place
+from alens.fit.launch import this_launch
 from alens.fit.rendezvous import meet
 from alens.job.progress import ShouldStop, never
 
@@ -103,8 +103,8 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     Raises `RequestError` for a device or an environment that is wrong, `RunError` when other processes do not come,
     `StoppedError` when asked to stop while they are waited for.
     """
-    place = this_place()
-    where = _device(device, place.local_rank)
+    launch = this_launch()
+    where = _device(device, launch.local_rank)
     if where.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -117,21 +117,21 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
         torch.cuda.set_device(where)
     backend = "nccl" if where.type == "cuda" else "gloo"
     if not torch.distributed.is_initialized():
-        if place.all_local:
+        if launch.all_local:
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, LOOPBACK)
-        store = meet(place, should_stop)
-        with lost_processes(place.world_size):
+        store = meet(launch, should_stop)
+        with lost_processes(launch.world_size):
             torch.distributed.init_process_group(
                 backend,
                 store=store,
-                rank=place.rank,
-                world_size=place.world_size,
+                rank=launch.rank,
+                world_size=launch.world_size,
                 timeout=timedelta(seconds=COLLECTIVE_S),
-                device_id=where if where.type == "cuda" and place.world_size > 1 else None,
+                device_id=where if where.type == "cuda" and launch.world_size > 1 else None,
             )
     deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
-    return Processes(rank=place.rank, world_size=place.world_size, device=where)
+    return Processes(rank=launch.rank, world_size=launch.world_size, device=where)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ Sum = Callable[[torch.Tensor], torch.Tensor]
 """Over all processes, in place."""
 
 
-class Divergence:
+class DivergenceWatch:
     """The windows of a fit. State is float64 on the device, the same on every process after `whole`."""
 
     def __init__(self, world_size: int) -> None:

@@ -1,7 +1,7 @@
 """Which of the processes of a fit this one is, by the environment of its launcher.
 
 In: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, all or none; and what MPI and Slurm say of processes that were
-started together. Out: a `Place`, or a `RequestError` that says what to set.
+started together. Out: a `Launch`, or a `RequestError` that says what to set.
 """
 
 import os
@@ -23,7 +23,7 @@ LAUNCHERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Launch:
     """Where this process stands among those of its fit, and where they meet."""
 
     rank: int
@@ -44,7 +44,7 @@ def is_loopback(address: str) -> bool:
     return address in ("localhost", "::1") or address.startswith("127.")
 
 
-def this_place() -> Place:
+def this_launch() -> Launch:
     """Raises `RequestError` for an environment that is half set, or makes no sense."""
     given = [name for name in VARIABLES if name in os.environ]
     if not given:
@@ -54,20 +54,20 @@ def this_place() -> Place:
             f"the environment has {given[0]} but not {', '.join(missing)}: start with torchrun, deepspeed or srun, or with none of them set"
         )
     numbers = {name: _number(name) for name in VARIABLES if name != "MASTER_ADDR"}
-    place = Place(
+    launch = Launch(
         rank=numbers["RANK"],
         world_size=numbers["WORLD_SIZE"],
         local_rank=numbers["LOCAL_RANK"],
         address=os.environ["MASTER_ADDR"],
         port=numbers["MASTER_PORT"],
     )
-    if not 0 <= place.rank < place.world_size:
+    if not 0 <= launch.rank < launch.world_size:
         raise RequestError(
-            f"RANK is {place.rank} and WORLD_SIZE {place.world_size} in the environment: ranks go from 0 to WORLD_SIZE - 1"
+            f"RANK is {launch.rank} and WORLD_SIZE {launch.world_size} in the environment: ranks go from 0 to WORLD_SIZE - 1"
         )
-    if place.world_size > 1 and not 0 < place.port < 2**16:
-        raise RequestError(f"MASTER_PORT is {place.port} in the environment: a port is from 1 to 65535")
-    return place
+    if launch.world_size > 1 and not 0 < launch.port < 2**16:
+        raise RequestError(f"MASTER_PORT is {launch.port} in the environment: a port is from 1 to 65535")
+    return launch
 
 
 def check_alone(work: str, instead: str | None = None) -> None:

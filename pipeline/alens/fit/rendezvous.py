@@ -1,6 +1,6 @@
 """Where the processes of a fit meet: a store of keys that rank 0 keeps, and the others reach over TCP.
 
-In: a `Place`. Out: the store, once all processes are there. Until then each can be stopped, and says for whom it waits.
+In: a `Launch`. Out: the store, once all processes are there. Until then each can be stopped, and says for whom it waits.
 The store has no password, so it listens where it must and nowhere else: not at all for one process, on the loopback
 where MASTER_ADDR is one, else on the address that MASTER_ADDR has on this host.
 """
@@ -19,7 +19,7 @@ from datetime import timedelta
 from torch.distributed import DistError, HashStore, Store, TCPStore  # type: ignore[attr-defined]  # documented there
 
 from alens.errors import RequestError, RunError, StoppedError
-from alens.fit.launch import Place, is_loopback
+from alens.fit.launch import Launch, is_loopback
 from alens.job.progress import ShouldStop
 
 log = logging.getLogger("alens")
@@ -37,27 +37,27 @@ NAMED = 5
 """How many processes a message names."""
 
 
-def meet(place: Place, should_stop: ShouldStop) -> Store:
+def meet(launch: Launch, should_stop: ShouldStop) -> Store:
     """The store of these processes, once all are there.
 
     Raises `RunError` when some have not come within MEET_S, `StoppedError` when asked to stop before, `RequestError`
     where rank 0 cannot listen.
     """
-    if place.world_size == 1:
+    if launch.world_size == 1:
         return HashStore()
     until = time.monotonic() + MEET_S
     store: Store
-    if place.rank == 0 and not _has_agent():
-        store = _kept(place)
+    if launch.rank == 0 and not _has_agent():
+        store = _kept(launch)
     else:
-        _wait(place, lambda: [] if _listens(place) else [0], until, should_stop, logging.ERROR)
-        store = _reached(place, should_stop)
+        _wait(launch, lambda: [] if _listens(launch) else [0], until, should_stop, logging.ERROR)
+        store = _reached(launch, should_stop)
     try:
-        store.set(_key(place.rank), "")
-        _wait(place, lambda: _missing(store, place), until, should_stop, logging.INFO)
+        store.set(_key(launch.rank), "")
+        _wait(launch, lambda: _missing(store, launch), until, should_stop, logging.INFO)
     except (DistError, ConnectionError):
         raise RunError(
-            f"process 0 of this fit has ended while {place.world_size} met at {_where(place)}: its own lines say why"
+            f"process 0 of this fit has ended while {launch.world_size} met at {_where(launch)}: its own lines say why"
         ) from None
     return store
 
@@ -67,30 +67,30 @@ def _has_agent() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def _where(place: Place) -> str:
-    return f"{place.address}:{place.port}"
+def _where(launch: Launch) -> str:
+    return f"{launch.address}:{launch.port}"
 
 
 def _key(rank: int) -> str:
     return f"alens/here/{rank}"
 
 
-def _missing(store: Store, place: Place) -> list[int]:
-    ranks = range(place.world_size)
+def _missing(store: Store, launch: Launch) -> list[int]:
+    ranks = range(launch.world_size)
     if store.check([_key(rank) for rank in ranks]):
         return []
     return [rank for rank in ranks if not store.check([_key(rank)])]
 
 
 def _wait(
-    place: Place, missing: Callable[[], list[int]], until: float, should_stop: ShouldStop, level: int
+    launch: Launch, missing: Callable[[], list[int]], until: float, should_stop: ShouldStop, level: int
 ) -> None:
     """Until none is missing; says now and then who is, with `level`: of most processes only errors are shown."""
     began = time.monotonic()
     say_at = began + SAY_FIRST_S
     while ranks := missing():
         now = time.monotonic()
-        for_whom = f"{_names(ranks)} of {place.world_size} at {_where(place)}"
+        for_whom = f"{_names(ranks)} of {launch.world_size} at {_where(launch)}"
         if should_stop():
             raise StoppedError(f"stopped while waiting for {for_whom}; nothing was begun, run again to go on")
         if now >= until:
@@ -116,14 +116,14 @@ def _names(ranks: list[int]) -> str:
     return f"process{'es' if len(ranks) > 1 else ''} {named}"
 
 
-def _listens(place: Place) -> bool:
+def _listens(launch: Launch) -> bool:
     """Asked beforehand: torch writes lines of its own for each time that it does not reach a store."""
-    with contextlib.suppress(OSError), socket.create_connection((place.address, place.port), POLL_S * 5):
+    with contextlib.suppress(OSError), socket.create_connection((launch.address, launch.port), POLL_S * 5):
         return True
     return False
 
 
-def _reached(place: Place, should_stop: ShouldStop) -> Store:
+def _reached(launch: Launch, should_stop: ShouldStop) -> Store:
     """Kept by another process. Asked for in a thread: torch waits for ever for what listens and does not answer."""
     answers: queue.SimpleQueue[Store | Exception] = queue.SimpleQueue()
 
@@ -131,9 +131,9 @@ def _reached(place: Place, should_stop: ShouldStop) -> Store:
         try:
             answers.put(
                 TCPStore(
-                    place.address,
-                    place.port,
-                    place.world_size,
+                    launch.address,
+                    launch.port,
+                    launch.world_size,
                     is_master=False,
                     timeout=timedelta(seconds=MEET_S),
                     wait_for_workers=False,
@@ -152,20 +152,20 @@ def _reached(place: Place, should_stop: ShouldStop) -> Store:
             return answer
         if should_stop():
             raise StoppedError(
-                f"stopped before {_where(place)} had answered; nothing was begun, run again to go on"
+                f"stopped before {_where(launch)} had answered; nothing was begun, run again to go on"
             )
     raise RunError(
-        f"what listens at {_where(place)} does not answer as process 0 of this fit: set MASTER_PORT to another port"
+        f"what listens at {_where(launch)} does not answer as process 0 of this fit: set MASTER_PORT to another port"
     )
 
 
-def _kept(place: Place) -> TCPStore:
+def _kept(launch: Launch) -> TCPStore:
     """Kept by this process."""
-    listener = _listener(place)
+    listener = _listener(launch)
     return TCPStore(
-        place.address,
-        place.port,
-        place.world_size,
+        launch.address,
+        launch.port,
+        launch.world_size,
         is_master=True,
         timeout=timedelta(seconds=MEET_S),
         wait_for_workers=False,
@@ -173,36 +173,36 @@ def _kept(place: Place) -> TCPStore:
     )
 
 
-def _listener(place: Place) -> socket.socket:
+def _listener(launch: Launch) -> socket.socket:
     """Bound to the address that the others reach; to all of this host only where it cannot be told which."""
-    for family, address in _addresses(place):
+    for family, address in _addresses(launch):
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((address, place.port))
+            listener.bind((address, launch.port))
         except OSError as error:
             listener.close()
             if error.errno == errno.EADDRINUSE:
                 raise RequestError(
-                    f"port {place.port} of {place.address} is in use, perhaps by another fit: set MASTER_PORT to another"
+                    f"port {launch.port} of {launch.address} is in use, perhaps by another fit: set MASTER_PORT to another"
                 ) from None
             continue
         return listener
     raise RequestError(
-        f"process 0 cannot listen at {_where(place)}: set MASTER_ADDR to its host and MASTER_PORT to a free port"
+        f"process 0 cannot listen at {_where(launch)}: set MASTER_ADDR to its host and MASTER_PORT to a free port"
     )
 
 
-def _addresses(place: Place) -> list[tuple[socket.AddressFamily, str]]:
+def _addresses(launch: Launch) -> list[tuple[socket.AddressFamily, str]]:
     """Where to listen, the best first. A host's name may be its loopback to itself alone: others reach another address."""
     everywhere: tuple[socket.AddressFamily, str] = (socket.AF_INET, "")
     try:
-        found = socket.getaddrinfo(place.address, place.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(launch.address, launch.port, type=socket.SOCK_STREAM)
     except OSError:
         return [everywhere]
     addresses: list[tuple[socket.AddressFamily, str]] = [
         (family, str(where[0])) for family, _, _, _, where in found
     ]
-    if place.all_local:
+    if launch.all_local:
         return addresses
     return [*(pair for pair in addresses if not is_loopback(pair[1])), everywhere]

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from alens.fit import checkpoints
-from alens.fit.batches import Batch, BatchStream
-from alens.fit.best_maps import PREFIX, KeptMaps
+from alens.fit.batches import BatchStream, TrainingBatch
+from alens.fit.best_maps import PREFIX, BestMaps
 from alens.fit.convergence import DIVERGED, evaluation_steps
 from alens.fit.curves import Curves, Loss
 from alens.fit.distributed import Processes
-from alens.fit.divergence_watch import WINDOW, DivergedError, Divergence
+from alens.fit.divergence_watch import WINDOW, DivergedError, DivergenceWatch
 from alens.fit.engine import Engine
 from alens.fit.evaluation_log import put_line
 from alens.fit.fit_plan import FitPlan
@@ -35,7 +35,7 @@ log = logging.getLogger("alens")
 
 CHECKPOINTS = "checkpoints"
 WINDOWS = "windows/"
-"""Begins the names of the checkpoint tensors that `Divergence` keeps."""
+"""Begins the names of the checkpoint tensors that `DivergenceWatch` keeps."""
 
 NOTES = 2
 """Form of the notes beside a checkpoint."""
@@ -88,8 +88,8 @@ class Trainer:
         self._evaluated_step = 0
         self.judging = Judging(recipe, plan, processes, self.grounds, should_stop)
         self.curves = Curves()
-        self.kept = KeptMaps()
-        self.divergence = Divergence(processes.world_size)
+        self.kept = BestMaps()
+        self.divergence = DivergenceWatch(processes.world_size)
         self._evaluate_at = frozenset(evaluation_steps(plan.steps))
 
     def stream(self) -> BatchStream:
@@ -112,7 +112,7 @@ class Trainer:
         """Whether all steps are taken, or no lens is trained any more."""
         return self.step_number >= self.plan.steps or len(self.curves.ended) == sum(self.num_losses.values())
 
-    def step(self, batch: Batch) -> torch.Tensor:
+    def step(self, batch: TrainingBatch) -> torch.Tensor:
         """One step; gives the (L, U) losses of this rank's rows before it. Raises `RunError` when they diverge."""
         loss_LU = self.engine.step(
             batch.z_NHE,

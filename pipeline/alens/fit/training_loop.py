@@ -21,7 +21,7 @@ from alens.fit.distributed import Processes, join, lost_processes
 from alens.fit.final_lenses import put_lenses
 from alens.fit.fit_plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
-from alens.fit.launch import check_alone, this_place
+from alens.fit.launch import check_alone, this_launch
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import CHECKPOINTS, Trainer
 from alens.job.interruption import InterruptedWorkError
@@ -81,7 +81,7 @@ def _marked(lenses: Path, steps: int) -> Iterator[None]:
     try:
         yield
     except StoppedError:
-        if this_place().rank == 0:
+        if this_launch().rank == 0:
             marker.put(lenses, checkpoints.last_step(lenses / CHECKPOINTS), steps)
         raise
 

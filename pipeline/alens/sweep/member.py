@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from alens.errors import DamageError
-from alens.fit.batches import Batch
+from alens.fit.batches import TrainingBatch
 from alens.fit.distributed import Processes
 from alens.fit.divergence_watch import DivergedError
 from alens.fit.final_lenses import put_lenses
@@ -97,7 +97,7 @@ class Member:
         """Steps taken; one that is done has taken all of its own."""
         return self._trainer.step_number if self._trainer else self.fit.plan.steps
 
-    def step(self, batch: Batch, waited_s: float) -> None:
+    def step(self, batch: TrainingBatch, waited_s: float) -> None:
         """One step, and what is due after it. Losses that diverge end this variant, not the sweep."""
         trainer, since = self._trainer, time.monotonic()
         assert trainer is not None

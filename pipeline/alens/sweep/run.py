@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alens.errors import RequestError, StoppedError
-from alens.fit.batches import Batch
+from alens.fit.batches import TrainingBatch
 from alens.fit.distributed import join
 from alens.fit.launch import check_alone
 from alens.job.interruption import InterruptedWorkError
@@ -134,7 +134,7 @@ def _together(members: list[Member], watch: _Watch) -> None:
     first = min(member.start for member in running)
     last = max(member.fit.plan.steps for member in running)
 
-    def make(step: int, columns: Columns) -> dict[str, Batch]:
+    def make(step: int, columns: Columns) -> dict[str, TrainingBatch]:
         """In a thread of its own, a step ahead. Members that are further wait until the others come up."""
         wanted = [member for member in running if member.start <= step and not member.done]
         batches = shared.batches(columns, [member.recipe for member in wanted])

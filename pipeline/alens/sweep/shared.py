@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from alens.fit.batches import Batch, BatchStream
+from alens.fit.batches import BatchStream, TrainingBatch
 from alens.fit.recipe import Recipe
 from alens.job.progress import ShouldStop, never
 from alens.rows.columns import Columns, RowReader
@@ -42,7 +42,7 @@ class SharedRows:
             should_stop=should_stop,
         )
 
-    def batches(self, columns: Columns, recipes: Sequence[Recipe]) -> list[Batch]:
+    def batches(self, columns: Columns, recipes: Sequence[Recipe]) -> list[TrainingBatch]:
         """The batch of each recipe."""
         z_NHE: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
         teachers: dict[object, Teacher] = {}
@@ -57,7 +57,7 @@ class SharedRows:
             if kind not in teachers:
                 teachers[kind] = reader.teacher(view)
             found.append(
-                Batch(
+                TrainingBatch(
                     z_NHE={layer: z_NHE[layer, recipe.heads] for layer in recipe.layers},
                     teacher=recipe.target(view, teachers[kind]),
                 )

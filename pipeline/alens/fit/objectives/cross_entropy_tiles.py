@@ -55,7 +55,7 @@ def loss_and_gradients(
 
         def of_head(head: int, taught: _Taught = taught, group: slice = group) -> None:
             tiles = _Tiles(taught, F)
-            mine = _Head(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
+            mine = _HeadTiles(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
             loss_H[head] += mine.cross_entropy() / N
             if any(wanted):
                 mine.add_gradients(
@@ -118,7 +118,7 @@ class _Tiles:
                 yield _Tile(rows, columns, map_AC, logits_RC, teacher)
 
 
-class _Head:
+class _HeadTiles:
     """One head on a group of rows: first `cross_entropy`, then `add_gradients`."""
 
     def __init__(
