@@ -17,7 +17,7 @@ from alens.text import long_json
 from alens.text import table_rows as text_tables
 from alens.text.corpus import CorpusOptions, Piece, resolve
 from alens.text.file_rows import KINDS, TABLES, read_rows, size_of
-from alens.text.text_columns import Columns, Row
+from alens.text.text_columns import Row, TextColumns
 
 LONG, PART, KEPT = 32, 11, 8
 """Bytes, for these tests."""
@@ -52,7 +52,7 @@ def write(path: Path, rows: list[str], types: Callable[[], pa.DataType] = pa.str
 
 
 def read(path: Path, **columns: str) -> list[Row]:
-    return list(read_rows(path, Columns(**{"text": "text", **columns})))
+    return list(read_rows(path, TextColumns(**{"text": "text", **columns})))
 
 
 def whole(rows: list[Row]) -> list[str]:

@@ -17,7 +17,7 @@ from alens.errors import RequestError
 from alens.text.corpus import CorpusOptions, resolve
 from alens.text.file_rows import KINDS, TABLES, read_rows, size_of
 from alens.text.json_rows import ROWS_WITHOUT_COLUMN
-from alens.text.text_columns import Columns
+from alens.text.text_columns import TextColumns
 
 NAMES = [
     "book[1]", "book]1[", "a*", "?", "{a,b}", "**", "a::b", "zip::x", "hf:x", "memory:x", "a#b", "a%20b", "~", "$HOME",
@@ -42,7 +42,7 @@ def write(path: Path, *rows: str) -> Path:
 
 
 def texts(path: Path, **columns: Any) -> list[str | None]:
-    return [row.text for row in read_rows(path, Columns(**{"text": "text", **columns}))]
+    return [row.text for row in read_rows(path, TextColumns(**{"text": "text", **columns}))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,7 +96,7 @@ def test_the_sizes_of_rows_add_up_to_that_of_the_file(tmp_path: Path, kind: str)
     path = write(tmp_path / f"a{kind}", "one", "two\rthree", "", "four")
     if kind not in TABLES:
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes() + b"\n\n")
-    assert sum(row.size for row in read_rows(path, Columns("text"))) == size_of(path)
+    assert sum(row.size for row in read_rows(path, TextColumns("text"))) == size_of(path)
     assert size_of(path) == (4 if kind in TABLES else path.stat().st_size)
 
 
@@ -105,7 +105,7 @@ def test_only_the_columns_that_are_wanted_are_read(tmp_path: Path) -> None:
     lines = [{"text": None, "n": 1}] * 5 + [{"text": "a", "n": "x"}, {"n": [1], "book": "b", "text": "b"}]
     path.write_text("\n".join(map(json.dumps, lines)))
     assert texts(path) == [None] * 5 + ["a", "b"]
-    assert [row.document for row in read_rows(path, Columns("text", "book"))] == [None] * 6 + ["b"]
+    assert [row.document for row in read_rows(path, TextColumns("text", "book"))] == [None] * 6 + ["b"]
 
 
 def test_a_column_may_be_null_for_megabytes_and_its_neighbours_of_any_type(tmp_path: Path) -> None:

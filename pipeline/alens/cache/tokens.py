@@ -26,7 +26,7 @@ from alens.store.arrays import DOCUMENT_DTYPE, token_dtype
 from alens.store.durable import put_stream, sha256_of, write_errors
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, Plan, TokensRecord
-from alens.text.packing import Numbers, Side, Stream, StreamWriter
+from alens.text.packing import Numbers, Side, TokenStream, TokenStreamWriter
 from alens.text.text_tokens import TextTokens
 
 SEQUENCES_A_WRITE = 1024
@@ -76,14 +76,14 @@ def write_tokens(
 
 def _read(
     text: TextTokens, settings: CacheSettings, raw: IO[bytes], report: Report, should_stop: ShouldStop
-) -> tuple[Stream, Division]:
+) -> tuple[TokenStream, Division]:
     """The tokens that sequences are made of, and how many of them; of a text far longer than `max_rows`, passages."""
     known = text.corpus.record.knows_documents
     if settings.max_rows is not None:
         characters_D = document_characters(text.corpus, report, should_stop)
         plan = plan_passages(characters_D, settings, documents_known=known)
         if plan is not None:
-            writer = StreamWriter(raw, text.dtype)
+            writer = TokenStreamWriter(raw, text.dtype)
             if read_passages(plan, text, settings.seq_len, writer, report, should_stop):
                 return writer.stream(), plan.division
             # A passage at the end had too little text: more characters to a token than a language has.
@@ -93,9 +93,11 @@ def _read(
     return stream, divide(stream.lengths_of(num_documents), settings, documents_known=known)
 
 
-def _whole(text: TextTokens, raw: IO[bytes], report: Report, should_stop: ShouldStop) -> tuple[Stream, int]:
+def _whole(
+    text: TextTokens, raw: IO[bytes], report: Report, should_stop: ShouldStop
+) -> tuple[TokenStream, int]:
     """All tokens of the text, and how many documents it has: one where they are not known."""
-    writer, document = StreamWriter(raw, text.dtype), -1
+    writer, document = TokenStreamWriter(raw, text.dtype), -1
     for starts_document, tokens_N in text.pieces():
         if should_stop():
             raise StoppedError("stopped while tokenising; nothing was written yet, run again to start over")
@@ -110,7 +112,7 @@ def _whole(text: TextTokens, raw: IO[bytes], report: Report, should_stop: Should
 class _Order:
     """The sequences as they will be run: each side permuted by itself, held-out documents last."""
 
-    def __init__(self, stream: Stream, division: Division, settings: CacheSettings) -> None:
+    def __init__(self, stream: TokenStream, division: Division, settings: CacheSettings) -> None:
         self.shape = (division.sequences, settings.seq_len)
         held_out_R = division.held_out_D[stream.documents_R]
         counts = (division.train_sequences, division.held_out_sequences)

@@ -24,7 +24,7 @@ from alens.text.file_rows import KINDS, kind_of, read_rows
 from alens.text.files import Asked, choose
 from alens.text.listing import list_files
 from alens.text.splits import TRAIN
-from alens.text.text_columns import Columns, Row
+from alens.text.text_columns import Row, TextColumns
 
 log = logging.getLogger("alens")
 
@@ -134,7 +134,7 @@ class Corpus:
     def file_rows(self) -> Iterator[Row]:
         """The rows of all files as they are, in order."""
         for path in self.paths:
-            yield from read_rows(path, Columns(self.record.text_column, self.record.document_column))
+            yield from read_rows(path, TextColumns(self.record.text_column, self.record.document_column))
 
 
 def resolve(corpus: str, options: CorpusOptions) -> Corpus:

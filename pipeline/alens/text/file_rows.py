@@ -14,7 +14,7 @@ from alens.errors import RequestError
 from alens.text.json_rows import json_rows
 from alens.text.line_rows import line_rows
 from alens.text.table_rows import arrow_rows, parquet_rows, rows_of
-from alens.text.text_columns import Columns, Row, said
+from alens.text.text_columns import Row, TextColumns, said
 
 KINDS = (".parquet", ".arrow", ".jsonl", ".txt")
 """How the names of texts end, in small letters or capitals."""
@@ -28,12 +28,12 @@ def kind_of(path: Path) -> str | None:
     return suffix if suffix in KINDS else None
 
 
-def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def read_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of a file of one of KINDS, in order.
 
     Raises `RequestError` for a file that cannot be read, that lacks a column, or whose text is not text.
     """
-    readers: dict[str | None, Callable[[Path, Columns], Iterator[Row]]] = {
+    readers: dict[str | None, Callable[[Path, TextColumns], Iterator[Row]]] = {
         ".parquet": parquet_rows,
         ".arrow": arrow_rows,
         ".jsonl": json_rows,

@@ -1,7 +1,7 @@
 """Pieces of documents -> the tokens of the whole documents, though no document is tokenised at once.
 
 In: `Piece`s in order, and a tokenizer. Out: the tokens of each piece, as they stand in those of its document. A piece is
-tokenised in a `_Window`, with MARGIN characters of its document before it and behind it. Where two pieces meet, the
+tokenised in a `_PieceWindow`, with MARGIN characters of its document before it and behind it. Where two pieces meet, the
 MARGIN characters on both sides are tokenised once more, with offsets. These tokens begin where the later window begins and
 end where the earlier one ends, so they can be laid beside both. Where all three agree for half a MARGIN on both sides, it
 does not matter to the tokens there that the text is cut further away: the windows are joined there. Elsewhere the two
@@ -40,7 +40,7 @@ class _Joint:
 
 
 @dataclass(kw_only=True)
-class _Window:
+class _PieceWindow:
     """A piece, with what stands around it in its document."""
 
     piece: Piece
@@ -92,7 +92,7 @@ class Joiner:
 
     def tokens(self, batches: Iterator[list[Piece]]) -> Iterator[tuple[bool, list[int]]]:
         """Whether a document starts with a piece, and its tokens; two pieces may have become one."""
-        earlier: _Window | None = None
+        earlier: _PieceWindow | None = None
         for window in self._windows(batches):
             if earlier is None or window.piece.starts_document:
                 if earlier is not None:
@@ -112,7 +112,7 @@ class Joiner:
         if earlier is not None:
             yield earlier.piece.starts_document, earlier.tokens()
 
-    def _windows(self, batches: Iterator[list[Piece]]) -> Iterator[_Window]:
+    def _windows(self, batches: Iterator[list[Piece]]) -> Iterator[_PieceWindow]:
         """The window of each piece, tokenised a batch at a time: the last piece of a batch with the next batch."""
         before: Piece | None = None
         last: list[Piece] = []
@@ -127,7 +127,7 @@ class Joiner:
 
     def _encoded(
         self, before: Piece | None, pieces: list[Piece], following: Piece | None
-    ) -> Iterator[_Window]:
+    ) -> Iterator[_PieceWindow]:
         """The windows of `pieces`, which stand between two others."""
         befores = [
             "" if earlier is None or piece.starts_document else earlier.text[-MARGIN:]
@@ -142,7 +142,7 @@ class Joiner:
         joints = self._joints([(piece.text[-MARGIN:], after) for _, piece, after in parts if after])
         for (text_before, piece, after), ids in zip(parts, encoded, strict=True):
             joint = next(joints) if after else None
-            yield _Window(piece=piece, before=text_before, after=after, ids=ids, joint=joint)
+            yield _PieceWindow(piece=piece, before=text_before, after=after, ids=ids, joint=joint)
 
     def _joints(self, sides: list[tuple[str, str]]) -> Iterator[_Joint]:
         """The joint of each pair of texts."""
@@ -159,21 +159,21 @@ class Joiner:
             )
             yield _Joint(encoding.ids, first, cut, stop)
 
-    def _one(self, earlier: _Window, later: _Window) -> _Window:
+    def _one(self, earlier: _PieceWindow, later: _PieceWindow) -> _PieceWindow:
         """Two pieces as one."""
         earlier.piece = Piece(earlier.piece.text + later.piece.text, earlier.piece.starts_document)
         earlier.after, earlier.joint = later.after, later.joint
         self._encode_again(earlier)
         return earlier
 
-    def _part(self, earlier: _Window, later: _Window) -> None:
+    def _part(self, earlier: _PieceWindow, later: _PieceWindow) -> None:
         """Cut a text between two pieces where it was not to be cut: without what stands on the other side."""
         self._warn()
         earlier.after, earlier.joint, later.before = "", None, ""
         self._encode_again(earlier)
         self._encode_again(later)
 
-    def _encode_again(self, window: _Window) -> None:
+    def _encode_again(self, window: _PieceWindow) -> None:
         """The tokens of a window whose text has changed: still joined to the piece before it, or parted from it."""
         (window.ids,) = self.encode([window.text])
         if window.joined is not None and not _begins_as(window, window.joined):
@@ -190,7 +190,7 @@ class Joiner:
             self._has_warned = True
 
 
-def _agree(earlier: _Window, joint: _Joint, later: _Window) -> bool:
+def _agree(earlier: _PieceWindow, joint: _Joint, later: _PieceWindow) -> bool:
     """Whether both windows have the tokens of the joint around the place where their pieces meet."""
     common = len(joint.ids) - joint.first
     return (
@@ -200,5 +200,5 @@ def _agree(earlier: _Window, joint: _Joint, later: _Window) -> bool:
     )
 
 
-def _begins_as(window: _Window, joint: _Joint) -> bool:
+def _begins_as(window: _PieceWindow, joint: _Joint) -> bool:
     return window.ids[: joint.stop] == joint.ids[: joint.stop]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from alens.errors import RequestError
-from alens.text.line_rows import Line, decoded, not_utf_8, read_line
+from alens.text.line_rows import FileLine, decoded, not_utf_8, read_line
 from alens.text.long_json import LongString, read_long_object
-from alens.text.text_columns import Columns, Row
+from alens.text.text_columns import Row, TextColumns
 
 ROWS_WITHOUT_COLUMN = 1000
 """Objects in which a column may be absent before it is refused as one that is not there."""
 
 
-def json_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def json_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of a .jsonl file. Raises `RequestError` for a line that is no object, or whose text is not text."""
     lacking = {column for column in columns if column is not None}
     names: dict[str, None] = {}
@@ -37,7 +37,7 @@ def json_rows(path: Path, columns: Columns) -> Iterator[Row]:
         columns.check([*names] if lacking else columns.wanted, path)
 
 
-def _object(line: Line, file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
+def _object(line: FileLine, file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
     """The object of a line, and the bytes of the line in the file."""
     where = f"{path}:{line.number}"
     try:
@@ -56,7 +56,7 @@ def _object(line: Line, file: IO[bytes], path: Path) -> tuple[dict[str, Any], in
     return body, size
 
 
-def _rows(body: dict[str, Any], size: int, columns: Columns, line: Line, path: Path) -> Iterator[Row]:
+def _rows(body: dict[str, Any], size: int, columns: TextColumns, line: FileLine, path: Path) -> Iterator[Row]:
     """The row of an object, in parts where its text is long."""
     where = f"{path}:{line.number}"
     text = body.get(columns.text)
@@ -81,7 +81,7 @@ def _rows(body: dict[str, Any], size: int, columns: Columns, line: Line, path: P
     yield Row(text, document, size)
 
 
-def _checked(text: str, columns: Columns, where: str) -> str:
+def _checked(text: str, columns: TextColumns, where: str) -> str:
     """`text`, where all of it is Unicode: a string of JSON may hold half of a character."""
     try:
         text.encode()

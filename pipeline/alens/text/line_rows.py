@@ -1,6 +1,6 @@
 """A UTF-8 file -> its lines, and rows of .txt. A long line comes in parts.
 
-In: a path. Out: `Line`s, which end in \\n; or `Row`s, which end in \\n, \\r\\n or \\r. A byte order mark at the head
+In: a path. Out: `FileLine`s, which end in \\n; or `Row`s, which end in \\n, \\r\\n or \\r. A byte order mark at the head
 of a file is not text. Memory: `LONG_BYTES`, whatever the length of a line.
 """
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from alens.errors import RequestError
-from alens.text.text_columns import LONG_BYTES, Columns, Row
+from alens.text.text_columns import LONG_BYTES, Row, TextColumns
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-class Line(NamedTuple):
+class FileLine(NamedTuple):
     """A line, or the head of one that is longer than LONG_BYTES."""
 
     content: bytes
@@ -27,17 +27,17 @@ class Line(NamedTuple):
     is_whole: bool
 
 
-def read_line(file: IO[bytes], number: int) -> Line | None:
+def read_line(file: IO[bytes], number: int) -> FileLine | None:
     """The line at the file's place, up to LONG_BYTES of it; None at the end of the file."""
     content = file.readline(LONG_BYTES)
     if not content:
         return None
     is_whole = len(content) < LONG_BYTES or content.endswith(b"\n")
     marked = number == 1 and content.startswith(codecs.BOM_UTF8)
-    return Line(content[len(codecs.BOM_UTF8) :] if marked else content, len(content), number, is_whole)
+    return FileLine(content[len(codecs.BOM_UTF8) :] if marked else content, len(content), number, is_whole)
 
 
-def decoded(line: Line, path: Path) -> str:
+def decoded(line: FileLine, path: Path) -> str:
     """The text of a whole line. Raises `RequestError` when it is not UTF-8."""
     try:
         return line.content.decode()
@@ -45,14 +45,14 @@ def decoded(line: Line, path: Path) -> str:
         raise not_utf_8(line, path, error) from None
 
 
-def not_utf_8(line: Line, path: Path, error: UnicodeDecodeError) -> RequestError:
+def not_utf_8(line: FileLine, path: Path, error: UnicodeDecodeError) -> RequestError:
     """The error for a line that is not UTF-8."""
     is_utf_16 = line.number == 1 and line.content.startswith(_UTF_16)
     why = "UTF-16" if is_utf_16 else f"not UTF-8 ({error.reason})"
     return RequestError(f"cannot read text from {path}: line {line.number} is {why}; convert it to UTF-8")
 
 
-def line_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def line_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of a .txt file: lines as Python reads them. Raises `RequestError` when it is not UTF-8."""
     columns.check(["text"], path)
     number = 0
@@ -69,7 +69,7 @@ def line_rows(path: Path, columns: Columns) -> Iterator[Row]:
                 yield from _long_rows(line, file, path)
 
 
-def _long_rows(line: Line, file: IO[bytes], path: Path) -> Iterator[Row]:
+def _long_rows(line: FileLine, file: IO[bytes], path: Path) -> Iterator[Row]:
     """The rows of a long line, of which the head was read."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     content, size, starts, ends = line.content, line.size, True, False

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from alens.text.line_rows import Line
+from alens.text.line_rows import FileLine
 from alens.text.text_columns import PART_BYTES
 
 KEPT_BYTES = 1 << 16
@@ -74,7 +74,7 @@ class LongString:
         return content
 
 
-def read_long_object(file: IO[bytes], line: Line) -> tuple[Any, int]:
+def read_long_object(file: IO[bytes], line: FileLine) -> tuple[Any, int]:
     """The object of a line whose head was read, and the bytes of the line; leaves the file after it.
 
     Raises `ValueError` when it is not JSON, `UnicodeDecodeError` when it is not UTF-8.

@@ -1,6 +1,6 @@
 """Runs of tokens -> whole sequences: each side of a text is packed by itself.
 
-In: a `Stream`, all tokens of the text (or of what is taken of it) in a file, and the document of each run of them. Out:
+In: a `TokenStream`, all tokens of the text (or of what is taken of it) in a file, and the document of each run of them. Out:
 any sequences of a `Side`, with the document of each of their tokens. Memory: what is asked for, and 16 bytes a run.
 Shapes: N tokens of the stream, R runs, B sequences, T tokens.
 """
@@ -17,7 +17,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Stream:
+class TokenStream:
     """Tokens in the order of the text. A run is a stretch of one document."""
 
     tokens_N: Tokens
@@ -37,7 +37,7 @@ class Stream:
         return lengths_D
 
 
-class StreamWriter:
+class TokenStreamWriter:
     """Writes a stream into an open file."""
 
     def __init__(self, file: IO[bytes], dtype: str) -> None:
@@ -53,13 +53,13 @@ class StreamWriter:
         self._file.write(tokens_N.tobytes())
         self.num_tokens += len(tokens_N)
 
-    def stream(self) -> Stream:
+    def stream(self) -> TokenStream:
         """What was written, memory-mapped."""
         self._file.flush()
         tokens_N: Tokens = np.zeros(0, self._dtype)
         if self.num_tokens:
             tokens_N = np.memmap(self._file, dtype=self._dtype, mode="r", shape=(self.num_tokens,))
-        return Stream(
+        return TokenStream(
             tokens_N, np.array(self._starts, dtype=np.int64), np.array(self._documents, dtype=np.int64)
         )
 
@@ -67,7 +67,7 @@ class StreamWriter:
 class Side:
     """Some runs of a stream, end to end."""
 
-    def __init__(self, stream: Stream, runs_R: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, stream: TokenStream, runs_R: npt.NDArray[np.bool_]) -> None:
         lengths = stream.lengths_R[runs_R]
         self._tokens_N, self._documents = stream.tokens_N, stream.documents_R[runs_R]
         self._in_stream = stream.starts_R[runs_R]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alens.errors import RequestError
-from alens.text.text_columns import LONG_BYTES, PART_BYTES, Columns, Row, said
+from alens.text.text_columns import LONG_BYTES, PART_BYTES, Row, TextColumns, said
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ BYTES_A_READ = 4 << 20
 """Rows are read together up to so many bytes of text."""
 
 
-def parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of a .parquet file."""
     import pyarrow as pa
 
@@ -35,7 +35,7 @@ def parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
     pa.default_memory_pool().release_unused()  # of a page, which may hold a thousand books
 
 
-def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def _parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as file:
@@ -64,7 +64,7 @@ def _rows_a_read(group: "pq.RowGroupMetaData", column: str) -> int:
     return int(max(1, min(ROWS_A_READ, BYTES_A_READ * group.num_rows // text_bytes)))
 
 
-def arrow_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def arrow_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of an .arrow file."""
     import pyarrow as pa
 
@@ -94,7 +94,7 @@ def rows_of(path: Path) -> int:
 
 
 def _numbered(
-    batches: "Iterator[pa.RecordBatch]", columns: Columns, path: Path
+    batches: "Iterator[pa.RecordBatch]", columns: TextColumns, path: Path
 ) -> "Iterator[tuple[int, pa.RecordBatch]]":
     """Each batch with the number of its first row. Raises `RequestError` where the table cannot be read on."""
     import pyarrow as pa
@@ -113,7 +113,7 @@ def _numbered(
         first += len(batch)
 
 
-def _rows(batch: "pa.RecordBatch", columns: Columns, path: Path, first: int) -> Iterator[Row]:
+def _rows(batch: "pa.RecordBatch", columns: TextColumns, path: Path, first: int) -> Iterator[Row]:
     """The rows of some rows of a table, of which the first has the number `first`."""
     texts = batch.column(columns.text)
     documents = [None] * len(batch)
@@ -135,7 +135,7 @@ def _rows(batch: "pa.RecordBatch", columns: Columns, path: Path, first: int) -> 
             ) from None
 
 
-def _parts(cell: Any, document: Any, columns: Columns, path: Path, number: int) -> Iterator[Row]:
+def _parts(cell: Any, document: Any, columns: TextColumns, path: Path, number: int) -> Iterator[Row]:
     """The row of an Arrow scalar."""
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What is read of a file of text: its `Columns`, and the `Row`s that come out.
+"""What is read of a file of text: its `TextColumns`, and the `Row`s that come out.
 
 A long row comes as several `Row`s, so that memory does not follow its length.
 """
@@ -28,7 +28,7 @@ class Row(NamedTuple):
     """False where this goes on with the text of the row before it."""
 
 
-class Columns(NamedTuple):
+class TextColumns(NamedTuple):
     """The columns that are read."""
 
     text: str
