@@ -21,7 +21,7 @@ from alens.model.within_text import WithinText
 from alens.reading.ranking import forward_kl
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
-from alens.text.vocabulary import check_ids
+from alens.text.text_tokens import check_ids
 
 log = logging.getLogger("alens")
 

@@ -8,7 +8,6 @@ file_rows.py     one file -> its rows
 text_tokens.py   documents -> tokens
 corpus.py        corpus -> documents
 packing.py       tokens -> whole sequences, each side by itself
-vocabulary.py    tokens that the model does not have
 joining.py       tokens of pieces -> tokens of whole documents
 long_json.py     a long line of JSON, whose strings stay in the file
 text_columns.py  which columns are read, and what a row is

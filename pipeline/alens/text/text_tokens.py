@@ -18,7 +18,6 @@ from alens.errors import RequestError
 from alens.text.corpus import Corpus, Piece
 from alens.text.joining import Joiner
 from alens.text.packing import Tokens
-from alens.text.vocabulary import check_ids
 
 BYTES_A_BATCH, PIECES_A_BATCH = 1 << 20, 4096
 """Text that is tokenised at once: 64 long pieces of English, 21 of Chinese, or so many short ones; enough for every
@@ -104,3 +103,13 @@ def _take(pieces: Iterator[Piece]) -> list[Piece]:
         if size >= BYTES_A_BATCH:
             break
     return batch
+
+
+def check_ids(ids: Sequence[int], tokenizer: Any, num_tokens: int, where: str) -> None:
+    """Raises `RequestError` where an id of `where` ("the text") is beyond the `num_tokens` of the model."""
+    largest = max(ids, default=-1)
+    if largest >= num_tokens:
+        raise RequestError(
+            f"{where} has the token {tokenizer.id_to_token(largest)!r}, number {largest:,}, and the model's vocabulary ends "
+            f"at {num_tokens - 1:,}: tokenizer and model do not belong together, or that token was added to the tokenizer alone"
+        )
