@@ -21,7 +21,7 @@ from alens.job.progress import Progress, Report, ShouldStop
 from alens.store.schema import CacheSettings
 from alens.text.corpus import Corpus
 from alens.text.joining import MARGIN
-from alens.text.packing import StreamWriter
+from alens.text.packing import TokenStreamWriter
 from alens.text.text_tokens import TextTokens
 
 ROOM = 16
@@ -107,7 +107,7 @@ def read_passages(
     plan: PassagePlan,
     text: TextTokens,
     seq_len: int,
-    writer: StreamWriter,
+    writer: TokenStreamWriter,
     report: Report,
     should_stop: ShouldStop,
 ) -> bool:

@@ -19,8 +19,8 @@ from alens import randomness
 from alens.cache import tolerance
 from alens.cache.differences import Differences
 from alens.cache.targets import draw_order, sample_tail
-from alens.store import rounding
 from alens.store.cache_reader import Targets
+from alens.store.model_record import FLOAT32_UNIT
 from alens.store.schema import Plan
 
 NO_MASS = 2.0**-100
@@ -55,7 +55,7 @@ def compare(
     logsumexp_N = logits_NV.logsumexp(1)
     log_probs_NV = logits_NV - logsumexp_N[:, None]
     probs_NV = log_probs_NV.exp()
-    float32 = rounding.FLOAT32_UNIT * logits_NV.abs().amax(1)
+    float32 = FLOAT32_UNIT * logits_NV.abs().amax(1)
     differences.add(
         "targets/logsumexp", (stored["logsumexp"] - logsumexp_N).abs(), error_N + 4 * float32, row_N
     )
@@ -124,6 +124,6 @@ def _tail(
     distance_NM = torch.where(among_top_NM, math.inf, distance_NM)
     distance_NM = torch.where(stands_in_NM | (empty_N1 & ~among_top_NM), 0.0, distance_NM)
     distance_NM[outside_N] = math.inf
-    allowed_N = 2 * error_N + rounding.FLOAT32_UNIT * (8 + math.sqrt(vocabulary))
+    allowed_N = 2 * error_N + FLOAT32_UNIT * (8 + math.sqrt(vocabulary))
     differences.add("targets/tail_ids", distance_NM.amax(1), allowed_N, row_N)
     return int((drawn_NM != stored_NM).sum())

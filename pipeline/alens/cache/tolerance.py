@@ -19,7 +19,6 @@ is 7.5e-5. Logits move by noise times the row's largest logit.
 
 import torch
 
-from alens.store import same_model
 from alens.store.schema import Plan
 
 HALF_UNIT, SMALLEST_HALF_UNIT = 2.0**-11, 2.0**-25
@@ -27,8 +26,8 @@ HALF_UNIT, SMALLEST_HALF_UNIT = 2.0**-11, 2.0**-25
 
 
 def noise(plan: Plan) -> float:
-    """`rounding.noise` of the plan's model."""
-    return same_model.noise(plan.model, plan.settings.dtype)
+    """The share of a row's largest value that summing in another order may change."""
+    return plan.model.rounding(plan.settings.dtype)
 
 
 def stored(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:

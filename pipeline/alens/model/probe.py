@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.store import same_model
 from alens.store.model_record import ModelRecord
 
 NUM_TOKENS = 16
@@ -50,7 +49,7 @@ def check_same(plain_TV: torch.Tensor, hooked_TV: torch.Tensor, record: ModelRec
     if not bool(torch.isfinite(plain_TV).all()):
         return  # the first batch says so
     difference = float((plain_TV - hooked_TV).abs().max())
-    allowed = same_model.noise(record, dtype) * max(1.0, float(plain_TV.abs().max()))
+    allowed = record.rounding(dtype) * max(1.0, float(plain_TV.abs().max()))
     if not difference <= allowed:
         raise RequestError(
             f"TransformerLens computes other logits for {record.id} than transformers does, {difference:.3g} apart with "

@@ -7,7 +7,6 @@ read_documents.py    all documents of a cache, whole or not: what verify begins 
 model_record.py      what is kept of the frozen model
 same_model.py        in which way two records of models differ
 plan_differences.py  in what a stored plan is not what is asked for
-rounding.py          how far another order of summing moves numbers
 document.py          JSON with its own hash
 arrays.py            which arrays a plan makes
 encoding.py          rounded and 8-bit z

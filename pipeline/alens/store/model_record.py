@@ -9,8 +9,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from alens.store import rounding
 from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
+
+MARGIN = {"float32": 8.0, "bfloat16": 2.0, "float16": 2.0}
+"""Rounding of 16-bit results is the same in most places whatever the order of summing, so it needs less."""
+
+FLOAT32_UNIT = 2.0**-24
 
 LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
 """Kinds of a model's last norm."""
@@ -86,6 +90,14 @@ class ModelRecord:
         """Whether a cache of it holds gain, offset and scales of the last norm."""
         return self.final_norm is not None and self.final_norm.is_known
 
+    def rounding(self, dtype: str) -> float:
+        """The share of a row's largest value by which another order of summing may move any of its values, where the
+        model computes in `dtype`. `alens.cache.tolerance` derives the formula."""
+        unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(
+            dtype, FLOAT32_UNIT * math.sqrt(4 * self.d_model)
+        )
+        return MARGIN[dtype] * math.sqrt(8 * self.n_layers) * unit
+
     @property
     def no_write(self) -> str | None:
         """Why what a head writes cannot be unembedded, for a message; None where it can, as far as anybody looked."""
@@ -98,7 +110,7 @@ class ModelRecord:
 
 def _is_probe(value: Any) -> bool:
     """Whether `value`, which was read, is what `ModelRecord.probe` must be."""
-    if not isinstance(value, dict) or value.get("dtype") not in rounding.MARGIN:
+    if not isinstance(value, dict) or value.get("dtype") not in MARGIN:
         return False
     tokens, logits = value.get("tokens"), value.get("logits")
     return (

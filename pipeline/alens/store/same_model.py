@@ -7,7 +7,6 @@ are, the probe's logits to what rounding may do on another device or in another 
 import json
 from typing import Any
 
-from alens.store import rounding
 from alens.store.model_record import ModelRecord
 
 NAMED = 3
@@ -44,11 +43,6 @@ def _settings(known: dict[str, Any], other: dict[str, Any]) -> str:
     return ", ".join(shown) + (", ..." if len(names) > NAMED else "")
 
 
-def noise(model: ModelRecord, dtype: str) -> float:
-    """`rounding.noise` of a model that computes in `dtype`."""
-    return rounding.noise(dtype, n_layers=model.n_layers, d_model=model.d_model)
-
-
 def _apart(known: ModelRecord, other: ModelRecord) -> str | None:
     ours, theirs = known.probe, other.probe
     if ours is None or theirs is None or ours["tokens"] != theirs["tokens"]:
@@ -56,5 +50,5 @@ def _apart(known: ModelRecord, other: ModelRecord) -> str | None:
     logits = list(zip(ours["logits"], theirs["logits"], strict=True))
     most = max(abs(one - two) for one, two in logits)
     largest = max(1.0, *(abs(one) for one, _ in logits))
-    allowed = (noise(known, ours["dtype"]) + noise(known, theirs["dtype"])) * largest
+    allowed = (known.rounding(ours["dtype"]) + known.rounding(theirs["dtype"])) * largest
     return None if most <= allowed else f"{most:.3g} apart, {allowed:.3g} is rounding"

@@ -106,7 +106,11 @@ def _take(pieces: Iterator[Piece]) -> list[Piece]:
 
 
 def check_ids(ids: Sequence[int], tokenizer: Any, num_tokens: int, where: str) -> None:
-    """Raises `RequestError` where an id of `where` ("the text") is beyond the `num_tokens` of the model."""
+    """Raises `RequestError` where an id in `where` ("the text") is beyond the `num_tokens` of the model.
+
+    A tokenizer may hold more tokens than the model, often one for padding that was added later: what counts is
+    whether they occur.
+    """
     largest = max(ids, default=-1)
     if largest >= num_tokens:
         raise RequestError(
