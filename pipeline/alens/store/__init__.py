@@ -13,7 +13,6 @@ encoding.py          rounded and 8-bit z
 paths.py             where each file is
 durable.py           a file is either not there or whole
 leftovers.py         what killed processes left, and who clears it
-durable_store.py     the same of what zarr writes
 claim.py             who works in a directory, and whether it lives
 one_writer.py        the second in a directory is refused, a dead one is followed
 writer.py            shard -> files -> commit record

@@ -7,6 +7,7 @@ Order for a shard: its files are written beside, synced, renamed over what was t
 compared, and the record is put last. Killed at any point, the shard is either committed or not there.
 """
 
+import asyncio
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -18,16 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.abc.codec import BytesBytesCodec
+from zarr.abc.store import ByteRequest
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from alens.errors import RequestError, RunError
 from alens.store import document, durable
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.commits import fingerprint
-from alens.store.durable_store import DurableStore
 from alens.store.links import link_before
 from alens.store.paths import ARRAYS, COMMITS, StorePaths
 from alens.store.schema import Plan
@@ -114,6 +115,29 @@ def _contents(store: MemoryStore) -> list[tuple[str, bytes]]:
     return sync(read())
 
 
+class _DurableStore(LocalStore):
+    """Zarr's own store, which renames but does not sync, with the promise of `durable`: what it writes survives a power
+    cut and is read back. `written` maps each key to (bytes, SHA-256)."""
+
+    def __init__(self, root: Path | str, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.written: dict[str, tuple[int, str]] = {}
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Metadata only. Zarr reads an old shard before it writes the new one, and a torn one would make every
+        retry fail: here there is none, and the new one replaces it at once."""
+        return await super().get(key, prototype, byte_range) if key.endswith("zarr.json") else None
+
+    async def _set(self, key: str, value: Buffer, exclusive: bool = False) -> None:
+        self._check_writable()
+        view = memoryview(value.as_buffer_like()).cast("B")
+        await asyncio.to_thread(durable.put, self.root / key, view, make_folder=False)
+        await asyncio.to_thread(durable.check_on_disk, self.root / key, view)
+        self.written[key] = (view.nbytes, hashlib.sha256(view).hexdigest())
+
+
 class ShardWriter:
     """Writes and commits shards of one plan. Any number of these may run, on different shards."""
 
@@ -123,7 +147,7 @@ class ShardWriter:
         self.plan = plan
         self.specs = shard_arrays(plan)
         self.shard_bytes = sum(spec.row_bytes * spec.rows_per_shard for spec in self.specs.values())
-        self._store = DurableStore(self.paths.arrays)
+        self._store = _DurableStore(self.paths.arrays)
         self._arrays: dict[str, Any] = {}
 
     def write(
