@@ -20,7 +20,7 @@ _HOME = {
     "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.run",
     "open_cache": "alens.store.cache_reader",
-    "FitRequest": "alens.fit.fit_plan",
+    "FitRequest": "alens.fit.settings",
     "fit_lenses": "alens.fit.training_loop",
     "load_lenses": "alens.lens.lenses",
     "evaluate": "alens.evaluation.evaluate",

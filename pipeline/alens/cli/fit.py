@@ -134,7 +134,7 @@ def command(**given: Any) -> None:
     options = {name: dict(given[name]) for name in ("lens_options", "objective_options")}
     settings = FitSettings(**{**chosen(FitSettings, given), **options})
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.fit.fit_plan import FitRequest
+        from alens.fit.settings import FitRequest
         from alens.fit.training_loop import fit_lenses
 
         request = FitRequest(

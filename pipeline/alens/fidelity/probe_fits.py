@@ -21,8 +21,7 @@ from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
-from alens.fit.fit_plan import FitRequest
-from alens.fit.settings import FitSettings
+from alens.fit.settings import FitRequest, FitSettings
 from alens.fit.split import split
 from alens.fit.training_loop import fit_lenses
 from alens.job.progress import Progress, Report, ShouldStop, never, silent

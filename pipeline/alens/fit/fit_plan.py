@@ -6,7 +6,7 @@ and which are held out. It is written before the first step, so that a resumed f
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from alens.errors import RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.marker import MARKER
 from alens.fit.recipe import Recipe
-from alens.fit.settings import FitSettings
+from alens.fit.settings import FitRequest, FitSettings
 from alens.fit.split import split, warn_of_documents
 from alens.lens.record import DESCRIPTION
 from alens.sources import hub
@@ -31,24 +31,6 @@ log = logging.getLogger("alens")
 PLAN = "fit.json"
 FORMAT = 2
 """Since it holds its own hash; before, it held no format either."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitRequest:
-    """Everything `alens fit` was asked for."""
-
-    store: Path
-    """A cache."""
-    lenses: Path
-    """The directory to write."""
-    settings: FitSettings = field(default_factory=FitSettings)
-    zero: int | None = None
-    """ZeRO stage: what DeepSpeed partitions over processes; None for what `deepspeed` says, else 0."""
-    deepspeed: Path | None = None
-    """A DeepSpeed configuration (JSON): partitioning, offload, bfloat16, monitors."""
-    device: str = "auto"
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""What a fit can be asked for. Everything here determines the lenses; how many processes share the work,
-and on which device, does not."""
+"""What a fit can be asked for.
+
+`FitSettings` determine the lenses. The rest of a `FitRequest` does not: where files are, how many processes share the
+work, on which device.
+"""
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
@@ -80,3 +84,21 @@ class FitSettings:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """Everything `alens fit` was asked for."""
+
+    store: Path
+    """A cache."""
+    lenses: Path
+    """The directory to write."""
+    settings: FitSettings = dataclasses.field(default_factory=FitSettings)
+    zero: int | None = None
+    """ZeRO stage: what DeepSpeed partitions over processes; None for what `deepspeed` says, else 0."""
+    deepspeed: Path | None = None
+    """A DeepSpeed configuration (JSON): partitioning, offload, bfloat16, monitors."""
+    device: str = "auto"
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""

@@ -19,10 +19,11 @@ from alens.fit import checkpoints, deepspeed_config, marker
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
 from alens.fit.final_lenses import put_lenses
-from alens.fit.fit_plan import PLAN, FitPlan, FitRequest, check_place, drop_plan, put_plan, resolve
+from alens.fit.fit_plan import PLAN, FitPlan, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
 from alens.fit.launch import check_alone, this_launch
 from alens.fit.recipe import Recipe
+from alens.fit.settings import FitRequest
 from alens.fit.trainer import CHECKPOINTS, Trainer
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent

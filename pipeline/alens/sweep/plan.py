@@ -13,8 +13,9 @@ import torch
 
 from alens.errors import DamageError, RequestError
 from alens.fit import fit_plan
-from alens.fit.fit_plan import FitPlan, FitRequest
+from alens.fit.fit_plan import FitPlan
 from alens.fit.recipe import Recipe, with_rate
+from alens.fit.settings import FitRequest
 from alens.job.worker import Worker
 from alens.store import document, durable, leftovers, typed
 from alens.store.cache_reader import Cache
