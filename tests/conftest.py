@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
-from alens.cli import lines
+from alens.cli import progress_lines as lines
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions

@@ -24,7 +24,7 @@ _HOME = {
     "fit_lenses": "alens.fit.training_loop",
     "load_lenses": "alens.lens.lenses",
     "evaluate": "alens.evaluation.evaluate",
-    "HeadReader": "alens.reading.reader",
+    "HeadReader": "alens.reading.head_reader",
 }
 
 __all__ = list(_HOME)

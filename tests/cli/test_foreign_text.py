@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from alens.cli import console, lines, tables, watch
+from alens.cli import console, tables, watch
+from alens.cli import progress_lines as lines
 from alens.job.progress import Progress
 
 from .. import documents

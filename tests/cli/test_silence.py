@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alens import demo
-from alens.cli import lines, watch
+from alens.cli import progress_lines as lines
+from alens.cli import watch
 from alens.job.progress import Progress
 
 PROMPT = "She went to the window and looked out at the rain, which had not stopped since the morning"

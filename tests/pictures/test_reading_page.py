@@ -11,8 +11,8 @@ from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.job.progress import Progress
 from alens.pictures import reading_page
-from alens.reading import sheet as sheets
-from alens.reading.reader import Reading, TokenScore
+from alens.reading import page_reader as sheets
+from alens.reading.head_reader import Reading, TokenScore
 
 PROMPTS = ("She went", "x</script><b>y")
 
@@ -116,7 +116,7 @@ def test_positions_a_page_has_no_room_for_are_refused(
 def test_blocks_of_positions_give_the_same_sheet(
     reader: HeadReader, sheet: sheets.Sheet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alens.reading.reader.LOGIT_BYTES", 4 * 2 * 4096)  # one position of two heads
+    monkeypatch.setattr("alens.reading.head_reader.LOGIT_BYTES", 4 * 2 * 4096)  # one position of two heads
     again = sheets.sheet(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
     for ours, theirs in zip(again.prompts, sheet.prompts, strict=True):
         for a, b in zip(ours["places"], theirs["places"], strict=True):

@@ -11,8 +11,8 @@ from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, o
 from alens.errors import RequestError
 from alens.exchange import export
 from alens.fit.settings import FitSettings
-from alens.reading.reader import HeadReader
-from alens.reading.sheet import sheet
+from alens.reading.head_reader import HeadReader
+from alens.reading.page_reader import sheet
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases

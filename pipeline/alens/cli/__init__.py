@@ -37,8 +37,8 @@ console.py         every line that is printed, made fit to be shown
 tables.py          rich tables, without markup
 streams.py         output that never ends the work
 watch.py           progress, logs, signals
-lines.py           progress as lines of a log
-bars.py            progress as bars on a terminal
+progress_lines.py  progress as lines of a log
+progress_bars.py   progress as bars on a terminal
 pace.py            how long a stage will take yet
 signals.py         a line at the moment a signal comes
 lacks.py           what the machine refused: memory, open files, threads

@@ -103,7 +103,7 @@ def command(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as heat_maps
-        from alens.pictures import roc as rocs
+        from alens.pictures import roc_curves as rocs
         from alens.studies.comparison.prompt_sets import labels_of, prompt_set
 
         for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
@@ -146,7 +146,7 @@ def command(
 
 
 def _draw_roc(path: Path, found: "Comparison") -> None:
-    from alens.pictures import roc as rocs
+    from alens.pictures import roc_curves as rocs
 
     judged = found.detection
     assert judged is not None  # checked before the work

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alens.evaluation.result import Evaluation
     from alens.job.progress import Report
     from alens.lens.lenses import Lenses
-    from alens.reading.at_hand import AtHand
+    from alens.reading.model_parts import AtHand
     from alens.store.cache_reader import Cache
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _model(
     lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device", report: "Report"
 ) -> "AtHand":
     """What can be had of the model; says what cannot."""
-    from alens.reading.at_hand import at_hand
+    from alens.reading.model_parts import at_hand
     from alens.store.schema import RESIDUAL_STREAM
 
     sites = (lenses.record.site, *(cache.plan.settings.sites or ()))

@@ -98,8 +98,8 @@ def command(
         reading_page.check_path(page)
     with watching() as report:
         from alens.lens.lenses import load_lenses
+        from alens.reading.head_reader import HeadReader
         from alens.reading.ranking import ranking
-        from alens.reading.reader import HeadReader
 
         opened = load_lenses(lenses)
         opened.chosen(layers, heads, report)
@@ -113,7 +113,7 @@ def command(
         reader = HeadReader(opened, model=model, device=device, report=report)
         terms = reader.terms(tokens, first_token=first_token)
         if page is not None:
-            from alens.reading.sheet import sheet
+            from alens.reading.page_reader import sheet
 
             numbers = sheet(
                 reader,

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from alens.cli.console import OneLine, tell
-from alens.cli.lines import Lines
+from alens.cli.progress_lines import Lines
 from alens.cli.signals import announced
 from alens.job.progress import Report, ShouldStop, silent
 
@@ -31,7 +31,7 @@ def speaks_for_all() -> bool:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Report]:
-    """A report that draws bars on a terminal, or says a line now and then into a log (see `alens.cli.lines`).
+    """A report that draws bars on a terminal, or says a line now and then into a log (see `alens.cli.progress_lines`).
 
     Of the processes of one fit only the first shows anything. Afterwards the logger's level is what it was.
     Enter it before the heavy imports of a command: they take seconds, and are what it says first.
@@ -64,7 +64,7 @@ def _terminal(logger: logging.Logger) -> Iterator[Report]:
     from rich.logging import RichHandler
 
     from alens.cli import tables
-    from alens.cli.bars import Bars
+    from alens.cli.progress_bars import Bars
 
     console = tables.console(stderr=True)
     handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)

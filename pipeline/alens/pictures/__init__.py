@@ -5,5 +5,5 @@ png.py            figures of matplotlib as files
 reading_page.py   the page of a reading
 heat_map.py       figures of heads as a grid
 dose_response.py  curves of strength
-roc.py            ROC curves
+roc_curves.py     ROC curves
 """

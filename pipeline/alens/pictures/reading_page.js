@@ -1,5 +1,5 @@
 "use strict";
-// Draws the page of `alens read --html` from its data: see alens/reading/sheet_data.py for every field.
+// Draws the page of `alens read --html` from its data: see alens/reading/page_data.py for every field.
 // Text of prompts and tokens only ever becomes text (textContent), never markup.
 
 const sheet = JSON.parse(document.getElementById("data").textContent);

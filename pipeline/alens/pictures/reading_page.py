@@ -1,6 +1,6 @@
 """The page of `alens read --html`: a grid of layers x heads, and the lists of the head that was clicked.
 
-In: the numbers of a `Sheet` as plain values (`alens.reading.sheet`). Out: one HTML file that loads nothing; style
+In: the numbers of a `Sheet` as plain values (`alens.reading.page_reader`). Out: one HTML file that loads nothing; style
 and script stand beside this module as reading_page.css and reading_page.js.
 """
 

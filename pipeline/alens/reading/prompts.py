@@ -12,7 +12,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
-from alens.reading.lines import read_lines
+from alens.reading.text_file import read_lines
 
 SUFFIXES = (".txt", ".jsonl")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.model.within_text import WithinText
-from alens.reading.lines import read_lines
+from alens.reading.text_file import read_lines
 
 SHOWN = 5
 """Terms that a message names."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from alens.cli import lines
-from alens.cli.lines import Lines
+from alens.cli import progress_lines as lines
+from alens.cli.progress_lines import Lines
 from alens.job.progress import Progress
 
 

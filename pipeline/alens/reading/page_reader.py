@@ -17,6 +17,8 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Report, counting, silent
 from alens.lens import marks
+from alens.reading.head_reader import HeadReader
+from alens.reading.page_data import Lists, Place, Said, Sheet
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,
@@ -28,8 +30,6 @@ from alens.reading.ranking import (
     forward_kl,
     of_terms,
 )
-from alens.reading.reader import HeadReader
-from alens.reading.sheet_data import Lists, Place, Said, Sheet
 from alens.reading.terms import Term
 
 ANCHOR = 0

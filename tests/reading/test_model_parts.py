@@ -10,7 +10,7 @@ import torch
 
 from alens import demo, open_cache
 from alens.errors import RequestError
-from alens.reading.at_hand import at_hand
+from alens.reading.model_parts import at_hand
 from alens.store.schema import Plan
 
 CPU = torch.device("cpu")

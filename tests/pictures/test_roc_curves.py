@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alens.errors import RequestError
-from alens.pictures import roc
+from alens.pictures import roc_curves as roc
 
 CURVES = {"lenses": ([0.0, 0.0, 1.0], [0.0, 0.7, 1.0]), "length": ([0.0, 1.0], [0.0, 1.0])}
 
