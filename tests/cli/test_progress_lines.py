@@ -3,7 +3,7 @@
 import pytest
 
 from alens.cli import progress_lines as lines
-from alens.cli.progress_lines import Lines
+from alens.cli.progress_lines import ProgressLines
 from alens.job.progress import Progress
 
 
@@ -12,7 +12,9 @@ class Log:
 
     def __init__(self) -> None:
         self.now, self.said = 0.0, list[tuple[float, str]]()
-        self.lines = Lines("alens fit: starting", lambda line: self.said.append((self.now, line)), self.clock)
+        self.lines = ProgressLines(
+            "alens fit: starting", lambda line: self.said.append((self.now, line)), self.clock
+        )
 
     def clock(self) -> float:
         return self.now

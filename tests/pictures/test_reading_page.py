@@ -11,7 +11,7 @@ from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.job.progress import Progress
 from alens.pictures import reading_page
-from alens.reading import page_reader as sheets
+from alens.reading import page_reader
 from alens.reading.head_reader import Reading, TokenScore
 
 PROMPTS = ("She went", "x</script><b>y")
@@ -23,8 +23,8 @@ def reader(demo_lenses: Path) -> HeadReader:
 
 
 @pytest.fixture(scope="module")
-def sheet(reader: HeadReader) -> sheets.Sheet:
-    return sheets.sheet(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
+def page_data(reader: HeadReader) -> page_reader.PageData:
+    return page_reader.read_page(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
 
 
 def held(page: str) -> Any:
@@ -32,59 +32,67 @@ def held(page: str) -> Any:
     return json.loads(found)
 
 
-def test_the_page_holds_the_sheet_and_nothing_becomes_markup(sheet: sheets.Sheet, tmp_path: Path) -> None:
+def test_the_page_holds_its_numbers_and_nothing_becomes_markup(
+    page_data: page_reader.PageData, tmp_path: Path
+) -> None:
     path = tmp_path / "page.html"
-    size = reading_page.write(path, sheet.to_json())
+    size = reading_page.write(path, page_data.to_json())
     text = path.read_text()
-    assert size == path.stat().st_size and held(text) == sheet.to_json()
+    assert size == path.stat().st_size and held(text) == page_data.to_json()
     assert text.count("<script") == 2 and "<b>" not in text
     assert "default-src 'none'" in text and not re.search(r"""(src|href)=["'](?!data:)""", text)
 
 
 @pytest.mark.parametrize("rank", ["lift", "probability"])
-def test_its_lists_are_those_of_the_reader(reader: HeadReader, sheet: sheets.Sheet, rank: str) -> None:
-    for prompt in sheet.prompts:
+def test_its_lists_are_those_of_the_reader(
+    reader: HeadReader, page_data: page_reader.PageData, rank: str
+) -> None:
+    for prompt in page_data.prompts:
         count = len(prompt["tokens"])
         reading = reader.read(
             prompt["text"], positions=range(count), top=3, rank=rank, terms=reader.terms(["door"])
         )
-        assert [sheet.tokens[token][0] for token in prompt["tokens"]] == reading.tokens
+        assert [page_data.tokens[token][0] for token in prompt["tokens"]] == reading.tokens
         assert [place.position for place in prompt["places"]] == list(range(count))
         for place in prompt["places"]:
-            assert_same(sheet, place, reading, rank)
+            assert_same(page_data, place, reading, rank)
 
 
-def assert_same(sheet: sheets.Sheet, place: sheets.Place, reading: Reading, rank: str) -> None:
+def assert_same(
+    page_data: page_reader.PageData, place: page_reader.PromptPosition, reading: Reading, rank: str
+) -> None:
     heads = [head for head in reading.heads if head.position == place.position]
     assert [(head.layer, head.head) for head in heads] == [
-        (layer, head) for layer in sheet.layers for head in sheet.heads
+        (layer, head) for layer in page_data.layers for head in page_data.heads
     ]
-    assert_entries(sheet, place.model, reading.model[place.position])
+    assert_entries(page_data, place.model, reading.model[place.position])
     assert place.mean_output_kl is not None
     assert place.mean_output_kl / 1000 == pytest.approx(reading.mean_output_kl[place.position], abs=6e-4)
     for cell, head in enumerate(heads):
         for name in ("lens", "unembedding"):
             said = getattr(place, name)
-            assert_entries(sheet, said.lists[rank][cell], getattr(head, name))
+            assert_entries(page_data, said.lists[rank][cell], getattr(head, name))
             assert said.kl[cell] / 1000 == pytest.approx(getattr(head, f"{name}_kl"), abs=6e-4)
             assert said.entropy[cell] / 1000 == pytest.approx(getattr(head, f"{name}_entropy"), abs=6e-4)
-            assert place.kept[0] == 0 and sheet.tokens[0][0] == "door"
+            assert place.kept[0] == 0 and page_data.tokens[0][0] == "door"
             (term,) = getattr(head, f"{name}_terms")
-            assert lift(sheet, 0, said.kept[0][cell]) == pytest.approx(term.lift, rel=2e-3)
+            assert lift(page_data, 0, said.kept[0][cell]) == pytest.approx(term.lift, rel=2e-3)
 
 
-def assert_entries(sheet: sheets.Sheet, entries: list[int], scores: list[TokenScore]) -> None:
-    assert [sheet.tokens[token][0] for token in entries[::2]] == [score.token for score in scores]
+def assert_entries(page_data: page_reader.PageData, entries: list[int], scores: list[TokenScore]) -> None:
+    assert [page_data.tokens[token][0] for token in entries[::2]] == [score.token for score in scores]
     for token, thousandths, score in zip(entries[::2], entries[1::2], scores, strict=True):
-        assert lift(sheet, token, thousandths) == pytest.approx(score.lift, rel=2e-3)
+        assert lift(page_data, token, thousandths) == pytest.approx(score.lift, rel=2e-3)
 
 
-def lift(sheet: sheets.Sheet, token: int, thousandths: int) -> float:
-    return float(2.718281828 ** ((thousandths - sheet.tokens[token][1]) / 1000))
+def lift(page_data: page_reader.PageData, token: int, thousandths: int) -> float:
+    return float(2.718281828 ** ((thousandths - page_data.tokens[token][1]) / 1000))
 
 
-def test_every_token_of_a_list_is_kept_for_all_heads_where_there_is_room(sheet: sheets.Sheet) -> None:
-    for place in (place for prompt in sheet.prompts for place in prompt["places"]):
+def test_every_token_of_a_list_is_kept_for_all_heads_where_there_is_room(
+    page_data: page_reader.PageData,
+) -> None:
+    for place in (place for prompt in page_data.prompts for place in prompt["places"]):
         assert place.left_out == 0
         for said in (place.lens, place.unembedding):
             assert [len(grid) for grid in said.kept] == [4] * len(place.kept)
@@ -97,42 +105,44 @@ def test_every_token_of_a_list_is_kept_for_all_heads_where_there_is_room(sheet: 
 def test_a_large_page_keeps_the_models_tokens_and_says_what_it_leaves_out(
     reader: HeadReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sheets, "KEPT_NUMBERS", 100)
-    found = sheets.sheet(reader, PROMPTS[:1], top=8, terms=reader.terms(["door"]))
+    monkeypatch.setattr(page_reader, "KEPT_NUMBERS", 100)
+    found = page_reader.read_page(reader, PROMPTS[:1], top=8, terms=reader.terms(["door"]))
     for place in found.prompts[0]["places"]:
-        assert len(place.kept) == 1 + sheets.LEAST_KEPT and place.left_out > 0
+        assert len(place.kept) == 1 + page_reader.LEAST_KEPT and place.left_out > 0
         assert set(place.model[::2]) < set(place.kept)
 
 
 def test_positions_a_page_has_no_room_for_are_refused(
     reader: HeadReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sheets, "MOST_CELLS", 4)
+    monkeypatch.setattr(page_reader, "MOST_CELLS", 4)
     with pytest.raises(RequestError, match="would have 8 heads x positions, 4 at most: name some with --pos"):
-        sheets.sheet(reader, PROMPTS[:1])
-    assert len(sheets.sheet(reader, PROMPTS[:1], positions=[-1]).prompts[0]["places"]) == 1
+        page_reader.read_page(reader, PROMPTS[:1])
+    assert len(page_reader.read_page(reader, PROMPTS[:1], positions=[-1]).prompts[0]["places"]) == 1
 
 
-def test_blocks_of_positions_give_the_same_sheet(
-    reader: HeadReader, sheet: sheets.Sheet, monkeypatch: pytest.MonkeyPatch
+def test_blocks_of_positions_give_the_same_numbers(
+    reader: HeadReader, page_data: page_reader.PageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alens.reading.head_reader.LOGIT_BYTES", 4 * 2 * 4096)  # one position of two heads
-    again = sheets.sheet(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
-    for ours, theirs in zip(again.prompts, sheet.prompts, strict=True):
+    again = page_reader.read_page(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
+    for ours, theirs in zip(again.prompts, page_data.prompts, strict=True):
         for a, b in zip(ours["places"], theirs["places"], strict=True):
             assert a.lens.kl == pytest.approx(b.lens.kl, abs=2) and a.position == b.position
             assert [len(lists) for lists in a.lens.lists["lift"]] == [6] * 4
 
 
-def test_an_earlier_page_is_replaced_and_another_file_is_not(sheet: sheets.Sheet, tmp_path: Path) -> None:
+def test_an_earlier_page_is_replaced_and_another_file_is_not(
+    page_data: page_reader.PageData, tmp_path: Path
+) -> None:
     path = tmp_path / "page.html"
-    reading_page.write(path, sheet.to_json())
-    reading_page.write(path, {**sheet.to_json(), "model": "another"})
+    reading_page.write(path, page_data.to_json())
+    reading_page.write(path, {**page_data.to_json(), "model": "another"})
     assert held(path.read_text())["model"] == "another"
     mine = tmp_path / "mine.html"
     mine.write_text("<p>my notes</p>")
     with pytest.raises(RequestError, match=r"mine.html is there, and alens did not write it"):
-        reading_page.write(mine, sheet.to_json())
+        reading_page.write(mine, page_data.to_json())
     assert mine.read_text() == "<p>my notes</p>"
 
 
@@ -157,7 +167,7 @@ def test_whole_distributions_are_made_once(reader: HeadReader, monkeypatch: pyte
         return lens(self, layer, *given)
 
     monkeypatch.setattr(HeadReader, "lens", counted)
-    sheets.sheet(reader, PROMPTS, top=3, report=told.append)
+    page_reader.read_page(reader, PROMPTS, top=3, report=told.append)
     assert made == [0, 3] * len(PROMPTS)
     counts = [report.done for report in told if report.stage == "read"]
     assert counts[0] == 0 and counts == sorted(counts) and counts[-1] == told[-1].total

@@ -1,4 +1,4 @@
-"""What judging takes of the model, and what is said where it is not at hand."""
+"""What judging takes of the model, and what is said where it is not at parts."""
 
 import dataclasses
 import shutil
@@ -10,7 +10,7 @@ import torch
 
 from alens import demo, open_cache
 from alens.errors import RequestError
-from alens.reading.model_parts import at_hand
+from alens.reading.model_parts import find_model_parts
 from alens.store.schema import Plan
 
 CPU = torch.device("cpu")
@@ -26,14 +26,14 @@ def changed(plan: Plan, part: str, **fields: Any) -> Plan:
 
 
 def test_the_demo_is_at_hand(plan: Plan) -> None:
-    found = at_hand(plan, model=None, device=CPU, with_norm=False)
+    found = find_model_parts(plan, model=None, device=CPU, with_norm=False)
     assert found.token_bytes_V is not None and len(found.token_bytes_V) == 4096
     assert found.final_norm is None and found.lacking is None
 
 
 def test_the_last_norm_makes_the_final_residual_of_the_last_layer(residual_cache: Path) -> None:
     plan = open_cache(residual_cache).plan
-    found = at_hand(plan, model="demo", device=CPU, with_norm=True)
+    found = find_model_parts(plan, model="demo", device=CPU, with_norm=True)
     assert found.final_norm is not None
     values_BD = torch.randn(3, 192, generator=torch.Generator().manual_seed(0))
     from safetensors.torch import load_file
@@ -48,11 +48,11 @@ def test_the_last_norm_makes_the_final_residual_of_the_last_layer(residual_cache
 
 def test_a_model_that_is_gone_is_said_and_a_named_one_is_refused(plan: Plan, tmp_path: Path) -> None:
     gone = changed(plan, "model", id=str(tmp_path / "gone"))
-    found = at_hand(gone, model=None, device=CPU, with_norm=True)
+    found = find_model_parts(gone, model=None, device=CPU, with_norm=True)
     assert found.token_bytes_V is None and found.final_norm is None
     assert found.lacking is not None and f"{tmp_path / 'gone'} does not exist" in found.lacking
     with pytest.raises(RequestError, match="does not exist"):
-        at_hand(plan, model=str(tmp_path / "gone"), device=CPU, with_norm=False)
+        find_model_parts(plan, model=str(tmp_path / "gone"), device=CPU, with_norm=False)
 
 
 def test_a_model_that_is_not_in_the_hub_cache_is_not_fetched(
@@ -69,26 +69,28 @@ def test_a_model_that_is_not_in_the_hub_cache_is_not_fetched(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", watched)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    found = at_hand(changed(plan, "model", id="no-such/model"), model=None, device=CPU, with_norm=False)
+    found = find_model_parts(
+        changed(plan, "model", id="no-such/model"), model=None, device=CPU, with_norm=False
+    )
     assert asked == [True]
     assert found.lacking is not None and "nothing is fetched for this" in found.lacking
 
 
 def test_other_weights_are_refused(plan: Plan) -> None:
     other = changed(plan, "model", weights_sha256="0" * 64)
-    found = at_hand(other, model=None, device=CPU, with_norm=False)
+    found = find_model_parts(other, model=None, device=CPU, with_norm=False)
     assert found.token_bytes_V is None and "demo has other weights" in str(found.lacking)
     with pytest.raises(
         RequestError, match=r"demo has other weights than the model of the cache \(demo\): say with"
     ):
-        at_hand(other, model="demo", device=CPU, with_norm=False)
+        find_model_parts(other, model="demo", device=CPU, with_norm=False)
 
 
 def test_another_tokenizer_gives_no_bytes(plan: Plan, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     with (copy / "tokenizer.json").open("a") as file:
         file.write("\n")
-    found = at_hand(changed(plan, "model", id=str(copy)), model=None, device=CPU, with_norm=False)
+    found = find_model_parts(changed(plan, "model", id=str(copy)), model=None, device=CPU, with_norm=False)
     assert found.token_bytes_V is None and "another tokenizer than the cache" in str(found.lacking)
     with pytest.raises(RequestError, match="cannot give bits a byte: it has another tokenizer"):
-        at_hand(plan, model=str(copy), device=CPU, with_norm=False)
+        find_model_parts(plan, model=str(copy), device=CPU, with_norm=False)

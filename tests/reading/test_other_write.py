@@ -12,7 +12,7 @@ from alens.errors import RequestError
 from alens.exchange import export
 from alens.fit.settings import FitSettings
 from alens.reading.head_reader import HeadReader
-from alens.reading.page_reader import sheet
+from alens.reading.page_reader import read_page
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
 from alens.studies.basis.causal_basis import BasisSettings, CausalBases
@@ -68,7 +68,7 @@ def test_a_reading_has_the_lens_alone(reader: HeadReader) -> None:
 
 
 def test_a_page_has_the_lens_alone(reader: HeadReader) -> None:
-    (place, *_) = sheet(reader, [PROMPT]).prompts[0]["places"]
+    (place, *_) = read_page(reader, [PROMPT]).prompts[0]["places"]
     assert place.unembedding is None and len(place.lens.kl) == 4
 
 

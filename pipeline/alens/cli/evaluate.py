@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alens.evaluation.result import Evaluation
     from alens.job.progress import Report
     from alens.lens.lenses import Lenses
-    from alens.reading.model_parts import AtHand
+    from alens.reading.model_parts import ModelParts
     from alens.store.cache_reader import Cache
 
 log = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ def command(
         if heat_map is not None:
             _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
         opened.check_model(cache.plan.model, f"the model of {cache.root}")
-        hand = _model(opened, cache, model, where, report)
-        if heat_map is not None and heat_map_of == "bits" and hand.token_bytes_V is None:
+        parts = _model(opened, cache, model, where, report)
+        if heat_map is not None and heat_map_of == "bits" and parts.token_bytes_V is None:
             raise RequestError("there are no bits a byte to draw: say with --model where the model is")
         found = evaluate(
             opened,
@@ -121,8 +121,8 @@ def command(
             num_rows=rows,
             held_out_by=None if held_out_by is None else load_lenses(held_out_by),
             tuned_lens=tuned,
-            final_norm=hand.final_norm,
-            token_bytes_V=hand.token_bytes_V,
+            final_norm=parts.final_norm,
+            token_bytes_V=parts.token_bytes_V,
             seed=seed,
             device=where,
             report=report,
@@ -139,20 +139,20 @@ def command(
 
 def _model(
     lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device", report: "Report"
-) -> "AtHand":
+) -> "ModelParts":
     """What can be had of the model; says what cannot."""
-    from alens.reading.model_parts import at_hand
+    from alens.reading.model_parts import find_model_parts
     from alens.store.schema import RESIDUAL_STREAM
 
     sites = (lenses.record.site, *(cache.plan.settings.sites or ()))
     with_norm = RESIDUAL_STREAM in sites and cache.plan.model.final_norm is None  # else the cache keeps it
-    hand = at_hand(cache.plan, model=model, device=device, with_norm=with_norm, report=report)
-    if hand.lacking is not None:
+    parts = find_model_parts(cache.plan, model=model, device=device, with_norm=with_norm, report=report)
+    if parts.lacking is not None:
         left_out = "bits a byte are left out"
-        if with_norm and hand.final_norm is None:
+        if with_norm and parts.final_norm is None:
             left_out += ", and the Logit Lens has no gain and offset of the last norm"
-        log.info("%s: %s", left_out, hand.lacking)
-    return hand
+        log.info("%s: %s", left_out, parts.lacking)
+    return parts
 
 
 def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None") -> None:

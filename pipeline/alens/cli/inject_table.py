@@ -118,13 +118,13 @@ def show_ablations(found: "Ablations") -> None:
 
 def draw(path: Path, found: "Injection") -> None:
     """Write the curves as a PNG: probability of the tokens, mean over prompts, and the loss on the text."""
-    from alens.pictures.dose_response import Line, Panel, write
+    from alens.pictures.dose_response import Response, ResponseAxis, write
 
     def mean_probability(effects: "Sequence[NextTokenEffect]") -> float:
         return spread([effect.probability for effect in effects]).mean
 
     lines = [
-        Line(label=curve.by, values=[mean_probability(point.change.prompts) for point in curve.points])
+        Response(label=curve.by, values=[mean_probability(point.change.prompts) for point in curve.points])
         for curve in found.curves
     ]
     doses = _strengths(found)
@@ -133,20 +133,22 @@ def draw(path: Path, found: "Injection") -> None:
             spread([mean_probability(change.prompts) for change in found.random_at(at)])
             for at in range(len(doses))
         ]
-        lines.append(Line(label="random", values=[d.mean for d in drawn], spread=[d.sd for d in drawn]))
+        lines.append(Response(label="random", values=[d.mean for d in drawn], spread=[d.sd for d in drawn]))
     at_zero = mean_probability(found.clean.prompts)
-    panels = [Panel(title="probability of the tokens", lines=lines, level=at_zero)]
+    panels = [ResponseAxis(title="probability of the tokens", lines=lines, level=at_zero)]
     if found.clean.nats is not None:
         texts = [
-            Line(label=c.by, values=[p.change.text.nats for p in c.points if p.change.text])
+            Response(label=c.by, values=[p.change.text.nats for p in c.points if p.change.text])
             for c in found.curves
         ]
         if found.random:
             losses = [
                 spread([c.text.nats for c in found.random_at(at) if c.text]) for at in range(len(doses))
             ]
-            texts.append(Line(label="random", values=[d.mean for d in losses], spread=[d.sd for d in losses]))
-        panels.append(Panel(title="nats a token on the text", lines=texts, level=found.clean.nats))
+            texts.append(
+                Response(label="random", values=[d.mean for d in losses], spread=[d.sd for d in losses])
+            )
+        panels.append(ResponseAxis(title="nats a token on the text", lines=texts, level=found.clean.nats))
     where = f"layer {found.layer}" if found.head is None else f"head {found.layer}.{found.head}"
     terms = ", ".join(repr(term.text) for term in found.terms[:5]) + (", ..." if len(found.terms) > 5 else "")
     write(path, title=f"{where}: {terms}", dose="strength", doses=doses, panels=panels)

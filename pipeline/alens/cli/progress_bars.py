@@ -18,7 +18,7 @@ from alens.printable import printable
 SHOWN_AFTER_S = 1.0
 
 
-class Bars:
+class ProgressBars:
     """A `Report` that moves bars on `display`; `look` shows those that have become due."""
 
     def __init__(self, first: str, console: Console) -> None:

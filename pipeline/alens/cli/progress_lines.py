@@ -50,7 +50,7 @@ class _Stage:
         return line + _note(at)
 
 
-class Lines:
+class ProgressLines:
     """A `Report` that says lines; `look` says what has become due without one."""
 
     def __init__(

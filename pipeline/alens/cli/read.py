@@ -113,9 +113,9 @@ def command(
         reader = HeadReader(opened, model=model, device=device, report=report)
         terms = reader.terms(tokens, first_token=first_token)
         if page is not None:
-            from alens.reading.page_reader import sheet
+            from alens.reading.page_reader import read_page
 
-            numbers = sheet(
+            numbers = read_page(
                 reader,
                 prompts,
                 layers=layers,

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from alens.cli.console import OneLine, tell
-from alens.cli.progress_lines import Lines
+from alens.cli.progress_lines import ProgressLines
 from alens.cli.signals import announced
 from alens.job.progress import Report, ShouldStop, silent
 
@@ -46,7 +46,7 @@ def watching() -> Iterator[Report]:
             with _terminal(logger) as report:
                 yield report
         else:
-            lines = Lines(_first(), tell)
+            lines = ProgressLines(_first(), tell)
             with _handler(logger, logging.StreamHandler(sys.stderr)), _looking(lines.look):
                 yield lines
     finally:
@@ -64,11 +64,11 @@ def _terminal(logger: logging.Logger) -> Iterator[Report]:
     from rich.logging import RichHandler
 
     from alens.cli import tables
-    from alens.cli.progress_bars import Bars
+    from alens.cli.progress_bars import ProgressBars
 
     console = tables.console(stderr=True)
     handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
-    bars = Bars(_first(), console)
+    bars = ProgressBars(_first(), console)
     with bars.display, _handler(logger, handler), _looking(bars.look):
         yield bars
 

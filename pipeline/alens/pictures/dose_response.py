@@ -15,7 +15,7 @@ STYLES = ("-o", "--s", ":^", "-.d")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class Response:
     """One response."""
 
     label: str
@@ -26,12 +26,12 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class ResponseAxis:
     """One response axis."""
 
     title: str
     """Of the axis, with the unit."""
-    lines: Sequence[Line]
+    lines: Sequence[Response]
     level: float | None = None
     """Drawn as a thin line: the response at no dose."""
 
@@ -41,13 +41,15 @@ def check_path(path: Path) -> None:
     result_file.check(path, (".png",), "curves are")
 
 
-def write(path: Path, *, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> None:
+def write(
+    path: Path, *, title: str, dose: str, doses: Sequence[float], panels: Sequence[ResponseAxis]
+) -> None:
     """Write the file whole. Raises `RequestError`, or `RunError` where the disk refuses."""
     check_path(path)
     result_file.write(path, to_png(title=title, dose=dose, doses=doses, panels=panels))
 
 
-def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[Panel]) -> bytes:
+def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[ResponseAxis]) -> bytes:
     """The picture, by matplotlib; doses are drawn in rising order."""
     order = sorted(range(len(doses)), key=lambda at: doses[at])
     x = [doses[at] for at in order]

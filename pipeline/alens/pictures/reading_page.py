@@ -1,6 +1,6 @@
 """The page of `alens read --html`: a grid of layers x heads, and the lists of the head that was clicked.
 
-In: the numbers of a `Sheet` as plain values (`alens.reading.page_reader`). Out: one HTML file that loads nothing; style
+In: the numbers of a `PageData` as plain values (`alens.reading.page_reader`). Out: one HTML file that loads nothing; style
 and script stand beside this module as reading_page.css and reading_page.js.
 """
 
@@ -32,7 +32,7 @@ def write(path: Path, numbers: Mapping[str, Any]) -> int:
 
 
 def to_html(numbers: Mapping[str, Any]) -> str:
-    """The page of a sheet."""
+    """The page of these numbers."""
     folder = files("alens.pictures")
     style, script, body = (
         folder.joinpath(f"reading_page.{suffix}").read_text(encoding="utf-8")

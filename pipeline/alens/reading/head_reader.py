@@ -110,7 +110,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class LayerReading:
     """What the heads of a layer say at some positions, whole."""
 
     layer: int
@@ -124,7 +124,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Figures:
+class _HeadFigures:
     """The figures of one reading of one head at one position."""
 
     scores: list[TokenScore]
@@ -162,7 +162,7 @@ class HeadReader(LensedModel):
         model_TV = self.model(found)[places]
         readings = [
             reading
-            for said in self.spoken(found, model_TV, layers, heads, places)
+            for said in self.layer_readings(found, model_TV, layers, heads, places)
             for reading in self._heads(said, heads, places, how, terms)
         ]
         by_probability = self.ranking(PROBABILITY, top, min_probability)
@@ -207,21 +207,21 @@ class HeadReader(LensedModel):
             found.append(position % num_tokens)
         return list(dict.fromkeys(found))
 
-    def spoken(
+    def layer_readings(
         self,
         found: Activations,
         model_TV: torch.Tensor,
         layers: Sequence[int],
         heads: Sequence[int],
         places: Sequence[int],
-    ) -> Iterator[Spoken]:
+    ) -> Iterator[LayerReading]:
         """Layer by layer, and as many positions at once as memory should hold."""
         most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
         for layer in layers:
             values_HTE = self.values(found, layer, heads)[:, list(places)]
             scale_T = self.scale(found)[list(places)]
             for block in slices(len(places), most):
-                yield Spoken(
+                yield LayerReading(
                     layer=layer,
                     places=block,
                     model_TV=model_TV[block],
@@ -232,7 +232,12 @@ class HeadReader(LensedModel):
                 )
 
     def _heads(
-        self, said: Spoken, heads: Sequence[int], places: Sequence[int], how: Ranking, terms: Sequence[Term]
+        self,
+        said: LayerReading,
+        heads: Sequence[int],
+        places: Sequence[int],
+        how: Ranking,
+        terms: Sequence[Term],
     ) -> Iterator[HeadReading]:
         lens_HT, plain_HT = (
             None if log_probs_HTV is None else self._figures(log_probs_HTV, said.model_TV, how, terms)
@@ -259,12 +264,12 @@ class HeadReader(LensedModel):
 
     def _figures(
         self, log_probs_HTV: torch.Tensor, model_TV: torch.Tensor, how: Ranking, terms: Sequence[Term]
-    ) -> list[list["_Figures"]]:
+    ) -> list[list["_HeadFigures"]]:
         """By head and position."""
         kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
         return [
             [
-                _Figures(scores=scores, kl=kl, entropy=unsure, terms=of_terms)
+                _HeadFigures(scores=scores, kl=kl, entropy=unsure, terms=of_terms)
                 for scores, kl, unsure, of_terms in zip(
                     self._lists(log_probs_TV, how),
                     kl_HT[h],

@@ -1,6 +1,6 @@
 """What judging lenses takes of the model, where the model is at hand: its tokens' bytes and its last norm.
 
-In: the model's record and the tokenizer's hash, as a cache has them, and where the model may be. Out: `AtHand`; what
+In: the model's record and the tokenizer's hash, as a cache has them, and where the model may be. Out: `ModelParts`; what
 cannot be had is left out and said, because judging needs no model. Nothing is fetched from the hub.
 """
 
@@ -19,7 +19,7 @@ from alens.store.schema import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtHand:
+class ModelParts:
     """Of the model of a cache."""
 
     token_bytes_V: npt.NDArray[np.int64] | None
@@ -29,9 +29,9 @@ class AtHand:
     """Why something could not be had."""
 
 
-def at_hand(
+def find_model_parts(
     plan: Plan, *, model: str | None, device: torch.device, with_norm: bool, report: Report = silent
-) -> AtHand:
+) -> ModelParts:
     """Look for the model of `plan`: at `model`, or where the plan says; `with_norm` loads it for its last norm.
 
     Raises `RequestError` when `model` was named and is not that model.
@@ -44,7 +44,7 @@ def at_hand(
     except RequestError as error:
         if model:
             raise
-        return AtHand(token_bytes_V=None, final_norm=None, lacking=str(error))
+        return ModelParts(token_bytes_V=None, final_norm=None, lacking=str(error))
     final_norm = None if subject is None else subject.final_norm
     bytes_V, lacking = None, None
     try:
@@ -56,4 +56,4 @@ def at_hand(
         if model:
             raise RequestError(f"{model} cannot give bits a byte: {error}") from None
         lacking = f"the tokenizer in {source.folder}: {error}; say with --model where the model is"
-    return AtHand(token_bytes_V=bytes_V, final_norm=final_norm, lacking=lacking)
+    return ModelParts(token_bytes_V=bytes_V, final_norm=final_norm, lacking=lacking)

@@ -1,6 +1,6 @@
-"""The numbers of a page of `alens read --html`, as `sheet` makes them: plain values that are small as JSON.
+"""The numbers of a page of `alens read --html`, as `read_page` makes them: plain values that are small as JSON.
 
-In: nothing. Out: `Sheet` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
+In: nothing. Out: `PageData` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Lists = list[list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class GridReadings:
     """What lenses, or the unembedding, say of all heads at one position."""
 
     kl: Grid
@@ -40,7 +40,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PromptPosition:
     """One position of a prompt."""
 
     position: int
@@ -58,13 +58,13 @@ class Place:
     """The model's log-probability of each."""
     left_out: int
     """Tokens of the lists for which there was no room in `kept`."""
-    lens: Said
-    unembedding: Said | None
+    lens: GridReadings
+    unembedding: GridReadings | None
     """None where what heads write cannot be unembedded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class PageData:
     """A page's data."""
 
     model: str

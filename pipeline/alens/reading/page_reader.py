@@ -1,6 +1,6 @@
 """What the page of `alens read --html` shows, as numbers: every head, every position, both rankings.
 
-In: a reader and prompts. Out: a `Sheet`, plain values that are small as JSON. Log-probabilities, entropies and KL
+In: a reader and prompts. Out: a `PageData`, plain values that are small as JSON. Log-probabilities, entropies and KL
 are whole numbers of thousandths of a nat, tokens are indices into one table, and the cells of a grid
 stand in one list, layer by layer. Lists are those of `HeadReader.read`.
 Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V vocabulary.
@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.job.progress import Report, counting, silent
 from alens.lens import marks
 from alens.reading.head_reader import HeadReader
-from alens.reading.page_data import Lists, Place, Said, Sheet
+from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
 from alens.reading.ranking import (
     LIFT,
     MIN_PROBABILITY,
@@ -48,7 +48,7 @@ SHOWN_BEFORE = 80
 """Characters of what stands before a position."""
 
 
-class _Tokens:
+class _TokenTable:
     """The table of tokens while it grows."""
 
     def __init__(self, reader: HeadReader, terms: Sequence[Term]) -> None:
@@ -78,7 +78,7 @@ class _Tokens:
         ]
 
 
-def sheet(
+def read_page(
     reader: HeadReader,
     prompts: Sequence[str],
     *,
@@ -90,7 +90,7 @@ def sheet(
     min_probability: float = MIN_PROBABILITY,
     terms: Sequence[Term] = (),
     report: Report = silent,
-) -> Sheet:
+) -> PageData:
     """Read prompts at `positions`, default all. Raises `RequestError` as `HeadReader.read`, and for too many cells."""
     layers, heads = reader.chosen(layers, heads)
     layers, heads = tuple(sorted(set(layers))), tuple(sorted(set(heads)))
@@ -105,18 +105,18 @@ def sheet(
             f"the page would have {cells:,} heads x positions, {MOST_CELLS:,} at most: name some with --position, --layer or --head"
         )
     most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
-    table = _Tokens(reader, terms)
+    table = _TokenTable(reader, terms)
     step = counting(report, "read", "readings", cells)
     shown = [
         {
             "text": prompt,
             "tokens": [table.index(token) for token in of],
-            "places": _Prompt(reader, of, where, layers, heads, step).places(table, hows, terms, most),
+            "places": _PromptReader(reader, of, where, layers, heads, step).places(table, hows, terms, most),
         }
         for prompt, of, where in zip(prompts, ids, places, strict=True)
     ]
     record = reader.lenses.record
-    return Sheet(
+    return PageData(
         model=record.model.name,
         site=record.site,
         rank=first.rank,
@@ -133,7 +133,7 @@ def sheet(
     )
 
 
-class _Prompt:
+class _PromptReader:
     """One prompt, its model run. The lenses are gone through twice: once for the lists, and once for the probabilities
     of their tokens in every head, for which the logits of these tokens are enough."""
 
@@ -155,8 +155,8 @@ class _Prompt:
         some tokens into log-probabilities."""
 
     def places(
-        self, table: _Tokens, hows: dict[str, Ranking], terms: Sequence[Term], most: int
-    ) -> list[Place]:
+        self, table: _TokenTable, hows: dict[str, Ranking], terms: Sequence[Term], most: int
+    ) -> list[PromptPosition]:
         listed = table.lists(*best(self.model_TV, self.reader.log_mean_V, hows[PROBABILITY]))
         said = self._lists(table, hows)
         kept, left_out = zip(
@@ -168,7 +168,7 @@ class _Prompt:
         unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
         nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
         return [
-            Place(
+            PromptPosition(
                 position=position,
                 before=_end(self.reader.prompt_text(self.ids[: position + 1])),
                 entropy=unsure[at],
@@ -183,9 +183,11 @@ class _Prompt:
             for at, position in enumerate(self.where)
         ]
 
-    def _spoken(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
+    def _layer_readings(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
         """Lens (0) or unembedding (1), places, their (T, V) of the model, (H, T, V) of the heads."""
-        for layer in self.reader.spoken(self.found, self.model_TV, self.layers, self.heads, self.where):
+        for layer in self.reader.layer_readings(
+            self.found, self.model_TV, self.layers, self.heads, self.where
+        ):
             places = range(*layer.places.indices(len(self.where)))
             for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
                 if log_probs_HTV is not None:
@@ -194,10 +196,10 @@ class _Prompt:
                     yield which, places, layer.model_TV, log_probs_HTV
             self.step(len(places) * len(self.heads))
 
-    def _lists(self, table: _Tokens, hows: dict[str, Ranking]) -> list[tuple[Said, Said]]:
+    def _lists(self, table: _TokenTable, hows: dict[str, Ranking]) -> list[tuple[GridReadings, GridReadings]]:
         """All but the probabilities of kept tokens, a pair a place."""
-        said = [(Said(kl=[], entropy=[]), Said(kl=[], entropy=[])) for _ in self.where]
-        for which, places, model_TV, log_probs_HTV in self._spoken():
+        said = [(GridReadings(kl=[], entropy=[]), GridReadings(kl=[], entropy=[])) for _ in self.where]
+        for which, places, model_TV, log_probs_HTV in self._layer_readings():
             kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV), entropy(log_probs_HTV)
             for name, how in hows.items():
                 ids_HTK, log_probs_HTK = best(log_probs_HTV, self.reader.log_mean_V, how)
@@ -211,7 +213,7 @@ class _Prompt:
 
     def _fill(
         self,
-        said: Sequence[tuple[Said, Said]],
+        said: Sequence[tuple[GridReadings, GridReadings]],
         terms: Sequence[Term],
         kept: Sequence[Sequence[int]],
         tokens: Sequence[Sequence[int]],
@@ -239,7 +241,7 @@ class _Prompt:
             yield reader.unembedding_logits(layer, self.heads, values_HTE, scale_T, tokens)
 
 
-def _kept(model: Sequence[int], said: tuple[Said, Said], most: int) -> tuple[list[int], int]:
+def _kept(model: Sequence[int], said: tuple[GridReadings, GridReadings], most: int) -> tuple[list[int], int]:
     """Tokens of a position to keep, and how many are left out: the model's own first, then those of most lists."""
     counts = Counter(
         token for of in said for lists in of.lists.values() for entries in lists for token in entries[::2]
