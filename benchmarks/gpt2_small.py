@@ -68,20 +68,20 @@ def make_request(work: Path, corpus: str, num_shards: int) -> CacheRequest:
     )
 
 
-def bare_forward(subject: models.Subject, plan: Plan, tokens_BT: Any, shards: Iterable[int]) -> float:
+def bare_forward(model: models.LoadedModel, plan: Plan, tokens_BT: Any, shards: Iterable[int]) -> float:
     """Seconds of the model alone over the shards' batches, all logits made and thrown away."""
     since = time.monotonic()
     with torch.inference_mode():
         for shard in shards:
             for chosen in batches(plan, shard):
-                subject.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
+                model.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
     return time.monotonic() - since
 
 
-def cached(request: CacheRequest, cache: Cache, subject: models.Subject, shards: Iterable[int]) -> float:
+def cached(request: CacheRequest, cache: Cache, model: models.LoadedModel, shards: Iterable[int]) -> float:
     """Seconds of `alens cache` over the same shards, the last one's fsync and reading back included."""
     since = time.monotonic()
-    ShardJob(request, cache, subject, 0, silent, never).write(list(shards))
+    ShardJob(request, cache, model, 0, silent, never).write(list(shards))
     return time.monotonic() - since
 
 
@@ -90,7 +90,7 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def parts(subject: models.Subject, plan: Plan, tokens_BT: Any, work: Path) -> dict[str, float]:
+def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> dict[str, float]:
     """Where the time of one shard goes, one thing after the other, microseconds a row."""
     rows, T = plan.settings.rows_per_shard, plan.settings.seq_len
     spent = {"forward, one position unembedded": 0.0, "logits and their reduction": 0.0}
@@ -99,20 +99,20 @@ def parts(subject: models.Subject, plan: Plan, tokens_BT: Any, work: Path) -> di
     with torch.inference_mode():
         for chosen in batches(plan, 0):
             since = time.monotonic()
-            found = activations.run(subject, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
+            found = activations.run(model, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
             forward = time.monotonic()
             final_ND = found.final_BTD.flatten(0, 1)
             uniforms_NM = torch.rand(len(final_ND), plan.settings.tail_samples, dtype=torch.float64)
             counted_N = torch.arange(len(final_ND)) % T > 0
-            for block in logit_blocks(len(final_ND), plan.model.d_vocab, subject.device):
+            for block in logit_blocks(len(final_ND), plan.model.d_vocab, model.device):
                 targets.compress(
-                    final_ND[block], subject.W_U_DV, subject.b_U_V, uniforms_NM[block], plan.settings.top_k,
+                    final_ND[block], model.W_U_DV, model.b_U_V, uniforms_NM[block], plan.settings.top_k,
                     counted_N[block], output_V, workspace,
                 )  # fmt: skip
             spent["forward, one position unembedded"] += forward - since
             spent["logits and their reduction"] += time.monotonic() - forward
     since = time.monotonic()
-    arrays = compute(subject, plan, tokens_BT, 0, lambda _: None)
+    arrays = compute(model, plan, tokens_BT, 0, lambda _: None)
     spent["statistics, casts, placing"] = time.monotonic() - since - sum(spent.values())
     since = time.monotonic()
     ShardWriter(work / "cache", plan).write(
@@ -128,17 +128,17 @@ def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict
     source = models.find(request.model)
     prepared = prepare(request, source, silent, never)
     plan = prepared.plan
-    subject = prepared.subject or models.load(source, dtype="float32", device="cpu")
+    model = prepared.model or models.load(source, dtype="float32", device="cpu")
     cache = open_cache(request.store)
-    bare_forward(subject, plan, cache.tokens, [0])
+    bare_forward(model, plan, cache.tokens, [0])
     bare_mib = peak_mib()
-    cached(request, cache, subject, [0])
+    cached(request, cache, model, [0])
     bare, ours = [], []
     for number in range(rounds):
         first = 1 + number * shards_a_round
         shards = range(first, first + shards_a_round)
-        bare.append(bare_forward(subject, plan, cache.tokens, shards))
-        ours.append(cached(request, cache, subject, shards))
+        bare.append(bare_forward(model, plan, cache.tokens, shards))
+        ours.append(cached(request, cache, model, shards))
     cache_mib = peak_mib()
     rows = plan.settings.rows_per_shard * shards_a_round
     specs = shard_arrays(plan).values()
@@ -148,7 +148,7 @@ def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict
         "cache_rows_a_s": round(rows / statistics.median(ours), 1),
         "ratio_cache_to_bare": [round(a / b, 3) for a, b in zip(ours, bare, strict=True)],
         "peak_memory_mib": {"bare": bare_mib, "with cache": cache_mib},
-        "microseconds_a_row": parts(subject, plan, cache.tokens, work),
+        "microseconds_a_row": parts(model, plan, cache.tokens, work),
         "bytes_a_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
         "bytes_a_row_on_disk": round(files / plan.settings.rows_per_shard, 1),
     }

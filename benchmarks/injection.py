@@ -53,9 +53,9 @@ Array = npt.NDArray[np.float64]
 class Judge:
     """Gain and cost of additions, on held-out windows."""
 
-    def __init__(self, model: LensedModel, tokens_BT: torch.Tensor) -> None:
-        self.model, self.tokens_BT = model, tokens_BT
-        self.clean_BTV = model.log_probs(run_edited(model.subject, tokens_BT, []))
+    def __init__(self, reader: LensedModel, tokens_BT: torch.Tensor) -> None:
+        self.reader, self.tokens_BT = reader, tokens_BT
+        self.clean_BTV = reader.log_probs(run_edited(reader.model, tokens_BT, []))
         self.clean_nats = self._nats(self.clean_BTV)
 
     def _nats(self, log_probs_BTV: torch.Tensor) -> float:
@@ -64,40 +64,40 @@ class Judge:
 
     def added(self, settings: InjectSettings, added_D: torch.Tensor, token: int) -> tuple[float, float]:
         """(gain of the token's log-probability, cost in nats a token)."""
-        final_BTD = run_edited(self.model.subject, self.tokens_BT, [addition(settings, added_D, "all")])
-        log_probs_BTV = self.model.log_probs(final_BTD)
+        final_BTD = run_edited(self.reader.model, self.tokens_BT, [addition(settings, added_D, "all")])
+        log_probs_BTV = self.reader.log_probs(final_BTD)
         gain = float((log_probs_BTV[..., token] - self.clean_BTV[..., token]).mean())
         return gain, self._nats(log_probs_BTV) - self.clean_nats
 
 
 def directions(
-    model: LensedModel, settings: InjectSettings, here: Typical, token: int, seed: int
+    reader: LensedModel, settings: InjectSettings, here: Typical, token: int, seed: int
 ) -> dict[str, torch.Tensor]:
     """Unit vectors (D,) by name."""
     layer, head = settings.layer, settings.head
-    subject, terms = model.subject, [Term(text="", ids=(token,))]
+    model, terms = reader.model, [Term(text="", ids=(token,))]
     assert head is not None
-    maps = model.lenses.layer(layer).maps.select([model.lenses.head_index(head)])
-    W_O_ED = subject.W_O_LHED[layer, head].float()
+    maps = reader.lenses.layer(layer).maps.select([reader.lenses.head_index(head)])
+    W_O_ED = model.W_O_LHED[layer, head].float()
     return {
         "lens": by_lens(maps, W_O_ED, here, terms, "gradient"),
         "lens covariance": by_lens(maps, W_O_ED, here, terms, "covariance"),
-        "unembedding": by_unembedding(subject, None, here, terms),
-        "unembedding within the head": by_unembedding(subject, W_O_ED, here, terms),
-        "random": at_random(W_O_ED, subject.W_U_DV.shape[0], 1, seed, subject.device)[0],
+        "unembedding": by_unembedding(model, None, here, terms),
+        "unembedding within the head": by_unembedding(model, W_O_ED, here, terms),
+        "random": at_random(W_O_ED, model.W_U_DV.shape[0], 1, seed, model.device)[0],
     }
 
 
 def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str, Any]:
     """All figures."""
-    model = LensedModel(lenses, device="cpu")
+    reader = LensedModel(lenses, device="cpu")
     n_ctx = lenses.record.model.n_ctx
     windows = read_windows(
-        resolve(text, CorpusOptions()), model.subject, (USUAL_WINDOWS + JUDGED_WINDOWS) * n_ctx
+        resolve(text, CorpusOptions()), reader.model, (USUAL_WINDOWS + JUDGED_WINDOWS) * n_ctx
     )
     sequences_BT = torch.cat([batch for batch in windows.batches if batch.shape[1] == n_ctx])
-    usual = typical(model.subject, sequences_BT[:USUAL_WINDOWS].split(2), list(lenses.record.layers))
-    judge = Judge(model, sequences_BT[USUAL_WINDOWS:, :JUDGED_TOKENS])
+    usual = typical(reader.model, sequences_BT[:USUAL_WINDOWS].split(2), list(lenses.record.layers))
+    judge = Judge(reader, sequences_BT[USUAL_WINDOWS:, :JUDGED_TOKENS])
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None
     shares_V = log_mean_V.double().exp().numpy()
@@ -107,7 +107,7 @@ def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str,
         layer, head = int(random.choice(lenses.record.layers)), int(random.choice(lenses.record.heads))
         token = int(random.choice(len(shares_V), p=shares_V / shares_V.sum()))
         settings, here = InjectSettings(layer=layer, head=head), usual[layer, head]
-        found = directions(model, settings, here, token, number)
+        found = directions(reader, settings, here, token, number)
         rows.append(
             (
                 layer,

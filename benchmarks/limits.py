@@ -162,23 +162,23 @@ def other_text(cache: Cache, fitted: Lenses, other: Lenses) -> dict[str, Any]:
 
 def use(cache: Cache, fitted: Lenses, gains: dict[int, list[float]], num_sequences: int) -> dict[str, Any]:
     """KL(model, model with the head's z at its mean), nats a position, beside the lens's gain."""
-    lensed = LensedModel(fitted)
+    reader = LensedModel(fitted)
     where = np.unique(cache.read_shard("rows/sequence", fitted.record.cache["held_out_shards"][0]))[
         :num_sequences
     ]
     tokens_BT = torch.from_numpy(cache.tokens[where].astype(np.int64))
     layers, heads = fitted.record.layers, fitted.record.heads
     mean_LHE = torch.from_numpy(cache.statistics(layers, cache.shards).mean_LHE).float()
-    clean_BTV = lensed.log_probs(run_edited(lensed.subject, tokens_BT, []))
+    clean_BTV = reader.log_probs(run_edited(reader.model, tokens_BT, []))
     records = []
     for index, layer in enumerate(layers):
         for h, head in enumerate(heads):
             mean_E = mean_LHE[index, head]
             edit = Edit(layer=layer, head=head, z=lambda z_BTE, mean_E=mean_E: mean_E.expand_as(z_BTE))
             kl = 0.0
-            without_BTD = run_edited(lensed.subject, tokens_BT, [edit])
+            without_BTD = run_edited(reader.model, tokens_BT, [edit])
             for b in range(len(tokens_BT)):
-                changed_1TV = lensed.log_probs(without_BTD[b : b + 1])
+                changed_1TV = reader.log_probs(without_BTD[b : b + 1])
                 kl += float((clean_BTV[b].exp() * (clean_BTV[b] - changed_1TV[0])).sum(-1)[1:].mean())
             records.append(
                 {"layer": layer, "head": head, "gain": gains[layer][h], "ablation_kl": kl / len(tokens_BT)}

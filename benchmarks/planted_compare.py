@@ -88,20 +88,20 @@ def demo_lenses(folder: Path) -> Path:
     return folder / "lenses"
 
 
-def z_of(lensed: LensedModel, texts: Sequence[str], layer: int, head: int) -> torch.Tensor:
+def z_of(reader: LensedModel, texts: Sequence[str], layer: int, head: int) -> torch.Tensor:
     """(N, E) of the last token of each prompt."""
-    found = [lensed.run(lensed.tokens(text), [layer]) for text in texts]
-    return torch.stack([lensed.values(one, layer, [head])[0, -1] for one in found])
+    found = [reader.run(reader.tokens(text), [layer]) for text in texts]
+    return torch.stack([reader.values(one, layer, [head])[0, -1] for one in found])
 
 
 def plant(
-    lensed: LensedModel, out: Path, head: tuple[int, int], term: int, strength: float, num: int
+    reader: LensedModel, out: Path, head: tuple[int, int], term: int, strength: float, num: int
 ) -> Lenses:
     """A copy of the lenses in `out`, in which the trigger raises the term's logit in one head by `strength` on average."""
-    lenses, (layer, number) = lensed.lenses, head
+    lenses, (layer, number) = reader.lenses, head
     index = lenses.head_index(number)
     clean_NE, suspect_NE = (
-        z_of(lensed, sentences(num, 7, word), layer, number) for word in (NEUTRAL, TRIGGER)
+        z_of(reader, sentences(num, 7, word), layer, number) for word in (NEUTRAL, TRIGGER)
     )
     moved_E = (suspect_NE - clean_NE).mean(0)
     spread_EE = torch.cov(clean_NE.T) + torch.cov((suspect_NE - clean_NE).T)
@@ -124,22 +124,22 @@ def plant(
 
 
 def planted_row(
-    lensed: LensedModel, folder: Path, head: tuple[int, int], strength: float, pairs: int = PAIRS
+    reader: LensedModel, folder: Path, head: tuple[int, int], strength: float, pairs: int = PAIRS
 ) -> dict[str, Any]:
     """Where the planted head and token come in a comparison."""
-    (term,) = lensed.subject.tokenizer.encode(TERM, add_special_tokens=False).ids
-    lensed.lenses, before = plant(lensed, folder, head, term, strength, 40), lensed.lenses
+    (term,) = reader.model.tokenizer.encode(TERM, add_special_tokens=False).ids
+    reader.lenses, before = plant(reader, folder, head, term, strength, 40), reader.lenses
     try:
         found: Comparison = compare(
-            lensed,
+            reader,
             as_set("clean", sentences(pairs, 8, NEUTRAL)),
             as_set("suspect", sentences(pairs, 8, TRIGGER)),
             settings=CompareSettings(
-                top=lensed.lenses.record.model.d_vocab, resamples=RESAMPLES, paired=True
+                top=reader.lenses.record.model.d_vocab, resamples=RESAMPLES, paired=True
             ),
         )
     finally:
-        lensed.lenses = before
+        reader.lenses = before
     rank = [(one.layer, one.head) for one in found.heads].index(head) + 1
     change = found.heads[rank - 1].lens
     risen = [one.id for one in change.appear]
@@ -160,12 +160,12 @@ def planted_row(
     }
 
 
-def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, Any]:
+def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, Any]:
     """One pool, split at random: how often some head is called changed, and what detectors make of nothing."""
-    layers, every_head = lensed.chosen(None, None)
+    layers, every_head = reader.chosen(None, None)
     heads = [head for head in every_head if head in NULL_HEADS] or every_head
-    ids, rows = tokens_of(lensed, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
-    readings = PromptReadings(lensed, ids, rows, layers, heads)
+    ids, rows = tokens_of(reader, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
+    readings = PromptReadings(reader, ids, rows, layers, heads)
     every = [readings.lens(layer, head) for layer in layers for head in heads]
     half = pool // 2
     adjusted, alone, judged, covered, flagged, widths = [], [], [], [], [], []
@@ -208,12 +208,12 @@ def null(lensed: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     }
 
 
-def known(lensed: LensedModel, splits: int, paired: bool, pool: int = 130) -> dict[str, Any]:
+def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> dict[str, Any]:
     """How often intervals hold the mean AUC on other prompts of detectors fitted on as many; each head by itself."""
-    layers, every_head = lensed.chosen(None, None)
+    layers, every_head = reader.chosen(None, None)
     heads = [head for head in every_head if head in NULL_HEADS] or every_head
     texts = sentences(pool, 9, NEUTRAL) + sentences(pool, 9, TRIGGER)
-    readings = PromptReadings(lensed, *tokens_of(lensed, as_set("pool", texts).prompts, LAST), layers, heads)
+    readings = PromptReadings(reader, *tokens_of(reader, as_set("pool", texts).prompts, LAST), layers, heads)
     every = {f"{layer}.{head}": readings.lens(layer, head) for layer in layers for head in heads}
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
@@ -262,8 +262,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     follow_allotment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lensed = LensedModel(load_lenses(asked.lenses or demo_lenses(folder)), device="cpu")
-        record = lensed.lenses.record
+        reader = LensedModel(load_lenses(asked.lenses or demo_lenses(folder)), device="cpu")
+        record = reader.lenses.record
         rows = []
         print(f"planted: {TRIGGER!r} for {NEUTRAL!r} raises {TERM!r}; {PAIRS} pairs, paired")
         print(
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             if head[0] not in record.layers or head[1] not in record.heads:
                 continue
             for strength in map(float, asked.strengths.split(",")):
-                row = planted_row(lensed, folder / f"planted-{len(rows)}", head, strength)
+                row = planted_row(reader, folder / f"planted-{len(rows)}", head, strength)
                 rows.append(row)
                 print(
                     f"| {row['head']} | {strength:g} | {row['rank_of_head']} of {row['heads']} | {row['divergence']:.4f} "
@@ -282,8 +282,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                     f"| {row['auc_of_head']:.3f} | {row['auc_of_all']:.3f} | {row['auc_of_model']:.3f} |",
                     flush=True,
                 )
-        nothing = null(lensed, asked.splits)
-        judged = {name: known(lensed, asked.splits, name == "paired") for name in ("paired", "unpaired")}
+        nothing = null(reader, asked.splits)
+        judged = {name: known(reader, asked.splits, name == "paired") for name in ("paired", "unpaired")}
     print(f"\nnull: one pool of {2 * PAIRS} prompts, split at random")
     for key, value in nothing.items():
         print(f"| {key.replace('_', ' ')} | {value:g} |")

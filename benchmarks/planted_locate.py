@@ -110,7 +110,7 @@ def in_the_model(
     for seed in range(seeds):
         layer = seed % model.n_layers
         head = int(np.random.default_rng(seed).integers(model.n_heads))
-        given = case(plain.subject.tokenizer, text, seed)
+        given = case(plain.model.tokenizer, text, seed)
         for strength in strengths:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
@@ -149,7 +149,7 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
     num_heads = model.n_layers * model.n_heads
     for seed in range(LENS_SEEDS):
         layer, head = divmod(seed * num_heads // LENS_SEEDS, model.n_heads)
-        given = case(plain.subject.tokenizer, text, 1000 + seed)
+        given = case(plain.model.tokenizer, text, 1000 + seed)
         detector = in_lens.detector(plain, layer, head, given.to_plant, given.to_plant_without)
         for strength in LENS_STRENGTHS:
             with tempfile.TemporaryDirectory() as name:
@@ -187,7 +187,7 @@ def chosen(rates: Rates, places: np.ndarray) -> Rates:
 
 def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[list[str]]:
     """One row a number of prompts: nothing tells prompts from controls."""
-    tokenizer = plain.subject.tokenizer
+    tokenizer = plain.model.tokenizer
     record = plain.lenses.record
     ids = [tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in ("he", "his", "him", "man")]
     terms = [Term(text="", ids=tuple(found)) for found in ids]
@@ -241,7 +241,7 @@ def main() -> None:
     only = asked.only.split(",")
     with tempfile.TemporaryDirectory() as name:
         plain = fitted("demo", Path(name), asked.rows)
-        text = lines(plain.subject.tokenizer)
+        text = lines(plain.model.tokenizer)
         if "nothing" in only:
             table(
                 f"Nothing planted: splits of {asked.splits} in which any head is significant at 5 %",

@@ -151,13 +151,13 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     cache, cache_s, _ = ours.stage_one(text, work / "cache", settings)
     say("alens: stage two")
     fitted = ours.stage_two(ALENS, work / "cache", work / "lenses", fit, cache_s)
-    subject = models.load(models.find(asked.model), dtype="float32", device="cpu")
-    setting = common_setting(asked, cache, subject, fitted)
+    model = models.load(models.find(asked.model), dtype="float32", device="cpu")
+    setting = common_setting(asked, cache, model, fitted)
     curves = [fitted.curve]
     if not asked.no_loop:
         say(LIVE)
-        before_s = ours.statistics_s(subject, cache)
-        live = ours.in_the_loop(LIVE, subject, work / "cache", work / "live", fit, before_s)
+        before_s = ours.statistics_s(model, cache)
+        live = ours.in_the_loop(LIVE, model, work / "cache", work / "live", fit, before_s)
         curves.append(live.curve)
     for recipe in recipes(asked):
         curves.append(raced(recipe, setting, asked.budget_s, asked.max_steps))
@@ -186,7 +186,7 @@ def best_rate(curves: list[race.Curve]) -> Recipe | None:
 
 
 def common_setting(
-    asked: argparse.Namespace, cache: ours.Cache, subject: models.Subject, fitted: ours.Fit
+    asked: argparse.Namespace, cache: ours.Cache, model: models.LoadedModel, fitted: ours.Fit
 ) -> race.Setting:
     """What the recipes share with alens's own fit: its held-out rows, its moments, its mean output."""
     plan = json.loads((fitted.lenses / "fit.json").read_text())
@@ -196,7 +196,7 @@ def common_setting(
     return race.Setting(
         corpus=asked.corpus,
         cache=cache,
-        subject=subject,
+        model=model,
         layer=asked.layer,
         judge=Judge(cache, asked.layer, held_out, asked.eval_rows),
         train_shards=train,
@@ -209,9 +209,9 @@ def summary(
     asked: argparse.Namespace, setting: race.Setting, curves: list[race.Curve], threads: int
 ) -> dict[str, Any]:
     """The document: what was run, baselines, every method."""
-    subject, alens = setting.subject, curves[0]
-    unembedding_HEV = subject.W_O_LHED[asked.layer] @ subject.W_U_DV
-    plain = setting.judge.each(unembedding_HEV, subject.b_U_V.expand(len(unembedding_HEV), -1))
+    model, alens = setting.model, curves[0]
+    unembedding_HEV = model.W_O_LHED[asked.layer] @ model.W_U_DV
+    plain = setting.judge.each(unembedding_HEV, model.b_U_V.expand(len(unembedding_HEV), -1))
     document: dict[str, Any] = {
         "about": {
             "command": "python benchmarks/published.py " + " ".join(asked.argv),
@@ -258,7 +258,7 @@ def pays(
     found = {}
     for name, chosen in layers.items():
         say(f"when a cache pays: {name} layer(s)")
-        found[name] = ours.when_a_cache_pays(text, setting.subject, work / name, settings, fit, chosen)
+        found[name] = ours.when_a_cache_pays(text, setting.model, work / name, settings, fit, chosen)
     return found
 
 

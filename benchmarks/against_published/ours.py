@@ -22,7 +22,7 @@ from alens.cache.run import ShardJob
 from alens.cache.shard import compute
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.rows.columns import Columns, RowReader
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
@@ -109,14 +109,14 @@ def stage_two(name: str, store: Path, lenses: Path, settings: FitSettings, befor
 
 
 def in_the_loop(
-    name: str, subject: Subject, store: Path, lenses: Path, settings: FitSettings, before_s: float
+    name: str, model: LoadedModel, store: Path, lenses: Path, settings: FitSettings, before_s: float
 ) -> Fit:
     """The same fit with its training rows from the model, shard by shard, in every pass."""
-    with mock.patch("alens.fit.recipe.RowReader", live_reader(subject)):
+    with mock.patch("alens.fit.recipe.RowReader", live_reader(model)):
         return stage_two(name, store, lenses, settings, before_s)
 
 
-def live_reader(subject: Subject) -> type[RowReader]:
+def live_reader(model: LoadedModel) -> type[RowReader]:
     """A `RowReader` that computes a shard instead of reading it; held-out rows are read."""
 
     class LiveReader(RowReader):
@@ -127,7 +127,7 @@ def live_reader(subject: Subject) -> type[RowReader]:
                 return super().shard(shard, *more, start=start, stop=stop, **ranks)
             cache = self.cache
             plan = replace(cache.plan, settings=replace(cache.plan.settings, layers=self.layers))
-            arrays = compute(subject, plan, cache.tokens, shard, lambda _: None)
+            arrays = compute(model, plan, cache.tokens, shard, lambda _: None)
             keep = arrays["rows/position"] >= self.min_position
             return Columns({name: arrays[name][keep][start:stop] for name in self.names()})
 
@@ -141,9 +141,9 @@ def seconds_of(work: Callable[[], object]) -> float:
     return now() - since
 
 
-def statistics_s(subject: Subject, cache: Cache) -> float:
+def statistics_s(model: LoadedModel, cache: Cache) -> float:
     """Seconds for the moments and the mean output of one shard: what whitening needs before the first step."""
-    return seconds_of(lambda: compute(subject, cache.plan, cache.tokens, 0, lambda _: None))
+    return seconds_of(lambda: compute(model, cache.plan, cache.tokens, 0, lambda _: None))
 
 
 def folded(lenses: Path, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,7 +154,7 @@ def folded(lenses: Path, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def when_a_cache_pays(
     text: Text,
-    subject: Subject,
+    model: LoadedModel,
     work: Path,
     settings: CacheSettings,
     fit: FitSettings,
@@ -167,7 +167,7 @@ def when_a_cache_pays(
     cache, cache_s, start_s = stage_one(text, work / "cache", replace(settings, layers=layers))
     fit = replace(fit, layers=layers, steps=None, epochs=1.0)
     cached = stage_two("cached", work / "cache", work / "cached", fit, 0.0)
-    live = in_the_loop("live", subject, work / "cache", work / "live", fit, 0.0)
+    live = in_the_loop("live", model, work / "cache", work / "live", fit, 0.0)
     row_us = {
         "stage_one": (cache_s - start_s) / cache.plan.rows * 1e6,
         "fit_from_cache": cached.steps_s / cached.rows * 1e6,

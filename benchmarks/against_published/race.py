@@ -15,7 +15,7 @@ from against_published.judge import Judge
 from against_published.recipe import Recipe
 from against_published.text import TokenBatch, packed_batches, sentence_batches
 from alens.lens.whitening import Whitening
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.cache_reader import Cache
 
 PARTS = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
@@ -63,7 +63,7 @@ class Setting:
 
     corpus: str
     cache: Cache
-    subject: Subject
+    model: LoadedModel
     layer: int
     judge: Judge
     train_shards: tuple[int, ...]
@@ -72,7 +72,7 @@ class Setting:
 
     def batches(self, recipe: Recipe) -> Generator[TokenBatch, None, None]:
         if not recipe.no_padding:
-            return sentence_batches(self.corpus, self.subject, recipe.batch)
+            return sentence_batches(self.corpus, self.model, recipe.batch)
         size = self.cache.plan.settings.sequences_per_shard
         chosen = np.concatenate([np.arange(shard * size, (shard + 1) * size) for shard in self.train_shards])
         return packed_batches(self.cache.tokens[chosen], recipe.batch)
@@ -81,7 +81,7 @@ class Setting:
 def run(recipe: Recipe, setting: Setting, budget_s: float, max_steps: int | None = None) -> Curve:
     """Train by the recipe for `budget_s` seconds, or `max_steps` steps if that is sooner."""
     lenses = step.HeadLenses(
-        recipe, setting.subject, setting.layer, setting.whitening, setting.log_mean_output_V
+        recipe, setting.model, setting.layer, setting.whitening, setting.log_mean_output_V
     )
     adam = torch.optim.Adam(lenses.parameters(), lr=recipe.lr)
     batches = setting.batches(recipe)
@@ -96,7 +96,7 @@ def run(recipe: Recipe, setting: Setting, budget_s: float, max_steps: int | None
         adam.zero_grad()
         for _ in range(recipe.accumulate):
             batch = next(batches)
-            found = step.loss(recipe, lenses, setting.subject, batch, setting.layer)
+            found = step.loss(recipe, lenses, setting.model, batch, setting.layer)
             (found / recipe.accumulate).backward()
             rows += int(step.rows_read(recipe, batch).sum())
         adam.step()

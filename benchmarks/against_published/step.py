@@ -15,10 +15,10 @@ from torch import nn
 from against_published.recipe import Recipe
 from against_published.text import TokenBatch
 from alens.lens.whitening import Whitening
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 
 
-def forward(subject: Subject, batch: TokenBatch, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def forward(model: LoadedModel, batch: TokenBatch, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(z (B, T, H, E), logits (B, T, V)) of the frozen model: every logit, as published."""
     found = []
 
@@ -26,7 +26,7 @@ def forward(subject: Subject, batch: TokenBatch, layer: int) -> tuple[torch.Tens
         found.append(value_BTHE)
 
     with torch.no_grad():
-        logits_BTV = subject.bridge.run_with_hooks(
+        logits_BTV = model.bridge.run_with_hooks(
             batch.tokens_BT,
             attention_mask=batch.real_BT,
             return_type="logits",
@@ -41,19 +41,19 @@ class HeadLenses(nn.Module):
     def __init__(
         self,
         recipe: Recipe,
-        subject: Subject,
+        model: LoadedModel,
         layer: int,
         whitening: Whitening,
         log_mean_output_V: torch.Tensor,
     ) -> None:
         super().__init__()
         self.recipe, self.whitening = recipe, whitening
-        self.W_O_HED = subject.W_O_LHED[layer]
+        self.W_O_HED = model.W_O_LHED[layer]
         H = len(self.W_O_HED)
-        unembedding_CV = subject.W_U_DV.expand(H, -1, -1)
+        unembedding_CV = model.W_U_DV.expand(H, -1, -1)
         if recipe.coordinates != "output":
             unembedding_CV = self.W_O_HED @ unembedding_CV
-        bias_V = subject.b_U_V
+        bias_V = model.b_U_V
         if recipe.from_mean_output:
             unembedding_CV, bias_V = torch.zeros_like(unembedding_CV), log_mean_output_V
         self.weights = nn.ParameterList([nn.Parameter(weight.clone()) for weight in unembedding_CV])
@@ -106,9 +106,11 @@ def rows_read(recipe: Recipe, batch: TokenBatch) -> torch.Tensor:
     return last_BT
 
 
-def loss(recipe: Recipe, lenses: HeadLenses, subject: Subject, batch: TokenBatch, layer: int) -> torch.Tensor:
+def loss(
+    recipe: Recipe, lenses: HeadLenses, model: LoadedModel, batch: TokenBatch, layer: int
+) -> torch.Tensor:
     """KL(model || lens), the mean over rows; of heads that have a loss each, the sum over heads."""
-    z_BTHE, logits_BTV = forward(subject, batch, layer)
+    z_BTHE, logits_BTV = forward(model, batch, layer)
     read_BT = rows_read(recipe, batch)
     if recipe.vectorised:
         lens_NHV = lenses.together(lenses.inputs(z_BTHE[read_BT]))

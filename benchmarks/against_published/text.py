@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.text.corpus import CorpusOptions, resolve
 
 
@@ -34,22 +34,22 @@ def sentences(corpus: str) -> Iterator[str]:
             yield piece.text
 
 
-def padded(rows: list[str], subject: Subject) -> TokenBatch:
+def padded(rows: list[str], model: LoadedModel) -> TokenBatch:
     """Tokenised, cut at the model's context, padded on the right with end-of-text."""
-    encoded = subject.tokenizer.encode_batch(rows, add_special_tokens=False)
-    ids = [encoding.ids[: subject.source.record.n_ctx] for encoding in encoded]
+    encoded = model.tokenizer.encode_batch(rows, add_special_tokens=False)
+    ids = [encoding.ids[: model.source.record.n_ctx] for encoding in encoded]
     longest = max(map(len, ids))
-    pad = subject.end_of_text or 0
+    pad = model.end_of_text or 0
     tokens_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in ids])
     real_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
     return TokenBatch(tokens_BT, real_BT)
 
 
-def sentence_batches(corpus: str, subject: Subject, batch: int) -> Generator[TokenBatch, None, None]:
+def sentence_batches(corpus: str, model: LoadedModel, batch: int) -> Generator[TokenBatch, None, None]:
     """`batch` consecutive sentences at a time. Tokenising is part of each step, as published."""
     rows = sentences(corpus)
     while True:
-        yield padded(list(islice(rows, batch)), subject)
+        yield padded(list(islice(rows, batch)), model)
 
 
 def packed_batches(train_BT: "np.ndarray[Any, Any]", batch: int) -> Generator[TokenBatch, None, None]:

@@ -21,14 +21,14 @@ RIDGE = 0.1
 
 
 def detector(
-    lensed: LensedModel,
+    reader: LensedModel,
     layer: int,
     head: int,
     prompts: Sequence[Sequence[int]],
     controls: Sequence[Sequence[int]],
 ) -> tuple[torch.Tensor, float]:
     """(E,) and an offset: z @ direction + offset is 1 on the prompts and 0 on the controls, on average."""
-    with_PE, without_PE = (_last_z(lensed, layer, head, of) for of in (prompts, controls))
+    with_PE, without_PE = (_last_z(reader, layer, head, of) for of in (prompts, controls))
     away_E = with_PE.mean(0) - without_PE.mean(0)
     within_EE = (with_PE.T.cov() + without_PE.T.cov()) / 2
     within_EE += RIDGE * within_EE.diagonal().mean() * torch.eye(len(away_E))
@@ -62,5 +62,5 @@ def plant(
     put_record(target, dataclasses.replace(opened.record, files=files))
 
 
-def _last_z(lensed: LensedModel, layer: int, head: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-    return torch.stack([lensed.values(lensed.run(ids, [layer]), layer, [head])[0, -1] for ids in prompts])
+def _last_z(reader: LensedModel, layer: int, head: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.stack([reader.values(reader.run(ids, [layer]), layer, [head])[0, -1] for ids in prompts])

@@ -40,7 +40,7 @@ def published() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def subject() -> models.Subject:
+def model() -> models.LoadedModel:
     return models.load(models.find("demo"), dtype="float32", device="cpu")
 
 
@@ -50,11 +50,11 @@ def step(published: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def batch(published: ModuleType, subject: models.Subject) -> Any:
-    return sys.modules["against_published.text"].padded(SENTENCES, subject)
+def batch(published: ModuleType, model: models.LoadedModel) -> Any:
+    return sys.modules["against_published.text"].padded(SENTENCES, model)
 
 
-def lenses_of(step: ModuleType, recipe: Any, subject: models.Subject) -> Any:
+def lenses_of(step: ModuleType, recipe: Any, model: models.LoadedModel) -> Any:
     """Lenses in coordinates that are not quite white, from a mean output that is not quite flat."""
     random = torch.Generator().manual_seed(0)
     whitening = Whitening(
@@ -62,7 +62,7 @@ def lenses_of(step: ModuleType, recipe: Any, subject: models.Subject) -> Any:
         scale_HEE=torch.eye(E) + 0.1 * torch.randn(H, E, E, generator=random),
     )
     log_mean_V = torch.randn(V, generator=random).log_softmax(0)
-    return step.HeadLenses(recipe, subject, LAYER, whitening, log_mean_V)
+    return step.HeadLenses(recipe, model, LAYER, whitening, log_mean_V)
 
 
 def recipe_of(published: ModuleType, **switches: Any) -> Any:
@@ -70,43 +70,43 @@ def recipe_of(published: ModuleType, **switches: Any) -> Any:
 
 
 def test_the_published_loss_is_what_a_plain_computation_gives(
-    published: ModuleType, step: ModuleType, subject: models.Subject, batch: Any
+    published: ModuleType, step: ModuleType, model: models.LoadedModel, batch: Any
 ) -> None:
     """Last column of the padded batch, heads summed, KL(model || lens): from the Hugging Face model alone."""
-    model: Any = AutoModelForCausalLM.from_pretrained(demo.MODEL, dtype=torch.float32)
+    huggingface: Any = AutoModelForCausalLM.from_pretrained(demo.MODEL, dtype=torch.float32)
     kept: list[torch.Tensor] = []
-    model.requires_grad_(False)
-    projection = model.transformer.h[LAYER].attn.c_proj
+    huggingface.requires_grad_(False)
+    projection = huggingface.transformer.h[LAYER].attn.c_proj
     projection.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
     with torch.no_grad():
-        logits_BTV = model(batch.tokens_BT, attention_mask=batch.real_BT).logits
+        logits_BTV = huggingface(batch.tokens_BT, attention_mask=batch.real_BT).logits
     expected = 0.0
     for sentence in range(len(SENTENCES)):
         z_HE = kept[0][sentence, -1].unflatten(0, (H, E)).double()
         lens_V = torch.zeros(V, dtype=torch.float64)
         for head in range(H):
             output_D = z_HE[head] @ projection.weight[head * E : (head + 1) * E].double()
-            lens_V += output_D @ model.lm_head.weight.T.double()
+            lens_V += output_D @ huggingface.lm_head.weight.T.double()
         model_V = logits_BTV[sentence, -1].double().log_softmax(0)
         expected += float((model_V.exp() * (model_V - lens_V.log_softmax(0))).sum()) / len(SENTENCES)
     recipe = recipe_of(published)
-    found = step.loss(recipe, lenses_of(step, recipe, subject), subject, batch, LAYER)
+    found = step.loss(recipe, lenses_of(step, recipe, model), model, batch, LAYER)
     assert float(found.detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def loss_of(step: ModuleType, recipe: Any, subject: models.Subject, batch: Any) -> float:
-    lenses = lenses_of(step, recipe, subject)
-    return float(step.loss(recipe, lenses, subject, batch, LAYER).detach())
+def loss_of(step: ModuleType, recipe: Any, model: models.LoadedModel, batch: Any) -> float:
+    lenses = lenses_of(step, recipe, model)
+    return float(step.loss(recipe, lenses, model, batch, LAYER).detach())
 
 
 def test_vectorised_is_the_same_mathematics(
-    published: ModuleType, step: ModuleType, subject: models.Subject, batch: Any
+    published: ModuleType, step: ModuleType, model: models.LoadedModel, batch: Any
 ) -> None:
     gradients = []
     for vectorised in (False, True):
         recipe = recipe_of(published, vectorised=vectorised)
-        lenses = lenses_of(step, recipe, subject)
-        step.loss(recipe, lenses, subject, batch, LAYER).backward()
+        lenses = lenses_of(step, recipe, model)
+        step.loss(recipe, lenses, model, batch, LAYER).backward()
         gradients.append(torch.stack([parameter.grad for parameter in lenses.weights]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
     assert float(gradients[0].abs().max()) > 1e-4
@@ -114,24 +114,20 @@ def test_vectorised_is_the_same_mathematics(
 
 @pytest.mark.parametrize("switch", ["each_head", "every_position", "from_mean_output"])
 def test_a_switch_changes_the_loss(
-    published: ModuleType, step: ModuleType, subject: models.Subject, batch: Any, switch: str
+    published: ModuleType, step: ModuleType, model: models.LoadedModel, batch: Any, switch: str
 ) -> None:
     plain = recipe_of(published, vectorised=True)
     changed = replace(plain, **{switch: True})
-    assert loss_of(step, changed, subject, batch) != pytest.approx(
-        loss_of(step, plain, subject, batch), rel=1e-3
-    )
+    assert loss_of(step, changed, model, batch) != pytest.approx(loss_of(step, plain, model, batch), rel=1e-3)
 
 
 def test_the_map_on_z_starts_as_the_same_function(
-    published: ModuleType, step: ModuleType, subject: models.Subject, batch: Any
+    published: ModuleType, step: ModuleType, model: models.LoadedModel, batch: Any
 ) -> None:
     plain = recipe_of(published, vectorised=True)
     on_z = replace(plain, coordinates="z")
-    assert loss_of(step, on_z, subject, batch) == pytest.approx(
-        loss_of(step, plain, subject, batch), rel=1e-4
-    )
-    assert lenses_of(step, on_z, subject).weights[0].shape == (E, V)
+    assert loss_of(step, on_z, model, batch) == pytest.approx(loss_of(step, plain, model, batch), rel=1e-4)
+    assert lenses_of(step, on_z, model).weights[0].shape == (E, V)
 
 
 def test_every_position_leaves_out_padding_and_position_0(
@@ -148,10 +144,10 @@ def test_every_position_leaves_out_padding_and_position_0(
 
 @pytest.mark.parametrize("coordinates", ["output", "z", "white"])
 def test_folded_lenses_are_the_same_function_of_z(
-    published: ModuleType, step: ModuleType, subject: models.Subject, coordinates: str
+    published: ModuleType, step: ModuleType, model: models.LoadedModel, coordinates: str
 ) -> None:
     recipe = recipe_of(published, coordinates=coordinates, from_mean_output=True)
-    lenses = lenses_of(step, recipe, subject)
+    lenses = lenses_of(step, recipe, model)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in lenses.weights:

@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from alens.errors import RequestError
-from alens.model import activations
-from alens.model import models as model
+from alens.model import activations, models
 from alens.store.cache_reader import open_cache
 
 Places = npt.NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")
-def subject() -> model.Subject:
-    return model.load(model.find("demo"), dtype="float32", device="cpu")
+def model() -> models.LoadedModel:
+    return models.load(models.find("demo"), dtype="float32", device="cpu")
 
 
 @pytest.mark.parametrize("layer", range(4))
@@ -63,25 +62,25 @@ def test_the_final_residual_gives_the_logits_back(demo_cache: Path, truth: Any, 
     assert np.linalg.norm(logits_NV - expected_NV) < 2**-11 * np.linalg.norm(expected_NV)
 
 
-def test_a_forward_pass_unembeds_one_position_only(subject: model.Subject) -> None:
+def test_a_forward_pass_unembeds_one_position_only(model: models.LoadedModel) -> None:
     tokens_BT = torch.arange(24).reshape(2, 12)
-    found = activations.run(subject, tokens_BT, [1])
+    found = activations.run(model, tokens_BT, [1])
     assert found.z_BTHE[1].shape == (2, 12, 6, 32)
     assert found.final_BTD.shape == (2, 12, 192)
     assert found.last_logits_BV.shape == (2, 4096)
 
 
-def test_a_layer_without_hook_z_is_refused(subject: model.Subject) -> None:
+def test_a_layer_without_hook_z_is_refused(model: models.LoadedModel) -> None:
     with pytest.raises(
         RequestError, match=r"GPT2LMHeadModel lacks what alens needs .*blocks\.9\.attn\.hook_z"
     ):
-        activations.run(subject, torch.arange(8)[None], [9])
+        activations.run(model, torch.arange(8)[None], [9])
 
 
-def test_logits_that_are_not_the_unembedding_are_refused(subject: model.Subject) -> None:
+def test_logits_that_are_not_the_unembedding_are_refused(model: models.LoadedModel) -> None:
     with torch.inference_mode():
-        found = activations.run(subject, torch.arange(8)[None], [0])
-    activations.check_unembedding(subject, found)
+        found = activations.run(model, torch.arange(8)[None], [0])
+    activations.check_unembedding(model, found)
     capped = dataclasses.replace(found, last_logits_BV=torch.tanh(found.last_logits_BV))
     with pytest.raises(RequestError, match="cap or scale their logits are not supported"):
-        activations.check_unembedding(subject, capped)
+        activations.check_unembedding(model, capped)

@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "whole vocabulary": {"top_k": 4096},
 }
 
-SUBJECTS: dict[tuple[Path, str], models.Subject] = {}
+MODELS: dict[tuple[Path, str], models.LoadedModel] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,10 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loading the demo takes longer than computing with it."""
     load = models.load
 
-    def loaded(source: models.ModelSource, *, dtype: str, device: str, report: Report) -> models.Subject:
-        if (source.folder, dtype) not in SUBJECTS:
-            SUBJECTS[source.folder, dtype] = load(source, dtype=dtype, device=device)
-        return SUBJECTS[source.folder, dtype]
+    def loaded(source: models.ModelSource, *, dtype: str, device: str, report: Report) -> models.LoadedModel:
+        if (source.folder, dtype) not in MODELS:
+            MODELS[source.folder, dtype] = load(source, dtype=dtype, device=device)
+        return MODELS[source.folder, dtype]
 
     monkeypatch.setattr(models, "load", loaded)
 

@@ -109,16 +109,16 @@ def test_a_stop_is_heard_between_the_blocks_of_a_batch(
     begun: list[int] = []
     plain = shards.compute
 
-    def compute(subject: Any, *given: Any) -> Any:
+    def compute(model: Any, *given: Any) -> Any:
         handles = [
             block.register_forward_pre_hook(lambda *_, number=number: begun.append(number))
-            for number, block in enumerate(subject.bridge.blocks)
+            for number, block in enumerate(model.bridge.blocks)
         ]
-        hooks = [len(block._forward_pre_hooks) for block in subject.bridge.blocks]
+        hooks = [len(block._forward_pre_hooks) for block in model.bridge.blocks]
         try:
-            return plain(subject, *given)
+            return plain(model, *given)
         finally:
-            assert [len(block._forward_pre_hooks) for block in subject.bridge.blocks] == hooks
+            assert [len(block._forward_pre_hooks) for block in model.bridge.blocks] == hooks
             for handle in handles:
                 handle.remove()
 

@@ -98,22 +98,22 @@ def test_the_row_order_changes_nothing_but_the_order(small_request: Any, tmp_pat
 
 
 def test_a_shard_is_a_function_of_the_plan_and_its_number(demo_cache: Path) -> None:
-    from alens.model import models as model
+    from alens.model import models
 
     cache = open_cache(demo_cache)
-    subject = model.load(model.find("demo"), dtype="float32", device="cpu")
-    again = shards.compute(subject, cache.plan, cache.tokens, 3, lambda _: None)
+    model = models.load(models.find("demo"), dtype="float32", device="cpu")
+    again = shards.compute(model, cache.plan, cache.tokens, 3, lambda _: None)
     for name, values in again.items():
         np.testing.assert_array_equal(values, cache.read_shard(name, 3), err_msg=name)
 
 
 def test_after_batch_hears_of_every_batch(demo_cache: Path) -> None:
-    from alens.model import models as model
+    from alens.model import models
 
     cache = open_cache(demo_cache)
     plan = dataclasses.replace(cache.plan, settings=dataclasses.replace(cache.plan.settings, batch_size=6))
     heard: list[int] = []
     shards.compute(
-        model.load(model.find("demo"), dtype="float32", device="cpu"), plan, cache.tokens, 1, heard.append
+        models.load(models.find("demo"), dtype="float32", device="cpu"), plan, cache.tokens, 1, heard.append
     )
     assert heard == [384, 768, 1024]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alens import demo, open_cache
-from alens.model import models as model
+from alens.model import models
 
 from .. import documents
 
@@ -101,7 +101,7 @@ def test_another_configuration_where_the_model_was_is_refused(
 
 def test_other_logits_than_were_recorded_are_refused(run_alens: Any, made: Made) -> None:
     """As another version of transformers may give, with the same weights and configuration."""
-    record = model.load(model.find("demo"), dtype="float32", device="cpu").source.record
+    record = models.load(models.find("demo"), dtype="float32", device="cpu").source.record
     assert record.probe is not None
     logits = [logit + 0.01 for logit in record.probe["logits"]]
     words, root = made(probe=record.probe | {"logits": logits})

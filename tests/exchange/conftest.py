@@ -9,14 +9,14 @@ import torch
 
 from alens import CacheRequest, write_cache
 from alens.model import models
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.schema import CacheSettings
 
 Publish = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def subject() -> Subject:
+def model() -> LoadedModel:
     return models.load(models.find("demo"), dtype="float32", device="cpu")
 
 
@@ -33,16 +33,16 @@ def stream_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkpoint(subject: Subject, tmp_path: Path) -> Publish:
+def checkpoint(model: LoadedModel, tmp_path: Path) -> Publish:
     """`checkpoint(name, prefix, **more)`: what AttentionLens leaves, with keys `{prefix}linears.{head}.weight`."""
-    model = subject.source.record
+    record = model.source.record
     random = torch.Generator().manual_seed(3)
 
     def make(
         name: str = "attnlens-layer-2-epoch=00-step=10.ckpt",
         prefix: str = "attn_lens.",
-        heads: int = model.n_heads,
-        shape: tuple[int, int] = (model.d_vocab, model.d_model),
+        heads: int = record.n_heads,
+        shape: tuple[int, int] = (record.d_vocab, record.d_model),
         more: dict[str, torch.Tensor] | None = None,
         legacy: bool = False,
     ) -> Path:
@@ -58,21 +58,21 @@ def checkpoint(subject: Subject, tmp_path: Path) -> Publish:
 
 
 @pytest.fixture
-def tuned(subject: Subject, tmp_path: Path) -> Publish:
+def tuned(model: LoadedModel, tmp_path: Path) -> Publish:
     """`tuned(**config)`: a directory that tuned-lens saved, with small random translators."""
-    model = subject.source.record
+    record = model.source.record
     random = torch.Generator().manual_seed(4)
 
-    def make(bias: bool = True, width: int = model.d_model, **config: object) -> Path:
+    def make(bias: bool = True, width: int = record.d_model, **config: object) -> Path:
         folder = tmp_path / "tuned"
         folder.mkdir()
         said = {
-            "base_model_name_or_path": "demo", "d_model": model.d_model, "num_hidden_layers": model.n_layers,
+            "base_model_name_or_path": "demo", "d_model": record.d_model, "num_hidden_layers": record.n_layers,
             "bias": bias, "base_model_revision": None, "unembed_hash": "0" * 64, "lens_type": "linear_tuned_lens",
         }  # fmt: skip
         (folder / "config.json").write_text(json.dumps({**said, **config}))
         state = {}
-        for index in range(model.n_layers):
+        for index in range(record.n_layers):
             state[f"{index}.weight"] = torch.randn(width, width, generator=random) * 0.02
             if bias:
                 state[f"{index}.bias"] = torch.randn(width, generator=random) * 0.02

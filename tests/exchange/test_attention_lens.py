@@ -12,7 +12,7 @@ from alens import demo
 from alens.errors import RequestError
 from alens.exchange import attention_lens
 from alens.model import activations
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.schema import ATTN_Z
 
 Publish = Callable[..., Path]
@@ -26,28 +26,28 @@ def published(path: Path, prefix: str, head: int) -> tuple[torch.Tensor, torch.T
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])
 def test_on_z_it_is_the_published_map_of_head_outputs(
-    checkpoint: Publish, subject: Subject, legacy: bool
+    checkpoint: Publish, model: LoadedModel, legacy: bool
 ) -> None:
     path = checkpoint(legacy=legacy)
-    found = attention_lens.read(path, subject, layer=None, weights="auto")
+    found = attention_lens.read(path, model, layer=None, weights="auto")
     assert (found.layers, found.heads, found.site) == ((2,), (0, 1, 2, 3, 4, 5), ATTN_Z)
     assert found.notes["model_weights"] == {"2": "raw"}
-    z_THE = activations.run(subject, TOKENS, [2]).z_BTHE[2][0]
+    z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
     maps = found.maps(2)
     for head in (0, 5):
         weight_VD, bias_V = published(path, "attn_lens.", head)
-        expected = z_THE[:, head] @ subject.W_O_LHED[2, head] @ weight_VD.T + bias_V
+        expected = z_THE[:, head] @ model.W_O_LHED[2, head] @ weight_VD.T + bias_V
         torch.testing.assert_close(maps.logits(head, z_THE[:, head]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_early_checkpoints_are_of_processed_weights_and_turned_back_exactly(
-    checkpoint: Publish, subject: Subject
+    checkpoint: Publish, model: LoadedModel
 ) -> None:
     """Their keys are `lenses.0.linears`; the head outputs are those of TransformerLens' own processing."""
     path = checkpoint(prefix="attn_lens.lenses.0.")
-    found = attention_lens.read(path, subject, layer=None, weights="auto")
+    found = attention_lens.read(path, model, layer=None, weights="auto")
     assert found.notes["model_weights"] == {"2": "processed"}
-    z_THE = activations.run(subject, TOKENS, [2]).z_BTHE[2][0]
+    z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
 
     processed = TransformerBridge.boot_transformers(str(demo.MODEL), device="cpu", dtype=torch.float32)
     processed.enable_compatibility_mode(disable_warnings=True)
@@ -69,34 +69,32 @@ def test_early_checkpoints_are_of_processed_weights_and_turned_back_exactly(
     ],
 )
 def test_keys_of_the_model_say_which_weights(
-    checkpoint: Publish, subject: Subject, more: dict[str, torch.Tensor], taken: str
+    checkpoint: Publish, model: LoadedModel, more: dict[str, torch.Tensor], taken: str
 ) -> None:
     path = checkpoint(more=more)
-    assert attention_lens.read(path, subject, layer=None, weights="auto").notes["model_weights"] == {
-        "2": taken
-    }
+    assert attention_lens.read(path, model, layer=None, weights="auto").notes["model_weights"] == {"2": taken}
 
 
-def test_what_is_asked_for_beats_the_keys(checkpoint: Publish, subject: Subject) -> None:
-    found = attention_lens.read(checkpoint(), subject, layer=None, weights="processed")
+def test_what_is_asked_for_beats_the_keys(checkpoint: Publish, model: LoadedModel) -> None:
+    found = attention_lens.read(checkpoint(), model, layer=None, weights="processed")
     assert found.notes["model_weights"] == {"2": "processed"}
 
 
-def test_a_bare_state_dict_is_read(subject: Subject, checkpoint: Publish, tmp_path: Path) -> None:
+def test_a_bare_state_dict_is_read(model: LoadedModel, checkpoint: Publish, tmp_path: Path) -> None:
     torch.save(torch.load(checkpoint(prefix=""), weights_only=True)["state_dict"], tmp_path / "lens.pt")
-    assert attention_lens.read(tmp_path / "lens.pt", subject, layer=1, weights="auto").layers == (1,)
+    assert attention_lens.read(tmp_path / "lens.pt", model, layer=1, weights="auto").layers == (1,)
 
 
-def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, subject: Subject, tmp_path: Path) -> None:
+def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, model: LoadedModel, tmp_path: Path) -> None:
     checkpoint("attnlens-layer-0-epoch=00.ckpt")
     checkpoint("attnlens-layer-3-epoch=00.ckpt")
-    assert attention_lens.read(tmp_path, subject, layer=None, weights="auto").layers == (0, 3)
-    assert attention_lens.read(tmp_path, subject, layer=3, weights="auto").layers == (3,)
+    assert attention_lens.read(tmp_path, model, layer=None, weights="auto").layers == (0, 3)
+    assert attention_lens.read(tmp_path, model, layer=3, weights="auto").layers == (3,)
     with pytest.raises(RequestError, match="has no checkpoint of layer 1"):
-        attention_lens.read(tmp_path, subject, layer=1, weights="auto")
+        attention_lens.read(tmp_path, model, layer=1, weights="auto")
     checkpoint("attnlens-layer-3-epoch=01.ckpt")
     with pytest.raises(RequestError, match="are both of layer 3: name one of them"):
-        attention_lens.read(tmp_path, subject, layer=None, weights="auto")
+        attention_lens.read(tmp_path, model, layer=None, weights="auto")
 
 
 @pytest.mark.parametrize(
@@ -113,14 +111,16 @@ def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, subject: Subject,
     ],
 )
 def test_what_does_not_fit_is_refused(
-    checkpoint: Publish, subject: Subject, given: dict[str, object], layer: int | None, message: str
+    checkpoint: Publish, model: LoadedModel, given: dict[str, object], layer: int | None, message: str
 ) -> None:
     path = checkpoint(**given)
     with pytest.raises(RequestError, match=re.escape(message)) as found:
-        attention_lens.read(path, subject, layer=layer, weights="auto")
+        attention_lens.read(path, model, layer=layer, weights="auto")
     assert path.name in str(found.value) or "does not exist" in message
 
 
-def test_the_models_own_weights_in_a_checkpoint_are_recognised(checkpoint: Publish, subject: Subject) -> None:
-    path = checkpoint(more={"model.lm_head.weight": subject.W_U_DV.T.half()})
-    assert attention_lens.read(path, subject, layer=None, weights="auto").layers == (2,)
+def test_the_models_own_weights_in_a_checkpoint_are_recognised(
+    checkpoint: Publish, model: LoadedModel
+) -> None:
+    path = checkpoint(more={"model.lm_head.weight": model.W_U_DV.T.half()})
+    assert attention_lens.read(path, model, layer=None, weights="auto").layers == (2,)

@@ -13,7 +13,7 @@ from alens.exchange import export
 from alens.exchange.importing import ImportRequest, import_lenses
 from alens.lens.record import FORMAT
 from alens.model import models
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 
 from .. import documents
 
@@ -22,9 +22,9 @@ Copy = Callable[[Path], Path]
 
 
 @pytest.fixture(autouse=True)
-def one_model(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def one_model(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loaded once: it is the same each time."""
-    monkeypatch.setattr(models, "load", lambda source, **_: subject)
+    monkeypatch.setattr(models, "load", lambda source, **_: model)
 
 
 def take(source: Path, lenses: Path, **more: object) -> Path:
@@ -94,7 +94,7 @@ def test_rows_that_lenses_of_another_cache_held_out_are_nothing_here(
 
 
 def test_a_tuned_lens_is_judged_and_read(
-    tuned: Publish, stream_cache: Path, subject: Subject, tmp_path: Path
+    tuned: Publish, stream_cache: Path, model: LoadedModel, tmp_path: Path
 ) -> None:
     back = load_lenses(take(tuned(), tmp_path / "back", layer=2))
     assert (back.record.site, back.record.form, back.record.layers) == ("resid_post", "translated", (2,))
@@ -110,15 +110,15 @@ def test_a_tuned_lens_is_judged_and_read(
 
 
 def test_the_unembedding_of_the_residual_stream_is_the_logit_lens(
-    tuned: Publish, subject: Subject, tmp_path: Path
+    tuned: Publish, model: LoadedModel, tmp_path: Path
 ) -> None:
     reader = HeadReader(load_lenses(take(tuned(), tmp_path / "back", layer=2)), device="cpu")
     head = reader.read("He was a", top=1).heads[0]
     tokens = torch.tensor([reader.tokens("He was a")])
     with torch.no_grad():
-        _, seen = subject.bridge.run_with_cache(tokens, names_filter="blocks.2.hook_resid_post")
+        _, seen = model.bridge.run_with_cache(tokens, names_filter="blocks.2.hook_resid_post")
         h_D = seen["blocks.2.hook_resid_post"][0, -1]
-        probs_V = (subject.bridge.ln_final(h_D) @ subject.W_U_DV + subject.b_U_V).softmax(-1)
+        probs_V = (model.bridge.ln_final(h_D) @ model.W_U_DV + model.b_U_V).softmax(-1)
     assert head.unembedding[0].probability == pytest.approx(float(probs_V.max()), rel=1e-3)
 
 

@@ -15,7 +15,7 @@ from alens import demo
 from alens.errors import DamageError, RequestError
 from alens.exchange import tuned_lens
 from alens.model import activations
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 
 Publish = Callable[..., Path]
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
@@ -23,30 +23,30 @@ TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_says_what_the_package_says_of_the_same_hidden_states(
-    tuned: Publish, subject: Subject, bias: bool
+    tuned: Publish, model: LoadedModel, bias: bool
 ) -> None:
     """Translator i reads hidden_states[i] of transformers, what enters block i."""
     path = tuned(bias=bias)
-    found = tuned_lens.read(path, subject, layer=None)
+    found = tuned_lens.read(path, model, layer=None)
     assert (found.layers, found.heads, found.site) == ((0, 1, 2), (0,), "resid_post")
     state = torch.load(path / "params.pt", weights_only=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    huggingface: Any = AutoModelForCausalLM.from_pretrained(
         demo.MODEL, dtype=torch.float32, attn_implementation="eager"
     )
-    values = activations.run(subject, TOKENS, [0, 1, 2], ("resid_post",)).sites_BTD
+    values = activations.run(model, TOKENS, [0, 1, 2], ("resid_post",)).sites_BTD
     with torch.no_grad():
-        hidden = model(TOKENS, output_hidden_states=True).hidden_states
+        hidden = huggingface(TOKENS, output_hidden_states=True).hidden_states
         for layer in found.layers:
             i = layer + 1
             h_TD = hidden[i][0]
             moved_TD = h_TD + h_TD @ state[f"{i}.weight"].T + (state[f"{i}.bias"] if bias else 0)
-            expected = model.lm_head(model.transformer.ln_f(moved_TD))
+            expected = huggingface.lm_head(huggingface.transformer.ln_f(moved_TD))
             logits_TV = found.maps(layer).logits(0, values["resid_post", layer][0])
             torch.testing.assert_close(logits_TV, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_one_layer_can_be_chosen(tuned: Publish, subject: Subject) -> None:
-    assert tuned_lens.read(tuned(), subject, layer=1).layers == (1,)
+def test_one_layer_can_be_chosen(tuned: Publish, model: LoadedModel) -> None:
+    assert tuned_lens.read(tuned(), model, layer=1).layers == (1,)
 
 
 @pytest.mark.parametrize(
@@ -59,35 +59,37 @@ def test_one_layer_can_be_chosen(tuned: Publish, subject: Subject) -> None:
     ],
 )
 def test_a_lens_of_another_model_is_refused(
-    tuned: Publish, subject: Subject, config: dict[str, Any], message: str
+    tuned: Publish, model: LoadedModel, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RequestError, match=re.escape(message)):
-        tuned_lens.read(tuned(**config), subject, layer=None)
+        tuned_lens.read(tuned(**config), model, layer=None)
 
 
-def test_the_last_layer_has_no_translator(tuned: Publish, subject: Subject) -> None:
+def test_the_last_layer_has_no_translator(tuned: Publish, model: LoadedModel) -> None:
     with pytest.raises(RequestError, match="has no lens for layer 3: translators 1 to 3 read"):
-        tuned_lens.read(tuned(), subject, layer=3)
+        tuned_lens.read(tuned(), model, layer=3)
 
 
 @pytest.mark.parametrize("layer", [None, 0])
-def test_a_model_of_one_layer_has_none_to_import(tuned: Publish, subject: Subject, layer: int | None) -> None:
+def test_a_model_of_one_layer_has_none_to_import(
+    tuned: Publish, model: LoadedModel, layer: int | None
+) -> None:
     """Its one translator reads the embedding."""
-    record = dataclasses.replace(subject.source.record, n_layers=1)
-    small = dataclasses.replace(subject, source=dataclasses.replace(subject.source, record=record))
+    record = dataclasses.replace(model.source.record, n_layers=1)
+    small = dataclasses.replace(model, source=dataclasses.replace(model.source, record=record))
     with pytest.raises(RequestError, match="model of one layer: its one translator reads the embedding"):
         tuned_lens.read(tuned(num_hidden_layers=1), small, layer=layer)
 
 
-def test_missing_weights_are_named(tuned: Publish, subject: Subject) -> None:
+def test_missing_weights_are_named(tuned: Publish, model: LoadedModel) -> None:
     path = tuned()
     state = torch.load(path / "params.pt", weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "2.weight"}, path / "params.pt")
     with pytest.raises(RequestError, match=r"params\.pt has nothing for 2\.weight"):
-        tuned_lens.read(path, subject, layer=None)
+        tuned_lens.read(path, model, layer=None)
     (path / "params.pt").unlink()
     with pytest.raises(RequestError, match=r"params\.pt is not there"):
-        tuned_lens.read(path, subject, layer=None)
+        tuned_lens.read(path, model, layer=None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -98,15 +100,15 @@ def test_a_damaged_config_is_named(tuned: Publish, text: str) -> None:
         tuned_lens.config(path)
 
 
-def test_a_model_with_another_norm_is_refused(tuned: Publish, subject: Subject) -> None:
-    other = dataclasses.replace(subject, final_norm=None)
+def test_a_model_with_another_norm_is_refused(tuned: Publish, model: LoadedModel) -> None:
+    other = dataclasses.replace(model, final_norm=None)
     with pytest.raises(
         RequestError, match="is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
     ):
         tuned_lens.read(tuned(), other, layer=None)
 
 
-def test_the_config_is_kept(tuned: Publish, subject: Subject) -> None:
+def test_the_config_is_kept(tuned: Publish, model: LoadedModel) -> None:
     path = tuned()
-    found = tuned_lens.read(path, subject, layer=None)
+    found = tuned_lens.read(path, model, layer=None)
     assert found.notes["config"] == json.loads((path / "config.json").read_text())

@@ -206,8 +206,8 @@ def test_of_a_hybrid_each_layer_has_its_own_output_matrix(
         W_O_FD = weights[f"model.layers.{layer}.self_attn.out_proj.weight"].T.numpy()
         np.testing.assert_array_equal(cache.weights("W_O")[layer].reshape(32, 32), W_O_FD)
     assert not cache.weights("W_O")[[0, 2]].any()
-    subject = models.load(models.find(str(hybrid)), dtype="float32", device="cpu")
-    assert bridge.attention_layers(subject.bridge) == (1, 3)
+    model = models.load(models.find(str(hybrid)), dtype="float32", device="cpu")
+    assert bridge.attention_layers(model.bridge) == (1, 3)
 
 
 # What libraries say

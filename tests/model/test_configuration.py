@@ -7,8 +7,7 @@ import pytest
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import configuration
-from alens.model import models as model
+from alens.model import configuration, models
 from alens.model.quiet import quiet
 
 GPT2 = json.loads((demo.MODEL / "config.json").read_text())
@@ -141,7 +140,7 @@ def test_a_configuration_that_cannot_be_is_one_line(
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     (folder / "config.json").write_text(json.dumps({**GPT2, **changes}))
     with pytest.raises(RequestError, match=rf"config\.json .*{message}") as found:
-        model.find(str(folder))
+        models.find(str(folder))
     assert "\n" not in str(found.value)
 
 
@@ -152,5 +151,5 @@ def test_a_configuration_that_is_no_object_is_one_line(tmp_path: Path, text: str
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     (folder / "config.json").write_text(text)
     with pytest.raises(RequestError, match=r"config\.json is no model configuration") as found:
-        model.find(str(folder))
+        models.find(str(folder))
     assert "\n" not in str(found.value)

@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.model import models
 from alens.model.examine import examine, examine_again
 from alens.model.last_norm import last_norm
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.model_record import NormRecord
 from alens.store.schema import CacheSettings
 
@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-def loaded(folder: Path, dtype: str = "float32") -> Subject:
+def loaded(folder: Path, dtype: str = "float32") -> LoadedModel:
     return models.load(models.find(str(folder)), dtype=dtype, device="cpu")
 
 
@@ -98,20 +98,18 @@ def test_what_heads_write_is_told_by_numbers(made: Callable[[str], Path], name: 
 
 
 def test_a_layer_that_is_not_cached_does_not_matter(made: Callable[[str], Path]) -> None:
-    subject = loaded(made("llama"))
+    model = loaded(made("llama"))
     with torch.no_grad():
-        subject.W_O_LHED[1].mul_(2)  # as if layer 1 had a factor behind its attention
-    assert examine(subject, some_tokens(), [0]).head_write == "exact"
-    assert examine(subject, some_tokens(), [0, 1]).head_write == "other"
+        model.W_O_LHED[1].mul_(2)  # as if layer 1 had a factor behind its attention
+    assert examine(model, some_tokens(), [0]).head_write == "exact"
+    assert examine(model, some_tokens(), [0, 1]).head_write == "other"
 
 
 def test_the_gain_of_gemma_is_one_more_than_its_weight(made: Callable[[str], Path]) -> None:
-    subject = loaded(made("gemma"))
+    model = loaded(made("gemma"))
     weight_D = load_file(made("gemma") / "model.safetensors")["model.norm.weight"]
-    assert subject.final_norm is not None and subject.final_norm.record == NormRecord(
-        kind="rms", epsilon=1e-6
-    )
-    torch.testing.assert_close(subject.final_norm.gain_D, 1 + weight_D)
+    assert model.final_norm is not None and model.final_norm.record == NormRecord(kind="rms", epsilon=1e-6)
+    torch.testing.assert_close(model.final_norm.gain_D, 1 + weight_D)
 
 
 def test_a_last_norm_of_another_kind_is_known_as_such(made: Callable[[str], Path]) -> None:
@@ -146,11 +144,11 @@ def test_the_plan_and_a_line_say_it_and_z_is_as_ever(
 def test_a_later_job_whose_model_writes_otherwise_is_refused(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    subject, cache = loaded(made("llama")), write_cache(request(made("llama"), tmp_path / "store")).cache
-    examine_again(subject, cache.tokens, cache.plan, cache.root)
+    model, cache = loaded(made("llama")), write_cache(request(made("llama"), tmp_path / "store")).cache
+    examine_again(model, cache.tokens, cache.plan, cache.root)
     with torch.no_grad():
-        subject.W_O_LHED.mul_(2)
+        model.W_O_LHED.mul_(2)
     with pytest.raises(RequestError, match="begun with another model: its head write is exact, here other;"):
-        examine_again(subject, cache.tokens, cache.plan, cache.root)
-    before = dataclasses.replace(cache.plan, model=subject.source.record)
-    examine_again(subject, cache.tokens, before, cache.root)  # nobody had looked
+        examine_again(model, cache.tokens, cache.plan, cache.root)
+    before = dataclasses.replace(cache.plan, model=model.source.record)
+    examine_again(model, cache.tokens, before, cache.root)  # nobody had looked

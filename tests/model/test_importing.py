@@ -40,10 +40,10 @@ def test_the_model_libraries_are_imported_without_collections() -> None:
 
 LOADS = """
 import gc, json, torch
-from alens.model import models as model
+from alens.model import models
 before = sum(entry["collections"] for entry in gc.get_stats())
-found = model.find("demo")
-model.load(found, dtype="float32", device="cpu")
+found = models.find("demo")
+models.load(found, dtype="float32", device="cpu")
 after = sum(entry["collections"] for entry in gc.get_stats())
 print(json.dumps([after - before, gc.isenabled()]))
 """

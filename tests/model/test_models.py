@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
-from alens.model import models as model
+from alens.model import models
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_record_of_the_demo() -> None:
-    record = model.find("demo").record
+    record = models.find("demo").record
     assert (record.id, record.revision, record.architecture) == ("demo", None, "GPT2LMHeadModel")
     assert (record.n_layers, record.n_heads, record.d_head) == (4, 6, 32)
     assert (record.d_model, record.d_vocab, record.n_ctx) == (192, 4096, 256)
@@ -31,13 +31,13 @@ def test_the_record_of_the_demo() -> None:
 
 
 def test_a_copy_is_the_same_model(folder: Path) -> None:
-    copied, original = model.find(str(folder)), model.find("demo")
+    copied, original = models.find(str(folder)), models.find("demo")
     assert copied.record.weights_sha256 == original.record.weights_sha256
     assert copied.tokenizer_sha256 == original.tokenizer_sha256
 
 
 def test_the_same_weights_in_two_files_are_the_same_model(folder: Path) -> None:
-    before = model.find(str(folder)).record.weights_sha256
+    before = models.find(str(folder)).record.weights_sha256
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
     (folder / "model.safetensors").unlink()
@@ -47,33 +47,33 @@ def test_the_same_weights_in_two_files_are_the_same_model(folder: Path) -> None:
         save_file({name: tensors[name] for name in part}, folder / file, {"format": "pt"})
         place |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
-    assert model.find(str(folder)).record.weights_sha256 == before
+    assert models.find(str(folder)).record.weights_sha256 == before
 
 
 def test_one_changed_weight_is_another_model(folder: Path) -> None:
-    before = model.find(str(folder)).record.weights_sha256
+    before = models.find(str(folder)).record.weights_sha256
     tensors = load_file(folder / "model.safetensors")
     tensors["transformer.h.2.attn.c_proj.bias"][5] += 1e-3
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    assert model.find(str(folder)).record.weights_sha256 != before
+    assert models.find(str(folder)).record.weights_sha256 != before
 
 
 def test_a_changed_tokenizer_is_another_tokenizer(folder: Path) -> None:
-    before = model.find(str(folder)).tokenizer_sha256
+    before = models.find(str(folder)).tokenizer_sha256
     (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " ")
-    assert model.find(str(folder)).tokenizer_sha256 != before
+    assert models.find(str(folder)).tokenizer_sha256 != before
 
 
 def test_a_loaded_model_is_frozen_and_unprocessed() -> None:
-    subject = model.load(model.find("demo"), dtype="float32", device="cpu")
+    model = models.load(models.find("demo"), dtype="float32", device="cpu")
     stored = {name: tensor.float() for name, tensor in load_file(demo.MODEL / "model.safetensors").items()}
-    assert not any(weight.requires_grad for weight in subject.bridge.parameters())
-    assert not subject.bridge.training
+    assert not any(weight.requires_grad for weight in model.bridge.parameters())
+    assert not model.bridge.training
     expected = stored["transformer.h.1.attn.c_proj.weight"].reshape(6, 32, 192)
-    torch.testing.assert_close(subject.W_O_LHED[1], expected, rtol=0, atol=0)
-    torch.testing.assert_close(subject.W_U_DV, stored["transformer.wte.weight"].T, rtol=0, atol=0)
-    assert subject.end_of_text == 0
-    assert subject.tokenizer.decode([subject.end_of_text], skip_special_tokens=False) == "<|endoftext|>"
+    torch.testing.assert_close(model.W_O_LHED[1], expected, rtol=0, atol=0)
+    torch.testing.assert_close(model.W_U_DV, stored["transformer.wte.weight"].T, rtol=0, atol=0)
+    assert model.end_of_text == 0
+    assert model.tokenizer.decode([model.end_of_text], skip_special_tokens=False) == "<|endoftext|>"
 
 
 Edit = Callable[[Path], object]
@@ -96,7 +96,7 @@ Edit = Callable[[Path], object]
 def test_what_is_no_whole_model_directory_is_refused(folder: Path, edit: Edit, says: str) -> None:
     edit(folder)
     with pytest.raises(RequestError, match=says.replace(".", r"\.")):
-        model.find(str(folder))
+        models.find(str(folder))
 
 
 BROKEN: list[Any] = [
@@ -116,7 +116,7 @@ def test_a_broken_tokenizer_is_one_line(
     body = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**body, **changes}))
     with pytest.raises(RequestError, match="cannot load the tokenizer in") as found:
-        model.load_tokenizer(model.find(str(folder)))
+        models.load_tokenizer(models.find(str(folder)))
     assert "\n" not in str(found.value)
     assert capfd.readouterr().err == ""
 
@@ -124,7 +124,7 @@ def test_a_broken_tokenizer_is_one_line(
 def test_a_garbled_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(RequestError, match="cannot load the tokenizer in"):
-        model.load_tokenizer(model.find(str(folder)))
+        models.load_tokenizer(models.find(str(folder)))
 
 
 def test_a_token_beyond_the_models_is_refused_where_it_occurs(folder: Path, tmp_path: Path) -> None:
@@ -162,13 +162,13 @@ def test_a_token_beyond_the_models_is_refused_where_it_occurs(folder: Path, tmp_
 )
 def test_a_model_that_is_not_there_is_refused(name: str, says: str) -> None:
     with pytest.raises(RequestError, match=says):
-        model.find(name)
+        models.find(name)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(RequestError, match=f"device .*{device}"):
-        model.load(model.find("demo"), dtype="float32", device=device)
+        models.load(models.find("demo"), dtype="float32", device=device)
 
 
 def test_of_a_hub_model_only_what_is_loaded_is_fetched(
@@ -196,8 +196,8 @@ def test_of_a_hub_model_only_what_is_loaded_is_fetched(
         return str(snapshot)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    source = model.find("some/model")
-    assert source.record.weights_sha256 == model.find("demo").record.weights_sha256
+    source = models.find("some/model")
+    assert source.record.weights_sha256 == models.find("demo").record.weights_sha256
     assert asked == [("some/model", None), ("some/model", commit)]
     assert [path.name for path in sorted(source.folder.glob("*.safetensors"))] == [
         "model-00001-of-00001.safetensors"

@@ -18,10 +18,10 @@ def test_the_tokens_are_spread_over_the_vocabulary() -> None:
 def test_transformer_lens_computes_what_transformers_computes() -> None:
     from transformers import AutoModelForCausalLM
 
-    subject = models.load(models.find("demo"), dtype="float32", device="cpu")
-    record = subject.source.record
+    model = models.load(models.find("demo"), dtype="float32", device="cpu")
+    record = model.source.record
     plain = AutoModelForCausalLM.from_pretrained(demo.MODEL, dtype=torch.float32, attn_implementation="eager")
-    ours_TV, theirs_TV = probe.logits(subject.bridge, record), probe.logits(plain, record)
+    ours_TV, theirs_TV = probe.logits(model.bridge, record), probe.logits(plain, record)
     assert ours_TV.shape == (16, 4096)
     torch.testing.assert_close(ours_TV, theirs_TV, rtol=0, atol=1e-4)
 

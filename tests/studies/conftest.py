@@ -14,7 +14,7 @@ from alens.reading.lensed import LensedModel
 
 
 @pytest.fixture(scope="module")
-def lensed(demo_lenses: Path) -> LensedModel:
+def reader(demo_lenses: Path) -> LensedModel:
     return LensedModel(load_lenses(demo_lenses), device="cpu")
 
 

@@ -42,7 +42,7 @@ class Prepared:
     """A plan whose tokens and skeleton are there."""
 
     plan: Plan
-    subject: models.Subject | None
+    model: models.LoadedModel | None
     """The model, where making the plan took it."""
 
 
@@ -163,34 +163,34 @@ class _Maker:
         source = self.source
         if stored is not None:
             source = models.known_as(source, stored.model, self.request.store)
-        subject = models.load(
+        model = models.load(
             source, dtype=self.request.settings.dtype, device=self.request.device, report=self.report
         )
         if stored is None:
-            foresee(subject, self.request.settings.layers)
-            record = self._write_tokens(subject)
+            foresee(model, self.request.settings.layers)
+            record = self._write_tokens(model)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
             self.report(Progress(stage="examining the model"))
-            model = examine(subject, tokens_BT, self.request.settings.layers)
-            say(model)
-            plan = self._new_plan(model, record)
+            model_record = examine(model, tokens_BT, self.request.settings.layers)
+            say(model_record)
+            plan = self._new_plan(model_record, record)
         else:
             plan = stored
             self.report(Progress(stage="checking tokens"))
             if not self._tokens_are(plan):
-                self._renew_tokens(subject, plan)
+                self._renew_tokens(model, plan)
         self.claim.check()
         self.report(Progress(stage="writing the plan"))
-        put_skeleton(self.request.store, plan, subject.weights(weight_arrays(plan)))
-        return Prepared(plan, subject)
+        put_skeleton(self.request.store, plan, model.weights(weight_arrays(plan)))
+        return Prepared(plan, model)
 
-    def _write_tokens(self, subject: models.Subject) -> TokensRecord:
+    def _write_tokens(self, model: models.LoadedModel) -> TokensRecord:
         return tokens.write_tokens(
             self.paths,
             TextTokens(
                 corpus=self.corpus,
-                tokenizer=subject.tokenizer,
-                end_of_text=subject.end_of_text,
+                tokenizer=model.tokenizer,
+                end_of_text=model.end_of_text,
                 dtype=token_dtype(self.source.record.d_vocab),
                 num_tokens=self.source.record.d_vocab,
             ),
@@ -200,10 +200,10 @@ class _Maker:
             self.should_stop,
         )
 
-    def _new_plan(self, model: ModelRecord, record: TokensRecord) -> Plan:
+    def _new_plan(self, model_record: ModelRecord, record: TokensRecord) -> Plan:
         """Raises `RequestError` when STORE holds shards of another plan, whose own was lost."""
         plan = Plan(
-            model=model,
+            model=model_record,
             corpus=self.corpus.hashed(self.report).record,
             settings=self.request.settings,
             tokens=record,
@@ -231,9 +231,9 @@ class _Maker:
             for path, sha256 in recorded.items()
         )
 
-    def _renew_tokens(self, subject: models.Subject, plan: Plan) -> None:
+    def _renew_tokens(self, model: models.LoadedModel, plan: Plan) -> None:
         """Raises `RunError` when the text does not give the plan's tokens any more."""
-        made = self._write_tokens(subject)
+        made = self._write_tokens(model)
         recorded = plan.tokens
         if (made.sha256, made.documents_sha256) == (recorded.sha256, recorded.documents_sha256):
             return

@@ -83,10 +83,10 @@ def recompute(
         )
     cache = Cache(cache.root, limits=False)  # numbers that cannot be are differences here, to be counted
     source = models.find_again(cache.plan.model, cache.root, model=model, report=report)
-    subject = models.load(source, dtype=cache.plan.settings.dtype, device=device, report=report)
+    loaded = models.load(source, dtype=cache.plan.settings.dtype, device=device, report=report)
     picked = _pick(cache, num_rows, seed)
     report(Progress(stage="recompute", total=len(picked.row_N), unit="rows"))
-    comparer = _Comparer(cache, subject)
+    comparer = _Comparer(cache, loaded)
     comparer.weights()
     sequences = np.unique(picked.sequence_N)
     size = cache.plan.settings.batch_size
@@ -128,17 +128,17 @@ def _pick(cache: Cache, num_rows: int, seed: int) -> _Picked:
 class _Comparer:
     """Compares batches of rows with the model, array by array."""
 
-    def __init__(self, cache: Cache, subject: models.Subject) -> None:
-        self.cache, self.plan, self.subject = cache, cache.plan, subject
+    def __init__(self, cache: Cache, model: models.LoadedModel) -> None:
+        self.cache, self.plan, self.model = cache, cache.plan, model
         self.settings = cache.plan.settings
         self.differences = Differences()
         self.moved = 0
-        self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(subject.device)
-        self.b_O_LD = subject.b_O_LD.float()
+        self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(model.device)
+        self.b_O_LD = model.b_O_LD.float()
 
     def weights(self) -> None:
         """The model's weights are stored as they are."""
-        for name, ours in self.subject.weights(weight_arrays(self.plan)).items():
+        for name, ours in self.model.weights(weight_arrays(self.plan)).items():
             stored = self.cache.weights(name.removeprefix("model/"))
             # Gain and offset of the norm are measured, the others are stored as they are.
             unit = MEASURED if name.startswith("model/norm_") else 0.0
@@ -186,17 +186,17 @@ class _Comparer:
             return hook
 
         hooks = [(f"blocks.{layer}.attn.hook_out", keep(layer)) for layer in self.plan.layers]
-        with self.subject.bridge.hooks(fwd_hooks=hooks):
-            found = activations.run(self.subject, tokens_BT, self.plan.layers, self.settings.sites or ())
+        with self.model.bridge.hooks(fwd_hooks=hooks):
+            found = activations.run(self.model, tokens_BT, self.plan.layers, self.settings.sites or ())
         return found, outputs
 
     def _read(self, name: str, row_N: npt.NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(self.cache.read(name, row_N)).to(self.subject.device)
+        return torch.from_numpy(self.cache.read(name, row_N)).to(self.model.device)
 
     def _z(
         self, layer: int, z_NHE: torch.Tensor, output_ND: torch.Tensor, row_N: npt.NDArray[np.int64]
     ) -> None:
-        stored_NHE = torch.from_numpy(self.cache.z(layer, row_N)).to(self.subject.device).float()
+        stored_NHE = torch.from_numpy(self.cache.z(layer, row_N)).to(self.model.device).float()
         if self.settings.z_dtype == "int8":
             scale_NH = self._read(scale_name(layer), row_N).float()
             needed_NH = (z_NHE.abs().amax(-1) / INT8_LARGEST).clamp_max(float(LARGEST_SCALE))
@@ -229,12 +229,12 @@ class _Comparer:
     def _targets(self, final_ND: torch.Tensor, part: _Picked) -> None:
         targets = self.cache.targets(part.row_N)
         source_N = part.sequence_N * self.settings.seq_len + part.position_N
-        for rows in row_blocks(len(part.row_N), self.subject.device):
-            logits_NV = final_ND[rows] @ self.subject.W_U_DV + self.subject.b_U_V
+        for rows in row_blocks(len(part.row_N), self.model.device):
+            logits_NV = final_ND[rows] @ self.model.W_U_DV + self.model.b_U_V
             self.moved += recompute_targets.compare(
                 self.plan,
                 logits_NV.float(),
-                recompute_targets.rows_of(targets, rows, self.subject.device),
+                recompute_targets.rows_of(targets, rows, self.model.device),
                 source_N[rows],
                 part.row_N[rows],
                 self.differences,

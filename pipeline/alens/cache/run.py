@@ -57,17 +57,17 @@ def write_cache(
     missing = shards_to_write(plan, request.worker, set(cache.commits.committed()))
     started = time.monotonic()
     if missing:
-        subject = prepared.subject
-        if subject is None:
+        model = prepared.model
+        if model is None:
             source = models.known_as(source, plan.model, request.store)
-            subject = models.load(source, dtype=plan.settings.dtype, device=request.device, report=report)
+            model = models.load(source, dtype=plan.settings.dtype, device=request.device, report=report)
             report(Progress(stage="examining the model"))
-            examine_again(subject, cache.tokens, plan, request.store)
+            examine_again(model, cache.tokens, plan, request.store)
         with write_errors(request.store):
             # A sealed cache that lost a shard is no longer whole.
             remove(StorePaths(request.store).manifest)
         rows_before = (len(mine) - len(missing)) * plan.settings.rows_per_shard
-        job = ShardJob(request, cache, subject, rows_before, report, should_stop)
+        job = ShardJob(request, cache, model, rows_before, report, should_stop)
         job.write(missing)
     cache = open_cache(request.store)
     if not cache.sealed and len(cache.shards) == plan.num_shards:
@@ -92,12 +92,12 @@ class ShardJob:
         self,
         request: CacheRequest,
         cache: Cache,
-        subject: models.Subject,
+        model: models.LoadedModel,
         rows_before: int,
         report: Report,
         should_stop: ShouldStop,
     ) -> None:
-        self._request, self._cache, self._subject = request, cache, subject
+        self._request, self._cache, self._model = request, cache, model
         self._report, self._should_stop = report, should_stop
         self._plan = cache.plan
         self._writer = ShardWriter(request.store, cache.plan)
@@ -117,7 +117,7 @@ class ShardJob:
                     since = time.monotonic()
                     self._writer.check_space(1 if self._writing is None else 2)
                     arrays = shards.compute(
-                        self._subject,
+                        self._model,
                         self._plan,
                         self._cache.tokens,
                         shard,
@@ -146,7 +146,7 @@ class ShardJob:
     def _note(self, since: float) -> dict[str, Any]:
         return {
             "worker": str(self._request.worker),
-            "device": str(self._subject.device),
+            "device": str(self._model.device),
             "threads": torch.get_num_threads(),
             "rows": self._size,
             "seconds": round(time.monotonic() - since, 3),

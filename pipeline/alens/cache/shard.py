@@ -18,7 +18,7 @@ from alens.cache.collect import Batch, Collector
 from alens.cache.plan import batches
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store import encoding
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan
@@ -27,7 +27,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def compute(
-    subject: Subject,
+    model: LoadedModel,
     plan: Plan,
     tokens_BT: npt.NDArray[Any],
     shard: int,
@@ -39,15 +39,15 @@ def compute(
 
     Raises `RunError` when an activation does not fit float16.
     """
-    with activations.before_blocks(subject, within_batch):
-        return _Shard(subject, plan, shard, within_batch).compute(tokens_BT, after_batch)
+    with activations.before_blocks(model, within_batch):
+        return _Shard(model, plan, shard, within_batch).compute(tokens_BT, after_batch)
 
 
 class _Shard:
     """A shard while it is computed."""
 
-    def __init__(self, subject: Subject, plan: Plan, shard: int, before_logits: Callable[[], None]) -> None:
-        self.subject, self.plan, self.shard, self.before_logits = subject, plan, shard, before_logits
+    def __init__(self, model: LoadedModel, plan: Plan, shard: int, before_logits: Callable[[], None]) -> None:
+        self.model, self.plan, self.shard, self.before_logits = model, plan, shard, before_logits
         self.settings = plan.settings
         self.first_row = shard * self.settings.rows_per_shard
         self.out: Arrays = {
@@ -58,14 +58,14 @@ class _Shard:
                 self.settings.rows_per_shard, self.settings.seed, randomness.ROW_ORDER, shard
             )
         )
-        self.moments = {layer: _Moments(plan, subject.device) for layer in plan.layers}
-        self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=subject.device)
+        self.moments = {layer: _Moments(plan, model.device) for layer in plan.layers}
+        self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=model.device)
         self.workspace = targets.Workspace()
         self.encoded = self.settings.z_dtype != "float16" or self.settings.keep_bits is not None
         self.sites = {site_name(layer): layer for layer in plan.layers}
 
     def compute(self, tokens_BT: npt.NDArray[Any], after_batch: Callable[[int], None]) -> Arrays:
-        collector = Collector(self.subject.device, self.settings.keep_bits, self._place)
+        collector = Collector(self.model.device, self.settings.keep_bits, self._place)
         for chosen in batches(self.plan, self.shard):
             batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64))
             with torch.inference_mode():
@@ -84,9 +84,9 @@ class _Shard:
         T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
         at_N = self.place_N[rows - self.first_row]
-        found = activations.run(self.subject, batch_BT, self.plan.layers, self.settings.sites or ())
+        found = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
         if chosen.start == self.shard * self.settings.sequences_per_shard:
-            activations.check_unembedding(self.subject, found)
+            activations.check_unembedding(self.model, found)
         final_ND = found.final_BTD.flatten(0, 1)
         whole = {
             **{(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in found.z_BTHE.items()},
@@ -112,7 +112,7 @@ class _Shard:
 
     def _targets(self, final_ND: torch.Tensor, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
         """The target arrays of these rows, on the model's device."""
-        settings, device = self.settings, self.subject.device
+        settings, device = self.settings, self.model.device
         uniforms_NM = randomness.row_uniforms(
             int(rows[0]), len(rows), settings.tail_samples, settings.seed, randomness.TAIL_SAMPLES
         )
@@ -124,8 +124,8 @@ class _Shard:
             blocks.append(
                 targets.compress(
                     final_ND[part],
-                    self.subject.W_U_DV,
-                    self.subject.b_U_V,
+                    self.model.W_U_DV,
+                    self.model.b_U_V,
                     uniforms[part],
                     settings.top_k,
                     counted_N[part],

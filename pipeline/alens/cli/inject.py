@@ -186,8 +186,8 @@ def _inject(
             seed=given["seed"],
         )
         check(opened, settings, has_text=given["text"] is not None)
-        model, found_terms, windows = _load(opened, terms, given, report)
-        found = inject(model, prompts, found_terms, settings, windows=windows, report=report)
+        reader, found_terms, windows = _load(opened, terms, given, report)
+        found = inject(reader, prompts, found_terms, settings, windows=windows, report=report)
     with printed(found, lambda: show_injection(found), as_json=as_json):
         if plot is not None:
             draw(plot, found)
@@ -221,9 +221,9 @@ def _ablate(
 
         opened = load_lenses(lenses)
         check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
-        model, found_terms, windows = _load(opened, terms, given, report)
+        reader, found_terms, windows = _load(opened, terms, given, report)
         found = ablate(
-            model,
+            reader,
             prompts,
             heads,
             kind,
@@ -246,7 +246,7 @@ def _load(
     from alens.text.corpus import CorpusOptions, resolve
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
-    model = LensedModel(opened, model=given["model"], device=given["device"], report=report)
-    found = to_tokens(terms, model.subject.tokenizer, first_token=given["first_token"])
-    windows = None if corpus is None else read_windows(corpus, model.subject, given["text_tokens"])
-    return model, found, windows
+    reader = LensedModel(opened, model=given["model"], device=given["device"], report=report)
+    found = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
+    windows = None if corpus is None else read_windows(corpus, reader.model, given["text_tokens"])
+    return reader, found, windows

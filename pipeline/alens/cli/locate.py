@@ -168,10 +168,10 @@ def command(
         groups(prompts, controls, settings)  # told before the model is loaded, not after
         opened = load_lenses(lenses)
         opened.chosen(layers, heads, report)
-        lensed = LensedModel(opened, model=model, device=device, report=report)
-        terms = to_tokens(words, lensed.subject.tokenizer, first_token=first_token)
+        reader = LensedModel(opened, model=model, device=device, report=report)
+        terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
         found = locate(
-            lensed,
+            reader,
             terms,
             prompts,
             controls,

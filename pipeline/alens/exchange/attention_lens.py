@@ -22,7 +22,7 @@ from alens.errors import RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.schema import ATTN_Z
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
@@ -45,28 +45,28 @@ def is_one(source: Path) -> bool:
     return bool(_files(source))
 
 
-def read(source: Path, subject: Subject, *, layer: int | None, weights: str) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None, weights: str) -> Found:
     """Lenses of `source`. Raises `RequestError` for what is no such checkpoint, or of another model."""
-    model = subject.source.record
+    record = model.source.record
     by_layer = _layers(source, layer)
-    opened = {number: _open(path, subject) for number, path in by_layer.items()}
+    opened = {number: _open(path, model) for number, path in by_layer.items()}
     for number in by_layer:
-        if not 0 <= number < model.n_layers:
+        if not 0 <= number < record.n_layers:
             raise RequestError(
-                f"layer {number} does not exist: {model.id} has layers 0 to {model.n_layers - 1}"
+                f"layer {number} does not exist: {record.id} has layers 0 to {record.n_layers - 1}"
             )
     taken = {number: _weights(weights, keys) for number, (_, keys) in opened.items()}
 
     def maps(number: int) -> AffineMaps:
         turn = _processed if taken[number] == "processed" else _raw
-        return turn(opened[number][0], subject, number)
+        return turn(opened[number][0], model, number)
 
     return Found(
         program="attention-lens",
         site=ATTN_Z,
         form=AffineMaps.form,
         layers=tuple(sorted(by_layer)),
-        heads=tuple(range(model.n_heads)),
+        heads=tuple(range(record.n_heads)),
         maps=maps,
         notes={
             "files": {str(number): path.name for number, path in sorted(by_layer.items())},
@@ -104,7 +104,7 @@ def _layers(source: Path, layer: int | None) -> dict[int, Path]:
     return found
 
 
-def _open(path: Path, subject: Subject) -> tuple[Linears, list[str]]:
+def _open(path: Path, model: LoadedModel) -> tuple[Linears, list[str]]:
     """The checked linear maps of a file by head, and all of its keys."""
     body = load_weights(path)
     state = body.get("state_dict", body)
@@ -119,36 +119,36 @@ def _open(path: Path, subject: Subject) -> tuple[Linears, list[str]]:
             if matched[1] not in (None, "0"):
                 raise RequestError(f"{path} holds lenses of several layers ({key}): give a file a layer")
             parts.setdefault(int(matched[2]), {})[matched[3]] = state[key]
-    model = subject.source.record
-    if sorted(parts) != list(range(model.n_heads)):
+    record = model.source.record
+    if sorted(parts) != list(range(record.n_heads)):
         what = f"lenses of {len(parts)} heads" if parts else "no attn_lens.linears.0.weight"
         raise RequestError(
-            f"{path} has {what}, and {model.id} {model.n_heads} heads a layer: it is no AttentionLens checkpoint of this model"
+            f"{path} has {what}, and {record.id} {record.n_heads} heads a layer: it is no AttentionLens checkpoint of this model"
         )
-    shapes = {"weight": (model.d_vocab, model.d_model), "bias": (model.d_vocab,)}
+    shapes = {"weight": (record.d_vocab, record.d_model), "bias": (record.d_vocab,)}
     for head, of in parts.items():
         for name, shape in shapes.items():
             given = of.get(name)
             if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape or not is_whole(given):
                 found = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
                 raise RequestError(
-                    f"{path} has {found} for linears.{head}.{name}, and {model.id} needs {shape}: it is of another model, or not whole"
+                    f"{path} has {found} for linears.{head}.{name}, and {record.id} needs {shape}: it is of another model, or not whole"
                 )
-    _check_unembedding(path, state, subject)
+    _check_unembedding(path, state, model)
     return {head: (of["weight"], of["bias"]) for head, of in parts.items()}, keys
 
 
-def _check_unembedding(path: Path, state: Mapping[str, Any], subject: Subject) -> None:
+def _check_unembedding(path: Path, state: Mapping[str, Any], model: LoadedModel) -> None:
     """A training checkpoint also holds the model: it must be this one."""
     held = state.get("model.lm_head.weight")
-    ours_VD = subject.W_U_DV.T.cpu().float()
+    ours_VD = model.W_U_DV.T.cpu().float()
     if isinstance(held, torch.Tensor) and not (
         held.shape == ours_VD.shape
         and is_whole(held)
         and torch.allclose(held.float(), ours_VD, rtol=1e-2, atol=1e-3)
     ):
         raise RequestError(
-            f"{path} holds another model than {subject.source.record.id}: its unembedding differs; say with --model which it was"
+            f"{path} holds another model than {model.source.record.id}: its unembedding differs; say with --model which it was"
         )
 
 
@@ -160,13 +160,13 @@ def _weights(asked: str, keys: list[str]) -> str:
     return "processed" if early else "raw"
 
 
-def _raw(linears: Linears, subject: Subject, layer: int) -> AffineMaps:
-    return _folded(linears, subject.W_O_LHED[layer].cpu().float(), lambda moved_EV, head: 0.0)
+def _raw(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
+    return _folded(linears, model.W_O_LHED[layer].cpu().float(), lambda moved_EV, head: 0.0)
 
 
-def _processed(linears: Linears, subject: Subject, layer: int) -> AffineMaps:
-    bridge = subject.bridge
-    W_O_HED = subject.W_O_LHED[layer].cpu().float()
+def _processed(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
+    bridge = model.bridge
+    W_O_HED = model.W_O_LHED[layer].cpu().float()
     centred_HED = W_O_HED - W_O_HED.mean(-1, keepdim=True)
     # from_pretrained folds the norm before it moves the bias: what the norm adds has gone into it.
     norm_D = bridge.blocks[layer].ln1.bias.detach().cpu().float()

@@ -19,7 +19,7 @@ from alens.exchange.found import Found
 from alens.exchange.tuned_lens import config
 from alens.lens.lenses import OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store import durable, same_model, typed
 from alens.store.model_record import ModelRecord
 from alens.store.records import FileRecord
@@ -72,18 +72,18 @@ def is_one(source: Path) -> bool:
     return config(source).get("format") == export.FORMAT_NAME
 
 
-def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
-    body, model = export.read_config(source), subject.source.record
+    body, record = export.read_config(source), model.source.record
     said = typed.parse(_Said, body, str(source / export.CONFIG), "fetch it again")
     theirs, layers, heads, files = said.model, said.layers, said.heads, said.files
-    if (phrase := same_model.difference(theirs, model)) is not None:
+    if (phrase := same_model.difference(theirs, record)) is not None:
         raise RequestError(
-            f"{source} holds lenses of {theirs.id}, and {model.id} has {phrase}: say with --model where it is"
+            f"{source} holds lenses of {theirs.id}, and {record.id} has {phrase}: say with --model where it is"
         )
-    if said.tokenizer_sha256 not in (None, subject.source.tokenizer_sha256):
+    if said.tokenizer_sha256 not in (None, model.source.tokenizer_sha256):
         raise RequestError(
-            f"{source} holds lenses of another tokenizer than that of {model.id}: say with --model where theirs is"
+            f"{source} holds lenses of another tokenizer than that of {record.id}: say with --model where theirs is"
         )
     if layer is not None and layer not in layers:
         raise RequestError(
@@ -94,11 +94,11 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         _check(source / layer_file(number), files)
 
     def maps(number: int) -> AffineMaps:
-        W_O_HED = subject.W_O_LHED[number].cpu().float() if said.form == export.PAPER else None
-        width = model.d_head if said.site == ATTN_Z and said.form != export.PAPER else model.d_model
+        W_O_HED = model.W_O_LHED[number].cpu().float() if said.form == export.PAPER else None
+        width = record.d_head if said.site == ATTN_Z and said.form != export.PAPER else record.d_model
         weights, biases = [], []
         for head in heads:
-            weight, bias_V = _head(source / layer_file(number), head, (width, model.d_vocab))
+            weight, bias_V = _head(source / layer_file(number), head, (width, record.d_vocab))
             weights.append(weight if W_O_HED is None else W_O_HED[head] @ weight)
             biases.append(bias_V)
         return AffineMaps(weight_HEV=torch.stack(weights), bias_HV=torch.stack(biases))
@@ -116,7 +116,7 @@ def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
         min_position=said.fit["min_position"],
         held_out={key: said.held_out[key] for key in map(str, chosen) if key in said.held_out},
         mean_output_kl=said.mean_output_kl,
-        log_mean_output_V=_mean_output(source, files, model.d_vocab),
+        log_mean_output_V=_mean_output(source, files, record.d_vocab),
     )
 
 

@@ -21,7 +21,7 @@ from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer
 from alens.lens.maps import LensMaps, TranslatedMaps
 from alens.lens.record import LensRecord, put_record
 from alens.model import models
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store import typed
 from alens.store.schema import ATTN_Z
 
@@ -56,9 +56,9 @@ def import_lenses(
     program = _program(request.source)
     check_free(request.lenses)
     source = models.find(request.model, request.revision, report=report)
-    subject = models.load(source, dtype="float32", device="cpu", report=report)
+    model = models.load(source, dtype="float32", device="cpu", report=report)
     report(Progress(stage="reading the lenses"))
-    found = _read(program, request, subject)
+    found = _read(program, request, model)
     files: dict[str, Any] = {}
     with whole_folder(request.lenses) as folder:
         report(Progress(stage="import", total=len(found.layers), unit="layers"))
@@ -66,14 +66,14 @@ def import_lenses(
             if should_stop():
                 raise StoppedError("stopped, and nothing was written: run the same command again")
             maps = found.maps(layer)
-            tensors = _tensors(maps, found, subject, layer)
+            tensors = _tensors(maps, found, model, layer)
             files[layer_file(layer)] = put_layer(folder, layer, found.heads, tensors)
             report(Progress(stage="import", done=number + 1, total=len(found.layers), unit="layers"))
         if isinstance(maps, TranslatedMaps):
             files[UNEMBEDDING] = put_tensors(folder, UNEMBEDDING, {"W_U": maps.W_U_DV, "b_U": maps.b_U_V})
         if found.log_mean_output_V is not None:
             files[OUTPUT] = put_tensors(folder, OUTPUT, {"log_mean_output": found.log_mean_output_V})
-        put_record(folder, _record(found, subject, request, files))
+        put_record(folder, _record(found, model, request, files))
     return Lenses(request.lenses).record
 
 
@@ -95,32 +95,32 @@ def _program(source: Path) -> str:
     )
 
 
-def _read(program: str, request: ImportRequest, subject: Subject) -> Found:
+def _read(program: str, request: ImportRequest, model: LoadedModel) -> Found:
     if program == "alens":
-        return exported.read(request.source, subject, layer=request.layer)
+        return exported.read(request.source, model, layer=request.layer)
     if program == "tuned-lens":
-        return tuned_lens.read(request.source, subject, layer=request.layer)
-    return attention_lens.read(request.source, subject, layer=request.layer, weights=request.weights)
+        return tuned_lens.read(request.source, model, layer=request.layer)
+    return attention_lens.read(request.source, model, layer=request.layer, weights=request.weights)
 
 
-def _tensors(maps: LensMaps, found: Found, subject: Subject, layer: int) -> dict[str, Any]:
+def _tensors(maps: LensMaps, found: Found, model: LoadedModel, layer: int) -> dict[str, Any]:
     if found.site != ATTN_Z:
         return maps.tensors()
-    return {**maps.tensors(), "W_O": subject.W_O_LHED[layer, list(found.heads)]}
+    return {**maps.tensors(), "W_O": model.W_O_LHED[layer, list(found.heads)]}
 
 
-def _record(found: Found, subject: Subject, request: ImportRequest, files: Mapping[str, Any]) -> LensRecord:
+def _record(found: Found, model: LoadedModel, request: ImportRequest, files: Mapping[str, Any]) -> LensRecord:
     origin = {"program": found.program, "source": request.source.name, **found.notes}
-    norm = None if subject.final_norm is None else subject.final_norm.record
-    model = dataclasses.replace(subject.source.record, final_norm=norm)
+    norm = None if model.final_norm is None else model.final_norm.record
+    model_record = dataclasses.replace(model.source.record, final_norm=norm)
     try:
         record = LensRecord(
             design=DESIGN,
             form=found.form,
             site=found.site,
             objective=found.objective,
-            model=model,
-            tokenizer_sha256=subject.source.tokenizer_sha256,
+            model=model_record,
+            tokenizer_sha256=model.source.tokenizer_sha256,
             cache=dict(found.cache),
             layers=found.layers,
             heads=found.heads,

@@ -16,7 +16,7 @@ from alens.errors import RequestError
 from alens.exchange.found import Found
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import TranslatedMaps
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store import document
 from alens.store.schema import RESIDUAL_STREAM
 
@@ -39,44 +39,44 @@ def config(source: Path) -> dict[str, Any]:
         raise RequestError(f"cannot read {source / CONFIG}: {error.strerror}") from None
 
 
-def read(source: Path, subject: Subject, *, layer: int | None) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
     """Lenses of `source`. Raises `RequestError` when they are of another kind or model."""
-    said, model = config(source), subject.source.record
+    said, record = config(source), model.source.record
     if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
         raise RequestError(f"{source / CONFIG} says lens_type {said['lens_type']!r}: alens reads {LENS_TYPE}")
-    for key, ours in (("d_model", model.d_model), ("num_hidden_layers", model.n_layers)):
+    for key, ours in (("d_model", record.d_model), ("num_hidden_layers", record.n_layers)):
         if said.get(key) != ours:
             raise RequestError(
-                f"{source / CONFIG} says {key} {said.get(key)}, and {model.id} has {ours}: give the model the lens was tuned for"
+                f"{source / CONFIG} says {key} {said.get(key)}, and {record.id} has {ours}: give the model the lens was tuned for"
             )
-    if model.n_layers < 2:
+    if record.n_layers < 2:
         raise RequestError(
             f"{source} is of a model of one layer: its one translator reads the embedding, which no lens of alens does"
         )
     state = load_weights(source / PARAMS)
-    layers = tuple(range(model.n_layers - 1)) if layer is None else (layer,)
-    if not set(layers) <= set(range(model.n_layers - 1)):
+    layers = tuple(range(record.n_layers - 1)) if layer is None else (layer,)
+    if not set(layers) <= set(range(record.n_layers - 1)):
         raise RequestError(
-            f"{source} has no lens for layer {layer}: translators 1 to {model.n_layers - 1} read what layers 0 to {model.n_layers - 2} leave"
+            f"{source} has no lens for layer {layer}: translators 1 to {record.n_layers - 1} read what layers 0 to {record.n_layers - 2} leave"
         )
-    norm = subject.final_norm
+    norm = model.final_norm
     if norm is None:
         raise RequestError(
-            f"the last norm of {model.id} is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
+            f"the last norm of {record.id} is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
         )
     gain_D, offset_D = norm.gain_D.cpu(), norm.offset_D.cpu()
     for number in layers:
-        _translator(source / PARAMS, state, number, model.d_model)
+        _translator(source / PARAMS, state, number, record.d_model)
 
     def maps(number: int) -> TranslatedMaps:
-        weight_DD, bias_D = _translator(source / PARAMS, state, number, model.d_model)
+        weight_DD, bias_D = _translator(source / PARAMS, state, number, record.d_model)
         return TranslatedMaps(
-            translator_HED=(torch.eye(model.d_model) + weight_DD.T)[None],
+            translator_HED=(torch.eye(record.d_model) + weight_DD.T)[None],
             shift_HD=bias_D[None],
             gain_HD=gain_D[None],
             offset_HD=offset_D[None],
-            W_U_DV=subject.W_U_DV.cpu().float(),
-            b_U_V=subject.b_U_V.cpu().float(),
+            W_U_DV=model.W_U_DV.cpu().float(),
+            b_U_V=model.b_U_V.cpu().float(),
             norm=norm.record,
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, RunError
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import NO_NORM
 
@@ -39,7 +39,7 @@ class Activations:
 
 
 def run(
-    subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int], sites: Sequence[str] = ()
+    model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int], sites: Sequence[str] = ()
 ) -> Activations:
     """One forward pass. `sites` are TransformerLens' names of what a block writes or leaves, (B, T, D):
     `resid_post`, `mlp_out`.
@@ -47,7 +47,7 @@ def run(
     Raises `RequestError` when the model gives no z or site for a layer, or a z of other heads, `RunError` when it ends in numbers
     that are not finite.
     """
-    norm = subject.final_norm
+    norm = model.final_norm
     found: dict[int, torch.Tensor] = {}
     scales: dict[int, torch.Tensor] = {}
     further: dict[tuple[str, int], torch.Tensor] = {}
@@ -58,21 +58,21 @@ def run(
     if norm is not None and norm.record.kind != NO_NORM:
         hooks.append(("ln_final.hook_in", _keep_scale(scales, norm)))
     try:
-        final_BTD, logits = run_hooked(subject, tokens_BT, hooks)
+        final_BTD, logits = run_hooked(model, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
         raise RequestError(
-            f"{subject.source.record.architecture} lacks what alens needs in TransformerLens: {error}"
+            f"{model.source.record.architecture} lacks what alens needs in TransformerLens: {error}"
         ) from None
     missing = [f"hook_z of layer {layer}" for layer in layers if layer not in found]
     missing += [f"{s} of layer {layer}" for s in sites for layer in layers if (s, layer) not in further]
     if missing or final_BTD is None:
         raise RequestError(
-            f"{subject.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
+            f"{model.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
         )
-    _check_heads(subject, found)
+    _check_heads(model, found)
     if not bool(torch.isfinite(final_BTD).all()):
         raise RunError(
-            f"the final residual of {subject.source.record.architecture} is not finite: check the model's weights and dtype"
+            f"the final residual of {model.source.record.architecture} is not finite: check the model's weights and dtype"
         )
     return Activations(
         z_BTHE=found,
@@ -83,19 +83,19 @@ def run(
     )
 
 
-def _check_heads(subject: Subject, found: dict[int, torch.Tensor]) -> None:
+def _check_heads(model: LoadedModel, found: dict[int, torch.Tensor]) -> None:
     """Raises `RequestError` where z is cut into other heads than W_O."""
-    model = subject.source.record
+    record = model.source.record
     for layer, z_BTHE in found.items():
-        if z_BTHE.shape[2:] != (model.n_heads, model.d_head):
+        if z_BTHE.shape[2:] != (record.n_heads, record.d_head):
             raise RequestError(
-                f"z of layer {layer} of {model.architecture} is {' x '.join(map(str, z_BTHE.shape[2:]))}, and W_O is of "
-                f"{model.n_heads} heads of {model.d_head} numbers: alens does not know such heads"
+                f"z of layer {layer} of {record.architecture} is {' x '.join(map(str, z_BTHE.shape[2:]))}, and W_O is of "
+                f"{record.n_heads} heads of {record.d_head} numbers: alens does not know such heads"
             )
 
 
 def run_hooked(
-    subject: Subject, tokens_BT: torch.Tensor, hooks: Sequence[tuple[str, Any]]
+    model: LoadedModel, tokens_BT: torch.Tensor, hooks: Sequence[tuple[str, Any]]
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """One forward pass with hooks: the residual after the last norm (B, T, D), and logits of the last position.
 
@@ -107,8 +107,8 @@ def run_hooked(
         final.append(value_BTD)
         return value_BTD[:, -1:]  # so that the model unembeds one position, not all
 
-    logits: torch.Tensor = subject.bridge.run_with_hooks(
-        tokens_BT.to(subject.device),
+    logits: torch.Tensor = model.bridge.run_with_hooks(
+        tokens_BT.to(model.device),
         return_type="logits",
         fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
     )
@@ -116,10 +116,10 @@ def run_hooked(
 
 
 @contextlib.contextmanager
-def before_blocks(subject: Subject, call: Callable[[], None]) -> Iterator[None]:
+def before_blocks(model: LoadedModel, call: Callable[[], None]) -> Iterator[None]:
     """Inside, `call` is called before each block of the model; what it raises ends the forward pass."""
     handles = [
-        block.register_forward_pre_hook(lambda *_: call()) for block in getattr(subject.bridge, "blocks", ())
+        block.register_forward_pre_hook(lambda *_: call()) for block in getattr(model.bridge, "blocks", ())
     ]
     try:
         yield
@@ -144,16 +144,16 @@ def _keep_scale(scales: dict[int, torch.Tensor], norm: FinalNorm) -> Any:
     return hook
 
 
-def check_unembedding(subject: Subject, activations: Activations) -> None:
+def check_unembedding(model: LoadedModel, activations: Activations) -> None:
     """Raises `RequestError` when `final W_U + b_U` are not the model's logits (a cap or scale follows).
 
     Every target and the exact teacher rest on that equation, so it is checked on real numbers.
     """
-    ours_BV = activations.final_BTD[:, -1] @ subject.W_U_DV + subject.b_U_V
+    ours_BV = activations.final_BTD[:, -1] @ model.W_U_DV + model.b_U_V
     error = float((ours_BV - activations.last_logits_BV).abs().max())
     scale = max(1.0, float(activations.last_logits_BV.abs().max()))
     if not error <= LOGIT_TOLERANCE[ours_BV.dtype] * scale:
         raise RequestError(
-            f"the logits of {subject.source.record.architecture} are not W_U of the final residual (they differ by {error:.3g}): "
+            f"the logits of {model.source.record.architecture} are not W_U of the final residual (they differ by {error:.3g}): "
             "models that cap or scale their logits are not supported"
         )

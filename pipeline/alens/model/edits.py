@@ -15,7 +15,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.model import activations
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Gives the new values for old ones, of the same shape; must not write into its argument."""
@@ -36,7 +36,7 @@ class Edit:
     """(B, T, D) the residual stream after the layer -> (B, T, D)."""
 
 
-def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
+def run_edited(model: LoadedModel, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
     """(B, T, D) the residual after the last norm, with `edits` made in their order; one forward pass.
 
     Raises `RequestError` when the model has no such place.
@@ -51,14 +51,14 @@ def run_edited(subject: Subject, tokens_BT: torch.Tensor, edits: Sequence[Edit])
             hooks.append((f"blocks.{edit.layer}.hook_resid_post", _on_residual(edit.residual)))
     try:
         with torch.inference_mode():
-            final_BTD, _ = activations.run_hooked(subject, tokens_BT, hooks)
+            final_BTD, _ = activations.run_hooked(model, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
         raise RequestError(
-            f"{subject.source.record.architecture} cannot be edited there in TransformerLens: {error}"
+            f"{model.source.record.architecture} cannot be edited there in TransformerLens: {error}"
         ) from None
     if final_BTD is None:
         raise RequestError(
-            f"{subject.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
+            f"{model.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
         )
     return final_BTD
 

@@ -24,7 +24,7 @@ import torch
 from alens.errors import RequestError, RunError
 from alens.model import activations, probe
 from alens.model.bridge import attention_layers
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord
 from alens.store.schema import Plan
 
@@ -44,31 +44,31 @@ READABLE = 0.02
 """Where the stream's own rounding is at most this share of what heads write, the gain can be read from it."""
 
 
-def examine(subject: Subject, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
+def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
     """The model's record, with what the heads of `layers` (None: all) write, and its last norm.
 
     Raises `RequestError` where one of `layers` has no heads, the model is not causal, or its logits are not W_U of the
     final residual.
     """
     tokens = torch.from_numpy(tokens_BT[:SEQUENCES].astype("int64"))
-    layers = range(len(subject.W_O_LHED)) if layers is None else layers
-    _check_heads(subject, layers)
+    layers = range(len(model.W_O_LHED)) if layers is None else layers
+    _check_heads(model, layers)
     with torch.inference_mode():
-        found = activations.run(subject, tokens, ())
-        activations.check_unembedding(subject, found)
-        _check_causal(subject, tokens, found.final_BTD)
-        write = head_write(subject, tokens, layers)
-    norm = subject.final_norm
+        found = activations.run(model, tokens, ())
+        activations.check_unembedding(model, found)
+        _check_causal(model, tokens, found.final_BTD)
+        write = head_write(model, tokens, layers)
+    norm = model.final_norm
     return dataclasses.replace(
-        subject.source.record,
+        model.source.record,
         head_write=write,
         final_norm=NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record,
     )
 
 
-def examine_again(subject: Subject, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
+def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
     """As `examine`, of a cache that was begun. Raises `RequestError` also where another answer stands in its plan."""
-    seen, stored = examine(subject, tokens_BT, plan.layers), plan.model
+    seen, stored = examine(model, tokens_BT, plan.layers), plan.model
     for name in ("head_write", "final_norm"):
         said = getattr(stored, name)
         if said is not None and said != getattr(seen, name):  # None: nobody looked when the cache was begun
@@ -86,53 +86,53 @@ def say(record: ModelRecord) -> None:
         )
 
 
-def foresee(subject: Subject, layers: Sequence[int] | None) -> None:
+def foresee(model: LoadedModel, layers: Sequence[int] | None) -> None:
     """`examine` on tokens that are spread over the vocabulary, for its refusals: before a long text is tokenised."""
-    tokens_BT = np.array([probe.tokens(subject.source.record)])
+    tokens_BT = np.array([probe.tokens(model.source.record)])
     with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
-        examine(subject, tokens_BT, layers)
+        examine(model, tokens_BT, layers)
         with torch.inference_mode():
-            activations.run(subject, torch.from_numpy(tokens_BT), layers or range(len(subject.W_O_LHED)))
+            activations.run(model, torch.from_numpy(tokens_BT), layers or range(len(model.W_O_LHED)))
 
 
-def _check_heads(subject: Subject, layers: Sequence[int]) -> None:
-    with_heads = attention_layers(subject.bridge)
+def _check_heads(model: LoadedModel, layers: Sequence[int]) -> None:
+    with_heads = attention_layers(model.bridge)
     lacking = [layer for layer in layers if layer not in with_heads]
     if lacking:
         raise RequestError(
-            f"layer {lacking[0]} of {subject.source.record.architecture} has no attention heads, layers "
+            f"layer {lacking[0]} of {model.source.record.architecture} has no attention heads, layers "
             f"{','.join(map(str, with_heads))} have: name these with --layers"
         )
 
 
-def _check_causal(subject: Subject, tokens_BT: torch.Tensor, final_BTD: torch.Tensor) -> None:
+def _check_causal(model: LoadedModel, tokens_BT: torch.Tensor, final_BTD: torch.Tensor) -> None:
     changed_BT = tokens_BT.clone()
-    changed_BT[:, -1] = (changed_BT[:, -1] + 1) % subject.source.record.d_vocab
+    changed_BT[:, -1] = (changed_BT[:, -1] + 1) % model.source.record.d_vocab
     before_BTD = final_BTD[:, :-1].float()
-    moved_BT = (activations.run(subject, changed_BT, ()).final_BTD[:, :-1].float() - before_BTD).norm(dim=-1)
+    moved_BT = (activations.run(model, changed_BT, ()).final_BTD[:, :-1].float() - before_BTD).norm(dim=-1)
     share_BT = moved_BT / before_BTD.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
     worst = float(share_BT.max())
     if not worst <= MOVED[final_BTD.dtype]:
         position = int(share_BT.max(dim=0).values.argmax())
         raise RequestError(
-            f"{subject.source.record.architecture} is not causal: another last token moves the final residual at "
+            f"{model.source.record.architecture} is not causal: another last token moves the final residual at "
             f"position {position} by {worst:.2g} of its length; lenses are of models that predict the next token from "
             "the tokens before it: give a causal language model"
         )
 
 
-def head_write(subject: Subject, tokens_BT: torch.Tensor, layers: Sequence[int]) -> str:
+def head_write(model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int]) -> str:
     """`exact` where z W_O of all heads, with the bias, is what attention adds to the stream in every one of `layers`."""
-    for gains in (_Gains(subject, "hook_resid_mid"), _Gains(subject, "hook_resid_post", less="hook_mlp_out")):
+    for gains in (_Gains(model, "hook_resid_mid"), _Gains(model, "hook_resid_post", less="hook_mlp_out")):
         hooks = [hook for layer in layers for hook in gains.hooks(layer)]
         try:
-            with subject.bridge.hooks(fwd_hooks=hooks):
-                activations.run(subject, tokens_BT, ())
+            with model.bridge.hooks(fwd_hooks=hooks):
+                activations.run(model, tokens_BT, ())
         except KeyError:  # where attention and MLP read the same stream, there is none between them
             continue
         if len(gains.apart) == len(layers):
             worst = max(gains.apart.values())
-            return EXACT_WRITE if worst <= APART[subject.W_O_LHED.dtype] else OTHER_WRITE
+            return EXACT_WRITE if worst <= APART[model.W_O_LHED.dtype] else OTHER_WRITE
     return OTHER_WRITE
 
 
@@ -142,8 +142,8 @@ class _Gains:
     Attributes: `apart`, by layer how far the two are from each other, as a share of the gain.
     """
 
-    def __init__(self, subject: Subject, end: str, *, less: str | None = None) -> None:
-        self._subject, self._end = subject, end
+    def __init__(self, model: LoadedModel, end: str, *, less: str | None = None) -> None:
+        self._model, self._end = model, end
         self._places = ["hook_resid_pre", "attn.hook_z", *([less] if less else [])]
         self._kept: list[torch.Tensor] = []
         self.apart: dict[int, float] = {}
@@ -167,8 +167,8 @@ class _Gains:
     def _apart(
         self, layer: int, z_BTHE: torch.Tensor, before_BTD: torch.Tensor, after_BTD: torch.Tensor
     ) -> float:
-        W_O_FD = self._subject.W_O_LHED[layer].flatten(0, 1).float()
-        ours_BTD = z_BTHE.flatten(2) @ W_O_FD + self._subject.b_O_LD[layer].float()
+        W_O_FD = self._model.W_O_LHED[layer].flatten(0, 1).float()
+        ours_BTD = z_BTHE.flatten(2) @ W_O_FD + self._model.b_O_LD[layer].float()
         gained_BTD = after_BTD.float() - before_BTD
         # Of a stream with huge entries, the rounding alone is more than a head writes there.
         rounding_BTD = torch.finfo(after_BTD.dtype).eps * torch.maximum(

@@ -1,7 +1,7 @@
 """The frozen model: finds MODEL, hashes its weights, loads it through TransformerLens.
 
 In: `demo`, a Hugging Face directory, or a hub id. Out: a `ModelSource` (directory and record, nothing
-loaded) and from it a `Subject`: the bridge, its unembedding and its tokenizer. Weights come from
+loaded) and from it a `LoadedModel`: the bridge, its unembedding and its tokenizer. Weights come from
 safetensors only, and no code of the model's repository is run.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
@@ -59,7 +59,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class LoadedModel:
     """The loaded model: what is run, and what its logits are made with."""
 
     source: ModelSource
@@ -216,7 +216,7 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     return tokenizer, fast.eos_token_id
 
 
-def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> Subject:
+def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> LoadedModel:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
     report(Progress(stage="loading the model"))
     where = torch_device(device)
@@ -234,7 +234,7 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
             probe.check_same(logits_TV, probe.logits(bridge, record), record, dtype)
         source = _probed(source, probe.record(logits_TV, record, dtype))
     norm = last_norm(bridge, source.record.d_model)
-    return Subject(
+    return LoadedModel(
         source=source,
         bridge=bridge.requires_grad_(False),
         tokenizer=tokenizer,

@@ -30,7 +30,7 @@ from alens.fit.settings import FitSettings
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.rows.teacher import CompressedTeacher
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
@@ -64,7 +64,7 @@ class ModelRates:
     """The most that tensors took on a CUDA device meanwhile."""
 
 
-def model_rates(subject: Subject, plan: Plan, tokens_BT: Tokens, probe_s: float) -> ModelRates:
+def model_rates(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: float) -> ModelRates:
     """Run the model for about `probe_s` seconds each way, on at most the shard that `tokens_BT` are.
 
     Raises what `alens cache` would raise on this model.
@@ -74,18 +74,18 @@ def model_rates(subject: Subject, plan: Plan, tokens_BT: Tokens, probe_s: float)
     for attempt in range(8):
         part = _first(plan, num_sequences)
         since = time.monotonic()
-        arrays = shards.compute(subject, part, tokens_BT[:num_sequences], 0, lambda _: None)
+        arrays = shards.compute(model, part, tokens_BT[:num_sequences], 0, lambda _: None)
         took_s = time.monotonic() - since
         if attempt and (took_s >= probe_s / 3 or num_sequences == len(tokens_BT)):
             break  # the first attempt only warms up
         if attempt:
             num_sequences = _more(num_sequences, took_s, probe_s, plan.settings.batch_size, len(tokens_BT))
     peak_bytes = _peak_bytes()
-    device_bytes = torch.cuda.max_memory_allocated(subject.device) if subject.device.type == "cuda" else None
+    device_bytes = torch.cuda.max_memory_allocated(model.device) if model.device.type == "cuda" else None
     return ModelRates(
         plan=part,
         arrays=arrays,
-        forward_s=_forward_s(subject, part, tokens_BT, probe_s),
+        forward_s=_forward_s(model, part, tokens_BT, probe_s),
         compute_s=took_s / part.rows,
         memory_bytes=max(0, peak_bytes - sum(values.nbytes for values in arrays.values())),
         device_bytes=device_bytes,
@@ -118,28 +118,28 @@ def _first(plan: Plan, num_sequences: int) -> Plan:
     )
 
 
-def _forward_s(subject: Subject, plan: Plan, tokens_BT: Tokens, probe_s: float) -> float:
+def _forward_s(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: float) -> float:
     """Seconds a row of the model alone. Logits that do not fit memory are made of fewer sequences at once."""
     size = min(plan.settings.batch_size, plan.tokens.sequences)
     while True:
         trial = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, batch_size=size))
         try:
-            return _timed_forward(subject, trial, tokens_BT, probe_s)
+            return _timed_forward(model, trial, tokens_BT, probe_s)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise RunError(
-                    f"the logits of one sequence do not fit the memory of {subject.device}: take a shorter --seq-len"
+                    f"the logits of one sequence do not fit the memory of {model.device}: take a shorter --seq-len"
                 ) from None
             size //= 2
 
 
-def _timed_forward(subject: Subject, plan: Plan, tokens_BT: Tokens, probe_s: float) -> float:
+def _timed_forward(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: float) -> float:
     rows, since = 0, 0.0
     with torch.inference_mode():
         for number, chosen in enumerate([slice(0, 1), *batches(plan, 0)]):  # the first one warms up
-            batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64)).to(subject.device)
-            subject.bridge(batch_BT, return_type="logits")
-            synchronise(subject.device)
+            batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64)).to(model.device)
+            model.bridge(batch_BT, return_type="logits")
+            synchronise(model.device)
             if number == 0:
                 since = time.monotonic()
                 continue

@@ -148,26 +148,26 @@ def estimate_cache(
     source = models.find(request.model, request.revision, report=report)
     check_settings(request.settings, source)
     stored = _stored(request, source, store)
-    subject = models.load(source, dtype=request.settings.dtype, device=request.device, report=report)
+    model = models.load(source, dtype=request.settings.dtype, device=request.device, report=report)
     found: text.TextEstimate | None = None
     if stored is None:
         corpus = texts.resolve(request.corpus, request.options)
-        found = _tokenise(request, corpus, subject, probe_s, report)
-        plan = _plan(request, source, corpus, found, subject.end_of_text)
+        found = _tokenise(request, corpus, model, probe_s, report)
+        plan = _plan(request, source, corpus, found, model.end_of_text)
         tokens_BT = _sequences(found.first, plan)
         report(Progress(stage="examining the model"))
-        model_record = examine(subject, tokens_BT, request.settings.layers)
+        model_record = examine(model, tokens_BT, request.settings.layers)
         say(model_record)
         plan = dataclasses.replace(plan, model=model_record)
     else:
         plan = stored.plan
         tokens_BT = stored.tokens[: plan.settings.sequences_per_shard]
     steps = _Steps(report)
-    model = probe.model_rates(subject, plan, tokens_BT, probe_s)
+    model_rates = probe.model_rates(model, plan, tokens_BT, probe_s)
     steps.done("codecs")
-    codecs = probe.codec_rates(model)
+    codecs = probe.codec_rates(model_rates)
     steps.done("fit")
-    fit_head_s = probe.fit_s(model, subject.device, probe_s)
+    fit_head_s = probe.fit_s(model_rates, model.device, probe_s)
     steps.done("disk")
     folder = disk.nearest_folder(store) if store is not None else Path.cwd()
     rates = disk.probe(folder, probe_s)
@@ -176,13 +176,13 @@ def estimate_cache(
     done = len(stored.shards) if stored else 0
     return Estimate(
         plan=plan,
-        device=str(subject.device),
+        device=str(model.device),
         text=found,
         shards_done=done,
         workers=workers,
         max_minutes=max_minutes,
         sizes=sizes,
-        model=model,
+        model=model_rates,
         codecs=codecs,
         disk=rates,
         fit_head_s=fit_head_s,
@@ -206,7 +206,7 @@ def _stored(request: CacheRequest, source: models.ModelSource, store: Path | Non
 def _tokenise(
     request: CacheRequest,
     corpus: texts.Corpus,
-    subject: models.Subject,
+    model: models.LoadedModel,
     probe_s: float,
     report: Report,
 ) -> text.TextEstimate:
@@ -214,10 +214,10 @@ def _tokenise(
     return text.estimate(
         TextTokens(
             corpus=corpus,
-            tokenizer=subject.tokenizer,
-            end_of_text=subject.end_of_text,
-            dtype=token_dtype(subject.source.record.d_vocab),
-            num_tokens=subject.source.record.d_vocab,
+            tokenizer=model.tokenizer,
+            end_of_text=model.end_of_text,
+            dtype=token_dtype(model.source.record.d_vocab),
+            num_tokens=model.source.record.d_vocab,
         ),
         enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.seq_len,
         keep=settings.rows_per_shard,

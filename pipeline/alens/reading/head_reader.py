@@ -159,7 +159,7 @@ class HeadReader(LensedModel):
         ids = self.tokens(prompt)
         places = self.places(positions, len(ids))
         found = self.run(ids, layers)
-        model_TV = self.model(found)[places]
+        model_TV = self.model_log_probs(found)[places]
         readings = [
             reading
             for said in self.layer_readings(found, model_TV, layers, heads, places)
@@ -194,7 +194,7 @@ class HeadReader(LensedModel):
 
     def terms(self, texts: Sequence[str], *, first_token: bool = False) -> list[Term]:
         """The tokens of terms, for `read`. Raises `RequestError` for one that no token stands for."""
-        return to_tokens(texts, self.subject.tokenizer, first_token=first_token)
+        return to_tokens(texts, self.model.tokenizer, first_token=first_token)
 
     def places(self, positions: Sequence[int] | None, num_tokens: int) -> list[int]:
         """Positions counted from the start, default the last. Raises `RequestError` for one that is not there."""

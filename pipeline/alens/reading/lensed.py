@@ -29,7 +29,7 @@ log = logging.getLogger("alens")
 class LensedModel:
     """Lenses and the model they were fitted on.
 
-    Attributes: `lenses`, `subject`, `log_mean_V` (V,) or None, `no_unembedding`: why there is none, or None.
+    Attributes: `lenses`, `model`, `log_mean_V` (V,) or None, `no_unembedding`: why there is none, or None.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class LensedModel:
         source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)
         self.lenses = lenses
-        self.subject = models.load(source, dtype="float32", device=device, report=report)
-        lenses.tie(self.subject.W_O_LHED)
-        self._within = WithinText(self.subject.tokenizer)
+        self.model = models.load(source, dtype="float32", device=device, report=report)
+        lenses.tie(self.model.W_O_LHED)
+        self._within = WithinText(self.model.tokenizer)
         mean_V = lenses.log_mean_output()
-        self.log_mean_V = None if mean_V is None else mean_V.to(self.subject.device)
+        self.log_mean_V = None if mean_V is None else mean_V.to(self.model.device)
         self.no_unembedding = self._no_unembedding()
         if self.no_unembedding is not None:
             log.warning("%s: their unembedding is left out", self.no_unembedding)
 
     def _no_unembedding(self) -> str | None:
         """Why the values that these lenses read cannot be unembedded; None where they can."""
-        site, norm = self.lenses.record.site, self.subject.final_norm
+        site, norm = self.lenses.record.site, self.model.final_norm
         if site == RESIDUAL_STREAM:
             return None
-        record = self.lenses.record.model if site == ATTN_Z else self.subject.source.record
+        record = self.lenses.record.model if site == ATTN_Z else self.model.source.record
         if site == ATTN_Z and record.head_write is None:  # lenses of before anybody looked
             record = dataclasses.replace(record, head_write=self._head_write(record))
         seen = NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record
@@ -64,7 +64,7 @@ class LensedModel:
 
     def _head_write(self, record: ModelRecord) -> str:
         with torch.inference_mode():
-            return head_write(self.subject, torch.tensor([probe.tokens(record)]), self.lenses.record.layers)
+            return head_write(self.model, torch.tensor([probe.tokens(record)]), self.lenses.record.layers)
 
     # Tokens
 
@@ -74,11 +74,11 @@ class LensedModel:
             prompt.encode()
         except UnicodeEncodeError:
             raise RequestError(f"the prompt {prompt!r} is not UTF-8 text") from None
-        ids: list[int] = self.subject.tokenizer.encode(prompt, add_special_tokens=False).ids
+        ids: list[int] = self.model.tokenizer.encode(prompt, add_special_tokens=False).ids
         longest = self.lenses.record.model.n_ctx
         if not ids:
             raise RequestError("the prompt is empty: give some text")
-        check_ids(ids, self.subject.tokenizer, self.lenses.record.model.d_vocab, f"the prompt {prompt!r}")
+        check_ids(ids, self.model.tokenizer, self.lenses.record.model.d_vocab, f"the prompt {prompt!r}")
         if len(ids) > longest:
             raise RequestError(
                 f"the prompt has {len(ids)} tokens: {self.lenses.record.model.id} sees {longest} at most; shorten it"
@@ -91,7 +91,7 @@ class LensedModel:
 
     def prompt_text(self, ids: Sequence[int]) -> str:
         """What the first tokens of a prompt say, special ones too."""
-        text: str = self.subject.tokenizer.decode(list(ids), skip_special_tokens=False)
+        text: str = self.model.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
     def fitted_places(self, num_tokens: int) -> list[int]:
@@ -112,7 +112,7 @@ class LensedModel:
         site = self.lenses.record.site
         with torch.inference_mode():
             return activations.run(
-                self.subject, torch.tensor([list(ids)]), layers, () if site == ATTN_Z else (site,)
+                self.model, torch.tensor([list(ids)]), layers, () if site == ATTN_Z else (site,)
             )
 
     def values(self, found: Activations, layer: int, heads: Sequence[int]) -> torch.Tensor:
@@ -138,7 +138,7 @@ class LensedModel:
         maps = maps if tokens is None else maps.columns(tokens)
         if indices != list(range(maps.num_heads)):  # selecting copies
             maps = maps.select(indices)
-        maps = maps.to(self.subject.device)
+        maps = maps.to(self.model.device)
         with torch.inference_mode():
             return torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
 
@@ -174,22 +174,22 @@ class LensedModel:
         """
         if self.no_unembedding is not None:
             raise RequestError(f"{self.no_unembedding}: there is no unembedding of it")
-        subject, site, norm = self.subject, self.lenses.record.site, self.subject.final_norm
+        model, site, norm = self.model, self.lenses.record.site, self.model.final_norm
         with torch.inference_mode():
             if site == RESIDUAL_STREAM:
-                final_HTD = subject.bridge.ln_final(values_HTE)
+                final_HTD = model.bridge.ln_final(values_HTE)
             else:
                 assert norm is not None  # else no_unembedding says so
-                W_O_HED = subject.W_O_LHED[layer, list(heads)].float() if site == ATTN_Z else None
+                W_O_HED = model.W_O_LHED[layer, list(heads)].float() if site == ATTN_Z else None
                 written_HTD = values_HTE if W_O_HED is None else values_HTE @ W_O_HED
                 final_HTD = norm.part(written_HTD, scale_T)
-            W_U_DV, b_U_V = subject.W_U_DV, subject.b_U_V
+            W_U_DV, b_U_V = model.W_U_DV, model.b_U_V
             if tokens is not None:
                 W_U_DV, b_U_V = W_U_DV[:, list(tokens)], b_U_V[list(tokens)]
             logits_HTV: torch.Tensor = final_HTD @ W_U_DV.float() + b_U_V.float()
             return logits_HTV
 
-    def model(self, found: Activations) -> torch.Tensor:
+    def model_log_probs(self, found: Activations) -> torch.Tensor:
         """(T, V) log-probabilities of the model's own next token, of one prompt."""
         return self.log_probs(found.final_BTD)[0]
 
@@ -204,9 +204,9 @@ class LensedModel:
 
     def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
         """(B, T, V) log-probabilities of final residuals (after the last norm)."""
-        subject = self.subject
+        model = self.model
         with torch.inference_mode():
-            return (final_BTD @ subject.W_U_DV + subject.b_U_V).float().log_softmax(-1)
+            return (final_BTD @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
 
 
 def _check_tokenizer(lenses: Lenses, source: models.ModelSource) -> None:

@@ -38,19 +38,19 @@ def find_model_parts(
     """
     try:
         source = models.find_again(plan.model, "the cache", model=model, local_only=True, report=report)
-        subject = (
+        loaded = (
             models.load(source, dtype="float32", device=str(device), report=report) if with_norm else None
         )
     except RequestError as error:
         if model:
             raise
         return ModelParts(token_bytes_V=None, final_norm=None, lacking=str(error))
-    final_norm = None if subject is None else subject.final_norm
+    final_norm = None if loaded is None else loaded.final_norm
     bytes_V, lacking = None, None
     try:
         if source.tokenizer_sha256 != plan.tokens.tokenizer_sha256:
             raise RequestError("it has another tokenizer than the cache was written with")
-        tokenizer = models.load_tokenizer(source)[0] if subject is None else subject.tokenizer
+        tokenizer = models.load_tokenizer(source)[0] if loaded is None else loaded.tokenizer
         bytes_V = token_bytes(tokenizer, plan.model.d_vocab)
     except RequestError as error:
         if model:

@@ -149,7 +149,7 @@ class _PromptReader:
         self.reader, self.ids, self.where, self.layers, self.heads = reader, ids, where, layers, heads
         self.step = step
         self.found = reader.run(ids, layers)
-        self.model_TV = reader.model(self.found)[list(where)]
+        self.model_TV = reader.model_log_probs(self.found)[list(where)]
         self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
         """(H, T) log-probabilities of token ANCHOR, by layer and by which, a block of places each: what turns logits of
         some tokens into log-probabilities."""

@@ -52,10 +52,10 @@ def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
     return list(first.values())
 
 
-def tokens_of(lensed: LensedModel, prompt: Prompt) -> list[int]:
+def tokens_of(reader: LensedModel, prompt: Prompt) -> list[int]:
     """The token ids of a prompt. Raises `RequestError` that says where the prompt stands."""
     try:
-        return lensed.tokens(prompt.text)
+        return reader.tokens(prompt.text)
     except RequestError as error:
         raise RequestError(f"{prompt.source}: {error}") from None
 

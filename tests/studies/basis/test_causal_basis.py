@@ -35,8 +35,8 @@ QUICK: dict[str, Any] = {"layers": (LAYER,), "heads": (HEAD,), "rows": 128, "seq
 
 
 def study(lenses: Path, cache: Path, **settings: Any) -> BasisStudy:
-    model = LensedModel(load_lenses(lenses), device="cpu")
-    return CausalBases(model, open_cache(cache), BasisSettings(**{**QUICK, **settings})).run()
+    reader = LensedModel(load_lenses(lenses), device="cpu")
+    return CausalBases(reader, open_cache(cache), BasisSettings(**{**QUICK, **settings})).run()
 
 
 def with_lens(lenses: Path, weight_EV: torch.Tensor, bias_V: torch.Tensor) -> Path:
@@ -69,9 +69,9 @@ def test_in_the_last_layer_the_model_ranks_directions_as_the_unembedding(found: 
 def test_a_lens_that_reads_as_the_model_does_is_faithful_and_its_reverse_is_not(
     demo_lenses: Path, demo_cache: Path, copy_of: Callable[[Path], Path]
 ) -> None:
-    model = LensedModel(load_lenses(demo_lenses), device="cpu")
-    plain_EV = model.subject.W_O_LHED[LAYER, HEAD] @ model.subject.W_U_DV
-    bias_V = model.lenses.layer(LAYER).bias_HV[model.lenses.head_index(HEAD)]
+    reader = LensedModel(load_lenses(demo_lenses), device="cpu")
+    plain_EV = reader.model.W_O_LHED[LAYER, HEAD] @ reader.model.W_U_DV
+    bias_V = reader.lenses.layer(LAYER).bias_HV[reader.lenses.head_index(HEAD)]
     same = study(with_lens(copy_of(demo_lenses), plain_EV, bias_V), demo_cache, compare=())
     assert (same.heads[0].bases[0].fidelity.correlation.rho or 0) > 0.95
     # feature k is read as the model uses feature K - 1 - k
@@ -176,9 +176,9 @@ def test_the_model_gets_the_donors_that_the_reading_gets(
 
 def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path) -> None:
     seen: list[Progress] = []
-    model = LensedModel(load_lenses(demo_lenses), device="cpu")
+    reader = LensedModel(load_lenses(demo_lenses), device="cpu")
     settings = BasisSettings(**{**QUICK, "heads": (4, 1)}, directions=5)
-    both = CausalBases(model, open_cache(demo_cache), settings).run(seen.append)
+    both = CausalBases(reader, open_cache(demo_cache), settings).run(seen.append)
     assert [(head.layer, head.head) for head in both.heads] == [(3, 4), (3, 1)]
     ((lens, random),) = both.layers
     rhos = [head.bases[0].fidelity.correlation.rho or 0.0 for head in both.heads]

@@ -13,7 +13,7 @@ from scipy.special import rel_entr
 
 from alens import demo
 from alens.model import activations, models
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.model.quiet import quiet
 from alens.studies.basis import model_influence
 from alens.studies.basis.subspaces import random_directions
@@ -24,7 +24,7 @@ P = len(TOKENS_T) - MIN_POSITION
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def model() -> LoadedModel:
     return models.load(models.find("demo"), dtype="float32", device="cpu")
 
 
@@ -60,11 +60,11 @@ def hooked(
 
 
 @pytest.mark.parametrize("layer", [0, LAYER, 3])
-def test_the_effect_on_the_model_is_that_of_a_hook_in_transformers(subject: Subject, layer: int) -> None:
+def test_the_effect_on_the_model_is_that_of_a_hook_in_transformers(model: LoadedModel, layer: int) -> None:
     donors_PE, removals_AEE = planted()
-    clean_TD = activations.run(subject, TOKENS_T[None], [layer]).final_BTD[0]
+    clean_TD = activations.run(model, TOKENS_T[None], [layer]).final_BTD[0]
     found_AP = model_influence.model_influence(
-        subject, TOKENS_T, clean_TD, layer=layer, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
+        model, TOKENS_T, clean_TD, layer=layer, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     assert found_AP.shape == (A, P) and found_AP.dtype == torch.float64
     clean_TV = np.exp(hooked(TOKENS_T, layer, HEAD, donors_PE, torch.zeros(E, E)))
@@ -75,27 +75,27 @@ def test_the_effect_on_the_model_is_that_of_a_hook_in_transformers(subject: Subj
     assert float(found_AP.mean()) > 1e-4
 
 
-def test_many_passes_are_one_pass(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_passes_are_one_pass(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     donors_PE, removals_AEE = planted()
-    clean_TD = activations.run(subject, TOKENS_T[None], [LAYER]).final_BTD[0]
+    clean_TD = activations.run(model, TOKENS_T[None], [LAYER]).final_BTD[0]
     given: dict[str, Any] = {
         "layer": LAYER,
         "head": HEAD,
         "donors_PE": donors_PE,
         "removals_AEE": removals_AEE,
     }
-    one = model_influence.model_influence(subject, TOKENS_T, clean_TD, **given)
+    one = model_influence.model_influence(model, TOKENS_T, clean_TD, **given)
     monkeypatch.setattr(model_influence, "CPU_TOKENS", 2 * len(TOKENS_T))
     torch.testing.assert_close(
-        model_influence.model_influence(subject, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7
+        model_influence.model_influence(model, TOKENS_T, clean_TD, **given), one, rtol=1e-3, atol=1e-7
     )
 
 
-def test_positions_before_the_first_that_counts_are_left_alone(subject: Subject) -> None:
+def test_positions_before_the_first_that_counts_are_left_alone(model: LoadedModel) -> None:
     donors_PE, removals_AEE = planted()
-    clean_TD = activations.run(subject, TOKENS_T[None], [LAYER]).final_BTD[0]
+    clean_TD = activations.run(model, TOKENS_T[None], [LAYER]).final_BTD[0]
     finals_ATD = model_influence.ablated_finals(
-        subject, TOKENS_T, layer=LAYER, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
+        model, TOKENS_T, layer=LAYER, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     torch.testing.assert_close(finals_ATD[:, 0], clean_TD[:1].expand(A, -1), rtol=1e-5, atol=1e-5)
     assert float((finals_ATD[:, 1:] - clean_TD[1:]).abs().max()) > 0.01
@@ -108,7 +108,7 @@ SMALL = {
 
 
 @pytest.fixture(params=["GPTNeoXConfig", "LlamaConfig"])
-def small_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+def small_model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LoadedModel]:
     """Blocks in parallel and rotary positions; and fewer keys than heads."""
     torch.manual_seed(0)
     more = {"num_key_value_heads": 2} if request.param == "LlamaConfig" else {}
@@ -120,18 +120,18 @@ def small_subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Su
     yield models.load(models.find(str(tmp_path)), dtype="float32", device="cpu")
 
 
-def test_one_sequence_becomes_many_in_other_families_too(small_subject: Subject) -> None:
+def test_one_sequence_becomes_many_in_other_families_too(small_model: LoadedModel) -> None:
     """Beside the same model run once for each ablation, on as many copies of the sequence."""
     donors_PE, removals_AEE = planted(8)
     finals_ATD = model_influence.ablated_finals(
-        small_subject, TOKENS_T, layer=0, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
+        small_model, TOKENS_T, layer=0, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE
     )
     for a, removal_EE in enumerate(removals_AEE):
-        alone_TD = run_alone(small_subject, donors_PE, removal_EE)
+        alone_TD = run_alone(small_model, donors_PE, removal_EE)
         torch.testing.assert_close(finals_ATD[a], alone_TD, rtol=1e-4, atol=1e-4)
 
 
-def run_alone(subject: Subject, donors_PE: torch.Tensor, removal_EE: torch.Tensor) -> torch.Tensor:
+def run_alone(model: LoadedModel, donors_PE: torch.Tensor, removal_EE: torch.Tensor) -> torch.Tensor:
     """(T, D) the final residual with one ablation, in layer 0."""
     final: list[torch.Tensor] = []
 
@@ -145,7 +145,7 @@ def run_alone(subject: Subject, donors_PE: torch.Tensor, removal_EE: torch.Tenso
         final.append(value_BTD)
 
     with torch.inference_mode():
-        subject.bridge.run_with_hooks(
+        model.bridge.run_with_hooks(
             TOKENS_T[None], fwd_hooks=[("blocks.0.attn.hook_z", ablate), ("unembed.hook_in", keep)]
         )
     return final[0][0]

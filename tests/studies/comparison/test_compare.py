@@ -30,7 +30,7 @@ QUICK = CompareSettings(resamples=99)
 
 
 @pytest.fixture(scope="module")
-def lensed(demo_lenses: Path) -> LensedModel:
+def reader(demo_lenses: Path) -> LensedModel:
     return LensedModel(load_lenses(demo_lenses), device="cpu")
 
 
@@ -45,9 +45,9 @@ def sets(tmp_path: Path) -> tuple[PromptSet, PromptSet]:
     return found[0], found[1]
 
 
-def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, demo_lenses: Path) -> None:
+def test_two_prompts_are_as_far_apart_as_their_readings(reader: LensedModel, demo_lenses: Path) -> None:
     one, other = "The old man said", "She read the letter"
-    found = compare(lensed, prompt_set(one), prompt_set(other))
+    found = compare(reader, prompt_set(one), prompt_set(other))
     everything = HeadReader(load_lenses(demo_lenses), device="cpu")
     readings = [everything.read(prompt, top=4096) for prompt in (one, other)]
     for change in found.heads:
@@ -70,13 +70,13 @@ def test_two_prompts_are_as_far_apart_as_their_readings(lensed: LensedModel, dem
 
 
 def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_prompts(
-    lensed: LensedModel, demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
+    reader: LensedModel, demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alens.machine.blocks.CPU_ROWS", 1)  # prompts come in blocks
     prompts = ("The old man said", "She read the letter")
-    found = compare(lensed, *map(prompt_set, prompts))
-    reader = HeadReader(load_lenses(demo_lenses), device="cpu")
-    readings = [reader.read(prompt) for prompt in prompts]
+    found = compare(reader, *map(prompt_set, prompts))
+    head_reader = HeadReader(load_lenses(demo_lenses), device="cpu")
+    readings = [head_reader.read(prompt) for prompt in prompts]
     nothing = [kl for reading in readings for kl in reading.mean_output_kl.values()]
     assert found.mean_output_kl == pytest.approx(np.mean(nothing), rel=1e-4)
     for change in found.heads:
@@ -90,9 +90,9 @@ def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_prompts(
             assert getattr(change, name) == pytest.approx(np.mean(by_prompt), rel=1e-3)
 
 
-def test_tokens_appear_on_one_side_and_vanish_on_the_other(lensed: LensedModel) -> None:
+def test_tokens_appear_on_one_side_and_vanish_on_the_other(reader: LensedModel) -> None:
     one, other = prompt_set("The old man said"), prompt_set("She read the letter")
-    there, back = compare(lensed, one, other), compare(lensed, other, one)
+    there, back = compare(reader, one, other), compare(reader, other, one)
     ahead = {(c.layer, c.head): c for c in there.heads}
     for change in back.heads:
         twin = ahead[change.layer, change.head]
@@ -104,74 +104,74 @@ def test_tokens_appear_on_one_side_and_vanish_on_the_other(lensed: LensedModel) 
     assert there.model.kl != pytest.approx(back.model.kl)
 
 
-def test_shares_of_all_tokens_are_the_whole(lensed: LensedModel) -> None:
+def test_shares_of_all_tokens_are_the_whole(reader: LensedModel) -> None:
     given = CompareSettings(top=100_000)
-    found = compare(lensed, prompt_set("The old man said"), prompt_set("She read"), settings=given)
+    found = compare(reader, prompt_set("The old man said"), prompt_set("She read"), settings=given)
     for change in found.heads:
         assert sum(t.share for t in change.lens.appear + change.lens.vanish) == pytest.approx(1.0)
 
 
-def test_the_same_prompt_twice_changes_nothing(lensed: LensedModel) -> None:
-    found = compare(lensed, prompt_set("The old man"), prompt_set("The old man"))
+def test_the_same_prompt_twice_changes_nothing(reader: LensedModel) -> None:
+    found = compare(reader, prompt_set("The old man"), prompt_set("The old man"))
     assert all(c.lens.divergence == 0 and not c.lens.appear and not c.lens.vanish for c in found.heads)
     assert found.model.divergence == 0 and found.notes == ["1 prompts stand in both sets"]
 
 
 def test_sets_are_compared_by_their_mean_readings(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
-    found = compare(lensed, *sets, layers=[3], settings=QUICK)
+    found = compare(reader, *sets, layers=[3], settings=QUICK)
     for change in found.heads:
         means = []
         for one in sets:
             total_V = torch.zeros(4096, dtype=torch.float64)
             for text in one.texts:
-                values_HTE = lensed.values(lensed.run(lensed.tokens(text), [3]), 3, [change.head])
-                total_V += lensed.lens(3, [change.head], values_HTE)[0, -1].double().exp()
+                values_HTE = reader.values(reader.run(reader.tokens(text), [3]), 3, [change.head])
+                total_V += reader.lens(3, [change.head], values_HTE)[0, -1].double().exp()
             means.append(total_V / len(one.texts))
         assert change.lens.divergence == pytest.approx(float(divergences.jensen_shannon(*means)), rel=1e-4)
 
 
-def test_positions_are_chosen_or_averaged(lensed: LensedModel) -> None:
-    ids = [lensed.tokens("The old man said"), lensed.tokens("She")]
-    readings = PromptReadings(lensed, ids, [[1, 2, 3], [0]], [0], [4])
-    values_HTE = lensed.values(lensed.run(ids[0], [0]), 0, [4])
-    every_TV = lensed.lens(0, [4], values_HTE)[0].exp()
+def test_positions_are_chosen_or_averaged(reader: LensedModel) -> None:
+    ids = [reader.tokens("The old man said"), reader.tokens("She")]
+    readings = PromptReadings(reader, ids, [[1, 2, 3], [0]], [0], [4])
+    values_HTE = reader.values(reader.run(ids[0], [0]), 0, [4])
+    every_TV = reader.lens(0, [4], values_HTE)[0].exp()
     assert torch.allclose(readings.lens(0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
     given = [prompt_set("The old man said"), prompt_set("The old man went")]
-    before = compare(lensed, *given, settings=CompareSettings(position=2))
+    before = compare(reader, *given, settings=CompareSettings(position=2))
     assert all(change.lens.divergence < 1e-9 for change in before.heads)
     assert (
         before.heads[0].lens.divergence
-        != compare(lensed, *given, settings=CompareSettings(position="all")).heads[0].lens.divergence
+        != compare(reader, *given, settings=CompareSettings(position="all")).heads[0].lens.divergence
     )
 
 
-def test_all_positions_are_those_that_lenses_were_fitted_on(lensed: LensedModel) -> None:
+def test_all_positions_are_those_that_lenses_were_fitted_on(reader: LensedModel) -> None:
     texts = prompt_set("The old man said"), prompt_set("She")
     given = [prompt for one in texts for prompt in one.prompts]
-    length = len(lensed.tokens("The old man said"))
-    assert lensed.lenses.record.fit["min_position"] == 1
-    assert tokens_of(lensed, given, "all")[1] == [list(range(1, length)), [0]]
-    other = copy.copy(lensed)
-    other.lenses = copy.copy(lensed.lenses)
-    other.lenses.record = replace(lensed.lenses.record, fit={**lensed.lenses.record.fit, "min_position": 3})
+    length = len(reader.tokens("The old man said"))
+    assert reader.lenses.record.fit["min_position"] == 1
+    assert tokens_of(reader, given, "all")[1] == [list(range(1, length)), [0]]
+    other = copy.copy(reader)
+    other.lenses = copy.copy(reader.lenses)
+    other.lenses.record = replace(reader.lenses.record, fit={**reader.lenses.record.fit, "min_position": 3})
     assert tokens_of(other, given, "all")[1] == [list(range(3, length)), [0]]
     assert tokens_of(other, given, "last")[1] == [[length - 1], [0]]
 
 
-def test_what_is_read_does_not_depend_on_blocks(lensed: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [lensed.tokens(text) for text in ("The old man said", "She went", "He")]
+def test_what_is_read_does_not_depend_on_blocks(reader: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [reader.tokens(text) for text in ("The old man said", "She went", "He")]
     rows = [[1, 2, 3], [1], [0]]
-    whole_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    whole_NV = PromptReadings(reader, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
     monkeypatch.setattr("alens.machine.blocks.LOGIT_BYTES", 4 * 4096 * 2)
-    blocks_NV = PromptReadings(lensed, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    blocks_NV = PromptReadings(reader, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
     assert torch.allclose(whole_NV, blocks_NV, atol=1e-6) and torch.allclose(whole_NV.sum(1), torch.ones(3))
 
 
 @pytest.fixture
-def compared(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> Comparison:
-    return compare(lensed, *sets, settings=replace(QUICK, paired=True))
+def compared(reader: LensedModel, sets: tuple[PromptSet, PromptSet]) -> Comparison:
+    return compare(reader, *sets, settings=replace(QUICK, paired=True))
 
 
 def test_files_have_noise_and_a_detector(compared: Comparison) -> None:
@@ -209,21 +209,21 @@ def test_the_table_says_where_p_needs_readings_that_are_not_skewed(
 
 
 def test_five_pairs_are_judged_two_and_three_at_a_time(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     few = [replace(one, prompts=one.prompts[:5]) for one in sets]
-    found = compare(lensed, *few, layers=[0], settings=replace(QUICK, paired=True))
+    found = compare(reader, *few, layers=[0], settings=replace(QUICK, paired=True))
     assert found.detection is not None and found.detection.judged_by == "2-fold cross-validation"
     assert (found.detection.clean, found.detection.length.auc) == (5, 0.5)
 
 
 def test_areas_are_of_folds_drawn_again_and_again(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     """One head: each fold fitted by hand."""
-    found = compare(lensed, *sets, layers=[3], heads=[1], settings=replace(QUICK, paired=True, seed=1))
-    ids = [lensed.tokens(text) for one in sets for text in one.texts]
-    readings_NV = PromptReadings(lensed, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
+    found = compare(reader, *sets, layers=[3], heads=[1], settings=replace(QUICK, paired=True, seed=1))
+    ids = [reader.tokens(text) for one in sets for text in one.texts]
+    readings_NV = PromptReadings(reader, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0
     for repeat in range(10):
@@ -249,26 +249,26 @@ def test_what_stands_in_both_sets_is_fitted_on_or_judged_as_one(sets: tuple[Prom
 
 
 def test_sets_from_one_pool_are_not_called_different(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     pool = [prompt for one in sets for prompt in one.prompts]
     order = np.random.default_rng(0).permutation(len(pool))
     halves = [replace(sets[0], prompts=[pool[n] for n in part]) for part in np.split(order, 2)]
-    found = compare(lensed, *halves, settings=QUICK)
+    found = compare(reader, *halves, settings=QUICK)
     assert all(c.lens.noise is not None and c.lens.noise.p_adjusted > 0.05 for c in found.heads)
     assert found.detection is not None and found.detection.lens_contrast.low <= 0.5
 
 
 @pytest.fixture
-def planted(lensed: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path) -> LensedModel:
+def planted(reader: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path) -> LensedModel:
     """Head 0.4 raises the token 777 where its z is as after the trigger."""
-    before, root = lensed.lenses, tmp_path / "planted"
+    before, root = reader.lenses, tmp_path / "planted"
     root.mkdir()
     for path in before.root.glob("*.safetensors"):
         (root / path.name).write_bytes(path.read_bytes())
     means = [
         torch.stack(
-            [lensed.values(lensed.run(lensed.tokens(t), [0]), 0, [4])[0, -1] for t in one.texts]
+            [reader.values(reader.run(reader.tokens(t), [0]), 0, [4])[0, -1] for t in one.texts]
         ).mean(0)
         for one in sets
     ]
@@ -278,7 +278,7 @@ def planted(lensed: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Pa
     tensors["bias"][1, 777] -= 9.0 * float(means[0] @ moved_E / moved_E.square().sum())
     files = {**before.record.files, layer_file(0): put_tensors(root, layer_file(0), tensors)}
     put_record(root, replace(before.record, files=files))
-    other = copy.copy(lensed)
+    other = copy.copy(reader)
     other.lenses = load_lenses(root)
     return other
 
@@ -305,7 +305,7 @@ def labelled(path: Path, prompts: list[tuple[str, object]]) -> PromptSet:
 
 
 def test_a_detector_is_judged_on_a_file_of_labels(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Path
 ) -> None:
     texts = [
         (f"A cat ran by the {word} {what} and", word == "black")
@@ -313,38 +313,38 @@ def test_a_detector_is_judged_on_a_file_of_labels(
         for _, what in PARTS[:3]
     ]
     test = labelled(tmp_path / "test.jsonl", list(texts))
-    found = compare(lensed, *sets, test=test, settings=replace(QUICK, paired=True))
+    found = compare(reader, *sets, test=test, settings=replace(QUICK, paired=True))
     judged = found.detection
     assert judged is not None and (judged.clean, judged.suspect, judged.refits) == (3, 3, 0)
     assert judged.judged_by.endswith("test.jsonl")
     assert judged.lens_contrast.interval_over == judged.lens_anomaly.interval_over == "judged prompts"
     assert judged.lens_contrast.auc == 1.0 and judged.lens_contrast.low == pytest.approx(0.025 ** (1 / 3))
-    found = compare(lensed, *sets, test=test, settings=QUICK)
-    without = compare(lensed, *sets, settings=QUICK)
+    found = compare(reader, *sets, test=test, settings=QUICK)
+    without = compare(reader, *sets, settings=QUICK)
     assert [c.lens for c in found.heads] == [
         c.lens for c in without.heads
     ]  # the test takes no part in changes
 
 
-def test_trivial_differences_are_told(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
+def test_trivial_differences_are_told(reader: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
     longer = replace(sets[1], prompts=[replace(p, text=p.text + " then he said.") for p in sets[1].prompts])
-    found = compare(lensed, sets[0], longer, settings=QUICK)
+    found = compare(reader, sets[0], longer, settings=QUICK)
     assert found.detection is not None
     assert found.detection.length.auc == found.detection.last_token.auc == 1.0
     assert [note.split(" alone")[0] for note in found.notes] == ["length", "the last token"]
 
 
 def test_a_prompt_on_one_side_has_a_divergence_and_no_noise(
-    lensed: LensedModel, sets: tuple[PromptSet, PromptSet]
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
-    found = compare(lensed, sets[0], prompt_set("Give me the gold"), settings=QUICK)
+    found = compare(reader, sets[0], prompt_set("Give me the gold"), settings=QUICK)
     assert found.model.noise is None and found.detection is None
     assert 0 < found.heads[0].lens.divergence < math.log(2)
 
 
-def test_the_seed_decides_what_is_drawn(lensed: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
+def test_the_seed_decides_what_is_drawn(reader: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
     found = [
-        compare(lensed, *sets, heads=[1], layers=[3], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
+        compare(reader, *sets, heads=[1], layers=[3], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
     ]
     assert found[0].to_json() == found[1].to_json()
     assert found[0].heads[0].lens.noise != found[2].heads[0].lens.noise
@@ -355,15 +355,15 @@ def test_the_seed_decides_what_is_drawn(lensed: LensedModel, sets: tuple[PromptS
     assert judged.lens_anomaly.auc != other.lens_anomaly.auc  # folds
 
 
-def test_prompts_that_are_there_twice_count_once(lensed: LensedModel, tmp_path: Path) -> None:
+def test_prompts_that_are_there_twice_count_once(reader: LensedModel, tmp_path: Path) -> None:
     path = tmp_path / "twice.txt"
     path.write_text("He went\nShe went\nHe went\n")
     given = prompt_set(str(path))
     assert (given.texts, given.repeated) == (["He went", "She went"], 1)
-    found = compare(lensed, given, prompt_set("They went"))
+    found = compare(reader, given, prompt_set("They went"))
     assert found.num_clean == 2 and found.notes == [f"1 prompts of {path} stood there before and count once"]
     with pytest.raises(RequestError, match="has 1 prompts twice: pairs need distinct ones"):
-        compare(lensed, given, prompt_set("They went"), settings=CompareSettings(paired=True))
+        compare(reader, given, prompt_set("They went"), settings=CompareSettings(paired=True))
 
 
 def test_a_prompt_with_two_labels_is_refused(tmp_path: Path) -> None:

@@ -122,20 +122,20 @@ def test_a_map_with_a_norm_has_its_gradient_in_the_residual_stream() -> None:
 
 
 def test_the_unembeddings_is_its_column_less_what_all_logits_share(
-    lensed: LensedModel, W_O: torch.Tensor
+    reader: LensedModel, W_O: torch.Tensor
 ) -> None:
-    subject = lensed.subject
-    W_U_DV = subject.W_U_DV
+    model = reader.model
+    W_U_DV = model.W_U_DV
     final_D = random(W_U_DV.shape[0], seed=15)
     here = Typical(mean_E=final_D, covariance_EE=torch.eye(2), output_norm=1.0, final_mean_D=final_D, rows=2)
-    p_V = (final_D @ W_U_DV + subject.b_U_V).softmax(-1)
+    p_V = (final_D @ W_U_DV + model.b_U_V).softmax(-1)
     # Back through the layer norm at a fixed scale: times its gain, and what all entries share makes no difference.
-    expected_D = (W_U_DV[:, 5] - W_U_DV @ p_V) * subject.bridge.ln_final.weight
+    expected_D = (W_U_DV[:, 5] - W_U_DV @ p_V) * model.bridge.ln_final.weight
     expected_D = expected_D - expected_D.mean()
-    found_D = by_unembedding(subject, None, here, [HE])
+    found_D = by_unembedding(model, None, here, [HE])
     torch.testing.assert_close(found_D, expected_D / expected_D.norm(), atol=1e-5, rtol=1e-4)
-    kept_D = by_unembedding(subject, subject.W_O_LHED[3, 4], here, [HE])
-    basis_DE = torch.linalg.qr(subject.W_O_LHED[3, 4].T).Q
+    kept_D = by_unembedding(model, model.W_O_LHED[3, 4], here, [HE])
+    basis_DE = torch.linalg.qr(model.W_O_LHED[3, 4].T).Q
     part_D = basis_DE @ (basis_DE.T @ expected_D)
     torch.testing.assert_close(kept_D, part_D / part_D.norm(), atol=1e-5, rtol=1e-4)
 

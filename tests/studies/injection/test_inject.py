@@ -68,20 +68,20 @@ class Adds:
 
 @pytest.mark.parametrize("position", ["all", "last"])
 def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
-    lensed: LensedModel, plain_model: Any, position: str
+    reader: LensedModel, plain_model: Any, position: str
 ) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
     settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(3.0,), position=position, random=1)
-    found = inject(lensed, [PROMPT], terms, settings, windows=windows)
-    here = typical(lensed.subject, windows.batches, [LAYER])[LAYER, HEAD]
-    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+    found = inject(reader, [PROMPT], terms, settings, windows=windows)
+    here = typical(reader.model, windows.batches, [LAYER])[LAYER, HEAD]
+    ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
     clean_nats = nats(plain_model, windows.batches)
-    maps = load_lenses(lensed.lenses.root).layer(LAYER).maps.select([1])  # heads 1 and 4
+    maps = load_lenses(reader.lenses.root).layer(LAYER).maps.select([1])  # heads 1 and 4
     W_O_ED = plain_model.transformer.h[LAYER].attn.c_proj.weight[HEAD * 32 : (HEAD + 1) * 32]
     expected = {
         "lens": by_lens(maps, W_O_ED, here, terms, "gradient"),
-        "unembedding": by_unembedding(lensed.subject, None, here, terms),
+        "unembedding": by_unembedding(reader.model, None, here, terms),
     }
     assert [curve.by for curve in found.curves] == list(expected)
     for curve in found.curves:
@@ -106,35 +106,35 @@ def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
 def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
     residual_lenses: Path, plain_model: Any
 ) -> None:
-    model = LensedModel(load_lenses(residual_lenses), device="cpu")
-    terms = to_tokens(["she"], model.subject.tokenizer)
+    reader = LensedModel(load_lenses(residual_lenses), device="cpu")
+    terms = to_tokens(["she"], reader.model.tokenizer)
     settings = InjectSettings(layer=1, strengths=(0.5,), random=0, by=("unembedding",))
-    found = inject(model, [PROMPT], terms, settings)
-    ids = model.tokens(PROMPT)
-    here = typical(model.subject, [torch.tensor([ids])], [1], site="resid_post")[1, None]
+    found = inject(reader, [PROMPT], terms, settings)
+    ids = reader.tokens(PROMPT)
+    here = typical(reader.model, [torch.tensor([ids])], [1], site="resid_post")[1, None]
     assert found.unit.norm == pytest.approx(here.output_norm) and found.unit.rows_of == "prompts"
     clean_V = log_probs(plain_model, ids)
-    added_D = 0.5 * here.output_norm * by_unembedding(model.subject, None, here, terms)
+    added_D = 0.5 * here.output_norm * by_unembedding(reader.model, None, here, terms)
     Adds(plain_model.transformer.h[1], added_D, slice(0, None))
     ((point,),) = [curve.points for curve in found.curves]
     assert_is(point.change.prompts[0], log_probs(plain_model, ids), clean_V, list(terms[0].ids))
     assert found.writable is None and found.cosine is None and found.clean.nats is None
 
 
-def test_a_token_of_two_terms_counts_once(lensed: LensedModel) -> None:
+def test_a_token_of_two_terms_counts_once(reader: LensedModel) -> None:
     alone, both = (
-        PromptEffects(lensed, lensed.tokens(PROMPT), to_tokens(terms, lensed.subject.tokenizer), top=1).clean
+        PromptEffects(reader, reader.tokens(PROMPT), to_tokens(terms, reader.model.tokenizer), top=1).clean
         for terms in (["she"], ["she", " she"])
     )
     assert both.probability == alone.probability > 0
     assert sum(term.probability for term in both.terms) > both.probability
 
 
-def test_strength_zero_is_the_model_as_it_is(lensed: LensedModel) -> None:
-    terms = to_tokens(["she", "he"], lensed.subject.tokenizer)
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 64)
+def test_strength_zero_is_the_model_as_it_is(reader: LensedModel) -> None:
+    terms = to_tokens(["she", "he"], reader.model.tokenizer)
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 64)
     settings = InjectSettings(layer=0, head=1, strengths=(0.0,), random=1)
-    found = inject(lensed, [PROMPT, "It was"], terms, settings, windows=windows)
+    found = inject(reader, [PROMPT, "It was"], terms, settings, windows=windows)
     for curve in (*found.curves, *found.random):
         (point,) = curve.points
         assert point.norm == 0.0 and point.change.prompts == found.clean.prompts
@@ -143,15 +143,15 @@ def test_strength_zero_is_the_model_as_it_is(lensed: LensedModel) -> None:
 
 
 def test_the_lenss_direction_can_be_scaled_and_the_unembeddings_be_kept_in_the_head(
-    lensed: LensedModel,
+    reader: LensedModel,
 ) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
-    here = typical(lensed.subject, [torch.arange(200)[None]], [LAYER])[LAYER, HEAD]
-    plain = directions(lensed, terms, InjectSettings(layer=LAYER, head=HEAD), here)
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    here = typical(reader.model, [torch.arange(200)[None]], [LAYER])[LAYER, HEAD]
+    plain = directions(reader, terms, InjectSettings(layer=LAYER, head=HEAD), here)
     other = directions(
-        lensed, terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance", within_head=True), here
+        reader, terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance", within_head=True), here
     )
-    W_O_ED = lensed.subject.W_O_LHED[LAYER, HEAD]
+    W_O_ED = reader.model.W_O_LHED[LAYER, HEAD]
 
     def outside(direction_D: torch.Tensor) -> float:
         return float((direction_D - direction_D @ torch.linalg.pinv(W_O_ED) @ W_O_ED).norm())
@@ -163,32 +163,32 @@ def test_the_lenss_direction_can_be_scaled_and_the_unembeddings_be_kept_in_the_h
     assert list(plain) == ["lens", "unembedding", "random 1", "random 2", "random 3"]
 
 
-def test_random_directions_depend_on_the_seed_alone(lensed: LensedModel) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
+def test_random_directions_depend_on_the_seed_alone(reader: LensedModel) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
 
     def drawn(seed: int) -> list[float]:
         settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(2.0,), random=2, seed=seed, by=("lens",))
-        found = inject(lensed, [PROMPT], terms, settings)
+        found = inject(reader, [PROMPT], terms, settings)
         return [curve.points[0].change.prompts[0].kl for curve in found.random]
 
     assert drawn(0) == drawn(0) != drawn(1)
 
 
-def test_the_result_is_plain_json(lensed: LensedModel) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
+def test_the_result_is_plain_json(reader: LensedModel) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
     settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(1.0,), random=1)
-    body = json.loads(json.dumps(inject(lensed, [PROMPT], terms, settings).to_json()))
-    assert body["unit"]["rows"] == len(lensed.tokens(PROMPT)) - 1
+    body = json.loads(json.dumps(inject(reader, [PROMPT], terms, settings).to_json()))
+    assert body["unit"]["rows"] == len(reader.tokens(PROMPT)) - 1
     assert body["curves"][0]["points"][0]["change"]["prompts"][0]["terms"][0]["term"] == "she"
 
 
-def test_a_head_set_to_zero_is_one_without_its_output_weights(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
+def test_a_head_set_to_zero_is_one_without_its_output_weights(reader: LensedModel, plain_model: Any) -> None:
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
+    terms = to_tokens(["she"], reader.model.tokenizer)
     heads = [(0, 1), (3, 4)]
-    found = ablate(lensed, [PROMPT], heads, "zero", terms=terms, windows=windows)
+    found = ablate(reader, [PROMPT], heads, "zero", terms=terms, windows=windows)
     assert [one.heads for one in found.ablations] == [((0, 1),), ((3, 4),), ((0, 1), (3, 4))]
-    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+    ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
     kept = {name: value.clone() for name, value in plain_model.state_dict().items()}
     for one in found.ablations:
         plain_model.load_state_dict(kept)
@@ -199,11 +199,11 @@ def test_a_head_set_to_zero_is_one_without_its_output_weights(lensed: LensedMode
         assert text is not None and text.nats == pytest.approx(nats(plain_model, windows.batches), rel=1e-4)
 
 
-def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, TEXT_TOKENS)
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
-    found = ablate(lensed, [PROMPT], [(LAYER, HEAD)], "mean", terms=terms, windows=windows)
-    ids, clean_V = lensed.tokens(PROMPT), log_probs(plain_model, lensed.tokens(PROMPT))
+def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(reader: LensedModel, plain_model: Any) -> None:
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    found = ablate(reader, [PROMPT], [(LAYER, HEAD)], "mean", terms=terms, windows=windows)
+    ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
     output, seen, mine = plain_model.transformer.h[LAYER].attn.c_proj, [], slice(HEAD * 32, (HEAD + 1) * 32)
     hook = output.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, 1:].flatten(0, 1)))
     for batch in windows.batches:
@@ -227,10 +227,10 @@ def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(lensed: LensedModel, p
         ({"layer": 0, "head": 1, "top": 5000}, "top is 5000"),
     ],
 )
-def test_what_the_lenses_lack_is_refused(lensed: LensedModel, given: dict[str, int], message: str) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
+def test_what_the_lenses_lack_is_refused(reader: LensedModel, given: dict[str, int], message: str) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
     with pytest.raises(RequestError, match=message):
-        inject(lensed, [PROMPT], terms, InjectSettings(**given))
+        inject(reader, [PROMPT], terms, InjectSettings(**given))
 
 
 @pytest.mark.parametrize(
@@ -251,27 +251,27 @@ def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: 
         InjectSettings(layer=0, head=1, **given)
 
 
-def test_a_covariance_is_not_taken_from_a_prompt(lensed: LensedModel) -> None:
-    terms = to_tokens(["she"], lensed.subject.tokenizer)
+def test_a_covariance_is_not_taken_from_a_prompt(reader: LensedModel) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
     with pytest.raises(RequestError, match="needs the head's covariance over a text"):
-        inject(lensed, [PROMPT], terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance"))
+        inject(reader, [PROMPT], terms, InjectSettings(layer=LAYER, head=HEAD, scaling="covariance"))
     with pytest.raises(RequestError, match="no tokens were named"):
-        inject(lensed, [PROMPT], [], InjectSettings(layer=LAYER, head=HEAD))
+        inject(reader, [PROMPT], [], InjectSettings(layer=LAYER, head=HEAD))
 
 
 def test_lenses_of_the_residual_stream_have_no_head(residual_lenses: Path) -> None:
-    model = LensedModel(load_lenses(residual_lenses), device="cpu")
-    terms = to_tokens(["she"], model.subject.tokenizer)
+    reader = LensedModel(load_lenses(residual_lenses), device="cpu")
+    terms = to_tokens(["she"], reader.model.tokenizer)
     with pytest.raises(RequestError, match="reads resid_post, not heads: leave the head out"):
-        inject(model, [PROMPT], terms, InjectSettings(layer=1, head=0))
+        inject(reader, [PROMPT], terms, InjectSettings(layer=1, head=0))
     with pytest.raises(RequestError, match="no head bounds what can be written"):
-        inject(model, [PROMPT], terms, InjectSettings(layer=1, within_head=True))
+        inject(reader, [PROMPT], terms, InjectSettings(layer=1, within_head=True))
 
 
-def test_heads_that_the_model_lacks_cannot_be_ablated(lensed: LensedModel) -> None:
+def test_heads_that_the_model_lacks_cannot_be_ablated(reader: LensedModel) -> None:
     with pytest.raises(RequestError, match=r"has no head 4\.0: it has layers 0 to 3, heads 0 to 5"):
-        ablate(lensed, [PROMPT], [(4, 0)], "zero")
+        ablate(reader, [PROMPT], [(4, 0)], "zero")
     with pytest.raises(RequestError, match="a mean ablation needs the heads' means over a text"):
-        ablate(lensed, [PROMPT], [(0, 0)], "mean")
+        ablate(reader, [PROMPT], [(0, 0)], "mean")
     with pytest.raises(RequestError, match="no head was named"):
-        ablate(lensed, [PROMPT], [], "zero")
+        ablate(reader, [PROMPT], [], "zero")

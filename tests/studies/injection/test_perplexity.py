@@ -23,21 +23,21 @@ def direct(model: Any, batches: tuple[torch.Tensor, ...]) -> list[float]:
 
 
 def test_the_loss_is_that_of_transformers(
-    lensed: LensedModel, plain_model: Any, monkeypatch: pytest.MonkeyPatch
+    reader: LensedModel, plain_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "LOGIT_BYTES", 4 * 4096 * 100)  # several blocks a window
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 600)
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 600)
     assert [tuple(batch.shape) for batch in windows.batches] == [(2, 256), (1, 88)]
-    found = loss_of(lensed.subject, windows, [])
+    found = loss_of(reader.model, windows, [])
     assert found.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
     assert found.tokens_W.tolist() == [255.0, 255.0, 87.0]
     assert windows.predicted == 597 and windows.count == 3
     assert found.mean == pytest.approx(sum(found.nats_W) / 597)
 
 
-def test_an_edit_changes_the_loss_as_the_same_weights_do(lensed: LensedModel, plain_model: Any) -> None:
-    windows = read_windows(resolve("demo", CorpusOptions()), lensed.subject, 300)
-    found = loss_of(lensed.subject, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
+def test_an_edit_changes_the_loss_as_the_same_weights_do(reader: LensedModel, plain_model: Any) -> None:
+    windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 300)
+    found = loss_of(reader.model, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
     with torch.no_grad():
         plain_model.transformer.h[0].attn.c_proj.weight[32:64] = 0
     assert found.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
@@ -78,16 +78,16 @@ def test_one_window_has_no_interval() -> None:
     [("", "holds fewer than two tokens"), ("the", "holds fewer than two tokens")],
 )
 def test_a_text_with_nothing_to_predict_is_refused(
-    lensed: LensedModel, tmp_path: Path, content: str, message: str
+    reader: LensedModel, tmp_path: Path, content: str, message: str
 ) -> None:
     path = tmp_path / "text.txt"
     path.write_text(content)
     with pytest.raises(RequestError, match=message):
-        read_windows(resolve(str(path), CorpusOptions()), lensed.subject, 100)
+        read_windows(resolve(str(path), CorpusOptions()), reader.model, 100)
 
 
-def test_a_text_file_is_read_as_a_cache_reads_it(lensed: LensedModel, tmp_path: Path) -> None:
+def test_a_text_file_is_read_as_a_cache_reads_it(reader: LensedModel, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("The door opened.\n\nShe went in.\n")
-    (batch,) = read_windows(resolve(str(path), CorpusOptions()), lensed.subject, 100).batches
-    assert lensed.text(*batch[0].tolist()) == "The door opened. She went in."
+    (batch,) = read_windows(resolve(str(path), CorpusOptions()), reader.model, 100).batches
+    assert reader.text(*batch[0].tolist()) == "The door opened. She went in."

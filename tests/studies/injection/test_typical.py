@@ -27,10 +27,10 @@ def heads_of(model: Any, layer: int) -> torch.Tensor:
     return torch.cat(found).unflatten(-1, (6, 32))
 
 
-def test_the_figures_of_a_head_are_those_of_its_rows(lensed: LensedModel, plain_model: Any) -> None:
+def test_the_figures_of_a_head_are_those_of_its_rows(reader: LensedModel, plain_model: Any) -> None:
     z_NE = heads_of(plain_model, LAYER)[:, HEAD]
     W_O_ED = plain_model.transformer.h[LAYER].attn.c_proj.weight[HEAD * 32 : (HEAD + 1) * 32]
-    found = typical(lensed.subject, TOKENS, [0, LAYER])[LAYER, HEAD]
+    found = typical(reader.model, TOKENS, [0, LAYER])[LAYER, HEAD]
     assert found.rows == len(z_NE) == 2 * 19 + 6
     torch.testing.assert_close(found.mean_E, z_NE.mean(0), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(found.covariance_EE, torch.cov(z_NE.T, correction=0), atol=1e-3, rtol=1e-2)
@@ -38,17 +38,17 @@ def test_the_figures_of_a_head_are_those_of_its_rows(lensed: LensedModel, plain_
     assert found.output_norm == pytest.approx(float(norms_N.square().mean().sqrt()), rel=1e-4)
 
 
-def test_the_mean_of_the_final_residual_gives_the_mean_logits(lensed: LensedModel, plain_model: Any) -> None:
+def test_the_mean_of_the_final_residual_gives_the_mean_logits(reader: LensedModel, plain_model: Any) -> None:
     with torch.no_grad():
         logits_NV = torch.cat([plain_model(tokens).logits[:, 1:].flatten(0, 1) for tokens in TOKENS])
-    found = typical(lensed.subject, TOKENS, [0])[0, 0]
-    ours_V = found.final_mean_D @ lensed.subject.W_U_DV + lensed.subject.b_U_V
+    found = typical(reader.model, TOKENS, [0])[0, 0]
+    ours_V = found.final_mean_D @ reader.model.W_U_DV + reader.model.b_U_V
     torch.testing.assert_close(ours_V, logits_NV.mean(0), atol=1e-3, rtol=1e-3)
 
 
 def test_a_residual_site_has_one_entry_a_layer(residual_lenses: Path, plain_model: Any) -> None:
-    model = LensedModel(load_lenses(residual_lenses), device="cpu")
-    (found,) = typical(model.subject, TOKENS, [1], site="resid_post").items()
+    reader = LensedModel(load_lenses(residual_lenses), device="cpu")
+    (found,) = typical(reader.model, TOKENS, [1], site="resid_post").items()
     assert found[0] == (1, None)
     with torch.no_grad():
         states = [plain_model(tokens, output_hidden_states=True).hidden_states[2] for tokens in TOKENS]
@@ -57,6 +57,6 @@ def test_a_residual_site_has_one_entry_a_layer(residual_lenses: Path, plain_mode
     assert found[1].output_norm == pytest.approx(float(rows_ND.norm(dim=1).square().mean().sqrt()), rel=1e-4)
 
 
-def test_single_tokens_have_no_row(lensed: LensedModel) -> None:
+def test_single_tokens_have_no_row(reader: LensedModel) -> None:
     with pytest.raises(RequestError, match="no position after the first"):
-        typical(lensed.subject, [torch.tensor([[5]])], [0])
+        typical(reader.model, [torch.tensor([[5]])], [0])

@@ -38,18 +38,18 @@ def prompts(texts: Sequence[str], label: str | None = None) -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def lensed(demo_lenses: Path) -> LensedModel:
+def reader(demo_lenses: Path) -> LensedModel:
     return LensedModel(load_lenses(demo_lenses), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def terms(lensed: LensedModel) -> list[Term]:
-    return to_tokens(WORDS, lensed.subject.tokenizer)
+def terms(reader: LensedModel) -> list[Term]:
+    return to_tokens(WORDS, reader.model.tokenizer)
 
 
 @pytest.fixture(scope="module")
-def found(lensed: LensedModel, terms: list[Term]) -> Location:
-    return locate(lensed, terms, prompts(MEN), prompts(WOMEN))
+def found(reader: LensedModel, terms: list[Term]) -> Location:
+    return locate(reader, terms, prompts(MEN), prompts(WOMEN))
 
 
 def one(found: Location, layer: int, head: int) -> HeadEffect:
@@ -60,19 +60,19 @@ def one(found: Location, layer: int, head: int) -> HeadEffect:
 class Direct:
     """The same numbers from the lens files and the model's own z, one prompt after the other."""
 
-    def __init__(self, lensed: LensedModel, terms: Sequence[Term]) -> None:
-        self.lensed, self.terms = lensed, terms
+    def __init__(self, reader: LensedModel, terms: Sequence[Term]) -> None:
+        self.reader, self.terms = reader, terms
         self.ids = sorted({token for term in terms for token in term.ids})
 
     def log_probs(self, text: str, layer: int, head: int, reading: str) -> torch.Tensor:
         """(T, V)"""
-        run = self.lensed.run(self.lensed.tokens(text), [layer])
+        run = self.reader.run(self.reader.tokens(text), [layer])
         z_TE = run.z_BTHE[layer][0, :, head]
-        tensors = load_file(self.lensed.lenses.root / f"layer-{layer:02d}.safetensors")
+        tensors = load_file(self.reader.lenses.root / f"layer-{layer:02d}.safetensors")
         place = (1, 4).index(head)
         if reading == "lens":
             return (z_TE @ tensors["weight"][place] + tensors["bias"][place]).log_softmax(-1)
-        bridge = self.lensed.subject.bridge
+        bridge = self.reader.model.bridge
         written_TD = z_TE @ tensors["W_O"][place]
         norm, scale_T = bridge.ln_final.original_component, run.scale_BT[0]
         written_TD = (written_TD - written_TD.mean(-1, keepdim=True)) / scale_T[
@@ -92,8 +92,8 @@ class Direct:
 
 
 @pytest.fixture(scope="module")
-def direct(lensed: LensedModel, terms: list[Term]) -> Direct:
-    return Direct(lensed, terms)
+def direct(reader: LensedModel, terms: list[Term]) -> Direct:
+    return Direct(reader, terms)
 
 
 @pytest.mark.parametrize("reading", ["lens", "unembedding"])
@@ -113,15 +113,15 @@ def test_the_effect_is_the_difference_of_mean_log_probabilities(
 
 @pytest.mark.parametrize("position", ["last", "all"])
 def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_positions(
-    lensed: LensedModel, terms: list[Term], demo_lenses: Path, position: str, monkeypatch: pytest.MonkeyPatch
+    reader: LensedModel, terms: list[Term], demo_lenses: Path, position: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prompt counts once, however many of its positions are read; rows come in blocks."""
     monkeypatch.setattr("alens.machine.blocks.CPU_ROWS", 3)
-    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN), position=position)
-    reader = HeadReader(load_lenses(demo_lenses), device="cpu")
+    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), position=position)
+    head_reader = HeadReader(load_lenses(demo_lenses), device="cpu")
     readings = [
-        reader.read(
-            text, positions=[-1] if position == "last" else lensed.fitted_places(len(lensed.tokens(text)))
+        head_reader.read(
+            text, positions=[-1] if position == "last" else reader.fitted_places(len(reader.tokens(text)))
         )
         for text in (*MEN, *WOMEN)
     ]
@@ -137,16 +137,16 @@ def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_positions(
 
 
 def test_without_controls_kl_is_of_the_prompts(
-    lensed: LensedModel, terms: list[Term], found: Location
+    reader: LensedModel, terms: list[Term], found: Location
 ) -> None:
-    ours, theirs = (locate(lensed, terms, prompts(texts)) for texts in (MEN, WOMEN))
+    ours, theirs = (locate(reader, terms, prompts(texts)) for texts in (MEN, WOMEN))
     assert ours.mean_output_kl is not None and theirs.mean_output_kl is not None
     assert found.mean_output_kl == pytest.approx((ours.mean_output_kl + theirs.mean_output_kl) / 2)
 
 
-def test_lift_is_over_the_mean_output(found: Location, direct: Direct, lensed: LensedModel) -> None:
-    assert lensed.log_mean_V is not None
-    mean = float(lensed.log_mean_V[direct.ids].exp().sum())
+def test_lift_is_over_the_mean_output(found: Location, direct: Direct, reader: LensedModel) -> None:
+    assert reader.log_mean_V is not None
+    mean = float(reader.log_mean_V[direct.ids].exp().sum())
     effect = one(found, 3, 1).lens
     assert effect.lift == pytest.approx(effect.probability / mean, rel=1e-4)
 
@@ -155,9 +155,9 @@ def test_the_models_own_effect_is_beside(found: Location, direct: Direct) -> Non
     def score(texts: Sequence[str]) -> float:
         own = []
         for text in texts:
-            ids = torch.tensor([direct.lensed.tokens(text)])
+            ids = torch.tensor([direct.reader.tokens(text)])
             with torch.no_grad():
-                logits_V = direct.lensed.subject.bridge(ids)[0, -1]
+                logits_V = direct.reader.model.bridge(ids)[0, -1]
             own.append(float(logits_V.log_softmax(-1)[direct.ids].logsumexp(0)))
         return float(np.mean(own))
 
@@ -182,16 +182,16 @@ def test_every_terms_share_adds_up(found: Location) -> None:
 
 
 def test_a_term_given_twice_counts_once_together(
-    lensed: LensedModel, terms: list[Term], found: Location
+    reader: LensedModel, terms: list[Term], found: Location
 ) -> None:
-    again = locate(lensed, [*terms, terms[0]], prompts(MEN), prompts(WOMEN))
+    again = locate(reader, [*terms, terms[0]], prompts(MEN), prompts(WOMEN))
     assert one(again, 3, 1).lens.probability == pytest.approx(one(found, 3, 1).lens.probability)
 
 
 def test_prompts_and_controls_changed_over_turn_the_effects(
-    lensed: LensedModel, terms: list[Term], found: Location
+    reader: LensedModel, terms: list[Term], found: Location
 ) -> None:
-    turned = locate(lensed, terms, prompts(WOMEN), prompts(MEN))
+    turned = locate(reader, terms, prompts(WOMEN), prompts(MEN))
     for each in turned.heads:
         other = one(found, each.layer, each.head)
         assert each.lens.effect == pytest.approx(-other.lens.effect)
@@ -199,9 +199,9 @@ def test_prompts_and_controls_changed_over_turn_the_effects(
 
 
 def test_pairs_have_the_same_effect_and_another_interval(
-    lensed: LensedModel, terms: list[Term], found: Location, direct: Direct
+    reader: LensedModel, terms: list[Term], found: Location, direct: Direct
 ) -> None:
-    paired = locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(paired=True))
+    paired = locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(paired=True))
     assert paired.relabellings == 2**4 and paired.smallest_p == pytest.approx(2 / 16)
     effect = one(paired, 3, 1).lens
     assert effect.effect == pytest.approx(one(found, 3, 1).lens.effect)
@@ -211,9 +211,9 @@ def test_pairs_have_the_same_effect_and_another_interval(
 
 
 def test_all_positions_are_those_that_lenses_are_fitted_on(
-    lensed: LensedModel, terms: list[Term], direct: Direct
+    reader: LensedModel, terms: list[Term], direct: Direct
 ) -> None:
-    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN), position="all")
+    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), position="all")
     expected = direct.scores(MEN, 0, 4, first=1).mean() - direct.scores(WOMEN, 0, 4, first=1).mean()
     assert one(found, 0, 4).lens.effect == pytest.approx(expected, rel=1e-3)
     p = np.mean([p_T.mean() for p_T in direct.p(MEN, 0, 4, first=1)])
@@ -222,11 +222,11 @@ def test_all_positions_are_those_that_lenses_are_fitted_on(
 
 
 def test_without_controls_the_mean_output_is_the_control(
-    lensed: LensedModel, terms: list[Term], direct: Direct
+    reader: LensedModel, terms: list[Term], direct: Direct
 ) -> None:
-    found = locate(lensed, terms, prompts(MEN))
-    assert found.controls is None and lensed.log_mean_V is not None
-    mean = float(lensed.log_mean_V[direct.ids].exp().sum())
+    found = locate(reader, terms, prompts(MEN))
+    assert found.controls is None and reader.log_mean_V is not None
+    mean = float(reader.log_mean_V[direct.ids].exp().sum())
     for each in found.heads:
         scores = direct.scores(MEN, each.layer, each.head)
         assert each.lens.effect == pytest.approx(scores.mean() - np.log(mean), rel=1e-3, abs=1e-4)
@@ -241,7 +241,7 @@ def test_without_controls_the_mean_output_is_the_control(
     assert found.smallest_p == pytest.approx(1 / 16)
     assert [s.control_probability for s in found.heads[0].terms] == pytest.approx(
         [
-            float(lensed.log_mean_V[list(term.ids)].exp().sum())
+            float(reader.log_mean_V[list(term.ids)].exp().sum())
             for share in found.heads[0].terms
             for term in terms
             if term.text == share.term
@@ -250,19 +250,19 @@ def test_without_controls_the_mean_output_is_the_control(
     )
 
 
-def test_significance_follows_alpha(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+def test_significance_follows_alpha(reader: LensedModel, terms: list[Term], found: Location) -> None:
     assert not any(each.significant for each in found.heads if each.lens.p_corrected > 0.05)
-    lax = locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(alpha=0.999))
+    lax = locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(alpha=0.999))
     assert sum(each.significant for each in lax.heads) > sum(each.significant for each in found.heads)
     assert one(lax, 3, 1).lens.high < one(found, 3, 1).lens.high
 
 
-def test_too_few_prompts_are_told(lensed: LensedModel, terms: list[Term], found: Location) -> None:
+def test_too_few_prompts_are_told(reader: LensedModel, terms: list[Term], found: Location) -> None:
     assert found.smallest_p == pytest.approx(2 / 70) and found.can_be_significant
-    few = locate(lensed, terms, prompts(MEN[:2]), prompts(WOMEN[:2]))
+    few = locate(reader, terms, prompts(MEN[:2]), prompts(WOMEN[:2]))
     assert few.smallest_p == pytest.approx(2 / 6) and not few.can_be_significant
     settings = LocateSettings(correction="bonferroni")
-    assert not locate(lensed, terms, prompts(MEN), prompts(WOMEN), settings=settings).can_be_significant
+    assert not locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=settings).can_be_significant
 
 
 def test_where_p_does_not_hold_is_told(found: Location) -> None:
@@ -292,9 +292,9 @@ def test_prompts_that_hold_a_term_are_counted(found: Location) -> None:
 
 
 def test_layers_heads_and_readings_can_be_chosen(
-    lensed: LensedModel, terms: list[Term], found: Location
+    reader: LensedModel, terms: list[Term], found: Location
 ) -> None:
-    some = locate(lensed, terms, prompts(MEN), prompts(WOMEN), layers=[3], heads=[4], unembedding=False)
+    some = locate(reader, terms, prompts(MEN), prompts(WOMEN), layers=[3], heads=[4], unembedding=False)
     (only,) = some.heads
     assert (only.layer, only.head, only.unembedding) == (3, 4, None)
     assert only.lens.effect == pytest.approx(one(found, 3, 4).lens.effect)
@@ -308,8 +308,8 @@ def test_lenses_of_the_residual_stream_are_ranked_by_layer(
         site="resid_post", lens="tuned", steps=3, batch_rows=128, eval_rows=128, layers=(1, 2)
     )
     fit_lenses(FitRequest(store=residual_cache, lenses=tmp_path / "l", settings=settings, device="cpu"))
-    lensed = LensedModel(load_lenses(tmp_path / "l"), device="cpu")
-    found = locate(lensed, terms, prompts(MEN), prompts(WOMEN))
+    reader = LensedModel(load_lenses(tmp_path / "l"), device="cpu")
+    found = locate(reader, terms, prompts(MEN), prompts(WOMEN))
     assert sorted((each.layer, each.head) for each in found.heads) == [(1, 0), (2, 0)]
     assert not found.on_heads and effect_map(found).columns == ["resid_post"]
 
@@ -341,15 +341,15 @@ def test_one_file_can_hold_controls() -> None:
     ],
 )
 def test_wrong_requests_are_refused(
-    lensed: LensedModel, terms: list[Term], ours: list[str], theirs: list[str] | None, given, message: str
+    reader: LensedModel, terms: list[Term], ours: list[str], theirs: list[str] | None, given, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message):
-        locate(lensed, terms, prompts(ours), None if theirs is None else prompts(theirs), **given)
+        locate(reader, terms, prompts(ours), None if theirs is None else prompts(theirs), **given)
 
 
-def test_no_terms_are_refused(lensed: LensedModel) -> None:
+def test_no_terms_are_refused(reader: LensedModel) -> None:
     with pytest.raises(RequestError, match="there is no term"):
-        locate(lensed, [], prompts(MEN), prompts(WOMEN))
+        locate(reader, [], prompts(MEN), prompts(WOMEN))
 
 
 def test_lenses_that_do_not_say_the_mean_output_need_controls(demo_lenses: Path, terms: list[Term]) -> None:

@@ -41,15 +41,15 @@ def planted() -> Iterator[dict[str, ModuleType]]:
 
 
 @pytest.fixture(scope="module")
-def lensed(demo_lenses: Path) -> LensedModel:
+def reader(demo_lenses: Path) -> LensedModel:
     return LensedModel(load_lenses(demo_lenses), device="cpu")
 
 
 class Groups:
     """Stretches of text with a trigger word, and others with some other word; a part to plant, a part to test."""
 
-    def __init__(self, lensed: LensedModel, planted: dict[str, ModuleType]) -> None:
-        made, tokenizer = planted["prompts"], lensed.subject.tokenizer
+    def __init__(self, reader: LensedModel, planted: dict[str, ModuleType]) -> None:
+        made, tokenizer = planted["prompts"], reader.model.tokenizer
         texts = made.stretches(made.lines(tokenizer), 120, 12, seed=5)
         (self.trigger,) = tokenizer.encode(" money", add_special_tokens=False).ids
         others = [word for word in made.words(tokenizer, 61, seed=5) if word != self.trigger]
@@ -64,8 +64,8 @@ class Groups:
 
 
 @pytest.fixture(scope="module")
-def groups(lensed: LensedModel, planted: dict[str, ModuleType]) -> Groups:
-    return Groups(lensed, planted)
+def groups(reader: LensedModel, planted: dict[str, ModuleType]) -> Groups:
+    return Groups(reader, planted)
 
 
 def first(found: Location) -> tuple[int, int]:
@@ -73,34 +73,34 @@ def first(found: Location) -> tuple[int, int]:
 
 
 def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
-    lensed: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
+    reader: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
 ) -> None:
     made = planted["in_lens"]
     made.plant(
-        lensed.lenses.root,
+        reader.lenses.root,
         tmp_path / "lenses",
         layer=IN_LENS[0],
         head=IN_LENS[1],
         terms=groups.ids,
         strength=3.0,
-        found=made.detector(lensed, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
+        found=made.detector(reader, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
     found = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
     assert first(found) == IN_LENS and found.heads[0].significant
     assert [each.significant for each in found.heads[1:]] == [False] * 3
-    before = locate(lensed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
+    before = locate(reader, groups.terms, groups.prompts, groups.controls, settings=RAISED)
     (same,) = [each for each in before.heads if (each.layer, each.head) == IN_LENS]
     assert not same.significant
     assert found.heads[0].unembedding == same.unembedding  # the model was left as it is
 
 
 def test_a_planted_model_raises_the_terms_through_its_head_alone(
-    lensed: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
+    reader: LensedModel, planted: dict[str, ModuleType], groups: Groups, tmp_path: Path
 ) -> None:
     plant(planted, groups, tmp_path / "model")
-    changed = copy.copy(lensed)  # its lenses are not of this model: only their unembedding is read
-    changed.subject = models.load(models.find(str(tmp_path / "model")), dtype="float32", device="cpu")
+    changed = copy.copy(reader)  # its lenses are not of this model: only their unembedding is read
+    changed.model = models.load(models.find(str(tmp_path / "model")), dtype="float32", device="cpu")
     found = locate(changed, groups.terms, groups.prompts, groups.controls)
     assert found.model.effect > 1.5
     by_output = sorted(found.heads, key=lambda each: -(each.unembedding.effect if each.unembedding else 0.0))

@@ -112,15 +112,15 @@ class SearchedHead:
 class CausalBases:
     """A study that was checked against lenses and cache; `run` does the work."""
 
-    def __init__(self, model: LensedModel, cache: Cache, settings: BasisSettings) -> None:
+    def __init__(self, reader: LensedModel, cache: Cache, settings: BasisSettings) -> None:
         """Raises `RequestError` for what lenses or cache do not have."""
-        lenses = model.lenses
+        lenses = reader.lenses
         if lenses.record.site != ATTN_Z:
             raise RequestError(
                 f"{lenses.name} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
             )
         lenses.check_model(cache.plan.model, f"the model of {cache.root}")
-        self.layers, self.heads = model.chosen(settings.layers, settings.heads)
+        self.layers, self.heads = reader.chosen(settings.layers, settings.heads)
         cache.check_layers(self.layers)
         width = lenses.record.model.d_head
         self.directions = width if settings.directions is None else settings.directions
@@ -128,9 +128,9 @@ class CausalBases:
             raise RequestError(
                 f"directions is {self.directions} and top {settings.top}: z of a head has {width} directions"
             )
-        self.model, self.cache, self.settings = model, cache, settings
-        if "unembedding" in settings.compare and model.no_unembedding is not None:
-            raise RequestError(f"{model.no_unembedding}: leave the unembedding out of --compare")
+        self.reader, self.cache, self.settings = reader, cache, settings
+        if "unembedding" in settings.compare and reader.no_unembedding is not None:
+            raise RequestError(f"{reader.no_unembedding}: leave the unembedding out of --compare")
         self.min_position = int(lenses.record.fit["min_position"])
         self.text = judged_text(lenses, cache)
         self.sample: HeldOutSample = held_out_sample.draw(
@@ -165,7 +165,7 @@ class CausalBases:
     # Directions
 
     def _find(self, report: Report) -> Iterator[SearchedHead]:
-        settings, where = self.settings, self.model.subject.device
+        settings, where = self.settings, self.reader.model.device
         moments = self.cache.statistics(self.layers, self.cache.shards[:ENOUGH_SHARDS])
         searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
         done, total = 0, len(self.layers) * len(self.heads) * len(searched) * self.directions
@@ -178,11 +178,11 @@ class CausalBases:
         report(Progress(stage="find directions", total=total, unit="directions"))
         scale = self._typical_scale() if "unembedding" in settings.compare else 1.0
         for place, layer in enumerate(self.layers):
-            fitted = self.model.lenses.layer(layer)
+            fitted = self.reader.lenses.layer(layer)
             z_NHE = torch.from_numpy(self.cache.z(layer, self.sample.rows_N)).to(where).float()
             plain = self._unembedding(fitted, scale)
             for head in self.heads:
-                index = self.model.lenses.head_index(head)
+                index = self.reader.lenses.head_index(head)
                 found = SearchedHead(
                     layer=layer,
                     head=head,
@@ -211,18 +211,18 @@ class CausalBases:
         """What the last norm divides by, the geometric mean over the sequences that are measured on."""
         with torch.inference_mode():
             runs = [
-                activations.run(self.model.subject, torch.from_numpy(tokens_T)[None], [])
+                activations.run(self.reader.model, torch.from_numpy(tokens_T)[None], [])
                 for tokens_T in self.sample.tokens_ST
             ]
-        scales = [self.model.scale(run)[self.min_position :] for run in runs]
+        scales = [self.reader.scale(run)[self.min_position :] for run in runs]
         return float(torch.cat(scales).log().mean().exp())
 
     def _unembedding(self, fitted: LayerLenses, scale: float) -> AffineMaps | None:
         """The unembedding of all heads of a layer, as a lens of z: with one scale of the last norm for all rows."""
-        subject = self.model.subject
-        if "unembedding" not in self.settings.compare or subject.final_norm is None:
+        model = self.reader.model
+        if "unembedding" not in self.settings.compare or model.final_norm is None:
             return None
-        maps = unembedding(fitted, subject.final_norm, subject.W_U_DV.float(), subject.b_U_V.float())
+        maps = unembedding(fitted, model.final_norm, model.W_U_DV.float(), model.b_U_V.float())
         return AffineMaps(weight_HEV=maps.weight_HEV / scale, bias_HV=maps.bias_HV)
 
     def _donors(self, z_NE: torch.Tensor, head: SearchedHead) -> torch.Tensor:
@@ -240,7 +240,7 @@ class CausalBases:
         layer, S = heads[0].layer, len(self.sample.tokens_ST)
         tokens_ST = torch.from_numpy(self.sample.tokens_ST)
         with torch.inference_mode():
-            clean = [activations.run(self.model.subject, tokens_T[None], [layer]) for tokens_T in tokens_ST]
+            clean = [activations.run(self.reader.model, tokens_T[None], [layer]) for tokens_T in tokens_ST]
         found = []
         for number, head in enumerate(heads, start=done):
 
@@ -277,7 +277,7 @@ class CausalBases:
         model_AS = torch.empty(len(spans), S, dtype=torch.float64)
         for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
             model_AS[:, s] = model_influence(
-                self.model.subject,
+                self.reader.model,
                 tokens_T,
                 run.final_BTD[0],
                 layer=head.layer,
@@ -309,7 +309,7 @@ class CausalBases:
         return HeadBases(
             layer=head.layer,
             head=head.head,
-            says_nothing=self.model.lenses.record.says_nothing(head.layer, head.head),
+            says_nothing=self.reader.lenses.record.says_nothing(head.layer, head.head),
             mean_E=head.coordinates.mean_E,
             bases=sets,
         )

@@ -13,7 +13,7 @@ from alens.errors import RequestError
 from alens.machine.blocks import logit_blocks, slices
 from alens.machine.products import fast_float32
 from alens.model.edits import Edit, run_edited
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.studies.basis.lens_influence import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
@@ -22,7 +22,7 @@ CPU_TOKENS, CUDA_TOKENS = 8192, 65536
 
 @fast_float32()
 def model_influence(
-    subject: Subject,
+    model: LoadedModel,
     tokens_T: torch.Tensor,
     clean_TD: torch.Tensor,
     *,
@@ -38,18 +38,18 @@ def model_influence(
     cannot be run so.
     """
     P = len(donors_PE)
-    most = max(1, (CPU_TOKENS if subject.device.type == "cpu" else CUDA_TOKENS) // len(tokens_T))
+    most = max(1, (CPU_TOKENS if model.device.type == "cpu" else CUDA_TOKENS) // len(tokens_T))
     parts = []
     for some in slices(len(removals_AEE), most):
         ablated_ATD = ablated_finals(
-            subject, tokens_T, layer=layer, head=head, donors_PE=donors_PE, removals_AEE=removals_AEE[some]
+            model, tokens_T, layer=layer, head=head, donors_PE=donors_PE, removals_AEE=removals_AEE[some]
         )
-        parts.append(_kl(subject, clean_TD[-P:], ablated_ATD[:, -P:]))
+        parts.append(_kl(model, clean_TD[-P:], ablated_ATD[:, -P:]))
     return torch.cat(parts)
 
 
 def ablated_finals(
-    subject: Subject,
+    model: LoadedModel,
     tokens_T: torch.Tensor,
     *,
     layer: int,
@@ -66,21 +66,21 @@ def ablated_finals(
         changed_ATHE[:, -P:, head] = z_PE + (donors_PE - z_PE) @ removals_AEE
         return changed_ATHE
 
-    final_ATD = run_edited(subject, tokens_T[None], [Edit(layer=layer, z=ablate)])
+    final_ATD = run_edited(model, tokens_T[None], [Edit(layer=layer, z=ablate)])
     if len(final_ATD) != A:
         raise RequestError(
-            f"{subject.source.record.architecture} does not run many ablations of one sequence in TransformerLens"
+            f"{model.source.record.architecture} does not run many ablations of one sequence in TransformerLens"
         )
     return final_ATD
 
 
 @torch.inference_mode()
-def _kl(subject: Subject, clean_PD: torch.Tensor, ablated_APD: torch.Tensor) -> torch.Tensor:
+def _kl(model: LoadedModel, clean_PD: torch.Tensor, ablated_APD: torch.Tensor) -> torch.Tensor:
     found_AP = torch.empty(ablated_APD.shape[:2], dtype=torch.float64)
-    for rows in logit_blocks(len(clean_PD), subject.W_U_DV.shape[1], subject.device):
-        log_p_BV = (clean_PD[rows] @ subject.W_U_DV + subject.b_U_V).float().log_softmax(-1)
+    for rows in logit_blocks(len(clean_PD), model.W_U_DV.shape[1], model.device):
+        log_p_BV = (clean_PD[rows] @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
         p_BV = log_p_BV.exp()
         for a, ablated_PD in enumerate(ablated_APD):
-            change_BV = (ablated_PD[rows] - clean_PD[rows]) @ subject.W_U_DV
+            change_BV = (ablated_PD[rows] - clean_PD[rows]) @ model.W_U_DV
             found_AP[a, rows] = kl_of_change(p_BV, log_p_BV, change_BV).double().cpu()
     return found_AP

@@ -81,7 +81,7 @@ class Comparison:
 
 
 def compare(
-    lensed: LensedModel,
+    reader: LensedModel,
     clean: PromptSet,
     suspect: PromptSet,
     *,
@@ -96,8 +96,8 @@ def compare(
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be.
     """
     settings = settings or CompareSettings()
-    layers, heads = lensed.chosen(layers, heads)
-    settings = replace(settings, top=min(settings.top, lensed.lenses.record.model.d_vocab))
+    layers, heads = reader.chosen(layers, heads)
+    settings = replace(settings, top=min(settings.top, reader.lenses.record.model.d_vocab))
     prompts = [*clean.prompts, *suspect.prompts]
     suspect_N = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
     num_compared = len(prompts)
@@ -108,14 +108,14 @@ def compare(
     if test is not None:
         suspect_N = np.concatenate([suspect_N, labels_of(test)])
         prompts += test.prompts
-    ids, rows = tokens_of(lensed, prompts, settings.position)
-    readings = PromptReadings(lensed, ids, rows, layers, heads, report)
+    ids, rows = tokens_of(reader, prompts, settings.position)
+    readings = PromptReadings(reader, ids, rows, layers, heads, report)
     detectors = None
     if splits:
         refits = None if test is not None else _refits(clean, suspect, settings)
         paired = settings.paired and test is None
         detectors = Detectors(splits, suspect_N, judged_by, paired=paired, refits=refits)
-    comparer = ReadingComparer(lensed, len(clean.prompts), len(suspect.prompts), settings)
+    comparer = ReadingComparer(reader, len(clean.prompts), len(suspect.prompts), settings)
 
     changes, drawn = [], []
     model_NV = readings.model()
@@ -123,7 +123,7 @@ def compare(
     report(Progress(stage="compare", total=len(names), unit="heads"))
     for number, (layer, head) in enumerate(names, start=1):
         lens_NV = readings.lens(layer, head)
-        plain_NV = None if lensed.no_unembedding else readings.unembedding(layer, head)
+        plain_NV = None if reader.no_unembedding else readings.unembedding(layer, head)
         change, draws = comparer.change(lens_NV[:num_compared])
         drawn.append(draws)
         plain = None if plain_NV is None else comparer.change(plain_NV[:num_compared], noise=False)[0]
@@ -131,7 +131,7 @@ def compare(
             HeadChange(
                 layer=layer,
                 head=head,
-                says_nothing=lensed.lenses.record.says_nothing(layer, head),
+                says_nothing=reader.lenses.record.says_nothing(layer, head),
                 lens_kl=_kl(model_NV[:num_compared], lens_NV),
                 unembedding_kl=None if plain_NV is None else _kl(model_NV[:num_compared], plain_NV),
                 lens=change,
@@ -162,8 +162,8 @@ def compare(
         heads=sorted(_adjusted(changes, drawn), key=lambda one: -one.lens.above_noise),
         model=model,
         mean_output_kl=None
-        if lensed.log_mean_V is None
-        else _kl(model_NV[:num_compared], lensed.log_mean_V.softmax(-1).expand_as(model_NV)),
+        if reader.log_mean_V is None
+        else _kl(model_NV[:num_compared], reader.log_mean_V.softmax(-1).expand_as(model_NV)),
         detection=detection,
         notes=notes + (detection.confounds if detection else []),
     )

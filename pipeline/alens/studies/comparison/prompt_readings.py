@@ -28,7 +28,7 @@ def check_position(position: str | int) -> str | int:
         raise RequestError(f"position {position!r} is neither `last`, `all` nor a number such as 3") from None
 
 
-def rows_of(lensed: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
+def rows_of(reader: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
     """The positions to read in a prompt of that length; `all` are those that lenses are fitted on.
 
     Raises `RequestError` where there is none such.
@@ -36,7 +36,7 @@ def rows_of(lensed: LensedModel, num_tokens: int, position: str | int, source: s
     if position == LAST:
         return [num_tokens - 1]
     if position == ALL:
-        return lensed.fitted_places(num_tokens)
+        return reader.fitted_places(num_tokens)
     place = int(position)
     if not -num_tokens <= place < num_tokens:
         raise RequestError(
@@ -46,11 +46,11 @@ def rows_of(lensed: LensedModel, num_tokens: int, position: str | int, source: s
 
 
 class PromptReadings:
-    """What heads and model say about N prompts. Attributes: `lensed`, `num_prompts`, `ids`: tokens by prompt."""
+    """What heads and model say about N prompts. Attributes: `reader`, `num_prompts`, `ids`: tokens by prompt."""
 
     def __init__(
         self,
-        lensed: LensedModel,
+        reader: LensedModel,
         ids: Sequence[Sequence[int]],
         rows: Sequence[Sequence[int]],
         layers: Sequence[int],
@@ -61,17 +61,17 @@ class PromptReadings:
 
         A prompt's reading is the mean distribution over its rows. Memory: layers x heads x E x 4 bytes a row.
         """
-        self.lensed, self.ids, self.num_prompts = lensed, [list(one) for one in ids], len(ids)
+        self.reader, self.ids, self.num_prompts = reader, [list(one) for one in ids], len(ids)
         self._heads = list(heads)
         values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
         finals, scales = [], []
         report(Progress(stage="run", total=len(ids), unit="prompts"))
         for number, (tokens, places) in enumerate(zip(ids, rows, strict=True), start=1):
-            found = lensed.run(tokens, layers)
+            found = reader.run(tokens, layers)
             for layer in layers:
-                values[layer].append(lensed.values(found, layer, heads)[:, list(places)])
+                values[layer].append(reader.values(found, layer, heads)[:, list(places)])
             finals.append(found.final_BTD[0, list(places)])
-            scales.append(lensed.scale(found)[list(places)])
+            scales.append(reader.scale(found)[list(places)])
             report(Progress(stage="run", done=number, total=len(ids), unit="prompts"))
         self._values_HRE = {layer: torch.cat(found, dim=1) for layer, found in values.items()}
         self._final_RD, self._scale_R = torch.cat(finals), torch.cat(scales)
@@ -81,26 +81,26 @@ class PromptReadings:
 
     def lens(self, layer: int, head: int) -> torch.Tensor:
         """(N, V) float32: probabilities by the head's lens."""
-        return self._read(lambda rows: self.lensed.lens(layer, [head], self._values(layer, head, rows))[0])
+        return self._read(lambda rows: self.reader.lens(layer, [head], self._values(layer, head, rows))[0])
 
     def unembedding(self, layer: int, head: int) -> torch.Tensor:
         """(N, V) float32: probabilities by the unembedding of what the head writes."""
 
         def log_probs(rows: slice) -> torch.Tensor:
             values_HRE = self._values(layer, head, rows)
-            return self.lensed.unembedding(layer, [head], values_HRE, self._scale_R[rows])[0]
+            return self.reader.unembedding(layer, [head], values_HRE, self._scale_R[rows])[0]
 
         return self._read(log_probs)
 
     def model(self) -> torch.Tensor:
         """(N, V) float32: the model's own probabilities."""
-        return self._read(lambda rows: self.lensed.log_probs(self._final_RD[None, rows])[0])
+        return self._read(lambda rows: self.reader.log_probs(self._final_RD[None, rows])[0])
 
     def _values(self, layer: int, head: int, rows: slice) -> torch.Tensor:
         return self._values_HRE[layer][self._heads.index(head), rows][None]
 
     def _read(self, log_probs: Callable[[slice], torch.Tensor]) -> torch.Tensor:
-        vocabulary, device = self.lensed.lenses.record.model.d_vocab, self._final_RD.device
+        vocabulary, device = self.reader.lenses.record.model.d_vocab, self._final_RD.device
         sums_NV = torch.zeros(self.num_prompts, vocabulary, device=device)
         for rows in logit_blocks(len(self._prompt_R), vocabulary, device):
             sums_NV.index_add_(0, self._prompt_R[rows], log_probs(rows).exp())

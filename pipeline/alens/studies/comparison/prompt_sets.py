@@ -71,13 +71,13 @@ def labels_of(given: PromptSet) -> list[bool]:
 
 
 def tokens_of(
-    lensed: LensedModel, given: Sequence[Prompt], position: str | int
+    reader: LensedModel, given: Sequence[Prompt], position: str | int
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Tokens, and positions to read, of each prompt. Raises `RequestError` that names the prompt."""
     ids, rows = [], []
     for prompt in given:
-        ids.append(prompts.tokens_of(lensed, prompt))
-        rows.append(rows_of(lensed, len(ids[-1]), position, prompt.source))
+        ids.append(prompts.tokens_of(reader, prompt))
+        rows.append(rows_of(reader, len(ids[-1]), position, prompt.source))
     return ids, rows
 
 

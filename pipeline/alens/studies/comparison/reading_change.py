@@ -93,9 +93,9 @@ class ReadingComparer:
     """Changes of readings of the same prompts, under the same draws of chance and resamples."""
 
     def __init__(
-        self, lensed: LensedModel, num_clean: int, num_suspect: int, settings: CompareSettings
+        self, reader: LensedModel, num_clean: int, num_suspect: int, settings: CompareSettings
     ) -> None:
-        self._lensed, self._num_clean, self._settings = lensed, num_clean, settings
+        self._reader, self._num_clean, self._settings = reader, num_clean, settings
         sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
@@ -143,7 +143,7 @@ class ReadingComparer:
         best = parts_V.topk(self._settings.top)
         return [
             TokenChange(
-                token=self._lensed.text(token),
+                token=self._reader.text(token),
                 id=token,
                 clean=float(clean_V[token]),
                 suspect=float(suspect_V[token]),

@@ -75,7 +75,7 @@ def check(lenses: Lenses, heads: Sequence[Head], kind: str, *, has_text: bool, t
 
 
 def ablate(
-    model: LensedModel,
+    reader: LensedModel,
     prompts: Sequence[str],
     heads: Sequence[Head],
     kind: str,
@@ -88,11 +88,13 @@ def ablate(
 ) -> Ablations:
     """Take each head away alone, and then all of them. Raises `RequestError` for what is not there."""
     heads = tuple(dict.fromkeys(heads))
-    check(model.lenses, heads, kind, has_text=windows is not None, top=top)
-    edits = _edits(model, heads, kind, windows)
+    check(reader.lenses, heads, kind, has_text=windows is not None, top=top)
+    edits = _edits(reader, heads, kind, windows)
     together = [heads] if len(heads) > 1 else []
     groups = [*((head,) for head in heads), *together]
-    changes = EditRunner(model, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups))
+    changes = EditRunner(
+        reader, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups)
+    )
     found = []
     for group in groups:
         chosen = [edits[head] for head in group]
@@ -106,11 +108,13 @@ def ablate(
     )
 
 
-def _edits(model: LensedModel, heads: Sequence[Head], kind: str, windows: Windows | None) -> dict[Head, Edit]:
+def _edits(
+    reader: LensedModel, heads: Sequence[Head], kind: str, windows: Windows | None
+) -> dict[Head, Edit]:
     if kind == "zero" or windows is None:
         return {(layer, head): Edit(layer=layer, head=head, z=torch.zeros_like) for layer, head in heads}
     layers = list(dict.fromkeys(layer for layer, _ in heads))
-    usual = typical(model.subject, windows.batches, layers)
+    usual = typical(reader.model, windows.batches, layers)
     return {
         (layer, head): Edit(layer=layer, head=head, z=_always(usual[layer, head].mean_E))
         for layer, head in heads

@@ -24,7 +24,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.lens.maps import LensMaps
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.reading.terms import Term
 from alens.studies.injection.typical import Typical
 
@@ -53,16 +53,16 @@ def by_lens(
 
 
 def by_unembedding(
-    subject: Subject, W_O_ED: torch.Tensor | None, typical: Typical, terms: Sequence[Term]
+    model: LoadedModel, W_O_ED: torch.Tensor | None, typical: Typical, terms: Sequence[Term]
 ) -> torch.Tensor:
     """(D,) the unembedding's direction; with `W_O_ED`, kept within what the head can write."""
-    W_U_DV, b_U_V = subject.W_U_DV.float(), subject.b_U_V.float()
+    W_U_DV, b_U_V = model.W_U_DV.float(), model.b_U_V.float()
     with torch.enable_grad():
         logits_V = (typical.final_mean_D @ W_U_DV + b_U_V).detach().requires_grad_(True)
         (shares_V,) = torch.autograd.grad(said_of(logits_V.log_softmax(-1), terms), logits_V)
     direction_D = W_U_DV @ shares_V
-    if subject.final_norm is not None:
-        direction_D = subject.final_norm.pulled_back(direction_D)
+    if model.final_norm is not None:
+        direction_D = model.final_norm.pulled_back(direction_D)
     return _unit(direction_D if W_O_ED is None else within(direction_D, W_O_ED), "unembedding")
 
 

@@ -53,7 +53,7 @@ class EditRunner:
 
     def __init__(
         self,
-        model: LensedModel,
+        reader: LensedModel,
         prompts: Sequence[str],
         terms: Sequence[Term],
         windows: Windows | None,
@@ -64,12 +64,12 @@ class EditRunner:
         total: int = 0,
     ) -> None:
         """`total` is how many changes there will be, for `report`. Raises `RequestError` for a wrong prompt."""
-        self._model, self._windows, self._seed = model, windows, seed
+        self._reader, self._windows, self._seed = reader, windows, seed
         self._report, self._done, self._total = report, 0, total
         report(Progress(stage="run", total=total, unit="changes"))
-        ids = [model.tokens(prompt) for prompt in prompts]
-        self._prompts = [PromptEffects(model, tokens, terms, top) for tokens in ids]
-        self._loss = None if windows is None else loss_of(model.subject, windows, [])
+        ids = [reader.tokens(prompt) for prompt in prompts]
+        self._prompts = [PromptEffects(reader, tokens, terms, top) for tokens in ids]
+        self._loss = None if windows is None else loss_of(reader.model, windows, [])
         self.clean = CleanRun(
             prompts=tuple(prompt.clean for prompt in self._prompts),
             nats=None if self._loss is None else self._loss.mean,
@@ -86,7 +86,7 @@ class EditRunner:
             effects = tuple(prompt.under(on_prompts) for prompt in self._prompts)
         text = None
         if self._windows is not None and self._loss is not None:
-            loss = loss_of(self._model.subject, self._windows, on_text) if on_text else self._loss
+            loss = loss_of(self._reader.model, self._windows, on_text) if on_text else self._loss
             added, interval = loss.more_than(self._loss, self._seed)
             text = TextChange(nats=loss.mean, added=added, interval=interval)
         self._done += 1

@@ -95,7 +95,7 @@ def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
 
 
 def inject(
-    model: LensedModel,
+    reader: LensedModel,
     prompts: Sequence[str],
     terms: Sequence[Term],
     settings: InjectSettings,
@@ -107,29 +107,29 @@ def inject(
 
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
-    check(model.lenses, settings, has_text=windows is not None)
-    if model.no_unembedding is not None:
+    check(reader.lenses, settings, has_text=windows is not None)
+    if reader.no_unembedding is not None:
         raise RequestError(
-            f"{model.no_unembedding}: nothing is added to it; take lenses of the residual stream (--site resid_post)"
+            f"{reader.no_unembedding}: nothing is added to it; take lenses of the residual stream (--site resid_post)"
         )
     if not terms:
         raise RequestError("no tokens were named: say which ones the direction is for")
-    ids = [model.tokens(prompt) for prompt in prompts]
+    ids = [reader.tokens(prompt) for prompt in prompts]
     batches = [torch.tensor([one]) for one in ids] if windows is None else windows.batches
-    site = model.lenses.record.site
-    here = typical(model.subject, batches, [settings.layer], site=site)[settings.layer, settings.head]
-    given = directions(model, terms, settings, here)
+    site = reader.lenses.record.site
+    here = typical(reader.model, batches, [settings.layer], site=site)[settings.layer, settings.head]
+    given = directions(reader, terms, settings, here)
     strengths = tuple(dict.fromkeys(settings.strengths))
     total = (len(given) + settings.random) * len(strengths)
     changes = EditRunner(
-        model, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
+        reader, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
     curves = [_curve(changes, settings, strengths, name, d, here.output_norm) for name, d in given.items()]
     chosen = {name: given[name] for name in settings.by}
     return Injection(
         layer=settings.layer,
         head=settings.head,
-        says_nothing=model.lenses.record.says_nothing(settings.layer, settings.head or 0),
+        says_nothing=reader.lenses.record.says_nothing(settings.layer, settings.head or 0),
         site=site,
         scaling=settings.scaling,
         within_head=settings.within_head,
@@ -137,10 +137,10 @@ def inject(
         seed=settings.seed,
         prompts=tuple(prompts),
         terms=tuple(terms),
-        tokens={term.text: [model.text(token) for token in term.ids] for term in terms},
+        tokens={term.text: [reader.text(token) for token in term.ids] for term in terms},
         unit=Unit(norm=here.output_norm, rows=here.rows, rows_of="prompts" if windows is None else "text"),
         cosine=float(chosen["lens"] @ chosen["unembedding"]) if len(chosen) == 2 else None,
-        writable=_writable(model, terms, settings, here),
+        writable=_writable(reader, terms, settings, here),
         clean=changes.clean,
         curves=tuple(curves[: len(chosen)]),
         random=tuple(curves[len(chosen) :]),
@@ -148,28 +148,28 @@ def inject(
 
 
 def directions(
-    model: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
+    reader: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
 ) -> dict[str, torch.Tensor]:
     """Unit vectors (D,) by name: the readings asked for, then `random 1` and so on."""
-    subject, W_O_ED = model.subject, output_matrix(model, settings)
+    model, W_O_ED = reader.model, output_matrix(reader, settings)
     found = {}
     for name in dict.fromkeys(settings.by):
         if name == "lens":
-            maps = model.lenses.layer(settings.layer).maps
-            index = 0 if settings.head is None else model.lenses.head_index(settings.head)
-            maps = maps.select([index]).to(subject.device)
+            maps = reader.lenses.layer(settings.layer).maps
+            index = 0 if settings.head is None else reader.lenses.head_index(settings.head)
+            maps = maps.select([index]).to(model.device)
             found[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
         else:
-            found[name] = by_unembedding(subject, W_O_ED if settings.within_head else None, here, terms)
-    drawn = at_random(W_O_ED, subject.W_U_DV.shape[0], settings.random, settings.seed, subject.device)
+            found[name] = by_unembedding(model, W_O_ED if settings.within_head else None, here, terms)
+    drawn = at_random(W_O_ED, model.W_U_DV.shape[0], settings.random, settings.seed, model.device)
     return found | {f"random {number}": d for number, d in enumerate(drawn, start=1)}
 
 
-def output_matrix(model: LensedModel, settings: InjectSettings) -> torch.Tensor | None:
+def output_matrix(reader: LensedModel, settings: InjectSettings) -> torch.Tensor | None:
     """(E, D) float32 of the head; None for lenses of the residual stream."""
     if settings.head is None:
         return None
-    return model.subject.W_O_LHED[settings.layer, settings.head].float()
+    return reader.model.W_O_LHED[settings.layer, settings.head].float()
 
 
 def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> Edit:
@@ -205,10 +205,10 @@ def _curve(
 
 
 def _writable(
-    model: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
+    reader: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
 ) -> float | None:
-    W_O_ED = output_matrix(model, settings)
+    W_O_ED = output_matrix(reader, settings)
     if W_O_ED is None:
         return None
-    whole_D = by_unembedding(model.subject, None, here, terms)
+    whole_D = by_unembedding(reader.model, None, here, terms)
     return float(within(whole_D, W_O_ED).norm() ** 2)

@@ -52,8 +52,8 @@ class NextTokenEffect:
 class PromptEffects:
     """One prompt under changes. Attributes: `ids`, `clean` (a `NextTokenEffect`)."""
 
-    def __init__(self, model: LensedModel, ids: Sequence[int], terms: Sequence[Term], top: int) -> None:
-        self.ids, self._model, self._terms, self._top = list(ids), model, list(terms), top
+    def __init__(self, reader: LensedModel, ids: Sequence[int], terms: Sequence[Term], top: int) -> None:
+        self.ids, self._reader, self._terms, self._top = list(ids), reader, list(terms), top
         self._clean_V = self._run([])
         self.clean = self._effect(self._clean_V)
 
@@ -62,8 +62,8 @@ class PromptEffects:
         return self._effect(self._run(edits))
 
     def _run(self, edits: Sequence[Edit]) -> torch.Tensor:
-        final_BTD = run_edited(self._model.subject, torch.tensor([self.ids]), edits)
-        return self._model.log_probs(final_BTD[:, -1:])[0, 0].double()
+        final_BTD = run_edited(self._reader.model, torch.tensor([self.ids]), edits)
+        return self._reader.log_probs(final_BTD[:, -1:])[0, 0].double()
 
     def _effect(self, log_probs_V: torch.Tensor) -> NextTokenEffect:
         best = log_probs_V.topk(self._top)
@@ -77,7 +77,7 @@ class PromptEffects:
             terms=found,
             kl=max(0.0, float(kl)),  # never below zero but by rounding
             top=tuple(
-                NextToken(token=self._model.text(token), id=token, probability=probability)
+                NextToken(token=self._reader.text(token), id=token, probability=probability)
                 for token, probability in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
             ),
         )

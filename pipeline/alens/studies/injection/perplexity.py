@@ -17,7 +17,7 @@ import torch
 from alens.errors import RequestError
 from alens.machine.blocks import logit_blocks
 from alens.model.edits import Edit, run_edited
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.statistics.bootstrap import mean_intervals
 from alens.store.arrays import token_dtype
 from alens.text.corpus import Corpus
@@ -66,17 +66,17 @@ class Loss:
         return float(added_W.sum() / clean.tokens_W.sum()), interval
 
 
-def read_windows(corpus: Corpus, subject: Subject, max_tokens: int) -> Windows:
+def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows:
     """The first `max_tokens` tokens of a text, in windows of `n_ctx`.
 
     Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
     """
-    record = subject.source.record
+    record = model.source.record
     parts, found = [], 0
     tokens_of = TextTokens(
         corpus=corpus,
-        tokenizer=subject.tokenizer,
-        end_of_text=subject.end_of_text,
+        tokenizer=model.tokenizer,
+        end_of_text=model.end_of_text,
         dtype=token_dtype(record.d_vocab),
         num_tokens=record.d_vocab,
     )
@@ -102,23 +102,23 @@ def cut(tokens: torch.Tensor, width: int) -> tuple[torch.Tensor, ...]:
     return tuple(batches)
 
 
-def loss_of(subject: Subject, windows: Windows, edits: Sequence[Edit]) -> Loss:
+def loss_of(model: LoadedModel, windows: Windows, edits: Sequence[Edit]) -> Loss:
     """The loss on each window with `edits` made; one forward pass over the text."""
     nats: list[float] = []
     for tokens_BT in windows.batches:
-        final_BTD = run_edited(subject, tokens_BT, edits)
-        nats += _nats(subject, final_BTD[:, :-1], tokens_BT[:, 1:].to(subject.device)).tolist()
+        final_BTD = run_edited(model, tokens_BT, edits)
+        nats += _nats(model, final_BTD[:, :-1], tokens_BT[:, 1:].to(model.device)).tolist()
     counts = [float(b.shape[1] - 1) for b in windows.batches for _ in b]
     return Loss(nats_W=np.array(nats), tokens_W=np.array(counts))
 
 
-def _nats(subject: Subject, final_BTD: torch.Tensor, next_BT: torch.Tensor) -> torch.Tensor:
+def _nats(model: LoadedModel, final_BTD: torch.Tensor, next_BT: torch.Tensor) -> torch.Tensor:
     """(B,) float64: summed negative log-probability of the next tokens."""
     rows_ND, next_N = final_BTD.flatten(0, 1), next_BT.flatten()
     nats_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
     with torch.inference_mode():
-        for rows in logit_blocks(len(rows_ND), subject.W_U_DV.shape[1], subject.device):
-            logits_NV = (rows_ND[rows] @ subject.W_U_DV + subject.b_U_V).float()
+        for rows in logit_blocks(len(rows_ND), model.W_U_DV.shape[1], model.device):
+            logits_NV = (rows_ND[rows] @ model.W_U_DV + model.b_U_V).float()
             right_N = logits_NV.gather(1, next_N[rows, None])[:, 0]
             nats_N[rows] = (logits_NV.logsumexp(-1) - right_N).double()
     return nats_N.view(next_BT.shape).sum(1)

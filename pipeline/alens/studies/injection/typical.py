@@ -13,7 +13,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.model import activations
-from alens.model.models import Subject
+from alens.model.models import LoadedModel
 from alens.store.schema import ATTN_Z
 
 
@@ -34,7 +34,7 @@ class Typical:
 
 
 def typical(
-    subject: Subject, batches: Sequence[torch.Tensor], layers: Sequence[int], *, site: str = ATTN_Z
+    model: LoadedModel, batches: Sequence[torch.Tensor], layers: Sequence[int], *, site: str = ATTN_Z
 ) -> dict[tuple[int, int | None], Typical]:
     """By (layer, head), and by (layer, None) for a site of the residual stream; one pass over `batches` (B, T).
 
@@ -43,13 +43,13 @@ def typical(
     on_z = site == ATTN_Z
     sums: dict[int, torch.Tensor] = {}
     squares: dict[int, torch.Tensor] = {}
-    final_D = torch.zeros(subject.W_U_DV.shape[0], dtype=torch.float64, device=subject.device)
+    final_D = torch.zeros(model.W_U_DV.shape[0], dtype=torch.float64, device=model.device)
     rows = 0
     for tokens_BT in batches:
         if tokens_BT.shape[1] < 2:
             continue
         with torch.inference_mode():
-            found = activations.run(subject, tokens_BT, layers, () if on_z else (site,))
+            found = activations.run(model, tokens_BT, layers, () if on_z else (site,))
             rows += len(tokens_BT) * (tokens_BT.shape[1] - 1)
             final_D += found.final_BTD[:, 1:].flatten(0, 1).double().sum(0)
             for layer in layers:
@@ -64,7 +64,7 @@ def typical(
     typicals: dict[tuple[int, int | None], Typical] = {}
     for layer in layers:
         for head, (sum_E, square_EE) in enumerate(zip(sums[layer], squares[layer], strict=True)):
-            W_O_ED = subject.W_O_LHED[layer, head].double() if on_z else None
+            W_O_ED = model.W_O_LHED[layer, head].double() if on_z else None
             typicals[layer, head if on_z else None] = _one(sum_E, square_EE, W_O_ED, final_D, rows)
     return typicals
 

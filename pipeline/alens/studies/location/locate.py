@@ -139,7 +139,7 @@ def by_label(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def locate(
-    lensed: LensedModel,
+    reader: LensedModel,
     terms: Sequence[Term],
     prompts: Sequence[Prompt],
     controls: Sequence[Prompt] | None = None,
@@ -161,17 +161,17 @@ def locate(
         raise RequestError(f"position {position!r} is unknown: take {' or '.join(POSITIONS)}")
     if not terms:
         raise RequestError("there is no term: give one or more")
-    if controls is None and lensed.log_mean_V is None:
+    if controls is None and reader.log_mean_V is None:
         raise RequestError(
-            f"{lensed.lenses.name} does not say the model's mean output: give control prompts to compare with"
+            f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
         )
-    layers, heads = lensed.chosen(layers, heads)
-    ids = [tokens_of(lensed, prompt) for prompt in prompts]
-    control_ids = None if controls is None else [tokens_of(lensed, prompt) for prompt in controls]
+    layers, heads = reader.chosen(layers, heads)
+    ids = [tokens_of(reader, prompt) for prompt in prompts]
+    control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
 
     def rates(of: list[list[int]], stage: str) -> TermRates:
         return term_rates(
-            lensed,
+            reader,
             terms,
             of,
             layers=layers,
@@ -185,7 +185,7 @@ def locate(
     found = rates(ids, "prompts")
     other = None if control_ids is None else rates(control_ids, "controls")
     report(Progress(stage="permutations"))
-    mean = mean_rates(lensed, terms)
+    mean = mean_rates(reader, terms)
     lens, tests = contrast(found.lens, other.lens if other else None, mean, settings)
     plain: list[ReaderEffect] | list[None] = [None] * len(lens)
     if found.unembedding is not None:
@@ -197,7 +197,7 @@ def locate(
         HeadEffect(
             layer=layer,
             head=head,
-            says_nothing=lensed.lenses.record.says_nothing(layer, head),
+            says_nothing=reader.lenses.record.says_nothing(layer, head),
             lens=effect,
             unembedding=beside,
             significant=effect.p_corrected <= settings.alpha,
@@ -208,7 +208,7 @@ def locate(
         for f, ((layer, head), effect, beside) in enumerate(zip(numbers, lens, plain, strict=True))
     ]
     return Location(
-        site=lensed.lenses.record.site,
+        site=reader.lenses.record.site,
         terms=[term.text for term in terms],
         position=position,
         prompts=len(prompts),

@@ -100,7 +100,7 @@ class _KlSums:
 
 
 def term_rates(
-    lensed: LensedModel,
+    reader: LensedModel,
     terms: Sequence[Term],
     prompts: Sequence[Sequence[int]],
     *,
@@ -115,19 +115,19 @@ def term_rates(
 
     `positions` is `last`, or `all` that lenses are fitted on (not the first, where heads rest).
     """
-    read = [[len(ids) - 1] if positions == "last" else lensed.fitted_places(len(ids)) for ids in prompts]
+    read = [[len(ids) - 1] if positions == "last" else reader.fitted_places(len(ids)) for ids in prompts]
     prompt_of_N = torch.tensor([number for number, places in enumerate(read) for _ in places])
     values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
     final: list[torch.Tensor] = []
     scales: list[torch.Tensor] = []
-    unembedding = unembedding and lensed.no_unembedding is None
+    unembedding = unembedding and reader.no_unembedding is None
     report(Progress(stage=stage, total=len(prompts), unit="prompts"))
     for done, (ids, places) in enumerate(zip(prompts, read, strict=True), start=1):
-        found = lensed.run(ids, layers)
+        found = reader.run(ids, layers)
         for layer in layers:
-            values[layer].append(lensed.values(found, layer, heads)[:, places])
+            values[layer].append(reader.values(found, layer, heads)[:, places])
         final.append(found.final_BTD[0, places])
-        scales.append(lensed.scale(found)[places])
+        scales.append(reader.scale(found)[places])
         report(Progress(stage=stage, done=done, total=len(prompts), unit="prompts"))
 
     num_readers = len(layers) * len(heads)
@@ -140,20 +140,20 @@ def term_rates(
     blocks = list(row_blocks(len(final_ND), final_ND.device))
     report(Progress(stage=f"heads on {stage}", total=len(blocks) * num_readers, unit="readings"))
     for number, rows in enumerate(blocks):
-        model_NV = lensed.log_probs(final_ND[rows])
+        model_NV = reader.log_probs(final_ND[rows])
         model.add(0, rows, model_NV)
-        if (kl_N := lensed.mean_output_kl(model_NV)) is not None:
+        if (kl_N := reader.mean_output_kl(model_NV)) is not None:
             nothing_kl.add(0, rows, kl_N)
-        for reader, (layer, h, head) in enumerate(readers):
+        for index, (layer, h, head) in enumerate(readers):
             value_HNE = values_HNE[layer][h, None, rows]
-            said = [(lensed.lens(layer, [head], value_HNE), lens, lens_kl)]
+            said = [(reader.lens(layer, [head], value_HNE), lens, lens_kl)]
             if unembedding:
-                plain_HNV = lensed.unembedding(layer, [head], value_HNE, scale_N[rows])
+                plain_HNV = reader.unembedding(layer, [head], value_HNE, scale_N[rows])
                 said.append((plain_HNV, plain, plain_kl))
             for log_probs_HNV, sums, kl in said:
-                sums.add(reader, rows, log_probs_HNV[0])
-                kl.add(reader, rows, forward_kl(model_NV, log_probs_HNV)[0])
-            done = number * num_readers + reader + 1
+                sums.add(index, rows, log_probs_HNV[0])
+                kl.add(index, rows, forward_kl(model_NV, log_probs_HNV)[0])
+            done = number * num_readers + index + 1
             total = len(blocks) * num_readers
             report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))
     return TermRates(
@@ -162,14 +162,14 @@ def term_rates(
         model=model.rates(),
         lens_kl_F=lens_kl.mean(),
         unembedding_kl_F=plain_kl.mean() if unembedding else None,
-        mean_output_kl=None if lensed.log_mean_V is None else float(nothing_kl.mean()[0]),
+        mean_output_kl=None if reader.log_mean_V is None else float(nothing_kl.mean()[0]),
     )
 
 
-def mean_rates(lensed: LensedModel, terms: Sequence[Term]) -> Rates | None:
+def mean_rates(reader: LensedModel, terms: Sequence[Term]) -> Rates | None:
     """Rates in the model's mean output, as one reader of one prompt; None where the lenses do not say it."""
-    if lensed.log_mean_V is None:
+    if reader.log_mean_V is None:
         return None
     sums = _RateSums(terms, torch.tensor([0]), 1)
-    sums.add(0, slice(0, 1), lensed.log_mean_V[None])
+    sums.add(0, slice(0, 1), reader.log_mean_V[None])
     return sums.rates()
