@@ -152,6 +152,24 @@ def test_the_result_is_plain_json(found: Evaluation) -> None:
     assert body["mean_output"]["kl"] == found.mean_output.kl
 
 
+def test_the_repr_is_one_short_line(found: Evaluation) -> None:
+    text = repr(found)
+    assert text.startswith("<Evaluation: 4 lenses of 2 layers on 1,008 held-out rows, mean KL ")
+    assert len(text) <= 200
+
+
+def test_the_frame_has_a_row_a_head(found: Evaluation) -> None:
+    frame = found.to_frame().set_index(["layer", "head"])
+    assert list(frame.index) == [(0, 1), (0, 4), (3, 1), (3, 4)]
+    assert frame.loc[(3, 4), "lens.kl"] == found.lens[3][1].kl
+    interval = found.lens[3][1].intervals["kl"]
+    assert interval is not None
+    assert frame.loc[(3, 4), "lens.intervals.kl.high"] == interval[1]
+    difference = found.comparisons["unembedding"][0][0].kl.difference
+    assert frame.loc[(0, 1), "comparisons.unembedding.kl.difference"] == difference
+    assert not any("reliability" in column for column in frame.columns)
+
+
 def test_the_model_itself_has_no_kl_and_agrees(found: Evaluation) -> None:
     assert found.model is not None and found.model.kl == pytest.approx(0, abs=1e-3)
     assert found.model.top1_agreement > 0.99

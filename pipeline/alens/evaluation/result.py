@@ -3,11 +3,11 @@
 In: nothing; `evaluate` fills it. Out: `Evaluation`, and from it the document of `alens eval --json`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from alens.evaluation.reading_figures import FIGURES, PairedDifference, ReadingFigures
+from alens.result import Result, flat, plain
 from alens.statistics.bootstrap import LEVEL
 
 
@@ -45,7 +45,7 @@ class Wins:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Result):
     """Figures by layer and head; every list of heads follows `heads`."""
 
     rows: int
@@ -100,6 +100,26 @@ class Evaluation:
             surely_better=sum(of.surely_better for of in found),
         )
 
+    def headline(self) -> str:
+        """How many lenses, on how many rows, and how well they read."""
+        lenses = sum(len(figures) for figures in self.lens.values())
+        mean = sum(one.kl for figures in self.lens.values() for one in figures) / lenses
+        return (
+            f"{lenses} lenses of {len(self.lens)} layers on {self.rows:,} held-out rows, "
+            f"mean KL {mean:.3f} nats, mean output {self.mean_output.kl:.3f}"
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record a head, with the names of the JSON document: `lens.kl`, `comparisons.mean_output.kl.difference`.
+
+        Reliability bins, a table within each head, are left out.
+        """
+        flattened = [flat(head) for head in self.to_json()["heads"]]
+        return [
+            {name: value for name, value in head.items() if not name.endswith(".reliability")}
+            for head in flattened
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: one record a head and one a layer, and what is the same for all beside them."""
         return {
@@ -115,16 +135,16 @@ class Evaluation:
             "bootstrap": {"level": LEVEL, "resamples": self.resamples, "seed": self.seed},
             "norm_is_the_models": self.norm_is_the_models,
             "summary": {
-                "lenses": {name: _plain(found) for name, found in self.ranges().items()},
-                "wins": {baseline: asdict(self.wins(baseline)) for baseline in self.comparisons},
+                "lenses": {name: plain(found) for name, found in self.ranges().items()},
+                "wins": {baseline: plain(self.wins(baseline)) for baseline in self.comparisons},
             },
-            "mean_output": _plain(self.mean_output),
-            "model": _plain(self.model),
+            "mean_output": plain(self.mean_output),
+            "model": plain(self.model),
             "layers": [
                 {
                     "layer": layer,
-                    "logit_lens": _plain(self.logit_lens.get(layer)),
-                    "tuned_lens": _plain(self.tuned_lens.get(layer)),
+                    "logit_lens": plain(self.logit_lens.get(layer)),
+                    "tuned_lens": plain(self.tuned_lens.get(layer)),
                 }
                 for layer in self.lens
             ],
@@ -133,10 +153,10 @@ class Evaluation:
                     "layer": layer,
                     "head": head,
                     "says_nothing": self.says_nothing[layer][index],
-                    "lens": _plain(self.lens[layer][index]),
-                    "unembedding": _plain(self.unembedding[layer][index] if self.unembedding else None),
+                    "lens": plain(self.lens[layer][index]),
+                    "unembedding": plain(self.unembedding[layer][index] if self.unembedding else None),
                     "comparisons": {
-                        baseline: _plain(of[layer][index]) for baseline, of in self.comparisons.items()
+                        baseline: plain(of[layer][index]) for baseline, of in self.comparisons.items()
                     },
                 }
                 for layer in self.lens
@@ -160,16 +180,3 @@ class Evaluation:
             highest=highest[0],
             highest_head=highest[1],
         )
-
-
-def _plain(of: Any) -> Any:
-    """Dictionaries and lists, as JSON gives them back."""
-    return None if of is None else _lists(asdict(of))
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _lists(part) for name, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_lists(part) for part in value]
-    return value
