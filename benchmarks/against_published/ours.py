@@ -184,7 +184,7 @@ def when_a_cache_pays(
 def break_even_passes(*, stage_one: float, fit_from_cache: float, fit_model_in_loop: float) -> float:
     """With more passes over the rows than this the cache is the shorter way; infinite where it never is.
 
-    All are of a row, after model and text are there: `alens.planning.estimate.break_even` with c + w, and f + g less
+    All are of a row, after model and text are there: `alens.planning.costs.break_even` with c + w, and f + g less
     max(r, g), as they were measured.
     """
     saved = fit_model_in_loop - fit_from_cache

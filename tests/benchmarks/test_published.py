@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from alens import demo
 from alens.lens.whitening import Whitening
 from alens.model import models
-from alens.planning.estimate import Costs, FitCosts, break_even
+from alens.planning.costs import Costs, FitCosts, break_even
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LAYER, H, E, V = 2, 6, 32, 4096

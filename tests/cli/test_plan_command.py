@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from alens.planning import disk, text
+from alens.planning import disk
+from alens.planning import token_count as text
 from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]

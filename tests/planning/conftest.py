@@ -9,8 +9,9 @@ import pytest
 
 from alens import CacheRequest, write_cache
 from alens.job.worker import Worker
-from alens.planning import disk, text
-from alens.planning.run import Estimate, estimate_cache
+from alens.planning import disk
+from alens.planning import token_count as text
+from alens.planning.estimate_cache import Estimate, estimate_cache
 from alens.store.schema import CacheSettings
 
 SMALL = CacheSettings(

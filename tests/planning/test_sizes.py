@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens import CacheRequest, write_cache
-from alens.planning.run import Estimate
+from alens.planning.estimate_cache import Estimate
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.cache_reader import open_cache
 from alens.text.corpus import CorpusOptions

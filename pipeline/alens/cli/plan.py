@@ -55,8 +55,8 @@ def command(**given: Any) -> None:
     workers = given["workers"] if given["workers"] is not None else parse_worker(given["worker"]).count
     with watching() as report:
         from alens.cli.plan_table import lines
-        from alens.planning.figures import figures
-        from alens.planning.run import estimate_cache
+        from alens.planning.estimate_cache import estimate_cache
+        from alens.planning.result import figures
 
         request = cache_request({**given, "store": store or Path.cwd()})
         found = estimate_cache(

@@ -13,7 +13,7 @@ import pytest
 from alens import demo
 from alens.job.progress import silent
 from alens.model import models
-from alens.planning import text
+from alens.planning import token_count as text
 from alens.text import corpus as texts
 from alens.text.text_tokens import TextTokens
 

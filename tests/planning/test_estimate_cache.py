@@ -14,8 +14,8 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.fit.convergence import FIRST_EVALUATION
 from alens.fit.settings import FitSettings
 from alens.planning import disk
-from alens.planning.figures import figures
-from alens.planning.run import Estimate
+from alens.planning.estimate_cache import Estimate
+from alens.planning.result import figures
 
 from ..stops import Stop
 

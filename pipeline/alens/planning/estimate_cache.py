@@ -24,8 +24,10 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.threads import follow_allotment
 from alens.model import models
 from alens.model.examine import examine, say
-from alens.planning import disk, probe, text
-from alens.planning.estimate import Costs, FitCosts, Room, rows_of_slowest
+from alens.planning import disk
+from alens.planning import rates as probe
+from alens.planning import token_count as text
+from alens.planning.costs import Costs, FitCosts, Room, rows_of_slowest
 from alens.planning.sizes import Sizes, sizes_of
 from alens.store.arrays import token_dtype
 from alens.store.cache_reader import Cache, open_cache

@@ -4,8 +4,8 @@ import math
 import os
 from typing import Any
 
-from alens.planning.estimate import break_even, passes_table
-from alens.planning.run import Estimate
+from alens.planning.costs import break_even, passes_table
+from alens.planning.estimate_cache import Estimate
 
 COST_MODEL = "P passes: cache c + w + P max(r, g), no cache P (f + g); seconds a row of compute c, write w, read r, fit g, bare forward f"
 

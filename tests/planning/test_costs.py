@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from alens.planning.estimate import (
+from alens.planning.costs import (
     Costs,
     FitCosts,
     Room,
