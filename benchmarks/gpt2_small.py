@@ -32,12 +32,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
-from alens.cache import targets
+from alens.cache import target_compression as targets
 from alens.cache.plan import batches
 from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest
-from alens.cache.run import ShardJob
 from alens.cache.shard import compute
+from alens.cache.write_cache import ShardJob
 from alens.job.progress import never, silent
 from alens.machine.blocks import logit_blocks
 from alens.machine.threads import follow_allotment

@@ -18,8 +18,8 @@ import torch
 from against_published.clock import now
 from against_published.race import Curve, Point
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, open_cache, write_cache
-from alens.cache.run import ShardJob
 from alens.cache.shard import compute
+from alens.cache.write_cache import ShardJob
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
 from alens.model.models import LoadedModel
@@ -66,7 +66,7 @@ def stage_one(text: Text, store: Path, settings: CacheSettings) -> tuple[Cache, 
             started_s.append(now() - since)
             super().write(missing)
 
-    with mock.patch("alens.cache.run.ShardJob", Timed):
+    with mock.patch("alens.cache.write_cache.ShardJob", Timed):
         write_cache(request)
     return open_cache(store), now() - since, started_s[0]
 

@@ -18,7 +18,7 @@ from typing import Any
 _HOME = {
     "AlensError": "alens.errors",
     "CacheRequest": "alens.cache.request",
-    "write_cache": "alens.cache.run",
+    "write_cache": "alens.cache.write_cache",
     "open_cache": "alens.store.cache_reader",
     "FitRequest": "alens.fit.settings",
     "fit_lenses": "alens.fit.training_loop",

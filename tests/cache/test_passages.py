@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from alens import demo
 from alens.cache import passages
-from alens.cache.tokens import write_tokens
+from alens.cache.token_sequences import write_tokens
 from alens.errors import StoppedError
 from alens.job.progress import never, silent
 from alens.store.paths import StorePaths

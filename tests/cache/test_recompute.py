@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.cache import tolerance
-from alens.cache.differences import Differences
+from alens.cache.array_differences import Differences
 from alens.cache.recompute import Recomputed, recompute
-from alens.cache.targets import draw_order, sample_tail
+from alens.cache.target_compression import draw_order, sample_tail
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report
 from alens.model import models

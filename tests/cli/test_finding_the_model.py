@@ -118,7 +118,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Records as they were before configuration and probe were kept."""
     with monkeypatch.context() as patch:
         patch.setattr("alens.model.configuration.canonical", lambda config: None)
-        patch.setattr("alens.model.probe.record", lambda *arguments: None)
+        patch.setattr("alens.model.logit_fingerprint.record", lambda *arguments: None)
         yield patch
 
 

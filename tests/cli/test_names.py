@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from alens import demo
-from alens.sources import names
+from alens.sources import local_or_hub as names
 
 from ..sources.test_hub import add_repository
 

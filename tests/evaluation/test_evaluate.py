@@ -12,7 +12,7 @@ import torch
 
 from alens import demo, evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
-from alens.cache.run import write_cache
+from alens.cache.write_cache import write_cache
 from alens.errors import DamageError, RequestError
 from alens.evaluation.reading_figures import FIGURES, PairedDifference
 from alens.evaluation.result import BaselineComparison, Evaluation, Wins

@@ -9,7 +9,8 @@ import pytest
 
 from alens import HeadReader, load_lenses, open_cache
 from alens.errors import DamageError, RequestError
-from alens.exchange import bundle, places, upload
+from alens.exchange import bundle, upload
+from alens.exchange import local_paths as places
 from alens.exchange.bundle import Bundle, BundleFile, BundleRequest
 from alens.store.schema import Plan
 

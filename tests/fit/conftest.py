@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens import randomness
-from alens.cache import targets
+from alens.cache import target_compression as targets
 from alens.store import durable
 from alens.store.cache_reader import open_cache
 from alens.store.model_record import ModelRecord

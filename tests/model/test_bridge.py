@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
-from alens.model import bridge, checkpoint, models
+from alens.model import bridge, models
+from alens.model import pretrained as checkpoint
 from alens.model.refusing import first_line, refusing
 from alens.store.cache_reader import Cache
 from alens.store.model_record import EXACT_WRITE

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import checkpoint, configuration, weights
+from alens.model import configuration, weights
+from alens.model import pretrained as checkpoint
 from alens.model.quiet import quiet
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"

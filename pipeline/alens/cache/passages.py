@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.cache.held_out import Division, Lengths, draw, held_out_shards
+from alens.cache.held_out_documents import Division, Lengths, draw, held_out_shards
 from alens.errors import StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.store.schema import CacheSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alens.cache import tokens
+from alens.cache import token_sequences as tokens
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.errors import DamageError, RequestError, RunError, StoppedError

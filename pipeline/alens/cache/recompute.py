@@ -20,7 +20,7 @@ import torch
 
 from alens import randomness
 from alens.cache import recompute_targets, tolerance
-from alens.cache.differences import Comparison, Differences
+from alens.cache.array_differences import Comparison, Differences
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks

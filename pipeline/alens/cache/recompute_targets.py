@@ -17,8 +17,8 @@ import torch
 
 from alens import randomness
 from alens.cache import tolerance
-from alens.cache.differences import Differences
-from alens.cache.targets import draw_order, sample_tail
+from alens.cache.array_differences import Differences
+from alens.cache.target_compression import draw_order, sample_tail
 from alens.store.cache_reader import Targets
 from alens.store.model_record import FLOAT32_UNIT
 from alens.store.schema import Plan

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.cache import targets
-from alens.cache.collect import Batch, Collector
+from alens.cache import target_compression as targets
 from alens.cache.plan import batches
+from alens.cache.row_collector import Batch, Collector
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel

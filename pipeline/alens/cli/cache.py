@@ -9,7 +9,7 @@ from alens.cli.console import aside, show
 from alens.cli.parameters import MINUTES, PathName, config_option, not_empty
 
 if TYPE_CHECKING:
-    from alens.cache.run import CacheSummary
+    from alens.cache.write_cache import CacheSummary
 
 
 @click.command(
@@ -44,7 +44,7 @@ def command(**given: Any) -> None:
     from alens.cli.watch import stopping, watching
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.cache.run import write_cache  # seconds of imports, in which a signal may come, too
+        from alens.cache.write_cache import write_cache  # seconds of imports, in which a signal may come, too
 
         request = cache_request(given)
         summary = write_cache(request, report=report, should_stop=should_stop)

@@ -45,7 +45,7 @@ def command(
     from alens.cli.watch import stopping, watching
 
     with watching() as report, stopping() as should_stop:
-        from alens.exchange.importing import ImportRequest, import_lenses
+        from alens.exchange.import_lenses import ImportRequest, import_lenses
 
         request = ImportRequest(
             source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights

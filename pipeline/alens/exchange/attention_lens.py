@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.exchange.found import Found
+from alens.exchange.published import Found
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel

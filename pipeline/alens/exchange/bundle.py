@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError, StoppedError
-from alens.exchange import held_out_figures, lens_card, places
+from alens.exchange import held_out_figures, lens_card
+from alens.exchange import local_paths as places
 from alens.exchange.folder import check_free, check_room, whole_folder
-from alens.exchange.places import Shortened
+from alens.exchange.local_paths import Shortened
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.lens.maps import TranslatedMaps

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 
 from alens.errors import AlensError, RequestError, StoppedError
-from alens.exchange import card, places, streams
+from alens.exchange import local_paths as places
+from alens.exchange import model_card as card
+from alens.exchange import safetensors_stream as streams
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, Lenses, layer_file

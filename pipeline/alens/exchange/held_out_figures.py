@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alens.exchange.places import LOCAL
+from alens.exchange.local_paths import LOCAL
 from alens.pictures.heat_map import HeatMap, to_png
 from alens.store.schema import ATTN_Z
 

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from alens.exchange import card, markdown
-from alens.exchange.places import LOCAL
+from alens.exchange import markdown
+from alens.exchange import model_card as card
+from alens.exchange.local_paths import LOCAL
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
 

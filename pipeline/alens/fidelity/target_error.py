@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.cache.targets import Workspace, compress
+from alens.cache.target_compression import Workspace, compress
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import RowSample
 from alens.job.progress import ShouldStop, never

@@ -22,7 +22,8 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError, RunError
-from alens.model import activations, probe
+from alens.model import activations
+from alens.model import logit_fingerprint as probe
 from alens.model.bridge import attention_layers
 from alens.model.models import LoadedModel
 from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord

@@ -23,13 +23,16 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
-from alens.model import checkpoint, configuration, probe, weights
+from alens.model import configuration, weights
+from alens.model import logit_fingerprint as probe
+from alens.model import pretrained as checkpoint
 from alens.model.importing import importing
 from alens.model.last_norm import last_norm
 from alens.model.quiet import panics_unprinted, quiet
 from alens.model.refusing import refusing
 from alens.rows.final_norm import FinalNorm
-from alens.sources import hub, names
+from alens.sources import hub
+from alens.sources import local_or_hub as names
 from alens.sources.lfs import check_fetched
 from alens.store import same_model
 from alens.store.model_record import ModelRecord

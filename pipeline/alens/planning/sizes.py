@@ -7,7 +7,7 @@ size of a stored byte. Out: `Sizes`. A file of an array is its rows, a crc32c fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alens.cache import tokens
+from alens.cache import token_sequences as tokens
 from alens.store import document
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.paths import DOCUMENTS, TOKENS, StorePaths

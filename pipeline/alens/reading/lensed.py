@@ -14,7 +14,8 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
-from alens.model import activations, models, probe
+from alens.model import activations, models
+from alens.model import logit_fingerprint as probe
 from alens.model.activations import Activations
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText

@@ -121,7 +121,7 @@ def snapshot(
         RevisionNotFoundError,
     )
 
-    from alens.sources.fetched import FetchLines
+    from alens.sources.fetch_progress import FetchLines
 
     at = f" at {revision}" if revision else ""
     try:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from alens import demo
 from alens.errors import RequestError
 from alens.job.progress import Report, counted, silent
-from alens.sources import hub, names
+from alens.sources import hub
+from alens.sources import local_or_hub as names
 from alens.sources.lfs import check_fetched
 from alens.store.durable import sha256_of
 from alens.store.schema import CorpusFile, CorpusRecord

@@ -10,7 +10,7 @@ import torch
 from alens import HeadReader, evaluate, load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.exchange import export
-from alens.exchange.importing import ImportRequest, import_lenses
+from alens.exchange.import_lenses import ImportRequest, import_lenses
 from alens.lens.record import FORMAT
 from alens.model import models
 from alens.model.models import LoadedModel

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from alens import demo, randomness
-from alens.cache.tokens import write_tokens
+from alens.cache.token_sequences import write_tokens
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import never, silent
 from alens.store.paths import StorePaths
@@ -238,7 +238,7 @@ def test_tokens_do_not_depend_on_how_many_pieces_are_tokenised_at_once(
 ) -> None:
     _, at_once = tokens_of(tmp_path, book, tokenizer)
     monkeypatch.setattr("alens.text.text_tokens.PIECES_A_BATCH", 1)
-    monkeypatch.setattr("alens.cache.tokens.SEQUENCES_A_WRITE", 3)
+    monkeypatch.setattr("alens.cache.token_sequences.SEQUENCES_A_WRITE", 3)
     _, one_by_one = tokens_of(tmp_path, book, tokenizer)
     assert at_once == one_by_one
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens.cache.collect import Batch, Collector
+from alens.cache.row_collector import Batch, Collector
 from alens.errors import RunError
 
 

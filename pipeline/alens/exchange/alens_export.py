@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from alens.errors import DamageError, RequestError
 from alens.exchange import export
-from alens.exchange.found import Found
+from alens.exchange.published import Found
 from alens.exchange.tuned_lens import config
 from alens.lens.lenses import OUTPUT, layer_file
 from alens.lens.maps import AffineMaps

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from alens.errors import RunError
-from alens.exchange import streams
+from alens.exchange import safetensors_stream as streams
 from alens.store import durable
 
 SHAPES = st.dictionaries(

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError, StoppedError
-from alens.exchange import attention_lens, exported, tuned_lens
+from alens.exchange import alens_export as exported
+from alens.exchange import attention_lens, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
-from alens.exchange.found import Found
+from alens.exchange.published import Found
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.lens.maps import LensMaps, TranslatedMaps

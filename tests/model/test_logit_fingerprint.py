@@ -7,7 +7,8 @@ import torch
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import models, probe
+from alens.model import logit_fingerprint as probe
+from alens.model import models
 
 
 def test_the_tokens_are_spread_over_the_vocabulary() -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from alens.sources import fetched
+from alens.sources import fetch_progress as fetched
 
 
 def test_bytes_are_told_now_and_then(

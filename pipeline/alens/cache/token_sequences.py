@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.cache.held_out import Division, divide
+from alens.cache.held_out_documents import Division, divide
 from alens.cache.passages import document_characters, plan_passages, read_passages
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import checkpoint
+from alens.model import pretrained as checkpoint
 from alens.model.quiet import quiet
 
 Weights = dict[str, torch.Tensor]

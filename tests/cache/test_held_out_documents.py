@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from alens.cache.held_out import divide, draw, held_out_shards
+from alens.cache.held_out_documents import divide, draw, held_out_shards
 from alens.store.schema import CacheSettings
 
 SETTINGS = CacheSettings(seq_len=64, rows_per_shard=256)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens.cache import targets
+from alens.cache import target_compression as targets
 from alens.machine import blocks
 from alens.store.cache_reader import Targets, open_cache
 
