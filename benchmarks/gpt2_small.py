@@ -32,7 +32,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
-from alens.cache import target_compression as targets
+from alens.cache import target_compression
 from alens.cache.plan import batches
 from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest
@@ -95,7 +95,7 @@ def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> 
     rows, T = plan.settings.rows_per_shard, plan.settings.seq_len
     spent = {"forward, one position unembedded": 0.0, "logits and their reduction": 0.0}
     output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64)
-    workspace = targets.Workspace()
+    workspace = target_compression.Workspace()
     with torch.inference_mode():
         for chosen in batches(plan, 0):
             since = time.monotonic()
@@ -105,7 +105,7 @@ def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> 
             uniforms_NM = torch.rand(len(final_ND), plan.settings.tail_samples, dtype=torch.float64)
             counted_N = torch.arange(len(final_ND)) % T > 0
             for block in logit_blocks(len(final_ND), plan.model.d_vocab, model.device):
-                targets.compress(
+                target_compression.compress(
                     final_ND[block], model.W_U_DV, model.b_U_V, uniforms_NM[block], plan.settings.top_k,
                     counted_N[block], output_V, workspace,
                 )  # fmt: skip

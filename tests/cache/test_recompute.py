@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.cache import tolerance
-from alens.cache.array_differences import Differences
+from alens.cache.array_differences import LargestDifferences
 from alens.cache.recompute import Recomputed, recompute
 from alens.cache.target_compression import draw_order, sample_tail
 from alens.errors import RequestError, StoppedError
@@ -320,7 +320,7 @@ def test_nothing_is_written(caches: Callable[[str], Path]) -> None:
 
 
 def test_the_place_that_uses_most_of_its_tolerance_is_kept() -> None:
-    differences, rows = Differences(), np.array([10, 70])
+    differences, rows = LargestDifferences(), np.array([10, 70])
     differences.add(
         "a", torch.tensor([[0.5, 0.25], [0.0, 0.3]]), torch.tensor([[1.0, 0.125], [1.0, 1.0]]), rows
     )

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens.cache.row_collector import Batch, Collector
+from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.errors import RunError
 
 
@@ -18,9 +18,9 @@ def put(largest: float, keep_bits: int | None = None) -> npt.NDArray[Any]:
         assert name == "sites/attn.z/03"
         out[at_N] = values
 
-    collector = Collector(torch.device("cpu"), keep_bits, place)
+    collector = RowCollector(torch.device("cpu"), keep_bits, place)
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).half()
-    batch = Batch(
+    batch = BatchArrays(
         values={"sites/attn.z/03": values},
         largest={"z of layer 3": torch.tensor(largest)},
         at_N=np.array([2, 0]),

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from alens.cache import target_compression as targets
+from alens.cache import target_compression
 from alens.machine import blocks
 from alens.store.cache_reader import Targets, open_cache
 
@@ -100,7 +100,7 @@ def test_the_output_statistic_is_the_summed_exact_softmax(demo_cache: Path, trut
 
 def draws(probs: list[float], top: list[int], num_samples: int = 200_000) -> npt.NDArray[np.int64]:
     uniforms = torch.from_numpy(np.random.default_rng(5).random((1, num_samples)))
-    drawn = targets.sample_tail(torch.tensor([probs]), torch.tensor([top]), uniforms)
+    drawn = target_compression.sample_tail(torch.tensor([probs]), torch.tensor([top]), uniforms)
     assert drawn.shape == (1, num_samples)
     return np.bincount(drawn[0].numpy(), minlength=len(probs))
 
@@ -145,7 +145,9 @@ def test_the_ends_of_the_unit_interval_are_drawn_from_the_tail(uniform: float) -
     probs_NV /= probs_NV.sum(1, keepdim=True)
     ids_NK = probs_NV.topk(10).indices
     allowed_NV = probs_NV.scatter(1, ids_NK, 0.0) > 0
-    drawn = targets.sample_tail(probs_NV, ids_NK, torch.full((200, 1), uniform, dtype=torch.float64))
+    drawn = target_compression.sample_tail(
+        probs_NV, ids_NK, torch.full((200, 1), uniform, dtype=torch.float64)
+    )
     assert allowed_NV.gather(1, drawn).all()
 
 
@@ -158,7 +160,7 @@ def test_blocks_do_not_change_the_targets(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(blocks, "CPU_ROWS", rows_a_block)
         output_V = torch.zeros(40, dtype=torch.float64)
         found = [
-            targets.compress(
+            target_compression.compress(
                 final_ND[part], W_U_DV, b_U_V, uniforms_NM[part], 5, torch.ones(len(final_ND[part])) > 0, output_V
             )
             for part in blocks.row_blocks(20, torch.device("cpu"))

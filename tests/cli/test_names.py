@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from alens import demo
-from alens.sources import local_or_hub as names
+from alens.sources import local_or_hub
 
 from ..sources.test_hub import add_repository
 
@@ -135,11 +135,11 @@ def test_a_file_is_no_model(run_alens: Any, here: Path, name: str) -> None:
 def test_what_alens_makes_is_known_by_what_lies_in_it(
     demo_cache: Path, demo_lenses: Path, tmp_path: Path
 ) -> None:
-    assert names.made_by_alens(demo_cache) == "a cache"
-    assert names.made_by_alens(demo_lenses) == "a directory of lenses"
-    assert names.made_by_alens(demo.MODEL) is None
+    assert local_or_hub.made_by_alens(demo_cache) == "a cache"
+    assert local_or_hub.made_by_alens(demo_lenses) == "a directory of lenses"
+    assert local_or_hub.made_by_alens(demo.MODEL) is None
     (tmp_path / "texts/commits").mkdir(parents=True)  # a text about commits is nothing of alens
-    assert names.made_by_alens(tmp_path / "texts") is None
+    assert local_or_hub.made_by_alens(tmp_path / "texts") is None
 
 
 def test_a_store_in_the_place_of_a_model_or_text_is_said_where_the_hub_has_none(

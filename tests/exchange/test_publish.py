@@ -9,8 +9,7 @@ import pytest
 
 from alens import HeadReader, load_lenses, open_cache
 from alens.errors import DamageError, RequestError
-from alens.exchange import bundle, upload
-from alens.exchange import local_paths as places
+from alens.exchange import bundle, local_paths, upload
 from alens.exchange.bundle import Bundle, BundleFile, BundleRequest
 from alens.store.schema import Plan
 
@@ -235,4 +234,4 @@ def test_a_figure_that_names_a_place_is_told(demo_lenses: Path, tmp_path: Path) 
     ],
 )
 def test_what_is_a_place(text: str, becomes: str) -> None:
-    assert places.shorten_text(text) == becomes
+    assert local_paths.shorten_text(text) == becomes

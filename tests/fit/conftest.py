@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens import randomness
-from alens.cache import target_compression as targets
+from alens.cache import target_compression
 from alens.store import durable
 from alens.store.cache_reader import open_cache
 from alens.store.model_record import ModelRecord
@@ -89,7 +89,7 @@ def put_planted(root: Path, *, num_shards: int, seed: int = 0) -> None:
         row = shard * rows + order
         counted = torch.from_numpy(row % T > 0)
         output_V = torch.zeros(V, dtype=torch.float64)
-        block = targets.compress(
+        block = target_compression.compress(
             torch.from_numpy(final_ND).float(),
             torch.from_numpy(weights["model/W_U"]).float(),
             torch.from_numpy(weights["model/b_U"]).float(),

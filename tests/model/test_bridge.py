@@ -11,8 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
-from alens.model import bridge, models
-from alens.model import pretrained as checkpoint
+from alens.model import bridge, models, pretrained
 from alens.model.refusing import first_line, refusing
 from alens.store.cache_reader import Cache
 from alens.store.model_record import EXACT_WRITE
@@ -229,6 +228,6 @@ def test_memory_that_lacks_is_not_the_models_fault(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lack)
     with pytest.raises(torch.OutOfMemoryError):
-        checkpoint.load(demo.MODEL, torch.float32)
+        pretrained.load(demo.MODEL, torch.float32)
     with pytest.raises(MemoryError), refusing("anything"):
         raise MemoryError

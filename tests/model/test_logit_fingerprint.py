@@ -7,13 +7,12 @@ import torch
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import logit_fingerprint as probe
-from alens.model import models
+from alens.model import logit_fingerprint, models
 
 
 def test_the_tokens_are_spread_over_the_vocabulary() -> None:
     record = models.find("demo").record
-    assert probe.tokens(record) == list(range(128, 4096, 256))
+    assert logit_fingerprint.tokens(record) == list(range(128, 4096, 256))
 
 
 def test_transformer_lens_computes_what_transformers_computes() -> None:
@@ -22,7 +21,10 @@ def test_transformer_lens_computes_what_transformers_computes() -> None:
     model = models.load(models.find("demo"), dtype="float32", device="cpu")
     record = model.source.record
     plain = AutoModelForCausalLM.from_pretrained(demo.MODEL, dtype=torch.float32, attn_implementation="eager")
-    ours_TV, theirs_TV = probe.logits(model.bridge, record), probe.logits(plain, record)
+    ours_TV, theirs_TV = (
+        logit_fingerprint.logits(model.bridge, record),
+        logit_fingerprint.logits(plain, record),
+    )
     assert ours_TV.shape == (16, 4096)
     torch.testing.assert_close(ours_TV, theirs_TV, rtol=0, atol=1e-4)
 

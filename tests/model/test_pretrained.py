@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import pretrained as checkpoint
+from alens.model import pretrained
 from alens.model.quiet import quiet
 
 Weights = dict[str, torch.Tensor]
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Folder:
 
 def load(folder: Path) -> Any:
     with quiet():
-        return checkpoint.load(folder, torch.float32)
+        return pretrained.load(folder, torch.float32)
 
 
 def with_prefix(prefix: str) -> Callable[[Weights], Weights]:

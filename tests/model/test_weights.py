@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import demo
 from alens.errors import RequestError
-from alens.model import configuration, weights
-from alens.model import pretrained as checkpoint
+from alens.model import configuration, pretrained, weights
 from alens.model.quiet import quiet
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -98,7 +97,7 @@ def test_the_files_are_those_that_transformers_loads(
 
     monkeypatch.setattr(modeling_utils, "_get_resolved_checkpoint_files", watched)
     with quiet():
-        checkpoint.load(folder, torch.float32)
+        pretrained.load(folder, torch.float32)
     assert names(folder) == [Path(path).name for path in loaded] == expected
 
 

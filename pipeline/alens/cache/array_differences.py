@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ArrayDifference:
     """One array, where it is furthest from what the model computes, measured by what is allowed there."""
 
     array: str
@@ -28,7 +28,7 @@ class Comparison:
         return self.difference <= self.tolerance
 
 
-class Differences:
+class LargestDifferences:
     """Collects them."""
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class Differences:
             row = None if row_N is None else int(row_N[place])
             self._worst[array] = share, float(flat.flatten()[at]), float(limits.flatten()[at]), row
 
-    def found(self, rows_per_shard: int) -> tuple[Comparison, ...]:
+    def found(self, rows_per_shard: int) -> tuple[ArrayDifference, ...]:
         """One for each array, by name."""
         return tuple(
-            Comparison(
+            ArrayDifference(
                 array=array,
                 difference=difference,
                 tolerance=allowed,

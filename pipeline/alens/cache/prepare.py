@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alens.cache import token_sequences as tokens
+from alens.cache import token_sequences
 from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.errors import DamageError, RequestError, RunError, StoppedError
@@ -122,9 +122,11 @@ def _is_ready(paths: StorePaths, plan: Plan) -> bool:
     if skeleton is None:
         return False
     try:
-        if paths.tokens.stat().st_size != tokens.file_bytes(plan):
+        if paths.tokens.stat().st_size != token_sequences.file_bytes(plan):
             return False
-        if plan.tokens.documents_sha256 and paths.documents.stat().st_size != tokens.documents_bytes(plan):
+        if plan.tokens.documents_sha256 and paths.documents.stat().st_size != token_sequences.documents_bytes(
+            plan
+        ):
             return False
         for key, file in skeleton["files"].items():
             path = paths.arrays / key
@@ -185,7 +187,7 @@ class _Maker:
         return Prepared(plan, model)
 
     def _write_tokens(self, model: models.LoadedModel) -> TokensRecord:
-        return tokens.write_tokens(
+        return token_sequences.write_tokens(
             self.paths,
             TextTokens(
                 corpus=self.corpus,

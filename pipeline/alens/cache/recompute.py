@@ -20,7 +20,7 @@ import torch
 
 from alens import randomness
 from alens.cache import recompute_targets, tolerance
-from alens.cache.array_differences import Comparison, Differences
+from alens.cache.array_differences import ArrayDifference, LargestDifferences
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks
@@ -38,7 +38,7 @@ class Recomputed:
     """What a comparison with the model came to."""
 
     rows: int
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ArrayDifference, ...]
     """One for each array, in the order of their names."""
     tail_draws: int
     tail_moved: int
@@ -131,7 +131,7 @@ class _Comparer:
     def __init__(self, cache: Cache, model: models.LoadedModel) -> None:
         self.cache, self.plan, self.model = cache, cache.plan, model
         self.settings = cache.plan.settings
-        self.differences = Differences()
+        self.differences = LargestDifferences()
         self.moved = 0
         self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(model.device)
         self.b_O_LD = model.b_O_LD.float()

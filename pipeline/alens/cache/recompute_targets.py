@@ -17,7 +17,7 @@ import torch
 
 from alens import randomness
 from alens.cache import tolerance
-from alens.cache.array_differences import Differences
+from alens.cache.array_differences import LargestDifferences
 from alens.cache.target_compression import draw_order, sample_tail
 from alens.store.cache_reader import Targets
 from alens.store.model_record import FLOAT32_UNIT
@@ -47,7 +47,7 @@ def compare(
     stored: Stored,
     source_N: npt.NDArray[np.int64],
     row_N: npt.NDArray[np.int64],
-    differences: Differences,
+    differences: LargestDifferences,
 ) -> int:
     """Adds what differs, and gives the number of draws that moved. `source_N` numbers rows before permuting."""
     error_N = tolerance.of_logits(logits_NV, plan).double()
@@ -98,7 +98,7 @@ def _tail(
     error_N: torch.Tensor,
     source_N: npt.NDArray[np.int64],
     row_N: npt.NDArray[np.int64],
-    differences: Differences,
+    differences: LargestDifferences,
 ) -> int:
     settings, vocabulary = plan.settings, probs_NV.shape[1]
     uniforms = [

@@ -22,7 +22,7 @@ Place = Callable[[str, npt.NDArray[Any], npt.NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class BatchArrays:
     """What one forward pass leaves for the store, on the model's device."""
 
     values: Mapping[str, torch.Tensor]
@@ -33,15 +33,15 @@ class Batch:
     """The rows' places in the shard."""
 
 
-class Collector:
+class RowCollector:
     """Takes batches, and gives each to `place` once it is on the CPU."""
 
     def __init__(self, device: torch.device, keep_bits: int | None, place: Place) -> None:
         self._device, self._limit, self._place = device, limit(keep_bits), place
-        self._waiting: tuple[Batch, Any] | None = None
+        self._waiting: tuple[BatchArrays, Any] | None = None
         self._pinned: list[dict[str, torch.Tensor]] = [{}, {}]
 
-    def put(self, batch: Batch) -> None:
+    def put(self, batch: BatchArrays) -> None:
         """Raises `RunError` when float16 cannot hold a value of this batch or the one before."""
         if self._device.type != "cuda":
             self._store(batch)
@@ -52,7 +52,7 @@ class Collector:
         copied.record()
         before, self._waiting = (
             self._waiting,
-            (Batch(values=values, largest=batch.largest, at_N=batch.at_N), copied),
+            (BatchArrays(values=values, largest=batch.largest, at_N=batch.at_N), copied),
         )
         self._finish(before)
 
@@ -67,12 +67,12 @@ class Collector:
             pinned = self._pinned[0][name] = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
         return pinned.copy_(value, non_blocking=True)
 
-    def _finish(self, waiting: tuple[Batch, Any] | None) -> None:
+    def _finish(self, waiting: tuple[BatchArrays, Any] | None) -> None:
         if waiting is not None:
             waiting[1].synchronize()
             self._store(waiting[0])
 
-    def _store(self, batch: Batch) -> None:
+    def _store(self, batch: BatchArrays) -> None:
         for what, largest in batch.largest.items():
             if not float(largest) < self._limit:
                 raise RunError(

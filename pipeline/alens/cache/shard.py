@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.cache import target_compression as targets
+from alens.cache import target_compression
 from alens.cache.plan import batches
-from alens.cache.row_collector import Batch, Collector
+from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
@@ -60,12 +60,12 @@ class _Shard:
         )
         self.moments = {layer: _Moments(plan, model.device) for layer in plan.layers}
         self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=model.device)
-        self.workspace = targets.Workspace()
+        self.workspace = target_compression.Workspace()
         self.encoded = self.settings.z_dtype != "float16" or self.settings.keep_bits is not None
         self.sites = {site_name(layer): layer for layer in plan.layers}
 
     def compute(self, tokens_BT: npt.NDArray[Any], after_batch: Callable[[int], None]) -> Arrays:
-        collector = Collector(self.model.device, self.settings.keep_bits, self._place)
+        collector = RowCollector(self.model.device, self.settings.keep_bits, self._place)
         for chosen in batches(self.plan, self.shard):
             batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64))
             with torch.inference_mode():
@@ -79,7 +79,7 @@ class _Shard:
             self.out[statistic_name(layer, "outer")][0] = outer_HEE.cpu().numpy()
         return self.out
 
-    def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> Batch:
+    def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> BatchArrays:
         """One forward pass, and all that is kept of it."""
         T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
@@ -108,7 +108,7 @@ class _Shard:
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T
         largest = {what: _largest(value) for (_, what), value in whole.items()}
-        return Batch(values=values, largest=largest, at_N=at_N)
+        return BatchArrays(values=values, largest=largest, at_N=at_N)
 
     def _targets(self, final_ND: torch.Tensor, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
         """The target arrays of these rows, on the model's device."""
@@ -122,7 +122,7 @@ class _Shard:
         for part in logit_blocks(len(rows), self.plan.model.d_vocab, device):
             self.before_logits()
             blocks.append(
-                targets.compress(
+                target_compression.compress(
                     final_ND[part],
                     self.model.W_U_DV,
                     self.model.b_U_V,

@@ -1,6 +1,6 @@
 """Directories that `alens export` wrote, in both forms.
 
-In: `config.json` and a safetensors file a layer. Out: `Found`: affine maps on the site's values. The paper's form is
+In: `config.json` and a safetensors file a layer. Out: `PublishedLenses`: affine maps on the site's values. The paper's form is
 turned back by W_O pinv(W_O) W = W: the lens that was exported, to rounding.
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from alens.errors import DamageError, RequestError
 from alens.exchange import export
-from alens.exchange.published import Found
+from alens.exchange.published import PublishedLenses
 from alens.exchange.tuned_lens import config
 from alens.lens.lenses import OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
@@ -28,7 +28,7 @@ from alens.store.typed import MOST, OPEN, Natural
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Said:
+class _ExportConfig:
     """What is read of `config.json`."""
 
     __pydantic_config__ = OPEN
@@ -72,10 +72,10 @@ def is_one(source: Path) -> bool:
     return config(source).get("format") == export.FORMAT_NAME
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLenses:
     """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
     body, record = export.read_config(source), model.source.record
-    said = typed.parse(_Said, body, str(source / export.CONFIG), "fetch it again")
+    said = typed.parse(_ExportConfig, body, str(source / export.CONFIG), "fetch it again")
     theirs, layers, heads, files = said.model, said.layers, said.heads, said.files
     if (phrase := same_model.difference(theirs, record)) is not None:
         raise RequestError(
@@ -103,7 +103,7 @@ def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
             biases.append(bias_V)
         return AffineMaps(weight_HEV=torch.stack(weights), bias_HV=torch.stack(biases))
 
-    return Found(
+    return PublishedLenses(
         program="alens",
         site=said.site,
         form=AffineMaps.form,

@@ -1,6 +1,6 @@
 """Checkpoints of the published AttentionLens (github.com/msakarvadia/AttentionLens; arXiv 2310.16270).
 
-In: a PyTorch Lightning `.ckpt`, or a state dict, of one layer; or a directory of them. Out: `Found`: affine maps on z.
+In: a PyTorch Lightning `.ckpt`, or a state dict, of one layer; or a directory of them. Out: `PublishedLenses`: affine maps on z.
 LensA is `nn.Linear(d_model, d_vocab)` a head on the head's output a = z W_O, so on z it is `W_O weight^T`: exact.
 Keys: `attn_lens.linears.{head}.weight` (V, D) and `.bias` (V), earlier `attn_lens.lenses.0.linears...`; heads are
 numbered as the model's. The layer stands in the file's name only (`attnlens-layer-9-epoch=...`).
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.exchange.published import Found
+from alens.exchange.published import PublishedLenses
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
@@ -45,7 +45,7 @@ def is_one(source: Path) -> bool:
     return bool(_files(source))
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None, weights: str) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None, weights: str) -> PublishedLenses:
     """Lenses of `source`. Raises `RequestError` for what is no such checkpoint, or of another model."""
     record = model.source.record
     by_layer = _layers(source, layer)
@@ -61,7 +61,7 @@ def read(source: Path, model: LoadedModel, *, layer: int | None, weights: str) -
         turn = _processed if taken[number] == "processed" else _raw
         return turn(opened[number][0], model, number)
 
-    return Found(
+    return PublishedLenses(
         program="attention-lens",
         site=ATTN_Z,
         form=AffineMaps.form,

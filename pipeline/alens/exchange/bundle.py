@@ -1,7 +1,7 @@
 """What `alens publish` publishes, prepared and checked before anything leaves the machine.
 
 In: a lens directory, and on request its cache and further figures. Out: a `Bundle`: every file with its size and
-hash. `lens.json` and the plan go without host names and absolute paths (`places.py`), weights as they are, each
+hash. `lens.json` and the plan go without host names and absolute paths (`local_paths.py`), weights as they are, each
 checked against `lens.json`; files that `lens.json` does not name stay at home. The plan keeps its identity, which
 covers neither names nor places. A bundle that is written to disk is a lens directory.
 """
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError, StoppedError
-from alens.exchange import held_out_figures, lens_card
-from alens.exchange import local_paths as places
+from alens.exchange import held_out_figures, lens_card, local_paths
 from alens.exchange.folder import check_free, check_room, whole_folder
-from alens.exchange.local_paths import Shortened
+from alens.exchange.local_paths import ShortenedPath
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
 from alens.lens.maps import TranslatedMaps
@@ -91,7 +90,7 @@ class Bundle:
     message: str
     """Of the commit."""
     files: tuple[BundleFile, ...]
-    shortened: tuple[Shortened, ...]
+    shortened: tuple[ShortenedPath, ...]
     """Paths of this machine that are not published."""
     named: tuple[str, ...]
     """Places of this machine that figures name: these would be published."""
@@ -143,7 +142,9 @@ def prepare(request: BundleRequest, *, report: Report = silent, should_stop: Sho
         message=_message(body),
         files=(_made(CARD, card.encode(), "model card"), description, *weights, *drawn, *given, *cache),
         shortened=(*found, *shortened),
-        named=tuple(f"{file.path}: {place}" for file in given for place in places.named_in(_content(file))),
+        named=tuple(
+            f"{file.path}: {place}" for file in given for place in local_paths.named_in(_content(file))
+        ),
         missing=tuple(_missing(request, body)),
     )
 
@@ -198,15 +199,15 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
         report(Progress(stage="check", done=done + 1, total=len(what), unit="files"))
 
 
-def _description(lenses: Lenses) -> tuple[dict[str, Any], list[Shortened]]:
+def _description(lenses: Lenses) -> tuple[dict[str, Any], list[ShortenedPath]]:
     """`lens.json` as it is published."""
     body = to_json(lenses.record)
     body["software"] = {name: of for name, of in body["software"].items() if name != "host"}
-    public, found = places.shorten(body, DESCRIPTION)
+    public, found = local_paths.shorten(body, DESCRIPTION)
     return dict(public), found
 
 
-def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], list[Shortened]]:
+def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], list[ShortenedPath]]:
     """Plan and manifest of the cache. Raises `RequestError` unless the lenses were fitted on it."""
     if store is None:
         return [], []
@@ -224,8 +225,8 @@ def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], 
             f"{lenses.name} was fitted on another writing of the plan of {store}: their fingerprints differ; name the cache of the fit"
         )
     plan, name = cache.plan, f"{CACHE}/{PLAN}"
-    model_id, model_found = places.shorten(plan.model.id, name, "model.id")
-    corpus_id, corpus_found = places.shorten(plan.corpus.id, name, "corpus.id")
+    model_id, model_found = local_paths.shorten(plan.model.id, name, "model.id")
+    corpus_id, corpus_found = local_paths.shorten(plan.corpus.id, name, "corpus.id")
     public = dataclasses.replace(
         plan,
         model=dataclasses.replace(plan.model, id=model_id),
@@ -247,7 +248,7 @@ def _missing(request: BundleRequest, body: dict[str, Any]) -> Iterator[str]:
         yield "plan and manifest of the cache: name it with --store"
     if not body["held_out"]:
         yield "held-out figures: lens.json has none"
-    if body["model"]["id"].startswith(places.LOCAL):
+    if body["model"]["id"].startswith(local_paths.LOCAL):
         yield "a place of the model: it is a directory of yours, so readers have to have it, and say --model"
 
 
@@ -255,7 +256,7 @@ def _message(body: dict[str, Any]) -> str:
     layers = ", ".join(map(str, body["layers"]))
     what = f"layers {layers}" if len(body["layers"]) > 1 else f"layer {layers}"
     return printable(
-        f"Lenses of {body['model']['id'].removeprefix(places.LOCAL)}, {what} (alens {version('alens')})"
+        f"Lenses of {body['model']['id'].removeprefix(local_paths.LOCAL)}, {what} (alens {version('alens')})"
     )
 
 

@@ -16,9 +16,7 @@ from typing import Any
 import torch
 
 from alens.errors import AlensError, RequestError, StoppedError
-from alens.exchange import local_paths as places
-from alens.exchange import model_card as card
-from alens.exchange import safetensors_stream as streams
+from alens.exchange import local_paths, model_card, safetensors_stream
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, Lenses, layer_file
@@ -64,7 +62,7 @@ class ExportPlan:
     @property
     def bytes(self) -> int:
         """Of all layers' files."""
-        return len(self.layers) * streams.size_bytes(self.shapes, self.dtype)
+        return len(self.layers) * safetensors_stream.size_bytes(self.shapes, self.dtype)
 
 
 def tensor_names(head: int) -> tuple[str, str]:
@@ -77,9 +75,9 @@ def plan(
 ) -> ExportPlan:
     """What an export takes. Raises `RequestError` for lenses that have no such form."""
     record = lenses.record
-    if form not in FORMS or dtype not in streams.DTYPES:
+    if form not in FORMS or dtype not in safetensors_stream.DTYPES:
         raise RequestError(
-            f"form {form!r} with dtype {dtype!r}: forms are {', '.join(FORMS)}, dtypes {', '.join(streams.DTYPES)}"
+            f"form {form!r} with dtype {dtype!r}: forms are {', '.join(FORMS)}, dtypes {', '.join(safetensors_stream.DTYPES)}"
         )
     if record.form != AffineMaps.form:
         raise RequestError(
@@ -119,15 +117,15 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
         for number, layer in enumerate(plan.layers):
             done = number * len(plan.lenses.record.heads)
             tensors = _tensors(plan, layer, done, total, report, should_stop)
-            files[layer_file(layer)] = streams.put(
+            files[layer_file(layer)] = safetensors_stream.put(
                 folder / layer_file(layer), plan.shapes, plan.dtype, tensors
             )
         mean_V = plan.lenses.log_mean_output()
         if mean_V is not None:
             shapes = {"log_mean_output": tuple(mean_V.shape)}
-            files[OUTPUT] = streams.put(folder / OUTPUT, shapes, "float32", [mean_V])
+            files[OUTPUT] = safetensors_stream.put(folder / OUTPUT, shapes, "float32", [mean_V])
         body["files"] = files
-        durable.put(folder / CARD, card.text(body).encode())
+        durable.put(folder / CARD, model_card.text(body).encode())
         durable.put(folder / CONFIG, document.encode(body))
 
 
@@ -202,8 +200,8 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "tokenizer_sha256": record.tokenizer_sha256,
         "design": record.design,
         "objective": record.objective,
-        "fit": places.shorten(record.fit, CONFIG)[0],
-        "cache": places.shorten(record.cache, CONFIG)[0],
+        "fit": local_paths.shorten(record.fit, CONFIG)[0],
+        "cache": local_paths.shorten(record.cache, CONFIG)[0],
         "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
         "mean_output_kl": record.mean_output_kl,
         "source": {"lens_json_sha256": durable.sha256_of(plan.lenses.root / DESCRIPTION)},

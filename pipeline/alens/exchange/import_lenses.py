@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError, StoppedError
-from alens.exchange import alens_export as exported
-from alens.exchange import attention_lens, tuned_lens
+from alens.exchange import alens_export, attention_lens, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
-from alens.exchange.published import Found
+from alens.exchange.published import PublishedLenses
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
 from alens.lens.maps import LensMaps, TranslatedMaps
@@ -84,7 +83,7 @@ def _program(source: Path) -> str:
         raise RequestError(
             f"{source} does not exist: give a checkpoint, a tuned-lens directory or an alens export"
         )
-    if exported.is_one(source):
+    if alens_export.is_one(source):
         return "alens"
     if tuned_lens.is_one(source):
         return "tuned-lens"
@@ -96,21 +95,23 @@ def _program(source: Path) -> str:
     )
 
 
-def _read(program: str, request: ImportRequest, model: LoadedModel) -> Found:
+def _read(program: str, request: ImportRequest, model: LoadedModel) -> PublishedLenses:
     if program == "alens":
-        return exported.read(request.source, model, layer=request.layer)
+        return alens_export.read(request.source, model, layer=request.layer)
     if program == "tuned-lens":
         return tuned_lens.read(request.source, model, layer=request.layer)
     return attention_lens.read(request.source, model, layer=request.layer, weights=request.weights)
 
 
-def _tensors(maps: LensMaps, found: Found, model: LoadedModel, layer: int) -> dict[str, Any]:
+def _tensors(maps: LensMaps, found: PublishedLenses, model: LoadedModel, layer: int) -> dict[str, Any]:
     if found.site != ATTN_Z:
         return maps.tensors()
     return {**maps.tensors(), "W_O": model.W_O_LHED[layer, list(found.heads)]}
 
 
-def _record(found: Found, model: LoadedModel, request: ImportRequest, files: Mapping[str, Any]) -> LensRecord:
+def _record(
+    found: PublishedLenses, model: LoadedModel, request: ImportRequest, files: Mapping[str, Any]
+) -> LensRecord:
     origin = {"program": found.program, "source": request.source.name, **found.notes}
     norm = None if model.final_norm is None else model.final_norm.record
     model_record = dataclasses.replace(model.source.record, final_norm=norm)

@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from alens.exchange import markdown
-from alens.exchange import model_card as card
+from alens.exchange import markdown, model_card
 from alens.exchange.local_paths import LOCAL
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
@@ -31,13 +30,13 @@ def text(
         "model": {**lenses["model"], "id": lenses["model"]["id"].removeprefix(LOCAL)},
     }
     parts = [
-        card.head(said),
-        card.title(said),
+        model_card.head(said),
+        model_card.title(said),
         _use(lenses, repository),
-        card.fitted(said) + (_cache() if has_cache else ""),
-        card.figures(said),
+        model_card.fitted(said) + (_cache() if has_cache else ""),
+        model_card.figures(said),
         _figures(figures),
-        card.limits(said),
+        model_card.limits(said),
     ]
     return "\n".join(part for part in parts if part)
 

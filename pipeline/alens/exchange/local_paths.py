@@ -22,7 +22,7 @@ _HOMES = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shortened:
+class ShortenedPath:
     """A path that is not published."""
 
     file: str
@@ -33,13 +33,13 @@ class Shortened:
     becomes: str
 
 
-def shorten(value: Any, file: str, field: str = "") -> tuple[Any, list[Shortened]]:
+def shorten(value: Any, file: str, field: str = "") -> tuple[Any, list[ShortenedPath]]:
     """`value` without absolute paths, and what was changed in it."""
     if isinstance(value, str):
         changed = shorten_text(value)
         if changed == value:
             return value, []
-        return changed, [Shortened(file=file, field=field, was=value, becomes=changed)]
+        return changed, [ShortenedPath(file=file, field=field, was=value, becomes=changed)]
     if isinstance(value, dict):
         pairs = {key: shorten(part, file, f"{field}.{key}".strip(".")) for key, part in value.items()}
         return {key: part for key, (part, _) in pairs.items()}, [

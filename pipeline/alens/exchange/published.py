@@ -1,6 +1,6 @@
 """What a reader of a published program gives: its lenses as maps of this package, a layer at a time.
 
-In: nothing. Out: `Found`, which `importing` writes as a lens directory. What the publication does not say is None.
+In: nothing. Out: `PublishedLenses`, which `importing` writes as a lens directory. What the publication does not say is None.
 Shapes: H heads, V vocabulary.
 """
 
@@ -22,7 +22,7 @@ NO_CACHE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class PublishedLenses:
     """Lenses of another program."""
 
     program: str

@@ -1,6 +1,6 @@
 """Directories of the tuned-lens package (github.com/AlignmentResearch/tuned-lens; arXiv 2303.08112).
 
-In: `config.json` and `params.pt`. Out: `Found`: translated maps on `resid_post`. Translator i has `i.weight` (D, D)
+In: `config.json` and `params.pt`. Out: `PublishedLenses`: translated maps on `resid_post`. Translator i has `i.weight` (D, D)
 and `i.bias` (D), and reads `hidden_states[i]`: what enters block i. That is what block i - 1 leaves, so translator i
 becomes the lens of layer i - 1; translator 0 reads the embedding, which no cache holds, and is left out.
 logits = unembed(norm(h + h W^T + b)), with the model's own final norm and unembedding, which come from the model.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.exchange.published import Found
+from alens.exchange.published import PublishedLenses
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import TranslatedMaps
 from alens.model.models import LoadedModel
@@ -39,7 +39,7 @@ def config(source: Path) -> dict[str, Any]:
         raise RequestError(f"cannot read {source / CONFIG}: {error.strerror}") from None
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
+def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLenses:
     """Lenses of `source`. Raises `RequestError` when they are of another kind or model."""
     said, record = config(source), model.source.record
     if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
@@ -80,7 +80,7 @@ def read(source: Path, model: LoadedModel, *, layer: int | None) -> Found:
             norm=norm.record,
         )
 
-    return Found(
+    return PublishedLenses(
         program="tuned-lens",
         site=RESIDUAL_STREAM,
         form=TranslatedMaps.form,

@@ -22,8 +22,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError, RunError
-from alens.model import activations
-from alens.model import logit_fingerprint as probe
+from alens.model import activations, logit_fingerprint
 from alens.model.bridge import attention_layers
 from alens.model.models import LoadedModel
 from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord
@@ -89,7 +88,7 @@ def say(record: ModelRecord) -> None:
 
 def foresee(model: LoadedModel, layers: Sequence[int] | None) -> None:
     """`examine` on tokens that are spread over the vocabulary, for its refusals: before a long text is tokenised."""
-    tokens_BT = np.array([probe.tokens(model.source.record)])
+    tokens_BT = np.array([logit_fingerprint.tokens(model.source.record)])
     with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
         examine(model, tokens_BT, layers)
         with torch.inference_mode():

@@ -23,16 +23,13 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
-from alens.model import configuration, weights
-from alens.model import logit_fingerprint as probe
-from alens.model import pretrained as checkpoint
+from alens.model import configuration, logit_fingerprint, pretrained, weights
 from alens.model.importing import importing
 from alens.model.last_norm import last_norm
 from alens.model.quiet import panics_unprinted, quiet
 from alens.model.refusing import refusing
 from alens.rows.final_norm import FinalNorm
-from alens.sources import hub
-from alens.sources import local_or_hub as names
+from alens.sources import hub, local_or_hub
 from alens.sources.lfs import check_fetched
 from alens.store import same_model
 from alens.store.model_record import ModelRecord
@@ -183,11 +180,11 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
         return demo.MODEL, None
     if (Path(model) / "config.json").is_file():
         return Path(model), None
-    if names.is_here(model):
+    if local_or_hub.is_here(model):
         raise RequestError(f"{model} is no model directory: {_no_model(Path(model))}")
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    with names.of_hub(model, "model"):
+    with local_or_hub.of_hub(model, "model"):
         return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
 
 
@@ -200,7 +197,7 @@ def _no_model(path: Path) -> str:
         return f"it is a file; {give}"
     if (path / weights.ADAPTER).is_file():
         return "it is an adapter alone; load it with its model, `merge_and_unload()`, save_pretrained to a new directory"
-    if (made := names.made_by_alens(path)) is not None:
+    if (made := local_or_hub.made_by_alens(path)) is not None:
         return f"it is {made}; {give}"
     return f"it has no config.json; {give}"
 
@@ -227,15 +224,15 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
     record = source.record
     what = f"cannot run {record.architecture} from {source.folder}"
     with quiet():
-        model = checkpoint.load(source.folder, getattr(torch, dtype))
+        model = pretrained.load(source.folder, getattr(torch, dtype))
         with refusing(what):
-            logits_TV = probe.logits(model.to(where), record)
+            logits_TV = logit_fingerprint.logits(model.to(where), record)
         bridge = bridges.boot(model, source.folder, record, getattr(torch, dtype), where)
         W_O_LHED = bridges.output_weights(bridge, record)
         W_U_DV, b_U_V = bridges.unembedding(bridge, record)
         with refusing(f"TransformerLens {what}"):
-            probe.check_same(logits_TV, probe.logits(bridge, record), record, dtype)
-        source = _probed(source, probe.record(logits_TV, record, dtype))
+            logit_fingerprint.check_same(logits_TV, logit_fingerprint.logits(bridge, record), record, dtype)
+        source = _probed(source, logit_fingerprint.record(logits_TV, record, dtype))
     norm = last_norm(bridge, source.record.d_model)
     return LoadedModel(
         source=source,

@@ -7,7 +7,7 @@ size of a stored byte. Out: `Sizes`. A file of an array is its rows, a crc32c fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alens.cache import token_sequences as tokens
+from alens.cache import token_sequences
 from alens.store import document
 from alens.store.arrays import ArraySpec, groups, shard_arrays, weight_arrays
 from alens.store.paths import DOCUMENTS, TOKENS, StorePaths
@@ -136,11 +136,11 @@ def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
     num_groups = len(groups([*shard_specs, *weight_specs]))
     record = _record_bytes(shard_specs, plan.num_shards - 1)
     zarr_files = len(arrays) + num_groups + 1
-    documents_bytes = tokens.documents_bytes(plan)
+    documents_bytes = token_sequences.documents_bytes(plan)
     return Sizes(
         arrays=arrays,
         num_shards=plan.num_shards,
-        tokens_bytes=tokens.file_bytes(plan),
+        tokens_bytes=token_sequences.file_bytes(plan),
         documents_bytes=documents_bytes,
         record_bytes=record,
         metadata_bytes=zarr_files * ARRAY_JSON_BYTES + len(plan.to_json()) + record + ARRAY_JSON_BYTES,

@@ -14,8 +14,7 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
-from alens.model import activations, models
-from alens.model import logit_fingerprint as probe
+from alens.model import activations, logit_fingerprint, models
 from alens.model.activations import Activations
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText
@@ -65,7 +64,9 @@ class LensedModel:
 
     def _head_write(self, record: ModelRecord) -> str:
         with torch.inference_mode():
-            return head_write(self.model, torch.tensor([probe.tokens(record)]), self.lenses.record.layers)
+            return head_write(
+                self.model, torch.tensor([logit_fingerprint.tokens(record)]), self.lenses.record.layers
+            )
 
     # Tokens
 

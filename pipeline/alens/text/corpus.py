@@ -15,8 +15,7 @@ from typing import NamedTuple
 from alens import demo
 from alens.errors import RequestError
 from alens.job.progress import Report, counted, silent
-from alens.sources import hub
-from alens.sources import local_or_hub as names
+from alens.sources import hub, local_or_hub
 from alens.sources.lfs import check_fetched
 from alens.store.durable import sha256_of
 from alens.store.schema import CorpusFile, CorpusRecord
@@ -175,7 +174,7 @@ def _sha256(path: Path) -> str:
 def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if corpus == "demo":
         return demo.CORPUS, None
-    if names.is_here(corpus):
+    if local_or_hub.is_here(corpus):
         return Path(corpus), None
     repository = corpus
     if corpus == "bookcorpus":
@@ -183,7 +182,7 @@ def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if kind_of(Path(corpus)) or not hub.looks_like_id(repository):
         raise RequestError(f"{corpus} does not exist: give a file, a directory, a hub dataset id, or `demo`")
     patterns = [CARD, *[f"*{kind}" for kind in KINDS]]
-    with names.of_hub(corpus, "text"):
+    with local_or_hub.of_hub(corpus, "text"):
         return hub.snapshot(repository, kind="dataset", revision=revision, patterns=patterns)
 
 
