@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from alens import CacheRequest, demo, write_cache
 from alens.errors import RequestError
 from alens.model import bridge, models, pretrained
-from alens.model.refusing import first_line, refusing
+from alens.model.libraries import first_line, refusing
 from alens.store.cache_reader import Cache
 from alens.store.model_record import EXACT_WRITE
 from alens.store.schema import CacheSettings

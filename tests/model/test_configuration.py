@@ -8,7 +8,7 @@ import pytest
 from alens import demo
 from alens.errors import RequestError
 from alens.model import configuration, models
-from alens.model.quiet import quiet
+from alens.model.libraries import quiet
 
 GPT2 = json.loads((demo.MODEL / "config.json").read_text())
 LLAMA = {

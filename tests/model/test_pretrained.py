@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from alens import demo
 from alens.errors import RequestError
 from alens.model import pretrained
-from alens.model.quiet import quiet
+from alens.model.libraries import quiet
 
 Weights = dict[str, torch.Tensor]
 Folder = Callable[..., Path]

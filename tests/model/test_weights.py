@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from alens import demo
 from alens.errors import RequestError
 from alens.model import configuration, pretrained, weights
-from alens.model.quiet import quiet
+from alens.model.libraries import quiet
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 Edit = Callable[[Path], object]

@@ -1,18 +1,16 @@
-"""THE MODEL: found, compared with its record, loaded through TransformerLens, run. The only room that imports model libraries.
+"""The model: found, compared with its record, loaded through TransformerLens, run. The only room that imports model libraries.
 
-importing.py          large libraries, imported sooner
-models.py             the frozen model
-pretrained.py         every weight from its file, or refused
-configuration.py      config.json: what a record keeps of it
-weights.py            which files are loaded, and their hash
-logit_fingerprint.py  logits of a few fixed tokens
-last_norm.py          its last norm, measured
-examine.py            what the loaded model does, by numbers
+libraries.py          how model libraries are called: imported fast, kept quiet, refusals in one line
+configuration.py      config.json -> the settings and sizes that a record keeps
+weights.py            which weight files are loaded, and their hash
+pretrained.py         a directory -> transformers' model, every weight from its files
+bridge.py             transformers' model -> TransformerLens, and the matrices W_O and W_U
+last_norm.py          the last norm, measured
+logit_fingerprint.py  the logits of a few fixed tokens
+models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
-quiet.py              no bars and advice of libraries
 edits.py              the model run with heads changed
-token_bytes.py        tokens -> how many bytes of text
+examine.py            what the loaded model does, by numbers
+token_bytes.py        token ids -> how many bytes of text each stands for
 within_text.py        a tokenizer in the middle of a text
-bridge.py             TransformerLens around it, each layer's own W_O
-refusing.py           what a library says of a file it cannot use: one line
 """

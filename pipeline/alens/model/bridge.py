@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.model.importing import importing
-from alens.model.refusing import refusing
+from alens.model.libraries import importing, refusing
 from alens.store.model_record import ModelRecord
 
 NO_ADAPTER = "Could not determine supported architecture"

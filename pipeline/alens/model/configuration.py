@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
-from alens.model.importing import importing
-from alens.model.quiet import quiet
-from alens.model.refusing import refusing
+from alens.model.libraries import importing, quiet, refusing
 from alens.sources.lfs import check_fetched
 from alens.store import typed
 from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width

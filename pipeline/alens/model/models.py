@@ -24,10 +24,8 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
 from alens.model import configuration, logit_fingerprint, pretrained, weights
-from alens.model.importing import importing
 from alens.model.last_norm import last_norm
-from alens.model.quiet import panics_unprinted, quiet
-from alens.model.refusing import refusing
+from alens.model.libraries import importing, panics_unprinted, quiet, refusing
 from alens.rows.final_norm import FinalNorm
 from alens.sources import hub, local_or_hub
 from alens.sources.lfs import check_fetched

@@ -14,8 +14,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.model import configuration
-from alens.model.importing import importing
-from alens.model.refusing import first_line
+from alens.model.libraries import first_line, importing
 
 log = logging.getLogger("alens")
 

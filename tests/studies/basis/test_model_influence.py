@@ -13,8 +13,8 @@ from scipy.special import rel_entr
 
 from alens import demo
 from alens.model import activations, models
+from alens.model.libraries import quiet
 from alens.model.models import LoadedModel
-from alens.model.quiet import quiet
 from alens.studies.basis import model_influence
 from alens.studies.basis.subspaces import random_directions
 
