@@ -33,10 +33,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
 from alens.cache import target_compression
-from alens.cache.plan import batches
 from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest
-from alens.cache.shard import compute
+from alens.cache.shard import batches, compute
 from alens.cache.write_cache import ShardJob
 from alens.job.progress import never, silent
 from alens.machine.blocks import logit_blocks

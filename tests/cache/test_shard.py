@@ -117,3 +117,13 @@ def test_after_batch_hears_of_every_batch(demo_cache: Path) -> None:
         models.load(models.find("demo"), dtype="float32", device="cpu"), plan, cache.tokens, 1, heard.append
     )
     assert heard == [384, 768, 1024]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8, 8]), (5, [5, 5, 5, 1]), (64, [16]), (1, [1] * 16)])
+def test_batches_cover_a_shard_and_stay_in_it(cache: Cache, batch_size: int, sizes: list[int]) -> None:
+    """A shard of the demo holds 16 sequences."""
+    settings = dataclasses.replace(cache.plan.settings, batch_size=batch_size)
+    plan = dataclasses.replace(cache.plan, settings=settings)
+    found = list(shards.batches(plan, shard=2))
+    assert [part.stop - part.start for part in found] == sizes
+    assert (found[0].start, found[-1].stop) == (32, 48)

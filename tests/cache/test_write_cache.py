@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, demo, write_cache
 from alens.cache import shard as shards
+from alens.cache.write_cache import shards_to_write
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
+from alens.store.schema import Plan
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
@@ -45,6 +47,22 @@ def stop_after(calls: int) -> Callable[[], bool]:
     """Asked before each block of the model and of logits, and after each batch."""
     counter = itertools.count(1)
     return lambda: next(counter) > calls
+
+
+@pytest.fixture(scope="module")
+def demo_plan(demo_cache: Path) -> Plan:
+    """6 shards."""
+    return open_cache(demo_cache).plan
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 10])
+def test_workers_share_all_shards_and_none_twice(demo_plan: Plan, count: int) -> None:
+    shares = [shards_to_write(demo_plan, Worker(index=index, count=count), ()) for index in range(count)]
+    assert sorted(shard for share in shares for shard in share) == list(range(6))
+
+
+def test_committed_shards_are_not_written_again(demo_plan: Plan) -> None:
+    assert shards_to_write(demo_plan, Worker(index=1, count=2), {1, 2}) == [3, 5]
 
 
 def test_one_run_seals_the_cache(small_cache: Path) -> None:

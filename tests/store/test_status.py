@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alens.cache.plan import shards_to_write
+from alens.cache.write_cache import shards_to_write
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
 from alens.store.status import array_specification, status, workers_to_run

@@ -5,15 +5,16 @@ wait for it. What is missing or damaged of it later is made anew, and must be wh
 """
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from alens.cache import token_sequences
-from alens.cache.provenance import software
 from alens.cache.request import CacheRequest
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
@@ -246,6 +247,17 @@ class _Maker:
             f"{self.paths.tokens} was lost, and {self.corpus.record.id} does not give the same tokens any more: "
             "restore the file or the text from a copy"
         )
+
+
+def software() -> dict[str, str]:
+    """Host and versions, for plan and commit records: provenance, not identity."""
+    packages = ("alens", "torch", "transformer-lens", "transformers", "zarr", "numpy")
+    return {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def _checking(claim: Claim, should_stop: ShouldStop) -> Callable[[], bool]:

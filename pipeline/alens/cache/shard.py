@@ -5,7 +5,7 @@ permuted. Peak memory is one shard's arrays and one batch.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ import torch
 
 from alens import randomness
 from alens.cache import target_compression
-from alens.cache.plan import batches
 from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
@@ -41,6 +40,14 @@ def compute(
     """
     with activations.before_blocks(model, within_batch):
         return _Shard(model, plan, shard, within_batch).compute(tokens_BT, after_batch)
+
+
+def batches(plan: Plan, shard: int) -> Iterator[slice]:
+    """The sequences of each forward pass of a shard; a batch never spans two shards."""
+    first = shard * plan.settings.sequences_per_shard
+    end = first + plan.settings.sequences_per_shard
+    for start in range(first, end, plan.settings.batch_size):
+        yield slice(start, min(end, start + plan.settings.batch_size))
 
 
 class _Shard:

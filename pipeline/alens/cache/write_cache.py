@@ -5,6 +5,7 @@ sealed once all are. A shard is written while the next one is computed.
 """
 
 import time
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +13,18 @@ from typing import Any
 import torch
 
 from alens.cache import shard as shards
-from alens.cache.plan import shards_to_write
-from alens.cache.prepare import prepare
-from alens.cache.provenance import software
+from alens.cache.prepare import prepare, software
 from alens.cache.request import CacheRequest, check_settings
 from alens.errors import StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.worker import Worker
 from alens.machine.threads import follow_allotment
 from alens.model import models
 from alens.model.examine import examine_again
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.durable import remove, write_errors
 from alens.store.paths import StorePaths
+from alens.store.schema import Plan
 from alens.store.writer import ShardWriter, put_manifest
 
 
@@ -79,6 +80,11 @@ def write_cache(
         rows_written=len(missing) * plan.settings.rows_per_shard,
         seconds=time.monotonic() - started,
     )
+
+
+def shards_to_write(plan: Plan, worker: Worker, committed: Collection[int]) -> list[int]:
+    """The worker's shards that are not committed: every N-th, so that all workers move through the text."""
+    return [shard for shard in range(worker.index, plan.num_shards, worker.count) if shard not in committed]
 
 
 class _StopAskedError(Exception):

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.cache.held_out_documents import Division, divide, held_out_shards
-from alens.cache.prepare import check_place, stored_plan
-from alens.cache.provenance import software
+from alens.cache.prepare import check_place, software, stored_plan
 from alens.cache.request import CacheRequest, check_settings
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError

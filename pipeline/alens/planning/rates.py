@@ -21,7 +21,7 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from alens.cache import shard as shards
-from alens.cache.plan import batches
+from alens.cache.shard import batches
 from alens.errors import RunError
 from alens.fit.lens_module import LensModule
 from alens.fit.objectives.forward_kl import ForwardKL

@@ -77,7 +77,7 @@ def missing_shards(cache: Cache) -> tuple[range, ...]:
 
 
 def workers_to_run(missing: Iterable[range], num_workers: int) -> tuple[int, ...]:
-    """The workers of N, by I, whose share holds a missing shard (`alens.cache.plan.shards_to_write`)."""
+    """The workers of N, by I, whose share holds a missing shard (`alens.cache.write_cache.shards_to_write`)."""
     return tuple(sorted({shard % num_workers for run in missing for shard in run[:num_workers]}))
 
 
