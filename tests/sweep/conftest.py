@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alens.sweep import grid
-from alens.sweep.plan import SweepRequest
+from alens.sweep import variants as grid
+from alens.sweep.planned import SweepRequest
 
 SMALL = {"layers": [3], "heads": [1], "batch_rows": 128, "eval_rows": 256, "steps": 6, "tolerance": 0.0}
 """Six steps of one head: 5 shards of 1,008 usable rows are trained on, the sixth is held out."""

@@ -10,7 +10,9 @@ from alens.errors import DamageError, RequestError
 from alens.fit.settings import FitSettings
 from alens.statistics.bootstrap import interval, resampled_means
 from alens.store import document, durable
-from alens.sweep import judge, plan, table, table_files
+from alens.sweep import planned as plan
+from alens.sweep import result as judge
+from alens.sweep import table, table_files
 
 HEADS = ((0, 1), (3, 1))
 ROWS_G = np.array([5.0, 7.0, 6.0, 7.0])

@@ -25,8 +25,8 @@ from alens.store import document, durable, one_writer, typed
 from alens.store.cache_reader import Cache
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
-from alens.sweep import judge
-from alens.sweep.plan import Planned, SweepRequest
+from alens.sweep import result as judge
+from alens.sweep.planned import Planned, SweepRequest
 
 log = logging.getLogger("alens")
 

@@ -13,8 +13,9 @@ from alens.errors import RequestError
 from alens.lens.marks import label, note
 from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
 from alens.statistics.groups import said as said_groups
-from alens.sweep import judge, plan
-from alens.sweep.judge import Array, Result
+from alens.sweep import planned as plan
+from alens.sweep import result as judge
+from alens.sweep.result import Array, Result
 
 Interval = tuple[float, float]
 

@@ -17,7 +17,7 @@ from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
 from alens.store.arrays import site_name
 from alens.store.schema import ATTN_Z
-from alens.sweep.plan import Reading
+from alens.sweep.planned import Reading
 
 
 class SharedRows:

@@ -11,7 +11,7 @@ from alens.errors import DamageError
 from alens.fit.settings import FitSettings
 from alens.store import document
 from alens.store.cache_reader import open_cache
-from alens.sweep import judge
+from alens.sweep import result as judge
 
 from .. import documents
 

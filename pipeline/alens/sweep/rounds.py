@@ -11,7 +11,7 @@ import torch
 
 from alens.store.cache_reader import Cache
 from alens.store.schema import ATTN_Z
-from alens.sweep.plan import Planned
+from alens.sweep.planned import Planned
 
 COPIES = 5
 """Of every weight, float32: the weight, its gradient, two moments, the average."""

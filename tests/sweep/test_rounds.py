@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from alens.store.cache_reader import open_cache
-from alens.sweep import memory
-from alens.sweep.plan import resolve
+from alens.sweep import rounds as memory
+from alens.sweep.planned import resolve
 
 
 def sizes(sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int | None = None) -> list[int]:

@@ -5,7 +5,7 @@ import pytest
 
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
-from alens.sweep import grid
+from alens.sweep import variants as grid
 
 
 def names(config: dict[str, Any]) -> list[str]:

@@ -5,8 +5,8 @@ import torch
 from alens.fit.recipe import Recipe
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
 from alens.store.cache_reader import open_cache
-from alens.sweep.plan import resolve
-from alens.sweep.shared import SharedRows
+from alens.sweep.planned import resolve
+from alens.sweep.shared_rows import SharedRows
 
 DIFFERENT: list[dict[str, Any]] = [
     {"heads": [4, 1]},

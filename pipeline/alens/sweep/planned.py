@@ -20,7 +20,7 @@ from alens.job.worker import Worker
 from alens.store import document, durable, leftovers, typed
 from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
-from alens.sweep.grid import Grid, Variant
+from alens.sweep.variants import Grid, Variant
 
 PLAN = "sweep.json"
 FORMAT = 1

@@ -8,8 +8,8 @@ import pytest
 from alens.errors import DamageError, RequestError
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
-from alens.sweep import plan
-from alens.sweep.run import run_sweep
+from alens.sweep import planned as plan
+from alens.sweep.many_fits import run_sweep
 
 
 def resolved(request: plan.SweepRequest) -> list[plan.Planned]:

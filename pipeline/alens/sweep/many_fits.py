@@ -22,11 +22,12 @@ from alens.rows.columns import Columns
 from alens.store import one_writer
 from alens.store.cache_reader import open_cache
 from alens.store.claim import Claim
-from alens.sweep import judge, table, table_files
+from alens.sweep import result as judge
+from alens.sweep import table, table_files
 from alens.sweep.member import Member
-from alens.sweep.memory import rounds
-from alens.sweep.plan import Planned, SweepRequest, body, check, check_same, put, read, resolve, share
-from alens.sweep.shared import SharedRows
+from alens.sweep.planned import Planned, SweepRequest, body, check, check_same, put, read, resolve, share
+from alens.sweep.rounds import rounds
+from alens.sweep.shared_rows import SharedRows
 
 log = logging.getLogger("alens")
 

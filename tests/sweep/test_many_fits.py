@@ -25,9 +25,9 @@ from alens.job.worker import Worker
 from alens.rows.columns import RowReader
 from alens.store import one_writer
 from alens.store.claim import Claim
-from alens.sweep import judge
-from alens.sweep.plan import SweepRequest
-from alens.sweep.run import run_sweep, write_table
+from alens.sweep import result as judge
+from alens.sweep.many_fits import run_sweep, write_table
+from alens.sweep.planned import SweepRequest
 
 from ..stops import Stop
 
