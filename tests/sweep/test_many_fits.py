@@ -25,9 +25,9 @@ from alens.job.worker import Worker
 from alens.rows.columns import RowReader
 from alens.store import one_writer
 from alens.store.claim import Claim
-from alens.sweep import result as judge
+from alens.sweep import result as results
 from alens.sweep.many_fits import run_sweep, write_table
-from alens.sweep.planned import SweepRequest
+from alens.sweep.request import SweepRequest
 
 from ..stops import Stop
 
@@ -108,10 +108,10 @@ def test_a_finished_variant_is_left_alone_and_a_lost_one_is_made_again(sweep: An
     before = {path: path.stat().st_mtime_ns for path in request.out.rglob("*")}
     run_sweep(request)
     assert {path: path.stat().st_mtime_ns for path in request.out.rglob("*")} == before
-    first, second = (judge.read(request.out / name) for name in ("lr=0.01", "lr=0.03"))
-    (request.out / "lr=0.03" / judge.RESULT).unlink()  # killed between lenses and result: judged only
+    first, second = (results.read_result(request.out / name) for name in ("lr=0.01", "lr=0.03"))
+    (request.out / "lr=0.03" / results.RESULT).unlink()  # killed between lenses and result: judged only
     run_sweep(request)
-    again = judge.read(request.out / "lr=0.03")
+    again = results.read_result(request.out / "lr=0.03")
     assert second is not None and again is not None and first is not None
     assert np.array_equal(again.kl_GH, second.kl_GH) and again.seconds == second.seconds > 0
     assert not np.array_equal(again.kl_GH, first.kl_GH)
@@ -248,7 +248,7 @@ def test_workers_together_give_the_table_of_one(sweep: Any, tmp_path: Path) -> N
 def test_all_are_judged_on_the_same_rows_whatever_they_were_fitted_on(sweep: Any) -> None:
     request = sweep(variant=[{}, {"min_position": 9}, {"objective": "last-position", "batch_rows": 16}])
     run_sweep(request)
-    rows = [judge.read(request.out / variant.name).rows_G for variant in request.grid.variants]  # type: ignore[union-attr]
+    rows = [results.read_result(request.out / variant.name).rows_G for variant in request.grid.variants]  # type: ignore[union-attr]
     assert all(np.array_equal(one, rows[0]) for one in rows) and rows[0].sum() == 256
 
 

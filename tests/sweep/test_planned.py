@@ -8,12 +8,14 @@ import pytest
 from alens.errors import DamageError, RequestError
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
-from alens.sweep import planned as plan
+from alens.sweep import sweep_json
 from alens.sweep.many_fits import run_sweep
+from alens.sweep.planned import Planned, resolve, share
+from alens.sweep.request import SweepRequest
 
 
-def resolved(request: plan.SweepRequest) -> list[plan.Planned]:
-    return plan.resolve(request, open_cache(request.store))
+def resolved(request: SweepRequest) -> list[Planned]:
+    return resolve(request, open_cache(request.store))
 
 
 def test_every_bad_variant_is_named_before_anything_is_written(sweep: Any) -> None:
@@ -101,7 +103,7 @@ def test_fits_share_a_read_when_they_read_the_same_rows_in_the_same_order(sweep:
 def test_workers_take_every_variant_once_and_leave_reads_whole(sweep: Any, count: int) -> None:
     planned = resolved(sweep(seed=[0, 1], lr=[0.01, 0.02, 0.03]))
     planned = [planned[place] for place in (0, 3, 1, 4, 2, 5)]
-    parts = [plan.share(planned, Worker(index=index, count=count)) for index in range(count)]
+    parts = [share(planned, Worker(index=index, count=count)) for index in range(count)]
     assert sorted(fit.variant.name for part in parts for fit in part) == sorted(
         fit.variant.name for fit in planned
     )
@@ -113,17 +115,17 @@ def test_workers_take_every_variant_once_and_leave_reads_whole(sweep: Any, count
 def test_another_sweep_in_the_same_directory_is_refused_and_told_apart(sweep: Any) -> None:
     request = sweep(lr=[0.01, 0.02])
     cache = open_cache(request.store)
-    plan.put(request.out, plan.body(request, cache))
-    plan.check(request.out, plan.body(sweep(lr=[0.01, 0.02]), cache))
+    sweep_json.put(request.out, sweep_json.content(request, cache))
+    sweep_json.check(request.out, sweep_json.content(sweep(lr=[0.01, 0.02]), cache))
     with pytest.raises(
         RequestError, match=r"it has no variant lr=0.03; its variant lr=0.02 is not asked for"
     ):
-        plan.check(request.out, plan.body(sweep(lr=[0.01, 0.03]), cache))
+        sweep_json.check(request.out, sweep_json.content(sweep(lr=[0.01, 0.03]), cache))
     with pytest.raises(RequestError, match=r"seed of lr=0.01 is 4 .begun: 0."):
-        plan.check(request.out, plan.body(sweep({"seed": 4}, lr=[0.01, 0.02]), cache))
-    body = {**plan.body(request, cache), "cache_plan": "another"}
+        sweep_json.check(request.out, sweep_json.content(sweep({"seed": 4}, lr=[0.01, 0.02]), cache))
+    body = {**sweep_json.content(request, cache), "cache_plan": "another"}
     with pytest.raises(RequestError, match="it was begun on another cache"):
-        plan.check(request.out, body)
+        sweep_json.check(request.out, body)
 
 
 def test_a_directory_with_other_things_is_refused_and_left_alone(sweep: Any, tmp_path: Path) -> None:
@@ -137,8 +139,8 @@ def test_a_directory_with_other_things_is_refused_and_left_alone(sweep: Any, tmp
 
 def test_an_altered_sweep_json_is_damage(sweep: Any) -> None:
     request = sweep()
-    plan.put(request.out, plan.body(request, open_cache(request.store)))
-    file = request.out / plan.PLAN
+    sweep_json.put(request.out, sweep_json.content(request, open_cache(request.store)))
+    file = request.out / sweep_json.NAME
     file.write_text(file.read_text().replace("0.03", "0.05"))
     with pytest.raises(DamageError, match=r"sweep.json was altered: delete"):
-        plan.read(request.out)
+        sweep_json.read(request.out)

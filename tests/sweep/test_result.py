@@ -11,14 +11,14 @@ from alens.errors import DamageError
 from alens.fit.settings import FitSettings
 from alens.store import document
 from alens.store.cache_reader import open_cache
-from alens.sweep import result as judge
+from alens.sweep import result as results
 
 from .. import documents
 
 
 @pytest.fixture
-def result(demo_cache: Path, demo_lenses: Path) -> judge.Result:
-    return judge.judge(
+def result(demo_cache: Path, demo_lenses: Path) -> results.VariantResult:
+    return results.judge(
         load_lenses(demo_lenses),
         open_cache(demo_cache),
         FitSettings(eval_rows=1024),
@@ -28,7 +28,7 @@ def result(demo_cache: Path, demo_lenses: Path) -> judge.Result:
 
 
 def test_sums_by_sequence_give_the_figures_of_eval(
-    result: judge.Result, demo_cache: Path, demo_lenses: Path
+    result: results.VariantResult, demo_cache: Path, demo_lenses: Path
 ) -> None:
     found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
     assert result.heads == ((0, 1), (0, 4), (3, 1), (3, 4))
@@ -39,10 +39,10 @@ def test_sums_by_sequence_give_the_figures_of_eval(
     assert result.mean_output_kl == pytest.approx(found.mean_output.kl, rel=1e-6)
 
 
-def test_a_result_comes_back_as_it_was_put(result: judge.Result, tmp_path: Path) -> None:
-    assert judge.read(tmp_path) is None
-    judge.put(tmp_path, result)
-    back = judge.read(tmp_path)
+def test_a_result_comes_back_as_it_was_put(result: results.VariantResult, tmp_path: Path) -> None:
+    assert results.read_result(tmp_path) is None
+    results.put_result(tmp_path, result)
+    back = results.read_result(tmp_path)
     assert back is not None
     assert np.array_equal(back.kl_GH, result.kl_GH) and np.array_equal(back.rows_G, result.rows_G)
     plain = [name for name in result.__dataclass_fields__ if name not in ("kl_GH", "rows_G")]
@@ -53,30 +53,34 @@ def test_a_result_comes_back_as_it_was_put(result: judge.Result, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("name", "harm"),
-    [(judge.RESULT, "flip"), (judge.RESULT, "cut"), (judge.SUMS, "flip"), (judge.SUMS, "cut"), (judge.SUMS, "lose")],
+    [(results.RESULT, "flip"), (results.RESULT, "cut"), (results.SUMS, "flip"), (results.SUMS, "cut"), (results.SUMS, "lose")],
 )  # fmt: skip
-def test_a_damaged_result_is_never_read(result: judge.Result, tmp_path: Path, name: str, harm: str) -> None:
-    judge.put(tmp_path, result)
+def test_a_damaged_result_is_never_read(
+    result: results.VariantResult, tmp_path: Path, name: str, harm: str
+) -> None:
+    results.put_result(tmp_path, result)
     file = tmp_path / name
     blob = bytearray(file.read_bytes())
     blob[len(blob) // 2] ^= 1
     file.unlink() if harm == "lose" else file.write_bytes(blob if harm == "flip" else blob[: len(blob) // 2])
     with pytest.raises(DamageError, match=r"delete .*result.json and sweep again"):
-        judge.read(tmp_path)
+        results.read_result(tmp_path)
 
 
-def test_a_result_of_an_earlier_alens_has_no_mean_output(result: judge.Result, tmp_path: Path) -> None:
-    judge.put(tmp_path, result)
-    body = document.decode((tmp_path / judge.RESULT).read_bytes(), "")
+def test_a_result_of_an_earlier_alens_has_no_mean_output(
+    result: results.VariantResult, tmp_path: Path
+) -> None:
+    results.put_result(tmp_path, result)
+    body = document.decode((tmp_path / results.RESULT).read_bytes(), "")
     del body["mean_output_kl"]
-    (tmp_path / judge.RESULT).write_bytes(document.encode(body))
-    back = judge.read(tmp_path)
+    (tmp_path / results.RESULT).write_bytes(document.encode(body))
+    back = results.read_result(tmp_path)
     assert back is not None and back.mean_output_kl is None and back.heads == result.heads
 
 
 def test_what_failed_has_no_figures(tmp_path: Path) -> None:
-    judge.put(tmp_path, judge.Result(failed="the loss is not finite", seconds=2.5))
-    found: Any = judge.read(tmp_path)
+    results.put_result(tmp_path, results.VariantResult(failed="the loss is not finite", seconds=2.5))
+    found: Any = results.read_result(tmp_path)
     assert (found.failed, found.seconds, found.kl_GH.size) == ("the loss is not finite", 2.5, 0)
 
 
@@ -92,17 +96,17 @@ def test_what_failed_has_no_figures(tmp_path: Path) -> None:
     ],
 )
 def test_a_result_that_cannot_be_names_the_field(
-    result: judge.Result, tmp_path: Path, changes: dict[str, object], message: str
+    result: results.VariantResult, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    judge.put(tmp_path, result)
+    results.put_result(tmp_path, result)
     documents.edit(tmp_path / "result.json", lambda body: body.update(changes))
     with pytest.raises(
         DamageError, match=rf"result\.json is not whole \(.*{message}.*delete .*result\.json and sweep again"
     ):
-        judge.read(tmp_path)
+        results.read_result(tmp_path)
 
 
-def test_sums_that_cannot_be_are_named(result: judge.Result, tmp_path: Path) -> None:
-    judge.put(tmp_path, dataclasses.replace(result, kl_GH=result.kl_GH[:, :1]))
+def test_sums_that_cannot_be_are_named(result: results.VariantResult, tmp_path: Path) -> None:
+    results.put_result(tmp_path, dataclasses.replace(result, kl_GH=result.kl_GH[:, :1]))
     with pytest.raises(DamageError, match=r"held-out\.safetensors is not whole \(kl is"):
-        judge.read(tmp_path)
+        results.read_result(tmp_path)

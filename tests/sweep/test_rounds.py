@@ -4,20 +4,20 @@ import pytest
 import torch
 
 from alens.store.cache_reader import open_cache
-from alens.sweep import rounds as memory
 from alens.sweep.planned import resolve
+from alens.sweep.rounds import bytes_of, free_bytes, rounds
 
 
 def sizes(sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int | None = None) -> list[int]:
     request = sweep(seed=[0, 1], lr=[0.01, 0.02, 0.03])
     cache = open_cache(request.store)
     planned = resolve(request, cache)
-    one = memory.bytes_of(planned[0], cache)
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 2 * room * one)
-    rounds = memory.rounds(planned, cache, torch.device("cpu"), at_once)
-    assert [fit for fits in rounds for fit in fits] == planned
-    assert all(len({fit.reading for fit in fits}) == 1 for fits in rounds)
-    return [len(fits) for fits in rounds]
+    one = bytes_of(planned[0], cache)
+    monkeypatch.setattr("alens.sweep.rounds.free_bytes", lambda _: 2 * room * one)
+    made = rounds(planned, cache, torch.device("cpu"), at_once)
+    assert [fit for fits in made for fit in fits] == planned
+    assert all(len({fit.reading for fit in fits}) == 1 for fits in made)
+    return [len(fits) for fits in made]
 
 
 @pytest.mark.parametrize(("room", "expected"), [(100, [3, 3]), (2, [2, 1, 2, 1]), (0, [1] * 6)])
@@ -37,8 +37,8 @@ def test_one_takes_its_weights_five_times_and_an_unembedding(sweep: Any) -> None
     model = cache.plan.model
     weights = (model.d_head + 1) * model.d_vocab
     [fit] = resolve(request, cache)
-    assert memory.bytes_of(fit, cache) == 4 * (5 * weights + model.d_model * model.d_vocab)
+    assert bytes_of(fit, cache) == 4 * (5 * weights + model.d_model * model.d_vocab)
 
 
 def test_there_is_memory() -> None:
-    assert memory.free_bytes(torch.device("cpu")) > 2**20
+    assert free_bytes(torch.device("cpu")) > 2**20

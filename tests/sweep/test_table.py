@@ -10,17 +10,16 @@ from alens.errors import DamageError, RequestError
 from alens.fit.settings import FitSettings
 from alens.statistics.bootstrap import interval, resampled_means
 from alens.store import document, durable
-from alens.sweep import planned as plan
-from alens.sweep import result as judge
-from alens.sweep import table, table_files
+from alens.sweep import result as results
+from alens.sweep import sweep_json, table, table_files
 
 HEADS = ((0, 1), (3, 1))
 ROWS_G = np.array([5.0, 7.0, 6.0, 7.0])
 
 
-def result(shift: float, rows_G: np.ndarray = ROWS_G) -> judge.Result:
+def result(shift: float, rows_G: np.ndarray = ROWS_G) -> results.VariantResult:
     noise_GH = np.random.default_rng(1).normal(1.0, 0.2, (len(rows_G), 2))
-    return judge.Result(
+    return results.VariantResult(
         steps=9,
         rows_seen=90,
         seconds=1.5,
@@ -39,12 +38,12 @@ def out(tmp_path: Path) -> Path:
     """A sweep of four: a and b are finished, c has failed, d is missing."""
     asked = {name: FitSettings(seed=place, layers=(0, 3)).to_json() for place, name in enumerate("abcd")}
     durable.put(
-        tmp_path / plan.PLAN,
-        document.encode({"format": plan.FORMAT, "cache_plan": "x", "base": {}, "variants": asked}),
+        tmp_path / sweep_json.NAME,
+        document.encode({"format": sweep_json.FORMAT, "cache_plan": "x", "base": {}, "variants": asked}),
     )
-    for name, found in (("a", result(0.5)), ("b", result(0.3)), ("c", judge.Result(failed="boom"))):
+    for name, found in (("a", result(0.5)), ("b", result(0.3)), ("c", results.VariantResult(failed="boom"))):
         (tmp_path / name).mkdir()
-        judge.put(tmp_path / name, found)
+        results.put_result(tmp_path / name, found)
     return tmp_path
 
 
@@ -101,7 +100,7 @@ def test_the_files_hold_the_same_numbers(out: Path) -> None:
 
 
 def test_a_worst_head_above_the_mean_output_is_marked(out: Path) -> None:
-    judge.put(out / "a", dataclasses.replace(result(0.5), mean_output_kl=1.5))
+    results.put_result(out / "a", dataclasses.replace(result(0.5), mean_output_kl=1.5))
     table_files.put(out, table.build(out))
     page = (out / "table.md").read_text()
     assert "| 3.1: >" in page.splitlines()[2] and ">" not in page.splitlines()[3]
@@ -109,20 +108,20 @@ def test_a_worst_head_above_the_mean_output_is_marked(out: Path) -> None:
 
 def test_one_sequence_gives_no_interval(out: Path) -> None:
     for name in "ab":
-        judge.put(out / name, result(0.1 if name == "a" else 0.2, ROWS_G[:1]))
+        results.put_result(out / name, result(0.1 if name == "a" else 0.2, ROWS_G[:1]))
     a, b, _ = table.build(out).rows
     assert a.interval is None and b.difference_interval is None and b.difference == pytest.approx(0.15)
 
 
 def test_variants_that_were_judged_on_other_rows_are_not_compared(out: Path) -> None:
-    judge.put(out / "a", result(0.5, ROWS_G + 1))
+    results.put_result(out / "a", result(0.5, ROWS_G + 1))
     with pytest.raises(DamageError, match="judged on other held-out rows"):
         table.build(out)
 
 
 def test_nothing_finished_is_an_empty_table(out: Path) -> None:
     for name in "abc":
-        (out / name / judge.RESULT).unlink()
+        (out / name / results.RESULT).unlink()
     found = table.build(out)
     table_files.put(out, found)
     assert (found.rows, found.against, len(found.missing)) == ((), None, 4)

@@ -5,11 +5,11 @@ import pytest
 
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
-from alens.sweep import variants as grid
+from alens.sweep import variants
 
 
 def names(config: dict[str, Any]) -> list[str]:
-    return [variant.name for variant in grid.parse(config, "c.toml").variants]
+    return [variant.name for variant in variants.parse(config, "c.toml").variants]
 
 
 def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
         'batch-rows = 512\nseed = 7\n[grid]\nlr = [0.01, 1]\nlens = ["linear", "low-rank"]\n'
         '[[variant]]\nname = "wide"\nlens = "low-rank"\n[variant.lens-option]\nrank = 32\n'
     )
-    found = grid.read(config)
+    found = variants.read(config)
     assert found.base == FitSettings(batch_rows=512, seed=7)
     made = {v.name: (v.settings.lr, v.settings.lens, v.settings.lens_options) for v in found.variants}
     assert made == {
@@ -48,7 +48,7 @@ def test_names_are_made_of_what_differs(config: dict[str, Any], expected: list[s
 
 def test_a_long_name_is_cut_and_stays_distinct() -> None:
     long = names({"grid": {"layers": [[*range(80), last] for last in (80, 81)]}})
-    assert len(set(long)) == 2 and all(len(name) == grid.LONGEST_NAME for name in long)
+    assert len(set(long)) == 2 and all(len(name) == variants.LONGEST_NAME for name in long)
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,17 @@ def test_a_long_name_is_cut_and_stays_distinct() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_that_says_what(config: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        grid.parse(config, "c.toml")
+        variants.parse(config, "c.toml")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("seed = 7\n[grid]\nlr = [0.01, 1]\n", encoding="utf-8-sig")
-    assert grid.read(tmp_path / "c.toml").base.seed == 7
+    assert variants.read(tmp_path / "c.toml").base.seed == 7
 
 
 def test_a_file_that_is_none_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*c.toml"):
-        grid.read(tmp_path / "c.toml")
+        variants.read(tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text("lr = ")
     with pytest.raises(RequestError, match="is no TOML file"):
-        grid.read(tmp_path / "c.toml")
+        variants.read(tmp_path / "c.toml")

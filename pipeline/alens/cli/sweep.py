@@ -76,12 +76,12 @@ def command(
     """
     from alens.cli.watch import stopping, watching
     from alens.job.worker import parse_worker
-    from alens.sweep import variants as grid
+    from alens.sweep import variants
 
-    asked, part = grid.read(config), parse_worker(worker)
+    asked, part = variants.read(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:
         from alens.sweep.many_fits import run_sweep, write_table
-        from alens.sweep.planned import SweepRequest
+        from alens.sweep.request import SweepRequest
 
         request = SweepRequest(
             grid=asked,

@@ -22,10 +22,11 @@ from alens.rows.columns import Columns
 from alens.store import one_writer
 from alens.store.cache_reader import open_cache
 from alens.store.claim import Claim
-from alens.sweep import result as judge
-from alens.sweep import table, table_files
+from alens.sweep import sweep_json, table, table_files
 from alens.sweep.member import Member
-from alens.sweep.planned import Planned, SweepRequest, body, check, check_same, put, read, resolve, share
+from alens.sweep.planned import Planned, resolve, share
+from alens.sweep.request import SweepRequest
+from alens.sweep.result import read_result
 from alens.sweep.rounds import rounds
 from alens.sweep.shared_rows import SharedRows
 
@@ -43,23 +44,23 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     if request.worker.count == 1:
         check_alone("sweep", "give each its part of the variants with --worker I/N")
     cache = open_cache(request.store)
-    asked = body(request, cache)
-    check(request.out, asked)
+    asked = sweep_json.content(request, cache)
+    sweep_json.check(request.out, asked)
     planned = resolve(request, cache)
-    put(request.out, asked)
+    sweep_json.put(request.out, asked)
     processes = join(request.device, should_stop)
-    watch = _Watch(request.out, share(planned, request.worker), report, should_stop)
-    pending = [fit for fit in watch.mine if fit.variant.name not in watch.steps]
+    course = _Course(request.out, share(planned, request.worker), report, should_stop)
+    pending = [fit for fit in course.mine if fit.variant.name not in course.steps]
     for fits in rounds(pending, cache, processes.device, request.at_once):
         members: list[Member] = []
         with _claimed(fits, should_stop) as claims:
             try:
                 for fit, claim in zip(fits, claims, strict=True):
-                    watch.interrupt_if_asked()
+                    course.interrupt_if_asked()
                     members.append(Member(fit, claim, request, cache, processes, should_stop, report))
-                _together(members, watch)
+                _together(members, course)
             except InterruptedWorkError:
-                raise watch.stopped(members) from None
+                raise course.stopped(members) from None
 
 
 @contextlib.contextmanager
@@ -80,18 +81,20 @@ def write_table(request: SweepRequest, against: str | None = None) -> table.Tabl
 
     Raises `RequestError` when OUT holds another sweep or none, or `against` is no finished variant.
     """
-    check_same(request.out, read(request.out), body(request, open_cache(request.store)))
+    sweep_json.check_same(
+        request.out, sweep_json.read(request.out), sweep_json.content(request, open_cache(request.store))
+    )
     found = table.build(request.out, against=against)
     table_files.put(request.out, found)
     return found
 
 
-class _Watch:
+class _Course:
     """How far this worker is, and whether it is to stop."""
 
     def __init__(self, out: Path, mine: list[Planned], report: Report, should_stop: ShouldStop) -> None:
         self.out, self.mine, self._report, self.should_stop = out, mine, report, should_stop
-        self.steps = {fit.variant.name: fit.plan.steps for fit in mine if judge.read(fit.lenses)}
+        self.steps = {fit.variant.name: fit.plan.steps for fit in mine if read_result(fit.lenses)}
         """Taken, by variant; one that is finished has taken all of its own."""
 
     def tell(self, members: list[Member]) -> None:
@@ -125,13 +128,13 @@ class _Watch:
         return sum(self.steps.get(fit.variant.name) == fit.plan.steps for fit in self.mine)
 
 
-def _together(members: list[Member], watch: _Watch) -> None:
+def _together(members: list[Member], course: _Course) -> None:
     """Steps of all members from one read, until the last is done."""
     running = [member for member in members if not member.done]
-    watch.tell(members)
+    course.tell(members)
     if not running:
         return
-    shared = SharedRows([member.recipe for member in running], running[0].fit.reading, watch.should_stop)
+    shared = SharedRows([member.recipe for member in running], running[0].fit.reading, course.should_stop)
     first = min(member.start for member in running)
     last = max(member.fit.plan.steps for member in running)
 
@@ -143,11 +146,11 @@ def _together(members: list[Member], watch: _Watch) -> None:
 
     with contextlib.closing(shared.stream.made(first, last, make)) as made:
         for step, (batches, waited_s) in enumerate(made, first):
-            watch.interrupt_if_asked()
+            course.interrupt_if_asked()
             now = [member for member in running if not member.done and member.start <= step]
             for member in now:
                 member.step(batches[member.name], waited_s / len(now))
-            watch.tell(members)
+            course.tell(members)
             if all(member.done for member in running):
                 return
-    watch.interrupt_if_asked()  # there is no more data because it is to stop
+    course.interrupt_if_asked()  # there is no more data because it is to stop

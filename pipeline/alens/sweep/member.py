@@ -25,8 +25,9 @@ from alens.store import document, durable, one_writer, typed
 from alens.store.cache_reader import Cache
 from alens.store.claim import Claim
 from alens.store.durable import write_errors
-from alens.sweep import result as judge
-from alens.sweep.planned import Planned, SweepRequest
+from alens.sweep.planned import Planned
+from alens.sweep.request import SweepRequest
+from alens.sweep.result import VariantResult, judge, put_result
 
 log = logging.getLogger("alens")
 
@@ -153,7 +154,7 @@ class Member:
                 durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
             put_lenses(self._trainer)
         cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
-        found = judge.judge(
+        found = judge(
             load_lenses(self.fit.lenses),
             cache,
             self.base,
@@ -162,7 +163,7 @@ class Member:
             self.should_stop,
             self._report,
         )
-        judge.put(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
+        put_result(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
         log.info(
             "%s is finished after %d steps: held-out KL mean %.4f", self.name, found.steps, found.kl_H.mean()
         )
@@ -170,7 +171,7 @@ class Member:
 
     def _fail(self, why: str) -> None:
         log.warning("%s has failed: %s", self.name, why)
-        judge.put(self.fit.lenses, judge.Result(failed=why, seconds=self.seconds))
+        put_result(self.fit.lenses, VariantResult(failed=why, seconds=self.seconds))
         self._drop()
 
     def _drop(self) -> None:

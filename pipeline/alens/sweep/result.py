@@ -41,7 +41,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Told:
+class _Figures:
     """What `result.json` holds."""
 
     __pydantic_config__ = STRICT
@@ -70,7 +70,7 @@ class Told:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Saved(Told):
+class _Document(_Figures):
     sums_sha256: str
     """SHA-256 of `held-out.safetensors`."""
 
@@ -87,7 +87,7 @@ class _Saved(Told):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Result(Told):
+class VariantResult(_Figures):
     """How a variant ended."""
 
     kl_GH: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0)))
@@ -114,7 +114,7 @@ def judge(
     device: torch.device,
     should_stop: ShouldStop = never,
     report: Report = silent,
-) -> Result:
+) -> VariantResult:
     """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings.
 
     Raises `InterruptedWorkError` when it is to stop.
@@ -148,7 +148,7 @@ def judge(
     figures = [head for of in sums.values() for head in of.means()]
     rows_G = next(iter(sums.values())).rows_G.cpu().numpy()
     kl_GH = np.concatenate([of.kl_GH.cpu().numpy() for of in sums.values()], axis=1)
-    return Result(
+    return VariantResult(
         steps=record.fit["steps"],
         rows_seen=record.fit["rows_seen"],
         converged=len(record.fit["converged"]),
@@ -166,7 +166,7 @@ def judge(
     )
 
 
-def put(folder: Path, result: Result) -> None:
+def put_result(folder: Path, result: VariantResult) -> None:
     """Write a result durably, `result.json` last."""
     told = dataclasses.asdict(result)
     sums = save({"kl": np.ascontiguousarray(told.pop("kl_GH")), "rows": told.pop("rows_G")})
@@ -176,11 +176,11 @@ def put(folder: Path, result: Result) -> None:
         durable.put(folder / RESULT, document.encode({**_plain(told), **hashed}))
 
 
-def read(folder: Path) -> Result | None:
+def read_result(folder: Path) -> VariantResult | None:
     """The result of a variant, or None while it is not finished. Raises `DamageError` for a damaged one."""
     path = folder / RESULT
     try:
-        told = typed.parse(_Saved, document.decode(document.content(path), str(path)), str(path), MEND)
+        told = typed.parse(_Document, document.decode(document.content(path), str(path)), str(path), MEND)
         if durable.sha256_of(folder / SUMS) != told.sums_sha256:
             raise DamageError(f"{folder / SUMS} was altered: {MEND}")
         arrays = load((folder / SUMS).read_bytes())
@@ -196,7 +196,7 @@ def read(folder: Path) -> Result | None:
         ) from None
 
 
-def _result(told: _Saved, kl_GH: Array, rows_G: Array) -> Result:
+def _result(told: _Document, kl_GH: Array, rows_G: Array) -> VariantResult:
     """Raises `ValueError` for sums that cannot be those of the lenses."""
     right = kl_GH.ndim == 2 and kl_GH.shape == (
         len(rows_G),
@@ -208,8 +208,8 @@ def _result(told: _Saved, kl_GH: Array, rows_G: Array) -> Result:
         raise ValueError("numbers that cannot be")
     if told.failed is None and not len(rows_G):
         raise ValueError("no rows")
-    plain = {field.name: getattr(told, field.name) for field in dataclasses.fields(Told)}
-    return Result(**plain, kl_GH=kl_GH, rows_G=rows_G)
+    plain = {field.name: getattr(told, field.name) for field in dataclasses.fields(_Figures)}
+    return VariantResult(**plain, kl_GH=kl_GH, rows_G=rows_G)
 
 
 def _plain(told: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _plain(told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_rows(out: Path, results: dict[str, Result]) -> None:
+def check_rows(out: Path, results: dict[str, VariantResult]) -> None:
     """Raises `DamageError` unless all were judged on the same documents or sequences."""
     rows = [result.rows_G for result in results.values()]
     if any(not np.array_equal(one, rows[0]) for one in rows):

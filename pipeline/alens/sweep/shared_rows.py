@@ -17,13 +17,15 @@ from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
 from alens.store.arrays import site_name
 from alens.store.schema import ATTN_Z
-from alens.sweep.planned import Reading
+from alens.sweep.planned import SharedRead
 
 
 class SharedRows:
     """What several recipes read."""
 
-    def __init__(self, recipes: Sequence[Recipe], reading: Reading, should_stop: ShouldStop = never) -> None:
+    def __init__(
+        self, recipes: Sequence[Recipe], reading: SharedRead, should_stop: ShouldStop = never
+    ) -> None:
         one = recipes[0]
         self._on_heads = reading.site == ATTN_Z
         self._heads = sorted({head for recipe in recipes for head in recipe.heads})

@@ -13,9 +13,8 @@ from alens.errors import RequestError
 from alens.lens.marks import label, note
 from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
 from alens.statistics.groups import said as said_groups
-from alens.sweep import planned as plan
-from alens.sweep import result as judge
-from alens.sweep.result import Array, Result
+from alens.sweep import sweep_json
+from alens.sweep.result import Array, VariantResult, check_rows, read_result
 
 Interval = tuple[float, float]
 
@@ -88,14 +87,14 @@ def build(out: Path, *, against: str | None = None) -> Table:
 
     Raises `RequestError` for a name that no finished variant has, `DamageError` for a damaged result.
     """
-    asked = plan.read(out)["variants"]
-    results = {name: found for name in asked if (found := judge.read(out / name)) is not None}
+    asked = sweep_json.read(out)["variants"]
+    results = {name: found for name in asked if (found := read_result(out / name)) is not None}
     good = {name: result for name, result in results.items() if result.failed is None}
     if against is not None and against not in good:
         raise RequestError(
             f"{out} has no finished variant {against} to compare with: it has {', '.join(good) or 'none yet'}"
         )
-    judge.check_rows(out, good)
+    check_rows(out, good)
     best = min(good, key=lambda name: float(good[name].kl_H.mean()), default=None)
     told = _differing(asked)
     resampled = {name: result.resampled() for name, result in good.items()}
@@ -110,7 +109,7 @@ def build(out: Path, *, against: str | None = None) -> Table:
         else:
             base = None if name == other else (good[other], resampled[other])
             rows.append(_row(name, settings, result, resampled[name], base))
-    first = good[other] if other else Result()
+    first = good[other] if other else VariantResult()
     return Table(
         rows=tuple(rows),
         missing=tuple(name for name in asked if name not in results),
@@ -125,9 +124,9 @@ def build(out: Path, *, against: str | None = None) -> Table:
 def _row(
     name: str,
     settings: dict[str, Any],
-    result: Result,
+    result: VariantResult,
     kl_RH: Array | None,
-    base: tuple[Result, Array | None] | None,
+    base: tuple[VariantResult, Array | None] | None,
 ) -> VariantRow:
     kl = float(result.kl_H.mean())
     difference, difference_interval, groups = None, None, len(result.rows_G)
@@ -152,7 +151,7 @@ def _row(
     )
 
 
-def _heads(result: Result, kl_RH: Array | None) -> tuple[HeadRow, ...]:
+def _heads(result: VariantResult, kl_RH: Array | None) -> tuple[HeadRow, ...]:
     return tuple(
         HeadRow(
             layer=layer,
