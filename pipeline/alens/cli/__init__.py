@@ -33,14 +33,12 @@ info.py            alens info
 verify.py          alens verify
 fidelity.py        alens fidelity
 parameters.py      what commands share: --config, lists of numbers, --json
-console.py         every line that is printed, made fit to be shown
+console.py         every line that is printed, made fit to be shown; output that never ends the work
 tables.py          rich tables, without markup
-streams.py         output that never ends the work
 watch.py           progress, logs, signals
 progress_lines.py  progress as lines of a log
 progress_bars.py   progress as bars on a terminal
 pace.py            how long a stage will take yet
-signals.py         a line at the moment a signal comes
 lacks.py           what the machine refused: memory, open files, threads
 reference.py       writes docs/command-line.md
 """
@@ -56,7 +54,7 @@ from typing import Any
 
 import click
 
-from alens.cli import console, streams
+from alens.cli import console
 from alens.cli.lacks import forget, lack
 from alens.errors import AlensError, RequestError, StoppedError
 from alens.machine.threads import wait_asleep
@@ -115,7 +113,7 @@ def group() -> None:
 
 def main() -> None:
     """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
-    streams.install()
+    console.install()
     wait_asleep()
     if logging.lastResort is not None:  # shows the warnings that come while no command watches
         logging.lastResort.setFormatter(console.OneLine())

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
 
-from alens.cli.streams import Stream
+from alens.cli.console import LossyStream
 from alens.printable import printable_lines
 
 
@@ -19,7 +19,7 @@ def console(*, stderr: bool = False, width: int | None = None, soft_wrap: bool =
     """A console on standard output, or on standard error; `width` is the terminal's where it is None."""
     stream = sys.stderr if stderr else sys.stdout
     drawn = Console(
-        file=stream.unescaped if isinstance(stream, Stream) else stream,
+        file=stream.unescaped if isinstance(stream, LossyStream) else stream,
         width=width,
         soft_wrap=soft_wrap,
         markup=False,

@@ -7,14 +7,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import click
 
 from alens.cli.console import OneLine, tell
 from alens.cli.progress_lines import ProgressLines
-from alens.cli.signals import announced
 from alens.job.progress import Report, ShouldStop, silent
 
 LOOK_EVERY_S = 0.5
@@ -22,6 +21,10 @@ MOST_TELLING_S = 1.0
 """Waited for the line that says that a signal came, where it goes to something slow."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Those that ask for it to save and stop. SIGHUP comes when a terminal closes."""
+OVER = 0
+"""No signal has this number: it ends the thread."""
+
+log = logging.getLogger("alens")
 
 
 def speaks_for_all() -> bool:
@@ -118,7 +121,7 @@ def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
     numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        with announced(numbers) as told:
+        with _announced(numbers) as told:
 
             def should_stop() -> bool:
                 if asked:
@@ -129,3 +132,36 @@ def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _announced(numbers: Sequence[signal.Signals]) -> Iterator[threading.Event]:
+    """Inside, a line tells of the first of these signals at once, and then the event is set.
+
+    Python runs handlers of signals between two of its own instructions, in the main thread: a long product or write
+    holds them up. The system writes the number of a signal into a pipe at once, and a thread waits at its other end.
+    The signals must have handlers. Main thread only.
+    """
+    told = threading.Event()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    thread = threading.Thread(
+        target=_tell, args=(reading, set(numbers), told), name="alens-signals", daemon=True
+    )
+    thread.start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield told
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writing, bytes([OVER]))
+        thread.join()
+        os.close(writing)
+        os.close(reading)
+
+
+def _tell(reading: int, numbers: set[signal.Signals], told: threading.Event) -> None:
+    while (number := os.read(reading, 1)[0]) != OVER:
+        if number in numbers and not told.is_set():
+            log.info("stopping: %s came, what is done is saved first", signal.Signals(number).name)
+            told.set()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from alens.cli import COMMANDS
-from alens.cli.streams import Stream
+from alens.cli.console import LossyStream
 
 FORMS = {
     "closed output": ">&-",
@@ -105,7 +105,7 @@ def test_json_is_json_where_the_stream_has_no_utf_8(
 def test_a_stream_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     """A log on a disk that was full for a while."""
     file = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
-    stream = Stream(os.open("/dev/full", os.O_WRONLY), encoding="utf-8", closed=False)
+    stream = LossyStream(os.open("/dev/full", os.O_WRONLY), encoding="utf-8", closed=False)
     print("lost", file=stream)
     assert stream.lost is not None and stream.lost.strerror == "No space left on device"
     os.dup2(file, stream.fileno())
@@ -120,7 +120,7 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     os.set_blocking(write, False)
     reader = subprocess.Popen(["sh", "-c", "sleep 0.2; cat | wc -c"], stdin=read, stdout=subprocess.PIPE)
     os.close(read)
-    Stream(write, encoding="utf-8", closed=False).write("x" * 1_000_000)
+    LossyStream(write, encoding="utf-8", closed=False).write("x" * 1_000_000)
     os.close(write)
     assert int(reader.communicate()[0]) == 1_000_000
 
