@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,19 @@ from transformer_lens import TransformerBridge
 from alens import demo
 from alens.errors import RequestError
 from alens.exchange import attention_lens
+from alens.exchange.request import ImportRequest
 from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.store.schema import ATTN_Z
 
 Publish = Callable[..., Path]
+
+
+def request(source: Path, **given: Any) -> ImportRequest:
+    """The request that a reader takes; readers write nothing."""
+    return ImportRequest(source=source, lenses=Path("lenses"), model="demo", **given)
+
+
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
 
 
@@ -29,7 +38,7 @@ def test_on_z_it_is_the_published_map_of_head_outputs(
     checkpoint: Publish, model: LoadedModel, legacy: bool
 ) -> None:
     path = checkpoint(legacy=legacy)
-    found = attention_lens.read(path, model, layer=None, weights="auto")
+    found = attention_lens.read(request(path), model)
     assert (found.layers, found.heads, found.site) == ((2,), (0, 1, 2, 3, 4, 5), ATTN_Z)
     assert found.notes["model_weights"] == {"2": "raw"}
     z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
@@ -45,7 +54,7 @@ def test_early_checkpoints_are_of_processed_weights_and_turned_back_exactly(
 ) -> None:
     """Their keys are `lenses.0.linears`; the head outputs are those of TransformerLens' own processing."""
     path = checkpoint(prefix="attn_lens.lenses.0.")
-    found = attention_lens.read(path, model, layer=None, weights="auto")
+    found = attention_lens.read(request(path), model)
     assert found.notes["model_weights"] == {"2": "processed"}
     z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
 
@@ -72,29 +81,29 @@ def test_keys_of_the_model_say_which_weights(
     checkpoint: Publish, model: LoadedModel, more: dict[str, torch.Tensor], taken: str
 ) -> None:
     path = checkpoint(more=more)
-    assert attention_lens.read(path, model, layer=None, weights="auto").notes["model_weights"] == {"2": taken}
+    assert attention_lens.read(request(path), model).notes["model_weights"] == {"2": taken}
 
 
 def test_what_is_asked_for_beats_the_keys(checkpoint: Publish, model: LoadedModel) -> None:
-    found = attention_lens.read(checkpoint(), model, layer=None, weights="processed")
+    found = attention_lens.read(request(checkpoint(), weights="processed"), model)
     assert found.notes["model_weights"] == {"2": "processed"}
 
 
 def test_a_bare_state_dict_is_read(model: LoadedModel, checkpoint: Publish, tmp_path: Path) -> None:
     torch.save(torch.load(checkpoint(prefix=""), weights_only=True)["state_dict"], tmp_path / "lens.pt")
-    assert attention_lens.read(tmp_path / "lens.pt", model, layer=1, weights="auto").layers == (1,)
+    assert attention_lens.read(request(tmp_path / "lens.pt", layer=1), model).layers == (1,)
 
 
 def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, model: LoadedModel, tmp_path: Path) -> None:
     checkpoint("attnlens-layer-0-epoch=00.ckpt")
     checkpoint("attnlens-layer-3-epoch=00.ckpt")
-    assert attention_lens.read(tmp_path, model, layer=None, weights="auto").layers == (0, 3)
-    assert attention_lens.read(tmp_path, model, layer=3, weights="auto").layers == (3,)
+    assert attention_lens.read(request(tmp_path), model).layers == (0, 3)
+    assert attention_lens.read(request(tmp_path, layer=3), model).layers == (3,)
     with pytest.raises(RequestError, match="has no checkpoint of layer 1"):
-        attention_lens.read(tmp_path, model, layer=1, weights="auto")
+        attention_lens.read(request(tmp_path, layer=1), model)
     checkpoint("attnlens-layer-3-epoch=01.ckpt")
     with pytest.raises(RequestError, match="are both of layer 3: name one of them"):
-        attention_lens.read(tmp_path, model, layer=None, weights="auto")
+        attention_lens.read(request(tmp_path), model)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +124,7 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     path = checkpoint(**given)
     with pytest.raises(RequestError, match=re.escape(message)) as found:
-        attention_lens.read(path, model, layer=layer, weights="auto")
+        attention_lens.read(request(path, layer=layer), model)
     assert path.name in str(found.value) or "does not exist" in message
 
 
@@ -123,4 +132,4 @@ def test_the_models_own_weights_in_a_checkpoint_are_recognised(
     checkpoint: Publish, model: LoadedModel
 ) -> None:
     path = checkpoint(more={"model.lm_head.weight": model.W_U_DV.T.half()})
-    assert attention_lens.read(path, model, layer=None, weights="auto").layers == (2,)
+    assert attention_lens.read(request(path), model).layers == (2,)

@@ -10,7 +10,8 @@ import torch
 from alens import HeadReader, evaluate, load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.exchange import export
-from alens.exchange.import_lenses import ImportRequest, import_lenses
+from alens.exchange.import_lenses import import_lenses
+from alens.exchange.request import ImportRequest
 from alens.lens.record import FORMAT
 from alens.model import models
 from alens.model.models import LoadedModel
@@ -220,5 +221,5 @@ def test_a_stopped_import_leaves_nothing(checkpoint: Publish, tmp_path: Path) ->
 
 
 def test_a_choice_of_weights_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="choose of auto, raw, processed"):
+    with pytest.raises(RequestError, match="choose one of auto, raw, processed"):
         ImportRequest(source=tmp_path, lenses=tmp_path, model="demo", weights="folded")

@@ -14,10 +14,18 @@ from transformers import AutoModelForCausalLM
 from alens import demo
 from alens.errors import DamageError, RequestError
 from alens.exchange import tuned_lens
+from alens.exchange.request import ImportRequest
 from alens.model import activations
 from alens.model.models import LoadedModel
 
 Publish = Callable[..., Path]
+
+
+def request(source: Path, **given: Any) -> ImportRequest:
+    """The request that a reader takes; readers write nothing."""
+    return ImportRequest(source=source, lenses=Path("lenses"), model="demo", **given)
+
+
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
 
 
@@ -27,7 +35,7 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
 ) -> None:
     """Translator i reads hidden_states[i] of transformers, what enters block i."""
     path = tuned(bias=bias)
-    found = tuned_lens.read(path, model, layer=None)
+    found = tuned_lens.read(request(path), model)
     assert (found.layers, found.heads, found.site) == ((0, 1, 2), (0,), "resid_post")
     state = torch.load(path / "params.pt", weights_only=True)
     huggingface: Any = AutoModelForCausalLM.from_pretrained(
@@ -46,7 +54,7 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
 
 
 def test_one_layer_can_be_chosen(tuned: Publish, model: LoadedModel) -> None:
-    assert tuned_lens.read(tuned(), model, layer=1).layers == (1,)
+    assert tuned_lens.read(request(tuned(), layer=1), model).layers == (1,)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +70,12 @@ def test_a_lens_of_another_model_is_refused(
     tuned: Publish, model: LoadedModel, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RequestError, match=re.escape(message)):
-        tuned_lens.read(tuned(**config), model, layer=None)
+        tuned_lens.read(request(tuned(**config)), model)
 
 
 def test_the_last_layer_has_no_translator(tuned: Publish, model: LoadedModel) -> None:
     with pytest.raises(RequestError, match="has no lens for layer 3: translators 1 to 3 read"):
-        tuned_lens.read(tuned(), model, layer=3)
+        tuned_lens.read(request(tuned(), layer=3), model)
 
 
 @pytest.mark.parametrize("layer", [None, 0])
@@ -78,7 +86,7 @@ def test_a_model_of_one_layer_has_none_to_import(
     record = dataclasses.replace(model.source.record, n_layers=1)
     small = dataclasses.replace(model, source=dataclasses.replace(model.source, record=record))
     with pytest.raises(RequestError, match="model of one layer: its one translator reads the embedding"):
-        tuned_lens.read(tuned(num_hidden_layers=1), small, layer=layer)
+        tuned_lens.read(request(tuned(num_hidden_layers=1), layer=layer), small)
 
 
 def test_missing_weights_are_named(tuned: Publish, model: LoadedModel) -> None:
@@ -86,10 +94,10 @@ def test_missing_weights_are_named(tuned: Publish, model: LoadedModel) -> None:
     state = torch.load(path / "params.pt", weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "2.weight"}, path / "params.pt")
     with pytest.raises(RequestError, match=r"params\.pt has nothing for 2\.weight"):
-        tuned_lens.read(path, model, layer=None)
+        tuned_lens.read(request(path), model)
     (path / "params.pt").unlink()
     with pytest.raises(RequestError, match=r"params\.pt is not there"):
-        tuned_lens.read(path, model, layer=None)
+        tuned_lens.read(request(path), model)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -105,10 +113,10 @@ def test_a_model_with_another_norm_is_refused(tuned: Publish, model: LoadedModel
     with pytest.raises(
         RequestError, match="is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
     ):
-        tuned_lens.read(tuned(), other, layer=None)
+        tuned_lens.read(request(tuned()), other)
 
 
 def test_the_config_is_kept(tuned: Publish, model: LoadedModel) -> None:
     path = tuned()
-    found = tuned_lens.read(path, model, layer=None)
+    found = tuned_lens.read(request(path), model)
     assert found.notes["config"] == json.loads((path / "config.json").read_text())

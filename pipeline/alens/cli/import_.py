@@ -1,11 +1,15 @@
 """`alens import`: published lenses, to be judged and read beside fitted ones."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from alens.cli.console import aside, show
 from alens.cli.parameters import PathName, config_option, not_empty
+
+if TYPE_CHECKING:
+    from alens.exchange.request import ModelWeights
 
 
 @click.command(
@@ -34,7 +38,7 @@ from alens.cli.parameters import PathName, config_option, not_empty
 )
 @config_option
 def command(
-    source: Path, lenses: Path, model: str, revision: str | None, layer: int | None, weights: str
+    source: Path, lenses: Path, model: str, revision: str | None, layer: int | None, weights: "ModelWeights"
 ) -> None:
     """Read published lenses from SOURCE into the directory LENSES.
 
@@ -45,7 +49,8 @@ def command(
     from alens.cli.watch import stopping, watching
 
     with watching() as report, stopping() as should_stop:
-        from alens.exchange.import_lenses import ImportRequest, import_lenses
+        from alens.exchange.import_lenses import import_lenses
+        from alens.exchange.request import ImportRequest
 
         request = ImportRequest(
             source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights

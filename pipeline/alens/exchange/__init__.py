@@ -1,19 +1,20 @@
-"""Lenses go out in the paper's form, and come in from the programs that others published.
+"""Lenses go out in the paper's form or to the hub, and come in from the programs that others published.
 
-export.py              lenses -> the paper's form
-safetensors_stream.py  safetensors, one tensor in memory
-model_card.py          the model card
-folder.py              a directory, whole or absent
-bundle.py              lenses -> what goes to the hub
-lens_card.py           its model card
-upload.py              one commit of it on the hub
-held_out_figures.py    its figures: a heat map, JSON
-local_paths.py         paths of this machine, left out of it
+request.py             what `alens import` is asked for
+published.py           the lenses of another program, and what a reader of them is
+alens_export.py        reader of directories that `alens export` wrote
+tuned_lens.py          reader of tuned-lens directories
+attention_lens.py      reader of AttentionLens checkpoints
+weights_only.py        files of torch, opened without running code in them
 import_lenses.py       published lenses -> a lens directory
-attention_lens.py      checkpoints of the published code
-tuned_lens.py          directories of tuned-lens
-alens_export.py        directories of alens export
-published.py           what those three give
-weights_only.py        torch files, and no code in them
-markdown.py            text of others in cards and tables
+export.py              lenses -> the paper's form
+safetensors_stream.py  a safetensors file, written with one tensor in memory
+model_card.py          the model card of an export
+bundle.py              lenses -> the files that go to the hub
+lens_card.py           the model card of a bundle
+held_out_figures.py    held-out figures of a bundle: a heat map, JSON
+local_paths.py         paths of this machine, left out of what is published
+markdown.py            text of others, quoted in Markdown
+upload.py              files -> one commit on the hub
+folder.py              a directory, whole or absent
 """

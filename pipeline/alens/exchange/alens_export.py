@@ -1,7 +1,7 @@
 """Directories that `alens export` wrote, in both forms.
 
-In: `config.json` and a safetensors file a layer. Out: `PublishedLenses`: affine maps on the site's values. The paper's form is
-turned back by W_O pinv(W_O) W = W: the lens that was exported, to rounding.
+In: `config.json` and a safetensors file for each layer. Out: `PublishedLenses` with affine maps on the site's values.
+The paper's form is turned back by W_O pinv(W_O) W = W, which is the exported lens, to rounding.
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from alens.errors import DamageError, RequestError
 from alens.exchange import export
 from alens.exchange.published import PublishedLenses
+from alens.exchange.request import ImportRequest
 from alens.exchange.tuned_lens import config
 from alens.lens.lenses import OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
@@ -29,7 +30,7 @@ from alens.store.typed import MOST, OPEN, Natural
 
 @dataclass(frozen=True, kw_only=True)
 class _ExportConfig:
-    """What is read of `config.json`."""
+    """The fields of `config.json` that are read."""
 
     __pydantic_config__ = OPEN
 
@@ -49,7 +50,7 @@ class _ExportConfig:
     mean_output_kl: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises `TypeError`: what is read may come from anywhere."""
+        """Raises `TypeError` for values that cannot be: the file may come from anywhere."""
         for name, numbers, most in (
             ("layers", self.layers, self.model.n_layers),
             ("heads", self.heads, self.model.n_heads if self.site == ATTN_Z else 1),
@@ -67,38 +68,32 @@ class _ExportConfig:
             )
 
 
-def is_one(source: Path) -> bool:
+def recognises(source: Path) -> bool:
     """Whether `source` is such a directory."""
     return config(source).get("format") == export.FORMAT_NAME
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLenses:
-    """Lenses of `source`. Raises `RequestError` for another model's, `DamageError` when a file was altered."""
-    body, record = export.read_config(source), model.source.record
-    said = typed.parse(_ExportConfig, body, str(source / export.CONFIG), "fetch it again")
-    theirs, layers, heads, files = said.model, said.layers, said.heads, said.files
-    if (phrase := same_model.difference(theirs, record)) is not None:
+def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
+    """The lenses of `request.source`. Raises `RequestError` for another model's, `DamageError` for an altered file."""
+    source, record = request.source, model.source.record
+    said = typed.parse(
+        _ExportConfig, export.read_config(source), str(source / export.CONFIG), "fetch it again"
+    )
+    _check_model(source, said, model)
+    if request.layer is not None and request.layer not in said.layers:
         raise RequestError(
-            f"{source} holds lenses of {theirs.id}, and {record.id} has {phrase}: say with --model where it is"
+            f"{source} has no lens for layer {request.layer}: it has layers {', '.join(map(str, said.layers))}"
         )
-    if said.tokenizer_sha256 not in (None, model.source.tokenizer_sha256):
-        raise RequestError(
-            f"{source} holds lenses of another tokenizer than that of {record.id}: say with --model where theirs is"
-        )
-    if layer is not None and layer not in layers:
-        raise RequestError(
-            f"{source} has no lens for layer {layer}: it has layers {', '.join(map(str, layers))}"
-        )
-    chosen = layers if layer is None else (layer,)
-    for number in chosen:
-        _check(source / layer_file(number), files)
+    layers = said.layers if request.layer is None else (request.layer,)
+    for layer in layers:
+        _check_file(source / layer_file(layer), said.files)
 
-    def maps(number: int) -> AffineMaps:
-        W_O_HED = model.W_O_LHED[number].cpu().float() if said.form == export.PAPER else None
+    def maps(layer: int) -> AffineMaps:
+        W_O_HED = model.W_O_LHED[layer].cpu().float() if said.form == export.PAPER else None
         width = record.d_head if said.site == ATTN_Z and said.form != export.PAPER else record.d_model
         weights, biases = [], []
-        for head in heads:
-            weight, bias_V = _head(source / layer_file(number), head, (width, record.d_vocab))
+        for head in said.heads:
+            weight, bias_V = _head(source / layer_file(layer), head, (width, record.d_vocab))
             weights.append(weight if W_O_HED is None else W_O_HED[head] @ weight)
             biases.append(bias_V)
         return AffineMaps(weight_HEV=torch.stack(weights), bias_HV=torch.stack(biases))
@@ -107,21 +102,34 @@ def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLen
         program="alens",
         site=said.site,
         form=AffineMaps.form,
-        layers=chosen,
-        heads=heads,
+        layers=layers,
+        heads=said.heads,
         maps=maps,
         notes={"form": said.form, "dtype": said.dtype, "design": said.design, "fit": said.fit},
         objective=said.objective,
         cache=said.cache,
         min_position=said.fit["min_position"],
-        held_out={key: said.held_out[key] for key in map(str, chosen) if key in said.held_out},
+        held_out={key: said.held_out[key] for key in map(str, layers) if key in said.held_out},
         mean_output_kl=said.mean_output_kl,
-        log_mean_output_V=_mean_output(source, files, record.d_vocab),
+        log_mean_output_V=_mean_output(source, said.files, record.d_vocab),
     )
 
 
-def _check(path: Path, files: Mapping[str, FileRecord]) -> None:
-    """Hashes, before anything is written."""
+def _check_model(source: Path, said: _ExportConfig, model: LoadedModel) -> None:
+    """Raises `RequestError` unless the lenses are of this model and its tokenizer."""
+    record = model.source.record
+    if (phrase := same_model.difference(said.model, record)) is not None:
+        raise RequestError(
+            f"{source} holds lenses of {said.model.id}, and {record.id} has {phrase}: say with --model where it is"
+        )
+    if said.tokenizer_sha256 not in (None, model.source.tokenizer_sha256):
+        raise RequestError(
+            f"{source} holds lenses of another tokenizer than that of {record.id}: say with --model where theirs is"
+        )
+
+
+def _check_file(path: Path, files: Mapping[str, FileRecord]) -> None:
+    """Raises `DamageError` unless the file is there with the hash that `config.json` gives."""
     if path.name not in files or not path.is_file():
         raise DamageError(f"{path} is missing: fetch it again, or choose another layer with --layer")
     if durable.sha256_of(path) != files[path.name].sha256:
@@ -131,17 +139,14 @@ def _check(path: Path, files: Mapping[str, FileRecord]) -> None:
 def _tensor(path: Path, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     try:
         with safe_open(path, framework="pt") as tensors:
-            found: torch.Tensor = tensors.get_tensor(name).float()
-    except (
-        SafetensorError,
-        RuntimeError,
-    ) as error:  # of a dtype that is not for numbers, torch makes no float32
+            tensor: torch.Tensor = tensors.get_tensor(name).float()
+    except (SafetensorError, RuntimeError) as error:  # torch cannot make float32 of every dtype
         raise DamageError(f"{path} has no tensor {name} ({error}): fetch it again") from None
-    if tuple(found.shape) != shape:
+    if tuple(tensor.shape) != shape:
         raise DamageError(
-            f"{path} has {tuple(found.shape)} for {name}, config.json says {shape}: fetch it again"
+            f"{path} has {tuple(tensor.shape)} for {name}, config.json says {shape}: fetch it again"
         )
-    return found
+    return tensor
 
 
 def _head(path: Path, head: int, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,5 +157,5 @@ def _head(path: Path, head: int, shape: tuple[int, int]) -> tuple[torch.Tensor, 
 def _mean_output(source: Path, files: Mapping[str, FileRecord], d_vocab: int) -> torch.Tensor | None:
     if OUTPUT not in files:
         return None
-    _check(source / OUTPUT, files)
+    _check_file(source / OUTPUT, files)
     return _tensor(source / OUTPUT, "log_mean_output", (d_vocab,))

@@ -1,18 +1,19 @@
 """Checkpoints of the published AttentionLens (github.com/msakarvadia/AttentionLens; arXiv 2310.16270).
 
-In: a PyTorch Lightning `.ckpt`, or a state dict, of one layer; or a directory of them. Out: `PublishedLenses`: affine maps on z.
-LensA is `nn.Linear(d_model, d_vocab)` a head on the head's output a = z W_O, so on z it is `W_O weight^T`: exact.
-Keys: `attn_lens.linears.{head}.weight` (V, D) and `.bias` (V), earlier `attn_lens.lenses.0.linears...`; heads are
-numbered as the model's. The layer stands in the file's name only (`attnlens-layer-9-epoch=...`).
+In: a PyTorch Lightning `.ckpt` or a state dict of one layer, or a directory of them. Out: `PublishedLenses` with affine
+maps on z. LensA has for each head an `nn.Linear(d_model, d_vocab)` on the head's output a = z W_O, so on z the lens is
+`W_O weight^T`, exactly. Keys: `attn_lens.linears.{head}.weight` (V, D) and `.bias` (V), in earlier versions
+`attn_lens.lenses.0.linears...`. Heads have the model's numbers; only the file's name says which layer it is
+(`attnlens-layer-9-epoch=...`).
 
 The early code took head outputs from TransformerLens' `from_pretrained`, which processes weights: the value bias
-moves behind the attention (z' = z - b), W_O is centred over D. Later code took them from the plain model.
-`processed` weights are turned back exactly: z' W_O' weight^T = z (W_O' weight^T) - b W_O' weight^T.
+moves behind the attention (z' = z - b), and W_O is centred over D. Later code took them from the plain model. Lenses
+of processed weights are turned back exactly: z' W_O' weight^T = z (W_O' weight^T) - b W_O' weight^T.
 Shapes: H heads, E d_head, D d_model, V vocabulary.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ import torch
 
 from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
+from alens.exchange.request import ImportRequest
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
+from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
-WEIGHTS = ("auto", "raw", "processed")
-"""Which weights of the model the head outputs came from."""
 
 TRAINING = (
     "LensA: the readings of a layer's heads are summed before the loss, KL(model, lens) at the last position of a "
@@ -38,56 +39,59 @@ _KEY = re.compile(r"(?:attn_lens\.)?(?:lenses\.(\d+)\.)?linears\.(\d+)\.(weight|
 _LAYER = re.compile(r"layer[-_=]?(\d+)")
 
 Linears = Mapping[int, tuple[torch.Tensor, torch.Tensor]]
+"""Head -> weight (V, D) and bias (V) on the head's output."""
 
 
-def is_one(source: Path) -> bool:
+def recognises(source: Path) -> bool:
     """Whether `source` looks like such a checkpoint, or a directory of them."""
-    return bool(_files(source))
+    return bool(_checkpoints(source))
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None, weights: str) -> PublishedLenses:
-    """Lenses of `source`. Raises `RequestError` for what is no such checkpoint, or of another model."""
+def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
+    """The lenses of `request.source`. Raises `RequestError` for another kind of file, or lenses of another model."""
     record = model.source.record
-    by_layer = _layers(source, layer)
-    opened = {number: _open(path, model) for number, path in by_layer.items()}
-    for number in by_layer:
-        if not 0 <= number < record.n_layers:
+    paths = _by_layer(request.source, request.layer)
+    linears, weights = {}, {}
+    for layer, path in paths.items():
+        linears[layer], keys = _open(path, model)
+        weights[layer] = _model_weights(request.weights, keys)
+    for layer in paths:
+        if not 0 <= layer < record.n_layers:
             raise RequestError(
-                f"layer {number} does not exist: {record.id} has layers 0 to {record.n_layers - 1}"
+                f"layer {layer} does not exist: {record.id} has layers 0 to {record.n_layers - 1}"
             )
-    taken = {number: _weights(weights, keys) for number, (_, keys) in opened.items()}
 
-    def maps(number: int) -> AffineMaps:
-        turn = _processed if taken[number] == "processed" else _raw
-        return turn(opened[number][0], model, number)
+    def maps(layer: int) -> AffineMaps:
+        to_z = _from_processed if weights[layer] == "processed" else _from_raw
+        return to_z(linears[layer], model, layer)
 
     return PublishedLenses(
         program="attention-lens",
         site=ATTN_Z,
         form=AffineMaps.form,
-        layers=tuple(sorted(by_layer)),
+        layers=tuple(sorted(paths)),
         heads=tuple(range(record.n_heads)),
         maps=maps,
         notes={
-            "files": {str(number): path.name for number, path in sorted(by_layer.items())},
-            "model_weights": {str(number): taken[number] for number in sorted(taken)},
+            "files": {str(layer): path.name for layer, path in sorted(paths.items())},
+            "model_weights": {str(layer): weights[layer] for layer in sorted(weights)},
             "training": TRAINING,
         },
     )
 
 
-def _files(source: Path) -> list[Path]:
+def _checkpoints(source: Path) -> list[Path]:
     if source.is_dir():
         return sorted(path for path in source.iterdir() if path.suffix in SUFFIXES)
     return [source] if source.suffix in SUFFIXES else []
 
 
-def _layers(source: Path, layer: int | None) -> dict[int, Path]:
-    """The file of each layer: by its name, or by `--layer` for one file whose name says nothing."""
-    found: dict[int, Path] = {}
-    for path in _files(source):
-        said = _LAYER.search(path.stem)
-        number = int(said[1]) if said else layer
+def _by_layer(source: Path, layer: int | None) -> dict[int, Path]:
+    """The file of each layer, by its name; `--layer` says it for one file whose name does not."""
+    paths: dict[int, Path] = {}
+    for path in _checkpoints(source):
+        in_name = _LAYER.search(path.stem)
+        number = int(in_name[1]) if in_name else layer
         if number is None:
             raise RequestError(f"the name of {path} says no layer: say it with --layer")
         if layer is not None and number != layer:
@@ -96,12 +100,12 @@ def _layers(source: Path, layer: int | None) -> dict[int, Path]:
             raise RequestError(
                 f"the name of {path} says layer {number}, and --layer {layer}: leave --layer out"
             )
-        if number in found:
-            raise RequestError(f"{found[number]} and {path} are both of layer {number}: name one of them")
-        found[number] = path
-    if not found:
+        if number in paths:
+            raise RequestError(f"{paths[number]} and {path} are both of layer {number}: name one of them")
+        paths[number] = path
+    if not paths:
         raise RequestError(f"{source} has no checkpoint of layer {layer}: look at the names of its files")
-    return found
+    return paths
 
 
 def _open(path: Path, model: LoadedModel) -> tuple[Linears, list[str]]:
@@ -110,36 +114,43 @@ def _open(path: Path, model: LoadedModel) -> tuple[Linears, list[str]]:
     state = body.get("state_dict", body)
     if not isinstance(state, dict):
         raise RequestError(
-            f"{path} has a state_dict that is no dictionary: give the checkpoint as it was saved"
+            f"{path} has a state_dict that is not a dictionary: give the checkpoint as it was saved"
         )
-    keys = [str(key) for key in state]
-    parts: dict[int, dict[str, torch.Tensor]] = {}
-    for key in keys:
+    by_head: dict[int, dict[str, Any]] = {}
+    for key in map(str, state):
         if matched := _KEY.fullmatch(key):
             if matched[1] not in (None, "0"):
-                raise RequestError(f"{path} holds lenses of several layers ({key}): give a file a layer")
-            parts.setdefault(int(matched[2]), {})[matched[3]] = state[key]
-    record = model.source.record
-    if sorted(parts) != list(range(record.n_heads)):
-        what = f"lenses of {len(parts)} heads" if parts else "no attn_lens.linears.0.weight"
+                raise RequestError(
+                    f"{path} holds lenses of several layers ({key}): give one file for each layer"
+                )
+            by_head.setdefault(int(matched[2]), {})[matched[3]] = state[key]
+    _check_linears(path, by_head, model.source.record)
+    _check_unembedding(path, state, model)
+    return {head: (tensors["weight"], tensors["bias"]) for head, tensors in by_head.items()}, [
+        *map(str, state)
+    ]
+
+
+def _check_linears(path: Path, by_head: Mapping[int, Mapping[str, Any]], record: ModelRecord) -> None:
+    """Raises `RequestError` unless there is a weight and a bias of the model's shapes for each of its heads."""
+    if sorted(by_head) != list(range(record.n_heads)):
+        what = f"lenses of {len(by_head)} heads" if by_head else "no attn_lens.linears.0.weight"
         raise RequestError(
-            f"{path} has {what}, and {record.id} {record.n_heads} heads a layer: it is no AttentionLens checkpoint of this model"
+            f"{path} has {what}, and {record.id} {record.n_heads} heads a layer: it is not an AttentionLens checkpoint of this model"
         )
     shapes = {"weight": (record.d_vocab, record.d_model), "bias": (record.d_vocab,)}
-    for head, of in parts.items():
+    for head, tensors in by_head.items():
         for name, shape in shapes.items():
-            given = of.get(name)
-            if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape or not is_whole(given):
-                found = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
+            tensor = tensors.get(name)
+            if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or not is_whole(tensor):
+                there = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else "nothing"
                 raise RequestError(
-                    f"{path} has {found} for linears.{head}.{name}, and {record.id} needs {shape}: it is of another model, or not whole"
+                    f"{path} has {there} for linears.{head}.{name}, and {record.id} needs {shape}: it is of another model, or not whole"
                 )
-    _check_unembedding(path, state, model)
-    return {head: (of["weight"], of["bias"]) for head, of in parts.items()}, keys
 
 
 def _check_unembedding(path: Path, state: Mapping[str, Any], model: LoadedModel) -> None:
-    """A training checkpoint also holds the model: it must be this one."""
+    """Raises `RequestError` where a training checkpoint, which also holds the model, holds another one."""
     held = state.get("model.lm_head.weight")
     ours_VD = model.W_U_DV.T.cpu().float()
     if isinstance(held, torch.Tensor) and not (
@@ -152,7 +163,8 @@ def _check_unembedding(path: Path, state: Mapping[str, Any], model: LoadedModel)
         )
 
 
-def _weights(asked: str, keys: list[str]) -> str:
+def _model_weights(asked: str, keys: list[str]) -> str:
+    """`raw` or `processed`: which weights of the model the head outputs came from."""
     if asked != "auto":
         return asked
     # Only the early code named its lenses `lenses.0`, and only TransformerLens names blocks `blocks.0.attn`.
@@ -160,29 +172,28 @@ def _weights(asked: str, keys: list[str]) -> str:
     return "processed" if early else "raw"
 
 
-def _raw(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
-    return _folded(linears, model.W_O_LHED[layer].cpu().float(), lambda moved_EV, head: 0.0)
+def _from_raw(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
+    W_O_HED = model.W_O_LHED[layer].cpu().float()
+    return _on_z(linears, W_O_HED, None)
 
 
-def _processed(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
+def _from_processed(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
     bridge = model.bridge
     W_O_HED = model.W_O_LHED[layer].cpu().float()
     centred_HED = W_O_HED - W_O_HED.mean(-1, keepdim=True)
-    # from_pretrained folds the norm before it moves the bias: what the norm adds has gone into it.
+    # from_pretrained folds the norm before it moves the bias, so the bias holds what the norm adds.
     norm_D = bridge.blocks[layer].ln1.bias.detach().cpu().float()
-    W_V_HDE, b_V_HE = (of[layer].detach().cpu().float() for of in (bridge.W_V, bridge.b_V))
+    W_V_HDE, b_V_HE = (weights[layer].detach().cpu().float() for weights in (bridge.W_V, bridge.b_V))
     bias_HE = b_V_HE + torch.einsum("d,hde->he", norm_D, W_V_HDE)
-    return _folded(linears, centred_HED, lambda moved_EV, head: bias_HE[head] @ moved_EV)
+    return _on_z(linears, centred_HED, bias_HE)
 
 
-def _folded(
-    linears: Linears, W_O_HED: torch.Tensor, less: Callable[[torch.Tensor, int], torch.Tensor | float]
-) -> AffineMaps:
-    """Head by head: a (V, D) weight is large, an (E, V) one small."""
+def _on_z(linears: Linears, W_O_HED: torch.Tensor, shift_HE: torch.Tensor | None) -> AffineMaps:
+    """Maps on z, of lenses on the output of z - `shift_HE`; head by head, because a (V, D) weight is large."""
     weights, biases = [], []
     for head in range(len(W_O_HED)):
         weight_VD, bias_V = linears[head]
-        moved_EV = W_O_HED[head] @ weight_VD.float().T
-        weights.append(moved_EV)
-        biases.append(bias_V.float() - less(moved_EV, head))
+        weight_EV = W_O_HED[head] @ weight_VD.float().T
+        weights.append(weight_EV)
+        biases.append(bias_V.float() if shift_HE is None else bias_V.float() - shift_HE[head] @ weight_EV)
     return AffineMaps(weight_HEV=torch.stack(weights), bias_HV=torch.stack(biases))

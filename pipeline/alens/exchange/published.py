@@ -1,16 +1,19 @@
-"""What a reader of a published program gives: its lenses as maps of this package, a layer at a time.
+"""The lenses of another program, as every reader of published files gives them.
 
-In: nothing. Out: `PublishedLenses`, which `importing` writes as a lens directory. What the publication does not say is None.
+`alens_export`, `tuned_lens` and `attention_lens` are such readers: modules with the two functions of `Reader`.
 Shapes: H heads, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
+from alens.exchange.request import ImportRequest
 from alens.lens.maps import LensMaps
+from alens.model.models import LoadedModel
 
 NO_CACHE: Mapping[str, Any] = {
     "plan": None,
@@ -18,12 +21,12 @@ NO_CACHE: Mapping[str, Any] = {
     "train_shards": [],
     "held_out_shards": [],
 }
-"""Of lenses that were not fitted from a cache, or from one that nobody names."""
+"""The `cache` of lenses that were not fitted from a cache, or whose publication does not name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedLenses:
-    """Lenses of another program."""
+    """Lenses and what their publication says of them; None where it says nothing."""
 
     program: str
     """`attention-lens`, `tuned-lens` or `alens`."""
@@ -32,15 +35,25 @@ class PublishedLenses:
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     maps: Callable[[int], LensMaps]
-    """Of a layer, on the values of the site; float32."""
+    """Layer -> its maps on the values of the site, float32."""
     notes: dict[str, Any]
     """What the publication says of itself, and what was done to read it."""
     objective: str | None = None
     cache: Mapping[str, Any] = field(default_factory=lambda: dict(NO_CACHE))
     min_position: int = 1
-    """The first position that the lenses are judged at."""
+    """The first position at which the lenses are judged."""
     held_out: Mapping[str, Any] = field(default_factory=dict)
-    """Figures of each head as `LensRecord.held_out` has them, with the mark of lenses that say nothing."""
+    """The figures of each head, as in `LensRecord.held_out`, with the mark of lenses that say nothing."""
     mean_output_kl: float | None = None
     """On the rows of these figures, nats."""
     log_mean_output_V: torch.Tensor | None = None
+
+
+class Reader(Protocol):
+    """Reads what one program publishes."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether `source` looks like something that the program wrote."""
+
+    def read(self, request: ImportRequest, model: LoadedModel) -> PublishedLenses:
+        """The lenses of `request.source`, checked against `model`. Raises `RequestError` or `DamageError`."""

@@ -1,9 +1,9 @@
 """Directories of the tuned-lens package (github.com/AlignmentResearch/tuned-lens; arXiv 2303.08112).
 
-In: `config.json` and `params.pt`. Out: `PublishedLenses`: translated maps on `resid_post`. Translator i has `i.weight` (D, D)
-and `i.bias` (D), and reads `hidden_states[i]`: what enters block i. That is what block i - 1 leaves, so translator i
-becomes the lens of layer i - 1; translator 0 reads the embedding, which no cache holds, and is left out.
-logits = unembed(norm(h + h W^T + b)), with the model's own final norm and unembedding, which come from the model.
+In: `config.json` and `params.pt`. Out: `PublishedLenses` with translated maps on `resid_post`. Translator i has
+`i.weight` (D, D) and `i.bias` (D), and reads `hidden_states[i]`, the input of block i. That is the output of block
+i - 1, so translator i becomes the lens of layer i - 1; translator 0 reads the embedding, which no cache holds, and is
+left out. logits = unembed(norm(h + h W^T + b)); norm and unembedding are the model's own and come from the model.
 Shapes: D d_model, V vocabulary.
 """
 
@@ -14,17 +14,19 @@ import torch
 
 from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
+from alens.exchange.request import ImportRequest
 from alens.exchange.weights_only import is_whole, load_weights
 from alens.lens.maps import TranslatedMaps
 from alens.model.models import LoadedModel
 from alens.store import document
+from alens.store.model_record import ModelRecord
 from alens.store.schema import RESIDUAL_STREAM
 
 CONFIG, PARAMS = "config.json", "params.pt"
 LENS_TYPE = "linear_tuned_lens"
 
 
-def is_one(source: Path) -> bool:
+def recognises(source: Path) -> bool:
     """Whether `source` looks like such a directory."""
     return (source / PARAMS).is_file() or "num_hidden_layers" in config(source)
 
@@ -39,37 +41,29 @@ def config(source: Path) -> dict[str, Any]:
         raise RequestError(f"cannot read {source / CONFIG}: {error.strerror}") from None
 
 
-def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLenses:
-    """Lenses of `source`. Raises `RequestError` when they are of another kind or model."""
-    said, record = config(source), model.source.record
-    if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
-        raise RequestError(f"{source / CONFIG} says lens_type {said['lens_type']!r}: alens reads {LENS_TYPE}")
-    for key, ours in (("d_model", record.d_model), ("num_hidden_layers", record.n_layers)):
-        if said.get(key) != ours:
-            raise RequestError(
-                f"{source / CONFIG} says {key} {said.get(key)}, and {record.id} has {ours}: give the model the lens was tuned for"
-            )
-    if record.n_layers < 2:
-        raise RequestError(
-            f"{source} is of a model of one layer: its one translator reads the embedding, which no lens of alens does"
-        )
+def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
+    """The lenses of `request.source`. Raises `RequestError` for lenses of another kind or model."""
+    source, record = request.source, model.source.record
+    said = config(source)
+    _check_config(source, said, record)
     state = load_weights(source / PARAMS)
-    layers = tuple(range(record.n_layers - 1)) if layer is None else (layer,)
-    if not set(layers) <= set(range(record.n_layers - 1)):
+    last = record.n_layers - 1
+    if request.layer is not None and not 0 <= request.layer < last:
         raise RequestError(
-            f"{source} has no lens for layer {layer}: translators 1 to {record.n_layers - 1} read what layers 0 to {record.n_layers - 2} leave"
+            f"{source} has no lens for layer {request.layer}: translators 1 to {last} read what layers 0 to {last - 1} leave"
         )
+    layers = tuple(range(last)) if request.layer is None else (request.layer,)
     norm = model.final_norm
     if norm is None:
         raise RequestError(
             f"the last norm of {record.id} is neither a layer norm nor an RMS norm: alens reads no tuned lens of it"
         )
     gain_D, offset_D = norm.gain_D.cpu(), norm.offset_D.cpu()
-    for number in layers:
-        _translator(source / PARAMS, state, number, record.d_model)
+    for layer in layers:
+        _translator(source / PARAMS, state, layer, record.d_model)
 
-    def maps(number: int) -> TranslatedMaps:
-        weight_DD, bias_D = _translator(source / PARAMS, state, number, record.d_model)
+    def maps(layer: int) -> TranslatedMaps:
+        weight_DD, bias_D = _translator(source / PARAMS, state, layer, record.d_model)
         return TranslatedMaps(
             translator_HED=(torch.eye(record.d_model) + weight_DD.T)[None],
             shift_HD=bias_D[None],
@@ -94,19 +88,33 @@ def read(source: Path, model: LoadedModel, *, layer: int | None) -> PublishedLen
     )
 
 
+def _check_config(source: Path, said: dict[str, Any], record: ModelRecord) -> None:
+    """Raises `RequestError` unless `config.json` says a linear tuned lens of a model of these sizes."""
+    if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
+        raise RequestError(f"{source / CONFIG} says lens_type {said['lens_type']!r}: alens reads {LENS_TYPE}")
+    for key, ours in (("d_model", record.d_model), ("num_hidden_layers", record.n_layers)):
+        if said.get(key) != ours:
+            raise RequestError(
+                f"{source / CONFIG} says {key} {said.get(key)}, and {record.id} has {ours}: give the model the lens was tuned for"
+            )
+    if record.n_layers < 2:
+        raise RequestError(
+            f"{source} is of a model of one layer: its one translator reads the embedding, which no lens of alens does"
+        )
+
+
 def _translator(
     path: Path, state: dict[str, Any], layer: int, d_model: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(D, D) weight and (D) bias of what reads `layer`; a lens without biases has none."""
-    shapes = {"weight": (d_model, d_model), "bias": (d_model,)}
-    found = []
-    for name, shape in shapes.items():
+    """(D, D) weight and (D) bias of the translator that reads the output of `layer`; zeros for a lens without biases."""
+    tensors = []
+    for name, shape in (("weight", (d_model, d_model)), ("bias", (d_model,))):
         key = f"{layer + 1}.{name}"
-        given = state.get(key, torch.zeros(shape) if name == "bias" else None)
-        if not isinstance(given, torch.Tensor) or tuple(given.shape) != shape or not is_whole(given):
-            what = tuple(given.shape) if isinstance(given, torch.Tensor) else "nothing"
+        tensor = state.get(key, torch.zeros(shape) if name == "bias" else None)
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or not is_whole(tensor):
+            there = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else "nothing"
             raise RequestError(
-                f"{path} has {what} for {key}, and needs {shape}: it is no tuned lens of this model"
+                f"{path} has {there} for {key}, and needs {shape}: it is not a tuned lens of this model"
             )
-        found.append(given.float())
-    return found[0], found[1]
+        tensors.append(tensor.float())
+    return tensors[0], tensors[1]

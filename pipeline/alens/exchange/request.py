@@ -1,0 +1,34 @@
+"""What `alens import` is asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge
+
+from alens.errors import RequestError
+
+ModelWeights = Literal["auto", "raw", "processed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """Everything `alens import` was asked for. Raises `RequestError` for `weights` that do not exist."""
+
+    source: Path
+    """An AttentionLens checkpoint or a directory of them, a tuned-lens directory, or what `alens export` wrote."""
+    lenses: Path
+    """The directory to write."""
+    model: str
+    """The model they are for: a directory, a hub id, or `demo`."""
+    revision: str | None = None
+    """Commit, branch or tag of a model on the hub."""
+    layer: Annotated[int, Ge(0)] | None = None
+    """Only this layer; also the layer of a checkpoint whose name says none. None: all."""
+    weights: ModelWeights = "auto"
+    """What an AttentionLens checkpoint was trained on: the model's weights as they are (raw), or as TransformerLens
+    processes them (processed); auto looks at the names in the checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.weights not in get_args(ModelWeights):
+            raise RequestError(f"weights {self.weights!r}: choose one of {', '.join(get_args(ModelWeights))}")
