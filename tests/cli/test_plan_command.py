@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from alens.planning import disk
-from alens.planning import token_count as text
+from alens.planning import disk, token_count
 from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]
@@ -26,7 +25,7 @@ SHORT = ["--probe-seconds", "0.05"]
 @pytest.fixture(autouse=True)
 def small_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try the disk with 2 MB, not 256; and read all the text that is wanted, however long it takes."""
-    monkeypatch.setattr(text, "LEAST_PIECES", 10**9)
+    monkeypatch.setattr(token_count, "LEAST_PIECES", 10**9)
     monkeypatch.setattr(disk, "MOST_BYTES", 2 * 2**20)
     monkeypatch.setattr(disk, "PIECE_BYTES", 2**20)
 
@@ -79,8 +78,8 @@ def test_json_has_the_same_figures(run_alens: Any, tmp_path: Path) -> None:
     assert body["bytes"]["files"] == len(files)
     assert body["bytes"]["inodes"] == 1 + len(list(store.rglob("*")))
     for array in body["bytes"]["arrays"]:
-        found = (store / "arrays.zarr" / array["name"]).glob("c.*")
-        assert array["bytes"] == sum(path.stat().st_size for path in found), array["name"]
+        files = (store / "arrays.zarr" / array["name"]).glob("c.*")
+        assert array["bytes"] == sum(path.stat().st_size for path in files), array["name"]
 
 
 def test_without_a_store_it_looks_at_the_current_directory(

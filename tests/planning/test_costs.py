@@ -1,4 +1,4 @@
-"""The arithmetic of hours, room and passes, by hand."""
+"""The arithmetic of hours and passes, by hand."""
 
 import math
 
@@ -7,7 +7,6 @@ import pytest
 from alens.planning.costs import (
     Costs,
     FitCosts,
-    Room,
     break_even,
     passes_table,
     rows_of_slowest,
@@ -55,15 +54,3 @@ def test_the_slowest_worker(workers: int, rows: int) -> None:
 
 def test_nothing_is_left_to_do() -> None:
     assert rows_of_slowest(0, 3, 10) == 0
-
-
-def room(**changes: int | None) -> Room:
-    whole = {"needed_bytes": 10, "free_bytes": 10, "needed_inodes": 5, "free_inodes": 5}
-    return Room(where="/x", **{**whole, **changes})
-
-
-def test_room() -> None:
-    assert room().shortfall() is None
-    assert room(free_inodes=None).shortfall() is None
-    assert room(free_bytes=9).shortfall() == "does not fit: needs 10 bytes, free 9 in /x"
-    assert room(free_inodes=4).shortfall() == "does not fit: needs 5 files and directories, free 4 in /x"

@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses
-from alens.errors import RequestError, RunError, StoppedError
+from alens.errors import RequestError, StoppedError
 from alens.fit.convergence import FIRST_EVALUATION
 from alens.fit.settings import FitSettings
-from alens.planning import disk
-from alens.planning.estimate_cache import Estimate
-from alens.planning.result import figures
+from alens.planning.result import Estimate
 
 from ..stops import Stop
 
@@ -25,8 +23,8 @@ MakeEstimate = Callable[..., Estimate]
 
 def state(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Everything there is, and when it was changed, the folder itself too."""
-    found = [folder, *folder.rglob("*")]
-    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in found}
+    paths = [folder, *folder.rglob("*")]
+    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in paths}
 
 
 def numbers(body: Any, path: str = "") -> dict[str, float]:
@@ -50,21 +48,26 @@ def test_nothing_is_written_where_a_cache_is(
     half_written: Path, request_for: MakeRequest, estimated: MakeEstimate
 ) -> None:
     before = state(half_written)
-    found = estimated(request_for(half_written))
+    estimate = estimated(request_for(half_written))
     assert state(half_written) == before
-    assert (found.text, found.shards_done, found.shards_left, found.rows_left) == (None, 2, 2, 1024)
-    assert found.room.needed_inodes == 2 * found.sizes.files_a_shard
-    assert found.room.needed_bytes == found.sizes.bytes_to_write(2, 4096, False) + 16 * 2**20
-    assert found.tokenise_hours == 0
-    assert found.cache_hours(1) == found.costs.cache_hours(1024)
-    assert found.cache_hours(2) == pytest.approx(found.cache_hours(1) / 2)
+    assert (estimate.text, estimate.shards_done, estimate.shards_left, estimate.rows_left) == (
+        None,
+        2,
+        2,
+        1024,
+    )
+    assert estimate.space.needed_inodes == 2 * estimate.sizes.files_a_shard
+    assert estimate.space.needed_bytes == estimate.sizes.bytes_to_write(2, 4096, False) + 16 * 2**20
+    assert estimate.tokenise_hours == 0
+    assert estimate.cache_hours(1) == estimate.costs.cache_hours(1024)
+    assert estimate.cache_hours(2) == pytest.approx(estimate.cache_hours(1) / 2)
 
 
 def test_times_are_positive_and_agree(
     tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate
 ) -> None:
-    found = estimated(request_for(tmp_path / "store"), workers=3, max_minutes=0.001)
-    body = figures(found)
+    estimate = estimated(request_for(tmp_path / "store"), workers=3, max_minutes=0.001)
+    body = estimate.to_json()
     for name, value in numbers({part: body[part] for part in ("rates", "time", "passes")}).items():
         assert value > 0, name
         assert np.isfinite(value), name
@@ -88,17 +91,17 @@ def test_times_are_positive_and_agree(
         assert case["break_even_passes"] == pytest.approx(spent / saved)
         cached = [entry["cached_hours"] for entry in case["passes"]]
         assert cached == sorted(cached)
-    assert found.memory_bytes > 2 * found.sizes.shard_memory_bytes
+    assert estimate.memory_bytes > 2 * estimate.sizes.shard_memory_bytes
 
 
 def test_a_row_is_written_as_a_shard_is(
     tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate
 ) -> None:
-    found = estimated(request_for(tmp_path / "store"))
-    rates, rows = found.disk, found.plan.settings.rows_per_shard
+    estimate = estimated(request_for(tmp_path / "store"))
+    rates, rows = estimate.disk, estimate.plan.settings.rows_per_shard
     a_byte = rates.write_s_a_byte + rates.read_s_a_byte + rates.hash_s_a_byte
-    expected = found.sizes.shard_bytes * a_byte + found.sizes.files_a_shard * rates.sync_s
-    assert found.costs.write_s == pytest.approx(found.codecs.encode_s + expected / rows)
+    expected = estimate.sizes.shard_bytes * a_byte + estimate.sizes.files_a_shard * rates.sync_s
+    assert estimate.costs.write_s == pytest.approx(estimate.codecs.encode_s + expected / rows)
 
 
 @pytest.mark.parametrize("settings", [{"z_dtype": "int8"}, {"sites": ("mlp_out",)}], ids=str)
@@ -106,16 +109,16 @@ def test_what_a_fit_reads(
     tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate, settings: dict[str, Any]
 ) -> None:
     """z of its layers, with scales, and the compressed targets; no further sites."""
-    found = estimated(request_for(tmp_path / "store", settings))
+    estimate = estimated(request_for(tmp_path / "store", settings))
     z = 6 * 32 + 6 * 2 if "z_dtype" in settings else 6 * 32 * 2
     targets = 8 * 2 + 8 * 2 + 4 + 4 + 8 * 2 + 2
-    cost = found.fit_costs((2,))
-    decode = cost.read_s - (z + targets) * found.disk.read_s_a_byte
+    cost = estimate.fit_costs((2,))
+    decode = cost.read_s - (z + targets) * estimate.disk.read_s_a_byte
     names = {"targets/ids", "targets/log_probs", "targets/logsumexp", "targets/entropy", "targets/tail_ids"}
     names |= {"rows/position", "sites/attn.z/02"} | ({"scales/attn.z/02"} if "z_dtype" in settings else set())
     # what is not a value are checksums: 24 bytes a file of 512 rows
-    overhead = 24 / 512 * len(names) * found.disk.read_s_a_byte
-    assert decode - overhead == pytest.approx(sum(found.codecs.decode_s[name] for name in names))
+    overhead = 24 / 512 * len(names) * estimate.disk.read_s_a_byte
+    assert decode - overhead == pytest.approx(sum(estimate.codecs.decode_s[name] for name in names))
 
 
 def test_a_larger_probe_runs_more_rows(
@@ -183,52 +186,11 @@ def test_settings_of_the_estimate(
         estimated(request_for(tmp_path / "store"), **changes)
 
 
-# The disk
-
-
-def test_the_place_that_is_tried(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    assert disk.nearest_folder(tmp_path / "a/b/c") == tmp_path
-    assert disk.nearest_folder(tmp_path / "there") == tmp_path  # STORE itself is left alone
-    assert disk.nearest_folder(Path("/proc")) == Path("/proc")  # another file system
-    assert disk.nearest_folder(Path("relative/store")) == Path.cwd()
-
-
-def test_the_file_of_the_probe_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[Path]] = []
-    sync = os.fsync
-
-    def look(descriptor: int) -> None:
-        seen.append(list(tmp_path.iterdir()))
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", look)
-    rates = disk.probe(tmp_path, 0.05)
-    assert len(seen) > disk.SYNCS
-    assert not any(seen)
-    assert 0 < rates.probe_bytes <= disk.MOST_BYTES
-    assert min(rates.write_s_a_byte, rates.read_s_a_byte, rates.hash_s_a_byte, rates.sync_s) > 0
-
-
-def test_a_small_disk_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "free", lambda _: (9 * 2**20, None, 4096))
-    assert disk.probe(tmp_path, 0.5).probe_bytes <= 9 * 2**20 / 8
-    monkeypatch.setattr(disk, "free", lambda _: (2**20, None, 4096))
-    with pytest.raises(RunError, match=r"no room to try .*: 1,048,576 bytes are free, 8,388,608 are needed"):
-        disk.probe(tmp_path, 0.5)
-
-
-def test_a_place_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "free", lambda _: (10**9, None, 4096))
-    with pytest.raises(RunError, match="cannot write"):
-        disk.probe(Path("/proc"), 0.05)
-
-
 def test_a_save_takes_the_bytes_that_it_says(
     tmp_path: Path, demo_cache: Path, request_for: MakeRequest, estimated: MakeEstimate
 ) -> None:
-    """Of a fit of two layers that was stopped after an evaluation, when it holds the best lenses too."""
-    found = estimated(request_for(tmp_path / "store"))
+    """A fit of two layers is stopped after an evaluation, when its checkpoint holds the best lenses too."""
+    estimate = estimated(request_for(tmp_path / "store"))
     stop = Stop(FIRST_EVALUATION + 1)
     settings = FitSettings(layers=(0, 3), batch_rows=128, eval_rows=1024, tolerance=0)
     with pytest.raises(StoppedError):
@@ -238,9 +200,9 @@ def test_a_save_takes_the_bytes_that_it_says(
             should_stop=stop,
         )
     (state,) = (tmp_path / "lenses/checkpoints").glob("*/state.safetensors")
-    assert found.save_bytes((0, 3)) == pytest.approx(state.stat().st_size, rel=0.01)
-    case = figures(found)["passes"]["cases"][0]
-    assert case["save_bytes"] == found.save_bytes(found.plan.layers[:1])
-    assert case["save_s"] == found.disk.save_s(case["save_bytes"]) > 0
-    rates = figures(found)["rates"]
+    assert estimate.save_bytes((0, 3)) == pytest.approx(state.stat().st_size, rel=0.01)
+    case = estimate.to_json()["passes"]["cases"][0]
+    assert case["save_bytes"] == estimate.save_bytes(estimate.plan.layers[:1])
+    assert case["save_s"] == estimate.disk.save_s(case["save_bytes"]) > 0
+    rates = estimate.to_json()["rates"]
     assert rates["threads"] == torch.get_num_threads() and rates["cpus"] == os.cpu_count()

@@ -1,4 +1,4 @@
-"""What is foretold of a cache's files is what the real cache has."""
+"""The files that are estimated for a cache are those that the real cache has."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens import CacheRequest, write_cache
-from alens.planning.estimate_cache import Estimate
+from alens.planning.result import Estimate
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.cache_reader import open_cache
 from alens.text.corpus import CorpusOptions
@@ -36,7 +36,7 @@ def bytes_by_array(store: Path) -> dict[str, int]:
     ids=lambda settings: ",".join(settings) or "float16",
 )
 @pytest.mark.parametrize("column", [None, "document"])
-def test_what_is_foretold_is_what_is_written(
+def test_the_estimated_files_are_those_that_are_written(
     tmp_path: Path,
     request_for: MakeRequest,
     estimated: MakeEstimate,
@@ -44,22 +44,22 @@ def test_what_is_foretold_is_what_is_written(
     column: str | None,
 ) -> None:
     request = request_for(tmp_path / "store", settings, options=CorpusOptions(document_column=column))
-    found = estimated(request)
+    estimate = estimated(request)
     plan = write_cache(request).cache.plan
     everything = [request.store, *request.store.rglob("*")]
     files = [path for path in everything if path.is_file()]
     real = bytes_by_array(request.store)
-    sizes = found.sizes
+    sizes = estimate.sizes
 
-    assert found.text is not None
-    assert found.text.exact
-    assert (found.plan.rows, found.plan.num_shards) == (plan.rows, plan.num_shards)
-    assert found.plan.tokens.sequences == plan.tokens.sequences
-    assert found.plan.tokens.sequences_left_out == plan.tokens.sequences_left_out
+    assert estimate.text is not None
+    assert estimate.text.exact
+    assert (estimate.plan.rows, estimate.plan.num_shards) == (plan.rows, plan.num_shards)
+    assert estimate.plan.tokens.sequences == plan.tokens.sequences
+    assert estimate.plan.tokens.sequences_left_out == plan.tokens.sequences_left_out
     assert (sizes.files, sizes.inodes) == (len(files), len(everything))
-    assert found.room.needed_inodes == len(everything)
+    assert estimate.space.needed_inodes == len(everything)
     for name in ("held_out_sequences", "selection"):
-        assert getattr(found.plan.tokens, name) == getattr(plan.tokens, name)
+        assert getattr(estimate.plan.tokens, name) == getattr(plan.tokens, name)
     assert bool(plan.tokens.held_out_sequences) == (column is not None)
     assert sizes.tokens_bytes == (request.store / "tokens.npy").stat().st_size
     for array in sizes.arrays:
@@ -103,7 +103,7 @@ def test_the_sides_of_a_whole_text_are_foretold(
     settings = {"max_rows": None, "rows_per_shard": 256, "layers": (0,)}
     options = CorpusOptions(row_documents=True)
     request = request_for(tmp_path / "store", settings, corpus=str(text), options=options)
-    found, plan = estimated(request).plan.tokens, write_cache(request).cache.plan.tokens
+    estimate, plan = estimated(request).plan.tokens, write_cache(request).cache.plan.tokens
     assert plan.held_out_sequences
     for name in ("sequences", "sequences_left_out", "held_out_sequences", "documents", "selection"):
-        assert getattr(found, name) == getattr(plan, name)
+        assert getattr(estimate, name) == getattr(plan, name)

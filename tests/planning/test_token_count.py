@@ -13,12 +13,12 @@ import pytest
 from alens import demo
 from alens.job.progress import silent
 from alens.model import models
-from alens.planning import token_count as text
+from alens.planning import token_count
 from alens.text import corpus as texts
 from alens.text.text_tokens import TextTokens
 
 CHARACTERS = 5000
-"""Of a piece."""
+"""Characters of a piece."""
 
 ROWS = pq.read_table(demo.CORPUS).column("text").to_pylist()
 
@@ -32,20 +32,20 @@ NO_TIME, AMPLE_TIME = 1e-9, 1e9
 
 
 def rows_of_pieces(count: int) -> int:
-    """How many rows stand in the first pieces."""
+    """How many rows the first `count` pieces hold."""
     ends = np.cumsum([len(row.strip()) + 1 for row in ROWS])
     return int(np.searchsorted(ends, count * CHARACTERS))
 
 
 @pytest.fixture
 def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small pieces, of which 40 are read whatever the time."""
+    """Small pieces, of which 40 are read however long they take."""
     monkeypatch.setattr(texts, "PIECE_CHARACTERS", CHARACTERS)
-    monkeypatch.setattr(text, "LEAST_PIECES", 40)
+    monkeypatch.setattr(token_count, "LEAST_PIECES", 40)
 
 
 def estimate(corpus: texts.Corpus, tokenizer: Any, probe_s: float, enough: int | None = None) -> Any:
-    return text.estimate(
+    return token_count.estimate(
         tokens_of(corpus, tokenizer), enough=enough, keep=1000, probe_s=probe_s, report=silent
     )
 
@@ -85,11 +85,11 @@ def test_a_text_that_is_read_whole_is_exact(
     tmp_path: Path, tokenizer: Any, form: Callable[[Path], Path]
 ) -> None:
     corpus = texts.resolve(str(form(tmp_path)), texts.CorpusOptions())
-    found, real = estimate(corpus, tokenizer, AMPLE_TIME), all_tokens(corpus, tokenizer)
-    assert (found.exact, found.share_read, found.num_tokens) == (True, 1.0, len(real))
-    assert found.tokens_read == found.num_tokens
-    assert np.array_equal(found.first, real[:1000])
-    assert found.tokens_a_second > 0
+    count, real = estimate(corpus, tokenizer, AMPLE_TIME), all_tokens(corpus, tokenizer)
+    assert (count.exact, count.share_read, count.num_tokens) == (True, 1.0, len(real))
+    assert count.tokens_read == count.num_tokens
+    assert np.array_equal(count.first, real[:1000])
+    assert count.tokens_a_second > 0
 
 
 @FORMS
@@ -103,15 +103,15 @@ def test_the_first_part_tells_the_rest(
     options: dict[str, Any],
 ) -> None:
     if options:
-        monkeypatch.setattr(text, "LEAST_PIECES", rows_of_pieces(40))  # a row is a piece
+        monkeypatch.setattr(token_count, "LEAST_PIECES", rows_of_pieces(40))  # a row is a piece
     corpus = texts.resolve(str(form(tmp_path)), texts.CorpusOptions(**options))
     real = all_tokens(corpus, tokenizer)
-    found = estimate(corpus, tokenizer, NO_TIME)
-    assert not found.exact
-    assert found.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=0.02)
-    assert found.tokens_read < 0.2 * len(real)
-    assert found.num_tokens == pytest.approx(len(real), rel=0.03)
-    assert np.array_equal(found.first, real[:1000])
+    count = estimate(corpus, tokenizer, NO_TIME)
+    assert not count.exact
+    assert count.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=0.02)
+    assert count.tokens_read < 0.2 * len(real)
+    assert count.num_tokens == pytest.approx(len(real), rel=0.03)
+    assert np.array_equal(count.first, real[:1000])
 
 
 @pytest.mark.usefixtures("few_pieces")
@@ -126,23 +126,23 @@ def test_rows_without_text_count_as_read(tmp_path: Path, tokenizer: Any) -> None
     rows = [part for row in ROWS for part in (row, None, "  ")]
     pq.write_table(pa.table({"text": rows}), tmp_path / "text.parquet")
     corpus = texts.resolve(str(tmp_path / "text.parquet"), texts.CorpusOptions())
-    found = estimate(corpus, tokenizer, NO_TIME)
-    assert found.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=1e-3)
+    count = estimate(corpus, tokenizer, NO_TIME)
+    assert count.share_read == pytest.approx(rows_of_pieces(40) / len(ROWS), rel=1e-3)
 
 
 @pytest.mark.usefixtures("few_pieces")
 def test_enough_tokens_are_exact(tokenizer: Any) -> None:
     corpus = texts.resolve("demo", texts.CorpusOptions())
-    found = estimate(corpus, tokenizer, NO_TIME, enough=4096)
-    assert (found.exact, found.num_tokens >= 4096, len(found.first)) == (True, True, 1000)
-    assert 0 < found.share_read < 1
+    count = estimate(corpus, tokenizer, NO_TIME, enough=4096)
+    assert (count.exact, count.num_tokens >= 4096, len(count.first)) == (True, True, 1000)
+    assert 0 < count.share_read < 1
 
 
 @pytest.mark.usefixtures("few_pieces")
 def test_an_estimate_is_no_more_than_what_is_wanted(tokenizer: Any) -> None:
     corpus = texts.resolve("demo", texts.CorpusOptions())
-    found = estimate(corpus, tokenizer, NO_TIME, enough=100_000)
-    assert (found.exact, found.num_tokens) == (False, 100_000)
+    count = estimate(corpus, tokenizer, NO_TIME, enough=100_000)
+    assert (count.exact, count.num_tokens) == (False, 100_000)
 
 
 @pytest.mark.usefixtures("few_pieces")

@@ -56,10 +56,9 @@ def command(**given: Any) -> None:
     with watching() as report:
         from alens.cli.plan_table import lines
         from alens.planning.estimate_cache import estimate_cache
-        from alens.planning.result import figures
 
         request = cache_request({**given, "store": store or Path.cwd()})
-        found = estimate_cache(
+        estimate = estimate_cache(
             request,
             store=store,
             workers=workers,
@@ -67,10 +66,10 @@ def command(**given: Any) -> None:
             probe_s=given["probe_seconds"],
             report=report,
         )
-    body = figures(found)
+    body = estimate.to_json()
     if given["as_json"]:
         show_json(body)
     else:
         show(*lines(body))
-    if shortfall := found.room.shortfall():
+    if shortfall := estimate.space.shortfall():
         raise RunError(f"{shortfall}: make room, or ask for fewer rows, layers or sites")

@@ -8,7 +8,7 @@ Figures = dict[str, Any]
 
 
 def lines(body: Figures) -> Iterator[str]:
-    """The whole text, from what `alens.planning.result` gives."""
+    """The whole text, from what `Estimate.to_json` gives."""
     yield from _text(body)
     yield ""
     yield from _bytes(body["bytes"], body["text"])

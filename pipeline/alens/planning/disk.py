@@ -1,7 +1,7 @@
-"""What a disk does and has: rates of writing and reading, free bytes, free inodes.
+"""How fast a disk is and what it has free: rates of writing and reading, bytes, inodes.
 
-In: a directory that exists. Out: `DiskRates` and the numbers of `Room`. The file of the probe has no name: it
-is never seen in the directory and goes when it is closed, or when the process dies.
+In: a directory that exists. Out: `DiskRates` and the numbers of `DiskSpace`. The probe writes a file without a
+name: it never shows in the directory, and it goes when it is closed or the process dies.
 """
 
 import contextlib
@@ -9,29 +9,30 @@ import hashlib
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from alens.errors import RunError
 from alens.store.durable import READ_BYTES, sync_folder, write_errors
 
 MOST_BYTES = 256 * 2**20
 PIECE_BYTES = 32 * 2**20
-"""Written between two syncs: about a file of a shard."""
+"""Bytes written between two syncs: about one file of a shard."""
 
 LEAST_BYTES = 2**20
 SHARE_OF_FREE = 8
-"""At most this part of what is free is written."""
+"""At most one part in so many of the free bytes is written."""
 
 SYNCS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiskRates:
-    """Seconds for a byte, and for a file."""
+    """Seconds a byte, and seconds a file."""
 
     probe_bytes: int
-    """So many were written and read."""
+    """Bytes that the probe wrote and read."""
     write_s_a_byte: float
     """Written and synced."""
     read_s_a_byte: float
@@ -39,10 +40,10 @@ class DiskRates:
     hash_s_a_byte: float
     """SHA-256."""
     sync_s: float
-    """A small file and its directory synced."""
+    """Seconds to sync a small file and its directory."""
 
     def commit_s(self, num_bytes: float, num_files: float) -> float:
-        """Seconds to write as a shard is written: synced, read back, compared and hashed once."""
+        """Seconds to write as a shard is written: synced, read back, compared and hashed."""
         a_byte = self.write_s_a_byte + self.read_s_a_byte + self.hash_s_a_byte
         return num_bytes * a_byte + num_files * self.sync_s
 
@@ -51,8 +52,35 @@ class DiskRates:
         return num_bytes * (self.write_s_a_byte + self.hash_s_a_byte) + 2 * self.sync_s
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiskSpace:
+    """What the file system has free, and what is still to be written."""
+
+    where: str
+    """The directory whose file system was asked."""
+    needed_bytes: int
+    free_bytes: int
+    needed_inodes: int
+    free_inodes: int | None
+    """None where the file system states no limit."""
+
+    def shortfall(self) -> str | None:
+        """`does not fit: needs X, free Y`, or None when it fits."""
+        if self.needed_bytes > self.free_bytes:
+            return (
+                f"does not fit: needs {self.needed_bytes:,} bytes, free {self.free_bytes:,} in {self.where}"
+            )
+        if self.free_inodes is not None and self.needed_inodes > self.free_inodes:
+            return f"does not fit: needs {self.needed_inodes:,} files and directories, free {self.free_inodes:,} in {self.where}"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its numbers, and whether the cache fits."""
+        return {**asdict(self), "fits": self.shortfall() is None}
+
+
 def nearest_folder(store: Path) -> Path:
-    """The nearest directory above `store` that exists; `store` itself where it is another file system's."""
+    """The nearest existing directory above `store`, or `store` itself if it exists on another file system."""
     above = store.absolute().parent
     while not above.is_dir():
         above = above.parent
@@ -60,13 +88,16 @@ def nearest_folder(store: Path) -> Path:
 
 
 def free(folder: Path) -> tuple[int, int | None, int]:
-    """Free bytes and inodes for this user, and the bytes of a block; inodes None where there is no limit."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None, found.f_frsize
+    """Bytes and inodes that this user may still take, and the bytes of a block; inodes are None without a limit."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None, status.f_frsize
 
 
 def probe(folder: Path, probe_s: float) -> DiskRates:
-    """Write and read about `probe_s` seconds each. Raises `RunError` when `folder` cannot be written to."""
+    """Write and read for about `probe_s` seconds each.
+
+    Raises `RunError` when `folder` cannot be written to, or has too little room for the probe.
+    """
     limit = min(MOST_BYTES, free(folder)[0] // SHARE_OF_FREE)
     if limit < LEAST_BYTES:
         raise RunError(

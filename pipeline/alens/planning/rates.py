@@ -1,8 +1,8 @@
-"""Rates of the model, of the codecs and of a fit, measured on the first sequences of the text.
+"""How fast this machine runs the model, the codecs and a fit, measured on the first sequences of the text.
 
-In: the loaded model, a `Plan`, tokens. Out: `ModelRates`, `CodecRates`, seconds of a fit. What is timed is
-the code that does the work: `alens.cache.shard.compute` on a shard of as many sequences as the time allows,
-the codecs of the store in memory, a step of `LensModule` with the optimiser of a fit on a few heads.
+In: the loaded model, a `Plan`, tokens. Out: `ModelRates`, `CodecRates`, seconds of a fit. The timed code is
+the code that does the work: `alens.cache.shard.compute` on as many sequences as the time allows, the codecs
+of the store in memory, and a step of `LensModule` with the optimiser of a fit on a few heads.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, V vocabulary.
 """
 
@@ -41,7 +41,7 @@ from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
 HEADS = 2
-"""Heads that are fitted to measure one: the cost of a fit is the same for each."""
+"""Heads that are fitted to measure the cost of one, which is the same for each."""
 
 Tokens = npt.NDArray[Any]
 
@@ -51,21 +51,21 @@ class ModelRates:
     """The model on this device."""
 
     plan: Plan
-    """Of the rows that were run: one shard."""
+    """The plan of the rows that were run, as one shard."""
     arrays: shards.Arrays
-    """What was computed of them."""
+    """The arrays of that shard."""
     forward_s: float
-    """A row of the bare model, all logits made."""
+    """Seconds a row of the bare model, with all logits."""
     compute_s: float
-    """A row of `alens.cache.shard.compute`."""
+    """Seconds a row of `alens.cache.shard.compute`."""
     memory_bytes: int
-    """The most this process held while it computed, the arrays of the probe left out."""
+    """The most memory that this process held while it computed, without the arrays of the probe."""
     device_bytes: int | None
-    """The most that tensors took on a CUDA device meanwhile."""
+    """The most memory that tensors took on a CUDA device; None on a CPU."""
 
 
 def model_rates(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: float) -> ModelRates:
-    """Run the model for about `probe_s` seconds each way, on at most the shard that `tokens_BT` are.
+    """Time the bare model and the computing of a shard, about `probe_s` seconds each, on at most all of `tokens_BT`.
 
     Raises what `alens cache` would raise on this model.
     """
@@ -93,13 +93,13 @@ def model_rates(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: floa
 
 
 def _peak_bytes() -> int:
-    """The most memory this process had at once. (`getrusage` would count what its parent had.)"""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+    """The most memory that this process had at once. (`getrusage` would count the parent's memory too.)"""
+    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) * 1024 if match else 0
 
 
 def _more(num_sequences: int, took_s: float, probe_s: float, batch_size: int, most: int) -> int:
-    """As many sequences as `probe_s` allows at the rate so far; whole batches where it is more than one."""
+    """As many sequences as fit into `probe_s` at the rate so far, in whole batches once there is more than one."""
     wanted = max(num_sequences + 1, int(num_sequences * probe_s / max(took_s, 1e-6)))
     if wanted > batch_size:
         wanted -= wanted % batch_size
@@ -119,7 +119,7 @@ def _first(plan: Plan, num_sequences: int) -> Plan:
 
 
 def _forward_s(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: float) -> float:
-    """Seconds a row of the model alone. Logits that do not fit memory are made of fewer sequences at once."""
+    """Seconds a row of the model alone, on smaller batches where the logits of one do not fit into memory."""
     size = min(plan.settings.batch_size, plan.tokens.sequences)
     while True:
         trial = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, batch_size=size))
@@ -150,25 +150,25 @@ def _timed_forward(model: LoadedModel, plan: Plan, tokens_BT: Tokens, probe_s: f
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device did what it was given."""
+    """Wait until the device has done all the work in its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRates:
-    """The store's codecs, in memory, on real numbers."""
+    """The codecs of the store, measured in memory on real values."""
 
     encode_s: float
-    """A row, all arrays."""
+    """Seconds a row, over all arrays."""
     decode_s: dict[str, float]
-    """A row, by array."""
+    """Seconds a row, by array."""
     stored_share: dict[str, float]
-    """Bytes stored for a byte of values, by compressed array."""
+    """Bytes on disk for a byte of values, by compressed array."""
 
 
 def codec_rates(rates: ModelRates) -> CodecRates:
-    """Encode and decode what was computed, as shard files, in memory."""
+    """Encode and decode the computed arrays as shard files in memory."""
     memory, rows = MemoryStore(), rates.plan.rows
     encode_s, decode_s, stored_share = 0.0, {}, {}
     for name, spec in shard_arrays(rates.plan).items():
@@ -187,7 +187,7 @@ def codec_rates(rates: ModelRates) -> CodecRates:
 
 
 def fit_arrays(plan: Plan, layers: Sequence[int]) -> list[str]:
-    """The arrays that a fit of some layers to compressed targets reads."""
+    """Names of the arrays that a fit of `layers` to compressed targets reads."""
     names = [site_name(layer) for layer in layers]
     if plan.settings.z_dtype == "int8":
         names += [scale_name(layer) for layer in layers]
@@ -196,14 +196,14 @@ def fit_arrays(plan: Plan, layers: Sequence[int]) -> list[str]:
 
 
 def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
-    """Seconds of a fit for a row and a head: whitening, loss, gradient, optimiser, a step of the default size."""
+    """Seconds that a fit takes for one row of one head: whitening, loss, gradient, optimiser, at the default batch size."""
     arrays, plan = rates.arrays, rates.plan
     layer, num_heads = plan.layers[0], min(HEADS, plan.model.n_heads)
     z_NHE = arrays[site_name(layer)]
     if plan.settings.z_dtype == "int8":
         z_NHE = dequantise(z_NHE, arrays[scale_name(layer)])
     batch_rows = FitSettings.batch_rows
-    chosen = np.resize(np.arange(plan.rows), batch_rows)  # a short probe's rows come again
+    chosen = np.resize(np.arange(plan.rows), batch_rows)  # the rows of a short probe are repeated
     z = {layer: torch.from_numpy(z_NHE[chosen][:, :num_heads]).to(device)}
     module = _module(arrays, layer, num_heads, device).to(device)
     optimizer = AveragedAdam(module.parameters(), lr=Linear.default_lr)
@@ -215,7 +215,7 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
         optimizer.step()
         optimizer.zero_grad()
         synchronise(device)
-        if number == 0:  # it made Adam's state
+        if number == 0:  # the first step allocates Adam's state
             since = time.monotonic()
             continue
         steps += 1

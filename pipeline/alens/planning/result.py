@@ -1,32 +1,137 @@
-"""An `Estimate` as plain numbers, each with its unit in its name: what `alens plan --json` prints."""
+"""The result of `alens plan`: everything that was measured and computed, as an object and as plain numbers.
+
+In: measurements and sizes. Out: `Estimate`. Every number of its JSON document has its unit in its name.
+"""
 
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
-from alens.planning.costs import break_even, passes_table
-from alens.planning.estimate_cache import Estimate
+from alens.fit.optimiser import STATE
+from alens.planning.costs import Costs, FitCosts, break_even, passes_table, rows_of_slowest
+from alens.planning.disk import DiskRates, DiskSpace
+from alens.planning.rates import CodecRates, ModelRates, fit_arrays
+from alens.planning.sizes import Sizes
+from alens.planning.token_count import TextEstimate
+from alens.result import Result
+from alens.store.schema import Plan
 
 COST_MODEL = "P passes: cache c + w + P max(r, g), no cache P (f + g); seconds a row of compute c, write w, read r, fit g, bare forward f"
 
 
-def figures(found: Estimate) -> dict[str, Any]:
-    """All of it, in the order of the work. No number is rounded."""
-    return {
-        "model": found.plan.model.id,
-        "corpus": found.plan.corpus.id,
-        "device": found.device,
-        "text": _text(found),
-        "bytes": _bytes(found),
-        "rates": _rates(found),
-        "time": _time(found),
-        "room": _room(found),
-        "passes": _passes(found),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Result):
+    """What a cache would take."""
+
+    plan: Plan
+    """The plan that `alens cache` would write, without hashes; its number of tokens may be an estimate."""
+    device: str
+    text: TextEstimate | None
+    """None where STORE holds a plan already: its text is tokenised."""
+    shards_done: int
+    workers: int
+    max_minutes: float | None
+    sizes: Sizes
+    model: ModelRates
+    codecs: CodecRates
+    disk: DiskRates
+    fit_head_s: float
+    """Seconds that a fit takes for one row of one head."""
+    threads: int
+    load: float
+    """The load average over the minute before anything was measured."""
+    space: DiskSpace
+
+    @property
+    def shards_left(self) -> int:
+        return self.plan.num_shards - self.shards_done
+
+    @property
+    def rows_left(self) -> int:
+        return self.shards_left * self.plan.settings.rows_per_shard
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of a worker: the arrays of two shards, one computed while the other is written, and everything else."""
+        return self.model.memory_bytes + self._unprobed_bytes + 2 * self.sizes.shard_memory_bytes
+
+    @property
+    def _unprobed_bytes(self) -> int:
+        """Activations of the sequences by which a batch is larger than the probe; 0 on CUDA, which has its own memory."""
+        settings, model = self.plan.settings, self.plan.model
+        batch = min(settings.batch_size, settings.sequences_per_shard)
+        sequences = 0 if self.device.startswith("cuda") else max(0, batch - self.model.plan.tokens.sequences)
+        further = len(settings.sites or ()) * model.d_model
+        kept = len(self.plan.layers) * (model.n_heads * model.d_head + further)
+        passing = 6 * model.d_model + 2 * model.n_heads * settings.seq_len  # the MLP's, attention's
+        number_bytes = 4 if settings.dtype == "float32" else 2
+        return sequences * settings.seq_len * (kept + passing) * number_bytes
+
+    @property
+    def costs(self) -> Costs:
+        rows = self.plan.settings.rows_per_shard
+        commit_s = self.disk.commit_s(self.sizes.shard_bytes, self.sizes.files_a_shard) / rows
+        return Costs(
+            forward_s=self.model.forward_s,
+            compute_s=self.model.compute_s,
+            write_s=self.codecs.encode_s + commit_s,
+        )
+
+    def fit_costs(self, layers: tuple[int, ...]) -> FitCosts:
+        """The costs of fitting all heads of `layers` to compressed targets."""
+        names = set(fit_arrays(self.plan, layers))
+        num_bytes = sum(array.bytes_a_row for array in self.sizes.arrays if array.name in names)
+        heads = len(layers) * self.plan.model.n_heads
+        return FitCosts(
+            heads=heads,
+            read_s=num_bytes * self.disk.read_s_a_byte + sum(self.codecs.decode_s[name] for name in names),
+            fit_s=heads * self.fit_head_s,
+        )
+
+    def save_bytes(self, layers: tuple[int, ...]) -> int:
+        """Bytes of a checkpoint when all heads of `layers` are fitted: weights, the optimiser's state, the best lenses."""
+        model = self.plan.model
+        numbers = len(layers) * model.n_heads * (model.d_head + 1) * model.d_vocab
+        return 4 * numbers * (1 + len(STATE) + 1)
+
+    @property
+    def tokenise_hours(self) -> float:
+        return self.text.num_tokens / self.text.tokens_a_second / 3600 if self.text else 0.0
+
+    def cache_hours(self, workers: int) -> float:
+        """Hours until the slowest of `workers` is done, the tokenising before they start included."""
+        rows = rows_of_slowest(self.shards_left, workers, self.plan.settings.rows_per_shard)
+        return self.tokenise_hours + self.costs.cache_hours(rows)
+
+    def headline(self) -> str:
+        """Size, time and whether the cache fits."""
+        return (
+            f"cache of {self.plan.rows:,} rows of {self.plan.model.id}, {self.sizes.bytes:,} bytes, "
+            f"{self.cache_hours(self.workers):.2g} hours, {'fits' if self.space.shortfall() is None else 'does not fit'}"
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each array of the cache: its name and sizes."""
+        return _bytes(self)["arrays"]  # type: ignore[no-any-return]
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers, in the order of the work; none is rounded."""
+        return {
+            "model": self.plan.model.id,
+            "corpus": self.plan.corpus.id,
+            "device": self.device,
+            "text": _text(self),
+            "bytes": _bytes(self),
+            "rates": _rates(self),
+            "time": _time(self),
+            "room": self.space.to_json(),
+            "passes": _passes(self),
+        }
 
 
-def _text(found: Estimate) -> dict[str, Any]:
-    plan, text = found.plan, found.text
+def _text(estimate: Estimate) -> dict[str, Any]:
+    plan, text = estimate.plan, estimate.text
     return {
         "rows": plan.rows,
         "sequences": plan.tokens.sequences,
@@ -42,14 +147,14 @@ def _text(found: Estimate) -> dict[str, Any]:
         "exact": text.exact if text else True,
         "share_of_text_read": text.share_read if text else None,
         "plan_in_store": text is None,
-        "shards_committed": found.shards_done,
-        "shards_left": found.shards_left,
-        "rows_left": found.rows_left,
+        "shards_committed": estimate.shards_done,
+        "shards_left": estimate.shards_left,
+        "rows_left": estimate.rows_left,
     }
 
 
-def _bytes(found: Estimate) -> dict[str, Any]:
-    sizes = found.sizes
+def _bytes(estimate: Estimate) -> dict[str, Any]:
+    sizes = estimate.sizes
     name, largest_bytes = sizes.largest_file
     return {
         "arrays": [
@@ -78,88 +183,76 @@ def _bytes(found: Estimate) -> dict[str, Any]:
         "files_per_shard": sizes.files_a_shard,
         "largest_file": name,
         "largest_file_bytes": largest_bytes,
-        "worker_memory_bytes": found.memory_bytes,
+        "worker_memory_bytes": estimate.memory_bytes,
         "shard_memory_bytes": sizes.shard_memory_bytes,
-        "worker_device_memory_bytes": found.model.device_bytes,
+        "worker_device_memory_bytes": estimate.model.device_bytes,
     }
 
 
-def _rates(found: Estimate) -> dict[str, Any]:
-    costs, text, disk = found.costs, found.text, found.disk
+def _rates(estimate: Estimate) -> dict[str, Any]:
+    costs, text, disk = estimate.costs, estimate.text, estimate.disk
     return {
-        "probe_rows": found.model.plan.rows,
+        "probe_rows": estimate.model.plan.rows,
         "forward_rows_per_s": 1 / costs.forward_s,
         "compute_rows_per_s": 1 / costs.compute_s,
         "write_rows_per_s": 1 / costs.write_s,
-        "fit_head_rows_per_s": 1 / found.fit_head_s,
+        "fit_head_rows_per_s": 1 / estimate.fit_head_s,
         "tokenise_tokens_per_s": text.tokens_a_second if text else None,
         "disk_probe_bytes": disk.probe_bytes,
         "disk_write_bytes_per_s": 1 / disk.write_s_a_byte,
         "disk_read_bytes_per_s": 1 / disk.read_s_a_byte,
         "disk_sync_s": disk.sync_s,
         "hash_bytes_per_s": 1 / disk.hash_s_a_byte,
-        "threads": found.threads,
-        "load": found.load,
+        "threads": estimate.threads,
+        "load": estimate.load,
         "cpus": os.cpu_count(),
     }
 
 
-def _time(found: Estimate) -> dict[str, Any]:
-    costs, rows = found.costs, found.rows_left
-    hours = found.cache_hours(found.workers)
+def _time(estimate: Estimate) -> dict[str, Any]:
+    costs, rows = estimate.costs, estimate.rows_left
+    hours = estimate.cache_hours(estimate.workers)
     jobs = None
-    if found.max_minutes:
-        jobs = max(1, math.ceil(60 * hours / found.max_minutes))
+    if estimate.max_minutes:
+        jobs = max(1, math.ceil(60 * hours / estimate.max_minutes))
     return {
-        "tokenise_hours": found.tokenise_hours,
+        "tokenise_hours": estimate.tokenise_hours,
         "compute_hours": rows * costs.compute_s / 3600,
         "write_hours": rows * costs.write_s / 3600,
-        "cache_hours": found.cache_hours(1),
-        "workers": found.workers,
+        "cache_hours": estimate.cache_hours(1),
+        "workers": estimate.workers,
         "cache_hours_with_workers": hours,
-        "max_minutes": found.max_minutes,
+        "max_minutes": estimate.max_minutes,
         "runs_per_worker": jobs,
-        "read_hours": found.plan.rows * found.fit_costs(found.plan.layers).read_s / 3600,
+        "read_hours": estimate.plan.rows * estimate.fit_costs(estimate.plan.layers).read_s / 3600,
     }
 
 
-def _room(found: Estimate) -> dict[str, Any]:
-    room = found.room
-    return {
-        "where": room.where,
-        "needed_bytes": room.needed_bytes,
-        "free_bytes": room.free_bytes,
-        "needed_inodes": room.needed_inodes,
-        "free_inodes": room.free_inodes,
-        "fits": room.shortfall() is None,
-    }
-
-
-def _passes(found: Estimate) -> dict[str, Any]:
-    layers = found.plan.layers
+def _passes(estimate: Estimate) -> dict[str, Any]:
+    layers = estimate.plan.layers
     cases = {f"layer {layers[0]}": layers[:1]}
     if len(layers) > 1:
         cases[f"{len(layers)} layers"] = layers
-    costs = found.costs
+    costs = estimate.costs
     return {
         "cost_model": COST_MODEL,
         "forward_s_per_row": costs.forward_s,
         "compute_s_per_row": costs.compute_s,
         "write_s_per_row": costs.write_s,
-        "cases": [_case(found, name, chosen) for name, chosen in cases.items()],
+        "cases": [_case(estimate, name, chosen) for name, chosen in cases.items()],
     }
 
 
-def _case(found: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]:
-    fit, save_bytes = found.fit_costs(layers), found.save_bytes(layers)
-    even = break_even(found.costs, fit, found.rows_left / found.plan.rows)
+def _case(estimate: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]:
+    fit, save_bytes = estimate.fit_costs(layers), estimate.save_bytes(layers)
+    even = break_even(estimate.costs, fit, estimate.rows_left / estimate.plan.rows)
     return {
         "name": name,
         "heads": fit.heads,
         "read_s_per_row": fit.read_s,
         "fit_s_per_row": fit.fit_s,
         "save_bytes": save_bytes,
-        "save_s": found.disk.save_s(save_bytes),
+        "save_s": estimate.disk.save_s(save_bytes),
         "break_even_passes": even if math.isfinite(even) else None,
         "passes": [
             {
@@ -168,6 +261,6 @@ def _case(found: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]
                 "recomputed_hours": entry.recomputed_hours,
                 "ratio": entry.ratio,
             }
-            for entry in passes_table(found.costs, fit, found.plan.rows, found.rows_left)
+            for entry in passes_table(estimate.costs, fit, estimate.plan.rows, estimate.rows_left)
         ],
     }

@@ -1,7 +1,7 @@
-"""What a plan puts on disk: bytes of every array, files, directories. Pure: nothing is touched.
+"""What a plan puts on disk: bytes of every array, files, directories. Pure arithmetic: nothing is read or written.
 
-In: a `Plan` (its `tokens` may be an estimate) and, where values are rounded and compressed, the measured
-size of a stored byte. Out: `Sizes`. A file of an array is its rows, a crc32c for each chunk, and an index.
+In: a `Plan` (its `tokens` may be an estimate) and, for arrays that are compressed, the measured bytes on disk
+for a byte of values. Out: `Sizes`. The file of an array holds its rows, a crc32c for each chunk, and an index.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from alens.store.schema import Plan
 
 CRC_BYTES = 4
 INDEX_BYTES = 16
-"""Of the index at the end of a file: place and length of each chunk."""
+"""Bytes for each chunk in the index at the end of a file: its offset and its length."""
 
 ARRAY_JSON_BYTES = 1_300
-"""About as large as a zarr.json is."""
+"""Bytes of a zarr.json, approximately."""
 
 NOTE_KEYS = (
     *("worker", "device", "threads", "rows", "seconds", "finished", "host", "python", "machine"),
     *("alens", "torch", "transformer-lens", "transformers", "zarr", "numpy"),
 )
-"""Of a commit record; only how long it is matters."""
+"""Keys of a commit record; only their total length matters here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class ArraySize:
 
     name: str
     axis: str
-    """What its first axis counts: `row`, `shard`, or something else for the model's weights."""
+    """What the first axis counts: `row`, `shard`, or something else for the model's weights."""
     file_bytes: int
-    """A shard's file, checksums and index included; of weights, the only file."""
+    """Bytes of one shard's file with checksums and index; weights have a single file."""
     num_files: int
     rows_per_file: int
     measured: bool
-    """Compressed: its size was measured on some rows, not counted."""
+    """Whether the array is compressed, so that its size was measured on some rows instead of computed."""
 
     @property
     def bytes(self) -> int:
@@ -52,7 +52,7 @@ class ArraySize:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """All files of a cache."""
+    """The sizes of all files of a cache."""
 
     arrays: tuple[ArraySize, ...]
     num_shards: int
@@ -60,13 +60,13 @@ class Sizes:
     documents_bytes: int
     """The size of `documents.npy`; 0 where documents are not known."""
     record_bytes: int
-    """A commit record, about."""
+    """Bytes of a commit record, approximately."""
     metadata_bytes: int
-    """Every zarr.json, plan.json, commits/model.json and MANIFEST.json, about."""
+    """Bytes of every zarr.json, plan.json, commits/model.json and MANIFEST.json together, approximately."""
     files: int
     directories: int
     shard_memory_bytes: int
-    """The arrays of one shard, decoded, as a worker holds them."""
+    """Bytes of the arrays of one shard, decoded, as a worker holds them in memory."""
 
     @property
     def inodes(self) -> int:
@@ -74,12 +74,12 @@ class Sizes:
 
     @property
     def files_a_shard(self) -> int:
-        """Arrays and the commit record."""
+        """Files of one shard: its arrays and its commit record."""
         return len(self._by_axis("row", "shard")) + 1
 
     @property
     def shard_bytes(self) -> int:
-        """One shard on disk, with its record."""
+        """Bytes of one shard on disk, with its record."""
         return sum(array.file_bytes for array in self._by_axis("row", "shard")) + self.record_bytes
 
     @property
@@ -102,11 +102,11 @@ class Sizes:
         return [array for array in self.arrays if array.axis in axes]
 
     def bytes_of(self, *axes: str) -> int:
-        """Bytes in all of the arrays whose first axis is one of `axes`."""
+        """Bytes of all arrays whose first axis is one of `axes`."""
         return sum(array.bytes for array in self._by_axis(*axes))
 
     def bytes_to_write(self, num_shards: int, block_bytes: int, skeleton: bool) -> int:
-        """Bytes that so many shards take in blocks of the file system; with `skeleton`, all else too."""
+        """Bytes that `num_shards` shards take in whole blocks of the file system; with `skeleton`, all other files too."""
 
         def in_blocks(num_bytes: int) -> int:
             return -(-num_bytes // block_bytes) * block_bytes
@@ -122,13 +122,16 @@ class Sizes:
         return taken
 
     def inodes_to_write(self, num_shards: int, skeleton: bool) -> int:
-        """Files and directories that so many shards make; with `skeleton`, all else too."""
+        """Files and directories that `num_shards` shards make; with `skeleton`, all others too."""
         others = self.inodes - self.num_shards * self.files_a_shard
         return num_shards * self.files_a_shard + (others if skeleton else 0)
 
 
 def sizes_of(plan: Plan, stored_share: Mapping[str, float]) -> Sizes:
-    """`stored_share`: for each compressed array, bytes on disk for a byte of values."""
+    """The sizes of the cache of `plan`.
+
+    `stored_share` gives, for each compressed array, the bytes on disk for a byte of values.
+    """
     shard_specs, weight_specs = shard_arrays(plan), weight_arrays(plan)
     arrays = tuple(
         _array_size(spec, stored_share) for spec in (*shard_specs.values(), *weight_specs.values())

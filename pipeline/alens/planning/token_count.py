@@ -1,8 +1,7 @@
-"""How many tokens a text gives: exact when it can be tokenised in time, else from its first part.
+"""How many tokens a text has: exact when it can be tokenised in time, otherwise extrapolated from its first part.
 
-In: CORPUS, a tokenizer, seconds. Out: a `TextEstimate`. What is left out of the first part is counted by
-the part's share of the files: of their rows (parquet, whose footers count them) or their bytes (.txt,
-.jsonl).
+In: CORPUS, a tokenizer, seconds. Out: a `TextEstimate`. The tokens of the first part are scaled up by its
+share of the files: of their rows (parquet, whose footers count them) or of their bytes (.txt, .jsonl).
 """
 
 import dataclasses
@@ -22,25 +21,26 @@ from alens.text.text_columns import Row
 from alens.text.text_tokens import TextTokens
 
 LEAST_PIECES = 64
-"""Read whatever the time, so that there is something to judge by."""
+"""Pieces that are read however long they take, so that there is something to extrapolate from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextEstimate:
-    """A text in tokens."""
+    """How many tokens a text has, and how that is known."""
 
     num_tokens: int
-    """Of all that the cache would read: the whole text, or enough for `max_rows`."""
+    """Tokens of the text that the cache would read: all of it, or enough for `max_rows`."""
     exact: bool
     share_read: float
-    """Of the text's files that were read for this."""
+    """The share of the text's files that was read."""
     tokens_read: int
     seconds: float
-    """That reading and tokenising them took."""
+    """Seconds that reading and tokenising took."""
     first: npt.NDArray[Any]
     """The first tokens, in the order of the text."""
     lengths_D: npt.NDArray[np.int64] | None
-    """(D,) the tokens of each document, one where documents are not known; None unless the text was read whole."""
+    """(D,) the number of tokens of each document (one document where they are not known); None unless the whole text
+    was read."""
 
     @property
     def tokens_a_second(self) -> float:
@@ -49,36 +49,36 @@ class TextEstimate:
 
 @dataclass(kw_only=True)
 class _Taken:
-    """How much of a corpus was read, and whether that was all of it."""
+    """How much of a corpus was read, and whether that was everything."""
 
     pieces: int = 0
     characters: int = 0
     size: float = 0
-    """How much of the files' rows these characters are, as `size_of` counts: bytes, or rows of a table."""
+    """The part of the files that these characters make up, in the unit of `size_of`: bytes, or rows of a table."""
     whole: bool = False
 
 
 @dataclass(kw_only=True)
 class _Stretch:
-    """The stretch that is read: where it begins and ends in characters, and in the sizes of rows."""
+    """The stretch being read: where it begins and ends, in characters and in the unit of `size_of`."""
 
     characters: tuple[int, int] = (0, 0)
     size: tuple[float, float] = (0, 0)
 
     def size_before(self, characters: int) -> float:
-        """The size of what stands before a character of the stretch."""
+        """The size of the text before a character of the stretch."""
         return float(np.interp(characters, self.characters, self.size))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FirstPart(texts.Corpus):
-    """A corpus that ends once its time is over, after LEAST_PIECES at the earliest."""
+    """A corpus that ends at its deadline, but not before LEAST_PIECES pieces."""
 
     deadline: float
     taken: _Taken = field(default_factory=_Taken)
     _stretch: _Stretch = field(default_factory=_Stretch)
     _rows: list[float] = field(default_factory=list)
-    """The sizes of the rows since the last stretch."""
+    """Sizes of the rows since the last stretch."""
 
     def pieces(self) -> Iterator[texts.Piece]:
         for piece in super().pieces():
@@ -114,8 +114,7 @@ def estimate(
 ) -> TextEstimate:
     """Tokenise for about `probe_s` seconds, or until there are `enough` tokens; the first `keep` are kept.
 
-    Where documents are known there are enough once there are twice as many: what is held out of them is another
-    side, which must be filled as well.
+    Where documents are known, twice as many tokens are needed: held-out documents fill sequences of their own.
     """
     began = time.monotonic()
     corpus = text.corpus
@@ -135,7 +134,7 @@ def estimate(
             break
     seconds = time.monotonic() - began
     is_enough = surely is not None and num_tokens >= surely
-    # Where there was enough, some of what was read ahead is not among the tokens.
+    # With enough tokens, the corpus was read further ahead than the tokens go.
     whole = part.taken.whole and not is_enough
     share = 1.0 if part.taken.whole else part.taken.size / sum(size_of(path) for path in corpus.paths)
     expected = num_tokens if is_enough or whole else round(num_tokens / share)
