@@ -1,9 +1,10 @@
-"""What the machine gives, and how to use it well: threads, device, products, blocks of memory. Knows no model and no cache.
+"""What the machine gives and how to use it well: CPUs, memory, device, matrix products. Knows neither model nor cache.
 
-blocks.py        how many rows have their logits in memory at once
+allotment.py     CPUs and memory that the job was given
+threads.py       as many threads as the job has CPUs
 device.py        auto, cpu, cuda
+blocks.py        how many rows have their logits in memory at once
 products.py      float32 products by the faster library
-side_by_side.py  independent work, one thread a piece
-threads.py       as many as the job was given
+side_by_side.py  independent pieces of work, one thread each
 top_tokens.py    the most probable tokens, in one pass
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from alens.errors import StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
-from alens.machine.threads import allotted
+from alens.machine.allotment import allotted_cpus
 from alens.store.findings import Trouble, look
 
 
@@ -38,7 +38,7 @@ def check_files(
     """Each job and what is wrong with its file. Raises `StoppedError` when asked to stop."""
     total, done = sum(job.size for job in jobs), 0
     report(Progress(stage="verify", total=total, unit="bytes"))
-    with ThreadPoolExecutor(allotted()) as pool:
+    with ThreadPoolExecutor(allotted_cpus()) as pool:
         try:
             looked = pool.map(lambda job: look(root / job.path, job.recorded), jobs)
             for job, trouble in zip(jobs, looked, strict=True):

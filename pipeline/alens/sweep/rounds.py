@@ -5,10 +5,10 @@ the memory that is free.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
+from alens.machine.allotment import free_bytes
 from alens.store.cache_reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.sweep.planned import Planned
@@ -46,24 +46,3 @@ def bytes_of(fit: Planned, cache: Cache) -> int:
     width = model.d_head if fit.variant.settings.site == ATTN_Z else model.d_model
     weights = len(plan.layers) * len(plan.heads) * (width + 1) * model.d_vocab
     return 4 * (COPIES * weights + model.d_model * model.d_vocab)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Of the device; on a CPU no more than the job may have in all."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return min([int(meminfo["MemAvailable"].split()[0]) * 1024, *_limits()])
-
-
-def _limits() -> list[int]:
-    """Limits that a scheduler set on this process and on what it is part of (cgroup 2)."""
-    found = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        if line.startswith("0::"):
-            group = Path("/sys/fs/cgroup") / line.removeprefix("0::").strip("/")
-            for folder in (group, *group.parents):
-                limit = folder / "memory.max"
-                text = limit.read_text().strip() if limit.is_file() else "max"
-                found += [int(text)] if text.isdigit() else []
-    return found
