@@ -9,20 +9,21 @@ class AlensError(Exception):
 
 
 class RequestError(AlensError):
-    """What was asked for is wrong: a path, a setting, a layer that does not exist. Nothing was changed."""
+    """The request is wrong: a path, a setting, a layer that does not exist. Nothing was changed."""
 
 
 class DamageError(AlensError):
-    """Stored bytes are not the bytes that were written, or are numbers that cannot be.
+    """Stored bytes differ from those that were written, or hold impossible numbers.
 
-    Files that are read whole are compared with the hashes in their records. Where a part of a file is read, its
-    checksum and size are: what keeps both, such as the same file of another shard, only `alens verify` sees.
+    Files that are read whole are compared with the hashes in their records. Where only a part of a file is read, its
+    checksum and size are checked. A change that keeps both, such as a file swapped with that of another shard, is seen
+    by `alens verify` alone.
     """
 
 
 class RunError(AlensError):
-    """The request was right, but it failed while running: no space, no permission, a number that is not finite."""
+    """The request was right but failed while running: no space, no permission, a number that is not finite."""
 
 
 class StoppedError(AlensError):
-    """A signal or a time limit stopped the work after everything finished was saved; run again to go on."""
+    """A signal or a time limit stopped the work. Everything finished was saved: run again to go on."""

@@ -1,7 +1,8 @@
-"""Seeded draws that depend on what they are for, and on nothing else.
+"""Seeded draws that depend on their purpose and on nothing else.
 
-A permutation or a row's uniforms are a pure function of the seed, a purpose and a number (a shard, a row,
-an epoch): never of the worker, the batch or the time. Philox is a counter: any row can be jumped to.
+A permutation or the uniforms of a row are a pure function of the seed, a purpose and a number (a shard, a row,
+an epoch), never of the worker, the batch or the time. Philox is counter-based, so the draws of any row can be
+computed alone.
 """
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy.typing as npt
 SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER, NARROWED_TAIL, BOOTSTRAP = range(6)
 HELD_OUT_DOCUMENTS, SPREAD = range(100, 102)
 STUDY_TEXT, DONORS, RANDOM_BASIS, FOLDS, DESIGN_START, OTHER_ORDER, PAIRINGS = range(200, 207)
-"""Purposes: draws of one never repeat those of another."""
+"""Purposes. The draws of one purpose never repeat those of another."""
 
 DRAWS_A_COUNT = 4
-"""64-bit numbers that Philox gives for each value of its counter."""
+"""64-bit numbers that Philox produces for each value of its counter."""
 
 
 def permutation(size: int, seed: int, purpose: int, number: int = 0) -> npt.NDArray[np.int64]:
@@ -25,7 +26,7 @@ def permutation(size: int, seed: int, purpose: int, number: int = 0) -> npt.NDAr
 def row_uniforms(
     first_row: int, num_rows: int, draws: int, seed: int, purpose: int
 ) -> npt.NDArray[np.float64]:
-    """(num_rows, draws) uniforms in [0, 1) for consecutive rows; each row's depend on its number alone."""
+    """(num_rows, draws) uniforms in [0, 1) for consecutive rows; those of a row depend on its number alone."""
     counts = -(-draws // DRAWS_A_COUNT)
     key = np.random.SeedSequence([seed, purpose]).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=first_row * counts).random_raw(num_rows * counts * DRAWS_A_COUNT)
@@ -33,23 +34,23 @@ def row_uniforms(
 
 
 def generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
-    """A generator of its own for a purpose, and for numbers (a layer, a head): never that of another seed.
+    """A generator for a purpose and for numbers (a layer, a head), independent of those of all other seeds.
 
-    A seed with a number added would be the next seed's for the number before.
+    Adding a number to the seed instead would give the generator that the next seed has for the number before.
     """
     return np.random.default_rng([seed, purpose, *numbers])
 
 
 def derived_seed(seed: int, purpose: int, *numbers: int) -> int:
-    """A seed in 0 .. 2^63 - 1, for what takes one number."""
+    """A seed in 0 .. 2^63 - 1, for libraries that take a single number."""
     state = np.random.SeedSequence([seed, purpose, *numbers]).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
 
 
 def spread(size: int, count: int, seed: int, purpose: int, number: int = 0) -> npt.NDArray[np.int64]:
-    """(count,) numbers below `size`, ascending and evenly spread, from a start that the seed draws.
+    """(count,) numbers below `size`, ascending and evenly spaced, from a start that is drawn.
 
-    They differ where `count` is `size` at most. The last one lies at least half a step before the end.
+    They are distinct if `count` is at most `size`. The last one lies at least half a step before the end.
     """
     start = row_uniforms(number, 1, 1, seed, purpose)[0, 0] / 2
     places: npt.NDArray[np.int64] = np.floor((np.arange(count) + start) * (size / max(1, count))).astype(
@@ -61,7 +62,7 @@ def spread(size: int, count: int, seed: int, purpose: int, number: int = 0) -> n
 def scattered_uniforms(
     rows: npt.NDArray[np.integer], draws: int, seed: int, purpose: int
 ) -> npt.NDArray[np.float64]:
-    """(len(rows), draws) uniforms in [0, 1) for rows of any numbers; each row's depend on its number alone.
+    """(len(rows), draws) uniforms in [0, 1) for rows in any order; those of a row depend on its number alone.
 
     SplitMix64 of a counter (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
     """

@@ -1,8 +1,8 @@
 """The bundled demo: a small GPT-2 trained on novels, and text sampled from it.
 
-`MODEL` is a Hugging Face directory, `CORPUS` a parquet file; `build.py` made both and `card.json` says how.
+`MODEL` is a directory in Hugging Face's layout, `CORPUS` a parquet file, and `CARD` says how both were made.
 
-build.py  made both
+build.py  trains the model and samples the text
 """
 
 from pathlib import Path

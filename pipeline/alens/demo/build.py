@@ -1,14 +1,14 @@
 """Make the bundled demo: train a small GPT-2 on novels, then sample the demo's text from it.
 
-In: a directory of parquet files with the columns `text` (a sentence a row) and `book`, in reading
+In: a directory of parquet files with the columns `text` (one sentence a row) and `book`, in reading
 order, with the splits `train` and `valid`. Out, in this package: `model/` (Hugging Face layout:
 config, float16 safetensors, tokenizer.json), `corpus.parquet` (text sampled from that model, columns
-`text` and `document`) and `card.json` (what was trained, for how long, to which loss).
+`text` and `document`) and `card.json` (what was trained, for how long, and the loss it reached).
 
     python -m alens.demo.build train BOOKS        # hours of CPU; writes model/ and card.json
     python -m alens.demo.build sample             # minutes; writes corpus.parquet
 
-No sentence of the novels is shipped: the corpus is the model's own, with a fixed seed.
+No sentence of the novels is shipped: the text is sampled from the model, with a fixed seed.
 Shapes: B sequences, T tokens, V vocabulary.
 """
 
@@ -40,7 +40,7 @@ SEED = 0
 
 
 def books(folder: Path, split: str) -> Iterator[str]:
-    """Whole books of one split, in file order, their sentences joined by a space."""
+    """Whole books of one split, in file order, sentences joined by spaces."""
     for path in sorted(folder.glob(f"{split}*.parquet")):
         table = pq.read_table(path, columns=["text", "book"])
         names = table["book"].to_pylist()
@@ -53,7 +53,7 @@ def books(folder: Path, split: str) -> Iterator[str]:
 
 
 def train_tokenizer(folder: Path) -> Tokenizer:
-    """GPT-2's kind of tokenizer (byte-level BPE), with `VOCABULARY` tokens."""
+    """A byte-level BPE tokenizer, the kind that GPT-2 has, with `VOCABULARY` tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -76,7 +76,7 @@ def encode(tokenizer: Tokenizer, folder: Path, split: str) -> npt.NDArray[np.uin
 
 
 def batches(stream: npt.NDArray[np.uint16], steps: int) -> Iterator[torch.Tensor]:
-    """(B, T + 1) int64 token batches: every epoch cuts the stream at another offset and shuffles the cuts."""
+    """Batches of tokens, (B, T + 1) int64. Each epoch cuts the stream at a different offset and shuffles the parts."""
     generator = np.random.default_rng(SEED)
     done = 0
     while done < steps:
@@ -120,7 +120,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def train(folder: Path, out: Path, steps: int) -> None:
-    """Train tokenizer and model on the novels in `folder`; write model directory and card."""
+    """Train tokenizer and model on the novels in `folder`; write the model directory and the card."""
     torch.manual_seed(SEED)
     tokenizer = train_tokenizer(folder)
     stream, held_out = encode(tokenizer, folder, "train"), encode(tokenizer, folder, "valid")
@@ -171,13 +171,13 @@ def train(folder: Path, out: Path, steps: int) -> None:
 
 
 def bits_per_byte(loss: float, tokenizer: Tokenizer, folder: Path) -> float:
-    """Turns nats a token into bits a byte on the held-out books."""
+    """Bits a byte on the held-out books, from a loss in nats a token."""
     num_bytes = sum(len(text.encode()) for text in books(folder, "valid"))
     return loss * len(encode(tokenizer, folder, "valid")) / num_bytes / float(np.log(2))
 
 
 def save_model(model: GPT2LMHeadModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Hugging Face layout, weights as float16; the unembedding is tied and stored once."""
+    """Write the model in Hugging Face's layout, weights as float16; the tied unembedding is stored once."""
     folder.mkdir(parents=True, exist_ok=True)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=CONTEXT
@@ -219,7 +219,7 @@ def sample(out: Path, documents: int, temperature: float) -> None:
 
 
 def sentences(text: str) -> list[str]:
-    """Cut at sentence ends; white space at the cuts is dropped."""
+    """`text` cut at the ends of sentences, without white space at the cuts."""
     return [part for part in re.split(r"(?<=[.!?][\"'])\s+|(?<=[.!?])\s+", text.strip()) if part]
 
 

@@ -1,6 +1,6 @@
-"""How work tells where it is, is shared among jobs, and is dropped when somebody asks to stop.
+"""How work reports its progress, is shared among jobs, and is dropped when it is asked to stop.
 
-progress.py      how long work tells its watcher where it is
+progress.py      how work reports its progress
 worker.py        one of N jobs that share work
-interruption.py  work that is dropped where it stands when asked to stop
+interruption.py  work that is dropped in the middle when it is asked to stop
 """

@@ -1,8 +1,8 @@
-"""How long work tells its watcher where it is: one record, passed to one callable.
+"""How work reports its progress: one record, passed to one callable.
 
-The library never prints; `alens.cli.watch` draws these on a terminal or writes them to a log. Work that may take more
-than a few seconds reports when it begins, with nothing done, and then after each step: the watcher decides what is
-worth a line.
+The library never prints; `alens.cli.watch` draws the records on a terminal or writes them to a log. Work that may take
+more than a few seconds reports when it begins, with nothing done, and then after each step. The watcher decides which
+reports are worth a line.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,33 +14,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A stage that begins, or one step of it done."""
+    """The beginning of a stage, or a step of it that is done."""
 
     stage: str
     """What is being done, in a few words: `tokenise`, `fit`, `loading the model`."""
     done: int = 0
-    """Units finished, those of earlier runs included."""
+    """Units finished, including those of earlier runs."""
     total: int | None = None
     """Units in all; None while it is not known."""
     unit: str = ""
-    """What is counted: `rows`, `steps`. Empty for a stage of one piece."""
+    """What is counted: `rows`, `steps`. Empty for a stage without steps."""
     note: str = ""
-    """Figures of this moment, for people."""
+    """Current figures, for people to read."""
 
 
 Report = Callable[[Progress], None]
-"""Called from the working thread after each step."""
+"""A callable that the working thread calls after each step."""
 
 ShouldStop = Callable[[], bool]
-"""True once a signal or a time limit asks the work to save and stop; then it stays true. Asked often, from any thread."""
+"""True once a signal or a time limit asks the work to save and stop, and true from then on. Called often, from any
+thread."""
 
 
 def silent(_: Progress) -> None:
-    """The report of callers that do not watch."""
+    """The `Report` of callers that do not watch."""
 
 
 def counted(items: Sequence[T], report: Report, stage: str, unit: str) -> Iterator[T]:
-    """The items one by one; reports how many are done before each, and when all are."""
+    """Yield the items one by one, reporting before each and after the last how many are done."""
     for done, item in enumerate(items):
         report(Progress(stage=stage, done=done, total=len(items), unit=unit))
         yield item
@@ -48,7 +49,7 @@ def counted(items: Sequence[T], report: Report, stage: str, unit: str) -> Iterat
 
 
 def counting(report: Report, stage: str, unit: str, total: int | None) -> Callable[[int], None]:
-    """A stage that begins; what is given is called with so many units more that are done."""
+    """Report the beginning of a stage; call the returned function with the number of further units done."""
     done = 0
 
     def more(units: int) -> None:

@@ -1,4 +1,4 @@
-"""One of N independent jobs that share work: which one, as job scripts say it with `--worker I/N`."""
+"""One of N independent jobs that share work; job scripts name it with `--worker I/N`."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,10 @@ from alens.errors import RequestError
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """One of N jobs that share a cache or a sweep; each does its own part."""
+    """One of N jobs that share a cache or a sweep; each does its own part.
+
+    Raises `RequestError` for an index outside of 0 to N - 1.
+    """
 
     index: int = 0
     count: int = 1
@@ -24,7 +27,7 @@ class Worker:
 
 
 def parse_worker(text: str) -> Worker:
-    """`I/N`, as job scripts give it."""
+    """The worker that `I/N` names. Raises `RequestError` for text of another form."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None:
         raise RequestError(f"worker {text!r} is not of the form I/N, for example 0/8")

@@ -8,7 +8,10 @@ from alens.errors import RequestError
 
 
 def torch_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises `RequestError` for a device that is not there."""
+    """The device called `name`; `auto` is CUDA where there is one, otherwise the CPU.
+
+    Raises `RequestError` for a device that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):

@@ -1,10 +1,10 @@
 """Float32 matrix products by the faster of the two libraries that torch has on a CPU.
 
-In: nothing. Out: a context in which `torch.mm` and its kin go to oneDNN, where it multiplies in float32.
-torch sends float32 products to MKL, which leaves out half of the vector unit of processors that are not
-Intel's: oneDNN is twice as fast there (docs/decisions/0015). The only switch that sends them to oneDNN is
-the one that allows bfloat16 inside; whether oneDNN then rounds depends on processor and version (AMX: yes,
-AVX-512: no), so it is tried out.
+In: nothing. Out: a context in which `torch.mm` and similar functions use oneDNN, if it keeps float32 precision.
+torch sends float32 products to MKL, which uses only half of the vector unit of processors that are not
+Intel's: oneDNN is twice as fast there (docs/decisions/0015). The only switch that sends them to oneDNN also
+allows bfloat16 inside. Whether oneDNN then rounds depends on the processor and the version (AMX: yes,
+AVX-512: no), so this module tries it out.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import torch
 
 @contextlib.contextmanager
 def fast_float32() -> Iterator[None]:
-    """Products inside are as exact as without. Process-wide while it lasts."""
+    """Products inside are faster where possible, and as exact as outside. Applies to the whole process meanwhile."""
     if not onednn_is_exact():
         yield
         return
@@ -27,7 +27,7 @@ def fast_float32() -> Iterator[None]:
 
 @functools.cache
 def onednn_is_exact() -> bool:
-    """Whether oneDNN can be had and keeps the 24 bits of a float32."""
+    """Whether oneDNN is available and keeps the 24 bits of a float32."""
     if not hasattr(torch.backends.mkldnn, "matmul") or not torch.cpu._is_avx512_supported():
         return False
     size = 128

@@ -1,9 +1,9 @@
 """Independent pieces of work on the threads of a CPU, one thread a piece.
 
 In: a function of a number, and how many numbers. Out: its results, in order. torch splits each small product over all
-threads and waits for the slowest; when something else runs on one of the cores, every wait takes a time slice of the
-system (ten times slower was measured, docs/decisions/0015). Pieces that need nothing of each other need no such waits,
-and their results do not depend on the number of threads.
+threads and waits for the slowest; when something else runs on one of the cores, every wait costs a time slice of the
+system (ten times slower was measured, docs/decisions/0015). Independent pieces do not wait for each other, and their
+results do not depend on the number of threads.
 """
 
 import functools
@@ -33,8 +33,8 @@ def side_by_side(work: Callable[[int], T], count: int) -> list[T]:
 
 
 def each(work: Callable[[int], None], count: int, device: torch.device) -> None:
-    """`work(0)` to `work(count - 1)`, without gradients: side by side on a CPU, one after the other on another device,
-    which is kept busy by one."""
+    """Run `work(0)` to `work(count - 1)` without gradients: side by side on a CPU, one after the other on other devices,
+    which a single piece keeps busy."""
     if device.type == "cpu":
         side_by_side(work, count)
         return
@@ -45,11 +45,11 @@ def each(work: Callable[[int], None], count: int, device: torch.device) -> None:
 
 @functools.cache
 def _pool(_: int, threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch uses one thread; a forked process makes its own."""
+    """A pool in whose threads torch uses one thread each. Keyed by process id: a forked process makes its own."""
     ready = threading.Barrier(threads + 1)
 
     def first() -> None:
-        torch.get_num_threads()  # a thread takes the default when torch first looks, which may be later
+        torch.get_num_threads()  # a new thread takes the default at torch's first look: have that happen now
         torch.set_num_threads(1)
         ready.wait()
 
@@ -57,5 +57,5 @@ def _pool(_: int, threads: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(int)
     ready.wait()
-    torch.set_num_threads(threads)  # the default of threads to come is process-wide
+    torch.set_num_threads(threads)  # setting it above also changed the default of later threads: restore that
     return pool

@@ -9,7 +9,7 @@ Shapes: B rows, V vocabulary, S stretches of C tokens, K top tokens.
 import torch
 
 STRETCH = 64
-"""Tokens a stretch: the fastest of 16 to 128 for V = 4,096 and V = 50,257."""
+"""Tokens in a stretch: the fastest of 16 to 128 for V = 4,096 and V = 50,257."""
 
 
 def top_tokens(logits_BV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +24,7 @@ def top_tokens(logits_BV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Ten
     inside_C = torch.arange(STRETCH, device=logits_BV.device)
     candidates = whole_BSC.gather(1, chosen_BK[:, :, None].expand(-1, -1, STRETCH)).flatten(1)
     tokens = (chosen_BK[:, :, None] * STRETCH + inside_C).flatten(1)
-    if S * STRETCH < V:  # what no whole stretch holds
+    if S * STRETCH < V:  # the tokens after the last whole stretch
         rest = torch.arange(S * STRETCH, V, device=logits_BV.device).expand(B, -1)
         candidates = torch.cat([candidates, logits_BV[:, S * STRETCH :]], dim=1)
         tokens = torch.cat([tokens, rest], dim=1)
