@@ -11,7 +11,7 @@ from alens.exchange import export
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
 from alens.store.schema import CacheSettings
-from alens.store.verify import verify
+from alens.store.verify import verify_cache
 
 
 class Told:
@@ -98,7 +98,7 @@ def test_an_evaluation(demo_cache: Path, demo_lenses: Path, told: Told) -> None:
 
 
 def test_verifying_and_exporting(demo_cache: Path, demo_lenses: Path, tmp_path: Path, told: Told) -> None:
-    verify(demo_cache, report=told)
+    verify_cache(demo_cache, report=told)
     export.write(
         export.plan(load_lenses(demo_lenses), layers=None, form="z", dtype="float32"),
         tmp_path / "out",

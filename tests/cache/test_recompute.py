@@ -20,7 +20,7 @@ from alens.job.progress import Progress, Report
 from alens.model import models
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.cache_reader import open_cache
-from alens.store.verify import verify
+from alens.store.verify import verify_cache
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
 Array = npt.NDArray[Any]
@@ -82,7 +82,7 @@ def plant(store: Path, shard: int, change: Callable[[dict[str, Array]], None]) -
     change(arrays)
     ShardWriter(store, cache.plan).write(shard, arrays, {"note": "planted"})
     put_manifest(store, cache.plan, open_cache(store).files_by_shard())
-    assert verify(store).whole
+    assert verify_cache(store).whole
 
 
 # Right caches
@@ -239,7 +239,7 @@ def test_weights_of_another_model_are_found(caches: Callable[[str], Path], copy_
     weights = {name: cache.weights(name.removeprefix("model/")) for name in weight_arrays(cache.plan)}
     weights["model/W_O"] = weights["model/W_O"] * np.float32(1 + 2.0**-20)
     put_skeleton(store, cache.plan, weights)
-    assert verify(store).whole
+    assert verify_cache(store).whole
     assert wrong(deep(store, num_rows=4)) == {"model/W_O"}
     weights["model/norm_gain"] = weights["model/norm_gain"] * np.float32(1 + 2.0**-16)
     put_skeleton(store, cache.plan, weights)

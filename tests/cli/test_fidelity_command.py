@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alens import open_cache
-from alens.fidelity.measure import FidelityRequest, measure
+from alens.fidelity.measure import FidelityRequest, measure_fidelity
 from alens.fidelity.reencode import reencode
 
 QUICK = ("--rows", 200, "--keep-bits", "3", "--top-k", "4", "--tail-samples", "4")
@@ -34,7 +34,7 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_cache: Path, tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
             patch.delenv(name, raising=False)
-        expected = measure(open_cache(demo_cache), request)
+        expected = measure_fidelity(open_cache(demo_cache), request)
     assert json.loads(out) == expected.to_json()
     assert list(tmp_path.iterdir()) == []
 

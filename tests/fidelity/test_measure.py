@@ -11,7 +11,7 @@ import torch
 from alens import open_cache
 from alens.errors import RequestError, StoppedError
 from alens.fidelity.forms import ZForm
-from alens.fidelity.measure import FidelityRequest, measure
+from alens.fidelity.measure import FidelityRequest, measure_fidelity
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import Unembedding, kl_to_exact
@@ -29,7 +29,7 @@ def environment() -> object:
 def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None:
     seen = []
     request = dataclasses.replace(QUICK, work=tmp_path)
-    found = measure(demo, request, report=seen.append)
+    found = measure_fidelity(demo, request, report=seen.append)
     sample = RowSample(demo, 200, seed=0)
     exact = Unembedding.of(demo, torch.device("cpu"))
     stored = kl_to_exact(sample.targets(), sample.read("targets/final"), exact).mean()
@@ -51,13 +51,13 @@ def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None
 
 
 def test_a_report_is_the_same_each_time(demo: Cache) -> None:
-    assert measure(demo, QUICK) == measure(demo, QUICK)
+    assert measure_fidelity(demo, QUICK) == measure_fidelity(demo, QUICK)
     other = dataclasses.replace(QUICK, seed=1)
-    assert measure(demo, QUICK).targets != measure(demo, other).targets
+    assert measure_fidelity(demo, QUICK).targets != measure_fidelity(demo, other).targets
 
 
 def test_without_the_exact_teacher_it_says_what_that_would_add(without_teacher: Cache) -> None:
-    found = measure(without_teacher, QUICK)
+    found = measure_fidelity(without_teacher, QUICK)
     assert found.rounding is None and not found.exact_teacher
     assert [t.kl_to_exact for t in found.targets] == [None]
     assert found.kept_mass[-1].k == 16
@@ -66,7 +66,7 @@ def test_without_the_exact_teacher_it_says_what_that_would_add(without_teacher: 
 
 
 def test_of_int8_it_says_that_only_coarser_forms_are_tried(as_int8: Cache) -> None:
-    found = measure(as_int8, dataclasses.replace(QUICK, keep_bits=(3, 7)))
+    found = measure_fidelity(as_int8, dataclasses.replace(QUICK, keep_bits=(3, 7)))
     assert [z.name for z in found.z] == ["int8", "keep_bits 3"]
     assert "z is stored as int8: errors and ratios are relative to that" in found.notes[0]
 
@@ -74,7 +74,7 @@ def test_of_int8_it_says_that_only_coarser_forms_are_tried(as_int8: Cache) -> No
 def test_of_one_shard_no_lens_is_fitted(demo: Cache, tmp_path: Path) -> None:
     made = reencode(demo, tmp_path / "one", shards=(2,), layers=(0,))
     assert made is not None
-    found = measure(made, dataclasses.replace(QUICK, fit=True, probe_heads=1))
+    found = measure_fidelity(made, dataclasses.replace(QUICK, fit=True, probe_heads=1))
     assert found.reference is None
     assert "that needs two committed shards" in found.notes[0] and str(made.root) in found.notes[0]
 
@@ -89,7 +89,7 @@ def test_fits_stand_beside_their_forms(demo: Cache, tmp_path: Path) -> None:
         probe_rows=2000,
         work=tmp_path,
     )
-    found = measure(demo, request)
+    found = measure_fidelity(demo, request)
     assert found.heads == ["2.3"]
     assert (found.train_rows, found.held_out_rows) == (2 * 16 * 63, 16 * 63)
     assert found.reference is not None and found.reference.ratio.mean == 1
@@ -105,7 +105,7 @@ def test_a_stop_is_said_and_leaves_nothing(demo: Cache, tmp_path: Path, stop_at:
     asked = iter(range(1, 10**6))
     request = dataclasses.replace(QUICK, work=tmp_path, fit=True, probe_heads=1)
     with pytest.raises(StoppedError, match=r"stopped; nothing of an unfinished report on .* is kept"):
-        measure(demo, request, should_stop=lambda: next(asked) >= stop_at)
+        measure_fidelity(demo, request, should_stop=lambda: next(asked) >= stop_at)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,31 +114,31 @@ def test_an_interruption_leaves_nothing(demo: Cache, tmp_path: Path) -> None:
         mock.patch("alens.fidelity.measure.written_z_bytes", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
-        measure(demo, dataclasses.replace(QUICK, work=tmp_path))
+        measure_fidelity(demo, dataclasses.replace(QUICK, work=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_seed_that_no_fit_takes_is_refused(demo: Cache) -> None:
     with pytest.raises(RequestError, match="seed is 9223372036854775807: it must be in"):
-        measure(demo, dataclasses.replace(QUICK, seed=2**63 - 1))
+        measure_fidelity(demo, dataclasses.replace(QUICK, seed=2**63 - 1))
 
 
 @pytest.mark.parametrize("name", ["rows", "probe_heads", "probe_rows"])
 def test_numbers_that_cannot_be_are_refused(demo: Cache, name: str) -> None:
     with pytest.raises(RequestError, match=f"{name} is 0: it must be at least 1"):
-        measure(demo, dataclasses.replace(QUICK, **{name: 0}))
+        measure_fidelity(demo, dataclasses.replace(QUICK, **{name: 0}))
 
 
 def test_the_cache_is_only_read(demo: Cache, copy_of: object) -> None:
     store = copy_of(demo.root)
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
-    measure(open_cache(store), QUICK)
+    measure_fidelity(open_cache(store), QUICK)
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
 
 
 def test_a_rounded_cache_is_compared_with_itself(demo: Cache, tmp_path: Path) -> None:
     made = reencode(demo, tmp_path / "rounded", shards=(0, 1), layers=(1,), z=ZForm("float16", 6))
     assert made is not None
-    found = measure(made, dataclasses.replace(QUICK, keep_bits=(7, 6, 4)))
+    found = measure_fidelity(made, dataclasses.replace(QUICK, keep_bits=(7, 6, 4)))
     assert [z.name for z in found.z] == ["keep_bits 6", "keep_bits 4", "int8"]
     assert found.notes and "z is stored as keep_bits 6" in found.notes[0]

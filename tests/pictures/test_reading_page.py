@@ -36,7 +36,7 @@ def test_the_page_holds_its_numbers_and_nothing_becomes_markup(
     page_data: page_reader.PageData, tmp_path: Path
 ) -> None:
     path = tmp_path / "page.html"
-    size = reading_page.write(path, page_data.to_json())
+    size = reading_page.write_page(path, page_data.to_json())
     text = path.read_text()
     assert size == path.stat().st_size and held(text) == page_data.to_json()
     assert text.count("<script") == 2 and "<b>" not in text
@@ -136,13 +136,13 @@ def test_an_earlier_page_is_replaced_and_another_file_is_not(
     page_data: page_reader.PageData, tmp_path: Path
 ) -> None:
     path = tmp_path / "page.html"
-    reading_page.write(path, page_data.to_json())
-    reading_page.write(path, {**page_data.to_json(), "model": "another"})
+    reading_page.write_page(path, page_data.to_json())
+    reading_page.write_page(path, {**page_data.to_json(), "model": "another"})
     assert held(path.read_text())["model"] == "another"
     mine = tmp_path / "mine.html"
     mine.write_text("<p>my notes</p>")
     with pytest.raises(RequestError, match=r"mine.html is there, and alens did not write it"):
-        reading_page.write(mine, page_data.to_json())
+        reading_page.write_page(mine, page_data.to_json())
     assert mine.read_text() == "<p>my notes</p>"
 
 

@@ -14,7 +14,7 @@ from alens.errors import DamageError
 from alens.store import document
 from alens.store.repair import repair
 from alens.store.schema import Plan
-from alens.store.verify import verify
+from alens.store.verify import verify_cache
 from alens.text.corpus import CorpusOptions
 
 Copy = Callable[[Path], Path]
@@ -66,7 +66,7 @@ def test_damage_is_refused_named_and_mended(document_cache: Path, copy_of: Copy,
         path.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if what == "flip" else b""))
     with pytest.raises(DamageError, match=r"documents\.npy is missing or altered"):
         _ = open_cache(store).documents
-    (finding,) = verify(store).findings
+    (finding,) = verify_cache(store).findings
     assert (finding.path, finding.kind) == ("documents.npy", "missing" if what == "delete" else "damaged")
     assert list(repair(store, [finding])) == ([] if what == "delete" else ["documents.npy"])
     plan = open_cache(store).plan
@@ -80,7 +80,7 @@ def test_damage_is_refused_named_and_mended(document_cache: Path, copy_of: Copy,
     )
     assert write_cache(request).shards_written == 0
     assert path.read_bytes() == whole
-    assert verify(store).whole
+    assert verify_cache(store).whole
 
 
 def test_a_plan_of_before_keeps_its_identity(demo_cache: Path) -> None:

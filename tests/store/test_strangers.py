@@ -16,7 +16,7 @@ from numcodecs.blosc import Blosc
 from alens.errors import DamageError
 from alens.store import document
 from alens.store.cache_reader import open_cache
-from alens.store.verify import verify
+from alens.store.verify import verify_cache
 
 from .. import documents
 from ..fuzz import forge
@@ -68,7 +68,7 @@ def test_numbers_that_no_cache_has_are_one_line_at_once(
     told = run_alens("info", store)
     assert (told.code, len(told.stderr.splitlines())) == (1, 1)
     assert f"plan.json is not whole ({part}.{field} is {value}: input should be less than" in told.stderr
-    verdict = verify(store)
+    verdict = verify_cache(store)
     assert f"{part}.{field} is {value}" in verdict.findings[0].what
     assert time.monotonic() - since < QUICK_S
 
@@ -91,7 +91,7 @@ def test_a_plan_of_a_billion_shards_costs_what_is_there(
     assert told["missing_shards"] == "3-999999999"
     assert run_alens("info", store, "--array", 5).stdout == "0-4\n"
     assert open_cache(store).shards == (0, 1, 2)
-    assert verify(store).shards_missing == 10**9 - 3
+    assert verify_cache(store).shards_missing == 10**9 - 3
     assert time.monotonic() - since < QUICK_S
 
 
@@ -103,7 +103,9 @@ def test_a_manifest_that_claims_records_which_are_not_there(
     since = time.monotonic()
     told = run_alens("info", store)
     assert told.code == 1 and "says that all 1,000,000,000 shards are committed" in told.stderr
-    lost = {finding.path: finding.what for finding in verify(store).findings if finding.kind == "missing"}
+    lost = {
+        finding.path: finding.what for finding in verify_cache(store).findings if finding.kind == "missing"
+    }
     assert (
         "as are 4 to 999999999" in lost["commits/000003.json"] and len(lost) == 2
     )  # and the tokens, never written
@@ -135,7 +137,7 @@ def test_readers_compare_metadata_with_the_plan(
     ):
         cache.weights("b_U") if name.startswith("model") else cache.read(name, slice(None))
     assert "does not describe the array that the plan makes" in [
-        found.what for found in verify(store).findings
+        found.what for found in verify_cache(store).findings
     ]
 
 
@@ -157,7 +159,7 @@ def test_a_document_of_gigabytes_is_not_read(sealed_tiny: Path, copy_of: Copy) -
         DamageError, match=rf"plan\.json has 1,099,511,627,776 bytes, where {document.MOST_BYTES:,} can be"
     ):
         open_cache(store)
-    assert "is too large to be a document" in [found.what for found in verify(store).findings]
+    assert "is too large to be a document" in [found.what for found in verify_cache(store).findings]
 
 
 def test_a_chunk_that_claims_more_than_its_rows_is_not_decompressed(

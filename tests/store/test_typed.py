@@ -10,7 +10,7 @@ import pytest
 from alens.errors import DamageError
 from alens.store.cache_reader import open_cache
 from alens.store.status import status
-from alens.store.verify import verify
+from alens.store.verify import verify_cache
 
 from .. import documents
 
@@ -109,7 +109,7 @@ def test_a_record_that_cannot_be_is_an_absent_one_and_the_log_says_why(
     assert re.search(
         rf"commits/000001\.json is not whole \(.*{message}.*\): its shard counts as not committed", line
     )
-    found = {finding.path: finding.what for finding in verify(store).findings}
+    found = {finding.path: finding.what for finding in verify_cache(store).findings}
     assert re.search(message, found["commits/000001.json"])
 
 

@@ -23,7 +23,7 @@ from alens.store.cache_reader import open_cache
 from alens.store.findings import Finding
 from alens.store.repair import repair
 from alens.store.schema import Plan
-from alens.store.verify import Verdict, verify
+from alens.store.verify import Verdict, verify_cache
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
 ENCODINGS: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def short(verdict: Verdict) -> list[tuple[str, str]]:
 
 def only(root: Path) -> Finding:
     """The one finding there is."""
-    verdict = verify(root)
+    verdict = verify_cache(root)
     assert len(verdict.findings) == 1, verdict.findings
     return verdict.findings[0]
 
@@ -105,7 +105,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def test_a_whole_cache_has_no_findings_and_is_read_whole(every: Path) -> None:
     before, seen = inodes(every), list[Progress]()
-    verdict = verify(every, report=seen.append)
+    verdict = verify_cache(every, report=seen.append)
     assert verdict.whole and not verdict.findings
     assert (verdict.shards_committed, verdict.shards_missing) == (3, 0)
     assert verdict.files == len(names(every))
@@ -117,7 +117,7 @@ def test_a_whole_cache_has_no_findings_and_is_read_whole(every: Path) -> None:
 
 
 def test_the_demo_cache_has_no_findings(demo_cache: Path) -> None:
-    assert short(verify(demo_cache)) == []
+    assert short(verify_cache(demo_cache)) == []
 
 
 def test_a_cache_in_the_making_is_whole(store: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_cache_in_the_making_is_whole(store: Path) -> None:
         for file in (store / "arrays.zarr").rglob(f"c.{shard}*"):
             if "model" not in file.parts:
                 file.unlink()
-    verdict = verify(store)
+    verdict = verify_cache(store)
     assert (short(verdict), verdict.shards_committed, verdict.shards_missing) == ([], 1, 2)
 
 
@@ -148,11 +148,11 @@ def test_every_flipped_byte_is_named_and_nothing_else(every: Path) -> None:
             changed = bytearray(whole)
             changed[place] ^= draw.randrange(1, 256)
             path.write_bytes(changed)
-            assert short(verify(every)) == [("damaged", name)], place
+            assert short(verify_cache(every)) == [("damaged", name)], place
             tried += 1
         path.write_bytes(whole)
     assert tried > 300
-    assert verify(every).whole
+    assert verify_cache(every).whole
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_every_cut_is_named_and_nothing_else(every: Path) -> None:
         whole = path.read_bytes()
         for length in (0, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:length])
-            assert short(verify(every)) == [("damaged", name)], length
+            assert short(verify_cache(every)) == [("damaged", name)], length
         path.write_bytes(whole + b"\0")
-        assert short(verify(every)) == [("damaged", name)]
+        assert short(verify_cache(every)) == [("damaged", name)]
         path.write_bytes(whole)
 
 
@@ -186,7 +186,7 @@ def test_every_deletion_is_named_and_nothing_else(every: Path) -> None:
         whole = (every / name).read_bytes()
         (every / name).unlink()
         kind = "unfinished" if name == "MANIFEST.json" else "missing"
-        assert short(verify(every)) == [(kind, name)]
+        assert short(verify_cache(every)) == [(kind, name)]
         (every / name).write_bytes(whole)
 
 
@@ -196,12 +196,12 @@ def test_swapped_files_of_two_shards_are_both_named(every: Path) -> None:
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
-    assert short(verify(every)) == [("damaged", f"{Z}/c.0.0.0"), ("damaged", f"{Z}/c.1.0.0")]
+    assert short(verify_cache(every)) == [("damaged", f"{Z}/c.0.0.0"), ("damaged", f"{Z}/c.1.0.0")]
 
 
 def test_a_missing_folder_is_named_by_its_files(store: Path) -> None:
     shutil.rmtree(store / "arrays.zarr/rows")
-    verdict = verify(store)
+    verdict = verify_cache(store)
     assert {finding.kind for finding in verdict.findings} == {"missing"}
     assert len(verdict.findings) == 3 * 3 + 3 + 1
 
@@ -243,7 +243,7 @@ def test_metadata_in_another_form_are_the_same(store: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()), sort_keys=True))
     files = document.decode(record.read_bytes(), "it")["files"]
     edit(record, files={**files, key: {"bytes": file.stat().st_size, "sha256": durable.sha256_of(file)}})
-    assert verify(store).whole
+    assert verify_cache(store).whole
 
 
 @pytest.mark.parametrize("name", ["commits/model.json", "commits/000001.json"])
@@ -296,7 +296,7 @@ def test_a_shard_that_was_replaced_with_its_record_breaks_the_seal(store: Path, 
 def test_a_plan_of_another_format_is_refused(store: Path) -> None:
     edit(store / "plan.json", format=2)
     with pytest.raises(RequestError, match="has format 2"):
-        verify(store)
+        verify_cache(store)
 
 
 # Without a plan
@@ -307,7 +307,7 @@ def test_without_a_plan_the_rest_is_still_checked(every: Path, gone: bool) -> No
     plan = every / "plan.json"
     plan.unlink() if gone else plan.write_bytes(plan.read_bytes()[:-9])
     kind = "missing" if gone else "damaged"
-    assert short(verify(every)) == [(kind, "plan.json")]
+    assert short(verify_cache(every)) == [(kind, "plan.json")]
     for name in (
         f"{Z}/c.1.0.0",
         "arrays.zarr/model/b_U/c.0",
@@ -317,12 +317,12 @@ def test_without_a_plan_the_rest_is_still_checked(every: Path, gone: bool) -> No
         path = every / name
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 8]))
-        assert short(verify(every)) == [(kind, "plan.json"), ("damaged", name)]
+        assert short(verify_cache(every)) == [(kind, "plan.json"), ("damaged", name)]
         path.write_bytes(whole)
     edit(every / "commits/000001.json", plan="0" * 64)
-    assert ("damaged", "commits/000001.json") in short(verify(every))
+    assert ("damaged", "commits/000001.json") in short(verify_cache(every))
     (every / "commits/000001.json").unlink()
-    assert ("missing", "commits/000001.json") in short(verify(every))
+    assert ("missing", "commits/000001.json") in short(verify_cache(every))
 
 
 def test_without_plan_and_records_nothing_of_the_format_is_called_foreign(store: Path) -> None:
@@ -330,7 +330,7 @@ def test_without_plan_and_records_nothing_of_the_format_is_called_foreign(store:
     for record in (store / "commits").iterdir():
         record.write_bytes(b"{}")
     (store / "MANIFEST.json").write_bytes(b"")
-    found = verify(store)
+    found = verify_cache(store)
     assert {f.kind for f in found.findings} == {"damaged"}
     assert {f.path for f in found.findings} == {
         "plan.json", "MANIFEST.json", "commits/model.json", *(f"commits/00000{i}.json" for i in range(3)),
@@ -345,11 +345,11 @@ def test_what_a_job_left_that_died_before_its_plan_is_unfinished(store: Path) ->
         if "model" not in file.parts:
             file.unlink()
     (store / "plan.claim").write_text("{}")
-    assert short(verify(store)) == [("unfinished", "plan.json"), ("unfinished", "plan.claim")]
+    assert short(verify_cache(store)) == [("unfinished", "plan.json"), ("unfinished", "plan.claim")]
     (store / "commits/model.json").unlink()
-    assert verify(store).whole
+    assert verify_cache(store).whole
     (store / "commits/000001.json").write_bytes(b"cut")  # no job writes a record before the plan
-    assert short(verify(store))[:2] == [("missing", "plan.json"), ("missing", "commits/model.json")]
+    assert short(verify_cache(store))[:2] == [("missing", "plan.json"), ("missing", "commits/model.json")]
 
 
 @pytest.mark.parametrize("make", ["nothing", "empty", "a file", "lenses"])
@@ -363,7 +363,7 @@ def test_what_is_no_cache_is_refused(tmp_path: Path, make: str) -> None:
         (place / "lens.json").write_text("{}")
     why = ", it holds lenses" if make == "lenses" else " (it has no plan.json)"
     with pytest.raises(RequestError, match=re.escape(f"is no cache{why}: give a directory that")):
-        verify(place)
+        verify_cache(place)
 
 
 # What does not belong there
@@ -382,7 +382,7 @@ def test_foreign_files_are_named_and_never_deleted(store: Path) -> None:
     (store / "mine/.x.partial").touch()
     os.utime(store / "mine/.x.partial", (0, 0))
     folders = ["mine", "arrays.zarr/sites/mlp", "commits/empty", "mine.partial"]
-    before, verdict = inodes(store), verify(store)
+    before, verdict = inodes(store), verify_cache(store)
     assert sorted(short(verdict)) == sorted(("foreign", path) for path in (*paths, *folders))
     assert verdict.whole
     assert repair(store, verdict.findings) == {}
@@ -393,13 +393,13 @@ def test_names_that_no_terminal_shows_are_escaped(store: Path) -> None:
     (store / "a\nb").touch()
     Path(os.fsdecode(os.fsencode(store) + b"/\xff.txt")).touch()
     (store / "größe").touch()
-    assert [f.path for f in verify(store).findings] == ["a\\nb", "größe", "\\udcff.txt"]
+    assert [f.path for f in verify_cache(store).findings] == ["a\\nb", "größe", "\\udcff.txt"]
 
 
 def test_files_of_a_shard_without_a_record_are_unfinished(store: Path, values: Any) -> None:
     (store / "MANIFEST.json").unlink()
     (store / "commits/000001.json").unlink()
-    before, verdict = inodes(store), verify(store)
+    before, verdict = inodes(store), verify_cache(store)
     assert short(verdict) == [("unfinished", "commits/000001.json")]
     num_files = len(shard_arrays(open_cache(store).plan))
     assert verdict.findings[0].what == f"shard 1 is not committed, {num_files} files of it are there"
@@ -416,7 +416,7 @@ def test_partial_files_are_removed_when_they_are_old(store: Path) -> None:
         file.write_bytes(b"cut")
     os.utime(old, (time.time() - foreign.OLD_S - 5,) * 2)
     os.utime(young, (time.time() - foreign.OLD_S / 2,) * 2)
-    verdict = verify(store)
+    verdict = verify_cache(store)
     assert sorted(short(verdict)) == sorted(
         ("unfinished", p.relative_to(store).as_posix()) for p in (old, young)
     )
@@ -428,20 +428,20 @@ def test_links_are_named_and_what_they_lead_to_is_checked(store: Path, tmp_path:
     file, elsewhere = store / f"{Z}/c.1.0.0", tmp_path / "elsewhere"
     file.rename(elsewhere)
     file.symlink_to(elsewhere)
-    assert short(verify(store)) == [("foreign", f"{Z}/c.1.0.0")]
+    assert short(verify_cache(store)) == [("foreign", f"{Z}/c.1.0.0")]
     elsewhere.write_bytes(elsewhere.read_bytes()[:-1] + b"?")
-    assert short(verify(store)) == [("damaged", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
+    assert short(verify_cache(store)) == [("damaged", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
     elsewhere.unlink()
-    assert short(verify(store)) == [("missing", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
+    assert short(verify_cache(store)) == [("missing", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
     file.unlink()
     file.symlink_to(file)  # leads to itself
-    assert short(verify(store)) == [("damaged", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
+    assert short(verify_cache(store)) == [("damaged", f"{Z}/c.1.0.0"), ("foreign", f"{Z}/c.1.0.0")]
 
 
 def test_a_link_that_leads_round_in_circles_ends(store: Path) -> None:
     (store / "again").symlink_to(store)
     (store / "arrays.zarr/loop").symlink_to(store / "arrays.zarr")
-    assert short(verify(store)) == [("foreign", "again"), ("foreign", "arrays.zarr/loop")]
+    assert short(verify_cache(store)) == [("foreign", "again"), ("foreign", "arrays.zarr/loop")]
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_a_link_that_leads_round_in_circles_ends(store: Path) -> None:
 def test_no_file_where_one_belongs(store: Path, name: str, what: str) -> None:
     (store / name).unlink()
     (store / name).mkdir() if what == "directory" else os.mkfifo(store / name)
-    verdict = verify(store)
+    verdict = verify_cache(store)
     assert short(verdict) == [("damaged", name)]
     assert repair(store, verdict.findings) == {}
     assert "move it away" in verdict.findings[0].mend
@@ -480,7 +480,7 @@ def test_what_may_not_be_read_is_named_and_left_alone(
     store: Path, refusing: dict[str, int], name: str
 ) -> None:
     refusing[name] = errno.EACCES
-    before, verdict = inodes(store), verify(store)
+    before, verdict = inodes(store), verify_cache(store)
     assert short(verdict) == [("damaged", name)]
     assert verdict.findings[0].what == "cannot be read (Permission denied)"
     assert repair(store, verdict.findings) == {} and inodes(store) == before
@@ -488,7 +488,7 @@ def test_what_may_not_be_read_is_named_and_left_alone(
 
 def test_nothing_may_be_read(store: Path, refusing: dict[str, int]) -> None:
     refusing[""] = errno.EACCES
-    before, verdict = inodes(store), verify(store)
+    before, verdict = inodes(store), verify_cache(store)
     assert not verdict.whole
     assert {f.what for f in verdict.findings} == {"cannot be read (Permission denied)"}
     assert repair(store, verdict.findings) == {} and inodes(store) == before
@@ -502,9 +502,9 @@ def test_a_folder_that_may_not_be_entered(store: Path, folder: str) -> None:
     try:
         if folder == ".":
             with pytest.raises(RequestError):
-                verify(store)
+                verify_cache(store)
         else:
-            verdict = verify(store)
+            verdict = verify_cache(store)
             assert not verdict.whole
             assert repair(store, verdict.findings) == {}
     finally:
@@ -541,10 +541,10 @@ def test_repair_moves_what_makes_it_count_and_nothing_else(store: Path, name: st
     before, expected = inodes(store), [n for n in QUEUED[name] if not gone or n != name]
     if gone and name == "MANIFEST.json":
         expected = []
-    assert list(repair(store, verify(store).findings)) == expected
+    assert list(repair(store, verify_cache(store).findings)) == expected
     moved = {f"aside/1/{n}" if n in expected else n: state for n, state in before.items()}
     assert inodes(store) == moved  # moved, byte for byte
-    assert repair(store, verify(store).findings) == {}
+    assert repair(store, verify_cache(store).findings) == {}
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete", "swap"])
@@ -565,16 +565,16 @@ def test_a_queued_shard_is_written_anew_and_only_that(
             one, two = file.read_bytes(), other.read_bytes()
             file.write_bytes(two), other.write_bytes(one)
     queued = {f"commits/{shard:06d}.json" for shard in shards} | {"MANIFEST.json"}
-    assert set(repair(every, verify(every).findings)) == queued
+    assert set(repair(every, verify_cache(every).findings)) == queued
     missing = set(range(3)) - set(open_cache(every).shards)
     assert missing == shards
-    assert verify(every).whole
+    assert verify_cache(every).whole
     for shard in sorted(missing):
         write(every, plan, values, shard)
     put_manifest(every, plan, open_cache(every).files_by_shard())
     shutil.rmtree(every / "aside")  # no part of the cache: verify names nothing in it
     assert contents(every) == whole
-    assert verify(every).findings == ()
+    assert verify_cache(every).findings == ()
     rewritten = {n for n, state in inodes(every).items() if state != before[n]}
     assert rewritten == queued | {
         f"arrays.zarr/{key}" for shard in shards for key in foreign.shard_keys(all_arrays(plan), shard)
@@ -589,7 +589,7 @@ def test_a_disk_that_refuses_is_one_line(store: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(RunError, match=r"^cannot write .*MANIFEST.json: Read-only file system; [^\n]*$"):
-        repair(store, verify(store).findings)
+        repair(store, verify_cache(store).findings)
 
 
 def test_each_repair_has_a_folder_aside_of_its_own(store: Path) -> None:
@@ -597,11 +597,11 @@ def test_each_repair_has_a_folder_aside_of_its_own(store: Path) -> None:
     for number in (1, 2):
         record.write_bytes(f"damaged, time {number}".encode())
         assert (
-            repair(store, verify(store).findings)["commits/000001.json"]
+            repair(store, verify_cache(store).findings)["commits/000001.json"]
             == f"aside/{number}/commits/000001.json"
         )
         assert (store / f"aside/{number}/commits/000001.json").read_text() == f"damaged, time {number}"
-    assert verify(store).whole and (store / "plan.json").read_bytes() == plan
+    assert verify_cache(store).whole and (store / "plan.json").read_bytes() == plan
 
 
 # Links, at every level: what they lead to may be another's
@@ -621,7 +621,7 @@ def test_nothing_is_moved_or_removed_behind_a_link(
     os.utime(leftover, (0, 0))
     shutil.rmtree(store / place) if (store / place).is_dir() else (store / place).unlink()
     (store / place).symlink_to(other / place)
-    before, verdict = contents(other), verify(store)
+    before, verdict = contents(other), verify_cache(store)
     went = repair(store, verdict.findings)
     assert contents(other) == before
     assert all(to is not None and to.startswith("aside/1/") for to in went.values())
@@ -656,9 +656,9 @@ def test_a_linked_aside_is_not_written_to(store: Path, tmp_path: Path) -> None:
     mine.mkdir()
     (store / "aside").symlink_to(mine)
     (store / "tokens.npy").write_bytes(b"")
-    assert ("foreign", "aside") in short(verify(store))
+    assert ("foreign", "aside") in short(verify_cache(store))
     with pytest.raises(RunError, match=r"^cannot write aside: "):
-        repair(store, verify(store).findings)
+        repair(store, verify_cache(store).findings)
     assert list(mine.iterdir()) == [] and (store / "tokens.npy").exists()
 
 
@@ -668,7 +668,7 @@ def test_a_folder_that_becomes_a_link_after_the_check_is_not_followed(
     """Between verify and repair."""
     other = copy_of(wholes["keep_bits"])
     (store / "commits/000001.json").write_bytes(b"")
-    found = verify(store).findings
+    found = verify_cache(store).findings
     shutil.rmtree(store / "commits")
     (store / "commits").symlink_to(other / "commits")
     before = contents(other)
@@ -680,7 +680,8 @@ def test_a_store_that_is_a_link_itself_is_repaired(store: Path, tmp_path: Path) 
     (tmp_path / "named").symlink_to(store)
     (store / "commits/000001.json").write_bytes(b"")
     assert (
-        list(repair(tmp_path / "named", verify(tmp_path / "named").findings)) == QUEUED["commits/000001.json"]
+        list(repair(tmp_path / "named", verify_cache(tmp_path / "named").findings))
+        == QUEUED["commits/000001.json"]
     )
 
 
@@ -700,19 +701,19 @@ def test_a_shard_that_is_rewritten_meanwhile_is_no_damage(
         return looked(path, recorded)
 
     monkeypatch.setattr("alens.store.hashing.look", look)
-    assert short(verify(store)) == []
+    assert short(verify_cache(store)) == []
 
 
 def test_it_can_be_stopped(store: Path) -> None:
     with pytest.raises(StoppedError, match=r"stopped; 0 of [\d,]+ bytes of .* were read"):
-        verify(store, should_stop=lambda: True)
+        verify_cache(store, should_stop=lambda: True)
 
 
 def test_what_was_found_is_told_at_once(store: Path) -> None:
     (store / "MANIFEST.json").write_bytes(b"")
     told: list[Finding] = []
     with pytest.raises(StoppedError):
-        verify(store, found=told.append, should_stop=lambda: True)
+        verify_cache(store, found=told.append, should_stop=lambda: True)
     assert [finding.path for finding in told] == ["MANIFEST.json"]
 
 

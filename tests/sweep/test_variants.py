@@ -18,7 +18,7 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
         'batch-rows = 512\nseed = 7\n[grid]\nlr = [0.01, 1]\nlens = ["linear", "low-rank"]\n'
         '[[variant]]\nname = "wide"\nlens = "low-rank"\n[variant.lens-option]\nrank = 32\n'
     )
-    found = variants.read(config)
+    found = variants.read_sweep(config)
     assert found.base == FitSettings(batch_rows=512, seed=7)
     made = {v.name: (v.settings.lr, v.settings.lens, v.settings.lens_options) for v in found.variants}
     assert made == {
@@ -82,12 +82,12 @@ def test_what_is_wrong_is_one_line_that_says_what(config: dict[str, Any], messag
 
 def test_a_byte_order_mark_is_no_part_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("seed = 7\n[grid]\nlr = [0.01, 1]\n", encoding="utf-8-sig")
-    assert variants.read(tmp_path / "c.toml").base.seed == 7
+    assert variants.read_sweep(tmp_path / "c.toml").base.seed == 7
 
 
 def test_a_file_that_is_none_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*c.toml"):
-        variants.read(tmp_path / "c.toml")
+        variants.read_sweep(tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text("lr = ")
     with pytest.raises(RequestError, match="is no TOML file"):
-        variants.read(tmp_path / "c.toml")
+        variants.read_sweep(tmp_path / "c.toml")

@@ -86,11 +86,11 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
         logging.getLogger("alens").setLevel(
             logging.WARNING
         )  # a line for each of so many fits would bury the rest
-        from alens.fidelity.measure import FidelityRequest, measure
+        from alens.fidelity.measure import FidelityRequest, measure_fidelity
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
 
-        found = measure(
+        found = measure_fidelity(
             open_cache(store),
             FidelityRequest(fit=not no_fit, **given),
             device=torch_device(device),

@@ -127,7 +127,7 @@ def command(
                 terms=terms,
                 report=report,
             )
-            size = reading_page.write(page, numbers.to_json())
+            size = reading_page.write_page(page, numbers.to_json())
         readings = []
         if page is None or as_json:
             readings = [

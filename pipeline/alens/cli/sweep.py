@@ -78,9 +78,9 @@ def command(
     from alens.job.worker import parse_worker
     from alens.sweep import variants
 
-    asked, part = variants.read(config), parse_worker(worker)
+    asked, part = variants.read_sweep(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:
-        from alens.sweep.many_fits import run_sweep, write_table
+        from alens.sweep.many_fits import run_sweep, write_sweep_table
         from alens.sweep.request import SweepRequest
 
         request = SweepRequest(
@@ -94,7 +94,7 @@ def command(
         )
         if not only_table:
             run_sweep(request, report=report, should_stop=should_stop)
-        found = write_table(request, against)
+        found = write_sweep_table(request, against)
     with aside():  # OUT holds the table
         show_json(found.to_json()) if as_json else _show(found, out)
 

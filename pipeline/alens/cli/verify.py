@@ -56,11 +56,11 @@ def command(
     verdict, recomputed = None, None
     try:
         with stopping() as should_stop, watching() as report:
-            from alens.store.verify import verify
+            from alens.store.verify import verify_cache
 
             if deep is not None:
                 _check_model(store, model, device, report)
-            verdict = verify(store, found=found.append, report=report, should_stop=should_stop)
+            verdict = verify_cache(store, found=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache

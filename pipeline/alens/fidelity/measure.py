@@ -108,7 +108,7 @@ class Fidelity:
         return dataclasses.asdict(self)
 
 
-def measure(
+def measure_fidelity(
     cache: Cache,
     request: FidelityRequest,
     *,

@@ -20,7 +20,7 @@ def check_path(path: Path) -> None:
     result_file.check(path, (SUFFIX,), "a page is")
 
 
-def write(path: Path, numbers: Mapping[str, Any]) -> int:
+def write_page(path: Path, numbers: Mapping[str, Any]) -> int:
     """Write the page whole, over a page that is there; gives its bytes.
 
     Raises `RequestError` for a path that cannot be a page, `RunError` where the disk refuses.

@@ -58,7 +58,7 @@ class Verdict:
         return not any(finding.fails for finding in self.findings)
 
 
-def verify(
+def verify_cache(
     root: Path, *, found: Found = lambda _: None, report: Report = silent, should_stop: ShouldStop = never
 ) -> Verdict:
     """Check the cache in `root`; `found` is told each finding at once, those of documents first.

@@ -48,7 +48,7 @@ class Grid:
     variants: tuple[Variant, ...]
 
 
-def read(path: Path) -> Grid:
+def read_sweep(path: Path) -> Grid:
     """The sweep that a TOML file asks for. Raises `RequestError` for anything in it that is wrong."""
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8-sig")), str(path))
