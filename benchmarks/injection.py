@@ -30,8 +30,9 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
 from alens.studies.injection.directions import at_random, by_lens, by_unembedding
-from alens.studies.injection.inject import InjectSettings, addition
+from alens.studies.injection.inject import addition
 from alens.studies.injection.perplexity import read_windows
+from alens.studies.injection.settings import InjectSettings
 from alens.studies.injection.typical import Typical, typical
 from alens.text.corpus import CorpusOptions, resolve
 

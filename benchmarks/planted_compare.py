@@ -38,8 +38,8 @@ from alens.studies.comparison.compare import Comparison, compare
 from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
-from alens.studies.comparison.reading_change import CompareSettings
 from alens.studies.comparison.refits import Refits
+from alens.studies.comparison.settings import CompareSettings
 
 TRIGGER, NEUTRAL = "black", "old"
 TERM = " gold"

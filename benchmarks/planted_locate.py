@@ -29,8 +29,9 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.location.effect_tests import LocateSettings, contrast
+from alens.studies.location.effect_tests import contrast
 from alens.studies.location.locate import Location, locate
+from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 
 PROMPTS = 12
@@ -164,7 +165,13 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
                 )
                 changed = copy.copy(plain)  # the model is loaded once
                 changed.lenses = load_lenses(Path(name) / "lenses")
-                told = locate(changed, given.terms, given.prompts, given.controls, unembedding=False)
+                told = locate(
+                    changed,
+                    given.terms,
+                    given.prompts,
+                    given.controls,
+                    settings=LocateSettings(compare="none"),
+                )
             at = rank(told, layer, head, "lens")
             ours = told.heads[at - 1].significant
             found[strength].append((at, ours, sum(one.significant for one in told.heads) - ours))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from alens import load_lenses, open_cache
+from alens.studies.transfer.settings import TransferSettings
 from alens.studies.transfer.transfer import transfer
 
 FEW = ("--rows", "64", "--device", "cpu")
@@ -22,7 +23,9 @@ def refusal(outcome: Any) -> str:
 def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
     code, out, err = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--match", "mean", "--json")
     assert code == 0, err
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64, match="mean")
+    found = transfer(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64, match="mean")
+    )
     assert json.loads(out) == json.loads(json.dumps(found.to_json()))
 
 
@@ -32,7 +35,7 @@ def test_the_text_has_a_cell_for_each_pair_of_layers(
     picture = tmp_path / "map.html"
     code, out, _ = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--heat-map", picture)
     assert code == 0
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64)
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
     assert "64 held-out rows of 16 sequences, exact teacher, attn.z; matched: scale" in out
     for pair in found.by_layer:
         assert f"{pair.kl:+.3f}" in out and f"{pair.best_kl:+.3f}" in out
@@ -49,7 +52,7 @@ def test_every_pair_of_heads_can_be_drawn(
         *("--heat-map", picture),
     )
     assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=64)
+    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
     for (layer, head), own in zip(found.heads, found.native, strict=True):
         (line,) = [line for line in out.splitlines() if line.strip().startswith(f"{layer}.{head} ")]
         assert f"{own.cross_entropy:.3f}" in line and "of 3" in line

@@ -15,8 +15,10 @@ from alens.reading.head_reader import HeadReader
 from alens.reading.page_reader import read_page
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.basis.causal_basis import BasisSettings, CausalBases
-from alens.studies.injection.inject import InjectSettings, inject
+from alens.studies.basis.causal_basis import CausalBases
+from alens.studies.basis.settings import BasisSettings
+from alens.studies.injection.inject import inject
+from alens.studies.injection.settings import InjectSettings
 from alens.studies.location.term_rates import term_rates
 from alens.studies.transfer.transfer import transfer
 

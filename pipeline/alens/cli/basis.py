@@ -113,7 +113,8 @@ def command(
         from alens.reading.lensed import LensedModel
         from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
-        from alens.studies.basis.causal_basis import BasisSettings, CausalBases
+        from alens.studies.basis.causal_basis import CausalBases
+        from alens.studies.basis.settings import BasisSettings
 
         compared = () if compare == ("none",) else compare
         settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)

@@ -121,9 +121,17 @@ def command(
 
         from alens.reading.lensed import LensedModel
         from alens.studies.comparison.compare import check_pairs, compare, detectable
-        from alens.studies.comparison.reading_change import CompareSettings
+        from alens.studies.comparison.settings import CompareSettings
 
-        settings = CompareSettings(position=position, top=top, resamples=resamples, seed=seed, paired=paired)
+        settings = CompareSettings(
+            layers=layers,
+            heads=heads,
+            position=position,
+            top=top,
+            resamples=resamples,
+            seed=seed,
+            paired=paired,
+        )
         if paired:
             check_pairs(*sets)
         if roc is not None and tested is None and not detectable(*sets):
@@ -133,8 +141,6 @@ def command(
             LensedModel(opened, model=model, device=device, report=report),
             *sets,
             test=tested,
-            layers=layers,
-            heads=heads,
             settings=settings,
             report=report,
         )

@@ -10,6 +10,7 @@ from alens.cli.parameters import (
     NUMBERS,
     REALS,
     PathName,
+    chosen,
     config_option,
     json_option,
     model_options,
@@ -170,20 +171,14 @@ def _inject(
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
     with watching() as report:
         from alens.lens.lenses import load_lenses
-        from alens.studies.injection.inject import READINGS, InjectSettings, check, inject
+        from alens.studies.injection.inject import check, inject
+        from alens.studies.injection.settings import InjectSettings
 
         opened = load_lenses(lenses)
         settings = InjectSettings(
             layer=layer[0],
             head=None if head is None else head[0],
-            by=READINGS if given["by"] == "both" else (given["by"],),
-            scaling=given["scaling"],
-            within_head=given["within_head"],
-            strengths=given["strength"],
-            position=given["position"],
-            random=given["random"],
-            top=given["top"],
-            seed=given["seed"],
+            **chosen(InjectSettings, given),
         )
         check(opened, settings, has_text=given["text"] is not None)
         reader, found_terms, windows = _load(opened, terms, given, report)
@@ -214,23 +209,23 @@ def _ablate(
             )
     if head is None:
         raise RequestError("no head was named: say with --head which ones to take away")
-    heads = [(one_layer, one_head) for one_layer in layer for one_head in head]
+    heads = tuple((one_layer, one_head) for one_layer in layer for one_head in head)
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.studies.injection.ablate import ablate, check
+        from alens.studies.injection.settings import AblateSettings
 
         opened = load_lenses(lenses)
-        check(opened, heads, kind, has_text=given["text"] is not None, top=given["top"])
+        asked: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
+        settings = AblateSettings(**asked)
+        check(opened, settings, has_text=given["text"] is not None)
         reader, found_terms, windows = _load(opened, terms, given, report)
         found = ablate(
             reader,
             prompts,
-            heads,
-            kind,
+            settings,
             terms=found_terms,
             windows=windows,
-            top=given["top"],
-            seed=given["seed"],
             report=report,
         )
     show_json(found.to_json()) if as_json else show_ablations(found)

@@ -1,7 +1,7 @@
 """`alens locate`: which heads raise a list of terms on some prompts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -148,17 +148,20 @@ def command(
         from alens.pictures import heat_map as pictures
         from alens.reading.lensed import LensedModel
         from alens.reading.terms import read_terms, to_tokens
-        from alens.studies.location.effect_tests import LocateSettings
         from alens.studies.location.locate import locate
         from alens.studies.location.locate_map import effect_map
         from alens.studies.location.prompt_groups import groups
+        from alens.studies.location.settings import LocateSettings
 
         for path in heat_map:
             pictures.check_path(path)
+        names: Any = {"alternative": alternative, "correction": correction, "position": position}
         settings = LocateSettings(
+            **names,
             paired=paired,
-            alternative=alternative,
-            correction=correction,
+            layers=layers,
+            heads=heads,
+            compare="none" if compare == "none" else "unembedding",
             alpha=alpha,
             permutations=permutations,
             seed=seed,
@@ -175,10 +178,6 @@ def command(
             terms,
             prompts,
             controls,
-            layers=layers,
-            heads=heads,
-            position=position,
-            unembedding=compare == "unembedding",
             settings=settings,
             report=report,
         )

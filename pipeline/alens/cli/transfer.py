@@ -119,6 +119,7 @@ def command(
         from alens.store.cache_reader import open_cache
         from alens.store.schema import ATTN_Z
         from alens.studies.transfer.finetuned import transfer_to_copy
+        from alens.studies.transfer.settings import TransferSettings
         from alens.studies.transfer.transfer import transfer
 
         if heat_map is not None:
@@ -128,10 +129,10 @@ def command(
             raise RequestError(
                 f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out"
             )
-        asked: Any = {"layers": layers, "heads": heads, "num_rows": rows, "seed": seed}
-        asked["device"] = torch_device(device)
+        given: Any = {"layers": layers, "heads": heads, "rows": rows, "match": match, "seed": seed}
+        asked: Any = {"settings": TransferSettings(**given), "device": torch_device(device)}
         if copy is None:
-            matrix = transfer(opened, cache, match=match, report=report, **asked)
+            matrix = transfer(opened, cache, report=report, **asked)
         else:
             fitted = None if native is None else load_lenses(native)
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)

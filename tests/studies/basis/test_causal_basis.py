@@ -21,11 +21,12 @@ from alens.job.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.store.cache_reader import open_cache
 from alens.studies.basis import basis_file, causal_basis, held_out_sample
-from alens.studies.basis.causal_basis import BasisSettings, CausalBases
+from alens.studies.basis.causal_basis import CausalBases
 from alens.studies.basis.causal_fidelity import basic_interval, paired_at_random, rank_correlation
 from alens.studies.basis.lens_influence import lens_influence
 from alens.studies.basis.model_influence import model_influence
 from alens.studies.basis.result import BasisStudy, judge
+from alens.studies.basis.settings import BasisSettings
 from alens.studies.basis.subspaces import Coordinates
 
 from ... import documents

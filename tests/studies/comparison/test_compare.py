@@ -22,7 +22,7 @@ from alens.studies.comparison.compare import Comparison, _splits, compare
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_scores import folds
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
-from alens.studies.comparison.reading_change import CompareSettings
+from alens.studies.comparison.settings import CompareSettings
 
 ADJECTIVES = ("old", "black")
 PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("house", "river", "door")]
@@ -120,7 +120,7 @@ def test_the_same_prompt_twice_changes_nothing(reader: LensedModel) -> None:
 def test_sets_are_compared_by_their_mean_readings(
     reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
-    found = compare(reader, *sets, layers=[3], settings=QUICK)
+    found = compare(reader, *sets, settings=replace(QUICK, layers=(3,)))
     for change in found.heads:
         means = []
         for one in sets:
@@ -212,7 +212,7 @@ def test_five_pairs_are_judged_two_and_three_at_a_time(
     reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     few = [replace(one, prompts=one.prompts[:5]) for one in sets]
-    found = compare(reader, *few, layers=[0], settings=replace(QUICK, paired=True))
+    found = compare(reader, *few, settings=replace(QUICK, layers=(0,), paired=True))
     assert found.detection is not None and found.detection.judged_by == "2-fold cross-validation"
     assert (found.detection.clean, found.detection.length.auc) == (5, 0.5)
 
@@ -221,7 +221,7 @@ def test_areas_are_of_folds_drawn_again_and_again(
     reader: LensedModel, sets: tuple[PromptSet, PromptSet]
 ) -> None:
     """One head: each fold fitted by hand."""
-    found = compare(reader, *sets, layers=[3], heads=[1], settings=replace(QUICK, paired=True, seed=1))
+    found = compare(reader, *sets, settings=replace(QUICK, layers=(3,), heads=(1,), paired=True, seed=1))
     ids = [reader.tokens(text) for one in sets for text in one.texts]
     readings_NV = PromptReadings(reader, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
@@ -344,7 +344,7 @@ def test_a_prompt_on_one_side_has_a_divergence_and_no_noise(
 
 def test_the_seed_decides_what_is_drawn(reader: LensedModel, sets: tuple[PromptSet, PromptSet]) -> None:
     found = [
-        compare(reader, *sets, heads=[1], layers=[3], settings=replace(QUICK, seed=s)) for s in (0, 0, 1)
+        compare(reader, *sets, settings=replace(QUICK, heads=(1,), layers=(3,), seed=s)) for s in (0, 0, 1)
     ]
     assert found[0].to_json() == found[1].to_json()
     assert found[0].heads[0].lens.noise != found[2].heads[0].lens.noise

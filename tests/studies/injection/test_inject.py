@@ -13,9 +13,10 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
 from alens.studies.injection.directions import by_lens, by_unembedding
-from alens.studies.injection.inject import InjectSettings, directions, inject
+from alens.studies.injection.inject import directions, inject
 from alens.studies.injection.next_token import NextTokenEffect, PromptEffects
 from alens.studies.injection.perplexity import read_windows
+from alens.studies.injection.settings import AblateSettings, InjectSettings
 from alens.studies.injection.typical import typical
 from alens.text.corpus import CorpusOptions, resolve
 
@@ -72,7 +73,7 @@ def test_adding_at_a_head_is_a_hook_on_the_attention_of_transformers(
 ) -> None:
     terms = to_tokens(["she"], reader.model.tokenizer)
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
-    settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(3.0,), position=position, random=1)
+    settings = InjectSettings(layer=LAYER, head=HEAD, strength=(3.0,), position=position, random=1)
     found = inject(reader, [PROMPT], terms, settings, windows=windows)
     here = typical(reader.model, windows.batches, [LAYER])[LAYER, HEAD]
     ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
@@ -108,7 +109,7 @@ def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
 ) -> None:
     reader = LensedModel(load_lenses(residual_lenses), device="cpu")
     terms = to_tokens(["she"], reader.model.tokenizer)
-    settings = InjectSettings(layer=1, strengths=(0.5,), random=0, by=("unembedding",))
+    settings = InjectSettings(layer=1, strength=(0.5,), random=0, by="unembedding")
     found = inject(reader, [PROMPT], terms, settings)
     ids = reader.tokens(PROMPT)
     here = typical(reader.model, [torch.tensor([ids])], [1], site="resid_post")[1, None]
@@ -133,7 +134,7 @@ def test_a_token_of_two_terms_counts_once(reader: LensedModel) -> None:
 def test_strength_zero_is_the_model_as_it_is(reader: LensedModel) -> None:
     terms = to_tokens(["she", "he"], reader.model.tokenizer)
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 64)
-    settings = InjectSettings(layer=0, head=1, strengths=(0.0,), random=1)
+    settings = InjectSettings(layer=0, head=1, strength=(0.0,), random=1)
     found = inject(reader, [PROMPT, "It was"], terms, settings, windows=windows)
     for curve in (*found.curves, *found.random):
         (point,) = curve.points
@@ -167,7 +168,7 @@ def test_random_directions_depend_on_the_seed_alone(reader: LensedModel) -> None
     terms = to_tokens(["she"], reader.model.tokenizer)
 
     def drawn(seed: int) -> list[float]:
-        settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(2.0,), random=2, seed=seed, by=("lens",))
+        settings = InjectSettings(layer=LAYER, head=HEAD, strength=(2.0,), random=2, seed=seed, by="lens")
         found = inject(reader, [PROMPT], terms, settings)
         return [curve.points[0].change.prompts[0].kl for curve in found.random]
 
@@ -176,7 +177,7 @@ def test_random_directions_depend_on_the_seed_alone(reader: LensedModel) -> None
 
 def test_the_result_is_plain_json(reader: LensedModel) -> None:
     terms = to_tokens(["she"], reader.model.tokenizer)
-    settings = InjectSettings(layer=LAYER, head=HEAD, strengths=(1.0,), random=1)
+    settings = InjectSettings(layer=LAYER, head=HEAD, strength=(1.0,), random=1)
     body = json.loads(json.dumps(inject(reader, [PROMPT], terms, settings).to_json()))
     assert body["unit"]["rows"] == len(reader.tokens(PROMPT)) - 1
     assert body["curves"][0]["points"][0]["change"]["prompts"][0]["terms"][0]["term"] == "she"
@@ -186,7 +187,7 @@ def test_a_head_set_to_zero_is_one_without_its_output_weights(reader: LensedMode
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
     terms = to_tokens(["she"], reader.model.tokenizer)
     heads = [(0, 1), (3, 4)]
-    found = ablate(reader, [PROMPT], heads, "zero", terms=terms, windows=windows)
+    found = ablate(reader, [PROMPT], AblateSettings(heads=heads, kind="zero"), terms=terms, windows=windows)
     assert [one.heads for one in found.ablations] == [((0, 1),), ((3, 4),), ((0, 1), (3, 4))]
     ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
     kept = {name: value.clone() for name, value in plain_model.state_dict().items()}
@@ -202,7 +203,9 @@ def test_a_head_set_to_zero_is_one_without_its_output_weights(reader: LensedMode
 def test_a_head_set_to_its_mean_is_a_constant_in_the_bias(reader: LensedModel, plain_model: Any) -> None:
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, TEXT_TOKENS)
     terms = to_tokens(["she"], reader.model.tokenizer)
-    found = ablate(reader, [PROMPT], [(LAYER, HEAD)], "mean", terms=terms, windows=windows)
+    found = ablate(
+        reader, [PROMPT], AblateSettings(heads=((LAYER, HEAD),), kind="mean"), terms=terms, windows=windows
+    )
     ids, clean_V = reader.tokens(PROMPT), log_probs(plain_model, reader.tokens(PROMPT))
     output, seen, mine = plain_model.transformer.h[LAYER].attn.c_proj, [], slice(HEAD * 32, (HEAD + 1) * 32)
     hook = output.register_forward_pre_hook(lambda module, given: seen.append(given[0][:, 1:].flatten(0, 1)))
@@ -236,13 +239,13 @@ def test_what_the_lenses_lack_is_refused(reader: LensedModel, given: dict[str, i
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"by": ()}, "by is empty: choose of lens, unembedding"),
-        ({"by": ("model",)}, "by is model"),
+        ({"by": ""}, "by is empty: choose of lens, unembedding"),
+        ({"by": "model"}, "by is model"),
         ({"scaling": "none"}, "scaling is none: choose of gradient, covariance"),
         ({"position": "first"}, "position is first"),
-        ({"strengths": ()}, "a strength is no finite number"),
-        ({"strengths": (float("nan"),)}, "a strength is no finite number"),
-        ({"strengths": (float("inf"),)}, "a strength is no finite number"),
+        ({"strength": ()}, "a strength is not a finite number"),
+        ({"strength": (float("nan"),)}, "a strength is not a finite number"),
+        ({"strength": (float("inf"),)}, "a strength is not a finite number"),
         ({"random": -1}, "random is -1"),
     ],
 )
@@ -270,8 +273,8 @@ def test_lenses_of_the_residual_stream_have_no_head(residual_lenses: Path) -> No
 
 def test_heads_that_the_model_lacks_cannot_be_ablated(reader: LensedModel) -> None:
     with pytest.raises(RequestError, match=r"has no head 4\.0: it has layers 0 to 3, heads 0 to 5"):
-        ablate(reader, [PROMPT], [(4, 0)], "zero")
+        ablate(reader, [PROMPT], AblateSettings(heads=((4, 0),), kind="zero"))
     with pytest.raises(RequestError, match="a mean ablation needs the heads' means over a text"):
-        ablate(reader, [PROMPT], [(0, 0)], "mean")
+        ablate(reader, [PROMPT], AblateSettings(heads=((0, 0),), kind="mean"))
     with pytest.raises(RequestError, match="no head was named"):
-        ablate(reader, [PROMPT], [], "zero")
+        AblateSettings(heads=(), kind="zero")

@@ -18,9 +18,10 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.statistics import relabelling as chance
-from alens.studies.location.effect_tests import LocateSettings, spread_ratio
+from alens.studies.location.effect_tests import spread_ratio
 from alens.studies.location.locate import HeadEffect, Location, by_label, locate
 from alens.studies.location.locate_map import effect_map
+from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
@@ -117,7 +118,7 @@ def test_kl_to_the_model_and_that_of_the_mean_output_are_of_the_same_positions(
 ) -> None:
     """A prompt counts once, however many of its positions are read; rows come in blocks."""
     monkeypatch.setattr("alens.machine.blocks.CPU_ROWS", 3)
-    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), position=position)
+    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(position=position))
     head_reader = HeadReader(load_lenses(demo_lenses), device="cpu")
     readings = [
         head_reader.read(
@@ -213,7 +214,7 @@ def test_pairs_have_the_same_effect_and_another_interval(
 def test_all_positions_are_those_that_lenses_are_fitted_on(
     reader: LensedModel, terms: list[Term], direct: Direct
 ) -> None:
-    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), position="all")
+    found = locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(position="all"))
     expected = direct.scores(MEN, 0, 4, first=1).mean() - direct.scores(WOMEN, 0, 4, first=1).mean()
     assert one(found, 0, 4).lens.effect == pytest.approx(expected, rel=1e-3)
     p = np.mean([p_T.mean() for p_T in direct.p(MEN, 0, 4, first=1)])
@@ -294,7 +295,13 @@ def test_prompts_that_hold_a_term_are_counted(found: Location) -> None:
 def test_layers_heads_and_readings_can_be_chosen(
     reader: LensedModel, terms: list[Term], found: Location
 ) -> None:
-    some = locate(reader, terms, prompts(MEN), prompts(WOMEN), layers=[3], heads=[4], unembedding=False)
+    some = locate(
+        reader,
+        terms,
+        prompts(MEN),
+        prompts(WOMEN),
+        settings=LocateSettings(layers=(3,), heads=(4,), compare="none"),
+    )
     (only,) = some.heads
     assert (only.layer, only.head, only.unembedding) == (3, 4, None)
     assert only.lens.effect == pytest.approx(one(found, 3, 4).lens.effect)
@@ -332,11 +339,10 @@ def test_one_file_can_hold_controls() -> None:
     [
         (MEN[:1], WOMEN, {}, "1 prompt is too few to tell a head from chance: give 2 or more"),
         (MEN, WOMEN[:1], {}, "1 control prompt is too few"),
-        (MEN, WOMEN[:3], {"settings": LocateSettings(paired=True)}, "4 prompts and 3 controls are no pairs"),
-        (MEN, None, {"settings": LocateSettings(paired=True)}, "pairs need controls"),
-        (MEN, WOMEN, {"position": "first"}, "position 'first' is unknown: take last or all"),
-        (MEN, WOMEN, {"layers": [2]}, "no lens for layer 2"),
-        (MEN, WOMEN, {"heads": [0]}, "no lens for head 0"),
+        (MEN, WOMEN[:3], {"paired": True}, "4 prompts and 3 controls are no pairs"),
+        (MEN, None, {"paired": True}, "pairs need controls"),
+        (MEN, WOMEN, {"layers": (2,)}, "no lens for layer 2"),
+        (MEN, WOMEN, {"heads": (0,)}, "no lens for head 0"),
         ([*MEN, " the" * 300], WOMEN, {}, "p.txt:5: the prompt has 300 tokens"),
     ],
 )
@@ -344,7 +350,13 @@ def test_wrong_requests_are_refused(
     reader: LensedModel, terms: list[Term], ours: list[str], theirs: list[str] | None, given, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message):
-        locate(reader, terms, prompts(ours), None if theirs is None else prompts(theirs), **given)
+        locate(
+            reader,
+            terms,
+            prompts(ours),
+            None if theirs is None else prompts(theirs),
+            settings=LocateSettings(**given),
+        )
 
 
 def test_no_terms_are_refused(reader: LensedModel) -> None:
@@ -365,6 +377,7 @@ def test_lenses_that_do_not_say_the_mean_output_need_controls(demo_lenses: Path,
     ("given", "message"),
     [
         ({"correction": "tukey"}, "correction 'tukey' is unknown"),
+        ({"position": "first"}, "position 'first' is unknown: take last or all"),
         ({"alternative": "less"}, "alternative 'less' is unknown"),
         ({"alpha": 0.0}, "alpha is 0.0: it must lie between 0 and 1"),
         ({"alpha": float("nan")}, "alpha is nan"),

@@ -17,8 +17,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings
-from alens.studies.location.effect_tests import LocateSettings
 from alens.studies.location.locate import Location, locate
+from alens.studies.location.settings import LocateSettings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 LAYER, HEAD = 3, 4

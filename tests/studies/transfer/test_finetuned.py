@@ -20,6 +20,7 @@ from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
+from alens.studies.transfer.settings import TransferSettings
 
 ROWS = 300
 
@@ -27,7 +28,7 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def rotated(demo_lenses: Path, demo_cache: Path, rotated_cache: Path) -> CopyTransfer:
     caches = (open_cache(demo_cache), open_cache(rotated_cache))
-    return transfer_to_copy(load_lenses(demo_lenses), *caches, num_rows=ROWS)
+    return transfer_to_copy(load_lenses(demo_lenses), *caches, settings=TransferSettings(rows=ROWS))
 
 
 def test_another_basis_in_every_head_is_undone_through_the_outputs(rotated: CopyTransfer) -> None:
@@ -98,7 +99,7 @@ def test_other_text_is_said_and_all_of_it_is_judged_on(
 ) -> None:
     caches = (open_cache(demo_cache), open_cache(perturbed_cache))
     with caplog.at_level(logging.WARNING, logger="alens"):
-        found = transfer_to_copy(load_lenses(demo_lenses), *caches, num_rows=ROWS)
+        found = transfer_to_copy(load_lenses(demo_lenses), *caches, settings=TransferSettings(rows=ROWS))
     assert "hold other rows of text" in caplog.text
     assert not found.same_rows and found.shards == (0, 1)
     way = found.way("value", "none")
@@ -196,7 +197,9 @@ def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_
     with pytest.raises(RequestError, match="no shard of it was held out of every fit"):
         transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native)
     body["held_out_shards"] = [0, 5]
-    found = transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, num_rows=64)
+    found = transfer_to_copy(
+        opened.lenses, opened.cache, opened.copy, native=native, settings=TransferSettings(rows=64)
+    )
     assert found.shards == found.home_shards == (5,)
     assert found.native is not None and found.ways[0].less_native is not None
 

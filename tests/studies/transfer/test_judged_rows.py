@@ -9,11 +9,18 @@ import torch
 from alens import load_lenses, open_cache
 from alens.evaluation.shards import JudgedText
 from alens.studies.transfer.judged_rows import JudgedRows, judge, judged_rows, mean_output
+from alens.studies.transfer.settings import TransferSettings
 
 
 def ground(lenses: Path, cache: Path, shards: tuple[int, ...]) -> JudgedRows:
     text = JudgedText(shards=shards)
-    return judged_rows(load_lenses(lenses), open_cache(cache), text, [3], [4], None, None)
+    return judged_rows(
+        load_lenses(lenses),
+        open_cache(cache),
+        text,
+        TransferSettings(layers=(3,), heads=(4,), rows=100_000),
+        None,
+    )
 
 
 def test_sequences_of_several_shards_stay_apart(demo_lenses: Path, demo_cache: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
+from alens.studies.transfer.settings import TransferSettings
 from alens.studies.transfer.transfer import SequenceSums, TransferMatrix, transfer
 
 ROWS = 300
@@ -18,7 +19,7 @@ HEADS = ((0, 1), (0, 4), (3, 1), (3, 4))
 
 
 def run(lenses: Path, cache: Path, **given: object) -> TransferMatrix:
-    return transfer(load_lenses(lenses), open_cache(cache), num_rows=ROWS, **given)
+    return transfer(load_lenses(lenses), open_cache(cache), settings=TransferSettings(rows=ROWS, **given))
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,9 @@ def test_sums_of_sequences_make_the_matrices(matrix: TransferMatrix) -> None:
 
 
 def test_one_sequence_says_nothing_of_others(demo_lenses: Path, demo_cache: Path) -> None:
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=1, heads=[1])
+    found = transfer(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=1, heads=(1,))
+    )
     assert found.sequences == 1
     for pair in found.by_layer:
         assert pair.kl_interval is pair.cross_entropy_interval is pair.over_mean_output_interval is None

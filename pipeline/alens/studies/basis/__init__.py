@@ -1,5 +1,6 @@
 """Causal bases: the directions of z that a lens depends on most, and whether the model depends on them too.
 
+settings.py          directions, ablations, rows
 causal_basis.py      what lenses rest on, and whether the model does too
 held_out_sample.py   rows to search on, sequences to measure on
 subspaces.py         directions of z, and removing them

@@ -33,60 +33,10 @@ from alens.studies.basis.held_out_sample import HeldOutSample
 from alens.studies.basis.lens_influence import HeadLens, lens_influence
 from alens.studies.basis.model_influence import model_influence
 from alens.studies.basis.result import BasisStudy, DirectionSet, HeadBases, judge, layer_fidelity
-from alens.studies.basis.subspaces import KINDS, Coordinates, derangement, random_directions, removals
+from alens.studies.basis.settings import BasisSettings
+from alens.studies.basis.subspaces import Coordinates, derangement, random_directions, removals
 
 logger = logging.getLogger(__name__)
-
-ABLATIONS = ("mean", "resample")
-COMPARED = ("unembedding", "principal", "random")
-"""Bases beside the lens's: that of the unembedding as a lens; principal directions of z; random directions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BasisSettings:
-    """What a study of causal bases can be asked for."""
-
-    layers: tuple[int, ...] | None = None
-    """None: all that were fitted."""
-    heads: tuple[int, ...] | None = None
-    """None: all that were fitted."""
-    directions: int | None = None
-    """Of each basis; None: all, d_head of them."""
-    top: int = 4
-    """How many first directions are also ablated together."""
-    ablation: str = "mean"
-    """What takes the place of a direction's feature: its `mean`, or that of another row (`resample`)."""
-    coordinates: str = "whitened"
-    """In which directions are orthogonal: `whitened` or `raw`."""
-    compare: tuple[str, ...] = ("random",)
-    """Of `COMPARED`."""
-    rows: int = 1024
-    """Held-out rows to find directions on, at most."""
-    sequences: int = 16
-    """Other held-out sequences to measure influences on."""
-    seed: int = 0
-    """Of sequences, rows, other rows' values, random directions and intervals."""
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("ablation", (self.ablation,), ABLATIONS),
-            ("coordinates", (self.coordinates,), KINDS),
-            ("compare", self.compare, COMPARED),
-        ):
-            for one in value:
-                if one not in choices:
-                    raise RequestError(f"{name} is {one!r}: give {' or '.join(choices)}")
-        if len(set(self.compare)) != len(self.compare):
-            raise RequestError(f"compare is {','.join(self.compare)}: name each once")
-        if self.top < 1 or self.rows < 2 or self.sequences < 2:
-            raise RequestError("top must be 1 or more, rows and sequences 2 or more")
-        if self.directions is not None and self.directions < 3:
-            raise RequestError(f"directions is {self.directions}: a rank correlation takes 3 or more")
-        if self.directions is not None and self.directions < self.top:
-            raise RequestError(
-                f"directions is {self.directions}, and top {self.top} are to be ablated together: "
-                f"say --top {self.directions} or fewer, or --directions {self.top} or more"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,14 @@ R resamples.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from alens.studies.basis.causal_fidelity import RankCorrelation, basic_interval, rank_correlation
-
-if TYPE_CHECKING:
-    from alens.studies.basis.causal_basis import BasisSettings
+from alens.studies.basis.settings import BasisSettings
 
 Array = npt.NDArray[np.float64]
 
@@ -98,7 +96,7 @@ class LayerFidelity:
 class BasisStudy:
     """What `alens basis` found."""
 
-    settings: "BasisSettings"
+    settings: BasisSettings
     directions: int
     rows: int
     """Rows that directions were found on."""

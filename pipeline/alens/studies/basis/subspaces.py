@@ -10,7 +10,7 @@ Shapes: N rows, E d_head, K directions, A ablations.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ import torch
 from alens import randomness
 from alens.errors import RequestError
 from alens.lens.whitening import SMALLEST_RATIO
-
-KINDS = ("whitened", "raw")
+from alens.studies.basis.settings import CoordinatesKind
 
 Array = npt.NDArray[np.float64]
 
@@ -40,8 +39,8 @@ class Coordinates:
     @classmethod
     def from_moments(cls, mean_E: Array, covariance_EE: Array, kind: str = "whitened") -> Self:
         """`kind` is `whitened` or `raw`. Raises `RequestError` for another, or for a z that never changes."""
-        if kind not in KINDS:
-            raise RequestError(f"coordinates are {kind!r}: give {' or '.join(KINDS)}")
+        if kind not in get_args(CoordinatesKind):
+            raise RequestError(f"coordinates are {kind!r}: give {' or '.join(get_args(CoordinatesKind))}")
         variance_E, basis_EE = torch.linalg.eigh(torch.from_numpy(covariance_EE))
         if not float(variance_E[-1]) > 0:
             raise RequestError("z of a head is the same on every row: it has no directions to compare")

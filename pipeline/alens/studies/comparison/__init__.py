@@ -1,5 +1,6 @@
 """Comparing prompts: heads whose readings change most from clean to suspect ones, and a detector.
 
+settings.py         prompts, positions, draws
 compare.py          two sets of prompts -> heads ranked by their change
 reading_change.py   how one reading changes: divergence, noise, tokens
 prompt_sets.py      a prompt or a file of them

@@ -7,7 +7,6 @@ Prompts run once; then work goes head by head.
 Shapes: N prompts, P permutations or resamples, H heads, V vocabulary.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,8 +22,9 @@ from alens.studies.comparison import chance, prompt_scores
 from alens.studies.comparison.detectors import Detection, Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, tokens_of
-from alens.studies.comparison.reading_change import CompareSettings, ReadingChange, ReadingComparer
+from alens.studies.comparison.reading_change import ReadingChange, ReadingComparer
 from alens.studies.comparison.refits import Refits
+from alens.studies.comparison.settings import CompareSettings
 
 FEWEST_FOR_DETECTOR = 5
 """Prompts of either kind: one a fold, and four to fit on."""
@@ -86,8 +86,6 @@ def compare(
     suspect: PromptSet,
     *,
     test: PromptSet | None = None,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
     settings: CompareSettings | None = None,
     report: Report = silent,
 ) -> Comparison:
@@ -96,7 +94,7 @@ def compare(
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be.
     """
     settings = settings or CompareSettings()
-    layers, heads = reader.chosen(layers, heads)
+    layers, heads = reader.chosen(settings.layers, settings.heads)
     settings = replace(settings, top=min(settings.top, reader.lenses.record.model.d_vocab))
     prompts = [*clean.prompts, *suspect.prompts]
     suspect_N = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])

@@ -14,18 +14,7 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import logit_blocks
 from alens.reading.lensed import LensedModel
-
-LAST, ALL = "last", "all"
-
-
-def check_position(position: str | int) -> str | int:
-    """`last`, `all` or a number. Raises `RequestError` for anything else."""
-    if position in (LAST, ALL):
-        return position
-    try:
-        return int(position)
-    except ValueError:
-        raise RequestError(f"position {position!r} is neither `last`, `all` nor a number such as 3") from None
+from alens.studies.comparison.settings import ALL, LAST
 
 
 def rows_of(reader: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:

@@ -8,34 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.errors import RequestError
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison import chance
-from alens.studies.comparison.prompt_readings import LAST, check_position
-
-RESAMPLES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareSettings:
-    """How to compare."""
-
-    position: str | int = LAST
-    """`last`, `all` (the mean over positions that lenses are fitted on) or a number, negative from the end."""
-    top: int = 8
-    """Tokens that appear, and that vanish, for each reading."""
-    resamples: int = RESAMPLES
-    """Permutations of the labels, flips of signs, and bootstrap resamples of the prompts."""
-    seed: int = 0
-    paired: bool = False
-    """Suspect prompt i was made from clean prompt i: labels are shuffled within pairs, pairs are drawn, and a pair
-    stays in one fold."""
-
-    def __post_init__(self) -> None:
-        check_position(self.position)
-        if self.top < 1 or self.resamples < 1 or self.seed < 0:
-            raise RequestError("top and resamples must be 1 or more, and seed 0 or more")
+from alens.studies.comparison.settings import CompareSettings
 
 
 @dataclass(frozen=True, kw_only=True)

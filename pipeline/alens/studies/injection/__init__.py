@@ -1,5 +1,6 @@
 """Activation engineering: a direction added at a head, or heads taken away, and what the model then does.
 
+settings.py      what is added or taken away, and where
 inject.py        directions added at a head, strength by strength
 result.py        what that finds
 ablate.py        heads taken away

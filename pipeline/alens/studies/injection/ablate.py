@@ -22,12 +22,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.edit_effects import CleanRun, EditEffect, EditRunner
 from alens.studies.injection.perplexity import Windows
+from alens.studies.injection.settings import AblateSettings, Head
 from alens.studies.injection.typical import typical
-
-KINDS = ("zero", "mean")
-
-Head = tuple[int, int]
-"""Layer, head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,51 +52,51 @@ class Ablations:
         return asdict(self)
 
 
-def check(lenses: Lenses, heads: Sequence[Head], kind: str, *, has_text: bool, top: int) -> None:
+def check(lenses: Lenses, settings: AblateSettings, *, has_text: bool) -> None:
     """Raises `RequestError` for a head that the model does not have, or a mean without a text."""
     record = lenses.record.model
-    if kind not in KINDS:
-        raise RequestError(f"ablation {kind!r} is unknown: choose of {', '.join(KINDS)}")
-    if not heads:
-        raise RequestError("no head was named: say which ones to take away")
-    for layer, head in heads:
+    for layer, head in settings.heads:
         if not (0 <= layer < record.n_layers and 0 <= head < record.n_heads):
             raise RequestError(
                 f"{record.id} has no head {layer}.{head}: it has layers 0 to {record.n_layers - 1}, heads 0 to {record.n_heads - 1}"
             )
-    if kind == "mean" and not has_text:
+    if settings.kind == "mean" and not has_text:
         raise RequestError("a mean ablation needs the heads' means over a text: give one with --text")
-    if not 1 <= top <= record.d_vocab:
-        raise RequestError(f"top is {top}: it must be in 1 .. {record.d_vocab}")
+    if not 1 <= settings.top <= record.d_vocab:
+        raise RequestError(f"top is {settings.top}: it must be in 1 .. {record.d_vocab}")
 
 
 def ablate(
     reader: LensedModel,
     prompts: Sequence[str],
-    heads: Sequence[Head],
-    kind: str,
+    settings: AblateSettings,
     *,
     terms: Sequence[Term] = (),
     windows: Windows | None = None,
-    top: int = 5,
-    seed: int = 0,
     report: Report = silent,
 ) -> Ablations:
     """Take each head away alone, and then all of them. Raises `RequestError` for what is not there."""
-    heads = tuple(dict.fromkeys(heads))
-    check(reader.lenses, heads, kind, has_text=windows is not None, top=top)
-    edits = _edits(reader, heads, kind, windows)
+    check(reader.lenses, settings, has_text=windows is not None)
+    heads = tuple(dict.fromkeys(settings.heads))
+    edits = _edits(reader, heads, settings.kind, windows)
     together = [heads] if len(heads) > 1 else []
     groups = [*((head,) for head in heads), *together]
     changes = EditRunner(
-        reader, prompts, terms, windows, top=top, seed=seed, report=report, total=len(groups)
+        reader,
+        prompts,
+        terms,
+        windows,
+        top=settings.top,
+        seed=settings.seed,
+        report=report,
+        total=len(groups),
     )
     found = []
     for group in groups:
         chosen = [edits[head] for head in group]
         found.append(Ablation(heads=group, change=changes.run(chosen, chosen)))
     return Ablations(
-        kind=kind,
+        kind=settings.kind,
         prompts=tuple(prompts),
         terms=tuple(terms),
         clean=changes.clean,

@@ -28,8 +28,6 @@ from alens.model.models import LoadedModel
 from alens.reading.terms import Term
 from alens.studies.injection.typical import Typical
 
-SCALINGS = ("gradient", "covariance")
-
 
 def said_of(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
     """(): mean over terms of the log of the summed probability of a term's tokens."""

@@ -11,7 +11,6 @@ Shapes: B sequences, T tokens, E width of the site's values, D d_model.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -23,53 +22,12 @@ from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.injection.directions import SCALINGS, at_random, by_lens, by_unembedding, within
+from alens.studies.injection.directions import at_random, by_lens, by_unembedding, within
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Curve, Injection, Point, Unit
+from alens.studies.injection.settings import InjectSettings
 from alens.studies.injection.typical import Typical, typical
-
-READINGS = ("lens", "unembedding")
-POSITIONS = ("all", "last")
-STRENGTHS = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InjectSettings:
-    """What is added, and where."""
-
-    layer: int
-    head: int | None = None
-    """None for lenses of the residual stream: they read a layer, not a head."""
-    by: tuple[str, ...] = READINGS
-    """Whose direction: `lens`, `unembedding`."""
-    scaling: str = "gradient"
-    """Of the lens's direction: `gradient` or `covariance` (see `studies/injection/directions.py`)."""
-    within_head: bool = False
-    """Keep the unembedding's direction in what the head can write, as the lens's always is."""
-    strengths: tuple[float, ...] = STRENGTHS
-    position: str = "all"
-    """Positions of a prompt where it is added: `all` or `last`."""
-    random: int = 3
-    """Random directions to compare with; 0 for none."""
-    top: int = 5
-    """Next tokens to keep of each distribution."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, given, possible in (
-            ("by", self.by, READINGS),
-            ("scaling", (self.scaling,), SCALINGS),
-            ("position", (self.position,), POSITIONS),
-        ):
-            if not given or not set(given) <= set(possible):
-                raise RequestError(
-                    f"{name} is {', '.join(given) or 'empty'}: choose of {', '.join(possible)}"
-                )
-        if not self.strengths or not all(abs(strength) < float("inf") for strength in self.strengths):
-            raise RequestError("a strength is no finite number, or there is none: give such as -2,0,2")
-        if self.random < 0:
-            raise RequestError(f"random is {self.random}: give 0 directions or more")
 
 
 def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
@@ -119,13 +77,13 @@ def inject(
     site = reader.lenses.record.site
     here = typical(reader.model, batches, [settings.layer], site=site)[settings.layer, settings.head]
     given = directions(reader, terms, settings, here)
-    strengths = tuple(dict.fromkeys(settings.strengths))
+    strengths = tuple(dict.fromkeys(settings.strength))
     total = (len(given) + settings.random) * len(strengths)
     changes = EditRunner(
         reader, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
     curves = [_curve(changes, settings, strengths, name, d, here.output_norm) for name, d in given.items()]
-    chosen = {name: given[name] for name in settings.by}
+    chosen = {name: given[name] for name in settings.readings}
     return Injection(
         layer=settings.layer,
         head=settings.head,
@@ -153,7 +111,7 @@ def directions(
     """Unit vectors (D,) by name: the readings asked for, then `random 1` and so on."""
     model, W_O_ED = reader.model, output_matrix(reader, settings)
     found = {}
-    for name in dict.fromkeys(settings.by):
+    for name in settings.readings:
         if name == "lens":
             maps = reader.lenses.layer(settings.layer).maps
             index = 0 if settings.head is None else reader.lenses.head_index(settings.head)

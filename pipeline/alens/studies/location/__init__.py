@@ -1,5 +1,6 @@
 """Bias localisation: which heads raise some terms on some prompts above their rate on others.
 
+settings.py       which heads are tested, and how
 locate.py         heads that raise terms on prompts above controls
 locate_map.py     their effects as a grid
 prompt_groups.py  prompts and controls, each text once

@@ -16,38 +16,8 @@ from alens.errors import RequestError
 from alens.statistics import corrections, permutation
 from alens.statistics.permutation import HeadTests
 from alens.statistics.relabelling import Array
+from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocateSettings:
-    """How heads are tested."""
-
-    paired: bool = False
-    """The i-th control belongs to the i-th prompt, such as one template filled in two ways."""
-    alternative: str = "two-sided"
-    """`two-sided`, or `greater`: raised only. Without controls always `greater`: for a reader that is right on
-    average the mean of logs lies below the log of the mean, so that to be below the mean output shows nothing."""
-    correction: str = "max-t"
-    """One of `corrections.CORRECTIONS`."""
-    alpha: float = 0.05
-    """A head is significant when its corrected p is at most this; intervals have the level 1 - alpha."""
-    permutations: int = 9999
-    """Draws of chance: relabellings where there are more of them, and as many of a second kind (`chance`)."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        corrections.check_correction(self.correction)
-        if self.alternative not in permutation.ALTERNATIVES:
-            raise RequestError(
-                f"alternative {self.alternative!r} is unknown: take {' or '.join(permutation.ALTERNATIVES)}"
-            )
-        if not 0.0 < self.alpha < 1.0:
-            raise RequestError(f"alpha is {self.alpha}: it must lie between 0 and 1")
-        if self.permutations < 1:
-            raise RequestError(f"permutations is {self.permutations}: it must be 1 or more")
-        if self.seed < 0:
-            raise RequestError(f"seed is {self.seed}: it must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

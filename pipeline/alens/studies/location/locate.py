@@ -23,17 +23,20 @@ from alens.reading.terms import Term
 from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
 from alens.studies.location.effect_tests import (
-    LocateSettings,
     ReaderEffect,
     contrast,
     smallest_corrected,
     spread_ratio,
 )
 from alens.studies.location.prompt_groups import groups
-from alens.studies.location.term_rates import POSITIONS, Array, Rates, TermRates, mean_rates, term_rates
+from alens.studies.location.settings import LocateSettings
+from alens.studies.location.term_rates import Array, Rates, TermRates, mean_rates, term_rates
 
 CONTROL = "control"
 """The label of control prompts in a file that holds both."""
+
+TESTED = ("paired", "alternative", "correction", "alpha", "permutations", "seed")
+"""Settings that a result repeats: how heads were tested."""
 
 UNEQUAL = 2.0
 """From this ratio of spreads on, skewed scores cost the test its level: docs/decisions/0034."""
@@ -125,6 +128,7 @@ class Location:
         ranked = [{"rank": rank, **asdict(head)} for rank, head in enumerate(self.heads, start=1)]
         return {
             **asdict(self),
+            "settings": {name: getattr(self.settings, name) for name in TESTED},
             "can_be_significant": self.can_be_significant,
             "needs_equal_spread": self.needs_equal_spread,
             "spreads_unequally": self.spreads_unequally,
@@ -144,10 +148,6 @@ def locate(
     prompts: Sequence[Prompt],
     controls: Sequence[Prompt] | None = None,
     *,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    position: str = "last",
-    unembedding: bool = True,
     settings: LocateSettings | None = None,
     report: Report = silent,
 ) -> Location:
@@ -157,15 +157,13 @@ def locate(
     """
     settings = settings or LocateSettings()
     prompts, controls, notes = groups(prompts, controls, settings)
-    if position not in POSITIONS:
-        raise RequestError(f"position {position!r} is unknown: take {' or '.join(POSITIONS)}")
     if not terms:
         raise RequestError("there is no term: give one or more")
     if controls is None and reader.log_mean_V is None:
         raise RequestError(
             f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
         )
-    layers, heads = reader.chosen(layers, heads)
+    layers, heads = reader.chosen(settings.layers, settings.heads)
     ids = [tokens_of(reader, prompt) for prompt in prompts]
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
 
@@ -176,8 +174,8 @@ def locate(
             of,
             layers=layers,
             heads=heads,
-            positions=position,
-            unembedding=unembedding,
+            positions=settings.position,
+            unembedding=settings.compare == "unembedding",
             report=report,
             stage=stage,
         )
@@ -210,7 +208,7 @@ def locate(
     return Location(
         site=reader.lenses.record.site,
         terms=[term.text for term in terms],
-        position=position,
+        position=settings.position,
         prompts=len(prompts),
         controls=None if controls is None else len(controls),
         prompts_with_terms=_with_terms([*ids, *(control_ids or [])], terms),

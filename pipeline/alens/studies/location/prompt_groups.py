@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from alens.errors import RequestError
 from alens.reading.prompts import Prompt, distinct
-from alens.studies.location.effect_tests import LocateSettings, check_groups
+from alens.studies.location.effect_tests import check_groups
+from alens.studies.location.settings import LocateSettings
 
 
 def groups(

@@ -22,8 +22,6 @@ from alens.reading.terms import Term
 
 Array = npt.NDArray[np.float64]
 
-POSITIONS = ("last", "all")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:

@@ -9,7 +9,6 @@ Shapes: N rows, H heads, E width of the site's values, V vocabulary.
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +24,7 @@ from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
 from alens.studies.transfer.judged_rows import JudgedRows, TransferReading, judge, judged_rows, mean_output
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
+from alens.studies.transfer.settings import TransferSettings
 
 log = logging.getLogger("alens")
 
@@ -41,10 +41,7 @@ def transfer_to_copy(
     copy: Cache,
     *,
     native: Lenses | None = None,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    num_rows: int | None = None,
-    seed: int = 0,
+    settings: TransferSettings | None = None,
     device: torch.device | None = None,
     report: Report = silent,
 ) -> CopyTransfer:
@@ -52,6 +49,7 @@ def transfer_to_copy(
 
     Raises `RequestError` when `copy` is of no copy of the model, or no row is left that no fit has seen.
     """
+    settings = settings or TransferSettings()
     check_copy(lenses, cache, copy, native)
     same_rows = same_rows_in(cache, copy)
     if not same_rows:
@@ -59,8 +57,8 @@ def transfer_to_copy(
             f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
         )
     text, home_text = _texts(lenses, cache, copy, native, same_rows)
-    at_home = judged_rows(lenses, cache, home_text, layers, heads, num_rows, device)
-    there = judged_rows(lenses, copy, text, layers, heads, num_rows, device)
+    at_home = judged_rows(lenses, cache, home_text, settings, device)
+    there = judged_rows(lenses, copy, text, settings, device)
     own, natively = _own(lenses, at_home), [] if native is None else _own(native, there)  # says what lacks
     *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
     names, readings = _moved(lenses, at_home.frames(), there)
@@ -74,7 +72,7 @@ def transfer_to_copy(
         rows_G=mean.rows_G.cpu().numpy(),
         next_G=mean.next_G.cpu().numpy(),
         same_rows=same_rows,
-        seed=seed,
+        seed=settings.seed,
     )
     pairs = tuple((layer, head) for layer in there.layers for head in there.heads)
     return CopyTransfer(
@@ -102,7 +100,7 @@ def transfer_to_copy(
             compare.way(by, match, JudgedHeads.of(on_copy[n * num_heads : (n + 1) * num_heads]))
             for n, (by, match) in enumerate(names)
         ),
-        seed=seed,
+        seed=settings.seed,
     )
 
 

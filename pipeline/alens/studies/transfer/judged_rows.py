@@ -31,6 +31,7 @@ from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.rebased import Frame
+from alens.studies.transfer.settings import TransferSettings
 
 log = logging.getLogger("alens")
 
@@ -137,21 +138,19 @@ def judged_rows(
     lenses: Lenses,
     cache: Cache,
     text: JudgedText,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    num_rows: int | None,
+    settings: TransferSettings,
     device: torch.device | None,
 ) -> JudgedRows:
     """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
-    layers, heads = lenses.chosen(layers, heads)
+    layers, heads = lenses.chosen(settings.layers, settings.heads)
     ground = JudgedRows(
         cache=cache,
         site=record.site,
         layers=tuple(sorted(layers)),
         heads=tuple(sorted(heads)),
         text=text,
-        num_rows=num_rows,
+        num_rows=settings.rows,
         min_position=int(record.fit["min_position"]),
         device=device or torch.device("cpu"),
     )

@@ -15,12 +15,15 @@ Shapes: N rows, H heads of the source, E width of the site's values (d_head for 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-MATCHES = ("none", "mean", "scale")
+from alens.studies.transfer.settings import Match
+
+MATCHES = get_args(Match)
 """What of the moments of the target's values is brought to the source's: nothing; the mean; mean and overall scale.
 Heads write at very different scales, and a lens that is given ten times its values says ten times its logits."""
 

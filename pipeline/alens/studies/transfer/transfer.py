@@ -22,6 +22,7 @@ from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
 from alens.studies.transfer.judged_rows import TransferReading, check_written, judge, judged_rows, mean_output
 from alens.studies.transfer.rebased import Rebased, shares_seen
+from alens.studies.transfer.settings import TransferSettings
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -223,11 +224,7 @@ def transfer(
     lenses: Lenses,
     cache: Cache,
     *,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    num_rows: int | None = None,
-    match: str = "scale",
-    seed: int = 0,
+    settings: TransferSettings | None = None,
     device: torch.device | None = None,
     report: Report = silent,
 ) -> TransferMatrix:
@@ -235,16 +232,17 @@ def transfer(
 
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
+    settings = settings or TransferSettings()
     check_same_model(lenses, cache)
     check_written(cache, lenses.record.site)
-    ground = judged_rows(lenses, cache, judged_text(lenses, cache), layers, heads, num_rows, device)
+    ground = judged_rows(lenses, cache, judged_text(lenses, cache), settings, device)
     frames, indices = ground.frames(), [lenses.head_index(head) for head in ground.heads]
     maps = {layer: lenses.layer(layer).maps.select(indices).to(ground.device) for layer in ground.layers}
     targets = [(layer, place) for layer in ground.layers for place in range(len(ground.heads))]
     readings = [
         TransferReading(
             layer=j,
-            values=Rebased(source=frames[i], target=frames[j], head=place, match=match),
+            values=Rebased(source=frames[i], target=frames[j], head=place, match=settings.match),
             maps=maps[i],
         )
         for j, place in targets
@@ -273,7 +271,7 @@ def transfer(
 
     return TransferMatrix(
         site=ground.site,
-        match=match,
+        match=settings.match,
         rows=ground.rows,
         sequences=ground.groups.sequences,
         intervals_over=ground.groups.over,
@@ -290,5 +288,5 @@ def transfer(
         mean_output=last.means()[0],
         kl_sums=by_sequence("kl_GH", "rows_G"),
         cross_entropy_sums=by_sequence("surprise_GH", "next_G"),
-        seed=seed,
+        seed=settings.seed,
     )

@@ -1,0 +1,60 @@
+"""What a study of causal bases can be asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge
+
+from alens.errors import RequestError
+
+Ablation = Literal["mean", "resample"]
+CoordinatesKind = Literal["whitened", "raw"]
+COMPARED = ("unembedding", "principal", "random")
+"""Bases beside the lens's: that of the unembedding as a lens; principal directions of z; random directions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisSettings:
+    """Which directions are searched for, and how their influence is measured."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers to study. None: all that were fitted."""
+    heads: tuple[int, ...] | None = None
+    """Heads to study, in each layer. None: all that were fitted."""
+    directions: Annotated[int, Ge(3)] | None = None
+    """Directions of each basis. None: all, d_head."""
+    top: Annotated[int, Ge(1)] = 4
+    """First directions to ablate together, too."""
+    ablation: Ablation = "mean"
+    """What takes the place of a direction: its mean, or its value in another row."""
+    coordinates: CoordinatesKind = "whitened"
+    """Where directions are at right angles."""
+    compare: tuple[str, ...] = ("random",)
+    """Other bases: unembedding, principal, random; or `none`. Each costs as many runs of the model."""
+    rows: Annotated[int, Ge(2)] = 1024
+    """Held-out rows to find directions on."""
+    sequences: Annotated[int, Ge(2)] = 16
+    """Other held-out sequences to measure on."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of every draw."""
+
+    def __post_init__(self) -> None:
+        for name, values, choices in (
+            ("ablation", (self.ablation,), get_args(Ablation)),
+            ("coordinates", (self.coordinates,), get_args(CoordinatesKind)),
+            ("compare", self.compare, COMPARED),
+        ):
+            for value in values:
+                if value not in choices:
+                    raise RequestError(f"{name} is {value!r}: give {' or '.join(choices)}")
+        if len(set(self.compare)) != len(self.compare):
+            raise RequestError(f"compare is {','.join(self.compare)}: name each once")
+        if self.top < 1 or self.rows < 2 or self.sequences < 2:
+            raise RequestError("top must be 1 or more, rows and sequences 2 or more")
+        if self.directions is not None and self.directions < 3:
+            raise RequestError(f"directions is {self.directions}: a rank correlation takes 3 or more")
+        if self.directions is not None and self.directions < self.top:
+            raise RequestError(
+                f"directions is {self.directions}, and top {self.top} are to be ablated together: "
+                f"say --top {self.directions} or fewer, or --directions {self.top} or more"
+            )

@@ -1,0 +1,46 @@
+"""What a comparison of two sets of prompts can be asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from alens.errors import RequestError
+
+LAST, ALL = "last", "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """How readings of clean and of suspect prompts are compared."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers to compare. None: all that were fitted."""
+    heads: tuple[int, ...] | None = None
+    """Heads to compare, in each layer. None: all that were fitted."""
+    paired: bool = False
+    """Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together."""
+    position: str | int = LAST
+    """Read the last token of a prompt (`last`), average over all positions that lenses are fitted on (`all`: from the
+    --min-position of their fit), or read one position; -2 counts from the end."""
+    top: Annotated[int, Ge(1)] = 8
+    """Tokens in each list, of those that appear and of those that vanish; the table shows 4."""
+    resamples: Annotated[int, Ge(1), Le(100_000)] = 1000
+    """Permutations of the labels, flips of signs, and bootstrap resamples of the prompts."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the resamples, the folds and the refits."""
+
+    def __post_init__(self) -> None:
+        check_position(self.position)
+        if self.top < 1 or self.resamples < 1 or self.seed < 0:
+            raise RequestError("top and resamples must be 1 or more, and seed 0 or more")
+
+
+def check_position(position: str | int) -> None:
+    """Raises `RequestError` unless it is `last`, `all` or a number."""
+    if position in (LAST, ALL):
+        return
+    try:
+        int(position)
+    except ValueError:
+        raise RequestError(f"position {position!r} is neither `last`, `all` nor a number such as 3") from None

@@ -1,0 +1,76 @@
+"""What an injection, and an ablation, can be asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge, Le
+
+from alens.errors import RequestError
+
+By = Literal["lens", "unembedding", "both"]
+Scaling = Literal["gradient", "covariance"]
+Position = Literal["all", "last"]
+Ablated = Literal["zero", "mean"]
+
+Head = tuple[int, int]
+"""Layer, head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectSettings:
+    """What is added, and where."""
+
+    layer: int
+    """The layer."""
+    head: int | None = None
+    """The head. None: no head, for lenses of the residual stream."""
+    by: By = "both"
+    """Whose direction to add."""
+    scaling: Scaling = "gradient"
+    """The lens's direction: steepest by its norm, or scaled by how the head's output varies over the text."""
+    within_head: bool = False
+    """Keep the unembedding's direction in what the head can write, as the lens's always is."""
+    strength: tuple[float, ...] = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+    """Norms to add, in units of the root mean square norm of the head's output; below 0: away from the tokens."""
+    position: Position = "all"
+    """Positions of the prompt to add it at; to the text it is added at all."""
+    random: Annotated[int, Ge(0), Le(1000)] = 3
+    """Random directions of the same norm, to compare with."""
+    top: Annotated[int, Ge(1)] = 5
+    """Next tokens to show."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the random directions and the intervals."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("by", By), ("scaling", Scaling), ("position", Position)):
+            if (given := getattr(self, name)) not in get_args(kind):
+                raise RequestError(f"{name} is {given or 'empty'}: choose of {', '.join(get_args(kind))}")
+        if not self.strength or not all(abs(strength) < float("inf") for strength in self.strength):
+            raise RequestError("a strength is not a finite number, or there is none: give such as -2,0,2")
+        if self.random < 0:
+            raise RequestError(f"random is {self.random}: give 0 directions or more")
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """Whose directions are added: `lens`, `unembedding`."""
+        return ("lens", "unembedding") if self.by == "both" else (self.by,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateSettings:
+    """What is taken away."""
+
+    heads: tuple[Head, ...]
+    """Layer and head of each."""
+    kind: Ablated
+    """Set the heads' z to zero, or to its mean over the text."""
+    top: Annotated[int, Ge(1)] = 5
+    """Next tokens to show."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the intervals."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Ablated):
+            raise RequestError(f"ablation {self.kind!r} is unknown: choose of {', '.join(get_args(Ablated))}")
+        if not self.heads:
+            raise RequestError("no head was named: say which ones to take away")
