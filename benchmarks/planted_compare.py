@@ -27,8 +27,8 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
-from alens.lens.lenses import Lenses, layer_file, put_tensors
-from alens.lens.record import put_record
+from alens.lens.directory import LensDirectory, layer_file
+from alens.lens.lenses import Lenses
 from alens.machine.threads import follow_allotment
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
@@ -118,8 +118,9 @@ def plant(
     bias_HV[index, term] -= direction_E @ clean_NE.mean(0)
     assert kept.W_O_HED is not None
     tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": kept.W_O_HED}
-    files[layer_file(layer)] = put_tensors(out, layer_file(layer), tensors)
-    put_record(out, replace(lenses.record, files=files))
+    directory = LensDirectory(out)
+    files[layer_file(layer)] = directory.put_layer(layer, lenses.record.heads, tensors)
+    directory.put_record(replace(lenses.record, files=files))
     return load_lenses(out)
 
 

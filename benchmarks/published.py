@@ -44,6 +44,7 @@ from against_published.recipe import (
 )
 
 from alens.fit.settings import FitSettings
+from alens.lens.directory import LensDirectory
 from alens.lens.whitening import Whitening
 from alens.machine.threads import follow_allotment
 from alens.model import models
@@ -189,7 +190,7 @@ def common_setting(
     asked: argparse.Namespace, cache: ours.Cache, model: models.LoadedModel, fitted: ours.Fit
 ) -> race.Setting:
     """What the recipes share with alens's own fit: its held-out rows, its moments, its mean output."""
-    plan = json.loads((fitted.lenses / "fit.json").read_text())
+    plan = json.loads(LensDirectory(fitted.lenses).fit_json.read_text())
     train, held_out = tuple(plan["train_shards"]), tuple(plan["held_out_shards"])
     statistics = cache.statistics([asked.layer], train)
     mean_V = torch.from_numpy(statistics.mean_output_V).float()

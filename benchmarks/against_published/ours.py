@@ -22,6 +22,7 @@ from alens.cache.shard import compute
 from alens.cache.write_cache import ShardJob
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
+from alens.lens.directory import LensDirectory
 from alens.model.models import LoadedModel
 from alens.rows.columns import Columns, RowReader
 from alens.store.cache_reader import Cache
@@ -83,7 +84,7 @@ def stage_two(name: str, store: Path, lenses: Path, settings: FitSettings, befor
     # The log has wall time: 1 second of it is so much on the clock of this comparison.
     pace = (now() - since) / (time.perf_counter() - wall_since)
     setup_s = first_s[0]  # the first step counts twice: it is in the log's seconds too
-    lines = [json.loads(line) for line in (lenses / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in LensDirectory(lenses).log.read_text().splitlines()]
     points = [
         Point(
             before_s + setup_s + pace * line["seconds"],

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from alens.lens.lenses import layer_file, load_lenses, put_tensors
-from alens.lens.record import put_record
+from alens.lens.directory import LensDirectory, layer_file
+from alens.lens.lenses import load_lenses
 from alens.reading.lensed import LensedModel
 
 RIDGE = 0.1
@@ -58,8 +58,9 @@ def plant(
         bias_HV[place, term] += strength * offset
     assert lenses.W_O_HED is not None
     tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": lenses.W_O_HED}
-    files = {**opened.record.files, layer_file(layer): put_tensors(target, layer_file(layer), tensors)}
-    put_record(target, dataclasses.replace(opened.record, files=files))
+    directory, record = LensDirectory(target), opened.record
+    files = {**record.files, layer_file(layer): directory.put_layer(layer, record.heads, tensors)}
+    directory.put_record(dataclasses.replace(record, files=files))
 
 
 def _last_z(reader: LensedModel, layer: int, head: int, prompts: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from alens.lens import marks
+from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
-from alens.lens.record import put_record
 
 MARKED = (0, 1)
 QUICK_BASIS = ("--directions", "4", "--rows", "64", "--sequences", "2", "--compare", "none")
@@ -25,7 +25,7 @@ def lenses(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     record = load_lenses(root).record
     held_out = {layer: [dict(head) for head in heads] for layer, heads in record.held_out.items()}
     held_out["0"][0]["says_nothing"] = True
-    put_record(root, dataclasses.replace(record, held_out=held_out, mean_output_kl=2.5))
+    LensDirectory(root).put_record(dataclasses.replace(record, held_out=held_out, mean_output_kl=2.5))
     return root
 
 

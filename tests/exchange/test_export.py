@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from alens import load_lenses, open_cache
 from alens.errors import RequestError, RunError, StoppedError
 from alens.exchange import export, folder
-from alens.lens.record import DESCRIPTION
+from alens.store.paths import LENS_JSON
 
 from .. import documents
 
@@ -112,7 +112,7 @@ def test_the_card_has_every_head_and_its_example_runs(exported: Path, demo_lense
 def test_a_model_of_the_hub_is_the_cards_base_model(demo_lenses: Path, copy_of: Copy, tmp_path: Path) -> None:
     root = copy_of(demo_lenses)
     hub = {"id": "openai-community/gpt2", "revision": "abc"}
-    documents.edit(root / DESCRIPTION, lambda body: body["model"].update(hub))
+    documents.edit(root / LENS_JSON, lambda body: body["model"].update(hub))
     export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
     assert '\nbase_model: "openai-community/gpt2"\n' in (tmp_path / "out" / "README.md").read_text()
 
@@ -120,7 +120,7 @@ def test_a_model_of_the_hub_is_the_cards_base_model(demo_lenses: Path, copy_of: 
 def test_a_directory_of_ones_own_is_not_published(demo_lenses: Path, copy_of: Copy, tmp_path: Path) -> None:
     root = copy_of(demo_lenses)
     private = "/home/someone/secret/my-model"
-    documents.edit(root / DESCRIPTION, lambda body: body["model"].update(id=private))
+    documents.edit(root / LENS_JSON, lambda body: body["model"].update(id=private))
     export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
     for name in ("README.md", "config.json"):
         assert "someone" not in (tmp_path / "out" / name).read_text()
@@ -165,7 +165,7 @@ def test_a_wrong_request_is_refused(demo_lenses: Path, given: dict[str, object],
 
 
 def with_record(root: Path, **changes: object) -> Path:
-    documents.edit(root / DESCRIPTION, lambda body: body.update(changes))
+    documents.edit(root / LENS_JSON, lambda body: body.update(changes))
     return root
 
 

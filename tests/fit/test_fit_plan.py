@@ -12,6 +12,7 @@ from alens import FitRequest, open_cache
 from alens.errors import DamageError, RequestError
 from alens.fit.fit_plan import begun, check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
+from alens.lens.directory import LensDirectory
 
 from .. import documents
 
@@ -121,7 +122,7 @@ def test_steps_beat_epochs(demo_cache: Path, tmp_path: Path) -> None:
 
 def test_a_begun_fit_is_the_same_fit(demo_cache: Path, tmp_path: Path) -> None:
     plan = resolved(demo_cache, tmp_path / "lenses", steps=7)
-    put_plan(tmp_path / "lenses", plan)
+    put_plan(LensDirectory(tmp_path / "lenses"), plan)
     assert resolved(demo_cache, tmp_path / "lenses", steps=7) == plan
 
 
@@ -132,7 +133,7 @@ def test_a_begun_fit_keeps_its_shards_though_the_cache_grew(
     (growing / "MANIFEST.json").unlink()
     (growing / "commits" / "000005.json").rename(tmp_path / "later.json")
     plan = resolved(growing, tmp_path / "lenses")
-    put_plan(tmp_path / "lenses", plan)
+    put_plan(LensDirectory(tmp_path / "lenses"), plan)
     (tmp_path / "later.json").rename(growing / "commits" / "000005.json")
     assert open_cache(growing).shards == (0, 1, 2, 3, 4, 5)
     assert resolved(growing, tmp_path / "lenses").held_out_shards == (4,)
@@ -144,7 +145,7 @@ def test_a_begun_fit_keeps_its_shards_though_the_cache_grew(
 def test_other_settings_on_a_begun_fit_are_named(
     demo_cache: Path, tmp_path: Path, name: str, other: object
 ) -> None:
-    put_plan(tmp_path / "lenses", resolved(demo_cache, tmp_path / "lenses", steps=7))
+    put_plan(LensDirectory(tmp_path / "lenses"), resolved(demo_cache, tmp_path / "lenses", steps=7))
     with pytest.raises(RequestError, match=rf"holds another fit: {name} is .* \(begun: "):
         resolved(demo_cache, tmp_path / "lenses", **{"steps": 7, name: other})
 
@@ -152,7 +153,7 @@ def test_other_settings_on_a_begun_fit_are_named(
 def test_another_cache_under_a_begun_fit_is_refused(
     demo_cache: Path, planted_store: Path, tmp_path: Path
 ) -> None:
-    put_plan(tmp_path / "lenses", resolved(demo_cache, tmp_path / "lenses"))
+    put_plan(LensDirectory(tmp_path / "lenses"), resolved(demo_cache, tmp_path / "lenses"))
     with pytest.raises(RequestError, match="begun on another cache than"):
         resolved(planted_store, tmp_path / "lenses")
 
@@ -173,7 +174,7 @@ def test_lenses_that_were_not_begun_here_are_refused(demo_cache: Path, tmp_path:
 def test_a_directory_with_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RequestError, match="neither empty nor a fit"):
-        check_place(tmp_path)
+        check_place(LensDirectory(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -181,12 +182,12 @@ def test_what_a_killed_fit_left_is_no_other_thing(tmp_path: Path) -> None:
     (tmp_path / "alens.claim").touch()
     (tmp_path / "stopped.json").touch()  # told to stop while it waited for other processes
     (tmp_path / ".fit.json.host-1-ab.partial").touch()
-    check_place(tmp_path)
-    check_place(tmp_path / "new")
+    check_place(LensDirectory(tmp_path))
+    check_place(LensDirectory(tmp_path / "new"))
 
 
 def test_an_empty_directory_is_taken(demo_cache: Path, tmp_path: Path) -> None:
-    put_plan(tmp_path, resolved(demo_cache, tmp_path))
+    put_plan(LensDirectory(tmp_path), resolved(demo_cache, tmp_path))
     assert json.loads((tmp_path / "fit.json").read_text())["train_shards"] == [0, 1, 2, 3, 4]
 
 
@@ -205,4 +206,4 @@ def test_a_plan_that_cannot_be_names_the_field(
     lenses = copy_of(demo_lenses)
     documents.edit(lenses / "fit.json", lambda body: body.update(changes))
     with pytest.raises(DamageError, match=rf"fit\.json is not whole \({message}"):
-        begun(lenses)
+        begun(LensDirectory(lenses))

@@ -15,7 +15,6 @@ from alens.errors import StoppedError
 from alens.fit import trainer, training_loop
 from alens.fit.engine import Engine
 from alens.fit.settings import FitSettings
-from alens.fit.trainer import CHECKPOINTS
 from alens.job.interruption import droppable, leave_out
 from alens.rows.columns import RowReader
 
@@ -71,7 +70,7 @@ def test_a_step_that_is_dropped_changes_nothing(
     with pytest.raises(StoppedError, match=f"stopped after step 3 of {STEPS} .saved"):
         fit("stopped", Stop(3, pieces=2), zero=zero)
     assert len([lr for lr in begun if lr > 0]) == 4  # the fourth was begun, and dropped
-    assert [path.name for path in (tmp_path / "stopped" / CHECKPOINTS).iterdir()] == ["step-00000003"]
+    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["step-00000003"]
     fit("stopped", zero=zero)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
 

@@ -16,6 +16,7 @@ from alens.fit import final_lenses, trainer
 from alens.fit.engine import Engine
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
+from alens.lens.directory import LensDirectory
 from alens.lens.record import LensRecord
 from alens.store import durable
 
@@ -308,7 +309,7 @@ def test_a_full_disk_at_the_end_is_one_line_and_the_fit_can_go_on(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(final_lenses, "put_tensors", full)
+        patch.setattr(LensDirectory, "_put_tensors", full)
         with pytest.raises(RunError, match="No space left on device"):
             fit("lenses", every=8)
     assert not (tmp_path / "lenses" / "lens.json").exists()

@@ -10,15 +10,16 @@ import pytest
 
 from alens.errors import DamageError, RequestError
 from alens.fit import fit_plan
-from alens.lens.record import LensFolder
+from alens.lens.directory import LensDirectory
+from alens.lens.recorded_lenses import RecordedLenses
 
 from .. import documents
 
 Copy = Callable[[Path], Path]
 SAMPLE = 400
 READ: dict[str, Callable[[Path], Any]] = {
-    "lens.json": lambda root: LensFolder(root).record,
-    "fit.json": fit_plan.begun,
+    "lens.json": lambda root: RecordedLenses(root).record,
+    "fit.json": lambda root: fit_plan.begun(LensDirectory(root)),
 }
 
 
@@ -56,10 +57,10 @@ def test_every_flipped_bit_is_noticed(demo_lenses: Path, copy_of: Copy, name: st
 def test_lenses_of_before_the_hash_are_read_with_one_warning(
     demo_lenses: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, right = copy_of(demo_lenses), LensFolder(demo_lenses).record
+    root, right = copy_of(demo_lenses), RecordedLenses(demo_lenses).record
     documents.without_hash(root / "lens.json", format=2)
     with caplog.at_level(logging.WARNING, "alens"):
-        assert LensFolder(root).record == LensFolder(root).record == right
+        assert RecordedLenses(root).record == RecordedLenses(root).record == right
     (line,) = caplog.messages
     assert line.startswith(
         f"{root / 'lens.json'} was written by an alens that put no hash into it: whether heads"
@@ -69,10 +70,10 @@ def test_lenses_of_before_the_hash_are_read_with_one_warning(
 def test_a_fit_of_before_the_hash_can_go_on(
     demo_lenses: Path, copy_of: Copy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, right = copy_of(demo_lenses), fit_plan.begun(demo_lenses)
+    root, right = copy_of(demo_lenses), fit_plan.begun(LensDirectory(demo_lenses))
     documents.without_hash(root / "fit.json", format=None)
     with caplog.at_level(logging.WARNING, "alens"):
-        assert fit_plan.begun(root) == right
+        assert fit_plan.begun(LensDirectory(root)) == right
     (line,) = caplog.messages
     assert "whether settings and shards are as they were written cannot be checked" in line
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError
-from alens.lens.lenses import layer_file, put_layer, put_tensors
-from alens.lens.record import put_record
+from alens.lens.directory import LensDirectory, layer_file
 from alens.store import durable
 
 from .. import documents
@@ -29,8 +28,9 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
         "bias": torch.randn(2, model.d_vocab, generator=random),
         "W_O": torch.randn(2, model.d_head, model.d_model, generator=random),
     }
-    files = {layer_file(2): put_tensors(tmp_path, layer_file(2), tensors)}
-    put_record(tmp_path, dataclasses.replace(record, layers=(2,), files=files))
+    directory = LensDirectory(tmp_path)
+    files = {layer_file(2): directory.put_layer(2, (1, 4), tensors)}
+    directory.put_record(dataclasses.replace(record, layers=(2,), files=files))
     found = load_lenses(tmp_path).layer(2)
     for part, name in ((found.weight_HEV, "weight"), (found.bias_HV, "bias"), (found.W_O_HED, "W_O")):
         assert torch.equal(part, tensors[name])
@@ -38,7 +38,7 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
 
 def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) -> None:
     record = load_lenses(demo_lenses).record
-    put_record(tmp_path, record)
+    LensDirectory(tmp_path).put_record(record)
     assert load_lenses(tmp_path).record == record
 
 
@@ -47,7 +47,7 @@ def test_the_record_says_which_lenses_say_nothing(demo_lenses: Path, tmp_path: P
     assert 1.0 < record.mean_output_kl < 4.0 and record.heads == (1, 4)
     marked = copy.deepcopy(record.held_out)
     marked["3"][1]["says_nothing"] = True
-    put_record(tmp_path, dataclasses.replace(record, held_out=marked))
+    LensDirectory(tmp_path).put_record(dataclasses.replace(record, held_out=marked))
     found = load_lenses(tmp_path).record
     assert not found.says_nothing(3, 1) and found.says_nothing(3, 4)
     with pytest.raises(ValueError):
@@ -304,8 +304,8 @@ def test_numbers_that_no_fit_writes_are_refused_by_name(
 
 
 def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"weight for .*x.safetensors has numbers that are not finite"):
-        put_tensors(tmp_path, "x.safetensors", {"weight": one_nan(torch.ones(10))})
+    with pytest.raises(RunError, match=r"weight for .*layer-02.safetensors has numbers that are not finite"):
+        LensDirectory(tmp_path).put_layer(2, (1,), {"weight": one_nan(torch.ones(10))})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -350,5 +350,5 @@ def test_figures_that_are_no_numbers_are_refused(demo_lenses: Path, copy_of: Cop
 def test_the_same_lenses_are_the_same_bytes(tmp_path: Path) -> None:
     """In every process and at every time."""
     tensors = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    written = [put_layer(tmp_path, 3, (1, 4), tensors)["sha256"] for _ in range(20)]
+    written = [LensDirectory(tmp_path).put_layer(3, (1, 4), tensors)["sha256"] for _ in range(20)]
     assert len(set(written)) == 1

@@ -12,6 +12,7 @@ from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.lens.marks import SAYS_NOTHING
 from alens.sources import hub
+from alens.store.paths import LENS_JSON, PLAN, StorePaths
 
 if TYPE_CHECKING:
     from alens.store.schema import Plan
@@ -60,25 +61,28 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
 
 def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any] | str:
     """What PATH holds, or the array specification that was asked for."""
+    from alens.lens.directory import LensDirectory
+
     if num_workers is None and hub.address(path) is not None:
         return _lenses(path)
-    if (path / "plan.json").exists():
+    store, lenses = StorePaths(path), LensDirectory(path)
+    if store.plan.exists():
         return _cache(path, report) if num_workers is None else _array(path, num_workers)
     if num_workers is not None:
-        raise RequestError(f"--array is for caches, and {path} has no plan.json")
-    if (path / "lens.json").exists():
+        raise RequestError(f"--array is for caches, and {path} has no {PLAN}")
+    if lenses.holds_lenses:
         return _lenses(path)
-    if (path / "fit.json").exists():
+    if lenses.holds_fit:
         raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
-    if (path / "plan.claim").exists():
-        raise RequestError(f"{path} has no plan yet: {_maker(path)} is making it; ask again later")
-    raise RequestError(f"{path} is neither a cache (no plan.json) nor lenses (no lens.json)")
+    if store.claim.exists():
+        raise RequestError(f"{path} has no plan yet: {_maker(store)} is making it; ask again later")
+    raise RequestError(f"{path} is neither a cache (no {PLAN}) nor lenses (no {LENS_JSON})")
 
 
-def _maker(path: Path) -> str:
+def _maker(store: StorePaths) -> str:
     from alens.store.claim import read
 
-    return str(read(path / "plan.claim") or "another job")
+    return str(read(store.claim) or "another job")
 
 
 def _array(path: Path, num_workers: int) -> str:
@@ -196,9 +200,9 @@ def _nats(value: float | None) -> str:
 
 
 def _lenses(path: Path) -> dict[str, Any]:
-    from alens.lens.record import LensFolder
+    from alens.lens.recorded_lenses import RecordedLenses
 
-    lenses = LensFolder(path)
+    lenses = RecordedLenses(path)
     record = lenses.record
     return {
         "lenses": lenses.name,

@@ -71,7 +71,7 @@ def command(
     with watching() as report, stopping() as should_stop:
         from alens.exchange import bundle as bundles
         from alens.exchange import upload as uploads
-        from alens.lens.record import DESCRIPTION
+        from alens.store.paths import LENS_JSON
 
         request = bundles.BundleRequest(
             lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
@@ -97,7 +97,7 @@ def command(
                 private=private,
                 revision=revision,
                 message=bundle.message,
-                mark=DESCRIPTION,
+                mark=LENS_JSON,
             )
     where = {"private": private, "revision": revision or "main", "out": None if out is None else str(out)}
     with contextlib.nullcontext() if done is None and out is None else aside():

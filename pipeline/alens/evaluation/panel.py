@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from alens.evaluation.sums import Reading
-from alens.lens.lenses import LayerLenses, Lenses
-from alens.lens.maps import OLD_NORM, AffineMaps, LensMaps
+from alens.lens.lenses import Lenses
+from alens.lens.maps import OLD_NORM, AffineMaps, LayerLenses, LensMaps
 from alens.rows.columns import Columns, RowReader
 from alens.rows.final_norm import FinalNorm
 from alens.rows.teacher import ExactTeacher, Teacher

@@ -18,7 +18,7 @@ from alens.exchange import export
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
 from alens.exchange.tuned_lens import config
-from alens.lens.lenses import OUTPUT, layer_file
+from alens.lens.directory import MEAN_OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
 from alens.store import durable, same_model, typed
@@ -155,7 +155,7 @@ def _head(path: Path, head: int, shape: tuple[int, int]) -> tuple[torch.Tensor, 
 
 
 def _mean_output(source: Path, files: Mapping[str, FileRecord], d_vocab: int) -> torch.Tensor | None:
-    if OUTPUT not in files:
+    if MEAN_OUTPUT not in files:
         return None
-    _check_file(source / OUTPUT, files)
-    return _tensor(source / OUTPUT, "log_mean_output", (d_vocab,))
+    _check_file(source / MEAN_OUTPUT, files)
+    return _tensor(source / MEAN_OUTPUT, "log_mean_output", (d_vocab,))

@@ -21,14 +21,14 @@ from alens.exchange import held_out_figures, lens_card, local_paths
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.local_paths import ShortenedPath
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, load_lenses
+from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file
+from alens.lens.lenses import Lenses, load_lenses
 from alens.lens.maps import TranslatedMaps
-from alens.lens.record import DESCRIPTION, to_json
 from alens.printable import printable
 from alens.sources import hub
 from alens.store import document, durable
 from alens.store.cache_reader import open_cache
-from alens.store.paths import MANIFEST, PLAN
+from alens.store.paths import LENS_JSON, MANIFEST, PLAN
 
 CARD, FIGURES, CACHE = "README.md", "figures", "cache"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".json", ".csv", ".txt", ".md")
@@ -136,7 +136,7 @@ def prepare(request: BundleRequest, *, report: Report = silent, should_stop: Sho
         has_cache=bool(cache),
         license_id=request.license_id,
     )
-    description = _made(DESCRIPTION, document.encode(body), "what the lenses are")
+    description = _made(LENS_JSON, document.encode(body), "what the lenses are")
     return Bundle(
         repository=request.repository,
         message=_message(body),
@@ -180,9 +180,9 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
         what[UNEMBEDDING] = "the model's unembedding"
     if lacking := sorted(what.keys() - record.files.keys()):
         raise DamageError(
-            f"{root / DESCRIPTION} does not name {lacking[0]}: fit again, or restore it from a copy"
+            f"{root / LENS_JSON} does not name {lacking[0]}: fit again, or restore it from a copy"
         )
-    what |= {OUTPUT: "the model's mean output"} if OUTPUT in record.files else {}
+    what |= {MEAN_OUTPUT: "the model's mean output"} if MEAN_OUTPUT in record.files else {}
     report(Progress(stage="check", total=len(what), unit="files"))
     for done, name in enumerate(what):
         if should_stop():
@@ -201,9 +201,9 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
 
 def _description(lenses: Lenses) -> tuple[dict[str, Any], list[ShortenedPath]]:
     """`lens.json` as it is published."""
-    body = to_json(lenses.record)
+    body = lenses.record.to_json()
     body["software"] = {name: of for name, of in body["software"].items() if name != "host"}
-    public, found = local_paths.shorten(body, DESCRIPTION)
+    public, found = local_paths.shorten(body, LENS_JSON)
     return dict(public), found
 
 

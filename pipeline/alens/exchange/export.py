@@ -19,9 +19,9 @@ from alens.errors import AlensError, RequestError, StoppedError
 from alens.exchange import local_paths, model_card, safetensors_stream
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.lens.lenses import OUTPUT, Lenses, layer_file
+from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
+from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps
-from alens.lens.record import DESCRIPTION
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z
@@ -123,7 +123,7 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
         mean_V = plan.lenses.log_mean_output()
         if mean_V is not None:
             shapes = {"log_mean_output": tuple(mean_V.shape)}
-            files[OUTPUT] = safetensors_stream.put(folder / OUTPUT, shapes, "float32", [mean_V])
+            files[MEAN_OUTPUT] = safetensors_stream.put(folder / MEAN_OUTPUT, shapes, "float32", [mean_V])
         body["files"] = files
         durable.put(folder / CARD, model_card.text(body).encode())
         durable.put(folder / CONFIG, document.encode(body))
@@ -204,7 +204,7 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "cache": local_paths.shorten(record.cache, CONFIG)[0],
         "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
         "mean_output_kl": record.mean_output_kl,
-        "source": {"lens_json_sha256": durable.sha256_of(plan.lenses.root / DESCRIPTION)},
+        "source": {"lens_json_sha256": durable.sha256_of(LensDirectory(plan.lenses.root).lens_json)},
         "software": {
             **{name: of for name, of in record.software.items() if name != "host"},
             "exported_by": f"alens {version('alens')}",

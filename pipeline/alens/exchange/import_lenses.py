@@ -6,7 +6,7 @@ Shapes: H heads, E d_head, D d_model.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from alens.exchange import alens_export, attention_lens, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.published import PublishedLenses, Reader
 from alens.exchange.request import ImportRequest
-from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
-from alens.lens.maps import LensMaps, TranslatedMaps
-from alens.lens.record import LensRecord, put_record
+from alens.job.progress import Progress, Report, ShouldStop, counted, never, silent
+from alens.lens.directory import LensDirectory
+from alens.lens.lenses import Lenses
+from alens.lens.maps import LayerLenses
+from alens.lens.record import LensRecord
 from alens.model import models
 from alens.model.models import LoadedModel
 from alens.store import typed
@@ -44,8 +45,9 @@ def import_lenses(
     report(Progress(stage="reading the lenses"))
     published = reader.read(request, model)
     with whole_folder(request.lenses) as folder:
-        files = _write_maps(folder, published, model, report, should_stop)
-        put_record(folder, _record(published, model, request, files))
+        directory, layers = LensDirectory(folder), _layers(published, model, report, should_stop)
+        files = directory.put_lenses(published.heads, layers, published.log_mean_output_V)
+        directory.put_record(_record(published, model, request, files))
     return Lenses(request.lenses).record
 
 
@@ -64,32 +66,15 @@ def _reader(source: Path) -> Reader:
     )
 
 
-def _write_maps(
-    folder: Path, published: PublishedLenses, model: LoadedModel, report: Report, should_stop: ShouldStop
-) -> dict[str, Any]:
-    """Write every file but the record; returns the size and hash of each file by name."""
-    files: dict[str, Any] = {}
-    total = len(published.layers)
-    report(Progress(stage="import", total=total, unit="layers"))
-    for done, layer in enumerate(published.layers, start=1):
+def _layers(
+    published: PublishedLenses, model: LoadedModel, report: Report, should_stop: ShouldStop
+) -> Iterator[tuple[int, LayerLenses]]:
+    """The lenses of each layer, as they are written. Raises `StoppedError`."""
+    for layer in counted(published.layers, report, "import", "layers"):
         if should_stop():
             raise StoppedError("stopped, and nothing was written: run the same command again")
-        maps = published.maps(layer)
-        files[layer_file(layer)] = put_layer(
-            folder, layer, published.heads, _tensors(maps, published, model, layer)
-        )
-        report(Progress(stage="import", done=done, total=total, unit="layers"))
-    if isinstance(maps, TranslatedMaps):
-        files[UNEMBEDDING] = put_tensors(folder, UNEMBEDDING, {"W_U": maps.W_U_DV, "b_U": maps.b_U_V})
-    if published.log_mean_output_V is not None:
-        files[OUTPUT] = put_tensors(folder, OUTPUT, {"log_mean_output": published.log_mean_output_V})
-    return files
-
-
-def _tensors(maps: LensMaps, published: PublishedLenses, model: LoadedModel, layer: int) -> dict[str, Any]:
-    if published.site != ATTN_Z:
-        return maps.tensors()
-    return {**maps.tensors(), "W_O": model.W_O_LHED[layer, list(published.heads)]}
+        W_O_HED = model.W_O_LHED[layer, list(published.heads)] if published.site == ATTN_Z else None
+        yield layer, LayerLenses(maps=published.maps(layer), W_O_HED=W_O_HED)
 
 
 def _record(

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from alens.exchange import markdown, model_card
 from alens.exchange.local_paths import LOCAL
+from alens.lens.directory import layer_file
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
 
@@ -84,7 +85,7 @@ def _by_hand(said: Mapping[str, Any], layer: int) -> str:
         else markdown.name(f"{said['site']}, {width} numbers: hook_{said['site']} of TransformerLens")
     )
     return f"""
-Without alens: `layer-{layer:02d}.safetensors` holds `weight` ({len(said["heads"])} heads x {width} x \
+Without alens: `{layer_file(layer)}` holds `weight` ({len(said["heads"])} heads x {width} x \
 {said["model"]["d_vocab"]:,}) and `bias`, float32, and `logits = value @ weight[i] + bias[i]`, with i the place of \
 the head in `heads` of `lens.json`. The value is {value}.
 """

@@ -10,6 +10,7 @@ from typing import Any
 
 from alens.exchange import markdown
 from alens.lens import marks
+from alens.lens.directory import layer_file
 from alens.sources import hub
 
 TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
@@ -69,7 +70,7 @@ The input is {markdown.name(config["input"])}.
 
 ```python
 from safetensors import safe_open
-with safe_open("layer-{layer:02d}.safetensors", framework="pt") as file:
+with safe_open("{layer_file(layer)}", framework="pt") as file:
     weight, bias = (file.get_tensor(f"head.{head}.{{part}}").float() for part in ("weight", "bias"))
 logits = {names} @ weight + bias  # {names}: (..., {weight[0]})
 ```

@@ -21,7 +21,6 @@ judging.py           held-out losses, and figures at the end
 evaluation_log.py    what is said of an evaluation
 checkpoints.py       state on disk, whole or absent
 hold.py              the directory, held by all processes of a fit
-marker.py            stopped on request: what a job script asks
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 final_lenses.py      figures and the lens directory, at the end
 training_loop.py     the loop

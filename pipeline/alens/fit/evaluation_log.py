@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alens")
 
-LOG = "log.jsonl"
-
 
 def put_line(trainer: "Trainer", losses: Mapping[int, list[float]], seconds: float) -> None:
     """Tell of held-out losses, by layer, after so many seconds of steps. Raises `RunError` when the disk refuses."""
@@ -46,5 +44,5 @@ def put_line(trainer: "Trainer", losses: Mapping[int, list[float]], seconds: flo
         "best_step": trainer.best_steps,
         **{why: list(trainer.ended(why)) for why in ENDINGS},
     }
-    with write_errors(trainer.lenses), (trainer.lenses / LOG).open("a") as file:
+    with write_errors(trainer.directory.root), trainer.directory.log.open("a") as file:
         file.write(json.dumps(line) + "\n")

@@ -5,7 +5,7 @@ In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean out
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -17,9 +17,9 @@ from alens.evaluation.training import text_of_fit
 from alens.fit.convergence import CONVERGED, ENDINGS
 from alens.fit.trainer import Trainer
 from alens.job.progress import counted
-from alens.lens.lenses import OUTPUT, UNEMBEDDING, Lenses, layer_file, put_layer, put_tensors
-from alens.lens.maps import LensMaps, TranslatedMaps
-from alens.lens.record import LensRecord, put_record
+from alens.lens.lenses import Lenses
+from alens.lens.maps import LayerLenses, LensMaps
+from alens.lens.record import LensRecord
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
@@ -55,15 +55,17 @@ def put_lenses(trainer: Trainer) -> LensRecord:
             all(replaced[layer] for layer, heads in nothing.items() if heads),
             mean_output.kl,
         )
-        root = trainer.lenses
-        with write_errors(root):
-            record = _record(trainer, maps, _marked(figures, nothing), mean_output.kl)
-            record = replace(record, fit=_without(record.fit, trainer, nothing))
-            put_record(root, replace(record, files=put_maps(trainer, maps)))
+        record = _record(trainer, maps, _marked(figures, nothing), mean_output.kl)
+        record = replace(record, fit=_without(record.fit, trainer, nothing))
+        with write_errors(trainer.directory.root):
+            files = trainer.directory.put_lenses(
+                record.heads, _layers(trainer, maps), trainer.judging.log_mean_output_V
+            )
+            trainer.directory.put_record(replace(record, files=files))
         trainer.drop_checkpoints()
 
     trainer.processes.first_does(put)
-    return Lenses(trainer.lenses).record
+    return Lenses(trainer.directory.root).record
 
 
 Nothing = Mapping[int, list[int]]
@@ -120,7 +122,7 @@ def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: fl
     log.warning(
         "%s: %d of %d lenses say nothing: at their best they do no better than the mean output, %.3f nats (%s%s); %s. "
         "A lower --lr than %g, or more rows, may do better",
-        trainer.lenses,
+        trainer.directory,
         len(names),
         len(trainer.plan.layers) * len(trainer.plan.heads),
         mean_output_kl,
@@ -131,20 +133,13 @@ def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: fl
     )
 
 
-def put_maps(trainer: Trainer, maps: Mapping[int, LensMaps]) -> dict[str, dict[str, Any]]:
-    """The safetensors files; size and hash of each."""
-    root, recipe, files = trainer.lenses, trainer.recipe, {}
-    W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O"))
+def _layers(trainer: Trainer, maps: Mapping[int, LensMaps]) -> Iterator[tuple[int, LayerLenses]]:
+    """The lenses of each layer as they are saved; reports how many layers are written."""
+    recipe = trainer.recipe
+    W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O")) if recipe.settings.site == ATTN_Z else None
     for layer in counted(list(maps), trainer.report, "writing lenses", "layers"):
-        of = maps[layer]
-        tensors = of.tensors()
-        if recipe.settings.site == ATTN_Z:
-            tensors = {**tensors, "W_O": W_O_LHED[layer, list(recipe.heads)]}
-        files[layer_file(layer)] = put_layer(root, layer, trainer.plan.heads, tensors)
-    if isinstance(of, TranslatedMaps):
-        files[UNEMBEDDING] = put_tensors(root, UNEMBEDDING, {"W_U": of.W_U_DV, "b_U": of.b_U_V})
-    files[OUTPUT] = put_tensors(root, OUTPUT, {"log_mean_output": trainer.judging.log_mean_output_V})
-    return files
+        W_O_HED = None if W_O_LHED is None else W_O_LHED[layer, list(recipe.heads)]
+        yield layer, LayerLenses(maps=maps[layer], W_O_HED=W_O_HED)
 
 
 def _record(

@@ -7,18 +7,16 @@ and which are held out. It is written before the first step, so that a resumed f
 import logging
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from alens.errors import RequestError
 from alens.fit.batches import BatchStream
-from alens.fit.marker import MARKER
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest, FitSettings
 from alens.fit.split import split, warn_of_documents
-from alens.lens.record import DESCRIPTION
+from alens.lens.directory import LensDirectory
 from alens.sources import hub
 from alens.store import document, durable, typed
 from alens.store.cache_reader import Cache
@@ -28,7 +26,6 @@ from alens.store.typed import Count, Natural
 
 log = logging.getLogger("alens")
 
-PLAN = "fit.json"
 FORMAT = 2
 """Since it holds its own hash; before, it held no format either."""
 
@@ -65,11 +62,12 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
     hub.check_local(request.lenses)
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
-    there = begun(request.lenses)
+    directory = LensDirectory(request.lenses)
+    there = begun(directory)
     if there is not None:
         _check_same(request, recipe.settings, cache, there)
         return there
-    if (request.lenses / DESCRIPTION).exists():
+    if directory.holds_lenses:
         raise RequestError(
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
         )
@@ -113,9 +111,9 @@ def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[
     return train[:most], held_out
 
 
-def begun(lenses: Path) -> FitPlan | None:
-    """The plan of the fit that was begun in `lenses`, or None. Raises `DamageError` when it was altered."""
-    path, mend = lenses / PLAN, f"delete {lenses} and fit again"
+def begun(directory: LensDirectory) -> FitPlan | None:
+    """The plan of the fit that was begun there, or None. Raises `DamageError` when it was altered."""
+    path, mend = directory.fit_json, f"delete {directory} and fit again"
     try:
         body = document.decode_either(
             document.content(path, mend),
@@ -149,26 +147,27 @@ def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun:
         )
 
 
-def check_place(lenses: Path) -> None:
-    """Raises `RequestError` unless a fit was begun in `lenses`, or may begin there: it is new, or empty."""
-    if lenses.exists() and not lenses.is_dir():
-        raise RequestError(f"{lenses} is not a directory: name a directory for the lenses")
-    with write_errors(lenses):
-        foreign = lenses.exists() and not all(
-            is_aside(path.name) or path.name == MARKER for path in lenses.iterdir()
+def check_place(directory: LensDirectory) -> None:
+    """Raises `RequestError` unless a fit was begun there, or may begin there: the directory is new, or empty."""
+    root = directory.root
+    if root.exists() and not root.is_dir():
+        raise RequestError(f"{root} is not a directory: name a directory for the lenses")
+    with write_errors(root):
+        foreign = root.exists() and not all(
+            is_aside(path.name) or path == directory.stopped for path in root.iterdir()
         )
-    if foreign and not (lenses / PLAN).exists():
-        raise RequestError(f"{lenses} is neither empty nor a fit: name another directory")
+    if foreign and not directory.holds_fit:
+        raise RequestError(f"{root} is neither empty nor a fit: name another directory")
 
 
-def put_plan(lenses: Path, plan: FitPlan) -> None:
+def put_plan(directory: LensDirectory, plan: FitPlan) -> None:
     """Write `fit.json`; where it is already, leave it. Raises `RunError` when the disk refuses."""
-    with write_errors(lenses):
-        if not (lenses / PLAN).exists():
-            durable.put(lenses / PLAN, document.encode({"format": FORMAT, **asdict(plan)}))
+    with write_errors(directory.root):
+        if not directory.holds_fit:
+            durable.put(directory.fit_json, document.encode({"format": FORMAT, **asdict(plan)}))
 
 
-def drop_plan(lenses: Path) -> None:
+def drop_plan(directory: LensDirectory) -> None:
     """Take back what `put_plan` put."""
-    with write_errors(lenses):
-        durable.remove(lenses / PLAN)
+    with write_errors(directory.root):
+        durable.remove(directory.fit_json)

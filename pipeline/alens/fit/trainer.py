@@ -8,7 +8,6 @@ Shapes: L layers, H heads, U losses of a layer (one a head, or one a layer).
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,11 +28,11 @@ from alens.fit.optimiser import learning_rate
 from alens.fit.recipe import Recipe
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.designs.design import Design
+from alens.lens.directory import LensDirectory
 from alens.lens.maps import LensMaps
 
 log = logging.getLogger("alens")
 
-CHECKPOINTS = "checkpoints"
 WINDOWS = "windows/"
 """Begins the names of the checkpoint tensors that `DivergenceWatch` keeps."""
 
@@ -59,14 +58,14 @@ class Trainer:
         recipe: Recipe,
         plan: FitPlan,
         processes: Processes,
-        lenses: Path,
+        directory: LensDirectory,
         *,
         zero: int = 0,
         deepspeed: Mapping[str, Any] | None = None,
         should_stop: ShouldStop = never,
         report: Report = silent,
     ) -> None:
-        self.recipe, self.plan, self.processes, self.lenses = recipe, plan, processes, lenses
+        self.recipe, self.plan, self.processes, self.directory = recipe, plan, processes, directory
         self.settings, self.lr = recipe.settings, recipe.lr
         self.should_stop, self.report = should_stop, report
         self.grounds = recipe.grounds(plan.train_shards, report)
@@ -152,7 +151,7 @@ class Trainer:
         lower = f"take a lower --lr than {self.lr:g}, such as {self.lr / 10:g}"
         if len(gone) >= TOO_HIGH * sum(self.num_losses.values()):
             raise DivergedError(
-                f"{self.lenses}: at step {self.step_number} the loss of {said} has diverged (it is not finite, or far "
+                f"{self.directory}: at step {self.step_number} the loss of {said} has diverged (it is not finite, or far "
                 f"above the mean output's and rising): {lower}, and a new LENSES"
             )
         if self.processes.first:
@@ -286,23 +285,23 @@ class Trainer:
             f"{WINDOWS}{n}": value for n, value in self.divergence.state(self.processes.sum).items()
         }
         notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
-        save, folder = checkpoints.save, self.lenses / CHECKPOINTS
+        save, folder = checkpoints.save, self.directory.checkpoints
         self.processes.first_does(lambda: save(folder, self.step_number, state | self.kept.tensors(), notes))
         self.saved_step = self.step_number
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
         self.report(Progress(stage="looking for a checkpoint"))
-        found = checkpoints.newest(self.lenses / CHECKPOINTS)
+        found = checkpoints.newest(self.directory.checkpoints)
         if found is not None and found.notes.get("format") != NOTES:
             log.warning(
-                "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.lenses
+                "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.directory
             )
             found = None
         if found is None:
             self.engine.start()
             return
-        with checkpoints.taken_up(self.lenses / CHECKPOINTS):
+        with checkpoints.taken_up(self.directory.checkpoints):
             self.engine.restore(
                 {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
             )
@@ -316,4 +315,4 @@ class Trainer:
 
     def drop_checkpoints(self) -> None:
         """The lenses are written: nothing is to be taken up again."""
-        checkpoints.drop_all(self.lenses / CHECKPOINTS)
+        checkpoints.drop_all(self.directory.checkpoints)

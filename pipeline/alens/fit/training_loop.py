@@ -15,20 +15,21 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, StoppedError
-from alens.fit import checkpoints, deepspeed_config, marker
+from alens.fit import checkpoints, deepspeed_config
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
 from alens.fit.final_lenses import put_lenses
-from alens.fit.fit_plan import PLAN, FitPlan, check_place, drop_plan, put_plan, resolve
+from alens.fit.fit_plan import FitPlan, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
 from alens.fit.launch import check_alone, this_launch
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest
-from alens.fit.trainer import CHECKPOINTS, Trainer
+from alens.fit.trainer import Trainer
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
-from alens.lens.record import DESCRIPTION, LensRecord
+from alens.lens.record import LensRecord
 from alens.store.cache_reader import Cache, open_cache
 
 log = logging.getLogger("alens")
@@ -59,31 +60,31 @@ def fit_lenses(
     """
     given = deepspeed_config.read(request.deepspeed) if request.deepspeed else {}
     zero = deepspeed_config.stage(given, request.zero)
-    cache = open_cache(request.store)
+    cache, directory = open_cache(request.store), LensDirectory(request.lenses)
     plan = resolve(request, cache)
-    if (request.lenses / DESCRIPTION).exists():
+    if directory.holds_lenses:
         return _finished(request.lenses)
-    check_place(request.lenses)
+    check_place(directory)
     check_alone("fit")
     with contextlib.ExitStack() as stack:
-        with _marked(request.lenses, plan.steps):
+        with _marked(directory, plan.steps):
             processes = join(request.device, should_stop)
             stack.enter_context(lost_processes(processes.world_size))
             hold = stack.enter_context(held(request.lenses, processes, should_stop))
-        if processes.any(processes.first and (request.lenses / DESCRIPTION).exists()):
+        if processes.any(processes.first and directory.holds_lenses):
             return _finished(request.lenses)  # who held it before has ended well
         trainer = _begin(request, plan, cache, processes, should_stop, report, zero=zero, given=given)
         return _Loop(request, trainer, hold, report, should_stop).run()
 
 
 @contextlib.contextmanager
-def _marked(lenses: Path, steps: int) -> Iterator[None]:
+def _marked(directory: LensDirectory, steps: int) -> Iterator[None]:
     """Told to stop while it waits for others, a fit has lost nothing: job scripts are to submit it again."""
     try:
         yield
     except StoppedError:
         if this_launch().rank == 0:
-            marker.put(lenses, checkpoints.last_step(lenses / CHECKPOINTS), steps)
+            directory.mark_stopped(checkpoints.last_step(directory.checkpoints), steps)
         raise
 
 
@@ -105,11 +106,12 @@ def _begin(
     given: Mapping[str, Any],
 ) -> Trainer:
     """Write the plan where there is none yet, and go on from the newest checkpoint where there is one."""
-    begun = (request.lenses / PLAN).exists()
+    directory = LensDirectory(request.lenses)
+    begun = directory.holds_fit
 
     def put() -> None:
-        put_plan(request.lenses, plan)
-        marker.clear(request.lenses)
+        put_plan(directory, plan)
+        directory.clear_stopped()
 
     processes.first_does(put)
     plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
@@ -119,7 +121,7 @@ def _begin(
             recipe,
             plan,
             processes,
-            request.lenses,
+            directory,
             zero=zero,
             deepspeed=given,
             should_stop=should_stop,
@@ -127,7 +129,7 @@ def _begin(
         )
     except RequestError:  # an option that shows to be wrong only here: nothing was begun
         if processes.first and not begun:
-            drop_plan(request.lenses)
+            drop_plan(directory)
         raise
     trainer.restore()
     return trainer
@@ -208,13 +210,13 @@ class _Loop:
 
     def _stopped(self) -> StoppedError:
         """Saves."""
-        trainer, lenses = self.trainer, self.request.lenses
+        trainer, directory = self.trainer, self.trainer.directory
         self.hold.check()
         if trainer.step_number > trainer.saved_step and trainer.processes.first:
             log.info("stopping: saving step %d of %d", trainer.step_number, trainer.plan.steps)
         trainer.save()
-        trainer.processes.first_does(lambda: marker.put(lenses, trainer.step_number, trainer.plan.steps))
-        where = f"saved in {lenses}" if trainer.step_number else "nothing was learnt yet"
+        trainer.processes.first_does(lambda: directory.mark_stopped(trainer.step_number, trainer.plan.steps))
+        where = f"saved in {directory}" if trainer.step_number else "nothing was learnt yet"
         return StoppedError(
             f"stopped after step {trainer.step_number:,} of {trainer.plan.steps:,} ({where}); run again to go on"
         )

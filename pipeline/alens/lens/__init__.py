@@ -1,9 +1,11 @@
 """What stage two produces: trained lenses, usable alone. Knows neither training nor the command line.
 
-designs/      the forms a lens can take
-maps.py       what a fitted lens does to a value
-marks.py      the mark of lenses that say nothing
-whitening.py  coordinates in which fitting is easy
-record.py     lens.json, and its files checked
-lenses.py     the lens directory
+designs/            the forms a lens can take
+maps.py             what a fitted lens does to a value
+marks.py            the mark of lenses that say nothing
+whitening.py        coordinates in which fitting is easy
+record.py           what lens.json holds
+directory.py        where the files of a lens directory are, and how they are written
+recorded_lenses.py  a lens directory opened: its record, its files checked
+lenses.py           the same with its tensors
 """

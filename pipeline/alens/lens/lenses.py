@@ -7,25 +7,18 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from alens.errors import DamageError, RequestError, RunError
+from alens.errors import DamageError, RequestError
 from alens.job.progress import Report, counted, silent
-from alens.lens.maps import FORMS, AffineMaps, LensMaps
-from alens.lens.record import DESCRIPTION, LensFolder
-from alens.store import durable
+from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file, layer_metadata
+from alens.lens.maps import FORMS, LayerLenses
+from alens.lens.recorded_lenses import RecordedLenses
+from alens.store.paths import LENS_JSON
 from alens.store.schema import ATTN_Z
-
-OUTPUT = "output.safetensors"
-UNEMBEDDING = "unembedding.safetensors"
-"""`W_U` and `b_U`: only beside maps that end in them."""
-
 
 SUM_TOLERANCE = 1e-3
 """How far the sum of a float32 distribution may be from 1."""
@@ -35,44 +28,8 @@ SAME_W_O = 0.05
 head is 1.4 off."""
 
 
-def layer_file(layer: int) -> str:
-    """The name of a layer's file in a lens directory."""
-    return f"layer-{layer:02d}.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerLenses:
-    """The lenses of one layer's heads."""
-
-    maps: LensMaps
-    W_O_HED: torch.Tensor | None
-    """The heads' output matrices, so that a lens can be written on head outputs: pinv(W_O) weight. None for a
-    site of the residual stream."""
-
-    @property
-    def weight_HEV(self) -> torch.Tensor:
-        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
-        return self._affine().weight_HEV
-
-    @property
-    def bias_HV(self) -> torch.Tensor:
-        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
-        return self._affine().bias_HV
-
-    def _affine(self) -> AffineMaps:
-        if not isinstance(self.maps, AffineMaps):
-            raise RequestError(
-                f"lenses of the form {self.maps.form!r} have no weight and bias: use their logits"
-            )
-        return self.maps
-
-    def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
-        """(N, H, V) float32 logits of each head's reading."""
-        return torch.stack([self.maps.logits(h, z_NHE[:, h]) for h in range(self.maps.num_heads)], dim=1)
-
-
-class Lenses(LensFolder):
-    """A lens directory that was opened; tensors through `layer()`, the rest as of `LensFolder`."""
+class Lenses(RecordedLenses):
+    """A lens directory that was opened; tensors through `layer()`, the rest as of `RecordedLenses`."""
 
     def __init__(self, root: Path | str) -> None:
         """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
@@ -111,7 +68,7 @@ class Lenses(LensFolder):
         shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
-        tensors = self._load(layer_file(layer), shapes, told=_told(layer, record.heads))
+        tensors = self._load(layer_file(layer), shapes, told=layer_metadata(layer, record.heads))
         self._check_heads(layer, tensors.get("W_O"))
         return LayerLenses(
             maps=form.from_tensors(tensors, self._unembedding, model.final_norm), W_O_HED=tensors.get("W_O")
@@ -126,7 +83,7 @@ class Lenses(LensFolder):
             if not float((W_O_ED - expected_ED).norm()) <= SAME_W_O * float(expected_ED.norm()):
                 raise DamageError(
                     f"{self.root / layer_file(layer)} holds a W_O that is not that of head {layer}.{head}, whose lens it is by "
-                    f"{DESCRIPTION}: {self._mend(DESCRIPTION)}"
+                    f"{LENS_JSON}: {self._mend(LENS_JSON)}"
                 )
 
     def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,14 +117,14 @@ class Lenses(LensFolder):
 
     def log_mean_output(self) -> torch.Tensor | None:
         """(V,) float32: the log of the model's mean output over the training text; None where nobody says it."""
-        if OUTPUT not in self.record.files:
+        if MEAN_OUTPUT not in self.record.files:
             return None
         shapes = {"log_mean_output": (self.record.model.d_vocab,)}
-        log_mean_V = self._load(OUTPUT, shapes)["log_mean_output"]
+        log_mean_V = self._load(MEAN_OUTPUT, shapes)["log_mean_output"]
         total = float(log_mean_V.double().exp().sum())
         if not abs(total - 1.0) <= SUM_TOLERANCE:
             raise DamageError(
-                f"{self.root / OUTPUT} has a mean output that sums to {total:.3f}, not 1: {self._mend(OUTPUT)}"
+                f"{self.root / MEAN_OUTPUT} has a mean output that sums to {total:.3f}, not 1: {self._mend(MEAN_OUTPUT)}"
             )
         return log_mean_V
 
@@ -185,7 +142,7 @@ class Lenses(LensFolder):
         for key, value in (told or {}).items():
             if says.get(key, value) != value:
                 raise DamageError(
-                    f"{path} holds {key} of {says[key]}, {DESCRIPTION} says {value}: {self._mend(name)}"
+                    f"{path} holds {key} of {says[key]}, {LENS_JSON} says {value}: {self._mend(name)}"
                 )
         for key, shape in shapes.items():
             if key not in tensors or tuple(tensors[key].shape) != shape:
@@ -208,32 +165,3 @@ def load_lenses(path: Path | str) -> Lenses:
     """Open a lens directory that `alens fit` wrote, or lenses that `alens publish` put on the hub:
     `hf://OWNER/NAME[@REVISION]`."""
     return Lenses(path)
-
-
-def put_layer(
-    root: Path, layer: int, heads: Sequence[int], tensors: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    """Write the file of a layer, which says whose lenses it holds; gives its size and hash for the record."""
-    return put_tensors(root, layer_file(layer), tensors, _told(layer, heads))
-
-
-def _told(layer: int, heads: Sequence[int]) -> dict[str, str]:
-    """What a layer's file says of itself. One entry: safetensors writes several in any order, and the same fit would
-    give other bytes."""
-    return {"lenses": f"layer {layer}, heads {','.join(map(str, heads))}"}
-
-
-def put_tensors(
-    root: Path, name: str, tensors: dict[str, torch.Tensor], told: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Write one safetensors file durably, `told` as its metadata; gives its size and hash for the record.
-
-    Raises `RunError` for a number that is not finite: such a file would be refused on reading.
-    """
-    kept = {key: value.detach().float().cpu().contiguous() for key, value in tensors.items()}
-    for key, tensor in kept.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise RunError(f"{key} for {root / name} has numbers that are not finite: nothing is written")
-    blob = save(kept, metadata=told)
-    durable.put(root / name, blob)
-    return {"bytes": len(blob), "sha256": durable.sha256_of(root / name)}

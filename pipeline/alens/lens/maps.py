@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import torch
 
+from alens.errors import RequestError
 from alens.rows.final_norm import normed
 from alens.store.model_record import LAYER_NORM, NormRecord
 
@@ -32,7 +33,10 @@ class LensMaps(Protocol):
         """(N, V) float32 logits of the reading of the `head`-th head, for values of any float dtype."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What is saved for this layer, by name; the unembedding is saved once for all layers."""
+        """What is saved for this layer, by name."""
+
+    def shared_tensors(self) -> dict[str, torch.Tensor]:
+        """What is saved once for all layers, by name: the unembedding, where the maps end in it."""
 
     def to(self, device: torch.device) -> Self: ...
 
@@ -90,6 +94,9 @@ class AffineMaps(_Moves):
     def tensors(self) -> dict[str, torch.Tensor]:
         return {"weight": self.weight_HEV, "bias": self.bias_HV}
 
+    def shared_tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
     @staticmethod
     def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
         """What `tensors` holds, for checking a file."""
@@ -133,6 +140,9 @@ class TranslatedMaps(_Moves):
             "offset": self.offset_HD,
         }
 
+    def shared_tensors(self) -> dict[str, torch.Tensor]:
+        return {"W_U": self.W_U_DV, "b_U": self.b_U_V}
+
     @staticmethod
     def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
         """What `tensors` holds, for checking a file."""
@@ -158,3 +168,38 @@ class TranslatedMaps(_Moves):
 FORMS: dict[str, type[AffineMaps] | type[TranslatedMaps]] = {
     maps.form: maps for maps in (AffineMaps, TranslatedMaps)
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerLenses:
+    """The lenses of one layer's heads."""
+
+    maps: LensMaps
+    W_O_HED: torch.Tensor | None
+    """The heads' output matrices, so that a lens can be written on head outputs: pinv(W_O) weight. None for a
+    site of the residual stream."""
+
+    @property
+    def weight_HEV(self) -> torch.Tensor:
+        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        return self._affine().weight_HEV
+
+    @property
+    def bias_HV(self) -> torch.Tensor:
+        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        return self._affine().bias_HV
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the file of the layer holds, by name."""
+        return {**self.maps.tensors(), **({} if self.W_O_HED is None else {"W_O": self.W_O_HED})}
+
+    def _affine(self) -> AffineMaps:
+        if not isinstance(self.maps, AffineMaps):
+            raise RequestError(
+                f"lenses of the form {self.maps.form!r} have no weight and bias: use their logits"
+            )
+        return self.maps
+
+    def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
+        """(N, H, V) float32 logits of each head's reading."""
+        return torch.stack([self.maps.logits(h, z_NHE[:, h]) for h in range(self.maps.num_heads)], dim=1)

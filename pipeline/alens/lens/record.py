@@ -1,25 +1,17 @@
-"""`lens.json`, and the files of a lens directory as it lists them: what lenses are, without their tensors.
-
-In: a directory, or a repository of the hub that holds such files (`hf://OWNER/NAME`). Out: a `LensFolder`: its
-`LensRecord`, and paths of files that were checked against it. Needs no torch, so that `alens info` is quick.
-"""
+"""`lens.json`: what lenses are, what they were fitted on, and how well they do. Needs no torch."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-from alens.errors import DamageError, RequestError
-from alens.sources import hub
-from alens.store import document, durable, same_model, typed
+from alens.store import typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
 FORMAT = 3
 UNHASHED_FORMAT = 2
 """The format from before `lens.json` held its own hash: still read, and said to be unchecked."""
-DESCRIPTION = "lens.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +49,10 @@ class LensRecord:
     mean_output_kl: float | None = None
     """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
     it was written down."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `lens.json` holds beside its hash."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
 
     def says_nothing(self, layer: int, head: int) -> bool:
         """Whether the fit found this lens to do no better than the mean output, which reads nothing.
@@ -111,90 +107,3 @@ def _check_naturals(name: str, numbers: object) -> None:
     """Raises `TypeError` unless these are whole numbers from 0 on."""
     if not isinstance(numbers, list | tuple) or any(type(n) is not int or n < 0 for n in numbers):
         raise TypeError(f"{name} is {numbers!r}, where whole numbers from 0 on belong"[:200])
-
-
-class LensFolder:
-    """Attributes: `root` (where the files are), `name` (what messages call it), `commit` (of a repository of the hub,
-    else None), `record`."""
-
-    def __init__(self, root: Path | str) -> None:
-        """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
-        `DamageError` when it is damaged."""
-        self._address = hub.address(root)
-        self.commit: str | None = None
-        self.root = Path(root)
-        if self._address is not None:
-            self.root, self.commit = self._fetch(DESCRIPTION, self._address.revision)
-        self.name = str(self._address or root)
-        self.record = self._read_record()
-
-    def _fetch(self, name: str, revision: str | None) -> tuple[Path, str]:
-        """Of a repository: one file, into the hub cache; directory and commit."""
-        assert self._address is not None
-        return hub.snapshot(
-            self._address.repository, kind="model", revision=revision, patterns=[name], asked=self._address
-        )
-
-    def _mend(self, name: str) -> str:
-        """What to do about a damaged file."""
-        if self._address is None:
-            return "fit again, or restore it from a copy"
-        again = hub.download_command(
-            self._address.repository, name, revision=self.commit, more=("--force-download",)
-        )
-        return f"fetch it again with `{again}`, or ask who published it"
-
-    def _read_record(self) -> LensRecord:
-        path, mend = self.root / DESCRIPTION, self._mend(DESCRIPTION)
-        try:
-            content = document.content(path, mend)
-        except (FileNotFoundError, NotADirectoryError):
-            why = f"it has no {DESCRIPTION}"
-            if (self.root / "plan.json").exists():
-                why = "it is a cache"
-            elif (self.root / "fit.json").exists():
-                why = "their fit is not finished: run `alens fit` again to go on"
-            raise RequestError(
-                f"{self.name} holds no lenses ({why}): "
-                "give a directory that `alens fit` finished, or a repository that `alens publish` filled"
-            ) from None
-        except OSError as error:
-            raise RequestError(f"cannot read {path}: {error.strerror}") from None
-        body = document.decode_either(
-            content,
-            str(path),
-            mend,
-            field="format",
-            hashed=FORMAT,
-            unhashed=UNHASHED_FORMAT,
-            holds="heads, shards and figures",
-        )
-        return typed.parse(LensRecord, body, str(path), mend)
-
-    def check_model(self, model: ModelRecord, name: str) -> None:
-        """Raises `RequestError` unless these are lenses of that model."""
-        if (phrase := same_model.difference(self.record.model, model)) is not None:
-            raise RequestError(
-                f"{self.name} holds lenses of {self.record.model.id}, and {name} has {phrase}: lenses read the model they were fitted on"
-            )
-
-    def check_file(self, name: str) -> Path:
-        """The file of that name, as it was written. Raises `DamageError`."""
-        path, recorded = self.root / name, self.record.files.get(name)
-        if self._address is not None and recorded is not None and not path.is_file():
-            self._fetch(name, self.commit)
-        if recorded is None or not path.is_file():
-            raise DamageError(f"{path} is missing: {self._mend(name)}")
-        if durable.sha256_of(path) != recorded.get("sha256"):
-            raise DamageError(f"{path} was altered since it was written: {self._mend(name)}")
-        return path
-
-
-def put_record(root: Path, record: LensRecord) -> None:
-    """Write `lens.json`: from now on the directory holds lenses."""
-    durable.put(root / DESCRIPTION, document.encode(to_json(record)))
-
-
-def to_json(record: LensRecord) -> dict[str, Any]:
-    """What `lens.json` holds beside its hash."""
-    return {"format": FORMAT, **dataclasses.asdict(record)}

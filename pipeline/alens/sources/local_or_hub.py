@@ -12,12 +12,12 @@ from pathlib import Path
 from alens.errors import RequestError
 from alens.sources import hub
 from alens.store.durable import PARTIAL
-from alens.store.paths import ARRAYS, CLAIM, PLAN, TOKENS
+from alens.store.paths import ARRAYS, CLAIM, FIT_JSON, LENS_JSON, PLAN, TOKENS
 
 log = logging.getLogger("alens")
 
 CACHE = {PLAN, TOKENS, ARRAYS, CLAIM}
-LENSES = {"lens.json", "fit.json"}
+LENSES = {LENS_JSON, FIT_JSON}
 
 
 @contextlib.contextmanager

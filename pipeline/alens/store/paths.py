@@ -14,13 +14,17 @@ CLAIM = "plan.claim"
 PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM)
 """All of a cache that lies in STORE itself."""
 
+LENS_JSON, FIT_JSON = "lens.json", "fit.json"
+"""What tells a directory of lenses from a cache: of a lens directory the last file and the first
+(`alens.lens.directory`)."""
+
 ASIDE = "aside"
 """In STORE: what `alens verify --repair` moved away. Never read."""
 
 
 def no_cache(root: Path) -> str:
     """For a message: that `root` is no cache, and what it is where that can be seen."""
-    holds = any((root / name).exists() for name in ("lens.json", "fit.json"))
+    holds = any((root / name).exists() for name in (LENS_JSON, FIT_JSON))
     why = ", it holds lenses" if holds else " (it has no plan.json)"
     return f"{root} is no cache{why}: give a directory that `alens cache` wrote"
 

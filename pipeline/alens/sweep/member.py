@@ -19,8 +19,8 @@ from alens.fit.fit_plan import put_plan
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
 from alens.job.progress import Report, ShouldStop, never, silent
+from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
-from alens.lens.record import DESCRIPTION
 from alens.store import document, durable, one_writer, typed
 from alens.store.cache_reader import Cache
 from alens.store.claim import Claim
@@ -74,12 +74,13 @@ class Member:
         self.fit, self._claim, self.should_stop = fit, claim, should_stop
         self.base, self.checkpoint_every = request.grid.base, request.checkpoint_every
         self.recipe = Recipe(fit.variant.settings, cache, processes.device)
-        put_plan(fit.lenses, fit.plan)
+        directory = LensDirectory(fit.lenses)
+        put_plan(directory, fit.plan)
         self.seconds, self.start, self.done = self._clock(), 0, False
         self._trainer: Trainer | None = None
-        if not (fit.lenses / DESCRIPTION).exists():
+        if not directory.holds_lenses:
             self._trainer = Trainer(
-                self.recipe, fit.plan, processes, fit.lenses, should_stop=should_stop, report=report
+                self.recipe, fit.plan, processes, directory, should_stop=should_stop, report=report
             )
             with _named(fit.variant.name):
                 self._trainer.restore()

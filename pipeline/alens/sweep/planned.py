@@ -16,6 +16,7 @@ from alens.fit.fit_plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest
 from alens.job.worker import Worker
+from alens.lens.directory import LensDirectory
 from alens.store.cache_reader import Cache
 from alens.sweep.request import SweepRequest
 from alens.sweep.variants import Variant
@@ -67,7 +68,7 @@ def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[A
     plan = fit_plan.resolve(
         FitRequest(store=request.store, lenses=lenses, settings=settings, device=request.device), cache
     )
-    fit_plan.check_place(lenses)
+    fit_plan.check_place(LensDirectory(lenses))
     design = (settings.lens, repr(settings.lens_options), settings.site, plan.heads)
     if design not in tried:
         _try_design(recipe, plan)

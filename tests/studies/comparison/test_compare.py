@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from alens import HeadReader, load_lenses
 from alens.cli.compare_table import show_comparison
 from alens.errors import RequestError
-from alens.lens.lenses import layer_file, put_tensors
-from alens.lens.record import put_record
+from alens.lens.directory import LensDirectory, layer_file
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison.compare import Comparison, _splits, compare
@@ -276,8 +275,9 @@ def planted(reader: LensedModel, sets: tuple[PromptSet, PromptSet], tmp_path: Pa
     tensors = load_file(root / layer_file(0))
     tensors["weight"][1, :, 777] += 9.0 * moved_E / moved_E.square().sum()
     tensors["bias"][1, 777] -= 9.0 * float(means[0] @ moved_E / moved_E.square().sum())
-    files = {**before.record.files, layer_file(0): put_tensors(root, layer_file(0), tensors)}
-    put_record(root, replace(before.record, files=files))
+    directory = LensDirectory(root)
+    files = {**before.record.files, layer_file(0): directory.put_layer(0, before.record.heads, tensors)}
+    directory.put_record(replace(before.record, files=files))
     other = copy.copy(reader)
     other.lenses = load_lenses(root)
     return other

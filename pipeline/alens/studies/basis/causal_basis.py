@@ -19,8 +19,7 @@ from alens.errors import RequestError
 from alens.evaluation.panel import unembedding
 from alens.evaluation.shards import judged_text
 from alens.job.progress import Progress, Report, silent
-from alens.lens.lenses import LayerLenses
-from alens.lens.maps import AffineMaps
+from alens.lens.maps import AffineMaps, LayerLenses
 from alens.model import activations
 from alens.model.activations import Activations
 from alens.reading.lensed import LensedModel

@@ -9,9 +9,10 @@ import pytest
 
 from alens import FitRequest, fit_lenses
 from alens.errors import RunError, StoppedError
-from alens.fit import checkpoints, marker
+from alens.fit import checkpoints
 from alens.fit.distributed import Processes
 from alens.fit.settings import FitSettings
+from alens.lens.directory import LensDirectory
 
 from ..stops import Stop
 
@@ -37,17 +38,17 @@ def found(lenses: Path) -> dict[str, int] | None:
 
 
 def test_it_says_where_the_fit_stopped_and_can_be_cleared(tmp_path: Path) -> None:
-    marker.put(tmp_path, 3, 20)
+    LensDirectory(tmp_path).mark_stopped(3, 20)
     assert found(tmp_path) == {"step": 3, "steps": 20}
-    marker.put(tmp_path, 4, 20)
+    LensDirectory(tmp_path).mark_stopped(4, 20)
     assert found(tmp_path) == {"step": 4, "steps": 20}
-    marker.clear(tmp_path)
+    LensDirectory(tmp_path).clear_stopped()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_where_there_is_none_there_is_nothing_to_clear(tmp_path: Path) -> None:
-    marker.clear(tmp_path)
-    marker.clear(tmp_path / "no directory yet")
+    LensDirectory(tmp_path).clear_stopped()
+    LensDirectory(tmp_path / "no directory yet").clear_stopped()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +58,7 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("alens.store.durable.put_stream", full)
     with pytest.raises(RunError, match=r"cannot write .*: No space left on device"):
-        marker.put(tmp_path, 3, 20)
+        LensDirectory(tmp_path).mark_stopped(3, 20)
 
 
 @pytest.mark.parametrize("stop", [0, 4])
@@ -95,7 +96,7 @@ def test_it_comes_after_the_checkpoint_and_before_any_process_may_end(
         return lambda *_: happened.append(name)
 
     monkeypatch.setattr(checkpoints, "save", noting("save"))
-    monkeypatch.setattr(marker, "put", noting("put"))
+    monkeypatch.setattr(LensDirectory, "mark_stopped", noting("put"))
     plain = Processes.first_does
 
     def first_does(self: Processes, work: Callable[[], None]) -> None:
