@@ -7,18 +7,33 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from alens.fit.convergence import ENDINGS
+from alens.fit.curves import Curves
+from alens.fit.recipe import Recipe
+from alens.lens.directory import LensDirectory
 from alens.store.durable import write_errors
-
-if TYPE_CHECKING:
-    from alens.fit.trainer import Trainer
 
 log = logging.getLogger("alens")
 
 
-def put_line(trainer: "Trainer", losses: Mapping[int, list[float]], seconds: float) -> None:
+class Evaluated(Protocol):
+    """What is read of a `Trainer`."""
+
+    recipe: Recipe
+    directory: LensDirectory
+    curves: Curves
+    step_number: int
+
+    @property
+    def best_steps(self) -> dict[str, int]: ...
+    def names(self, layer: int, unit: int) -> list[str]: ...
+    def alone(self, layer: int) -> bool: ...
+    def ended(self, why: str) -> dict[str, int]: ...
+
+
+def put_line(trainer: Evaluated, losses: Mapping[int, list[float]], seconds: float) -> None:
     """Tell of held-out losses, by layer, after so many seconds of steps. Raises `RunError` when the disk refuses."""
     curves, step = trainer.curves, trainer.step_number
     for layer, of_layer in losses.items():
@@ -33,7 +48,7 @@ def put_line(trainer: "Trainer", losses: Mapping[int, list[float]], seconds: flo
         )  # fmt: skip
     line = {
         "step": step,
-        "rows": step * trainer.settings.batch_rows,
+        "rows": step * trainer.recipe.settings.batch_rows,
         "seconds": round(seconds, 3),
         "heads": list(trainer.recipe.heads),
         "mean_output_loss": None if curves.mean_output is None else round(curves.mean_output, 5),
