@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from alens.evaluation.reading_figures import Judged
-from alens.evaluation.sums import ENTROPY, KL, SURPRISE, ReadingSums
+from alens.evaluation.sums import ALL, ENTROPY, KL, SURPRISE, ReadingSums
 
 CPU = torch.device("cpu")
 
@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 def sums(kl_GQ: np.ndarray, rows_G: np.ndarray, next_G: np.ndarray | None = None) -> ReadingSums:
     """As if rows had been added whose KL and surprise sum to `kl_GQ`."""
     G, Q = kl_GQ.shape
-    found = ReadingSums(Q, G, CPU)
+    found = ReadingSums(Q, CPU, num_groups=G, figures=ALL)
     found.rows_G += torch.from_numpy(rows_G)
     found.next_G += torch.from_numpy(rows_G if next_G is None else next_G)
     for column in (KL, SURPRISE):
-        found.sums_GQF[..., column] += torch.from_numpy(kl_GQ)
+        found.sums_GQC[..., column] += torch.from_numpy(kl_GQ)
     return found
 
 
@@ -97,7 +97,7 @@ def test_resamples_without_a_next_token_are_left_out() -> None:
     kl_GQ, rows_G = drawn(6)
     next_G = np.where(np.arange(40) == 0, rows_G, 0.0)
     made = sums(kl_GQ, rows_G, next_G)
-    made.sums_GQF[1:, :, SURPRISE] = 0
-    made.sums_GQF[..., ENTROPY] = 0
+    made.sums_GQC[1:, :, SURPRISE] = 0
+    made.sums_GQC[..., ENTROPY] = 0
     interval = Judged(made, seed=0).figures(0).intervals["cross_entropy"]
     assert interval == pytest.approx((kl_GQ[0, 0] / rows_G[0],) * 2)

@@ -10,7 +10,8 @@ import torch
 
 from alens.evaluation import sums as module
 from alens.evaluation.reading_figures import Judged, ReadingFigures
-from alens.evaluation.sums import BINS, JudgedRows, ReadingSums, bin_of
+from alens.evaluation.readings import Readings
+from alens.evaluation.sums import ALL, BINS, ReadingSums, Reference, bin_of
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
@@ -51,10 +52,14 @@ def summed(
     bytes_V: np.ndarray,
 ) -> ReadingSums:
     readings = [partial(lambda of_NV, rows: of_NV[rows], logits_NV) for logits_NV in logits_QNV]
-    found = ReadingSums(len(readings), G, CPU)
+    found = ReadingSums(len(readings), CPU, num_groups=G, figures=ALL)
     for part in (slice(0, 50), slice(50, N)):
         local = [
-            partial(lambda of, start, rows: of(slice(start + rows.start, start + rows.stop)), of, part.start)
+            Readings.one(
+                partial(
+                    lambda of, start, rows: of(slice(start + rows.start, start + rows.stop)), of, part.start
+                )
+            )
             for of in readings
         ]
         cut = teacher
@@ -65,7 +70,7 @@ def summed(
         bytes_N = np.where(next_N == NO_NEXT_TOKEN, 0, bytes_V[next_N])
         found.add(
             local,
-            JudgedRows(
+            Reference(
                 teacher=cut,
                 first=chosen(model_NV[part], 1),
                 several=chosen(model_NV[part], K),
@@ -177,8 +182,8 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
     rows = 40_000
     logits_NV = 2 * torch.randn(rows, V, generator=random)
     next_N = torch.multinomial(logits_NV.softmax(-1), 1, generator=random).squeeze(1)
-    found = ReadingSums(1, 1, CPU)
-    judged = JudgedRows(
+    found = ReadingSums(1, CPU, num_groups=1, figures=ALL)
+    judged = Reference(
         teacher=exact(logits_NV),
         first=chosen(logits_NV, 1),
         several=chosen(logits_NV, K),
@@ -186,7 +191,7 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
         next_bytes_N=torch.zeros_like(next_N),
         groups_N=torch.zeros_like(next_N),
     )
-    found.add([lambda at: logits_NV[at]], judged)
+    found.add([Readings.one(lambda rows: logits_NV[rows])], judged)
     of = Judged(found, seed=0).figures(0)
     assert of.calibration_error is not None and of.calibration_error < 0.02
     assert (of.top1_agreement, of.top10_agreement) == (1.0, 1.0)
@@ -194,14 +199,14 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
     assert of.bits_per_byte is None and of.intervals["kl"] is None  # no bytes, and one sequence
 
 
-@pytest.mark.parametrize(("block", "stretch"), [(1, 3), (7, 20), (64, 4096)])
-def test_blocks_do_not_change_sums(monkeypatch: pytest.MonkeyPatch, block: int, stretch: int) -> None:
+@pytest.mark.parametrize(("block", "values"), [(1, 3), (7, 400), (64, 2**23)])
+def test_blocks_do_not_change_sums(monkeypatch: pytest.MonkeyPatch, block: int, values: int) -> None:
     logits_QNV, model_NV, next_N, bytes_V = case()
     whole = summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V)
     monkeypatch.setattr(blocks, "CPU_ROWS", block)
-    monkeypatch.setattr(module, "STRETCH_ROWS", stretch)
+    monkeypatch.setattr(module, "MOST_VALUES", values)
     parts = summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V)
-    torch.testing.assert_close(parts.sums_GQF, whole.sums_GQF, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(parts.sums_GQC, whole.sums_GQC, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(parts.bins_QM2, whole.bins_QM2)
     assert whole.rows_G.tolist() == [20.0] * G and whole.next_G.sum() == (next_N != NO_NEXT_TOKEN).sum()
 

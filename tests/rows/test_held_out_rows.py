@@ -8,7 +8,7 @@ import torch
 
 from alens import open_cache
 from alens.rows.columns import RowReader
-from alens.rows.held_out_rows import NO_NEXT_TOKEN, held_out_rows
+from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutRows
 
 
 def reader(store: Path) -> RowReader:
@@ -18,9 +18,11 @@ def reader(store: Path) -> RowReader:
 def rows_of(store: Path, shards: tuple[int, ...], num_rows: int, **ranks: int) -> list[tuple[int, int]]:
     """(sequence, position) of every row, in order."""
     found = []
-    for part in held_out_rows(reader(store), shards, num_rows, **ranks):
+    held_out = HeldOutRows(reader=reader(store), shards=shards, num_rows=num_rows, **ranks)
+    for part in held_out.parts():
         columns = part.columns.by_name
         found += zip(columns["rows/sequence"].tolist(), columns["rows/position"].tolist(), strict=True)
+    assert len(found) == held_out.count
     return found
 
 
@@ -48,7 +50,7 @@ def test_ranks_share_the_rows_without_overlap(demo_cache: Path, world_size: int)
 
 def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> None:
     cache = open_cache(demo_cache)
-    (part,) = held_out_rows(reader(demo_cache), (5,), 10**6)
+    (part,) = HeldOutRows(reader=reader(demo_cache), shards=(5,), num_rows=10**6).parts()
     sequence, position = (
         part.columns.by_name[f"rows/{name}"].astype(int) for name in ("sequence", "position")
     )
@@ -60,5 +62,5 @@ def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> Non
 
 
 def test_the_top_token_is_the_models(demo_cache: Path) -> None:
-    (part,) = held_out_rows(reader(demo_cache), (5,), 10**6)
-    assert part.choice.ids_NJ[:, 0].tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()
+    (part,) = HeldOutRows(reader=reader(demo_cache), shards=(5,), num_rows=10**6).parts()
+    assert part.choice(1).ids_NJ[:, 0].tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()

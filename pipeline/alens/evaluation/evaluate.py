@@ -15,7 +15,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
-from alens.evaluation.figures import check_kl
+from alens.evaluation.judge import judge, num_top_tokens
 from alens.evaluation.panel import BASELINES, LENS, Key, Panel
 from alens.evaluation.reading_figures import Judged
 from alens.evaluation.result import BaselineComparison, Evaluation
@@ -25,22 +25,19 @@ from alens.evaluation.shards import (
     text_held_out_by,
     without_training_rows,
 )
-from alens.evaluation.sums import JudgedRows, ReadingSums
-from alens.job.progress import Progress, Report, counting, silent
+from alens.evaluation.sums import ALL, ReadingSums, check_kl
+from alens.job.progress import Progress, Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import TranslatedMaps
 from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
-from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutRows, held_out_rows, model_choice
+from alens.rows.held_out_rows import HeldOutRows
 from alens.statistics.bootstrap import RESAMPLES
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 
 log = logging.getLogger("alens")
-
-TOP_TOKENS = 10
-"""Of the second agreement; fewer where the cache holds fewer."""
 
 
 def evaluate(
@@ -96,11 +93,19 @@ def evaluate(
     )
     total = reader.num_rows(shards)
     total = total if num_rows is None else min(total, num_rows)
-    rows = _Rows(cache, _first(reader, shards, total), token_bytes_V, where)
-    sums = ReadingSums(len(panel.keys), rows.groups.count, where)
-    tell = counting(report, "eval", "rows", total)
-    for part in held_out_rows(reader, shards, total):
-        sums.add(panel.readings(reader, part.columns, part.teacher), rows.judged(part), tell)
+    groups = Groups.of_shards(cache, _first(reader, shards, total))
+    sums = ReadingSums(len(panel.keys), where, num_groups=groups.count, figures=ALL)
+    judge(
+        HeldOutRows(reader=reader, shards=shards, num_rows=total),
+        panel.readings,
+        sums,
+        groups=groups,
+        token_bytes_V=None
+        if token_bytes_V is None
+        else torch.from_numpy(np.asarray(token_bytes_V)).to(where),
+        report=report,
+        stage="eval",
+    )
     report(Progress(stage="intervals"))
     judged = Judged(sums, seed=seed, resamples=resamples)
     found = {key: judged.figures(place) for place, key in enumerate(panel.keys)}
@@ -108,14 +113,14 @@ def evaluate(
     check_kl([figures.kl for figures in found.values()])
     return Evaluation(
         rows=judged.rows,
-        sequences=rows.groups.sequences,
-        intervals_over=rows.groups.over,
+        sequences=groups.sequences,
+        intervals_over=groups.over,
         groups=judged.groups,
         teacher=teacher,
         shards=shards,
         trained_on=text.trained_on,
         sequences_left_out=text.left_out,
-        top_tokens=rows.top_tokens,
+        top_tokens=num_top_tokens(cache),
         seed=seed,
         resamples=resamples,
         heads=lenses.record.heads,
@@ -123,11 +128,11 @@ def evaluate(
             layer: [lenses.record.says_nothing(layer, head) for head in lenses.record.heads]
             for layer in layers
         },
-        lens={layer: [found[key] for key in _of(panel, LENS, layer)] for layer in layers},
+        lens={layer: [found[key] for key in panel.of_layer(LENS, layer)] for layer in layers},
         unembedding={
             layer: [found[key] for key in keys]
             for layer in layers
-            if (keys := _of(panel, panels.UNEMBEDDING, layer))
+            if (keys := panel.of_layer(panels.UNEMBEDDING, layer))
         },
         mean_output=found[Key(panels.MEAN_OUTPUT)],
         logit_lens={
@@ -144,7 +149,7 @@ def evaluate(
         norm_is_the_models=final_norm is not None or cache.plan.model.keeps_norm,
         comparisons={
             kind: {
-                layer: [_compare(judged, panel, key, kind) for key in _of(panel, LENS, layer)]
+                layer: [_compare(judged, panel, key, kind) for key in panel.of_layer(LENS, layer)]
                 for layer in layers
             }
             for kind in BASELINES
@@ -175,49 +180,12 @@ def _say_what_lacks(lenses: Lenses, cache: Cache) -> None:
         )
 
 
-def _of(panel: Panel, kind: str, layer: int) -> list[Key]:
-    return [key for key in panel.keys if key.kind == kind and key.layer == layer]
-
-
 def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> BaselineComparison:
     place, baseline = panel.places[lens], panel.baseline(kind, lens)
     assert baseline is not None  # asked of the first lens, and the same for all
     kl = judged.difference("kl", place, baseline)
     assert kl is not None  # every row has one
     return BaselineComparison(kl=kl, cross_entropy=judged.difference("cross_entropy", place, baseline))
-
-
-class _Rows:
-    """What held-out rows are judged by, on the device."""
-
-    def __init__(
-        self,
-        cache: Cache,
-        shards: Sequence[int],
-        token_bytes_V: npt.NDArray[np.int64] | None,
-        device: torch.device,
-    ) -> None:
-        self.groups, self._device = Groups.of_shards(cache, shards), device
-        self._bytes_V = (
-            None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
-        )
-        self._d_vocab = cache.plan.model.d_vocab
-        self.top_tokens = min(TOP_TOKENS, cache.plan.settings.top_k, cache.plan.model.d_vocab)
-
-    def judged(self, part: HeldOutRows) -> JudgedRows:
-        columns, next_N = part.columns.by_name, part.next_ids_N
-        groups_N = self.groups.numbers(columns["rows/sequence"])
-        bytes_N = torch.zeros_like(next_N)
-        if self._bytes_V is not None:
-            bytes_N = torch.where(next_N == NO_NEXT_TOKEN, 0, self._bytes_V[next_N.clamp_min(0)])
-        return JudgedRows(
-            teacher=part.teacher,
-            first=part.choice,
-            several=model_choice(part.columns, self.top_tokens, self._d_vocab, self._device),
-            next_ids_N=next_N,
-            next_bytes_N=bytes_N,
-            groups_N=torch.from_numpy(groups_N).to(self._device),
-        )
 
 
 def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int]) -> None:

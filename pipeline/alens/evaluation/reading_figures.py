@@ -3,7 +3,7 @@
 In: `ReadingSums`. Out: `Judged`: figures of reading q, and how one reading differs from another. One function makes
 figures from sums; it makes them of all rows and of every resample, so an interval is of the figure that is printed.
 docs/metrics.md has the formulas.
-Shapes: X resamples (or 1: all rows), G groups (documents or sequences), Q readings, F columns, M bins.
+Shapes: X resamples (or 1: all rows), G groups (documents or sequences), Q readings, C columns, M bins.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alens.evaluation.sums import BINS, CONFIDENCE, ENTROPY, KL, SURPRISE, TOP1, TOP10, ReadingSums
+from alens.evaluation.sums import BINS, ENTROPY, GAPS, KL, SURPRISE, TOP1, TOP10, ReadingSums
 from alens.statistics.bootstrap import RESAMPLES, finite_interval, resampled_means
 
 Array = npt.NDArray[np.float64]
@@ -97,19 +97,19 @@ class Judged:
             return found
 
         used_G = taken("rows_G") > 0
-        sums_GQF = taken("sums_GQF")[used_G]
-        counts_GC = np.stack([taken(name)[used_G] for name in ("rows_G", "next_G", "bytes_G")], axis=1)
-        self.groups, (_, Q, F) = len(sums_GQF), sums_GQF.shape
-        self.rows = int(counts_GC[:, 0].sum())
-        self._bins_QM2, self._gaps_QM = taken("bins_QM2"), sums_GQF[..., CONFIDENCE:].sum(axis=0)
-        self._all = figures(sums_GQF.sum(axis=0)[None], counts_GC.sum(axis=0)[None])
+        sums_GQC = taken("sums_GQC")[used_G]
+        counts_G3 = np.stack([taken(name)[used_G] for name in ("rows_G", "next_G", "bytes_G")], axis=1)
+        self.groups, (_, Q, C) = len(sums_GQC), sums_GQC.shape
+        self.rows = int(counts_G3[:, 0].sum())
+        self._bins_QM2, self._gaps_QM = taken("bins_QM2"), sums_GQC[..., GAPS:].sum(axis=0)
+        self._all = figures(sums_GQC.sum(axis=0)[None], counts_G3.sum(axis=0)[None])
         self._resampled: dict[str, Array] | None = None
         if self.groups > 1:
             # over means a group: rows, tokens and bytes are resampled with the sums that they divide
             ones_G = np.ones(self.groups)
-            sums_RF = resampled_means(sums_GQF.reshape(-1, Q * F), ones_G, seed=seed, resamples=resamples)
-            counts_RC = resampled_means(counts_GC, ones_G, seed=seed, resamples=resamples)
-            self._resampled = figures(sums_RF.reshape(-1, Q, F), counts_RC)
+            sums_RC = resampled_means(sums_GQC.reshape(-1, Q * C), ones_G, seed=seed, resamples=resamples)
+            counts_R3 = resampled_means(counts_G3, ones_G, seed=seed, resamples=resamples)
+            self._resampled = figures(sums_RC.reshape(-1, Q, C), counts_R3)
 
     def figures(self, q: int) -> ReadingFigures:
         """Of reading `q`."""
@@ -156,19 +156,19 @@ class Judged:
         )
 
 
-def figures(sums_XQF: Array, counts_XC: Array) -> dict[str, Array]:
+def figures(sums_XQC: Array, counts_X3: Array) -> dict[str, Array]:
     """(X, Q) of each figure, from sums and the counts (rows, rows with a next token, bytes) that divide them.
 
     Not a number where a count is 0.
     """
-    rows_X1, next_X1, bytes_X1 = counts_XC.T[:, :, None]
+    rows_X1, next_X1, bytes_X1 = counts_X3.T[:, :, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
-            "kl": sums_XQF[..., KL] / rows_X1,
-            "cross_entropy": sums_XQF[..., SURPRISE] / next_X1,
-            "bits_per_byte": sums_XQF[..., SURPRISE] / (math.log(2) * bytes_X1),
-            "top1_agreement": sums_XQF[..., TOP1] / rows_X1,
-            "top10_agreement": sums_XQF[..., TOP10] / rows_X1,
-            "entropy": sums_XQF[..., ENTROPY] / rows_X1,
-            "calibration_error": np.abs(sums_XQF[..., CONFIDENCE:]).sum(axis=-1) / next_X1,
+            "kl": sums_XQC[..., KL] / rows_X1,
+            "cross_entropy": sums_XQC[..., SURPRISE] / next_X1,
+            "bits_per_byte": sums_XQC[..., SURPRISE] / (math.log(2) * bytes_X1),
+            "top1_agreement": sums_XQC[..., TOP1] / rows_X1,
+            "top10_agreement": sums_XQC[..., TOP10] / rows_X1,
+            "entropy": sums_XQC[..., ENTROPY] / rows_X1,
+            "calibration_error": np.abs(sums_XQC[..., GAPS:]).sum(axis=-1) / next_X1,
         }

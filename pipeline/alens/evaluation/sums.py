@@ -1,116 +1,296 @@
-"""All figures of many readings, summed by group, a block of rows at a time.
+"""Figures of many readings, summed over rows and over groups of rows, a block of rows at a time.
 
-In: readings (functions that give the logits of some rows), the rows' teacher, the model's most probable tokens, the
-text's next tokens. Out: `ReadingSums`: for each group and reading, sums over rows of what docs/metrics.md defines.
+In: readings, and for the same rows the teacher, the model's most probable tokens and the text's next tokens. Out:
+`ReadingSums`: sums of what docs/metrics.md defines, over all rows and, where groups of rows are given (documents, say),
+over each of them. Sums add up over parts of the rows and over processes.
 Logits exist for one reading and one block of rows at a time; a teacher's block is made once for all readings.
-Shapes: N rows, B rows of a block, G sequences, Q readings, F columns, K top tokens, M bins of confidence, V vocabulary.
+Shapes: N rows, B rows of a block, G groups, Q readings, F figures, C columns of the sums by group, K top tokens, M bins
+of confidence, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 
-from alens.machine.blocks import row_blocks, slices
+from alens.errors import DamageError
+from alens.evaluation.readings import Readings
+from alens.job.interruption import leave_out
+from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import each
 from alens.rows.agreement import ModelChoice, largest, shares
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import Teacher, TeacherBlock
+from alens.statistics.divergences import kl_of_logits
 
-Reading = Callable[[slice], torch.Tensor]
-"""Rows -> their (B, V) float32 logits; any constant may be added to a row."""
+KL, SURPRISE, TOP1, TOP10, ENTROPY, CONFIDENCE, RIGHT = range(7)
+"""Figures of a row, as `ReadingBlock` has them."""
 
-KL, SURPRISE, TOP1, TOP10, ENTROPY = range(5)
-"""Columns of the sums. After them stand M columns: confidence less right answers of the rows of each bin."""
-CONFIDENCE, RIGHT = 5, 6
-"""Further values of a row: probability of the most probable token, and whether it is the text's, or its share of that where several are."""
+FEW = (KL, SURPRISE, TOP1)
+"""What a fit, a sweep or a transfer asks of a lens."""
+
+ALL = (*FEW, TOP10, ENTROPY, CONFIDENCE, RIGHT)
+"""What `alens eval` asks. Of the last two there are no sums, but the bins of a reliability diagram."""
+
+GAPS = CONFIDENCE
+"""The first of M columns of the sums by group, for each bin: confidence less right answers of its rows."""
 
 BINS = 15
 """Of equal width in 0 .. 1, as Guo et al. (arXiv 1706.04599) have them: each holds its upper end."""
 
-STRETCH_ROWS = 4096
-"""Rows whose values are kept before they are added up: 34 MB for 300 readings."""
+MOST_VALUES = 2**23
+"""Figures of rows that are kept before they are added up by group: 34 MB."""
+
+LEAST_KL = -0.1
+"""Nats: the tail samples of a compressed teacher leave a mean over few rows below zero, a mix-up of files does more."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedRows:
-    """What readings of N rows are judged by."""
+class Reference:
+    """What readings of N rows are held against: the model's distributions, and the text."""
 
     teacher: Teacher
     first: ModelChoice
     """The model's most probable next token."""
-    several: ModelChoice
-    """Its ten most probable ones, or as many as are stored."""
     next_ids_N: torch.Tensor
     """The text's next token, or NO_NEXT_TOKEN."""
-    next_bytes_N: torch.Tensor
-    """Its bytes; 0 where there is none."""
-    groups_N: torch.Tensor
-    """Which of the G groups."""
+    several: ModelChoice | None = None
+    """The model's ten most probable tokens, or as many as are stored; for `TOP10`."""
+    groups_N: torch.Tensor | None = None
+    """Which of the G groups; None where there are no sums by group."""
+    next_bytes_N: torch.Tensor | None = None
+    """Bytes of the next token, 0 where there is none; for sums by group."""
+
+    def block(self, rows: slice) -> "ReferenceBlock":
+        """Some of the rows, with the teacher's distributions."""
+        return ReferenceBlock(
+            teacher=self.teacher.block(rows),
+            entropy_B=self.teacher.entropies[rows],
+            first=self.first.rows(rows),
+            several=None if self.several is None else self.several.rows(rows),
+            next_ids_B=self.next_ids_N[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceBlock:
+    """What all readings of B rows are held against."""
+
+    teacher: TeacherBlock
+    entropy_B: torch.Tensor
+    first: ModelChoice
+    several: ModelChoice | None
+    next_ids_B: torch.Tensor
+
+    @cached_property
+    def has_next_B(self) -> torch.Tensor:
+        """(B,) bool: the row has a next token."""
+        return self.next_ids_B != NO_NEXT_TOKEN
+
+    @cached_property
+    def next_B1(self) -> torch.Tensor:
+        """(B, 1) the next token, or any token where there is none."""
+        return self.next_ids_B.clamp_min(0)[:, None]
+
+
+class ReadingBlock:
+    """One reading of a block of rows: each figure is a (B,) tensor."""
+
+    def __init__(self, logits_BV: torch.Tensor, reference: ReferenceBlock) -> None:
+        self.logits_BV, self.reference = logits_BV, reference
+        self.largest_BK = largest(logits_BV, 1 if reference.several is None else reference.several.k)
+        self._weights_BV = torch.sub(logits_BV, self.largest_BK[:, :1]).exp_()
+        self._total_B = self._weights_BV.sum(-1)
+        self.logsumexp_B = self.largest_BK[:, 0] + self._total_B.log()
+
+    def kl(self) -> torch.Tensor:
+        """KL(model || reading), nats."""
+        return kl_of_logits(
+            self.logits_BV, self.logsumexp_B, self.reference.teacher, self.reference.entropy_B
+        )
+
+    def surprise(self) -> torch.Tensor:
+        """-log of the next token's probability, nats; 0 where there is none."""
+        next_B = self.logits_BV.gather(1, self.reference.next_B1).squeeze(1)
+        return torch.where(self.reference.has_next_B, self.logsumexp_B - next_B, 0.0)
+
+    def top1(self) -> torch.Tensor:
+        """Agreement of the most probable token."""
+        return self.reference.first.agreement(self.logits_BV, self.largest_BK)
+
+    def top10(self) -> torch.Tensor:
+        """Agreement of the ten most probable tokens."""
+        assert self.reference.several is not None  # asked for with the figures
+        return self.reference.several.agreement(self.logits_BV, self.largest_BK)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy of the reading, nats."""
+        mean_B: torch.Tensor = torch.linalg.vecdot(self._weights_BV, self.logits_BV)
+        return self.logsumexp_B - mean_B / self._total_B
+
+    def confidence(self) -> torch.Tensor:
+        """Probability of the most probable token."""
+        return self._total_B.reciprocal()
+
+    def right(self) -> torch.Tensor:
+        """1 where the most probable token is the text's, or its share of that where several are; any value where
+        there is no next token."""
+        return shares(self.logits_BV, self.largest_BK, 1, self.reference.next_B1).squeeze(1)
+
+
+FIGURES_OF_ROWS: tuple[Callable[[ReadingBlock], torch.Tensor], ...] = (
+    ReadingBlock.kl,
+    ReadingBlock.surprise,
+    ReadingBlock.top1,
+    ReadingBlock.top10,
+    ReadingBlock.entropy,
+    ReadingBlock.confidence,
+    ReadingBlock.right,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFigures:
+    """Means over held-out rows, for one head."""
+
+    kl: float
+    """Forward KL(model || lens), nats a row."""
+    cross_entropy: float
+    """Of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
+    top1_agreement: float
+    """Share of rows where lens and model have the same most probable next token; `agreement` says what of ties."""
 
 
 class ReadingSums:
-    """Running sums, float64. Attributes: `sums_GQF`, `bins_QM2` (rows, and rows that were right), and by sequence
-    `rows_G`, `next_G` (rows with a next token) and `bytes_G` (of those tokens)."""
+    """Running sums of Q readings, float64.
 
-    def __init__(self, num_readings: int, num_groups: int, device: torch.device) -> None:
+    Attributes: `totals_QF` over all rows, and `counts` (rows, rows with a next token). By group, where `num_groups` is
+    above 0: `sums_GQC`, and `rows_G`, `next_G` (rows with a next token), `bytes_G` (of those tokens). With `ALL` figures
+    the columns are KL to ENTROPY and the M gaps, and `bins_QM2` counts rows, and rows that were right; else the columns
+    are the figures.
+    """
+
+    def __init__(
+        self, num_readings: int, device: torch.device, *, num_groups: int = 0, figures: tuple[int, ...] = FEW
+    ) -> None:
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self.sums_GQF = zeros(num_groups, num_readings, RIGHT - 1 + BINS)
-        self.bins_QM2 = zeros(num_readings, BINS, 2)
+        self.figures, self.calibrated = figures, CONFIDENCE in figures
+        self.totals_QF, self.counts = zeros(num_readings, len(figures)), zeros(2)
+        self.sums_GQC = zeros(num_groups, num_readings, GAPS + BINS if self.calibrated else len(figures))
+        self.bins_QM2 = zeros(num_readings if self.calibrated else 0, BINS, 2)
         self.rows_G, self.next_G, self.bytes_G = (zeros(num_groups) for _ in range(3))
 
     @fast_float32()
     def add(
         self,
-        readings: Sequence[Reading],
-        judged: JudgedRows,
+        readings: Sequence[Readings],
+        reference: Reference,
         after_block: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Add rows; the readings are in the order of the sums. On a CPU, a thread takes a reading. `after_block` is
-        called with the rows of each block."""
-        device, groups_N = self.rows_G.device, judged.groups_N
-        has_next_N = judged.next_ids_N != NO_NEXT_TOKEN
-        self.rows_G.index_add_(0, groups_N, torch.ones_like(groups_N, dtype=torch.float64))
-        self.next_G.index_add_(0, groups_N, has_next_N.double())
-        self.bytes_G.index_add_(0, groups_N, judged.next_bytes_N.double())
-        for stretch in slices(len(groups_N), STRETCH_ROWS):
+        """Add rows; the readings are in the order of the sums. On a CPU, a thread takes a reading; the sums do not
+        depend on that. `after_block` is called with the rows of each block."""
+        device = self.totals_QF.device
+        has_next_N = reference.next_ids_N != NO_NEXT_TOKEN
+        first_of = [0, *accumulate(piece.count for piece in readings)]
+        assert first_of[-1] == len(self.totals_QF), "as many readings as there are sums"
+        by_group = reference.groups_N is not None
+        for stretch, blocks in self._stretches(len(reference.next_ids_N)):
             size = stretch.stop - stretch.start
-            values_QNF = torch.empty(len(readings), size, RIGHT + 1, device=device)
-            for within in row_blocks(size, device):
-                rows = slice(stretch.start + within.start, stretch.start + within.stop)
-                block = judged.teacher.block(rows)
+            values_QFN = torch.empty(first_of[-1], len(self.figures), size if by_group else 0, device=device)
+            for rows in blocks:
+                if leave_out():
+                    return
+                block = reference.block(rows)
+                within = slice(rows.start - stretch.start, rows.stop - stretch.start)
 
                 def judge(
-                    q: int,
+                    piece: int,
                     rows: slice = rows,
-                    block_QBF: torch.Tensor = values_QNF[:, within],
-                    block: TeacherBlock = block,
+                    block: ReferenceBlock = block,
+                    values_QFB: torch.Tensor = values_QFN[:, :, within],
                 ) -> None:
-                    block_QBF[q] = row_values(readings[q](rows), block, judged, rows)
+                    if leave_out():
+                        return
+                    for q, logits_BV in enumerate(readings[piece].logits(rows), first_of[piece]):
+                        reading = ReadingBlock(logits_BV, block)
+                        values_FB = torch.stack([FIGURES_OF_ROWS[figure](reading) for figure in self.figures])
+                        self.totals_QF[q] += values_FB.double().sum(1)
+                        if by_group:
+                            values_QFB[q] = values_FB
 
                 each(judge, len(readings), device)
                 after_block(rows.stop - rows.start)
+            if reference.groups_N is not None:
 
-            def sum_up(q: int, stretch: slice = stretch, values_QNF: torch.Tensor = values_QNF) -> None:
-                self._sum_up(q, values_QNF[q], groups_N[stretch], has_next_N[stretch])
+                def sum_up(
+                    q: int,
+                    values_QFN: torch.Tensor = values_QFN,
+                    groups_N: torch.Tensor = reference.groups_N[stretch],
+                    has_next_N: torch.Tensor = has_next_N[stretch],
+                ) -> None:
+                    self._sum_up(q, values_QFN[q].double().T.contiguous(), groups_N, has_next_N)
 
-            each(sum_up, len(readings), device)
+                each(sum_up, first_of[-1], device)
+        self._count(reference, has_next_N)
+
+    def reduce(self, over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Sums over all processes, in place."""
+        by_group = (self.sums_GQC, self.bins_QM2, self.rows_G, self.next_G, self.bytes_G)
+        for values in (self.totals_QF, self.counts, *by_group):
+            if values.numel():
+                over_processes(values)
+
+    def means(self) -> list[HeadFigures]:
+        """The means of each reading. Raises `DamageError` where targets cannot be those of the rows."""
+        num_rows, num_next = self.counts.clamp_min(1)
+        counts_F = torch.stack([num_rows, num_next, num_rows])
+        means_QF = (self.totals_QF[:, list(FEW)] / counts_F).tolist()
+        check_kl([kl for kl, _, _ in means_QF])
+        return [HeadFigures(kl=kl, cross_entropy=ce, top1_agreement=top1) for kl, ce, top1 in means_QF]
+
+    def select(self, readings: slice) -> "ReadingSums":
+        """The sums of some of the readings."""
+        some = ReadingSums(0, self.totals_QF.device, figures=self.figures)
+        some.totals_QF, some.counts = self.totals_QF[readings], self.counts
+        some.sums_GQC, some.bins_QM2 = self.sums_GQC[:, readings], self.bins_QM2[readings]
+        some.rows_G, some.next_G, some.bytes_G = self.rows_G, self.next_G, self.bytes_G
+        return some
+
+    def _stretches(self, num_rows: int) -> Iterator[tuple[slice, list[slice]]]:
+        """Rows whose figures are kept at once, and their blocks."""
+        blocks = list(row_blocks(num_rows, self.totals_QF.device))
+        rows_of_values = max(1, MOST_VALUES // max(1, self.totals_QF.numel()))
+        blocks_each = max(1, rows_of_values // blocks[0].stop) if blocks else 1
+        for start in range(0, len(blocks), blocks_each):
+            some = blocks[start : start + blocks_each]
+            yield slice(some[0].start, some[-1].stop), some
 
     def _sum_up(
         self, q: int, values_NF: torch.Tensor, groups_N: torch.Tensor, has_next_N: torch.Tensor
     ) -> None:
-        values_NF = values_NF.double()
-        values_NF[~has_next_N, SURPRISE] = 0.0
-        confidence_N, right_N = values_NF[:, CONFIDENCE], values_NF[:, RIGHT]
-        bins_N = bin_of(confidence_N)
-        gaps_NM = torch.zeros(len(values_NF), BINS, dtype=torch.float64, device=values_NF.device)
-        gaps_NM.scatter_(1, bins_N[:, None], ((confidence_N - right_N) * has_next_N)[:, None])
-        self.sums_GQF[:, q].index_add_(0, groups_N, torch.cat([values_NF[:, :CONFIDENCE], gaps_NM], dim=1))
-        counted_N2 = torch.stack([has_next_N.double(), right_N * has_next_N], dim=1)
-        self.bins_QM2[q].index_add_(0, bins_N, counted_N2)
+        if self.calibrated:
+            confidence_N, right_N = values_NF[:, CONFIDENCE], values_NF[:, RIGHT]
+            bins_N = bin_of(confidence_N)
+            gaps_NM = torch.zeros(len(values_NF), BINS, dtype=torch.float64, device=values_NF.device)
+            gaps_NM.scatter_(1, bins_N[:, None], ((confidence_N - right_N) * has_next_N)[:, None])
+            counted_N2 = torch.stack([has_next_N.double(), right_N * has_next_N], dim=1)
+            self.bins_QM2[q].index_add_(0, bins_N, counted_N2)
+            values_NF = torch.cat([values_NF[:, :CONFIDENCE], gaps_NM], dim=1)
+        self.sums_GQC[:, q].index_add_(0, groups_N, values_NF)
+
+    def _count(self, reference: Reference, has_next_N: torch.Tensor) -> None:
+        self.counts += torch.tensor([len(has_next_N), int(has_next_N.sum())], device=self.counts.device)
+        if (groups_N := reference.groups_N) is None:
+            return
+        self.rows_G.index_add_(0, groups_N, torch.ones_like(groups_N, dtype=torch.float64))
+        self.next_G.index_add_(0, groups_N, has_next_N.double())
+        if reference.next_bytes_N is not None:
+            self.bytes_G.index_add_(0, groups_N, reference.next_bytes_N.double())
 
 
 def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:
@@ -118,25 +298,11 @@ def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:
     return (confidence_N * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
 
 
-def row_values(logits_BV: torch.Tensor, block: TeacherBlock, judged: JudgedRows, rows: slice) -> torch.Tensor:
-    """(B, 7) float32: the columns KL to RIGHT of some rows; SURPRISE and RIGHT mean nothing without a next token."""
-    first, several = judged.first.rows(rows), judged.several.rows(rows)
-    next_B1 = judged.next_ids_N[rows].clamp_min(0)[:, None]
-    largest_BK = largest(logits_BV, several.k)
-    largest_B1 = largest_BK[:, :1]
-    weights_BV = torch.sub(logits_BV, largest_B1).exp_()
-    total_B = weights_BV.sum(-1)
-    logsumexp_B = largest_B1.squeeze(1) + total_B.log()
-    next_B = logits_BV.gather(1, next_B1).squeeze(1)
-    return torch.stack(
-        [
-            logsumexp_B - block.expect(logits_BV) - judged.teacher.entropies[rows],
-            logsumexp_B - next_B,
-            first.agreement(logits_BV, largest_BK),
-            several.agreement(logits_BV, largest_BK),
-            logsumexp_B - torch.linalg.vecdot(weights_BV, logits_BV) / total_B,
-            total_B.reciprocal(),
-            shares(logits_BV, largest_BK, 1, next_B1).squeeze(1),
-        ],
-        dim=1,
-    )
+def check_kl(mean_kls: Sequence[float]) -> None:
+    """Raises `DamageError` where a mean KL is below zero, or not a number: targets and entropies are not of one row."""
+    wrong = [kl for kl in mean_kls if not kl >= LEAST_KL]
+    if wrong:
+        raise DamageError(
+            f"a mean KL of {wrong[0]:.3f} nats cannot be: the targets and entropies that were read do not belong to each "
+            "other; see `alens verify`"
+        )

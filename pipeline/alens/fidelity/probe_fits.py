@@ -16,7 +16,9 @@ import torch
 
 from alens import randomness
 from alens.errors import StoppedError
-from alens.evaluation.figures import FigureSums
+from alens.evaluation.judge import judge
+from alens.evaluation.readings import Readings, lens_readings
+from alens.evaluation.sums import ReadingSums
 from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
@@ -27,7 +29,7 @@ from alens.fit.training_loop import fit_lenses
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import load_lenses
 from alens.rows.columns import RowReader
-from alens.rows.held_out_rows import held_out_rows
+from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.store.cache_reader import Cache
 
 NO_CHECKPOINT = 2**62
@@ -185,18 +187,15 @@ class Probe:
         layers, heads = self.heads.layers, self.heads.heads
         teacher = "exact" if self.exact else "compressed"
         reader = RowReader(self.cache, layers, heads, teacher, FitSettings.min_position, self.device)
-        sums = {layer: FigureSums(len(heads), self.device) for layer in layers}
-        num_rows = len(self.rows.held_out) * reader.rows_per_shard
-        for part in held_out_rows(reader, self.rows.held_out, num_rows):
-            for layer in layers:
-                sums[layer].add(
-                    reader.z(part.columns, layer),
-                    fitted.layer(layer).maps.to(self.device),
-                    part.teacher,
-                    part.choice,
-                    part.next_ids_N,
-                )
-        return [figures.kl for layer in layers for figures in sums[layer].means()]
+        maps = {layer: fitted.layer(layer).maps.to(self.device) for layer in layers}
+
+        def readings(part: HeldOutPart) -> list[Readings]:
+            return [one for layer in layers for one in lens_readings(maps[layer], part.values(layer))]
+
+        shards = self.rows.held_out
+        rows = HeldOutRows(reader=reader, shards=shards, num_rows=reader.num_rows(shards))
+        sums = ReadingSums(len(layers) * len(heads), self.device)
+        return [figures.kl for figures in judge(rows, readings, sums).means()]
 
     def _reporting(self, name: str, place: int, total: int) -> Callable[[Progress], None]:
         """One bar over all fits: each has the same number of steps."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from alens.evaluation.figures import HeadFigures
+from alens.evaluation.sums import HeadFigures
 from alens.evaluation.training import text_of_fit
 from alens.fit.convergence import CONVERGED, ENDINGS
 from alens.fit.trainer import Trainer

@@ -8,19 +8,21 @@ Shapes: N rows, U losses of a layer, V vocabulary.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 
 import torch
 
-from alens.evaluation.figures import FigureSums, HeadFigures, add_together
+from alens.evaluation.judge import judge
+from alens.evaluation.readings import Readings, constant_reading, lens_readings
+from alens.evaluation.sums import HeadFigures, ReadingSums
 from alens.fit.distributed import Processes
 from alens.fit.fit_plan import FitPlan
 from alens.fit.recipe import Recipe
-from alens.job.interruption import InterruptedWorkError, droppable, leave_out
+from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counting, never, silent
 from alens.lens.designs.design import Design, Ground, Readout
-from alens.lens.maps import AffineMaps, LensMaps
-from alens.rows.columns import RowReader
-from alens.rows.held_out_rows import HeldOutRows, held_out_rows, num_held_out_rows
+from alens.lens.maps import LensMaps
+from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.rows.teacher import Teacher
 
 ROWS_ON_THE_WAY = 4096
@@ -50,34 +52,23 @@ class Judging:
         report: Report = silent,
     ) -> dict[int, list[float]]:
         """By layer, the mean objective of these losses, on the way."""
-        loss, device = self.recipe.objective.loss, self.processes.device
-        sums = {
-            layer: torch.zeros(len(of) + 1, dtype=torch.float64, device=device) for layer, of in units.items()
-        }
-        tell = self._counting(report, "evaluate", ROWS_ON_THE_WAY, times=len(designs))
-        with self._droppable():
-            for part, target in self._rows(ROWS_ON_THE_WAY):
-                use = functools.partial(loss, teacher=target)
-                for layer, design in designs.items():
-                    if units[layer]:
-                        loss_U = design(self.recipe.judge.z(part.columns, layer), use, list(units[layer]))
-                        sums[layer][:-1] += loss_U.double() * len(part.columns)
-                    sums[layer][-1] += len(part.columns)
-                    tell(len(part.columns))
-        totals = {layer: self.processes.sum(values) for layer, values in sums.items()}
-        return {layer: (total[:-1] / total[-1]).tolist() for layer, total in totals.items()}
+
+        def losses_of(part: HeldOutPart, target: Teacher) -> Iterator[torch.Tensor]:
+            loss = functools.partial(self.recipe.objective.loss, teacher=target)
+            for layer, design in designs.items():
+                trained = list(units[layer])
+                yield design(part.values(layer), loss, trained) if trained else torch.zeros(0)
+
+        sizes = [len(units[layer]) for layer in designs]
+        return dict(zip(designs, self._means(losses_of, sizes, report, "evaluate"), strict=True))
 
     def mean_output_loss(self, report: Report = silent) -> float:
         """The objective's mean loss of a reading that says the mean output, over the same rows as `losses`."""
-        total = torch.zeros(2, dtype=torch.float64, device=self.processes.device)
-        tell = self._counting(report, "mean output", ROWS_ON_THE_WAY)
-        with self._droppable():
-            for part, target in self._rows(ROWS_ON_THE_WAY):
-                total[0] += self.mean_output_loss_of(target, len(part.columns)).double() * len(part.columns)
-                total[1] += len(part.columns)
-                tell(len(part.columns))
-        loss, rows = self.processes.sum(total).tolist()
-        return float(loss / rows)
+
+        def loss_of(part: HeldOutPart, target: Teacher) -> Iterator[torch.Tensor]:
+            yield self.mean_output_loss_of(target, len(part))[None]
+
+        return self._means(loss_of, [1], report, "mean output")[0][0]
 
     def mean_output_loss_of(self, teacher: Teacher, rows: int) -> torch.Tensor:
         """() float32: the same of these rows, of this process alone."""
@@ -91,22 +82,22 @@ class Judging:
         self, maps: Mapping[int, LensMaps], report: Report = silent
     ) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
         """Figures of every head over all held-out rows; and of the mean output there."""
-        log_mean_V, device = self.log_mean_output_V, self.processes.device
-        nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
-        mean_output = FigureSums(1, device)
-        sums = {layer: FigureSums(of.num_heads, device) for layer, of in maps.items()}
-        tell = self._counting(report, "judge", self.recipe.settings.eval_rows)
+
+        def readings(part: HeldOutPart) -> list[Readings]:
+            of_heads = [lens_readings(of_layer, part.values(layer)) for layer, of_layer in maps.items()]
+            return [constant_reading(self.log_mean_output_V), *chain.from_iterable(of_heads)]
+
+        num_heads = sum(of_layer.num_heads for of_layer in maps.values())
+        sums = ReadingSums(1 + num_heads, self.processes.device)
+        rows = self._held_out(self.recipe.settings.eval_rows)
         with self._droppable():
-            for part, target in self._rows(self.recipe.settings.eval_rows):
-                none_NHE = torch.zeros(len(part.columns), 1, 1, device=device)
-                heads = [
-                    (sums[layer], self.recipe.judge.z(part.columns, layer), of) for layer, of in maps.items()
-                ]
-                readings = [(mean_output, none_NHE, nothing), *heads]
-                add_together(readings, target, part.choice, part.next_ids_N, after_block=tell)
-        for of_layer in (mean_output, *sums.values()):
-            of_layer.reduce(self.processes.sum)
-        return {layer: of.means() for layer, of in sums.items()}, mean_output.means()[0]
+            judge(rows, readings, sums, target=self.recipe.target, report=report)
+        sums.reduce(self.processes.sum)
+        mean_output, *figures = sums.means()
+        left = iter(figures)
+        return {
+            layer: list(islice(left, of_layer.num_heads)) for layer, of_layer in maps.items()
+        }, mean_output
 
     @contextlib.contextmanager
     def _droppable(self) -> Iterator[None]:
@@ -116,21 +107,35 @@ class Judging:
         if self.processes.any(work.left_out):
             raise InterruptedWorkError
 
-    def _rows(self, num_rows: int) -> Iterator[tuple[HeldOutRows, Teacher]]:
-        for part in held_out_rows(
-            *self._which(num_rows), rank=self.processes.rank, world_size=self.processes.world_size
-        ):
-            yield part, self.recipe.target(part.columns, part.teacher)
-            if leave_out():
-                return
+    def _means(
+        self,
+        losses_of: Callable[[HeldOutPart, Teacher], Iterator[torch.Tensor]],
+        sizes: Sequence[int],
+        report: Report,
+        stage: str,
+    ) -> list[list[float]]:
+        """The means over rows of what `losses_of` gives, one tensor for each of `sizes`."""
+        rows = self._held_out(ROWS_ON_THE_WAY)
+        unit = "rows" if len(sizes) == 1 else "rows by layer"
+        tell = counting(report, stage, unit, rows.count * len(sizes))
+        total = torch.zeros(sum(sizes) + 1, dtype=torch.float64, device=self.processes.device)
+        sums = total[:-1].split(list(sizes))
+        with self._droppable():
+            for part in rows.parts():
+                target = self.recipe.target(part.columns, part.teacher)
+                for sum_U, loss_U in zip(sums, losses_of(part, target), strict=True):
+                    sum_U.add_(loss_U.double() * len(part))
+                    tell(len(part))
+                total[-1] += len(part)
+        total = self.processes.sum(total)
+        return [mean_U.tolist() for mean_U in (total[:-1] / total[-1]).split(list(sizes))]
 
-    def _counting(self, report: Report, stage: str, num_rows: int, times: int = 1) -> Callable[[int], None]:
-        """Counts what this process has judged of `_rows`, each of them so many times."""
-        total = times * num_held_out_rows(
-            *self._which(num_rows), rank=self.processes.rank, world_size=self.processes.world_size
+    def _held_out(self, num_rows: int) -> HeldOutRows:
+        """The first so many held-out rows; this process has its part of them."""
+        return HeldOutRows(
+            reader=self.recipe.judge,
+            shards=self.plan.held_out_shards,
+            num_rows=min(num_rows, self.recipe.settings.eval_rows),
+            rank=self.processes.rank,
+            world_size=self.processes.world_size,
         )
-        return counting(report, stage, "rows" if times == 1 else "rows by layer", total)
-
-    def _which(self, num_rows: int) -> tuple[RowReader, Sequence[int], int]:
-        most = min(num_rows, self.recipe.settings.eval_rows)
-        return self.recipe.judge, self.plan.held_out_shards, most

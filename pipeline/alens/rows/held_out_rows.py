@@ -1,19 +1,20 @@
 """Held-out rows: shard by shard, with what judging a reading needs beside z and the teacher.
 
-In: a `RowReader` and the shards that no fit has seen. Out: `HeldOutRows`, each process its share.
+In: a `RowReader` and the shards that no fit has seen. Out: `HeldOutPart`s, each process its share.
 Shapes: N rows.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
+from alens.job.interruption import leave_out
 from alens.rows.agreement import ModelChoice
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
-from alens.store.cache_reader import Cache
 
 NO_NEXT_TOKEN = -1
 """The next token of a sequence's last row: the text goes on, but not in this sequence."""
@@ -22,63 +23,79 @@ FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/po
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutRows:
-    """Some held-out rows, on the device."""
+class HeldOutPart:
+    """Some held-out rows; what is made of them is on the device."""
 
+    reader: RowReader
     columns: Columns
-    teacher: Teacher
-    choice: ModelChoice
-    """The model's most probable next token."""
-    next_ids_N: torch.Tensor
-    """The text's next token, or NO_NEXT_TOKEN."""
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def values(self, layer: int) -> torch.Tensor:
+        """(N, H, E) float16 values of the site."""
+        return self.reader.z(self.columns, layer)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The model's distributions."""
+        return self.reader.teacher(self.columns)
+
+    def choice(self, k: int) -> ModelChoice:
+        """The model's `k` most probable next tokens."""
+        ids_NJ = torch.from_numpy(self.columns.by_name["targets/ids"].astype(np.int64))
+        log_probs_NJ = torch.from_numpy(np.ascontiguousarray(self.columns.by_name["targets/log_probs"]))
+        device, d_vocab = self.reader.device, self.reader.cache.plan.model.d_vocab
+        return ModelChoice.of(ids_NJ.to(device), log_probs_NJ.float().to(device), k, d_vocab)
+
+    @cached_property
+    def next_ids_N(self) -> torch.Tensor:
+        """(N,) int64: the text's next token, or NO_NEXT_TOKEN."""
+        cache = self.reader.cache
+        sequence_N = self.columns.by_name["rows/sequence"].astype(np.int64)
+        next_position_N = self.columns.by_name["rows/position"].astype(np.int64) + 1
+        inside_N = next_position_N < cache.plan.settings.seq_len
+        next_ids_N = np.full(len(sequence_N), NO_NEXT_TOKEN, dtype=np.int64)
+        next_ids_N[inside_N] = cache.tokens[sequence_N[inside_N], next_position_N[inside_N]]
+        return torch.from_numpy(next_ids_N).to(self.reader.device)
 
 
-def held_out_rows(
-    reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
-) -> Iterator[HeldOutRows]:
-    """The first `num_rows` usable rows of `shards`; each rank reads its own equal stretch of each shard."""
-    for shard, start, stop in _stretches(reader, shards, num_rows, rank, world_size):
-        mine = reader.shard(shard, *FURTHER_COLUMNS, start=start, stop=stop, rank=rank, world_size=world_size)
-        if len(mine):
-            yield HeldOutRows(
-                columns=mine,
-                teacher=reader.teacher(mine),
-                choice=model_choice(mine, 1, reader.cache.plan.model.d_vocab, reader.device),
-                next_ids_N=_next_ids(reader.cache, mine).to(reader.device),
+@dataclass(frozen=True, kw_only=True)
+class HeldOutRows:
+    """The first `num_rows` usable rows of `shards`. Each rank reads its own equal stretch of each shard."""
+
+    reader: RowReader
+    shards: Sequence[int]
+    num_rows: int
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many rows this rank reads."""
+        return sum(stop - start for _, start, stop in self._stretches())
+
+    def parts(self) -> Iterator[HeldOutPart]:
+        """The rows of one shard after the other, up to where work is to be left out (`job.interruption`)."""
+        for shard, start, stop in self._stretches():
+            columns = self.reader.shard(
+                shard, *FURTHER_COLUMNS, start=start, stop=stop, rank=self.rank, world_size=self.world_size
             )
+            if len(columns):
+                yield HeldOutPart(reader=self.reader, columns=columns)
+            if leave_out():
+                return
 
-
-def num_held_out_rows(
-    reader: RowReader, shards: Sequence[int], num_rows: int, *, rank: int = 0, world_size: int = 1
-) -> int:
-    """How many rows `held_out_rows` gives."""
-    return sum(stop - start for _, start, stop in _stretches(reader, shards, num_rows, rank, world_size))
-
-
-def _stretches(
-    reader: RowReader, shards: Sequence[int], num_rows: int, rank: int, world_size: int
-) -> Iterator[tuple[int, int, int]]:
-    """(shard, first usable row, the one behind the last) of this rank."""
-    left = num_rows
-    for shard in shards:
-        if left <= 0:
-            return
-        here = min(left, reader.num_rows([shard]))
-        left -= here
-        yield shard, rank * here // world_size, (rank + 1) * here // world_size
-
-
-def model_choice(columns: Columns, k: int, d_vocab: int, device: torch.device) -> ModelChoice:
-    """The model's `k` most probable next tokens, from `FURTHER_COLUMNS`; on the device."""
-    ids_NJ = torch.from_numpy(columns.by_name["targets/ids"].astype(np.int64))
-    log_probs_NJ = torch.from_numpy(np.ascontiguousarray(columns.by_name["targets/log_probs"])).float()
-    return ModelChoice.of(ids_NJ.to(device), log_probs_NJ.to(device), k, d_vocab)
-
-
-def _next_ids(cache: Cache, columns: Columns) -> torch.Tensor:
-    sequence = columns.by_name["rows/sequence"].astype(np.int64)
-    following = columns.by_name["rows/position"].astype(np.int64) + 1
-    inside = following < cache.plan.settings.seq_len
-    found = np.full(len(sequence), NO_NEXT_TOKEN, dtype=np.int64)
-    found[inside] = cache.tokens[sequence[inside], following[inside]]
-    return torch.from_numpy(found)
+    def _stretches(self) -> Iterator[tuple[int, int, int]]:
+        """(shard, first usable row, the one behind the last) of this rank."""
+        rows_left = self.num_rows
+        for shard in self.shards:
+            if rows_left <= 0:
+                return
+            rows_here = min(rows_left, self.reader.num_rows([shard]))
+            rows_left -= rows_here
+            yield (
+                shard,
+                self.rank * rows_here // self.world_size,
+                (self.rank + 1) * rows_here // self.world_size,
+            )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from alens.machine.blocks import slices, tile_size
+from alens.rows.teacher import TeacherBlock
 from alens.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
@@ -44,6 +45,14 @@ def kl(p_V: torch.Tensor, q_V: torch.Tensor) -> torch.Tensor:
     p_V, q_V = p_V.double(), q_V.double()
     tiny = torch.finfo(torch.float64).tiny
     return (p_V * (p_V.clamp_min(tiny).log() - q_V.clamp_min(tiny).log())).sum(-1).clamp_min(0.0)
+
+
+def kl_of_logits(
+    logits_BV: torch.Tensor, logsumexp_B: torch.Tensor, teacher: TeacherBlock, entropy_B: torch.Tensor
+) -> torch.Tensor:
+    """(B,) KL(teacher || softmax(logits)) in nats; `entropy_B` is the teacher's. Compressed, it is an unbiased estimate
+    and may be below 0."""
+    return logsumexp_B - teacher.expect(logits_BV) - entropy_B
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,13 +19,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from alens.errors import DamageError
-from alens.evaluation.figures import FigureSums, add_together, sum_of_kl
+from alens.evaluation.judge import judge as judge_rows
+from alens.evaluation.readings import Readings, constant_reading, lens_readings
+from alens.evaluation.sums import KL, ReadingSums
 from alens.fit.settings import FitSettings
 from alens.job.interruption import InterruptedWorkError, droppable
-from alens.job.progress import Report, ShouldStop, counted, counting, never, silent
+from alens.job.progress import Report, ShouldStop, counted, never, silent
 from alens.lens.lenses import Lenses
 from alens.rows.columns import RowReader
-from alens.rows.held_out_rows import held_out_rows, num_held_out_rows
+from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.statistics.bootstrap import resampled_means
 from alens.statistics.groups import SEQUENCES, Groups
 from alens.store import document, durable, typed
@@ -124,30 +126,23 @@ def judge(
         cache, record.layers, record.heads, settings.best_teacher, base.min_position, device, site=record.site
     )
     groups = Groups.of_shards(cache, shards)
-    sums = {layer: FigureSums(len(record.heads), device, groups.count) for layer in record.layers}
     layers = counted(record.layers, report, "reading lenses", "layers")
     maps = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None  # of lenses that were fitted here
-    log_mean_V, nothing_kl = log_mean_V.to(device), 0.0
-    tell = counting(report, "judge", "rows", num_held_out_rows(reader, shards, base.eval_rows))
+    nothing = constant_reading(log_mean_V.to(device))
+
+    def readings(part: HeldOutPart) -> list[Readings]:
+        return [one for layer in maps for one in lens_readings(maps[layer], part.values(layer))] + [nothing]
+
+    sums = ReadingSums(len(maps) * len(record.heads) + 1, device, num_groups=groups.count)
     with droppable(should_stop) as work:
-        for part in held_out_rows(reader, shards, base.eval_rows):
-            nothing_kl += float(sum_of_kl(log_mean_V, part.teacher))
-            groups_N = torch.from_numpy(groups.numbers(part.columns.by_name["rows/sequence"])).to(device)
-            add_together(
-                [(of, reader.z(part.columns, layer), maps[layer]) for layer, of in sums.items()],
-                part.teacher,
-                part.choice,
-                part.next_ids_N,
-                groups_N,
-                after_block=tell,
-            )
-            if work.leave_out():
-                raise InterruptedWorkError
-    figures = [head for of in sums.values() for head in of.means()]
-    rows_G = next(iter(sums.values())).rows_G.cpu().numpy()
-    kl_GH = np.concatenate([of.kl_GH.cpu().numpy() for of in sums.values()], axis=1)
+        rows = HeldOutRows(reader=reader, shards=shards, num_rows=base.eval_rows)
+        judge_rows(rows, readings, sums, groups=groups, report=report)
+    if work.left_out:
+        raise InterruptedWorkError
+    *figures, mean_output = sums.means()
+    rows_G, kl_GH = sums.rows_G.cpu().numpy(), sums.sums_GQC[:, :-1, KL].cpu().numpy()
     return VariantResult(
         steps=record.fit["steps"],
         rows_seen=record.fit["rows_seen"],
@@ -158,7 +153,7 @@ def judge(
         says_nothing=tuple(
             record.says_nothing(layer, head) for layer in record.layers for head in record.heads
         ),
-        mean_output_kl=nothing_kl / float(rows_G.sum()),
+        mean_output_kl=mean_output.kl,
         intervals_over=groups.over,
         sequences=groups.sequences,
         kl_GH=kl_GH[rows_G > 0],

@@ -13,7 +13,7 @@ import torch
 
 from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
-from alens.evaluation.figures import HeadFigures
+from alens.evaluation.sums import HeadFigures
 from alens.job.progress import Progress
 from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache

@@ -29,7 +29,7 @@ def test_sequences_of_several_shards_stay_apart(demo_lenses: Path, demo_cache: P
     assert sums.rows_G.tolist() == [63.0] * 32  # 16 sequences a shard, without their first positions
     assert sums.next_G.tolist() == [62.0] * 32
     (alone,) = judge(ground(demo_lenses, demo_cache, (2,)), [mean_output(on, load_lenses(demo_lenses))])
-    torch.testing.assert_close(sums.kl_GH[:16], alone.kl_GH)  # ascending
+    torch.testing.assert_close(sums.sums_GQC[:16], alone.sums_GQC)  # ascending
 
 
 def test_moments_come_from_rows_that_nobody_is_judged_on(demo_lenses: Path, demo_cache: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.panel import unembedding
+from alens.evaluation.baselines import unembedding
 from alens.evaluation.shards import judged_text
 from alens.job.progress import Progress, Report, silent
 from alens.lens.maps import AffineMaps, LayerLenses

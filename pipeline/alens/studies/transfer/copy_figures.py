@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.figures import FigureSums, HeadFigures
+from alens.evaluation.sums import KL, SURPRISE, HeadFigures, ReadingSums
 from alens.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
@@ -116,11 +116,11 @@ class JudgedHeads:
     surprise_G: Array
 
     @classmethod
-    def of(cls, sums: Sequence[FigureSums]) -> Self:
+    def of(cls, sums: Sequence[ReadingSums]) -> Self:
         return cls(
             figures=tuple(head for part in sums for head in part.means()),
-            kl_G=_mean_over_heads([part.kl_GH for part in sums]),
-            surprise_G=_mean_over_heads([part.surprise_GH for part in sums]),
+            kl_G=_mean_over_heads([part.sums_GQC[..., KL] for part in sums]),
+            surprise_G=_mean_over_heads([part.sums_GQC[..., SURPRISE] for part in sums]),
         )
 
     def mean(self, figure: str) -> float:

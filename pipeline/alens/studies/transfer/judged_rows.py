@@ -1,31 +1,30 @@
 """Many readings of the same held-out rows: each part of the rows is read once, and its teacher is made once.
 
 In: a cache, and `TransferReading`s: how a layer's values are changed, and the maps that then read them. Out: for each of
-them the sums of `evaluation.figures`, by sequence too.
+them `ReadingSums`, by document or sequence too.
 Shapes: N rows, H heads of a layer, S maps of a reading, E width of the site's values, V vocabulary, G sequences.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.figures import FigureSums
+from alens.evaluation.judge import judge as judge_rows
+from alens.evaluation.readings import Readings
 from alens.evaluation.shards import JudgedText, Mask
-from alens.job.progress import Progress, Report, silent
+from alens.evaluation.sums import ReadingSums
+from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps, LensMaps
-from alens.machine.blocks import row_blocks, slices, teacher_rows
-from alens.machine.products import fast_float32
-from alens.machine.side_by_side import side_by_side
-from alens.rows.agreement import ModelChoice
-from alens.rows.columns import Columns, RowReader
-from alens.rows.held_out_rows import held_out_rows
-from alens.rows.teacher import Teacher, TeacherBlock
+from alens.machine.blocks import teacher_rows
+from alens.rows.columns import RowReader
+from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
@@ -49,6 +48,17 @@ class TransferReading:
     values: Callable[[torch.Tensor], torch.Tensor]
     """(N, H, E) of the layer -> (N, S, any width)."""
     maps: LensMaps
+
+    def on(self, part: HeldOutPart) -> Readings:
+        """What the maps say of some rows; the values are changed once for all maps."""
+        values_NHE = part.values(self.layer)
+
+        def logits(rows: slice) -> Iterator[torch.Tensor]:
+            values_BSE = self.values(values_NHE[rows])
+            for place in range(self.maps.num_heads):
+                yield self.maps.logits(place, values_BSE[:, place])
+
+        return Readings(logits=logits, count=self.maps.num_heads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,93 +180,44 @@ def mean_output(ground: JudgedRows, lenses: Lenses | None) -> TransferReading:
     )
 
 
-@fast_float32()
 def judge(
     ground: JudgedRows,
     readings: Sequence[TransferReading],
     *,
     report: Report = silent,
     stage: str = "transfer",
-) -> list[FigureSums]:
+) -> list[ReadingSums]:
     """Sums of each reading, groups are documents or sequences. On a CPU readings are shared by the threads."""
-    groups = ground.groups.count
-    sums = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
-    done, total = 0, ground.rows
-    report(Progress(stage=stage, total=total, unit="rows"))
-    for part in _parts(ground):
-
-        def add(number: int, part: "_RowBlock" = part, into: list[FigureSums] = sums) -> None:
-            of = readings[number]
-            values_NSE = of.values(part.values[of.layer])
-            judged = (part.teacher, part.choice, part.next_ids_N, part.groups_N)
-            into[number].add(values_NSE, of.maps, *judged)
-
-        if not done:
-            _announce(readings, ground, part, add)
-            sums[:] = [FigureSums(of.maps.num_heads, ground.device, groups) for of in readings]
-        if ground.device.type == "cpu":
-            side_by_side(add, len(readings))
-        else:
-            for number in range(len(readings)):
-                add(number)
-        done += len(part.next_ids_N)
-        report(Progress(stage=stage, done=done, total=total, unit="rows"))
-    return sums
+    rows = HeldOutRows(reader=ground.reader, shards=ground.shards, num_rows=ground.rows)
+    _announce(readings, rows)
+    ends = list(accumulate(reading.maps.num_heads for reading in readings))
+    sums = ReadingSums(ends[-1], ground.device, num_groups=ground.groups.count)
+    judge_rows(
+        rows,
+        lambda part: [reading.on(part) for reading in readings],
+        sums,
+        groups=ground.groups,
+        report=report,
+        stage=stage,
+    )
+    return [sums.select(slice(start, end)) for start, end in pairwise([0, *ends])]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _RowBlock:
-    """Some rows on the device."""
-
-    values: dict[int, torch.Tensor]
-    teacher: Teacher
-    choice: ModelChoice
-    next_ids_N: torch.Tensor
-    groups_N: torch.Tensor
-
-
-def _parts(ground: JudgedRows) -> Iterator[_RowBlock]:
-    """The rows, so few at once that their whole distributions fit into memory."""
-    reader = ground.reader
-    for held_out in held_out_rows(reader, ground.shards, ground.rows):
-        numbers_N = ground.groups.numbers(held_out.columns.by_name["rows/sequence"])
-        groups_N = torch.from_numpy(numbers_N).to(ground.device)
-        for rows in slices(len(numbers_N), teacher_rows(ground.device)):
-            columns: Columns = held_out.columns.rows(rows.start, rows.stop)
-            yield _RowBlock(
-                values={layer: reader.z(columns, layer) for layer in ground.layers},
-                teacher=_Shared(reader.teacher(columns), len(columns), ground.device),
-                choice=held_out.choice.rows(rows),
-                next_ids_N=held_out.next_ids_N[rows],
-                groups_N=groups_N[rows],
-            )
-
-
-class _Shared:
-    """A teacher whose blocks are made once for all readings: a block costs as much as several lenses."""
-
-    def __init__(self, teacher: Teacher, num_rows: int, device: torch.device) -> None:
-        self.teacher, self.entropies, self.is_dense = teacher, teacher.entropies, teacher.is_dense
-        self._blocks = {(r.start, r.stop): teacher.block(r) for r in row_blocks(num_rows, device)}
-
-    def block(self, rows: slice) -> TeacherBlock:
-        found = self._blocks.get((rows.start, rows.stop))
-        return found if found is not None else self.teacher.block(rows)
-
-
-def _announce(
-    readings: Sequence[TransferReading], ground: JudgedRows, part: _RowBlock, add: Callable[[int], None]
-) -> None:
-    """How long it will take, from one reading of a part; said before the work where it is long."""
-    largest = max(range(len(readings)), key=lambda number: readings[number].maps.num_heads)
+def _announce(readings: Sequence[TransferReading], rows: HeldOutRows) -> None:
+    """How long it will take, from one reading of a few rows; said before the work where it is long."""
+    device = rows.reader.device
+    few = replace(rows, num_rows=min(rows.num_rows, teacher_rows(device)))
+    for _ in few.parts():  # compares files with their hashes, which is not what is timed
+        pass
+    largest = max(readings, key=lambda reading: reading.maps.num_heads)
     since = time.monotonic()
-    add(largest)
-    each_s = (time.monotonic() - since) / readings[largest].maps.num_heads
-    maps = sum(of.maps.num_heads for of in readings)
-    threads = torch.get_num_threads() if ground.device.type == "cpu" else 1
-    takes_s = each_s * maps * ground.rows / len(part.next_ids_N) / threads
+    judge_rows(few, lambda part: [largest.on(part)], ReadingSums(largest.maps.num_heads, device))
+    each_s = (time.monotonic() - since) / largest.maps.num_heads
+    maps = sum(reading.maps.num_heads for reading in readings)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    takes_s = each_s * maps * rows.count / few.count / threads
     if takes_s > LONG_S:
         log.info(
-            f"{maps:,} readings of {ground.rows:,} rows: about {takes_s / 60:.1f} minutes; "
+            f"{maps:,} readings of {rows.count:,} rows: about {takes_s / 60:.1f} minutes; "
             "fewer --rows, --layers or --heads take less"
         )

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.evaluation.figures import HeadFigures
 from alens.evaluation.shards import check_same_model, judged_text
+from alens.evaluation.sums import KL, SURPRISE, HeadFigures
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.statistics import bootstrap
@@ -257,15 +257,15 @@ def transfer(
     shape = (len(targets), len(targets))
     means = [of.means() for of in moved]
 
-    def by_sequence(field: str, rows: str) -> SequenceSums:
+    def by_sequence(figure: int, rows: str) -> SequenceSums:
         moved_GS, native_GT = (
-            np.concatenate([getattr(of, field).cpu().numpy() for of in some], axis=1)
+            np.concatenate([of.sums_GQC[..., figure].cpu().numpy() for of in some], axis=1)
             for some in (moved, native)
         )
         return SequenceSums(
             moved_GST=moved_GS.reshape(-1, *shape).swapaxes(1, 2),
             native_GT=native_GT,
-            mean_output_G=getattr(last, field)[:, 0].cpu().numpy(),
+            mean_output_G=last.sums_GQC[:, 0, figure].cpu().numpy(),
             rows_G=getattr(last, rows).cpu().numpy(),
         )
 
@@ -286,7 +286,7 @@ def transfer(
         seen_ST=shares_seen(frames, targets),
         native=tuple(of for sums in native for of in sums.means()),
         mean_output=last.means()[0],
-        kl_sums=by_sequence("kl_GH", "rows_G"),
-        cross_entropy_sums=by_sequence("surprise_GH", "next_G"),
+        kl_sums=by_sequence(KL, "rows_G"),
+        cross_entropy_sums=by_sequence(SURPRISE, "next_G"),
         seed=settings.seed,
     )

@@ -1,17 +1,19 @@
-"""Figures against a dense float64 computation of the same."""
+"""Readings of lenses, summed over rows: against a dense float64 computation of the same."""
 
 import numpy as np
 import pytest
 import torch
 
-from alens.evaluation.figures import FigureSums, add_together
+from alens.evaluation.readings import Readings, constant_reading, lens_readings
+from alens.evaluation.sums import KL, SURPRISE, ReadingSums, Reference
 from alens.lens.maps import AffineMaps
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
-from alens.rows.teacher import ExactTeacher, TeacherBlock
+from alens.rows.teacher import ExactTeacher, Teacher, TeacherBlock
 
 N, H, E, D, V = 23, 2, 3, 4, 19
+CPU = torch.device("cpu")
 
 
 def case(seed: int = 0) -> tuple[torch.Tensor, AffineMaps, ExactTeacher, torch.Tensor]:
@@ -35,6 +37,18 @@ def chosen(ids_N: torch.Tensor) -> ModelChoice:
     return ModelChoice.of(ids_N[:, None], torch.zeros(len(ids_N), 1), 1, V)
 
 
+def added(
+    sums: ReadingSums,
+    readings: list[Readings],
+    teacher: Teacher,
+    first: ModelChoice,
+    next_ids_N: torch.Tensor,
+    groups_N: torch.Tensor | None = None,
+) -> ReadingSums:
+    sums.add(readings, Reference(teacher=teacher, first=first, next_ids_N=next_ids_N, groups_N=groups_N))
+    return sums
+
+
 def model_log_probs(teacher: ExactTeacher) -> np.ndarray:
     logits_NV = teacher.final_ND.double() @ teacher.W_U_DV.double() + teacher.b_U_V.double()
     return np.asarray(logits_NV.log_softmax(-1))
@@ -45,8 +59,8 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
     monkeypatch.setattr(blocks, "CPU_ROWS", block_rows)
     z_NHE, maps, teacher, next_ids_N = case()
     model_NV = model_log_probs(teacher)
-    sums = FigureSums(H, torch.device("cpu"))
-    sums.add(z_NHE, maps, teacher, chosen(torch.from_numpy(model_NV.argmax(1))), next_ids_N)
+    first = chosen(torch.from_numpy(model_NV.argmax(1)))
+    sums = added(ReadingSums(H, CPU), lens_readings(maps, z_NHE), teacher, first, next_ids_N)
     for head, found in enumerate(sums.means()):
         logits_NV = z_NHE[:, head].double() @ maps.weight_HEV[head].double() + maps.bias_HV[head].double()
         lens_NV = np.asarray(logits_NV.log_softmax(-1))
@@ -61,12 +75,13 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
 def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     choice = chosen(torch.arange(N) % V)
-    whole, first, second = (FigureSums(H, torch.device("cpu")) for _ in range(3))
-    whole.add(z_NHE, maps, teacher, choice, next_ids_N)
+    whole, first, second = (ReadingSums(H, CPU) for _ in range(3))
+    added(whole, lens_readings(maps, z_NHE), teacher, choice, next_ids_N)
     for sums, rows in ((first, slice(0, 9)), (second, slice(9, N))):
         part = ExactTeacher(teacher.final_ND[rows], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[rows])
-        sums.add(z_NHE[rows], maps, part, choice.rows(rows), next_ids_N[rows])
-    first.values += second.values
+        added(sums, lens_readings(maps, z_NHE[rows]), part, choice.rows(rows), next_ids_N[rows])
+    first.totals_QF += second.totals_QF
+    first.counts += second.counts
     for together, apart in zip(whole.means(), first.means(), strict=True):
         assert together.kl == pytest.approx(apart.kl)
         assert together.cross_entropy == pytest.approx(apart.cross_entropy)
@@ -89,37 +104,60 @@ def test_layers_that_are_judged_together_share_the_teacher(threads: int) -> None
     cases = [case(seed) for seed in range(3)]
     exact, next_ids_N = cases[0][2:]
     teacher = Counted(exact.final_ND, exact.W_U_DV, exact.b_U_V, exact.entropies)
-    rows = (teacher, chosen(torch.arange(N) % V), next_ids_N)
     groups_N = torch.arange(N) % 4
-    together, alone = ([FigureSums(H, torch.device("cpu"), 4) for _ in cases] for _ in range(2))
-    readings = [(sums, z_NHE, maps) for sums, (z_NHE, maps, *_) in zip(together, cases, strict=True)]
+    reference = Reference(
+        teacher=teacher, first=chosen(torch.arange(N) % V), next_ids_N=next_ids_N, groups_N=groups_N
+    )
+    layers = [lens_readings(maps, z_NHE) for z_NHE, maps, *_ in cases]
+    together = ReadingSums(3 * H, CPU, num_groups=4)
     blocks_seen: list[int] = []
     before, Counted.rows_made = torch.get_num_threads(), 0
     torch.set_num_threads(threads)
     try:
-        add_together(readings, *rows, groups_N, after_block=blocks_seen.append)
+        together.add([reading for layer in layers for reading in layer], reference, blocks_seen.append)
     finally:
         torch.set_num_threads(before)
     assert Counted.rows_made == sum(blocks_seen) == N
-    for sums, (z_NHE, maps, *_) in zip(alone, cases, strict=True):
-        sums.add(z_NHE, maps, *rows, groups_N)
-    for one, other in zip(together, alone, strict=True):
-        assert torch.equal(one.values, other.values)
-        assert torch.equal(one.kl_GH, other.kl_GH) and torch.equal(one.rows_G, other.rows_G)
+    for place, layer in enumerate(layers):
+        alone = ReadingSums(H, CPU, num_groups=4)
+        alone.add(layer, reference)
+        one = together.select(slice(place * H, (place + 1) * H))
+        assert one.means() == alone.means()
+        assert torch.equal(one.sums_GQC, alone.sums_GQC) and torch.equal(one.rows_G, alone.rows_G)
+
+
+def test_readings_that_share_work_have_the_sums_that_each_has_alone() -> None:
+    z_NHE, maps, teacher, next_ids_N = case()
+    rest = (teacher, chosen(torch.arange(N) % V), next_ids_N, torch.arange(N) % 4)
+    shared = Readings(logits=lambda rows: (maps.logits(h, z_NHE[rows, h]) for h in range(H)), count=H)
+    mean_V = torch.full((V,), 1 / V).log()
+    sums = [
+        added(ReadingSums(2 + H, CPU, num_groups=4), readings, *rest)
+        for readings in (
+            [constant_reading(mean_V), shared, constant_reading(mean_V)],
+            [constant_reading(mean_V), *lens_readings(maps, z_NHE), constant_reading(mean_V)],
+        )
+    ]
+    assert sums[0].means() == sums[1].means()
+    assert torch.equal(sums[0].sums_GQC, sums[1].sums_GQC)
+
+
+def test_the_same_distribution_at_every_row_is_a_map_that_reads_nothing() -> None:
+    """To the last bit: fits and sweeps judged it so."""
+    z_NHE, _, teacher, next_ids_N = case()
+    log_mean_V = torch.randn(V, generator=torch.Generator().manual_seed(3)).log_softmax(-1)
+    nothing = AffineMaps(weight_HEV=torch.zeros(1, E, V), bias_HV=log_mean_V[None])
+    rest = (teacher, chosen(torch.arange(N) % V), next_ids_N)
+    mapped = added(ReadingSums(1, CPU), lens_readings(nothing, z_NHE), *rest)
+    assert added(ReadingSums(1, CPU), [constant_reading(log_mean_V)], *rest).means() == mapped.means()
 
 
 def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
     _, _, teacher, next_ids_N = case()
-    sums = FigureSums(1, torch.device("cpu"))
     choice = chosen(torch.from_numpy(model_log_probs(teacher).argmax(1)))
-    z_NHE = teacher.final_ND[:, None]
-    sums.add(
-        z_NHE,
-        AffineMaps(weight_HEV=teacher.W_U_DV[None], bias_HV=teacher.b_U_V[None]),
-        teacher,
-        choice,
-        next_ids_N,
-    )
+    maps = AffineMaps(weight_HEV=teacher.W_U_DV[None], bias_HV=teacher.b_U_V[None])
+    sums = ReadingSums(1, CPU)
+    added(sums, lens_readings(maps, teacher.final_ND[:, None]), teacher, choice, next_ids_N)
     (found,) = sums.means()
     assert found.kl == pytest.approx(0, abs=1e-5)
     assert found.top1_agreement == 1.0
@@ -128,24 +166,31 @@ def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
 def test_sums_by_sequence_add_up_to_the_whole() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     groups_N = torch.arange(N) % 4
-    sums = FigureSums(H, torch.device("cpu"), num_groups=4)
-    sums.add(z_NHE, maps, teacher, chosen(torch.zeros(N, dtype=torch.int64)), next_ids_N, groups_N)
+    first = chosen(torch.zeros(N, dtype=torch.int64))
+    sums = ReadingSums(H, CPU, num_groups=4)
+    added(sums, lens_readings(maps, z_NHE), teacher, first, next_ids_N, groups_N)
     assert sums.rows_G.tolist() == groups_N.bincount().tolist()
-    torch.testing.assert_close(sums.kl_GH.sum(0), sums.values[:-1, 0])
-    one = FigureSums(H, torch.device("cpu"))
+    torch.testing.assert_close(sums.sums_GQC.sum(0), sums.totals_QF)
     part = ExactTeacher(teacher.final_ND[1::4], teacher.W_U_DV, teacher.b_U_V, teacher.entropies[1::4])
-    one.add(z_NHE[1::4], maps, part, chosen(torch.zeros(6, dtype=torch.int64)), next_ids_N[1::4])
-    torch.testing.assert_close(sums.kl_GH[1], one.values[:-1, 0])
+    one = ReadingSums(H, CPU)
+    added(
+        one,
+        lens_readings(maps, z_NHE[1::4]),
+        part,
+        chosen(torch.zeros(6, dtype=torch.int64)),
+        next_ids_N[1::4],
+    )
+    torch.testing.assert_close(sums.sums_GQC[1, :, [KL, SURPRISE]], one.totals_QF[:, [KL, SURPRISE]])
     assert sums.next_G.tolist() == groups_N[next_ids_N != NO_NEXT_TOKEN].bincount().tolist()
-    torch.testing.assert_close(sums.surprise_GH.sum(0), sums.values[:-1, 1])
-    torch.testing.assert_close(sums.surprise_GH[1], one.values[:-1, 1])
+    assert sums.counts.tolist() == [N, sums.next_G.sum()]
 
 
 def test_sums_of_processes_are_added_in_place() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
-    sums = FigureSums(H, torch.device("cpu"), num_groups=2)
-    sums.add(z_NHE, maps, teacher, chosen(torch.zeros(N, dtype=torch.int64)), next_ids_N, torch.arange(N) % 2)
-    parts = (sums.values, sums.kl_GH, sums.surprise_GH, sums.rows_G, sums.next_G)
+    sums = ReadingSums(H, CPU, num_groups=2)
+    first = chosen(torch.zeros(N, dtype=torch.int64))
+    added(sums, lens_readings(maps, z_NHE), teacher, first, next_ids_N, torch.arange(N) % 2)
+    parts = (sums.totals_QF, sums.counts, sums.sums_GQC, sums.rows_G, sums.next_G)
     before = [part.clone() for part in parts]
     sums.reduce(lambda values: values.mul_(2))  # two processes with the same sums
     for part, alone in zip(parts, before, strict=True):

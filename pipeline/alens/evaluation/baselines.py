@@ -1,0 +1,191 @@
+"""Each reading of the panel: what it reads of a row, and the logits that it gives.
+
+In: maps and weights on the device, and the values of some rows. Out: `Readings`, for a layer and a head.
+
+    HeadMaps       a head's lens                      z, through the lens
+    Unembedding    a head's own output, unembedded    z W_O behind the last norm, W_U and b_U
+    LogitLens      the stream after a layer           norm(h) W_U + b_U
+    StreamMaps     the Tuned Lens of a layer          norm(h A + c) W_U + b_U
+    Constant       the mean output                    reads nothing
+    ModelOutput    the model itself, no baseline      what cannot be beaten; with the exact teacher alone
+
+Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+
+from alens.evaluation.readings import Readings, constant_reading, lens_reading
+from alens.lens.maps import AffineMaps, LayerLenses, LensMaps
+from alens.rows.final_norm import FinalNorm
+from alens.rows.held_out_rows import HeldOutPart
+from alens.rows.teacher import ExactTeacher
+from alens.store.arrays import site_name
+from alens.store.schema import RESIDUAL_STREAM
+
+SCALE = "targets/final_scale"
+
+
+class PartValues:
+    """What readings read of some rows, on the device; made when it is first asked for."""
+
+    def __init__(self, part: HeldOutPart) -> None:
+        self.part = part
+        self._site: dict[int, torch.Tensor] = {}
+        self._stream: dict[int, torch.Tensor] = {}
+
+    def site(self, layer: int) -> torch.Tensor:
+        """(N, H, E) float16 values of the lenses' site."""
+        if layer not in self._site:
+            self._site[layer] = self.part.values(layer)
+        return self._site[layer]
+
+    def stream(self, layer: int) -> torch.Tensor:
+        """(N, D) float16, the residual stream after a layer."""
+        if layer not in self._stream:
+            self._stream[layer] = self._column(site_name(layer, RESIDUAL_STREAM))
+        return self._stream[layer]
+
+    @cached_property
+    def scale_N1(self) -> torch.Tensor:
+        """(N, 1) float32, what the last norm divides by."""
+        return self._column(SCALE)[:, None]
+
+    def _column(self, name: str) -> torch.Tensor:
+        values = np.ascontiguousarray(self.part.columns.by_name[name])
+        return torch.from_numpy(values).to(self.part.reader.device)
+
+
+class Baseline(Protocol):
+    """A kind of reading."""
+
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        """The arrays that must be read beside the values of the lenses' site."""
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        """The reading of some rows. What is the same for all heads, or for all layers, ignores the number."""
+
+
+class _ReadsSite:
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        return ()
+
+
+@dataclass(frozen=True)
+class HeadMaps(_ReadsSite):
+    """Maps of each head, by layer, on its values."""
+
+    maps: Mapping[int, LensMaps]
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        return lens_reading(self.maps[layer], head, values.site(layer)[:, head])
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """What the model's unembedding says, behind its last norm, of what each head writes."""
+
+    maps: Mapping[int, AffineMaps]
+    """By layer, of values that are divided by the norm's scale."""
+    scaled: bool
+    """Whether rows say the norm's scale."""
+
+    @classmethod
+    def of_lenses(
+        cls,
+        lenses: Mapping[int, LayerLenses],
+        norm: FinalNorm,
+        W_U_DV: torch.Tensor,
+        b_U_V: torch.Tensor,
+        *,
+        scaled: bool,
+    ) -> Self:
+        """For the heads that lenses are of."""
+        return cls(
+            {layer: unembedding(fitted, norm, W_U_DV, b_U_V) for layer, fitted in lenses.items()}, scaled
+        )
+
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        return (SCALE,) if self.scaled else ()
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        maps, z_NE = self.maps[layer], values.site(layer)[:, head]
+        if not self.scaled:
+            return lens_reading(maps, head, z_NE)
+        scale_N1 = values.scale_N1
+        return Readings.one(lambda rows: maps.logits(head, z_NE[rows].float() / scale_N1[rows]))
+
+
+@dataclass(frozen=True)
+class LogitLens:
+    """The residual stream after a layer, normed and unembedded."""
+
+    norm: FinalNorm
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+    of_site: bool = False
+    """The stream is what the lenses read."""
+
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        return () if self.of_site else _stream_columns(layers)
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        stream_ND = values.site(layer)[:, 0] if self.of_site else values.stream(layer)
+        return Readings.one(
+            lambda rows: torch.addmm(self.b_U_V, self.norm(stream_ND[rows].float()), self.W_U_DV)
+        )
+
+
+@dataclass(frozen=True)
+class StreamMaps:
+    """A map of each layer on the residual stream after it: the Tuned Lens."""
+
+    maps: Mapping[int, LensMaps]
+
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        return _stream_columns(layers)
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        return lens_reading(self.maps[layer], 0, values.stream(layer))
+
+
+@dataclass(frozen=True)
+class Constant(_ReadsSite):
+    """One distribution for all rows."""
+
+    log_probs_V: torch.Tensor
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        return constant_reading(self.log_probs_V)
+
+
+@dataclass(frozen=True)
+class ModelOutput(_ReadsSite):
+    """The model's own distribution, from the exact teacher."""
+
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        teacher = values.part.teacher
+        assert isinstance(teacher, ExactTeacher)  # the cache has one, and judging takes the best there is
+        return Readings.one(lambda rows: torch.addmm(self.b_U_V, teacher.final_ND[rows].float(), self.W_U_DV))
+
+
+def unembedding(
+    fitted: LayerLenses, norm: FinalNorm, W_U_DV: torch.Tensor, b_U_V: torch.Tensor
+) -> AffineMaps:
+    """The unembedding of each head as maps on its values, divided by the norm's scale."""
+    heads, d_model = fitted.maps.num_heads, len(W_U_DV)
+    W_O_HED = torch.eye(d_model)[None] if fitted.W_O_HED is None else fitted.W_O_HED
+    weight_HEV = torch.matmul(norm.linear(W_O_HED.to(W_U_DV)), W_U_DV)
+    return AffineMaps(weight_HEV=weight_HEV, bias_HV=(norm.offset_D @ W_U_DV + b_U_V).expand(heads, -1))
+
+
+def _stream_columns(layers: Sequence[int]) -> Sequence[str]:
+    return [site_name(layer, RESIDUAL_STREAM) for layer in layers]
