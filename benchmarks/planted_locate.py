@@ -29,8 +29,9 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.location.effect_tests import contrast
-from alens.studies.location.locate import Location, locate
+from alens.studies.location.effect_tests import tested_effects
+from alens.studies.location.locate import locate
+from alens.studies.location.result import Location
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 
@@ -202,9 +203,7 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
         plain,
         terms,
         stretches(text, POOL, TOKENS, 0),
-        layers=record.layers,
-        heads=record.heads,
-        unembedding=False,
+        LocateSettings(layers=tuple(record.layers), heads=tuple(record.heads), compare="none"),
     ).lens
     mean = mean_rates(plain, terms)
     for group in GROUPS:
@@ -219,7 +218,7 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
                     settings = LocateSettings(
                         paired=form == "pairs", correction=correction, permutations=PERMUTATIONS, seed=split
                     )
-                    effects, _ = contrast(ours, theirs, mean, settings)
+                    effects, _ = tested_effects(ours, theirs, mean, settings)
                     false[correction] += any(one.p_corrected <= settings.alpha for one in effects)
                 held += [sum(one.low <= 0 <= one.high for one in effects), len(effects)]
             covered = "" if form == "mean output" else f"{100 * held[0] / held[1]:.1f}%"

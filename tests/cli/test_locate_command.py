@@ -228,7 +228,7 @@ def test_odd_files_are_refused(
 def test_pairs_that_do_not_match_are_refused(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     files.women.write_text("\n".join(WOMEN[:3]))
     line = refusal(run_alens("locate", demo_lenses, *files.with_control, "--paired"))
-    assert "4 prompts and 3 controls are no pairs" in line
+    assert "4 prompts and 3 controls are not pairs" in line
 
 
 def test_a_text_that_is_repeated_counts_once(run_alens: Any, demo_lenses: Path, files: Files) -> None:

@@ -19,6 +19,7 @@ from alens.studies.basis.causal_basis import CausalBases
 from alens.studies.basis.settings import BasisSettings
 from alens.studies.injection.inject import inject
 from alens.studies.injection.settings import InjectSettings
+from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import term_rates
 from alens.studies.transfer.transfer import transfer
 
@@ -75,7 +76,12 @@ def test_a_page_has_the_lens_alone(reader: HeadReader) -> None:
 
 
 def test_rates_of_terms_are_of_the_lens_alone(reader: HeadReader) -> None:
-    rates = term_rates(reader, [Term(text="sea", ids=(300,))], [reader.tokens(PROMPT)], layers=[1], heads=[0])
+    rates = term_rates(
+        reader,
+        [Term(text="sea", ids=(300,))],
+        [reader.tokens(PROMPT)],
+        LocateSettings(layers=(1,), heads=(0,)),
+    )
     assert rates.unembedding is None and rates.lens.p_PF.shape == (1, 1)
 
 

@@ -23,8 +23,7 @@ from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
-    from alens.studies.location.effect_tests import ReaderEffect
-    from alens.studies.location.locate import HeadEffect, Location
+    from alens.studies.location.result import HeadEffect, Location, ReaderEffect
 
 TERMS_SHOWN = 2
 

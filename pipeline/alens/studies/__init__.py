@@ -1,8 +1,9 @@
 """What people fit lenses for, beyond one prompt: studies of heads. The model runs here.
 
-injection/   a direction added at a head, heads taken away
-location/    which heads raise some terms
-transfer/    lenses on other heads, and on a copy of the model
-comparison/  what changes from clean to suspect prompts
-basis/       directions a lens depends on, and the model's use of them
+injection/        a direction added at a head, heads taken away
+location/         which heads raise some terms
+transfer/         lenses on other heads, and on a copy of the model
+comparison/       what changes from clean to suspect prompts
+basis/            directions a lens depends on, and the model's use of them
+prompt_values.py  prompts run once, and what heads hold on them
 """

@@ -19,8 +19,9 @@ from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.statistics import relabelling as chance
 from alens.studies.location.effect_tests import spread_ratio
-from alens.studies.location.locate import HeadEffect, Location, by_label, locate
+from alens.studies.location.locate import by_label, locate
 from alens.studies.location.locate_map import effect_map
+from alens.studies.location.result import HeadEffect, Location
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates
 
@@ -339,7 +340,7 @@ def test_one_file_can_hold_controls() -> None:
     [
         (MEN[:1], WOMEN, {}, "1 prompt is too few to tell a head from chance: give 2 or more"),
         (MEN, WOMEN[:1], {}, "1 control prompt is too few"),
-        (MEN, WOMEN[:3], {"paired": True}, "4 prompts and 3 controls are no pairs"),
+        (MEN, WOMEN[:3], {"paired": True}, "4 prompts and 3 controls are not pairs"),
         (MEN, None, {"paired": True}, "pairs need controls"),
         (MEN, WOMEN, {"layers": (2,)}, "no lens for layer 2"),
         (MEN, WOMEN, {"heads": (0,)}, "no lens for head 0"),

@@ -17,7 +17,8 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings
-from alens.studies.location.locate import Location, locate
+from alens.studies.location.locate import locate
+from alens.studies.location.result import Location
 from alens.studies.location.settings import LocateSettings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

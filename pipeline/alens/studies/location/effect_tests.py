@@ -1,70 +1,29 @@
-"""The effect of each head on a score: what is tested, how, and how sure it is.
+"""The effect of each head on a score: how it is tested, and how sure it is.
 
-In: rates of prompts and of controls (or of the mean output). Out: a `ReaderEffect` a head, with a p-value from a
+In: rates of prompts and of controls (or of the mean output). Out: a `ReaderEffect` for each head, with a p-value from a
 permutation test and an interval by Welch's t: studies have some ten prompts, where the percentile bootstrap is too
 narrow (docs/decisions/0022).
 Shapes: P prompts, F heads, G groups of prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from alens.errors import RequestError
 from alens.statistics import corrections, permutation
 from alens.statistics.permutation import HeadTests
 from alens.statistics.relabelling import Array
+from alens.studies.location.result import ReaderEffect
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReaderEffect:
-    """How far one reader raises the terms."""
-
-    effect: float
-    """Nats."""
-    low: float
-    high: float
-    """The interval of `effect`, for this head alone, over prompts like these."""
-    p: float
-    p_corrected: float
-    """For the number of heads; the model is alone, so its two are the same."""
-    probability: float
-    """Of the terms together, mean over prompts."""
-    control_probability: float
-    """The same over controls; in the mean output where there are none."""
-    lift: float | None
-    """`probability` over the terms' share of the model's mean output; None where lenses do not say it."""
-
-
-def check_groups(num_prompts: int, num_controls: int | None, settings: LocateSettings) -> None:
-    """Raises `RequestError` when there are too few prompts to test, or pairs that do not match."""
-    fewest = permutation.FEWEST
-    if num_prompts < fewest:
-        raise RequestError(
-            f"{num_prompts} prompt is too few to tell a head from chance: give {fewest} or more"
-        )
-    if num_controls is None:
-        if settings.paired:
-            raise RequestError("pairs need controls: give as many control prompts as prompts")
-    elif settings.paired and num_controls != num_prompts:
-        raise RequestError(
-            f"{num_prompts} prompts and {num_controls} controls are no pairs: give as many of each, in the same order"
-        )
-    elif num_controls < fewest:
-        raise RequestError(
-            f"{num_controls} control prompt is too few to tell a head from chance: give {fewest} or more"
-        )
-
-
-def contrast(
+def tested_effects(
     rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
 ) -> tuple[list[ReaderEffect], HeadTests]:
-    """The effect of each reader. `mean` are the rates of the mean output, which is the control where there is none."""
-    tested: dict[str, Any] = {
+    """The effect of each reader. `mean` are the rates in the mean output, which stands in for controls that are not there."""
+    options: dict[str, Any] = {
         "correction": settings.correction,
         "alternative": "greater" if controls is None else settings.alternative,
         "permutations": settings.permutations,
@@ -74,13 +33,13 @@ def contrast(
     assert beside is not None
     if controls is None or settings.paired:
         differences_PF = rates.log_p_PF - beside.log_p_PF
-        tests = permutation.one_group(differences_PF, skewed=controls is None, **tested)
+        tests = permutation.one_group(differences_PF, skewed=controls is None, **options)
         half_F = _half_width([differences_PF], settings.alpha)
     else:
-        tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **tested)
+        tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **options)
         half_F = _half_width([rates.log_p_PF, controls.log_p_PF], settings.alpha)
-    p_F, other_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
-    found = [
+    p_F, beside_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
+    effects = [
         ReaderEffect(
             effect=float(effect),
             low=float(effect - half_F[f]),
@@ -88,16 +47,16 @@ def contrast(
             p=float(tests.p_F[f]),
             p_corrected=float(tests.p_corrected_F[f]),
             probability=float(p_F[f]),
-            control_probability=float(other_F[f]),
+            control_probability=float(beside_F[f]),
             lift=None if mean is None else float(p_F[f] / mean.p_PF[0, 0]),
         )
         for f, effect in enumerate(tests.effect_F)
     ]
-    return found, tests
+    return effects, tests
 
 
 def _half_width(groups: Sequence[Array], alpha: float) -> Array:
-    """(F,) of the interval by Student's t, or Welch's where there are two groups."""
+    """(F,) half the width of the interval, by Student's t, or by Welch's where there are two groups."""
     from scipy import stats
 
     parts_GF = np.stack([group_PF.var(0, ddof=1) / len(group_PF) for group_PF in groups])
@@ -110,11 +69,11 @@ def _half_width(groups: Sequence[Array], alpha: float) -> Array:
 
 
 def spread_ratio(rates: Rates, controls: Rates) -> float | None:
-    """How much more the scores of prompts spread than those of controls, geometric mean over heads."""
-    ours_F, theirs_F = (each.log_p_PF.std(0, ddof=1) for each in (rates, controls))
-    if not (ours_F.all() and theirs_F.all()):
+    """By what factor the scores of prompts spread more than those of controls, geometric mean over heads."""
+    prompts_F, controls_F = (each.log_p_PF.std(0, ddof=1) for each in (rates, controls))
+    if not (prompts_F.all() and controls_F.all()):
         return None
-    return float(np.exp(np.log(ours_F / theirs_F).mean()))
+    return float(np.exp(np.log(prompts_F / controls_F).mean()))
 
 
 def smallest_corrected(

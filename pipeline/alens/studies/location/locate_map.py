@@ -6,7 +6,7 @@ In: a `Location`. Out: a `HeatMap` of its effects, to be written as PNG or HTML.
 import numpy as np
 
 from alens.pictures.heat_map import HeatMap
-from alens.studies.location.locate import Location
+from alens.studies.location.result import Location
 
 TERMS_NAMED = 4
 

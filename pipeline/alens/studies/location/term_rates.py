@@ -1,10 +1,9 @@
-"""How probable a list of terms is on each prompt, by every head's lens, by its unembedding, and by the model; and how
-far the readings are from the model's.
+"""How probable a list of terms is on each prompt, by the lens of every head, by its unembedding, and by the model; and
+how far these readings are from the model's.
 
-In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once a
-prompt and leaves the heads' values at the positions that are read; then a block of rows at a time is read by all heads.
-Shapes: P prompts, N rows (a prompt's positions that are read), F heads (layer by layer), E width of the site's
-values, V vocabulary, W terms.
+In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once on each prompt;
+then every head reads a block of rows at a time.
+Shapes: P prompts, N rows (the positions that are read, of all prompts), F heads (layer by layer), V vocabulary, W terms.
 """
 
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
 from alens.reading.ranking import forward_kl
 from alens.reading.terms import Term
+from alens.studies.location.settings import LocateSettings
+from alens.studies.prompt_values import PromptValues
 
 Array = npt.NDArray[np.float64]
 
@@ -42,58 +43,51 @@ class TermRates:
     lens: Rates
     unembedding: Rates | None
     model: Rates
-    """Of the model's own next token: F is 1."""
+    """By the model's own next token: F is 1."""
     lens_kl_F: Array
-    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; as the next two."""
+    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next two."""
     unembedding_kl_F: Array | None
     mean_output_kl: float | None
     """What a reader has that looks at nothing. None where the lenses do not say the mean output."""
 
 
-class _RateSums:
-    """Rows come in blocks; prompts go out."""
+class _ReaderSums:
+    """Sums over rows for F readers, taken to means over prompts: of the terms' rates, and of KL to the model."""
 
-    def __init__(self, terms: Sequence[Term], prompt_of_N: torch.Tensor, num_readers: int) -> None:
-        self.by_term = [list(term.ids) for term in terms]
-        self.ids = sorted({token for term in terms for token in term.ids})
-        self.prompt_of_N = prompt_of_N
-        self.rows_P = torch.bincount(prompt_of_N).double()
-        shape = (len(self.rows_P), num_readers)
-        self.log_p_PF, self.p_PF = torch.zeros(shape).double(), torch.zeros(shape).double()
-        self.by_term_FW = torch.zeros(num_readers, len(terms)).double()
+    def __init__(self, terms: Sequence[Term], prompt_N: torch.Tensor, num_readers: int) -> None:
+        self._term_ids = [list(term.ids) for term in terms]
+        self._ids = sorted({token for term in terms for token in term.ids})
+        self._prompt_N, self._rows_P = prompt_N, torch.bincount(prompt_N).double()
+        shape = (len(self._rows_P), num_readers)
+        self._log_p_PF, self._p_PF = torch.zeros(shape).double(), torch.zeros(shape).double()
+        self._by_term_FW = torch.zeros(num_readers, len(terms)).double()
+        self._kl_F = torch.zeros(num_readers).double()
 
     def add(self, reader: int, rows: slice, log_probs_NV: torch.Tensor) -> None:
-        """(rows, V) log-probabilities of one reader."""
-        prompts = self.prompt_of_N[rows]
-        log_p_N = log_probs_NV[:, self.ids].double().logsumexp(-1).cpu()
-        by_term_NW = torch.stack([log_probs_NV[:, ids].double().exp().sum(-1) for ids in self.by_term], -1)
-        self.log_p_PF[:, reader].index_add_(0, prompts, log_p_N)
-        self.p_PF[:, reader].index_add_(0, prompts, log_p_N.exp())
-        self.by_term_FW[reader] += (by_term_NW.cpu() / self.rows_P[prompts, None]).sum(0)
+        """Add (rows, V) log-probabilities of one reader."""
+        prompts = self._prompt_N[rows]
+        log_p_N = log_probs_NV[:, self._ids].double().logsumexp(-1).cpu()
+        by_term_NW = torch.stack([log_probs_NV[:, ids].double().exp().sum(-1) for ids in self._term_ids], -1)
+        self._log_p_PF[:, reader].index_add_(0, prompts, log_p_N)
+        self._p_PF[:, reader].index_add_(0, prompts, log_p_N.exp())
+        self._by_term_FW[reader] += (by_term_NW.cpu() / self._rows_P[prompts, None]).sum(0)
+
+    def add_kl(self, reader: int, rows: slice, kl_N: torch.Tensor) -> None:
+        """Add (rows,) KL of one reader to the model, nats."""
+        self._kl_F[reader] += (kl_N.double().cpu() / self._rows_P[self._prompt_N[rows]]).sum()
 
     def rates(self) -> Rates:
-        each_P1 = self.rows_P[:, None]
+        """The means of what was added."""
+        each_P1 = self._rows_P[:, None]
         return Rates(
-            log_p_PF=(self.log_p_PF / each_P1).numpy(),
-            p_PF=(self.p_PF / each_P1).numpy(),
-            by_term_FW=(self.by_term_FW / len(each_P1)).numpy(),
+            log_p_PF=(self._log_p_PF / each_P1).numpy(),
+            p_PF=(self._p_PF / each_P1).numpy(),
+            by_term_FW=(self._by_term_FW / len(each_P1)).numpy(),
         )
 
-
-class _KlSums:
-    """Sums of KL of F readers, rows in and prompts out as in `_RateSums`."""
-
-    def __init__(self, prompt_of_N: torch.Tensor, num_readers: int) -> None:
-        self.prompt_of_N, self.rows_P = prompt_of_N, torch.bincount(prompt_of_N).double()
-        self.sum_F = torch.zeros(num_readers).double()
-
-    def add(self, reader: int, rows: slice, kl_N: torch.Tensor) -> None:
-        """(rows,) nats, of one reader."""
-        self.sum_F[reader] += (kl_N.double().cpu() / self.rows_P[self.prompt_of_N[rows]]).sum()
-
-    def mean(self) -> Array:
-        """(F,) nats."""
-        mean_F: Array = (self.sum_F / len(self.rows_P)).numpy()
+    def kl(self) -> Array:
+        """(F,) the mean KL, nats."""
+        mean_F: Array = (self._kl_F / len(self._rows_P)).numpy()
         return mean_F
 
 
@@ -101,66 +95,47 @@ def term_rates(
     reader: LensedModel,
     terms: Sequence[Term],
     prompts: Sequence[Sequence[int]],
+    settings: LocateSettings,
     *,
-    layers: Sequence[int],
-    heads: Sequence[int],
-    positions: str = "last",
-    unembedding: bool = True,
     report: Report = silent,
     stage: str = "prompts",
 ) -> TermRates:
-    """Rates of `terms` on `prompts` (token ids), F being `layers` x `heads`.
+    """Rates of `terms` on `prompts` (token ids), F being the layers times the heads of `settings`.
 
-    `positions` is `last`, or `all` that lenses are fitted on (not the first, where heads rest).
+    Read is the last position, or all that lenses are fitted on (not the first, where heads rest).
     """
-    read = [[len(ids) - 1] if positions == "last" else reader.fitted_places(len(ids)) for ids in prompts]
-    prompt_of_N = torch.tensor([number for number, places in enumerate(read) for _ in places])
-    values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
-    final: list[torch.Tensor] = []
-    scales: list[torch.Tensor] = []
-    unembedding = unembedding and reader.no_unembedding is None
-    report(Progress(stage=stage, total=len(prompts), unit="prompts"))
-    for done, (ids, places) in enumerate(zip(prompts, read, strict=True), start=1):
-        found = reader.run(ids, layers)
-        for layer in layers:
-            values[layer].append(reader.values(found, layer, heads)[:, places])
-        final.append(found.final_BTD[0, places])
-        scales.append(reader.scale(found)[places])
-        report(Progress(stage=stage, done=done, total=len(prompts), unit="prompts"))
-
-    num_readers = len(layers) * len(heads)
-    lens, plain = _RateSums(terms, prompt_of_N, num_readers), _RateSums(terms, prompt_of_N, num_readers)
-    model = _RateSums(terms, prompt_of_N, 1)
-    lens_kl, plain_kl, nothing_kl = (_KlSums(prompt_of_N, number) for number in (num_readers, num_readers, 1))
-    values_HNE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
-    readers = [(layer, h, head) for layer in layers for h, head in enumerate(heads)]
-    final_ND, scale_N = torch.cat(final), torch.cat(scales)
-    blocks = list(row_blocks(len(final_ND), final_ND.device))
-    report(Progress(stage=f"heads on {stage}", total=len(blocks) * num_readers, unit="readings"))
-    for number, rows in enumerate(blocks):
-        model_NV = reader.log_probs(final_ND[rows])
+    layers, heads = reader.chosen(settings.layers, settings.heads)
+    places = [_places(reader, len(ids), settings.position) for ids in prompts]
+    values = PromptValues(reader, prompts, places, layers, heads, report, stage)
+    readers = [(layer, head) for layer in layers for head in heads]
+    with_unembedding = settings.compare == "unembedding" and reader.no_unembedding is None
+    lens, unembedding, model, nothing = (
+        _ReaderSums(terms, values.prompt_R, count) for count in (len(readers), len(readers), 1, 1)
+    )
+    blocks = list(row_blocks(len(values.final_RD), values.final_RD.device))
+    done, total = 0, len(blocks) * len(readers)
+    report(Progress(stage=f"heads on {stage}", total=total, unit="readings"))
+    for rows in blocks:
+        model_NV = values.model(rows)
         model.add(0, rows, model_NV)
         if (kl_N := reader.mean_output_kl(model_NV)) is not None:
-            nothing_kl.add(0, rows, kl_N)
-        for index, (layer, h, head) in enumerate(readers):
-            value_HNE = values_HNE[layer][h, None, rows]
-            said = [(reader.lens(layer, [head], value_HNE), lens, lens_kl)]
-            if unembedding:
-                plain_HNV = reader.unembedding(layer, [head], value_HNE, scale_N[rows])
-                said.append((plain_HNV, plain, plain_kl))
-            for log_probs_HNV, sums, kl in said:
-                sums.add(index, rows, log_probs_HNV[0])
-                kl.add(index, rows, forward_kl(model_NV, log_probs_HNV)[0])
-            done = number * num_readers + index + 1
-            total = len(blocks) * num_readers
+            nothing.add_kl(0, rows, kl_N)
+        for number, (layer, head) in enumerate(readers):
+            readings = [(lens, values.lens(layer, head, rows))]
+            if with_unembedding:
+                readings.append((unembedding, values.unembedding(layer, head, rows)))
+            for sums, log_probs_NV in readings:
+                sums.add(number, rows, log_probs_NV)
+                sums.add_kl(number, rows, forward_kl(model_NV, log_probs_NV[None])[0])
+            done += 1
             report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))
     return TermRates(
         lens=lens.rates(),
-        unembedding=plain.rates() if unembedding else None,
+        unembedding=unembedding.rates() if with_unembedding else None,
         model=model.rates(),
-        lens_kl_F=lens_kl.mean(),
-        unembedding_kl_F=plain_kl.mean() if unembedding else None,
-        mean_output_kl=None if reader.log_mean_V is None else float(nothing_kl.mean()[0]),
+        lens_kl_F=lens.kl(),
+        unembedding_kl_F=unembedding.kl() if with_unembedding else None,
+        mean_output_kl=None if reader.log_mean_V is None else float(nothing.kl()[0]),
     )
 
 
@@ -168,6 +143,10 @@ def mean_rates(reader: LensedModel, terms: Sequence[Term]) -> Rates | None:
     """Rates in the model's mean output, as one reader of one prompt; None where the lenses do not say it."""
     if reader.log_mean_V is None:
         return None
-    sums = _RateSums(terms, torch.tensor([0]), 1)
+    sums = _ReaderSums(terms, torch.tensor([0]), 1)
     sums.add(0, slice(0, 1), reader.log_mean_V[None])
     return sums.rates()
+
+
+def _places(reader: LensedModel, num_tokens: int, position: str) -> list[int]:
+    return [num_tokens - 1] if position == "last" else reader.fitted_places(num_tokens)

@@ -1,0 +1,151 @@
+"""What `locate` gives: heads ranked by how far they raise some terms, with tests and intervals."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from alens.result import Result, plain
+from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
+from alens.store.schema import ATTN_Z
+from alens.studies.location.settings import LocateSettings
+
+TEST_SETTINGS = ("paired", "alternative", "correction", "alpha", "permutations", "seed")
+"""Settings that the JSON document repeats: how heads were tested."""
+
+UNEQUAL = 2.0
+"""From this ratio of spreads on, skewed scores make p-values too small: docs/decisions/0034."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderEffect:
+    """How far one reader raises the terms."""
+
+    effect: float
+    """Nats."""
+    low: float
+    """Lower end of the interval of `effect`, for this head alone, over prompts like these."""
+    high: float
+    """Its upper end."""
+    p: float
+    """p-value, for this head alone."""
+    p_corrected: float
+    """Corrected for the number of heads; the same as `p` for the model, which is tested alone."""
+    probability: float
+    """The terms' summed probability, mean over prompts."""
+    control_probability: float
+    """The same over controls; in the mean output where there are none."""
+    lift: float | None
+    """`probability` over the terms' share of the model's mean output; None where the lenses do not say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermShare:
+    """How probable one term is by one lens."""
+
+    term: str
+    probability: float
+    """On the prompts."""
+    control_probability: float
+    """On the controls; in the mean output where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadEffect:
+    """One head: the effect by its lens, and by the unembedding of the same values."""
+
+    layer: int
+    head: int
+    says_nothing: bool
+    """Whether the fit found its lens to do no better than the mean output."""
+    lens: ReaderEffect
+    unembedding: ReaderEffect | None
+    """None where it was not asked for, or where what heads write cannot be unembedded."""
+    significant: bool
+    """Whether the corrected p of the lens is at most alpha."""
+    lens_kl: float
+    """KL(model, lens) in nats, mean over prompts and controls: how far its readings here are from the model's."""
+    unembedding_kl: float | None
+    """KL(model, unembedding), the same way."""
+    terms: list[TermShare]
+    """By the lens; the term whose probability rises most comes first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location(Result):
+    """Heads, ranked by the effect in their lenses."""
+
+    site: str
+    """What the lenses read."""
+    terms: list[str]
+    position: str
+    """`last` or `all`."""
+    prompts: int
+    """How many prompts there were, each text counted once."""
+    controls: int | None
+    """How many controls; None: compared with the mean output."""
+    prompts_with_terms: int
+    """Prompts and controls that hold a term themselves: a head that copies raises it there."""
+    settings: LocateSettings
+    relabellings: int
+    """Relabellings that the tests took."""
+    exact: bool
+    """Whether these were all that exist, not a draw."""
+    more_draws: int
+    """Draws of the second kind of chance: flipped signs, or redrawn prompts without controls; 0 for pairs."""
+    spread_ratio: float | None
+    """Standard deviation of the prompts' scores over that of the controls', geometric mean over heads; None without
+    controls, and where the scores of some head are all equal."""
+    smallest_p: float
+    """The least corrected p that one head could have with so many prompts when no other head shows anything."""
+    heads: list[HeadEffect]
+    """The largest effect first."""
+    model: ReaderEffect
+    """The effect in the model's own next token."""
+    mean_output_kl: float | None
+    """KL(model, mean output) on the same prompts and controls: what a reader has that looks at nothing. None where the
+    lenses do not say the mean output."""
+    notes: list[str]
+    """What to know about the prompts, such as repeats, which count once."""
+
+    @property
+    def on_heads(self) -> bool:
+        """Whether the lenses read heads; else a site of the residual stream, which has one lens a layer."""
+        return self.site == ATTN_Z
+
+    @property
+    def can_be_significant(self) -> bool:
+        """Whether there are prompts enough for one head alone to be significant."""
+        return self.smallest_p <= self.settings.alpha
+
+    @property
+    def needs_equal_spread(self) -> bool:
+        """Whether a group has too few prompts for p-values that hold when one group spreads more than the other."""
+        if self.controls is None or self.settings.paired:
+            return False
+        return min(self.prompts, self.controls) < FEWEST_OF_UNEQUAL_SPREAD
+
+    @property
+    def spreads_unequally(self) -> bool:
+        """Whether one group spreads so much more that p-values hold only for scores that are about symmetric."""
+        return self.spread_ratio is not None and not 1 / UNEQUAL < self.spread_ratio < UNEQUAL
+
+    def headline(self) -> str:
+        """The number of heads and the head that raises the terms most."""
+        first = self.heads[0]
+        against = "the mean output" if self.controls is None else f"{self.controls} controls"
+        significant = sum(head.significant for head in self.heads)
+        return (
+            f"{self.prompts} prompts against {against}, {significant} of {len(self.heads)} heads significant, "
+            f"first {first.layer}.{first.head} by {first.lens.effect:+.3f} nats (p {first.lens.p_corrected:.3g})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the rank of each head and what the tests can and cannot show."""
+        ranked = [{"rank": rank, **plain(head)} for rank, head in enumerate(self.heads, start=1)]
+        return {
+            **super().to_json(),
+            "settings": {name: getattr(self.settings, name) for name in TEST_SETTINGS},
+            "can_be_significant": self.can_be_significant,
+            "needs_equal_spread": self.needs_equal_spread,
+            "spreads_unequally": self.spreads_unequally,
+            "heads": ranked,
+        }

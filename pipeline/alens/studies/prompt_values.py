@@ -1,0 +1,66 @@
+"""Prompts run once: what heads hold at the rows that are read, and from it the log-probabilities of one head at a time.
+
+In: lenses with their model, prompts as token ids, and the positions to read in each. Out: `PromptValues`. The values of
+all heads are kept, E numbers a head and row; log-probabilities are made for one head and a block of rows, because
+those of all heads would be heads x V numbers a row.
+Shapes: N prompts, R rows read in all prompts, H heads, E width of the site's values (d_head for z), D d_model,
+V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from alens.job.progress import Progress, Report, silent
+from alens.reading.lensed import LensedModel
+
+
+class PromptValues:
+    """What heads and model hold at R rows.
+
+    Attributes: `reader`, `final_RD` (residual after the last norm), `prompt_R` (the prompt of each row, on the CPU) and
+    `lengths_N` (rows of each prompt, on the CPU).
+    """
+
+    def __init__(
+        self,
+        reader: LensedModel,
+        ids: Sequence[Sequence[int]],
+        rows: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        heads: Sequence[int],
+        report: Report = silent,
+        stage: str = "run",
+    ) -> None:
+        """Run the model once on each prompt; `rows` are the positions to read in each, at least one."""
+        self.reader, self._heads = reader, list(heads)
+        values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+        finals, scales = [], []
+        report(Progress(stage=stage, total=len(ids), unit="prompts"))
+        for number, (tokens, places) in enumerate(zip(ids, rows, strict=True), start=1):
+            activations = reader.run(tokens, layers)
+            for layer in layers:
+                values[layer].append(reader.values(activations, layer, heads)[:, list(places)])
+            finals.append(activations.final_BTD[0, list(places)])
+            scales.append(reader.scale(activations)[list(places)])
+            report(Progress(stage=stage, done=number, total=len(ids), unit="prompts"))
+        self._values_HRE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
+        self.final_RD, self._scale_R = torch.cat(finals), torch.cat(scales)
+        self.lengths_N = torch.tensor([len(places) for places in rows])
+        self.prompt_R = torch.arange(len(ids)).repeat_interleave(self.lengths_N)
+
+    def lens(self, layer: int, head: int, rows: slice) -> torch.Tensor:
+        """(rows, V) log-probabilities by the head's lens."""
+        return self.reader.lens(layer, [head], self._values(layer, head, rows))[0]
+
+    def unembedding(self, layer: int, head: int, rows: slice) -> torch.Tensor:
+        """(rows, V) log-probabilities by the unembedding of what the head writes."""
+        values_HRE = self._values(layer, head, rows)
+        return self.reader.unembedding(layer, [head], values_HRE, self._scale_R[rows])[0]
+
+    def model(self, rows: slice) -> torch.Tensor:
+        """(rows, V) log-probabilities by the model itself."""
+        return self.reader.log_probs(self.final_RD[rows])
+
+    def _values(self, layer: int, head: int, rows: slice) -> torch.Tensor:
+        return self._values_HRE[layer][self._heads.index(head), rows][None]
