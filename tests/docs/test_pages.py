@@ -1,6 +1,8 @@
 """What pages say of the code holds: arrays and plan of the store, import rules, public names, the demo."""
 
+import ast
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -8,8 +10,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import alens
-from alens.fit.settings import FitSettings
 from alens.store import schema
 from alens.store.arrays import shard_arrays, weight_arrays
 from alens.store.model_record import ModelRecord, NormRecord
@@ -141,17 +144,30 @@ def _module_of(name: str) -> tuple[str, list[str]]:
 
 
 def test_the_python_page_names_the_public_names() -> None:
-    table = (DOCS / "python.md").read_text().split("\nSettings are")[0]
+    table = (DOCS / "python.md").read_text().split("\nSettings and requests are")[0]
     assert set(re.findall(r"`(\w+)`", table)) - {"alens"} == set(alens.__all__)
-    for settings in (CacheSettings, FitSettings):
-        assert f"`{settings.__module__}.{settings.__name__}`" in (DOCS / "python.md").read_text()
+
+
+def python_of(page: Path) -> str:
+    """All Python of a page or a notebook."""
+    if page.suffix == ".ipynb":
+        cells = json.loads(page.read_text())["cells"]
+        return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return "".join(fence.text for fence in pages.fences(page) if fence.language == "python")
+
+
+@pytest.mark.parametrize("name", ["python.md", "questions.md", "notebooks/reading.ipynb", "../README.md"])
+def test_examples_import_from_the_public_door_alone(name: str) -> None:
+    tree = ast.parse(python_of(DOCS / name))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert {module for module in modules if module and module.startswith("alens.")} == set()
 
 
 def test_the_python_examples_run(tmp_path: Path) -> None:
     """One after the other, in a process of their own: DeepSpeed leaves its process changed."""
-    code = "".join(fence.text for fence in pages.fences(DOCS / "python.md") if fence.language == "python")
     script = tmp_path / "examples.py"
-    script.write_text(code)
+    script.write_text(python_of(DOCS / "python.md"))
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,

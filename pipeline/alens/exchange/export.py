@@ -65,6 +65,25 @@ class ExportPlan:
         return len(self.layers) * safetensors_stream.size_bytes(self.shapes, self.dtype)
 
 
+def export_lenses(
+    lenses: Lenses,
+    out: Path,
+    *,
+    layers: Sequence[int] | None = None,
+    form: str = PAPER,
+    dtype: str = "float32",
+    report: Report = silent,
+    should_stop: ShouldStop = never,
+) -> ExportPlan:
+    """Write `lenses` to the directory `out` as safetensors with a model card, in the paper's form unless told otherwise.
+
+    Raises what `plan` and `write` raise.
+    """
+    planned = plan(lenses, layers=layers, form=form, dtype=dtype)
+    write(planned, out, report=report, should_stop=should_stop)
+    return planned
+
+
 def tensor_names(head: int) -> tuple[str, str]:
     """Weight and bias of a head in its layer's file."""
     return f"head.{head}.weight", f"head.{head}.bias"
