@@ -184,13 +184,8 @@ class HeadReader(LensedModel):
 
     def ranking(self, rank: str | None, top: int, min_probability: float) -> Ranking:
         """How lists are made, checked against these lenses. Raises `RequestError`."""
-        return ranking(
-            rank,
-            top,
-            min_probability,
-            has_lift=self.log_mean_V is not None,
-            vocabulary=self.lenses.record.model.d_vocab,
-        )
+        vocabulary, has_lift = self.lenses.record.model.d_vocab, self.log_mean_V is not None
+        return ranking(rank, top, min_probability, has_lift=has_lift, vocabulary=vocabulary)
 
     def terms(self, texts: Sequence[str], *, first_token: bool = False) -> list[Term]:
         """The tokens of terms, for `read`. Raises `RequestError` for one that no token stands for."""
