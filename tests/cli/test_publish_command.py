@@ -79,16 +79,16 @@ def test_a_wrong_name_is_refused(run_alens: Any, assert_one_line: Any, demo_lens
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--license", "My License"), "is no license as the hub names them"),
+        (("--license", "My License"), "is not a license as the hub names them"),
         (("--figures", "nowhere.png"), "nowhere.png does not exist"),
-        (("--figures", "program.py"), "program.py is no figure: figures are .png"),
+        (("--figures", "program.py"), "program.py is not a figure: figures are .png"),
         (("--figures", "held-out.json"), "held-out.json is there twice in figures/"),
         (("--figures", "one.md", "--figures", "one.md"), "one.md is there twice in figures/"),
         (("--store", "nowhere"), "nowhere"),
         (("--upload",), "HF_HUB_OFFLINE is set: unset it to upload; nothing was sent"),
-        (("--upload", "--revision", "a b"), "'a b' is no name of a branch"),
-        (("--revision", "-x"), "'-x' is no name of a branch"),
-        (("--revision", ""), "'' is no name of a branch"),
+        (("--upload", "--revision", "a b"), "'a b' is not the name of a branch"),
+        (("--revision", "-x"), "'-x' is not the name of a branch"),
+        (("--revision", ""), "'' is not the name of a branch"),
         (("--out", "hf://me/lenses"), "hf://me/lenses is on the hub: write to a directory"),
     ],
 )
@@ -148,7 +148,7 @@ def test_places_in_figures_stop_an_upload(hub_of_the_test: Hub, demo_lenses: Pat
     no_token, stopped, kept = hub_of_the_test.run(tmp_path / "home", words, token=None) + hub_of_the_test.run(
         tmp_path / "home", words, [*words, "--keep-paths"]
     )
-    assert "there is no token of the hub: run `hf auth login`, or set HF_TOKEN" in no_token.stderr
+    assert "this machine has no token for the hub: run `hf auth login`, or set HF_TOKEN" in no_token.stderr
     assert "figures name places of this machine (figures/heads.html: /home/ada/figures)" in stopped.stderr
     assert (no_token.code, stopped.code, kept.code) == (2, 2, 0)
     assert len(hub_of_the_test.repositories["me/lenses"].messages) == 2

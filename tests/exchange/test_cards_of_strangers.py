@@ -45,7 +45,7 @@ def cards(lenses: Path) -> dict[str, str]:
         "publish": lens_card.text(
             body, repository="me/lenses", figures=["figures/a.png"], has_cache=True, license_id="mit"
         ),
-        "export": export.card.text(export._config(export.plan(opened))),
+        "export": export.model_card.text(export._config(export.plan(opened))),
     }
 
 

@@ -184,7 +184,7 @@ def test_lenses_of_the_residual_stream_have_no_paper_form(demo_lenses: Path, cop
 def test_a_head_whose_outputs_say_less_than_z_is_refused() -> None:
     W_O_ED = torch.randn(4, 8)
     W_O_ED[3] = W_O_ED[2]
-    with pytest.raises(RequestError, match=r"head 1\.2 has not full rank.*--form z"):
+    with pytest.raises(RequestError, match=r"head 1\.2 does not have full rank.*--form z"):
         export._inverse(W_O_ED, "1.2")
 
 

@@ -195,7 +195,9 @@ def test_another_writing_of_the_plan_is_refused(demo_lenses: Path, demo_cache: P
 
 def test_what_can_be_no_branch_is_told_before_an_upload() -> None:
     for revision in ("", "a b", "-x"):
-        with pytest.raises(RequestError, match=f"^'{revision}' is no name of a branch; nothing was sent$"):
+        with pytest.raises(
+            RequestError, match=f"^'{revision}' is not the name of a branch; nothing was sent$"
+        ):
             upload.check_can_upload(revision)
 
 

@@ -69,9 +69,9 @@ def test_what_torch_did_not_write_is_damage(tmp_path: Path, content: bytes) -> N
         load_weights(tmp_path / "x.pt")
 
 
-def test_a_tensor_is_no_dictionary_of_weights(tmp_path: Path) -> None:
+def test_a_tensor_is_not_a_dictionary_of_weights(tmp_path: Path) -> None:
     torch.save(torch.zeros(2), tmp_path / "x.pt")
-    with pytest.raises(RequestError, match="holds one Tensor and no dictionary"):
+    with pytest.raises(RequestError, match="holds a Tensor, not a dictionary"):
         load_weights(tmp_path / "x.pt")
 
 

@@ -1,9 +1,9 @@
-"""What `alens publish` publishes, prepared and checked before anything leaves the machine.
+"""The files that `alens publish` publishes, prepared and checked before anything leaves the machine.
 
-In: a lens directory, and on request its cache and further figures. Out: a `Bundle`: every file with its size and
-hash. `lens.json` and the plan go without host names and absolute paths (`local_paths.py`), weights as they are, each
-checked against `lens.json`; files that `lens.json` does not name stay at home. The plan keeps its identity, which
-covers neither names nor places. A bundle that is written to disk is a lens directory.
+In: a lens directory, and on request its cache and further figures. Out: a `Bundle`, which has every file with its size
+and hash. `lens.json` and the plan go without host names and absolute paths (`local_paths.py`). Weights go as they are,
+each checked against `lens.json`; files that `lens.json` does not name are not published. The plan keeps its identity,
+which covers neither names nor paths. A bundle that is written to disk is a lens directory.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from alens.store.paths import LENS_JSON, MANIFEST, PLAN
 
 CARD, FIGURES, CACHE = "README.md", "figures", "cache"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".json", ".csv", ".txt", ".md")
-"""Of figures: what people look at, and nothing that runs or is loaded."""
+"""Kinds of files that people look at; none of them is run or loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class BundleRequest:
     repository: str
     """`OWNER/NAME` on the hub."""
     store: Path | None = None
-    """The cache that the lenses were fitted on: its plan and manifest are published, none of its rows."""
+    """The cache that the lenses were fitted on: its plan and manifest are published, and none of its rows."""
     figures: Sequence[Path] = ()
     """Further files for `figures/`."""
     license_id: str | None = None
@@ -55,14 +55,14 @@ class BundleRequest:
         hub.check_repository(self.repository)
         if self.license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license_id):
             raise RequestError(
-                f"{self.license_id!r} is no license as the hub names them: give one such as apache-2.0, mit or cc-by-4.0"
+                f"{self.license_id!r} is not a license as the hub names them: give one such as apache-2.0, mit or cc-by-4.0"
             )
         taken = set(held_out_figures.NAMES)
         for path in self.figures:
             if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                raise RequestError(f"{path} is no figure: figures are {', '.join(SUFFIXES)}")
+                raise RequestError(f"{path} is not a figure: figures are {', '.join(SUFFIXES)}")
             if not path.is_file():
-                raise RequestError(f"{path} does not exist, or is no file: give figures that are there")
+                raise RequestError(f"{path} does not exist, or is not a file: give figures that are there")
             if path.name in taken:
                 raise RequestError(f"{path.name} is there twice in {FIGURES}/: give the file another name")
             taken.add(path.name)
@@ -73,9 +73,9 @@ class BundleFile:
     """One file of the bundle."""
 
     path: str
-    """In the repository."""
+    """Its path in the repository."""
     source: Path | bytes
-    """The file as it lies here, or what was made for the bundle."""
+    """A file of this machine, or the content that was made for the bundle."""
     bytes: int
     sha256: str
     what: str
@@ -84,18 +84,18 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """What would be published, or is."""
+    """What is to be published."""
 
     repository: str
     message: str
-    """Of the commit."""
+    """The message of the commit."""
     files: tuple[BundleFile, ...]
     shortened: tuple[ShortenedPath, ...]
-    """Paths of this machine that are not published."""
+    """Paths of this machine that were shortened in what is published."""
     named: tuple[str, ...]
-    """Places of this machine that figures name: these would be published."""
+    """Paths of this machine that figures name: these would be published."""
     missing: tuple[str, ...]
-    """What a reader of the lenses may look for and not find, a line each."""
+    """What a reader of the lenses may look for in vain, a line each."""
 
     @property
     def bytes(self) -> int:
@@ -116,7 +116,7 @@ class Bundle:
 
 
 def prepare(request: BundleRequest, *, report: Report = silent, should_stop: ShouldStop = never) -> Bundle:
-    """The bundle; reads and hashes every file of the lenses.
+    """Make the bundle; reads and hashes every file of the lenses.
 
     Raises `RequestError` for what cannot be published as asked, `DamageError` when a file is not what `lens.json`
     or the cache says, `StoppedError`.
@@ -124,7 +124,7 @@ def prepare(request: BundleRequest, *, report: Report = silent, should_stop: Sho
     lenses = load_lenses(request.lenses)
     cache, shortened = _cache_files(lenses, request.store)
     weights = list(_weights(lenses, report, should_stop))
-    body, found = _description(lenses)
+    body, shortened_here = _description(lenses)
     given = [
         _made(f"{FIGURES}/{path.name}", path.read_bytes(), "given with --figures") for path in request.figures
     ]
@@ -141,7 +141,7 @@ def prepare(request: BundleRequest, *, report: Report = silent, should_stop: Sho
         repository=request.repository,
         message=_message(body),
         files=(_made(CARD, card.encode(), "model card"), description, *weights, *drawn, *given, *cache),
-        shortened=(*found, *shortened),
+        shortened=(*shortened_here, *shortened),
         named=tuple(
             f"{file.path}: {place}" for file in given for place in local_paths.named_in(_content(file))
         ),
@@ -160,7 +160,7 @@ def write(bundle: Bundle, out: Path) -> None:
                 durable.put(target, file.source)
             else:
                 shutil.copyfile(file.source, target)
-                durable.sync_folder(target)  # a descriptor's fsync: of a file too
+                durable.sync_folder(target)  # it syncs a file just as well
             if durable.sha256_of(target) != file.sha256:
                 raise DamageError(f"{file.path} changed while it was copied: run the same command again")
         for name in {Path(file.path).parent for file in bundle.files} - {Path()}:
@@ -168,12 +168,12 @@ def write(bundle: Bundle, out: Path) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Raises `RequestError` unless the bundle can be written there: asked before the work."""
+    """Raises `RequestError` unless the bundle can be written there; called before the work begins."""
     check_free(out)
 
 
 def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterator[BundleFile]:
-    """The files that `lens.json` names, each checked."""
+    """The files that `lens.json` names, each checked against its hash."""
     record, root = lenses.record, lenses.root
     what = {layer_file(layer): f"lenses of layer {layer}" for layer in record.layers}
     if record.form == TranslatedMaps.form:
@@ -200,15 +200,15 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
 
 
 def _description(lenses: Lenses) -> tuple[dict[str, Any], list[ShortenedPath]]:
-    """`lens.json` as it is published."""
+    """`lens.json` as it is published, and the paths that were shortened in it."""
     body = lenses.record.to_json()
-    body["software"] = {name: of for name, of in body["software"].items() if name != "host"}
-    public, found = local_paths.shorten(body, LENS_JSON)
-    return dict(public), found
+    body["software"] = {name: release for name, release in body["software"].items() if name != "host"}
+    public, shortened = local_paths.shorten(body, LENS_JSON)
+    return dict(public), shortened
 
 
 def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], list[ShortenedPath]]:
-    """Plan and manifest of the cache. Raises `RequestError` unless the lenses were fitted on it."""
+    """The cache's plan and manifest as they are published. Raises `RequestError` unless the lenses were fitted on it."""
     if store is None:
         return [], []
     cache, said = open_cache(store), lenses.record.cache
@@ -225,20 +225,20 @@ def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], 
             f"{lenses.name} was fitted on another writing of the plan of {store}: their fingerprints differ; name the cache of the fit"
         )
     plan, name = cache.plan, f"{CACHE}/{PLAN}"
-    model_id, model_found = local_paths.shorten(plan.model.id, name, "model.id")
-    corpus_id, corpus_found = local_paths.shorten(plan.corpus.id, name, "corpus.id")
+    model_id, shortened_model = local_paths.shorten(plan.model.id, name, "model.id")
+    corpus_id, shortened_corpus = local_paths.shorten(plan.corpus.id, name, "corpus.id")
     public = dataclasses.replace(
         plan,
         model=dataclasses.replace(plan.model, id=model_id),
         corpus=dataclasses.replace(plan.corpus, id=corpus_id),
-        created={key: of for key, of in plan.created.items() if key != "host"},
+        created={key: value for key, value in plan.created.items() if key != "host"},
     )
     assert public.identity == plan.identity
     files = [
         _made(name, public.to_json(), "the cache's plan"),
         _made(f"{CACHE}/{MANIFEST}", (store / MANIFEST).read_bytes(), "the cache's manifest"),
     ]
-    return files, [*model_found, *corpus_found]
+    return files, [*shortened_model, *shortened_corpus]
 
 
 def _missing(request: BundleRequest, body: dict[str, Any]) -> Iterator[str]:

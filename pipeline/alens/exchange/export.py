@@ -1,9 +1,9 @@
-"""`alens export`: lenses in a form that needs no alens, a safetensors file a layer.
+"""`alens export`: lenses in a form that can be used without alens, one safetensors file for each layer.
 
 In: a lens directory. Out: a directory with `layer-NN.safetensors` (`head.H.weight`, `head.H.bias`), `config.json` and
-`README.md`. The paper's form (arXiv 2310.16270) acts on the head's output a = z W_O in R^D: `pinv(W_O) weight`, the
-same function on everything a head can write, of minimal norm: what is orthogonal to it is read as nothing. Form `z`
-is the lens as it is fitted. One head is in memory at a time in the paper's form.
+`README.md`. The paper's form (arXiv 2310.16270) acts on the head's output a = z W_O in R^D. It is `pinv(W_O) weight`:
+the same function on everything that the head can write, and of minimal norm, so that what is orthogonal to it reads as
+zero. Form `z` is the lens as it was fitted. In the paper's form, one head is in memory at a time.
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
@@ -35,7 +35,7 @@ PAPER, ON_Z = "paper", "z"
 FORMS = (PAPER, ON_Z)
 
 RANK_TOLERANCE = 1e-5
-"""How far W_O pinv(W_O) may be from the identity: then a lens on z is one on head outputs too."""
+"""How far W_O pinv(W_O) may be from the identity for a lens on z to be a lens on head outputs, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +51,17 @@ class ExportPlan:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of a layer's file."""
+        """The shapes of the tensors in a layer's file, by name."""
         d_vocab = self.lenses.record.model.d_vocab
-        found: dict[str, tuple[int, ...]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for head in self.lenses.record.heads:
             weight, bias = tensor_names(head)
-            found |= {weight: (self.width, d_vocab), bias: (d_vocab,)}
-        return found
+            shapes |= {weight: (self.width, d_vocab), bias: (d_vocab,)}
+        return shapes
 
     @property
     def bytes(self) -> int:
-        """Of all layers' files."""
+        """The size of the files of all layers."""
         return len(self.layers) * safetensors_stream.size_bytes(self.shapes, self.dtype)
 
 
@@ -85,14 +85,14 @@ def export_lenses(
 
 
 def tensor_names(head: int) -> tuple[str, str]:
-    """Weight and bias of a head in its layer's file."""
+    """The names of a head's weight and bias in the file of its layer."""
     return f"head.{head}.weight", f"head.{head}.bias"
 
 
 def plan(
     lenses: Lenses, *, layers: Sequence[int] | None = None, form: str = PAPER, dtype: str = "float32"
 ) -> ExportPlan:
-    """What an export takes. Raises `RequestError` for lenses that have no such form."""
+    """Which lenses are exported, and how. Raises `RequestError` for lenses that do not have this form."""
     record = lenses.record
     if form not in FORMS or dtype not in safetensors_stream.DTYPES:
         raise RequestError(
@@ -120,9 +120,9 @@ def plan(
 
 
 def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: ShouldStop = never) -> None:
-    """Write `out`, whole or not at all; nothing when it is there from the same export.
+    """Write the directory `out`, whole or not at all; does nothing where it holds the same export already.
 
-    Raises `RequestError` when `out` holds anything else, `RunError` when there is no room, `StoppedError`.
+    Raises `RequestError` when `out` holds anything else, `RunError` when the disk is too full, and `StoppedError`.
     """
     body = _config(plan)
     if _is_there(out, body):
@@ -157,7 +157,7 @@ def _tensors(
             raise StoppedError("stopped, and nothing was written: run the same command again")
         weight = fitted.weight_HEV[index]
         if plan.form == PAPER:
-            assert fitted.W_O_HED is not None  # of attn.z, always there
+            assert fitted.W_O_HED is not None  # lenses on attn.z always have it
             weight = _inverse(fitted.W_O_HED[index], f"{layer}.{head}") @ weight
         yield weight
         yield fitted.bias_HV[index]
@@ -171,22 +171,23 @@ def _inverse(W_O_ED: torch.Tensor, head: str) -> torch.Tensor:
     error = float((wide_ED @ inverse_DE - torch.eye(len(wide_ED), dtype=torch.float64)).abs().max())
     if not error < RANK_TOLERANCE:
         raise RequestError(
-            f"the W_O of head {head} has not full rank: its lens is no function of the head's output; take --form z"
+            f"the W_O of head {head} does not have full rank: its lens is not a function of the head's output; take --form z"
         )
     inverse_float_DE: torch.Tensor = inverse_DE.float()
     return inverse_float_DE
 
 
 def _is_there(out: Path, body: dict[str, Any]) -> bool:
+    """Whether `out` already holds the export that `body` describes."""
     try:
-        there = read_config(out)
+        stored = read_config(out)
     except (OSError, AlensError):
         return False
-    return all(there.get(key) == body[key] for key in ("format", "source", "layers", "form", "dtype"))
+    return all(stored.get(key) == body[key] for key in ("format", "source", "layers", "form", "dtype"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of an export, without its hash and version.
+    """What `config.json` of an export says, without its hash and version.
 
     Raises `DamageError` when it was altered, `RequestError` for another version.
     """
@@ -225,18 +226,19 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "mean_output_kl": record.mean_output_kl,
         "source": {"lens_json_sha256": durable.sha256_of(LensDirectory(plan.lenses.root).lens_json)},
         "software": {
-            **{name: of for name, of in record.software.items() if name != "host"},
+            **{name: release for name, release in record.software.items() if name != "host"},
             "exported_by": f"alens {version('alens')}",
         },
     }
 
 
 def _public(model: ModelRecord) -> dict[str, Any]:
-    """A directory of one's own is nobody else's business, and its hash says more."""
+    """The model's record as it is published: of a local directory only the name, because the hash says more."""
     return {**asdict(model), "id": model.name}
 
 
 def _input(plan: ExportPlan) -> str:
+    """What the weights are multiplied with, for readers of `config.json`."""
     if plan.form == PAPER:
         return "a = z W_O, what the head writes into the residual stream, d_model numbers: hook_result of TransformerLens, without b_O"
     if plan.lenses.record.site == ATTN_Z:

@@ -1,8 +1,8 @@
-"""A directory that is either not there or whole: filled beside, synced, renamed.
+"""A directory that is whole or absent: filled beside its place, synced, renamed.
 
-In: a path that is free. Out: a directory of that name once everything in it has been written. What a killed
-process leaves is a sibling whose name begins with a dot and ends in `.partial`: it is never read, and the next run
-clears it.
+In: a path that is free. Out: a directory of that name, once everything in it has been written. A killed process
+leaves a sibling directory whose name begins with a dot and ends in `.partial`: it is never read, and the next run
+removes it.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from alens.store.writer import SPARE_BYTES
 
 
 def check_free(out: Path) -> None:
-    """Raises `RequestError` unless `out` is not there or an empty directory: nothing is ever overwritten."""
+    """Raises `RequestError` unless `out` is absent or an empty directory: nothing is ever overwritten."""
     hub.check_local(out)
     if out.is_dir():
         if any(out.iterdir()):
             raise RequestError(f"{out} is not empty: give a directory that is not there yet")
     elif out.exists() or out.is_symlink():
-        raise RequestError(f"{out} is no directory: give one that is not there yet")
+        raise RequestError(f"{out} is not a directory: give one that is not there yet")
 
 
 def check_room(out: Path, num_bytes: int) -> None:
-    """Raises `RunError` when the disk has not so much free."""
+    """Raises `RunError` when the disk does not have that much free."""
     above = out.absolute()
     while not above.is_dir():
         above = above.parent
@@ -42,7 +42,7 @@ def check_room(out: Path, num_bytes: int) -> None:
 
 @contextlib.contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """Gives a directory to fill; it becomes `out` at the end, and goes if anything fails.
+    """Gives a directory to fill; it becomes `out` at the end, and is removed if anything fails.
 
     Raises `RequestError` when `out` is taken, `RunError` when the disk refuses.
     """
@@ -56,7 +56,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         try:
             yield partial
             durable.sync_folder(partial)
-            partial.rename(target)  # also over an empty directory, and over nothing else
+            partial.rename(target)  # replaces an empty directory, and nothing else
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -1,4 +1,4 @@
-"""Held-out figures of a lens directory as files for readers: a heat map, and JSON.
+"""Held-out figures of a lens directory, as files that people and programs read: a heat map and JSON.
 
 In: what `lens.json` says. Out: `held-out-kl.png` (forward KL of each head, nats a row) and `held-out.json`.
 """
@@ -18,7 +18,7 @@ NAMES = (PICTURE, TABLE)
 
 
 def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:
-    """(name, content, what it is) of each file; none where no figures are known."""
+    """The name and content of each file, and what it is; nothing where no figures are known."""
     held_out, heads = lenses["held_out"], lenses["heads"]
     if not held_out:
         return
@@ -49,9 +49,9 @@ def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:
         "mean_output_kl": mean_kl,
         "units": {"kl": "nats a row", "cross_entropy": "nats a row", "top1_agreement": "share of rows"},
         "figures": [
-            {"layer": int(layer), "head": head, **of}
-            for layer, found in held_out.items()
-            for head, of in zip(heads, found, strict=True)
+            {"layer": int(layer), "head": head, **figures}
+            for layer, by_head in held_out.items()
+            for head, figures in zip(heads, by_head, strict=True)
         ],
     }
     yield TABLE, (json.dumps(body, indent=1) + "\n").encode(), "held-out figures"

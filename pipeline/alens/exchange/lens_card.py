@@ -1,7 +1,7 @@
-"""The model card of a published lens directory: `README.md` as the Hugging Face hub shows it.
+"""The model card of a published lens directory: its `README.md`, as the Hugging Face hub shows it.
 
 In: `lens.json` as it is published, the repository, and the figures beside it. Out: Markdown with a YAML head, made
-of the same parts as the card of an export. Nothing in it changes from one run to the next.
+of the same parts as the card of an export; the same every time it is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def text(
     has_cache: bool,
     license_id: str | None,
 ) -> str:
-    """The whole card. `lenses` is what `lens.json` says, `figures` are paths in the repository."""
+    """The whole card. `lenses` is the content of `lens.json`; `figures` are paths in the repository."""
     said = {
         **lenses,
         "license": license_id,

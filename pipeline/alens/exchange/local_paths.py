@@ -1,8 +1,8 @@
-"""Places of this machine in what is to be published: absolute paths say user names, projects and disks.
+"""Paths of this machine in what is to be published: they tell names of users, projects and disks.
 
-In: a JSON value, or the bytes of a figure. Out: the value with every absolute path as `local:NAME`, its last part,
-and what was shortened; or the places that the bytes name. `local:` can be no hub id: nobody who reads the lenses
-looks for a model of that name on the hub, where it would be somebody else's.
+In: a JSON value, or the bytes of a figure. Out: the value with every absolute path as `local:NAME`, where NAME is its
+last part, and which paths were shortened; or the paths in the bytes. A hub id cannot begin with `local:`, so readers
+of the lenses do not look for such a model on the hub, where it would be somebody else's.
 """
 
 import re
@@ -14,7 +14,7 @@ LOCAL = "local:"
 
 _WHOLE = re.compile(r"(~|/|file:/|[A-Za-z]:[\\/]).*", re.DOTALL)
 _WITHIN = re.compile(r"(?<![\w.:/~-])~?/[^\s'\",;:()\[\]{}/]+(?:/[^\s'\",;:()\[\]{}/]+)+/?")
-"""In a sentence: two parts at least, and no part of a URL."""
+"""A path in a sentence: it has two parts at least, and is not a part of a URL."""
 
 _HOMES = re.compile(
     rb"(?:/home|/Users|/root|/mnt|/scratch|/data|/tmp|[A-Za-z]:\\Users)[/\\][\w.-]+[\w./\\-]*"
@@ -23,18 +23,18 @@ _HOMES = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class ShortenedPath:
-    """A path that is not published."""
+    """A path that is published by its last part only."""
 
     file: str
-    """Of the bundle."""
+    """The file of the bundle that names it."""
     field: str
-    """Such as `model.id`."""
+    """The field, such as `model.id`."""
     was: str
     becomes: str
 
 
 def shorten(value: Any, file: str, field: str = "") -> tuple[Any, list[ShortenedPath]]:
-    """`value` without absolute paths, and what was changed in it."""
+    """`value` without absolute paths, and the paths that were shortened."""
     if isinstance(value, str):
         changed = shorten_text(value)
         if changed == value:
@@ -43,19 +43,19 @@ def shorten(value: Any, file: str, field: str = "") -> tuple[Any, list[Shortened
     if isinstance(value, dict):
         pairs = {key: shorten(part, file, f"{field}.{key}".strip(".")) for key, part in value.items()}
         return {key: part for key, (part, _) in pairs.items()}, [
-            one for _, found in pairs.values() for one in found
+            path for _, paths in pairs.values() for path in paths
         ]
     if isinstance(value, (list, tuple)):
         parts = [shorten(part, file, f"{field}[{index}]") for index, part in enumerate(value)]
-        return [part for part, _ in parts], [one for _, found in parts for one in found]
+        return [part for part, _ in parts], [path for _, paths in parts for path in paths]
     return value, []
 
 
 def shorten_text(text: str) -> str:
-    """A path becomes `local:` and its last part; so does each path within a sentence."""
+    """A path becomes `local:` and its last part, and so does each path within a sentence."""
     if _WHOLE.fullmatch(text) and "\n" not in text:
         return LOCAL + _last(text)
-    return _WITHIN.sub(lambda found: LOCAL + _last(found[0]), text)
+    return _WITHIN.sub(lambda match: LOCAL + _last(match[0]), text)
 
 
 def named_in(content: bytes) -> list[str]:

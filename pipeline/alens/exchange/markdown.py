@@ -1,7 +1,7 @@
-"""Text of others in Markdown: a model card and a table show it, and it cannot make a heading, a link or HTML of itself.
+"""Text of others, quoted in Markdown, so that it cannot become a heading, a link or HTML.
 
-In: any text. Out: Markdown on one line that shows it. Names as most people give them stay as they are, so that a card
-reads well as plain text, too.
+In: any text. Out: one line of Markdown that shows it. Ordinary names stay as they are, so that a model card also reads
+well as plain text.
 """
 
 import re
@@ -9,16 +9,16 @@ import re
 from alens.printable import printable
 
 _ORDINARY = re.compile(r"(?!www\.)\w[\w.,:=()\- ]*(?:/\w[\w.,:=()\- ]*)?")
-"""`gpt2`, `owner/name`, `gpt2 at main, split train`: nothing of this is Markdown, and none is made a link of."""
+"""`gpt2`, `owner/name`, `gpt2 at main, split train`: Markdown has no meaning for these, and makes no link of them."""
 
 
 def name(text: str) -> str:
-    """A name, in a line or in a cell of a table."""
+    """A name, within a line or a cell of a table."""
     return text if _ORDINARY.fullmatch(text) else code(text)
 
 
 def code(text: str) -> str:
-    """A code span: what is in it is no Markdown. Its fence is longer than any run of backticks in it."""
+    """A code span, in which Markdown has no meaning. Its fence is longer than any run of backticks within."""
     shown = printable(text).replace("|", "\\|")
     if not shown.strip():
         return "` `"
@@ -28,5 +28,5 @@ def code(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A sentence of alens that may quote others: without links, code, HTML or further cells."""
+    """A sentence of alens that may quote others: it cannot make links, code, HTML or further cells."""
     return re.sub(r"[\\`\[\]<&|]", r"\\\g<0>", printable(text))

@@ -1,7 +1,7 @@
-"""The model card of an export: `README.md` as the Hugging Face hub reads it.
+"""The model card of an export: its `README.md`, as the Hugging Face hub reads it.
 
-In: what `config.json` says. Out: Markdown with a YAML head; every number in it stands in `config.json` too. The
-license is left to whoever publishes.
+In: the content of `config.json`. Out: Markdown with a YAML head; every number in it also stands in `config.json`.
+Whoever publishes the export chooses its license.
 """
 
 import json
@@ -38,7 +38,7 @@ def head(config: Mapping[str, Any]) -> str:
 
 
 def title(config: Mapping[str, Any]) -> str:
-    """What these lenses are, and of which model."""
+    """What these lenses are, and which model they read."""
     model, layers, heads = config["model"], config["layers"], config["heads"]
     affine = config["form"] != "translated"
     at = f" at revision {markdown.code(model['revision'])}" if model["revision"] else ""
@@ -80,7 +80,7 @@ logits = {names} @ weight + bias  # {names}: (..., {weight[0]})
 
 
 def fitted(config: Mapping[str, Any]) -> str:
-    """How they were fitted, and on what."""
+    """How the lenses were fitted, and on what."""
     fit, cache = config["fit"], config["cache"]
     rows = [
         ("design", config["design"]),
@@ -106,20 +106,20 @@ def _corpus(corpus: Mapping[str, Any] | None) -> str | None:
 
 
 def figures(config: Mapping[str, Any]) -> str:
-    """Held-out figures, a line a head, above that of the mean output; `dtype` where weights were rounded after them."""
+    """Held-out figures, one line for each head; says so where weights were rounded after them."""
     if not config["held_out"]:
         return "## Held-out figures\n\nNone are known.\n"
-    told = [
-        (int(layer), head, of)
-        for layer, heads in config["held_out"].items()
-        for head, of in zip(config["heads"], heads, strict=True)
+    heads = [
+        (int(layer), head, of_head)
+        for layer, by_head in config["held_out"].items()
+        for head, of_head in zip(config["heads"], by_head, strict=True)
     ]
     lines = [
-        f"| {marks.label(layer, head, bool(of.get('says_nothing')))} | {of['kl']:.4f} | {of['cross_entropy']:.4f} | "
-        f"{of['top1_agreement']:.4f} |"
-        for layer, head, of in told
+        f"| {marks.label(layer, head, bool(of_head.get('says_nothing')))} | {of_head['kl']:.4f} | "
+        f"{of_head['cross_entropy']:.4f} | {of_head['top1_agreement']:.4f} |"
+        for layer, head, of_head in heads
     ]
-    note = marks.note((layer, head) for layer, head, of in told if of.get("says_nothing"))
+    note = marks.note((layer, head) for layer, head, of_head in heads if of_head.get("says_nothing"))
     mean_kl = config.get("mean_output_kl")
     nothing = "not known" if mean_kl is None else f"{mean_kl:.4f} nats"
     rounded = f", before rounding to {config['dtype']}" if config.get("dtype") else ""
@@ -133,7 +133,7 @@ def figures(config: Mapping[str, Any]) -> str:
 
 
 def limits(config: Mapping[str, Any]) -> str:
-    """What a lens does not say."""
+    """What a lens does not tell."""
     lines = [
         "A lens reads the model it was fitted on, with its weights as they are; weights that a library has folded or centred give other values.",
         "It says what can be read linearly, which need not be what later layers use.",

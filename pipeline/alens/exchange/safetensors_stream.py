@@ -1,9 +1,9 @@
 """A safetensors file that is written with one tensor in memory at a time.
 
 In: names, shapes and one dtype, then the tensors in that order. Out: a file that any safetensors reader opens,
-durable and whole or absent, with its size and SHA-256. Departure from the library: its `save` wants all tensors
-at once, and a layer of GPT-2 small in the paper's form has 1.85 GB. The format (8 bytes of header length, a JSON
-header, the numbers) is as huggingface/safetensors describes it.
+durable, and whole or absent; its size and SHA-256. Departure from the library: its `save` takes all tensors at once,
+and a layer of GPT-2 small in the paper's form takes 1.85 GB. The format is that of huggingface/safetensors: 8 bytes
+that give the length of the header, a JSON header, the numbers.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ DTYPES = {
     "float16": (torch.float16, "F16", 2),
     "bfloat16": (torch.bfloat16, "BF16", 2),
 }
-"""Name -> torch's dtype, the format's name, bytes."""
+"""Name -> torch's dtype, the format's name for it, bytes of a number."""
 
 ALIGNMENT = 8
-"""Of the first number, as the format asks."""
+"""The first number begins at a multiple of this, as the format asks."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def header(shapes: Shapes, dtype: str) -> bytes:
-    """Everything before the numbers."""
+    """The bytes of the file before its numbers."""
     _, name, size = DTYPES[dtype]
     body: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
@@ -46,13 +46,13 @@ def header(shapes: Shapes, dtype: str) -> bytes:
 
 
 def size_bytes(shapes: Shapes, dtype: str) -> int:
-    """Of the whole file."""
+    """The size of the whole file."""
     numbers = sum(torch.Size(shape).numel() for shape in shapes.values())
     return len(header(shapes, dtype)) + DTYPES[dtype][2] * numbers
 
 
 def put(path: Path, shapes: Shapes, dtype: str, tensors: Iterable[torch.Tensor]) -> dict[str, Any]:
-    """Write `tensors`, in the order of `shapes`; gives size and hash for a record.
+    """Write `tensors`, in the order of `shapes`; returns size and hash, as a record keeps them.
 
     Raises `RunError` for a number that the dtype cannot hold.
     """

@@ -1,7 +1,7 @@
-"""The one door to the Hugging Face hub: files become one commit of a repository of one's own, or one clear line.
+"""The one module that sends anything: files become one commit of a repository on the Hugging Face hub.
 
-In: files by their paths in the repository. Out: the commit, and what it replaced. Nothing else in alens sends
-anything. A commit has the one before it as parent, so it is there whole or not at all.
+In: files by their paths in the repository. Out: the commit, and which files it replaced; what goes wrong becomes one
+clear line. A commit names the one before it as its parent, so it is made whole or not at all.
 """
 
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ OWN_BY_RIGHT = frozenset({".gitattributes", "README.md", "LICENSE"})
 
 
 def has_token() -> bool:
-    """Whether this machine has a token of the hub; whether the hub takes it is not asked."""
+    """Whether this machine has a token for the hub; the hub is not asked whether it accepts it."""
     from huggingface_hub import get_token
 
     return get_token() is not None
 
 
 def check_branch(revision: str | None) -> None:
-    """Raises `RequestError` for what can be no branch."""
+    """Raises `RequestError` for a name that a branch cannot have."""
     if revision is not None and not hub.is_revision(revision):
-        raise RequestError(f"{revision!r} is no name of a branch; nothing was sent")
+        raise RequestError(f"{revision!r} is not the name of a branch; nothing was sent")
 
 
 def check_can_upload(revision: str | None) -> None:
-    """Raises `RequestError` where an upload cannot even begin: asked before the work, without network."""
+    """Raises `RequestError` where an upload cannot even begin; called before the work, and does not need the network."""
     from huggingface_hub import constants
 
     check_branch(revision)
@@ -37,7 +37,7 @@ def check_can_upload(revision: str | None) -> None:
         raise RequestError("HF_HUB_OFFLINE is set: unset it to upload; nothing was sent")
     if not has_token():
         raise RequestError(
-            "there is no token of the hub: run `hf auth login`, or set HF_TOKEN; nothing was sent"
+            "this machine has no token for the hub: run `hf auth login`, or set HF_TOKEN; nothing was sent"
         )
 
 
@@ -49,11 +49,11 @@ class Uploaded:
     """The commit that holds the files."""
     url: str
     private: bool
-    """As the repository is; one that was there stays as it is."""
+    """Whether the repository is private; one that existed before stays as it was."""
     changed: bool
-    """False where the repository held just these files: then no commit was made."""
+    """False where the repository held just these files, so that no commit was made."""
     replaced: tuple[str, ...]
-    """Files that were there before, also those that did not change; the history keeps what they were."""
+    """Files that existed before, changed or not; the history keeps their earlier content."""
 
 
 def upload(
@@ -67,11 +67,11 @@ def upload(
 ) -> Uploaded:
     """Put `files` (path in the repository -> file or content) into a model repository as one commit.
 
-    The repository and the branch `revision` are made where they are not there. A repository that holds other
-    things, and no file `mark`, is left alone.
+    The repository and the branch `revision` are created where they do not exist. A repository that holds other
+    files, and no file `mark`, is left alone.
 
-    Raises `RequestError` for a name, a token or a repository that will not do, `RunError` when the hub or the
-    connection fails; it says what was committed.
+    Raises `RequestError` for a name, a token or a repository that cannot be used, `RunError` when the hub or the
+    connection fails; its message says what was committed.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -85,9 +85,9 @@ def upload(
         api.create_repo(repository, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repository, branch=branch, exist_ok=True)
-        found = api.model_info(repository, revision=branch)
-        there = {file.rfilename for file in found.siblings or ()}
-        _check_target(repository, private, bool(found.private), there, mark)
+        before = api.model_info(repository, revision=branch)
+        there = {file.rfilename for file in before.siblings or ()}
+        _check_target(repository, private, bool(before.private), there, mark)
         operations = [
             CommitOperationAdd(path_in_repo=path, path_or_fileobj=source) for path, source in files.items()
         ]
@@ -96,7 +96,7 @@ def upload(
         done = f"the commit is there whole or not at all: look at {constants.ENDPOINT}/{repository}/commits/{branch}"
         with hub.quiet():
             commit = api.create_commit(
-                repository, operations, commit_message=message, revision=branch, parent_commit=found.sha
+                repository, operations, commit_message=message, revision=branch, parent_commit=before.sha
             )
     except HfHubHTTPError as error:
         raise _refusal(error, repository, done) from None
@@ -108,13 +108,14 @@ def upload(
     return Uploaded(
         commit=commit.oid,
         url=f"{constants.ENDPOINT}/{repository}",
-        private=bool(found.private),
-        changed=commit.oid != found.sha,
+        private=bool(before.private),
+        changed=commit.oid != before.sha,
         replaced=tuple(sorted(there & files.keys())),
     )
 
 
 def _check_target(repository: str, private: bool, is_private: bool, there: set[str], mark: str) -> None:
+    """Raises `RequestError` for a repository that is public against the request, or holds something else."""
     if private and not is_private:
         raise RequestError(
             f"{repository} is there and public, and --private was asked for: make it private on the hub first, or "
@@ -129,7 +130,7 @@ def _check_target(repository: str, private: bool, is_private: bool, there: set[s
 
 
 def _refusal(error: Exception, repository: str, done: str) -> RequestError | RunError:
-    """An answer of the hub that is no success, in one line."""
+    """The error for a refusal of the hub, in one line."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if status == 401:
@@ -145,7 +146,7 @@ def _refusal(error: Exception, repository: str, done: str) -> RequestError | Run
             f"{repository} got another commit meanwhile (412): look at it, then run the same command again; nothing was committed"
         )
     said = getattr(error, "server_message", None) or _first_line(error)
-    # a gateway may give up on a commit that is then made; any other refusal is the hub's own
+    # A gateway may give up on a commit that the hub then makes; other refusals are the hub's own.
     left = done if status is None or status >= 500 else "nothing was committed"
     return RunError(
         f"the hub refused the upload to {repository} ({status}: {said}); {left}; run the same command again"

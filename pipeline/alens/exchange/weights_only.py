@@ -1,8 +1,8 @@
-"""Files that torch wrote, read for their tensors alone: the one place that opens a pickle.
+"""Files that torch wrote, read for their tensors alone. This is the one module that opens a pickle.
 
 In: a `.ckpt`, `.pt` or `.bin` file. Out: the dictionary in it, tensors memory-mapped where the file allows. A pickle
-may hold any program; torch's `weights_only` reader knows tensors and plain containers and runs nothing else. What a file
-claims is compared with its size before it is read: torch stores weights as they are, never compressed.
+may hold any program; torch's `weights_only` reader knows tensors and plain containers, and runs nothing. The size that
+a file claims for its content is compared with its own before it is read: torch never compresses weights.
 """
 
 import re
@@ -15,34 +15,34 @@ import torch
 from alens.errors import AlensError, DamageError, RequestError
 
 ZIP = b"PK\x03\x04"
-"""How a zip archive begins: torch looks at the first bytes, whatever stands at the end."""
+"""The first bytes of a zip archive; torch looks at these, whatever the end of the file says."""
 
 
 def load_weights(path: Path) -> dict[str, Any]:
     """The dictionary in `path`.
 
-    Raises `RequestError` when it is not there or holds more than weights, `DamageError` when it is not whole.
+    Raises `RequestError` when the file is absent or holds more than weights, `DamageError` when it is not whole.
     """
     if not path.is_file():
         raise RequestError(f"{path} is not there: give the file as it was published")
     try:
-        # Files of before torch 1.6 are no zip archives and cannot be mapped.
+        # Files from before torch 1.6 are not zip archives, and cannot be mapped.
         if mapped := _is_zip(path):
             _check_archive(path)
         body = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except (AlensError, MemoryError):
         raise
-    except Exception as error:  # a damaged file ends in errors of any kind
+    except Exception as error:  # a damaged file may raise anything
         raise _refusal(path, error) from None
     if not isinstance(body, dict):
         raise RequestError(
-            f"{path} holds one {type(body).__name__} and no dictionary of weights: give a state dict"
+            f"{path} holds a {type(body).__name__}, not a dictionary of weights: give a state dict"
         )
     return body
 
 
 def is_whole(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds each of its numbers: one with strides of 0, or a sparse one, takes more when it is used."""
+    """Whether a tensor stores each of its numbers; one with strides of 0, or a sparse one, grows when it is used."""
     return (
         tensor.layout == torch.strided
         and tensor.device.type == "cpu"
@@ -57,7 +57,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises `DamageError` for an archive that holds more than its own bytes."""
+    """Raises `DamageError` for an archive whose entries claim more bytes than it has."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -70,6 +70,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> Exception:
+    """What torch refused, as an error that says what to do."""
     text = str(error)
     unknown = re.search(r"GLOBAL ([\w.]+)", text)
     if unknown or ("Weights only load failed" in text and "Unsupported" in text):
