@@ -109,7 +109,7 @@ def test_a_finished_variant_is_left_alone_and_a_lost_one_is_made_again(sweep: An
     run_sweep(request)
     assert {path: path.stat().st_mtime_ns for path in request.out.rglob("*")} == before
     first, second = (results.read_result(request.out / name) for name in ("lr=0.01", "lr=0.03"))
-    (request.out / "lr=0.03" / results.RESULT).unlink()  # killed between lenses and result: judged only
+    (request.out / "lr=0.03" / "result.json").unlink()  # killed between lenses and result: judged only
     run_sweep(request)
     again = results.read_result(request.out / "lr=0.03")
     assert second is not None and again is not None and first is not None

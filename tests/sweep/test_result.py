@@ -53,7 +53,7 @@ def test_a_result_comes_back_as_it_was_put(result: results.VariantResult, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "harm"),
-    [(results.RESULT, "flip"), (results.RESULT, "cut"), (results.SUMS, "flip"), (results.SUMS, "cut"), (results.SUMS, "lose")],
+    [("result.json", "flip"), ("result.json", "cut"), ("held-out.safetensors", "flip"), ("held-out.safetensors", "cut"), ("held-out.safetensors", "lose")],
 )  # fmt: skip
 def test_a_damaged_result_is_never_read(
     result: results.VariantResult, tmp_path: Path, name: str, harm: str
@@ -71,9 +71,9 @@ def test_a_result_of_an_earlier_alens_has_no_mean_output(
     result: results.VariantResult, tmp_path: Path
 ) -> None:
     results.put_result(tmp_path, result)
-    body = document.decode((tmp_path / results.RESULT).read_bytes(), "")
+    body = document.decode((tmp_path / "result.json").read_bytes(), "")
     del body["mean_output_kl"]
-    (tmp_path / results.RESULT).write_bytes(document.encode(body))
+    (tmp_path / "result.json").write_bytes(document.encode(body))
     back = results.read_result(tmp_path)
     assert back is not None and back.mean_output_kl is None and back.heads == result.heads
 

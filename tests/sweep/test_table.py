@@ -121,7 +121,7 @@ def test_variants_that_were_judged_on_other_rows_are_not_compared(out: Path) -> 
 
 def test_nothing_finished_is_an_empty_table(out: Path) -> None:
     for name in "abc":
-        (out / name / results.RESULT).unlink()
+        (out / name / "result.json").unlink()
     found = table.build(out)
     table_files.put(out, found)
     assert (found.rows, found.against, len(found.missing)) == ((), None, 4)

@@ -31,12 +31,11 @@ from alens.sweep.result import VariantResult, judge, put_result
 
 log = logging.getLogger("alens")
 
-CLOCK = "clock.json"
-"""Seconds that a variant took until its newest checkpoint."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Clock:
+    """Seconds that a variant took until its newest checkpoint."""
+
     __pydantic_config__ = typed.STRICT
 
     seconds: typed.Amount
@@ -74,13 +73,13 @@ class Member:
         self.fit, self._claim, self.should_stop = fit, claim, should_stop
         self.base, self.checkpoint_every = request.grid.base, request.checkpoint_every
         self.recipe = Recipe(fit.variant.settings, cache, processes.device)
-        directory = LensDirectory(fit.lenses)
-        put_plan(directory, fit.plan)
+        self.directory = LensDirectory(fit.lenses)
+        put_plan(self.directory, fit.plan)
         self.seconds, self.start, self.done = self._clock(), 0, False
         self._trainer: Trainer | None = None
-        if not directory.holds_lenses:
+        if not self.directory.holds_lenses:
             self._trainer = Trainer(
-                self.recipe, fit.plan, processes, directory, should_stop=should_stop, report=report
+                self.recipe, fit.plan, processes, self.directory, should_stop=should_stop, report=report
             )
             with _named(fit.variant.name):
                 self._trainer.restore()
@@ -134,11 +133,14 @@ class Member:
         if self._trainer and self._trainer.step_number > self._trainer.saved_step:
             one_writer.check(self._claim, self.fit.lenses)
             self._trainer.save()
-            with write_errors(self.fit.lenses):
-                durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
+            self._put_clock()
+
+    def _put_clock(self) -> None:
+        with write_errors(self.fit.lenses):
+            durable.put(self.directory.clock, document.encode({"seconds": self.seconds}))
 
     def _clock(self) -> float:
-        path = self.fit.lenses / CLOCK
+        path = self.directory.clock
         try:
             body = document.decode(document.content(path), str(path))
             return typed.parse(_Clock, body, str(path), "seconds are counted from here").seconds
@@ -151,8 +153,7 @@ class Member:
     def _finish(self) -> None:
         if self._trainer:
             one_writer.check(self._claim, self.fit.lenses)
-            with write_errors(self.fit.lenses):
-                durable.put(self.fit.lenses / CLOCK, document.encode({"seconds": self.seconds}))
+            self._put_clock()
             put_lenses(self._trainer)
         cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
         found = judge(

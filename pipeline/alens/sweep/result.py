@@ -25,6 +25,7 @@ from alens.evaluation.sums import KL, ReadingSums
 from alens.fit.settings import FitSettings
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counted, never, silent
+from alens.lens.directory import LensDirectory
 from alens.lens.lenses import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
@@ -36,8 +37,6 @@ from alens.store.durable import write_errors
 from alens.store.typed import STRICT, Amount, Natural
 
 MEND = "it cannot be used"
-RESULT = "result.json"
-SUMS = "held-out.safetensors"
 
 Array = npt.NDArray[np.float64]
 
@@ -163,29 +162,30 @@ def judge(
 
 def put_result(folder: Path, result: VariantResult) -> None:
     """Write a result durably, `result.json` last."""
-    told = dataclasses.asdict(result)
+    told, directory = dataclasses.asdict(result), LensDirectory(folder)
     sums = save({"kl": np.ascontiguousarray(told.pop("kl_GH")), "rows": told.pop("rows_G")})
     with write_errors(folder):
-        durable.put(folder / SUMS, sums)
-        hashed = {"sums_sha256": durable.sha256_of(folder / SUMS)}
-        durable.put(folder / RESULT, document.encode({**_plain(told), **hashed}))
+        durable.put(directory.sequence_sums, sums)
+        hashed = {"sums_sha256": durable.sha256_of(directory.sequence_sums)}
+        durable.put(directory.result, document.encode({**_plain(told), **hashed}))
 
 
 def read_result(folder: Path) -> VariantResult | None:
     """The result of a variant, or None while it is not finished. Raises `DamageError` for a damaged one."""
-    path = folder / RESULT
+    directory = LensDirectory(folder)
+    path, sums = directory.result, directory.sequence_sums
     try:
         told = typed.parse(_Document, document.decode(document.content(path), str(path)), str(path), MEND)
-        if durable.sha256_of(folder / SUMS) != told.sums_sha256:
-            raise DamageError(f"{folder / SUMS} was altered: {MEND}")
-        arrays = load((folder / SUMS).read_bytes())
+        if durable.sha256_of(sums) != told.sums_sha256:
+            raise DamageError(f"{sums} was altered: {MEND}")
+        arrays = load((sums).read_bytes())
         return _result(told, arrays["kl"], arrays["rows"])
     except FileNotFoundError:
         if path.exists():
-            raise DamageError(f"{folder / SUMS} is missing: delete {path} and sweep again") from None
+            raise DamageError(f"{sums} is missing: delete {path} and sweep again") from None
         return None
     except (DamageError, SafetensorError, ValueError, KeyError) as error:
-        why = error if isinstance(error, DamageError) else f"{folder / SUMS} is not whole ({error})"
+        why = error if isinstance(error, DamageError) else f"{sums} is not whole ({error})"
         raise DamageError(
             f"{str(why).removesuffix(f': {MEND}')}: delete {path} and sweep again, which judges anew"
         ) from None
@@ -222,5 +222,5 @@ def check_rows(out: Path, results: dict[str, VariantResult]) -> None:
     rows = [result.rows_G for result in results.values()]
     if any(not np.array_equal(one, rows[0]) for one in rows):
         raise DamageError(
-            f"variants of {out} were judged on other held-out rows: delete their {RESULT} and sweep again"
+            f"variants of {out} were judged on other held-out rows: delete their result.json and sweep again"
         )
