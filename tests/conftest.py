@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 # Before torch and the hub's library are imported: offline, the same sums and widths of tables on every machine.
@@ -28,6 +27,8 @@ from alens.cli import progress_lines as lines
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
+
+from .outcomes import Outcome
 
 torch.set_num_threads(1)
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "FORCE_COLOR"):
@@ -85,14 +86,6 @@ def holding():
 watch.stopping, watch.watching = remembered, holding
 cli.main()
 """
-
-
-class Outcome(NamedTuple):
-    """What a run of `alens` left."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 Run = Callable[..., Outcome]

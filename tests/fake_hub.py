@@ -18,8 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from .outcomes import Outcome
 
 TOKEN = "hf_of_the_tests"
 LARGE_BYTES = 100_000
@@ -36,14 +38,6 @@ for words in json.loads(sys.argv[1]):
     outcomes.append([code, out.getvalue(), err.getvalue()])
 print(json.dumps(outcomes))
 """
-
-
-class Outcome(NamedTuple):
-    """What a run of `alens` left."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 @dataclass

@@ -8,6 +8,8 @@ import pytest
 
 from alens.studies.basis import basis_file
 
+from ..outcomes import refusal
+
 QUICK = (
     "--layer",
     "3",
@@ -22,14 +24,6 @@ QUICK = (
     "--compare",
     "random",
 )
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    assert outcome.stderr.startswith("alens: ")
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_lenses_are_no_place_for_directions(

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from ..outcomes import refusal
+
 QUICK = ("--layer", "0", "--resamples", "49")
 
 
@@ -22,13 +24,6 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
         )
         found.append(path)
     return found[0], found[1]
-
-
-def refusal(outcome: Any) -> str:
-    """The one line of a run that was refused."""
-    assert outcome.code == 2, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_two_prompts_are_compared(run_alens: Any, demo_lenses: Path) -> None:

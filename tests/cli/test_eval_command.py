@@ -15,16 +15,9 @@ from alens.model.token_bytes import token_bytes
 from alens.store import document
 
 from .. import documents
+from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    assert outcome.stderr.startswith("alens: ")
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def token_bytes_of_the_demo() -> Any:

@@ -11,16 +11,10 @@ from alens import open_cache
 from alens.fidelity.measure import FidelityRequest, measure_fidelity
 from alens.fidelity.reencode import reencode
 
+from ..outcomes import refusal
+
 QUICK = ("--rows", 200, "--keep-bits", "3", "--top-k", "4", "--tail-samples", "4")
 FIT = ("--probe-heads", 1, "--probe-rows", 2000)
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    assert outcome.stderr.startswith("alens: ")
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_json_is_what_the_library_finds(run_alens: Any, demo_cache: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from alens import demo, open_cache
 from alens.model import models
 
 from .. import documents
+from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
 Made = Callable[..., tuple[list[Any], Path]]
@@ -44,12 +45,6 @@ def retrained(copy_of: Copy) -> Path:
     name = sorted(weights)[0]
     save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors", {"format": "pt"})
     return folder
-
-
-def refusal(outcome: Any) -> str:
-    """The one line of a request that was refused before anything else was done."""
-    assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (2, "", 1), outcome
-    return str(outcome.stderr).removeprefix("alens: ").rstrip()
 
 
 def test_a_model_that_is_not_on_this_machine_is_asked_for(run_alens: Any, made: Made) -> None:

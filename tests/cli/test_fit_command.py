@@ -12,6 +12,8 @@ import pytest
 
 from alens import demo, load_lenses
 
+from ..outcomes import refusal
+
 Copy = Callable[[Path], Path]
 SMALL = ("--layers", "3", "--heads", "1", "--steps", "4", "--batch-rows", "64", "--eval-rows", "500")
 
@@ -24,15 +26,6 @@ def flip(file: Path) -> None:
     blob = bytearray(file.read_bytes())
     blob[len(blob) // 3] ^= 4
     file.write_bytes(blob)
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    lines = [line for line in outcome.stderr.splitlines() if line.startswith("alens: ")]
-    assert len(lines) == 1 and outcome.stderr.splitlines()[-1] == lines[0]
-    assert "Traceback" not in outcome.stderr and outcome.stdout == ""
-    return lines[0].removeprefix("alens: ")
 
 
 def test_it_writes_lenses_and_says_how_good_they_are(
@@ -111,7 +104,9 @@ def test_the_time_limit_ends_it_with_75_and_a_checkpoint_to_go_on_from(
         "500",
     )
     for _ in range(2):
-        line = refusal(run_alens("fit", demo_cache, lenses, *steps, "--max-minutes", "0.03"), 75)
+        line = refusal(
+            run_alens("fit", demo_cache, lenses, *steps, "--max-minutes", "0.03"), 75, after_log=True
+        )
         assert line.startswith("stopped after step ") and line.endswith("run again to go on")
     assert not (lenses / "lens.json").exists()
 
@@ -196,7 +191,7 @@ def test_a_store_without_a_committed_shard_is_refused(
     store = copy_of(demo_cache)
     for path in [store / "MANIFEST.json", *(store / "commits").glob("0*.json")]:
         path.unlink()
-    line = refusal(run_alens("fit", store, tmp_path / "lenses", *SMALL), 2)
+    line = refusal(run_alens("fit", store, tmp_path / "lenses", *SMALL), after_log=True)
     assert "has 0 committed shards" in line and "nothing is left to train on" in line
 
 

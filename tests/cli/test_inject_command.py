@@ -9,17 +9,12 @@ import pytest
 from alens.model.edits import run_edited
 from alens.studies.injection import next_token, perplexity
 
+from ..outcomes import refusal
+
 PROMPT = "The door opened and"
 AT = ("--layer", "3", "--head", "4")
 QUICK = ("--strength", "-2,0,2", "--random", "1")
 SMALL_TEXT = ("--text", "demo", "--text-tokens", "300")
-
-
-def refusal(outcome: Any) -> str:
-    """The one line of a run that ended with 2."""
-    assert outcome.code == 2, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_one_line_says_what_is_left_out_of_a_text(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from ..outcomes import refusal
+
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
 WOMEN = [
     "The old lady opened the door, and",
@@ -46,12 +48,6 @@ def found(run_alens: Any, *arguments: Any) -> Any:
     outcome = run_alens("locate", *arguments, "--json")
     assert outcome.code == 0, outcome.stderr
     return json.loads(outcome.stdout)
-
-
-def refusal(outcome: Any) -> str:
-    assert outcome.code == 2, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    return str(outcome.stderr)
 
 
 def test_json_ranks_every_head(run_alens: Any, demo_lenses: Path, files: Files) -> None:

@@ -14,16 +14,9 @@ from alens import FitRequest, demo, fit_lenses
 from alens.fit.settings import FitSettings
 
 from .. import documents
+from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    assert outcome.stderr.startswith("alens: ")
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_json_has_a_reading_a_prompt(run_alens: Any, demo_lenses: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from alens.cli import sweep
 
+from ..outcomes import refusal
+
 SMALL = "layers = [3]\nheads = [1]\nbatch-rows = 64\neval_rows = 200\nsteps = 4\n"
 
 
@@ -16,13 +18,6 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "sweep.toml"
     file.write_text(SMALL + "[grid]\nlr = [0.01, 0.1]\n")
     return file
-
-
-def refusal(outcome: Any, code: int) -> str:
-    """The one line of a run that ended with `code`."""
-    assert outcome.code == code, outcome
-    assert "Traceback" not in outcome.stderr and outcome.stdout == ""
-    return str(outcome.stderr.splitlines()[-1].removeprefix("alens: "))
 
 
 def test_it_fits_all_variants_and_shows_and_writes_the_table(
@@ -77,7 +72,9 @@ def test_the_time_limit_ends_it_with_75_and_the_table_can_be_had(
     )  # nothing converges
     out = tmp_path / "out"
     for _ in range(2):
-        line = refusal(run_alens("sweep", config, demo_cache, out, "--max-minutes", "0.03"), 75)
+        line = refusal(
+            run_alens("sweep", config, demo_cache, out, "--max-minutes", "0.03"), 75, after_log=True
+        )
         assert line.startswith("stopped with 0 of 2 variants finished") and line.endswith(
             "run again to go on"
         )

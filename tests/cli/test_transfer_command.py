@@ -10,14 +10,9 @@ from alens import load_lenses, open_cache
 from alens.studies.transfer.settings import TransferSettings
 from alens.studies.transfer.transfer import transfer
 
+from ..outcomes import refusal
+
 FEW = ("--rows", "64", "--device", "cpu")
-
-
-def refusal(outcome: Any) -> str:
-    """The one line of a run that was refused."""
-    assert outcome.code == 2, outcome
-    assert outcome.stdout == "" and outcome.stderr.count("\n") == 1
-    return str(outcome.stderr).removeprefix("alens: ")
 
 
 def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ..fake_hub import Hub, Outcome, serving
+from ..fake_hub import Hub, serving
+from ..outcomes import Outcome, refusal
 
 REPOSITORY = "me/demo-lenses"
 PROMPT = "He took her hand and"
@@ -117,15 +118,6 @@ def offline(
     return dict(zip(commands, outcomes, strict=True))
 
 
-def refusal(outcome: Outcome, code: int) -> str:
-    """The last line of what was said, which is all that alens says of an error."""
-    assert outcome.code == code, outcome
-    assert "Traceback" not in outcome.stderr
-    last = outcome.stderr.splitlines()[-1]
-    assert last.startswith("alens: ")
-    return last
-
-
 # Publishing
 
 
@@ -185,14 +177,14 @@ def test_private_is_private(hub: Hub, published: dict[str, Outcome]) -> None:
 def test_a_refusal_is_one_line_and_no_commit(
     hub: Hub, published: dict[str, Outcome], name: str, code: int, says: str
 ) -> None:
-    assert says in refusal(published[name], code)
+    assert says in refusal(published[name], code, after_log=True)
     repository = hub.repositories["me/public" if name == "public-as-private" else f"me/{name}"]
     assert set(repository.messages) <= {"by hand", "initial commit"}
 
 
 def test_a_connection_that_breaks_says_that_running_again_is_safe(published: dict[str, Outcome]) -> None:
     assert "run the same command again, what is there is not sent twice" in refusal(
-        published["dying-commit"], 1
+        published["dying-commit"], 1, after_log=True
     )
 
 
@@ -239,7 +231,7 @@ def test_other_commands_take_an_address(read: dict[str, Outcome]) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(read: dict[str, Outcome], name: str, code: int, says: str) -> None:
-    assert says in refusal(read[name], code)
+    assert says in refusal(read[name], code, after_log=True)
 
 
 # Offline
@@ -255,11 +247,13 @@ def test_what_was_fetched_is_read_without_network(
 
 def test_what_was_not_fetched_says_what_to_run(hub: Hub, home: Path, offline: dict[str, Outcome]) -> None:
     commit = hub.repositories[REPOSITORY].branches["main"]
-    line = refusal(offline["unread"], 2)
+    line = refusal(offline["unread"], after_log=True)
     assert f"the hub cache {home}/hub has no whole copy, and HF_HUB_OFFLINE is set" in line
     assert f"run `hf download {REPOSITORY} --revision {commit}` where there is network" in line
-    assert "run `hf download me/private` where there is network" in refusal(offline["never"], 2)
+    assert "run `hf download me/private` where there is network" in refusal(offline["never"], after_log=True)
 
 
 def test_an_upload_without_network_is_refused_first(offline: dict[str, Outcome]) -> None:
-    assert "HF_HUB_OFFLINE is set: unset it to upload; nothing was sent" in refusal(offline["upload"], 2)
+    assert "HF_HUB_OFFLINE is set: unset it to upload; nothing was sent" in refusal(
+        offline["upload"], after_log=True
+    )

@@ -60,7 +60,7 @@ def test_a_class_that_takes_any_option_gets_it(own: Path) -> None:
     assert plugin.make("objective", "own_losses:Any", found, {"a": 1}).options == {"a": 1}
 
 
-def refusal(name: str) -> str:
+def refused_name(name: str) -> str:
     with pytest.raises(RequestError) as caught:
         plugin.find("objective", name, OBJECTIVES, Objective)
     assert "\n" not in str(caught.value)
@@ -83,7 +83,7 @@ def refusal(name: str) -> str:
     ],
 )
 def test_a_wrong_name_is_refused_in_one_line(own: Path, name: str, message: str) -> None:
-    assert message in refusal(name)
+    assert message in refused_name(name)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_wrong_name_is_refused_in_one_line(own: Path, name: str, message: str)
 )
 def test_a_file_that_cannot_be_imported_is_named(own: Path, text: str, message: str) -> None:
     (own / "broken_one.py").write_text(text)
-    assert message in refusal("broken_one:Mine")
+    assert message in refused_name("broken_one:Mine")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def write(model: Path, store: Path, **changes: Any) -> Cache:
     ).cache
 
 
-def refusal(model: Path, store: Path) -> str:
+def refused_model(model: Path, store: Path) -> str:
     """What is said, when nothing was written."""
     with pytest.raises(RequestError) as caught:
         write(model, store)
@@ -107,7 +107,7 @@ def test_what_alens_cannot_read_is_one_line_before_anything_is_written(tmp_path:
     config, options, message = REFUSED[name]
     kind = "T5ForConditionalGeneration" if name == "t5" else None
     model = save(tmp_path / "model", config, options, kind=kind)
-    assert refusal(model, tmp_path / "store").startswith(message)
+    assert refused_model(model, tmp_path / "store").startswith(message)
 
 
 def test_a_model_around_a_language_model_is_refused(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_model_around_a_language_model_is_refused(tmp_path: Path) -> None:
     }
     model = save(tmp_path / "model", "LlavaConfig", options, kind="LlavaForConditionalGeneration")
     assert transformers.AutoConfig.from_pretrained(model).model_type == "llava"
-    assert refusal(model, tmp_path / "store").startswith(
+    assert refused_model(model, tmp_path / "store").startswith(
         "LlavaForConditionalGeneration in FOLDER is not a causal language model to transformers: where a language model is "
         "a part of it, as of one that sees images, load it and save_pretrained that part"
     )
@@ -142,7 +142,7 @@ def quantised(folder: Path, method: str, settings: dict[str, Any]) -> Path:
 @pytest.mark.parametrize("method", CODES)
 def test_quantised_weights_are_refused_and_no_library_is_asked_for(tmp_path: Path, method: str) -> None:
     model = quantised(tmp_path / "model", method, CODES[method])
-    assert refusal(model, tmp_path / "store").startswith(
+    assert refused_model(model, tmp_path / "store").startswith(
         f"FOLDER is quantised ({method}): its weights are codes, and alens reads W_O and W_U as they are; give the model as "
         "it was before, or"
     )
@@ -164,7 +164,7 @@ def test_what_stays_packed_is_seen_in_the_loaded_model(
         return model, report
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", packed)
-    assert "is quantised (model.layers.1.mlp.up_proj.weight is int8)" in refusal(
+    assert "is quantised (model.layers.1.mlp.up_proj.weight is int8)" in refused_model(
         tmp_path / "model", tmp_path / "store"
     )
 
