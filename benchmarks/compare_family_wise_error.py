@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from alens.statistics import divergences as divergence
+from alens.statistics import mean_readings
 from alens.studies.comparison.chance import Chance, Draws, p_values
 
 ALPHA = 0.05
@@ -69,12 +69,12 @@ def by_labels(
     heads: list[torch.Tensor], sizes: tuple[int, int], permutations: int, paired: bool = False
 ) -> float:
     """Labels are shuffled, divergences compared as they are, and nothing else is done."""
-    observed = divergence.observed(*sizes)
-    shuffled = divergence.permuted(*sizes, permutations, 0, paired=paired)
+    observed = mean_readings.observed(*sizes)
+    shuffled = mean_readings.permuted(*sizes, permutations, 0, paired=paired)
     draws = []
     for one in heads:
-        shuffled_P = divergence.under(shuffled, one)
-        rows_Q = np.concatenate([divergence.under(observed, one), shuffled_P])
+        shuffled_P = mean_readings.under(shuffled, one)
+        rows_Q = np.concatenate([mean_readings.under(observed, one), shuffled_P])
         draws.append(Draws(divergence=[shuffled_P], statistic=[rows_Q]))
     return float(p_values(draws)[1].min())
 

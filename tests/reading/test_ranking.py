@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, entropy, forward_kl, of_terms
+from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, of_terms
 from alens.reading.terms import Term
 
 PROBS_V = [0.5, 0.3, 0.1, 0.06, 0.04]
@@ -52,14 +52,6 @@ def test_lists_of_many_distributions_are_made_at_once() -> None:
     assert found.shape == values.shape == (2, 3, 2)
     assert found[1, 0].tolist() == [4, 3]
     assert values[1, 2].exp().tolist() == pytest.approx([0.5, 0.3])
-
-
-def test_kl_and_entropy_of_two_coins() -> None:
-    fair_TV, loaded_HTV = logs(0.5, 0.5)[None], logs(0.25, 0.75)[None, None]
-    assert entropy(fair_TV).tolist() == pytest.approx([math.log(2)])
-    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    assert forward_kl(fair_TV, loaded_HTV).tolist() == [pytest.approx([expected])]
-    assert forward_kl(fair_TV, fair_TV[None]).tolist() == [[0.0]]
 
 
 def test_a_term_of_two_tokens_has_both_their_mass() -> None:

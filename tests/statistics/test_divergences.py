@@ -1,12 +1,16 @@
-"""Divergences against scipy, and their noise against what can be counted."""
+"""Entropy and divergences in every form against scipy."""
 
 import math
+import re
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.spatial import distance
 
+import alens
+from alens.rows.teacher import ExactBlock
 from alens.statistics import divergences
 
 
@@ -41,56 +45,66 @@ def test_small_differences_keep_their_figures() -> None:
     assert found == pytest.approx(float((step_V**2 / p_V).sum()) / 2, rel=1e-3)
 
 
-def test_shuffled_labels_keep_the_sizes_of_the_sets() -> None:
-    found = divergences.permuted(3, 5, 40, seed=1)
-    assert found.clean_PN.shape == (40, 8)
-    assert ((found.clean_PN > 0).sum(1) == 3).all() and ((found.suspect_PN > 0).sum(1) == 5).all()
-    assert ((found.clean_PN > 0) != (found.suspect_PN > 0)).all()
-    assert len(np.unique(found.clean_PN, axis=0)) > 20
+def test_every_form_of_kl_is_that_of_scipy() -> None:
+    p_NV, q_NV = distributions(6), distributions(6, seed=1)
+    log_p_NV, log_q_NV = p_NV.log(), q_NV.log()
+    expected_N = stats.entropy(p_NV, q_NV, axis=-1)
+    logits_NV = log_q_NV + torch.arange(6.0)[:, None]
+    teacher, change_NV = ExactBlock(p_NV), log_q_NV - log_p_NV + 3.0
+    forms = {
+        "probabilities": divergences.kl(p_NV, q_NV),
+        "log-probabilities": divergences.kl_of_log_probs(log_p_NV, log_q_NV[None])[0],
+        "both": divergences.kl_to_log_probs(p_NV, log_q_NV),
+        "logits": divergences.kl_of_logits(
+            logits_NV, logits_NV.logsumexp(-1), teacher, divergences.entropy(log_p_NV)
+        ),
+        "change": divergences.kl_of_change(p_NV, log_p_NV, change_NV),
+    }
+    for name, form_N in forms.items():
+        assert form_N.tolist() == pytest.approx(expected_N.tolist()), name
 
 
-def test_labels_of_pairs_are_swapped_within_them() -> None:
-    found = divergences.permuted(4, 4, 40, seed=1, paired=True)
-    clean_PN = found.clean_PN > 0
-    assert (clean_PN[:, :4] != clean_PN[:, 4:]).all()
-    assert len(np.unique(clean_PN, axis=0)) > 10
+def test_kl_with_a_tail_is_kl_of_the_whole() -> None:
+    p_NV, q_NV = distributions(5), distributions(5, seed=1)
+    p_NV[:, 20:], q_NV[:, 20:] = p_NV[:, 20:].mean(1, keepdim=True), q_NV[:, 20:].mean(1, keepdim=True)
+    p_NK, q_NK = p_NV[:, :20], q_NV[:, :20]
+    found_N = divergences.kl_with_tail(p_NK, p_NK.log(), q_NK.log(), 1 - p_NK.sum(1), 1 - q_NK.sum(1))
+    assert found_N.tolist() == pytest.approx(stats.entropy(p_NV, q_NV, axis=-1).tolist())
 
 
-def test_resamples_draw_each_set_for_itself_or_pairs() -> None:
-    found = divergences.resampled(3, 5, 40, seed=1)
-    assert np.allclose(found.clean_PN.sum(1), 1) and np.allclose(found.suspect_PN.sum(1), 1)
-    assert (found.clean_PN[:, 3:] == 0).all() and (found.suspect_PN[:, :3] == 0).all()
-    alone = divergences.resampled(4, 4, 40, seed=1)
-    assert (alone.clean_PN[:, :4] != alone.suspect_PN[:, 4:]).any()
-    pairs = divergences.resampled(4, 4, 40, seed=1, paired=True)
-    assert (pairs.clean_PN[:, :4] == pairs.suspect_PN[:, 4:]).all()
+def test_entropy_is_that_of_scipy_in_both_forms() -> None:
+    p_NV = distributions(5)
+    weights_NV = 7.0 * p_NV
+    total_N = weights_NV.sum(-1)
+    logits_NV = weights_NV.log()
+    expected = pytest.approx(stats.entropy(p_NV, axis=-1).tolist())
+    assert divergences.entropy(p_NV.log()).tolist() == expected
+    assert divergences.entropy(p_NV.log(), p_NV).tolist() == expected
+    assert (
+        divergences.entropy_of_logits(logits_NV, weights_NV, total_N, logits_NV.logsumexp(-1)).tolist()
+        == expected
+    )
 
 
-def test_divergences_under_weights_are_those_of_the_weighted_means() -> None:
-    readings_NV = distributions(6)
-    weights = divergences.permuted(2, 4, 5, seed=0)
-    for row, found in enumerate(divergences.under(weights, readings_NV)):
-        clean_V = readings_NV[weights.clean_PN[row] > 0].mean(0)
-        suspect_V = readings_NV[weights.suspect_PN[row] > 0].mean(0)
-        assert found == pytest.approx(float(divergences.jensen_shannon(clean_V, suspect_V)))
+def test_kl_of_two_coins_is_not_below_0_by_rounding() -> None:
+    fair_TV, loaded_RTV = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[[0.25, 0.75]]]).log()
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert divergences.kl_of_log_probs(fair_TV, loaded_RTV).tolist() == [pytest.approx([expected])]
+    assert divergences.kl_of_log_probs(fair_TV, fair_TV[None]).tolist() == [[0.0]]
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, readings_NV = divergences.permuted(3, 3, 7, seed=0), distributions(6)
-    whole = divergences.under(weights, readings_NV)
-    monkeypatch.setattr(divergences, "tile_size", lambda device: (2, 15))
-    assert divergences.under(weights, readings_NV) == pytest.approx(whole, rel=1e-12)
+KERNELS = ("cache/target_compression.py", "fit/objectives/")
+"""They compute it as part of what they do to whole batches."""
 
 
-def test_the_interval_takes_the_noise_of_finite_samples_off() -> None:
-    """Both sets from one pool: the divergence of the pools is 0, that of samples is not."""
-    held, percentile_held = 0, 0
-    for seed in range(20):
-        readings_NV = distributions(24, vocabulary=200, seed=100 + seed)
-        observed = float(divergences.jensen_shannon(readings_NV[:12].mean(0), readings_NV[12:].mean(0)))
-        drawn_P = divergences.under(divergences.resampled(12, 12, 200, seed), readings_NV)
-        low, high = divergences.interval(observed, drawn_P)
-        assert 0 <= low <= high
-        held += low <= 1e-9
-        percentile_held += np.quantile(drawn_P, 0.025) <= 1e-9
-    assert held >= 17 and percentile_held == 0
+def test_divergences_are_computed_here_alone() -> None:
+    root = Path(alens.__file__).parent
+    computed = re.compile(
+        r"xlogy|entr\(|-\([\w.()]+ \* log_\w+\)\.sum|\.expect\(|kl_div|logsumexp[\w.()=-]* - \w*(?:expect|mean)|log_(\w+) - log_\w+\)+\.sum"
+    )
+    places = {
+        name
+        for path in root.rglob("*.py")
+        if computed.search(path.read_text()) and not (name := str(path.relative_to(root))).startswith(KERNELS)
+    }
+    assert places == {"statistics/divergences.py"}

@@ -19,6 +19,7 @@ from alens import randomness
 from alens.cache import tolerance
 from alens.cache.array_differences import LargestDifferences
 from alens.cache.target_compression import draw_order, sample_tail
+from alens.statistics.divergences import entropy
 from alens.store.cache_reader import Targets
 from alens.store.model_record import FLOAT32_UNIT
 from alens.store.schema import Plan
@@ -59,7 +60,7 @@ def compare(
     differences.add(
         "targets/logsumexp", (stored["logsumexp"] - logsumexp_N).abs(), error_N + 4 * float32, row_N
     )
-    entropy_N = -(probs_NV * log_probs_NV).sum(1)
+    entropy_N = entropy(log_probs_NV, probs_NV)
     spread_N = (probs_NV * (log_probs_NV + entropy_N[:, None]) ** 2).sum(1).sqrt()
     allowed_N = 2 * error_N * spread_N + 16 * float32
     differences.add("targets/entropy", (stored["entropy"] - entropy_N).abs(), allowed_N, row_N)

@@ -24,7 +24,7 @@ from alens.machine.side_by_side import each
 from alens.rows.agreement import ModelChoice, largest, shares
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
 from alens.rows.teacher import Teacher, TeacherBlock
-from alens.statistics.divergences import kl_of_logits
+from alens.statistics.divergences import entropy_of_logits, kl_of_logits
 
 KL, SURPRISE, TOP1, TOP10, ENTROPY, CONFIDENCE, RIGHT = range(7)
 """Figures of a row, as `ReadingBlock` has them."""
@@ -128,8 +128,7 @@ class ReadingBlock:
 
     def entropy(self) -> torch.Tensor:
         """Entropy of the reading, nats."""
-        mean_B: torch.Tensor = torch.linalg.vecdot(self._weights_BV, self.logits_BV)
-        return self.logsumexp_B - mean_B / self._total_B
+        return entropy_of_logits(self.logits_BV, self._weights_BV, self._total_B, self.logsumexp_B)
 
     def confidence(self) -> torch.Tensor:
         """Probability of the most probable token."""

@@ -21,6 +21,7 @@ from alens.fidelity.sample import RowSample
 from alens.job.progress import ShouldStop, never
 from alens.machine.blocks import logit_blocks, row_blocks
 from alens.rows.teacher import CompressedTeacher
+from alens.statistics.divergences import kl_to_log_probs, kl_with_tail
 from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.schema import Plan
 
@@ -104,8 +105,9 @@ def rounding(sample: RowSample, exact: Unembedding) -> Rounding:
         scale_B1 = top_BK.sum(1, keepdim=True).clamp_min(1.0)  # as `CompressedTeacher` reads them
         tail_B = (1.0 - (top_BK / scale_B1).sum(1)).clamp_min(0.0)
         true_tail_B = (1.0 - log_BK.exp().sum(1)).clamp_min(1e-300)
-        kl_B = (top_BK / scale_B1 * (rounded_BK - scale_B1.log() - log_BK)).sum(1)
-        kl_sum += float((kl_B + torch.xlogy(tail_B, tail_B / true_tail_B)).sum())
+        log_p_BK = rounded_BK - scale_B1.log()
+        kl_B = kl_with_tail(top_BK / scale_B1, log_p_BK, log_BK, tail_B, true_tail_B)
+        kl_sum += float(kl_B.sum())
     return Rounding(mean=error_sum / (len(sample) * k), largest=largest, kl=kl_sum / len(sample))
 
 
@@ -116,7 +118,7 @@ def kl_to_exact(targets: Targets, final_ND: Array, exact: Unembedding) -> npt.ND
     for rows, log_BV in exact.log_probs(final_ND):
         block = teacher.block(rows)
         stored_BV = torch.zeros_like(log_BV).scatter_add_(1, block.ids_BJ, block.weights_BJ.double())
-        parts.append((torch.xlogy(stored_BV, stored_BV) - stored_BV * log_BV).sum(1).cpu().numpy())
+        parts.append(kl_to_log_probs(stored_BV, log_BV).cpu().numpy())
     return np.concatenate(parts)
 
 

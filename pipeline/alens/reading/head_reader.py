@@ -23,12 +23,11 @@ from alens.reading.ranking import (
     PROBABILITY,
     Ranking,
     best,
-    entropy,
-    forward_kl,
     of_terms,
     ranking,
 )
 from alens.reading.terms import Term, to_tokens
+from alens.statistics.divergences import entropy, kl_of_log_probs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +260,7 @@ class HeadReader(LensedModel):
         self, log_probs_HTV: torch.Tensor, model_TV: torch.Tensor, how: Ranking, terms: Sequence[Term]
     ) -> list[list["_HeadFigures"]]:
         """By head and position."""
-        kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
+        kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
         return [
             [
                 _HeadFigures(scores=scores, kl=kl, entropy=unsure, terms=of_terms)

@@ -18,7 +18,7 @@ from alens.model import activations, logit_fingerprint, models
 from alens.model.activations import Activations
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText
-from alens.reading.ranking import forward_kl
+from alens.statistics.divergences import kl_of_log_probs
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 from alens.text.text_tokens import check_ids
@@ -202,7 +202,7 @@ class LensedModel:
         """
         if self.log_mean_V is None:
             return None
-        return forward_kl(model_TV, self.log_mean_V.log_softmax(-1).expand(1, *model_TV.shape))[0]
+        return kl_of_log_probs(model_TV, self.log_mean_V.log_softmax(-1).expand(1, *model_TV.shape))[0]
 
     def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
         """(B, T, V) log-probabilities of final residuals (after the last norm)."""

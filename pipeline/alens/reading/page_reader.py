@@ -26,11 +26,10 @@ from alens.reading.ranking import (
     PROBABILITY,
     Ranking,
     best,
-    entropy,
-    forward_kl,
     of_terms,
 )
 from alens.reading.terms import Term
+from alens.statistics.divergences import entropy, kl_of_log_probs
 
 ANCHOR = 0
 """A token, any of them, whose log-probability is kept of every reading."""
@@ -200,7 +199,7 @@ class _PromptReader:
         """All but the probabilities of kept tokens, a pair a place."""
         said = [(GridReadings(kl=[], entropy=[]), GridReadings(kl=[], entropy=[])) for _ in self.where]
         for which, places, model_TV, log_probs_HTV in self._layer_readings():
-            kl_HT, unsure_HT = forward_kl(model_TV, log_probs_HTV), entropy(log_probs_HTV)
+            kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV), entropy(log_probs_HTV)
             for name, how in hows.items():
                 ids_HTK, log_probs_HTK = best(log_probs_HTV, self.reader.log_mean_V, how)
                 for t, at in enumerate(places):

@@ -74,17 +74,6 @@ def best(
     return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
 
 
-def entropy(log_probs_V: torch.Tensor) -> torch.Tensor:
-    """(...) in nats, of log-probabilities (..., V)."""
-    return -(log_probs_V.exp() * log_probs_V).sum(-1)
-
-
-def forward_kl(model_TV: torch.Tensor, log_probs_HTV: torch.Tensor) -> torch.Tensor:
-    """(H, T) KL(model, reading) in nats, of log-probabilities."""
-    cross_HT = -torch.einsum("tv,htv->ht", model_TV.exp(), log_probs_HTV)
-    return (cross_HT - entropy(model_TV)).clamp(min=0.0)  # below 0 by rounding alone
-
-
 def of_terms(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
     """(..., terms) log-probabilities: a term has those of all its tokens together."""
     return torch.stack([log_probs_V[..., list(term.ids)].logsumexp(-1) for term in terms], dim=-1)

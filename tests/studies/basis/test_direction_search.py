@@ -7,8 +7,9 @@ from scipy.special import rel_entr
 
 from alens.errors import RequestError
 from alens.lens.maps import AffineMaps, LensMaps, TranslatedMaps
+from alens.statistics.divergences import kl_of_change
 from alens.studies.basis.direction_search import Search, find_basis
-from alens.studies.basis.lens_influence import HeadLens, kl_of_change, lens_influence
+from alens.studies.basis.lens_influence import HeadLens, lens_influence
 from alens.studies.basis.subspaces import Coordinates, derangement, random_directions, removals
 
 N, E, D, V = 200, 6, 5, 40

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences, mean_readings
 from alens.statistics.signs import all_signs, flips
 from alens.studies.comparison.chance import Chance, Draws, NoiseEstimate, flipped, p_values
 
@@ -47,15 +47,15 @@ def test_noise_is_what_divergences_are_on_average() -> None:
     ratios = []
     for seed in range(40):
         readings_NV = torch.cat([distributions(20, seed=seed), distributions(40, seed=1000 + seed)])
-        observed = divergence.observed(20, 40)
+        observed = mean_readings.observed(20, 40)
         noise_1 = NoiseEstimate(readings_NV, (20, 40)).of_labels(observed)
-        ratios.append(float((divergence.under(observed, readings_NV) / noise_1)[0]))
+        ratios.append(float((mean_readings.under(observed, readings_NV) / noise_1)[0]))
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
 
 
 def test_noise_of_draws_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alens.studies.comparison.chance.tile_size", lambda device: (2, 15))
-    readings_NV, weights, sizes = distributions(7), divergence.permuted(3, 4, 5, seed=0), (3, 4)
+    readings_NV, weights, sizes = distributions(7), mean_readings.permuted(3, 4, 5, seed=0), (3, 4)
     mean_V = readings_NV.mean(0)
     found_P = NoiseEstimate(readings_NV, sizes).of_labels(weights)
     for row, found in enumerate(found_P):
@@ -81,7 +81,7 @@ def test_the_p_value_of_pairs_is_near_the_exact_one() -> None:
     def apart(swapped: tuple[bool, ...]) -> float:
         clean = [pair + 4 * swap for pair, swap in enumerate(swapped)]
         others = [n for n in range(8) if n not in clean]
-        return float(divergence.jensen_shannon(readings_NV[clean].mean(0), readings_NV[others].mean(0)))
+        return float(divergences.jensen_shannon(readings_NV[clean].mean(0), readings_NV[others].mean(0)))
 
     every = [apart(swapped) for swapped in itertools.product((False, True), repeat=4)]
     exact = np.mean([one >= every[0] * (1 - 1e-9) for one in every])
@@ -97,7 +97,7 @@ def test_pairs_are_compared_by_their_differences() -> None:
     scale_V = (8 * readings_NV.mean(0)).sqrt()
     apart_CV = (readings_NV[3:] - readings_NV[:3]) / scale_V
     noise = NoiseEstimate(readings_NV, (3, 3), paired=True)
-    swaps = divergence.permuted(3, 3, 5, 0, paired=True)
+    swaps = mean_readings.permuted(3, 3, 5, 0, paired=True)
     for row, found in enumerate(noise.of_labels(swaps)):
         signs_C1 = torch.from_numpy(np.sign(swaps.suspect_PN - swaps.clean_PN)[row, 3:, None])
         assert found == pytest.approx(float((signs_C1 * apart_CV).var(0).sum()) / 3, rel=1e-9)
@@ -138,7 +138,7 @@ def test_few_prompts_that_spread_far_are_no_change() -> None:
     chance = Chance(30, 10, 199, 0)
     draws = [chance.draws(one) for one in readings]
     assert p_values(draws)[1].min() > 0.05
-    observed = np.mean([divergence.under(divergence.observed(30, 10), one) for one in readings])
+    observed = np.mean([mean_readings.under(mean_readings.observed(30, 10), one) for one in readings])
     assert observed == pytest.approx(np.mean([one.expected for one in draws]), rel=0.3)
     assert observed > 1.3 * np.mean([one.divergence[0] for one in draws])  # what shuffled labels give
     assert all(one.high > one.expected for one in draws)

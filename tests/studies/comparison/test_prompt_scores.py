@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens.statistics import divergences as divergence
+from alens.statistics import divergences
 from alens.studies.comparison import prompt_scores
 from alens.studies.comparison.prompt_scores import Split
 
@@ -50,7 +50,8 @@ def test_the_contrast_is_a_difference_of_divergences() -> None:
     readings_NV = readings(2.0).double()
     clean_V, suspect_V = readings_NV[0:9].mean(0), readings_NV[12:20].mean(0)
     expected = [
-        float(divergence.kl(p_V, clean_V) - divergence.kl(p_V, suspect_V)) for p_V in readings_NV[SPLIT.judge]
+        float(divergences.kl(p_V, clean_V) - divergences.kl(p_V, suspect_V))
+        for p_V in readings_NV[SPLIT.judge]
     ]
     (found,) = prompt_scores.score(readings_NV, LABELS, [SPLIT]).contrast
     assert np.diff(found) == pytest.approx(np.diff(expected), rel=1e-6)
@@ -85,10 +86,14 @@ def test_the_anomaly_knows_no_suspect_prompt() -> None:
 def test_the_anomaly_is_standardised_by_clean_prompts_left_out() -> None:
     readings_NV = readings(2.0).double()
     apart = [
-        float(divergence.jensen_shannon(readings_NV[[m for m in range(9) if m != n]].mean(0), readings_NV[n]))
+        float(
+            divergences.jensen_shannon(readings_NV[[m for m in range(9) if m != n]].mean(0), readings_NV[n])
+        )
         for n in range(9)
     ]
-    judged = [float(divergence.jensen_shannon(readings_NV[0:9].mean(0), readings_NV[n])) for n in SPLIT.judge]
+    judged = [
+        float(divergences.jensen_shannon(readings_NV[0:9].mean(0), readings_NV[n])) for n in SPLIT.judge
+    ]
     found = prompt_scores.score(readings_NV, LABELS, [SPLIT])
     assert found.anomaly[0] == pytest.approx((judged - np.mean(apart)) / np.std(apart))
     assert found.fitted_anomaly[0] == pytest.approx((apart - np.mean(apart)) / np.std(apart))

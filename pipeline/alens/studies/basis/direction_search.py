@@ -17,7 +17,8 @@ import torch
 
 from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
-from alens.studies.basis.lens_influence import HeadLens, gain, kl_of_change
+from alens.statistics.divergences import gain, kl_of_change
+from alens.studies.basis.lens_influence import HeadLens
 from alens.studies.basis.subspaces import Coordinates
 
 STEPS = 20

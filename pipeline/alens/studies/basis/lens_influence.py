@@ -13,9 +13,7 @@ import torch
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
-
-LARGE_CHANGE = 60.0
-"""Nats above the mean change: from there exp may overflow, and tokens whose probability float32 rounds to 0 count."""
+from alens.statistics.divergences import kl_of_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,29 +39,6 @@ class HeadLens:
         if weight_EV is not None:
             return moves_NE @ weight_EV
         return self.logits(z_NE + moves_NE) - self.logits(z_NE)
-
-
-def gain(
-    p_NV: torch.Tensor, change_NV: torch.Tensor, expected_N: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`p (exp(c) - 1)` (N, V), its sum (N,), and which rows this is no good for (N,); c is the change less its mean.
-
-    KL(p || q) is log(1 + sum), q being p with its logits changed, and q is `(p + gain) / (1 + sum)`.
-    """
-    centred_NV = torch.sub(change_NV, expected_N[:, None])
-    large_N = ~(centred_NV.amax(-1) < LARGE_CHANGE)
-    gain_NV = centred_NV.expm1_().mul_(p_NV)
-    return gain_NV, gain_NV.sum(-1), large_N
-
-
-def kl_of_change(p_NV: torch.Tensor, log_p_NV: torch.Tensor, change_NV: torch.Tensor) -> torch.Tensor:
-    """(N,) KL(p || q) in nats, where q is p with its logits changed."""
-    expected_N = (p_NV * change_NV).sum(-1)
-    _, gain_N, large_N = gain(p_NV, change_NV, expected_N)
-    kl_N = torch.log1p(gain_N)
-    if bool(large_N.any()):
-        kl_N[large_N] = (log_p_NV[large_N] + change_NV[large_N]).logsumexp(-1) - expected_N[large_N]
-    return kl_N
 
 
 @torch.inference_mode()

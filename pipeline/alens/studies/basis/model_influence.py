@@ -14,7 +14,7 @@ from alens.machine.blocks import logit_blocks, slices
 from alens.machine.products import fast_float32
 from alens.model.edits import Edit, run_edited
 from alens.model.models import LoadedModel
-from alens.studies.basis.lens_influence import kl_of_change
+from alens.statistics.divergences import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
 """Tokens of all ablations of a pass: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not measured."""

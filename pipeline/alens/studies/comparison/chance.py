@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from alens.machine.blocks import slices, tile_size
-from alens.statistics import divergences
-from alens.statistics.divergences import Array, Weights
+from alens.statistics import mean_readings
+from alens.statistics.mean_readings import Array, Weights
 from alens.statistics.signs import flips
 
 TIE = 1e-9
@@ -59,7 +59,7 @@ class Chance:
         self, num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False
     ) -> None:
         self._sizes, self._paired = (num_clean, num_suspect), paired
-        self._shuffled = divergences.permuted(num_clean, num_suspect, number, seed, paired=paired)
+        self._shuffled = mean_readings.permuted(num_clean, num_suspect, number, seed, paired=paired)
         self._flipped = flipped(num_clean, num_suspect, number, seed, paired=paired)
 
     @property
@@ -70,9 +70,9 @@ class Chance:
     def draws(self, readings_NV: torch.Tensor) -> Draws:
         """The values of one reading, clean prompts first."""
         noise = NoiseEstimate(readings_NV, self._sizes, paired=self._paired)
-        first_1 = divergences.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
+        first_1 = mean_readings.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
         shuffled_P, flipped_P = (
-            divergences.under(weights, readings_NV) for weights in (self._shuffled, self._flipped)
+            mean_readings.under(weights, readings_NV) for weights in (self._shuffled, self._flipped)
         )
         return Draws(
             spread_ratio=noise.spread_ratio,
@@ -107,7 +107,7 @@ class NoiseEstimate:
     Nats, to second order."""
 
     def __init__(self, readings_NV: torch.Tensor, sizes: tuple[int, int], *, paired: bool = False) -> None:
-        self.observed = divergences.observed(*sizes)
+        self.observed = mean_readings.observed(*sizes)
         self._sizes, self._paired = sizes, paired
         gram_NN = _products(readings_NV)
         clean, suspect = (

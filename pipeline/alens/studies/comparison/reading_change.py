@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.reading.lensed import LensedModel
-from alens.statistics import divergences
+from alens.statistics import divergences, mean_readings
 from alens.studies.comparison import chance
 from alens.studies.comparison.settings import CompareSettings
 
@@ -76,7 +76,7 @@ class ReadingComparer:
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
             self._chance = chance.Chance(*sizes, paired=settings.paired)
-            self._resampled = divergences.resampled(*sizes, paired=settings.paired)
+            self._resampled = mean_readings.resampled(*sizes, paired=settings.paired)
 
     @property
     def more_draws(self) -> int:
@@ -94,7 +94,7 @@ class ReadingComparer:
         draws, found = None, None
         if noise and self._noisy:
             draws = self._chance.draws(readings_NV)
-            low, high = divergences.interval(total, divergences.under(self._resampled, readings_NV))
+            low, high = mean_readings.interval(total, mean_readings.under(self._resampled, readings_NV))
             alone, _ = chance.p_values([draws])
             found = SamplingNoise(
                 expected=draws.expected,

@@ -16,8 +16,8 @@ import torch
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.lensed import LensedModel
-from alens.reading.ranking import forward_kl
 from alens.reading.terms import Term
+from alens.statistics.divergences import kl_of_log_probs
 from alens.studies.location.settings import LocateSettings
 from alens.studies.prompt_values import PromptValues
 
@@ -126,7 +126,7 @@ def term_rates(
                 readings.append((unembedding, values.unembedding(layer, head, rows)))
             for sums, log_probs_NV in readings:
                 sums.add(number, rows, log_probs_NV)
-                sums.add_kl(number, rows, forward_kl(model_NV, log_probs_NV[None])[0])
+                sums.add_kl(number, rows, kl_of_log_probs(model_NV, log_probs_NV[None])[0])
             done += 1
             report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))
     return TermRates(
