@@ -34,11 +34,12 @@ from alens.reading.lensed import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
 from alens.studies.comparison import chance, prompt_scores
-from alens.studies.comparison.compare import Comparison, compare
+from alens.studies.comparison.compare import compare
 from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import LAST, PromptReadings
-from alens.studies.comparison.prompt_sets import PromptSet, tokens_of
+from alens.studies.comparison.prompt_sets import PromptSet, prompt_tokens
 from alens.studies.comparison.refits import Refits
+from alens.studies.comparison.result import Comparison
 from alens.studies.comparison.settings import CompareSettings
 
 TRIGGER, NEUTRAL = "black", "old"
@@ -165,7 +166,7 @@ def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     """One pool, split at random: how often some head is called changed, and what detectors make of nothing."""
     layers, every_head = reader.chosen(None, None)
     heads = [head for head in every_head if head in NULL_HEADS] or every_head
-    ids, rows = tokens_of(reader, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
+    ids, rows = prompt_tokens(reader, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
     readings = PromptReadings(reader, ids, rows, layers, heads)
     every = [readings.lens(layer, head) for layer in layers for head in heads]
     half = pool // 2
@@ -214,7 +215,9 @@ def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> di
     layers, every_head = reader.chosen(None, None)
     heads = [head for head in every_head if head in NULL_HEADS] or every_head
     texts = sentences(pool, 9, NEUTRAL) + sentences(pool, 9, TRIGGER)
-    readings = PromptReadings(reader, *tokens_of(reader, as_set("pool", texts).prompts, LAST), layers, heads)
+    readings = PromptReadings(
+        reader, *prompt_tokens(reader, as_set("pool", texts).prompts, LAST), layers, heads
+    )
     every = {f"{layer}.{head}": readings.lens(layer, head) for layer in layers for head in heads}
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]

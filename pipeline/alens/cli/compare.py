@@ -19,7 +19,7 @@ from alens.cli.parameters import (
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.compare import Comparison
+    from alens.studies.comparison.result import Comparison
 
 
 @click.command(
@@ -120,7 +120,8 @@ def command(
         opened = load_lenses(lenses)
 
         from alens.reading.lensed import LensedModel
-        from alens.studies.comparison.compare import check_pairs, compare, detectable
+        from alens.studies.comparison.compare import check_pairs, compare
+        from alens.studies.comparison.detector_splits import detectable
         from alens.studies.comparison.settings import CompareSettings
 
         settings = CompareSettings(

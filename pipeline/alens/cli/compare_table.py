@@ -12,8 +12,7 @@ from alens.cli.p_value import shown
 from alens.lens.marks import kl_reference, label, note
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.compare import Comparison, HeadChange
-    from alens.studies.comparison.reading_change import ReadingChange, TokenChange
+    from alens.studies.comparison.result import Comparison, HeadChange, ReadingChange, TokenChange
 
 WIDTH = 120
 """Characters of a line where nobody looks at a terminal: nothing is folded."""

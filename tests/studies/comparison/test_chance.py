@@ -48,7 +48,7 @@ def test_noise_is_what_divergences_are_on_average() -> None:
     for seed in range(40):
         readings_NV = torch.cat([distributions(20, seed=seed), distributions(40, seed=1000 + seed)])
         observed = mean_readings.observed(20, 40)
-        noise_1 = NoiseEstimate(readings_NV, (20, 40)).of_labels(observed)
+        noise_1 = NoiseEstimate(readings_NV, (20, 40)).for_labels(observed)
         ratios.append(float((mean_readings.under(observed, readings_NV) / noise_1)[0]))
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
 
@@ -57,7 +57,7 @@ def test_noise_of_draws_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("alens.studies.comparison.chance.tile_size", lambda device: (2, 15))
     readings_NV, weights, sizes = distributions(7), mean_readings.permuted(3, 4, 5, seed=0), (3, 4)
     mean_V = readings_NV.mean(0)
-    found_P = NoiseEstimate(readings_NV, sizes).of_labels(weights)
+    found_P = NoiseEstimate(readings_NV, sizes).for_labels(weights)
     for row, found in enumerate(found_P):
         expected = 0.0
         for weights_PN, size in ((weights.clean_PN, 3), (weights.suspect_PN, 4)):
@@ -65,7 +65,7 @@ def test_noise_of_draws_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch)
             expected += float((own_CV.var(0) / size / (8 * mean_V)).sum())
         assert found == pytest.approx(expected, rel=1e-9)
     signs = flipped(*sizes, 128, seed=0)
-    found_P = NoiseEstimate(readings_NV, sizes).of_flips(signs)
+    found_P = NoiseEstimate(readings_NV, sizes).for_flips(signs)
     for row in (0, 1, 70, 127):
         expected = 0.0
         for part, size in ((slice(0, 3), 3), (slice(3, 7), 4)):
@@ -98,12 +98,12 @@ def test_pairs_are_compared_by_their_differences() -> None:
     apart_CV = (readings_NV[3:] - readings_NV[:3]) / scale_V
     noise = NoiseEstimate(readings_NV, (3, 3), paired=True)
     swaps = mean_readings.permuted(3, 3, 5, 0, paired=True)
-    for row, found in enumerate(noise.of_labels(swaps)):
+    for row, found in enumerate(noise.for_labels(swaps)):
         signs_C1 = torch.from_numpy(np.sign(swaps.suspect_PN - swaps.clean_PN)[row, 3:, None])
         assert found == pytest.approx(float((signs_C1 * apart_CV).var(0).sum()) / 3, rel=1e-9)
     alike = flipped(3, 3, 8, 0, paired=True)
     for signs, found, clean_N, suspect_N in zip(
-        all_signs(3), noise.of_flips(alike), alike.clean_PN, alike.suspect_PN, strict=True
+        all_signs(3), noise.for_flips(alike), alike.clean_PN, alike.suspect_PN, strict=True
     ):
         drawn_CV = torch.from_numpy(signs)[:, None] * (apart_CV - apart_CV.mean(0)) * 1.5**0.5
         assert found == pytest.approx(float(drawn_CV.var(0).sum()) / 3, rel=1e-9)

@@ -17,10 +17,12 @@ from alens.errors import RequestError
 from alens.lens.directory import LensDirectory, layer_file
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences
-from alens.studies.comparison.compare import Comparison, _splits, compare
+from alens.studies.comparison import detector_splits
+from alens.studies.comparison.compare import compare
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_scores import folds
-from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, tokens_of
+from alens.studies.comparison.prompt_sets import PromptSet, prompt_set, prompt_tokens
+from alens.studies.comparison.result import Comparison
 from alens.studies.comparison.settings import CompareSettings
 
 ADJECTIVES = ("old", "black")
@@ -151,12 +153,12 @@ def test_all_positions_are_those_that_lenses_were_fitted_on(reader: LensedModel)
     given = [prompt for one in texts for prompt in one.prompts]
     length = len(reader.tokens("The old man said"))
     assert reader.lenses.record.fit["min_position"] == 1
-    assert tokens_of(reader, given, "all")[1] == [list(range(1, length)), [0]]
+    assert prompt_tokens(reader, given, "all")[1] == [list(range(1, length)), [0]]
     other = copy.copy(reader)
     other.lenses = copy.copy(reader.lenses)
     other.lenses.record = replace(reader.lenses.record, fit={**reader.lenses.record.fit, "min_position": 3})
-    assert tokens_of(other, given, "all")[1] == [list(range(3, length)), [0]]
-    assert tokens_of(other, given, "last")[1] == [[length - 1], [0]]
+    assert prompt_tokens(other, given, "all")[1] == [list(range(3, length)), [0]]
+    assert prompt_tokens(other, given, "last")[1] == [[length - 1], [0]]
 
 
 def test_what_is_read_does_not_depend_on_blocks(reader: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_areas_are_of_folds_drawn_again_and_again(
 def test_what_stands_in_both_sets_is_fitted_on_or_judged_as_one(sets: tuple[PromptSet, PromptSet]) -> None:
     other = replace(sets[1], prompts=sets[0].prompts[:6] + sets[1].prompts[6:])
     texts = sets[0].texts + other.texts
-    splits, _ = _splits(sets[0], other, None, QUICK)
+    splits = detector_splits.folds(sets[0], other, QUICK)
     for split in splits:
         assert not {texts[n] for n in split.fit} & {texts[n] for n in split.judge}
 

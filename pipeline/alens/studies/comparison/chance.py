@@ -1,10 +1,10 @@
-"""The divergence of two sets of prompts as chance would have it, and p-values of many heads.
+"""How far two sets of prompts are apart by chance, and p-values of many heads.
 
-In: readings of prompts, (N, V), clean prompts first. Out: `Draws`, under two kinds of chance, of which a p-value is the
-larger (docs/decisions/0034):
-- labels are shuffled, of pairs within them. Exact where clean and suspect prompts are alike, whatever their
+In: readings of prompts, (N, V), clean prompts first. Out: `Draws` under two kinds of chance; a p-value is
+the larger of the two (docs/decisions/0034):
+- labels are shuffled, those of a pair within it. Exact where clean and suspect prompts are alike, whatever their
   distribution;
-- signs are flipped: each reading keeps its distance from the mean of its set and changes side, around the mean of all
+- signs are flipped: each reading keeps its distance from the mean of its set or changes sides, around the mean of all
   (the wild bootstrap). Each set keeps its spread. The two of a pair flip together.
 What is compared is the divergence in units of the noise that the spread within the sets gives it: a few prompts that
 spread far are apart by chance.
@@ -24,10 +24,10 @@ from alens.statistics.mean_readings import Array, Weights
 from alens.statistics.signs import flips
 
 TIE = 1e-9
-"""Relative: what rounding may take two sums of the same numbers apart."""
+"""How far rounding may move two sums of the same numbers apart, relative."""
 
 FLOOR = 1e-12
-"""Added to the noise, in units of the spread of all prompts: those of a set may read exactly alike."""
+"""Added to the noise, in units of the spread of all prompts: all prompts of a set may read exactly alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Draws:
 
     @property
     def high(self) -> float:
-        """The same of the 95 % quantile."""
+        """The 95 % quantile by chance, of the kind that gives more. Nats."""
         return max(float(np.quantile(drawn_P, 0.95)) for drawn_P in self.divergence)
 
 
 class Chance:
-    """Draws for readings of the same prompts: the same for every head."""
+    """The same draws for every reading of the same prompts."""
 
     def __init__(
         self, num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False
@@ -64,13 +64,13 @@ class Chance:
 
     @property
     def flips(self) -> int:
-        """How many were drawn, or are all there are."""
+        """How many sets of signs there are: drawn ones, or all."""
         return len(self._flipped.clean_PN)
 
     def draws(self, readings_NV: torch.Tensor) -> Draws:
-        """The values of one reading, clean prompts first."""
+        """What chance gives for one reading, clean prompts first."""
         noise = NoiseEstimate(readings_NV, self._sizes, paired=self._paired)
-        first_1 = mean_readings.under(noise.observed, readings_NV) / noise.of_labels(noise.observed)
+        first_1 = mean_readings.under(noise.observed, readings_NV) / noise.for_labels(noise.observed)
         shuffled_P, flipped_P = (
             mean_readings.under(weights, readings_NV) for weights in (self._shuffled, self._flipped)
         )
@@ -78,8 +78,8 @@ class Chance:
             spread_ratio=noise.spread_ratio,
             divergence=[shuffled_P, flipped_P],
             statistic=[
-                np.concatenate([first_1, shuffled_P / noise.of_labels(self._shuffled)]),
-                np.concatenate([first_1, flipped_P / noise.of_flips(self._flipped)]),
+                np.concatenate([first_1, shuffled_P / noise.for_labels(self._shuffled)]),
+                np.concatenate([first_1, flipped_P / noise.for_flips(self._flipped)]),
             ],
         )
 
@@ -92,14 +92,14 @@ def flipped(num_clean: int, num_suspect: int, number: int, seed: int, *, paired:
     """
     sizes, total = (num_clean, num_suspect), num_clean + num_suspect
     signs_PN = np.tile(flips(num_clean, number, seed), 2) if paired else flips(total, number, seed)
-    found = []
+    means = []
     for start, size in zip((0, num_clean), sizes, strict=True):
         own = slice(start, start + size)
         signs_PC = signs_PN[:, own] * np.sqrt(size / (size - 1))
         weights_PN = np.full(signs_PN.shape, 1 / total)
         weights_PN[:, own] += (signs_PC - signs_PC.mean(axis=1, keepdims=True)) / size
-        found.append(weights_PN)
-    return Weights(clean_PN=found[0], suspect_PN=found[1])
+        means.append(weights_PN)
+    return Weights(clean_PN=means[0], suspect_PN=means[1])
 
 
 class NoiseEstimate:
@@ -121,16 +121,16 @@ class NoiseEstimate:
         self._gram_NN = gram_NN
         self._floor = FLOOR * float(np.trace(gram_NN)) / len(gram_NN)
 
-    def of_labels(self, weights: Weights) -> Array:
-        """(P,) for sets that weights of 1 / size choose."""
+    def for_labels(self, weights: Weights) -> Array:
+        """(P,) the noise for sets of prompts, which have weights of 1 / size."""
         squares_N = np.diag(self._gram_NN)
         return self._noise(weights, [np.abs(weights_PN) @ squares_N for weights_PN, _ in self._sets(weights)])
 
-    def of_flips(self, weights: Weights) -> Array:
-        """(P,) for flipped distances, whose squares stay."""
+    def for_flips(self, weights: Weights) -> Array:
+        """(P,) the noise for flipped distances, whose squares stay the same."""
         squares_N, squares = np.diag(self._gram_NN), []
         for weights_1N, size in self._sets(self.observed):
-            within_1 = np.abs(weights_1N) @ squares_N - self._of_mean(weights_1N)
+            within_1 = np.abs(weights_1N) @ squares_N - self._mean_square(weights_1N)
             squares.append(within_1 * size / (size - 1))
         return self._noise(weights, squares)
 
@@ -142,24 +142,24 @@ class NoiseEstimate:
         return list(zip((weights.clean_PN, weights.suspect_PN), self._sizes, strict=True))
 
     def _noise(self, weights: Weights, squares: Sequence[Array]) -> Array:
-        found_P = np.full(len(weights.clean_PN), self._floor)
+        noise_P = np.full(len(weights.clean_PN), self._floor)
         for (weights_PN, size), squares_P in zip(self._sets(weights), squares, strict=True):
-            found_P += np.maximum(squares_P - self._of_mean(weights_PN), 0.0) / (size - 1)
-        return np.where(found_P > 0, found_P, 1.0)
+            noise_P += np.maximum(squares_P - self._mean_square(weights_PN), 0.0) / (size - 1)
+        return np.where(noise_P > 0, noise_P, 1.0)
 
-    def _of_mean(self, weights_PN: Array) -> Array:
+    def _mean_square(self, weights_PN: Array) -> Array:
         """(P,) the square of a mean's distance from the mean of all, or from 0 for pairs."""
-        found_P: Array = ((weights_PN @ self._gram_NN) * weights_PN).sum(axis=1)
-        return found_P
+        square_P: Array = ((weights_PN @ self._gram_NN) * weights_PN).sum(axis=1)
+        return square_P
 
 
 def _variance(gram_CC: Array) -> float:
-    """The value of one set, from the products of its readings."""
+    """The variance of one set, from the products of its readings."""
     return float(np.trace(gram_CC) - gram_CC.mean(0).sum()) / (len(gram_CC) - 1)
 
 
 def _products(readings_NV: torch.Tensor) -> Array:
-    """(N, N): of readings about their mean m, in units in which the Jensen-Shannon divergence of two that are near is
+    """(N, N) products of readings about their mean m, in units in which the Jensen-Shannon divergence of two that are near is
     the square of their distance: sum over tokens of (c - s)^2 / 8 m."""
     gram_NN = torch.zeros(2 * (len(readings_NV),), dtype=torch.float64, device=readings_NV.device)
     for tokens in slices(readings_NV.shape[1], tile_size(readings_NV.device)[1]):
@@ -167,21 +167,21 @@ def _products(readings_NV: torch.Tensor) -> Array:
         mean_V = part_NV.mean(0)
         part_NV = (part_NV - mean_V) / (8 * mean_V.clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
         gram_NN += part_NV @ part_NV.T
-    found_NN: Array = gram_NN.cpu().numpy()
-    return found_NN
+    products_NN: Array = gram_NN.cpu().numpy()
+    return products_NN
 
 
 def p_values(draws: Sequence[Draws]) -> tuple[Array, Array]:
-    """(H,) of each reading alone, and (H,) adjusted for all: the larger of the kinds of chance."""
+    """(H,) p-values of each reading alone, and (H,) adjusted for all: the larger over the kinds of chance."""
     kinds = [
-        _of_one_kind(np.stack(statistics, axis=1))
+        _p_values_of_one_kind(np.stack(statistics, axis=1))
         for statistics in zip(*(one.statistic for one in draws), strict=True)
     ]
     alone, adjusted = zip(*kinds, strict=True)
     return np.maximum.reduce(alone), np.maximum.reduce(adjusted)
 
 
-def _of_one_kind(rows_QH: Array) -> tuple[Array, Array]:
+def _p_values_of_one_kind(rows_QH: Array) -> tuple[Array, Array]:
     """How often a draw is as large, of each head alone; and how often the largest of any head is, standardised. The
     observed row counts as one draw, so no p-value is 0."""
     alone_H = (rows_QH >= rows_QH[0] * (1 - TIE)).mean(axis=0)

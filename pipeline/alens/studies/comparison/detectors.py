@@ -1,13 +1,12 @@
-"""Detectors of suspect prompts beside each other: lenses, unembedding, the model's output, and trivial ones.
+"""Detectors of suspect prompts, compared: lenses, unembedding, the model's output, and trivial ones.
 
 In: readings of prompts one after the other. Out: a `Detection`: how well each tells held-out prompts apart.
-The baselines say what a good figure is worth: length and last token know nothing of any head.
+The trivial ones say what a good figure is worth: length and last token know nothing of any head.
 Shapes: N prompts, V vocabulary.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,50 +15,11 @@ from alens.statistics.area import Comparisons, comparisons
 from alens.statistics.separation import Separation, separation
 from alens.studies.comparison.prompt_scores import Array, Labels, Scores, Split, score
 from alens.studies.comparison.refits import Refits
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadDetection:
-    """One head alone."""
-
-    layer: int
-    head: int
-    contrast_auc: float
-    anomaly_auc: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detection:
-    """Detectors, judged on prompts they were not fitted on."""
-
-    judged_by: str
-    """How fitting and judging prompts were parted; where contrasts are refitted, their areas are of ten such partings."""
-    refits: int
-    """Fits on prompts drawn with replacement, which give the intervals of contrasts; 0 where --test judges one fit."""
-    clean: int
-    """Judged prompts."""
-    suspect: int
-    lens_contrast: Separation
-    """All lenses together; fitted on clean and suspect prompts."""
-    lens_anomaly: Separation
-    """All lenses together; fitted on clean prompts alone."""
-    unembedding_contrast: Separation | None = None
-    """The same from the heads' unembedding; None where what heads write cannot be unembedded."""
-    unembedding_anomaly: Separation | None = None
-    model_contrast: Separation
-    """The same from the model's own output."""
-    model_anomaly: Separation
-    length: Separation
-    """Number of tokens alone, higher for longer prompts."""
-    last_token: Separation
-    """The last token alone: how much oftener it ends suspect than clean fitting prompts."""
-    heads: list[HeadDetection]
-    confounds: list[str]
-    """Trivial detectors that tell the sets apart: figures of lenses are no evidence then."""
+from alens.studies.comparison.result import Detection, HeadDetection
 
 
 class Detectors:
-    """Collects scores as readings come, each reading forgotten after its turn."""
+    """Collects the scores of readings, which come one after the other and are not kept."""
 
     def __init__(
         self,
@@ -70,7 +30,7 @@ class Detectors:
         paired: bool = False,
         refits: Refits | None = None,
     ) -> None:
-        """With `refits`, of the same prompts, the areas of contrasts are of those; `splits` give the rest."""
+        """With `refits` of the same prompts, they give the areas of contrasts, and `splits` the rest."""
         self._splits, self._suspect_N, self._judged_by = splits, suspect_N, judged_by
         self._paired, self._refits = paired, refits
         self._flags = [suspect_N[split.judge] for split in splits]
@@ -80,19 +40,20 @@ class Detectors:
 
     def add(self, kind: str, readings_NV: torch.Tensor, head: tuple[int, int] | None = None) -> None:
         """A reading of all prompts by `lens`, `unembedding` or `model`; `head` also judges it alone."""
-        found = score(readings_NV, self._suspect_N, self._splits)
+        scores = score(readings_NV, self._suspect_N, self._splits)
         number, before = self._sums.get(kind, (0, None))
-        self._sums[kind] = (number + 1, found if before is None else before + found)
+        self._sums[kind] = (number + 1, scores if before is None else before + scores)
         refitted_BN = None if self._refits is None else self._refits.scores(readings_NV)
         if refitted_BN is not None:
             self._refitted[kind] = self._refitted.get(kind, 0.0) + refitted_BN
         if head is not None:
-            contrast, anomaly = (
-                self._compared(found.contrast, refitted_BN).area,
-                self._compared(found.anomaly).area,
-            )
             self._heads.append(
-                HeadDetection(layer=head[0], head=head[1], contrast_auc=contrast, anomaly_auc=anomaly)
+                HeadDetection(
+                    layer=head[0],
+                    head=head[1],
+                    contrast_auc=self._compared(scores.contrast, refitted_BN).area,
+                    anomaly_auc=self._compared(scores.anomaly).area,
+                )
             )
 
     def judge(self, ids: Sequence[Sequence[int]]) -> Detection:
@@ -101,7 +62,9 @@ class Detectors:
         length = self._separation([length_N[split.judge] for split in self._splits])
         last_token = self._last_token(np.array([tokens[-1] for tokens in ids]))
         judged = {
-            f"{kind}_{name}": found for kind in self._sums for name, found in self.separations(kind).items()
+            f"{kind}_{name}": separated
+            for kind in self._sums
+            for name, separated in self.separations(kind).items()
         }
         suspect = int(sum(flags.sum() for flags in self._flags))
         return Detection(
@@ -117,7 +80,7 @@ class Detectors:
         )
 
     def separations(self, kind: str) -> dict[str, Separation]:
-        """By score: `contrast` and `anomaly` of all readings of a kind together."""
+        """How well all readings of a kind together separate prompts, by `contrast` and by `anomaly`."""
         number, summed = self._sums[kind]
         scores = summed.averaged(number)
         halfway = [one > 0 for one in scores.contrast]
@@ -147,15 +110,16 @@ class Detectors:
             return self._refits.held_out(refitted_BN)
         places = np.unique(np.concatenate([split.judge for split in self._splits]))
         scores_BN, judged_BN = np.zeros((2, len(self._splits), len(self._suspect_N)))
-        for number, (split, found) in enumerate(zip(self._splits, scores, strict=True)):
-            scores_BN[number, split.judge], judged_BN[number, split.judge] = found, 1.0
+        for number, (split, judged) in enumerate(zip(self._splits, scores, strict=True)):
+            scores_BN[number, split.judge], judged_BN[number, split.judge] = judged, 1.0
         return comparisons(
             scores_BN[:, places], judged_BN[:, places] > 0, self._suspect_N[places], paired=self._paired
         )
 
 
 def _last_token(last_N: Array, suspect_N: Labels, split: Split) -> Array:
-    """ln of how often each judged prompt's last token ends suspect fitting prompts, over clean; one added to both."""
+    """For each judged prompt, ln of how often its last token ends suspect fitting prompts, over clean ones; one is added
+    to both counts."""
     flags = suspect_N[split.fit]
     suspect, clean = Counter(last_N[split.fit][flags].tolist()), Counter(last_N[split.fit][~flags].tolist())
     return np.array(
@@ -167,11 +131,11 @@ def _last_token(last_N: Array, suspect_N: Labels, split: Split) -> Array:
 
 
 def _confounds(length: Separation, last_token: Separation) -> list[str]:
-    found = []
+    confounds = []
     for name, judged in (("length", length), ("the last token", last_token)):
         shorter = judged is length and judged.high < 0.5  # length is not fitted: either side tells
         if judged.low > 0.5 or shorter:
-            found.append(
+            confounds.append(
                 f"{name} alone tells the sets apart (AUC {judged.auc:.3f}): they differ in more than what they ask"
             )
-    return found
+    return confounds

@@ -4,10 +4,10 @@ In: readings of prompts, (N, V), which of them are clean, and `Split`s into prom
 Out: `Scores` of held-out prompts. Two scores, in nats:
 
 - contrast, fitted on clean and suspect prompts: sum over tokens of p ln(s / c), for a prompt's reading p and the mean
-  readings c and s; that is KL(p || c) - KL(p || s). Heads are added: a head that says nothing adds nothing.
-  0 is halfway between the two sets.
+  readings c of clean and s of suspect prompts; that is KL(p || c) - KL(p || s). The scores of heads are added: a head
+  that says nothing adds nothing. 0 is halfway between the two sets.
 - anomaly, fitted on clean prompts alone: the Jensen-Shannon divergence of p from c, standardised by its mean and
-  spread on the clean prompts. Heads are averaged.
+  spread on the clean prompts. The scores of heads are averaged.
 
 Both compare with what fitting prompts would score had they been left out, one by one.
 Shapes: N prompts, F prompts fitted on, V vocabulary.
@@ -34,16 +34,16 @@ ALARMS_ON_CLEAN = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Numbers of prompts."""
+    """The numbers of the prompts to fit on, and of those to judge."""
 
     fit: npt.NDArray[np.int64]
     judge: npt.NDArray[np.int64]
 
 
 def folds(groups: Sequence[str], suspect_N: Labels, number: int, seed: int, repeat: int = 0) -> list[Split]:
-    """Stratified cross-validation: each prompt is judged once; prompts of a group (one text, or a pair) together.
+    """Stratified cross-validation: each prompt is judged once, together with those of its group (one text, or a pair).
 
-    Each `repeat` parts them anew.
+    Each `repeat` divides them anew.
     """
     rng = randomness.generator(seed, randomness.FOLDS, repeat)
     suspect = {group for group, flag in zip(groups, suspect_N, strict=True) if flag}
@@ -62,12 +62,12 @@ def folds(groups: Sequence[str], suspect_N: Labels, number: int, seed: int, repe
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one reading, or many together, say about the judged prompts; one array a split."""
+    """What one reading, or many together, say about the judged prompts; one array for each split."""
 
     contrast: list[Array]
     anomaly: list[Array]
     fitted_anomaly: list[Array]
-    """Of the clean prompts that were fitted on, each left out once."""
+    """The anomaly of the clean prompts that were fitted on, each left out once."""
 
     def __add__(self, other: Self) -> "Scores":
         def sums(mine: list[Array], theirs: list[Array]) -> list[Array]:
@@ -88,7 +88,7 @@ class Scores:
         )
 
     def anomaly_alarms(self) -> list[Labels]:
-        """By split: which judged prompts are above the clean ones' quantile."""
+        """For each split, which judged prompts are above the quantile of the clean ones."""
         return [
             judged > np.quantile(fitted, 1 - ALARMS_ON_CLEAN)
             for judged, fitted in zip(self.anomaly, self.fitted_anomaly, strict=True)
@@ -128,21 +128,21 @@ class _Mean:
         self.log_V = _log(self.mean_V)
 
     def without(self, number: int) -> torch.Tensor:
-        """(V,) the mean of the others."""
+        """(V,) the mean of all others."""
         return ((self._sum_V - self.readings_FV[number]) / (len(self.readings_FV) - 1)).clamp_min(0.0)
 
 
 def _contrast(clean: _Mean, suspect: _Mean, *, own: _Mean) -> float:
     """The mean contrast of a set's fitting prompts, each scored by a fit without it."""
-    found = 0.0
+    total = 0.0
     for number, p_V in enumerate(own.readings_FV):
         log_own_V = _log(own.without(number))
-        found += float(p_V @ (suspect.log_V - log_own_V if own is clean else log_own_V - clean.log_V))
-    return found / len(own.readings_FV)
+        total += float(p_V @ (suspect.log_V - log_own_V if own is clean else log_own_V - clean.log_V))
+    return total / len(own.readings_FV)
 
 
 def _chosen(readings_NV: torch.Tensor, prompts: npt.NDArray[np.int64]) -> torch.Tensor:
-    """(F, V) float64."""
+    """(F, V) float64: the readings of some prompts."""
     return readings_NV.index_select(0, torch.from_numpy(prompts).to(readings_NV.device)).double()
 
 

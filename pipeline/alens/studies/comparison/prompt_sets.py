@@ -1,8 +1,8 @@
 """A set of prompts on the command line: a text, or a file of prompts.
 
-In: what was given. Out: a `PromptSet`: distinct prompts with their tokens and the positions to read.
-A name that ends in .txt or .jsonl is a file, and so is a name of a file that exists; a path of a directory is
-refused as one; anything else is a prompt.
+In: a text or a name. Out: a `PromptSet` of distinct prompts; their tokens, and the positions to read.
+A name that ends in .txt or .jsonl is a file, and so is the name of a file that exists; the path of a directory is
+refused; anything else is a prompt.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ from alens.errors import RequestError
 from alens.reading import prompts
 from alens.reading.lensed import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
-from alens.studies.comparison.prompt_readings import rows_of
+from alens.studies.comparison.prompt_readings import places_to_read
 
 SUSPECT_LABELS = {"suspect": True, "1": True, "clean": False, "0": False}
-"""What a file may call them; `true` and `false` become 1 and 0."""
-
+"""What a file may call its prompts; `true` and `false` become 1 and 0."""
 
 SHOWN = 60
 """Characters of a prompt that a message repeats."""
@@ -36,53 +35,60 @@ class PromptSet:
 
     @property
     def texts(self) -> list[str]:
+        """The text of each prompt."""
         return [prompt.text for prompt in self.prompts]
 
 
 def prompt_set(given: str) -> PromptSet:
-    """Read what was given. Raises `RequestError` for a file that cannot be read or holds no prompt, or a prompt with two labels."""
+    """The prompts of a file, or one prompt.
+
+    Raises `RequestError` for a file that cannot be read or holds no prompt, or a text with two labels.
+    """
     is_file = _names_file(given)
     shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
     alone = Prompt(text=given, label=None, source=f"the prompt {shown!r}")
-    found = read_prompts(Path(given)) if is_file else [alone]
-    distinct = prompts.distinct(found)
+    all_prompts = read_prompts(Path(given)) if is_file else [alone]
+    distinct = prompts.distinct(all_prompts)
     first = {prompt.text: prompt for prompt in distinct}
-    for prompt in found:
+    for prompt in all_prompts:
         if first[prompt.text].label != prompt.label:
             raise RequestError(
                 f"{prompt.source} has another label than {first[prompt.text].source}, with the same text"
             )
-    return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(found) - len(distinct))
+    return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(all_prompts) - len(distinct))
 
 
 def labels_of(given: PromptSet) -> list[bool]:
-    """Which prompts are suspect. Raises `RequestError` for labels that do not say it, or only one kind."""
-    found = []
+    """Which prompts are suspect.
+
+    Raises `RequestError` for a label that does not say it, or where all prompts are of one kind.
+    """
+    labels = []
     for prompt in given.prompts:
         if prompt.label not in SUSPECT_LABELS:
             raise RequestError(
                 f"{prompt.source} has the label {prompt.label!r}: give `clean` or `suspect` (or 0 or 1) to every prompt"
             )
-        found.append(SUSPECT_LABELS[prompt.label])
-    if len(set(found)) == 1:
-        kind = "suspect" if found[0] else "clean"
+        labels.append(SUSPECT_LABELS[prompt.label])
+    if len(set(labels)) == 1:
+        kind = "suspect" if labels[0] else "clean"
         raise RequestError(f"{given.name} has {kind} prompts alone: a detector is judged on both")
-    return found
+    return labels
 
 
-def tokens_of(
+def prompt_tokens(
     reader: LensedModel, given: Sequence[Prompt], position: str | int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Tokens, and positions to read, of each prompt. Raises `RequestError` that names the prompt."""
+    """The tokens of each prompt, and the positions to read. Raises `RequestError` that names the prompt."""
     ids, rows = [], []
     for prompt in given:
         ids.append(prompts.tokens_of(reader, prompt))
-        rows.append(rows_of(reader, len(ids[-1]), position, prompt.source))
+        rows.append(places_to_read(reader, len(ids[-1]), position, prompt.source))
     return ids, rows
 
 
 def _names_file(given: str) -> bool:
     try:
         return given.endswith(SUFFIXES) or Path(given).is_file() or ("/" in given and Path(given).is_dir())
-    except (OSError, ValueError):  # too long for a name, or no name at all
+    except (OSError, ValueError):  # too long for a name, or not a name at all
         return False

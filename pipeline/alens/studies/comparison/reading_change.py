@@ -1,77 +1,30 @@
 """How one reading changes from clean to suspect prompts: divergence, its noise, tokens.
 
-In: readings of prompts, (N, V), clean prompts first. Out: a `Change`.
-Shapes: N prompts, P permutations or resamples, V vocabulary.
+In: readings of prompts, (N, V), clean prompts first. Out: a `ReadingChange`.
+Shapes: N prompts, V vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from alens.reading.lensed import LensedModel
 from alens.statistics import divergences, mean_readings
 from alens.studies.comparison import chance
+from alens.studies.comparison.result import HeadChange, ReadingChange, SamplingNoise, TokenChange
 from alens.studies.comparison.settings import CompareSettings
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenChange:
-    """One token that appears or vanishes."""
-
-    token: str
-    id: int
-    clean: float
-    """Its probability in the mean reading of clean prompts."""
-    suspect: float
-    share: float
-    """Of the divergence: what this token contributes, over all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingNoise:
-    """What finite samples say of a divergence. Nats."""
-
-    expected: float
-    """The mean divergence by chance: when labels are shuffled, or signs flipped; the larger."""
-    high: float
-    """The 95 % quantile of the same."""
-    low_of_interval: float
-    """Of the 95 % basic bootstrap interval of the divergence."""
-    high_of_interval: float
-    p: float
-    """Share of draws that are as far apart in units of their noise, the observed one counted; the larger of shuffled
-    labels and of flipped signs."""
-    p_adjusted: float | None = None
-    """The same for the largest change of any head; None for readings that are not ranked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingChange:
-    """How one reading changes from clean to suspect."""
-
-    divergence: float
-    """Jensen-Shannon divergence of the mean readings, nats, at most ln 2 = 0.693."""
-    kl: float
-    """KL(suspect || clean) of the mean readings, nats."""
-    noise: SamplingNoise | None
-    """None with a single prompt on a side."""
-    appear: list[TokenChange]
-    """Tokens that rise, by what they contribute to the divergence."""
-    vanish: list[TokenChange]
-
-    @property
-    def above_noise(self) -> float:
-        """The divergence less what chance gives on average."""
-        return self.divergence - (self.noise.expected if self.noise else 0.0)
-
-
 class ReadingComparer:
-    """Changes of readings of the same prompts, under the same draws of chance and resamples."""
+    """Changes of readings of the same prompts, all under the same draws of chance and the same resamples."""
 
     def __init__(
         self, reader: LensedModel, num_clean: int, num_suspect: int, settings: CompareSettings
     ) -> None:
-        self._reader, self._num_clean, self._settings = reader, num_clean, settings
+        self._reader, self._num_clean = reader, num_clean
+        self._top = min(settings.top, reader.lenses.record.model.d_vocab)
         sizes = (num_clean, num_suspect, settings.resamples, settings.seed)
         self._noisy = min(num_clean, num_suspect) >= 2
         if self._noisy:
@@ -80,7 +33,7 @@ class ReadingComparer:
 
     @property
     def more_draws(self) -> int:
-        """Flipped signs beside shuffled labels."""
+        """How many sets of flipped signs there are beside shuffled labels."""
         return self._chance.flips if self._noisy else 0
 
     def change(
@@ -91,32 +44,32 @@ class ReadingComparer:
         suspect_V = readings_NV[self._num_clean :].double().mean(0)
         parts_V = divergences.contributions(clean_V, suspect_V)
         total = float(parts_V.sum())
-        draws, found = None, None
-        if noise and self._noisy:
-            draws = self._chance.draws(readings_NV)
-            low, high = mean_readings.interval(total, mean_readings.under(self._resampled, readings_NV))
-            alone, _ = chance.p_values([draws])
-            found = SamplingNoise(
-                expected=draws.expected,
-                high=draws.high,
-                low_of_interval=low,
-                high_of_interval=high,
-                p=float(alone[0]),
-            )
+        draws = self._chance.draws(readings_NV) if noise and self._noisy else None
         rises_V = suspect_V > clean_V
         change = ReadingChange(
             divergence=total,
             kl=float(divergences.kl(suspect_V, clean_V)),
-            noise=found,
+            noise=None if draws is None else self._noise(readings_NV, total, draws),
             appear=self._tokens(parts_V * rises_V, clean_V, suspect_V, total),
             vanish=self._tokens(parts_V * ~rises_V, clean_V, suspect_V, total),
         )
         return change, draws
 
+    def _noise(self, readings_NV: torch.Tensor, divergence: float, draws: chance.Draws) -> SamplingNoise:
+        low, high = mean_readings.interval(divergence, mean_readings.under(self._resampled, readings_NV))
+        alone, _ = chance.p_values([draws])
+        return SamplingNoise(
+            expected=draws.expected,
+            high=draws.high,
+            low_of_interval=low,
+            high_of_interval=high,
+            p=float(alone[0]),
+        )
+
     def _tokens(
         self, parts_V: torch.Tensor, clean_V: torch.Tensor, suspect_V: torch.Tensor, total: float
     ) -> list[TokenChange]:
-        best = parts_V.topk(self._settings.top)
+        largest = parts_V.topk(self._top)
         return [
             TokenChange(
                 token=self._reader.text(token),
@@ -125,6 +78,26 @@ class ReadingComparer:
                 suspect=float(suspect_V[token]),
                 share=part / total,
             )
-            for token, part in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            for token, part in zip(largest.indices.tolist(), largest.values.tolist(), strict=True)
             if part > 0
         ]
+
+
+def adjusted(changes: Sequence[HeadChange], draws: Sequence[chance.Draws | None]) -> list[HeadChange]:
+    """The changes of all heads, with p-values for the largest change of any head."""
+    known = [one for one in draws if one is not None]
+    if not known:
+        return list(changes)
+    _, adjusted_H = chance.p_values(known)
+    with_p = []
+    for change, p in zip(changes, adjusted_H.tolist(), strict=True):
+        assert change.lens.noise is not None
+        noise = replace(change.lens.noise, p_adjusted=p)
+        with_p.append(replace(change, lens=replace(change.lens, noise=noise)))
+    return with_p
+
+
+def spread_ratio(draws: Sequence[chance.Draws | None]) -> float | None:
+    """The geometric mean over heads of how far suspect readings spread, in units of how far clean ones do."""
+    ratios = [one.spread_ratio for one in draws if one is not None and one.spread_ratio is not None]
+    return float(np.exp(np.log(ratios).mean())) if len(ratios) == len(draws) else None

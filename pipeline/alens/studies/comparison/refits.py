@@ -2,7 +2,7 @@
 
 In: readings of prompts, (N, V), once. Out: scores of every prompt by every fit; nothing is read from the model again.
 Fits on prompts drawn with replacement say how far the area varies; but they see 63 % of the prompts, so they are
-worse than one on all. The area itself is of folds, drawn ten times anew, which see 80 %.
+worse than a fit on all. The area itself comes from folds, drawn anew ten times, which see 80 %.
 Shapes: B fits on draws, R fits on folds, N prompts, C clean, S suspect, G groups, V vocabulary.
 """
 
@@ -18,11 +18,11 @@ from alens.studies.comparison.prompt_scores import FOLDS, folds
 
 REFITS = 400
 REPEATS = 10
-"""Of all folds."""
+"""How often prompts are divided into folds anew."""
 
 
 class Refits:
-    """Fits, the same for all readings. Attributes: `undrawn_BN`, prompts that a fit on draws did not draw."""
+    """Fits on the same prompts for all readings. Attribute: `undrawn_BN`, which prompts each fit on draws did not draw."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Refits:
         number: int = REFITS,
         num_folds: int = FOLDS,
     ) -> None:
-        """Clean and suspect prompts are drawn for themselves, pairs whole. A prompt is judged where no prompt of
-        its group (one text, or a pair) was drawn."""
+        """Clean and suspect prompts are drawn apart, pairs whole. A fit judges a prompt when it drew no prompt of its
+        group (one text, or a pair)."""
         self._suspect_N, self._paired = suspect_N, paired
         num_suspect = int(suspect_N.sum())
         clean_BC = bootstrap.counts(0, number, len(suspect_N) - num_suspect, 2 * seed)
@@ -57,33 +57,33 @@ class Refits:
         self._weights = [(flags, weights[:, flags]) for flags in (~suspect_N, suspect_N)]
 
     def scores(self, readings_NV: torch.Tensor, prior: float = 0.0) -> Array:
-        """(B + R, N) the contrast, in nats, but for a constant of each fit. `prior` is added to sums of readings."""
+        """(B + R, N) the contrast in nats, but for a constant of each fit. `prior` is added to sums of readings."""
         device = readings_NV.device
         weights = [(flags, torch.from_numpy(one_BN).float().to(device)) for flags, one_BN in self._weights]
-        found_BN = torch.zeros(len(weights[0][1]), len(readings_NV), dtype=torch.float64, device=device)
+        contrast_BN = torch.zeros(len(weights[0][1]), len(readings_NV), dtype=torch.float64, device=device)
         most_rows, most_tokens = tile_size(device)
         for tokens in slices(readings_NV.shape[1], most_tokens):
             part_NV = readings_NV[:, tokens].float()
-            for rows in slices(len(found_BN), most_rows):
+            for rows in slices(len(contrast_BN), most_rows):
                 clean_BV, suspect_BV = (
                     _log(one_BN[rows], part_NV[flags], prior) for flags, one_BN in weights
                 )
-                found_BN[rows] += suspect_BV.sub_(clean_BV) @ part_NV.T
-        return found_BN.cpu().numpy()
+                contrast_BN[rows] += suspect_BV.sub_(clean_BV) @ part_NV.T
+        return contrast_BN.cpu().numpy()
 
     def held_out(self, scores_BN: Array) -> Comparisons:
-        """What the fits on folds make of the rest: the area."""
+        """How the fits on folds separate the prompts they did not see."""
         scores_RN = scores_BN[len(self.undrawn_BN) :]
         return comparisons(scores_RN, self._held_out_RN, self._suspect_N, paired=self._paired)
 
     def interval(self, scores_BN: Array) -> tuple[float, float]:
         """The 95 % interval of that area, from the fits on draws."""
         drawn_BN = scores_BN[: len(self.undrawn_BN)]
-        found = comparisons(drawn_BN, self._judged_BN, self._suspect_N, paired=self._paired)
-        return found.interval(self.undrawn_BN, around=self.held_out(scores_BN).area)
+        drawn = comparisons(drawn_BN, self._judged_BN, self._suspect_N, paired=self._paired)
+        return drawn.interval(self.undrawn_BN, around=self.held_out(scores_BN).area)
 
 
 def _log(weights_BN: torch.Tensor, readings_NV: torch.Tensor, prior: float) -> torch.Tensor:
-    """(B, V) of weighted mean readings."""
+    """(B, V) the log of weighted mean readings."""
     means_BV = (weights_BN @ readings_NV).add_(prior).div_(weights_BN.sum(1, keepdim=True))
     return means_BV.clamp_min_(torch.finfo(torch.float32).tiny).log_()

@@ -1,0 +1,160 @@
+"""What `compare` gives: heads ranked by how their readings change, tokens that appear and vanish, and detectors."""
+
+from dataclasses import dataclass
+
+from alens.result import Result
+from alens.statistics.separation import Separation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenChange:
+    """One token that appears or vanishes."""
+
+    token: str
+    id: int
+    clean: float
+    """Its probability in the mean reading of clean prompts."""
+    suspect: float
+    """Its probability in the mean reading of suspect prompts."""
+    share: float
+    """What this token contributes to the divergence, over all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingNoise:
+    """What finite samples say of a divergence. Nats."""
+
+    expected: float
+    """The mean divergence by chance, when labels are shuffled or signs flipped: the larger of the two."""
+    high: float
+    """The 95 % quantile of the same."""
+    low_of_interval: float
+    """Lower end of the 95 % basic bootstrap interval of the divergence."""
+    high_of_interval: float
+    """Its upper end."""
+    p: float
+    """Share of draws that are as far apart in units of their noise, the observed one counted; the larger of shuffled
+    labels and of flipped signs."""
+    p_adjusted: float | None = None
+    """The same for the largest change of any head; None for readings that are not ranked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingChange:
+    """How one reading changes from clean to suspect prompts."""
+
+    divergence: float
+    """Jensen-Shannon divergence of the mean readings, nats, at most ln 2 = 0.693."""
+    kl: float
+    """KL(suspect || clean) of the mean readings, nats."""
+    noise: SamplingNoise | None
+    """None with a single prompt on a side."""
+    appear: list[TokenChange]
+    """Tokens that rise, by what they contribute to the divergence."""
+    vanish: list[TokenChange]
+    """Tokens that fall, the same way."""
+
+    @property
+    def above_noise(self) -> float:
+        """The divergence less what chance gives on average."""
+        return self.divergence - (self.noise.expected if self.noise else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadChange:
+    """One head: the change by its lens, and by the unembedding of the same values."""
+
+    layer: int
+    head: int
+    says_nothing: bool
+    """Whether the fit found its lens to do no better than the mean output."""
+    lens_kl: float
+    """KL(model, lens) in nats, the mean over all prompts, clean and suspect; where several positions are read, of the
+    prompt's mean reading."""
+    unembedding_kl: float | None
+    """KL(model, unembedding), the same way."""
+    lens: ReadingChange
+    unembedding: ReadingChange | None
+    """None where what heads write cannot be unembedded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadDetection:
+    """How well one head alone tells suspect prompts from clean ones."""
+
+    layer: int
+    head: int
+    contrast_auc: float
+    anomaly_auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Detectors, judged on prompts they were not fitted on."""
+
+    judged_by: str
+    """How prompts were divided into those to fit on and those to judge; where contrasts are refitted, their areas are
+    of ten such divisions."""
+    refits: int
+    """Fits on prompts drawn with replacement, which give the intervals of contrasts; 0 where --test judges one fit."""
+    clean: int
+    """Clean prompts that were judged."""
+    suspect: int
+    """Suspect prompts that were judged."""
+    lens_contrast: Separation
+    """By all lenses together; fitted on clean and suspect prompts."""
+    lens_anomaly: Separation
+    """By all lenses together; fitted on clean prompts alone."""
+    unembedding_contrast: Separation | None = None
+    """By the unembedding of all heads; None where what heads write cannot be unembedded."""
+    unembedding_anomaly: Separation | None = None
+    model_contrast: Separation
+    """By the model's own output."""
+    model_anomaly: Separation
+    length: Separation
+    """By the number of tokens alone, higher for longer prompts."""
+    last_token: Separation
+    """By the last token alone: how much oftener it ends suspect than clean fitting prompts."""
+    heads: list[HeadDetection]
+    confounds: list[str]
+    """Trivial detectors that tell the sets apart: figures of lenses are no evidence then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Result):
+    """Two sets of prompts, and what reads them differently."""
+
+    clean: str
+    """The file of clean prompts, or the prompt."""
+    suspect: str
+    num_clean: int
+    num_suspect: int
+    position: str | int
+    paired: bool
+    resamples: int
+    more_draws: int
+    """Flipped signs, beside as many shuffled labels as `resamples`; 0 for single prompts."""
+    spread_ratio: float | None
+    """How far suspect readings spread, in units of how far clean ones do, geometric mean over heads; None for single
+    prompts, and where the readings of some head are all alike."""
+    seed: int
+    heads: list[HeadChange]
+    """The largest change above noise first."""
+    model: ReadingChange
+    """The change of the model's own output."""
+    mean_output_kl: float | None
+    """KL(model, mean output) on the same prompts: what a reader has that looks at nothing. None where the lenses do not
+    say the mean output."""
+    detection: Detection | None
+    """None with too few prompts."""
+    notes: list[str]
+    """What a reader should know before the figures."""
+
+    def headline(self) -> str:
+        """The numbers of prompts and the head that changes most."""
+        first = self.heads[0]
+        auc = "" if self.detection is None else f", AUC of lenses {self.detection.lens_contrast.auc:.3f}"
+        return (
+            f"{self.num_clean} clean and {self.num_suspect} suspect prompts, {len(self.heads)} heads, "
+            f"first {first.layer}.{first.head} by {first.lens.divergence:.3f} nats{auc}"
+        )
