@@ -7,6 +7,8 @@ import click
 import pytest
 
 from alens.cli import group
+from alens.cli.cache import CACHE
+from alens.cli.fit import FIT
 from alens.fit.settings import FitSettings
 from alens.job.worker import parse_worker
 from alens.store import typed
@@ -26,14 +28,10 @@ def parameters(name: str, config: Path) -> dict[str, object]:
     return command.make_context(name, ["--config", str(config)], parent=parent).params
 
 
-def settings_of(kind: type[CacheSettings] | type[FitSettings], given: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in given.items() if name in kind.__dataclass_fields__}
-
-
 @pytest.mark.parametrize("config", CACHES, ids=lambda path: path.name)
 def test_a_cache_configuration_is_valid(config: Path) -> None:
     given = parameters("cache", config)
-    settings = typed.parse(CacheSettings, settings_of(CacheSettings, given), "settings", "")
+    settings = typed.parse(CacheSettings, CACHE.values(given), "settings", "")
     assert settings.max_rows is not None and settings.max_rows % settings.rows_per_shard == 0
     assert parse_worker(str(given["worker"])).count == 1
     assert given["model"] and given["corpus"] and given["store"]
@@ -42,7 +40,7 @@ def test_a_cache_configuration_is_valid(config: Path) -> None:
 @pytest.mark.parametrize("config", FITS, ids=lambda path: path.name)
 def test_a_fit_configuration_is_valid(config: Path) -> None:
     given = parameters("fit", config)
-    FitSettings(**settings_of(FitSettings, given))
+    FitSettings(**FIT.values(given))
     assert given["lenses"]
 
 

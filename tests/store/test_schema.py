@@ -181,7 +181,7 @@ def test_a_later_format_is_refused_by_its_number(tiny_plan: Plan) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"seq_len": 64, "rows_per_shard": 1000}, "not a multiple of seq_len 64: take 1024"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
-        ({"z_dtype": "int4"}, "z_dtype is 'int4': it must be float16 or int8"),
+        ({"z_dtype": "int4"}, "z_dtype is 'int4': it must be one of float16, int8"),
         ({"keep_bits": 10}, "keep_bits is 10: float16 has 10 mantissa bits, keep 0 to 9 of them"),
         ({"keep_bits": -1}, "keep_bits is -1: .*keep 0 to 9 of them, or leave it out to keep all"),
         ({"keep_bits": 5, "z_dtype": "int8"}, "keep_bits rounds float16, and z_dtype is int8: choose one"),

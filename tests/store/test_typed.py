@@ -36,7 +36,7 @@ PLANS: list[tuple[str, str, Any, str]] = [
     ("settings", "layers", [1], "layers are 1, of a model with 1"),
     ("settings", "layers", [], "layers are , of a model with 1"),
     ("settings", "top_k", 51, "top_k is 51, of 50 tokens"),
-    ("settings", "seed", -1, "seed is -1: it must be in 0"),
+    ("settings", "seed", -1, "settings.seed is -1: input should be greater than or equal to 0"),
     ("corpus", "files", [{"name": "x", "bytes": -5, "sha256": None}], "corpus.files.0.bytes is -5: input should be"),
     ("created", "host", 5, "created.host is 5: input should be a valid string"),
 ]  # fmt: skip

@@ -66,7 +66,7 @@ def test_a_long_name_is_cut_and_stays_distinct() -> None:
         ({"lens": 3}, "lens the value 3: it must be a string"),
         ({"lens_options": "rank"}, "lens_options the value 'rank': it must be a table of options"),
         ({"grid": {"eval_rows": [1, 2]}}, "has eval_rows: variants are compared on the same held-out rows"),
-        ({"grid": {"lr": [0.1, -1]}}, r"\[grid\] of c.toml: lr is -1.0: it must be a number above 0"),
+        ({"grid": {"lr": [0.1, -1]}}, r"\[grid\] of c.toml gives lr the value -1: it must be a number above 0"),
         ({"variant": [{"name": "../up"}]}, "name in .* is '../up': it names a directory"),
         ({"variant": [{"name": "a", "seed": 1}, {"name": "a"}]}, "two variants a"),
         ({"grid": {"seed": [1, 1]}}, "two variants seed=1"),

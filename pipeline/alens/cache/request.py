@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alens.errors import RequestError
 from alens.job.worker import Worker
-from alens.model.models import ModelSource
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
+
+if TYPE_CHECKING:
+    from alens.model.models import ModelSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +26,13 @@ class CacheRequest:
     settings: CacheSettings = field(default_factory=CacheSettings)
     options: CorpusOptions = field(default_factory=CorpusOptions)
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a hub MODEL."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     worker: Worker = field(default_factory=Worker)
 
 
-def check_settings(settings: CacheSettings, source: ModelSource) -> None:
+def check_settings(settings: CacheSettings, source: "ModelSource") -> None:
     """Raises `RequestError` for settings that this model cannot have."""
     model = source.record
     for layer in settings.layers or ():

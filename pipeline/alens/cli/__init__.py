@@ -9,7 +9,6 @@ end no work and change no code; only where what is printed is itself the work, a
 plan.py            alens plan
 plan_table.py      its estimate as text
 cache.py           alens cache
-cache_options.py   what plan and cache can be asked for
 fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
@@ -32,6 +31,7 @@ publish.py         alens publish
 info.py            alens info
 verify.py          alens verify
 fidelity.py        alens fidelity
+options.py         a settings class -> the options of a command
 parameters.py      what commands share: --config, lists of numbers, --json
 console.py         every line that is printed, made fit to be shown; output that never ends the work
 tables.py          rich tables, without markup

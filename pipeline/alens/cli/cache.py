@@ -1,15 +1,45 @@
-"""`alens cache`: stage one from the command line."""
+"""`alens cache`: stage one from the command line. `alens plan` shares its options and the request they make."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.cache_options import cache_options, cache_request
+from alens.cache.request import CacheRequest
 from alens.cli.console import aside, show
+from alens.cli.options import LAYERS, Flag, SettingsOptions
 from alens.cli.parameters import MINUTES, PathName, config_option, not_empty
+from alens.store.schema import CacheSettings
+from alens.text.corpus import CorpusOptions
 
 if TYPE_CHECKING:
     from alens.cache.write_cache import CacheSummary
+
+CACHE = SettingsOptions(CacheSettings, ranges=False, layers=LAYERS, sites=Flag(metavar="SITES"))
+CORPUS = SettingsOptions(
+    CorpusOptions, configuration=Flag("--corpus-config"), revision=Flag("--corpus-revision")
+)
+REQUEST = SettingsOptions(CacheRequest, only=("revision", "device"))
+
+
+def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what `alens cache` and `alens plan` share."""
+    return CACHE(CORPUS(REQUEST(command)))
+
+
+def cache_request(given: dict[str, Any]) -> CacheRequest:
+    """What was asked for, with the job's share of it where there is `worker`."""
+    from alens.job.worker import parse_worker
+
+    return CacheRequest(
+        model=given["model"],
+        corpus=given["corpus"],
+        store=given["store"],
+        settings=CacheSettings(**CACHE.values(given)),
+        options=CorpusOptions(**CORPUS.values(given)),
+        worker=parse_worker(given["worker"]),
+        **REQUEST.values(given),
+    )
 
 
 @click.command(

@@ -6,11 +6,25 @@ from typing import Any
 import click
 
 from alens.cli.console import aside, show
-from alens.cli.parameters import MINUTES, NUMBERS, OPTIONS, PathName, chosen, config_option, layers_option
-from alens.fit.objectives import OBJECTIVES
-from alens.fit.settings import TEACHERS, FitSettings
-from alens.lens.designs import DESIGNS
-from alens.store.schema import ATTN_Z, FURTHER_SITES
+from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
+from alens.cli.parameters import MINUTES, PathName, config_option
+from alens.fit.settings import FitRequest, FitSettings
+
+FIT = SettingsOptions(
+    FitSettings,
+    ranges=False,
+    layers=LAYERS,
+    heads=HEADS,
+    lens=Flag(metavar="NAME"),
+    lens_options=Flag("--lens-option", "lens_options"),
+    objective=Flag(metavar="NAME"),
+    objective_options=Flag("--objective-option", "objective_options"),
+)
+REQUEST = SettingsOptions(
+    FitRequest,
+    only=("zero", "deepspeed", "checkpoint_every", "device"),
+    deepspeed=Flag(type=PathName(dir_okay=False), metavar="FILE.json"),
+)
 
 
 @click.command(
@@ -19,107 +33,9 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES
 )
 @click.argument("store", type=PathName())
 @click.argument("lenses", type=PathName())
-@layers_option("fit, such as 0,2,5-7", default="all that are cached")
-@click.option("--heads", "--head", "heads", type=NUMBERS, help="Heads to fit in each layer.  [default: all]")
-@click.option(
-    "--site",
-    type=click.Choice((ATTN_Z, *FURTHER_SITES)),
-    default=FitSettings.site,
-    show_default=True,
-    help="What the lenses read.",
-)
-@click.option(
-    "--lens",
-    default=FitSettings.lens,
-    show_default=True,
-    metavar="NAME",
-    help=f"Design of the lens: {', '.join(DESIGNS)}, or module:Class.",
-)
-@click.option(
-    "--lens-option",
-    "lens_options",
-    type=OPTIONS,
-    multiple=True,
-    help="An option of the design, such as rank=8.",
-)
-@click.option(
-    "--objective",
-    default=FitSettings.objective,
-    show_default=True,
-    metavar="NAME",
-    help=f"The loss: {', '.join(OBJECTIVES)}, or module:Class.",
-)
-@click.option(
-    "--objective-option", "objective_options", type=OPTIONS, multiple=True, help="An option of the objective."
-)
-@click.option(
-    "--teacher",
-    type=click.Choice(TEACHERS),
-    help="Targets to fit to.  [default: what the objective takes first]",
-)
-@click.option("--top-k", type=int, help="Use so many of the cached top k.  [default: all]")
-@click.option("--tail-samples", type=int, help="Use so many of the cached tail samples.  [default: all]")
-@click.option("--rows", type=int, help="Train on so many rows at most.  [default: all]")
-@click.option("--steps", type=int, help="Steps to take at most.  [default: by epochs]")
-@click.option(
-    "--epochs",
-    type=float,
-    default=FitSettings.epochs,
-    show_default=True,
-    help="Passes over the training rows at most.",
-)
-@click.option(
-    "--batch-rows",
-    type=int,
-    default=FitSettings.batch_rows,
-    show_default=True,
-    help="Rows a step, over all processes.",
-)
-@click.option(
-    "--lr",
-    type=float,
-    help="Learning rate of the first steps; it falls with their root.  [default: the design's]",
-)
-@click.option(
-    "--tolerance",
-    type=float,
-    default=FitSettings.tolerance,
-    show_default=True,
-    help="Stop a lens that has no more than this share of its gain over the mean output left; 0: take all steps.",
-)
-@click.option(
-    "--zero", type=click.IntRange(0, 3), help="DeepSpeed ZeRO stage.  [default: of --deepspeed, else 0]"
-)
-@click.option(
-    "--deepspeed",
-    type=PathName(dir_okay=False),
-    metavar="FILE.json",
-    help="DeepSpeed configuration: partitioning, offload, bf16, monitors.",
-)
-@click.option(
-    "--min-position",
-    type=int,
-    default=FitSettings.min_position,
-    show_default=True,
-    help="Skip rows at earlier positions of a sequence.",
-)
-@click.option(
-    "--eval-rows",
-    type=int,
-    default=FitSettings.eval_rows,
-    show_default=True,
-    help="Rows for held-out figures; whole shards are set aside, of held-out documents where documents are known.",
-)
-@click.option(
-    "--checkpoint-every",
-    type=click.IntRange(1),
-    default=500,
-    show_default=True,
-    help="Steps between checkpoints.",
-)
+@FIT
+@REQUEST
 @click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
-@click.option("--seed", type=int, default=FitSettings.seed, show_default=True, help="Of the order of shards.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @config_option
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
@@ -131,20 +47,15 @@ def command(**given: Any) -> None:
 
     # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    options = {name: dict(given[name]) for name in ("lens_options", "objective_options")}
-    settings = FitSettings(**{**chosen(FitSettings, given), **options})
+    settings = FitSettings(**FIT.values(given))
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.fit.settings import FitRequest
         from alens.fit.training_loop import fit_lenses
 
         request = FitRequest(
             store=given["store"],
             lenses=given["lenses"],
             settings=settings,
-            zero=given["zero"],
-            deepspeed=given["deepspeed"],
-            device=given["device"],
-            checkpoint_every=given["checkpoint_every"],
+            **REQUEST.values(given),
         )
         summary = fit_lenses(request, report=report, should_stop=should_stop)
     if speaks_for_all():

@@ -12,6 +12,7 @@ import click
 
 from alens.cli.console import show_json
 from alens.errors import RequestError
+from alens.fields import EXPECTED, has_type
 
 MOST_NUMBERS = 10_000
 """Of a range: more than layers, heads or jobs anywhere, and few enough to hold."""
@@ -145,14 +146,17 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
 
 def _check_kind(parameter: click.Parameter, key: str, value: Any, path: Path) -> None:
     """Raises `RequestError` for what click would change without a word: 2.5 to 2, true to 1, "yes" to true."""
-    whole = isinstance(parameter.type, click.types.IntParamType)
-    number = whole or isinstance(parameter.type, click.types.FloatParamType)
-    flag = isinstance(parameter.type, click.types.BoolParamType)
-    expected = "true or false" if flag else "a whole number" if whole else "a number"
-    kinds: tuple[type, ...] = (bool,) if flag else (int, str) if whole else (int, float, str)
-    parts = value if isinstance(value, list) else [value]
-    if (number or flag) and not all(type(part) in kinds for part in parts):
-        raise RequestError(f"{path} gives {key} the value {value!r}: it must be {expected}")
+    kinds = {
+        click.types.IntParamType: int,
+        click.types.FloatParamType: float,
+        click.types.BoolParamType: bool,
+    }
+    for of_click, kind in kinds.items():
+        if isinstance(parameter.type, of_click):
+            for part in value if isinstance(value, list) else [value]:
+                as_text = isinstance(part, str) and kind is not bool  # "3", as on the command line
+                if not (as_text or has_type(kind, part)):
+                    raise RequestError(f"{path} gives {key} the value {value!r}: it must be {EXPECTED[kind]}")
 
 
 def _keys(parameter: click.Parameter) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from alens.cli.cache_options import cache_options, cache_request
+from alens.cli.cache import cache_options, cache_request
 from alens.cli.console import show, show_json
 from alens.cli.parameters import PathName, config_option, json_option, not_empty
 from alens.errors import RequestError, RunError

@@ -8,6 +8,7 @@ Shapes: N rows, H heads, E d_head.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +29,7 @@ INT8_BITS = 5
 class ZForm:
     """How z is stored."""
 
-    z_dtype: str
+    z_dtype: Literal["float16", "int8"]
     keep_bits: int | None
 
     @property

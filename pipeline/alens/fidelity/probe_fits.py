@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -142,7 +143,7 @@ class Probe:
     def _fit(self, variant: Variant, place: int, total: int) -> list[float]:
         name, z, targets = variant
         other_order = name == OTHER_ORDER
-        teacher = "exact" if self.exact and targets is None else "compressed"
+        teacher: Literal["exact", "compressed"] = "exact" if self.exact and targets is None else "compressed"
         store, lenses = self.work / "cache", self.work / "lenses"
         settings = FitSettings(
             layers=self.heads.layers,
@@ -185,7 +186,7 @@ class Probe:
         """Held-out KL of each lens, nats, on the cache itself."""
         fitted = load_lenses(lenses)
         layers, heads = self.heads.layers, self.heads.heads
-        teacher = "exact" if self.exact else "compressed"
+        teacher: Literal["exact", "compressed"] = "exact" if self.exact else "compressed"
         reader = RowReader(self.cache, layers, heads, teacher, FitSettings.min_position, self.device)
         maps = {layer: fitted.layer(layer).maps.to(self.device) for layer in layers}
 

@@ -5,15 +5,17 @@ work, on which device.
 """
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from alens.errors import RequestError
+from annotated_types import Ge, Gt, Le, Lt
+
+from alens.fields import check
 from alens.fit.convergence import TOLERANCE
 from alens.store.schema import ATTN_Z
 
-TEACHERS = ("compressed", "exact")
+Number = Annotated[int, Ge(1)]
+"""How many of something."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,65 +23,48 @@ class FitSettings:
     """The settings of a fit, as they stand in `fit.json` and `lens.json`."""
 
     layers: tuple[int, ...] | None = None
-    """Layers to fit; None for all that are cached."""
+    """Layers to fit, such as 0,2,5-7. None: all that are cached."""
     heads: tuple[int, ...] | None = None
-    """Heads to fit, the same in each layer; None for all."""
-    site: str = ATTN_Z
-    """What the lenses read: z of each head, or `resid_post` or `mlp_out` where the cache has them."""
+    """Heads to fit, the same in each layer. None: all."""
+    site: Literal["attn.z", "resid_post", "mlp_out"] = ATTN_Z
+    """What the lenses read: z of each head, or another site that the cache holds."""
     lens: str = "linear"
-    """The design of the lens: a name, or `module:Class`."""
+    """Design of the lens: linear, low-rank, translator, tuned, summed, or module:Class."""
     lens_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of the design, by name."""
+    """An option of the design, such as rank=8."""
     objective: str = "forward-kl"
-    """The loss: a name, or `module:Class`."""
+    """The loss: forward-kl, reverse-kl, last-position, input-relevance, or module:Class."""
     objective_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of the objective, by name."""
-    teacher: str | None = None
-    """`compressed` (top k and tail samples) or `exact` (needs a cache with the exact teacher); None for what the
-    objective takes first."""
-    top_k: int | None = None
-    """Use the first so many of the cached targets, as if no more had been cached; None for all."""
-    tail_samples: int | None = None
-    """Use so many tail samples, drawn for that top k; None for all."""
-    rows: int | None = None
-    """Train on so many rows at most, in whole shards; None for all that are not held out."""
-    steps: int | None = None
-    """Steps to take at most; None to go by epochs."""
-    epochs: float = 2.0
+    """An option of the objective."""
+    teacher: Literal["compressed", "exact"] | None = None
+    """Targets to fit to: top k and tail samples, or the whole distribution of a cache with the exact teacher. None: what
+    the objective takes first."""
+    top_k: Number | None = None
+    """Use so many of the cached top k, as if no more had been cached. None: all."""
+    tail_samples: Number | None = None
+    """Use so many of the cached tail samples, drawn for that top k. None: all."""
+    rows: Number | None = None
+    """Train on so many rows at most, in whole shards. None: all that are not held out."""
+    steps: Number | None = None
+    """Steps to take at most. None: by epochs."""
+    epochs: Annotated[float, Gt(0)] = 2.0
     """Passes over the training rows at most, when steps are not given."""
-    batch_rows: int = 1024
+    batch_rows: Number = 1024
     """Rows a step, over all processes."""
-    lr: float | None = None
-    """Learning rate of the first steps, in the design's own coordinates; it falls with the root of the step. None for
-    the design's own."""
-    tolerance: float = TOLERANCE
-    """A lens has converged when it has no more than this share of its gain over the mean output left; 0 to take all
-    steps."""
-    min_position: int = 1
-    """Rows at earlier positions of their sequence are skipped: position 0 sees only itself."""
-    eval_rows: int = 16_384
-    """Rows for held-out figures, from whole shards that are never trained on."""
-    seed: int = 0
-    """Of the order of shards, and of what a design draws."""
+    lr: Annotated[float, Gt(0)] | None = None
+    """Learning rate of the first steps, in the design's own coordinates; it falls with the root of the step. None: the
+    design's."""
+    tolerance: Annotated[float, Ge(0), Lt(1)] = TOLERANCE
+    """Stop a lens that has no more than this share of its gain over the mean output left; 0: take all steps."""
+    min_position: Annotated[int, Ge(0)] = 1
+    """Skip rows at earlier positions of a sequence: position 0 sees only itself."""
+    eval_rows: Number = 16_384
+    """Rows for held-out figures; whole shards are set aside, of held-out documents where documents are known."""
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    """Seed of the order of shards, and of what a design draws."""
 
     def __post_init__(self) -> None:
-        if self.teacher is not None and self.teacher not in TEACHERS:
-            raise RequestError(f"teacher is {self.teacher!r}: it must be one of {', '.join(TEACHERS)}")
-        for name in ("batch_rows", "eval_rows"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("steps", "rows", "top_k", "tail_samples"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("epochs", "lr"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise RequestError(f"{name} is {getattr(self, name)}: it must be a number above 0")
-        if not 0 <= self.tolerance < 1:
-            raise RequestError(f"tolerance is {self.tolerance}: it must be 0 or more, and less than 1")
-        if self.min_position < 0:
-            raise RequestError(f"min_position is {self.min_position}: it must be 0 or more")
-        if not 0 <= self.seed < 2**63:
-            raise RequestError(f"seed is {self.seed}: it must be in 0 .. 2^63 - 1")
+        check(self)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -95,10 +80,11 @@ class FitRequest:
     lenses: Path
     """The directory to write."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
-    zero: int | None = None
-    """ZeRO stage: what DeepSpeed partitions over processes; None for what `deepspeed` says, else 0."""
+    zero: Annotated[int, Ge(0), Le(3)] | None = None
+    """DeepSpeed ZeRO stage: what is partitioned over processes. None: what --deepspeed says, else 0."""
     deepspeed: Path | None = None
-    """A DeepSpeed configuration (JSON): partitioning, offload, bfloat16, monitors."""
-    device: str = "auto"
-    checkpoint_every: int = 500
+    """DeepSpeed configuration: partitioning, offload, bf16, monitors."""
+    checkpoint_every: Number = 500
     """Steps between checkpoints."""
+    device: str = "auto"
+    """auto, cpu or cuda."""

@@ -8,18 +8,19 @@ are never mixed. Ids and paths are provenance, not identity: a model that moved 
 import dataclasses
 import hashlib
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from annotated_types import Le
+from annotated_types import Ge, Le, Lt
 
 from alens.errors import DamageError, RequestError
+from alens.fields import check
 from alens.store import document, typed
 from alens.store.model_record import ModelRecord
 from alens.store.typed import MOST, STRICT, Bounded, Natural, Vocabulary
 
 FORMAT = 1
 
-ATTN_Z = "attn.z"
+ATTN_Z: Final = "attn.z"
 """The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
 
 NUMERICS = 3
@@ -43,30 +44,30 @@ class CacheSettings:
 
     seq_len: Bounded = 256
     """Tokens a sequence."""
-    max_rows: Annotated[int, Le(MOST)] | None = None
-    """At most this many rows, spread over the whole corpus; None for all of it."""
+    max_rows: Annotated[int, Ge(1), Le(MOST)] | None = None
+    """At most this many rows, spread over the whole text. None: all."""
     layers: tuple[int, ...] | None = None
-    """Layers whose heads are cached; None for all."""
+    """Layers whose heads are cached, such as 0,2,5-7. None: all."""
     top_k: Bounded = 64
     """Most probable next tokens kept exactly a row."""
     tail_samples: Bounded = 64
     """Tokens drawn a row, in proportion to their probability, from outside the top k."""
     exact_teacher: bool = False
-    """Also store the final residual, from which W_U gives the exact distribution."""
+    """Also store the final residual, from which W_U gives the exact output: 2 bytes x d_model a row."""
+    keep_bits: int | None = None
+    """Round z (and further sites) to so many mantissa bits of 10 and compress it. None: all, uncompressed."""
+    z_dtype: Literal["float16", "int8"] = "float16"
+    """The stored dtype of z; int8 has a float16 scale for each row and head."""
+    sites: tuple[str, ...] | None = None
+    """Further sites beside attn.z: resid_post, mlp_out, or both. None: none."""
     rows_per_shard: Bounded = 16_384
     """Rows a shard: the unit of work and of loss, a multiple of seq_len."""
     batch_size: Bounded = 16
     """Sequences a forward pass. Part of the plan: float sums depend on it."""
-    dtype: str = "float32"
-    """The model's dtype: float32, bfloat16 or float16."""
-    z_dtype: str = "float16"
-    """The stored dtype of z: float16, or int8 with a float16 scale for each row and head."""
-    keep_bits: int | None = None
-    """Mantissa bits kept of float16 z (and further sites), which are then compressed; None for all 10."""
-    sites: tuple[str, ...] | None = None
-    """Further sites beside attn.z: resid_post, mlp_out."""
-    seed: int = 0
-    """Of the order of sequences, the order of rows in a shard, and the tail samples."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The model's dtype."""
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    """Seed of the order of sequences, the order of rows in a shard, and the tail samples."""
 
     @property
     def best_teacher(self) -> str:
@@ -74,15 +75,9 @@ class CacheSettings:
         return "exact" if self.exact_teacher else "compressed"
 
     def __post_init__(self) -> None:
-        for name in ("seq_len", "top_k", "tail_samples", "rows_per_shard", "batch_size"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check(self)
         if self.seq_len < 2:
             raise RequestError("seq_len is 1: position 0 sees only itself, so take at least 2")
-        if not 0 <= self.seed < 2**63:
-            raise RequestError(f"seed is {self.seed}: it must be in 0 .. 2^63 - 1")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise RequestError(f"max_rows is {self.max_rows}: it must be at least 1")
         if self.rows_per_shard % self.seq_len:
             nearest = max(1, round(self.rows_per_shard / self.seq_len)) * self.seq_len
             raise RequestError(
@@ -94,13 +89,9 @@ class CacheSettings:
                 f"max_rows is {self.max_rows:,}: fewer than one shard of {self.rows_per_shard:,} rows; "
                 f"take a smaller --rows-per-shard (a multiple of {self.seq_len})"
             )
-        if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise RequestError(f"dtype is {self.dtype!r}: it must be float32, bfloat16 or float16")
         self._check_encoding()
 
     def _check_encoding(self) -> None:
-        if self.z_dtype not in ("float16", "int8"):
-            raise RequestError(f"z_dtype is {self.z_dtype!r}: it must be float16 or int8")
         if self.keep_bits is not None and not 0 <= self.keep_bits < FLOAT16_MANTISSA_BITS:
             raise RequestError(
                 f"keep_bits is {self.keep_bits}: float16 has {FLOAT16_MANTISSA_BITS} mantissa bits, "

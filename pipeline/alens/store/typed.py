@@ -21,8 +21,8 @@ MOST = 2**53
 
 Natural = Annotated[int, Ge(0), Le(MOST)]
 Count = Annotated[int, Ge(1), Le(MOST)]
-Bounded = Annotated[int, Le(2**32)]
-"""A setting that says itself how small it may be."""
+Bounded = Annotated[int, Ge(1), Le(2**32)]
+"""A setting of a cache that is a number of things."""
 Layers = Annotated[int, Ge(1), Le(10_000)]
 Width = Annotated[int, Ge(1), Le(2**24)]
 """The largest width of vectors, and of heads side by side."""

@@ -13,12 +13,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from alens.errors import RequestError
+from alens.fields import fields_of
 from alens.fit.settings import FitSettings
 
-KINDS = get_type_hints(FitSettings)
+FIELDS = fields_of(FitSettings)
 ALIASES = {"lens_option": "lens_options", "objective_option": "objective_options"}
 """As the configuration of `alens fit` calls them."""
 
@@ -153,39 +154,24 @@ def _checked(
             raise RequestError(
                 f"{where} has {key}: variants are compared on the same held-out rows, put it at the top of the file"
             )
-        if name not in KINDS:
-            valid = sorted({*KINDS, *more} - set(refused))
+        if name not in FIELDS:
+            valid = sorted({*FIELDS, *more} - set(refused))
             raise RequestError(f"{where} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
-        found[name] = _of_kind(name, value, where)
+        found[name] = _fitting(name, value, where)
     return found
 
 
-def _of_kind(name: str, value: Any, where: str) -> Any:
-    kind = KINDS[name]
-    kinds = (
-        [part for part in get_args(kind) if part is not type(None)] if type(None) in get_args(kind) else []
-    )
-    kind = kinds[0] if kinds else kind
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if get_args(kind)[:1] == (int,):
-        if isinstance(value, list) and value and all(type(part) is int for part in value):
-            return tuple(value)
-        raise _wrong(name, value, where, "a list of whole numbers such as [0, 3]")
-    if kind is int and not whole:
-        raise _wrong(name, value, where, "a whole number")
-    if kind is float:
-        if whole or isinstance(value, float):
-            return float(value)
-        raise _wrong(name, value, where, "a number")
-    if kind is str and not isinstance(value, str):
-        raise _wrong(name, value, where, "a string")
-    if get_args(kind)[:1] == (str,) and not isinstance(value, dict):
-        raise _wrong(name, value, where, "a table of options such as {rank = 8}")
-    return value
-
-
-def _wrong(name: str, value: Any, where: str, expected: str) -> RequestError:
-    return RequestError(f"{where} gives {name} the value {value!r}: it must be {expected}")
+def _fitting(name: str, value: Any, where: str) -> Any:
+    """The value as the field has it: 1 is 1.0 where it is a number, a list a tuple."""
+    field = FIELDS[name]
+    expected = field.mismatch(value)
+    if field.several and not value:
+        expected = field.expected
+    if expected is not None:
+        raise RequestError(f"{where} gives {name} the value {value!r}: it must be {expected}")
+    if field.several:
+        return tuple(value)
+    return float(value) if field.kind is float else value
 
 
 def _check_distinct(variants: tuple[Variant, ...], where: str) -> None:

@@ -40,17 +40,17 @@ class CorpusOptions:
     """How the rows of a corpus are to be read."""
 
     split: str | None = None
-    """Which split of a data set, or `all` of its files. None: `train` where there are splits, otherwise all files."""
+    """Split of a data set, or `all` for every file. None: train, where files are split."""
     configuration: str | None = None
-    """Which configuration of a data set that has several."""
+    """Configuration of a data set that has several."""
     text_column: str = "text"
-    """The column with the text."""
+    """Column with the text."""
     document_column: str | None = None
-    """A column whose change of value starts a new document."""
+    """Column whose change of value starts a new document."""
     row_documents: bool = False
     """Each row is a document of its own."""
     revision: str | None = None
-    """Branch, tag or commit of a hub dataset."""
+    """Branch, tag or commit of a hub CORPUS."""
 
     def __post_init__(self) -> None:
         if self.document_column is not None and self.row_documents:
