@@ -63,7 +63,7 @@ def test_a_named_model_that_is_not_there_is_the_callers(run_alens: Any, made: Ma
 def test_offline_the_line_says_what_to_fetch_and_at_which_revision(run_alens: Any, made: Made) -> None:
     words, root = made(id="no-such/model", revision=OURS)
     line = refusal(run_alens(*words))
-    assert line.startswith(f"no-such/model at {OURS} is no file or directory here, the hub cache ")
+    assert line.startswith(f"no-such/model at {OURS} is not a file or directory here, the hub cache ")
     assert f"HF_HUB_OFFLINE is set: run `hf download no-such/model --revision {OURS}`" in line
     assert line.endswith(f"; {root} was made with it: say with --model where it is now")
 

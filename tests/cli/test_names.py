@@ -53,7 +53,7 @@ def test_a_store_named_like_the_model_or_text_is_not_taken_for_it(
     cache = ("cache", "me/tiny", "me/text", name, *SETTINGS)
     assert run_alens(*cache).code == 0
     what = "model" if name == "me/tiny" else "text"
-    says = f"{here / name} is a cache, no {what}: taking {name} of the hub\n"
+    says = f"{here / name} is a cache, not a {what}: taking {name} of the hub\n"
     again = run_alens(*cache)
     assert again.code == 0 and says in again.stderr
     shutil.rmtree(here / name / "commits")  # the later jobs, before there is a plan
@@ -72,7 +72,8 @@ def test_lenses_named_like_their_model_are_read_with_the_model_of_the_hub(run_al
     read = run_alens("read", "me/tiny", "The king")
     assert read.code == 0
     assert (
-        f"{here / 'me/tiny'} is a directory of lenses, no model: taking me/tiny of the hub\n" in read.stderr
+        f"{here / 'me/tiny'} is a directory of lenses, not a model: taking me/tiny of the hub\n"
+        in read.stderr
     )
 
 
@@ -121,7 +122,7 @@ def test_what_is_no_model_is_said_by_what_it_is(
         (here / name / entry).touch()
     outcome = run_alens("cache", f"./{name}", "demo", "new")
     assert (outcome.code, outcome.stderr.count("alens: ")) == (2, 1)
-    assert f"alens: ./{name} is no model directory: {says}" in outcome.stderr
+    assert f"alens: ./{name} is not a model directory: {says}" in outcome.stderr
     assert not (here / "new").exists()
 
 
@@ -129,7 +130,7 @@ def test_what_is_no_model_is_said_by_what_it_is(
 def test_a_file_is_no_model(run_alens: Any, here: Path, name: str) -> None:
     (here / name).touch()
     outcome = run_alens("plan", name, "demo")
-    assert outcome.code == 2 and f"{name} is no model directory: " in outcome.stderr
+    assert outcome.code == 2 and f"{name} is not a model directory: " in outcome.stderr
 
 
 def test_what_alens_makes_is_known_by_what_lies_in_it(
@@ -150,4 +151,6 @@ def test_a_store_in_the_place_of_a_model_or_text_is_said_where_the_hub_has_none(
     for arguments, what in ((("store", "demo"), "model"), (("demo", "store"), "text")):
         code, _, err = run_alens("cache", *arguments, "new")
         assert code == 2
-        assert f"alens: {here / 'store'} is a cache, no {what}; as an id of the hub: " in err.splitlines()[-1]
+        assert (
+            f"alens: {here / 'store'} is a cache, not a {what}; as an id of the hub: " in err.splitlines()[-1]
+        )

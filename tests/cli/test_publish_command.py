@@ -72,7 +72,9 @@ def test_the_bundle_is_written_where_it_is_asked_for(
 @pytest.mark.parametrize("name", ["lenses", "me/", "me/a--b", "me/a b", "a/b/c", "../x", "me/x.git"])
 def test_a_wrong_name_is_refused(run_alens: Any, assert_one_line: Any, demo_lenses: Path, name: str) -> None:
     assert_one_line(
-        run_alens("publish", demo_lenses, "--repo", name), 2, "is no name of a repository: give OWNER/NAME"
+        run_alens("publish", demo_lenses, "--repo", name),
+        2,
+        "is not the name of a repository: give OWNER/NAME",
     )
 
 

@@ -62,7 +62,7 @@ REFUSED = {
     "neox-japanese": (
         "GPTNeoXJapaneseConfig",
         {**SIZE, "max_position_embeddings": 64},
-        "TransformerLens cannot take GPTNeoXJapaneseForCausalLM from FOLDER: it knows no such model",
+        "TransformerLens cannot take GPTNeoXJapaneseForCausalLM from FOLDER: it does not know this model",
     ),
     "mamba": (
         "MambaConfig",

@@ -150,6 +150,6 @@ def test_a_configuration_that_cannot_be_is_one_line(
 def test_a_configuration_that_is_no_object_is_one_line(tmp_path: Path, text: str) -> None:
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     (folder / "config.json").write_text(text)
-    with pytest.raises(RequestError, match=r"config\.json is no model configuration") as found:
+    with pytest.raises(RequestError, match=r"config\.json is not a model configuration") as found:
         models.find(str(folder))
     assert "\n" not in str(found.value)

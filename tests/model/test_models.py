@@ -82,9 +82,9 @@ Edit = Callable[[Path], object]
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda m: (m / "config.json").unlink(), "is no model directory: it has no config.json"),
-        (lambda m: (m / "config.json").write_text("{"), "config.json is no model configuration"),
-        (lambda m: (m / "config.json").write_text("{}"), "config.json is no model configuration"),
+        (lambda m: (m / "config.json").unlink(), "is not a model directory: it has no config.json"),
+        (lambda m: (m / "config.json").write_text("{"), "config.json is not a model configuration"),
+        (lambda m: (m / "config.json").write_text("{}"), "config.json is not a model configuration"),
         (lambda m: (m / "config.json").write_text('{"model_type": "gpt2"}'), "names no architecture"),
         (lambda m: (m / "model.safetensors").unlink(), "has no model.safetensors and no model.safetensors.index.json"),
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickled weights are not loaded"),
@@ -155,8 +155,8 @@ def test_a_token_beyond_the_models_is_refused_where_it_occurs(folder: Path, tmp_
     ("name", "says"),
     [
         ("/no/such/model", "/no/such/model does not exist"),
-        ("no-such-model", "no-such-model is no file or directory here, the hub cache .* has no copy"),
-        ("no/such", "no/such is no file or directory here"),
+        ("no-such-model", "no-such-model is not a file or directory here, the hub cache .* has no copy"),
+        ("no/such", "no/such is not a file or directory here"),
         ("a/b/c", "a/b/c does not exist"),
     ],
 )

@@ -172,7 +172,9 @@ def test_paths_are_no_addresses(path: str) -> None:
     "text", ["hf://", "hf://lenses", "hf://me/lenses/more", "hf://me/..", "hf://me/a b", "hf:///"]
 )
 def test_a_wrong_address_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match=r"is no name of a repository: give OWNER/NAME.*, behind hf://$"):
+    with pytest.raises(
+        RequestError, match=r"is not the name of a repository: give OWNER/NAME.*, behind hf://$"
+    ):
         hub.address(text)
 
 
@@ -188,12 +190,12 @@ def test_a_wrong_address_is_refused(text: str) -> None:
 )
 def test_what_is_nearly_an_address_is_told_how_to_write_it(text: str, write: str) -> None:
     for form in (text, Path(text)):
-        with pytest.raises(RequestError, match=f"is no address: write {write}$"):
+        with pytest.raises(RequestError, match=f"is not an address: write {write}$"):
             hub.address(form)
 
 
 def test_a_bare_address_is_refused_as_a_path_too() -> None:
-    with pytest.raises(RequestError, match=r"is no address: write hf://OWNER/NAME$"):
+    with pytest.raises(RequestError, match=r"is not an address: write hf://OWNER/NAME$"):
         hub.address(Path("hf://"))
 
 
@@ -201,7 +203,7 @@ def test_a_bare_address_is_refused_as_a_path_too() -> None:
     "text", ["hf://me/lenses@", "hf://me/lenses@a b", "hf://me/lenses@../x", "hf://me/lenses@/x"]
 )
 def test_a_wrong_revision_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match=r"is no revision: give hf://me/lenses@REVISION"):
+    with pytest.raises(RequestError, match=r"is not a revision: give hf://me/lenses@REVISION"):
         hub.address(text)
 
 

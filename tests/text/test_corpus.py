@@ -278,7 +278,7 @@ def test_a_directory_without_one_kind_of_text_is_refused(tmp_path: Path, names: 
     ("corpus", "says"),
     [
         ("/no/such/file.txt", r"/no/such/file\.txt does not exist: give a file, a directory"),
-        ("no-such-dataset", "no-such-dataset is no file or directory here, the hub cache .* has no copy"),
+        ("no-such-dataset", "no-such-dataset is not a file or directory here, the hub cache .* has no copy"),
     ],
 )
 def test_a_corpus_that_is_not_there_is_refused(corpus: str, says: str) -> None:

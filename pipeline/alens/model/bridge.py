@@ -1,8 +1,8 @@
 """transformers' model -> TransformerLens' bridge, and the matrices that its heads write with.
 
-In: a loaded model and its record. Out: the bridge, and W_O and b_O of every layer at the layer's own number, or one
-line. What the bridge stacks itself has the layers with attention alone: of a hybrid (Qwen3-Next, LFM2) the matrix of
-layer 3 would be the first. Nothing here asks for a model's name.
+In: a loaded model and its record. Out: the bridge; W_O and b_O of every layer, at the layer's own number; W_U and b_U.
+The bridge's own stack leaves out layers without attention, so that the first matrix of a hybrid (Qwen3-Next, LFM2)
+may be that of layer 3. Nothing here depends on a model's name.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
@@ -17,7 +17,7 @@ from alens.model.libraries import importing, refusing
 from alens.store.model_record import ModelRecord
 
 NO_ADAPTER = "Could not determine supported architecture"
-"""How TransformerLens begins to say that it does not know a model; two hundred names follow."""
+"""The beginning of TransformerLens' message for a model that it does not know; two hundred names follow."""
 
 
 def boot(model: Any, folder: Path, record: ModelRecord, dtype: torch.dtype, device: torch.device) -> Any:
@@ -35,19 +35,19 @@ def boot(model: Any, folder: Path, record: ModelRecord, dtype: torch.dtype, devi
             )
     except RequestError as error:
         if NO_ADAPTER in str(error):
-            raise RequestError(f"{what}: it knows no such model") from None
+            raise RequestError(f"{what}: it does not know this model") from None
         raise
 
 
 def attention_layers(bridge: Any) -> tuple[int, ...]:
-    """The layers with an attention whose heads can be told apart."""
+    """The layers that have attention with separate heads."""
     return tuple(layer for layer, block in enumerate(bridge.blocks) if _has_output(block))
 
 
 def output_weights(bridge: Any, record: ModelRecord) -> torch.Tensor:
-    """W_O, (L, H, E, D). Zeros for a layer without attention: nothing reads them, for it has no z either.
+    """W_O, (L, H, E, D); zeros for a layer without attention, which nothing reads because the layer has no z.
 
-    Raises `RequestError` when no layer has heads, or heads of another number or size than the record says.
+    Raises `RequestError` when no layer has heads, or when their number or size is not what the record says.
     """
     name, layers = record.architecture, attention_layers(bridge)
     if len(bridge.blocks) != record.n_layers:
@@ -65,12 +65,8 @@ def output_weights(bridge: Any, record: ModelRecord) -> torch.Tensor:
         try:
             matrices[layer] = bridge.blocks[layer].attn.W_O.detach()
             divides = tuple(matrices[layer].shape) == expected
-        except (
-            ValueError,
-            RuntimeError,
-            AttributeError,
-        ):  # latent attention (DeepSeek), heads in experts (JetMoe)
-            divides = False
+        except (ValueError, RuntimeError, AttributeError):
+            divides = False  # latent attention (DeepSeek), heads in experts (JetMoe)
         if not divides:
             raise RequestError(
                 f"W_O of layer {layer} of {name} does not divide into {record.n_heads} heads of {record.d_head} numbers, as "
@@ -81,10 +77,10 @@ def output_weights(bridge: Any, record: ModelRecord) -> torch.Tensor:
 
 
 def output_biases(bridge: Any, W_O_LHED: torch.Tensor) -> torch.Tensor:
-    """b_O, (L, D): what attention adds to what its heads write; zeros for a layer without."""
+    """b_O, (L, D), the bias that attention adds to the output of its heads; zeros for a layer without one."""
     biases_LD = W_O_LHED.new_zeros(len(W_O_LHED), W_O_LHED.shape[-1])
     for layer in attention_layers(bridge):
-        with contextlib.suppress(AttributeError):  # what TransformerLens says of those without
+        with contextlib.suppress(AttributeError):  # what TransformerLens raises for a layer without b_O
             if (bias_D := bridge.blocks[layer].attn.b_O) is not None:
                 biases_LD[layer] = bias_D.detach()
     return biases_LD
@@ -104,7 +100,7 @@ def unembedding(bridge: Any, record: ModelRecord) -> tuple[torch.Tensor, torch.T
 
 
 def _has_output(block: Any) -> bool:
-    """Whether a block has an attention with a z and a W_O; the latter may still be refused."""
+    """Whether a block has attention with a z and a W_O; the shape of W_O may still be refused."""
     attention = getattr(block, "attn", None)
     return attention is not None and hasattr(type(attention), "W_O")
 

@@ -1,6 +1,7 @@
-"""`config.json` of a model directory: what a record keeps of it.
+"""`config.json` of a model directory, and what a model's record keeps of it.
 
-In: a directory. Out: transformers' configuration, and from it the sizes of the model, which are numbers that can be.
+In: a directory. Out: transformers' configuration; the sizes of the model, checked to be possible; and the settings that
+decide what the model computes.
 """
 
 import copy
@@ -23,7 +24,7 @@ def read(folder: Path) -> Any:
         from transformers import AutoConfig
 
     check_fetched(folder / "config.json")
-    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
+    with refusing(f"{folder / 'config.json'} is not a model configuration"), quiet():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     named = config.architectures
     if not isinstance(named, list) or not named or not isinstance(named[0], str):
@@ -44,12 +45,12 @@ class _Sizes:
     hidden_size: Width
     vocab_size: Vocabulary
     longest: Count
-    """Tokens; configurations have several names for it: `LENGTHS`."""
+    """The longest sequence in tokens; configurations have several names for it (`LENGTHS`)."""
     head_dim: Width | None = None
 
 
 def quantised(config: Any) -> str | None:
-    """How config.json says that the weights are packed; None where it says nothing of that."""
+    """How the weights are packed, by config.json; None where it does not say that they are."""
     settings = getattr(config, "quantization_config", None) or getattr(config, "compression_config", None)
     if settings is None:
         return None
@@ -59,16 +60,16 @@ def quantised(config: Any) -> str | None:
 
 
 LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions")
-"""What configurations call the longest sequence."""
+"""The names that configurations have for the longest sequence."""
 
 NO_LIMIT = 2**20
-"""Tokens, for a model that names no longest sequence: BLOOM's ALiBi has none."""
+"""The longest sequence, in tokens, of a model whose configuration names none (BLOOM, with ALiBi)."""
 
 NEEDED = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
 
 
 def sizes(config: Any, folder: Path) -> dict[str, Any]:
-    """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError`."""
+    """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError` for sizes that cannot be."""
     path, name = folder / "config.json", config.architectures[0]
     if getattr(config, "is_encoder_decoder", False):
         raise RequestError(
@@ -77,33 +78,33 @@ def sizes(config: Any, folder: Path) -> dict[str, Any]:
         )
     try:
         text = config.get_text_config()
-        found = {field: getattr(text, field) for field in NEEDED}
+        values = {field: getattr(text, field) for field in NEEDED}
     except AttributeError as error:
         lacks = getattr(error, "name", None) or str(error)
         raise RequestError(
             f"{path} of {name} says no {lacks}: alens reads attention heads, of which some models have none (Mamba, RWKV)"
         ) from None
-    found |= {"head_dim": getattr(text, "head_dim", None) or None, "longest": _longest(text)}
-    if (what := typed.wrong(_Sizes, found)) is not None:
-        raise RequestError(f"{path} is no model configuration: {what}")
-    of = _Sizes(**found)
-    d_head = of.head_dim or of.hidden_size // of.num_attention_heads
+    values |= {"head_dim": getattr(text, "head_dim", None) or None, "longest": _longest(text)}
+    if (what := typed.wrong(_Sizes, values)) is not None:
+        raise RequestError(f"{path} is not a model configuration: {what}")
+    read = _Sizes(**values)
+    d_head = read.head_dim or read.hidden_size // read.num_attention_heads
     if not d_head:
         raise RequestError(
-            f"{path} is no model configuration: {of.num_attention_heads} heads share {of.hidden_size} numbers"
+            f"{path} is not a model configuration: {read.num_attention_heads} heads share {read.hidden_size} numbers"
         )
     return {
-        "n_layers": of.num_hidden_layers,
-        "n_heads": of.num_attention_heads,
+        "n_layers": read.num_hidden_layers,
+        "n_heads": read.num_attention_heads,
         "d_head": d_head,
-        "d_model": of.hidden_size,
-        "d_vocab": of.vocab_size,
-        "n_ctx": of.longest,
+        "d_model": read.hidden_size,
+        "d_vocab": read.vocab_size,
+        "n_ctx": read.longest,
     }
 
 
 def _longest(text: Any) -> Any:
-    """Tokens that the model sees at most; -1 and absence are how configurations say that there is no limit."""
+    """The longest sequence in tokens; a configuration says -1, or nothing, where there is no limit."""
     named = [value for value in (getattr(text, name, None) for name in LENGTHS) if value is not None]
     return NO_LIMIT if not named or named[0] == -1 else named[0]
 
@@ -113,33 +114,33 @@ NO_EFFECT = frozenset(
         # Names, places and versions.
         "_name_or_path", "name_or_path", "_model_name_or_path", "_commit_hash", "transformers_version",
         "architectures", "auto_map", "tokenizer_class", "model_max_length",
-        # Chosen anew at every load: alens says dtype and attention itself.
+        # Chosen at every load: alens sets dtype and attention itself.
         "dtype", "torch_dtype", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
         "_experts_implementation", "use_cache", "return_dict", "return_dict_in_generate", "output_attentions",
         "output_hidden_states", "torchscript", "gradient_checkpointing", "use_bfloat16",
-        # What a model says when it generates; alens gives it tokens. `pad_token_id` is not here: some count positions
-        # from it.
+        # Used when a model generates text; alens gives it tokens. `pad_token_id` is not here, because some models count
+        # positions from it.
         "bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id", "prefix",
-        # Training: alens runs models in evaluation mode, with weights from files.
+        # Used in training; alens runs models in evaluation mode, with weights from files.
         "initializer_range", "initializer_factor", "init_std", "attention_dropout", "hidden_dropout", "attn_pdrop",
         "embd_pdrop", "resid_pdrop", "resid_dropout", "embed_dropout", "dropout", "activation_dropout", "layerdrop",
         "attention_probs_dropout_prob", "hidden_dropout_prob", "ffn_dropout", "classifier_dropout",
-        # Other heads than the unembedding.
+        # Output heads other than the unembedding.
         "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
         "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
     }
 )  # fmt: skip
-"""Settings that do not change what a model computes from tokens. Every other counts, also one that nobody knows."""
+"""Settings that do not change what a model computes from tokens. Every other setting counts, unknown ones too."""
 
 _PLACE = re.compile(r"(?<![\w.:])[~/]|^[A-Za-z]:[\\/]|^file:")
-"""In a string: a place of some machine."""
+"""A path of some machine, in a string."""
 
 
 def canonical(config: Any) -> dict[str, Any]:
-    """The settings that make the model compute what it computes: the fewest that give this configuration again.
+    """The settings that decide what the model computes: the fewest from which this configuration can be made again.
 
-    A default that is written out, an older name of a setting, and what transformers derives from other settings are
-    left out, so that the same model saved by another version of transformers is the same.
+    Defaults that are written out, older names of settings, and what transformers derives from other settings are left
+    out, so that the same model has the same settings when another version of transformers saved it.
     """
     from transformers import PreTrainedConfig
 
@@ -165,14 +166,15 @@ def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _made_of(kind: Any, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The effective settings of a configuration made of `settings`; None where it cannot be made."""
     try:
         return _effective(kind.from_dict(copy.deepcopy(settings)).to_dict())
-    except Exception:  # each class has its own way to say that something is missing
+    except Exception:  # each class fails in its own way where a setting is missing
         return None
 
 
 def _effective(settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON, without what has no effect."""
+    """Settings as JSON values, without those that have no effect."""
     plain = json.loads(json.dumps(_with_effect(settings), default=str), parse_constant=str)
     return dict(plain)
 

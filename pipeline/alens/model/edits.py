@@ -1,9 +1,8 @@
-"""Run the model with some heads changed: what a head would have to do with its output.
+"""Run the model with some heads changed, to see what their output does.
 
-In: tokens and `Edit`s. Out: the residual after the last layer norm, as the model makes it when the heads'
-values are changed (z, before `W_O`) or something is added to what they write (in the residual stream), or to
-the residual stream after the layer.
-Adding at one head's output and at the sum of all heads of its layer is the same: outputs of heads are summed.
+In: tokens and `Edit`s. Out: the residual after the last layer norm, when z of some heads is changed, or the summed
+output of a layer's heads, or the residual stream after a layer. The model sums the outputs of a layer's heads, so
+something added to the output of one head is the same as something added to the sum.
 Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
 """
 
@@ -18,7 +17,7 @@ from alens.model import activations
 from alens.model.models import LoadedModel
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-"""Gives the new values for old ones, of the same shape; must not write into its argument."""
+"""Old values -> new values of the same shape; must not write into its argument."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +26,19 @@ class Edit:
 
     layer: int
     head: int | None = None
-    """Whose z `z` changes; with None it takes the z of all heads, (B, T, H, E)."""
+    """The head whose z is changed; with None, `z` takes the z of all heads, (B, T, H, E)."""
     z: Change | None = None
-    """(B, T, E) of the head -> (B, T, E)."""
+    """Changes z of the head, (B, T, E)."""
     output: Change | None = None
-    """(B, T, D) the summed output of the layer's heads -> (B, T, D)."""
+    """Changes the summed output of the layer's heads, (B, T, D)."""
     residual: Change | None = None
-    """(B, T, D) the residual stream after the layer -> (B, T, D)."""
+    """Changes the residual stream after the layer, (B, T, D)."""
 
 
 def run_edited(model: LoadedModel, tokens_BT: torch.Tensor, edits: Sequence[Edit]) -> torch.Tensor:
-    """(B, T, D) the residual after the last norm, with `edits` made in their order; one forward pass.
+    """(B, T, D) the residual after the last norm, with `edits` made in their order, in one forward pass.
 
-    Raises `RequestError` when the model has no such place.
+    Raises `RequestError` when TransformerLens cannot edit the model there.
     """
     hooks: list[tuple[str, Any]] = []
     for edit in edits:

@@ -1,12 +1,12 @@
-"""What the loaded model really does, by numbers, on the first sequences of the cache's own tokens.
+"""What the loaded model really computes, by numbers, on the first sequences of the cache's own tokens.
 
 In: the loaded model and some token rows. Out: its record with what was seen, or a `RequestError` for a model that
-alens would misread. No list of model names decides: a configuration can say anything. The first job examines before
-it writes the plan, and each later job before its first shard.
+alens would misread. The model's name decides nothing, and a configuration can say anything. The first job examines the
+model before it writes the plan, and each later job before its first shard.
 
-Is it causal? Change the last token of a sequence: what moves at an earlier position has looked ahead.
-Is z W_O what heads write? Summed over heads, with the output bias, it is compared with what the residual stream gains.
-A norm behind the sublayer (OLMo 2, Gemma 2) or a factor on it (Granite) comes to light there.
+Is the model causal? The last token of a sequence is changed: a position before it that moves has looked ahead.
+Do heads write z W_O? Summed over heads, with the output bias, this is compared with what the residual stream gains.
+That reveals a norm behind the sublayer (OLMo 2, Gemma 2) or a factor on it (Granite).
 Shapes: B sequences, T tokens, L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
@@ -31,17 +31,17 @@ from alens.store.schema import Plan
 log = logging.getLogger("alens")
 
 SEQUENCES = 2
-"""Sequences of the first batch that are looked at: enough for these questions, and quick on a large model."""
+"""How many sequences of the first batch are run: enough for these questions, and quick on a large model."""
 
 MOVED = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""How far a final residual may move when a later token changes, as a share of its length: rounding."""
+"""How far rounding may move a final residual when a later token changes, as a share of its length."""
 
 APART = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""How far z W_O + b_O may be from what the stream gains, as a share of its length. Models whose heads write something
-else are 0.2 to 3.5 away."""
+"""How far z W_O + b_O may be from what the stream gains, as a share of its length. In models whose heads write
+something else the two are 0.2 to 3.5 apart."""
 
 READABLE = 0.02
-"""Where the stream's own rounding is at most this share of what heads write, the gain can be read from it."""
+"""The gain can be read from the stream where the stream's rounding is at most this share of what heads write."""
 
 
 def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
@@ -54,9 +54,9 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
     layers = range(len(model.W_O_LHED)) if layers is None else layers
     _check_heads(model, layers)
     with torch.inference_mode():
-        found = activations.run(model, tokens, ())
-        activations.check_unembedding(model, found)
-        _check_causal(model, tokens, found.final_BTD)
+        clean = activations.run(model, tokens, ())
+        activations.check_unembedding(model, clean)
+        _check_causal(model, tokens, clean.final_BTD)
         write = head_write(model, tokens, layers)
     norm = model.final_norm
     return dataclasses.replace(
@@ -67,11 +67,11 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
 
 
 def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
-    """As `examine`, of a cache that was begun. Raises `RequestError` also where another answer stands in its plan."""
+    """As `examine`, for a cache that was begun. Raises `RequestError` also where its plan has another answer."""
     seen, stored = examine(model, tokens_BT, plan.layers), plan.model
     for name in ("head_write", "final_norm"):
         said = getattr(stored, name)
-        if said is not None and said != getattr(seen, name):  # None: nobody looked when the cache was begun
+        if said is not None and said != getattr(seen, name):  # None: an earlier alens did not examine
             raise RequestError(
                 f"{where} was begun with another model: its {name.replace('_', ' ')} is {said}, here {getattr(seen, name)}; "
                 "give that model, or name a new STORE"
@@ -79,7 +79,7 @@ def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, w
 
 
 def say(record: ModelRecord) -> None:
-    """A line where what heads write cannot be unembedded."""
+    """Warn where what heads write cannot be unembedded."""
     if record.no_write is not None:
         log.warning(
             "%s: lenses on z are right; what rests on the write is left out or refused", record.no_write
@@ -87,7 +87,7 @@ def say(record: ModelRecord) -> None:
 
 
 def foresee(model: LoadedModel, layers: Sequence[int] | None) -> None:
-    """`examine` on tokens that are spread over the vocabulary, for its refusals: before a long text is tokenised."""
+    """Examine the model on tokens spread over the vocabulary, so that it is refused before a long text is tokenised."""
     tokens_BT = np.array([logit_fingerprint.tokens(model.source.record)])
     with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
         examine(model, tokens_BT, layers)
@@ -96,6 +96,7 @@ def foresee(model: LoadedModel, layers: Sequence[int] | None) -> None:
 
 
 def _check_heads(model: LoadedModel, layers: Sequence[int]) -> None:
+    """Raises `RequestError` where one of `layers` has no attention heads."""
     with_heads = attention_layers(model.bridge)
     lacking = [layer for layer in layers if layer not in with_heads]
     if lacking:
@@ -106,6 +107,7 @@ def _check_heads(model: LoadedModel, layers: Sequence[int]) -> None:
 
 
 def _check_causal(model: LoadedModel, tokens_BT: torch.Tensor, final_BTD: torch.Tensor) -> None:
+    """Raises `RequestError` where another last token changes `final_BTD` at earlier positions."""
     changed_BT = tokens_BT.clone()
     changed_BT[:, -1] = (changed_BT[:, -1] + 1) % model.source.record.d_vocab
     before_BTD = final_BTD[:, :-1].float()
@@ -122,13 +124,17 @@ def _check_causal(model: LoadedModel, tokens_BT: torch.Tensor, final_BTD: torch.
 
 
 def head_write(model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int]) -> str:
-    """`exact` where z W_O of all heads, with the bias, is what attention adds to the stream in every one of `layers`."""
-    for gains in (_Gains(model, "hook_resid_mid"), _Gains(model, "hook_resid_post", less="hook_mlp_out")):
+    """`exact` where z W_O, summed over heads, plus b_O is what attention adds to the stream in each of `layers`; else
+    `other`."""
+    for gains in (
+        _StreamGains(model, "hook_resid_mid"),
+        _StreamGains(model, "hook_resid_post", less="hook_mlp_out"),
+    ):
         hooks = [hook for layer in layers for hook in gains.hooks(layer)]
         try:
             with model.bridge.hooks(fwd_hooks=hooks):
                 activations.run(model, tokens_BT, ())
-        except KeyError:  # where attention and MLP read the same stream, there is none between them
+        except KeyError:  # a model whose attention and MLP read the same stream has no `hook_resid_mid`
             continue
         if len(gains.apart) == len(layers):
             worst = max(gains.apart.values())
@@ -136,10 +142,10 @@ def head_write(model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int
     return OTHER_WRITE
 
 
-class _Gains:
-    """What the stream gains from the start of a block to `end`, without what `less` names, beside z W_O + b_O.
+class _StreamGains:
+    """Compares z W_O + b_O with what the stream gains from the start of a block to `end`, without what `less` adds.
 
-    Attributes: `apart`, by layer how far the two are from each other, as a share of the gain.
+    Attributes: `apart`, for each layer how far the two are apart, as a share of the gain.
     """
 
     def __init__(self, model: LoadedModel, end: str, *, less: str | None = None) -> None:
@@ -149,7 +155,7 @@ class _Gains:
         self.apart: dict[int, float] = {}
 
     def hooks(self, layer: int) -> list[tuple[str, Any]]:
-        """For a forward pass; the values of one layer are kept at a time."""
+        """The hooks of a layer for a forward pass; the values of one layer are kept at a time."""
 
         def keep(value: torch.Tensor, hook: Any) -> None:
             self._kept.append(value.float())
@@ -170,7 +176,7 @@ class _Gains:
         W_O_FD = self._model.W_O_LHED[layer].flatten(0, 1).float()
         ours_BTD = z_BTHE.flatten(2) @ W_O_FD + self._model.b_O_LD[layer].float()
         gained_BTD = after_BTD.float() - before_BTD
-        # Of a stream with huge entries, the rounding alone is more than a head writes there.
+        # In huge entries of a stream, the rounding alone is more than what a head writes there.
         rounding_BTD = torch.finfo(after_BTD.dtype).eps * torch.maximum(
             before_BTD.abs(), after_BTD.float().abs()
         )

@@ -1,7 +1,7 @@
-"""The last norm of a loaded model, measured: its module is asked, not its configuration or name.
+"""The last norm of a loaded model, measured on its module: configuration and name decide nothing.
 
 In: TransformerLens' bridge. Out: `FinalNorm`, or None where the module is neither a layer norm nor an RMS norm with a
-gain and an offset. Two opposite inputs give gain and offset, a small one the epsilon.
+gain and an offset. Two opposite inputs give gain and offset, a small input gives the epsilon.
 Shapes: D d_model.
 """
 
@@ -15,19 +15,19 @@ from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import LAYER_NORM, NO_NORM, RMS_NORM, NormRecord
 
 AGREES = 1e-4
-"""How far the module may be from what was measured of it, as a share: float32 sums."""
+"""How far float32 sums may take the module from the measured norm, as a share."""
 
 EPSILON_AGREES = 0.01
-"""How far a measured epsilon may be from one that the module names, as a share: then the named one is the exact one."""
+"""How far a measured epsilon may be from one that the module names, as a share, for the named one to be taken."""
 
 EPSILON_NAMES = ("eps", "variance_epsilon", "epsilon")
 
 SMALL = 1e-3
-"""A size of input at which the usual epsilons, 1e-12 to 1e-3, change the output by more than float32's rounding."""
+"""The size of an input at which the usual epsilons, 1e-12 to 1e-3, change the output by more than float32 rounds."""
 
 
 def last_norm(bridge: Any, d_model: int) -> FinalNorm | None:
-    """The norm before the unembedding, float32; without a module for it, one that does nothing."""
+    """The norm before the unembedding, float32; a norm that does nothing where the model has no module for it."""
     component = getattr(getattr(bridge, "ln_final", None), "original_component", None)
     if component is None:
         return FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), d_model)
@@ -39,14 +39,14 @@ def last_norm(bridge: Any, d_model: int) -> FinalNorm | None:
         return answer
 
     named = [float(getattr(module, name)) for name in EPSILON_NAMES if hasattr(module, name)]
-    found = (_measured(ask, kind, d_model, named) for kind in (LAYER_NORM, RMS_NORM))
-    return next((norm for norm in found if norm is not None), None)
+    measured = (_measured(ask, kind, d_model, named) for kind in (LAYER_NORM, RMS_NORM))
+    return next((norm for norm in measured if norm is not None), None)
 
 
 def _measured(
     ask: Callable[[torch.Tensor], torch.Tensor], kind: str, d_model: int, named: list[float]
 ) -> FinalNorm | None:
-    """The norm, if the module is one of that kind."""
+    """The norm, if the module is a norm of this kind."""
     generator = torch.Generator().manual_seed(0)
     # No entry is near 0, so that each gives its gain.
     signs_D = torch.randint(0, 2, (d_model,), generator=generator) * 2.0 - 1.0
@@ -56,7 +56,7 @@ def _measured(
     probe_D = probe_D / probe_D.pow(2).mean().sqrt()
     plus_D, minus_D, small_D = ask(torch.stack([probe_D, -probe_D, SMALL * probe_D]))
     offset_D, moved_D = (plus_D + minus_D) / 2, (plus_D - minus_D) / 2
-    # Of an input of mean square s^2 the output is s / sqrt(s^2 + epsilon) of the largest.
+    # The output for an input of mean square s^2 is s / sqrt(s^2 + epsilon) of the largest output.
     share = float(((small_D - offset_D).double().norm() / moved_D.double().norm()).square())
     epsilon = max(0.0, SMALL**2 * (1 - share) / (share - SMALL**2)) if SMALL**2 < share <= 1.001 else 0.0
     epsilon = next(

@@ -1,7 +1,8 @@
-"""A few fixed tokens and the model's logits for them: does a model still compute what it computed?
+"""The logits of a few fixed tokens, which tell whether a model still computes what it computed before.
 
-In: a model that was loaded. Out: its logits after `NUM_TOKENS` tokens, compared to a tolerance between devices and
-dtypes, never hashed. Files and settings say what a model is; the probe says what the libraries of today make of them.
+In: a model that was loaded. Out: its logits after `NUM_TOKENS` tokens, compared within a tolerance between devices and
+dtypes, never hashed. Files and settings say what a model is; its logits say what the installed libraries make of them.
+A record keeps them as `probe`.
 Shapes: T tokens, V vocabulary.
 """
 
@@ -22,15 +23,15 @@ def tokens(model: ModelRecord) -> list[int]:
 
 
 def logits(model: Any, record: ModelRecord) -> torch.Tensor:
-    """(T, V) float32, by transformers' model or TransformerLens' bridge."""
+    """(T, V) float32 logits, by transformers' model or TransformerLens' bridge."""
     with torch.inference_mode():
-        found = model(torch.tensor([tokens(record)], device=next(model.parameters()).device))
-    logits_BTV: torch.Tensor = getattr(found, "logits", found)
+        output = model(torch.tensor([tokens(record)], device=next(model.parameters()).device))
+    logits_BTV: torch.Tensor = getattr(output, "logits", output)
     return logits_BTV[0].float()
 
 
 def record(logits_TV: torch.Tensor, model: ModelRecord, dtype: str) -> dict[str, Any] | None:
-    """What a `ModelRecord` keeps of it: the logits of the same tokens after the last of them. None where not finite."""
+    """The `probe` of a `ModelRecord`: the logits of these tokens after the last of them; None where one is not finite."""
     ids = tokens(model)
     if not bool(torch.isfinite(logits_TV[-1, ids]).all()):
         return None
@@ -44,10 +45,10 @@ def record(logits_TV: torch.Tensor, model: ModelRecord, dtype: str) -> dict[str,
 def check_same(plain_TV: torch.Tensor, hooked_TV: torch.Tensor, record: ModelRecord, dtype: str) -> None:
     """Raises `RequestError` when TransformerLens computes another function than transformers does.
 
-    It reads some settings and not others: GPT-2's `scale_attn_weights: false` was one that it left out.
+    TransformerLens ignores some settings, such as GPT-2's `scale_attn_weights: false`.
     """
     if not bool(torch.isfinite(plain_TV).all()):
-        return  # the first batch says so
+        return  # the first batch of a cache is refused with a better message
     difference = float((plain_TV - hooked_TV).abs().max())
     allowed = record.rounding(dtype) * max(1.0, float(plain_TV.abs().max()))
     if not difference <= allowed:

@@ -1,8 +1,8 @@
-"""The frozen model: finds MODEL, hashes its weights, loads it through TransformerLens.
+"""Finds a model by its name, hashes its weights, and loads it through TransformerLens, frozen.
 
-In: `demo`, a Hugging Face directory, or a hub id. Out: a `ModelSource` (directory and record, nothing
-loaded) and from it a `LoadedModel`: the bridge, its unembedding and its tokenizer. Weights come from
-safetensors only, and no code of the model's repository is run.
+In: `demo`, a Hugging Face directory, or a hub id. Out: a `ModelSource` (directory and record, nothing loaded), and from
+it a `LoadedModel`: the bridge, its unembedding and its tokenizer. Weights come from safetensors only, and no code of
+the model's repository is run.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
@@ -35,30 +35,30 @@ from alens.store.model_record import ModelRecord
 log = logging.getLogger("alens")
 
 FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
-"""What is fetched of a model first: config, tokenizer, and weights that are one file. Others are named by these."""
+"""The files of a model that are fetched first: config, tokenizer, and weights in one file. These name all others."""
 
 PROBE = "A text, 1 word: \u00e9"
-"""What a tokenizer must be able to encode: some of their faults show only then."""
+"""A text that a tokenizer must be able to encode: some faults of tokenizers show only then."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model that was found but not loaded."""
+    """A model that was found, but not loaded."""
 
     folder: Path
     record: ModelRecord
     tokenizer_sha256: str
     known: ModelRecord | None = None
-    """What a cache or lenses keep of it, where it was found for them: loading compares."""
+    """The record in a cache or in lenses, where the model was found for them; loading compares the two."""
     known_by: str | None = None
-    """That cache or these lenses, for messages."""
+    """The name of this cache or of these lenses, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """The loaded model: what is run, and what its logits are made with."""
+    """A loaded model, and the matrices that its heads and its logits are made with."""
 
     source: ModelSource
     bridge: Any
@@ -67,36 +67,36 @@ class LoadedModel:
     """The `tokenizers` tokenizer: `encode`, `decode`."""
     end_of_text: int | None
     W_O_LHED: torch.Tensor
-    """At the layers' own numbers; zeros for a layer without attention."""
+    """The output matrix of each head; zeros for a layer without attention."""
     b_O_LD: torch.Tensor
-    """The bias that attention adds to what its heads write; zeros for a layer without."""
+    """The bias that attention adds to the output of its heads; zeros for a layer without one."""
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     final_norm: FinalNorm | None
-    """Float32, on the device; None where alens does not know the model's last norm."""
+    """Float32, on the device; None where alens does not know the model's kind of last norm."""
     device: torch.device
 
     def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
         """The arrays `model/...` of a cache, float32, by name."""
-        found = {"model/W_O": self.W_O_LHED, "model/W_U": self.W_U_DV, "model/b_U": self.b_U_V}
+        arrays = {"model/W_O": self.W_O_LHED, "model/W_U": self.W_U_DV, "model/b_U": self.b_U_V}
         if self.final_norm is not None:
-            found |= {
+            arrays |= {
                 "model/norm_gain": self.final_norm.gain_D,
                 "model/norm_offset": self.final_norm.offset_D,
             }
-        return {name: found[name].float().cpu().numpy() for name in names}
+        return {name: arrays[name].float().cpu().numpy() for name in names}
 
 
 def find(
     model: str, revision: str | None = None, *, local_only: bool = False, report: Report = silent
 ) -> ModelSource:
-    """Resolve MODEL to a directory and read its record; hashes the weights, loads nothing.
+    """Resolve MODEL to a directory and make its record; hashes the weights, loads nothing.
 
-    With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` for what is no model directory.
+    With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` unless it is a model directory.
     """
     folder, commit = _locate(model, revision, local_only)
     config = configuration.read(folder)
-    with refusing(f"{folder / 'config.json'} is no model configuration"), quiet():
+    with refusing(f"{folder / 'config.json'} is not a model configuration"), quiet():
         settings = configuration.canonical(config)
     loaded = weights.files(folder, config)
     lacking = [path.name for path in loaded if not path.is_file()]
@@ -128,9 +128,9 @@ def find_again(
     local_only: bool = False,
     report: Report = silent,
 ) -> ModelSource:
-    """The model that `made`, a cache or lenses, was made with; `record` is what that keeps of it.
+    """Find the model that `made`, a cache or lenses, was made with; `record` is the model's record in it.
 
-    It is looked for where the record says, at its revision, or at `model` where that is named. Raises `RequestError`
+    It is looked for where the record says, at its revision, or at `model` where this is given. Raises `RequestError`
     when it is not there, or has other weights.
     """
     name = model or record.id
@@ -155,9 +155,9 @@ def find_again(
 def known_as(
     source: ModelSource, record: ModelRecord, made: Path | str, *, local_only: bool = False
 ) -> ModelSource:
-    """`source` as the model that `made` was made with, which `record` describes: loading it compares the two.
+    """`source`, known as the model that `made` was made with, which `record` describes: loading it compares the two.
 
-    Old records have the hash of all safetensors files of the folder: where these give it, it is taken as the model's.
+    Old records have the hash of all safetensors files in the folder. Where the files give this hash, it is taken.
     """
     own, weights_sha256 = source.record, source.record.weights_sha256
     if record.config is None and weights_sha256 != record.weights_sha256:
@@ -179,7 +179,7 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
     if (Path(model) / "config.json").is_file():
         return Path(model), None
     if local_or_hub.is_here(model):
-        raise RequestError(f"{model} is no model directory: {_no_model(Path(model))}")
+        raise RequestError(f"{model} is not a model directory: {_no_model(Path(model))}")
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
     with local_or_hub.of_hub(model, "model"):
@@ -187,7 +187,7 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
 
 
 def _no_model(path: Path) -> str:
-    """What is at `path` instead of a model, and what to give."""
+    """What is at `path` instead of a model, and what to give instead."""
     give = "give a Hugging Face directory, a hub id, or `demo`"
     if path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf"))):
         return f"GGUF files hold quantised weights, and alens reads safetensors beside a config.json; {give}"
@@ -247,7 +247,7 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
 
 
 def _probed(source: ModelSource, probed: dict[str, Any] | None) -> ModelSource:
-    """`source` with the probe. Raises `RequestError` when it computes something else than what it is known as."""
+    """`source` with the probe in its record. Raises `RequestError` when the model it is known as computes otherwise."""
     record = dataclasses.replace(source.record, probe=probed)
     if source.known is not None:
         if (phrase := same_model.difference(source.known, record)) is not None:

@@ -1,8 +1,8 @@
-"""A model directory -> the model, with every weight from its files.
+"""A model directory -> transformers' model, with every weight from the directory's files.
 
-In: a directory. Out: transformers' model. What a checkpoint lacks, transformers fills with random numbers and goes on:
-a prefix before the names (`_orig_mod.` of torch.compile, `module.` of DataParallel) leaves nothing but those. So its
-report of the loading is asked for, and what is not whole is refused.
+In: a directory. Out: transformers' model. transformers fills weights that a checkpoint lacks with random numbers and
+goes on; a prefix before the names (`_orig_mod.` of torch.compile, `module.` of DataParallel) makes all of them random.
+So the report of the loading is read, and a model that is not whole is refused.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger("alens")
 PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 NAMED = 3
-"""How many tensors a message names of each kind."""
+"""The number of tensors of each kind that a message names."""
 
 
 _QUANTISED = (
@@ -33,8 +33,8 @@ _QUANTISED = (
 def load(folder: Path, dtype: torch.dtype) -> Any:
     """The model in `folder`, on the CPU, in evaluation mode, frozen.
 
-    Raises `RequestError` when transformers cannot load it as a causal language model, when it is quantised and stays so,
-    or when the files lack a tensor, or hold one of another shape; tied weights need not be there.
+    Raises `RequestError` when transformers cannot load it as a causal language model, when its weights stay quantised,
+    or when the files lack a tensor or hold one of another shape; tied weights may be absent.
     """
     with importing():
         from transformers import AutoModelForCausalLM
@@ -42,7 +42,7 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
     config = configuration.read(folder)
 
     try:
-        with importing():  # of the code of this kind of model
+        with importing():  # this imports the code of the architecture
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -51,11 +51,11 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
                 trust_remote_code=False,
                 attn_implementation="eager",
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they stand in the report, and are refused below
+                ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
             )
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # each model's code has its own way to fail, and each library of quantisation
+    except Exception as error:  # the code of each architecture and of each quantisation fails in its own way
         raise RequestError(_not_loaded(folder, config, error)) from error
     model, report = loaded
     if (kind := _quantised(model, config)) is not None:
@@ -65,11 +65,10 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _not_loaded(folder: Path, config: Any, error: Exception) -> str:
-    """Why transformers could not load it, and what to do."""
+    """The message that says why transformers could not load the model, and what to do."""
     name, said = config.architectures[0], first_line(error)
-    if (
-        kind := configuration.quantised(config)
-    ) is not None:  # its library may lack: installing it would not help
+    if (kind := configuration.quantised(config)) is not None:
+        # The library of the quantisation may be missing, but to install it would not help.
         return _QUANTISED.format(folder=folder, kind=kind)
     if "for this kind of AutoModel" in said:
         return (
@@ -80,7 +79,7 @@ def _not_loaded(folder: Path, config: Any, error: Exception) -> str:
 
 
 def _quantised(model: Any, config: Any) -> str | None:
-    """How the weights of a loaded model are packed; None for plain numbers, also those that loading unpacked."""
+    """How the weights of a loaded model are packed; None for plain numbers, also where loading unpacked them."""
     if getattr(model, "is_quantized", False):
         return configuration.quantised(config) or "by its config.json"
     for name, parameter in model.named_parameters():
@@ -90,6 +89,7 @@ def _quantised(model: Any, config: Any) -> str | None:
 
 
 def _check(folder: Path, architecture: str, report: dict[str, Any], num_tensors: int) -> None:
+    """Raises `RequestError` where tensors are missing or of another shape; warns of tensors that are not used."""
     missing, unused = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     others = f"{_tensors(len(unused))} of its files unused ({_some(unused)})"
     shapes = [
@@ -109,6 +109,7 @@ def _check(folder: Path, architecture: str, report: dict[str, Any], num_tensors:
 
 
 def _mend(missing: Iterable[str], unused: Iterable[str]) -> str:
+    """How to save a whole model."""
     for name in missing:
         for other in unused:
             if other.endswith(f".{name}"):

@@ -1,8 +1,8 @@
-"""Tokens -> how many bytes of text each stands for: what bits a byte divides by.
+"""Token ids -> how many bytes of text each stands for, by which bits per byte are divided.
 
-In: a `tokenizers` tokenizer, and the size of the model's vocabulary. Out: (V,) int64. A byte-level token has a byte a
-character; a SentencePiece token is its text with a space for `▁`, or one byte where it is called `<0x0A>`. Special
-tokens, and numbers that no token has, are no text: 0 bytes. Added tokens that are not special stand for what they say.
+In: a `tokenizers` tokenizer, and the size of the model's vocabulary. Out: (V,) int64. A byte-level token has one byte
+for each character. A SentencePiece token is its text with a space for `▁`, or one byte where it is called `<0x0A>`.
+Special tokens, and ids without a token, stand for no text: 0 bytes. Other added tokens stand for their own text.
 Shapes: V vocabulary.
 """
 
@@ -26,17 +26,17 @@ def token_bytes(tokenizer: Any, d_vocab: int) -> npt.NDArray[np.int64]:
     Raises `RequestError` for a tokenizer of another kind, such as WordPiece, whose tokens do not spell the text.
     """
     described = json.loads(tokenizer.to_str())
-    spelt = _spelling(described.get("decoder"))
-    found_V = np.zeros(d_vocab, dtype=np.int64)
+    num_bytes = _counter(described.get("decoder"))
+    bytes_V = np.zeros(d_vocab, dtype=np.int64)
     for token, number in tokenizer.get_vocab(with_added_tokens=False).items():
-        found_V[number] = spelt(token)
+        bytes_V[number] = num_bytes(token)
     for added in described.get("added_tokens", ()):
-        found_V[added["id"]] = 0 if added["special"] else len(added["content"].encode())
-    return found_V
+        bytes_V[added["id"]] = 0 if added["special"] else len(added["content"].encode())
+    return bytes_V
 
 
-def _spelling(decoder: Any) -> Any:
-    """How a token is counted, from the tokenizer's decoder."""
+def _counter(decoder: Any) -> Any:
+    """The function that counts the bytes of a token, by the tokenizer's decoder."""
     parts = decoder["decoders"] if decoder and decoder["type"] == "Sequence" else [decoder or {}]
     kinds = {part.get("type") for part in parts}
     if "ByteLevel" in kinds:

@@ -1,7 +1,7 @@
-"""The weights of a model directory: which files transformers loads, and the hash of what is in them.
+"""The weights of a model directory: which files transformers loads, and a hash over their tensors.
 
 In: a directory and its configuration. Out: paths of safetensors files, and a SHA-256 over their tensors. Files that
-are not loaded (`consolidated.safetensors`, an adapter, a copy under another name) have no part in it.
+are not loaded (`consolidated.safetensors`, an adapter, a copy under another name) do not count.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from alens.job.progress import Report, counted, silent
 from alens.sources.lfs import check_fetched
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""What transformers looks for, in this order."""
+"""The files that transformers looks for, in this order."""
 
 ADAPTER = "adapter_config.json"
 DISTRIBUTED = "shard-[0-9][0-9][0-9][0-9][0-9]-model-*-of-*.safetensors"
@@ -25,9 +25,9 @@ DISTRIBUTED = "shard-[0-9][0-9][0-9][0-9][0-9]-model-*-of-*.safetensors"
 
 
 def files(folder: Path, config: Any) -> list[Path]:
-    """The files that transformers loads from `folder`, in its order; they need not be there.
+    """The files that transformers loads from `folder`, in its order; some may be absent.
 
-    Raises `RequestError` when there are none, or when what is loaded depends on more than these files.
+    Raises `RequestError` when there are none, or when transformers would load something else as well.
     """
     distributed = sorted(folder.glob(DISTRIBUTED))
     if distributed:
@@ -54,17 +54,17 @@ def files(folder: Path, config: Any) -> list[Path]:
 
 
 def sha256(paths: Sequence[Path], report: Report = silent) -> str:
-    """Over the tensors, not the files: the same weights in other shards are the same model.
+    """A hash over the tensors, not the files: the same weights in other shards are the same model.
 
-    Raises `RequestError` for what cannot be read.
+    Raises `RequestError` for a file that cannot be read.
     """
     return _over(tensor_hashes(paths, report))
 
 
 def old_sha256(folder: Path, loaded: Sequence[Path]) -> str | None:
-    """The hash as alens made it first, over all safetensors files of `folder`; the last tensor of a name counts.
+    """The hash of the first versions of alens, over all safetensors files of `folder`; the last tensor of a name counts.
 
-    None where it says nothing about what is loaded, because another file holds other tensors under the same names.
+    None where it says nothing of the loaded weights, because another file has other tensors under the same names.
     """
     everything = tensor_hashes(sorted(folder.glob("*.safetensors")))
     if any(everything.get(name) != value for name, value in tensor_hashes(loaded).items()):
@@ -73,7 +73,7 @@ def old_sha256(folder: Path, loaded: Sequence[Path]) -> str | None:
 
 
 def tensor_hashes(paths: Sequence[Path], report: Report = silent) -> dict[str, str]:
-    """A SHA-256 over dtype, shape and bytes of each tensor; the last file that holds a name counts, as when loading."""
+    """The SHA-256 over dtype, shape and bytes of each tensor; the last file with a name counts, as when loading."""
     from safetensors import SafetensorError, safe_open
 
     hashes: dict[str, str] = {}
@@ -94,7 +94,7 @@ def _named_by(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         if (outside := next((name for name in names if Path(name).name != name), None)) is not None:
-            raise ValueError(f"{outside[:60]!r} is no file beside it")
+            raise ValueError(f"{outside[:60]!r} is not a file beside it")
         return [index.parent / name for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{index} is not an index of safetensors files: {error!r}") from None

@@ -1,7 +1,7 @@
-"""What is fetched from the hub, as a line of the log now and then.
+"""The progress of a download from the hub, as a line of the log now and then.
 
-In: the updates of the hub's library, which knows of bars alone. Out: `fetching from the hub: 120 of 548 MB`. Its own
-bars would draw over those of alens, with control characters and with names of files that a stranger chose.
+In: the updates that the hub's library gives to a progress bar. Out: `fetching from the hub: 120 of 548 MB`. The
+library's own bars would draw over those of alens, with control characters and file names that a stranger chose.
 """
 
 import io
@@ -17,7 +17,7 @@ EVERY_S = 10.0
 
 
 class FetchLines(tqdm):  # type: ignore[misc]
-    """A `tqdm_class` of `snapshot_download`; its bars that count files say nothing."""
+    """A `tqdm_class` for `snapshot_download`; a bar that counts files logs nothing."""
 
     _said_at = 0.0
 

@@ -1,9 +1,9 @@
-"""The one door from the Hugging Face hub: an id or an address becomes a local directory, or one clear line.
+"""The one module that fetches from the Hugging Face hub: an id or an address becomes a local directory.
 
-In: a repository id and the file patterns that are needed. Out: a snapshot directory in the hub cache and
-the commit it stands for. Nothing is fetched that was not asked for by its hub id, and nothing is sent: that is
-`alens.exchange.upload`, and nothing else in alens goes to the network. With HF_HUB_OFFLINE=1 only the hub cache
-is looked at.
+In: a repository id and the file patterns that are needed. Out: a snapshot directory in the hub cache and its commit;
+what goes wrong becomes one clear line. Only what was asked for by its hub id is fetched, and nothing is sent:
+`alens.exchange.upload` does that, and nothing else in alens uses the network. With HF_HUB_OFFLINE=1 only the hub cache
+is used.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ log = logging.getLogger("alens")
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _OWNED = re.compile(r"\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 MOST_CHARACTERS = 96
-"""Of a repository's name, as the hub has it."""
+"""The longest name that the hub allows for a repository."""
 
 _ADDRESS = re.compile(r"hf:/+(.*)", re.DOTALL)
 """A `Path` keeps one slash of two."""
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"hf:/+(.*)", re.DOTALL)
 _ALMOST = re.compile(
     r"(?:https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)|hf:)(?:/+|$)(.*)", re.DOTALL | re.IGNORECASE
 )
-"""What a browser shows, and what is near to an address."""
+"""What a browser shows, and other texts that resemble an address."""
 
 
 def looks_like_id(text: str) -> bool:
@@ -42,7 +42,7 @@ def check_repository(name: str) -> None:
     fits = _OWNED.fullmatch(name) is not None and len(name) <= MOST_CHARACTERS
     if not fits or "--" in name or ".." in name or name.endswith(".git"):
         raise RequestError(
-            f"{name!r} is no name of a repository: give OWNER/NAME, of letters, digits, single '-', '_' and '.'"
+            f"{name!r} is not the name of a repository: give OWNER/NAME, of letters, digits, single '-', '_' and '.'"
         )
 
 
@@ -63,34 +63,34 @@ class Address:
 
 
 def address(path: Path | str) -> Address | None:
-    """The address that `path` is, also as a `Path`; None for a path of this machine.
+    """`path` as an address of the hub, given as text or `Path`; None for a path of this machine.
 
-    Raises `RequestError` for a wrong one.
+    Raises `RequestError` for a malformed address.
     """
-    found = _ADDRESS.fullmatch(str(path))
-    if found is None:
+    matched = _ADDRESS.fullmatch(str(path))
+    if matched is None:
         if (almost := _ALMOST.fullmatch(str(path))) is not None:
             repository = "/".join(almost[1].split("/")[:2])
             raise RequestError(
-                f"{path} is no address: write hf://{repository if _OWNED.fullmatch(repository) else 'OWNER/NAME'}"
+                f"{path} is not an address: write hf://{repository if _OWNED.fullmatch(repository) else 'OWNER/NAME'}"
             )
         return None
-    repository, at, revision = found[1].partition("@")
+    repository, at, revision = matched[1].partition("@")
     try:
         check_repository(repository)
     except RequestError as error:
         raise RequestError(f"{error}, behind hf://") from None
     if at and not is_revision(revision):
         raise RequestError(
-            f"{revision!r} is no revision: give hf://{repository}@REVISION, a branch, tag or commit"
+            f"{revision!r} is not a revision: give hf://{repository}@REVISION, a branch, tag or commit"
         )
     return Address(repository=repository, revision=revision or None)
 
 
 def check_local(out: Path | str) -> None:
-    """Raises `RequestError` for an address where something is to be written."""
-    if (found := address(out)) is not None:
-        raise RequestError(f"{found} is on the hub: write to a directory, then `alens publish` it")
+    """Raises `RequestError` where `out`, which is to be written, is an address of the hub."""
+    if (on_hub := address(out)) is not None:
+        raise RequestError(f"{on_hub} is on the hub: write to a directory, then `alens publish` it")
 
 
 def snapshot(
@@ -104,26 +104,22 @@ def snapshot(
 ) -> tuple[Path, str]:
     """The directory and commit of a hub repository; `kind` is `model` or `dataset`.
 
-    `asked` is the address that it was asked for by, which errors then name. With `local_only`, only the hub cache is
-    looked at.
+    `asked` is the address by which the user named it, for error messages. With `local_only`, only the hub cache is
+    used.
 
-    Raises `RequestError` when the hub is out of reach and the hub cache has no copy, or when the hub has
-    no such repository or revision; `RunError` when the hub cache cannot be written to and has no copy.
+    Raises `RequestError` when the hub is out of reach and the hub cache has no copy, or when the hub does not have
+    this repository or revision; `RunError` when the hub cache cannot be written to and has no copy.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
-        GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
     )
 
     from alens.sources.fetch_progress import FetchLines
 
-    at = f" at {revision}" if revision else ""
     try:
         with quiet():
             folder = Path(
@@ -136,50 +132,24 @@ def snapshot(
                     tqdm_class=FetchLines,
                 )
             )
-    except GatedRepoError:
-        raise RequestError(
-            f"{kind} {repository} is gated: accept its terms on the hub and run `hf auth login`"
-        ) from None
-    except RepositoryNotFoundError:
-        other = (
-            "and no such file or directory here"
-            if asked is None
-            else "or it is private: check the name, or run `hf auth login`"
-        )
-        raise RequestError(f"there is no {kind} {repository} on the hub, {other}") from None
-    except RevisionNotFoundError:
-        raise RequestError(f"{kind} {repository} has no revision {revision} on the hub") from None
-    except HFValidationError:
-        raise RequestError(f"{repository} is no name of a {kind} on the hub") from None
     except (
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
+        HFValidationError,
         HfHubHTTPError,
         transport_error(),
         ConnectionError,
     ) as error:
-        why = f"the hub is out of reach ({cause(error)})"
-        if constants.HF_HUB_OFFLINE:
-            why = "HF_HUB_OFFLINE is set"
-        elif local_only:
-            why = "nothing is fetched for this"
-        command = download_command(repository, kind=kind, revision=revision)
-        absent = (
-            f"{repository}{at} is no file or directory here, the hub cache"
-            if asked is None
-            else f"{asked}: the hub cache"
-        )
-        raise RequestError(
-            f"{absent} {constants.HF_HUB_CACHE} has no{'' if asked is None else ' whole'} copy, and {why}: "
-            f"run `{command}` where there is network"
-        ) from None
-    except OSError as error:  # where the hub cache is shared, its users may only read it
+        why = _refusal(error, repository, kind, revision, asked)
+        raise RequestError(why or _absent(error, repository, kind, revision, asked, local_only)) from None
+    except OSError as error:  # users of a shared hub cache may only be able to read it
         what = f"cannot write to the hub cache {constants.HF_HUB_CACHE} ({error.strerror or error})"
         try:
             folder, commit = snapshot(
                 repository, kind=kind, revision=revision, patterns=patterns, asked=asked, local_only=True
             )
         except RequestError:
+            at = f" at {revision}" if revision else ""
             raise RunError(
                 f"{what}, and it has no copy of {repository}{at}: set HF_HOME to a place of your own, or have it fetched "
                 f"there with `{download_command(repository, kind=kind, revision=revision)}`"
@@ -188,10 +158,62 @@ def snapshot(
     return folder, folder.name
 
 
+def _refusal(
+    error: Exception, repository: str, kind: str, revision: str | None, asked: Address | None
+) -> str | None:
+    """What the hub refuses, in a line; None where it could not be reached."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return f"{kind} {repository} is gated: accept its terms on the hub and run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        other = (
+            "and no such file or directory here"
+            if asked is None
+            else "or it is private: check the name, or run `hf auth login`"
+        )
+        return f"there is no {kind} {repository} on the hub, {other}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{kind} {repository} has no revision {revision} on the hub"
+    if isinstance(error, HFValidationError):
+        return f"{repository} is not the name of a {kind} on the hub"
+    return None
+
+
+def _absent(
+    error: Exception,
+    repository: str,
+    kind: str,
+    revision: str | None,
+    asked: Address | None,
+    local_only: bool,
+) -> str:
+    """What was not found in the hub cache, why the hub was not asked, and how to fetch it."""
+    from huggingface_hub import constants
+
+    why = f"the hub is out of reach ({cause(error)})"
+    if constants.HF_HUB_OFFLINE:
+        why = "HF_HUB_OFFLINE is set"
+    elif local_only:
+        why = "nothing is fetched for this"
+    at = f" at {revision}" if revision else ""
+    what = f"{asked}:" if asked else f"{repository}{at} is not a file or directory here,"
+    copy = "whole copy" if asked else "copy"
+    return (
+        f"{what} the hub cache {constants.HF_HUB_CACHE} has no {copy}, and {why}: "
+        f"run `{download_command(repository, kind=kind, revision=revision)}` where there is network"
+    )
+
+
 def download_command(
     repository: str, *files: str, kind: str = "model", revision: str | None = None, more: tuple[str, ...] = ()
 ) -> str:
-    """What to type to fetch it; a word that the shell would take otherwise is quoted, for others chose the names."""
+    """The command that fetches the repository, quoted for the shell because strangers chose the names."""
     words = ["hf", "download", repository, *files]
     words += ["--repo-type", "dataset"] if kind == "dataset" else []
     words += ["--revision", revision] if revision else []
@@ -199,14 +221,14 @@ def download_command(
 
 
 def transport_error() -> type[Exception]:
-    """What the hub's HTTP library raises: of httpx in huggingface_hub 1, of httpx2 in 2."""
+    """The base of the errors of the hub's HTTP library: httpx in huggingface_hub 1, httpx2 in 2."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 
 
 def cause(error: BaseException) -> str:
-    """The name of what was first: the hub's library wraps what the connection said."""
+    """The name of the first error in the chain: the hub's library wraps the error of the connection."""
     while (inner := error.__cause__ or error.__context__) is not None and type(error).__module__.startswith(
         "huggingface_hub"
     ):
@@ -216,7 +238,7 @@ def cause(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The hub's library draws bars, and warns of what alens then says in an error."""
+    """Within the block the hub's library draws no bars, and logs no warning of what alens then says in an error."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -1,6 +1,6 @@
-"""A file that git did not fetch: a clone without git-lfs has a few lines in the place of each large file.
+"""Files that git did not fetch: a clone without git-lfs has a few lines in the place of each large file.
 
-In: a path. Out: nothing, or one line that says how to fetch it.
+In: a path. Out: nothing, or an error that says how to fetch the file.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ from alens.errors import RequestError
 
 BEGINS = b"version https://git-lfs.github.com/spec/v1"
 MOST_BYTES = 1024
-"""No pointer is longer, by its specification."""
+"""The longest pointer that the specification of git-lfs allows."""
 
 
 def check_fetched(path: Path) -> None:
-    """Raises `RequestError` where `path` is a pointer of git-lfs. What cannot be read is for others to say."""
+    """Raises `RequestError` where `path` is a pointer of git-lfs; leaves a file that cannot be read to the caller."""
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return
