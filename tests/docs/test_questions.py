@@ -33,7 +33,7 @@ def test_results_go_into_pandas(
     names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)
     assert list(names["heads"].index) == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    mean_output = names["found"]["mean_output"]["kl"]
+    mean_output = names["result"]["mean_output"]["kl"]
     assert names["heads"]["gain"].to_list() == pytest.approx(mean_output - names["heads"]["lens.kl"])
     assert len(names["tokens"]) == 4 * 8
     assert "lens.kl" in capsys.readouterr().out
