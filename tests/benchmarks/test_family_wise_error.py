@@ -1,4 +1,4 @@
-"""How often `alens locate` and `alens compare` name a head where none differs, by simulation, whatever the spread."""
+"""How often `alens locate` and `alens compare` name a head where none differs, by simulation, for any spread."""
 
 import importlib.util
 import sys
@@ -9,15 +9,15 @@ from types import ModuleType
 import pytest
 from scipy.stats import binom
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SIMULATIONS = Path(__file__).parents[2] / "benchmarks" / "false_alarms"
 DRAWS = 400
 MOST = int(binom.ppf(0.999, DRAWS, 0.06)) / DRAWS
-"""Of a test whose error is 0.06 at most, once in a thousand: 0.10."""
+"""A test with an error of 0.06 exceeds this share once in a thousand times: 0.10."""
 
 
 def loaded(name: str) -> Iterator[ModuleType]:
-    """A script, by its path."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    """A module of the benchmarks, by its path."""
+    spec = importlib.util.spec_from_file_location(f"simulated_{name}", SIMULATIONS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -28,12 +28,12 @@ def loaded(name: str) -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def simulation() -> Iterator[ModuleType]:
-    yield from loaded("family_wise_error")
+    yield from loaded("locate")
 
 
 @pytest.fixture(scope="module")
 def comparisons() -> Iterator[ModuleType]:
-    yield from loaded("compare_family_wise_error")
+    yield from loaded("compare")
 
 
 @pytest.mark.slow

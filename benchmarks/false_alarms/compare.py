@@ -1,14 +1,12 @@
 """How often does `alens compare` name a head where none changes, and how often does it find one that does?
 
-Readings are drawn, not read from a model: clean and suspect ones of the same mean in every head (Dirichlet's
-distribution), of which one kind may spread more. A table of false alarms (the share of draws in which some head has an
-adjusted p of 5 % or less) and one of power (one head of H puts more on a token when suspect), for `compare` and for
-shuffled labels alone. Prints Markdown. docs/decisions/0034 has a run.
-
-    python benchmarks/compare_family_wise_error.py [--draws 400] [--heads 12] [--permutations 199]
+Readings are drawn, not read from a model: clean and suspect ones have the same mean in every head (a Dirichlet
+distribution), and one kind may spread more. False alarms are the share of draws in which some head has an adjusted p of
+5 % or less. For power, one head of H puts more on a token when suspect. Each is given for `compare` and for shuffled
+labels alone. docs/decisions/0034 has a run.
+Shapes: H heads, N prompts (C clean, S suspect), V vocabulary, P permutations, Q draws with the observed one.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -24,10 +22,11 @@ EVEN, WIDE, WIDEST = 20.0, 4.0, 1.0
 """Concentrations: the variance of a probability p is p (1 - p) / (1 + concentration), so standard deviations are as
 1 : 2.0 : 3.2. Narrower ones are more skewed."""
 SHIFTS = {(5, 5): 0.25, (10, 10): 0.12, (30, 30): 0.05, (10, 30): 0.09, (30, 10): 0.09}
-"""For power: the probability that moves to one token."""
+"""The probability that moves to one token, for power."""
 
 Test = Callable[[list[torch.Tensor], tuple[int, int], int], float]
-"""Readings (N, V) of each head, clean prompts first; how many of either kind; permutations -> the least adjusted p."""
+"""A function of the readings (N, V) of each head, clean prompts first, the numbers of either kind, and the number of
+permutations; it returns the smallest adjusted p of any head."""
 
 
 def readings(
@@ -37,8 +36,8 @@ def readings(
     heads: int,
     shift: float,
 ) -> list[torch.Tensor]:
-    """H times (N, V). `shift` is that of the first head."""
-    found = []
+    """The readings (N, V) of each head. `shift` is the change of the first head."""
+    readings_H = []
     for head in range(heads):
         mean_V = random.dirichlet(np.ones(VOCABULARY)) + 1e-3
         mean_V /= mean_V.sum()
@@ -49,18 +48,18 @@ def readings(
         if head == 0:
             suspect_SV *= 1 - shift
             suspect_SV[:, 0] += shift
-        found.append(torch.from_numpy(np.concatenate([clean_CV, suspect_SV])))
-    return found
+        readings_H.append(torch.from_numpy(np.concatenate([clean_CV, suspect_SV])))
+    return readings_H
 
 
 def by_compare(heads: list[torch.Tensor], sizes: tuple[int, int], permutations: int) -> float:
-    """As `alens compare` does it."""
+    """The test of `alens compare`."""
     chance = Chance(*sizes, permutations, seed=0)
     return float(p_values([chance.draws(one) for one in heads])[1].min())
 
 
 def in_pairs(heads: list[torch.Tensor], sizes: tuple[int, int], permutations: int) -> float:
-    """As `alens compare --paired` does it."""
+    """The test of `alens compare --paired`."""
     chance = Chance(*sizes, permutations, seed=0, paired=True)
     return float(p_values([chance.draws(one) for one in heads])[1].min())
 
@@ -68,7 +67,7 @@ def in_pairs(heads: list[torch.Tensor], sizes: tuple[int, int], permutations: in
 def by_labels(
     heads: list[torch.Tensor], sizes: tuple[int, int], permutations: int, paired: bool = False
 ) -> float:
-    """Labels are shuffled, divergences compared as they are, and nothing else is done."""
+    """Shuffled labels alone, without the second kind of draws."""
     observed = mean_readings.observed(*sizes)
     shuffled = mean_readings.permuted(*sizes, permutations, 0, paired=paired)
     draws = []
@@ -80,7 +79,7 @@ def by_labels(
 
 
 def swapped(heads: list[torch.Tensor], sizes: tuple[int, int], permutations: int) -> float:
-    """The same within pairs."""
+    """Labels swapped within pairs alone."""
     return by_labels(heads, sizes, permutations, paired=True)
 
 
@@ -94,7 +93,7 @@ def named(
     draws: int,
     permutations: int,
 ) -> list[float]:
-    """For each test the share of draws in which some head is significant."""
+    """The share of draws in which some head is significant, for each test."""
     hits = np.zeros(len(tests))
     for draw in range(draws):
         drawn = readings(np.random.default_rng([draw, *sizes, heads]), sizes, concentrations, heads, shift)
@@ -102,8 +101,8 @@ def named(
     return list(hits / draws)
 
 
-def rows(heads: int, draws: int, permutations: int) -> Iterator[list[str]]:
-    """False alarms."""
+def false_alarms(heads: int, draws: int, permutations: int) -> Iterator[list[str]]:
+    """The rows of the table of false alarms."""
     kinds = ((EVEN, EVEN), (EVEN, WIDE), (WIDE, EVEN), (EVEN, WIDEST), (WIDEST, WIDEST))
     for sizes in SIZES:
         for concentrations in kinds:
@@ -115,35 +114,20 @@ def rows(heads: int, draws: int, permutations: int) -> Iterator[list[str]]:
 
 
 def power(heads: int, draws: int, permutations: int) -> Iterator[list[str]]:
-    """How often one head is found that changes."""
+    """The rows of the table of power: how often the one head that changes is found."""
     for sizes, shift in SHIFTS.items():
         tests = [by_labels, by_compare]
-        found = named(
+        shares = named(
             tests, sizes, (EVEN, EVEN), heads=heads, shift=shift, draws=draws, permutations=permutations
         )
-        yield [f"{sizes[0]} v {sizes[1]}", f"{shift:g}", *(f"{share:.3f}" for share in found)]
+        yield [f"{sizes[0]} v {sizes[1]}", f"{shift:g}", *(f"{share:.3f}" for share in shares)]
 
 
-def table(title: str, names: list[str], lines: Iterator[list[str]]) -> None:
-    """Rows are shown as they come."""
-    print(f"\n{title}\n\n| {' | '.join(names)} |\n|{' --- |' * len(names)}")
-    for line in lines:
-        print(f"| {' | '.join(line)} |", flush=True)
-
-
-def main() -> None:
-    """Both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--heads", type=int, default=12)
-    parser.add_argument("--permutations", type=int, default=199)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    sizes = (asked.heads, asked.draws, asked.permutations)
-    table(
-        f"Some of {asked.heads} heads significant at 5 % where none changes, {asked.draws} draws",
+def tables(heads: int, draws: int, permutations: int) -> Iterator[tuple[str, list[str], Iterator[list[str]]]]:
+    """Title, headings and rows of each table."""
+    sizes = (heads, draws, permutations)
+    yield (
+        f"compare: some of {heads} heads significant at 5 % where none changes, {draws} draws",
         [
             "clean v suspect",
             "concentrations",
@@ -152,14 +136,10 @@ def main() -> None:
             "swapped pairs alone",
             "--paired",
         ],
-        rows(*sizes),
+        false_alarms(*sizes),
     )
-    table(
-        f"One of {asked.heads} heads changes: significant at 5 %",
+    yield (
+        f"compare: one of {heads} heads changes, significant at 5 %",
         ["clean v suspect", "moved to a token", "shuffled labels alone", "compare"],
         power(*sizes),
     )
-
-
-if __name__ == "__main__":
-    main()
