@@ -20,6 +20,8 @@ from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 
+from ..damage import flip
+
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
 
@@ -315,9 +317,7 @@ def test_a_damaged_plan_stops_the_run(
 def test_altered_tokens_stop_the_run(small_cache: Path, copy_of: Copy, small_request: Request) -> None:
     store = copy_of(small_cache)
     (store / "commits/000003.json").unlink()
-    data = bytearray((store / "tokens.npy").read_bytes())
-    data[-7] ^= 4
-    (store / "tokens.npy").write_bytes(data)
+    flip(store / "tokens.npy", -7)
     with pytest.raises(DamageError, match=r"tokens\.npy is missing or altered"):
         write_cache(small_request(store))
 

@@ -12,6 +12,8 @@ import pytest
 
 from alens import demo
 
+from ..damage import flip
+
 Copy = Callable[[Path], Path]
 Options = list[str]
 Check = Callable[..., None]
@@ -275,9 +277,7 @@ def test_an_altered_byte_of_plan_or_tokens(
 ) -> None:
     store = copy_of(small)
     (store / "commits/000002.json").unlink()
-    data = bytearray((store / file).read_bytes())
-    data[-80] ^= 1
-    (store / file).write_bytes(data)
+    flip(store / file, -80, 1)
     assert_one_line(
         run_alens("cache", "demo", "demo", store, *small_options),
         1,

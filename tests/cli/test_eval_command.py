@@ -15,6 +15,7 @@ from alens.model.token_bytes import token_bytes
 from alens.store import document
 
 from .. import documents
+from ..damage import flip
 from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
@@ -214,9 +215,6 @@ def test_a_damaged_lens_file_is_named(
 
 def test_a_damaged_shard_is_named(run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Copy) -> None:
     store = copy_of(demo_cache)
-    file = store / "arrays.zarr/sites/attn.z/03/c.5.0.0"
-    blob = bytearray(file.read_bytes())
-    blob[999] ^= 1
-    file.write_bytes(blob)
+    flip(store / "arrays.zarr/sites/attn.z/03/c.5.0.0", 999)
     line = refusal(run_alens("eval", demo_lenses, store), 1)
     assert "c.5.0.0" in line and "shard 5" in line

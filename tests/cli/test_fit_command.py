@@ -12,6 +12,7 @@ import pytest
 
 from alens import demo, load_lenses
 
+from ..damage import flip
 from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
@@ -20,12 +21,6 @@ SMALL = ("--layers", "3", "--heads", "1", "--steps", "4", "--batch-rows", "64", 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def flip(file: Path) -> None:
-    blob = bytearray(file.read_bytes())
-    blob[len(blob) // 3] ^= 4
-    file.write_bytes(blob)
 
 
 def test_it_writes_lenses_and_says_how_good_they_are(

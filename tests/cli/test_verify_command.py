@@ -18,17 +18,13 @@ from alens.store.arrays import shard_arrays
 from alens.store.cache_reader import open_cache
 from alens.store.writer import ShardWriter, put_manifest
 
+from ..damage import flip
+
 Copy = Callable[[Path], Path]
 
 Z = "arrays.zarr/sites/attn.z/02"
 PROVENANCE = ("plan.json", "commits/", "MANIFEST.json")
 """Documents: they hold times and hosts."""
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
 
 
 def numbers(store: Path) -> dict[str, bytes]:

@@ -19,6 +19,8 @@ from alens.evaluation.result import BaselineComparison, Evaluation, Wins
 from alens.statistics.bootstrap import interval, resampled_means
 from alens.store.schema import CacheSettings
 
+from ..damage import flip
+
 Copy = Callable[[Path], Path]
 
 
@@ -320,10 +322,7 @@ def test_a_held_out_shard_that_is_gone_is_never_replaced_by_a_training_shard(
 
 def test_a_damaged_held_out_shard_is_named(demo_lenses: Path, demo_cache: Path, copy_of: Copy) -> None:
     store = copy_of(demo_cache)
-    file = store / "arrays.zarr/targets/final/c.5.0"
-    blob = bytearray(file.read_bytes())
-    blob[1000] ^= 1
-    file.write_bytes(blob)
+    flip(store / "arrays.zarr/targets/final/c.5.0", 1000)
     with pytest.raises(DamageError, match=r"targets/final.*shard 5"):
         evaluate(load_lenses(demo_lenses), open_cache(store))
 

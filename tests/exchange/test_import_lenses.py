@@ -17,6 +17,7 @@ from alens.model import models
 from alens.model.models import LoadedModel
 
 from .. import documents
+from ..damage import flip
 
 Publish = Callable[..., Path]
 Copy = Callable[[Path], Path]
@@ -151,9 +152,7 @@ def test_an_altered_or_missing_file_of_an_export_is_named(
     demo_lenses: Path, tmp_path: Path, name: str
 ) -> None:
     file = exported(demo_lenses, tmp_path / "out") / name
-    blob = bytearray(file.read_bytes())
-    blob[-1] ^= 1
-    file.write_bytes(blob)
+    flip(file, -1)
     with pytest.raises(DamageError, match=rf"{name} was altered"):
         take(tmp_path / "out", tmp_path / "back")
     file.unlink()

@@ -13,6 +13,7 @@ from alens.errors import DamageError, RequestError, RunError
 from alens.fit import checkpoints
 
 from .. import documents
+from ..damage import cut, flip
 
 
 def state(step: int) -> dict[str, torch.Tensor]:
@@ -56,46 +57,22 @@ def test_a_checkpoint_holds_no_pickle(folder: Path) -> None:
     assert names(folder / "step-00000020") == ["checkpoint.json", "state.safetensors"]
 
 
-def flip(path: Path) -> None:
-    file = path / "state.safetensors"
-    blob = bytearray(file.read_bytes())
-    blob[-5] ^= 16
-    file.write_bytes(blob)
+HARMS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "flip": ("state.safetensors", lambda file: flip(file, -5, 16)),
+    "truncate": ("state.safetensors", cut),
+    "lose_state": ("state.safetensors", Path.unlink),
+    "lose_description": ("checkpoint.json", Path.unlink),
+    "cut_description": ("checkpoint.json", lambda file: file.write_text('{"step": 2')),
+    "empty_description": ("checkpoint.json", lambda file: file.write_text("[]")),
+    "binary_description": ("checkpoint.json", lambda file: file.write_bytes(b"\xff\xfe\x00")),
+}
 
 
-def truncate(path: Path) -> None:
-    file = path / "state.safetensors"
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def lose_state(path: Path) -> None:
-    (path / "state.safetensors").unlink()
-
-
-def lose_description(path: Path) -> None:
-    (path / "checkpoint.json").unlink()
-
-
-def cut_description(path: Path) -> None:
-    (path / "checkpoint.json").write_text('{"step": 2')
-
-
-def empty_description(path: Path) -> None:
-    (path / "checkpoint.json").write_text("[]")
-
-
-def binary_description(path: Path) -> None:
-    (path / "checkpoint.json").write_bytes(b"\xff\xfe\x00")
-
-
-HARMS = [flip, truncate, lose_state, lose_description, cut_description, empty_description, binary_description]
-
-
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize(("name", "harm"), HARMS.values(), ids=HARMS)
 def test_a_damaged_newest_is_named_and_passed_over(
-    folder: Path, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    folder: Path, name: str, harm: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    harm(folder / "step-00000020")
+    harm(folder / "step-00000020" / name)
     found = checkpoints.newest(folder)
     assert found is not None and found.step == 10
     assert "step-00000020 is damaged" in caplog.text
@@ -103,12 +80,12 @@ def test_a_damaged_newest_is_named_and_passed_over(
 
 def test_a_fit_starts_anew_when_all_are_damaged(folder: Path) -> None:
     for path in list(folder.iterdir()):
-        flip(path)
+        flip(path / "state.safetensors", -5)
     assert checkpoints.newest(folder) is None
 
 
 def test_saving_a_step_again_replaces_a_damaged_one(folder: Path) -> None:
-    flip(folder / "step-00000020")
+    flip(folder / "step-00000020" / "state.safetensors", -5)
     checkpoints.save(folder, 20, state(20), notes(20))
     found = checkpoints.newest(folder)
     assert found is not None and found.step == 20

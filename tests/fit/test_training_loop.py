@@ -21,6 +21,7 @@ from alens.lens.record import LensRecord
 from alens.store import durable
 
 from .. import documents
+from ..damage import flip
 from ..stops import Stop
 
 Fit = Callable[..., LensRecord]
@@ -291,10 +292,7 @@ def test_a_damaged_shard_is_named_and_no_lenses_are_written(
     fit: Fit, planted_store: Path, copy_of: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     store = copy_of(planted_store)
-    file = store / "arrays.zarr/targets/tail_ids/c.4.0"
-    blob = bytearray(file.read_bytes())
-    blob[100] ^= 1
-    file.write_bytes(blob)
+    flip(store / "arrays.zarr/targets/tail_ids/c.4.0", 100)
     with pytest.raises(DamageError, match=r"tail_ids.*shard 4"):
         fit("lenses", store=store, steps=60)
     assert not (tmp_path / "lenses" / "lens.json").exists()

@@ -14,6 +14,7 @@ from alens.lens.directory import LensDirectory
 from alens.lens.recorded_lenses import RecordedLenses
 
 from .. import documents
+from ..damage import flipped
 
 Copy = Callable[[Path], Path]
 SAMPLE = 400
@@ -28,9 +29,7 @@ def accepted(root: Path, name: str, bits: np.ndarray) -> list[int]:
     path, right = root / name, READ[name](root)
     blob, passed = path.read_bytes(), []
     for bit in bits.tolist():
-        changed = bytearray(blob)
-        changed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(changed)
+        path.write_bytes(flipped(blob, bit // 8, 1 << bit % 8))
         try:
             if READ[name](root) != right:
                 passed.append(bit)

@@ -16,6 +16,7 @@ from alens.lens.directory import LensDirectory, layer_file
 from alens.store import durable
 
 from .. import documents
+from ..damage import cut, flip
 
 Copy = Callable[[Path], Path]
 
@@ -125,17 +126,7 @@ def test_another_model_is_refused(demo_lenses: Path) -> None:
         )
 
 
-def flip(path: Path) -> None:
-    blob = bytearray(path.read_bytes())
-    blob[len(blob) // 2] ^= 1
-    path.write_bytes(blob)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-@pytest.mark.parametrize("harm", [flip, truncate, Path.unlink])
+@pytest.mark.parametrize("harm", [flip, cut, Path.unlink])
 @pytest.mark.parametrize("name", ["layer-03.safetensors", "output.safetensors"])
 def test_a_damaged_tensor_file_is_named(
     demo_lenses: Path, copy_of: Copy, name: str, harm: Callable[[Path], None]

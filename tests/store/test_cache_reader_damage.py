@@ -12,6 +12,8 @@ from alens.store.arrays import ArraySpec, shard_arrays
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import Plan
 
+from ..damage import flip, flipped
+
 Copy = Callable[[Path], Path]
 SPECS = [
     "rows/position",
@@ -56,10 +58,8 @@ def test_a_flipped_bit_is_noticed_and_its_file_named(
 ) -> None:
     spec = shard_arrays(tiny_plan)[name]
     file = shard_file(store, spec, 1)
-    data = bytearray(file.read_bytes())
-    at = {"index": len(data) - 20, "last": len(data) - 1}.get(str(place))
-    data[int(float(place) * (len(data) - 24)) if at is None else at] ^= 0x10
-    file.write_bytes(data)
+    at = {"index": -20, "last": -1}.get(str(place))
+    flip(file, int(float(place) * (file.stat().st_size - 24)) if at is None else at, 0x10)
     cache = open_cache(store)
     with pytest.raises(DamageError) as caught:
         cache.read_shard(name, 1)
@@ -89,7 +89,7 @@ def test_a_flipped_bit_anywhere_in_smaller_z_is_noticed(
     file = shard_file(store, cache.spec(name), 1)
     whole = file.read_bytes()
     for at in range(len(whole)):
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        file.write_bytes(flipped(whole, at, 1 << at % 8))
         with pytest.raises(DamageError) as caught:
             cache.read_shard(name, 1)
         assert str(file) in str(caught.value)
@@ -168,7 +168,7 @@ def test_any_byte_of_array_metadata_may_not_change(store: Path) -> None:
     file = store / "arrays.zarr/rows/token/zarr.json"
     whole = file.read_bytes()
     for at in range(0, len(whole), 5):
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        file.write_bytes(flipped(whole, at))
         with pytest.raises(DamageError, match=r"rows/token/zarr\.json was altered"):
             open_cache(store).read("rows/token", slice(3))
 
@@ -196,9 +196,7 @@ def test_without_a_true_record_of_the_metadata_nothing_is_read(store: Path, dama
 
 def test_altered_tokens_are_noticed(demo_cache: Path, copy_of: Copy) -> None:
     store = copy_of(demo_cache)
-    data = bytearray((store / "tokens.npy").read_bytes())
-    data[-1] ^= 1
-    (store / "tokens.npy").write_bytes(data)
+    flip(store / "tokens.npy", -1)
     with pytest.raises(DamageError, match=r"tokens\.npy is missing or altered"):
         _ = open_cache(store).tokens
 
@@ -219,6 +217,6 @@ def test_a_plan_with_any_byte_changed_is_damaged(store: Path) -> None:
     file = store / "plan.json"
     whole = file.read_bytes()
     for at in range(len(whole)):
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        file.write_bytes(flipped(whole, at))
         with pytest.raises(DamageError, match=r"store/plan\.json (was altered|is not whole) "):
             open_cache(store)

@@ -14,6 +14,8 @@ from alens.store.commits import Commits, fingerprint
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
 
+from ..damage import flipped
+
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -68,7 +70,7 @@ def test_a_record_with_any_byte_changed_is_an_absent_one(unsealed: Path, tiny_pl
     file = unsealed / "commits/000001.json"
     content = file.read_bytes()
     for at in range(0, len(content), 11):
-        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        file.write_bytes(flipped(content, at))
         assert Commits(StorePaths(unsealed), tiny_plan).committed() == (0, 2), at
 
 
@@ -168,8 +170,7 @@ def test_a_manifest_that_is_not_true_does_not_seal(store: Path, change: dict[str
 def test_a_manifest_with_any_byte_changed_does_not_seal(commits: Commits, store: Path) -> None:
     content = (store / "MANIFEST.json").read_bytes()
     for at in range(len(content)):
-        changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-        (store / "MANIFEST.json").write_bytes(changed)
+        (store / "MANIFEST.json").write_bytes(flipped(content, at))
         assert commits.fingerprint() is None, at
 
 

@@ -26,6 +26,8 @@ from alens.store.schema import Plan
 from alens.store.verify import Verdict, verify_cache
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
+from ..damage import flip, flipped
+
 ENCODINGS: dict[str, dict[str, Any]] = {
     "float16": {"exact_teacher": True},
     "keep_bits": {"keep_bits": 3, "sites": ("resid_post",)},
@@ -145,9 +147,7 @@ def test_every_flipped_byte_is_named_and_nothing_else(every: Path) -> None:
         path = every / name
         whole = path.read_bytes()
         for place in flips(len(whole), draw):
-            changed = bytearray(whole)
-            changed[place] ^= draw.randrange(1, 256)
-            path.write_bytes(changed)
+            path.write_bytes(flipped(whole, place, draw.randrange(1, 256)))
             assert short(verify_cache(every)) == [("damaged", name)], place
             tried += 1
         path.write_bytes(whole)
@@ -163,7 +163,7 @@ def test_every_single_byte_of_a_document_counts(store: Path, document_name: str)
     path = store / document_name
     whole = path.read_bytes()
     for place in range(0, len(whole), 1 if len(whole) < 600 else 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        path.write_bytes(flipped(whole, place))
         assert findings.read_document(path)[2] is not None, place
     path.write_bytes(whole)
     assert findings.read_document(path)[2] is None
@@ -556,7 +556,7 @@ def test_a_queued_shard_is_written_anew_and_only_that(
     shards = {1, 2} if damage == "swap" else {1}
     match damage:
         case "flip":
-            file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
+            flip(file, -1)
         case "cut":
             file.write_bytes(b"")
         case "delete":
