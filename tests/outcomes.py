@@ -23,3 +23,10 @@ def refusal(outcome: Outcome, code: int = 2, *, after_log: bool = False) -> str:
     assert after_log or len(lines) == 1, outcome
     assert [line for line in lines if line.startswith("alens: ")] == lines[-1:], outcome
     return lines[-1].removeprefix("alens: ")
+
+
+def assert_one_line(outcome: Outcome, code: int, *says: str) -> None:
+    """A run that ended with `code` and one line, which has all of `says` in it."""
+    line = refusal(outcome, code)
+    for part in says:
+        assert part in line

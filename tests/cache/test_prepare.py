@@ -1,7 +1,6 @@
 """Tokens, skeleton and plan are made once; what is lost of them is made anew, and only as it was."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import socket
@@ -20,6 +19,8 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.job.progress import Progress
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
+
+from ..folders import array_hashes
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
@@ -40,14 +41,6 @@ def hold(store: Path, pid: int) -> Path:
 def shard_state(store: Path) -> dict[str, tuple[int, int]]:
     files = [p for p in (store / "arrays.zarr").rglob("c.*") if "model" not in p.parts]
     return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
-
-
-def contents(store: Path) -> dict[str, str]:
-    """Hashes of everything that is the same however a cache came to be."""
-    files = [*(store / "arrays.zarr").rglob("*"), store / "tokens.npy"]
-    return {
-        str(p.relative_to(store)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files if p.is_file()
-    }
 
 
 JOB = """
@@ -112,7 +105,7 @@ def test_of_jobs_that_start_together_one_tokenises(
     assert [outcome["done"] for outcome in outcomes] == [2, 2, 2]
     assert sum("tokenise" in outcome["stages"] for outcome in outcomes) == 1
     assert not (store / "plan.claim").exists()
-    assert contents(store) == contents(small_cache)
+    assert array_hashes(store) == array_hashes(small_cache)
     assert open_cache(store).sealed
 
 
@@ -192,7 +185,7 @@ def test_what_is_lost_is_made_anew_and_no_shard_is_touched(
     summary = write_cache(small_request(store))
     assert (summary.shards_written, summary.cache.sealed) == (0, True)
     assert shard_state(store) == before
-    assert contents(store) == contents(small_cache)
+    assert array_hashes(store) == array_hashes(small_cache)
     assert open_cache(store).plan.identity == open_cache(small_cache).plan.identity
 
 

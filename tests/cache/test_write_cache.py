@@ -1,6 +1,5 @@
 """However a cache came to be, it is the same bytes; and what is there is never put at risk."""
 
-import hashlib
 import itertools
 import json
 import shutil
@@ -21,28 +20,14 @@ from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 
 from ..damage import flip
+from ..folders import array_hashes, states
 
 Request = Callable[..., CacheRequest]
 Copy = Callable[[Path], Path]
 
 
-def array_hashes(store: Path) -> dict[str, str]:
-    """Of every file of numbers; plan and records also hold versions and times."""
-    root = store / "arrays.zarr"
-    files = [path for path in root.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (*files, store / "tokens.npy")
-    }
-
-
 def manifest(store: Path) -> dict[str, Any]:
     return dict(json.loads((store / "MANIFEST.json").read_text()))
-
-
-def state(store: Path) -> dict[str, tuple[int, int]]:
-    """Which files there are, and whether one was written anew."""
-    return {str(p): (p.stat().st_ino, p.stat().st_mtime_ns) for p in store.rglob("*") if p.is_file()}
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
@@ -158,10 +143,10 @@ def test_progress_counts_to_the_end(tmp_path: Path, small_request: Request) -> N
 
 def test_running_again_writes_nothing(small_cache: Path, copy_of: Copy, small_request: Request) -> None:
     store = copy_of(small_cache)
-    before = state(store)
+    before = states(store)
     summary = write_cache(small_request(store))
     assert (summary.shards_written, summary.rows_written) == (0, 0)
-    assert state(store) == before
+    assert states(store) == before
 
 
 @pytest.mark.parametrize(("sealed", "content"), [(True, None), (True, b"{"), (False, None)])
@@ -230,11 +215,11 @@ def test_other_settings_are_refused_and_nothing_changes(
     small_cache: Path, copy_of: Copy, small_request: Request, settings: dict[str, Any], says: str
 ) -> None:
     store = copy_of(small_cache)
-    before = state(store)
+    before = states(store)
     with pytest.raises(RequestError) as caught:
         write_cache(small_request(store, settings=settings))
     assert f"{store} holds another plan: {says}" in str(caught.value)
-    assert state(store) == before
+    assert states(store) == before
 
 
 def other_weights(folder: Path) -> None:
@@ -270,11 +255,11 @@ def test_another_model_is_refused(
 ) -> None:
     store, folder = copy_of(small_cache), copy_of(demo.MODEL)
     edit(folder)
-    before = state(store)
+    before = states(store)
     with pytest.raises(RequestError) as caught:
         write_cache(small_request(store, model=str(folder)))
     assert says in str(caught.value)
-    assert state(store) == before
+    assert states(store) == before
 
 
 def test_another_corpus_is_refused(
@@ -282,12 +267,12 @@ def test_another_corpus_is_refused(
 ) -> None:
     store = copy_of(small_cache)
     (tmp_path / "other.txt").write_text("other text " * 5000)
-    before = state(store)
+    before = states(store)
     with pytest.raises(
         RequestError, match=r"the corpus is .*other\.txt with other files \(the cache: demo\)"
     ):
         write_cache(small_request(store, corpus=str(tmp_path / "other.txt")))
-    assert state(store) == before
+    assert states(store) == before
 
 
 def test_model_and_corpus_may_have_moved(
@@ -308,10 +293,10 @@ def test_a_damaged_plan_stops_the_run(
     (store / "plan.json").write_text(
         text[:300] if damage == "cut" else text.replace('"top_k": 4', '"top_k": 5')
     )
-    before = state(store)
+    before = states(store)
     with pytest.raises(DamageError, match=r"plan\.json (is not whole|was altered)"):
         write_cache(small_request(store))
-    assert state(store) == before
+    assert states(store) == before
 
 
 def test_altered_tokens_stop_the_run(small_cache: Path, copy_of: Copy, small_request: Request) -> None:

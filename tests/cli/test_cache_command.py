@@ -1,7 +1,6 @@
 """`alens cache` when all is well: what it says, and how options reach the plan, from flags and from a file."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 
 from alens.store.cache_reader import open_cache
 
+from ..outcomes import assert_one_line
+
 Options = list[str]
-Check = Callable[..., None]
 
 
 def test_it_says_what_it_wrote_and_that_running_again_wrote_nothing(
@@ -107,9 +107,7 @@ def test_arguments_may_stand_in_the_file_too(run_alens: Any, tmp_path: Path) -> 
         ("layers = ['a']", "is not a list of numbers"),
     ],
 )
-def test_a_file_of_settings_that_is_wrong(
-    run_alens: Any, tmp_path: Path, text: str, says: str, assert_one_line: Check
-) -> None:
+def test_a_file_of_settings_that_is_wrong(run_alens: Any, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "run.toml").write_text(text)
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", "--config", tmp_path / "run.toml")
     assert_one_line(outcome, 2, says)

@@ -14,10 +14,10 @@ import pytest
 from alens.store import encoding
 from alens.store.cache_reader import open_cache
 
+from ..folders import array_hashes, states
+from ..outcomes import assert_one_line
+
 Copy = Callable[[Path], Path]
-Check = Callable[..., None]
-Hashes = Callable[[Path], dict[str, str]]
-State = Callable[[Path], dict[str, tuple[int, int]]]
 
 CHOICES = {
     "rounded": ["--keep-bits", "4", "--sites", "resid_post,mlp_out"],
@@ -81,7 +81,7 @@ def test_smaller_z_takes_less_room(stores: dict[str, Path], small: Path) -> None
 
 @every_choice
 def test_bytes_do_not_depend_on_the_number_of_workers(
-    run_alens: Any, tmp_path: Path, stores: dict[str, Path], small_options: list[str], array_hashes: Hashes, choice: str
+    run_alens: Any, tmp_path: Path, stores: dict[str, Path], small_options: list[str], choice: str
 ) -> None:  # fmt: skip
     arguments = ["cache", "demo", "demo", tmp_path / "store", *small_options, *CHOICES[choice]]
     for worker in ("2/3", "0/3", "1/3"):
@@ -92,18 +92,18 @@ def test_bytes_do_not_depend_on_the_number_of_workers(
 
 @every_choice
 def test_running_again_writes_nothing(
-    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], state: State, choice: str
+    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], choice: str
 ) -> None:  # fmt: skip
     store = copy_of(stores[choice])
-    before = state(store)
+    before = states(store)
     code, out, _ = run_alens("cache", "demo", "demo", store, *small_options, *CHOICES[choice])
     assert (code, out.splitlines()[0]) == (0, f"wrote 0 shards (0 rows) to {store}")
-    assert state(store) == before
+    assert states(store) == before
 
 
 @every_choice
 def test_a_lost_shard_is_written_again_with_the_same_bytes(
-    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], array_hashes: Hashes, choice: str
+    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], choice: str
 ) -> None:  # fmt: skip
     store = copy_of(stores[choice])
     (store / "commits/000002.json").unlink()
@@ -125,14 +125,13 @@ def test_a_lost_shard_is_written_again_with_the_same_bytes(
     ],
 )  # fmt: skip
 def test_another_way_to_store_z_is_another_plan(
-    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], state: State,
-    assert_one_line: Check, choice: str, asked: list[str], says: list[str],
+    run_alens: Any, copy_of: Copy, stores: dict[str, Path], small_options: list[str], choice: str, asked: list[str], says: list[str],
 ) -> None:  # fmt: skip
     store = copy_of(stores[choice])
-    before = state(store)
+    before = states(store)
     outcome = run_alens("cache", "demo", "demo", store, *small_options, *asked)
     assert_one_line(outcome, 2, f"{store} holds another plan: ", *says)
-    assert state(store) == before
+    assert states(store) == before
 
 
 # From a file
@@ -174,9 +173,7 @@ def test_a_flag_beats_the_file(run_alens: Any, tmp_path: Path, small_options: li
         ("sites = 3", "sites is 3: name resid_post or mlp_out"),
     ],
 )
-def test_a_file_that_asks_for_what_cannot_be(
-    run_alens: Any, tmp_path: Path, assert_one_line: Check, text: str, says: str
-) -> None:
+def test_a_file_that_asks_for_what_cannot_be(run_alens: Any, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "run.toml").write_text(text)
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", "--config", tmp_path / "run.toml")
     assert_one_line(outcome, 2, says)

@@ -13,12 +13,11 @@ import pytest
 from alens import demo
 
 from ..damage import flip
+from ..folders import array_hashes, states
+from ..outcomes import assert_one_line
 
 Copy = Callable[[Path], Path]
 Options = list[str]
-Check = Callable[..., None]
-Hashes = Callable[[Path], dict[str, str]]
-State = Callable[[Path], dict[str, tuple[int, int]]]
 
 
 # Mistakes: exit code 2, one line, nothing written
@@ -62,7 +61,6 @@ def test_a_setting_that_cannot_be(
     arguments: list[str],
     says: str,
     small_options: Options,
-    assert_one_line: Check,
 ) -> None:
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", *small_options, *arguments)
     assert_one_line(outcome, 2, says)
@@ -99,7 +97,6 @@ def test_what_is_no_model(
     model: Callable[[Path], Any],
     says: str,
     small_options: Options,
-    assert_one_line: Check,
 ) -> None:
     assert_one_line(run_alens("cache", model(tmp_path), "demo", tmp_path / "store", *small_options), 2, says)
 
@@ -128,7 +125,6 @@ def test_what_is_no_corpus(
     content: bytes | None,
     says: str,
     small_options: Options,
-    assert_one_line: Check,
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -137,18 +133,14 @@ def test_what_is_no_corpus(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_files_that_may_not_be_read(
-    run_alens: Any, tmp_path: Path, small_options: Options, assert_one_line: Check
-) -> None:
+def test_files_that_may_not_be_read(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     (tmp_path / "text.txt").write_text("words " * 1000)
     (tmp_path / "text.txt").chmod(0)
     outcome = run_alens("cache", "demo", tmp_path / "text.txt", tmp_path / "store", *small_options)
     assert_one_line(outcome, 2, "cannot read", "text.txt: Permission denied")
 
 
-def test_a_store_that_is_a_file(
-    run_alens: Any, tmp_path: Path, small_options: Options, assert_one_line: Check
-) -> None:
+def test_a_store_that_is_a_file(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     (tmp_path / "store").write_text("mine")
     assert_one_line(
         run_alens("cache", "demo", "demo", tmp_path / "store", *small_options), 2, "store is not a directory"
@@ -156,14 +148,12 @@ def test_a_store_that_is_a_file(
     assert (tmp_path / "store").read_text() == "mine"
 
 
-def test_a_store_that_holds_other_things(
-    run_alens: Any, tmp_path: Path, small_options: Options, assert_one_line: Check, state: State
-) -> None:
+def test_a_store_that_holds_other_things(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    before = state(tmp_path)
+    before = states(tmp_path)
     outcome = run_alens("cache", "demo", "demo", tmp_path, *small_options)
     assert_one_line(outcome, 2, "is neither empty nor a cache (it holds notes.txt): name another directory")
-    assert state(tmp_path) == before
+    assert states(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -179,23 +169,19 @@ def test_a_store_of_another_plan(
     copy_of: Copy,
     option: list[str],
     small_options: Options,
-    assert_one_line: Check,
-    state: State,
 ) -> None:
     store = copy_of(small)
-    before = state(store)
+    before = states(store)
     outcome = run_alens("cache", "demo", "demo", store, *small_options, *option)
     name = option[0][2:].replace("-", "_")
     assert_one_line(outcome, 2, f"{store} holds another plan: {name} is ", "(the cache: ")
-    assert state(store) == before
+    assert states(store) == before
 
 
 # Failures: exit code 1, one line, nothing lost
 
 
-def test_a_place_where_nothing_can_be_written(
-    run_alens: Any, small_options: Options, assert_one_line: Check
-) -> None:
+def test_a_place_where_nothing_can_be_written(run_alens: Any, small_options: Options) -> None:
     assert_one_line(
         run_alens("cache", "demo", "demo", "/proc/alens-store", *small_options),
         1,
@@ -204,9 +190,7 @@ def test_a_place_where_nothing_can_be_written(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_write_permission(
-    run_alens: Any, tmp_path: Path, small_options: Options, assert_one_line: Check
-) -> None:
+def test_a_folder_without_write_permission(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     (tmp_path / "store").mkdir(mode=0o500)
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", *small_options)
     assert_one_line(outcome, 1, "cannot write", "Permission denied")
@@ -218,18 +202,17 @@ def test_no_space_for_the_next_shard(
     copy_of: Copy,
     monkeypatch: pytest.MonkeyPatch,
     small_options: Options,
-    state: State,
 ) -> None:
     store = copy_of(small)
     (store / "MANIFEST.json").unlink()
     (store / "commits/000002.json").unlink()
-    before = state(store)
+    before = states(store)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 5000))
         outcome = run_alens("cache", "demo", "demo", store, *small_options)
     assert outcome.code == 1
     assert outcome.stderr.splitlines()[-1].startswith(f"alens: no space for the next shard in {store}: ")
-    assert state(store) == before
+    assert states(store) == before
 
 
 @contextlib.contextmanager
@@ -244,7 +227,7 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_disk_that_refuses_in_the_middle_of_a_shard(
-    run_alens: Any, small: Path, copy_of: Copy, small_options: Options, array_hashes: Hashes
+    run_alens: Any, small: Path, copy_of: Copy, small_options: Options
 ) -> None:
     store = copy_of(small)
     (store / "commits/000002.json").unlink()
@@ -259,7 +242,7 @@ def test_a_disk_that_refuses_in_the_middle_of_a_shard(
 
 
 def test_a_disk_that_refuses_before_there_is_a_plan(
-    run_alens: Any, small: Path, tmp_path: Path, small_options: Options, array_hashes: Hashes
+    run_alens: Any, small: Path, tmp_path: Path, small_options: Options
 ) -> None:
     with files_of_at_most(100_000):  # W_U takes 3 MB
         outcome = run_alens("cache", "demo", "demo", tmp_path / "store", *small_options)
@@ -273,7 +256,7 @@ def test_a_disk_that_refuses_before_there_is_a_plan(
 
 @pytest.mark.parametrize("file", ["plan.json", "tokens.npy"])
 def test_an_altered_byte_of_plan_or_tokens(
-    run_alens: Any, small: Path, copy_of: Copy, file: str, small_options: Options, assert_one_line: Check
+    run_alens: Any, small: Path, copy_of: Copy, file: str, small_options: Options
 ) -> None:
     store = copy_of(small)
     (store / "commits/000002.json").unlink()
@@ -286,9 +269,7 @@ def test_an_altered_byte_of_plan_or_tokens(
     )
 
 
-def test_a_plan_that_was_cut(
-    run_alens: Any, small: Path, copy_of: Copy, small_options: Options, assert_one_line: Check
-) -> None:
+def test_a_plan_that_was_cut(run_alens: Any, small: Path, copy_of: Copy, small_options: Options) -> None:
     store = copy_of(small)
     os.truncate(store / "plan.json", 200)
     outcome = run_alens("cache", "demo", "demo", store, *small_options)

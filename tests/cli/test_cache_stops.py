@@ -11,9 +11,10 @@ import pytest
 
 from alens.store.cache_reader import open_cache
 
+from ..folders import array_hashes
+from ..outcomes import assert_one_line
+
 Options = list[str]
-Check = Callable[..., None]
-Hashes = Callable[[Path], dict[str, str]]
 
 MANY_SHARDS = [
     *("--seq-len", "32", "--rows-per-shard", "128", "--max-rows", "6144", "--batch-size", "2"),
@@ -24,9 +25,7 @@ MANY_SHARDS = [
 # Stopping: exit code 75, run again to go on
 
 
-def test_a_time_limit_stops_cleanly(
-    run_alens: Any, tmp_path: Path, small_options: Options, assert_one_line: Check
-) -> None:
+def test_a_time_limit_stops_cleanly(run_alens: Any, tmp_path: Path, small_options: Options) -> None:
     outcome = run_alens("cache", "demo", "demo", tmp_path / "store", *small_options, "--max-minutes", "1e-6")
     assert_one_line(outcome, 75, "stopped before anything was written", "run again")
 
@@ -48,7 +47,7 @@ def interrupt(held_alens: Any, store: Path, number: signal.Signals) -> tuple[int
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_between_two_batches(
-    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path, number: signal.Signals, array_hashes: Hashes
+    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path, number: signal.Signals
 ) -> None:  # fmt: skip
     store = tmp_path / "store"
     code, err = interrupt(held_alens, store, number)
@@ -65,7 +64,7 @@ def test_a_signal_stops_between_two_batches(
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path, array_hashes: Hashes
+    run_alens: Any, held_alens: Any, tmp_path: Path, many_shards: Path
 ) -> None:
     store = tmp_path / "store"
     code, _ = interrupt(held_alens, store, signal.SIGKILL)
@@ -86,7 +85,7 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 def test_two_first_jobs_at_the_same_moment_write_one_cache(
-    tmp_path: Path, run_alens: Any, small_options: Options, array_hashes: Hashes
+    tmp_path: Path, run_alens: Any, small_options: Options
 ) -> None:
     """Neither waits for the other: both tokenise, the same plan comes out, and each writes its shards."""
     together, alone = tmp_path / "together", tmp_path / "alone"

@@ -17,6 +17,8 @@ import pytest
 from alens.cli import COMMANDS
 from alens.cli.console import LossyStream
 
+from ..folders import array_hashes
+
 FORMS = {
     "closed output": ">&-",
     "full output": ">/dev/full",
@@ -74,7 +76,6 @@ def test_a_reader_that_has_left_is_told_nothing(small: Path) -> None:
 def test_a_cache_is_written_though_every_stream_is_closed(
     small: Path,
     small_options: list[str],
-    array_hashes: Callable[[Path], dict[str, str]],
     tmp_path: Path,
 ) -> None:
     """And none of its files becomes standard error, where a library would write into it."""

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from ..outcomes import assert_one_line
+
 Copy = Callable[[Path], Path]
 
 
@@ -36,19 +38,17 @@ def test_the_size_is_said_and_the_layers_are_written(
     ],
 )
 def test_a_wrong_request_is_one_line(
-    run_alens: Any, assert_one_line: Any, demo_lenses: Path, tmp_path: Path, options: Any, message: str
+    run_alens: Any, demo_lenses: Path, tmp_path: Path, options: Any, message: str
 ) -> None:
     assert_one_line(run_alens("export", demo_lenses, tmp_path / "out", *options), 2, message)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_lens_directory_is_refused(run_alens: Any, assert_one_line: Any, tmp_path: Path) -> None:
+def test_what_is_no_lens_directory_is_refused(run_alens: Any, tmp_path: Path) -> None:
     assert_one_line(run_alens("export", tmp_path, tmp_path / "out"), 2, "holds no lenses")
 
 
-def test_a_place_that_is_taken_is_refused(
-    run_alens: Any, assert_one_line: Any, demo_lenses: Path, copy_of: Copy
-) -> None:
+def test_a_place_that_is_taken_is_refused(run_alens: Any, demo_lenses: Path, copy_of: Copy) -> None:
     taken = copy_of(demo_lenses)
     outcome = run_alens("export", demo_lenses, taken)
     assert outcome.code == 2

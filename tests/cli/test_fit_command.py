@@ -13,14 +13,11 @@ import pytest
 from alens import demo, load_lenses
 
 from ..damage import flip
+from ..folders import contents
 from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
 SMALL = ("--layers", "3", "--heads", "1", "--steps", "4", "--batch-rows", "64", "--eval-rows", "500")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_it_writes_lenses_and_says_how_good_they_are(

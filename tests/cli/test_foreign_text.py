@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from alens.cli import progress_lines as lines
 from alens.job.progress import Progress
 
 from .. import documents
+from ..outcomes import assert_one_line
 from ..test_printable import works_a_terminal
 
 ATTACKS = {
@@ -85,7 +85,7 @@ def test_info_shows_any_name_on_one_line(
 
 @attack
 def test_an_error_is_one_line_whatever_it_names(
-    run_alens: Any, assert_one_line: Callable[..., None], their_lenses: Path, tmp_path: Path, text: str
+    run_alens: Any, their_lenses: Path, tmp_path: Path, text: str
 ) -> None:
     """Lenses of a model of which nobody knows where it is; and a path that does not exist."""
     name_lenses(their_lenses, text)

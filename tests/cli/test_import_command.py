@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from .. import documents
+from ..outcomes import assert_one_line
 
 
 class Malicious:
@@ -48,9 +49,7 @@ def test_an_export_with_figures_that_are_none_is_one_line(
     assert not (tmp_path / "back").exists()
 
 
-def test_a_malicious_checkpoint_is_one_line_and_runs_nothing(
-    run_alens: Any, assert_one_line: Any, tmp_path: Path
-) -> None:
+def test_a_malicious_checkpoint_is_one_line_and_runs_nothing(run_alens: Any, tmp_path: Path) -> None:
     source = tmp_path / "attnlens-layer-0.ckpt"
     torch.save({"state_dict": Malicious(tmp_path / "ran")}, source)
     outcome = run_alens("import", source, tmp_path / "back", "--model", "demo")
@@ -70,7 +69,6 @@ def test_a_malicious_checkpoint_is_one_line_and_runs_nothing(
 )
 def test_a_wrong_request_is_one_line(
     run_alens: Any,
-    assert_one_line: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ..fake_hub import Hub, serving
+from ..outcomes import assert_one_line
 
 Copy = Callable[[Path], Path]
 TO = ("--repo", "me/lenses")
@@ -70,7 +71,7 @@ def test_the_bundle_is_written_where_it_is_asked_for(
 
 
 @pytest.mark.parametrize("name", ["lenses", "me/", "me/a--b", "me/a b", "a/b/c", "../x", "me/x.git"])
-def test_a_wrong_name_is_refused(run_alens: Any, assert_one_line: Any, demo_lenses: Path, name: str) -> None:
+def test_a_wrong_name_is_refused(run_alens: Any, demo_lenses: Path, name: str) -> None:
     assert_one_line(
         run_alens("publish", demo_lenses, "--repo", name),
         2,
@@ -96,7 +97,6 @@ def test_a_wrong_name_is_refused(run_alens: Any, assert_one_line: Any, demo_lens
 )
 def test_a_wrong_request_is_one_line(
     run_alens: Any,
-    assert_one_line: Any,
     demo_lenses: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,16 +109,16 @@ def test_a_wrong_request_is_one_line(
     assert_one_line(run_alens("publish", demo_lenses, *TO, *options), 2, says)
 
 
-def test_what_holds_no_lenses_is_refused(run_alens: Any, assert_one_line: Any, tmp_path: Path) -> None:
+def test_what_holds_no_lenses_is_refused(run_alens: Any, tmp_path: Path) -> None:
     assert_one_line(run_alens("publish", tmp_path, *TO), 2, "holds no lenses")
 
 
-def test_lenses_on_the_hub_are_not_published_again(run_alens: Any, assert_one_line: Any) -> None:
+def test_lenses_on_the_hub_are_not_published_again(run_alens: Any) -> None:
     assert_one_line(run_alens("publish", "hf://me/a", *TO), 2, "hf://me/a is on the hub")
 
 
 def test_a_folder_that_is_taken_is_refused_before_the_work(
-    run_alens: Any, assert_one_line: Any, demo_lenses: Path, copy_of: Copy
+    run_alens: Any, demo_lenses: Path, copy_of: Copy
 ) -> None:
     outcome = run_alens("publish", demo_lenses, *TO, "--out", copy_of(demo_lenses))
     assert_one_line(outcome, 2, "is not empty: give a directory that is not there yet")
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_a_failure(
 
 
 def test_fits_and_exports_are_written_to_directories(
-    run_alens: Any, assert_one_line: Any, demo_cache: Path, demo_lenses: Path
+    run_alens: Any, demo_cache: Path, demo_lenses: Path
 ) -> None:
     says = "hf://me/x is on the hub: write to a directory, then `alens publish` it"
     assert_one_line(run_alens("fit", demo_cache, "hf://me/x", "--eval-rows", "1024"), 2, says)

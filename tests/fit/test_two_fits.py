@@ -16,6 +16,7 @@ from alens.fit.settings import FitSettings
 from alens.job.progress import Progress, Report, silent
 from alens.store import one_writer
 
+from ..folders import contents
 from ..stops import Stop
 
 LIMIT_S = 400
@@ -39,24 +40,20 @@ def claim(folder: Path) -> dict[str, Any]:
     return body
 
 
-def state(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_the_second_is_refused_and_the_first_keeps_its_checkpoints(
     planted_store: Path, tmp_path: Path, held_alens: Any
 ) -> None:
     lenses = tmp_path / "lenses"
     sizes = ["--steps", STEPS, "--batch-rows", 128, "--eval-rows", 512, "--checkpoint-every", 20]
     first = held_alens(lenses, "checkpoints/step-*", "fit", planted_store, lenses, *sizes, "--device", "cpu")
-    before, began = state(lenses), time.monotonic()
+    before, began = contents(lenses), time.monotonic()
     with pytest.raises(RequestError) as caught:
         fit(planted_store, lenses)
     assert time.monotonic() - began < 30
     assert str(caught.value).startswith(
         f"{lenses} is in use by process {first.pid} on {socket.gethostname()}: "
     )
-    assert state(lenses) == before
+    assert contents(lenses) == before
     first.send_signal(signal.SIGTERM)
     _, stderr = first.communicate(timeout=LIMIT_S)
     assert first.returncode == 75, stderr
@@ -91,11 +88,11 @@ def test_a_fit_that_lost_its_directory_while_suspended_writes_nothing_more(
         if progress.stage == "fit" and progress.done == 45:
             assert claim(lenses)["pid"] == os.getpid()
             (lenses / one_writer.CLAIM).write_text(json.dumps(body))
-            seen.update(state(lenses))
+            seen.update(contents(lenses))
 
     with pytest.raises(RunError, match=r"lenses is no longer this process's: .* process 7 on elsewhere"):
         fit(planted_store, lenses, report=lose)
-    assert state(lenses) == seen | {"log.jsonl": state(lenses)["log.jsonl"]}
+    assert contents(lenses) == seen | {"log.jsonl": contents(lenses)["log.jsonl"]}
     assert claim(lenses) == body
 
 
@@ -105,7 +102,7 @@ def test_lenses_that_another_finished_meanwhile_are_left_as_they_are(
     """The first ends while the second looks whether it lives."""
     lenses = tmp_path / "lenses"
     fit(planted_store, lenses)
-    record, expected = (lenses / "lens.json"), state(lenses)
+    record, expected = (lenses / "lens.json"), contents(lenses)
     content = record.read_bytes()
     record.unlink()
     body = {"host": "elsewhere", "pid": 7, "token": "theirs"}
@@ -120,7 +117,7 @@ def test_lenses_that_another_finished_meanwhile_are_left_as_they_are(
 
     monkeypatch.setattr(one_writer.time, "sleep", end_well)
     fit(planted_store, lenses)
-    assert state(lenses) == expected
+    assert contents(lenses) == expected
 
 
 def test_told_to_stop_while_it_looks_it_leaves_the_marker_that_job_scripts_go_by(

@@ -11,6 +11,8 @@ import pytest
 
 from alens.store.cache_reader import open_cache
 
+from ..folders import array_hashes
+
 CACHE_JOBS = Path(__file__).parents[2] / "cache_jobs"
 SCRIPT = CACHE_JOBS / "slurm.sh"
 WORKERS = 4
@@ -51,12 +53,6 @@ def log(folder: Path, job: str, worker: int) -> str:
 def told(folder: Path) -> int:
     """How many processes know that they are to stop, and wait."""
     return len(list(folder.glob("told-to-stop-*")))
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    """Every file of numbers in a cache."""
-    files = [store / "tokens.npy", *(path for path in (store / "arrays.zarr").rglob("*") if path.is_file())]
-    return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 
 def kill_alens(slurm: Any, worker: int) -> None:
@@ -102,7 +98,7 @@ def test_an_array_that_is_killed_and_preempted_writes_the_undisturbed_cache(
     undisturbed = folder.parent / "undisturbed"
     alone = run_alens_process("cache", "--config", folder / "demo jobs.toml", "demo", "demo", undisturbed)
     assert alone.code == 0, alone.stderr
-    assert contents(folder / "demo-cache") == contents(undisturbed)
+    assert array_hashes(folder / "demo-cache") == array_hashes(undisturbed)
 
 
 def test_a_worker_whose_minutes_are_over_is_requeued_and_goes_on(

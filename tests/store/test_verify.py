@@ -27,6 +27,7 @@ from alens.store.verify import Verdict, verify_cache
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
 from ..damage import flip, flipped
+from ..folders import contents, file_names, states
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "float16": {"exact_teacher": True},
@@ -74,18 +75,6 @@ def write(root: Path, plan: Plan, values: Any, shard: int) -> None:
     ShardWriter(root, plan).write(shard, values(plan, shard), {"note": "by a test"})
 
 
-def names(root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {name: (root / name).read_bytes() for name in names(root)}
-
-
-def inodes(root: Path) -> dict[str, tuple[int, int]]:
-    return {n: ((root / n).stat().st_ino, (root / n).stat().st_mtime_ns) for n in names(root)}
-
-
 def short(verdict: Verdict) -> list[tuple[str, str]]:
     return [(finding.kind, finding.path) for finding in verdict.findings]
 
@@ -106,16 +95,16 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_whole_cache_has_no_findings_and_is_read_whole(every: Path) -> None:
-    before, seen = inodes(every), list[Progress]()
+    before, seen = states(every), list[Progress]()
     verdict = verify_cache(every, report=seen.append)
     assert verdict.whole and not verdict.findings
     assert (verdict.shards_committed, verdict.shards_missing) == (3, 0)
-    assert verdict.files == len(names(every))
-    hashed = [n for n in names(every) if n.startswith(("arrays.zarr/", "tokens"))]
+    assert verdict.files == len(file_names(every))
+    hashed = [n for n in file_names(every) if n.startswith(("arrays.zarr/", "tokens"))]
     assert verdict.bytes == sum((every / n).stat().st_size for n in hashed)
     assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (verdict.bytes, verdict.bytes, "bytes")
     assert repair(every, verdict.findings) == {}
-    assert inodes(every) == before
+    assert states(every) == before
 
 
 def test_the_demo_cache_has_no_findings(demo_cache: Path) -> None:
@@ -143,7 +132,7 @@ def flips(size: int, draw: random.Random) -> list[int]:
 
 def test_every_flipped_byte_is_named_and_nothing_else(every: Path) -> None:
     draw, tried = random.Random(7), 0
-    for name in names(every):
+    for name in file_names(every):
         path = every / name
         whole = path.read_bytes()
         for place in flips(len(whole), draw):
@@ -170,7 +159,7 @@ def test_every_single_byte_of_a_document_counts(store: Path, document_name: str)
 
 
 def test_every_cut_is_named_and_nothing_else(every: Path) -> None:
-    for name in names(every):
+    for name in file_names(every):
         path = every / name
         whole = path.read_bytes()
         for length in (0, len(whole) // 2, len(whole) - 1):
@@ -182,7 +171,7 @@ def test_every_cut_is_named_and_nothing_else(every: Path) -> None:
 
 
 def test_every_deletion_is_named_and_nothing_else(every: Path) -> None:
-    for name in names(every):
+    for name in file_names(every):
         whole = (every / name).read_bytes()
         (every / name).unlink()
         kind = "unfinished" if name == "MANIFEST.json" else "missing"
@@ -382,11 +371,11 @@ def test_foreign_files_are_named_and_never_deleted(store: Path) -> None:
     (store / "mine/.x.partial").touch()
     os.utime(store / "mine/.x.partial", (0, 0))
     folders = ["mine", "arrays.zarr/sites/mlp", "commits/empty", "mine.partial"]
-    before, verdict = inodes(store), verify_cache(store)
+    before, verdict = states(store), verify_cache(store)
     assert sorted(short(verdict)) == sorted(("foreign", path) for path in (*paths, *folders))
     assert verdict.whole
     assert repair(store, verdict.findings) == {}
-    assert inodes(store) == before
+    assert states(store) == before
 
 
 def test_names_that_no_terminal_shows_are_escaped(store: Path) -> None:
@@ -399,12 +388,12 @@ def test_names_that_no_terminal_shows_are_escaped(store: Path) -> None:
 def test_files_of_a_shard_without_a_record_are_unfinished(store: Path, values: Any) -> None:
     (store / "MANIFEST.json").unlink()
     (store / "commits/000001.json").unlink()
-    before, verdict = inodes(store), verify_cache(store)
+    before, verdict = states(store), verify_cache(store)
     assert short(verdict) == [("unfinished", "commits/000001.json")]
     num_files = len(shard_arrays(open_cache(store).plan))
     assert verdict.findings[0].what == f"shard 1 is not committed, {num_files} files of it are there"
     assert (verdict.whole, verdict.shards_missing) == (True, 1)
-    assert repair(store, verdict.findings) == {} and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and states(store) == before
 
 
 def test_partial_files_are_removed_when_they_are_old(store: Path) -> None:
@@ -480,24 +469,24 @@ def test_what_may_not_be_read_is_named_and_left_alone(
     store: Path, refusing: dict[str, int], name: str
 ) -> None:
     refusing[name] = errno.EACCES
-    before, verdict = inodes(store), verify_cache(store)
+    before, verdict = states(store), verify_cache(store)
     assert short(verdict) == [("damaged", name)]
     assert verdict.findings[0].what == "cannot be read (Permission denied)"
-    assert repair(store, verdict.findings) == {} and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and states(store) == before
 
 
 def test_nothing_may_be_read(store: Path, refusing: dict[str, int]) -> None:
     refusing[""] = errno.EACCES
-    before, verdict = inodes(store), verify_cache(store)
+    before, verdict = states(store), verify_cache(store)
     assert not verdict.whole
     assert {f.what for f in verdict.findings} == {"cannot be read (Permission denied)"}
-    assert repair(store, verdict.findings) == {} and inodes(store) == before
+    assert repair(store, verdict.findings) == {} and states(store) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("folder", ["commits", "arrays.zarr", "."])
 def test_a_folder_that_may_not_be_entered(store: Path, folder: str) -> None:
-    before = inodes(store)
+    before = states(store)
     (store / folder).chmod(0)
     try:
         if folder == ".":
@@ -509,7 +498,7 @@ def test_a_folder_that_may_not_be_entered(store: Path, folder: str) -> None:
             assert repair(store, verdict.findings) == {}
     finally:
         (store / folder).chmod(0o755)
-    assert inodes(store) == before
+    assert states(store) == before
 
 
 def test_bytes_that_the_disk_lost_are_queued(store: Path, refusing: dict[str, int]) -> None:
@@ -538,12 +527,12 @@ QUEUED = {
 def test_repair_moves_what_makes_it_count_and_nothing_else(store: Path, name: str, gone: bool) -> None:
     path = store / name
     path.unlink() if gone else path.write_bytes(path.read_bytes()[:-1])
-    before, expected = inodes(store), [n for n in QUEUED[name] if not gone or n != name]
+    before, expected = states(store), [n for n in QUEUED[name] if not gone or n != name]
     if gone and name == "MANIFEST.json":
         expected = []
     assert list(repair(store, verify_cache(store).findings)) == expected
     moved = {f"aside/1/{n}" if n in expected else n: state for n, state in before.items()}
-    assert inodes(store) == moved  # moved, byte for byte
+    assert states(store) == moved  # moved, byte for byte
     assert repair(store, verify_cache(store).findings) == {}
 
 
@@ -551,7 +540,7 @@ def test_repair_moves_what_makes_it_count_and_nothing_else(store: Path, name: st
 def test_a_queued_shard_is_written_anew_and_only_that(
     every: Path, wholes: dict[str, Path], values: Any, damage: str
 ) -> None:
-    whole, before, plan = contents(every), inodes(every), open_cache(every).plan
+    whole, before, plan = contents(every), states(every), open_cache(every).plan
     file, other = every / f"{Z}/c.1.0.0", every / f"{Z}/c.2.0.0"
     shards = {1, 2} if damage == "swap" else {1}
     match damage:
@@ -575,7 +564,7 @@ def test_a_queued_shard_is_written_anew_and_only_that(
     shutil.rmtree(every / "aside")  # no part of the cache: verify names nothing in it
     assert contents(every) == whole
     assert verify_cache(every).findings == ()
-    rewritten = {n for n, state in inodes(every).items() if state != before[n]}
+    rewritten = {n for n, state in states(every).items() if state != before[n]}
     assert rewritten == queued | {
         f"arrays.zarr/{key}" for shard in shards for key in foreign.shard_keys(all_arrays(plan), shard)
     }
@@ -719,7 +708,7 @@ def test_what_was_found_is_told_at_once(store: Path) -> None:
 
 def test_keys_of_the_plan_are_those_that_were_written(every: Path) -> None:
     plan = open_cache(every).plan
-    written = {n.removeprefix("arrays.zarr/") for n in names(every) if n.startswith("arrays.zarr/")}
+    written = {n.removeprefix("arrays.zarr/") for n in file_names(every) if n.startswith("arrays.zarr/")}
     shards = {key for shard in range(3) for key in foreign.shard_keys(all_arrays(plan), shard)}
     assert foreign.skeleton_keys(all_arrays(plan)) | shards == written
     assert len(weight_arrays(plan)) == 3

@@ -18,6 +18,8 @@ from alens.store.cache_reader import open_cache
 from alens.store.schema import Plan
 from alens.store.writer import ShardWriter, put_skeleton
 
+from ..folders import contents
+
 Values = Callable[[Plan, int], dict[str, Any]]
 
 
@@ -25,10 +27,6 @@ Values = Callable[[Plan, int], dict[str, Any]]
 def skeleton(tmp_path: Path, tiny_plan: Plan, tiny_weights: dict[str, Any]) -> Path:
     put_skeleton(tmp_path / "store", tiny_plan, tiny_weights)
     return tmp_path / "store"
-
-
-def file_bytes(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @contextmanager
@@ -106,7 +104,7 @@ def test_a_failure_at_any_point_leaves_a_whole_shard_or_none(
         if calls[0] < number:
             break
     assert number > 10
-    assert file_bytes(skeleton) == file_bytes(clean)
+    assert contents(skeleton) == contents(clean)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -177,11 +175,11 @@ def test_too_little_free_space_is_noticed_before_anything_is_touched(
 ) -> None:
     writer = ShardWriter(skeleton, tiny_plan)
     writer.write(0, values(tiny_plan, 0), {})
-    before = file_bytes(skeleton)
+    before = contents(skeleton)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunError, match=r"no space for the next shard in .*1,000 are free"):
         writer.write(0, values(tiny_plan, 0), {})
-    assert file_bytes(skeleton) == before
+    assert contents(skeleton) == before
 
 
 def test_a_disk_that_refuses_in_the_middle_is_one_line(
@@ -208,7 +206,7 @@ def test_rounded_values_take_less_room_and_the_same_bytes_each_time(
         write_tiny(tmp_path / name, keep_bits=4, sites=("mlp_out",), seq_len=16, rows_per_shard=64)
         for name in ("a", "b")
     ]
-    first, second = (file_bytes(store) for store in stores)
+    first, second = (contents(store) for store in stores)
     assert first == second
     file = "arrays.zarr/sites/attn.z/00/c.0.0.0"
     assert len(first[file]) < 64 * 2 * 4 * 2
