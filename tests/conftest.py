@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 # Before torch and the hub's library are imported: offline, the same sums and widths of tables on every machine.
@@ -28,6 +29,7 @@ from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
+from .fake_hub import Hub, serving
 from .outcomes import Outcome
 
 torch.set_num_threads(1)
@@ -210,6 +212,21 @@ def rotated_cache(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     store = folder / "cache"
     write_cache(CacheRequest(model=model, corpus="demo", store=store, settings=settings, device="cpu"))
     return store
+
+
+@pytest.fixture(scope="session")
+def model() -> Any:
+    """The demo's model, loaded in float32 on the CPU. Shared."""
+    from alens.model import models
+
+    return models.load(models.find("demo"), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """An empty hub on this machine."""
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture

@@ -40,11 +40,6 @@ def published() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def model() -> models.LoadedModel:
-    return models.load(models.find("demo"), dtype="float32", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def step(published: ModuleType) -> ModuleType:
     return published.race.step
 

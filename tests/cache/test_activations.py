@@ -16,11 +16,6 @@ from alens.store.cache_reader import open_cache
 Places = npt.NDArray[np.int64]
 
 
-@pytest.fixture(scope="module")
-def model() -> models.LoadedModel:
-    return models.load(models.find("demo"), dtype="float32", device="cpu")
-
-
 @pytest.mark.parametrize("layer", range(4))
 def test_stored_z_is_hook_z(demo_cache: Path, truth: Any, places: Places, layer: int) -> None:
     rows = np.random.default_rng(layer).choice(6144, 500, replace=False)

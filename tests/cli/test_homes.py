@@ -1,7 +1,6 @@
 """HOME and the caches of libraries that may not be written to, as on many clusters, for what needs none of them."""
 
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -9,7 +8,7 @@ import pytest
 
 from alens import demo
 
-from ..fake_hub import Hub, serving
+from ..fake_hub import Hub
 
 HOMES = ("HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR",
          "MPLCONFIGDIR", "TMPDIR")  # fmt: skip
@@ -43,12 +42,6 @@ builtins.open = io.open = refusing(open, lambda mode="r", *_, **__: mode[0] in "
 os.open = refusing(os.open, lambda flags, *_, **__: bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)))
 os.mkdir = refusing(os.mkdir, lambda *_, **__: True)
 """
-
-
-@pytest.fixture(scope="module")
-def hub() -> Any:
-    with serving() as hub:
-        yield hub
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`alens import`: what comes back from an export, and how it refuses."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,8 @@ import pytest
 import torch
 
 from .. import documents
+from ..malicious import Malicious
 from ..outcomes import assert_one_line
-
-
-class Malicious:
-    """Unpickled, it makes a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
 
 
 def test_an_export_comes_back_and_info_says_what_it_is(

@@ -7,16 +7,14 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from alens.store.cache_reader import open_cache
 
 from .. import documents
-from ..fake_hub import Hub, serving
+from ..fake_hub import Hub
 
 DRAWN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 """What rich sends: colours, the cursor, lines to be drawn again."""
@@ -67,12 +65,6 @@ class Terminal:
         devnull = os.open(os.devnull, os.O_RDWR)
         os.dup2(devnull, self._ours)
         os.close(devnull)
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with serving() as running:
-        yield running
 
 
 def test_lenses_of_a_stranger_on_the_hub(hub: Hub, demo_lenses: Path, tmp_path: Path, copy_of: Any) -> None:

@@ -1,21 +1,12 @@
 """The tutorial on publishing: its commands run, in its order, with a small hub on this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from ..fake_hub import Hub, serving
+from ..fake_hub import Hub
 from . import pages
 
 PAGE = pages.ROOT / "docs" / "tutorials" / "publish.md"
 COMMANDS = list(pages.alens_commands(PAGE))
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with serving() as running:
-        yield running
 
 
 def test_its_commands_run(hub: Hub, demo_cache: Path, demo_lenses: Path, tmp_path: Path) -> None:
@@ -33,7 +24,7 @@ def test_it_looks_before_it_uploads() -> None:
     assert "--upload" not in COMMANDS[0] and "--upload" in COMMANDS[4]
 
 
-def test_it_names_every_file_of_a_bundle(hub: Hub, demo_cache: Path, demo_lenses: Path, run_alens) -> None:
+def test_it_names_every_file_of_a_bundle(demo_cache: Path, demo_lenses: Path, run_alens) -> None:
     import json
 
     words = ("publish", demo_lenses, "--repo", "me/x", "--store", demo_cache, "--json")

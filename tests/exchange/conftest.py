@@ -8,16 +8,10 @@ import pytest
 import torch
 
 from alens import CacheRequest, write_cache
-from alens.model import models
 from alens.model.models import LoadedModel
 from alens.store.schema import CacheSettings
 
 Publish = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def model() -> LoadedModel:
-    return models.load(models.find("demo"), dtype="float32", device="cpu")
 
 
 @pytest.fixture(scope="session")

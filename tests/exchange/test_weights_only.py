@@ -1,6 +1,5 @@
 """Torch files are read for their tensors, and what else they hold is never run."""
 
-import os
 import pickle
 import tracemalloc
 import zipfile
@@ -12,15 +11,7 @@ import torch
 from alens.errors import DamageError, RequestError
 from alens.exchange.weights_only import is_whole, load_weights
 
-
-class Malicious:
-    """Unpickled, it makes a directory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.path),))
+from ..malicious import Malicious
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])

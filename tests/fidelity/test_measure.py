@@ -20,12 +20,6 @@ from alens.store.cache_reader import Cache
 QUICK = FidelityRequest(rows=200, keep_bits=(3,), top_k=(4,), tail_samples=(4,), fit=False)
 
 
-@pytest.fixture(autouse=True)
-def environment() -> object:
-    with mock.patch.dict("os.environ"):
-        yield
-
-
 def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None:
     seen = []
     request = dataclasses.replace(QUICK, work=tmp_path)

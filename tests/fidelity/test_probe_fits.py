@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,12 +15,6 @@ from alens.lens.lenses import load_lenses
 from alens.store.cache_reader import Cache
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def environment() -> object:
-    with mock.patch.dict("os.environ"):
-        yield
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
@@ -18,6 +17,7 @@ from alens.fit.settings import FitSettings
 from alens.job.interruption import droppable, leave_out
 from alens.rows.columns import RowReader
 
+from ..lens_files import tensor_bytes
 from ..stops import Stop
 
 STEPS, EVALUATED_AT = 8, 4
@@ -45,14 +45,6 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
     return call
 
 
-def contents(lenses: Path) -> dict[str, Any]:
-    """Every number of every file of lenses."""
-    found: dict[str, Any] = {}
-    for file in sorted(lenses.glob("*.safetensors")):
-        found |= {f"{file.name}/{name}": value.numpy().tobytes() for name, value in load_file(file).items()}
-    return found
-
-
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_a_step_that_is_dropped_changes_nothing(
     fit: Fit, tmp_path: Path, zero: int, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +64,7 @@ def test_a_step_that_is_dropped_changes_nothing(
     assert len([lr for lr in begun if lr > 0]) == 4  # the fourth was begun, and dropped
     assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["step-00000003"]
     fit("stopped", zero=zero)
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+    assert tensor_bytes(tmp_path / "stopped") == tensor_bytes(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize("settings", [{}, {"objective": "reverse-kl"}], ids=["forward-kl", "reverse-kl"])
@@ -87,7 +79,7 @@ def test_an_evaluation_that_is_dropped_is_made_by_the_next_run(
     assert not log.exists()
     fit("stopped", **settings)
     assert len(log.read_text().splitlines()) == 2
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+    assert tensor_bytes(tmp_path / "stopped") == tensor_bytes(tmp_path / "undisturbed")
 
 
 def test_the_last_figures_are_dropped_too_and_no_step_is_taken_again(
@@ -109,7 +101,7 @@ def test_the_last_figures_are_dropped_too_and_no_step_is_taken_again(
     assert not (tmp_path / "stopped" / "lens.json").exists()
     again = fit("stopped")
     assert again.left == 10**9
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+    assert tensor_bytes(tmp_path / "stopped") == tensor_bytes(tmp_path / "undisturbed")
 
 
 def test_no_data_is_waited_for(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +124,7 @@ def test_no_data_is_waited_for(fit: Fit, tmp_path: Path, monkeypatch: pytest.Mon
             fit("stopped", stop)
     assert time.monotonic() - since < 15
     fit("stopped")
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
+    assert tensor_bytes(tmp_path / "stopped") == tensor_bytes(tmp_path / "undisturbed")
 
 
 def test_pieces_are_left_out_inside_only() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
@@ -22,6 +21,7 @@ from alens.store import durable
 
 from .. import documents
 from ..damage import flip
+from ..lens_files import tensors
 from ..stops import Stop
 
 Fit = Callable[..., LensRecord]
@@ -55,14 +55,6 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
         return fit_lenses(request, report=asked.report, should_stop=asked).record
 
     return call
-
-
-def tensors(lenses: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{file.stem}/{name}": value
-        for file in sorted(lenses.glob("*.safetensors"))
-        for name, value in load_file(file).items()
-    }
 
 
 def assert_identical(a: Path, b: Path) -> None:

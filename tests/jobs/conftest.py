@@ -141,6 +141,13 @@ class StandIns:
         entries = (self.folder / f"{name}.env").read_text().split("\0")[:-1]
         return dict(entry.split("=", 1) for entry in entries)
 
+    def submitted(self) -> dict[str, str]:
+        """The variables that the job of the latest qsub gets, from its environment."""
+        option, names, script = self.calls("qsub")[-1]
+        assert (option, script) == ("-v", "pbs.sh")
+        seen = self.environment_of("qsub")
+        return {name: seen[name] for name in names.split(",")}
+
 
 @pytest.fixture
 def stand_ins(tmp_path: Path) -> StandIns:

@@ -55,14 +55,6 @@ def run(stand_ins: Any, tmp_path: Path, workdir: Path) -> Run:
     return run
 
 
-def submitted(stand_ins: Any) -> dict[str, str]:
-    """The variables that the job of the latest qsub gets, from its environment."""
-    option, names, script = stand_ins.calls("qsub")[-1]
-    assert (option, script) == ("-v", "pbs.sh")
-    seen = stand_ins.environment_of("qsub")
-    return {name: seen[name] for name in names.split(",")}
-
-
 def test_a_subjob_becomes_a_worker(run: Run, stand_ins: Any, workdir: Path) -> None:
     done = run(7, **ASKED, HF_HUB_OFFLINE="0")
     assert (done.returncode, done.stderr) == (0, "")
@@ -111,7 +103,7 @@ def test_what_does_not_fit_is_refused(
 def test_a_subjob_that_stopped_on_request_submits_its_worker_alone(run: Run, stand_ins: Any) -> None:
     done = run(7, **ASKED, CODE="75")
     assert (done.returncode, done.stderr) == (75, "pbs.sh: worker 7/16 stopped: submitted again, 1 of 100\n")
-    assert submitted(stand_ins) == {
+    assert stand_ins.submitted() == {
         **ASKED,
         "WORKER": "7",
         "SCRIPT": "pbs.sh",
@@ -130,9 +122,9 @@ def test_a_worker_that_was_submitted_again_does_the_same_work(run: Run, stand_in
         "ALENS": str(other),
     }
     run(7, **asked)
-    assert submitted(stand_ins)["RESTARTS"] == "1"
-    run(**submitted(stand_ins))
-    assert submitted(stand_ins)["RESTARTS"] == "2"
+    assert stand_ins.submitted()["RESTARTS"] == "1"
+    run(**stand_ins.submitted())
+    assert stand_ins.submitted()["RESTARTS"] == "2"
     first, second = stand_ins.calls(other.name)
     assert first == second and "it's new" in first
 
@@ -180,7 +172,7 @@ def test_a_worker_out_of_time_and_its_successor_write_the_cache(
     }
     (workdir / "go").touch()
     assert run(0, **asked, MAX_MINUTES="0.0001").returncode == 75
-    assert run(**{**submitted(stand_ins), "MAX_MINUTES": "99"}).returncode == 0
+    assert run(**{**stand_ins.submitted(), "MAX_MINUTES": "99"}).returncode == 0
     assert not open_cache(workdir / "demo-cache").sealed
     assert run(1, **asked).returncode == 0
     assert open_cache(workdir / "demo-cache").sealed

@@ -89,14 +89,6 @@ def run(stand_ins: Any, tmp_path: Path, workdir: Path) -> Run:
     return run
 
 
-def submitted(stand_ins: Any) -> dict[str, str]:
-    """The variables that the job of the latest qsub gets, from its environment."""
-    option, names, script = stand_ins.calls("qsub")[-1]
-    assert (option, script) == ("-v", "pbs.sh")
-    seen = stand_ins.environment_of("qsub")
-    return {name: seen[name] for name in names.split(",")}
-
-
 def environment_of(stand_ins: Any, rank: int) -> dict[str, str]:
     entries = (stand_ins.folder / f"alens.env-{rank}").read_text().split("\0")[:-1]
     return dict(entry.split("=", 1) for entry in entries)
@@ -181,7 +173,7 @@ def test_a_fit_that_left_its_marker_is_submitted_again(run: Run, stand_ins: Any)
         75,
         "pbs.sh: the fit of my lenses stopped: submitted again, 1 of 100\n",
     )
-    assert submitted(stand_ins) == {**ASKED, "SCRIPT": "pbs.sh", "RESTARTS": "1", "MAX_RESTARTS": "100"}
+    assert stand_ins.submitted() == {**ASKED, "SCRIPT": "pbs.sh", "RESTARTS": "1", "MAX_RESTARTS": "100"}
 
 
 def test_a_subjob_submits_itself_alone_and_does_the_same_work(run: Run, stand_ins: Any) -> None:
@@ -198,15 +190,15 @@ def test_a_subjob_submits_itself_alone_and_does_the_same_work(run: Run, stand_in
     }
     stopped = {"CODE": "75", "PUT": "1"}
     run(1, **asked, **stopped)
-    assert submitted(stand_ins) == {
+    assert stand_ins.submitted() == {
         **asked,
         "TASK": "1",
         "SCRIPT": "pbs.sh",
         "RESTARTS": "1",
         "MAX_RESTARTS": "100",
     }
-    run(**submitted(stand_ins), **stopped)
-    assert submitted(stand_ins)["RESTARTS"] == "2"
+    run(**stand_ins.submitted(), **stopped)
+    assert stand_ins.submitted()["RESTARTS"] == "2"
     first, second = stand_ins.calls(other.name)
     assert first == second and "it's new" in first and "my lenses/layers-4-7" in first
 
@@ -219,7 +211,7 @@ def test_of_several_processes_the_marker_counts(run: Run, stand_ins: Any) -> Non
         "pbs.sh: process 1: exit status 75",
         "pbs.sh: the fit of my lenses stopped: submitted again, 1 of 100",
     ]
-    assert "RANK" not in submitted(stand_ins) and "MASTER_ADDR" not in submitted(stand_ins)
+    assert "RANK" not in stand_ins.submitted() and "MASTER_ADDR" not in stand_ins.submitted()
 
 
 def test_when_one_process_fails_the_job_does_not_wait_for_the_others(
@@ -303,5 +295,5 @@ def fit_and_go_on(run: Run, stand_ins: Any, demo_cache: Path, alens: Path, port:
     done = run(**asked, nodes="node07 node08", MAX_MINUTES="0.0001")
     assert done.returncode == 75, done.stderr  # at the first step, or while one waited for the other
     assert "stopped after step 0 of 4" in done.stderr or "stopped while waiting for" in done.stderr
-    done = run(**{**submitted(stand_ins), "MAX_MINUTES": "99"}, nodes="node07 node08")
+    done = run(**{**stand_ins.submitted(), "MAX_MINUTES": "99"}, nodes="node07 node08")
     assert done.returncode == 0, done.stderr

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from alens import load_lenses
+
+from ..lens_files import tensors
 
 SCRIPT = Path(__file__).parents[2] / "train_jobs" / "slurm.sh"
 SIZES = ("--steps", 8, "--batch-rows", 256, "--eval-rows", 1024, "--heads", "1,4", "--device", "cpu")
@@ -65,11 +66,6 @@ def told(folder: Path) -> int:
 def marker(lenses: Path) -> dict[str, int] | None:
     file = lenses / "stopped.json"
     return json.loads(file.read_text()) if file.exists() else None
-
-
-def tensors(lenses: Path) -> dict[str, torch.Tensor]:
-    files = sorted(lenses.glob("*.safetensors"))
-    return {f"{file.stem}/{name}": value for file in files for name, value in load_file(file).items()}
 
 
 def test_a_fit_over_two_nodes_that_is_preempted_ends_with_the_undisturbed_lenses(

@@ -16,12 +16,6 @@ from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A copy of the demo model."""
-    return Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
-
-
 def test_the_record_of_the_demo() -> None:
     record = models.find("demo").record
     assert (record.id, record.revision, record.architecture) == ("demo", None, "GPT2LMHeadModel")

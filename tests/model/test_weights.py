@@ -17,12 +17,6 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 Edit = Callable[[Path], object]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A copy of the demo model."""
-    return Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
-
-
 def names(folder: Path) -> list[str]:
     return [path.name for path in weights.files(folder, configuration.read(folder))]
 

@@ -116,3 +116,9 @@ def rounded_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[
 def int8_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., Path]) -> Path:
     """The same with z in 8 bits. Shared: copy it before writing."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "int8", z_dtype="int8")
+
+
+@pytest.fixture
+def store(sealed_tiny: Path, copy_of: Callable[[Path], Path]) -> Path:
+    """A copy of the tiny cache."""
+    return copy_of(sealed_tiny)

@@ -15,11 +15,6 @@ from alens.store.encoding import dequantise
 Copy = Callable[[Path], Path]
 
 
-@pytest.fixture
-def store(sealed_tiny: Path, copy_of: Copy) -> Path:
-    return copy_of(sealed_tiny)
-
-
 # Rows
 
 

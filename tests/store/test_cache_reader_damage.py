@@ -31,11 +31,6 @@ SPECS = [
 ]
 
 
-@pytest.fixture
-def store(sealed_tiny: Path, copy_of: Copy) -> Path:
-    return copy_of(sealed_tiny)
-
-
 def shard_file(store: Path, spec: ArraySpec, shard: int) -> Path:
     return store / "arrays.zarr" / spec.name / ".".join(["c", str(shard), *["0"] * (len(spec.shape) - 1)])
 

@@ -20,11 +20,6 @@ Edit = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @pytest.fixture
-def store(sealed_tiny: Path, copy_of: Callable[[Path], Path]) -> Path:
-    return copy_of(sealed_tiny)
-
-
-@pytest.fixture
 def unsealed(store: Path) -> Path:
     (store / "MANIFEST.json").unlink()
     return store

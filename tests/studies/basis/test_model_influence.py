@@ -23,11 +23,6 @@ TOKENS_T = torch.from_numpy(np.random.default_rng(0).integers(2, 4096, 24))
 P = len(TOKENS_T) - MIN_POSITION
 
 
-@pytest.fixture(scope="module")
-def model() -> LoadedModel:
-    return models.load(models.find("demo"), dtype="float32", device="cpu")
-
-
 def planted(width: int = E) -> tuple[torch.Tensor, torch.Tensor]:
     """Donors and oblique projections, one each of 1, 2, ... directions."""
     basis_EE, skew_EE = random_directions(width, width, 1).float(), random_directions(width, width, 2).float()

@@ -30,11 +30,6 @@ PARTS = [(who, what) for who in ("man", "woman", "dog", "boy") for what in ("hou
 QUICK = CompareSettings(resamples=99)
 
 
-@pytest.fixture(scope="module")
-def reader(demo_lenses: Path) -> LensedModel:
-    return LensedModel(load_lenses(demo_lenses), device="cpu")
-
-
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[PromptSet, PromptSet]:
     """Pairs that differ in one word."""

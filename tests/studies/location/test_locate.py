@@ -40,11 +40,6 @@ def prompts(texts: Sequence[str], label: str | None = None) -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def reader(demo_lenses: Path) -> LensedModel:
-    return LensedModel(load_lenses(demo_lenses), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def terms(reader: LensedModel) -> list[Term]:
     return to_tokens(WORDS, reader.model.tokenizer)
 

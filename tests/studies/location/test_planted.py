@@ -41,11 +41,6 @@ def planted() -> Iterator[dict[str, ModuleType]]:
         del sys.modules[name]
 
 
-@pytest.fixture(scope="module")
-def reader(demo_lenses: Path) -> LensedModel:
-    return LensedModel(load_lenses(demo_lenses), device="cpu")
-
-
 class Groups:
     """Stretches of text with a trigger word, and others with some other word; a part to plant, a part to test."""
 

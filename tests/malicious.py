@@ -1,0 +1,14 @@
+"""An object whose pickle does something: what a reader of files from elsewhere must never run."""
+
+import os
+from pathlib import Path
+
+
+class Malicious:
+    """Unpickled, it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.path),))
