@@ -26,7 +26,7 @@ from alens.rows.columns import RowReader
 from alens.store import one_writer
 from alens.store.claim import Claim
 from alens.sweep import result as results
-from alens.sweep.many_fits import run_sweep, write_table
+from alens.sweep.many_fits import run_sweep, write_sweep_table
 from alens.sweep.request import SweepRequest
 
 from ..stops import Stop
@@ -155,7 +155,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_with_the_same_lenses(
 ) -> None:
     request = sweep(variant=CHANGES[2:])
     run_sweep(request)
-    write_table(request)
+    write_sweep_table(request)
     stopped = dataclasses.replace(request, out=tmp_path / "stopped", at_once=2, checkpoint_every=2)
     draw, stops = random.Random(0), 0
     while True:
@@ -166,7 +166,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_with_the_same_lenses(
         except StoppedError as error:
             stops += 1
             assert "variants finished (the others are saved in" in str(error)
-    write_table(stopped)
+    write_sweep_table(stopped)
     assert stops >= 4
     assert lenses(stopped.out) == lenses(request.out)
     assert figures(stopped.out) == figures(request.out)
@@ -224,7 +224,7 @@ def test_a_loss_that_explodes_ends_one_variant_and_not_the_sweep(
 ) -> None:
     request = sweep(lr=[0.03, 3e37])
     run_sweep(request)
-    found = write_table(request)
+    found = write_sweep_table(request)
     assert [row.failed is None for row in found.rows] == [True, False]
     assert "has diverged (it is not finite" in str(found.rows[1].failed)
     with counted(monkeypatch) as reads:
@@ -235,11 +235,11 @@ def test_a_loss_that_explodes_ends_one_variant_and_not_the_sweep(
 def test_workers_together_give_the_table_of_one(sweep: Any, tmp_path: Path) -> None:
     request = sweep(variant=CHANGES)
     run_sweep(request)
-    write_table(request)
+    write_sweep_table(request)
     for index in range(3):
         part = dataclasses.replace(request, out=tmp_path / "parts", worker=Worker(index=index, count=3))
         run_sweep(part)
-        found = write_table(part)
+        found = write_sweep_table(part)
         assert (len(found.rows), len(found.missing)) == (2 * (index + 1), 4 - 2 * index)
     assert figures(tmp_path / "parts") == figures(request.out)
     assert lenses(tmp_path / "parts") == lenses(request.out)
@@ -266,7 +266,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_lenses(
     steps = 12
     request: SweepRequest = sweep({"steps": steps}, lr=[0.01, 0.03], lens=["linear", "low-rank"])
     run_sweep(request)
-    write_table(request)
+    write_sweep_table(request)
     config, out = tmp_path / "c.toml", tmp_path / "killed"
     config.write_text(
         f"layers = [3]\nheads = [1]\nbatch_rows = 128\neval_rows = 256\nsteps = {steps}\ntolerance = 0.0\n"
