@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alens.model.edits import run_edited
-from alens.studies.injection import next_token, perplexity
+from alens.studies.injection import edit_effects, perplexity
 
 from ..outcomes import refusal
 
@@ -52,7 +52,7 @@ def test_each_strength_runs_once_and_0_is_the_model_as_it_is(
         runs += 1
         return run_edited(*arguments)
 
-    monkeypatch.setattr(next_token, "run_edited", counted)
+    monkeypatch.setattr(edit_effects, "run_edited", counted)
     monkeypatch.setattr(perplexity, "run_edited", counted)
     given = (demo_lenses, PROMPT, *AT, *SMALL_TEXT, "--tokens", "she", "--by", "lens", "--random", "1")
     body = json.loads(run_alens("inject", *given, "--strength", "1,0,1,0", "--json").stdout)

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from alens.reading.terms import Term
-    from alens.studies.injection.ablate import Ablations
-    from alens.studies.injection.edit_effects import CleanRun
-    from alens.studies.injection.next_token import NextTokenEffect
-    from alens.studies.injection.result import Injection, Point
+    from alens.studies.injection.result import Ablations, CleanRun, Injection, NextTokenEffect, Point
 
 
 def show_injection(found: "Injection") -> None:

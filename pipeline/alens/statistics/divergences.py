@@ -50,6 +50,11 @@ def kl_of_log_probs(log_p_TV: torch.Tensor, log_q_RTV: torch.Tensor) -> torch.Te
     return (cross_RT - entropy(log_p_TV)).clamp(min=0.0)
 
 
+def kl_between_log_probs(log_p_V: torch.Tensor, log_q_V: torch.Tensor) -> torch.Tensor:
+    """(...) KL(p || q) of log-probabilities of one shape; not below 0, where rounding alone would have it."""
+    return (log_p_V.exp() * (log_p_V - log_q_V)).sum(-1).clamp_min(0.0)
+
+
 def kl_of_logits(
     logits_BV: torch.Tensor, logsumexp_B: torch.Tensor, teacher: "TeacherBlock", entropy_B: torch.Tensor
 ) -> torch.Tensor:

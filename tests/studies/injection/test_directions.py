@@ -7,7 +7,13 @@ from alens.errors import RequestError
 from alens.lens.maps import AffineMaps, TranslatedMaps
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.directions import at_random, by_lens, by_unembedding, said_of, within
+from alens.studies.injection.directions import (
+    at_random,
+    by_lens,
+    by_unembedding,
+    mean_log_probability,
+    within,
+)
 from alens.studies.injection.typical import Typical
 
 E, D, V = 4, 12, 30
@@ -75,7 +81,7 @@ def test_no_direction_of_the_same_norm_raises_the_reading_more(
 ) -> None:
     def reading(added_D: torch.Tensor) -> float:
         values_E = typical.mean_E + added_D @ torch.linalg.pinv(W_O)
-        return float(said_of(maps.logits(0, values_E[None])[0].log_softmax(-1), [SHE]))
+        return float(mean_log_probability(maps.logits(0, values_E[None])[0].log_softmax(-1), [SHE]))
 
     step = 0.01
     best = reading(step * by_lens(maps, W_O, typical, [SHE], "gradient"))

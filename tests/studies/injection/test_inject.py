@@ -13,9 +13,10 @@ from alens.reading.lensed import LensedModel
 from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
 from alens.studies.injection.directions import by_lens, by_unembedding
+from alens.studies.injection.edit_effects import PromptEffects
 from alens.studies.injection.inject import directions, inject
-from alens.studies.injection.next_token import NextTokenEffect, PromptEffects
 from alens.studies.injection.perplexity import read_windows
+from alens.studies.injection.result import NextTokenEffect
 from alens.studies.injection.settings import AblateSettings, InjectSettings
 from alens.studies.injection.typical import typical
 from alens.text.corpus import CorpusOptions, resolve

@@ -2,14 +2,12 @@
 
 In: a model, prompts, heads, perhaps terms to watch and the windows of a text. Out: an `Ablations`: for each head
 alone, and for all of them together, the change of the next token after each prompt and of the loss on the text.
-`zero` sets a head's z to zero, so that it writes nothing; `mean` sets it to its mean over the text, so that
-it writes the same at every position. z changes at all positions.
+`zero` sets a head's z to zero at all positions, so that it writes nothing; `mean` sets it to its mean over the text, so
+that it writes the same at every position.
 Shapes: B sequences, T tokens, E d_head.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -20,36 +18,11 @@ from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.edit_effects import CleanRun, EditEffect, EditRunner
+from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
+from alens.studies.injection.result import Ablation, Ablations
 from alens.studies.injection.settings import AblateSettings, Head
 from alens.studies.injection.typical import typical
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ablation:
-    """Some heads taken away."""
-
-    heads: tuple[Head, ...]
-    """One, or all that were asked for."""
-    change: EditEffect
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ablations:
-    """What was found."""
-
-    kind: str
-    """`zero` or `mean`."""
-    prompts: tuple[str, ...]
-    terms: tuple[Term, ...]
-    clean: CleanRun
-    ablations: tuple[Ablation, ...]
-    """Each head alone; then, where there are several, all of them together."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def check(lenses: Lenses, settings: AblateSettings, *, has_text: bool) -> None:
@@ -81,7 +54,7 @@ def ablate(
     edits = _edits(reader, heads, settings.kind, windows)
     together = [heads] if len(heads) > 1 else []
     groups = [*((head,) for head in heads), *together]
-    changes = EditRunner(
+    runner = EditRunner(
         reader,
         prompts,
         terms,
@@ -91,16 +64,16 @@ def ablate(
         report=report,
         total=len(groups),
     )
-    found = []
+    ablations = []
     for group in groups:
         chosen = [edits[head] for head in group]
-        found.append(Ablation(heads=group, change=changes.run(chosen, chosen)))
+        ablations.append(Ablation(heads=group, change=runner.run(chosen, chosen)))
     return Ablations(
         kind=settings.kind,
         prompts=tuple(prompts),
         terms=tuple(terms),
-        clean=changes.clean,
-        ablations=tuple(found),
+        clean=runner.clean,
+        ablations=tuple(ablations),
     )
 
 
@@ -110,14 +83,16 @@ def _edits(
     if kind == "zero" or windows is None:
         return {(layer, head): Edit(layer=layer, head=head, z=torch.zeros_like) for layer, head in heads}
     layers = list(dict.fromkeys(layer for layer, _ in heads))
-    usual = typical(reader.model, windows.batches, layers)
+    statistics = typical(reader.model, windows.batches, layers)
     return {
-        (layer, head): Edit(layer=layer, head=head, z=_always(usual[layer, head].mean_E))
+        (layer, head): Edit(layer=layer, head=head, z=_always(statistics[layer, head].mean_E))
         for layer, head in heads
     }
 
 
 def _always(mean_E: torch.Tensor) -> Edited:
+    """The change of a head's z to its mean, at every position."""
+
     def change(z_BTE: torch.Tensor) -> torch.Tensor:
         return mean_E.to(z_BTE.dtype).expand_as(z_BTE)
 

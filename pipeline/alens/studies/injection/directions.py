@@ -7,13 +7,15 @@ f(x) = mean over terms of log(sum over the term's tokens of p(token | x)). Its g
 affine reading, a column of the weight for each token less the columns' mean under the reading itself: what
 all logits have in common makes no difference to a softmax. In the space that a head writes to, a = z W_O:
 
-- `gradient`: pinv(W_O) g, with g the gradient by z: steepest by a unit of norm. The lens on head outputs is
-  pinv(W_O) weight ("Attention Lens", arXiv 2310.16270), so this is its contrast of columns. It lies in what the head can write.
+- `gradient`: pinv(W_O) g, with g the gradient by z: the steepest direction for a unit of norm. The lens on head outputs
+  is pinv(W_O) weight ("Attention Lens", arXiv 2310.16270), so this is its contrast of columns. It lies in what the head
+  can write.
 - `covariance`: g Cov(z) W_O, what the head's output does when the reading of the terms rises over the rows: the
   weights of a reading filter out what varies together, its pattern does not (Haufe et al. 2014, NeuroImage 87, 96).
 
 The unembedding reads the residual after the last norm; its direction is that gradient at a fixed scale of the norm,
-gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the residual stream have no W_O.
+gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the
+residual stream have no W_O.
 Shapes: E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -29,8 +31,8 @@ from alens.reading.terms import Term
 from alens.studies.injection.typical import Typical
 
 
-def said_of(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
-    """(): mean over terms of the log of the summed probability of a term's tokens."""
+def mean_log_probability(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
+    """(): the mean over terms of the log of the summed probability of a term's tokens."""
     return torch.stack([log_probs_V[list(term.ids)].logsumexp(0) for term in terms]).mean()
 
 
@@ -40,7 +42,7 @@ def by_lens(
     """(D,) the lens's direction; `maps` are those of one head, `W_O_ED` is None for the residual stream."""
     with torch.enable_grad():
         values_E = typical.mean_E.clone().requires_grad_(True)
-        said = said_of(maps.logits(0, values_E[None])[0].log_softmax(-1), terms)
+        said = mean_log_probability(maps.logits(0, values_E[None])[0].log_softmax(-1), terms)
         (gradient_E,) = torch.autograd.grad(said, values_E)
     if scaling == "covariance":
         gradient_E = typical.covariance_EE @ gradient_E
@@ -57,7 +59,7 @@ def by_unembedding(
     W_U_DV, b_U_V = model.W_U_DV.float(), model.b_U_V.float()
     with torch.enable_grad():
         logits_V = (typical.final_mean_D @ W_U_DV + b_U_V).detach().requires_grad_(True)
-        (shares_V,) = torch.autograd.grad(said_of(logits_V.log_softmax(-1), terms), logits_V)
+        (shares_V,) = torch.autograd.grad(mean_log_probability(logits_V.log_softmax(-1), terms), logits_V)
     direction_D = W_U_DV @ shares_V
     if model.final_norm is not None:
         direction_D = model.final_norm.pulled_back(direction_D)

@@ -1,55 +1,73 @@
-"""One change of the model, on all prompts and on a text.
+"""What edits of the model do to the next token of prompts and to the loss on a text.
 
 In: lenses with their model, prompts, terms to watch, and perhaps the windows of a text. Out: an `EditEffect` for each
 list of edits, against the model as it is, which runs once.
+Shapes: T tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import torch
 
 from alens.job.progress import Progress, Report, silent
-from alens.model.edits import Edit
+from alens.model.edits import Edit, run_edited
 from alens.reading.lensed import LensedModel
 from alens.reading.terms import Term
-from alens.studies.injection.next_token import NextTokenEffect, PromptEffects
+from alens.statistics import divergences
 from alens.studies.injection.perplexity import Windows, loss_of
+from alens.studies.injection.result import (
+    CleanRun,
+    EditEffect,
+    NextToken,
+    NextTokenEffect,
+    TermEffect,
+    TextChange,
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextChange:
-    """The loss on the text under a change."""
+class PromptEffects:
+    """One prompt under edits. Attributes: `ids`, `clean` (the `NextTokenEffect` of no edit)."""
 
-    nats: float
-    """A token."""
-    added: float
-    """Over the model as it is, nats a token."""
-    interval: tuple[float, float] | None
-    """95 % of `added`, by a bootstrap over windows; None where there is one window."""
+    def __init__(self, reader: LensedModel, ids: Sequence[int], terms: Sequence[Term], top: int) -> None:
+        self.ids, self._reader, self._terms, self._top = list(ids), reader, list(terms), top
+        self._clean_V = self._run([])
+        self.clean = self._effect(self._clean_V)
+
+    def under(self, edits: Sequence[Edit]) -> NextTokenEffect:
+        """The next token with `edits` made; one forward pass."""
+        return self._effect(self._run(edits))
+
+    def _run(self, edits: Sequence[Edit]) -> torch.Tensor:
+        final_BTD = run_edited(self._reader.model, torch.tensor([self.ids]), edits)
+        return self._reader.log_probs(final_BTD[:, -1:])[0, 0].double()
+
+    def _effect(self, log_probs_V: torch.Tensor) -> NextTokenEffect:
+        best = log_probs_V.topk(self._top)
+        ids = list(dict.fromkeys(token for term in self._terms for token in term.ids))
+        logs = [float(log_probs_V[list(term.ids)].logsumexp(0)) for term in self._terms]
+        return NextTokenEffect(
+            probability=float(log_probs_V[ids].exp().sum()),
+            log_probability=sum(logs) / len(logs) if logs else None,
+            terms=tuple(_term_effect(term, log_probs_V) for term in self._terms),
+            kl=float(divergences.kl_between_log_probs(self._clean_V, log_probs_V)),
+            top=tuple(
+                NextToken(token=self._reader.text(token), id=token, probability=probability)
+                for token, probability in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
+            ),
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
-class EditEffect:
-    """What a list of edits does."""
-
-    prompts: tuple[NextTokenEffect, ...]
-    text: TextChange | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleanRun:
-    """The model as it is."""
-
-    prompts: tuple[NextTokenEffect, ...]
-    nats: float | None
-    """A token of the text."""
-    tokens: int | None
-    """Of the text, as many as are predicted."""
-    windows: int | None
-    """They stand in."""
+def _term_effect(term: Term, log_probs_V: torch.Tensor) -> TermEffect:
+    log_probs = log_probs_V[list(term.ids)]
+    return TermEffect(
+        term=term.text,
+        probability=float(log_probs.exp().sum()),
+        rank=1 + int((log_probs_V > log_probs.max()).sum()),
+    )
 
 
 class EditRunner:
-    """Runs changes. Attribute: `clean`."""
+    """Runs edits on all prompts and on the text. Attribute: `clean`, the model as it is."""
 
     def __init__(
         self,
@@ -63,7 +81,7 @@ class EditRunner:
         report: Report = silent,
         total: int = 0,
     ) -> None:
-        """`total` is how many changes there will be, for `report`. Raises `RequestError` for a wrong prompt."""
+        """`total` is how many runs there will be, for `report`. Raises `RequestError` for a prompt that cannot be read."""
         self._reader, self._windows, self._seed = reader, windows, seed
         self._report, self._done, self._total = report, 0, total
         report(Progress(stage="run", total=total, unit="changes"))
@@ -78,9 +96,10 @@ class EditRunner:
         )
 
     def run(self, on_prompts: Sequence[Edit], on_text: Sequence[Edit]) -> EditEffect:
-        """The change by edits of the prompts, and by the same ones of the text: they differ where positions do.
+        """The effect of edits; those on prompts and on the text may be at other positions.
 
-        Without any edit the model does not run again."""
+        Without an edit the model does not run again.
+        """
         effects = self.clean.prompts
         if on_prompts:
             effects = tuple(prompt.under(on_prompts) for prompt in self._prompts)

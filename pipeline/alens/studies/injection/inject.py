@@ -2,11 +2,11 @@
 
 In: lenses with their model, prompts, terms, a layer and head, strengths. Out: an `Injection`: for each reading
 (lens, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
-it the same for random directions of the same norm (section 3.3 of "Attention Lens", arXiv 2310.16270, proposes it).
+it the same for random directions of the same norm. Section 3.3 of "Attention Lens", arXiv 2310.16270, proposes it.
 
 Strength s adds s * u * d at the chosen positions: d is the unit direction, and u the root mean square norm of
-what the head writes, over the text (or, without one, over the prompts). Strength 1 is as long as the head's
-output usually is. To the text it is added at every position.
+what the head writes, over the text (or, without one, over the prompts). So strength 1 adds a vector as long as the
+head's output usually is. To the text it is added at every position.
 Shapes: B sequences, T tokens, E width of the site's values, D d_model.
 """
 
@@ -25,7 +25,7 @@ from alens.store.schema import ATTN_Z
 from alens.studies.injection.directions import at_random, by_lens, by_unembedding, within
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
-from alens.studies.injection.result import Curve, Injection, Point, Unit
+from alens.studies.injection.result import Curve, Injection, Point, StrengthUnit
 from alens.studies.injection.settings import InjectSettings
 from alens.studies.injection.typical import Typical, typical
 
@@ -72,23 +72,23 @@ def inject(
         )
     if not terms:
         raise RequestError("no tokens were named: say which ones the direction is for")
-    ids = [reader.tokens(prompt) for prompt in prompts]
-    batches = [torch.tensor([one]) for one in ids] if windows is None else windows.batches
-    site = reader.lenses.record.site
-    here = typical(reader.model, batches, [settings.layer], site=site)[settings.layer, settings.head]
-    given = directions(reader, terms, settings, here)
+    here = _typical(reader, prompts, settings, windows)
+    by_name = directions(reader, terms, settings, here)
     strengths = tuple(dict.fromkeys(settings.strength))
-    total = (len(given) + settings.random) * len(strengths)
-    changes = EditRunner(
+    total = (len(by_name) + settings.random) * len(strengths)
+    runner = EditRunner(
         reader, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
-    curves = [_curve(changes, settings, strengths, name, d, here.output_norm) for name, d in given.items()]
-    chosen = {name: given[name] for name in settings.readings}
+    curves = [
+        _curve(runner, settings, strengths, name, direction_D, here.output_norm)
+        for name, direction_D in by_name.items()
+    ]
+    num_readings = len(settings.readings)
     return Injection(
         layer=settings.layer,
         head=settings.head,
         says_nothing=reader.lenses.record.says_nothing(settings.layer, settings.head or 0),
-        site=site,
+        site=reader.lenses.record.site,
         scaling=settings.scaling,
         within_head=settings.within_head,
         position=settings.position,
@@ -96,13 +96,25 @@ def inject(
         prompts=tuple(prompts),
         terms=tuple(terms),
         tokens={term.text: [reader.text(token) for token in term.ids] for term in terms},
-        unit=Unit(norm=here.output_norm, rows=here.rows, rows_of="prompts" if windows is None else "text"),
-        cosine=float(chosen["lens"] @ chosen["unembedding"]) if len(chosen) == 2 else None,
+        unit=StrengthUnit(
+            norm=here.output_norm, rows=here.rows, rows_of="prompts" if windows is None else "text"
+        ),
+        cosine=float(by_name["lens"] @ by_name["unembedding"]) if num_readings == 2 else None,
         writable=_writable(reader, terms, settings, here),
-        clean=changes.clean,
-        curves=tuple(curves[: len(chosen)]),
-        random=tuple(curves[len(chosen) :]),
+        clean=runner.clean,
+        curves=tuple(curves[:num_readings]),
+        random=tuple(curves[num_readings:]),
     )
+
+
+def _typical(
+    reader: LensedModel, prompts: Sequence[str], settings: InjectSettings, windows: Windows | None
+) -> Typical:
+    """What the head typically holds, over the text or, without one, over the prompts."""
+    ids = [reader.tokens(prompt) for prompt in prompts]
+    batches = [torch.tensor([tokens]) for tokens in ids] if windows is None else windows.batches
+    site = reader.lenses.record.site
+    return typical(reader.model, batches, [settings.layer], site=site)[settings.layer, settings.head]
 
 
 def directions(
@@ -110,28 +122,28 @@ def directions(
 ) -> dict[str, torch.Tensor]:
     """Unit vectors (D,) by name: the readings asked for, then `random 1` and so on."""
     model, W_O_ED = reader.model, output_matrix(reader, settings)
-    found = {}
+    by_name = {}
     for name in settings.readings:
         if name == "lens":
             maps = reader.lenses.layer(settings.layer).maps
             index = 0 if settings.head is None else reader.lenses.head_index(settings.head)
             maps = maps.select([index]).to(model.device)
-            found[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
+            by_name[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
         else:
-            found[name] = by_unembedding(model, W_O_ED if settings.within_head else None, here, terms)
+            by_name[name] = by_unembedding(model, W_O_ED if settings.within_head else None, here, terms)
     drawn = at_random(W_O_ED, model.W_U_DV.shape[0], settings.random, settings.seed, model.device)
-    return found | {f"random {number}": d for number, d in enumerate(drawn, start=1)}
+    return by_name | {f"random {number}": drawn_D for number, drawn_D in enumerate(drawn, start=1)}
 
 
 def output_matrix(reader: LensedModel, settings: InjectSettings) -> torch.Tensor | None:
-    """(E, D) float32 of the head; None for lenses of the residual stream."""
+    """(E, D) float32: W_O of the head; None for lenses of the residual stream."""
     if settings.head is None:
         return None
     return reader.model.W_O_LHED[settings.layer, settings.head].float()
 
 
 def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> Edit:
-    """The edit that adds (D,) at `all` positions or the `last`: to the heads' summed output, or after the layer."""
+    """The edit that adds (D,) at `all` positions or at the `last`: to the heads' summed output, or after the layer."""
 
     def everywhere(value_BTD: torch.Tensor) -> torch.Tensor:
         return value_BTD + added_D
@@ -146,7 +158,7 @@ def addition(settings: InjectSettings, added_D: torch.Tensor, position: str) -> 
 
 
 def _curve(
-    changes: EditRunner,
+    runner: EditRunner,
     settings: InjectSettings,
     strengths: Sequence[float],
     name: str,
@@ -157,7 +169,7 @@ def _curve(
     for strength in strengths:
         added_D = strength * unit_norm * direction_D
         edits = [[addition(settings, added_D, place)] for place in (settings.position, "all")]
-        change = changes.run(*edits) if strength else changes.run([], [])  # 0 is the model as it is
+        change = runner.run(*edits) if strength else runner.run([], [])  # 0 is the model as it is
         points.append(Point(strength=strength, norm=abs(strength) * unit_norm, change=change))
     return Curve(by=name, points=tuple(points))
 
@@ -165,6 +177,7 @@ def _curve(
 def _writable(
     reader: LensedModel, terms: Sequence[Term], settings: InjectSettings, here: Typical
 ) -> float | None:
+    """The share of the unembedding's direction that the head can write."""
     W_O_ED = output_matrix(reader, settings)
     if W_O_ED is None:
         return None

@@ -2,8 +2,8 @@
 
 In: a text as `alens cache` reads it, and edits of the model. Out: `Windows` of its tokens, and for each window
 the summed negative log-probability of its tokens. A window has `n_ctx` tokens, the last one perhaps fewer;
-each token but a window's first is predicted, from what stands before it in the window. Exact: every token of
-the vocabulary counts, with logits made block by block.
+each token but a window's first is predicted from what stands before it in the window. The loss is exact: every token
+of the vocabulary counts, with logits made block by block.
 Shapes: B windows, T tokens, D d_model, V vocabulary, W windows of the text.
 """
 
@@ -24,12 +24,12 @@ from alens.text.corpus import Corpus
 from alens.text.text_tokens import TextTokens
 
 TOKENS_A_PASS = 2048
-"""Of one forward pass: two windows of GPT-2. More would not be quicker on a CPU, and attention is T x T."""
+"""Tokens of one forward pass: two windows of GPT-2. More would not be quicker on a CPU, and attention is T x T."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """The tokens of a text, cut."""
+    """The tokens of a text, cut into windows."""
 
     batches: tuple[torch.Tensor, ...]
     """(B, T) int64 each; windows of one batch have one length."""
@@ -52,15 +52,15 @@ class Loss:
     nats_W: npt.NDArray[np.float64]
     """Summed negative log-probability of each window's tokens."""
     tokens_W: npt.NDArray[np.float64]
-    """How many of them each window predicts."""
+    """How many tokens each window predicts."""
 
     @property
     def mean(self) -> float:
-        """Nats a token; its exponential is the perplexity."""
+        """Nats per token; its exponential is the perplexity."""
         return float(self.nats_W.sum() / self.tokens_W.sum())
 
     def more_than(self, clean: "Loss", seed: int) -> tuple[float, tuple[float, float] | None]:
-        """How many nats a token more than `clean`, and its 95 % interval over windows; None for a single window."""
+        """How many nats per token this is above `clean`, and its 95 % interval over windows; None for a single window."""
         added_W = self.nats_W - clean.nats_W
         (interval,) = mean_intervals(added_W[:, None], clean.tokens_W, seed=seed)
         return float(added_W.sum() / clean.tokens_W.sum()), interval
@@ -72,7 +72,7 @@ def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows
     Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
     """
     record = model.source.record
-    parts, found = [], 0
+    parts, num_tokens = [], 0
     tokens_of = TextTokens(
         corpus=corpus,
         tokenizer=model.tokenizer,
@@ -82,10 +82,10 @@ def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows
     )
     for _, part in tokens_of.pieces():
         parts.append(part)
-        found += len(part)
-        if found >= max_tokens:
+        num_tokens += len(part)
+        if num_tokens >= max_tokens:
             break
-    if min(found, max_tokens) < 2:
+    if min(num_tokens, max_tokens) < 2:
         raise RequestError(f"{corpus.record.id} holds fewer than two tokens: nothing in it can be predicted")
     tokens = torch.from_numpy(np.concatenate(parts)[:max_tokens].astype(np.int64))
     return Windows(batches=cut(tokens, record.n_ctx))

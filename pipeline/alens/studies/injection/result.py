@@ -1,16 +1,81 @@
-"""What `inject` finds: curves of strength against the next token and the loss.
-
-Plain records, with what a reader needs to judge them: the unit of strength, the rows it was taken over, the
-random directions beside.
-"""
+"""What `inject` and `ablate` give: what the next token and the loss become, beside the model as it is."""
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from alens.reading.terms import Term
-from alens.studies.injection.edit_effects import CleanRun, EditEffect
+from alens.result import Result
+from alens.studies.injection.settings import Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextToken:
+    """One of the most probable next tokens."""
+
+    token: str
+    id: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermEffect:
+    """One term after a prompt."""
+
+    term: str
+    probability: float
+    """Summed over its tokens."""
+    rank: int
+    """The rank of its most probable token: 1 is the model's first choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextTokenEffect:
+    """The next token after a prompt, with edits of the model or without."""
+
+    probability: float
+    """Probability of any of the terms; 0 without terms."""
+    log_probability: float | None
+    """Mean over terms of the log of the probability of each, nats: what a direction is made to raise."""
+    terms: tuple[TermEffect, ...]
+    kl: float
+    """KL(model as it is || edited model), nats."""
+    top: tuple[NextToken, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextChange:
+    """The loss on the text under edits."""
+
+    nats: float
+    """Loss per token."""
+    added: float
+    """Loss above that of the model as it is, nats per token."""
+    interval: tuple[float, float] | None
+    """The 95 % interval of `added`, by a bootstrap over windows; None where there is one window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditEffect:
+    """What a list of edits does."""
+
+    prompts: tuple[NextTokenEffect, ...]
+    text: TextChange | None
+    """None without a text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanRun:
+    """The model as it is."""
+
+    prompts: tuple[NextTokenEffect, ...]
+    nats: float | None
+    """Loss per token of the text; None, as the next two, without a text."""
+    tokens: int | None
+    """How many tokens of the text are predicted."""
+    windows: int | None
+    """How many windows these tokens are cut into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +84,7 @@ class Point:
 
     strength: float
     norm: float
-    """Of what is added."""
+    """The norm of what is added."""
     change: EditEffect
 
 
@@ -33,29 +98,29 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
+class StrengthUnit:
     """What strength 1 is."""
 
     norm: float
-    """Of what it adds: the root mean square norm of what the head writes."""
+    """The norm that is added: the root mean square norm of what the head writes."""
     rows: int
-    """Over how many rows that was taken."""
+    """How many rows that was taken over."""
     rows_of: str
-    """`text` or `prompts`."""
+    """Where these rows are from: `text` or `prompts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSpread:
-    """Over random directions."""
+    """Mean and standard deviation of a figure over random directions."""
 
     mean: float
     sd: float
-    """Standard deviation; 0 for one direction."""
+    """0 for one direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Injection:
-    """What was found."""
+class Injection(Result):
+    """Directions added at a head, strength by strength."""
 
     layer: int
     head: int | None
@@ -70,29 +135,92 @@ class Injection:
     prompts: tuple[str, ...]
     terms: tuple[Term, ...]
     tokens: dict[str, list[str]]
-    """By term: its tokens as text."""
-    unit: Unit
+    """For each term, its tokens as text."""
+    unit: StrengthUnit
     cosine: float | None
     """Between the lens's direction and the unembedding's, where both were asked for."""
     writable: float | None
-    """Share of the unembedding's whole direction (of its squared norm) that the head can write; None without
-    a head."""
+    """Share of the unembedding's whole direction (of its squared norm) that the head can write; None without a head."""
     clean: CleanRun
     curves: tuple[Curve, ...]
-    """Of the readings that were asked for."""
+    """One for each reading that was asked for."""
     random: tuple[Curve, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
     def random_at(self, point: int) -> list[EditEffect]:
-        """What the random directions do at the strength of that number."""
+        """What the random directions do at the strength with that number."""
         return [curve.points[point].change for curve in self.random]
+
+    def headline(self) -> str:
+        """Where directions were added, and how many."""
+        where = f"layer {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
+        strengths = len(self.curves[0].points)
+        names = ", ".join(curve.by for curve in self.curves)
+        return (
+            f"{where}, {names} and {len(self.random)} random at {strengths} strengths, "
+            f"{len(self.prompts)} prompts, {len(self.terms)} terms"
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row for each direction, strength and prompt."""
+        return [
+            {"by": curve.by, "strength": point.strength, "norm": point.norm}
+            | _row(self.prompts[number], point.change, number)
+            for curve in (*self.curves, *self.random)
+            for point in curve.points
+            for number in range(len(self.prompts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """Some heads taken away."""
+
+    heads: tuple[Head, ...]
+    """One, or all that were asked for."""
+    change: EditEffect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablations(Result):
+    """Heads taken away, one by one and together."""
+
+    kind: str
+    """`zero` or `mean`."""
+    prompts: tuple[str, ...]
+    terms: tuple[Term, ...]
+    clean: CleanRun
+    ablations: tuple[Ablation, ...]
+    """Each head alone; then, where there are several, all of them together."""
+
+    def headline(self) -> str:
+        """How heads were ablated, and how many."""
+        heads = {head for ablation in self.ablations for head in ablation.heads}
+        return f"{len(heads)} heads set to their {self.kind}, {len(self.prompts)} prompts, {len(self.terms)} terms"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row for each ablation and prompt."""
+        return [
+            {"heads": " ".join(f"{layer}.{head}" for layer, head in ablation.heads)}
+            | _row(self.prompts[number], ablation.change, number)
+            for ablation in self.ablations
+            for number in range(len(self.prompts))
+        ]
 
 
 def spread(values: Sequence[float]) -> RandomSpread:
-    """Of some draws, at least one."""
+    """The spread of a figure over random directions, at least one."""
     return RandomSpread(
         mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else 0.0
     )
+
+
+def _row(prompt: str, change: EditEffect, number: int) -> dict[str, Any]:
+    effect, text = change.prompts[number], change.text
+    return {
+        "prompt": prompt,
+        "probability": effect.probability,
+        "log_probability": effect.log_probability,
+        "kl": effect.kl,
+        "text_nats": None if text is None else text.nats,
+        "text_added": None if text is None else text.added,
+    }

@@ -1,6 +1,6 @@
-"""What heads typically hold: the mean, the covariance and the size of what they write, over some rows.
+"""What heads typically hold: mean and covariance of their values, and the size of what they write, over some rows.
 
-In: tokens. Out: a `Typical` for each head (or for each layer, of lenses of the residual stream). It gives
+In: tokens. Out: a `Typical` for each head (or for each layer, for lenses of the residual stream). It gives
 injections their unit, mean ablations their values, and directions the point where a gradient is taken. The first
 position of a sequence is left out, as in every fit of alens.
 Shapes: B sequences, T tokens, N rows, H heads, E width of the site's values (d_head for z), D d_model.
@@ -19,7 +19,7 @@ from alens.store.schema import ATTN_Z
 
 @dataclass(frozen=True, kw_only=True)
 class Typical:
-    """Of one head."""
+    """The statistics of one head."""
 
     mean_E: torch.Tensor
     """float32: the mean of its values."""
@@ -49,11 +49,11 @@ def typical(
         if tokens_BT.shape[1] < 2:
             continue
         with torch.inference_mode():
-            found = activations.run(model, tokens_BT, layers, () if on_z else (site,))
+            ran = activations.run(model, tokens_BT, layers, () if on_z else (site,))
             rows += len(tokens_BT) * (tokens_BT.shape[1] - 1)
-            final_D += found.final_BTD[:, 1:].flatten(0, 1).double().sum(0)
+            final_D += ran.final_BTD[:, 1:].flatten(0, 1).double().sum(0)
             for layer in layers:
-                values = found.z_BTHE[layer] if on_z else found.sites_BTD[site, layer][:, :, None]
+                values = ran.z_BTHE[layer] if on_z else ran.sites_BTD[site, layer][:, :, None]
                 values_HNE = values[:, 1:].flatten(0, 1).double().transpose(0, 1)
                 sums[layer] = sums.get(layer, 0) + values_HNE.sum(1)
                 squares[layer] = squares.get(layer, 0) + values_HNE.mT @ values_HNE
