@@ -33,6 +33,7 @@ from alens.machine.blocks import row_blocks
 from alens.machine.threads import follow_allotment
 from alens.model.edits import Edit, run_edited
 from alens.reading.lensed import LensedModel
+from alens.rows import moments
 from alens.rows.columns import RowReader
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
@@ -168,7 +169,7 @@ def use(cache: Cache, fitted: Lenses, gains: dict[int, list[float]], num_sequenc
     ]
     tokens_BT = torch.from_numpy(cache.tokens[where].astype(np.int64))
     layers, heads = fitted.record.layers, fitted.record.heads
-    mean_LHE = torch.from_numpy(cache.statistics(layers, cache.shards).mean_LHE).float()
+    mean_LHE = torch.from_numpy(moments.of_cache(cache, layers, cache.shards).mean_LHE).float()
     clean_BTV = reader.log_probs(run_edited(reader.model, tokens_BT, []))
     records = []
     for index, layer in enumerate(layers):

@@ -48,6 +48,7 @@ from alens.lens.directory import LensDirectory
 from alens.lens.whitening import Whitening
 from alens.machine.threads import follow_allotment
 from alens.model import models
+from alens.rows import moments
 from alens.store.schema import CacheSettings
 
 ALENS, LIVE = "alens, stage one included", "alens, model in the loop"
@@ -192,7 +193,7 @@ def common_setting(
     """What the recipes share with alens's own fit: its held-out rows, its moments, its mean output."""
     plan = json.loads(LensDirectory(fitted.lenses).fit_json.read_text())
     train, held_out = tuple(plan["train_shards"]), tuple(plan["held_out_shards"])
-    statistics = cache.statistics([asked.layer], train)
+    statistics = moments.of_cache(cache, [asked.layer], train)
     mean_V = torch.from_numpy(statistics.mean_output_V).float()
     return race.Setting(
         corpus=asked.corpus,

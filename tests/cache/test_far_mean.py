@@ -11,8 +11,9 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, open_cache, write_cache
 from alens.fit.settings import FitSettings
+from alens.rows import moments
+from alens.rows.moments import warn_of_unsound
 from alens.store.cache_reader import Cache
-from alens.store.cache_statistics import warn_of_unsound
 
 LAYER, HEAD = 3, 4
 
@@ -47,7 +48,7 @@ def far_cache(
 
 
 def test_its_covariance_is_that_of_its_rows(far_cache: Cache) -> None:
-    found_EE = far_cache.statistics([LAYER], far_cache.shards).covariance_LHEE[0, HEAD]
+    found_EE = moments.of_cache(far_cache, [LAYER], far_cache.shards).covariance_LHEE[0, HEAD]
     z_NE = far_cache.z(LAYER, slice(None))[:, HEAD].astype(np.float64)
     counted_NE = z_NE[far_cache.read("rows/position", slice(None)) > 0]
     variance_E = np.linalg.eigvalsh(found_EE)
@@ -80,7 +81,7 @@ def test_a_covariance_summed_in_float32_is_named(
     warn_of_unsound(far_cache.root, [LAYER], mean_HE[None], covariance_HEE[None])
     (line,) = caplog.messages
     assert f"wrong for {LAYER}.{HEAD} (" in line
-    far_cache.statistics([LAYER], far_cache.shards)
+    moments.of_cache(far_cache, [LAYER], far_cache.shards)
     demo = open_cache(demo_cache)
-    demo.statistics(demo.plan.layers, demo.shards)
+    moments.of_cache(demo, demo.plan.layers, demo.shards)
     assert caplog.messages == [line]

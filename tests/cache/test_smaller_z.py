@@ -12,6 +12,7 @@ import pytest
 from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord
+from alens.rows import moments
 from alens.store import encoding
 from alens.store.cache_reader import Cache, open_cache
 
@@ -46,7 +47,7 @@ def test_statistics_are_those_of_z_as_it_is_read(caches: dict[str, Cache], way: 
     cache, shards = caches[way], [1, 4]
     rows = np.concatenate([np.arange(shard * 1024, (shard + 1) * 1024) for shard in shards])
     rows = rows[cache.read("rows/position", rows) >= 1]
-    statistics = cache.statistics([3], shards)
+    statistics = moments.of_cache(cache, [3], shards)
     z_NHE = cache.z(3, rows).astype(np.float64)
     plain_NHE = caches["float16"].z(3, rows).astype(np.float64)
     assert statistics.num_rows == len(rows)

@@ -13,6 +13,7 @@ from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.reencode import reencode
 from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
 from alens.fit.settings import FitSettings
+from alens.rows import moments
 from alens.store.cache_reader import Cache
 from alens.store.encoding import dequantise, quantise, round_bits
 
@@ -57,7 +58,7 @@ def test_rows_point_at_their_tokens(as_int8: Cache) -> None:
 def test_statistics_are_those_of_z_as_it_is_read(demo: Cache, tmp_path: Path, z: ZForm | None) -> None:
     cache = made(demo, tmp_path / "new", z=z)
     counted = cache.read("rows/position", slice(None)) > 0
-    statistics = cache.statistics(LAYERS, cache.shards)
+    statistics = moments.of_cache(cache, LAYERS, cache.shards)
     tolerance = 1e-6 if z is None else 1e-12  # copied from stage one, or counted here in float64
     for place, layer in enumerate(LAYERS):
         z_NHE = cache.z(layer, slice(None))[counted].astype(float)

@@ -6,6 +6,7 @@ import torch
 
 from alens import open_cache
 from alens.lens.whitening import Whitening
+from alens.rows.moments import of_cache
 
 H, N, E, V = 3, 400, 5, 11
 
@@ -35,7 +36,7 @@ def test_white_z_has_zero_mean_and_identity_covariance() -> None:
 
 def test_statistics_of_a_cache_whiten_its_own_rows(demo_cache) -> None:
     cache = open_cache(demo_cache)
-    found = cache.statistics([2], cache.shards)
+    found = of_cache(cache, [2], cache.shards)
     rows = cache.read("rows/position", slice(None)) > 0
     z_NHE = torch.from_numpy(cache.z(2, slice(None))[rows])
     white_HNE = Whitening.from_moments(found.mean_LHE[0], found.covariance_LHEE[0]).white(z_NHE)

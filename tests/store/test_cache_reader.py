@@ -135,29 +135,7 @@ def test_what_is_no_cache_is_refused(tmp_path: Path, make: Callable[[Path], None
         open_cache(tmp_path / "place")
 
 
-# Statistics
-
-
-def test_statistics_are_the_moments_of_the_rows_after_position_0(demo_cache: Path) -> None:
-    cache = open_cache(demo_cache)
-    shards, layers = [1, 4], [3, 0]
-    rows = np.concatenate([np.arange(shard * 1024, (shard + 1) * 1024) for shard in shards])
-    rows = rows[cache.read("rows/position", rows) >= 1]
-    statistics = cache.statistics(layers, shards)
-    assert statistics.num_rows == len(rows) == 2 * 16 * 63
-    for at, layer in enumerate(layers):
-        z_NHE = cache.z(layer, rows).astype(np.float64)
-        np.testing.assert_allclose(statistics.mean_LHE[at], z_NHE.mean(0), rtol=1e-6, atol=1e-7)
-        for head in range(6):
-            expected = np.cov(z_NHE[:, head], rowvar=False, bias=True)
-            np.testing.assert_allclose(statistics.covariance_LHEE[at, head], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_mean_output_is_a_distribution(demo_cache: Path) -> None:
-    mean_V = open_cache(demo_cache).statistics([0], range(6)).mean_output_V
-    assert mean_V.shape == (4096,)
-    assert mean_V.min() >= 0
-    assert mean_V.sum() == pytest.approx(1)
+# The mean output
 
 
 def test_the_log_of_the_mean_output_is_of_enough_shards(
@@ -165,9 +143,9 @@ def test_the_log_of_the_mean_output_is_of_enough_shards(
 ) -> None:
     monkeypatch.setattr("alens.store.cache_reader.ENOUGH_SHARDS", 2)
     cache = open_cache(demo_cache)
-    found_V = cache.log_mean_output([4, 1, 2])
+    found_V, mean_V = cache.log_mean_output([4, 1, 2]), cache.summed("stats/output", [4, 1])
     assert found_V.dtype == np.float32
-    np.testing.assert_allclose(np.exp(found_V), cache.statistics([0], [1, 4]).mean_output_V, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found_V), mean_V / mean_V.sum(), rtol=1e-5)
 
 
 def test_a_token_without_probability_has_the_smallest_log() -> None:

@@ -18,6 +18,7 @@ from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
+from alens.rows.moments import MomentSums
 from alens.store import encoding
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan
@@ -65,7 +66,10 @@ class _Shard:
                 self.settings.rows_per_shard, self.settings.seed, randomness.ROW_ORDER, shard
             )
         )
-        self.moments = {layer: _Moments(plan, model.device) for layer in plan.layers}
+        self.moments = {
+            layer: MomentSums(plan.model.n_heads, plan.model.d_head, plan.settings.seq_len, model.device)
+            for layer in plan.layers
+        }
         self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=model.device)
         self.workspace = target_compression.Workspace()
         self.encoded = self.settings.z_dtype != "float16" or self.settings.keep_bits is not None
@@ -160,42 +164,6 @@ class _Shard:
             if layer is not None:
                 self.moments[layer].add(torch.from_numpy(values))
         self.out[name][at_N] = values
-
-
-class _Moments:
-    """Sums over rows at position 1 and later of z as it will be read: float32 a batch, float64 in all.
-
-    Batches are summed around the mean of the shard's first batch. Around zero, float32 loses the spread of a head
-    whose mean is far above it: the covariance of one with a mean of 300 had negative eigenvalues.
-    """
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        H, E, self.T = plan.model.n_heads, plan.model.d_head, plan.settings.seq_len
-        self.device, self.rows = device, 0
-        self.shift_HE: torch.Tensor | None = None
-        self.sum_HE = torch.zeros(H, E, dtype=torch.float64, device=device)
-        self.outer_HEE = torch.zeros(H, E, E, dtype=torch.float64, device=device)
-
-    def add(self, z_NHE: torch.Tensor) -> None:
-        """`z_NHE` holds whole sequences, in order."""
-        z_NHE = z_NHE.to(self.device, torch.float32, copy=True)
-        z_BTHE = z_NHE.unflatten(0, (-1, self.T))
-        if self.shift_HE is None:
-            self.shift_HE = z_BTHE[:, 1:].sum((0, 1)) / max(1, len(z_BTHE) * (self.T - 1))
-        z_NHE -= self.shift_HE
-        z_BTHE[:, 0] = 0.0
-        z_HNE = z_NHE.transpose(0, 1)
-        self.sum_HE += z_NHE.sum(0)
-        self.outer_HEE += torch.bmm(z_HNE.transpose(1, 2), z_HNE)
-        self.rows += len(z_BTHE) * (self.T - 1)
-
-    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(H, E) sum and (H, E, E) sum of outer products, of z as it is; float64."""
-        if self.shift_HE is None:
-            return self.sum_HE, self.outer_HEE
-        shift_HE = self.shift_HE.double()
-        cross_HEE = shift_HE[:, :, None] * (self.sum_HE + self.rows * shift_HE / 2)[:, None, :]
-        return self.sum_HE + self.rows * shift_HE, self.outer_HEE + cross_HEE + cross_HEE.mT
 
 
 def _largest(values: torch.Tensor) -> torch.Tensor:

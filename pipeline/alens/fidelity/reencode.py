@@ -23,6 +23,7 @@ from alens.errors import RequestError
 from alens.fidelity.forms import TargetForm, ZForm, rounded, stored_targets, stored_z
 from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
 from alens.job.progress import ShouldStop, never
+from alens.rows import moments
 from alens.store import durable
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name, weight_arrays
 from alens.store.cache_reader import Array, Cache, open_cache
@@ -208,6 +209,9 @@ class _Reencoding:
             read_NHE = found[site_name(layer)] = rounded(z_NHE, self.z.keep_bits, layer)
         # As stage one: over rows at position 1 and later, in float64, of z as it will be read.
         z_HNE = read_NHE[counted_N].astype(np.float64).swapaxes(0, 1)
-        found[statistic_name(layer, "sum")] = z_HNE.sum(1)[None]
-        found[statistic_name(layer, "outer")] = (z_HNE.swapaxes(1, 2) @ z_HNE)[None]
+        sum_HE, outer_HEE = moments.sums(z_HNE)
+        found[statistic_name(layer, "sum")], found[statistic_name(layer, "outer")] = (
+            sum_HE[None],
+            outer_HEE[None],
+        )
         return found

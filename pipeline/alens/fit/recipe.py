@@ -22,9 +22,9 @@ from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
 from alens.lens.maps import OLD_NORM
 from alens.lens.whitening import Whitening
+from alens.rows import moments
 from alens.rows.columns import Columns, RowReader
 from alens.rows.final_norm import FinalNorm
-from alens.rows.moments import site_moments
 from alens.rows.narrow import Narrow
 from alens.rows.teacher import Teacher
 from alens.store.cache_reader import Cache
@@ -121,18 +121,18 @@ class Recipe:
         """What the design of each layer starts from, on the device: moments over the first of `shards`."""
         first = shards[:ENOUGH_SHARDS]
         report(Progress(stage="reading moments"))
-        statistics = self.cache.statistics(self.layers, first)
-        log_mean_V = torch.from_numpy(log_shares(statistics.mean_output_V)).to(self.device)
+        of_z = moments.of_cache(self.cache, self.layers, first)
+        log_mean_V = torch.from_numpy(log_shares(of_z.mean_output_V)).to(self.device)
         made: dict[str, Any] = {}
         found = {}
         for index, layer in enumerate(counted(self.layers, report, "whitening", "layers")):
             if self.settings.site == ATTN_Z:
                 heads = list(self.heads)
-                moments = statistics.mean_LHE[index, heads], statistics.covariance_LHEE[index, heads]
+                mean, covariance = of_z.mean_LHE[index, heads], of_z.covariance_LHEE[index, heads]
             else:
-                moments = site_moments(self.reader, layer, first)
+                mean, covariance = moments.of_site(self.reader, layer, first)
             found[layer] = Ground(
-                whitening=Whitening.from_moments(*moments).to(self.device),
+                whitening=Whitening.from_moments(mean, covariance).to(self.device),
                 log_mean_output_V=log_mean_V,
                 unembedding=lambda: self.reader.unembedding,
                 final_norm=self._final_norm,

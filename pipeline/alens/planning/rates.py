@@ -31,6 +31,7 @@ from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
 from alens.lens.whitening import Whitening
 from alens.model.models import LoadedModel
+from alens.rows import moments
 from alens.rows.teacher import CompressedTeacher
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
@@ -226,9 +227,8 @@ def fit_s(rates: ModelRates, device: torch.device, probe_s: float) -> float:
 
 def _module(arrays: shards.Arrays, layer: int, num_heads: int, device: torch.device) -> LensModule:
     counted = max(1, int((arrays["rows/position"] > 0).sum()))
-    mean_HE = arrays[statistic_name(layer, "sum")][0, :num_heads] / counted
-    outer_HEE = arrays[statistic_name(layer, "outer")][0, :num_heads] / counted
-    covariance_HEE = outer_HEE - mean_HE[:, :, None] * mean_HE[:, None, :]
+    sum_HE, outer_HEE = (arrays[statistic_name(layer, which)][0, :num_heads] for which in ("sum", "outer"))
+    mean_HE, covariance_HEE = moments.of_sums(sum_HE, outer_HEE, counted)
     ground = Ground(
         whitening=Whitening.from_moments(mean_HE, covariance_HEE).to(device),
         log_mean_output_V=torch.from_numpy(log_shares(arrays["stats/output"][0])).to(device),

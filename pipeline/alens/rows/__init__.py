@@ -6,5 +6,5 @@ teacher.py        the final distributions, compressed or exact
 agreement.py      the same most probable tokens, under ties
 final_norm.py     what stands between residual stream and unembedding
 narrow.py         targets as if fewer had been cached
-moments.py        mean and covariance of a residual site
+moments.py        means and covariances
 """

@@ -22,7 +22,7 @@ checked_arrays.py    spans of rows through Zarr
 compressed_files.py  what chunks claim, before they are decompressed
 checked_files.py     files already compared with their hashes
 values.py            which numbers an array can hold
-cache_statistics.py  moments that stage one counts, and the log of the mean output
+cache_statistics.py  the log of the mean output
 status.py            how far a cache is, what to submit again
 verify.py            every byte -> what is damaged, missing, foreign
 findings.py          one finding

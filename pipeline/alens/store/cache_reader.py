@@ -1,7 +1,7 @@
 """Read a cache: committed shards only, checked, as numpy arrays.
 
-In: a cache directory. Out: rows of any array by name; `Targets`; head outputs `a = z W_O`; the mean and
-covariance of z. A missing, cut or altered file is an error that names it; Zarr alone would read a
+In: a cache directory. Out: rows of any array by name; `Targets`; head outputs `a = z W_O`; sums of
+statistics over shards. A missing, cut or altered file is an error that names it; Zarr alone would read a
 missing shard as fill values.
 
 Shapes: N rows, L layers, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from alens.errors import DamageError, RequestError
 from alens.store import document, durable
-from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name, statistic_name
-from alens.store.cache_statistics import ENOUGH_SHARDS, Statistics, log_shares, warn_of_unsound
+from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name
+from alens.store.cache_statistics import ENOUGH_SHARDS, log_shares
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
@@ -241,30 +241,11 @@ class Cache:
             tail_ids_NM=self.read("targets/tail_ids", rows),
         )
 
-    def statistics(self, layers: Sequence[int], shards: Sequence[int]) -> Statistics:
-        """Mean and covariance of z, and the mean output, over `shards`."""
-        self.check_layers(layers)
-        settings = self.plan.settings
-        num_rows = len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
-        mean = np.stack([self._summed(statistic_name(layer, "sum"), shards) for layer in layers]) / num_rows
-        outer = (
-            np.stack([self._summed(statistic_name(layer, "outer"), shards) for layer in layers]) / num_rows
-        )
-        output = self._summed("stats/output", shards)
-        covariance = outer - mean[..., :, None] * mean[..., None, :]
-        warn_of_unsound(self.root, layers, mean, covariance)
-        return Statistics(
-            num_rows=num_rows,
-            mean_LHE=mean,
-            covariance_LHEE=covariance,
-            mean_output_V=output / output.sum(),
-        )
-
     def log_mean_output(self, shards: Sequence[int]) -> npt.NDArray[np.float32]:
         """(V,) the log of the model's mean output over the first `ENOUGH_SHARDS` of `shards`."""
-        return log_shares(self._summed("stats/output", shards[:ENOUGH_SHARDS]))
+        return log_shares(self.summed("stats/output", shards[:ENOUGH_SHARDS]))
 
-    def _summed(self, name: str, shards: Sequence[int]) -> Array:
+    def summed(self, name: str, shards: Sequence[int]) -> Array:
         """The sum of a statistic over shards, one shard in memory at a time."""
         total: Any = 0.0
         for shard in shards:

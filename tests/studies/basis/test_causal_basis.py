@@ -19,6 +19,7 @@ from alens.errors import DamageError, RequestError
 from alens.evaluation.shards import JudgedText
 from alens.job.progress import Progress
 from alens.reading.lensed import LensedModel
+from alens.rows import moments
 from alens.store.cache_reader import open_cache
 from alens.studies.basis import basis_file, causal_basis, held_out_sample
 from alens.studies.basis.causal_basis import CausalBases
@@ -297,9 +298,10 @@ def test_directions_come_back_from_their_file(found: BasisStudy, demo_cache: Pat
     torch.testing.assert_close(read.reads_KE, basis.reads_KE.float())
     torch.testing.assert_close(read.lens_influence_K, torch.tensor(basis.fidelity.lens_influence))
     # ablating with what was read is ablating in the study's own coordinates
-    moments = open_cache(demo_cache).statistics([LAYER], open_cache(demo_cache).shards)
-    coordinates = Coordinates.from_moments(moments.mean_LHE[0, HEAD], moments.covariance_LHEE[0, HEAD])
-    z_NE = torch.from_numpy(open_cache(demo_cache).z(LAYER, [5, 70])[:, HEAD]).float()
+    cache = open_cache(demo_cache)
+    of_z = moments.of_cache(cache, [LAYER], cache.shards)
+    coordinates = Coordinates.from_moments(of_z.mean_LHE[0, HEAD], of_z.covariance_LHEE[0, HEAD])
+    z_NE = torch.from_numpy(cache.z(LAYER, [5, 70])[:, HEAD]).float()
     ablated_NE = z_NE - ((z_NE - read.mean_E) @ read.reads_KE[0])[:, None] * read.writes_KE[0]
     white_NE = (ablated_NE.double() - coordinates.mean_E) @ coordinates.into_EE
     before_NE = (z_NE.double() - coordinates.mean_E) @ coordinates.into_EE

@@ -23,6 +23,7 @@ from alens.lens.maps import AffineMaps, LayerLenses
 from alens.model import activations
 from alens.model.activations import Activations
 from alens.reading.lensed import LensedModel
+from alens.rows import moments
 from alens.store.cache_reader import Cache
 from alens.store.cache_statistics import ENOUGH_SHARDS
 from alens.store.schema import ATTN_Z
@@ -115,7 +116,7 @@ class CausalBases:
 
     def _find(self, report: Report) -> Iterator[SearchedHead]:
         settings, where = self.settings, self.reader.model.device
-        moments = self.cache.statistics(self.layers, self.cache.shards[:ENOUGH_SHARDS])
+        of_z = moments.of_cache(self.cache, self.layers, self.cache.shards[:ENOUGH_SHARDS])
         searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
         done, total = 0, len(self.layers) * len(self.heads) * len(searched) * self.directions
 
@@ -136,8 +137,8 @@ class CausalBases:
                     layer=layer,
                     head=head,
                     coordinates=Coordinates.from_moments(
-                        moments.mean_LHE[place, head],
-                        moments.covariance_LHEE[place, head],
+                        of_z.mean_LHE[place, head],
+                        of_z.covariance_LHEE[place, head],
                         settings.coordinates,
                     ),
                     lens=HeadLens(maps=fitted.maps.select([index]).to(where), index=0),

@@ -14,6 +14,7 @@ import torch
 from alens.errors import RequestError
 from alens.model import activations
 from alens.model.models import LoadedModel
+from alens.rows import moments
 from alens.store.schema import ATTN_Z
 
 
@@ -55,8 +56,9 @@ def typical(
             for layer in layers:
                 values = ran.z_BTHE[layer] if on_z else ran.sites_BTD[site, layer][:, :, None]
                 values_HNE = values[:, 1:].flatten(0, 1).double().transpose(0, 1)
-                sums[layer] = sums.get(layer, 0) + values_HNE.sum(1)
-                squares[layer] = squares.get(layer, 0) + values_HNE.mT @ values_HNE
+                sum_HE, outer_HEE = moments.sums(values_HNE)
+                sums[layer] = sums.get(layer, 0) + sum_HE
+                squares[layer] = squares.get(layer, 0) + outer_HEE
     if not rows:
         raise RequestError(
             "a text of one token has no position after the first: give a longer prompt, or --text"
@@ -76,12 +78,13 @@ def _one(
     final_D: torch.Tensor,
     rows: int,
 ) -> Typical:
-    mean_E, second_EE = sum_E / rows, square_EE / rows
+    mean_E, covariance_EE = moments.of_sums(sum_E, square_EE, rows)
+    second_EE = square_EE / rows
     # E |z W_O|^2 = trace(W_O^T E[z^T z] W_O)
     squared = second_EE.trace() if W_O_ED is None else ((W_O_ED @ W_O_ED.T) * second_EE).sum()
     return Typical(
         mean_E=mean_E.float(),
-        covariance_EE=(second_EE - mean_E[:, None] * mean_E).float(),
+        covariance_EE=covariance_EE.float(),
         output_norm=float(squared.clamp_min(0).sqrt()),
         final_mean_D=(final_D / rows).float(),
         rows=rows,

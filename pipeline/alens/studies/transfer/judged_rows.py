@@ -23,6 +23,7 @@ from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps, LensMaps
 from alens.machine.blocks import teacher_rows
+from alens.rows import moments
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.statistics.groups import Groups
@@ -124,13 +125,11 @@ class JudgedRows:
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
         found = {}
         for layer in self.layers:
-            values_NHE = reader.z(columns, layer).double()
-            mean_HE = values_NHE.mean(0)
-            around_HNE = (values_NHE - mean_HE).transpose(0, 1)
+            mean_HE, covariance_HEE = moments.of_values(reader.z(columns, layer))
             found[layer] = Frame(
                 W_O_HED=None if W_O_LHED is None else W_O_LHED[layer, list(self.heads)],
                 mean_HE=mean_HE.float(),
-                covariance_HEE=around_HNE.mT @ around_HNE / len(columns),
+                covariance_HEE=covariance_HEE,
             )
         return found
 
