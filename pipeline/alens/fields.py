@@ -54,6 +54,8 @@ class Field:
     name: str
     kind: type
     """The type of a value, or of each of several."""
+    others: tuple[type, ...]
+    """Further types that it may have."""
     several: bool
     """Whether it is a tuple."""
     optional: bool
@@ -76,7 +78,7 @@ class Field:
 
     def mismatch(self, value: Any) -> str | None:
         """What `value` should be, where it has the wrong type, is none of the choices, or is out of bounds."""
-        if value is None and self.optional:
+        if (value is None and self.optional) or isinstance(value, self.others):
             return None
         if not self._has_type(value):
             return self.expected
@@ -123,16 +125,14 @@ def _fields_of(settings: Any) -> dict[str, Field]:
     hints, docs = get_type_hints(settings, include_extras=True), docstrings(settings)
     found = {}
     for field in dataclasses.fields(settings):
-        kind, several, optional, choices, bounds = _taken_apart(hints[field.name])
-        if kind in EXPECTED:
-            said, if_none = _split_help(docs.get(field.name, ""))
-            default = field.default
-            if field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-            found[field.name] = Field(
-                name=field.name, kind=kind, several=several, optional=optional, choices=choices,
-                bounds=bounds, default=default, help=said, if_none=if_none,
-            )  # fmt: skip
+        type_ = _taken_apart(hints[field.name])
+        if type_["kind"] not in EXPECTED:
+            continue
+        said, if_none = _split_help(docs.get(field.name, ""))
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        found[field.name] = Field(name=field.name, **type_, default=default, help=said, if_none=if_none)
     return found
 
 
@@ -168,36 +168,26 @@ def _split_help(docstring: str) -> tuple[str, str | None]:
     return (match[1], match[2]) if match else (docstring, None)
 
 
-def _taken_apart(hint: Any) -> tuple[Any, bool, bool, tuple[str, ...], dict[str, Any]]:
-    """(type of one value, whether a tuple, whether optional, choices, bounds by name) of an annotation."""
-    several = optional = False
-    choices: tuple[str, ...] = ()
-    bounds: dict[str, Any] = {}
+def _taken_apart(hint: Any) -> dict[str, Any]:
+    """What an annotation says, as `Field` has it."""
+    said: dict[str, Any] = {"others": (), "several": False, "optional": False, "choices": (), "bounds": {}}
     while (origin := get_origin(hint)) is not None:
+        parts = get_args(hint)
         if origin is Annotated:
-            hint, *limits = get_args(hint)
-            bounds |= {
-                name: bound
-                for one in limits
-                for name in BOUNDS
-                if (bound := getattr(one, name, None)) is not None
-            }
+            hint, *limits = parts
+            bounds = [(name, getattr(limit, name, None)) for limit in limits for name in BOUNDS]
+            said["bounds"] = {name: bound for name, bound in bounds if bound is not None}
         elif origin in (Union, UnionType):
-            parts = [part for part in get_args(hint) if part is not NoneType]
-            optional = len(parts) < len(get_args(hint))
-            if len(parts) > 1:
-                break
-            hint = parts[0]
+            said["optional"] = NoneType in parts
+            hint, *others = (part for part in parts if part is not NoneType)
+            said["others"] = tuple(others)
         elif origin is Literal:
-            choices = get_args(hint)
-            hint = str
-        elif origin is tuple and get_args(hint)[1:] == (...,):
-            several, hint = True, get_args(hint)[0]
-        elif origin is dict:
-            hint = dict
+            said["choices"], hint = parts, str
+        elif origin is tuple and parts[1:] == (...,):
+            said["several"], hint = True, parts[0]
         else:
-            break
-    return hint, several, optional, choices, bounds
+            hint = origin
+    return {**said, "kind": hint}
 
 
 def _power(bound: float) -> str:

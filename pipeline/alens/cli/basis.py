@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import show
+from alens.cli.options import HEADS, LAYERS, SettingsOptions
 from alens.cli.parameters import (
-    NAMES,
     PathName,
-    chosen,
     config_option,
-    heads_option,
     heat_map_option,
     json_option,
-    layers_option,
     model_options,
     printed,
-    seed_option,
 )
 from alens.lens.marks import label, note
+from alens.studies.basis.settings import BasisSettings
 
 if TYPE_CHECKING:
     from alens.studies.basis.result import BasisStudy, LayerFidelity
+
+BASIS = SettingsOptions(BasisSettings, layers=LAYERS, heads=HEADS)
 
 
 @click.command(
@@ -30,54 +29,7 @@ if TYPE_CHECKING:
 )
 @click.argument("lenses", type=PathName())
 @click.argument("store", type=PathName())
-@layers_option("study")
-@heads_option("study")
-@click.option(
-    "--directions", type=click.IntRange(3), help="Directions of each basis.  [default: all, d_head]"
-)
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    help="First directions to ablate together, too.",
-)
-@click.option(
-    "--ablation",
-    type=click.Choice(["mean", "resample"]),
-    default="mean",
-    show_default=True,
-    help="What takes the place of a direction: its mean, or its value in another row.",
-)
-@click.option(
-    "--coordinates",
-    type=click.Choice(["whitened", "raw"]),
-    default="whitened",
-    show_default=True,
-    help="Where directions are at right angles.",
-)
-@click.option(
-    "--compare",
-    type=NAMES,
-    default="random",
-    show_default=True,
-    help="Other bases: unembedding, principal, random; or `none`. Each costs as many runs of the model.",
-)
-@click.option(
-    "--rows",
-    type=click.IntRange(2),
-    default=1024,
-    show_default=True,
-    help="Held-out rows to find directions on.",
-)
-@click.option(
-    "--sequences",
-    type=click.IntRange(2),
-    default=16,
-    show_default=True,
-    help="Other held-out sequences to measure on.",
-)
-@seed_option("Of every draw.")
+@BASIS
 @heat_map_option("rho of each head")
 @click.option(
     "--save",
@@ -91,7 +43,6 @@ if TYPE_CHECKING:
 def command(
     lenses: Path,
     store: Path,
-    compare: tuple[str, ...],
     heat_map: Path | None,
     save: Path | None,
     model: str | None,
@@ -114,10 +65,11 @@ def command(
         from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
         from alens.studies.basis.causal_basis import CausalBases
-        from alens.studies.basis.settings import BasisSettings
 
-        compared = () if compare == ("none",) else compare
-        settings = BasisSettings(**chosen(BasisSettings, given), compare=compared)
+        asked = BASIS.values(given)
+        settings = BasisSettings(
+            **{**asked, "compare": () if asked["compare"] == ("none",) else asked["compare"]}
+        )
         if heat_map is not None:
             pictures.check_path(heat_map)
         if save is not None:

@@ -1,25 +1,26 @@
 """`alens compare`: which heads read two prompts, or two sets of them, differently; and a detector."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
 from alens.cli.parameters import (
     PathName,
     config_option,
-    heads_option,
     heat_map_option,
     json_option,
-    layers_option,
     model_options,
     printed,
-    seed_option,
 )
 from alens.errors import RequestError
+from alens.studies.comparison.settings import CompareSettings
 
 if TYPE_CHECKING:
     from alens.studies.comparison.result import Comparison
+
+COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=Flag(metavar="last|all|N"))
 
 
 @click.command(
@@ -40,33 +41,8 @@ if TYPE_CHECKING:
     metavar="FILE.jsonl",
     help="Fit the detector once and judge it on these prompts, labelled clean or suspect.  [default: held-out ones]",
 )
-@click.option(
-    "--paired",
-    is_flag=True,
-    help="Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together.",
-)
-@click.option(
-    "--position",
-    default="last",
-    show_default=True,
-    metavar="last|all|N",
-    help="Read the last token of a prompt, average over all that lenses are fitted on (from the --min-position of "
-    "their fit), or read one position; -2 counts from the end.",
-)
-@layers_option("compare")
-@heads_option("compare")
+@COMPARE
 @click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
-@click.option(
-    "--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list; the table shows 4."
-)
-@click.option(
-    "--resamples",
-    type=click.IntRange(1, 100_000),
-    default=1000,
-    show_default=True,
-    help="Permutations of the labels, flips of signs, and bootstrap resamples of the prompts.",
-)
-@seed_option("Of both, of folds and of refits.")
 @click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")
 @heat_map_option("the change of every head")
 @model_options
@@ -77,19 +53,13 @@ def command(
     clean: str,
     suspect: str,
     test: str | None,
-    paired: bool,
-    position: str,
-    layers: tuple[int, ...] | None,
-    heads: tuple[int, ...] | None,
     show: int,
-    top: int,
-    resamples: int,
-    seed: int,
     roc: Path | None,
     heat_map: Path | None,
     model: str | None,
     device: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Rank the heads of LENSES by how far their readings of suspect prompts are from those of clean ones.
 
@@ -122,22 +92,13 @@ def command(
         from alens.reading.lensed import LensedModel
         from alens.studies.comparison.compare import check_pairs, compare
         from alens.studies.comparison.detector_splits import detectable
-        from alens.studies.comparison.settings import CompareSettings
 
-        settings = CompareSettings(
-            layers=layers,
-            heads=heads,
-            position=position,
-            top=top,
-            resamples=resamples,
-            seed=seed,
-            paired=paired,
-        )
-        if paired:
+        settings = CompareSettings(**COMPARE.values(given))
+        if settings.paired:
             check_pairs(*sets)
         if roc is not None and tested is None and not detectable(*sets):
             raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
-        opened.chosen(layers, heads, report)
+        opened.chosen(settings.layers, settings.heads, report)
         found = compare(
             LensedModel(opened, model=model, device=device, report=report),
             *sets,

@@ -1,28 +1,29 @@
 """`alens inject`: add a direction at a head's output, or take heads away, and see what the model does."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from alens.cli.console import show_json
+from alens.cli.options import SettingsOptions
 from alens.cli.parameters import (
     NUMBERS,
-    REALS,
     PathName,
-    chosen,
     config_option,
     json_option,
     model_options,
     not_empty,
     printed,
-    seed_option,
 )
 from alens.errors import RequestError
+from alens.studies.injection.settings import Ablated, AblateSettings, InjectSettings
 
 if TYPE_CHECKING:
     from alens.job.progress import Report
     from alens.lens.lenses import Lenses
+
+INJECT = SettingsOptions(InjectSettings, without=("layer", "head"))
 
 OF_INJECTIONS = {
     "by": "--by",
@@ -60,47 +61,10 @@ OF_INJECTIONS = {
 )
 @click.option("--tokens-file", type=PathName(), metavar="FILE", help="Further terms, one a line.")
 @click.option("--first-token", is_flag=True, help="Let a term of several tokens count by its first one.")
-@click.option(
-    "--by",
-    type=click.Choice(["lens", "unembedding", "both"]),
-    default="both",
-    show_default=True,
-    help="Whose direction to add.",
-)
-@click.option(
-    "--scaling",
-    type=click.Choice(["gradient", "covariance"]),
-    default="gradient",
-    show_default=True,
-    help="The lens's direction: steepest by its norm, or scaled by how the head's output varies over the text.",
-)
-@click.option(
-    "--within-head", is_flag=True, help="Keep the unembedding's direction in what the head can write."
-)
-@click.option(
-    "--strength",
-    type=REALS,
-    default="-4,-2,-1,0,1,2,4",
-    show_default=True,
-    help="Norms to add, in units of the root mean square norm of the head's output; below 0: away from the tokens.",
-)
-@click.option(
-    "--position",
-    type=click.Choice(["all", "last"]),
-    default="all",
-    show_default=True,
-    help="Positions of the prompt to add it at; to the text it is added at all.",
-)
-@click.option(
-    "--random",
-    type=click.IntRange(0, 1000),
-    default=3,
-    show_default=True,
-    help="Random directions of the same norm, to compare with.",
-)
+@INJECT
 @click.option(
     "--ablate",
-    type=click.Choice(["zero", "mean"]),
+    type=click.Choice(get_args(Ablated)),
     help="Add nothing: set the heads to zero, or to their mean over the text.",
 )
 @click.option(
@@ -116,9 +80,7 @@ OF_INJECTIONS = {
     show_default=True,
     help="Tokens of the text at most.",
 )
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Next tokens to show.")
 @click.option("--plot", type=PathName(), metavar="FILE.png", help="Draw the curves of strength.")
-@seed_option("Of random directions and intervals.")
 @model_options
 @json_option
 @config_option
@@ -172,13 +134,12 @@ def _inject(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.studies.injection.inject import check, inject
-        from alens.studies.injection.settings import InjectSettings
 
         opened = load_lenses(lenses)
         settings = InjectSettings(
             layer=layer[0],
             head=None if head is None else head[0],
-            **chosen(InjectSettings, given),
+            **INJECT.values(given),
         )
         check(opened, settings, has_text=given["text"] is not None)
         reader, found_terms, windows = _load(opened, terms, given, report)
@@ -213,7 +174,6 @@ def _ablate(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.studies.injection.ablate import ablate, check
-        from alens.studies.injection.settings import AblateSettings
 
         opened = load_lenses(lenses)
         asked: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}

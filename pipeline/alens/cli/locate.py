@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import show as show_lines
+from alens.cli.options import HEADS, LAYERS, SettingsOptions
 from alens.cli.p_value import shown
 from alens.cli.parameters import (
     PathName,
     config_option,
-    heads_option,
     heat_map_option,
     json_option,
-    layers_option,
     model_options,
     printed,
-    seed_option,
 )
 from alens.errors import RequestError
 from alens.lens.marks import kl_reference, label, note
+from alens.studies.location.settings import LocateSettings
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
     from alens.studies.location.result import HeadEffect, Location, ReaderEffect
+
+LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 
 TERMS_SHOWN = 2
 
@@ -52,54 +53,8 @@ TERMS_SHOWN = 2
     type=PathName(),
     help="Control prompts.  [default: those so labelled; else the model's mean output]",
 )
-@click.option("--paired", is_flag=True, help="The n-th control belongs to the n-th prompt.")
-@layers_option("test")
-@heads_option("test")
-@click.option(
-    "--position",
-    type=click.Choice(["last", "all"]),
-    default="last",
-    show_default=True,
-    help="Read the last token of a prompt, or average over all that lenses are fitted on (from the --min-position of "
-    "their fit).",
-)
+@LOCATE
 @click.option("--first-token", is_flag=True, help="A term of several tokens counts by its first.")
-@click.option(
-    "--compare",
-    type=click.Choice(["unembedding", "none"]),
-    default="unembedding",
-    show_default=True,
-    help="Reading to test beside the lens's.",
-)
-@click.option(
-    "--alternative",
-    type=click.Choice(["two-sided", "greater"]),
-    default="two-sided",
-    show_default=True,
-    help="Test for raised and lowered, or for raised alone; without controls always `greater`.",
-)
-@click.option(
-    "--correction",
-    type=click.Choice(["max-t", "holm", "bonferroni", "bh", "by", "none"]),
-    default="max-t",
-    show_default=True,
-    help="For the number of heads: the chance of any false head (max-t, holm, bonferroni) or their share (bh, by).",
-)
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Heads are marked where the corrected p is at most this; intervals have the level 1 - alpha.",
-)
-@click.option(
-    "--permutations",
-    type=click.IntRange(1, 100_000),
-    default=9999,
-    show_default=True,
-    help="Relabellings drawn for the test, where there are more, and draws of a second kind beside them.",
-)
-@seed_option("Of the relabellings that are drawn.")
 @click.option(
     "--show",
     "--top",
@@ -118,22 +73,13 @@ def command(
     terms_file: Path,
     prompts_file: Path,
     control_file: Path | None,
-    paired: bool,
-    layers: tuple[int, ...] | None,
-    heads: tuple[int, ...] | None,
-    position: str,
     first_token: bool,
-    compare: str,
-    alternative: str,
-    correction: str,
-    alpha: float,
-    permutations: int,
-    seed: int,
     show: int,
     heat_map: tuple[Path, ...],
     model: str | None,
     device: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
 
@@ -150,26 +96,15 @@ def command(
         from alens.studies.location.locate import locate
         from alens.studies.location.locate_map import effect_map
         from alens.studies.location.prompt_groups import groups
-        from alens.studies.location.settings import LocateSettings
 
         for path in heat_map:
             pictures.check_path(path)
-        names: Any = {"alternative": alternative, "correction": correction, "position": position}
-        settings = LocateSettings(
-            **names,
-            paired=paired,
-            layers=layers,
-            heads=heads,
-            compare="none" if compare == "none" else "unembedding",
-            alpha=alpha,
-            permutations=permutations,
-            seed=seed,
-        )
+        settings = LocateSettings(**LOCATE.values(given))
         words = read_terms(terms_file)
         prompts, controls = _prompts(prompts_file, control_file)
         groups(prompts, controls, settings)  # told before the model is loaded, not after
         opened = load_lenses(lenses)
-        opened.chosen(layers, heads, report)
+        opened.chosen(settings.layers, settings.heads, report)
         reader = LensedModel(opened, model=model, device=device, report=report)
         terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
         found = locate(

@@ -84,7 +84,14 @@ class SettingsOptions:
         told["type"] = _type(field, self._ranges)
         if field.default is NO_DEFAULT:
             return {**told, "required": True}
-        return told if field.default is None else {**told, "default": field.default, "show_default": True}
+        if field.default is None:
+            return told
+        default = (
+            ",".join(f"{part:g}" if field.kind is float else str(part) for part in field.default)
+            if field.several
+            else field.default
+        )
+        return {**told, "default": default, "show_default": True}
 
 
 def _names(field: Field, flag: Flag) -> tuple[str, ...]:

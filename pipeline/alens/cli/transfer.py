@@ -5,25 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.options import HEADS, LAYERS, SettingsOptions
 from alens.cli.parameters import (
     PathName,
     config_option,
     device_option,
-    heads_option,
     heat_map_option,
     json_option,
-    layers_option,
     printed,
-    seed_option,
 )
 from alens.cli.transfer_table import FIELDS, FIGURES, show_copy, show_matrix
 from alens.errors import RequestError
 from alens.lens.marks import label
+from alens.studies.transfer.settings import TransferSettings
 
 if TYPE_CHECKING:
     from alens.pictures.heat_map import HeatMap
     from alens.studies.transfer.copy_figures import CopyTransfer, Way
     from alens.studies.transfer.transfer import TransferMatrix
+
+TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 
 
 @click.command(
@@ -52,22 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the matrix shows, without --to: means over pairs of heads, or every pair.",
 )
-@layers_option("take")
-@heads_option("take")
-@click.option(
-    "--rows",
-    type=click.IntRange(1),
-    default=4096,
-    show_default=True,
-    help="Held-out rows at most. Time grows with rows, and with the square of the number of heads.",
-)
-@click.option(
-    "--match",
-    type=click.Choice(["none", "mean", "scale"]),
-    default="scale",
-    show_default=True,
-    help="What is brought to the values that a lens was fitted to: nothing, the mean, mean and overall scale.",
-)
+@TRANSFER
 @click.option(
     "--by",
     type=click.Choice(["output", "value"]),
@@ -81,7 +67,6 @@ if TYPE_CHECKING:
     help="What table and heat map show: KL or cross-entropy.",
 )
 @heat_map_option("the matrix of differences")
-@seed_option("Of the intervals.")
 @device_option
 @json_option
 @config_option
@@ -91,16 +76,12 @@ def command(
     copy: Path | None,
     native: Path | None,
     between: str,
-    layers: tuple[int, ...] | None,
-    heads: tuple[int, ...] | None,
-    rows: int,
-    match: str,
     by: str | None,
     figure: str,
     heat_map: Path | None,
-    seed: int,
     device: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Put LENSES on heads that they were not fitted to, and show what that costs.
 
@@ -119,7 +100,6 @@ def command(
         from alens.store.cache_reader import open_cache
         from alens.store.schema import ATTN_Z
         from alens.studies.transfer.finetuned import transfer_to_copy
-        from alens.studies.transfer.settings import TransferSettings
         from alens.studies.transfer.transfer import transfer
 
         if heat_map is not None:
@@ -129,14 +109,14 @@ def command(
             raise RequestError(
                 f"{lenses} reads {opened.record.site}, which has no output matrix: leave --by out"
             )
-        given: Any = {"layers": layers, "heads": heads, "rows": rows, "match": match, "seed": seed}
-        asked: Any = {"settings": TransferSettings(**given), "device": torch_device(device)}
+        settings = TransferSettings(**TRANSFER.values(given))
+        asked: Any = {"settings": settings, "device": torch_device(device)}
         if copy is None:
             matrix = transfer(opened, cache, report=report, **asked)
         else:
             fitted = None if native is None else load_lenses(native)
             found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
-            way = found.way(by or "value", match)
+            way = found.way(by or "value", settings.match)
     if copy is None:
         with printed(matrix, lambda: show_matrix(matrix, between, figure), as_json=as_json):
             if heat_map is not None:
