@@ -75,7 +75,7 @@ def test_a_field_says_its_type_its_default_and_its_meaning() -> None:
         ({"dtype": "int4"}, "dtype is 'int4': it must be one of float16, int8"),
         ({"layers": 3}, "layers is 3: it must be a list of whole numbers such as [0, 3]"),
         ({"layers": ("0",)}, "layers is ('0',): it must be a list of whole numbers such as [0, 3]"),
-        ({"strengths": (1, float("inf"))}, "strengths is (1, inf): it must be a number"),
+        ({"strengths": (1, float("inf"))}, "strengths is (1, inf): it must be a finite number"),
         ({"exact": 1}, "exact is 1: it must be true or false"),
         ({"options": []}, "options is []: it must be a table of options such as {rank = 8}"),
     ],

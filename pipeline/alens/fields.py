@@ -104,7 +104,9 @@ class Field:
         words = " and ".join(
             f"{said} {_power(self.bounds[name])}" for name, (_, said) in BOUNDS.items() if name in self.bounds
         )
-        return f"a number {words}".rstrip() if self.kind is float else words
+        if self.kind is float:
+            return f"a number {words}" if words else "a finite number"
+        return words
 
 
 def has_type(kind: type, value: Any) -> bool:

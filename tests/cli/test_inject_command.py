@@ -141,7 +141,10 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ((PROMPT, *AT, "--tokens", " "), "a term is empty"),
         ((PROMPT, *AT, "--tokens-file", "/nowhere"), "cannot read /nowhere"),
         ((PROMPT, *AT, "--tokens", "she", "--strength", "1,x"), "'1,x' is not a list of numbers"),
-        ((PROMPT, *AT, "--tokens", "she", "--strength", "nan"), "a strength is not a finite number"),
+        (
+            (PROMPT, *AT, "--tokens", "she", "--strength", "nan"),
+            "strength is (nan,): it must be a finite number",
+        ),
         ((PROMPT, *AT, "--tokens", "she", "--text", "/nowhere.txt"), "/nowhere.txt does not exist"),
         ((PROMPT, *AT, "--tokens", "she", "--plot", "curve.pdf"), "curves are written as .png"),
         ((PROMPT, *AT, "--tokens", "she", "--plot", "/nowhere/c.png"), "/nowhere does not exist"),

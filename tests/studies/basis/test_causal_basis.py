@@ -269,16 +269,16 @@ def test_too_many_sequences_are_refused(demo_lenses: Path, demo_cache: Path) -> 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"ablation": "zero"}, "ablation is 'zero': give mean or resample"),
-        ({"coordinates": "polar"}, "coordinates is 'polar': give whitened or raw"),
+        ({"ablation": "zero"}, "ablation is 'zero': it must be one of mean, resample"),
+        ({"coordinates": "polar"}, "coordinates is 'polar': it must be one of whitened, raw"),
         ({"compare": ("pca",)}, "compare is 'pca': give unembedding or principal or random"),
         ({"compare": ("random", "random")}, "name each once"),
-        ({"directions": 2}, "a rank correlation takes 3 or more"),
+        ({"directions": 2}, "directions is 2: it must be at least 3"),
         (
             {"directions": 3, "top": 4},
             "directions is 3, and top 4 are to be ablated together: say --top 3 or fewer",
         ),
-        ({"rows": 1}, "rows and sequences 2 or more"),
+        ({"rows": 1}, "rows is 1: it must be at least 2"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(given: dict[str, Any], message: str) -> None:

@@ -240,13 +240,13 @@ def test_what_the_lenses_lack_is_refused(reader: LensedModel, given: dict[str, i
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"by": ""}, "by is empty: choose of lens, unembedding"),
-        ({"by": "model"}, "by is model"),
-        ({"scaling": "none"}, "scaling is none: choose of gradient, covariance"),
-        ({"position": "first"}, "position is first"),
-        ({"strength": ()}, "a strength is not a finite number"),
-        ({"strength": (float("nan"),)}, "a strength is not a finite number"),
-        ({"strength": (float("inf"),)}, "a strength is not a finite number"),
+        ({"by": ""}, "by is '': it must be one of lens, unembedding"),
+        ({"by": "model"}, "by is 'model'"),
+        ({"scaling": "none"}, "scaling is 'none': it must be one of gradient, covariance"),
+        ({"position": "first"}, "position is 'first'"),
+        ({"strength": ()}, "strength is empty: give such as -2,0,2"),
+        ({"strength": (float("nan"),)}, r"strength is \(nan,\): it must be a finite number"),
+        ({"strength": (float("inf"),)}, r"strength is \(inf,\): it must be a finite number"),
         ({"random": -1}, "random is -1"),
     ],
 )

@@ -1,11 +1,12 @@
 """What a study of causal bases can be asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 from alens.errors import RequestError
+from alens.fields import check
 
 Ablation = Literal["mean", "resample"]
 CoordinatesKind = Literal["whitened", "raw"]
@@ -22,7 +23,7 @@ class BasisSettings:
     heads: tuple[int, ...] | None = None
     """Heads to study, in each layer. None: all that were fitted."""
     directions: Annotated[int, Ge(3)] | None = None
-    """Directions of each basis. None: all, d_head."""
+    """Directions of each basis, 3 or more for a rank correlation. None: all, d_head."""
     top: Annotated[int, Ge(1)] = 4
     """First directions to ablate together, too."""
     ablation: Ablation = "mean"
@@ -39,20 +40,12 @@ class BasisSettings:
     """Seed of every draw."""
 
     def __post_init__(self) -> None:
-        for name, values, choices in (
-            ("ablation", (self.ablation,), get_args(Ablation)),
-            ("coordinates", (self.coordinates,), get_args(CoordinatesKind)),
-            ("compare", self.compare, COMPARED),
-        ):
-            for value in values:
-                if value not in choices:
-                    raise RequestError(f"{name} is {value!r}: give {' or '.join(choices)}")
+        check(self)
+        for name in self.compare:
+            if name not in COMPARED:
+                raise RequestError(f"compare is {name!r}: give {' or '.join(COMPARED)}")
         if len(set(self.compare)) != len(self.compare):
             raise RequestError(f"compare is {','.join(self.compare)}: name each once")
-        if self.top < 1 or self.rows < 2 or self.sequences < 2:
-            raise RequestError("top must be 1 or more, rows and sequences 2 or more")
-        if self.directions is not None and self.directions < 3:
-            raise RequestError(f"directions is {self.directions}: a rank correlation takes 3 or more")
         if self.directions is not None and self.directions < self.top:
             raise RequestError(
                 f"directions is {self.directions}, and top {self.top} are to be ablated together: "

@@ -6,6 +6,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from alens.errors import RequestError
+from alens.fields import check
 
 LAST, ALL = "last", "all"
 
@@ -31,9 +32,8 @@ class CompareSettings:
     """Seed of the resamples, the folds and the refits."""
 
     def __post_init__(self) -> None:
+        check(self)
         check_position(self.position)
-        if self.top < 1 or self.resamples < 1 or self.seed < 0:
-            raise RequestError("top and resamples must be 1 or more, and seed 0 or more")
 
 
 def check_position(position: str | int) -> None:

@@ -1,11 +1,12 @@
 """What an injection, and an ablation, can be asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from alens.errors import RequestError
+from alens.fields import check
 
 By = Literal["lens", "unembedding", "both"]
 Scaling = Literal["gradient", "covariance"]
@@ -42,13 +43,9 @@ class InjectSettings:
     """Seed of the random directions and the intervals."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("by", By), ("scaling", Scaling), ("position", Position)):
-            if (given := getattr(self, name)) not in get_args(kind):
-                raise RequestError(f"{name} is {given or 'empty'}: choose of {', '.join(get_args(kind))}")
-        if not self.strength or not all(abs(strength) < float("inf") for strength in self.strength):
-            raise RequestError("a strength is not a finite number, or there is none: give such as -2,0,2")
-        if self.random < 0:
-            raise RequestError(f"random is {self.random}: give 0 directions or more")
+        check(self)
+        if not self.strength:
+            raise RequestError("strength is empty: give such as -2,0,2")
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -70,7 +67,6 @@ class AblateSettings:
     """Seed of the intervals."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Ablated):
-            raise RequestError(f"ablation {self.kind!r} is unknown: choose of {', '.join(get_args(Ablated))}")
+        check(self)
         if not self.heads:
             raise RequestError("no head was named: say which ones to take away")

@@ -1,11 +1,11 @@
 """What the search for heads that raise some terms can be asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from alens.errors import RequestError
+from alens.fields import check
 
 Position = Literal["last", "all"]
 Compared = Literal["unembedding", "none"]
@@ -40,17 +40,4 @@ class LocateSettings:
     """Seed of the relabellings that are drawn."""
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("position", Position),
-            ("compare", Compared),
-            ("correction", Correction),
-            ("alternative", Alternative),
-        ):
-            if (given := getattr(self, name)) not in get_args(kind):
-                raise RequestError(f"{name} {given!r} is unknown: take {' or '.join(get_args(kind))}")
-        if not 0.0 < self.alpha < 1.0:
-            raise RequestError(f"alpha is {self.alpha}: it must lie between 0 and 1")
-        if self.permutations < 1:
-            raise RequestError(f"permutations is {self.permutations}: it must be 1 or more")
-        if self.seed < 0:
-            raise RequestError(f"seed is {self.seed}: it must be 0 or more")
+        check(self)

@@ -1,11 +1,11 @@
 """What a transfer of lenses to other heads, or to a copy of their model, can be asked for."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from alens.errors import RequestError
+from alens.fields import check
 
 Match = Literal["none", "mean", "scale"]
 
@@ -26,9 +26,4 @@ class TransferSettings:
     """Seed of the intervals."""
 
     def __post_init__(self) -> None:
-        if self.match not in get_args(Match):
-            raise RequestError(f"match is {self.match!r}: take {' or '.join(get_args(Match))}")
-        if self.rows < 1:
-            raise RequestError(f"rows is {self.rows}: it must be 1 or more")
-        if self.seed < 0:
-            raise RequestError(f"seed is {self.seed}: it must be 0 or more")
+        check(self)
