@@ -17,7 +17,7 @@
 | compare | `compare(reader, prompt_set(...), prompt_set(...))` | a reader | what changes between two sets of prompts |
 | inject | `inject(reader, prompts, terms, InjectSettings(...))` | a reader | what follows when a head says more of the terms |
 | ablate | `ablate(reader, prompts, AblateSettings(...))` | a reader | what follows without some heads |
-| basis | `CausalBases(reader, cache, BasisSettings()).run()` | a reader, a store | directions that a lens rests on |
+| basis | `causal_bases(reader, cache)` | a reader, a store | directions that a lens rests on |
 | transfer | `transfer(lenses, cache)` | lenses, a store | what each lens costs on other heads |
 | export | `export_lenses(lenses, path)` | lenses | safetensors in the paper's form |
 | import | `import_lenses(ImportRequest(...))` | published lenses | a lens directory |
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from alens.store.cache_reader import open_cache as open_cache
     from alens.store.schema import CacheSettings as CacheSettings
     from alens.store.verify import verify_cache as verify_cache
-    from alens.studies.basis.causal_basis import CausalBases as CausalBases
+    from alens.studies.basis.causal_basis import causal_bases as causal_bases
     from alens.studies.basis.settings import BasisSettings as BasisSettings
     from alens.studies.comparison.compare import compare as compare
     from alens.studies.comparison.prompt_sets import prompt_set as prompt_set
@@ -93,7 +93,7 @@ _HOME = {
     "open_cache": "alens.store.cache_reader",
     "CacheSettings": "alens.store.schema",
     "verify_cache": "alens.store.verify",
-    "CausalBases": "alens.studies.basis.causal_basis",
+    "causal_bases": "alens.studies.basis.causal_basis",
     "BasisSettings": "alens.studies.basis.settings",
     "compare": "alens.studies.comparison.compare",
     "prompt_set": "alens.studies.comparison.prompt_sets",

@@ -15,7 +15,7 @@ from alens.reading.head_reader import HeadReader
 from alens.reading.page_reader import read_page
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
-from alens.studies.basis.causal_basis import CausalBases
+from alens.studies.basis.causal_basis import causal_bases
 from alens.studies.basis.settings import BasisSettings
 from alens.studies.injection.inject import inject
 from alens.studies.injection.settings import InjectSettings
@@ -96,7 +96,7 @@ def test_what_rests_on_the_write_is_refused_in_a_line(reader: HeadReader, store:
         lambda: export.plan(reader.lenses),
         lambda: inject(reader, [PROMPT], [term], InjectSettings(layer=1, head=0)),
         lambda: transfer(reader.lenses, cache),
-        lambda: CausalBases(reader, cache, BasisSettings(compare=("unembedding",))),
+        lambda: causal_bases(reader, cache, settings=BasisSettings(compare=("unembedding",))),
         lambda: reader.unembedding(1, [0], torch.zeros(1, 2, 8), torch.ones(2)),
         lambda: cache.head_outputs(slice(0, 2)),
     ]

@@ -64,7 +64,8 @@ def command(
         from alens.reading.lensed import LensedModel
         from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
-        from alens.studies.basis.causal_basis import CausalBases
+        from alens.studies.basis.causal_basis import causal_bases
+        from alens.studies.basis.settings import BasisSettings
 
         asked = BASIS.values(given)
         settings = BasisSettings(
@@ -75,8 +76,8 @@ def command(
         if save is not None:
             basis_file.check_path(save)
         opened, cache = load_lenses(lenses), open_cache(store)
-        study = CausalBases(LensedModel(opened, model=model, device=device, report=report), cache, settings)
-        found = study.run(report)
+        reader = LensedModel(opened, model=model, device=device, report=report)
+        found = causal_bases(reader, cache, settings=settings, report=report)
     with printed(found, lambda: _show(found), as_json=as_json):
         if save is not None:
             basis_file.put(save, found, opened.record.model.weights_sha256)

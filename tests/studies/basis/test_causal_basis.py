@@ -21,12 +21,17 @@ from alens.job.progress import Progress
 from alens.reading.lensed import LensedModel
 from alens.rows import moments
 from alens.store.cache_reader import open_cache
-from alens.studies.basis import basis_file, causal_basis, held_out_sample
-from alens.studies.basis.causal_basis import CausalBases
-from alens.studies.basis.causal_fidelity import basic_interval, paired_at_random, rank_correlation
+from alens.studies.basis import basis_file, held_out_sample, measured_bases
+from alens.studies.basis.causal_basis import causal_bases
+from alens.studies.basis.causal_fidelity import (
+    basic_interval,
+    basis_fidelity,
+    paired_at_random,
+    rank_correlation,
+)
 from alens.studies.basis.lens_influence import lens_influence
 from alens.studies.basis.model_influence import model_influence
-from alens.studies.basis.result import BasisStudy, judge
+from alens.studies.basis.result import BasisStudy
 from alens.studies.basis.settings import BasisSettings
 from alens.studies.basis.subspaces import Coordinates
 
@@ -38,7 +43,7 @@ QUICK: dict[str, Any] = {"layers": (LAYER,), "heads": (HEAD,), "rows": 128, "seq
 
 def study(lenses: Path, cache: Path, **settings: Any) -> BasisStudy:
     reader = LensedModel(load_lenses(lenses), device="cpu")
-    return CausalBases(reader, open_cache(cache), BasisSettings(**{**QUICK, **settings})).run()
+    return causal_bases(reader, open_cache(cache), settings=BasisSettings(**{**QUICK, **settings}))
 
 
 def with_lens(lenses: Path, weight_EV: torch.Tensor, bias_V: torch.Tensor) -> Path:
@@ -166,8 +171,8 @@ def test_the_model_gets_the_donors_that_the_reading_gets(
         given["reading"] += [z_NE, donors_NE]
         return lens_influence(lens, z_NE, donors_NE, removals_AEE)
 
-    monkeypatch.setattr(causal_basis, "model_influence", model)
-    monkeypatch.setattr(causal_basis, "lens_influence", reading)
+    monkeypatch.setattr(measured_bases, "model_influence", model)
+    monkeypatch.setattr(measured_bases, "lens_influence", reading)
     study(demo_lenses, demo_cache, directions=3, top=1, ablation="resample", compare=())
     z_NE, donors_NE = given["reading"]
     assert torch.equal(torch.cat(given["model"]), donors_NE) and len(z_NE) == 2 * 63
@@ -180,7 +185,7 @@ def test_the_layer_is_the_mean_of_its_heads(demo_lenses: Path, demo_cache: Path)
     seen: list[Progress] = []
     reader = LensedModel(load_lenses(demo_lenses), device="cpu")
     settings = BasisSettings(**{**QUICK, "heads": (4, 1)}, directions=5)
-    both = CausalBases(reader, open_cache(demo_cache), settings).run(seen.append)
+    both = causal_bases(reader, open_cache(demo_cache), settings=settings, report=seen.append)
     assert [(head.layer, head.head) for head in both.heads] == [(3, 4), (3, 1)]
     ((lens, random),) = both.layers
     rhos = [head.bases[0].fidelity.correlation.rho or 0.0 for head in both.heads]
@@ -235,13 +240,17 @@ def test_equal_influences_have_no_rank() -> None:
 
 
 def test_a_head_without_effect_has_no_share() -> None:
-    fidelity, _ = judge("lens", np.ones((6, 2)), np.zeros((6, 2)), positions=3, groups_S=np.arange(2), seed=0)
+    fidelity, _ = basis_fidelity(
+        "lens", np.ones((6, 2)), np.zeros((6, 2)), positions=3, groups_S=np.arange(2), seed=0
+    )
     assert fidelity.model_share is None and fidelity.correlation.rho is None
 
 
 def test_influences_are_means_over_rows() -> None:
     lens_AS, model_AS = np.arange(12.0).reshape(6, 2), 2 * np.arange(12.0).reshape(6, 2)
-    fidelity, _ = judge("lens", lens_AS, model_AS, positions=5, groups_S=np.arange(lens_AS.shape[1]), seed=0)
+    fidelity, _ = basis_fidelity(
+        "lens", lens_AS, model_AS, positions=5, groups_S=np.arange(lens_AS.shape[1]), seed=0
+    )
     assert (fidelity.lens_whole, fidelity.model_first) == (pytest.approx(1 / 10), pytest.approx(42 / 10))
     assert fidelity.lens_influence == pytest.approx([0.5, 0.9, 1.3, 1.7])
 
@@ -315,7 +324,7 @@ def test_what_is_no_file_of_directions_is_refused(tmp_path: Path) -> None:
     half = tmp_path / "half.safetensors"
     save_file({"0.1.reads": torch.zeros(1)}, half, {"format": basis_file.FORMAT})
     (tmp_path / "empty.safetensors").touch()
-    with pytest.raises(RequestError, match="holds no causal basis"):
+    with pytest.raises(RequestError, match="does not hold a causal basis"):
         basis_file.load(other)
     with pytest.raises(DamageError, match="is not whole"):
         basis_file.load(half)

@@ -1,4 +1,4 @@
-"""Causal directions in a safetensors file, for whoever wants to steer, ablate or compare with them.
+"""Causal directions in a safetensors file, to steer, ablate or compare with them.
 
 In: a `BasisStudy`. Out: a file with, for each head L.H, float32 tensors named `L.H.reads` (K, E), `L.H.writes`
 (K, E), `L.H.mean` (E) of the lens's basis, in its order, and `L.H.lens_influence` and `L.H.model_influence` (K) in
@@ -38,9 +38,9 @@ class Directions:
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless directions can be written there: told before the work, not after it.
+    """Raises `RequestError` unless directions can be written there: checked before the work, not after it.
 
-    A file of directions is replaced; any other, such as a file of lenses, is somebody's own, and stays.
+    A file of directions is replaced; any other file, such as one of lenses, stays.
     """
     result_file.check(path, (SUFFIX,), "directions are")
     if path.exists() and not _is_basis(path):
@@ -61,12 +61,12 @@ def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
             ("model_influence", torch.tensor(basis.fidelity.model_influence)),
         ):
             tensors[f"{head.layer}.{head.head}.{name}"] = value.float().contiguous()
-    said = {
+    metadata = {
         "format": FORMAT,
         "weights_sha256": weights_sha256,
         "settings": json.dumps(asdict(study.settings)),
     }
-    result_file.write(path, save(tensors, metadata=said))
+    result_file.write(path, save(tensors, metadata=metadata))
 
 
 def _is_basis(path: Path) -> bool:
@@ -78,17 +78,22 @@ def _is_basis(path: Path) -> bool:
 
 
 def load(path: Path) -> dict[tuple[int, int], Directions]:
-    """Directions by layer and head. Raises `RequestError` for what is no such file, `DamageError` for half of one."""
+    """Directions by layer and head.
+
+    Raises `RequestError` for a file without directions, and `DamageError` for one that is not whole.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("format") != FORMAT:
-                raise RequestError(f"{path} holds no causal basis: give what `alens basis --save` wrote")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+                raise RequestError(
+                    f"{path} does not hold a causal basis: give what `alens basis --save` wrote"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as error:
         raise RequestError(f"cannot read {path}: {error}") from None
     heads = dict.fromkeys(name.rpartition(".")[0] for name in sorted(tensors))
     try:
-        found = {
+        directions = {
             (int(head.partition(".")[0]), int(head.partition(".")[2])): Directions(
                 reads_KE=tensors[f"{head}.reads"],
                 writes_KE=tensors[f"{head}.writes"],
@@ -100,4 +105,4 @@ def load(path: Path) -> dict[tuple[int, int], Directions]:
         }
     except (KeyError, ValueError) as error:
         raise DamageError(f"{path} is not whole ({error}): run `alens basis --save` again") from None
-    return dict(sorted(found.items()))
+    return dict(sorted(directions.items()))

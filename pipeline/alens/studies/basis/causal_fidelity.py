@@ -1,44 +1,89 @@
 """Causal fidelity: whether a lens ranks directions by influence as the model does.
 
 In: for each sequence, sums over its rows of the influence of each direction on the lens and on the model. Out:
-Spearman's rank correlation of the mean influences, its p value against random pairing, and an interval: sequences
-are drawn again, the same ones for lens and model; the directions are kept.
-Shapes: S sequences, K directions, R resamples.
+Spearman's rank correlation of the mean influences, its p-value against random pairing, and an interval; figures of a
+basis and of a layer. For intervals sequences are drawn again, the same ones for lens and model; the directions are kept.
+Shapes: A ablations (all of z, each direction, the first directions together), S sequences, K directions, F figures,
+R resamples.
 """
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
 from alens.statistics import bootstrap
+from alens.studies.basis.result import BasisFidelity, HeadBases, LayerFidelity, RankCorrelation
 
 Array = npt.NDArray[np.float64]
 
 PAIRINGS = 9999
-"""Drawn at random, where there are more."""
+"""Pairings that are drawn at random, where there are more."""
 
 TIE = 1e-9
-"""What rounding may take equal correlations apart."""
+"""How far rounding may move equal correlations apart."""
 
 MOST = 1 - 1e-9
-"""Of a correlation on Fisher's scale, where 1 is infinity."""
+"""The largest correlation that is taken to Fisher's scale, where 1 is infinity."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankCorrelation:
-    """Of the influences of K directions on a lens and on the model."""
+def basis_fidelity(
+    basis: str,
+    lens_AS: Array,
+    model_AS: Array,
+    *,
+    positions: int,
+    groups_S: npt.NDArray[np.int64],
+    seed: int,
+) -> tuple[BasisFidelity, Array]:
+    """Figures of a basis, and the resampled correlation (R,).
 
-    rho: float | None
-    """Spearman's; None where all influences of one side are equal."""
-    p_value: float | None
-    """Two-sided: how often random pairing gives as much, the observed one counted, so never 0. Directions are not
-    independent draws, so take the random directions beside it for the null."""
-    interval: tuple[float, float] | None
-    """95 %, by drawing sequences; `basic_interval`."""
+    Inputs are sums over the `positions` rows of a sequence; their ablations are all of z, each direction, and the first
+    directions together. `groups_S` says which sequences are drawn together.
+    """
+    rows_S = np.full(lens_AS.shape[1], float(positions))
+    member_GS = (groups_S == np.arange(groups_S.max() + 1)[:, None]).astype(np.float64)
+    correlation, drawn_R = rank_correlation(
+        member_GS @ lens_AS[1:-1].T, member_GS @ model_AS[1:-1].T, member_GS @ rows_S, seed=seed
+    )
+    lens_A, model_A = (sums_AS.sum(1) / rows_S.sum() for sums_AS in (lens_AS, model_AS))
+    return BasisFidelity(
+        basis=basis,
+        correlation=correlation,
+        lens_influence=lens_A[1:-1].tolist(),
+        model_influence=model_A[1:-1].tolist(),
+        lens_whole=float(lens_A[0]),
+        model_whole=float(model_A[0]),
+        lens_first=float(lens_A[-1]),
+        model_first=float(model_A[-1]),
+    ), drawn_R
+
+
+def layer_fidelity(layer: int, heads: Sequence[HeadBases]) -> list[LayerFidelity]:
+    """A record for each basis of the layer's heads."""
+    sets = [one for head in heads if head.layer == layer for one in head.bases]
+    by_basis = []
+    for name in dict.fromkeys(one.fidelity.basis for one in sets):
+        mine = [one for one in sets if one.fidelity.basis == name]
+        rhos = [rho for one in mine if (rho := one.fidelity.correlation.rho) is not None]
+        drawn_HR = [one.drawn_R for one in mine if one.fidelity.correlation.rho is not None]
+        shares = [share for one in mine if (share := one.fidelity.model_share) is not None]
+        by_basis.append(
+            LayerFidelity(
+                layer=layer,
+                basis=name,
+                heads=len(rhos),
+                rho=float(np.mean(rhos)) if rhos else None,
+                interval=basic_interval(float(np.mean(rhos)), np.mean(drawn_HR, axis=0)) if rhos else None,
+                lowest=min(rhos, default=None),
+                highest=max(rhos, default=None),
+                model_share=float(np.mean(shares)) if shares else None,
+            )
+        )
+    return by_basis
 
 
 def rank_correlation(
@@ -72,8 +117,8 @@ def basic_interval(rho: float, drawn_R: Array) -> tuple[float, float] | None:
     """The basic bootstrap interval of a correlation, on Fisher's scale; None where no resample has one.
 
     Lens and model are measured on the same rows, and what is large in a few rows is large for both: on few sequences
-    rho is too high, and drawn ones higher by about as much again. The basic interval takes that off; percentiles
-    held the truth half as often (docs/tutorials/basis.md).
+    rho is too high, and resampled ones are higher by about as much again. The basic interval takes that off; intervals
+    by percentiles held the truth half as often (docs/tutorials/basis.md).
     """
     drawn_R = drawn_R[np.isfinite(drawn_R)]
     if not len(drawn_R):
@@ -89,7 +134,7 @@ def _spearman(lens_RK: Array, model_RK: Array) -> Array:
     x_RK, y_RK = (rankdata(values, axis=1) for values in (lens_RK, model_RK))
     x_RK, y_RK = (ranks - ranks.mean(1, keepdims=True) for ranks in (x_RK, y_RK))
     scale_R = np.sqrt((x_RK**2).sum(1) * (y_RK**2).sum(1))
-    found: Array = np.divide(
+    rho_R: Array = np.divide(
         (x_RK * y_RK).sum(1), scale_R, out=np.full(len(scale_R), np.nan), where=scale_R > 0
     )
-    return found
+    return rho_R

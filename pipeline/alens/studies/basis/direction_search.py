@@ -22,13 +22,13 @@ from alens.studies.basis.lens_influence import HeadLens
 from alens.studies.basis.subspaces import Coordinates
 
 STEPS = 20
-"""Of L-BFGS."""
+"""Steps of L-BFGS at most."""
 
 TOLERANCE = 1e-3
-"""It stops when a step gains a smaller share than that."""
+"""L-BFGS stops when a step gains a smaller share than that."""
 
 STEP = 0.1
-"""Of differences, in root mean squares of a feature; they only choose where a search starts."""
+"""Step of finite differences, in root mean squares of a feature; they only choose where a search starts."""
 
 NO_INFLUENCE = 1e-9
 """Nats: below, sigma is rounding, and one direction is as good as another."""
@@ -76,8 +76,8 @@ class Search:
         slopes_EV = self.slopes_EV.double()
         second_EE = (slopes_EV * self.p_NV.mean(0, dtype=torch.float64)) @ slopes_EV.T
         fisher_EE = second_EE - expected_NE.T @ expected_NE / len(expected_NE)
-        found: Array = fisher_EE.cpu().numpy()
-        return (found + found.T) / 2
+        symmetric_EE: Array = fisher_EE.cpu().numpy()
+        return (symmetric_EE + symmetric_EE.T) / 2
 
     @fast_float32()
     def sigma(self, direction_E: Array) -> tuple[float, Array]:
@@ -118,8 +118,8 @@ class Search:
         return total, gradient_E
 
 
-def find_basis(search: Search, count: int, found: Callable[[], None] = lambda: None) -> torch.Tensor:
-    """(K, E) float64 orthonormal directions, in the order they were found; `found` is called after each."""
+def find_basis(search: Search, count: int, told: Callable[[], None] = lambda: None) -> torch.Tensor:
+    """(K, E) float64 orthonormal directions, in the order they were found; `told` is called after each."""
     fisher_EE = search.fisher()
     width = len(fisher_EE)
     basis_KE = np.empty((0, width))
@@ -127,7 +127,7 @@ def find_basis(search: Search, count: int, found: Callable[[], None] = lambda: N
         left_EC = np.linalg.qr(basis_KE.T, mode="complete")[0][:, number:] if number else np.eye(width)
         start_C = np.linalg.eigh(left_EC.T @ fisher_EE @ left_EC)[1][:, -1]
         basis_KE = np.vstack([basis_KE, _climb(search, left_EC, start_C)])
-        found()
+        told()
     return torch.from_numpy(basis_KE)
 
 
@@ -137,15 +137,15 @@ def _climb(search: Search, left_EC: Array, start_C: Array) -> Array:
 
     start_sigma, _ = search.sigma(left_EC @ start_C)
     if start_sigma < NO_INFLUENCE or len(start_C) == 1:
-        found: Array = left_EC @ start_C
-        return found
+        start_E: Array = left_EC @ start_C
+        return start_E
 
     def downhill(w_C: Array) -> tuple[float, Array]:
         length = float(np.linalg.norm(w_C))
         unit_C = w_C / length
         sigma, gradient_E = search.sigma(left_EC @ unit_C)
         gradient_C = left_EC.T @ gradient_E
-        along_C = gradient_C - unit_C * (unit_C @ gradient_C)  # of what does not change with w's length
+        along_C = gradient_C - unit_C * (unit_C @ gradient_C)  # the part that does not change w's length
         return -sigma / start_sigma, -along_C / (length * start_sigma)
 
     done = minimize(

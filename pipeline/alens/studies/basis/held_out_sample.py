@@ -1,7 +1,7 @@
 """Held-out text for a study of heads: some sequences to measure on, and rows of others to search on.
 
-In: a cache and what the fit of some lenses did not train on. Out: a `HeldOutSample`. What is searched for on some rows
-is measured on other sequences, so no figure is of rows that a direction was chosen by.
+In: a cache, and what the fit of some lenses did not train on. Out: a `HeldOutSample`. What is searched for on some rows
+is measured on other sequences, so no figure is taken on rows that a direction was chosen by.
 Shapes: N rows, S sequences, T tokens.
 """
 
@@ -19,7 +19,7 @@ from alens.store.cache_reader import Cache
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutSample:
-    """Numbers of rows and tokens; drawn with a seed."""
+    """Rows to search on, and sequences to measure on."""
 
     rows_N: npt.NDArray[np.int64]
     """Rows of the cache, in order, none of them of the sequences below."""
@@ -28,7 +28,7 @@ class HeldOutSample:
     groups: Groups
     """The groups of these sequences: what intervals are over."""
     groups_S: npt.NDArray[np.int64]
-    """Which of them each sequence is of."""
+    """The number of each sequence's group."""
 
 
 def draw(

@@ -26,11 +26,11 @@ class HeadLens:
 
     @property
     def weight_EV(self) -> torch.Tensor | None:
-        """Of logits = z weight + bias; None for a lens that is not affine."""
+        """The weight in logits = z weight + bias; None for a lens that is not affine."""
         return self.maps.weight_HEV[self.index] if isinstance(self.maps, AffineMaps) else None
 
     def logits(self, z_NE: torch.Tensor) -> torch.Tensor:
-        """(N, V) of the reading."""
+        """(N, V) the logits of the reading."""
         return self.maps.logits(self.index, z_NE)
 
     def change(self, z_NE: torch.Tensor, moves_NE: torch.Tensor) -> torch.Tensor:
@@ -47,12 +47,12 @@ def lens_influence(
     lens: HeadLens, z_NE: torch.Tensor, donors_NE: torch.Tensor, removals_AEE: torch.Tensor
 ) -> torch.Tensor:
     """(A, N) float64 on the CPU: KL of the reading of each row to that of its ablated z, nats."""
-    found_AN = torch.empty(len(removals_AEE), len(z_NE), dtype=torch.float64)
+    kl_AN = torch.empty(len(removals_AEE), len(z_NE), dtype=torch.float64)
     for rows in row_blocks(len(z_NE), z_NE.device):
         z_BE, away_BE = z_NE[rows], donors_NE[rows] - z_NE[rows]
         log_p_BV = lens.logits(z_BE).log_softmax(-1)
         p_BV = log_p_BV.exp()
         for a, removal_EE in enumerate(removals_AEE):
             kl_B = kl_of_change(p_BV, log_p_BV, lens.change(z_BE, away_BE @ removal_EE))
-            found_AN[a, rows] = kl_B.double().cpu()
-    return found_AN
+            kl_AN[a, rows] = kl_B.double().cpu()
+    return kl_AN

@@ -1,6 +1,6 @@
 """The model with directions of one head's z ablated, many ablations in one pass.
 
-In: the model, one sequence of tokens, a head, ablations as `subspaces.removals` makes them, what takes the
+In: the model, one sequence of tokens, a head, ablations as `subspaces.removals` makes them, and what takes the
 place of what is removed. Out: the final residuals with each ablation, and KL(model || ablated model). A pass
 runs the layers below once: the hook on z makes one sequence into as many as there are ablations, and what did
 not change is broadcast.
@@ -17,7 +17,7 @@ from alens.model.models import LoadedModel
 from alens.statistics.divergences import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
-"""Tokens of all ablations of a pass: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not measured."""
+"""Tokens of a pass, over all its ablations: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not measured."""
 
 
 @fast_float32()
@@ -33,7 +33,7 @@ def model_influence(
 ) -> torch.Tensor:
     """(A, P) float64 on the CPU: KL of the model to the model with each ablation, by position, nats.
 
-    The last P positions are ablated, all at once: the effect at a position is of its own ablation and of those
+    The last P positions are ablated, all at once: the effect at a position comes from its own ablation and those
     before it. `clean_TD` is the final residual of the model as it is. Raises `RequestError` for a model that
     cannot be run so.
     """
@@ -76,11 +76,11 @@ def ablated_finals(
 
 @torch.inference_mode()
 def _kl(model: LoadedModel, clean_PD: torch.Tensor, ablated_APD: torch.Tensor) -> torch.Tensor:
-    found_AP = torch.empty(ablated_APD.shape[:2], dtype=torch.float64)
+    kl_AP = torch.empty(ablated_APD.shape[:2], dtype=torch.float64)
     for rows in logit_blocks(len(clean_PD), model.W_U_DV.shape[1], model.device):
         log_p_BV = (clean_PD[rows] @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
         p_BV = log_p_BV.exp()
         for a, ablated_PD in enumerate(ablated_APD):
             change_BV = (ablated_PD[rows] - clean_PD[rows]) @ model.W_U_DV
-            found_AP[a, rows] = kl_of_change(p_BV, log_p_BV, change_BV).double().cpu()
-    return found_AP
+            kl_AP[a, rows] = kl_of_change(p_BV, log_p_BV, change_BV).double().cpu()
+    return kl_AP

@@ -1,26 +1,35 @@
-"""Figures of causal bases: by basis and head, by layer, and all of them as plain numbers.
+"""What a study of causal bases gives: figures for each basis of a head, and for each layer.
 
-In: influences by ablation and sequence. Out: `BasisFidelity` of each basis of a head, `LayerFidelity`, and
-`BasisStudy`, which holds them all.
-Shapes: A ablations (all of z, each direction, the first directions together), S sequences, K directions, E d_head,
-R resamples.
+Shapes: K directions, E d_head, R resamples.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.studies.basis.causal_fidelity import RankCorrelation, basic_interval, rank_correlation
+from alens.result import Result, flat, plain
 from alens.studies.basis.settings import BasisSettings
 
 Array = npt.NDArray[np.float64]
 
 FEW_ROWS = 2000
-"""To measure on: with fewer, rho is too high and its interval often misses. Measured: docs/tutorials/basis.md."""
+"""With fewer rows to measure on, rho is too high and its interval often misses. Measured: docs/tutorials/basis.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankCorrelation:
+    """The rank correlation of the influences of K directions on a lens and on the model."""
+
+    rho: float | None
+    """Spearman's; None where all influences of one side are equal."""
+    p_value: float | None
+    """Two-sided: how often random pairing gives as much, the observed one counted, so never 0. Directions are not
+    independent draws, so take the random directions beside it for the null."""
+    interval: tuple[float, float] | None
+    """95 %, by drawing sequences: `causal_fidelity.basic_interval`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +40,21 @@ class BasisFidelity:
     """`lens`, or one that it is compared with."""
     correlation: RankCorrelation
     lens_influence: list[float]
-    """Of each direction on the reading, in the order of the basis."""
+    """The influence of each direction on the reading, in the order of the basis."""
     model_influence: list[float]
-    """Of each direction on the model's output."""
+    """The influence of each direction on the model's output."""
     lens_whole: float
-    """Of all directions of z together on the reading: what is left when the reading sees nothing of the row."""
+    """All directions of z together on the reading: what is left when the reading sees nothing of the row."""
     model_whole: float
-    """Of all directions of z together on the model's output: the head ablated."""
+    """All directions of z together on the model's output: the head ablated."""
     lens_first: float
-    """Of the first directions together on the reading."""
+    """The first directions together on the reading."""
     model_first: float
-    """Of the first directions together on the model's output."""
+    """The first directions together on the model's output."""
 
     @property
     def model_share(self) -> float | None:
-        """Of the head's effect on the model: what the first directions together have; None where it has none."""
+        """The share that the first directions together have in the head's effect on the model; None where it has none."""
         return self.model_first / self.model_whole if self.model_whole > 0 else None
 
 
@@ -55,7 +64,7 @@ class DirectionSet:
 
     fidelity: BasisFidelity
     drawn_R: Array
-    """The rank correlation in each resample of sequences; not a number where there is none."""
+    """The rank correlation in each resample of sequences; NaN where there is none."""
     reads_KE: torch.Tensor
     """The feature of direction k is `(z - mean) reads_k`."""
     writes_KE: torch.Tensor
@@ -81,28 +90,29 @@ class LayerFidelity:
     layer: int
     basis: str
     heads: int
-    """Heads that have a correlation."""
+    """How many heads have a correlation."""
     rho: float | None
-    """Mean of theirs."""
+    """The mean of their correlations."""
     interval: tuple[float, float] | None
-    """95 % of that mean, by drawing sequences; layer and heads are kept."""
+    """The 95 % interval of that mean, by drawing sequences; layer and heads are kept."""
     lowest: float | None
     highest: float | None
     model_share: float | None
-    """Mean over heads of what the first directions together have of the head's effect on the model."""
+    """Mean over heads of the share that the first directions together have in the head's effect on the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BasisStudy:
-    """What `alens basis` found."""
+class BasisStudy(Result):
+    """The causal bases of heads, and how faithful their lenses are to them."""
 
     settings: BasisSettings
     directions: int
     rows: int
     """Rows that directions were found on."""
     sequences: int
+    """Other sequences that influences were measured on."""
     positions: int
-    """Of each sequence: so many are ablated and measured."""
+    """How many positions of each sequence were ablated and measured."""
     trained_on: str
     """`no`, or `unknown`: rows may be among them that the fit was trained on."""
     intervals_over: str
@@ -111,17 +121,33 @@ class BasisStudy:
     """How many of these there are."""
     heads: list[HeadBases]
     layers: list[list[LayerFidelity]]
-    """By layer, a record for each basis."""
+    """For each layer, a record for each basis."""
 
     @property
     def has_few_rows(self) -> bool:
-        """Whether intervals often miss what more text would show."""
+        """Whether there are so few rows that intervals often miss what more text would show."""
         return self.sequences * self.positions < FEW_ROWS
 
+    def headline(self) -> str:
+        """The number of heads and the mean rho of their lenses."""
+        rhos = [head.bases[0].fidelity.correlation.rho for head in self.heads]
+        known = [rho for rho in rhos if rho is not None]
+        mean = f"{np.mean(known):.2f}" if known else "unknown"
+        return f"{len(self.heads)} heads, {self.directions} directions, mean rho of lens and model {mean}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row for each head and basis."""
+        return [
+            {"layer": head.layer, "head": head.head, "says_nothing": head.says_nothing}
+            | flat(plain(basis.fidelity))
+            for head in self.heads
+            for basis in head.bases
+        ]
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values; directions are in the file of `basis_file.put`."""
+        """Plain values without the directions, which are in the file of `basis_file.put`."""
         return {
-            "settings": asdict(self.settings),
+            "settings": plain(self.settings),
             "directions": self.directions,
             "rows": self.rows,
             "sequences": self.sequences,
@@ -129,67 +155,14 @@ class BasisStudy:
             "intervals_over": self.intervals_over,
             "groups": self.groups,
             "trained_on": self.trained_on,
-            "layers": [asdict(one) for bases in self.layers for one in bases],
+            "layers": [plain(one) for bases in self.layers for one in bases],
             "heads": [
                 {
                     "layer": head.layer,
                     "head": head.head,
                     "says_nothing": head.says_nothing,
-                    "bases": [asdict(one.fidelity) for one in head.bases],
+                    "bases": [plain(one.fidelity) for one in head.bases],
                 }
                 for head in self.heads
             ],
         }
-
-
-def judge(
-    basis: str,
-    lens_AS: Array,
-    model_AS: Array,
-    *,
-    positions: int,
-    groups_S: npt.NDArray[np.int64],
-    seed: int,
-) -> tuple[BasisFidelity, Array]:
-    """Figures of a basis, and the resampled correlation (R,); inputs are sums over `positions` rows of a
-    sequence, and `groups_S` says what is drawn together."""
-    rows_S = np.full(lens_AS.shape[1], float(positions))
-    member_GS = (groups_S == np.arange(groups_S.max() + 1)[:, None]).astype(np.float64)
-    correlation, drawn_R = rank_correlation(
-        member_GS @ lens_AS[1:-1].T, member_GS @ model_AS[1:-1].T, member_GS @ rows_S, seed=seed
-    )
-    lens_A, model_A = (found_AS.sum(1) / rows_S.sum() for found_AS in (lens_AS, model_AS))
-    return BasisFidelity(
-        basis=basis,
-        correlation=correlation,
-        lens_influence=lens_A[1:-1].tolist(),
-        model_influence=model_A[1:-1].tolist(),
-        lens_whole=float(lens_A[0]),
-        model_whole=float(model_A[0]),
-        lens_first=float(lens_A[-1]),
-        model_first=float(model_A[-1]),
-    ), drawn_R
-
-
-def layer_fidelity(layer: int, heads: Sequence[HeadBases]) -> list[LayerFidelity]:
-    """A record for each basis of the layer's heads."""
-    sets = [one for head in heads if head.layer == layer for one in head.bases]
-    found = []
-    for name in dict.fromkeys(one.fidelity.basis for one in sets):
-        mine = [one for one in sets if one.fidelity.basis == name]
-        rhos = [rho for one in mine if (rho := one.fidelity.correlation.rho) is not None]
-        drawn_HR = [one.drawn_R for one in mine if one.fidelity.correlation.rho is not None]
-        shares = [share for one in mine if (share := one.fidelity.model_share) is not None]
-        found.append(
-            LayerFidelity(
-                layer=layer,
-                basis=name,
-                heads=len(rhos),
-                rho=float(np.mean(rhos)) if rhos else None,
-                interval=basic_interval(float(np.mean(rhos)), np.mean(drawn_HR, axis=0)) if rhos else None,
-                lowest=min(rhos, default=None),
-                highest=max(rhos, default=None),
-                model_share=float(np.mean(shares)) if shares else None,
-            )
-        )
-    return found

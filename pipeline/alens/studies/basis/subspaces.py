@@ -26,13 +26,13 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """Of one head: `x = (z - mean) into`, `z = mean + x back`; float64."""
+    """Coordinates of one head: `x = (z - mean) into`, `z = mean + x back`; float64."""
 
     mean_E: torch.Tensor
     into_EE: torch.Tensor
     back_EE: torch.Tensor
     variance_E: torch.Tensor
-    """Of z, along its principal directions, largest first."""
+    """The variance of z along its principal directions, largest first."""
     principal_EE: torch.Tensor
     """Rows: the principal directions of z, orthonormal in z and in these coordinates."""
 
@@ -69,14 +69,14 @@ class Coordinates:
 
 
 def removals(coordinates: Coordinates, subspaces: list[torch.Tensor]) -> torch.Tensor:
-    """(A, E, E) float32: of each set of orthonormal directions (K, E), its removal."""
+    """(A, E, E) float32: the removal of each set of orthonormal directions (K, E)."""
     return torch.stack([coordinates.removal(directions_KE) for directions_KE in subspaces]).float()
 
 
 def random_directions(count: int, width: int, seed: int, *numbers: int) -> torch.Tensor:
     """(K, E) orthonormal and uniform (Haar): QR of a Gaussian matrix, with the signs of R taken out.
 
-    Each seed, and each of further numbers (layer, head), has its own.
+    Each seed, and each of the further numbers (layer, head), gives its own.
     """
     draws = randomness.generator(seed, randomness.RANDOM_BASIS, *numbers)
     gaussian_EE = draws.standard_normal((width, width))
