@@ -65,6 +65,16 @@ def test_of_int8_it_says_that_only_coarser_forms_are_tried(as_int8: Cache) -> No
     assert "z is stored as int8: errors and ratios are relative to that" in found.notes[0]
 
 
+def test_the_result_shows_itself(demo: Cache) -> None:
+    fidelity = measure_fidelity(demo, QUICK)
+    assert repr(fidelity).startswith("<Fidelity: ") and "2 forms of targets and 3 of z" in repr(fidelity)
+    frame = fidelity.to_frame()
+    assert frame["part"].tolist() == ["targets"] * 2 + ["z"] * 3
+    assert frame["bytes_per_row"].tolist() == [
+        form["bytes_per_row"] for part in ("targets", "z") for form in fidelity.to_json()[part]
+    ]
+
+
 def test_of_one_shard_no_lens_is_fitted(demo: Cache, tmp_path: Path) -> None:
     made = reencode(demo, tmp_path / "one", shards=(2,), layers=(0,))
     assert made is not None

@@ -4,7 +4,6 @@ In: a cache and what to look at. Out: a `Fidelity`, plain values for a table or 
 lenses of the forms that are tried lie in a temporary directory that is gone afterwards.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from alens.fidelity.target_error import (
 from alens.fidelity.z_bytes import stored_z_bytes, written_z_bytes
 from alens.fidelity.z_error import ZError, z_errors
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.result import Result, flat
 from alens.store.cache_reader import Cache
 
 
@@ -83,8 +83,8 @@ class ZFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fidelity:
-    """What `alens fidelity` says."""
+class Fidelity(Result):
+    """What compression keeps, loses and costs on a cache."""
 
     cache: str
     plan: str
@@ -104,8 +104,23 @@ class Fidelity:
     notes: list[str]
     """What is missing or must be known, a sentence each."""
 
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+    def headline(self) -> str:
+        """What was measured, and what the cache keeps of the model's distributions."""
+        stored = next(mass for mass in self.kept_mass if mass.k == self.stored_top_k)
+        return (
+            f"{self.rows:,} rows, {len(self.targets)} forms of targets and {len(self.z)} of z; "
+            f"the top {stored.k} tokens keep {stored.mean:.3f} of the probability"
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each form of targets and of z, as in the JSON document; `part` says which of the two."""
+        body = self.to_json()
+        return [{"part": part} | flat(form) for part in ("targets", "z") for form in body[part]]
+
+    @property
+    def stored_top_k(self) -> int:
+        """k of the targets as they are stored."""
+        return next(form.top_k for form in self.targets if form.stored)
 
 
 def measure_fidelity(
