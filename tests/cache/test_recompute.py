@@ -327,7 +327,7 @@ def test_the_place_that_uses_most_of_its_tolerance_is_kept() -> None:
     differences.add("a", torch.tensor([[0.2], [0.0]]), 1.0, rows)
     differences.add("b", torch.tensor([0.0, float("nan")]), 1.0, rows)
     differences.add("c", torch.tensor([0.0, 0.0]), 0.0, None)
-    a, b, c = differences.found(64)
+    a, b, c = differences.by_array(64)
     assert (a.row, a.shard, a.agrees, a.difference, a.tolerance) == (10, 0, False, 0.25, 0.125)
     assert (b.row, b.shard, b.agrees, b.difference) == (70, 1, False, float("inf"))
     assert (c.row, c.agrees) == (None, True)

@@ -1,7 +1,7 @@
-"""The largest difference of each array, beside what is allowed there.
+"""The largest difference of each array, beside the tolerance at its place.
 
-In: differences and tolerances of some rows, array by array. Out: for each array the place that uses most of
-its tolerance. A difference that is not a number is infinitely large.
+In: differences and tolerances of some rows, array by array. Out: for each array the place that uses most of its
+tolerance. A difference that is NaN counts as infinite.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayDifference:
-    """One array, where it is furthest from what the model computes, measured by what is allowed there."""
+    """An array at the place where its difference from the model is the largest share of the tolerance."""
 
     array: str
     difference: float
@@ -29,7 +29,7 @@ class ArrayDifference:
 
 
 class LargestDifferences:
-    """Collects them."""
+    """Collects differences, and keeps the largest of each array."""
 
     def __init__(self) -> None:
         self._worst: dict[str, tuple[float, float, float, int | None]] = {}
@@ -41,19 +41,19 @@ class LargestDifferences:
         allowed: torch.Tensor | float,
         row_N: npt.NDArray[np.int64] | None,
     ) -> None:
-        """(N, ...) differences and what is allowed, of the same shape or one number; of the rows `row_N`."""
+        """Add the (N, ...) differences of the rows `row_N`; `allowed` has the same shape, or is one number."""
         flat = torch.nan_to_num(difference.double().reshape(len(difference), -1), nan=math.inf)
         limits = torch.as_tensor(allowed, dtype=torch.float64, device=flat.device)
         limits = limits.expand(difference.shape).reshape(flat.shape)
-        used = torch.where(flat > 0, flat / limits, 0.0)  # nothing over nothing is nothing
+        used = torch.where(flat > 0, flat / limits, 0.0)  # no difference uses no tolerance, not even one of 0
         at = int(used.argmax())
         share, place = float(used.flatten()[at]), at // flat.shape[1]
         if array not in self._worst or share > self._worst[array][0]:
             row = None if row_N is None else int(row_N[place])
             self._worst[array] = share, float(flat.flatten()[at]), float(limits.flatten()[at]), row
 
-    def found(self, rows_per_shard: int) -> tuple[ArrayDifference, ...]:
-        """One for each array, by name."""
+    def by_array(self, rows_per_shard: int) -> tuple[ArrayDifference, ...]:
+        """The largest difference of each array, in the order of their names."""
         return tuple(
             ArrayDifference(
                 array=array,

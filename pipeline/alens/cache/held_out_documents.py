@@ -1,7 +1,8 @@
 """Which documents are held out, and how many whole shards each side of a text gives. Pure: no I/O.
 
-In: the length of each document and the settings. Out: a `Division`: which documents no fit trains on, and how many
-sequences are taken from the others and from them. A side is a stream of its own, so no sequence holds a document of both.
+In: the length of each document and the settings. Out: a `Division`: the documents that no fit trains on, and how many
+sequences are taken from them and from the others. Each side is a stream of its own, so no sequence has documents of
+both.
 Shapes: D documents.
 """
 
@@ -14,13 +15,13 @@ from alens import randomness
 from alens.store.schema import CacheSettings
 
 SHARE = 0.1
-"""The largest share of the shards that is held out; at least one shard is."""
+"""The largest share of the shards that is held out; it is one shard at least."""
 
 MARGIN = 1.25
-"""Documents are drawn until they give what is wanted, and give no more than so many times that."""
+"""Documents are drawn until they have the wanted length, and have at most this multiple of it."""
 
 FEWEST_DOCUMENTS = 2
-"""Held out where that can be: one document would stand for all."""
+"""How many documents are held out at least, where possible: a single one would stand for all."""
 
 Lengths = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -31,15 +32,15 @@ class Division:
     """The two sides of a text."""
 
     held_out_D: Mask
-    """Which documents are held out; none where no document can be spared."""
+    """Which documents are held out; none where the text cannot spare any."""
     train_sequences: int
-    """Sequences taken from the other documents: whole shards."""
+    """How many sequences are taken from the other documents, in whole shards."""
     held_out_sequences: int
-    """Sequences taken from the held-out documents: whole shards."""
+    """How many sequences are taken from the held-out documents, in whole shards."""
     left_out: int
-    """Sequences that are whole but do not fill a shard of their side; 0 where `max_rows` cut the text."""
+    """Whole sequences that do not fill a shard of their side; 0 where `max_rows` cut the text."""
     spread: bool = False
-    """Whether `max_rows` cut the text, so that the sequences of a side are taken from all of it."""
+    """Whether `max_rows` cut the text; then the sequences of a side are spread over all of it."""
 
     @property
     def sequences(self) -> int:
@@ -47,23 +48,23 @@ class Division:
 
 
 def held_out_shards(num_shards: int) -> int:
-    """How many of so many shards are of held-out documents: a tenth at most, one at least, none of a single one."""
+    """How many of `num_shards` hold held-out documents: a tenth at most, at least one, and none of a single shard."""
     return 0 if num_shards < 2 else max(1, int(num_shards * SHARE))
 
 
 def divide(lengths_D: Lengths, settings: CacheSettings, *, documents_known: bool) -> Division:
-    """Divide a text whose documents have so many tokens each.
+    """Divide a text whose documents have `lengths_D` tokens.
 
-    Without documents, and where none can be held out, all of it is one side.
+    The whole text is one side where documents are not known, or none can be held out.
     """
     T, a_shard, total = settings.seq_len, settings.sequences_per_shard, int(lengths_D.sum())
     wanted = settings.sequences_wanted
-    found = total // T if wanted is None else min(total // T, wanted)
+    num_sequences = total // T if wanted is None else min(total // T, wanted)
     nothing = np.zeros(len(lengths_D), dtype=np.bool_)
-    shards = held_out_shards(found // a_shard) if documents_known else 0
+    shards = held_out_shards(num_sequences // a_shard) if documents_known else 0
     if shards:
         least = shards * settings.rows_per_shard
-        share = shards * a_shard / found
+        share = shards * a_shard / num_sequences
         held_out_D = draw(
             lengths_D,
             wanted=max(least, round(share * total)),
@@ -80,7 +81,7 @@ def divide(lengths_D: Lengths, settings: CacheSettings, *, documents_known: bool
 def _taken(
     held_out_D: Mask, train: int, held_out: int, most_shards: int | None, settings: CacheSettings
 ) -> Division:
-    """Whole shards of so many sequences on each side, and no more than `max_rows` in all."""
+    """Whole shards of the sequences of each side, and no more than `max_rows` in all."""
     a_shard, wanted = settings.sequences_per_shard, settings.sequences_wanted
     whole_held_out = held_out // a_shard * a_shard
     if most_shards is not None:
@@ -89,7 +90,7 @@ def _taken(
     left_out = train + held_out - whole_train - whole_held_out
     spread = wanted is not None and train + held_out >= wanted
     if wanted is not None and spread:
-        # What max_rows cuts off is not the end of the text.
+        # Sequences are spread over the text, so max_rows does not cut off its end.
         whole_train, left_out = min(whole_train, wanted // a_shard * a_shard - whole_held_out), 0
     return Division(
         held_out_D=held_out_D,
@@ -101,10 +102,10 @@ def _taken(
 
 
 def draw(lengths_D: Lengths, *, wanted: int, most: int, seed: int) -> Mask:
-    """(D,) documents drawn with the seed that are `wanted` long together, and no longer than `most`.
+    """(D,) whether each document is drawn, so that those drawn are together `wanted` long, and at most `most`.
 
-    A document that would give far more than is wanted is passed over; only where the others do not give enough,
-    the shortest that does is taken. None where that leaves too little.
+    A document that would give far more than is wanted is passed over; where the others do not give enough, the
+    shortest one that does is taken. No document is drawn where this would leave too little text.
     """
     drawn_D = np.zeros(len(lengths_D), dtype=np.bool_)
     limit, taken, count = min(most, int(wanted * MARGIN)), 0, 0

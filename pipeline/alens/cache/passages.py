@@ -1,9 +1,9 @@
-"""A few passages out of a long text: where they begin, and their tokens.
+"""A few passages of a long text: where they begin, and their tokens.
 
-In: CORPUS, a tokenizer, how many sequences are wanted. Out: one sequence a passage, evenly spread over the text (a start
-that the seed draws), and over each side of it where documents are held out: a long document gives passages in
-proportion to its length, and of more documents than passages those that are hit give one. The text is read twice, once
-to measure it; only the passages are tokenised.
+In: CORPUS, a tokenizer, how many sequences are wanted. Out: one sequence from each passage. Passages are spread evenly
+over the text, from a start that the seed draws, and over each side of it where documents are held out. So a long
+document gives passages in proportion to its length, and not every short document gives one. The text is read twice,
+the first time to measure it; only the passages are tokenised.
 Shapes: D documents, T tokens.
 """
 
@@ -25,19 +25,19 @@ from alens.text.packing import TokenStreamWriter
 from alens.text.text_tokens import TextTokens
 
 ROOM = 16
-"""Characters of text for each token that is wanted, or all of it is tokenised: passages must not meet."""
+"""A text with fewer characters than this for each token wanted is tokenised whole: passages must not meet."""
 
 FIRST_TRY = 5
-"""Characters that are tokenised for each token wanted: English has 4 to a token or a little more."""
+"""Characters that are tokenised for each token wanted: English has a little more than 4 to a token."""
 
 FURTHER_TRY = 2
-"""As many more where those were too few."""
+"""Further characters for each token wanted, where the first were too few."""
 
 LONGEST_WORD = 4096
-"""Characters without a space after which a passage is tokenised all the same: Chinese has none."""
+"""Characters without a space after which a passage is cut anyway: Chinese has no spaces."""
 
 TOKENS_NEAR_A_CUT = 64
-"""A passage that was not cut at a space has so many tokens more than are wanted, which the cut may have changed."""
+"""A passage that was not cut at a space must have this many tokens more, because the cut may have changed the last."""
 
 STRETCHES_A_REPORT, LONG_STRETCH = 4096, 1 << 15
 
@@ -55,7 +55,7 @@ class PassagePlan:
 
 
 def document_characters(corpus: Corpus, report: Report, should_stop: ShouldStop) -> Lengths:
-    """(D,) the length of each document in characters; one where documents are not known. Reads the text once."""
+    """(D,) the length of each document in characters; one document where they are not known. Reads the whole text."""
     lengths = array("q")
     for number, (text, starts_document) in enumerate(corpus.stretches()):
         if _is_due(number, text):
@@ -70,7 +70,7 @@ def document_characters(corpus: Corpus, report: Report, should_stop: ShouldStop)
 def plan_passages(
     characters_D: Lengths, settings: CacheSettings, *, documents_known: bool
 ) -> PassagePlan | None:
-    """Where to read; None where the text is not much longer than what is wanted, so that all of it is tokenised."""
+    """Where passages begin; None where the text is so short that all of it is tokenised."""
     assert settings.sequences_wanted is not None
     a_shard, total = settings.sequences_per_shard, int(characters_D.sum())
     wanted = settings.sequences_wanted // a_shard * a_shard
@@ -111,7 +111,7 @@ def read_passages(
     report: Report,
     should_stop: ShouldStop,
 ) -> bool:
-    """Write one sequence of each passage; whether all of them had enough text."""
+    """Write one sequence of each passage; returns whether all of them had enough text."""
     total = (len(plan.train_starts) + len(plan.held_out_starts)) * seq_len
     report(Progress(stage="tokenise", total=total, unit="tokens"))
 
@@ -150,12 +150,12 @@ def _check(should_stop: ShouldStop) -> None:
 
 @dataclass
 class _Passage:
-    """A passage in the making: its text, by document."""
+    """A passage that is being read: its text, by document."""
 
     before: str
-    """What stands before it in its document, at most MARGIN characters."""
+    """The text before it in its document, at most MARGIN characters."""
     lacks: int
-    """Characters to read before it is tokenised again; then it goes on to a space."""
+    """How many characters to read before it is tokenised again, at the next space."""
     parts: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def add(self, text: str, document: int, starts_document: bool) -> None:
@@ -166,7 +166,7 @@ class _Passage:
 
 
 class _Cursor:
-    """Reads one side of the text, stretch after stretch, and hands out each passage once it has enough tokens."""
+    """Reads one side of the text, stretch after stretch, and gives out each passage once it has enough tokens."""
 
     def __init__(
         self, starts: list[int], seq_len: int, text: TextTokens, put: Callable[[Parts], None]
@@ -174,9 +174,9 @@ class _Cursor:
         self._starts, self._next, self._seq_len = starts, 0, seq_len
         self._text, self._put = text, put
         self._passed = 0
-        """Characters of the side before the stretch that is read."""
+        """The number of characters of the side before this stretch."""
         self._before = ""
-        """The last characters of the document before the stretch that is read."""
+        """The last characters of the document before this stretch."""
         self._passage: _Passage | None = None
 
     @property
@@ -184,9 +184,9 @@ class _Cursor:
         return self._next == len(self._starts)
 
     def read(self, text: str, document: int, starts_document: bool) -> None:
-        """The next stretch of the side."""
+        """Read the next stretch of the side."""
         if starts_document:
-            self.finish()  # a document's end is as good as a space
+            self.finish()  # the end of a document ends a word, as a space does
             self._before = ""
         place = 0
         while place < len(text) and not self.done:
@@ -210,12 +210,12 @@ class _Cursor:
         self._before = (self._before + text[-MARGIN:])[-MARGIN:]
 
     def finish(self) -> None:
-        """Where the text ends, or the document: hand out the passage that has enough tokens."""
+        """At the end of the text or of a document: give out the passage if it has enough tokens."""
         if self._passage is not None and self._passage.lacks <= 0:
             self._try(self._passage, surely=1)
 
     def _begin(self, text: str, place: int, starts_document: bool) -> int:
-        """Where the next passage begins: at a space, or with the document; the end of the text if not in it."""
+        """Where the next passage begins: at a space, or with the document; the end of `text` if it begins later."""
         place = max(place, self._starts[self._next] - self._passed)
         if place == 0 and starts_document:
             return 0
@@ -223,7 +223,7 @@ class _Cursor:
         return len(text) if space < 0 else space
 
     def _try(self, passage: _Passage, surely: int) -> None:
-        """Hand the passage out where it has `surely` tokens more than are wanted: the last ones may have been cut."""
+        """Give the passage out if it has `surely` tokens more than wanted, because the last ones may have been cut."""
         parts: Parts = []
         left = self._seq_len
         texts = ["".join(texts) for _, texts in passage.parts]

@@ -1,7 +1,7 @@
-"""Everything of a cache but its shards: `tokens.npy`, the skeleton, `plan.json`. Made once, by the first job.
+"""Everything of a cache but its shards: `tokens.npy`, the skeleton, `plan.json`. The first job makes it, once.
 
-In: the request. Out: the plan, once all of that is there. The first job to come claims the work; the others
-wait for it. What is missing or damaged of it later is made anew, and must be what the plan says.
+In: the request. Out: the plan, once all of this is there. The first job claims the work, and the others wait for it.
+What is missing or damaged later is made again, and must be what the plan says.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan whose tokens and skeleton are there."""
+    """A plan whose tokens and skeleton are on disk."""
 
     plan: Plan
     model: models.LoadedModel | None
-    """The model, where making the plan took it."""
+    """The model, where it was loaded to make the plan."""
 
 
 def prepare(
@@ -52,7 +52,7 @@ def prepare(
 ) -> Prepared:
     """Make the plan, or wait for the job that makes it.
 
-    Raises `RequestError` when STORE holds another plan or something else, `StoppedError` when asked to stop.
+    Raises `RequestError` when STORE holds another plan or other files, `StoppedError` when asked to stop.
     """
     corpus = text.resolve(request.corpus, request.options)
     paths = StorePaths(request.store)
@@ -75,7 +75,7 @@ def prepare(
         if taken:
             try:
                 with claim:
-                    return _Maker(request, source, corpus, claim, report, should_stop).make()
+                    return _PlanMaker(request, source, corpus, claim, report, should_stop).make()
             except LostClaimError:
                 continue
         holder = watch.holder()
@@ -91,7 +91,7 @@ def prepare(
 
 
 def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.Corpus) -> Plan | None:
-    """The plan in STORE, if there is one. Raises `RequestError` when it is not what is asked for."""
+    """The plan in STORE, or None. Raises `RequestError` when it is not the plan of this request."""
     if not StorePaths(request.store).plan.exists():
         return None
     plan = open_cache(request.store).plan
@@ -105,7 +105,7 @@ def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.
 
 
 def check_place(store: Path) -> None:
-    """Raises `RequestError` unless STORE is new or empty, or holds what a job left that died before its plan."""
+    """Raises `RequestError` unless STORE is absent, empty, or holds only what a job left that died before its plan."""
     if store.exists() and not store.is_dir():
         raise RequestError(f"{store} is not a directory: name a directory for the cache")
     with write_errors(store):
@@ -118,7 +118,7 @@ def check_place(store: Path) -> None:
 
 
 def _is_ready(paths: StorePaths, plan: Plan) -> bool:
-    """Whether tokens and skeleton are there: sizes, and the contents of what says how bytes become numbers."""
+    """Whether tokens and skeleton are on disk, by their sizes, and by the hash of files that say how to decode arrays."""
     skeleton = Commits(paths, plan).skeleton()
     if skeleton is None:
         return False
@@ -140,8 +140,8 @@ def _is_ready(paths: StorePaths, plan: Plan) -> bool:
     return True
 
 
-class _Maker:
-    """Makes what is missing, while it holds the claim."""
+class _PlanMaker:
+    """Makes what is missing, while this job holds the claim."""
 
     def __init__(
         self,
@@ -158,11 +158,11 @@ class _Maker:
         self.should_stop = _checking(claim, should_stop)
 
     def make(self) -> Prepared:
-        """Raises `LostClaimError` when another job has taken over."""
+        """Make what is missing. Raises `LostClaimError` when another job has taken over."""
         clear(self.paths.tokens, self.paths.documents, self.paths.plan)
         stored = stored_plan(self.request, self.source, self.corpus)
         if stored is not None and _is_ready(self.paths, stored):
-            return Prepared(stored, None)  # the job that held the claim before has made it
+            return Prepared(stored, None)  # the job that held the claim before made it
         source = self.source
         if stored is not None:
             source = models.known_as(source, stored.model, self.request.store)
@@ -204,7 +204,7 @@ class _Maker:
         )
 
     def _new_plan(self, model_record: ModelRecord, record: TokensRecord) -> Plan:
-        """Raises `RequestError` when STORE holds shards of another plan, whose own was lost."""
+        """The plan. Raises `RequestError` when STORE holds shards of another plan whose `plan.json` was lost."""
         plan = Plan(
             model=model_record,
             corpus=self.corpus.hashed(self.report).record,
@@ -225,6 +225,7 @@ class _Maker:
         return plan
 
     def _tokens_are(self, plan: Plan) -> bool:
+        """Whether `tokens.npy` and `documents.npy` have the hashes of the plan."""
         recorded = {
             self.paths.tokens: plan.tokens.sha256,
             self.paths.documents: plan.tokens.documents_sha256,
@@ -235,7 +236,7 @@ class _Maker:
         )
 
     def _renew_tokens(self, model: models.LoadedModel, plan: Plan) -> None:
-        """Raises `RunError` when the text does not give the plan's tokens any more."""
+        """Write the tokens again. Raises `RunError` when the text does not give the plan's tokens any more."""
         made = self._write_tokens(model)
         recorded = plan.tokens
         if (made.sha256, made.documents_sha256) == (recorded.sha256, recorded.documents_sha256):
@@ -261,7 +262,7 @@ def software() -> dict[str, str]:
 
 
 def _checking(claim: Claim, should_stop: ShouldStop) -> Callable[[], bool]:
-    """`should_stop`, with a look at the claim now and then."""
+    """`should_stop`, which also checks the claim now and then."""
     looked = time.monotonic()
 
     def stop() -> bool:

@@ -1,12 +1,12 @@
-"""Is what is stored what the model computes? Some rows of a cache, computed again and compared.
+"""Some rows of a cache, computed again and compared: does it hold what the model computes?
 
-In: a cache, its model, a number of rows to pick at random. Out: for each array the largest difference beside
-its tolerance (`tolerance.py` derives them), and how many tail draws float noise moved. Reads only. Hashes
-cannot see numbers that were wrong when they were written; this can.
+In: a cache, its model, a number of rows to pick at random. Out: for each array the largest difference beside its
+tolerance (derived in `tolerance.py`), and how many tail draws float noise moved. The cache is only read. This finds
+numbers that were wrong when they were written, which hashes cannot.
 
-z is checked twice: against the model's z, and, times the stored W_O, against the model's attention output.
-A draw of the tail is found where its threshold falls in the distribution outside the stored top k; near the
-edge of a token noise may move it to the neighbour, so the distance to the stored token is what is compared.
+z is compared twice: with the model's z, and, times the stored W_O, with the model's attention output. A tail draw is
+the token in which its threshold falls, in the distribution outside the stored top k. Near the edge of a token noise may
+move the draw to the neighbour, so the threshold's distance to the stored token is compared.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
@@ -30,19 +30,19 @@ from alens.store.cache_reader import Cache
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
 
 MEASURED = 1e-6
-"""How far two measurements of one float32 weight may be apart, as a share."""
+"""How far two measurements of the same float32 weight may be apart, as a share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputed:
-    """What a comparison with the model came to."""
+    """The result of a comparison with the model."""
 
     rows: int
     comparisons: tuple[ArrayDifference, ...]
-    """One for each array, in the order of their names."""
+    """The largest difference of each array, in the order of their names."""
     tail_draws: int
     tail_moved: int
-    """Draws that fell on another token than is stored, by float noise unless `targets/tail_ids` disagrees."""
+    """Draws that fell on another token than the stored one: float noise, unless `targets/tail_ids` disagrees."""
 
     @property
     def agrees(self) -> bool:
@@ -50,15 +50,15 @@ class Recomputed:
 
 
 @dataclass(frozen=True)
-class _Picked:
-    """Rows as they stand in the arrays, and where they come from; in the order of their sequences."""
+class _PickedRows:
+    """Rows, by their number in the arrays, and where they come from; in the order of their sequences."""
 
     row_N: npt.NDArray[np.int64]
     sequence_N: npt.NDArray[np.int64]
     position_N: npt.NDArray[np.int64]
 
-    def part(self, chosen: npt.NDArray[np.bool_]) -> "_Picked":
-        return _Picked(self.row_N[chosen], self.sequence_N[chosen], self.position_N[chosen])
+    def part(self, chosen: npt.NDArray[np.bool_]) -> "_PickedRows":
+        return _PickedRows(self.row_N[chosen], self.sequence_N[chosen], self.position_N[chosen])
 
 
 def recompute(
@@ -73,15 +73,15 @@ def recompute(
 ) -> Recomputed:
     """Compare `num_rows` committed rows, or all if there are fewer, with what `model` computes.
 
-    `model` says where the model is when it is not where the plan says. Raises `RequestError` when it cannot
-    be had or has other weights, `DamageError` for what cannot be read, `StoppedError` when asked to stop.
+    `model` says where the model is when it is not where the plan says. Raises `RequestError` when it cannot be loaded
+    or has other weights, `DamageError` for a cache that cannot be read, `StoppedError` when asked to stop.
     """
     if num_rows < 1 or not cache.shards:
         what = f"{num_rows} rows were asked for" if num_rows < 1 else f"{cache.root} has no committed shard"
         raise RequestError(
             f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
         )
-    cache = Cache(cache.root, limits=False)  # numbers that cannot be are differences here, to be counted
+    cache = Cache(cache.root, limits=False)  # impossible numbers are counted as differences here, not refused
     source = models.find_again(cache.plan.model, cache.root, model=model, report=report)
     loaded = models.load(source, dtype=cache.plan.settings.dtype, device=device, report=report)
     picked = _pick(cache, num_rows, seed)
@@ -102,14 +102,14 @@ def recompute(
         report(Progress(stage="recompute", done=done, total=len(picked.row_N), unit="rows"))
     return Recomputed(
         rows=done,
-        comparisons=comparer.differences.found(cache.plan.settings.rows_per_shard),
+        comparisons=comparer.differences.by_array(cache.plan.settings.rows_per_shard),
         tail_draws=done * cache.plan.settings.tail_samples,
         tail_moved=comparer.moved,
     )
 
 
-def _pick(cache: Cache, num_rows: int, seed: int) -> _Picked:
-    """Rows at random, and from seed and plan alone where each must come from."""
+def _pick(cache: Cache, num_rows: int, seed: int) -> _PickedRows:
+    """Rows at random, and where each of them must come from, by the plan alone."""
     settings = cache.plan.settings
     size = settings.rows_per_shard
     total = len(cache.shards) * size
@@ -122,7 +122,7 @@ def _pick(cache: Cache, num_rows: int, seed: int) -> _Picked:
         from_N[here] = shard * size + order[at_N[here]]
     by_source = np.argsort(from_N)
     row_N, from_N = (shard_N * size + at_N)[by_source], from_N[by_source]
-    return _Picked(row_N, from_N // settings.seq_len, from_N % settings.seq_len)
+    return _PickedRows(row_N, from_N // settings.seq_len, from_N % settings.seq_len)
 
 
 class _Comparer:
@@ -137,18 +137,18 @@ class _Comparer:
         self.b_O_LD = model.b_O_LD.float()
 
     def weights(self) -> None:
-        """The model's weights are stored as they are."""
+        """Compare the stored weights of the model with the model's own."""
         for name, ours in self.model.weights(weight_arrays(self.plan)).items():
             stored = self.cache.weights(name.removeprefix("model/"))
-            # Gain and offset of the norm are measured, the others are stored as they are.
+            # Gain and offset of the norm are measured, the other weights are stored as they are.
             unit = MEASURED if name.startswith("model/norm_") else 0.0
             allowed = torch.from_numpy(unit * np.abs(ours))[None]
             self.differences.add(name, torch.from_numpy(np.abs(stored - ours))[None], allowed, None)
 
-    def batch(self, sequences: npt.NDArray[np.int64], part: _Picked) -> None:
-        """Runs the model on some sequences and compares the rows of `part`, all of them from these."""
+    def batch(self, sequences: npt.NDArray[np.int64], part: _PickedRows) -> None:
+        """Run the model on some sequences, and compare the rows of `part`, which all come from these."""
         tokens_BT = torch.from_numpy(self.cache.tokens[sequences].astype(np.int64))
-        found, outputs = self._run(tokens_BT)
+        passed, outputs = self._run(tokens_BT)
         at_N = np.searchsorted(sequences, part.sequence_N)
 
         def rows(value: torch.Tensor) -> torch.Tensor:
@@ -165,18 +165,19 @@ class _Comparer:
             self.differences.add(
                 f"rows/{name}", torch.from_numpy(np.abs(stored_N - expected_N)), 0.0, part.row_N
             )
-        for layer, z_BTHE in found.z_BTHE.items():
+        for layer, z_BTHE in passed.z_BTHE.items():
             self._z(layer, rows(z_BTHE).float(), rows(outputs[layer]).float(), part.row_N)
-        for (site, layer), value_BTD in found.sites_BTD.items():
+        for (site, layer), value_BTD in passed.sites_BTD.items():
             self._float16(site_name(layer, site), rows(value_BTD).float(), part.row_N, rounded=True)
-        final_ND = rows(found.final_BTD)
+        final_ND = rows(passed.final_BTD)
         if self.settings.exact_teacher:
             self._float16("targets/final", final_ND.float(), part.row_N, rounded=False)
-        if self.plan.model.keeps_norm and found.scale_BT is not None:
-            self._scale(rows(found.scale_BT), part.row_N)
+        if self.plan.model.keeps_norm and passed.scale_BT is not None:
+            self._scale(rows(passed.scale_BT), part.row_N)
         self._targets(final_ND, part)
 
     def _run(self, tokens_BT: torch.Tensor) -> tuple[activations.Activations, dict[int, torch.Tensor]]:
+        """One forward pass, and the attention output of each layer, (B, T, D)."""
         outputs: dict[int, torch.Tensor] = {}
 
         def keep(layer: int) -> Any:
@@ -187,8 +188,8 @@ class _Comparer:
 
         hooks = [(f"blocks.{layer}.attn.hook_out", keep(layer)) for layer in self.plan.layers]
         with self.model.bridge.hooks(fwd_hooks=hooks):
-            found = activations.run(self.model, tokens_BT, self.plan.layers, self.settings.sites or ())
-        return found, outputs
+            passed = activations.run(self.model, tokens_BT, self.plan.layers, self.settings.sites or ())
+        return passed, outputs
 
     def _read(self, name: str, row_N: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.cache.read(name, row_N)).to(self.model.device)
@@ -226,7 +227,7 @@ class _Comparer:
         allowed_N = tolerance.noise(self.plan) * scale_N
         self.differences.add(name, (self._read(name, row_N) - scale_N).abs(), allowed_N, row_N)
 
-    def _targets(self, final_ND: torch.Tensor, part: _Picked) -> None:
+    def _targets(self, final_ND: torch.Tensor, part: _PickedRows) -> None:
         targets = self.cache.targets(part.row_N)
         source_N = part.sequence_N * self.settings.seq_len + part.position_N
         for rows in row_blocks(len(part.row_N), self.model.device):

@@ -1,11 +1,11 @@
-"""Stored targets beside the distribution that the model's logits give.
+"""Stored targets, compared with the distribution that the model's logits give.
 
-In: logits of some rows, computed again, and their stored targets. Out: differences of `targets/ids`,
-`log_probs`, `logsumexp`, `entropy`, `tail_ids`, and how many draws moved. In float64, apart from the logits.
+In: logits of some rows, computed again, and their stored targets. Out: differences of `targets/ids`, `log_probs`,
+`logsumexp`, `entropy` and `tail_ids`, and how many draws moved. All but the logits is float64.
 
-With a logit error d: a log-probability moves by 2d at most, logsumexp by d. The entropy moves by 2d times the
-standard deviation of the log-probability, beside what float32 cancels in logsumexp less the mean logit. The
-edges of the tail's distribution move by 2d of its mass, beside the rounding of a float32 sum of V numbers.
+An error d of the logits moves a log-probability by 2d at most, and logsumexp by d. It moves the entropy by 2d times the
+standard deviation of the log-probability, to which comes what float32 cancels in logsumexp minus the mean logit. It
+moves the edges of the tail's distribution by 2d of its mass, to which comes the rounding of a float32 sum of V numbers.
 Shapes: N rows, K top-k, M tail samples, V vocabulary.
 """
 
@@ -25,21 +25,21 @@ from alens.store.model_record import FLOAT32_UNIT
 from alens.store.schema import Plan
 
 NO_MASS = 2.0**-100
-"""Below, float32 may find nothing outside the top k: then its last token stands in for the draws."""
+"""A tail with less mass may be empty in float32; then every draw is the last token of the top k."""
 
 Stored = dict[str, torch.Tensor]
 
 
 def rows_of(targets: Targets, rows: slice, device: torch.device) -> Stored:
     """Some rows of targets, as tensors: ids int64, numbers float64."""
-    found = {
+    arrays = {
         "ids": targets.ids_NK.astype(np.int64),
         "log_probs": targets.log_probs_NK.astype(np.float64),
         "logsumexp": targets.logsumexp_N.astype(np.float64),
         "entropy": targets.entropy_N.astype(np.float64),
         "tail_ids": targets.tail_ids_NM.astype(np.int64),
     }
-    return {name: torch.from_numpy(values[rows]).to(device) for name, values in found.items()}
+    return {name: torch.from_numpy(values[rows]).to(device) for name, values in arrays.items()}
 
 
 def compare(
@@ -50,7 +50,7 @@ def compare(
     row_N: npt.NDArray[np.int64],
     differences: LargestDifferences,
 ) -> int:
-    """Adds what differs, and gives the number of draws that moved. `source_N` numbers rows before permuting."""
+    """Add the differences, and return how many draws moved. `source_N` are the numbers of rows before permuting."""
     error_N = tolerance.of_logits(logits_NV, plan).double()
     logits_NV = logits_NV.double()
     logsumexp_N = logits_NV.logsumexp(1)
@@ -75,7 +75,7 @@ def compare(
 
 
 def _valid(ids: torch.Tensor, vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids that can be used as such, and which rows had others."""
+    """Ids clamped to the vocabulary, and which rows had ids outside of it."""
     return ids.clamp(0, vocabulary - 1), ((ids < 0) | (ids >= vocabulary)).any(1)
 
 
@@ -85,7 +85,7 @@ def _repeats(ids_NK: torch.Tensor) -> torch.Tensor:
 
 
 def _disorder(log_probs_NV: torch.Tensor, ids_NK: torch.Tensor, chosen_NK: torch.Tensor) -> torch.Tensor:
-    """(N,): by how much a token is more probable than one that is stored before it, or stored at all."""
+    """(N,) by how much a token is more probable than one stored before it, or than a stored one while itself not stored."""
     best_outside_N1 = log_probs_NV.scatter(1, ids_NK, -math.inf).amax(1, keepdim=True)
     following = torch.cat([chosen_NK[:, 1:], best_outside_N1], dim=1)
     return (following - chosen_NK).clamp_min(0.0).amax(1)

@@ -1,8 +1,8 @@
 """Values on the model's device -> rows of a shard's arrays in memory, without waiting for the device.
 
-In: for each batch, tensors by array name and the places of their rows. Out: the arrays, filled. From CUDA,
-copies go through pinned memory and are looked at one batch later, so that the device computes the next
-batch meanwhile (not measured: no GPU was at hand). On the CPU they are looked at once.
+In: for each batch, tensors by array name and the places of their rows. Out: the arrays, filled. From CUDA, values are
+copied to pinned memory and used one batch later, so that the device computes the next batch meanwhile (not measured: no
+GPU was at hand). On the CPU they are used at once.
 Shapes: N rows.
 """
 
@@ -18,23 +18,23 @@ from alens.errors import RunError
 from alens.store.encoding import limit
 
 Place = Callable[[str, npt.NDArray[Any], npt.NDArray[np.int64]], None]
-"""Puts the values of one array, on the CPU, to their rows."""
+"""Puts the values of one array, which are on the CPU, into their rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchArrays:
-    """What one forward pass leaves for the store, on the model's device."""
+    """What is stored of one forward pass, on the model's device."""
 
     values: Mapping[str, torch.Tensor]
-    """(N, ...) by array name, in the dtype that is stored."""
+    """(N, ...) values by array name, in the dtype in which they are stored."""
     largest: Mapping[str, torch.Tensor]
-    """The largest magnitude, before it was cast to float16, of what is named."""
+    """The largest magnitude before the cast to float16, by what the values are."""
     at_N: npt.NDArray[np.int64]
-    """The rows' places in the shard."""
+    """The places of the rows in the shard."""
 
 
 class RowCollector:
-    """Takes batches, and gives each to `place` once it is on the CPU."""
+    """Takes batches, and gives each to `place` when it is on the CPU."""
 
     def __init__(self, device: torch.device, keep_bits: int | None, place: Place) -> None:
         self._device, self._limit, self._place = device, limit(keep_bits), place

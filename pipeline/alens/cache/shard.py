@@ -1,7 +1,7 @@
 """One shard, from tokens to arrays: a pure function of the plan and the shard's number.
 
-In: the plan, `tokens.npy`, the loaded model. Out: one numpy array for every array of the plan, rows
-permuted. Peak memory is one shard's arrays and one batch.
+In: the plan, `tokens.npy`, the loaded model. Out: one numpy array for every array of the plan, rows permuted. The peak
+of memory is the arrays of one shard and one batch.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, V vocabulary.
 """
 
@@ -34,8 +34,8 @@ def compute(
     after_batch: Callable[[int], None],
     within_batch: Callable[[], None] = lambda: None,
 ) -> Arrays:
-    """All arrays of one shard. `after_batch` is called with the rows done, and `within_batch` before each block of the
-    model and of logits; both may raise to stop.
+    """All arrays of one shard. `after_batch` is called with the number of rows done, and `within_batch` before each
+    block of the model and of logits; both may raise to stop.
 
     Raises `RunError` when an activation does not fit float16.
     """
@@ -52,7 +52,7 @@ def batches(plan: Plan, shard: int) -> Iterator[slice]:
 
 
 class _Shard:
-    """A shard while it is computed."""
+    """A shard that is being computed."""
 
     def __init__(self, model: LoadedModel, plan: Plan, shard: int, before_logits: Callable[[], None]) -> None:
         self.model, self.plan, self.shard, self.before_logits = model, plan, shard, before_logits
@@ -91,35 +91,37 @@ class _Shard:
         return self.out
 
     def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> BatchArrays:
-        """One forward pass, and all that is kept of it."""
+        """Run one forward pass, and return what is stored of it."""
         T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
         at_N = self.place_N[rows - self.first_row]
-        found = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
+        passed = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
         if chosen.start == self.shard * self.settings.sequences_per_shard:
-            activations.check_unembedding(self.model, found)
-        final_ND = found.final_BTD.flatten(0, 1)
-        whole = {
-            **{(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in found.z_BTHE.items()},
-            **{
-                (site_name(layer, site), f"{site} of layer {layer}"): value.flatten(0, 1)
-                for (site, layer), value in found.sites_BTD.items()
-            },
-            **({("targets/final", "the final residual"): final_ND} if self.settings.exact_teacher else {}),
-        }
+            activations.check_unembedding(self.model, passed)
+        final_ND = passed.final_BTD.flatten(0, 1)
+        whole = self._whole(passed)
         values = {name: value.half() for (name, _), value in whole.items()}
         if not self.encoded:
             for name, layer in self.sites.items():
                 self.moments[layer].add(values[name])
         values.update(self._targets(final_ND, rows))
         if self.plan.model.keeps_norm:
-            assert found.scale_BT is not None  # the plan was made with this model
-            values["targets/final_scale"] = found.scale_BT.flatten()
+            assert passed.scale_BT is not None  # the plan was made with this model
+            values["targets/final_scale"] = passed.scale_BT.flatten()
         self.out["rows/token"][at_N] = batch_BT.flatten().numpy()
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T
         largest = {what: _largest(value) for (_, what), value in whole.items()}
         return BatchArrays(values=values, largest=largest, at_N=at_N)
+
+    def _whole(self, passed: activations.Activations) -> dict[tuple[str, str], torch.Tensor]:
+        """(N, ...) values that are stored as float16, by the name of their array and, for messages, what they are."""
+        whole = {(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in passed.z_BTHE.items()}
+        for (site, layer), value_BTD in passed.sites_BTD.items():
+            whole[site_name(layer, site), f"{site} of layer {layer}"] = value_BTD.flatten(0, 1)
+        if self.settings.exact_teacher:
+            whole["targets/final", "the final residual"] = passed.final_BTD.flatten(0, 1)
+        return whole
 
     def _targets(self, final_ND: torch.Tensor, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
         """The target arrays of these rows, on the model's device."""
@@ -153,7 +155,7 @@ class _Shard:
         }
 
     def _place(self, name: str, values: npt.NDArray[Any], at_N: npt.NDArray[np.int64]) -> None:
-        """Encode, and put to its rows, what came from the device."""
+        """Encode values that came from the device, and put them into their rows."""
         layer = self.sites.get(name)
         if self.settings.z_dtype == "int8" and layer is not None:
             values, scale_NH = encoding.quantise(values)
@@ -167,6 +169,6 @@ class _Shard:
 
 
 def _largest(values: torch.Tensor) -> torch.Tensor:
-    """The largest magnitude, NaN where there is one; stays on the device."""
+    """The largest magnitude, or NaN where a value is NaN; stays on the device."""
     low, high = torch.aminmax(values)
     return torch.maximum(-low, high)

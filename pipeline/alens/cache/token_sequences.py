@@ -1,9 +1,9 @@
-"""A text -> token rows: whole sequences, permuted once, those of held-out documents last.
+"""A text -> sequences of tokens, permuted once, those of held-out documents last.
 
-In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order the sequences will be run;
+In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order in which sequences will be run;
 where documents are known also `documents.npy`, (B, T) uint32, the document of each token; and their `TokensRecord`.
-No padding: end-of-text stands between documents, and what does not fill a shard is left out. Streams, whatever the
-corpus' size; `held_out.py` says what is taken, `packing.py` makes sequences of it.
+There is no padding: end-of-text stands between documents, and what does not fill a shard is left out. A corpus of any
+size is streamed. `held_out_documents` decides what is taken, and `text.packing` makes sequences of it.
 Shapes: B sequences, D documents, T tokens.
 """
 
@@ -40,7 +40,7 @@ def write_tokens(
     report: Report,
     should_stop: ShouldStop,
 ) -> TokensRecord:
-    """Tokenise, take what is wanted, permute and write `tokens.npy` and, where documents are known, `documents.npy`.
+    """Tokenise the text and write `tokens.npy` and, where documents are known, `documents.npy`.
 
     Raises `RequestError` when the text does not fill one shard, `StoppedError` when asked to stop.
     """
@@ -49,10 +49,10 @@ def write_tokens(
         stream, division = _read(text, settings, raw, report, should_stop)
         check_fills_a_shard(text.corpus.record.id, len(stream.tokens_N), division, settings)
         report(Progress(stage="writing tokens"))
-        order = _Order(stream, division, settings)
-        put_stream(paths.tokens, _npy(text.dtype, order.shape, order.tokens()))
+        ordered = _OrderedSequences(stream, division, settings)
+        put_stream(paths.tokens, _npy(text.dtype, ordered.shape, ordered.tokens()))
         if known:
-            put_stream(paths.documents, _npy(DOCUMENT_DTYPE, order.shape, order.documents()))
+            put_stream(paths.documents, _npy(DOCUMENT_DTYPE, ordered.shape, ordered.documents()))
     record = TokensRecord(
         sha256=sha256_of(paths.tokens),
         sequences=division.sequences,
@@ -77,7 +77,7 @@ def write_tokens(
 def _read(
     text: TextTokens, settings: CacheSettings, raw: IO[bytes], report: Report, should_stop: ShouldStop
 ) -> tuple[TokenStream, Division]:
-    """The tokens that sequences are made of, and how many of them; of a text far longer than `max_rows`, passages."""
+    """The tokens that sequences are made of, and how they are divided; only passages of a text far beyond `max_rows`."""
     known = text.corpus.record.knows_documents
     if settings.max_rows is not None:
         characters_D = document_characters(text.corpus, report, should_stop)
@@ -86,7 +86,7 @@ def _read(
             writer = TokenStreamWriter(raw, text.dtype)
             if read_passages(plan, text, settings.seq_len, writer, report, should_stop):
                 return writer.stream(), plan.division
-            # A passage at the end had too little text: more characters to a token than a language has.
+            # A passage at the end had too little text: it has more characters to a token than any language.
             raw.seek(0)
             raw.truncate()
     stream, num_documents = _whole(text, raw, report, should_stop)
@@ -109,8 +109,8 @@ def _whole(
     return writer.stream(), document + 1
 
 
-class _Order:
-    """The sequences as they will be run: each side permuted by itself, held-out documents last."""
+class _OrderedSequences:
+    """The sequences in the order in which they will be run: each side permuted by itself, held-out documents last."""
 
     def __init__(self, stream: TokenStream, division: Division, settings: CacheSettings) -> None:
         self.shape = (division.sequences, settings.seq_len)
@@ -126,11 +126,11 @@ class _Order:
             self._sides.append((Side(stream, runs_R), chosen[order]))
 
     def tokens(self) -> Iterator[npt.NDArray[Any]]:
-        """(B, T) tokens, some sequences at a time."""
+        """The (B, T) tokens, some sequences at a time."""
         return (tokens_BT for tokens_BT, _ in self._blocks())
 
     def documents(self) -> Iterator[npt.NDArray[Any]]:
-        """(B, T) the document of each token."""
+        """The (B, T) document of each token, some sequences at a time."""
         return (documents_BT for _, documents_BT in self._blocks())
 
     def _blocks(self) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
@@ -140,7 +140,7 @@ class _Order:
 
 
 def _documents_taken(path: Path, division: Division) -> tuple[int, int]:
-    """How many documents have a token in a sequence, and how many of them are held out."""
+    """How many documents have a token in some sequence, and how many of these are held out."""
     documents_BT = np.load(path, mmap_mode="r", allow_pickle=False)
     taken_D = np.zeros(len(division.held_out_D), dtype=np.bool_)
     for start in range(0, len(documents_BT), SEQUENCES_A_WRITE):
@@ -178,7 +178,7 @@ def _file_bytes(plan: Plan, dtype: str) -> int:
 
 
 def check_fills_a_shard(corpus: str, num_tokens: int, division: Division, settings: CacheSettings) -> None:
-    """Raises `RequestError` when a text of so many tokens does not fill one shard."""
+    """Raises `RequestError` when a text of `num_tokens` tokens does not fill one shard."""
     if division.sequences:
         return
     if num_tokens == 0:

@@ -1,7 +1,7 @@
-"""`alens cache`: plan -> forward -> write, resumable; any worker may be stopped at any time.
+"""`alens cache`: makes the plan, computes shards and commits them; can be stopped at any time and run again.
 
-In: MODEL, CORPUS, a store directory and settings. Out: the store, with this worker's shards committed,
-sealed once all are. A shard is written while the next one is computed.
+In: MODEL, CORPUS, a store directory and settings. Out: the store, with this worker's shards committed, and sealed once
+all shards are. A shard is written while the next one is computed.
 """
 
 import time
@@ -30,22 +30,22 @@ from alens.store.writer import ShardWriter, put_manifest
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSummary:
-    """What one run of `write_cache` did."""
+    """What one run of `write_cache` wrote."""
 
     cache: Cache
     shards_written: int
     rows_written: int
     seconds: float
-    """From the first forward pass on."""
+    """The time from the first forward pass on."""
 
 
 def write_cache(
     request: CacheRequest, *, report: Report = silent, should_stop: ShouldStop = never
 ) -> CacheSummary:
-    """Write this worker's missing shards; seal the cache when none is missing anywhere.
+    """Write the missing shards of this worker; seal the cache when no worker's shards are missing.
 
-    Raises `RequestError` for what cannot be done as asked, `RunError` for a full disk and the like,
-    `StoppedError` when `should_stop` says so: committed shards stay, and the next run goes on.
+    Raises `RequestError` for a request that cannot be met, `RunError` for a full disk and the like, and `StoppedError`
+    when `should_stop` says so: committed shards stay, and the next run goes on.
     """
     follow_allotment()
     source = models.find(request.model, request.revision, report=report)
@@ -88,11 +88,11 @@ def shards_to_write(plan: Plan, worker: Worker, committed: Collection[int]) -> l
 
 
 class _StopAskedError(Exception):
-    """Between two blocks of a batch; becomes a `StoppedError` once the shard that is being written is committed."""
+    """Raised between two blocks of a batch; becomes a `StoppedError` once the shard being written is committed."""
 
 
 class ShardJob:
-    """Computes shards one after the other; a thread writes each while the next one is computed."""
+    """Computes shards one after the other; a thread writes each shard while the next one is computed."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class ShardJob:
         self._started = time.monotonic()
 
     def write(self, missing: list[int]) -> None:
-        """Compute, write and commit these shards."""
+        """Compute, write and commit these shards. Raises `StoppedError`."""
         self._total += len(missing) * self._size
         self._report(Progress(stage="cache", done=self._before, total=self._total, unit="rows"))
         with ThreadPoolExecutor(1, "alens-write") as thread:
@@ -143,13 +143,14 @@ class ShardJob:
                 ) from None
 
     def _settle(self) -> None:
-        """Wait until the shard that is being written is committed. Raises what its writing raised."""
+        """Wait until the shard being written is committed. Raises the error of its writing."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
             self._committed += self._size
 
     def _note(self, since: float) -> dict[str, Any]:
+        """What the commit record says of how the shard was made."""
         return {
             "worker": str(self._request.worker),
             "device": str(self._model.device),
@@ -167,7 +168,7 @@ class ShardJob:
     def _after_batch(self, rows_of_shard: int) -> None:
         self._within_batch()
         if self._writing is not None and self._writing.done():
-            self._settle()  # a full disk is said at once, not after the next shard
+            self._settle()  # so that a full disk is reported now, not after the next shard
         rows = self._computed + rows_of_shard
         note = f"{rows / (time.monotonic() - self._started):,.0f} rows/s"
         self._report(
