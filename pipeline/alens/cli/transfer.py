@@ -22,7 +22,7 @@ from alens.studies.transfer.settings import TransferSettings
 if TYPE_CHECKING:
     from alens.pictures.heat_map import HeatMap
     from alens.studies.transfer.copy_figures import CopyTransfer, Way
-    from alens.studies.transfer.transfer import TransferMatrix
+    from alens.studies.transfer.result import TransferMatrix
 
 TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 

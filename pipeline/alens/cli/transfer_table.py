@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alens.studies.transfer.copy_figures import CopyDifference, CopyTransfer, Way
-    from alens.studies.transfer.transfer import TransferMatrix
+    from alens.studies.transfer.result import TransferMatrix
 
 FIGURES = {"kl": "KL", "ce": "cross-entropy"}
 FIELDS = {"kl": "kl", "ce": "cross_entropy"}

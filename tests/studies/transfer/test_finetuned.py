@@ -18,8 +18,9 @@ from alens.job.progress import Progress
 from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
-from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
+from alens.studies.transfer.copy_figures import CopyBaselines, JudgedHeads
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
+from alens.studies.transfer.result import CopyTransfer
 from alens.studies.transfer.settings import TransferSettings
 
 ROWS = 300
@@ -130,7 +131,7 @@ def opened(demo_lenses: Path, demo_cache: Path, rotated_cache: Path) -> Opened:
 def test_another_architecture_is_refused(opened: Opened, name: str, value: object) -> None:
     plan = opened.copy.plan
     opened.copy.plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, **{name: value}))
-    with pytest.raises(RequestError, match=f"is of no copy of the model of .*: {name} is {value}, not"):
+    with pytest.raises(RequestError, match=f"is not of a copy of the model of .*: {name} is {value}, not"):
         opened.check()
 
 

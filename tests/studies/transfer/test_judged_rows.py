@@ -8,7 +8,7 @@ import torch
 
 from alens import load_lenses, open_cache
 from alens.evaluation.shards import JudgedText
-from alens.studies.transfer.judged_rows import JudgedRows, judge, judged_rows, mean_output
+from alens.studies.transfer.judged_rows import JudgedRows, judge_readings, judged_rows, mean_output
 from alens.studies.transfer.settings import TransferSettings
 
 
@@ -25,10 +25,12 @@ def ground(lenses: Path, cache: Path, shards: tuple[int, ...]) -> JudgedRows:
 
 def test_sequences_of_several_shards_stay_apart(demo_lenses: Path, demo_cache: Path) -> None:
     on = ground(demo_lenses, demo_cache, (5, 2))
-    (sums,) = judge(on, [mean_output(on, load_lenses(demo_lenses))])
+    (sums,) = judge_readings(on, [mean_output(on, load_lenses(demo_lenses))])
     assert sums.rows_G.tolist() == [63.0] * 32  # 16 sequences a shard, without their first positions
     assert sums.next_G.tolist() == [62.0] * 32
-    (alone,) = judge(ground(demo_lenses, demo_cache, (2,)), [mean_output(on, load_lenses(demo_lenses))])
+    (alone,) = judge_readings(
+        ground(demo_lenses, demo_cache, (2,)), [mean_output(on, load_lenses(demo_lenses))]
+    )
     torch.testing.assert_close(sums.sums_GQC[:16], alone.sums_GQC)  # ascending
 
 

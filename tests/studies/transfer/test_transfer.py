@@ -11,8 +11,9 @@ import torch
 from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
+from alens.studies.transfer.result import GroupSums, TransferMatrix
 from alens.studies.transfer.settings import TransferSettings
-from alens.studies.transfer.transfer import SequenceSums, TransferMatrix, transfer
+from alens.studies.transfer.transfer import transfer
 
 ROWS = 300
 HEADS = ((0, 1), (0, 4), (3, 1), (3, 4))
@@ -99,7 +100,7 @@ def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> Non
     """Against the spread of a ratio over sequences, by the formula; the mean output has no part in cross-entropy."""
     (pair,) = [pair for pair in matrix.by_layer if (pair.source, pair.target) == (3, 0)]
 
-    def expected(sums: SequenceSums, less_GT: np.ndarray) -> tuple[float, float]:
+    def expected(sums: GroupSums, less_GT: np.ndarray) -> tuple[float, float]:
         differences_G = (sums.moved_GST[:, 2:, :2] - less_GT[:, None, :2]).mean(axis=(1, 2))
         mean = differences_G.sum() / sums.rows_G.sum()
         apart_G = differences_G - mean * sums.rows_G

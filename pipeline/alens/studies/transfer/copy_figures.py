@@ -1,12 +1,12 @@
-"""Figures of lenses on a fine-tuned copy: what `alens transfer --to` says.
+"""What `transfer_to_copy` gives: figures of lenses on a fine-tuned copy, compared with the same lenses at home.
 
 In: sums over held-out rows, of the lenses at home and on the copy. Out: `CopyTransfer`, with differences and their
 intervals by document or sequence.
-Shapes: H heads of all layers, G groups (documents or sequences), R resamples.
+Shapes: H heads of all layers, G groups (documents or sequences).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +15,11 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation.sums import KL, SURPRISE, HeadFigures, ReadingSums
+from alens.result import Result, flat, plain
 from alens.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +28,10 @@ class CopyDifference:
 
     kl: float
     kl_interval: tuple[float, float] | None
-    """95 %, by drawing whole documents or sequences; None where the two are not judged on the same rows, or on one sequence."""
+    """95 %, by drawing whole documents or sequences; None where the two are judged on other rows, or on one sequence."""
     cross_entropy: float
     cross_entropy_interval: tuple[float, float] | None
-    """As that of KL."""
+    """Made like that of KL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,27 +41,27 @@ class Way:
     by: str
     match: str
     heads: tuple[HeadFigures, ...]
-    """On the copy."""
+    """Figures on the copy."""
     kl: float
     """Mean over heads, nats."""
     cross_entropy: float
     less_native: CopyDifference | None
-    """Less the copy's own lenses: what transfer costs. None where those were not given."""
+    """These figures less those of the copy's own lenses: what transfer costs. None where those were not given."""
     less_mean_output: CopyDifference
-    """Less the copy's mean output: below 0, the lenses say more than none."""
+    """These figures less those of the copy's mean output: below 0, the lenses say more than no lens."""
     less_home: CopyDifference
-    """Less the same lenses on their own model: the other model (and text) and transfer together."""
+    """These figures less those of the same lenses on their own model: the other model (and text) and transfer together."""
     beat_mean_output: int
-    """Heads whose KL is below that of the copy's mean output."""
+    """How many heads have a KL below that of the copy's mean output."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyTransfer:
+class CopyTransfer(Result):
     """Lenses of a model on its copy; every list of heads follows `heads`."""
 
     site: str
     same_rows: bool
-    """Both caches hold the same tokens, and both models are judged on the same of them."""
+    """Whether both caches hold the same tokens, and both models are judged on the same of them."""
     rows: int
     home_rows: int
     sequences: int
@@ -83,21 +85,36 @@ class CopyTransfer:
     """The copy's own lenses."""
     native_says_nothing: tuple[bool, ...] | None
     mean_output: HeadFigures
-    """Of the copy."""
+    """The copy's mean output."""
     ways: tuple[Way, ...]
     seed: int
-    """Of the resamples."""
+    """Seed of the resamples."""
 
     def way(self, by: str, match: str) -> Way:
-        """Raises `RequestError` where the lenses cannot be read so."""
+        """All heads read in one way. Raises `RequestError` where the lenses cannot be read so."""
         for way in self.ways:
             if (way.by, way.match) == (by, match):
                 return way
         raise RequestError(f"lenses on {self.site} were not read by {by}, matched by {match}")
 
+    def headline(self) -> str:
+        """How many heads there are, and their KL on the copy."""
+        ways = ", ".join(f"KL by {way.by}, {way.match} {way.kl:.3f}" for way in self.ways)
+        return f"{len(self.heads)} heads on a copy, {self.rows:,} rows, {ways}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row for each way of reading and head."""
+        return [
+            {"by": way.by, "match": way.match, "layer": layer, "head": head}
+            | {"says_nothing": self.says_nothing[n]}
+            | flat(plain(way.heads[n]))
+            for way in self.ways
+            for n, (layer, head) in enumerate(self.heads)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        body = asdict(self)
+        body = super().to_json()
         body["bootstrap"] = {
             "level": bootstrap.LEVEL,
             "resamples": bootstrap.RESAMPLES,
@@ -112,11 +129,12 @@ class JudgedHeads:
 
     figures: tuple[HeadFigures, ...]
     kl_G: Array
-    """Sums by sequence, mean over heads."""
+    """Sums by document or sequence, mean over heads."""
     surprise_G: Array
 
     @classmethod
-    def of(cls, sums: Sequence[ReadingSums]) -> Self:
+    def from_sums(cls, sums: Sequence[ReadingSums]) -> Self:
+        """From the sums of readings that together are the heads, in order."""
         return cls(
             figures=tuple(head for part in sums for head in part.means()),
             kl_G=_mean_over_heads([part.sums_GQC[..., KL] for part in sums]),
@@ -124,6 +142,7 @@ class JudgedHeads:
         )
 
     def mean(self, figure: str) -> float:
+        """The mean of `kl` or `cross_entropy` over heads."""
         return float(np.mean([getattr(head, figure) for head in self.figures]))
 
 
@@ -140,28 +159,29 @@ class CopyBaselines:
     same_rows: bool
     seed: int
 
-    def way(self, by: str, match: str, found: JudgedHeads) -> Way:
+    def way(self, by: str, match: str, judged: JudgedHeads) -> Way:
+        """The figures of one way to read, compared with home, the copy's own lenses and its mean output."""
         return Way(
             by=by,
             match=match,
-            heads=found.figures,
-            kl=found.mean("kl"),
-            cross_entropy=found.mean("cross_entropy"),
-            less_native=None if self.native is None else self._less(found, self.native, True),
-            less_mean_output=self._less(found, self.mean, True),
-            less_home=self._less(found, self.home, self.same_rows),
-            beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in found.figures),
+            heads=judged.figures,
+            kl=judged.mean("kl"),
+            cross_entropy=judged.mean("cross_entropy"),
+            less_native=None if self.native is None else self._less(judged, self.native, True),
+            less_mean_output=self._less(judged, self.mean, True),
+            less_home=self._less(judged, self.home, self.same_rows),
+            beat_mean_output=sum(head.kl < self.mean.figures[0].kl for head in judged.figures),
         )
 
-    def _less(self, found: JudgedHeads, other: JudgedHeads, paired: bool) -> CopyDifference:
+    def _less(self, judged: JudgedHeads, other: JudgedHeads, paired: bool) -> CopyDifference:
         kl, cross_entropy = None, None
         if paired:
-            kl = self._interval(found.kl_G - other.kl_G, self.rows_G)
-            cross_entropy = self._interval(found.surprise_G - other.surprise_G, self.next_G)
+            kl = self._interval(judged.kl_G - other.kl_G, self.rows_G)
+            cross_entropy = self._interval(judged.surprise_G - other.surprise_G, self.next_G)
         return CopyDifference(
-            kl=found.mean("kl") - other.mean("kl"),
+            kl=judged.mean("kl") - other.mean("kl"),
             kl_interval=kl,
-            cross_entropy=found.mean("cross_entropy") - other.mean("cross_entropy"),
+            cross_entropy=judged.mean("cross_entropy") - other.mean("cross_entropy"),
             cross_entropy_interval=cross_entropy,
         )
 
@@ -171,5 +191,5 @@ class CopyBaselines:
 
 def _mean_over_heads(parts: Sequence[torch.Tensor]) -> Array:
     """(G,) from (G, H) of each layer."""
-    found: Array = torch.cat(list(parts), dim=1).mean(dim=1).cpu().numpy()
-    return found
+    means_G: Array = torch.cat(list(parts), dim=1).mean(dim=1).cpu().numpy()
+    return means_G

@@ -9,6 +9,7 @@ Shapes: N rows, H heads, E width of the site's values, V vocabulary.
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,17 +23,24 @@ from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
-from alens.studies.transfer.judged_rows import JudgedRows, TransferReading, judge, judged_rows, mean_output
+from alens.studies.transfer.judged_rows import (
+    JudgedRows,
+    TransferReading,
+    as_fitted,
+    judge_readings,
+    judged_rows,
+    mean_output,
+)
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
 from alens.studies.transfer.settings import TransferSettings
 
 log = logging.getLogger("alens")
 
 BY = ("output", "value")
-"""What of a head is taken as the same in both models: what it writes into the residual stream, or its z."""
+"""What is taken as the same in both models: what the head writes into the residual stream, or its z."""
 
 SAME = ("architecture", "n_layers", "n_heads", "d_head", "d_model", "d_vocab")
-"""What a fine-tuned copy has in common with its model."""
+"""What a fine-tuned copy must have in common with its model."""
 
 
 def transfer_to_copy(
@@ -45,9 +53,9 @@ def transfer_to_copy(
     device: torch.device | None = None,
     report: Report = silent,
 ) -> CopyTransfer:
-    """Each lens on its own head of the copy, read in every way; `native` are lenses of the copy.
+    """Judge each lens on its own head of the copy, read in every way; `native` are lenses of the copy.
 
-    Raises `RequestError` when `copy` is of no copy of the model, or no row is left that no fit has seen.
+    Raises `RequestError` when `copy` is not of a copy of the model, or no row is left that no fit has seen.
     """
     settings = settings or TransferSettings()
     check_copy(lenses, cache, copy, native)
@@ -58,66 +66,72 @@ def transfer_to_copy(
         )
     text, home_text = _texts(lenses, cache, copy, native, same_rows)
     at_home = judged_rows(lenses, cache, home_text, settings, device)
-    there = judged_rows(lenses, copy, text, settings, device)
-    own, natively = _own(lenses, at_home), [] if native is None else _own(native, there)  # says what lacks
-    *home, home_mean = judge(at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home")
-    names, readings = _moved(lenses, at_home.frames(), there)
-    all_readings = [*readings, *natively, mean_output(there, native)]
-    *on_copy, mean = judge(there, all_readings, report=report, stage="on the copy")
-    num_heads = len(readings) // len(names)
-    compare = CopyBaselines(
-        home=JudgedHeads.of(home),
-        native=JudgedHeads.of(on_copy[len(readings) :]) if natively else None,
-        mean=JudgedHeads.of([mean]),
+    on_copy = judged_rows(lenses, copy, text, settings, device)
+    own = as_fitted(lenses, at_home)
+    native_readings = [] if native is None else as_fitted(native, on_copy)  # says what they lack
+    *home, home_mean = judge_readings(
+        at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home"
+    )
+    ways, moved = _moved(lenses, at_home.frames(), on_copy)
+    *sums, mean = judge_readings(
+        on_copy, [*moved, *native_readings, mean_output(on_copy, native)], report=report, stage="on the copy"
+    )
+    num_heads = len(moved) // len(ways)
+    baselines = CopyBaselines(
+        home=JudgedHeads.from_sums(home),
+        native=JudgedHeads.from_sums(sums[len(moved) :]) if native_readings else None,
+        mean=JudgedHeads.from_sums([mean]),
         rows_G=mean.rows_G.cpu().numpy(),
         next_G=mean.next_G.cpu().numpy(),
         same_rows=same_rows,
         seed=settings.seed,
     )
-    pairs = tuple((layer, head) for layer in there.layers for head in there.heads)
+    pairs = tuple((layer, head) for layer in on_copy.layers for head in on_copy.heads)
     return CopyTransfer(
-        site=there.site,
+        site=on_copy.site,
         same_rows=same_rows,
-        rows=there.rows,
+        rows=on_copy.rows,
         home_rows=at_home.rows,
-        sequences=there.groups.sequences,
-        intervals_over=there.groups.over,
+        sequences=on_copy.groups.sequences,
+        intervals_over=on_copy.groups.over,
         groups=int((mean.rows_G > 0).sum()),
-        teacher=there.teacher,
-        shards=there.shards,
+        teacher=on_copy.teacher,
+        shards=on_copy.shards,
         home_shards=at_home.shards,
-        trained_on=there.text.trained_on,
+        trained_on=on_copy.text.trained_on,
         heads=pairs,
-        says_nothing=tuple(lenses.record.says_nothing(*pair) for pair in pairs),
-        home=compare.home.figures,
+        says_nothing=_say_nothing(lenses, pairs),
+        home=baselines.home.figures,
         home_mean_output=home_mean.means()[0],
-        native=None if compare.native is None else compare.native.figures,
-        native_says_nothing=None
-        if native is None
-        else tuple(native.record.says_nothing(*pair) for pair in pairs),
+        native=None if baselines.native is None else baselines.native.figures,
+        native_says_nothing=None if native is None else _say_nothing(native, pairs),
         mean_output=mean.means()[0],
         ways=tuple(
-            compare.way(by, match, JudgedHeads.of(on_copy[n * num_heads : (n + 1) * num_heads]))
-            for n, (by, match) in enumerate(names)
+            baselines.way(by, match, JudgedHeads.from_sums(sums[n * num_heads : (n + 1) * num_heads]))
+            for n, (by, match) in enumerate(ways)
         ),
         seed=settings.seed,
     )
 
 
+def _say_nothing(lenses: Lenses, heads: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+    return tuple(lenses.record.says_nothing(layer, head) for layer, head in heads)
+
+
 def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None) -> None:
     """Raises `RequestError` unless `copy` is of a model with the same shapes and tokens, and `native` of that."""
     check_same_model(lenses, cache)
-    ours, theirs = cache.plan.model, copy.plan.model
+    model, copied = cache.plan.model, copy.plan.model
     for name in SAME:
-        if getattr(ours, name) != getattr(theirs, name):
+        if getattr(model, name) != getattr(copied, name):
             raise RequestError(
-                f"{copy.root} is of no copy of the model of {cache.root}: {name} is {getattr(theirs, name)}, not {getattr(ours, name)}"
+                f"{copy.root} is not of a copy of the model of {cache.root}: {name} is {getattr(copied, name)}, not {getattr(model, name)}"
             )
     if cache.plan.tokens.tokenizer_sha256 != copy.plan.tokens.tokenizer_sha256:
         raise RequestError(
             f"{copy.root} was cached with another tokenizer than {cache.root}: its tokens mean something else"
         )
-    if same_model.difference(ours, theirs) is None:
+    if same_model.difference(model, copied) is None:
         log.warning(
             f"{copy.root} and {cache.root} are of the same model: it is not a copy that was trained on"
         )
@@ -131,60 +145,46 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
 
 def same_rows_in(cache: Cache, copy: Cache) -> bool:
     """Whether a shard's number means the same rows of text in both."""
-    ours, theirs = cache.plan, copy.plan
-    return (ours.tokens.sha256, ours.settings.rows_per_shard, ours.settings.seed) == (
-        theirs.tokens.sha256,
-        theirs.settings.rows_per_shard,
-        theirs.settings.seed,
-    )
+    plans = (cache.plan, copy.plan)
+    one, other = ((p.tokens.sha256, p.settings.rows_per_shard, p.settings.seed) for p in plans)
+    return one == other
 
 
 def _texts(
     lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None, same_rows: bool
 ) -> tuple[JudgedText, JudgedText]:
-    """Of the copy's cache and of the model's own: rows that no fit has seen; the same ones where that can be."""
+    """The text to judge on, in the copy's cache and in the model's own: rows that no fit has seen, the same ones where
+    that can be."""
     home = judged_text(lenses, cache)
-    there = judged_text(lenses if native is None else native, copy)
+    copied = judged_text(lenses if native is None else native, copy)
     if not same_rows:
-        return there if native is None else without_training_rows(there, lenses, copy), home
-    both = tuple(shard for shard in home.shards if shard in there.shards)
+        return copied if native is None else without_training_rows(copied, lenses, copy), home
+    both = tuple(shard for shard in home.shards if shard in copied.shards)
     if not both:
         raise RequestError(
             f"{copy.root} holds the text of {cache.root}, and no shard of it was held out of every fit: fit both with the same --eval-rows"
         )
-    sequences_B = there.mask(copy) & home.mask(cache)
+    sequences_B = copied.mask(copy) & home.mask(cache)
     same = dataclasses.replace(home, shards=both, sequences_B=sequences_B)
-    return dataclasses.replace(same, trained_on=there.trained_on), same
-
-
-def _own(lenses: Lenses, ground: JudgedRows) -> list[TransferReading]:
-    """Each lens on the head it was fitted to."""
-    indices = [lenses.head_index(head) for head in ground.heads]
-    return [
-        TransferReading(
-            layer=layer,
-            values=lambda values_NHE: values_NHE,
-            maps=lenses.layer(layer).maps.select(indices).to(ground.device),
-        )
-        for layer in ground.layers
-    ]
+    return dataclasses.replace(same, trained_on=copied.trained_on), same
 
 
 def _moved(
-    lenses: Lenses, frames: dict[int, Frame], there: JudgedRows
+    lenses: Lenses, home_frames: dict[int, Frame], on_copy: JudgedRows
 ) -> tuple[list[tuple[str, str]], list[TransferReading]]:
-    """The ways, and for each of them the readings of all heads in order."""
-    written = there.site == ATTN_Z and there.cache.plan.model.head_write != OTHER_WRITE
-    if there.site == ATTN_Z and not written:
-        log.warning("%s: heads are read by their z alone", there.cache.plan.model.no_write)
+    """The ways to read, and for each of them the readings of all heads in order."""
+    record = on_copy.cache.plan.model
+    written = on_copy.site == ATTN_Z and record.head_write != OTHER_WRITE
+    if on_copy.site == ATTN_Z and not written:
+        log.warning("%s: heads are read by their z alone", record.no_write)
     ways = [(by, match) for by in (BY if written else BY[1:]) for match in MATCHES]
-    theirs = there.frames()
+    copy_frames = on_copy.frames()
     readings = []
     for by, match in ways:
-        for layer in there.layers:
+        for layer in on_copy.layers:
             maps = lenses.layer(layer).maps
-            for place, head in enumerate(there.heads):
-                source, target = frames[layer].select(place), theirs[layer].select(place)
+            for place, head in enumerate(on_copy.heads):
+                source, target = home_frames[layer].select(place), copy_frames[layer].select(place)
                 if by == "value":
                     source, target = source.without_outputs(), target.without_outputs()
                 rebased = Rebased(source=source, target=target, head=0, match=match)
@@ -192,7 +192,7 @@ def _moved(
                     TransferReading(
                         layer=layer,
                         values=_OneHead(place, rebased),
-                        maps=maps.select([lenses.head_index(head)]).to(there.device),
+                        maps=maps.select([lenses.head_index(head)]).to(on_copy.device),
                     )
                 )
     return ways, readings

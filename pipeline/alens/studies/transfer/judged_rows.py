@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.judge import judge as judge_rows
+from alens.evaluation.judge import judge
 from alens.evaluation.readings import Readings
 from alens.evaluation.shards import JudgedText, Mask
 from alens.evaluation.sums import ReadingSums
@@ -36,9 +36,10 @@ from alens.studies.transfer.settings import TransferSettings
 log = logging.getLogger("alens")
 
 MOMENT_ROWS = 8192
-"""From which means and covariances are taken: means are then known to 1 % of a standard deviation."""
+"""Rows that means and covariances are taken from: means are then known to 1 % of a standard deviation."""
+
 LONG_S = 20.0
-"""Work that takes longer is announced before it begins."""
+"""Work that takes longer, in seconds, is announced before it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +73,23 @@ class JudgedRows:
     heads: tuple[int, ...]
     text: JudgedText
     num_rows: int | None
-    """At most; None for all."""
+    """At most so many rows; None for all."""
     min_position: int
     device: torch.device
 
     @property
     def shards(self) -> tuple[int, ...]:
+        """Shards that hold these rows."""
         return self.text.shards
 
     @property
     def teacher(self) -> str:
+        """Which of the cached distributions readings are held against."""
         return self.cache.plan.settings.best_teacher
 
     @cached_property
     def reader(self) -> RowReader:
-        """Of the rows that are judged on. Raises `RequestError` when the cache lacks a layer, a head or the site."""
+        """Reads the rows that are judged on. Raises `RequestError` when the cache lacks a layer, a head or the site."""
         return self._reader(self.text.sequences_B)
 
     def _reader(self, sequences_B: Mask | None) -> RowReader:
@@ -108,34 +111,34 @@ class JudgedRows:
 
     @property
     def rows(self) -> int:
-        """How many are judged on."""
+        """How many rows are judged on."""
         all_rows = self.reader.num_rows(self.shards)
         return all_rows if self.num_rows is None else min(all_rows, self.num_rows)
 
     @property
     def other_shards(self) -> tuple[int, ...]:
-        """Those that nobody is judged on, for moments; the same where there are no others."""
+        """Shards that no reading is judged on, for moments; the same ones where there are no others."""
         return tuple(shard for shard in self.cache.shards if shard not in self.shards) or self.shards
 
     def frames(self) -> dict[int, Frame]:
-        """Coordinates and moments of each layer, from rows that are not judged on where there are such."""
+        """Coordinates and moments of each layer, from rows that no reading is judged on where there are any."""
         reader = self._reader(None)
         columns = reader.shard(self.other_shards[0], stop=MOMENT_ROWS)
         on_z = self.site == ATTN_Z and self.cache.plan.model.head_write != OTHER_WRITE
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
-        found = {}
+        frames = {}
         for layer in self.layers:
             mean_HE, covariance_HEE = moments.of_values(reader.z(columns, layer))
-            found[layer] = Frame(
+            frames[layer] = Frame(
                 W_O_HED=None if W_O_LHED is None else W_O_LHED[layer, list(self.heads)],
                 mean_HE=mean_HE.float(),
                 covariance_HEE=covariance_HEE,
             )
-        return found
+        return frames
 
 
 def check_written(cache: Cache, site: str) -> None:
-    """Raises `RequestError` where lenses cannot go to other heads: of z they go by what both heads write."""
+    """Raises `RequestError` where lenses cannot go to other heads: lenses of z go by what both heads write."""
     model = cache.plan.model
     if site == ATTN_Z and model.head_write == OTHER_WRITE:
         raise RequestError(
@@ -153,7 +156,7 @@ def judged_rows(
     """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
     layers, heads = lenses.chosen(settings.layers, settings.heads)
-    ground = JudgedRows(
+    judged = JudgedRows(
         cache=cache,
         site=record.site,
         layers=tuple(sorted(layers)),
@@ -163,39 +166,52 @@ def judged_rows(
         min_position=int(record.fit["min_position"]),
         device=device or torch.device("cpu"),
     )
-    _ = ground.reader  # says what the cache lacks
-    return ground
+    _ = judged.reader  # says what the cache lacks
+    return judged
 
 
-def mean_output(ground: JudgedRows, lenses: Lenses | None) -> TransferReading:
-    """What reads nothing and says the mean output: as the lenses say it, else as the cache does."""
+def as_fitted(lenses: Lenses, judged: JudgedRows) -> list[TransferReading]:
+    """Each lens on the head it was fitted to, a reading for each layer."""
+    indices = [lenses.head_index(head) for head in judged.heads]
+    return [
+        TransferReading(
+            layer=layer,
+            values=lambda values_NHE: values_NHE,
+            maps=lenses.layer(layer).maps.select(indices).to(judged.device),
+        )
+        for layer in judged.layers
+    ]
+
+
+def mean_output(judged: JudgedRows, lenses: Lenses | None) -> TransferReading:
+    """A reading that looks at nothing and says the mean output: that of the lenses, else that of the cache."""
     said_V = None if lenses is None else lenses.log_mean_output()
     if said_V is None:
-        said_V = torch.from_numpy(ground.cache.log_mean_output(ground.other_shards))
-    log_mean_V = said_V.to(ground.device)
+        said_V = torch.from_numpy(judged.cache.log_mean_output(judged.other_shards))
+    log_mean_V = said_V.to(judged.device)
     nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
     return TransferReading(
-        layer=ground.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing
+        layer=judged.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing
     )
 
 
-def judge(
-    ground: JudgedRows,
+def judge_readings(
+    judged: JudgedRows,
     readings: Sequence[TransferReading],
     *,
     report: Report = silent,
     stage: str = "transfer",
 ) -> list[ReadingSums]:
-    """Sums of each reading, groups are documents or sequences. On a CPU readings are shared by the threads."""
-    rows = HeldOutRows(reader=ground.reader, shards=ground.shards, num_rows=ground.rows)
+    """The sums of each reading, by document or sequence."""
+    rows = HeldOutRows(reader=judged.reader, shards=judged.shards, num_rows=judged.rows)
     _announce(readings, rows)
     ends = list(accumulate(reading.maps.num_heads for reading in readings))
-    sums = ReadingSums(ends[-1], ground.device, num_groups=ground.groups.count)
-    judge_rows(
+    sums = ReadingSums(ends[-1], judged.device, num_groups=judged.groups.count)
+    judge(
         rows,
         lambda part: [reading.on(part) for reading in readings],
         sums,
-        groups=ground.groups,
+        groups=judged.groups,
         report=report,
         stage=stage,
     )
@@ -203,14 +219,14 @@ def judge(
 
 
 def _announce(readings: Sequence[TransferReading], rows: HeldOutRows) -> None:
-    """How long it will take, from one reading of a few rows; said before the work where it is long."""
+    """Say before long work how long it will take, from one reading of a few rows."""
     device = rows.reader.device
     few = replace(rows, num_rows=min(rows.num_rows, teacher_rows(device)))
     for _ in few.parts():  # compares files with their hashes, which is not what is timed
         pass
     largest = max(readings, key=lambda reading: reading.maps.num_heads)
     since = time.monotonic()
-    judge_rows(few, lambda part: [largest.on(part)], ReadingSums(largest.maps.num_heads, device))
+    judge(few, lambda part: [largest.on(part)], ReadingSums(largest.maps.num_heads, device))
     each_s = (time.monotonic() - since) / largest.maps.num_heads
     maps = sum(reading.maps.num_heads for reading in readings)
     threads = torch.get_num_threads() if device.type == "cpu" else 1

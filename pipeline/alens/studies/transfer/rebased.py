@@ -24,11 +24,11 @@ import torch
 from alens.studies.transfer.settings import Match
 
 MATCHES = get_args(Match)
-"""What of the moments of the target's values is brought to the source's: nothing; the mean; mean and overall scale.
+"""What is brought from the target's values to the source's: nothing; the mean; mean and overall scale.
 Heads write at very different scales, and a lens that is given ten times its values says ten times its logits."""
 
 SMALLEST_VARIANCE = 1e-7
-"""Of the largest: directions that vary less are left out of a scale."""
+"""Share of the largest variance: directions that vary less are left out of a scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Frame:
     mean_HE: torch.Tensor
     """Mean of the values."""
     covariance_HEE: torch.Tensor
-    """Float64."""
+    """Covariance of the values, float64."""
 
     def select(self, place: int) -> "Frame":
         """One of the heads."""
@@ -60,8 +60,8 @@ class Frame:
         """From the residual stream back to the values. In float64 on the way: W_O may be ill-conditioned."""
         if self.W_O_HED is None:
             return None
-        found: torch.Tensor = torch.linalg.pinv(self.W_O_HED.double())
-        return found.float()
+        pinv_HDE: torch.Tensor = torch.linalg.pinv(self.W_O_HED.double())
+        return pinv_HDE.float()
 
     def outputs(self, head: int, values_NE: torch.Tensor) -> torch.Tensor:
         """(N, D) float32: what a head writes into the residual stream."""
@@ -98,9 +98,9 @@ class Rebased:
             basis_HEE = source.back(target.W_O_HED[head]).transpose(0, 1).double()
             spread_HEE = basis_HEE.mT @ covariance_EE @ basis_HEE
         inverse_HEE = torch.linalg.pinv(source.covariance_HEE, rtol=SMALLEST_VARIANCE, hermitian=True)
-        found_H = torch.einsum("hef,hfe->h", inverse_HEE, spread_HEE)
+        spread_H = torch.einsum("hef,hfe->h", inverse_HEE, spread_HEE)
         home_H = torch.einsum("hef,hfe->h", inverse_HEE, source.covariance_HEE)
-        return (home_H / found_H.clamp_min(torch.finfo(torch.float64).tiny)).sqrt().float()
+        return (home_H / spread_H.clamp_min(torch.finfo(torch.float64).tiny)).sqrt().float()
 
     @cached_property
     def _moves(self) -> tuple[torch.Tensor, torch.Tensor] | None:
