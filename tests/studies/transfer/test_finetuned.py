@@ -18,9 +18,8 @@ from alens.job.progress import Progress
 from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings, Plan
-from alens.studies.transfer.copy_figures import CopyBaselines, JudgedHeads
+from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
 from alens.studies.transfer.finetuned import check_copy, same_rows_in, transfer_to_copy
-from alens.studies.transfer.result import CopyTransfer
 from alens.studies.transfer.settings import TransferSettings
 
 ROWS = 300

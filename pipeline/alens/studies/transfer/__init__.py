@@ -3,8 +3,8 @@
 settings.py      heads, rows, what is matched
 transfer.py      lenses on other heads of their model
 finetuned.py     lenses of a model on its fine-tuned copy
-result.py        matrices of heads, and figures on a copy
+result.py        matrices of heads and of layers
 judged_rows.py   many readings of the same held-out rows
 rebased.py       values of one head in the coordinates of another
-copy_figures.py  figures on a copy, compared with those at home
+copy_figures.py  figures on a copy, beside those at home
 """

@@ -83,13 +83,13 @@ class Rebased:
     source: Frame
     target: Frame
     head: int
-    """Of the target, by its place on the first axis."""
+    """The head of the target, by its place on the first axis."""
     match: str
     """One of `MATCHES`."""
 
     @cached_property
     def scale_H(self) -> torch.Tensor:
-        """So that the values have the source's mean square in the coordinates in which the source is white."""
+        """Factors that give the values the source's mean square, in the coordinates in which the source is white."""
         source, target, head = self.source, self.target, self.head
         covariance_EE = target.covariance_HEE[head]
         if target.W_O_HED is None:
