@@ -34,7 +34,7 @@ def curve(end: float, scale: float, power: float, noise: float = 0.0, seed: int 
     """`end + scale / step^power`, at the steps that a fit evaluates at."""
     random = np.random.default_rng(seed)
     return [
-        HeldOutLoss(step=step, kl=end + scale / step**power + noise * random.normal())
+        HeldOutLoss(step=step, loss=end + scale / step**power + noise * random.normal())
         for step in evaluation_steps(100_000)
     ]
 
@@ -42,7 +42,7 @@ def curve(end: float, scale: float, power: float, noise: float = 0.0, seed: int 
 def kl_at_the_stop(history: list[HeldOutLoss]) -> float:
     for count in range(1, len(history) + 1):
         if converged(history[:count]):
-            return history[count - 1].kl
+            return history[count - 1].loss
     raise AssertionError("it did not stop")
 
 
@@ -60,7 +60,7 @@ def test_how_near_its_end_a_lens_comes_is_a_share_of_its_gain(gain: float) -> No
     stopped = next(
         history[count - 1] for count in range(1, 40) if converged(history[:count], mean_output=3.0 + gain)
     )
-    assert 3.0 <= stopped.kl <= 3.0 + 2 * TOLERANCE * gain
+    assert 3.0 <= stopped.loss <= 3.0 + 2 * TOLERANCE * gain
 
 
 def test_what_is_left_is_exact_where_gains_halve() -> None:
@@ -70,7 +70,7 @@ def test_what_is_left_is_exact_where_gains_halve() -> None:
 
 def test_it_goes_on_while_gains_shrink_slowly() -> None:
     """A curve that gains 0.4 % a doubling, and gained as much before, is not at its end."""
-    history = [HeldOutLoss(step=step, kl=2.0 * 0.996 ** math.log2(step)) for step in evaluation_steps(1000)]
+    history = [HeldOutLoss(step=step, loss=2.0 * 0.996 ** math.log2(step)) for step in evaluation_steps(1000)]
     assert not converged(history)
 
 
@@ -83,7 +83,7 @@ def test_chance_does_not_stop_a_lens_far_from_its_end() -> None:
 
 def test_one_gain_that_came_out_small_does_not_stop_a_head() -> None:
     """The last figure is too high by chance: the doubling before tells that more is left than it says."""
-    history = [HeldOutLoss(step=step, kl=kl) for step, kl in ((32, 2.08), (64, 2.04), (128, 2.035))]
+    history = [HeldOutLoss(step=step, loss=kl) for step, kl in ((32, 2.08), (64, 2.04), (128, 2.035))]
     assert left_to_gain(history) == pytest.approx(0.015)
     assert not converged(history)
 
@@ -101,37 +101,37 @@ def test_a_rising_curve_has_not_converged_but_was_best_before() -> None:
         ((3.4235, 3.4323, 3.4379, 3.4723, 3.5158), 32),
         ((3.6037, 3.5851, 3.5704, 3.5767, 3.6166), 64),
     ):
-        history = [HeldOutLoss(step=step, kl=kl) for step, kl in zip(steps, kls, strict=True)]
+        history = [HeldOutLoss(step=step, loss=kl) for step, kl in zip(steps, kls, strict=True)]
         found = [ending(history[:count], 3.457) for count in range(1, 6)]
         assert CONVERGED not in found and found[-1] == ROSE
-        assert best(history) == HeldOutLoss(step=lowest, kl=min(kls))
+        assert best(history) == HeldOutLoss(step=lowest, loss=min(kls))
 
 
 def test_a_flat_curve_above_the_mean_output_has_not_converged() -> None:
-    history = [HeldOutLoss(step=step, kl=2.6) for step in evaluation_steps(1000)]
+    history = [HeldOutLoss(step=step, loss=2.6) for step in evaluation_steps(1000)]
     assert ending(history, 2.5) is None and ending(history, 2.7) == CONVERGED
 
 
 def test_a_rise_that_turns_is_waited_for() -> None:
     """A lens that starts at the mean output overshoots, and then falls: it is not at its end."""
     kls = (3.0, 3.1, 3.15, 3.05, 2.9, 2.8)
-    history = [HeldOutLoss(step=step, kl=kl) for step, kl in zip(evaluation_steps(181), kls, strict=True)]
+    history = [HeldOutLoss(step=step, loss=kl) for step, kl in zip(evaluation_steps(181), kls, strict=True)]
     assert [ending(history[:count], 3.2) for count in (4, 5, 6)] == [None, None, None]
 
 
 def test_a_chance_rise_after_the_best_is_no_end() -> None:
-    history = [HeldOutLoss(step=step, kl=kl) for step, kl in ((32, 2.0), (45, 2.0001), (64, 2.0001))]
+    history = [HeldOutLoss(step=step, loss=kl) for step, kl in ((32, 2.0), (45, 2.0001), (64, 2.0001))]
     assert ending(history, 2.5) is None
 
 
 def test_the_best_is_the_first_of_equals_and_finite() -> None:
-    history = [HeldOutLoss(step=s, kl=kl) for s, kl in ((1, math.nan), (2, 2.0), (3, 2.0), (4, 3.0))]
+    history = [HeldOutLoss(step=s, loss=kl) for s, kl in ((1, math.nan), (2, 2.0), (3, 2.0), (4, 3.0))]
     assert best(history) == history[1]
     assert best(history[:1]) is None
 
 
 def test_nothing_is_said_before_the_steps_have_doubled_twice() -> None:
-    history = [HeldOutLoss(step=step, kl=2.0) for step in evaluation_steps(1000)]
+    history = [HeldOutLoss(step=step, loss=2.0) for step in evaluation_steps(1000)]
     for count in range(5):
         assert left_to_gain(history[:count]) is None
         assert not converged(history[:count])
@@ -140,7 +140,7 @@ def test_nothing_is_said_before_the_steps_have_doubled_twice() -> None:
 
 def test_evaluations_at_other_steps_do_as_well() -> None:
     """Between evaluations it goes on a line: a fit that evaluates every 100 steps stops about where it should."""
-    history = [HeldOutLoss(step=step, kl=2.0 + 10.0 / step) for step in range(100, 10_000, 100)]
+    history = [HeldOutLoss(step=step, loss=2.0 + 10.0 / step) for step in range(100, 10_000, 100)]
     assert 2.0 <= kl_at_the_stop(history) <= 2.0 + 2 * TOLERANCE * (MEAN_OUTPUT - 2.0)
 
 
@@ -161,7 +161,7 @@ def test_a_wider_tolerance_stops_earlier() -> None:
 
 
 def test_a_kl_that_is_not_a_number_has_diverged() -> None:
-    history = [HeldOutLoss(step=step, kl=math.nan) for step in evaluation_steps(1000)]
+    history = [HeldOutLoss(step=step, loss=math.nan) for step in evaluation_steps(1000)]
     assert left_to_gain(history) is None
     assert ending(history, 2.5) == DIVERGED
 

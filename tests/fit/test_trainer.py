@@ -36,10 +36,10 @@ def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         store: Path = planted_store,
         **settings: Any,
     ) -> FitSummary:
-        def ending(self: trainer.Trainer, layer: int, unit: int) -> str | None:
-            return CONVERGED if (layer, unit) in converge and self.step_number >= FROZEN_AFTER else None
+        def ending(self: curves.Curves, key: curves.Loss, tolerance: float) -> str | None:
+            return CONVERGED if key in converge and self.history[key][-1].step >= FROZEN_AFTER else None
 
-        monkeypatch.setattr(trainer.Trainer, "_ending", ending)
+        monkeypatch.setattr(curves.Curves, "ending", ending)
         given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
         request = FitRequest(
             store=store, lenses=tmp_path / name, settings=FitSettings(**given), zero=zero, device="cpu"

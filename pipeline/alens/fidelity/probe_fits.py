@@ -25,8 +25,8 @@ from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
 from alens.fit.settings import FitRequest, FitSettings
-from alens.fit.split import split
 from alens.fit.training_loop import fit_lenses
+from alens.fit.training_shards import split_shards
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import load_lenses
 from alens.rows.columns import RowReader
@@ -72,7 +72,7 @@ class Rows:
         """At least `num_rows` to train on where there are so many; a quarter of the shards held out at most."""
         size, shards = cache.plan.settings.rows_per_shard, cache.shards
         held_out = max(1, min(-(-FitSettings.eval_rows // size), len(shards) // 4))
-        train, judged = split(cache, held_out)
+        train, judged = split_shards(cache, held_out)
         return cls(train=spread(train, -(-num_rows // size)), held_out=judged)
 
 

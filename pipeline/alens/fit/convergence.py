@@ -32,7 +32,7 @@ class HeldOutLoss:
     """The held-out KL of one head after `step` steps, in nats."""
 
     step: int
-    kl: float
+    loss: float
 
 
 def evaluation_steps(last: int) -> list[int]:
@@ -49,9 +49,9 @@ def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
     if not history:
         return None
     quarter, half = (_at(history, history[-1].step / part) for part in (4, 2))
-    if quarter is None or half is None or not math.isfinite(quarter - half - history[-1].kl):
+    if quarter is None or half is None or not math.isfinite(quarter - half - history[-1].loss):
         return None
-    before, gain = quarter - half, half - history[-1].kl
+    before, gain = quarter - half, half - history[-1].loss
     slowest = 1.0 if before <= 0 else gain / before
     ratio = min(max(slowest, RATIOS[0]), RATIOS[1])
     # The second is the same figure under the law of 1/step, from two doublings: a chance dip of the last
@@ -61,8 +61,8 @@ def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
 
 def best(history: Sequence[HeldOutLoss]) -> HeldOutLoss | None:
     """The evaluation with the lowest loss, the first of equals; None where none is a finite number."""
-    finite = [evaluation for evaluation in history if math.isfinite(evaluation.kl)]
-    return min(finite, key=lambda evaluation: evaluation.kl, default=None)
+    finite = [evaluation for evaluation in history if math.isfinite(evaluation.loss)]
+    return min(finite, key=lambda evaluation: evaluation.loss, default=None)
 
 
 def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float = TOLERANCE) -> str | None:
@@ -75,15 +75,19 @@ def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float 
     if not history:
         return None
     last, lowest = history[-1], best(history)
-    if not math.isfinite(last.kl) or lowest is None:
+    if not math.isfinite(last.loss) or lowest is None:
         return DIVERGED
-    band = max(tolerance * (mean_output - lowest.kl), SMALLEST_NATS)
+    band = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS)
     half = _at(history, last.step / 2)
-    if half is not None and lowest.step <= last.step / 2 and min(last.kl - half, last.kl - lowest.kl) > band:
+    if (
+        half is not None
+        and lowest.step <= last.step / 2
+        and min(last.loss - half, last.loss - lowest.loss) > band
+    ):
         return ROSE
     left = left_to_gain(history)
-    flat = left is not None and left <= band and last.kl - lowest.kl <= band
-    return CONVERGED if flat and lowest.kl < mean_output else None
+    flat = left is not None and left <= band and last.loss - lowest.loss <= band
+    return CONVERGED if flat and lowest.loss < mean_output else None
 
 
 def _at(history: Sequence[HeldOutLoss], step: float) -> float | None:
@@ -91,5 +95,5 @@ def _at(history: Sequence[HeldOutLoss], step: float) -> float | None:
     for earlier, later in itertools.pairwise(history):
         if earlier.step <= step <= later.step:
             part = math.log(step / earlier.step) / math.log(later.step / earlier.step)
-            return earlier.kl + part * (later.kl - earlier.kl)
+            return earlier.loss + part * (later.loss - earlier.loss)
     return None

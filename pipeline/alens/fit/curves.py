@@ -1,17 +1,17 @@
-"""The held-out losses of a fit so far: the best of each lens, and which are trained no further.
+"""The held-out losses of all lenses of a fit so far: the best of each, and which lenses are trained no further.
 
 In: losses after some steps, by layer and loss. Out: which of them are the best so far, and how each has ended. Plain
 numbers: a checkpoint holds them, and they are the same on every process.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alens.fit.convergence import HeldOutLoss, best, ending
 
 Loss = tuple[int, int]
-"""A layer, and the place of a loss among the layer's: one a head, or one a layer."""
+"""A layer, and the number of a loss among those of the layer: one for each head, or one for the layer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,25 +24,27 @@ class Ending:
 
 
 class Curves:
-    """Held-out losses, nats: the objective's own, of averaged lenses."""
+    """Held-out losses in nats: the objective's own, of averaged lenses."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Sequence[int], num_losses: Mapping[int, int]) -> None:
+        """`heads` are the heads of every layer, `num_losses` says how many losses each layer has."""
+        self.heads, self.num_losses = tuple(heads), dict(num_losses)
         self.mean_output: float | None = None
-        """The mean output's loss on the same rows."""
+        """The loss of the mean output on the same rows."""
         self.history: dict[Loss, list[HeldOutLoss]] = {}
         self.ended: dict[Loss, Ending] = {}
 
     def add(self, step: int, losses: Mapping[int, list[float]]) -> set[Loss]:
-        """Losses after `step` steps, by layer. Gives those that are the best of theirs so far."""
+        """Add the losses after `step` steps, by layer; gives the losses that are at their best so far."""
         improved = set()
-        for layer, of_layer in losses.items():
-            for unit, loss in enumerate(of_layer):
+        for layer, layer_losses in losses.items():
+            for unit, loss in enumerate(layer_losses):
                 key = (layer, unit)
                 if key in self.ended:
                     continue
-                history = self.history.setdefault(key, [])
-                history.append(HeldOutLoss(step=step, kl=loss))
-                if (found := best(history)) is not None and found.step == step:
+                self.history.setdefault(key, []).append(HeldOutLoss(step=step, loss=loss))
+                lowest = self.best(key)
+                if lowest is not None and lowest.step == step:
                     improved.add(key)
         return improved
 
@@ -50,30 +52,87 @@ class Curves:
         """The best evaluation of a loss; None where there is none."""
         return best(self.history.get(key, ()))
 
+    # Which lenses are trained
+
+    def end(self, key: Loss, step: int, why: str) -> None:
+        """The lenses of this loss are trained no further."""
+        self.ended[key] = Ending(step=step, why=why)
+
     def ending(self, key: Loss, tolerance: float) -> str | None:
-        """How a loss has ended, as its losses say; None while it is to be trained on."""
+        """How a loss has ended, judged by its curve; None while its lenses are to be trained on."""
         assert self.mean_output is not None, "evaluate the mean output first"
         return ending(self.history[key], self.mean_output, tolerance)
 
-    def end(self, key: Loss, step: int, why: str) -> None:
-        """It is trained no further."""
-        self.ended[key] = Ending(step=step, why=why)
+    @property
+    def keys(self) -> list[Loss]:
+        """All losses of the fit."""
+        return [(layer, unit) for layer, count in self.num_losses.items() for unit in range(count)]
+
+    @property
+    def trained(self) -> list[Loss]:
+        """The losses whose lenses are still trained."""
+        return [key for key in self.keys if key not in self.ended]
+
+    def trained_units(self) -> dict[int, list[int]]:
+        """The same by layer."""
+        units: dict[int, list[int]] = {layer: [] for layer in self.num_losses}
+        for layer, unit in self.trained:
+            units[layer].append(unit)
+        return units
+
+    # Losses and heads
+
+    def one_loss_a_head(self, layer: int) -> bool:
+        """Whether each head of the layer has a loss of its own."""
+        return self.num_losses[layer] == len(self.heads)
+
+    def places(self, layer: int, units: Iterable[int]) -> list[int]:
+        """The heads that these losses train, by their places among the heads: one each, or all that share a loss."""
+        units = list(units)
+        return units if self.one_loss_a_head(layer) else list(range(len(self.heads))) if units else []
+
+    def names(self, key: Loss) -> list[str]:
+        """The names of the lenses with this loss: `18.6` is head 6 of layer 18."""
+        layer, unit = key
+        return [f"{layer}.{self.heads[place]}" for place in self.places(layer, [unit])]
+
+    def ended_steps(self, why: str) -> dict[str, int]:
+        """By name of a lens, the step after which it ended for that reason."""
+        return {
+            name: ending.step
+            for key, ending in sorted(self.ended.items())
+            if ending.why == why
+            for name in self.names(key)
+        }
+
+    @property
+    def best_steps(self) -> dict[str, int]:
+        """By name of a lens, the step of the evaluation that is kept."""
+        return {
+            name: lowest.step
+            for key in sorted(self.history)
+            if (lowest := self.best(key)) is not None
+            for name in self.names(key)
+        }
+
+    # Checkpoints
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """What a checkpoint holds: plain JSON values."""
         return {
             "mean_output": self.mean_output,
-            "history": [[*key, [[e.step, e.kl] for e in history]] for key, history in self.history.items()],
+            "history": [
+                [*key, [[point.step, point.loss] for point in history]]
+                for key, history in self.history.items()
+            ],
             "ended": [[*key, ending.step, ending.why] for key, ending in self.ended.items()],
         }
 
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Curves":
-        found = cls()
-        found.mean_output = body["mean_output"]
-        found.history = {
-            (layer, unit): [HeldOutLoss(step=step, kl=kl) for step, kl in history]
+    def restore(self, body: Mapping[str, Any]) -> None:
+        """Put `to_json()` back."""
+        self.mean_output = body["mean_output"]
+        self.history = {
+            (layer, unit): [HeldOutLoss(step=step, loss=loss) for step, loss in history]
             for layer, unit, history in body["history"]
         }
-        found.ended = {(layer, unit): Ending(step=step, why=why) for layer, unit, step, why in body["ended"]}
-        return found
+        self.ended = {(layer, unit): Ending(step=step, why=why) for layer, unit, step, why in body["ended"]}

@@ -1,63 +1,58 @@
-"""What is said of an evaluation: a line of the log for each layer, and one of `log.jsonl`.
+"""What is told about an evaluation: a line of the log for each layer, and a line of `log.jsonl`.
 
-In: a `Trainer` after its evaluation. Out: `log.jsonl` in the lens directory, a JSON object a line.
+In: the held-out losses after some steps, and the curves they were added to. Out: `log.jsonl` in the lens directory, a
+JSON object a line.
 """
 
 import json
 import logging
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 from alens.fit.convergence import ENDINGS
 from alens.fit.curves import Curves
-from alens.fit.recipe import Recipe
 from alens.lens.directory import LensDirectory
 from alens.store.durable import write_errors
 
 log = logging.getLogger("alens")
 
 
-class Evaluated(Protocol):
-    """What is read of a `Trainer`."""
+def put_evaluation(
+    directory: LensDirectory,
+    curves: Curves,
+    losses: Mapping[int, list[float]],
+    *,
+    step: int,
+    rows: int,
+    seconds: float,
+) -> None:
+    """Tell the held-out losses, by layer, after so many steps, rows and seconds.
 
-    recipe: Recipe
-    directory: LensDirectory
-    curves: Curves
-    step_number: int
-
-    @property
-    def best_steps(self) -> dict[str, int]: ...
-    def names(self, layer: int, unit: int) -> list[str]: ...
-    def alone(self, layer: int) -> bool: ...
-    def ended(self, why: str) -> dict[str, int]: ...
-
-
-def put_line(trainer: Evaluated, losses: Mapping[int, list[float]], seconds: float) -> None:
-    """Tell of held-out losses, by layer, after so many seconds of steps. Raises `RunError` when the disk refuses."""
-    curves, step = trainer.curves, trainer.step_number
-    for layer, of_layer in losses.items():
-        said = [
-            f"{trainer.names(layer, unit)[0] if trainer.alone(layer) else 'all heads'} {loss:.3f}"
-            for unit, loss in enumerate(of_layer)
+    Raises `RunError` when the disk refuses.
+    """
+    for layer, layer_losses in losses.items():
+        named = curves.one_loss_a_head(layer)
+        each = [
+            f"{curves.names((layer, unit))[0] if named else 'all heads'} {loss:.3f}"
+            for unit, loss in enumerate(layer_losses)
         ]
-        done = sum(ended == layer for ended, _ in curves.ended)
+        ended = sum(ended_layer == layer for ended_layer, _ in curves.ended)
         log.info(
-            "step %d layer %d held-out loss: %s (mean output %.3f%s)", step, layer, ", ".join(said),
-            curves.mean_output, f"; {done} of {len(of_layer)} are trained no further" if done else "",
+            "step %d layer %d held-out loss: %s (mean output %.3f%s)", step, layer, ", ".join(each),
+            curves.mean_output, f"; {ended} of {len(layer_losses)} are trained no further" if ended else "",
         )  # fmt: skip
     line = {
         "step": step,
-        "rows": step * trainer.recipe.settings.batch_rows,
+        "rows": rows,
         "seconds": round(seconds, 3),
-        "heads": list(trainer.recipe.heads),
+        "heads": list(curves.heads),
         "mean_output_loss": None if curves.mean_output is None else round(curves.mean_output, 5),
         "held_out_loss": {
-            str(layer): [round(x, 5) if math.isfinite(x) else None for x in of_layer]
-            for layer, of_layer in losses.items()
+            str(layer): [round(loss, 5) if math.isfinite(loss) else None for loss in layer_losses]
+            for layer, layer_losses in losses.items()
         },
-        "best_step": trainer.best_steps,
-        **{why: list(trainer.ended(why)) for why in ENDINGS},
+        "best_step": curves.best_steps,
+        **{why: list(curves.ended_steps(why)) for why in ENDINGS},
     }
-    with write_errors(trainer.directory.root), trainer.directory.log.open("a") as file:
+    with write_errors(directory.root), directory.log.open("a") as file:
         file.write(json.dumps(line) + "\n")

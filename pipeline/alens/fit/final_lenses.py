@@ -26,37 +26,39 @@ from alens.store.schema import ATTN_Z
 log = logging.getLogger("alens")
 
 NAMED = 5
-"""Of the lenses that a warning is about."""
+"""How many lenses a warning names."""
+
+Nothing = Mapping[int, list[int]]
+"""By layer, the places of the heads whose lenses do no better than the mean output."""
 
 
 def put_lenses(trainer: Trainer) -> LensRecord:
-    """Write what was fitted; `lens.json` last, then the checkpoints are no longer needed. Collective.
+    """Write what was fitted, `lens.json` last; then the checkpoints are no longer needed. Collective.
 
-    Raises `DamageError`, and writes nothing, where another cache was put in the place of the one that was fitted on.
+    Raises `DamageError`, and writes nothing, where another cache has replaced the one that was fitted on.
     """
     maps = trainer.maps()
-    judged = {layer: trainer.alone(layer) and trainer.recipe.objective.is_forward_kl for layer in maps}
-    nothing = {layer: [] if judged[layer] else _above_by_loss(trainer, layer) for layer in maps}
-    replaced = {layer: _silence(trainer, layer, maps, heads) for layer, heads in nothing.items()}
+    judged_by_kl = {
+        layer: trainer.curves.one_loss_a_head(layer) and trainer.recipe.objective.is_forward_kl
+        for layer in maps
+    }
+    nothing = {layer: [] if judged_by_kl[layer] else _above_by_loss(trainer, layer) for layer in maps}
+    replaced = {layer: _silence(trainer, layer, maps, places) for layer, places in nothing.items()}
     figures, mean_output = trainer.judging.figures(maps, trainer.report)
-    for layer in (layer for layer, by_kl in judged.items() if by_kl):
-        nothing[layer] = [place for place, of in enumerate(figures[layer]) if not of.kl < mean_output.kl]
+    for layer in (layer for layer, by_kl in judged_by_kl.items() if by_kl):
+        nothing[layer] = [place for place, head in enumerate(figures[layer]) if not head.kl < mean_output.kl]
         replaced[layer] = _silence(trainer, layer, maps, nothing[layer])
         if replaced[layer]:
             figures[layer] = [
-                mean_output if p in nothing[layer] else of for p, of in enumerate(figures[layer])
+                mean_output if place in nothing[layer] else head for place, head in enumerate(figures[layer])
             ]
 
     def put() -> None:
         trainer.recipe.cache.check_unchanged()
-        _warn(
-            trainer,
-            nothing,
-            all(replaced[layer] for layer, heads in nothing.items() if heads),
-            mean_output.kl,
-        )
-        record = _record(trainer, maps, _marked(figures, nothing), mean_output.kl)
-        record = replace(record, fit=_without(record.fit, trainer, nothing))
+        all_replaced = all(replaced[layer] for layer, places in nothing.items() if places)
+        _warn(trainer, nothing, all_replaced, mean_output.kl)
+        record = _record(trainer, maps, _held_out(figures, nothing), mean_output.kl)
+        record = replace(record, fit=_without_converged(record.fit, trainer, nothing))
         with write_errors(trainer.directory.root):
             files = trainer.directory.put_lenses(
                 record.heads, _layers(trainer, maps), trainer.judging.log_mean_output_V
@@ -68,57 +70,56 @@ def put_lenses(trainer: Trainer) -> LensRecord:
     return Lenses(trainer.directory.root).record
 
 
-Nothing = Mapping[int, list[int]]
-"""By layer, places of the heads that do no better than the mean output."""
-
-
 def _above_by_loss(trainer: Trainer, layer: int) -> list[int]:
-    """Losses that are not the KL of the figures are judged by themselves, on the rows of the evaluations."""
-    mean_output, heads = trainer.curves.mean_output, len(trainer.plan.heads)
-    assert mean_output is not None, "a fit ends with an evaluation"
+    """The heads whose loss is not below the mean output's, for losses that are not the KL of the figures.
+
+    These are compared with themselves, on the rows of the evaluations.
+    """
+    curves = trainer.curves
+    assert curves.mean_output is not None, "a fit ends with an evaluation"
     above: list[int] = []
-    for unit in range(trainer.num_losses[layer]):
-        best = trainer.curves.best((layer, unit))
-        if best is None or best.kl >= mean_output:
-            above += [unit] if trainer.alone(layer) else range(heads)
+    for unit in range(curves.num_losses[layer]):
+        best = curves.best((layer, unit))
+        if best is None or best.loss >= curves.mean_output:
+            above += curves.places(layer, [unit])
     return above
 
 
-def _silence(trainer: Trainer, layer: int, maps: Mapping[int, LensMaps], heads: list[int]) -> bool:
-    """Put the mean output in the place of these lenses. False where the form cannot say it: they stay as they are."""
-    nothing = trainer.recipe.design(trainer.grounds[layer]).nothing() if heads else None
+def _silence(trainer: Trainer, layer: int, maps: Mapping[int, LensMaps], places: list[int]) -> bool:
+    """Replace these lenses by the mean output. False where the form cannot say it: then they stay as they are."""
+    nothing = trainer.recipe.design(trainer.grounds[layer]).nothing() if places else None
     if nothing is not None:
-        maps[layer].put(heads, nothing.select(heads))
+        maps[layer].put(places, nothing.select(places))
     return nothing is not None
 
 
-def _marked(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dict[str, list[dict[str, Any]]]:
-    """As `LensRecord.held_out` has them."""
+def _held_out(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dict[str, list[dict[str, Any]]]:
+    """What `LensRecord.held_out` holds: the figures, with the mark of lenses that say nothing."""
     return {
         str(layer): [
             {**asdict(head), **({"says_nothing": True} if place in nothing[layer] else {})}
-            for place, head in enumerate(of)
+            for place, head in enumerate(heads)
         ]
-        for layer, of in figures.items()
+        for layer, heads in figures.items()
     }
 
 
 def _names(trainer: Trainer, nothing: Nothing) -> list[str]:
-    return [f"{layer}.{trainer.plan.heads[place]}" for layer, heads in nothing.items() for place in heads]
+    return [f"{layer}.{trainer.plan.heads[place]}" for layer, places in nothing.items() for place in places]
 
 
-def _without(fit: dict[str, Any], trainer: Trainer, nothing: Nothing) -> dict[str, Any]:
-    """What says nothing has not converged, though it did by the fewer rows of the evaluations."""
+def _without_converged(fit: dict[str, Any], trainer: Trainer, nothing: Nothing) -> dict[str, Any]:
+    """A lens that says nothing has not converged, though by the fewer rows of the evaluations it had."""
     silent = _names(trainer, nothing)
     return {**fit, CONVERGED: {name: step for name, step in fit[CONVERGED].items() if name not in silent}}
 
 
 def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
-    """Names the lenses that do no better than a reader that looks at nothing, and when they were best."""
-    names, best = _names(trainer, nothing), trainer.best_steps
+    """Name the lenses that do no better than a reader that looks at nothing, and when they were best."""
+    names, best = _names(trainer, nothing), trainer.curves.best_steps
     if not names:
         return
-    said = [f"{name}, best at step {best[name]}" if name in best else name for name in names[:NAMED]]
+    named = [f"{name}, best at step {best[name]}" if name in best else name for name in names[:NAMED]]
     log.warning(
         "%s: %d of %d lenses say nothing: at their best they do no better than the mean output, %.3f nats (%s%s); %s. "
         "A lower --lr than %g, or more rows, may do better",
@@ -126,7 +127,7 @@ def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: fl
         len(names),
         len(trainer.plan.layers) * len(trainer.plan.heads),
         mean_output_kl,
-        "; ".join(said),
+        "; ".join(named),
         "; ..." if len(names) > NAMED else "",
         "the mean output stands in their place" if replaced else "lens.json marks them",
         trainer.lr,
@@ -174,8 +175,8 @@ def _record(
             "steps": trainer.step_number,
             "most_steps": plan.steps,
             "rows_seen": trainer.step_number * recipe.settings.batch_rows,
-            "best_step": trainer.best_steps,
-            **{why: trainer.ended(why) for why in ENDINGS},
+            "best_step": trainer.curves.best_steps,
+            **{why: trainer.curves.ended_steps(why) for why in ENDINGS},
         },
         held_out=held_out,
         mean_output_kl=mean_output_kl,

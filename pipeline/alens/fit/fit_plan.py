@@ -4,8 +4,6 @@ In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, w
 and which are held out. It is written before the first step, so that a resumed fit is the same fit.
 """
 
-import logging
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +13,7 @@ from alens.errors import RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest, FitSettings
-from alens.fit.split import split, warn_of_documents
+from alens.fit.training_shards import choose_shards
 from alens.lens.directory import LensDirectory
 from alens.sources import hub
 from alens.store import document, durable, typed
@@ -23,8 +21,6 @@ from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
 from alens.store.one_writer import is_aside
 from alens.store.typed import Count, Natural
-
-log = logging.getLogger("alens")
 
 FORMAT = 2
 """Since it holds its own hash; before, it held no format either."""
@@ -72,7 +68,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
         )
     settings = request.settings
-    train, held_out = _split(cache, settings)
+    train, held_out = choose_shards(cache, settings)
     stream = BatchStream(
         reader=recipe.reader, shards=train, batch_rows=settings.batch_rows, seed=settings.seed
     )
@@ -85,30 +81,6 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         train_shards=train,
         held_out_shards=held_out,
     )
-
-
-def _split(cache: Cache, settings: FitSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(training shards, held-out shards), no more than `rows` of the first."""
-    if not cache.sealed:
-        log.warning(
-            "%s is not sealed: fitting on the %d of %d shards that are committed",
-            cache.root,
-            len(cache.shards),
-            cache.plan.num_shards,
-        )
-    eval_rows = settings.eval_rows
-    num_held_out = math.ceil(eval_rows / cache.plan.settings.rows_per_shard)
-    train, held_out = split(cache, num_held_out)
-    if not train or not held_out:
-        raise RequestError(
-            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {eval_rows:,} --eval-rows: "
-            "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
-        )
-    warn_of_documents(cache, num_held_out, held_out)
-    most = len(train)
-    if settings.rows is not None:
-        most = math.ceil(settings.rows / cache.plan.settings.rows_per_shard)
-    return train[:most], held_out
 
 
 def begun(directory: LensDirectory) -> FitPlan | None:

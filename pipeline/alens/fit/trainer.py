@@ -1,8 +1,8 @@
-"""One fit in progress: its engine, how its lenses do on held-out rows, and which of them are trained no further.
+"""One fit in progress: its engine, its held-out losses, its best lenses so far, and its state on disk.
 
 In: a `Recipe`, a `FitPlan`, processes. Out: steps taken on batches, held-out losses, checkpoints, and in the end
-the maps of every layer. A loop gives it batches (`training_loop.py`), or one loop several trainers the same batches (a sweep).
-Shapes: L layers, H heads, U losses of a layer (one a head, or one a layer).
+the maps of every layer. A loop gives it batches (`training_loop.py`); a sweep gives several trainers the same batches.
+Shapes: L layers, U losses of a layer (one for each head, or one for the layer).
 """
 
 import logging
@@ -20,7 +20,7 @@ from alens.fit.curves import Curves, Loss
 from alens.fit.distributed import Processes
 from alens.fit.divergence_watch import WINDOW, DivergedError, DivergenceWatch
 from alens.fit.engine import Engine
-from alens.fit.evaluation_log import put_line
+from alens.fit.evaluation_log import put_evaluation
 from alens.fit.fit_plan import FitPlan
 from alens.fit.judging import Judging
 from alens.fit.lens_module import LensModule
@@ -34,13 +34,13 @@ from alens.lens.maps import LensMaps
 log = logging.getLogger("alens")
 
 WINDOWS = "windows/"
-"""Begins the names of the checkpoint tensors that `DivergenceWatch` keeps."""
+"""The names of the checkpoint tensors of `DivergenceWatch` begin so."""
 
 NOTES = 2
-"""Form of the notes beside a checkpoint."""
+"""Format of the notes beside a checkpoint."""
 
 TOO_HIGH = 0.5
-"""Share of the losses that diverge, from which on the rate is at fault and not a lens."""
+"""When this share of the losses has diverged, the learning rate is at fault and not a lens."""
 
 NAMED = 5
 """How many lenses a message names."""
@@ -49,8 +49,8 @@ NAMED = 5
 class Trainer:
     """A fit on this process. Every method that evaluates, saves or restores is collective.
 
-    Asked to stop, a step or an evaluation is dropped in the midst of it: it raises `InterruptedWorkError`, and the state
-    is the one of before.
+    When the fit is asked to stop during a step or an evaluation, that is dropped: it raises `InterruptedWorkError`, and
+    the state is the one before it.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class Trainer:
         self.grounds = recipe.grounds(plan.train_shards, report)
         report(Progress(stage="preparing the fit"))
         designs = {layer: recipe.design(ground) for layer, ground in self.grounds.items()}
-        self.num_losses = {layer: design.num_losses for layer, design in designs.items()}
         self.engine = Engine(
             LensModule(designs, recipe.objective),
             processes,
@@ -83,16 +82,16 @@ class Trainer:
         self.step_number = 0
         """Steps taken."""
         self.saved_step = 0
-        """Steps taken in the newest checkpoint; a fit that has taken none needs none."""
+        """Steps taken in the newest checkpoint; a fit that has taken none needs no checkpoint."""
         self._evaluated_step = 0
         self.judging = Judging(recipe, plan, processes, self.grounds, should_stop)
-        self.curves = Curves()
-        self.kept = BestMaps()
+        self.curves = Curves(recipe.heads, {layer: design.num_losses for layer, design in designs.items()})
+        self.best_maps = BestMaps()
         self.divergence = DivergenceWatch(processes.world_size)
         self._evaluate_at = frozenset(evaluation_steps(plan.steps))
 
     def stream(self) -> BatchStream:
-        """This process's batches; they end early when it is to stop while it waits for one."""
+        """This process's batches; they end early when the fit is asked to stop while it waits for one."""
         return BatchStream(
             reader=self.recipe.reader,
             shards=self.plan.train_shards,
@@ -109,7 +108,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all steps are taken, or no lens is trained any more."""
-        return self.step_number >= self.plan.steps or len(self.curves.ended) == sum(self.num_losses.values())
+        return self.step_number >= self.plan.steps or not self.curves.trained
 
     def step(self, batch: TrainingBatch) -> torch.Tensor:
         """One step; gives the (L, U) losses of this rank's rows before it. Raises `RunError` when they diverge."""
@@ -117,7 +116,7 @@ class Trainer:
             batch.z_NHE,
             batch.teacher,
             learning_rate(self.lr, self.step_number),
-            self._active(),
+            self.curves.trained_units() if self.curves.ended else None,
             self.should_stop,
         )
         rows = len(next(iter(batch.z_NHE.values())))
@@ -130,140 +129,100 @@ class Trainer:
             self._diverge([(self.plan.layers[place], unit) for place, unit in places])
         return loss_LU
 
-    def _active(self) -> dict[int, list[int]] | None:
-        if not self.curves.ended:
-            return None
-        return {
-            layer: [unit for unit in range(count) if (layer, unit) not in self.curves.ended]
-            for layer, count in self.num_losses.items()
-        }
-
     def _diverge(self, keys: Sequence[Loss]) -> None:
-        """These are trained no further. Raises `RunError` when so many have diverged that it is the rate."""
+        """Train the lenses of these losses no further. Raises `RunError` when so many diverged that it is the rate."""
         new = [key for key in keys if key not in self.curves.ended]
         for key in new:
             self.curves.end(key, self.step_number, DIVERGED)
         if not new:
             return
-        gone = [key for key, ending in self.curves.ended.items() if ending.why == DIVERGED]
-        names = [name for key in gone for name in self.names(*key)]
-        said = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+        diverged = [key for key, ending in self.curves.ended.items() if ending.why == DIVERGED]
+        names = [name for key in diverged for name in self.curves.names(key)]
+        lenses = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
         lower = f"take a lower --lr than {self.lr:g}, such as {self.lr / 10:g}"
-        if len(gone) >= TOO_HIGH * sum(self.num_losses.values()):
+        if len(diverged) >= TOO_HIGH * len(self.curves.keys):
             raise DivergedError(
-                f"{self.directory}: at step {self.step_number} the loss of {said} has diverged (it is not finite, or far "
+                f"{self.directory}: at step {self.step_number} the loss of {lenses} has diverged (it is not finite, or far "
                 f"above the mean output's and rising): {lower}, and a new LENSES"
             )
         if self.processes.first:
             log.warning(
-                f"at step {self.step_number} the loss of {said} has diverged; trained no further: {lower}"
+                f"at step {self.step_number} the loss of {lenses} has diverged; trained no further: {lower}"
             )
 
     # Held-out rows
 
     @property
     def wants_evaluation(self) -> bool:
-        """Whether held-out losses are due after the steps taken; also where a fit stopped in the midst of that."""
+        """Whether held-out losses are due after the steps taken, also where a fit stopped during an evaluation."""
         return self.step_number in self._evaluate_at and self.step_number > self._evaluated_step
 
     def evaluate(self, seconds: float) -> None:
-        """Held-out losses of the averaged lenses. The best of each lens is kept; those that have ended are trained
-        no further. Raises `RunError` when the losses diverge."""
-        designs = self._designs()
+        """Take held-out losses of the averaged lenses, after so many seconds of steps.
+
+        The best maps of each lens are kept; lenses that have ended are trained no further. Raises `RunError` when the
+        losses diverge.
+        """
+        designs, curves = self._averaged_designs(), self.curves
         losses = self._losses(designs)
-        improved = self.curves.add(self.step_number, losses)
+        improved = curves.add(self.step_number, losses)
         self._evaluated_step = self.step_number
         for layer in losses:
-            if units := sorted(unit for of, unit in improved if of == layer):
-                maps = designs[layer].maps()
-                self.kept.keep(layer, self._heads_of(layer, units, maps), maps)
-        endings = {key: self._ending(*key) for key in self._trained()}
+            units = sorted(unit for improved_layer, unit in improved if improved_layer == layer)
+            if units:
+                self.best_maps.keep(layer, curves.places(layer, units), designs[layer].maps())
+        endings = {key: curves.ending(key, self.settings.tolerance) for key in curves.trained}
         for key, why in endings.items():
             if why is not None and why != DIVERGED and self.settings.tolerance > 0:
-                self.curves.end(key, self.step_number, why)
+                curves.end(key, self.step_number, why)
         if self.processes.first:
-            put_line(self, losses, seconds)
+            put_evaluation(
+                self.directory,
+                curves,
+                losses,
+                step=self.step_number,
+                rows=self.step_number * self.settings.batch_rows,
+                seconds=seconds,
+            )
         self._diverge([key for key, why in endings.items() if why == DIVERGED])
 
     def _losses(self, designs: Mapping[int, Design]) -> dict[int, list[float]]:
-        """By layer, held-out losses; the best that it had of one that has ended."""
+        """By layer, the held-out losses now; of a lens that has ended, the best that it had."""
         if self.curves.mean_output is None:
             self.curves.mean_output = self.judging.mean_output_loss(self.report)
-        trained: dict[int, list[int]] = {layer: [] for layer in designs}
-        for layer, unit in self._trained():
-            trained[layer].append(unit)
-        losses = self.judging.losses(designs, trained, self.report)
-        found = {}
-        for layer, units in trained.items():
-            now = dict(zip(units, losses[layer], strict=True))
-            best = {unit: self.curves.best((layer, unit)) for unit in range(self.num_losses[layer])}
-            found[layer] = [now.get(unit, math.nan if of is None else of.kl) for unit, of in best.items()]
-        return found
-
-    def _trained(self) -> list[Loss]:
-        """The losses that are still trained."""
-        return [
-            (layer, unit)
-            for layer, count in self.num_losses.items()
-            for unit in range(count)
-            if (layer, unit) not in self.curves.ended
-        ]
-
-    def _ending(self, layer: int, unit: int) -> str | None:
-        return self.curves.ending((layer, unit), self.settings.tolerance)
+        trained = self.curves.trained_units()
+        measured = self.judging.losses(designs, trained, self.report)
+        now = {
+            (layer, unit): loss
+            for layer, units in trained.items()
+            for unit, loss in zip(units, measured[layer], strict=True)
+        }
+        losses: dict[int, list[float]] = {layer: [] for layer in trained}
+        for key in self.curves.keys:
+            best = self.curves.best(key)
+            losses[key[0]].append(now.get(key, math.nan if best is None else best.loss))
+        return losses
 
     def maps(self) -> dict[int, LensMaps]:
-        """The best lenses of every layer, on the device; the start of those that never had a finite loss."""
-        found = {}
+        """The best lenses of every layer, on the device. Lenses that never had a finite loss are as at the start."""
+        all_maps = {}
         for layer, ground in self.grounds.items():
-            units = range(self.num_losses[layer])
+            units = range(self.curves.num_losses[layer])
             never = [unit for unit in units if self.curves.best((layer, unit)) is None]
-            kept = self.kept.layers.get(layer)
-            start = self.recipe.design(ground).maps() if never or kept is None else None
-            maps = start if kept is None else kept.to(self.processes.device)
+            best = self.best_maps.layers.get(layer)
+            start = self.recipe.design(ground).maps() if never or best is None else None
+            maps = start if best is None else best.to(self.processes.device)
             assert maps is not None, "it was kept, or starts"
-            if start is not None and kept is not None:
-                heads = self._heads_of(layer, never, start)
-                maps.put(heads, start.select(heads))
-            found[layer] = maps
-        return found
+            if start is not None and best is not None:
+                places = self.curves.places(layer, never)
+                maps.put(places, start.select(places))
+            all_maps[layer] = maps
+        return all_maps
 
-    def names(self, layer: int, unit: int) -> list[str]:
-        """What lenses with this loss are called: `18.6` is head 6 of layer 18."""
-        heads = self.recipe.heads
-        return [f"{layer}.{head}" for head in ((heads[unit],) if self.alone(layer) else heads)]
-
-    def alone(self, layer: int) -> bool:
-        """Whether each head of the layer has a loss of its own."""
-        return self.num_losses[layer] == len(self.recipe.heads)
-
-    def ended(self, why: str) -> dict[str, int]:
-        """By name of a lens, the step after which it ended for that reason."""
-        return {
-            name: ending.step
-            for key, ending in sorted(self.curves.ended.items())
-            if ending.why == why
-            for name in self.names(*key)
-        }
-
-    @property
-    def best_steps(self) -> dict[str, int]:
-        """By name of a lens, the step of the evaluation that is kept."""
-        return {
-            name: found.step
-            for key in sorted(self.curves.history)
-            if (found := self.curves.best(key)) is not None
-            for name in self.names(*key)
-        }
-
-    def _heads_of(self, layer: int, units: list[int], maps: LensMaps) -> list[int]:
-        """The heads that these losses train: one each, or all where heads share a loss."""
-        return units if self.alone(layer) else list(range(maps.num_heads)) if units else []
-
-    def _designs(self) -> dict[int, Design]:
+    def _averaged_designs(self) -> dict[int, Design]:
         """Designs that hold the averaged parameters, whole."""
         averages = self.engine.averages()
-        found = {}
+        designs = {}
         for layer, ground in self.grounds.items():
             prefix = f"designs.{layer}."
             design = self.recipe.design(ground)
@@ -271,48 +230,53 @@ class Trainer:
                 {n.removeprefix(prefix): value for n, value in averages.items() if n.startswith(prefix)},
                 assign=True,
             )
-            found[layer] = design.requires_grad_(False)
-        return found
+            designs[layer] = design.requires_grad_(False)
+        return designs
 
     # State
 
     def save(self) -> None:
-        """A checkpoint after the steps taken, unless there is one. Raises `RunError` when the disk refuses."""
+        """Save a checkpoint after the steps taken, unless there is one. Raises `RunError` when the disk refuses."""
         if self.step_number == self.saved_step:
             return
         self.report(Progress(stage="saving a checkpoint"))
-        state = self.engine.state() | {
-            f"{WINDOWS}{n}": value for n, value in self.divergence.state(self.processes.sum).items()
-        }
-        notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.kept.form}
+        windows = self.divergence.state(self.processes.sum)
+        state = self.engine.state() | {f"{WINDOWS}{name}": value for name, value in windows.items()}
+        notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.best_maps.form}
         save, folder = checkpoints.save, self.directory.checkpoints
-        self.processes.first_does(lambda: save(folder, self.step_number, state | self.kept.tensors(), notes))
+        self.processes.first_does(
+            lambda: save(folder, self.step_number, state | self.best_maps.tensors(), notes)
+        )
         self.saved_step = self.step_number
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint, where there is one."""
         self.report(Progress(stage="looking for a checkpoint"))
-        found = checkpoints.newest(self.directory.checkpoints)
-        if found is not None and found.notes.get("format") != NOTES:
+        newest = checkpoints.newest(self.directory.checkpoints)
+        if newest is not None and newest.notes.get("format") != NOTES:
             log.warning(
                 "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.directory
             )
-            found = None
-        if found is None:
+            newest = None
+        if newest is None:
             self.engine.start()
             return
+        state, notes = newest.state, newest.notes
         with checkpoints.taken_up(self.directory.checkpoints):
             self.engine.restore(
-                {k: v for k, v in found.state.items() if not k.startswith((PREFIX, WINDOWS))}, found.step
+                {name: value for name, value in state.items() if not name.startswith((PREFIX, WINDOWS))},
+                newest.step,
             )
-            self.step_number = self.saved_step = found.step
-            self.curves = Curves.from_json(found.notes["curves"])
-            self._evaluated_step = max((of[-1].step for of in self.curves.history.values()), default=0)
-            self.kept.restore(found.state, found.notes["form"], lambda: self.recipe.reader.unembedding)
-            windows = {k.removeprefix(WINDOWS): v for k, v in found.state.items() if k.startswith(WINDOWS)}
+            self.step_number = self.saved_step = newest.step
+            self.curves.restore(notes["curves"])
+            self._evaluated_step = max(
+                (history[-1].step for history in self.curves.history.values()), default=0
+            )
+            self.best_maps.restore(state, notes["form"], lambda: self.recipe.reader.unembedding)
+            windows = {k.removeprefix(WINDOWS): value for k, value in state.items() if k.startswith(WINDOWS)}
             self.divergence.restore(windows, self.processes.device)
-        log.info("going on after step %d of %d", found.step, self.plan.steps)
+        log.info("going on after step %d of %d", newest.step, self.plan.steps)
 
     def drop_checkpoints(self) -> None:
-        """The lenses are written: nothing is to be taken up again."""
+        """Remove all checkpoints: the lenses are written, and nothing is to be taken up again."""
         checkpoints.drop_all(self.directory.checkpoints)

@@ -233,7 +233,7 @@ class _Loop:
         )
         lenses = len(trainer.plan.layers) * len(trainer.plan.heads)
         for why in ENDINGS:
-            if ended := trainer.ended(why):
+            if ended := trainer.curves.ended_steps(why):
                 note += f", {len(ended)} of {lenses} {why}"
         self.report(
             Progress(stage="fit", done=trainer.step_number, total=trainer.plan.steps, unit="steps", note=note)

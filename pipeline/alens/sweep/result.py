@@ -178,7 +178,7 @@ def read_result(folder: Path) -> VariantResult | None:
         told = typed.parse(_Document, document.decode(document.content(path), str(path)), str(path), MEND)
         if durable.sha256_of(sums) != told.sums_sha256:
             raise DamageError(f"{sums} was altered: {MEND}")
-        arrays = load((sums).read_bytes())
+        arrays = load(sums.read_bytes())
         return _result(told, arrays["kl"], arrays["rows"])
     except FileNotFoundError:
         if path.exists():

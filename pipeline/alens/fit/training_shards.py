@@ -1,0 +1,68 @@
+"""Which shards a fit trains on, and which it holds out.
+
+In: an open cache, and how many rows are to be held out. Out: numbers of shards. Where the cache has shards of held-out
+documents, none of them is trained on, and figures are taken on them alone; elsewhere the last shards are held out, so
+that whole sequences are.
+"""
+
+import logging
+import math
+
+from alens.errors import RequestError
+from alens.fit.settings import FitSettings
+from alens.store.cache_reader import Cache
+
+log = logging.getLogger("alens")
+
+Shards = tuple[int, ...]
+
+
+def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
+    """(shards to train on, shards that are held out), as the settings ask. Raises `RequestError` for too few shards."""
+    if not cache.sealed:
+        log.warning(
+            "%s is not sealed: fitting on the %d of %d shards that are committed",
+            cache.root,
+            len(cache.shards),
+            cache.plan.num_shards,
+        )
+    rows_per_shard = cache.plan.settings.rows_per_shard
+    num_held_out = math.ceil(settings.eval_rows / rows_per_shard)
+    train, held_out = split_shards(cache, num_held_out)
+    if not train or not held_out:
+        raise RequestError(
+            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {settings.eval_rows:,} --eval-rows: "
+            "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
+        )
+    _warn_of_documents(cache, num_held_out, held_out)
+    most = len(train) if settings.rows is None else math.ceil(settings.rows / rows_per_shard)
+    return train[:most], held_out
+
+
+def split_shards(cache: Cache, num_held_out: int) -> tuple[Shards, Shards]:
+    """(shards to train on, shards that are held out): `num_held_out` of these, or as many as held-out documents fill.
+
+    Either may be empty where the cache has too few committed shards.
+    """
+    apart = tuple(shard for shard in cache.shards if shard in cache.plan.shards_of_held_out_documents)
+    if apart:
+        return tuple(shard for shard in cache.shards if shard not in apart), apart[-num_held_out:]
+    return cache.shards[:-num_held_out], cache.shards[-num_held_out:]
+
+
+def _warn_of_documents(cache: Cache, num_held_out: int, held_out: Shards) -> None:
+    """Warn where figures are taken on fewer rows than were asked for, or not on documents of their own."""
+    apart, size = cache.plan.shards_of_held_out_documents, cache.plan.settings.rows_per_shard
+    if apart and held_out[-1] not in apart:
+        log.warning(
+            "%s: no shard of its held-out documents is committed yet: figures are taken on documents that are trained on",
+            cache.root,
+        )
+    elif len(held_out) < num_held_out and apart:
+        log.warning(
+            "%s: its held-out documents give %s rows of the %s that --eval-rows asks for: figures are taken on these, "
+            "so that no document is both trained on and judged",
+            cache.root,
+            f"{len(held_out) * size:,}",
+            f"{num_held_out * size:,}",
+        )
