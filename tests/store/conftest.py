@@ -9,10 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from alens.store import durable
 from alens.store.arrays import shard_arrays, weight_arrays
+from alens.store.cache_reader import open_cache
 from alens.store.model_record import ModelRecord
 from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, Plan, TokensRecord
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
+
+from .whole_caches import ENCODINGS, write
 
 Values = Callable[[Plan, int], dict[str, npt.NDArray[Any]]]
 
@@ -122,3 +126,37 @@ def int8_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[...
 def store(sealed_tiny: Path, copy_of: Callable[[Path], Path]) -> Path:
     """A copy of the tiny cache."""
     return copy_of(sealed_tiny)
+
+
+@pytest.fixture(scope="session")
+def wholes(
+    tmp_path_factory: pytest.TempPathFactory, tiny_plan: Plan, values: Any, tiny_weights: dict[str, Any]
+) -> dict[str, Path]:
+    """A sealed cache of 3 shards with tokens, in each encoding. Shared: copy it before writing."""
+    roots = {}
+    for name, changes in ENCODINGS.items():
+        root = roots[name] = tmp_path_factory.mktemp("whole") / name
+        root.mkdir()
+        np.save(root / "tokens.npy", np.arange(96, dtype=np.uint16).reshape(12, 8) % 50)
+        plan = dataclasses.replace(
+            tiny_plan,
+            settings=dataclasses.replace(tiny_plan.settings, **changes),
+            tokens=dataclasses.replace(tiny_plan.tokens, sha256=durable.sha256_of(root / "tokens.npy")),
+        )
+        put_skeleton(root, plan, tiny_weights)
+        for shard in range(plan.num_shards):
+            write(root, plan, values, shard)
+        put_manifest(root, plan, open_cache(root).files_by_shard())
+    return roots
+
+
+@pytest.fixture(params=ENCODINGS)
+def every(request: pytest.FixtureRequest, wholes: dict[str, Path], copy_of: Callable[[Path], Path]) -> Path:
+    """A copy of a whole cache, in one encoding after the other."""
+    return copy_of(wholes[request.param])
+
+
+@pytest.fixture
+def whole_store(wholes: dict[str, Path], copy_of: Callable[[Path], Path]) -> Path:
+    """A copy of a whole cache."""
+    return copy_of(wholes["float16"])
