@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from alens.exchange.export import export_lenses as export_lenses
     from alens.exchange.import_lenses import import_lenses as import_lenses
     from alens.exchange.request import ImportRequest as ImportRequest
-    from alens.fidelity.measure import FidelityRequest as FidelityRequest
     from alens.fidelity.measure import measure_fidelity as measure_fidelity
+    from alens.fidelity.request import FidelityRequest as FidelityRequest
     from alens.fit.settings import FitRequest as FitRequest
     from alens.fit.settings import FitSettings as FitSettings
     from alens.fit.training_loop import fit_lenses as fit_lenses
@@ -79,7 +79,7 @@ _HOME = {
     "export_lenses": "alens.exchange.export",
     "import_lenses": "alens.exchange.import_lenses",
     "ImportRequest": "alens.exchange.request",
-    "FidelityRequest": "alens.fidelity.measure",
+    "FidelityRequest": "alens.fidelity.request",
     "measure_fidelity": "alens.fidelity.measure",
     "FitRequest": "alens.fit.settings",
     "FitSettings": "alens.fit.settings",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from alens import open_cache
-from alens.fidelity.measure import FidelityRequest, measure_fidelity
+from alens.fidelity.measure import measure_fidelity
 from alens.fidelity.reencode import reencode
+from alens.fidelity.request import FidelityRequest
 
 from ..outcomes import refusal
 

@@ -220,5 +220,5 @@ def test_a_stopped_import_leaves_nothing(checkpoint: Publish, tmp_path: Path) ->
 
 
 def test_a_choice_of_weights_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="choose one of auto, raw, processed"):
+    with pytest.raises(RequestError, match="it must be one of auto, raw, processed"):
         ImportRequest(source=tmp_path, lenses=tmp_path, model="demo", weights="folded")

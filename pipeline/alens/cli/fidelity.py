@@ -6,57 +6,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import show, show_json
+from alens.cli.options import Flag, SettingsOptions
 from alens.cli.parameters import (
-    NUMBERS,
     PathName,
     config_option,
     json_option,
-    seed_option,
 )
+from alens.fidelity.request import FidelityRequest
 
 if TYPE_CHECKING:
     from alens.fidelity.measure import Fidelity, TargetFigure, ZFigure
     from alens.fidelity.probe_fits import FitFigure
+
+FIDELITY = SettingsOptions(
+    FidelityRequest, without=("fit",), work=Flag(type=PathName(exists=True, file_okay=False), metavar="DIR")
+)
 
 WIDTH = 100
 
 
 @click.command("fidelity", epilog="Example: alens fidelity gpt2-cache --probe-heads 4 --top-k 32,64")
 @click.argument("store", type=PathName())
-@click.option(
-    "--rows",
-    type=click.IntRange(1),
-    default=4096,
-    show_default=True,
-    help="Rows for all figures but those of fits.",
-)
-@click.option("--keep-bits", type=NUMBERS, help="Mantissa bits of z to try.  [default: 2-9]")
-@click.option(
-    "--top-k", type=NUMBERS, help="k of targets to try; needs the exact teacher.  [default: 16,32,64,128]"
-)
-@click.option("--tail-samples", type=NUMBERS, help="m of targets to try, with each k.  [default: 16,64]")
+@FIDELITY
 @click.option("--no-fit", is_flag=True, help="Leave out the fits, which take most of the time.")
-@click.option(
-    "--probe-heads",
-    type=click.IntRange(1),
-    default=6,
-    show_default=True,
-    help="Heads to fit, spread over layers.",
-)
-@click.option(
-    "--probe-rows",
-    type=click.IntRange(1),
-    default=65_536,
-    show_default=True,
-    help="Rows to fit on; whole shards are taken.",
-)
-@click.option(
-    "--work",
-    type=PathName(exists=True, file_okay=False),
-    metavar="DIR",
-    help="Where temporary caches go; they are removed.  [default: the system's place]",
-)
-@seed_option("Of the choice of rows, and of the fits.")
 @click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
@@ -86,13 +58,13 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
         logging.getLogger("alens").setLevel(
             logging.WARNING
         )  # a line for each of so many fits would bury the rest
-        from alens.fidelity.measure import FidelityRequest, measure_fidelity
+        from alens.fidelity.measure import measure_fidelity
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
 
         found = measure_fidelity(
             open_cache(store),
-            FidelityRequest(fit=not no_fit, **given),
+            FidelityRequest(fit=not no_fit, **FIDELITY.values(given)),
             device=torch_device(device),
             report=report,
             should_stop=should_stop,

@@ -1,15 +1,16 @@
 """`alens import`: published lenses, to be judged and read beside fitted ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from alens.cli.console import aside, show
+from alens.cli.options import Flag, SettingsOptions
 from alens.cli.parameters import PathName, config_option, not_empty
+from alens.exchange.request import ImportRequest
 
-if TYPE_CHECKING:
-    from alens.exchange.request import ModelWeights
+IMPORT = SettingsOptions(ImportRequest, without=("source", "lenses"), model=Flag(callback=not_empty))
 
 
 @click.command(
@@ -17,29 +18,9 @@ if TYPE_CHECKING:
 )
 @click.argument("source", type=PathName())
 @click.argument("lenses", type=PathName())
-@click.option(
-    "--model",
-    required=True,
-    callback=not_empty,
-    help="The model they are for: a directory, a hub id, or `demo`.",
-)
-@click.option("--revision", help="Commit, branch or tag of a model on the hub.")
-@click.option(
-    "--layer",
-    type=click.IntRange(0),
-    help="Only this layer; also the layer of a checkpoint whose name says none.  [default: all]",
-)
-@click.option(
-    "--weights",
-    type=click.Choice(["auto", "raw", "processed"]),
-    default="auto",
-    show_default=True,
-    help="Of an AttentionLens checkpoint: trained on the model's weights as they are, or as TransformerLens processes them.",
-)
+@IMPORT
 @config_option
-def command(
-    source: Path, lenses: Path, model: str, revision: str | None, layer: int | None, weights: "ModelWeights"
-) -> None:
+def command(source: Path, lenses: Path, **given: Any) -> None:
     """Read published lenses from SOURCE into the directory LENSES.
 
     SOURCE is an AttentionLens checkpoint (or a directory of them), a tuned-lens directory, or what `alens export`
@@ -50,11 +31,8 @@ def command(
 
     with watching() as report, stopping() as should_stop:
         from alens.exchange.import_lenses import import_lenses
-        from alens.exchange.request import ImportRequest
 
-        request = ImportRequest(
-            source=source, lenses=lenses, model=model, revision=revision, layer=layer, weights=weights
-        )
+        request = ImportRequest(source=source, lenses=lenses, **IMPORT.values(given))
         record = import_lenses(request, report=report, should_stop=should_stop)
     layers = ", ".join(map(str, record.layers))
     with aside():

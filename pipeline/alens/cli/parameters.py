@@ -113,10 +113,6 @@ class PathName(click.Path):
         return super().convert(value, param, ctx)
 
 
-MINUTES = click.FloatRange(min=0, min_open=True)
-"""Of `--max-minutes`."""
-
-
 def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
     """Makes the file's values the defaults of the command: a flag beats the file."""
     if path is None:
@@ -174,6 +170,26 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         metavar="FILE.toml",
         help="Read options from a TOML file; a flag beats the file.",
+    )(command)
+
+
+def worker_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--worker`."""
+    return click.option(
+        "--worker",
+        default="0/1",
+        show_default=True,
+        metavar="I/N",
+        help="This job's share of the work: the I-th (from 0) of N.",
+    )(command)
+
+
+def max_minutes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--max-minutes`."""
+    return click.option(
+        "--max-minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Save and stop after so many minutes (exit code 75).",
     )(command)
 
 

@@ -3,17 +3,21 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alens.cli.console import aside, show, show_json
-from alens.cli.parameters import MINUTES, PathName, json_option
+from alens.cli.options import SettingsOptions
+from alens.cli.parameters import PathName, json_option, max_minutes_option, worker_option
+from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from alens.sweep.table import Table as SweepTable
+
+SWEEP = SettingsOptions(SweepRequest, only=("at_once", "checkpoint_every", "device"))
 
 WIDTH = 240
 """Characters of a line where nobody looks at a terminal: nothing is folded."""
@@ -33,23 +37,9 @@ STACKS = ((0,), (1, 2, 3), (4, 5), (6,), (7, 8), (9, 10))
 @click.argument("config", type=PathName(dir_okay=False))
 @click.argument("store", type=PathName())
 @click.argument("out", type=PathName())
-@click.option(
-    "--worker", default="0/1", show_default=True, metavar="I/N", help="Which of N jobs this is, from 0."
-)
-@click.option(
-    "--at-once",
-    type=click.IntRange(1),
-    help="Variants in memory together.  [default: what half of the free memory holds, at most 16]",
-)
-@click.option(
-    "--checkpoint-every",
-    type=click.IntRange(1),
-    default=500,
-    show_default=True,
-    help="Steps between checkpoints.",
-)
-@click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@worker_option
+@SWEEP
+@max_minutes_option
 @click.option("--table", "only_table", is_flag=True, help="Fit nothing: write the table of what is finished.")
 @click.option(
     "--against", metavar="NAME", help="Compare with this variant.  [default: the one with the lowest KL]"
@@ -60,13 +50,11 @@ def command(
     store: Path,
     out: Path,
     worker: str,
-    at_once: int | None,
-    checkpoint_every: int,
     max_minutes: float | None,
-    device: str,
     only_table: bool,
     against: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Fit every variant that CONFIG asks for from the cache STORE, and compare them in the directory OUT.
 
@@ -81,16 +69,13 @@ def command(
     asked, part = variants.read_sweep(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:
         from alens.sweep.many_fits import run_sweep, write_sweep_table
-        from alens.sweep.request import SweepRequest
 
         request = SweepRequest(
             grid=asked,
             store=store,
             out=out,
             worker=part,
-            at_once=at_once,
-            device=device,
-            checkpoint_every=checkpoint_every,
+            **SWEEP.values(given),
         )
         if not only_table:
             run_sweep(request, report=report, should_stop=should_stop)

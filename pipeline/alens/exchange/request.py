@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from alens.errors import RequestError
+from alens.fields import check
 
 ModelWeights = Literal["auto", "raw", "processed"]
 
@@ -30,5 +30,4 @@ class ImportRequest:
     processes them (processed); auto looks at the names in the checkpoint."""
 
     def __post_init__(self) -> None:
-        if self.weights not in get_args(ModelWeights):
-            raise RequestError(f"weights {self.weights!r}: choose one of {', '.join(get_args(ModelWeights))}")
+        check(self)

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from alens.errors import RequestError, StoppedError
+from alens.errors import StoppedError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
 from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
+from alens.fidelity.request import FidelityRequest
 from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
     KeptMass,
@@ -31,29 +32,6 @@ from alens.fidelity.z_error import ZError, z_errors
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.result import Result, flat
 from alens.store.cache_reader import Cache
-
-
-@dataclass(frozen=True, kw_only=True)
-class FidelityRequest:
-    """What to look at."""
-
-    rows: int = 4096
-    """Rows for all figures but those of fits, from up to 8 shards."""
-    keep_bits: tuple[int, ...] | None = None
-    """Mantissa bits of z to try; None for 2 to 9."""
-    top_k: tuple[int, ...] | None = None
-    """k of targets to try; None for 16, 32, 64 and 128."""
-    tail_samples: tuple[int, ...] | None = None
-    """m of targets to try, with each k; None for 16 and 64."""
-    fit: bool = True
-    """Whether to fit lenses to each form."""
-    probe_heads: int = 6
-    probe_rows: int = 65_536
-    """Rows to fit on."""
-    seed: int = 0
-    """Of the choice of rows, and of the fits."""
-    work: Path | None = None
-    """Where the temporary directory is made; None for the system's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +113,6 @@ def measure_fidelity(
 
     Raises `RequestError` for what cannot be done as asked, `StoppedError` when `should_stop` says so.
     """
-    for name in ("rows", "probe_heads", "probe_rows"):
-        if getattr(request, name) < 1:
-            raise RequestError(f"{name} is {getattr(request, name)}: it must be at least 1")
-    if not 0 <= request.seed < 2**63 - 1:
-        raise RequestError(f"seed is {request.seed}: it must be in 0 .. 2^63 - 2")
     with tempfile.TemporaryDirectory(prefix="alens-fidelity-", dir=request.work) as work:
         where = device or torch.device("cpu")
         try:

@@ -2,7 +2,11 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge
+
+from alens.fields import check
 from alens.job.worker import Worker
 from alens.sweep.variants import Grid
 
@@ -17,8 +21,12 @@ class SweepRequest:
     out: Path
     """The directory to write: a lens directory a variant, and the table."""
     worker: Worker = dataclasses.field(default_factory=Worker)
-    at_once: int | None = None
-    """Variants in memory at once; None for what half of the free memory holds."""
-    device: str = "auto"
-    checkpoint_every: int = 500
+    at_once: Annotated[int, Ge(1)] | None = None
+    """Variants in memory together. None: what half of the free memory holds, at most 16."""
+    checkpoint_every: Annotated[int, Ge(1)] = 500
     """Steps between checkpoints."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check(self)

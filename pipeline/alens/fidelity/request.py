@@ -1,0 +1,39 @@
+"""What `alens fidelity` is asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
+
+from alens.errors import RequestError
+from alens.fields import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityRequest:
+    """What to look at."""
+
+    rows: Annotated[int, Ge(1)] = 4096
+    """Rows for all figures but those of fits, from up to 8 shards."""
+    keep_bits: tuple[int, ...] | None = None
+    """Mantissa bits of z to try. None: 2-9."""
+    top_k: tuple[int, ...] | None = None
+    """k of targets to try; needs the exact teacher. None: 16,32,64,128."""
+    tail_samples: tuple[int, ...] | None = None
+    """m of targets to try, with each k. None: 16,64."""
+    fit: bool = True
+    """Whether to fit lenses to each form, which takes most of the time."""
+    probe_heads: Annotated[int, Ge(1)] = 6
+    """Heads to fit, spread over layers."""
+    probe_rows: Annotated[int, Ge(1)] = 65_536
+    """Rows to fit on; whole shards are taken."""
+    work: Path | None = None
+    """Where temporary caches go; they are removed. None: the system's place."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the choice of rows, and of the fits."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.seed >= 2**63 - 1:
+            raise RequestError(f"seed is {self.seed}: it must be in 0 .. 2^63 - 2")
