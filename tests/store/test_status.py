@@ -7,7 +7,7 @@ import pytest
 from alens.cache.write_cache import shards_to_write
 from alens.job.worker import Worker
 from alens.store.cache_reader import open_cache
-from alens.store.status import array_specification, status, workers_to_run
+from alens.store.status import array_specification, cache_status, workers_to_run
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_workers_are_those_whose_share_holds_what_is_missing(demo_cache: Path) -
 
 
 def test_a_sealed_cache_has_nothing_to_run(demo_cache: Path) -> None:
-    found = status(open_cache(demo_cache))
+    found = cache_status(open_cache(demo_cache))
     assert (found.shards_done, found.shards_planned, found.missing, found.num_workers) == (6, 6, (), 1)
     [worker] = found.workers
     assert (worker.worker, worker.shards) == ("0/1", 6)

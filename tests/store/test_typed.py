@@ -9,7 +9,7 @@ import pytest
 
 from alens.errors import DamageError
 from alens.store.cache_reader import open_cache
-from alens.store.status import status
+from alens.store.status import cache_status
 from alens.store.verify import verify_cache
 
 from .. import documents
@@ -104,7 +104,7 @@ def test_a_record_that_cannot_be_is_an_absent_one_and_the_log_says_why(
     (store / "MANIFEST.json").unlink()
     documents.edit(store / "commits/000001.json", lambda body: body.update({field: value}))
     cache = open_cache(store)
-    assert status(cache).shards_done == 2 and cache.shards == (0, 2)
+    assert cache_status(cache).shards_done == 2 and cache.shards == (0, 2)
     (line,) = caplog.messages
     assert re.search(
         rf"commits/000001\.json is not whole \(.*{message}.*\): its shard counts as not committed", line

@@ -10,6 +10,7 @@ move the draw to the neighbour, so the threshold's distance to the stored token 
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks
 from alens.model import activations, models
+from alens.result import Result
 from alens.store.arrays import scale_name, site_name, weight_arrays
 from alens.store.cache_reader import Cache
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
@@ -34,7 +36,7 @@ MEASURED = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recomputed:
+class Recomputed(Result):
     """The result of a comparison with the model."""
 
     rows: int
@@ -47,6 +49,35 @@ class Recomputed:
     @property
     def agrees(self) -> bool:
         return all(comparison.agrees for comparison in self.comparisons)
+
+    def headline(self) -> str:
+        """How many arrays agree, on how many rows."""
+        agreeing = sum(comparison.agrees for comparison in self.comparisons)
+        return f"{agreeing} of {len(self.comparisons)} arrays agree on {self.rows} rows"
+
+    def to_json(self) -> dict[str, Any]:
+        """The key `deep` of `alens verify --deep N --json`."""
+        return {
+            "rows": self.rows,
+            "agrees": self.agrees,
+            "tail_draws": self.tail_draws,
+            "tail_moved": self.tail_moved,
+            "arrays": self.records(),
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each array."""
+        return [
+            {
+                "array": one.array,
+                "agrees": one.agrees,
+                "difference": one.difference if math.isfinite(one.difference) else None,
+                "tolerance": one.tolerance,
+                "row": one.row,
+                "shard": one.shard,
+            }
+            for one in self.comparisons
+        ]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from alens.job.worker import Worker
 from alens.machine.threads import follow_allotment
 from alens.model import models
 from alens.model.examine import examine_again
+from alens.result import Result
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.durable import remove, write_errors
 from alens.store.paths import StorePaths
@@ -29,7 +30,7 @@ from alens.store.writer import ShardWriter, put_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheSummary:
+class CacheSummary(Result):
     """What one run of `write_cache` wrote."""
 
     cache: Cache
@@ -37,6 +38,30 @@ class CacheSummary:
     rows_written: int
     seconds: float
     """The time from the first forward pass on."""
+
+    def headline(self) -> str:
+        """What was written where, and how far the cache is."""
+        cache = self.cache
+        state = (
+            "sealed" if cache.sealed else f"{len(cache.shards)} of {cache.plan.num_shards} shards committed"
+        )
+        return f"{self.rows_written:,} rows of {self.shards_written} shards written to {cache.root}, {state}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers, with the path of the cache and how far it is."""
+        return {
+            "cache": str(self.cache.root),
+            "sealed": self.cache.sealed,
+            "shards_committed": len(self.cache.shards),
+            "shards_planned": self.cache.plan.num_shards,
+            "shards_written": self.shards_written,
+            "rows_written": self.rows_written,
+            "seconds": self.seconds,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """A single record: a run has one result."""
+        return [self.to_json()]
 
 
 def write_cache(

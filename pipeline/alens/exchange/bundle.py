@@ -25,6 +25,7 @@ from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file
 from alens.lens.lenses import Lenses, load_lenses
 from alens.lens.maps import TranslatedMaps
 from alens.printable import printable
+from alens.result import Result
 from alens.sources import hub
 from alens.store import document, durable
 from alens.store.cache_reader import open_cache
@@ -83,7 +84,7 @@ class BundleFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bundle:
+class Bundle(Result):
     """What is to be published."""
 
     repository: str
@@ -101,14 +102,22 @@ class Bundle:
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
+    def headline(self) -> str:
+        """Where it goes, and its size."""
+        missing = f", {len(self.missing)} things missing" if self.missing else ""
+        return f"{len(self.files)} files, {self.bytes:,} bytes, for {self.repository}{missing}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each file, without its content."""
+        return [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256, "what": f.what} for f in self.files]
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the contents."""
-        listed = [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256, "what": f.what} for f in self.files]
         return {
             "repository": self.repository,
             "message": self.message,
             "bytes": self.bytes,
-            "files": listed,
+            "files": self.records(),
             "shortened": [dataclasses.asdict(one) for one in self.shortened],
             "named": list(self.named),
             "missing": list(self.missing),

@@ -22,6 +22,7 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
 from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps
+from alens.result import Result
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z
@@ -39,7 +40,7 @@ RANK_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportPlan:
+class ExportPlan(Result):
     """What will be written, before anything is."""
 
     lenses: Lenses
@@ -63,6 +64,27 @@ class ExportPlan:
     def bytes(self) -> int:
         """The size of the files of all layers."""
         return len(self.layers) * safetensors_stream.size_bytes(self.shapes, self.dtype)
+
+    def headline(self) -> str:
+        """Which lenses, in which form, and their size."""
+        return f"{self.lenses.name}, {len(self.layers)} layers in form {self.form}, {self.dtype}, {self.bytes:,} bytes"
+
+    def to_json(self) -> dict[str, Any]:
+        """The name of the lenses, the form, and one entry for each file."""
+        return {
+            "lenses": self.lenses.name,
+            "form": self.form,
+            "dtype": self.dtype,
+            "width": self.width,
+            "bytes": self.bytes,
+            "files": self.records(),
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each layer."""
+        size = safetensors_stream.size_bytes(self.shapes, self.dtype)
+        heads = len(self.lenses.record.heads)
+        return [{"layer": layer, "heads": heads, "bytes": size} for layer in self.layers]
 
 
 def export_lenses(

@@ -30,13 +30,14 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
 from alens.lens.record import LensRecord
+from alens.result import Result
 from alens.store.cache_reader import Cache, open_cache
 
 log = logging.getLogger("alens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSummary:
+class FitSummary(Result):
     """What one run of `fit_lenses` did."""
 
     lenses: Path
@@ -48,6 +49,14 @@ class FitSummary:
     """In steps, evaluations left out."""
     waited_s: float
     """Of those, waiting for data."""
+
+    def headline(self) -> str:
+        """How long the fit took, and what the lenses are."""
+        return f"{self.lenses}, {self.steps_taken:,} steps in {self.seconds:.1f} s: {self.record.headline()}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each head: its held-out figures."""
+        return self.record.records()
 
 
 def fit_lenses(

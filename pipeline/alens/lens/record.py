@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, cast
 
+from alens.result import Result
 from alens.store import typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
@@ -15,7 +16,7 @@ UNHASHED_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class LensRecord:
+class LensRecord(Result):
     """`lens.json`: what these lenses are, what they were fitted on and how well they do."""
 
     __pydantic_config__ = typed.STRICT
@@ -50,9 +51,24 @@ class LensRecord:
     """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
     it was written down."""
 
+    def headline(self) -> str:
+        """Design, model and number of lenses, and how well they do."""
+        kl = [head["kl"] for head in self.records()]
+        mean = f", mean held-out KL {sum(kl) / len(kl):.3f} nats" if kl else ""
+        count = len(self.layers) * len(self.heads)
+        return f"{count} {self.design} lenses of {len(self.layers)} layers of {self.model.id}{mean}"
+
     def to_json(self) -> dict[str, Any]:
         """What `lens.json` holds beside its hash."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each head: its held-out figures."""
+        return [
+            {"layer": int(layer), "head": head, "says_nothing": False, **figures}
+            for layer, heads in self.held_out.items()
+            for head, figures in zip(self.heads, heads, strict=True)
+        ]
 
     def says_nothing(self, layer: int, head: int) -> bool:
         """Whether the fit found this lens to do no better than the mean output, which reads nothing.

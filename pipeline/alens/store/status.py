@@ -7,7 +7,9 @@ for reading the records.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+from alens.result import Result, plain
 from alens.store.cache_reader import Cache
 
 NOTED = {"rows": 0, "seconds": 0.0, "finished": 0.0}
@@ -28,7 +30,7 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class CacheStatus(Result):
     """How far a cache is."""
 
     shards_done: int
@@ -41,8 +43,30 @@ class Status:
     """N of the worker that committed last; 1 when none has."""
     bytes: int
 
+    def headline(self) -> str:
+        """How many shards are committed, and by how many workers."""
+        return (
+            f"{self.shards_done:,} of {self.shards_planned:,} shards committed, {self.bytes:,} bytes, "
+            f"{len(self.workers)} workers"
+        )
 
-def status(cache: Cache) -> Status:
+    def to_json(self) -> dict[str, Any]:
+        """All numbers; missing shards as the stretches that an array specification has, such as `3,17,42-45`."""
+        return {
+            "shards_done": self.shards_done,
+            "shards_planned": self.shards_planned,
+            "missing": specification_of(self.missing),
+            "workers": self.records(),
+            "num_workers": self.num_workers,
+            "bytes": self.bytes,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each worker."""
+        return [plain(worker) for worker in self.workers]
+
+
+def cache_status(cache: Cache) -> CacheStatus:
     """Reads the record of every committed shard."""
     records = [cache.commits.record(shard) for shard in cache.shards]
     by_worker: dict[str, list[dict[str, float]]] = {}
@@ -60,7 +84,7 @@ def status(cache: Cache) -> Status:
         for worker, of_worker in by_worker.items()
     ]
     latest = max(workers, key=lambda w: w.last_commit, default=None)
-    return Status(
+    return CacheStatus(
         shards_done=len(cache.shards),
         shards_planned=cache.plan.num_shards,
         missing=missing_shards(cache),

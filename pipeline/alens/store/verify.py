@@ -17,6 +17,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.result import Result
 from alens.store import metadata
 from alens.store.commits import fingerprint
 from alens.store.findings import RERUN, Finding, Trouble
@@ -37,7 +38,7 @@ Found = Callable[[Finding], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verdict(Result):
     """What a check of a whole cache came to."""
 
     findings: tuple[Finding, ...]
@@ -56,6 +57,27 @@ class Verdict:
     @property
     def whole(self) -> bool:
         return not any(finding.fails for finding in self.findings)
+
+    def headline(self) -> str:
+        """Whether the cache is whole, and how much was read."""
+        state = "whole" if self.whole else f"{self.count('damaged')} damaged, {self.count('missing')} missing"
+        return f"{state}: {self.files} files, {self.bytes:,} bytes, {self.shards_committed} shards committed"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `alens verify --json` says of the check itself."""
+        return {
+            "whole": self.whole,
+            "findings": self.records(),
+            "files": self.files,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "shards_committed": self.shards_committed,
+            "shards_missing": self.shards_missing,
+        }
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each finding."""
+        return [{"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in self.findings]
 
 
 def verify_cache(

@@ -5,7 +5,6 @@ numbers of JSON and CSV are not rounded.
 """
 
 import csv
-import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ def put(out: Path, table: Table) -> None:
     files = {
         "table.json": json.dumps(table.to_json(), indent=1) + "\n",
         "table.csv": _csv(_variant_lines(table)),
-        "heads.csv": _csv(_head_lines(table)),
+        "heads.csv": _csv(table.records()),
         "table.md": _markdown(table),
     }
     with write_errors(out):
@@ -57,18 +56,6 @@ def _variant_lines(table: Table) -> list[dict[str, Any]]:
                 },
             }
         )
-    return lines
-
-
-def _head_lines(table: Table) -> list[dict[str, Any]]:
-    lines = []
-    for row in table.rows:
-        for head in row.heads:
-            low, high = head.interval or (None, None)
-            body = dataclasses.asdict(head)
-            del body["interval"]
-            beside = {"kl_low": low, "kl_high": high, "mean_output_kl": row.mean_output_kl}
-            lines.append({"variant": row.name, **body, **beside})
     return lines
 
 
