@@ -38,7 +38,7 @@ FLOAT16_MANTISSA_BITS = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """What a user chooses about a cache. All of it determines the stored numbers."""
+    """What a user chooses about a cache. All of it determines the stored numbers; its order is that of `plan.json`."""
 
     __pydantic_config__ = STRICT
 
@@ -54,18 +54,18 @@ class CacheSettings:
     """Tokens drawn a row, in proportion to their probability, from outside the top k."""
     exact_teacher: bool = False
     """Also store the final residual, from which W_U gives the exact output: 2 bytes x d_model a row."""
-    keep_bits: int | None = None
-    """Round z (and further sites) to so many mantissa bits of 10 and compress it. None: all, uncompressed."""
-    z_dtype: Literal["float16", "int8"] = "float16"
-    """The stored dtype of z; int8 has a float16 scale for each row and head."""
-    sites: tuple[str, ...] | None = None
-    """Further sites beside attn.z: resid_post, mlp_out, or both. None: none."""
     rows_per_shard: Bounded = 16_384
     """Rows a shard: the unit of work and of loss, a multiple of seq_len."""
     batch_size: Bounded = 16
     """Sequences a forward pass. Part of the plan: float sums depend on it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """The model's dtype."""
+    z_dtype: Literal["float16", "int8"] = "float16"
+    """The stored dtype of z; int8 has a float16 scale for each row and head."""
+    keep_bits: int | None = None
+    """Round z (and further sites) to so many mantissa bits of 10 and compress it. None: all, uncompressed."""
+    sites: tuple[str, ...] | None = None
+    """Further sites beside attn.z: resid_post, mlp_out, or both. None: none."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of the order of sequences, the order of rows in a shard, and the tail samples."""
 
