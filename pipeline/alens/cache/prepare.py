@@ -96,10 +96,10 @@ def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.
         return None
     plan = open_cache(request.store).plan
     source = models.known_as(source, plan.model, request.store)
-    found = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
-    if found:
+    differing = differences(plan, source.record, corpus.record, source.tokenizer_sha256, request.settings)
+    if differing:
         raise RequestError(
-            f"{request.store} holds another plan: {'; '.join(found)}. Ask for the same, or name a new STORE"
+            f"{request.store} holds another plan: {'; '.join(differing)}. Ask for the same, or name a new STORE"
         )
     return plan
 
