@@ -1,4 +1,4 @@
-"""The model run on its own, through TransformerLens and nothing of alens, and small things to cache."""
+"""The demo model run through TransformerLens without alens, and small requests and caches."""
 
 import dataclasses
 import warnings
@@ -25,11 +25,11 @@ SMALL = CacheSettings(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What TransformerLens says of each token of `demo_cache`, in the order of tokens.npy."""
+    """What TransformerLens computes for each token of `demo_cache`, in the order of tokens.npy."""
 
     z_LNHE: Float
     results_LNHD: Float
-    """Of the first 1024 tokens only."""
+    """Only for the first 1024 tokens."""
     logits_NV: Float
 
     def probs(self, places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -76,7 +76,7 @@ def truth(bridge: Any, demo_cache: Path) -> Truth:
 
 @pytest.fixture(scope="session")
 def places(demo_cache: Path) -> npt.NDArray[np.int64]:
-    """For each row of `demo_cache`, where `truth` has it."""
+    """For each row of `demo_cache`, its place in `truth`."""
     cache = open_cache(demo_cache)
     sequence = cache.read("rows/sequence", slice(None)).astype(np.int64)
     return sequence * 64 + cache.read("rows/position", slice(None))
@@ -84,7 +84,7 @@ def places(demo_cache: Path) -> npt.NDArray[np.int64]:
 
 @pytest.fixture(scope="session")
 def small_request() -> Callable[..., CacheRequest]:
-    """A request for the demo with SMALL settings; `settings` are changes to them."""
+    """A request for the demo with SMALL settings, changed by `settings`."""
 
     def make(store: Path, *, settings: dict[str, Any] | None = None, **changes: Any) -> CacheRequest:
         return CacheRequest(
@@ -103,7 +103,7 @@ def small_request() -> Callable[..., CacheRequest]:
 
 @pytest.fixture(scope="session")
 def small_cache(tmp_path_factory: pytest.TempPathFactory, small_request: Callable[..., CacheRequest]) -> Path:
-    """A sealed cache with SMALL settings, written in one go. Shared: copy it before writing."""
+    """A sealed cache with SMALL settings, written in one run. Shared: copy it before writing."""
     store = tmp_path_factory.mktemp("small") / "small-cache"
     write_cache(small_request(store))
     return store

@@ -1,4 +1,4 @@
-"""z and head outputs against TransformerLens, run on its own."""
+"""z and head outputs against TransformerLens, run without alens."""
 
 import dataclasses
 from pathlib import Path
@@ -59,10 +59,10 @@ def test_the_final_residual_gives_the_logits_back(demo_cache: Path, truth: Any, 
 
 def test_a_forward_pass_unembeds_one_position_only(model: models.LoadedModel) -> None:
     tokens_BT = torch.arange(24).reshape(2, 12)
-    found = activations.run(model, tokens_BT, [1])
-    assert found.z_BTHE[1].shape == (2, 12, 6, 32)
-    assert found.final_BTD.shape == (2, 12, 192)
-    assert found.last_logits_BV.shape == (2, 4096)
+    forward = activations.run(model, tokens_BT, [1])
+    assert forward.z_BTHE[1].shape == (2, 12, 6, 32)
+    assert forward.final_BTD.shape == (2, 12, 192)
+    assert forward.last_logits_BV.shape == (2, 4096)
 
 
 def test_a_layer_without_hook_z_is_refused(model: models.LoadedModel) -> None:
@@ -74,8 +74,8 @@ def test_a_layer_without_hook_z_is_refused(model: models.LoadedModel) -> None:
 
 def test_logits_that_are_not_the_unembedding_are_refused(model: models.LoadedModel) -> None:
     with torch.inference_mode():
-        found = activations.run(model, torch.arange(8)[None], [0])
-    activations.check_unembedding(model, found)
-    capped = dataclasses.replace(found, last_logits_BV=torch.tanh(found.last_logits_BV))
+        forward = activations.run(model, torch.arange(8)[None], [0])
+    activations.check_unembedding(model, forward)
+    capped = dataclasses.replace(forward, last_logits_BV=torch.tanh(forward.last_logits_BV))
     with pytest.raises(RequestError, match="cap or scale their logits are not supported"):
         activations.check_unembedding(model, capped)

@@ -36,20 +36,20 @@ SETTINGS = CacheSettings(
     sites=("resid_post", "mlp_out"),
 )
 NARROW = np.float16(2**-11)
-"""How far a number may be from the float16 it is stored as, relative."""
+"""How far a number may be from the float16 in which it is stored, as a share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """A cache of a family, and what plain transformers computes for its rows, in their order."""
+    """The cache of a family, and what plain transformers computes for its rows, in their order."""
 
     cache: Cache
     said: str
     """What was printed while the cache was written."""
     projected: list[tuple[Array, Array]]
-    """Of each layer: input and output of the attention's output projection, (N, H x E) and (N, D)."""
+    """For each layer, input and output of the attention's output projection, (N, H x E) and (N, D)."""
     biases: list[Array]
-    """Of that projection."""
+    """The bias of each output projection."""
     residuals: list[Array]
     mlps: list[Array]
     norm: tuple[Array, Array]
@@ -88,11 +88,11 @@ def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
-    found: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: Any, given: Any, made: Any) -> None:
-            found[name] = (given[0], made[0] if isinstance(made, tuple) else made)
+            kept[name] = (given[0], made[0] if isinstance(made, tuple) else made)
 
         return hook
 
@@ -116,21 +116,21 @@ def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
     return Case(
         cache=cache,
         said=said,
-        projected=[(ordered(found[f"projection {i}"][0]), ordered(found[f"projection {i}"][1])) for i in (0, 1)],
+        projected=[(ordered(kept[f"projection {i}"][0]), ordered(kept[f"projection {i}"][1])) for i in (0, 1)],
         biases=[np.zeros(32, np.float32) if b is None else b.detach().numpy() for b in biases],
-        residuals=[ordered(found[f"layer {i}"][1]) for i in (0, 1)],
-        norm=(ordered(found["norm"][0]), ordered(found["norm"][1])),
-        mlps=[ordered(found[f"mlp {i}"][1]) for i in (0, 1)],
+        residuals=[ordered(kept[f"layer {i}"][1]) for i in (0, 1)],
+        norm=(ordered(kept["norm"][0]), ordered(kept["norm"][1])),
+        mlps=[ordered(kept[f"mlp {i}"][1]) for i in (0, 1)],
         log_probs_NV=ordered(logits_BTV.log_softmax(-1)),
         unembedding_DV=model.get_output_embeddings().weight.detach().numpy().T,
     )  # fmt: skip
 
 
-def assert_stored(found: npt.NDArray[np.float16], expected: Array) -> None:
-    """`found` is `expected`, cast to float16."""
-    assert found.dtype == np.float16
+def assert_stored(stored: npt.NDArray[np.float16], expected: Array) -> None:
+    """`stored` is `expected`, cast to float16."""
+    assert stored.dtype == np.float16
     assert np.abs(expected).max() > 0.05
-    np.testing.assert_allclose(found, expected, rtol=1.1 * NARROW, atol=2e-5)
+    np.testing.assert_allclose(stored, expected, rtol=1.1 * NARROW, atol=2e-5)
 
 
 def test_nothing_is_printed(case: Case) -> None:
@@ -196,7 +196,7 @@ def test_the_last_norm_is_the_models(case: Case) -> None:
     parts = [stream_ND * share for share in (0.75, 0.25)]
     summed_ND = sum(norm.part(part_ND, scale_N) - norm.offset_D for part_ND in parts) + norm.offset_D
     torch.testing.assert_close(summed_ND, expected_ND, rtol=1e-3, atol=1e-3)
-    assert float((norm.gain_D - 1).abs().max()) > 0.1  # not what norms start as
+    assert float((norm.gain_D - 1).abs().max()) > 0.1  # norms start with a gain of 1
 
 
 def test_lenses_are_fitted_to_grouped_heads(

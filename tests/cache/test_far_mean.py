@@ -59,7 +59,7 @@ def test_its_covariance_is_that_of_its_rows(far_cache: Cache) -> None:
 def test_its_lens_reads_as_well_as_without_the_shift(
     far_cache: Cache, demo_cache: Path, tmp_path: Path
 ) -> None:
-    """To a percent: float16 values are 0.125 and 0.25 apart at 200 and 300."""
+    """Within a percent: float16 values are 0.125 and 0.25 apart at 200 and 300."""
     settings = FitSettings(layers=(LAYER,), heads=(HEAD,), batch_rows=512, eval_rows=1024)
     kl = [
         fit_lenses(
@@ -73,7 +73,7 @@ def test_its_lens_reads_as_well_as_without_the_shift(
 def test_a_covariance_summed_in_float32_is_named(
     far_cache: Cache, demo_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As caches of before NUMERICS 3 hold it; no head of a sound cache is named."""
+    """Caches from before NUMERICS 3 hold such sums; no head of a sound cache is named."""
     z_HNE = far_cache.z(LAYER, slice(None)).astype(np.float32).swapaxes(0, 1)
     mean_HE = z_HNE.mean(1, dtype=np.float64)
     outer_HEE = (z_HNE.mT @ z_HNE / z_HNE.shape[1]).astype(np.float64)

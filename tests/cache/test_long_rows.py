@@ -1,4 +1,4 @@
-"""Rows that are too long to be held: read in parts, they are what they are when read whole."""
+"""Rows that are too long for memory are read in parts, which make up the same rows."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from alens.text.file_rows import KINDS, TABLES, read_rows, size_of
 from alens.text.text_columns import Row, TextColumns
 
 LONG, PART, KEPT = 32, 11, 8
-"""Bytes, for these tests."""
+"""Lengths in bytes, for these tests."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +56,7 @@ def read(path: Path, **columns: str) -> list[Row]:
 
 
 def whole(rows: list[Row]) -> list[str]:
-    """The rows of parts."""
+    """The rows that parts make up."""
     texts: list[str] = []
     for row in rows:
         if row.starts:
@@ -103,16 +103,16 @@ def test_long_strings_of_any_form_are_text(
 def test_any_string_of_json_is_read_in_parts(
     tmp_path_factory: pytest.TempPathFactory, rows: list[str], ascii_only: bool
 ) -> None:
-    """Beside other strings, which may hold anything as well, in a line of any length."""
+    """A long string beside other strings, which may hold anything, in a line of any length."""
     path = tmp_path_factory.mktemp("json") / "a.jsonl"
     objects = [
         {"a": row[::-1], "text": row, 'k"\\': {"text": [row, 1.5, None]}, "book": row[:20]} for row in rows
     ]
     path.write_text("\n".join(json.dumps(line, ensure_ascii=ascii_only) for line in objects))
-    found = read(path, document="book")
-    assert whole(found) == rows
-    assert [row.document for row in found if row.starts] == [row[:20] for row in rows]
-    assert sum(row.size for row in found) == pytest.approx(path.stat().st_size)
+    parts = read(path, document="book")
+    assert whole(parts) == rows
+    assert [row.document for row in parts if row.starts] == [row[:20] for row in rows]
+    assert sum(row.size for row in parts) == pytest.approx(path.stat().st_size)
 
 
 @given(st.lists(st.text(st.sampled_from("abcdefgh \r\né☃"), max_size=99), max_size=4))

@@ -1,4 +1,4 @@
-"""Memory that reading and tokenising a text take, whatever the form of its rows."""
+"""The memory that reading and tokenising a text takes, whatever the form of its rows."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def peak():
     status = open("/proc/self/status").read()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 """
-"""Not `getrusage`, which begins with the memory of the process that started this one."""
+"""The peak is not taken from `getrusage`, which begins with the memory of the process that started this one."""
 
 READ = f"""{PEAK}
 import sys
@@ -50,7 +50,7 @@ finally:
 
 
 def text_of(megabytes: int) -> str:
-    """So much text, as one line."""
+    """A text of so many megabytes, as one line."""
     rows = [row for row in pq.read_table(demo.CORPUS).column("text").to_pylist() if row]
     text = " ".join(" ".join(rows).split())
     return (text * (megabytes * MEGABYTE // len(text) + 1))[: megabytes * MEGABYTE]
@@ -81,7 +81,7 @@ FORMS = (a_line, an_object, megabytes_of_parquet, a_cell_of_arrow)
 
 
 def test_memory_does_not_follow_the_length_of_rows(tmp_path: Path) -> None:
-    """Tokens take 120 bytes for each byte of text that is tokenised at once: 3 MB would take 360."""
+    """Tokenising takes 120 bytes for each byte of text given at once: 3 MB would take 360 MB."""
     first = a_line(tmp_path / "first", text_of(1))
     others = [form(tmp_path / form.__name__, text_of(3)) for form in FORMS]
     run = subprocess.run(
@@ -98,7 +98,7 @@ def test_memory_does_not_follow_the_length_of_rows(tmp_path: Path) -> None:
 def test_stage_one_of_any_text_takes_less_than_1200_mb(
     tmp_path: Path, form: Callable[[Path, str], Path], command: str
 ) -> None:
-    """With Python, PyTorch and TransformerLens, which take 650 MB of it."""
+    """The memory includes Python, PyTorch and TransformerLens, which take 650 MB of it."""
     corpus = form(tmp_path / "corpus", text_of(100))
     where = [str(tmp_path / "store")] if command == "cache" else []
     settings = ["--seq-len=64", "--rows-per-shard=128", "--max-rows=128"]

@@ -1,4 +1,4 @@
-"""Passages of a long text: where they lie, and that nothing else is tokenised."""
+"""Passages of a long text: where they are, and that nothing else is tokenised."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ SETTINGS = CacheSettings(seq_len=T, rows_per_shard=4 * T, max_rows=40 * T)
 
 
 class CountingTokenizer:
-    """A tokenizer that remembers how much it was given."""
+    """A tokenizer that remembers how much text it was given."""
 
     def __init__(self) -> None:
         self.inner = Tokenizer.from_file(str(demo.MODEL / "tokenizer.json"))
@@ -36,7 +36,7 @@ class CountingTokenizer:
 
 
 def write_books(path: Path, lengths: list[int]) -> Path:
-    """Documents of so many rows; the rows say their document and their number in it."""
+    """Documents with these numbers of rows; each row says its document and its number in it."""
     rows = [
         (f"book {d} says: this is line {i} of {n}.", f"book {d}")
         for d, n in enumerate(lengths)
@@ -51,8 +51,8 @@ def written(
 ) -> tuple[np.ndarray, np.ndarray, TokensRecord, CountingTokenizer]:
     paths, tokenizer = StorePaths(tmp_path / "out"), CountingTokenizer()
     paths.root.mkdir(exist_ok=True)
-    found = resolve(str(corpus), CorpusOptions(**{"document_column": "book", **options}))
-    text = TextTokens(corpus=found, tokenizer=tokenizer, end_of_text=0, dtype="uint16")
+    resolved = resolve(str(corpus), CorpusOptions(**{"document_column": "book", **options}))
+    text = TextTokens(corpus=resolved, tokenizer=tokenizer, end_of_text=0, dtype="uint16")
     record = write_tokens(paths, text, "hash", settings, silent, never)
     return np.load(paths.tokens), np.load(paths.documents), record, tokenizer
 
@@ -121,18 +121,18 @@ def test_the_seed_moves_the_passages(tmp_path: Path) -> None:
 
 
 def test_passages_of_one_row_are_as_those_of_many(tmp_path: Path) -> None:
-    """A file may hold a whole book in a row."""
+    """A file may hold a whole book in one row."""
     rows = [f"line {i} of a book." for i in range(3000)]
     for name, text in (("many", rows), ("one", [" ".join(rows)])):
         pq.write_table(pa.table({"text": text, "book": ["b"] * len(text)}), tmp_path / f"{name}.parquet")
-    found = [written(tmp_path, tmp_path / f"{name}.parquet") for name in ("many", "one")]
-    assert np.array_equal(found[0][0], found[1][0])
-    assert found[0][2].sha256 == found[1][2].sha256
-    assert found[0][2].held_out_sequences == 0
+    results = [written(tmp_path, tmp_path / f"{name}.parquet") for name in ("many", "one")]
+    assert np.array_equal(results[0][0], results[1][0])
+    assert results[0][2].sha256 == results[1][2].sha256
+    assert results[0][2].held_out_sequences == 0
 
 
 def test_a_passage_of_text_almost_without_spaces_is_cut_before_the_next(tmp_path: Path) -> None:
-    """And has the tokens that it has in the text: Chinese has no spaces."""
+    """It has the tokens that it has in the whole text, although Chinese has no spaces."""
     words = ["".join(f"{i}-line-{n}-of-a-book," for n in range(450)) for i in range(60)]
     pq.write_table(pa.table({"text": [" ".join(words)], "book": ["b"]}), tmp_path / "t.parquet")
     tokens, _, record, tokenizer = written(tmp_path, tmp_path / "t.parquet")

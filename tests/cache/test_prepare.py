@@ -1,4 +1,4 @@
-"""Tokens, skeleton and plan are made once; what is lost of them is made anew, and only as it was."""
+"""Tokens, skeleton and plan are made once; what is lost of them is made again, and only as it was."""
 
 import dataclasses
 import json
@@ -62,15 +62,15 @@ print("ready", flush=True)
 sys.stdin.readline()
 try:
     done, error = write_cache(request, report=lambda p: stages.add(p.stage)).shards_written, None
-except AlensError as found:
-    done, error = None, f"{type(found).__name__}: {found}"
+except AlensError as refused:
+    done, error = None, f"{type(refused).__name__}: {refused}"
 print(json.dumps({"stages": sorted(stages), "done": done, "error": error}))
 """
-"""A job that has imported all it needs, and starts when it is told to: several then start at once."""
+"""A job that has imported all it needs and waits until it is told to start, so that several start at once."""
 
 
 def together(*requests: CacheRequest) -> list[dict[str, Any]]:
-    """All at once, each a process: the stages each reported, and what it came to."""
+    """Run all jobs at once, each in a process: the stages that each reported, and how it ended."""
     jobs = [
         subprocess.Popen(
             [
@@ -204,7 +204,7 @@ def test_without_its_plan_a_cache_is_not_given_to_other_settings(
 def test_tokens_that_cannot_be_made_again_are_an_error(
     tmp_path: Path, small_cache: Path, copy_of: Copy, small_request: Request
 ) -> None:
-    """The text has the size that the plan says, and other words."""
+    """The text has the size that the plan says, but other words."""
     store = copy_of(small_cache)
     (store / "tokens.npy").unlink()
     table = pq.read_table(demo.CORPUS)

@@ -1,4 +1,4 @@
-"""What the model computes again agrees with every cache that is right, and with none that is wrong."""
+"""What the model computes again agrees with every right cache, and with no wrong one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +55,7 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory: pytest.TempPathFactory, small_request: Request) -> Callable[[str], Path]:
-    """Two shards with SMALL and other settings, made when first asked for. Shared: copy before writing."""
+    """Two shards with SMALL and other settings, made on the first request. Shared: copy before writing."""
     made: dict[str, Path] = {}
 
     def make(name: str) -> Path:
@@ -71,12 +71,12 @@ def deep(store: Path, **changes: Any) -> Recomputed:
     return recompute(open_cache(store), **{"num_rows": 256, "device": "cpu", **changes})
 
 
-def wrong(found: Recomputed) -> set[str]:
-    return {comparison.array for comparison in found.comparisons if not comparison.agrees}
+def wrong(recomputed: Recomputed) -> set[str]:
+    return {comparison.array for comparison in recomputed.comparisons if not comparison.agrees}
 
 
 def plant(store: Path, shard: int, change: Callable[[dict[str, Array]], None]) -> None:
-    """Writes a shard with other numbers, and record and manifest with it: every hash is right."""
+    """Write a shard with other numbers, with its record and manifest, so that every hash is right."""
     cache = open_cache(store)
     arrays = {name: cache.read_shard(name, shard).copy() for name in shard_arrays(cache.plan)}
     change(arrays)
@@ -91,19 +91,19 @@ def plant(store: Path, shard: int, change: Callable[[dict[str, Array]], None]) -
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_right_agrees_in_every_array(caches: Callable[[str], Path], name: str) -> None:
     store = caches(name)
-    found = deep(store)
-    assert wrong(found) == set()
-    assert (found.rows, found.tail_draws) == (256, 1024)
-    assert found.tail_moved <= 3
+    recomputed = deep(store)
+    assert wrong(recomputed) == set()
+    assert (recomputed.rows, recomputed.tail_draws) == (256, 1024)
+    assert recomputed.tail_moved <= 3
     plan = open_cache(store).plan
     per_row = {name for name in shard_arrays(plan) if not name.startswith("stats/")}
     products = {f"sites/attn.z/{layer:02d} W_O + b_O" for layer in plan.layers}
     weights = {f"model/{name}" for name in ("W_O", "W_U", "b_U", "norm_gain", "norm_offset")}
-    assert {c.array for c in found.comparisons} == per_row | products | weights
+    assert {c.array for c in recomputed.comparisons} == per_row | products | weights
 
 
 def test_tolerances_are_tight(caches: Callable[[str], Path]) -> None:
-    """In float32 nearly all of what is allowed for z is float16's own rounding, and is used."""
+    """In float32 nearly all of the tolerance of z is the rounding of float16, and it is used."""
     for c in deep(caches("float16 z")).comparisons:
         if c.array in ("sites/attn.z/00", "sites/attn.z/02", "targets/final"):
             assert 0.5 < c.difference / c.tolerance <= 1
@@ -132,8 +132,8 @@ def test_only_committed_shards_are_looked_at(caches: Callable[[str], Path], copy
     store = copy_of(caches("float16 z"))
     (store / "MANIFEST.json").unlink()
     (store / "commits/000000.json").unlink()
-    found = deep(store)
-    assert (found.rows, wrong(found)) == (128, set())
+    recomputed = deep(store)
+    assert (recomputed.rows, wrong(recomputed)) == (128, set())
     (store / "commits/000001.json").unlink()
     with pytest.raises(RequestError, match="has no committed shard"):
         deep(store)
@@ -143,7 +143,7 @@ def test_only_committed_shards_are_looked_at(caches: Callable[[str], Path], copy
 
 
 def rolled(*names: str) -> Callable[[dict[str, Array]], None]:
-    """Rows of some arrays moved by one place: each is another row's."""
+    """Rows of some arrays moved by one place, so that each has another row's values."""
 
     def change(arrays: dict[str, Array]) -> None:
         for name in names:
@@ -221,9 +221,9 @@ def test_what_is_wrong_is_found_and_nothing_else(
     cache, change, expected = PLANTED[name]
     store = copy_of(caches(cache))
     plant(store, 1, change)
-    found = deep(store)
-    assert wrong(found) == expected
-    assert {c.shard for c in found.comparisons if not c.agrees} == {1}
+    recomputed = deep(store)
+    assert wrong(recomputed) == expected
+    assert {c.shard for c in recomputed.comparisons if not c.agrees} == {1}
 
 
 def test_a_few_rows_are_enough_where_all_are_wrong(caches: Callable[[str], Path], copy_of: Copy) -> None:
@@ -247,7 +247,7 @@ def test_weights_of_another_model_are_found(caches: Callable[[str], Path], copy_
 
 
 def test_the_tail_is_compared_in_the_order_in_which_it_is_drawn() -> None:
-    """A threshold just inside a token's share draws that token."""
+    """A threshold just within a token's share draws this token."""
     probs_NV = torch.rand(1, 200, generator=torch.Generator().manual_seed(0)).double()
     probs_NV /= probs_NV.sum()
     ids_NK = probs_NV.topk(3).indices

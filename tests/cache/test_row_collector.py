@@ -1,4 +1,4 @@
-"""What a batch leaves is put in its rows, or refused when float16 cannot hold it."""
+"""The values of a batch are put into their rows, or refused when float16 cannot hold them."""
 
 from typing import Any
 

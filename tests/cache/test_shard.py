@@ -1,4 +1,4 @@
-"""What a shard holds beside z and targets: where its rows come from, and its sums."""
+"""A shard: its batches, where its rows come from, and its sums."""
 
 import dataclasses
 from pathlib import Path
@@ -78,10 +78,10 @@ def test_only_the_chosen_layers_are_stored(small_cache: Path) -> None:
 
 
 def test_the_row_order_changes_nothing_but_the_order(small_request: Any, tmp_path: Path) -> None:
-    """Another seed: other sequences in a shard, other draws; the numbers of a token are the same."""
+    """Another seed gives a shard other sequences and draws; the values of a token are the same."""
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"This is row {i * i} of a text that is taken whole." for i in range(60)))
-    found = []
+    read = []
     for seed in (0, 1):
         store = tmp_path / f"store {seed}"
         write_cache(small_request(store, corpus=str(text), settings={"seed": seed, "max_rows": None}))
@@ -90,8 +90,8 @@ def test_the_row_order_changes_nothing_but_the_order(small_request: Any, tmp_pat
         first = min(range(len(tokens_BT)), key=lambda row: tokens_BT[row].tolist())
         rows = np.flatnonzero(cache.read("rows/sequence", slice(None)) == first)
         rows = rows[np.argsort(cache.read("rows/position", rows))]
-        found.append((cache.z(2, rows), cache.targets(rows)))
-    (z, targets), (other_z, other_targets) = found
+        read.append((cache.z(2, rows), cache.targets(rows)))
+    (z, targets), (other_z, other_targets) = read
     np.testing.assert_allclose(z, other_z, rtol=2**-10, atol=1e-5)
     np.testing.assert_allclose(targets.logsumexp_N, other_targets.logsumexp_N, atol=1e-4)
     assert not np.array_equal(targets.tail_ids_NM, other_targets.tail_ids_NM)
@@ -124,6 +124,6 @@ def test_batches_cover_a_shard_and_stay_in_it(cache: Cache, batch_size: int, siz
     """A shard of the demo holds 16 sequences."""
     settings = dataclasses.replace(cache.plan.settings, batch_size=batch_size)
     plan = dataclasses.replace(cache.plan, settings=settings)
-    found = list(shards.batches(plan, shard=2))
-    assert [part.stop - part.start for part in found] == sizes
-    assert (found[0].start, found[-1].stop) == (32, 48)
+    slices = list(shards.batches(plan, shard=2))
+    assert [part.stop - part.start for part in slices] == sizes
+    assert (slices[0].start, slices[-1].stop) == (32, 48)

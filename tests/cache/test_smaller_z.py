@@ -1,4 +1,4 @@
-"""Caches with rounded or 8-bit z, from a model: what is stored, its statistics, and lenses from it."""
+"""Caches with rounded or 8-bit z: what is stored, its statistics, and lenses fitted from it."""
 
 import dataclasses
 import os
@@ -22,14 +22,14 @@ every_way = pytest.mark.parametrize("way", sorted(WAYS))
 
 @pytest.fixture(scope="module")
 def caches(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
-    """`demo_cache` with layer 3 alone, and z stored in each way. Shared."""
-    found = {"float16": open_cache(demo_cache)}
+    """`demo_cache` with layer 3 alone, and z stored in each of the ways. Shared."""
+    stores = {"float16": open_cache(demo_cache)}
     for name, choice in WAYS.items():
-        settings = dataclasses.replace(found["float16"].plan.settings, layers=(3,), **choice)
+        settings = dataclasses.replace(stores["float16"].plan.settings, layers=(3,), **choice)
         store = tmp_path_factory.mktemp("smaller") / name
         request = CacheRequest(model="demo", corpus="demo", store=store, settings=settings, device="cpu")
-        found[name] = write_cache(request).cache
-    return found
+        stores[name] = write_cache(request).cache
+    return stores
 
 
 @every_way
@@ -67,7 +67,7 @@ def fit(cache: Cache, lenses: Path) -> LensRecord:
 
 @pytest.fixture(scope="module")
 def lenses(caches: dict[str, Cache], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Lenses from the cache of a way to store z, fitted once."""
+    """Lenses fitted once from the cache of each way to store z."""
     root = tmp_path_factory.mktemp("lenses")
 
     def fitted(way: str) -> Path:
@@ -90,9 +90,9 @@ def test_evaluation_reads_it_and_agrees_with_the_fit(
     lenses: Callable[[str], Path], caches: dict[str, Cache], way: str
 ) -> None:
     opened = load_lenses(lenses(way))
-    found = evaluate(opened, caches[way])
+    result = evaluate(opened, caches[way])
     stated = opened.record.held_out["3"]
-    assert [head.kl for head in found.lens[3]] == pytest.approx([head["kl"] for head in stated], rel=1e-6)
+    assert [head.kl for head in result.lens[3]] == pytest.approx([head["kl"] for head in stated], rel=1e-6)
 
 
 @every_way

@@ -22,14 +22,14 @@ def stored(demo_cache: Path) -> Targets:
 
 @pytest.fixture(scope="module")
 def row_logits(truth: Any, places: Places) -> npt.NDArray[np.float32]:
-    """Of every row, in the order of rows."""
+    """The model's logits of every row, in the order of rows."""
     return truth.logits_NV[places]
 
 
 def test_ids_are_the_top_k_most_probable_first(stored: Targets, row_logits: Any) -> None:
     chosen_NK = np.take_along_axis(row_logits, stored.ids_NK.astype(np.int64), axis=1)
     best_NK = -np.sort(-row_logits, axis=1)[:, :16]
-    np.testing.assert_allclose(chosen_NK, best_NK, rtol=0, atol=1e-4)  # equal but for ties and rounding
+    np.testing.assert_allclose(chosen_NK, best_NK, rtol=0, atol=1e-4)  # equal except for ties and rounding
 
 
 def test_no_id_stands_twice_in_a_row(stored: Targets) -> None:
@@ -159,13 +159,13 @@ def test_blocks_do_not_change_the_targets(monkeypatch: pytest.MonkeyPatch) -> No
     def all_of(rows_a_block: int) -> list[torch.Tensor]:
         monkeypatch.setattr(blocks, "CPU_ROWS", rows_a_block)
         output_V = torch.zeros(40, dtype=torch.float64)
-        found = [
+        targets = [
             target_compression.compress(
                 final_ND[part], W_U_DV, b_U_V, uniforms_NM[part], 5, torch.ones(len(final_ND[part])) > 0, output_V
             )
             for part in blocks.row_blocks(20, torch.device("cpu"))
         ]  # fmt: skip
-        return [torch.cat([b.ids_NK for b in found]), torch.cat([b.tail_ids_NM for b in found]), output_V]  # fmt: skip
+        return [torch.cat([b.ids_NK for b in targets]), torch.cat([b.tail_ids_NM for b in targets]), output_V]  # fmt: skip
 
     for whole, cut in zip(all_of(20), all_of(3), strict=True):
         torch.testing.assert_close(whole, cut, rtol=1e-5, atol=1e-6)

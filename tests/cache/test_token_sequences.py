@@ -29,7 +29,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 rows, so three pieces, with all that may stand at the edge of a row."""
+    """600 rows, which make three pieces, with everything that may stand at the edge of a row."""
     words = ["It was", "'t is", "- said he -", "42", '"No!"', "été", "x  y", "...", "end.", "\u2014", "Mr."]
     rows = [f"{words[i % 11]} {i} {words[(i * i) % 11]}" for i in range(600)]
     path = tmp_path_factory.mktemp("text") / "book.txt"
@@ -39,7 +39,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """600 rows of which no eight tokens in a row come twice."""
+    """600 rows in which no eight consecutive tokens come twice."""
     path = tmp_path_factory.mktemp("text") / "numbers.txt"
     path.write_text("\n".join(f"{i * 7919 % 100_003:05} and {i * 104_729 % 99_991:05}" for i in range(600)))
     return path
@@ -53,11 +53,11 @@ def tokens_of(
     tmp_path: Path, corpus: Path, tokenizer: Tokenizer, settings: CacheSettings = SETTINGS, **options: Any
 ) -> tuple[np.ndarray, TokensRecord]:
     """The sequences in reading order, those of held-out documents last, and the record."""
-    found = resolve(str(corpus), CorpusOptions(**options))
+    resolved = resolve(str(corpus), CorpusOptions(**options))
     paths = StorePaths(tmp_path)
-    record = write_tokens(paths, text_tokens(found, tokenizer), "hash", settings, silent, never)
+    record = write_tokens(paths, text_tokens(resolved, tokenizer), "hash", settings, silent, never)
     stored = np.load(paths.tokens, allow_pickle=False)
-    known = found.record.knows_documents
+    known = resolved.record.knows_documents
     assert {p.name for p in tmp_path.iterdir()} == {"tokens.npy", *(["documents.npy"] if known else [])}
     assert stored.dtype == np.uint16
     assert stored.shape == (record.sequences, settings.seq_len)
@@ -67,11 +67,11 @@ def tokens_of(
 def in_reading_order(stored: np.ndarray, record: TokensRecord, settings: CacheSettings) -> np.ndarray:
     held_out = record.held_out_sequences or 0
     train = len(stored) - held_out
-    found = np.empty_like(stored)
-    found[randomness.permutation(train, settings.seed, randomness.SEQUENCE_ORDER)] = stored[:train]
+    tokens_BT = np.empty_like(stored)
+    tokens_BT[randomness.permutation(train, settings.seed, randomness.SEQUENCE_ORDER)] = stored[:train]
     order = randomness.permutation(held_out, settings.seed, randomness.SEQUENCE_ORDER, 1)
-    found[train + order] = stored[train:]
-    return found
+    tokens_BT[train + order] = stored[train:]
+    return tokens_BT
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -81,26 +81,26 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def test_tokens_are_those_of_the_rows_joined_by_spaces(
     tmp_path: Path, book: Path, tokenizer: Tokenizer
 ) -> None:
-    found, record = tokens_of(tmp_path, book, tokenizer)
+    tokens_BT, record = tokens_of(tmp_path, book, tokenizer)
     expected = encode(tokenizer, " ".join(book.read_text().split("\n")))
     kept = len(expected) // 16 * 16
     assert kept > 4096
-    assert found.ravel().tolist() == expected[:kept]
+    assert tokens_BT.ravel().tolist() == expected[:kept]
     assert record.sequences_left_out == (len(expected) - kept) // 8
 
 
 @pytest.mark.parametrize("family", ["llama2", "t5", "gpt2_with_added_tokens"])
 def test_a_long_document_has_the_tokens_of_the_whole(tmp_path: Path, family: str) -> None:
-    """Whatever the tokenizer does at the borders of what it is given."""
+    """The tokens are those of the whole text, whatever the tokenizer does at the edges of its input."""
     tokenizer = FAMILIES[family]()
     corpus = tmp_path / "book.txt"
     corpus.write_text("\n".join(rows()[:700]))
     (tmp_path / "out").mkdir()
-    found, _ = tokens_of(tmp_path / "out", corpus, tokenizer)
+    tokens_BT, _ = tokens_of(tmp_path / "out", corpus, tokenizer)
     expected = encode(tokenizer, " ".join(row.strip() for row in rows()[:700]))
     assert len(corpus.read_text()) > 2 * PIECE_CHARACTERS
-    assert found.ravel().tolist() == expected[: found.size]
-    assert len(expected) - found.size < 16
+    assert tokens_BT.ravel().tolist() == expected[: tokens_BT.size]
+    assert len(expected) - tokens_BT.size < 16
 
 
 @pytest.mark.parametrize("family", ["llama2", "t5"])
@@ -110,10 +110,10 @@ def test_passages_have_the_tokens_that_they_have_in_their_document(tmp_path: Pat
     corpus.write_text("\n".join(rows()[:400]))
     (tmp_path / "out").mkdir()
     settings = dataclasses.replace(SETTINGS, seq_len=16, max_rows=320)
-    found, record = tokens_of(tmp_path / "out", corpus, tokenizer, settings)
-    assert (len(found), record.selection) == (20, "spread")
+    tokens_BT, record = tokens_of(tmp_path / "out", corpus, tokenizer, settings)
+    assert (len(tokens_BT), record.selection) == (20, "spread")
     whole = encode(tokenizer, " ".join(row.strip() for row in rows()[:400]))
-    assert all(places_of(row.tolist(), whole) for row in found)
+    assert all(places_of(row.tolist(), whole) for row in tokens_BT)
 
 
 def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -123,7 +123,7 @@ def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) 
     rows = [f"a row of text, number {i}." for i in range(40)]
     corpus.write_text("\n".join(rows))
     (tmp_path / "out").mkdir()
-    found, record = tokens_of(tmp_path / "out", corpus, tokenizer, row_documents=True)
+    tokens_BT, record = tokens_of(tmp_path / "out", corpus, tokenizer, row_documents=True)
     stored = np.load(tmp_path / "out" / "documents.npy")
     documents = in_reading_order(stored, record, SETTINGS)
     assert record.documents == 40 and record.held_out_sequences
@@ -132,7 +132,7 @@ def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) 
     assert held_out.isdisjoint(documents[:train].ravel().tolist())
     assert record.documents_held_out == len(held_out) >= 2
     assert record.documents_taken == len(set(documents.ravel().tolist()))
-    for side, here in ((found[:train], documents[:train]), (found[train:], documents[train:])):
+    for side, here in ((tokens_BT[:train], documents[:train]), (tokens_BT[train:], documents[train:])):
         numbers = sorted(set(here.ravel().tolist()))
         expected = [
             (token, number)
@@ -146,7 +146,7 @@ def test_each_side_is_a_stream_of_its_own(tmp_path: Path, tokenizer: Tokenizer) 
 def test_documents_of_a_column_are_whole_on_their_side(tmp_path: Path, tokenizer: Tokenizer) -> None:
     import pyarrow.parquet as pq
 
-    found, record = tokens_of(tmp_path, demo.CORPUS, tokenizer, document_column="document")
+    tokens_BT, record = tokens_of(tmp_path, demo.CORPUS, tokenizer, document_column="document")
     documents = in_reading_order(np.load(tmp_path / "documents.npy"), record, SETTINGS)
     table = pq.read_table(demo.CORPUS).to_pydict()
     texts: dict[int, list[str]] = {}
@@ -158,7 +158,7 @@ def test_documents_of_a_column_are_whole_on_their_side(tmp_path: Path, tokenizer
     train = record.sequences - record.held_out_sequences
     for number in (0, 1, *documents[train:, 0][[0, 5]].tolist()):
         expected = [0] * (number > 0) + encode(tokenizer, " ".join(list(texts.values())[number]))
-        assert found[documents == number].tolist() == expected
+        assert tokens_BT[documents == number].tolist() == expected
 
 
 def test_held_out_documents_are_drawn_with_the_seed(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -174,8 +174,8 @@ def test_held_out_documents_are_drawn_with_the_seed(tmp_path: Path, tokenizer: T
 def test_without_documents_there_is_no_end_of_text_and_no_padding(
     tmp_path: Path, book: Path, tokenizer: Tokenizer
 ) -> None:
-    found, _ = tokens_of(tmp_path, book, tokenizer)
-    assert (found != 0).all()
+    tokens_BT, _ = tokens_of(tmp_path, book, tokenizer)
+    assert (tokens_BT != 0).all()
 
 
 @pytest.mark.parametrize(("max_rows", "sequences"), [(160, 20), (167, 20), (175, 20), (176, 22), (16, 2)])
@@ -183,11 +183,11 @@ def test_max_rows_takes_whole_sequences_from_all_of_the_text(
     tmp_path: Path, numbers: Path, tokenizer: Tokenizer, max_rows: int, sequences: int
 ) -> None:
     settings = dataclasses.replace(SETTINGS, max_rows=max_rows)
-    found, record = tokens_of(tmp_path, numbers, tokenizer, settings)
-    assert (len(found), record.selection, record.sequences_left_out) == (sequences, "spread", 0)
-    # So long a text is not tokenised whole: each sequence is where a passage begins.
+    tokens_BT, record = tokens_of(tmp_path, numbers, tokenizer, settings)
+    assert (len(tokens_BT), record.selection, record.sequences_left_out) == (sequences, "spread", 0)
+    # A text this long is not tokenised whole: each sequence begins where a passage does.
     whole = encode(tokenizer, numbers.read_text().replace("\n", " "))
-    starts = [place for row in found for place in places_of(row.tolist(), whole)]
+    starts = [place for row in tokens_BT for place in places_of(row.tolist(), whole)]
     assert len(starts) == sequences
     assert starts == sorted(starts)
     steps = np.diff([0, *starts, len(whole)])
@@ -200,9 +200,9 @@ def test_max_rows_of_a_text_that_is_little_longer_takes_sequences_of_it_whole(
 ) -> None:
     whole = encode(tokenizer, numbers.read_text().replace("\n", " "))
     settings = dataclasses.replace(SETTINGS, max_rows=len(whole) // 3)
-    found, record = tokens_of(tmp_path, numbers, tokenizer, settings)
+    tokens_BT, record = tokens_of(tmp_path, numbers, tokenizer, settings)
     assert record.selection == "spread"
-    starts = [place for row in found for place in places_of(row.tolist(), whole)]
+    starts = [place for row in tokens_BT for place in places_of(row.tolist(), whole)]
     assert {start % 8 for start in starts} == {0}
     assert set(np.diff(starts)) == {24} or set(np.diff(starts)) == {24, 32}
 
@@ -212,8 +212,8 @@ def test_max_rows_that_the_text_does_not_reach_takes_it_all(
 ) -> None:
     everything, record = tokens_of(tmp_path, book, tokenizer)
     more = dataclasses.replace(SETTINGS, max_rows=everything.size + 16)
-    found, again = tokens_of(tmp_path, book, tokenizer, more)
-    assert np.array_equal(found, everything)
+    tokens_BT, again = tokens_of(tmp_path, book, tokenizer, more)
+    assert np.array_equal(tokens_BT, everything)
     assert again == record
 
 

@@ -1,4 +1,4 @@
-"""However a cache came to be, it is the same bytes; and what is there is never put at risk."""
+"""A cache has the same bytes however it was written, and what is written is never put at risk."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def manifest(store: Path) -> dict[str, Any]:
 
 
 def stop_after(calls: int) -> Callable[[], bool]:
-    """Asked before each block of the model and of logits, and after each batch."""
+    """Says stop after `calls` questions; it is asked before each block of the model and of logits, and after each batch."""
     counter = itertools.count(1)
     return lambda: next(counter) > calls
 
@@ -76,7 +76,7 @@ def test_a_cache_stopped_again_and_again_has_the_same_bytes(
     store, stops = tmp_path / "store", 0
     while not (store / "MANIFEST.json").exists():
         try:
-            # Text is not read in parts, so it gets the calls it takes.
+            # The text is read in one go, so the run gets as many calls as this takes.
             write_cache(
                 small_request(store), should_stop=stop_after(30 if (store / "plan.json").exists() else 40)
             )
@@ -110,7 +110,7 @@ def test_a_stop_in_the_middle_of_a_shard_leaves_that_shard_out(
 def test_a_stop_is_heard_between_the_blocks_of_a_batch(
     tmp_path: Path, small_request: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a model of four blocks the first batch ends with its third, and nothing of it is kept on the model."""
+    """The first batch stops in the third of the model's four blocks, and leaves no hooks on the model."""
     begun: list[int] = []
     plain = shards.compute
 
@@ -166,7 +166,7 @@ def test_a_shard_without_a_true_record_is_written_again(
 def test_a_damaged_shard_whose_record_goes_is_mended(
     small_cache: Path, copy_of: Copy, small_request: Request
 ) -> None:
-    """What `alens verify --repair` does, as the error says: this is the way back."""
+    """The error names `alens verify --repair`, and that repairs the cache."""
     store = copy_of(small_cache)
     file = store / "arrays.zarr/sites/attn.z/02/c.4.0.0"
     file.write_bytes(file.read_bytes()[:100])
@@ -194,7 +194,7 @@ def test_what_a_job_left_that_died_before_its_plan_is_written_over(
     assert manifest(store) == manifest(small_cache)
 
 
-# Refusals: another plan never touches this one
+# Refusals: a request for another plan never touches this one
 
 
 @pytest.mark.parametrize(

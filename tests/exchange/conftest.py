@@ -1,4 +1,4 @@
-"""The demo's model, a cache with the residual stream, and publications of others made here with their key names."""
+"""The demo model, a cache with the residual stream, and publications made here with the key names of other programs."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def stream_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkpoint(model: LoadedModel, tmp_path: Path) -> Publish:
-    """`checkpoint(name, prefix, **more)`: what AttentionLens leaves, with keys `{prefix}linears.{head}.weight`."""
+    """`checkpoint(name, prefix, **more)`: a checkpoint of AttentionLens, with keys `{prefix}linears.{head}.weight`."""
     record = model.source.record
     random = torch.Generator().manual_seed(3)
 
@@ -53,7 +53,7 @@ def checkpoint(model: LoadedModel, tmp_path: Path) -> Publish:
 
 @pytest.fixture
 def tuned(model: LoadedModel, tmp_path: Path) -> Publish:
-    """`tuned(**config)`: a directory that tuned-lens saved, with small random translators."""
+    """`tuned(**config)`: a directory as tuned-lens saves it, with small random translators."""
     record = model.source.record
     random = torch.Generator().manual_seed(4)
 

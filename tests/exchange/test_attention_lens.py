@@ -1,4 +1,4 @@
-"""Published AttentionLens checkpoints, made here with their key names: maps on z that say exactly the same."""
+"""AttentionLens checkpoints, made here with the published key names, become maps on z that say exactly the same."""
 
 import re
 from collections.abc import Callable
@@ -38,11 +38,11 @@ def test_on_z_it_is_the_published_map_of_head_outputs(
     checkpoint: Publish, model: LoadedModel, legacy: bool
 ) -> None:
     path = checkpoint(legacy=legacy)
-    found = attention_lens.read(request(path), model)
-    assert (found.layers, found.heads, found.site) == ((2,), (0, 1, 2, 3, 4, 5), ATTN_Z)
-    assert found.notes["model_weights"] == {"2": "raw"}
+    lenses = attention_lens.read(request(path), model)
+    assert (lenses.layers, lenses.heads, lenses.site) == ((2,), (0, 1, 2, 3, 4, 5), ATTN_Z)
+    assert lenses.notes["model_weights"] == {"2": "raw"}
     z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
-    maps = found.maps(2)
+    maps = lenses.maps(2)
     for head in (0, 5):
         weight_VD, bias_V = published(path, "attn_lens.", head)
         expected = z_THE[:, head] @ model.W_O_LHED[2, head] @ weight_VD.T + bias_V
@@ -54,8 +54,8 @@ def test_early_checkpoints_are_of_processed_weights_and_turned_back_exactly(
 ) -> None:
     """Their keys are `lenses.0.linears`; the head outputs are those of TransformerLens' own processing."""
     path = checkpoint(prefix="attn_lens.lenses.0.")
-    found = attention_lens.read(request(path), model)
-    assert found.notes["model_weights"] == {"2": "processed"}
+    lenses = attention_lens.read(request(path), model)
+    assert lenses.notes["model_weights"] == {"2": "processed"}
     z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
 
     processed = TransformerBridge.boot_transformers(str(demo.MODEL), device="cpu", dtype=torch.float32)
@@ -67,7 +67,9 @@ def test_early_checkpoints_are_of_processed_weights_and_turned_back_exactly(
     for head in (0, 5):
         weight_VD, bias_V = published(path, "attn_lens.lenses.0.", head)
         expected = theirs_THE[:, head] @ W_O_HED[head] @ weight_VD.T + bias_V
-        torch.testing.assert_close(found.maps(2).logits(head, z_THE[:, head]), expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            lenses.maps(2).logits(head, z_THE[:, head]), expected, rtol=1e-3, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize(
@@ -85,8 +87,8 @@ def test_keys_of_the_model_say_which_weights(
 
 
 def test_what_is_asked_for_beats_the_keys(checkpoint: Publish, model: LoadedModel) -> None:
-    found = attention_lens.read(request(checkpoint(), weights="processed"), model)
-    assert found.notes["model_weights"] == {"2": "processed"}
+    lenses = attention_lens.read(request(checkpoint(), weights="processed"), model)
+    assert lenses.notes["model_weights"] == {"2": "processed"}
 
 
 def test_a_bare_state_dict_is_read(model: LoadedModel, checkpoint: Publish, tmp_path: Path) -> None:
@@ -123,9 +125,9 @@ def test_what_does_not_fit_is_refused(
     checkpoint: Publish, model: LoadedModel, given: dict[str, object], layer: int | None, message: str
 ) -> None:
     path = checkpoint(**given)
-    with pytest.raises(RequestError, match=re.escape(message)) as found:
+    with pytest.raises(RequestError, match=re.escape(message)) as refused:
         attention_lens.read(request(path, layer=layer), model)
-    assert path.name in str(found.value) or "does not exist" in message
+    assert path.name in str(refused.value) or "does not exist" in message
 
 
 def test_the_models_own_weights_in_a_checkpoint_are_recognised(

@@ -1,4 +1,4 @@
-"""Cards and pictures made of a stranger's `lens.json`: its strings are shown, and are nothing else."""
+"""Cards and pictures made of a stranger's `lens.json` show its strings, and these have no other effect."""
 
 import shutil
 from collections import Counter
@@ -26,7 +26,7 @@ def theirs(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rename(lenses: Path, text: str) -> None:
-    """Everything that a card shows of `lens.json` and that may be any string."""
+    """Change every field of `lens.json` that a card shows and that may be any string."""
 
     def change(body: dict[str, Any]) -> None:
         body["model"].update(id=text, revision=text, architecture=text, weights_sha256=text)
@@ -50,15 +50,15 @@ def cards(lenses: Path) -> dict[str, str]:
 
 
 def structure(card: str) -> Counter[str]:
-    """How many of each kind of thing a card has, but for code spans and emphasis."""
+    """How many elements of each kind a card has, without code spans and emphasis."""
     _, head, body = card.split("---\n", 2)
     tokens = MarkdownIt("commonmark").enable("table").parse(body)
-    found = Counter(token.type for token in tokens)
+    kinds = Counter(token.type for token in tokens)
     for token in tokens:
-        found.update(child.type for child in token.children or ())
+        kinds.update(child.type for child in token.children or ())
     harmless = ("text", "code_inline", "em_open", "em_close", "strong_open", "strong_close")
     keys = yaml.safe_load(head).keys() - {"base_model"}
-    return Counter({kind: count for kind, count in found.items() if kind not in harmless}) + Counter(keys)
+    return Counter({kind: count for kind, count in kinds.items() if kind not in harmless}) + Counter(keys)
 
 
 @given(TEXT)
@@ -78,7 +78,7 @@ def test_a_card_has_the_parts_of_alens_alone(theirs: Path, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a\nb\x1b[1A$x_1$", "模型"])
 def test_a_bundle_is_made_of_any_name(theirs: Path, text: str) -> None:
-    """Its picture has the name as a title, also where the font lacks the letters; its commit has it in the message."""
+    """Its picture has the name as its title, even where the font lacks the letters, and its commit has it in the message."""
     rename(theirs, text)
     made = bundle.prepare(BundleRequest(lenses=theirs, repository="me/lenses"))
     assert any(file.path.endswith(".png") for file in made.files)

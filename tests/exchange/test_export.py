@@ -1,4 +1,4 @@
-"""An export says the same as the lenses, in a form that needs no alens."""
+"""An export says the same as the lenses, and can be used without alens."""
 
 import dataclasses
 import json
@@ -80,9 +80,9 @@ def test_smaller_dtypes_are_written(demo_lenses: Path, tmp_path: Path, dtype: st
     plan = export.plan(lenses, form="z", layers=(0,), dtype=dtype)
     export.write(plan, tmp_path / "out")
     file = tmp_path / "out" / "layer-00.safetensors"
-    found = load_file(file)["head.1.weight"]
-    assert found.dtype == getattr(torch, dtype)
-    assert torch.equal(found, lenses.layer(0).weight_HEV[0].to(found.dtype))
+    weight = load_file(file)["head.1.weight"]
+    assert weight.dtype == getattr(torch, dtype)
+    assert torch.equal(weight, lenses.layer(0).weight_HEV[0].to(weight.dtype))
     assert file.stat().st_size == plan.bytes
 
 
@@ -99,14 +99,14 @@ def test_the_config_says_where_the_lenses_come_from(exported: Path, demo_lenses:
 def test_the_card_has_every_head_and_its_example_runs(exported: Path, demo_lenses: Path) -> None:
     card, record = (exported / "README.md").read_text(), load_lenses(demo_lenses).record
     assert card.startswith("---\nlibrary_name: alens\n")
-    assert "\nbase_model:" not in card  # the demo is on no hub
+    assert "\nbase_model:" not in card  # the demo is not on the hub
     for layer in record.layers:
-        for head, of in zip(record.heads, record.held_out[str(layer)], strict=True):
-            assert f"| {layer}.{head} | {of['kl']:.4f} |" in card
+        for head, figures in zip(record.heads, record.held_out[str(layer)], strict=True):
+            assert f"| {layer}.{head} | {figures['kl']:.4f} |" in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    found: dict[str, object] = {"a": torch.zeros(2, 192)}
-    exec(code.replace('"layer', f'"{exported}/layer'), found)
-    assert found["logits"].shape == (2, 4096)
+    names: dict[str, object] = {"a": torch.zeros(2, 192)}
+    exec(code.replace('"layer', f'"{exported}/layer'), names)
+    assert names["logits"].shape == (2, 4096)
 
 
 def test_a_model_of_the_hub_is_the_cards_base_model(demo_lenses: Path, copy_of: Copy, tmp_path: Path) -> None:

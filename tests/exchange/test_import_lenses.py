@@ -1,4 +1,4 @@
-"""Imported lenses are lens directories: judged and read beside fitted ones."""
+"""Imported lenses are lens directories, judged and read beside fitted ones."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Copy = Callable[[Path], Path]
 
 @pytest.fixture(autouse=True)
 def one_model(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loaded once: it is the same each time."""
+    """The model is loaded once for all tests."""
     monkeypatch.setattr(models, "load", lambda source, **_: model)
 
 
@@ -45,11 +45,11 @@ def test_what_was_exported_comes_back(
     export.write(export.plan(lenses, form=form, dtype=dtype), tmp_path / "out")
     back = load_lenses(take(tmp_path / "out", tmp_path / "back"))
     for layer in (0, 3):
-        given, found = lenses.layer(layer), back.layer(layer)
+        given, imported = lenses.layer(layer), back.layer(layer)
         scale = float(given.weight_HEV.abs().max())
-        torch.testing.assert_close(found.weight_HEV, given.weight_HEV, rtol=0, atol=tolerance * scale)
-        torch.testing.assert_close(found.bias_HV, given.bias_HV, rtol=0, atol=tolerance * 20)
-        assert torch.equal(found.W_O_HED, given.W_O_HED)
+        torch.testing.assert_close(imported.weight_HEV, given.weight_HEV, rtol=0, atol=tolerance * scale)
+        torch.testing.assert_close(imported.bias_HV, given.bias_HV, rtol=0, atol=tolerance * 20)
+        assert torch.equal(imported.W_O_HED, given.W_O_HED)
     assert torch.equal(back.log_mean_output(), lenses.log_mean_output())
 
 
@@ -58,12 +58,12 @@ def test_an_export_that_came_back_is_judged_on_the_rows_that_its_fit_held_out(
 ) -> None:
     export.write(export.plan(load_lenses(demo_lenses), layers=(3,)), tmp_path / "out")
     back, cache = load_lenses(take(tmp_path / "out", tmp_path / "back")), open_cache(demo_cache)
-    found = evaluate(back, cache, num_rows=200)
+    result = evaluate(back, cache, num_rows=200)
     fitted = evaluate(load_lenses(demo_lenses), cache, layers=(3,), num_rows=200)
-    assert found.shards == fitted.shards == (5,)
-    for ours, theirs in zip(found.lens[3], fitted.lens[3], strict=True):
+    assert result.shards == fitted.shards == (5,)
+    for ours, theirs in zip(result.lens[3], fitted.lens[3], strict=True):
         assert ours.kl == pytest.approx(theirs.kl, rel=1e-4)
-    assert found.mean_output == fitted.mean_output
+    assert result.mean_output == fitted.mean_output
 
 
 def test_a_published_checkpoint_is_judged_and_read(
@@ -82,7 +82,7 @@ def test_a_published_checkpoint_is_judged_and_read(
     # No mean output was published, so the cache's own is the baseline.
     fitted = evaluate(load_lenses(demo_lenses), cache, num_rows=100)
     assert beside.mean_output.kl == pytest.approx(fitted.mean_output.kl, rel=0.05)
-    assert beside.mean_output != fitted.mean_output  # that is of the rows trained on
+    assert beside.mean_output != fitted.mean_output  # its mean is over the rows of the fit
     reading = HeadReader(back, device="cpu").read("He was", heads=(0,), top=2)
     assert [score.lift for score in reading.heads[0].lens] == [None, None]
 
@@ -101,9 +101,9 @@ def test_a_tuned_lens_is_judged_and_read(
     back = load_lenses(take(tuned(), tmp_path / "back", layer=2))
     assert (back.record.site, back.record.form, back.record.layers) == ("resid_post", "translated", (2,))
     cache = open_cache(stream_cache)
-    found = evaluate(back, cache, num_rows=100)
+    result = evaluate(back, cache, num_rows=100)
     assert (
-        found.lens[2][0].kl < found.mean_output.kl
+        result.lens[2][0].kl < result.mean_output.kl
     )  # small translators: near the Logit Lens of the last layers
     reader = HeadReader(back, device="cpu")
     reading = reader.read("He was a", top=3)

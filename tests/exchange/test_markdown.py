@@ -1,4 +1,4 @@
-"""Text of others in Markdown, as a parser of CommonMark with tables reads it."""
+"""Text of others in Markdown, read by a parser of CommonMark with tables."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,15 +12,15 @@ ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=25) | st.text(
     "`|\\<>[]()!*_#\n ab:/.", max_size=25
 )
 SHOWN = {"inline", "text", "code_inline", "em_open", "em_close", "strong_open", "strong_close"}
-"""What a name may become: emphasis only marks letters."""
+"""What a name may become; emphasis does no harm, because it only marks letters."""
 
 
 def kinds(text: str) -> set[str]:
-    """What a text becomes of, blocks and what is within them."""
-    found = set()
+    """The kinds of elements in a text: blocks, and elements within them."""
+    types = set()
     for block in PARSER.parse(text):
-        found |= {block.type} | {child.type for child in block.children or ()}
-    return found
+        types |= {block.type} | {child.type for child in block.children or ()}
+    return types
 
 
 @given(ANY)
@@ -49,8 +49,8 @@ def test_code_shows_every_character(text: str) -> None:
 @given(ANY)
 @example("<b>bold</b> [a](b) `c` ![d](e) &lt; \\")
 def test_a_sentence_has_no_links_code_or_html(text: str) -> None:
-    found = kinds(f"Said: {markdown.sentence(text)}")
-    assert not found & {"html_inline", "html_block", "link_open", "image", "code_inline", "heading_open"}
+    parts = kinds(f"Said: {markdown.sentence(text)}")
+    assert not parts & {"html_inline", "html_block", "link_open", "image", "code_inline", "heading_open"}
     (_, inline, _) = PARSER.parse(f"Said: {markdown.sentence(text)}.")
     assert "softbreak" not in {child.type for child in inline.children or ()}
 

@@ -1,4 +1,4 @@
-"""The bundle of `alens publish`: what is in it, what is not, and what is checked."""
+"""The bundle of `alens publish`: what it holds, what it leaves out, and what is checked."""
 
 import dataclasses
 import json
@@ -23,19 +23,19 @@ def prepared(lenses: Path, *, store: Path | None = None, figures: tuple[Path, ..
     return bundle.prepare(request)
 
 
-def content(found: Bundle, path: str) -> bytes:
-    file: BundleFile = next(file for file in found.files if file.path == path)
+def content(made: Bundle, path: str) -> bytes:
+    file: BundleFile = next(file for file in made.files if file.path == path)
     return file.source if isinstance(file.source, bytes) else file.source.read_bytes()
 
 
 def rewrite(lenses: Path, **changes: object) -> None:
-    """Changes fields of `lens.json`."""
+    """Change fields of `lens.json`."""
     documents.edit(lenses / "lens.json", lambda body: body.update(changes))
 
 
 @pytest.fixture
 def private_lenses(demo_lenses: Path, copy_of: Copy) -> Path:
-    """Lenses whose `lens.json` says where model and text lay."""
+    """Lenses whose `lens.json` names the paths of model and text."""
     lenses = copy_of(demo_lenses)
     body = json.loads((lenses / "lens.json").read_text())
     rewrite(
@@ -53,7 +53,7 @@ def private_lenses(demo_lenses: Path, copy_of: Copy) -> Path:
 
 @pytest.fixture
 def private_cache(demo_cache: Path, copy_of: Copy) -> Path:
-    """A cache whose plan says where model and text lay, and on which host; its identity is the demo's."""
+    """A cache whose plan names the paths of model and text, and the host; its identity is that of the demo cache."""
     store = copy_of(demo_cache)
     plan = open_cache(store).plan
     private = dataclasses.replace(
@@ -70,8 +70,8 @@ def test_nothing_but_what_lens_json_names(demo_lenses: Path, demo_cache: Path, c
     lenses = copy_of(demo_lenses)
     for name in (".secret", "notes.txt", "layer-09.safetensors", ".layer-00.safetensors.x.partial"):
         (lenses / name).write_text("mine")
-    found = prepared(lenses, store=demo_cache)
-    assert [file.path for file in found.files] == [
+    made = prepared(lenses, store=demo_cache)
+    assert [file.path for file in made.files] == [
         "README.md",
         "lens.json",
         "layer-00.safetensors",
@@ -85,22 +85,22 @@ def test_nothing_but_what_lens_json_names(demo_lenses: Path, demo_cache: Path, c
 
 
 def test_a_bundle_on_disk_is_a_lens_directory(demo_lenses: Path, tmp_path: Path) -> None:
-    found = prepared(demo_lenses)
-    bundle.write(found, tmp_path / "out")
+    made = prepared(demo_lenses)
+    bundle.write(made, tmp_path / "out")
     ours, theirs = (load_lenses(folder) for folder in (demo_lenses, tmp_path / "out"))
     assert ours.layer(3).weight_HEV.equal(theirs.layer(3).weight_HEV)
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"README.md", "lens.json", "figures"}
     again = prepared(tmp_path / "out")
-    assert [file.sha256 for file in again.files] == [file.sha256 for file in found.files]
+    assert [file.sha256 for file in again.files] == [file.sha256 for file in made.files]
 
 
 def test_figures_are_those_of_lens_json(demo_lenses: Path) -> None:
-    found = prepared(demo_lenses)
+    made = prepared(demo_lenses)
     record = load_lenses(demo_lenses).record
-    body = json.loads(content(found, "figures/held-out.json"))
+    body = json.loads(content(made, "figures/held-out.json"))
     assert body["figures"][3] == {"layer": 3, "head": 4, **record.held_out["3"][1]}
-    assert content(found, "figures/held-out-kl.png").startswith(b"\x89PNG")
-    card = content(found, "README.md").decode()
+    assert content(made, "figures/held-out-kl.png").startswith(b"\x89PNG")
+    card = content(made, "README.md").decode()
     assert f"| 3.4 | {record.held_out['3'][1]['kl']:.4f} |" in card
     assert "![held-out-kl](figures/held-out-kl.png)" in card
 
@@ -115,13 +115,13 @@ def test_the_card_is_the_same_each_time_and_says_how_to_read(demo_lenses: Path) 
 
 
 def test_paths_and_hosts_stay_at_home(private_lenses: Path, private_cache: Path) -> None:
-    found = prepared(private_lenses, store=private_cache)
-    for file in found.files:
+    made = prepared(private_lenses, store=private_cache)
+    for file in made.files:
         if not file.path.endswith(".safetensors"):
-            text = content(found, file.path)
+            text = content(made, file.path)
             assert b"/home/ada" not in text, file.path
             assert b"adas-laptop" not in text, file.path
-    assert {(one.file, one.field, one.becomes) for one in found.shortened} == {
+    assert {(one.file, one.field, one.becomes) for one in made.shortened} == {
         ("lens.json", "model.id", "local:secret-gpt"),
         ("lens.json", "cache.corpus.id", "local:texts"),
         (
@@ -137,18 +137,18 @@ def test_paths_and_hosts_stay_at_home(private_lenses: Path, private_cache: Path)
 def test_a_plan_without_its_places_is_the_same_plan(
     private_lenses: Path, private_cache: Path, demo_cache: Path
 ) -> None:
-    found = prepared(private_lenses, store=private_cache)
-    plan = Plan.from_json(content(found, "cache/plan.json"), "the published plan")
+    made = prepared(private_lenses, store=private_cache)
+    plan = Plan.from_json(content(made, "cache/plan.json"), "the published plan")
     assert plan.identity == open_cache(demo_cache).plan.identity
     assert plan.corpus.id == "local:texts"
-    assert content(found, "cache/MANIFEST.json") == (demo_cache / "MANIFEST.json").read_bytes()
+    assert content(made, "cache/MANIFEST.json") == (demo_cache / "MANIFEST.json").read_bytes()
 
 
-def test_a_model_of_ones_own_is_named_by_who_reads(private_lenses: Path, tmp_path: Path) -> None:
-    found = prepared(private_lenses)
-    assert any(line.startswith("a place of the model") for line in found.missing)
-    assert '"The man worked as a" --model DIRECTORY' in content(found, "README.md").decode()
-    bundle.write(found, tmp_path / "out")
+def test_readers_name_the_place_of_a_local_model(private_lenses: Path, tmp_path: Path) -> None:
+    made = prepared(private_lenses)
+    assert any(line.startswith("a place of the model") for line in made.missing)
+    assert '"The man worked as a" --model DIRECTORY' in content(made, "README.md").decode()
+    bundle.write(made, tmp_path / "out")
     lenses = load_lenses(tmp_path / "out")
     with pytest.raises(
         RequestError, match=r"^local:secret-gpt does not exist: .* say with --model where it is now$"
@@ -168,7 +168,7 @@ def test_an_altered_file_is_never_published(demo_lenses: Path, copy_of: Copy) ->
 def test_lenses_without_a_layers_file_are_never_published(demo_lenses: Path, copy_of: Copy) -> None:
     lenses = copy_of(demo_lenses)
     files = json.loads((lenses / "lens.json").read_text())["files"]
-    rewrite(lenses, files={name: of for name, of in files.items() if name != "layer-03.safetensors"})
+    rewrite(lenses, files={name: file for name, file in files.items() if name != "layer-03.safetensors"})
     with pytest.raises(DamageError, match=r"lens.json does not name layer-03.safetensors"):
         prepared(lenses)
 
@@ -204,17 +204,17 @@ def test_what_can_be_no_branch_is_told_before_an_upload() -> None:
 def test_lenses_without_figures_have_none(demo_lenses: Path, copy_of: Copy) -> None:
     lenses = copy_of(demo_lenses)
     rewrite(lenses, held_out={})
-    found = prepared(lenses)
-    assert not [file for file in found.files if file.path.startswith("figures/")]
-    assert "held-out figures: lens.json has none" in found.missing
+    made = prepared(lenses)
+    assert not [file for file in made.files if file.path.startswith("figures/")]
+    assert "held-out figures: lens.json has none" in made.missing
 
 
 def test_a_figure_that_names_a_place_is_told(demo_lenses: Path, tmp_path: Path) -> None:
     figure = tmp_path / "heads.html"
     figure.write_text("<p>made in /home/ada/figures</p><a href='/x'>")
-    found = prepared(demo_lenses, figures=(figure,))
-    assert found.named == ("figures/heads.html: /home/ada/figures",)
-    assert content(found, "figures/heads.html") == figure.read_bytes()
+    made = prepared(demo_lenses, figures=(figure,))
+    assert made.named == ("figures/heads.html: /home/ada/figures",)
+    assert content(made, "figures/heads.html") == figure.read_bytes()
 
 
 @pytest.mark.parametrize(

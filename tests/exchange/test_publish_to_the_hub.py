@@ -19,7 +19,7 @@ PROMPT = "He took her hand and"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of who reads; the hub cache in it is empty at first."""
+    """The environment of a reader, whose hub cache is empty at first."""
     return tmp_path_factory.mktemp("reader")
 
 
@@ -63,7 +63,7 @@ def published(hub: Hub, demo_lenses: Path, demo_cache: Path, tmp_path_factory: p
 
 @pytest.fixture(scope="module")
 def asked() -> dict[str, list[str]]:
-    """What the commands of `read` and of `offline` asked the hub for."""
+    """What the commands of `read` and `offline` requested from the hub."""
     return {}
 
 
@@ -134,7 +134,7 @@ def test_everything_of_the_bundle_is_in_one_commit(
     assert repository.messages[:2] == ["initial commit", body["message"]]
 
 
-def test_nothing_new_is_no_commit(hub: Hub, published: dict[str, Outcome]) -> None:
+def test_nothing_new_makes_no_commit(hub: Hub, published: dict[str, Outcome]) -> None:
     first, again = (json.loads(published[name].stdout)["uploaded"] for name in ("first", "again"))
     assert not again["changed"]
     assert again["commit"] == first["commit"]

@@ -1,4 +1,4 @@
-"""Streamed safetensors are those of the library."""
+"""A streamed file holds what the library would write."""
 
 from pathlib import Path
 
@@ -30,10 +30,10 @@ def test_the_library_reads_what_was_streamed(
     path = tmp_path_factory.mktemp("streams") / "x.safetensors"
     given = {name: torch.randn(shape) for name, shape in shapes.items()}
     record = safetensors_stream.put(path, shapes, dtype, given.values())
-    found = load_file(path)
-    assert found.keys() == given.keys()
+    stored = load_file(path)
+    assert stored.keys() == given.keys()
     for name, tensor in given.items():
-        assert torch.equal(found[name], tensor.to(safetensors_stream.DTYPES[dtype][0]))
+        assert torch.equal(stored[name], tensor.to(safetensors_stream.DTYPES[dtype][0]))
     assert record == {
         "bytes": safetensors_stream.size_bytes(shapes, dtype),
         "sha256": durable.sha256_of(path),

@@ -1,4 +1,4 @@
-"""Tuned-lens directories, made here as the package saves them: the same logits as its own formula."""
+"""Tuned-lens directories, made here as the package saves them, give the logits of its own formula."""
 
 import dataclasses
 import json
@@ -33,10 +33,10 @@ TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])
 def test_it_says_what_the_package_says_of_the_same_hidden_states(
     tuned: Publish, model: LoadedModel, bias: bool
 ) -> None:
-    """Translator i reads hidden_states[i] of transformers, what enters block i."""
+    """Translator i reads hidden_states[i] of transformers, the input of block i."""
     path = tuned(bias=bias)
-    found = tuned_lens.read(request(path), model)
-    assert (found.layers, found.heads, found.site) == ((0, 1, 2), (0,), "resid_post")
+    published = tuned_lens.read(request(path), model)
+    assert (published.layers, published.heads, published.site) == ((0, 1, 2), (0,), "resid_post")
     state = torch.load(path / "params.pt", weights_only=True)
     huggingface: Any = AutoModelForCausalLM.from_pretrained(
         demo.MODEL, dtype=torch.float32, attn_implementation="eager"
@@ -44,12 +44,12 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
     values = activations.run(model, TOKENS, [0, 1, 2], ("resid_post",)).sites_BTD
     with torch.no_grad():
         hidden = huggingface(TOKENS, output_hidden_states=True).hidden_states
-        for layer in found.layers:
+        for layer in published.layers:
             i = layer + 1
             h_TD = hidden[i][0]
             moved_TD = h_TD + h_TD @ state[f"{i}.weight"].T + (state[f"{i}.bias"] if bias else 0)
             expected = huggingface.lm_head(huggingface.transformer.ln_f(moved_TD))
-            logits_TV = found.maps(layer).logits(0, values["resid_post", layer][0])
+            logits_TV = published.maps(layer).logits(0, values["resid_post", layer][0])
             torch.testing.assert_close(logits_TV, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -118,5 +118,5 @@ def test_a_model_with_another_norm_is_refused(tuned: Publish, model: LoadedModel
 
 def test_the_config_is_kept(tuned: Publish, model: LoadedModel) -> None:
     path = tuned()
-    found = tuned_lens.read(request(path), model)
-    assert found.notes["config"] == json.loads((path / "config.json").read_text())
+    published = tuned_lens.read(request(path), model)
+    assert published.notes["config"] == json.loads((path / "config.json").read_text())

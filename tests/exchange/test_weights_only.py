@@ -1,4 +1,4 @@
-"""Torch files are read for their tensors, and what else they hold is never run."""
+"""Files of torch are read for their tensors, and nothing in them is run."""
 
 import pickle
 import tracemalloc
@@ -23,11 +23,11 @@ def test_a_malicious_file_is_refused_in_one_line_and_runs_nothing(tmp_path: Path
     torch.save(body, tmp_path / "x.ckpt", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(
         RequestError, match=r"x\.ckpt holds more than weights .*mkdir.*code from a file is never run"
-    ) as found:
+    ) as refused:
         load_weights(tmp_path / "x.ckpt")
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(refused.value)
     assert not (tmp_path / "ran").exists()
-    # The file is what it says: a reader that trusts it runs it.
+    # The file is a real attack: a reader that trusts it runs the code.
     torch.load(tmp_path / "x.ckpt", weights_only=False)
     assert (tmp_path / "ran").exists()
 
@@ -40,7 +40,7 @@ def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_whole_saved_module_is_refused(tmp_path: Path) -> None:
-    """As the published code saves extracted lenses."""
+    """The form in which the published code saves extracted lenses."""
     torch.save(torch.nn.Linear(2, 2), tmp_path / "lens.pt")
     with pytest.raises(RequestError, match=r"torch\.nn\.modules\.linear\.Linear.*save the state dict alone"):
         load_weights(tmp_path / "lens.pt")
@@ -95,7 +95,7 @@ def test_an_archive_that_holds_more_than_its_bytes_is_not_read(tmp_path: Path) -
 
 
 def test_an_archive_is_one_by_its_first_bytes(tmp_path: Path) -> None:
-    """Python's zipfile looks at the end of a file, torch at its beginning: one that both take otherwise is not mapped."""
+    """zipfile looks at the end of a file, torch at its beginning; a file that the two read differently is not mapped."""
     torch.save({"weight": torch.zeros(1000)}, tmp_path / "x.pt")
     with (tmp_path / "x.pt").open("ab") as file:
         file.write(b"\0" * 70_000)

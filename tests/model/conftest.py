@@ -1,4 +1,4 @@
-"""What tests of the model share: the files of the demo's, to be changed."""
+"""Shared by tests of the model: a copy of the demo model's files, to be changed."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small random models of several families: how transformers names their parts, and one of each on disk."""
+"""Small random models of several families: the names of their parts in transformers, and one of each on disk."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ GATED = {**SIZE, **TOKENS, "intermediate_size": 64, "num_key_value_heads": 2}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """How transformers names what a family's blocks are made of."""
+    """The names that transformers gives to the parts of a family's blocks."""
 
     config: str
     options: dict[str, Any]

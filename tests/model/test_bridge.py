@@ -1,4 +1,4 @@
-"""Models that alens cannot read: one line each, before anything is written. And hybrids: every layer's own W_O."""
+"""Models that alens cannot read are refused in one line, before anything is written; hybrids have each layer's own W_O."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def write(model: Path, store: Path, **changes: Any) -> Cache:
 
 
 def refused_model(model: Path, store: Path) -> str:
-    """What is said, when nothing was written."""
+    """The line of the refusal, after which nothing was written."""
     with pytest.raises(RequestError) as caught:
         write(model, store)
     assert not store.exists() or list(store.iterdir()) == []
@@ -171,7 +171,7 @@ def test_what_stays_packed_is_seen_in_the_loaded_model(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there transformers keeps the weights packed: refused")
 def test_weights_that_loading_unpacks_are_taken(tmp_path: Path) -> None:
-    """fp8 on a CPU: what is run, and W_O, are the unpacked numbers."""
+    """fp8 on a CPU: the model that is run, and W_O, have the unpacked numbers."""
     model = quantised(
         tmp_path / "model", "fp8", {"activation_scheme": "dynamic", "weight_block_size": [128, 128]}
     )
@@ -198,7 +198,7 @@ def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_of_a_hybrid_each_layer_has_its_own_output_matrix(
     hybrid: Path, tmp_path: Path, layers: tuple[int, ...]
 ) -> None:
-    """That of layer 3 was looked for in place 3 of the two that there are, or taken from place 1."""
+    """TransformerLens has two matrices, so that of layer 3 stood in place 1, and there was no place 3."""
     cache = write(hybrid, tmp_path / "store", layers=layers)
     assert cache.plan.model.head_write == EXACT_WRITE
     weights = load_file(hybrid / "model.safetensors")

@@ -21,7 +21,7 @@ LLAMA = {
     "vocab_size": 512,
     "rope_parameters": {"rope_theta": 50000.0, "rope_type": "default"},
 }
-"""As transformers 5 writes it, without defaults."""
+"""A configuration as transformers 5 writes it, without defaults."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_changes_the_function_or_is_unknown_counts(
     ],
 )
 def test_the_same_settings_in_other_words_are_the_same(canonical: Any, changes: dict[str, Any]) -> None:
-    """Older names, defaults written out, and what transformers derives from the rest."""
+    """Older names of settings, defaults that are written out, and settings that transformers derives from others."""
     settings = {name: value for name, value in (LLAMA | changes).items() if value is not None}
     assert canonical(settings) == canonical(LLAMA)
 
@@ -139,17 +139,17 @@ def test_a_configuration_that_cannot_be_is_one_line(
 ) -> None:
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     (folder / "config.json").write_text(json.dumps({**GPT2, **changes}))
-    with pytest.raises(RequestError, match=rf"config\.json .*{message}") as found:
+    with pytest.raises(RequestError, match=rf"config\.json .*{message}") as refused:
         models.find(str(folder))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000 + "]" * 100_000, "[]", "null", "5", "", '{"n_head": 1', "\x00"]
 )
-def test_a_configuration_that_is_no_object_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_configuration_that_is_not_an_object_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     (folder / "config.json").write_text(text)
-    with pytest.raises(RequestError, match=r"config\.json is not a model configuration") as found:
+    with pytest.raises(RequestError, match=r"config\.json is not a model configuration") as refused:
         models.find(str(folder))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(refused.value)

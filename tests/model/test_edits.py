@@ -1,4 +1,4 @@
-"""The model with heads changed, against sums that are known by hand."""
+"""The model with heads changed, against sums made by hand."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the loaded model really does is found by numbers, whatever it is called."""
+"""Numbers show what the loaded model computes, whatever it is called."""
 
 import dataclasses
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_a_model_that_the_bridge_cannot_run_is_refused_in_a_line(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's model, made once."""
+    """The directory of a family's model, made once."""
     root = tmp_path_factory.mktemp("examined")
 
     def make(name: str) -> Path:
@@ -151,4 +151,4 @@ def test_a_later_job_whose_model_writes_otherwise_is_refused(
     with pytest.raises(RequestError, match="begun with another model: its head write is exact, here other;"):
         examine_again(model, cache.tokens, cache.plan, cache.root)
     before = dataclasses.replace(cache.plan, model=model.source.record)
-    examine_again(model, cache.tokens, before, cache.root)  # nobody had looked
+    examine_again(model, cache.tokens, before, cache.root)  # an earlier alens did not examine

@@ -15,7 +15,7 @@ from alens.model.libraries import importing, quiet
 
 @pytest.fixture(params=[True, False])
 def works(request: pytest.FixtureRequest) -> bool:
-    """Whether the collector works before."""
+    """Whether the collector is enabled before the block."""
     return bool(request.param)
 
 
@@ -45,8 +45,8 @@ LOADS = """
 import gc, json, torch
 from alens.model import models
 before = sum(entry["collections"] for entry in gc.get_stats())
-found = models.find("demo")
-models.load(found, dtype="float32", device="cpu")
+source = models.find("demo")
+models.load(source, dtype="float32", device="cpu")
 after = sum(entry["collections"] for entry in gc.get_stats())
 print(json.dumps([after - before, gc.isenabled()]))
 """

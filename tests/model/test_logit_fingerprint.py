@@ -30,7 +30,7 @@ def test_transformer_lens_computes_what_transformers_computes() -> None:
 
 
 def test_a_setting_that_transformer_lens_leaves_out_is_refused(tmp_path: Path) -> None:
-    """GPT-2 without the scale of its attention scores: logits were 5.4 off."""
+    """TransformerLens ignores that GPT-2's attention scores are not scaled; its logits were 5.4 off."""
     folder = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"scale_attn_weights": False}))

@@ -87,14 +87,14 @@ Edit = Callable[[Path], object]
         (lambda m: (m / "tokenizer.json").unlink(), "has no tokenizer"),
     ],
 )  # fmt: skip
-def test_what_is_no_whole_model_directory_is_refused(folder: Path, edit: Edit, says: str) -> None:
+def test_a_directory_that_is_not_a_whole_model_is_refused(folder: Path, edit: Edit, says: str) -> None:
     edit(folder)
     with pytest.raises(RequestError, match=says.replace(".", r"\.")):
         models.find(str(folder))
 
 
 BROKEN: list[Any] = [
-    {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic in Rust, no Exception
+    {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic in Rust, which is not an Exception
     {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "X", "type_id": 0}}], "pair": [], "special_tokens": {}}},
     {"model": {"type": "Unigram", "unk_id": 5, "vocab": [["a", 0.0]]}},
     {"model": {"type": "WordLevel", "unk_token": "?", "vocab": {"a": 0}}},
@@ -109,9 +109,9 @@ def test_a_broken_tokenizer_is_one_line(
 ) -> None:
     body = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**body, **changes}))
-    with pytest.raises(RequestError, match="cannot load the tokenizer in") as found:
+    with pytest.raises(RequestError, match="cannot load the tokenizer in") as refused:
         models.load_tokenizer(models.find(str(folder)))
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(refused.value)
     assert capfd.readouterr().err == ""
 
 
@@ -122,7 +122,7 @@ def test_a_garbled_tokenizer_is_refused(folder: Path) -> None:
 
 
 def test_a_token_beyond_the_models_is_refused_where_it_occurs(folder: Path, tmp_path: Path) -> None:
-    """A tokenizer with one more, for padding, is an ordinary one."""
+    """A tokenizer with one more token than the model, for padding, is ordinary."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 4096, "content": "<|more|>"})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -168,7 +168,7 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 def test_of_a_hub_model_only_what_is_loaded_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights in parts come in a second look, by the names in their index; `consolidated.safetensors` never."""
+    """Weights in several files are fetched in a second step, by the names in their index; `consolidated.safetensors` never."""
     remote, commit = Path(shutil.copytree(demo.MODEL, tmp_path / "remote")), "a" * 40
     shutil.copyfile(remote / "model.safetensors", remote / "consolidated.safetensors")
     (remote / "model.safetensors").rename(remote / "model-00001-of-00001.safetensors")

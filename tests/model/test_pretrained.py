@@ -20,7 +20,7 @@ Folder = Callable[..., Path]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """The demo with weights and configuration that were changed."""
+    """The demo with other weights and another configuration."""
 
     def make(change: Callable[[Weights], Weights] = dict, **config: Any) -> Path:
         root = Path(shutil.copytree(demo.MODEL, tmp_path / "model"))
@@ -51,7 +51,7 @@ def narrow(weights: Weights) -> Weights:
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
 def test_names_with_a_prefix_are_refused(folder: Folder, prefix: str) -> None:
-    """Filled with random numbers, and sealed, before: its logits were 12.7 off."""
+    """Such a model was once filled with random numbers, and its cache sealed; logits were 12.7 off."""
     root = folder(with_prefix(prefix))
     with pytest.raises(RequestError) as refusal:
         load(root)
@@ -82,7 +82,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(
 
 
 def test_a_model_that_was_saved_without_its_head_is_refused_unless_that_is_tied(tmp_path: Path) -> None:
-    """`AutoModel` saves no `lm_head`, and no prefix of the base model."""
+    """`AutoModel` saves no `lm_head`, and names without the prefix of the base model."""
     from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 
     for tied in (True, False):

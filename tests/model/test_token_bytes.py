@@ -1,4 +1,4 @@
-"""Bytes of tokens: their sum is the length of the text."""
+"""The bytes of the tokens of a text add up to its length."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_bytes_of_the_demos_tokens_add_up_to_the_text(text: str) -> None:
     assert bytes_V.shape == (4096,) and bytes_V[ids].sum() == len(text.encode())
 
 
-def test_special_tokens_and_numbers_without_a_token_are_no_text() -> None:
+def test_special_tokens_and_ids_without_a_token_stand_for_no_text() -> None:
     tokenizer, end_of_text = load_tokenizer(find("demo"))
     tokenizer.add_tokens([AddedToken("<<é>>", special=False)])
     bytes_V = token_bytes(tokenizer, 5000)
@@ -53,7 +53,7 @@ def sentencepiece(decoder: decoders.Decoder) -> Tokenizer:
 
 
 def test_sentencepiece_tokens_are_their_text_with_spaces_or_one_byte() -> None:
-    """As Llama and Mistral have it."""
+    """A tokenizer of the kind of Llama and Mistral."""
     parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     bytes_V = token_bytes(sentencepiece(decoders.Sequence(parts)), 10)
     assert bytes_V.tolist() == [0, 0, 1, 1, 1, 3, 2, 2, 5, 0]

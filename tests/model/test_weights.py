@@ -26,7 +26,7 @@ def sha256(folder: Path) -> str:
 
 
 def changed(folder: Path, file: str, name: str = "transformer.ln_f.bias") -> None:
-    """Writes the demo's weights to `file`, one of them another."""
+    """Writes the demo's weights to `file`, with one tensor changed."""
     tensors = load_file(demo.MODEL / WHOLE)
     save_file({**tensors, name: tensors[name] + 1}, folder / file, {"format": "pt"})
 
@@ -85,9 +85,9 @@ def test_the_files_are_those_that_transformers_loads(
     plainly, loaded = modeling_utils._get_resolved_checkpoint_files, []
 
     def watched(*arguments: Any, **options: Any) -> Any:
-        found = plainly(*arguments, **options)
-        loaded.extend(found[0])
-        return found
+        result = plainly(*arguments, **options)
+        loaded.extend(result[0])
+        return result
 
     monkeypatch.setattr(modeling_utils, "_get_resolved_checkpoint_files", watched)
     with quiet():
@@ -96,7 +96,7 @@ def test_the_files_are_those_that_transformers_loads(
 
 
 def test_other_weights_behind_the_original_under_another_name_are_another_model(folder: Path) -> None:
-    """The last file of the folder won, before: a changed `model.safetensors` passed."""
+    """Once the last file of the directory counted, so that a changed `model.safetensors` passed."""
     shutil.copyfile(folder / WHOLE, folder / "z.safetensors")
     assert sha256(folder) == sha256(demo.MODEL)
     changed(folder, WHOLE)

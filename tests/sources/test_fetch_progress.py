@@ -1,4 +1,4 @@
-"""Bars of the hub's library become lines of the log, and nothing is drawn."""
+"""The progress bars of the hub's library become lines of the log, and nothing is drawn."""
 
 import logging
 

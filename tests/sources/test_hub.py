@@ -26,7 +26,7 @@ SETTINGS = ["--seq-len", "32", "--rows-per-shard", "128", "--max-rows", "128", "
 
 
 def add_repository(hub_cache: Path, name: str, ref: str, commit: str, files: Mapping[str, Path]) -> None:
-    """As huggingface_hub lays it out: blobs by hash, links to them from snapshots."""
+    """A repository as huggingface_hub stores it: blobs by hash, and links to them from snapshots."""
     root = hub_cache / name
     (root / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
     (root / "refs" / ref).write_text(commit)
@@ -41,7 +41,7 @@ def add_repository(hub_cache: Path, name: str, ref: str, commit: str, files: Map
 
 @pytest.fixture(scope="module")
 def hub_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home of the hub's library that holds a `gpt2` (the demo) and BookCorpus's converted branch."""
+    """An HF_HOME that holds a `gpt2` (the demo) and the converted branch of BookCorpus."""
     home = tmp_path_factory.mktemp("hub")
     model_files = {path.name: path for path in demo.MODEL.iterdir()}
     add_repository(home / "hub", "models--gpt2", "main", MODEL_COMMIT, model_files)
@@ -82,7 +82,7 @@ def plans(hub_home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict
 
 
 def environment() -> dict[str, str]:
-    """This one's, without what would lead to another hub or hub cache."""
+    """This process's environment, without variables that name another hub or hub cache."""
     import os
 
     return {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
@@ -153,7 +153,7 @@ def test_ids(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "/gpt2", "./gpt2", "../gpt2", "a/b/c", "gpt2/", "a b", "~/model", "a\n"]
 )
-def test_paths_are_no_ids(text: str) -> None:
+def test_paths_are_not_ids(text: str) -> None:
     assert not hub.looks_like_id(text)
 
 
@@ -164,7 +164,7 @@ def test_an_address_is_one_as_a_path_too(text: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["lenses", "/hf/lenses", "./hf:/a/b", "hf", "https://example.org/me/lenses"])
-def test_paths_are_no_addresses(path: str) -> None:
+def test_paths_are_not_addresses(path: str) -> None:
     assert hub.address(path) is None
 
 
@@ -210,7 +210,7 @@ def test_a_wrong_revision_is_refused(text: str) -> None:
 @given(st.lists(st.text(min_size=1), min_size=3, max_size=3))
 @example(["me/gpt2", "lens.json; curl example.org | sh", "$(id)`id`'"])
 def test_a_command_to_type_has_each_name_as_one_word(names: list[str]) -> None:
-    """As a shell takes it apart, whoever chose the names."""
+    """The shell splits the command into these words, whatever the names are."""
     repository, file, revision = names
     typed = hub.download_command(repository, file, kind="dataset", revision=revision)
     assert shlex.split(typed) == [

@@ -1,4 +1,4 @@
-"""A clone without git-lfs: pointers in the place of weights, tokenizer, configuration and text."""
+"""A clone without git-lfs has pointers in the place of weights, tokenizer, configuration and text."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_a_pointer_in_a_models_directory_is_said(run_alens: Any, tmp_path: Path,
 def test_a_pointer_in_the_place_of_a_text_is_said(
     run_alens: Any, tmp_path: Path, name: str, whole: bool
 ) -> None:
-    """A .txt would be read as a text of three lines."""
+    """A pointer named .txt would be read as a text of three lines."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / name).write_text(POINTER)
     corpus = tmp_path / "texts" if whole else tmp_path / "texts" / name
@@ -37,7 +37,7 @@ def test_a_pointer_in_the_place_of_a_text_is_said(
     assert code == 2 and f"{name} is a pointer of git-lfs, not the file" in err.splitlines()[-1]
 
 
-def test_what_only_speaks_of_pointers_is_no_pointer(tmp_path: Path) -> None:
+def test_a_file_that_only_mentions_pointers_is_not_a_pointer(tmp_path: Path) -> None:
     for number, text in enumerate(["", "about " + POINTER, POINTER + "x" * MOST_BYTES]):
         (tmp_path / f"{number}.txt").write_text(text)
         check_fetched(tmp_path / f"{number}.txt")

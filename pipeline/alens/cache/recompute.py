@@ -179,7 +179,7 @@ class _Comparer:
     def batch(self, sequences: npt.NDArray[np.int64], part: _PickedRows) -> None:
         """Run the model on some sequences, and compare the rows of `part`, which all come from these."""
         tokens_BT = torch.from_numpy(self.cache.tokens[sequences].astype(np.int64))
-        passed, outputs = self._run(tokens_BT)
+        forward, outputs = self._run(tokens_BT)
         at_N = np.searchsorted(sequences, part.sequence_N)
 
         def rows(value: torch.Tensor) -> torch.Tensor:
@@ -196,15 +196,15 @@ class _Comparer:
             self.differences.add(
                 f"rows/{name}", torch.from_numpy(np.abs(stored_N - expected_N)), 0.0, part.row_N
             )
-        for layer, z_BTHE in passed.z_BTHE.items():
+        for layer, z_BTHE in forward.z_BTHE.items():
             self._z(layer, rows(z_BTHE).float(), rows(outputs[layer]).float(), part.row_N)
-        for (site, layer), value_BTD in passed.sites_BTD.items():
+        for (site, layer), value_BTD in forward.sites_BTD.items():
             self._float16(site_name(layer, site), rows(value_BTD).float(), part.row_N, rounded=True)
-        final_ND = rows(passed.final_BTD)
+        final_ND = rows(forward.final_BTD)
         if self.settings.exact_teacher:
             self._float16("targets/final", final_ND.float(), part.row_N, rounded=False)
-        if self.plan.model.keeps_norm and passed.scale_BT is not None:
-            self._scale(rows(passed.scale_BT), part.row_N)
+        if self.plan.model.keeps_norm and forward.scale_BT is not None:
+            self._scale(rows(forward.scale_BT), part.row_N)
         self._targets(final_ND, part)
 
     def _run(self, tokens_BT: torch.Tensor) -> tuple[activations.Activations, dict[int, torch.Tensor]]:
@@ -219,8 +219,8 @@ class _Comparer:
 
         hooks = [(f"blocks.{layer}.attn.hook_out", keep(layer)) for layer in self.plan.layers]
         with self.model.bridge.hooks(fwd_hooks=hooks):
-            passed = activations.run(self.model, tokens_BT, self.plan.layers, self.settings.sites or ())
-        return passed, outputs
+            forward = activations.run(self.model, tokens_BT, self.plan.layers, self.settings.sites or ())
+        return forward, outputs
 
     def _read(self, name: str, row_N: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(self.cache.read(name, row_N)).to(self.model.device)

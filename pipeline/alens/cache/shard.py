@@ -95,32 +95,32 @@ class _Shard:
         T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
         at_N = self.place_N[rows - self.first_row]
-        passed = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
+        forward = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
         if chosen.start == self.shard * self.settings.sequences_per_shard:
-            activations.check_unembedding(self.model, passed)
-        final_ND = passed.final_BTD.flatten(0, 1)
-        whole = self._whole(passed)
+            activations.check_unembedding(self.model, forward)
+        final_ND = forward.final_BTD.flatten(0, 1)
+        whole = self._whole(forward)
         values = {name: value.half() for (name, _), value in whole.items()}
         if not self.encoded:
             for name, layer in self.sites.items():
                 self.moments[layer].add(values[name])
         values.update(self._targets(final_ND, rows))
         if self.plan.model.keeps_norm:
-            assert passed.scale_BT is not None  # the plan was made with this model
-            values["targets/final_scale"] = passed.scale_BT.flatten()
+            assert forward.scale_BT is not None  # the plan was made with this model
+            values["targets/final_scale"] = forward.scale_BT.flatten()
         self.out["rows/token"][at_N] = batch_BT.flatten().numpy()
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T
         largest = {what: _largest(value) for (_, what), value in whole.items()}
         return BatchArrays(values=values, largest=largest, at_N=at_N)
 
-    def _whole(self, passed: activations.Activations) -> dict[tuple[str, str], torch.Tensor]:
+    def _whole(self, forward: activations.Activations) -> dict[tuple[str, str], torch.Tensor]:
         """(N, ...) values that are stored as float16, by the name of their array and, for messages, what they are."""
-        whole = {(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in passed.z_BTHE.items()}
-        for (site, layer), value_BTD in passed.sites_BTD.items():
+        whole = {(site_name(i), f"z of layer {i}"): z.flatten(0, 1) for i, z in forward.z_BTHE.items()}
+        for (site, layer), value_BTD in forward.sites_BTD.items():
             whole[site_name(layer, site), f"{site} of layer {layer}"] = value_BTD.flatten(0, 1)
         if self.settings.exact_teacher:
-            whole["targets/final", "the final residual"] = passed.final_BTD.flatten(0, 1)
+            whole["targets/final", "the final residual"] = forward.final_BTD.flatten(0, 1)
         return whole
 
     def _targets(self, final_ND: torch.Tensor, rows: npt.NDArray[np.int64]) -> dict[str, torch.Tensor]:
