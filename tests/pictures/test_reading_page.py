@@ -12,7 +12,7 @@ from alens.errors import RequestError
 from alens.job.progress import Progress
 from alens.pictures import reading_page
 from alens.reading import page_reader
-from alens.reading.head_reader import Reading, TokenScore
+from alens.reading.result import Reading, TokenScore
 
 PROMPTS = ("She went", "x</script><b>y")
 

@@ -14,7 +14,7 @@ from transformer_lens import TransformerBridge
 
 from alens import HeadReader, demo, load_lenses
 from alens.errors import RequestError
-from alens.reading.head_reader import Reading, TokenScore
+from alens.reading.result import Reading, TokenScore
 
 from .. import documents
 

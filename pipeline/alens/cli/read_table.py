@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 
 from alens.lens import marks
-from alens.reading.head_reader import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.ranking import LIFT
+from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.store.schema import ATTN_Z
 
 UNKNOWN = "-"

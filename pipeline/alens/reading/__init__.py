@@ -2,6 +2,7 @@
 
 lensed.py       lenses with their model loaded
 head_reader.py  prompt -> top tokens of each head
+result.py       what a reading holds
 ranking.py      lists by lift or probability, KL, entropy
 page_reader.py  prompts -> all that a page shows
 page_data.py    what these numbers are

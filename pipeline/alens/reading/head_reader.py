@@ -8,8 +8,7 @@ Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -26,86 +25,9 @@ from alens.reading.ranking import (
     of_terms,
     ranking,
 )
+from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.terms import Term, to_tokens
 from alens.statistics.divergences import entropy, kl_of_log_probs
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenScore:
-    """One entry of a ranked list."""
-
-    token: str
-    id: int
-    probability: float
-    lift: float | None
-    """Probability over the token's share of the model's mean output: above 1, the head raises it. None where the
-    lenses, from elsewhere, do not say the mean output, or it has never seen the token."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TermScore:
-    """What a distribution gives a chosen term."""
-
-    term: str
-    ids: list[int]
-    """The tokens that stand for it; their probabilities are added up."""
-    probability: float
-    lift: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadReading:
-    """What one head says at one position."""
-
-    position: int
-    layer: int
-    head: int
-    says_nothing: bool
-    """Whether the fit found this lens to do no better than the mean output on held-out rows."""
-    lens: list[TokenScore]
-    unembedding: list[TokenScore]
-    """Empty where what the head writes cannot be unembedded; the two figures are None then."""
-    lens_kl: float
-    """KL(model, lens) in nats: how far the lens's distribution is from the model's output."""
-    lens_entropy: float
-    """In nats."""
-    unembedding_kl: float | None
-    unembedding_entropy: float | None
-    lens_terms: list[TermScore]
-    """The chosen terms, in their order."""
-    unembedding_terms: list[TermScore]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What heads say about a prompt."""
-
-    prompt: str
-    tokens: list[str]
-    vocabulary: int
-    """Tokens that a list is drawn from: an entropy is at most the log of it."""
-    positions: list[int]
-    before: dict[int, str]
-    """By position: the prompt up to and with its token. A character may take several tokens."""
-    site: str
-    """What the lenses read: `attn.z`, or a site of the residual stream; such a site counts as one head, 0."""
-    rank: str
-    """What the heads' lists are ranked by: `lift` or `probability`."""
-    min_probability: float
-    """Of the tokens of a list by lift. Fewer than asked for may reach it."""
-    model: dict[int, list[TokenScore]]
-    """By position: the model's own next-token list, always by probability."""
-    model_entropy: dict[int, float]
-    """By position, in nats."""
-    model_terms: dict[int, list[TermScore]]
-    """By position: the chosen terms."""
-    mean_output_kl: dict[int, float | None]
-    """By position: KL(model, mean output) in nats, what a reader has that looks at nothing; None where it is not known."""
-    heads: list[HeadReading]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

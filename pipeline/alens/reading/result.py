@@ -1,0 +1,115 @@
+"""A `Reading`: what each head says about a prompt, at some positions. Plain values, without torch.
+
+In: nothing; `alens.reading.head_reader` fills it. Out: the document of `alens read --json`, and a frame.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from alens.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """One entry of a ranked list."""
+
+    token: str
+    id: int
+    probability: float
+    lift: float | None
+    """Probability over the token's share of the model's mean output: above 1, the head raises it. None where the
+    lenses, from elsewhere, do not say the mean output, or it has never seen the token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermScore:
+    """The probability that a distribution gives to a chosen term."""
+
+    term: str
+    ids: list[int]
+    """The tokens that stand for it; their probabilities are added up."""
+    probability: float
+    lift: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadReading:
+    """What one head says at one position."""
+
+    position: int
+    layer: int
+    head: int
+    says_nothing: bool
+    """Whether the fit found this lens to do no better than the mean output on held-out rows."""
+    lens: list[TokenScore]
+    unembedding: list[TokenScore]
+    """Empty where what the head writes cannot be unembedded; the two figures are None then."""
+    lens_kl: float
+    """KL(model, lens) in nats: how far the lens's distribution is from the model's output."""
+    lens_entropy: float
+    """In nats."""
+    unembedding_kl: float | None
+    unembedding_entropy: float | None
+    lens_terms: list[TermScore]
+    """The chosen terms, in their order."""
+    unembedding_terms: list[TermScore]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Result):
+    """What heads say about a prompt."""
+
+    prompt: str
+    tokens: list[str]
+    vocabulary: int
+    """The number of tokens of the model; an entropy is at most its log."""
+    positions: list[int]
+    before: dict[int, str]
+    """By position: the prompt up to and with its token. A character may take several tokens."""
+    site: str
+    """What the lenses read: `attn.z`, or a site of the residual stream; such a site counts as one head, 0."""
+    rank: str
+    """How the lists of heads are ranked: by `lift` or `probability`."""
+    min_probability: float
+    """The least probability of a token in a list by lift. Fewer tokens than asked for may reach it."""
+    model: dict[int, list[TokenScore]]
+    """By position: the model's own next-token list, always by probability."""
+    model_entropy: dict[int, float]
+    """By position, in nats."""
+    model_terms: dict[int, list[TermScore]]
+    """By position: the chosen terms."""
+    mean_output_kl: dict[int, float | None]
+    """By position: KL(model, mean output) in nats, the KL of a reading that looks at nothing. None where it is not known."""
+    heads: list[HeadReading]
+
+    def headline(self) -> str:
+        """The prompt, and how many heads were read at which positions."""
+        heads = len({(head.layer, head.head) for head in self.heads})
+        prompt = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:57]}..."
+        return f"{prompt!r}, {heads} heads at {len(self.positions)} positions, listed by {self.rank}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each head and position: its figures, the tokens of its lists, and the chosen terms."""
+        return [self._record(head) for head in self.heads]
+
+    def _record(self, head: "HeadReading") -> dict[str, Any]:
+        terms = {
+            f"{reading}.{score.term}.{name}": getattr(score, name)
+            for reading, scores in (("lens", head.lens_terms), ("unembedding", head.unembedding_terms))
+            for score in scores
+            for name in ("probability", "lift")
+        }
+        return {
+            "layer": head.layer,
+            "head": head.head,
+            "position": head.position,
+            "says_nothing": head.says_nothing,
+            "lens_kl": head.lens_kl,
+            "lens_entropy": head.lens_entropy,
+            "unembedding_kl": head.unembedding_kl,
+            "unembedding_entropy": head.unembedding_entropy,
+            "mean_output_kl": self.mean_output_kl[head.position],
+            "lens": [score.token for score in head.lens],
+            "unembedding": [score.token for score in head.unembedding],
+            **terms,
+        }
