@@ -356,7 +356,7 @@ def test_wrong_requests_are_refused(
 
 
 def test_no_terms_are_refused(reader: LensedModel) -> None:
-    with pytest.raises(RequestError, match="there is no term"):
+    with pytest.raises(RequestError, match="no term was given"):
         locate(reader, [], prompts(MEN), prompts(WOMEN))
 
 

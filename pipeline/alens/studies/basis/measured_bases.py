@@ -62,18 +62,7 @@ def _measure_head(
     for basis_KE in head.bases.values():
         spans += [*basis_KE[:, None], basis_KE[: settings.top]]
     removals_AEE = removals(head.coordinates, spans).to(z_NE.device)
-    model_AS = torch.empty(len(spans), S, dtype=torch.float64)
-    for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
-        model_AS[:, s] = model_influence(
-            study.reader.model,
-            tokens_T,
-            run.final_BTD[0],
-            layer=head.layer,
-            head=head.head,
-            donors_PE=donors_NE[s * P : (s + 1) * P],
-            removals_AEE=removals_AEE,
-        ).sum(-1)
-        one_more(s)
+    model_AS = _model_influences(study, head, tokens_ST, clean, donors_NE, removals_AEE, one_more)
     sets, step = [], study.directions + 1
     for place, (name, basis_KE) in enumerate(head.bases.items()):
         ablations = [0, *range(1 + place * step, 1 + (place + 1) * step)]
@@ -101,3 +90,29 @@ def _measure_head(
         mean_E=head.coordinates.mean_E,
         bases=sets,
     )
+
+
+def _model_influences(
+    study: CheckedStudy,
+    head: SearchedBases,
+    tokens_ST: torch.Tensor,
+    clean: Sequence[Activations],
+    donors_NE: torch.Tensor,
+    removals_AEE: torch.Tensor,
+    one_more: Callable[[int], None],
+) -> torch.Tensor:
+    """(A, S) float64: the influence of each ablation on the model, summed over the positions of a sequence."""
+    P = study.positions
+    model_AS = torch.empty(len(removals_AEE), len(tokens_ST), dtype=torch.float64)
+    for s, (tokens_T, run) in enumerate(zip(tokens_ST, clean, strict=True)):
+        model_AS[:, s] = model_influence(
+            study.reader.model,
+            tokens_T,
+            run.final_BTD[0],
+            layer=head.layer,
+            head=head.head,
+            donors_PE=donors_NE[s * P : (s + 1) * P],
+            removals_AEE=removals_AEE,
+        ).sum(-1)
+        one_more(s)
+    return model_AS

@@ -7,6 +7,8 @@ The model runs once on each prompt; then the work goes head by head.
 Shapes: N prompts, V vocabulary.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -52,21 +54,10 @@ def compare(
     model_NV = readings.model()
     comparer = ReadingComparer(reader, len(clean.prompts), len(suspect.prompts), settings)
 
-    changes: list[HeadChange] = []
-    draws: list[Draws | None] = []
     names = [(layer, head) for layer in layers for head in heads]
-    report(Progress(stage="compare", total=len(names), unit="heads"))
-    for number, name in enumerate(names, start=1):
-        lens_NV = readings.lens(*name)
-        unembedding_NV = None if reader.no_unembedding else readings.unembedding(*name)
-        change, drawn = _head_change(reader, comparer, name, model_NV[:num_compared], lens_NV, unembedding_NV)
-        changes.append(change)
-        draws.append(drawn)
-        if detectors:
-            detectors.add("lens", lens_NV, name)
-            if unembedding_NV is not None:
-                detectors.add("unembedding", unembedding_NV)
-        report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
+    changes, draws = _head_changes(
+        reader, readings, comparer, detectors, names, model_NV[:num_compared], report
+    )
     model, _ = comparer.change(model_NV[:num_compared])
     if detectors:
         detectors.add("model", model_NV)
@@ -123,29 +114,49 @@ def _detectors(
     )
 
 
-def _head_change(
+def _head_changes(
     reader: LensedModel,
+    readings: PromptReadings,
     comparer: ReadingComparer,
-    name: tuple[int, int],
+    detectors: Detectors | None,
+    names: Sequence[tuple[int, int]],
     model_NV: torch.Tensor,
-    lens_NV: torch.Tensor,
-    unembedding_NV: torch.Tensor | None,
-) -> tuple[HeadChange, Draws | None]:
-    """The change of one head over the prompts of `model_NV`, which are the first ones; and what chance gives."""
+    report: Report,
+) -> tuple[list[HeadChange], list[Draws | None]]:
+    """The change of each head over the prompts of `model_NV`, which are the first ones, and what chance gives.
+
+    Detectors get the readings of all prompts.
+    """
+    changes: list[HeadChange] = []
+    draws: list[Draws | None] = []
     num_compared = len(model_NV)
-    change, drawn = comparer.change(lens_NV[:num_compared])
-    unembedding = None
-    if unembedding_NV is not None:
-        unembedding, _ = comparer.change(unembedding_NV[:num_compared], noise=False)
-    return HeadChange(
-        layer=name[0],
-        head=name[1],
-        says_nothing=reader.lenses.record.says_nothing(*name),
-        lens_kl=_kl(model_NV, lens_NV),
-        unembedding_kl=None if unembedding_NV is None else _kl(model_NV, unembedding_NV),
-        lens=change,
-        unembedding=unembedding,
-    ), drawn
+    report(Progress(stage="compare", total=len(names), unit="heads"))
+    for number, (layer, head) in enumerate(names, start=1):
+        lens_NV = readings.lens(layer, head)
+        unembedding_NV = None if reader.no_unembedding else readings.unembedding(layer, head)
+        change, drawn = comparer.change(lens_NV[:num_compared])
+        unembedding, unembedding_kl = None, None
+        if unembedding_NV is not None:
+            unembedding, _ = comparer.change(unembedding_NV[:num_compared], noise=False)
+            unembedding_kl = _kl(model_NV, unembedding_NV)
+        changes.append(
+            HeadChange(
+                layer=layer,
+                head=head,
+                says_nothing=reader.lenses.record.says_nothing(layer, head),
+                lens_kl=_kl(model_NV, lens_NV),
+                unembedding_kl=unembedding_kl,
+                lens=change,
+                unembedding=unembedding,
+            )
+        )
+        draws.append(drawn)
+        if detectors:
+            detectors.add("lens", lens_NV, (layer, head))
+            if unembedding_NV is not None:
+                detectors.add("unembedding", unembedding_NV)
+        report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
+    return changes, draws
 
 
 def _mean_output_kl(reader: LensedModel, model_NV: torch.Tensor) -> float | None:

@@ -66,12 +66,7 @@ def inject(
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
     check(reader.lenses, settings, has_text=windows is not None)
-    if reader.no_unembedding is not None:
-        raise RequestError(
-            f"{reader.no_unembedding}: nothing is added to it; take lenses of the residual stream (--site resid_post)"
-        )
-    if not terms:
-        raise RequestError("no tokens were named: say which ones the direction is for")
+    _check_direction(reader, terms)
     here = _typical(reader, prompts, settings, windows)
     by_name = directions(reader, terms, settings, here)
     strengths = tuple(dict.fromkeys(settings.strength))
@@ -105,6 +100,15 @@ def inject(
         curves=tuple(curves[:num_readings]),
         random=tuple(curves[num_readings:]),
     )
+
+
+def _check_direction(reader: LensedModel, terms: Sequence[Term]) -> None:
+    if reader.no_unembedding is not None:
+        raise RequestError(
+            f"{reader.no_unembedding}: nothing is added to it; take lenses of the residual stream (--site resid_post)"
+        )
+    if not terms:
+        raise RequestError("no tokens were named: say which ones the direction is for")
 
 
 def _typical(

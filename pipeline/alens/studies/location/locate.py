@@ -53,12 +53,7 @@ def locate(
     """
     settings = settings or LocateSettings()
     prompts, controls, notes = groups(prompts, controls, settings)
-    if not terms:
-        raise RequestError("there is no term: give one or more")
-    if controls is None and reader.log_mean_V is None:
-        raise RequestError(
-            f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
-        )
+    _check(reader, terms, controls)
     layers, heads = reader.chosen(settings.layers, settings.heads)
     ids = [tokens_of(reader, prompt) for prompt in prompts]
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
@@ -74,8 +69,7 @@ def locate(
     lens, tests = rates.effects("lens", settings)
     (model,), _ = rates.effects("model", settings)
     numbers = [(layer, head) for layer in layers for head in heads]
-    says_nothing = [reader.lenses.record.says_nothing(*number) for number in numbers]
-    ranked = rates.heads(terms, numbers, says_nothing, lens, settings)
+    ranked = rates.heads(reader, terms, numbers, lens, settings)
     num_controls = None if controls is None else len(controls)
     return Location(
         site=reader.lenses.record.site,
@@ -95,6 +89,15 @@ def locate(
         mean_output_kl=rates.kl("mean_output_kl"),
         notes=notes,
     )
+
+
+def _check(reader: LensedModel, terms: Sequence[Term], controls: Sequence[Prompt] | None) -> None:
+    if not terms:
+        raise RequestError("no term was given: give one or more")
+    if controls is None and reader.log_mean_V is None:
+        raise RequestError(
+            f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +131,9 @@ class _GroupRates:
 
     def heads(
         self,
+        reader: LensedModel,
         terms: Sequence[Term],
         numbers: Sequence[tuple[int, int]],
-        says_nothing: Sequence[bool],
         lens: Sequence[ReaderEffect],
         settings: LocateSettings,
     ) -> list[HeadEffect]:
@@ -143,7 +146,7 @@ class _GroupRates:
             HeadEffect(
                 layer=layer,
                 head=head,
-                says_nothing=says_nothing[f],
+                says_nothing=reader.lenses.record.says_nothing(layer, head),
                 lens=lens[f],
                 unembedding=unembedding[f],
                 significant=lens[f].p_corrected <= settings.alpha,

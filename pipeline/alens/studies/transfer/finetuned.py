@@ -9,20 +9,21 @@ Shapes: N rows, H heads, E width of the site's values, V vocabulary.
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText, check_same_model, judged_text, without_training_rows
+from alens.evaluation.sums import HeadFigures, ReadingSums
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
-from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads
+from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads, Way
 from alens.studies.transfer.judged_rows import (
     JudgedRows,
     TransferReading,
@@ -67,18 +68,14 @@ def transfer_to_copy(
     text, home_text = _texts(lenses, cache, copy, native, same_rows)
     at_home = judged_rows(lenses, cache, home_text, settings, device)
     on_copy = judged_rows(lenses, copy, text, settings, device)
-    own = as_fitted(lenses, at_home)
     native_readings = [] if native is None else as_fitted(native, on_copy)  # says what they lack
-    *home, home_mean = judge_readings(
-        at_home, [*own, mean_output(at_home, lenses)], report=report, stage="at home"
-    )
+    home, home_mean = _judge_home(lenses, at_home, report)
     ways, moved = _moved(lenses, at_home.frames(), on_copy)
     *sums, mean = judge_readings(
         on_copy, [*moved, *native_readings, mean_output(on_copy, native)], report=report, stage="on the copy"
     )
-    num_heads = len(moved) // len(ways)
     baselines = CopyBaselines(
-        home=JudgedHeads.from_sums(home),
+        home=home,
         native=JudgedHeads.from_sums(sums[len(moved) :]) if native_readings else None,
         mean=JudgedHeads.from_sums([mean]),
         rows_G=mean.rows_G.cpu().numpy(),
@@ -102,16 +99,30 @@ def transfer_to_copy(
         heads=pairs,
         says_nothing=_say_nothing(lenses, pairs),
         home=baselines.home.figures,
-        home_mean_output=home_mean.means()[0],
+        home_mean_output=home_mean,
         native=None if baselines.native is None else baselines.native.figures,
         native_says_nothing=None if native is None else _say_nothing(native, pairs),
         mean_output=mean.means()[0],
-        ways=tuple(
-            baselines.way(by, match, JudgedHeads.from_sums(sums[n * num_heads : (n + 1) * num_heads]))
-            for n, (by, match) in enumerate(ways)
-        ),
+        ways=tuple(_way_figures(baselines, ways, sums[: len(moved)])),
         seed=settings.seed,
     )
+
+
+def _judge_home(lenses: Lenses, at_home: JudgedRows, report: Report) -> tuple[JudgedHeads, HeadFigures]:
+    """The lenses on their own model, and its mean output."""
+    readings = [*as_fitted(lenses, at_home), mean_output(at_home, lenses)]
+    *sums, mean = judge_readings(at_home, readings, report=report, stage="at home")
+    return JudgedHeads.from_sums(sums), mean.means()[0]
+
+
+def _way_figures(
+    baselines: CopyBaselines, ways: Sequence[tuple[str, str]], sums: Sequence[ReadingSums]
+) -> Iterator[Way]:
+    """The figures of each way to read; `sums` hold all heads by the first way, then by the next."""
+    num_heads = len(sums) // len(ways)
+    for number, (by, match) in enumerate(ways):
+        judged = JudgedHeads.from_sums(sums[number * num_heads : (number + 1) * num_heads])
+        yield baselines.way(by, match, judged)
 
 
 def _say_nothing(lenses: Lenses, heads: Sequence[tuple[int, int]]) -> tuple[bool, ...]:

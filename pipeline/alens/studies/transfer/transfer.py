@@ -23,7 +23,7 @@ from alens.studies.transfer.judged_rows import (
     judged_rows,
     mean_output,
 )
-from alens.studies.transfer.rebased import Rebased, shares_seen
+from alens.studies.transfer.rebased import Frame, Rebased, shares_seen
 from alens.studies.transfer.result import GroupSums, TransferMatrix
 from alens.studies.transfer.settings import TransferSettings
 
@@ -47,15 +47,7 @@ def transfer(
     judged = judged_rows(lenses, cache, judged_text(lenses, cache), settings, device)
     frames, fitted = judged.frames(), as_fitted(lenses, judged)
     targets = [(layer, place) for layer in judged.layers for place in range(len(judged.heads))]
-    readings = [
-        TransferReading(
-            layer=target,
-            values=Rebased(source=frames[own.layer], target=frames[target], head=place, match=settings.match),
-            maps=own.maps,
-        )
-        for target, place in targets
-        for own in fitted
-    ]
+    readings = [_moved(frames, own, target, settings.match) for target in targets for own in fitted]
     *sums, mean = judge_readings(judged, [*readings, *fitted, mean_output(judged, lenses)], report=report)
     moved, native = sums[: len(readings)], sums[len(readings) :]
     figures, shape = [figures for part in moved for figures in part.means()], (len(targets), len(targets))
@@ -81,6 +73,15 @@ def transfer(
         cross_entropy_sums=_group_sums(SURPRISE, moved, native, mean, mean.next_G),
         seed=settings.seed,
     )
+
+
+def _moved(
+    frames: dict[int, Frame], own: TransferReading, target: tuple[int, int], match: str
+) -> TransferReading:
+    """The lenses of a layer on another head, which `target` names by its layer and its place there."""
+    layer, place = target
+    values = Rebased(source=frames[own.layer], target=frames[layer], head=place, match=match)
+    return TransferReading(layer=layer, values=values, maps=own.maps)
 
 
 def _group_sums(
