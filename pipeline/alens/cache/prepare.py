@@ -19,7 +19,7 @@ from alens.cache.request import CacheRequest
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.model import models
-from alens.model.examine import examine, foresee, say
+from alens.model.examine import examine, examine_early, warn_of_other_write
 from alens.store import document, durable
 from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.cache_reader import open_cache
@@ -170,12 +170,12 @@ class _PlanMaker:
             source, dtype=self.request.settings.dtype, device=self.request.device, report=self.report
         )
         if stored is None:
-            foresee(model, self.request.settings.layers)
+            examine_early(model, self.request.settings.layers)
             record = self._write_tokens(model)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
             self.report(Progress(stage="examining the model"))
             model_record = examine(model, tokens_BT, self.request.settings.layers)
-            say(model_record)
+            warn_of_other_write(model_record)
             plan = self._new_plan(model_record, record)
         else:
             plan = stored

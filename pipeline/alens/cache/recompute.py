@@ -232,11 +232,11 @@ class _Comparer:
         if self.settings.z_dtype == "int8":
             scale_NH = self._read(scale_name(layer), row_N).float()
             needed_NH = (z_NHE.abs().amax(-1) / INT8_LARGEST).clamp_max(float(LARGEST_SCALE))
-            allowed = tolerance.of_scale(needed_NH, z_NHE, self.plan)
+            allowed = tolerance.for_scale(needed_NH, z_NHE, self.plan)
             self.differences.add(scale_name(layer), (scale_NH - needed_NH).abs(), allowed, row_N)
-            allowed = tolerance.as_int8(z_NHE, needed_NH, self.plan)
+            allowed = tolerance.for_int8(z_NHE, needed_NH, self.plan)
         else:
-            allowed = tolerance.stored(z_NHE, self.plan, rounded=True)
+            allowed = tolerance.for_float16(z_NHE, self.plan, rounded=True)
         self.differences.add(site_name(layer), (stored_NHE - z_NHE).abs(), allowed, row_N)
         W_O_FD = self.W_O_LHED[layer].flatten(0, 1)
         ours_ND = stored_NHE.flatten(1) @ W_O_FD + self.b_O_LD[layer]
@@ -250,7 +250,7 @@ class _Comparer:
         self, name: str, values: torch.Tensor, row_N: npt.NDArray[np.int64], *, rounded: bool
     ) -> None:
         stored = self._read(name, row_N).float()
-        allowed = tolerance.stored(values, self.plan, rounded=rounded)
+        allowed = tolerance.for_float16(values, self.plan, rounded=rounded)
         self.differences.add(name, (stored - values).abs(), allowed, row_N)
 
     def _scale(self, scale_N: torch.Tensor, row_N: npt.NDArray[np.int64]) -> None:
@@ -266,7 +266,7 @@ class _Comparer:
             self.moved += recompute_targets.compare(
                 self.plan,
                 logits_NV.float(),
-                recompute_targets.rows_of(targets, rows, self.model.device),
+                recompute_targets.target_rows(targets, rows, self.model.device),
                 source_N[rows],
                 part.row_N[rows],
                 self.differences,

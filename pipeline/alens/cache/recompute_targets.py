@@ -30,7 +30,7 @@ NO_MASS = 2.0**-100
 Stored = dict[str, torch.Tensor]
 
 
-def rows_of(targets: Targets, rows: slice, device: torch.device) -> Stored:
+def target_rows(targets: Targets, rows: slice, device: torch.device) -> Stored:
     """Some rows of targets, as tensors: ids int64, numbers float64."""
     arrays = {
         "ids": targets.ids_NK.astype(np.int64),
@@ -51,7 +51,7 @@ def compare(
     differences: LargestDifferences,
 ) -> int:
     """Add the differences, and return how many draws moved. `source_N` are the numbers of rows before permuting."""
-    error_N = tolerance.of_logits(logits_NV, plan).double()
+    error_N = tolerance.for_logits(logits_NV, plan).double()
     logits_NV = logits_NV.double()
     logsumexp_N = logits_NV.logsumexp(1)
     log_probs_NV = logits_NV - logsumexp_N[:, None]

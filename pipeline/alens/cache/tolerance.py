@@ -30,7 +30,7 @@ def noise(plan: Plan) -> float:
     return plan.model.rounding(plan.settings.dtype)
 
 
-def stored(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:
+def for_float16(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:
     """The tolerance of (N, ...) values that are stored as float16; `rounded` where `keep_bits` rounds them too."""
     relative, absolute = HALF_UNIT, SMALLEST_HALF_UNIT
     if rounded and plan.settings.keep_bits is not None:
@@ -39,18 +39,18 @@ def stored(values: torch.Tensor, plan: Plan, *, rounded: bool) -> torch.Tensor:
     return relative * values.abs() + absolute + noise(plan) * largest(values)
 
 
-def as_int8(z_NHE: torch.Tensor, scale_NH: torch.Tensor, plan: Plan) -> torch.Tensor:
+def for_int8(z_NHE: torch.Tensor, scale_NH: torch.Tensor, plan: Plan) -> torch.Tensor:
     """The tolerance of z that is stored as int8 with `scale_NH`; it is float16 before, and again when decoded."""
     steps = 0.5 * scale_NH[..., None]
-    return stored(z_NHE, plan, rounded=False) + steps + HALF_UNIT * (z_NHE.abs() + steps)
+    return for_float16(z_NHE, plan, rounded=False) + steps + HALF_UNIT * (z_NHE.abs() + steps)
 
 
-def of_scale(needed_NH: torch.Tensor, z_NHE: torch.Tensor, plan: Plan) -> torch.Tensor:
+def for_scale(needed_NH: torch.Tensor, z_NHE: torch.Tensor, plan: Plan) -> torch.Tensor:
     """The tolerance of the scales, 1/127 of the largest z of a row and head, rounded up to float16."""
     return 4 * HALF_UNIT * needed_NH + 4 * SMALLEST_HALF_UNIT + noise(plan) * largest(z_NHE)[..., 0] / 127
 
 
-def of_logits(logits_NV: torch.Tensor, plan: Plan) -> torch.Tensor:
+def for_logits(logits_NV: torch.Tensor, plan: Plan) -> torch.Tensor:
     """The tolerance of the logits of each row, (N,)."""
     return noise(plan) * logits_NV.abs().amax(1).clamp_min(1.0)
 

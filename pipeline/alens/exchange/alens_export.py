@@ -76,23 +76,23 @@ def recognises(source: Path) -> bool:
 def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
     """The lenses of `request.source`. Raises `RequestError` for another model's, `DamageError` for an altered file."""
     source, record = request.source, model.source.record
-    said = typed.parse(
+    exported = typed.parse(
         _ExportConfig, export.read_config(source), str(source / export.CONFIG), "fetch it again"
     )
-    _check_model(source, said, model)
-    if request.layer is not None and request.layer not in said.layers:
+    _check_model(source, exported, model)
+    if request.layer is not None and request.layer not in exported.layers:
         raise RequestError(
-            f"{source} has no lens for layer {request.layer}: it has layers {', '.join(map(str, said.layers))}"
+            f"{source} has no lens for layer {request.layer}: it has layers {', '.join(map(str, exported.layers))}"
         )
-    layers = said.layers if request.layer is None else (request.layer,)
+    layers = exported.layers if request.layer is None else (request.layer,)
     for layer in layers:
-        _check_file(source / layer_file(layer), said.files)
+        _check_file(source / layer_file(layer), exported.files)
 
     def maps(layer: int) -> AffineMaps:
-        W_O_HED = model.W_O_LHED[layer].cpu().float() if said.form == export.PAPER else None
-        width = record.d_head if said.site == ATTN_Z and said.form != export.PAPER else record.d_model
+        W_O_HED = model.W_O_LHED[layer].cpu().float() if exported.form == export.PAPER else None
+        width = record.d_head if exported.site == ATTN_Z and exported.form != export.PAPER else record.d_model
         weights, biases = [], []
-        for head in said.heads:
+        for head in exported.heads:
             weight, bias_V = _head(source / layer_file(layer), head, (width, record.d_vocab))
             weights.append(weight if W_O_HED is None else W_O_HED[head] @ weight)
             biases.append(bias_V)
@@ -100,29 +100,34 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
 
     return PublishedLenses(
         program="alens",
-        site=said.site,
+        site=exported.site,
         form=AffineMaps.form,
         layers=layers,
-        heads=said.heads,
+        heads=exported.heads,
         maps=maps,
-        notes={"form": said.form, "dtype": said.dtype, "design": said.design, "fit": said.fit},
-        objective=said.objective,
-        cache=said.cache,
-        min_position=said.fit["min_position"],
-        held_out={key: said.held_out[key] for key in map(str, layers) if key in said.held_out},
-        mean_output_kl=said.mean_output_kl,
-        log_mean_output_V=_mean_output(source, said.files, record.d_vocab),
+        notes={
+            "form": exported.form,
+            "dtype": exported.dtype,
+            "design": exported.design,
+            "fit": exported.fit,
+        },
+        objective=exported.objective,
+        cache=exported.cache,
+        min_position=exported.fit["min_position"],
+        held_out={key: exported.held_out[key] for key in map(str, layers) if key in exported.held_out},
+        mean_output_kl=exported.mean_output_kl,
+        log_mean_output_V=_mean_output(source, exported.files, record.d_vocab),
     )
 
 
-def _check_model(source: Path, said: _ExportConfig, model: LoadedModel) -> None:
+def _check_model(source: Path, exported: _ExportConfig, model: LoadedModel) -> None:
     """Raises `RequestError` unless the lenses are of this model and its tokenizer."""
     record = model.source.record
-    if (phrase := same_model.difference(said.model, record)) is not None:
+    if (phrase := same_model.difference(exported.model, record)) is not None:
         raise RequestError(
-            f"{source} holds lenses of {said.model.id}, and {record.id} has {phrase}: say with --model where it is"
+            f"{source} holds lenses of {exported.model.id}, and {record.id} has {phrase}: say with --model where it is"
         )
-    if said.tokenizer_sha256 not in (None, model.source.tokenizer_sha256):
+    if exported.tokenizer_sha256 not in (None, model.source.tokenizer_sha256):
         raise RequestError(
             f"{source} holds lenses of another tokenizer than that of {record.id}: say with --model where theirs is"
         )

@@ -220,8 +220,8 @@ def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], 
     """The cache's plan and manifest as they are published. Raises `RequestError` unless the lenses were fitted on it."""
     if store is None:
         return [], []
-    cache, said = open_cache(store), lenses.record.cache
-    if said.get("plan") != cache.plan.identity:
+    cache, fitted_on = open_cache(store), lenses.record.cache
+    if fitted_on.get("plan") != cache.plan.identity:
         raise RequestError(
             f"{lenses.name} was not fitted on {store}: their plans differ; name the cache of the fit"
         )
@@ -229,7 +229,7 @@ def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], 
         raise RequestError(
             f"{store} is not sealed, so it has no {MANIFEST}: run `alens cache` again to finish it"
         )
-    if said.get("fingerprint") not in (None, cache.fingerprint):
+    if fitted_on.get("fingerprint") not in (None, cache.fingerprint):
         raise RequestError(
             f"{lenses.name} was fitted on another writing of the plan of {store}: their fingerprints differ; name the cache of the fit"
         )

@@ -25,25 +25,25 @@ def text(
     license_id: str | None,
 ) -> str:
     """The whole card. `lenses` is the content of `lens.json`; `figures` are paths in the repository."""
-    said = {
+    content = {
         **lenses,
         "license": license_id,
         "model": {**lenses["model"], "id": lenses["model"]["id"].removeprefix(LOCAL)},
     }
     parts = [
-        model_card.head(said),
-        model_card.title(said),
+        model_card.head(content),
+        model_card.title(content),
         _use(lenses, repository),
-        model_card.fitted(said) + (_cache() if has_cache else ""),
-        model_card.figures(said),
+        model_card.fitted(content) + (_cache() if has_cache else ""),
+        model_card.figures(content),
         _figures(figures),
-        model_card.limits(said),
+        model_card.limits(content),
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _use(said: Mapping[str, Any], repository: str) -> str:
-    model = said["model"]
+def _use(lenses: Mapping[str, Any], repository: str) -> str:
+    model = lenses["model"]
     own = model["id"].startswith(LOCAL)
     where = " --model DIRECTORY" if own else ""
     argument = ', model="DIRECTORY"' if own else ""
@@ -53,7 +53,7 @@ def _use(said: Mapping[str, Any], repository: str) -> str:
         if own
         else "alens finds the model by its name, and refuses one with other weights."
     )
-    layer = said["layers"][0]
+    layer = lenses["layers"][0]
     return f"""\
 ## Use
 
@@ -71,22 +71,22 @@ reading = HeadReader(lenses{argument}).read("The man worked as a", layers=[{laye
 
 {needs} A file is checked against `lens.json` when it is read, and layers that are not read are not fetched. \
 A version: `hf://{repository}@REVISION`.
-{_by_hand(said, layer)}"""
+{_by_hand(lenses, layer)}"""
 
 
-def _by_hand(said: Mapping[str, Any], layer: int) -> str:
-    if said["form"] != "affine":
+def _by_hand(lenses: Mapping[str, Any], layer: int) -> str:
+    if lenses["form"] != "affine":
         return ""
-    on_z = said["site"] == "attn.z"
-    width = said["model"]["d_head"] if on_z else said["model"]["d_model"]
+    on_z = lenses["site"] == "attn.z"
+    width = lenses["model"]["d_head"] if on_z else lenses["model"]["d_model"]
     value = (
         f"z, what the head mixes before W_O, {width} numbers: hook_z of TransformerLens"
         if on_z
-        else markdown.name(f"{said['site']}, {width} numbers: hook_{said['site']} of TransformerLens")
+        else markdown.name(f"{lenses['site']}, {width} numbers: hook_{lenses['site']} of TransformerLens")
     )
     return f"""
-Without alens: `{layer_file(layer)}` holds `weight` ({len(said["heads"])} heads x {width} x \
-{said["model"]["d_vocab"]:,}) and `bias`, float32, and `logits = value @ weight[i] + bias[i]`, with i the place of \
+Without alens: `{layer_file(layer)}` holds `weight` ({len(lenses["heads"])} heads x {width} x \
+{lenses["model"]["d_vocab"]:,}) and `bias`, float32, and `logits = value @ weight[i] + bias[i]`, with i the place of \
 the head in `heads` of `lens.json`. The value is {value}.
 """
 

@@ -44,8 +44,8 @@ def config(source: Path) -> dict[str, Any]:
 def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
     """The lenses of `request.source`. Raises `RequestError` for lenses of another kind or model."""
     source, record = request.source, model.source.record
-    said = config(source)
-    _check_config(source, said, record)
+    settings = config(source)
+    _check_config(source, settings, record)
     state = load_weights(source / PARAMS)
     last = record.n_layers - 1
     if request.layer is not None and not 0 <= request.layer < last:
@@ -82,20 +82,22 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         heads=(0,),
         maps=maps,
         notes={
-            "config": said,
+            "config": settings,
             "translators": "translator i is the lens of layer i - 1; translator 0 is left out",
         },
     )
 
 
-def _check_config(source: Path, said: dict[str, Any], record: ModelRecord) -> None:
+def _check_config(source: Path, settings: dict[str, Any], record: ModelRecord) -> None:
     """Raises `RequestError` unless `config.json` says a linear tuned lens of a model of these sizes."""
-    if said.get("lens_type", LENS_TYPE) != LENS_TYPE:
-        raise RequestError(f"{source / CONFIG} says lens_type {said['lens_type']!r}: alens reads {LENS_TYPE}")
+    if settings.get("lens_type", LENS_TYPE) != LENS_TYPE:
+        raise RequestError(
+            f"{source / CONFIG} says lens_type {settings['lens_type']!r}: alens reads {LENS_TYPE}"
+        )
     for key, ours in (("d_model", record.d_model), ("num_hidden_layers", record.n_layers)):
-        if said.get(key) != ours:
+        if settings.get(key) != ours:
             raise RequestError(
-                f"{source / CONFIG} says {key} {said.get(key)}, and {record.id} has {ours}: give the model the lens was tuned for"
+                f"{source / CONFIG} says {key} {settings.get(key)}, and {record.id} has {ours}: give the model the lens was tuned for"
             )
     if record.n_layers < 2:
         raise RequestError(

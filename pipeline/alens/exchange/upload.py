@@ -145,11 +145,11 @@ def _refusal(error: Exception, repository: str, done: str) -> RequestError | Run
         return RunError(
             f"{repository} got another commit meanwhile (412): look at it, then run the same command again; nothing was committed"
         )
-    said = getattr(error, "server_message", None) or _first_line(error)
+    answer = getattr(error, "server_message", None) or _first_line(error)
     # A gateway may give up on a commit that the hub then makes; other refusals are the hub's own.
     left = done if status is None or status >= 500 else "nothing was committed"
     return RunError(
-        f"the hub refused the upload to {repository} ({status}: {said}); {left}; run the same command again"
+        f"the hub refused the upload to {repository} ({status}: {answer}); {left}; run the same command again"
     )
 
 

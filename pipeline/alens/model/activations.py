@@ -65,9 +65,9 @@ def run(
         ) from None
     missing = [f"hook_z of layer {layer}" for layer in layers if layer not in z_BTHE]
     missing += [f"{s} of layer {layer}" for s in sites for layer in layers if (s, layer) not in sites_BTD]
-    if missing or final_BTD is None:
+    if missing:
         raise RequestError(
-            f"{model.source.record.architecture} gives no {missing[0] if missing else 'unembed.hook_in'} in TransformerLens: alens needs it"
+            f"{model.source.record.architecture} gives no {missing[0]} in TransformerLens: alens needs it"
         )
     _check_heads(model, z_BTHE)
     if not bool(torch.isfinite(final_BTD).all()):
@@ -96,10 +96,10 @@ def _check_heads(model: LoadedModel, z_BTHE: dict[int, torch.Tensor]) -> None:
 
 def run_hooked(
     model: LoadedModel, tokens_BT: torch.Tensor, hooks: Sequence[tuple[str, Any]]
-) -> tuple[torch.Tensor | None, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One forward pass with hooks: the residual after the last norm (B, T, D), and the logits of the last position.
 
-    The residual is None where the model has none. Raises `KeyError` for a hook that the model does not have.
+    Raises `KeyError` for a hook that the model does not have, `RequestError` where it has no such residual.
     """
     final: list[torch.Tensor] = []
 
@@ -112,7 +112,11 @@ def run_hooked(
         return_type="logits",
         fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
     )
-    return (final[0] if final else None), logits
+    if not final:
+        raise RequestError(
+            f"{model.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
+        )
+    return final[0], logits
 
 
 @contextlib.contextmanager

@@ -55,10 +55,6 @@ def run_edited(model: LoadedModel, tokens_BT: torch.Tensor, edits: Sequence[Edit
         raise RequestError(
             f"{model.source.record.architecture} cannot be edited there in TransformerLens: {error}"
         ) from None
-    if final_BTD is None:
-        raise RequestError(
-            f"{model.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"
-        )
     return final_BTD
 
 

@@ -70,15 +70,15 @@ def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, w
     """As `examine`, for a cache that was begun. Raises `RequestError` also where its plan has another answer."""
     seen, stored = examine(model, tokens_BT, plan.layers), plan.model
     for name in ("head_write", "final_norm"):
-        said = getattr(stored, name)
-        if said is not None and said != getattr(seen, name):  # None: an earlier alens did not examine
+        recorded = getattr(stored, name)
+        if recorded is not None and recorded != getattr(seen, name):  # None: an earlier alens did not examine
             raise RequestError(
-                f"{where} was begun with another model: its {name.replace('_', ' ')} is {said}, here {getattr(seen, name)}; "
+                f"{where} was begun with another model: its {name.replace('_', ' ')} is {recorded}, here {getattr(seen, name)}; "
                 "give that model, or name a new STORE"
             )
 
 
-def say(record: ModelRecord) -> None:
+def warn_of_other_write(record: ModelRecord) -> None:
     """Warn where what heads write cannot be unembedded."""
     if record.no_write is not None:
         log.warning(
@@ -86,7 +86,7 @@ def say(record: ModelRecord) -> None:
         )
 
 
-def foresee(model: LoadedModel, layers: Sequence[int] | None) -> None:
+def examine_early(model: LoadedModel, layers: Sequence[int] | None) -> None:
     """Examine the model on tokens spread over the vocabulary, so that it is refused before a long text is tokenised."""
     tokens_BT = np.array([logit_fingerprint.tokens(model.source.record)])
     with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not

@@ -97,6 +97,6 @@ def refusing(what: str) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type goes before a short message, such as the name of a missing key."""
-    said = " ".join((str(error).strip().splitlines() or [""])[0].split())
-    said = said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]} ..."
-    return f"{type(error).__name__}: {said}".removesuffix(": ") if len(said) < 24 else said
+    line = " ".join((str(error).strip().splitlines() or [""])[0].split())
+    line = line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]} ..."
+    return f"{type(error).__name__}: {line}".removesuffix(": ") if len(line) < 24 else line

@@ -178,11 +178,11 @@ def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, s
         return demo.MODEL, None
     if (Path(model) / "config.json").is_file():
         return Path(model), None
-    if local_or_hub.is_here(model):
+    if local_or_hub.is_local(model):
         raise RequestError(f"{model} is not a model directory: {_no_model(Path(model))}")
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    with local_or_hub.of_hub(model, "model"):
+    with local_or_hub.searching_hub(model, "model"):
         return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
 
 

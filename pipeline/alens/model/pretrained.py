@@ -66,16 +66,16 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
 
 def _not_loaded(folder: Path, config: Any, error: Exception) -> str:
     """The message that says why transformers could not load the model, and what to do."""
-    name, said = config.architectures[0], first_line(error)
+    name, message = config.architectures[0], first_line(error)
     if (kind := configuration.quantised(config)) is not None:
         # The library of the quantisation may be missing, but to install it would not help.
         return _QUANTISED.format(folder=folder, kind=kind)
-    if "for this kind of AutoModel" in said:
+    if "for this kind of AutoModel" in message:
         return (
             f"{name} in {folder} is not a causal language model to transformers: where a language model is a part of it, "
             "as of one that sees images, load it and save_pretrained that part to a new directory"
         )
-    return f"cannot load {name} from {folder}: {said}"
+    return f"cannot load {name} from {folder}: {message}"
 
 
 def _quantised(model: Any, config: Any) -> str | None:

@@ -20,7 +20,7 @@ from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.threads import follow_allotment
 from alens.model import models
-from alens.model.examine import examine, say
+from alens.model.examine import examine, warn_of_other_write
 from alens.planning import disk, rates, token_count
 from alens.planning.disk import DiskSpace
 from alens.planning.result import Estimate
@@ -70,7 +70,7 @@ def estimate_cache(
         tokens_BT = _sequences(text.first, plan)
         report(Progress(stage="examining the model"))
         model_record = examine(model, tokens_BT, request.settings.layers)
-        say(model_record)
+        warn_of_other_write(model_record)
         plan = dataclasses.replace(plan, model=model_record)
     else:
         plan = stored.plan

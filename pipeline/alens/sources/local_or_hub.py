@@ -21,7 +21,7 @@ LENSES = {LENS_JSON, FIT_JSON}
 
 
 @contextlib.contextmanager
-def of_hub(name: str, what: str) -> Iterator[None]:
+def searching_hub(name: str, what: str) -> Iterator[None]:
     """Put around the search for `name` on the hub: warns where a directory of alens has the same name.
 
     Raises a `RequestError` that names this directory where the hub has no such `what` (`model` or `text`).
@@ -40,7 +40,7 @@ def of_hub(name: str, what: str) -> Iterator[None]:
     log.warning(f"{path.absolute()} is {made}, not a {what}: taking {name} of the hub")
 
 
-def is_here(name: str) -> bool:
+def is_local(name: str) -> bool:
     """Whether `name` is a path of this machine, and not an id with the same name as a directory of alens."""
     path = Path(name)
     return path.exists() and (made_by_alens(path) is None or not hub.looks_like_id(name))

@@ -174,7 +174,7 @@ def _sha256(path: Path) -> str:
 def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if corpus == "demo":
         return demo.CORPUS, None
-    if local_or_hub.is_here(corpus):
+    if local_or_hub.is_local(corpus):
         return Path(corpus), None
     repository = corpus
     if corpus == "bookcorpus":
@@ -182,7 +182,7 @@ def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
     if kind_of(Path(corpus)) or not hub.looks_like_id(repository):
         raise RequestError(f"{corpus} does not exist: give a file, a directory, a hub dataset id, or `demo`")
     patterns = [CARD, *[f"*{kind}" for kind in KINDS]]
-    with local_or_hub.of_hub(corpus, "text"):
+    with local_or_hub.searching_hub(corpus, "text"):
         return hub.snapshot(repository, kind="dataset", revision=revision, patterns=patterns)
 
 
