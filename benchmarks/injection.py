@@ -26,7 +26,7 @@ from alens.fit.settings import FitSettings
 from alens.lens.lenses import Lenses
 from alens.machine.threads import follow_allotment
 from alens.model.edits import run_edited
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings
 from alens.studies.injection.directions import at_random, by_lens, by_unembedding

@@ -32,7 +32,7 @@ from alens.lens.lenses import Lenses
 from alens.machine.blocks import row_blocks
 from alens.machine.threads import follow_allotment
 from alens.model.edits import Edit, run_edited
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.rows import moments
 from alens.rows.columns import RowReader
 from alens.store.cache_reader import Cache

@@ -30,7 +30,7 @@ from alens.fit.settings import FitSettings
 from alens.lens.directory import LensDirectory, layer_file
 from alens.lens.lenses import Lenses
 from alens.machine.threads import follow_allotment
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings
 from alens.studies.comparison import chance, prompt_scores

@@ -25,7 +25,7 @@ from planted.prompts import lines, stretches, with_word, words
 
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term
 from alens.store.schema import CacheSettings

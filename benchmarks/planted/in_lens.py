@@ -15,7 +15,7 @@ import torch
 
 from alens.lens.directory import LensDirectory, layer_file
 from alens.lens.lenses import load_lenses
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 
 RIDGE = 0.1
 

@@ -7,7 +7,7 @@ import torch
 
 from alens import load_lenses
 from alens.model.edits import Edit, run_edited
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 
 LAST = 3
 

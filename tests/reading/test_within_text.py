@@ -104,4 +104,4 @@ def test_nothing_else_decodes_tokens() -> None:
         for path in package.rglob("*.py")
         if re.search(r"tokenizer\.decode\(|id_to_token|convert_ids", path.read_text())
     }
-    assert callers == {"model/within_text.py", "reading/lensed.py", "text/text_tokens.py"}
+    assert callers == {"model/within_text.py", "reading/lensed_model.py", "text/text_tokens.py"}

@@ -10,7 +10,7 @@ import torch
 
 from alens import FitRequest, demo, fit_lenses, load_lenses
 from alens.fit.settings import FitSettings
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 
 
 @pytest.fixture(scope="module")

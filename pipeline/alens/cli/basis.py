@@ -61,7 +61,7 @@ def command(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as pictures
-        from alens.reading.lensed import LensedModel
+        from alens.reading.lensed_model import LensedModel
         from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
         from alens.studies.basis.causal_basis import causal_bases

@@ -89,7 +89,7 @@ def command(
             labels_of(tested)
         opened = load_lenses(lenses)
 
-        from alens.reading.lensed import LensedModel
+        from alens.reading.lensed_model import LensedModel
         from alens.studies.comparison.compare import check_pairs, compare
         from alens.studies.comparison.detector_splits import detectable
 

@@ -195,7 +195,7 @@ def _load(
     opened: "Lenses", terms: list[str], given: dict[str, Any], report: "Report"
 ) -> tuple[Any, Any, Any]:
     """The model, the terms' tokens and the windows of the text; a text that is not there is told of first."""
-    from alens.reading.lensed import LensedModel
+    from alens.reading.lensed_model import LensedModel
     from alens.reading.terms import to_tokens
     from alens.studies.injection.perplexity import read_windows
     from alens.text.corpus import CorpusOptions, resolve

@@ -91,7 +91,7 @@ def command(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as pictures
-        from alens.reading.lensed import LensedModel
+        from alens.reading.lensed_model import LensedModel
         from alens.reading.terms import read_terms, to_tokens
         from alens.studies.location.locate import locate
         from alens.studies.location.locate_map import effect_map

@@ -15,7 +15,7 @@ import torch
 from alens.errors import RequestError
 from alens.machine.blocks import LOGIT_BYTES, slices
 from alens.model.activations import Activations
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.ranking import (
     MIN_PROBABILITY,
     NO_MASS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.text_file import read_lines
 
 SUFFIXES = (".txt", ".jsonl")

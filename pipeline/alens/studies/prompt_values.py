@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from alens.job.progress import Progress, Report, silent
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 
 
 class PromptValues:

@@ -18,7 +18,7 @@ from alens import load_lenses
 from alens.errors import DamageError, RequestError
 from alens.evaluation.shards import JudgedText
 from alens.job.progress import Progress
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.rows import moments
 from alens.store.cache_reader import open_cache
 from alens.studies.basis import basis_file, held_out_sample, measured_bases

@@ -15,7 +15,7 @@ from alens import HeadReader, load_lenses
 from alens.cli.compare_table import show_comparison
 from alens.errors import RequestError
 from alens.lens.directory import LensDirectory, layer_file
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison import detector_splits
 from alens.studies.comparison.compare import compare

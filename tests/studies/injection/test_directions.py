@@ -5,7 +5,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.lens.maps import AffineMaps, TranslatedMaps
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.directions import (
     at_random,

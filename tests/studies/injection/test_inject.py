@@ -9,7 +9,7 @@ import torch
 
 from alens import load_lenses
 from alens.errors import RequestError
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
 from alens.studies.injection.directions import by_lens, by_unembedding

@@ -10,7 +10,7 @@ import torch
 from alens.errors import RequestError
 from alens.machine import blocks
 from alens.model.edits import Edit
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.studies.injection.perplexity import Loss, cut, loss_of, read_windows
 from alens.text.corpus import CorpusOptions, resolve
 

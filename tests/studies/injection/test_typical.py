@@ -8,7 +8,7 @@ import torch
 
 from alens import load_lenses
 from alens.errors import RequestError
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.studies.injection.typical import typical
 
 LAYER, HEAD = 3, 4

@@ -14,7 +14,7 @@ from scipy import stats
 from alens import FitRequest, HeadReader, fit_lenses, load_lenses
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.statistics import relabelling as chance

@@ -13,7 +13,7 @@ import torch
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.model import models
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
 from alens.reading.terms import Term, to_tokens
 from alens.store.schema import CacheSettings

@@ -8,7 +8,7 @@ for heads in place of layers, and in whitened coordinates.
 """
 
 from alens.job.progress import Report, silent
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.store.cache_reader import Cache
 from alens.studies.basis.causal_fidelity import layer_fidelity
 from alens.studies.basis.head_bases import find_bases

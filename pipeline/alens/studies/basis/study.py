@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alens.errors import RequestError
 from alens.evaluation.shards import judged_text
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.store.cache_reader import Cache
 from alens.store.schema import ATTN_Z
 from alens.studies.basis import held_out_sample

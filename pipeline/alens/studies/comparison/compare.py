@@ -15,7 +15,7 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison import detector_splits
 from alens.studies.comparison.chance import Draws

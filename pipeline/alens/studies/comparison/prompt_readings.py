@@ -12,7 +12,7 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
 from alens.machine.blocks import logit_blocks
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.studies.comparison.settings import ALL, LAST
 from alens.studies.prompt_values import PromptValues
 

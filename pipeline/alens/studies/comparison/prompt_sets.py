@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alens.errors import RequestError
 from alens.reading import prompts
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
 from alens.studies.comparison.prompt_readings import places_to_read
 

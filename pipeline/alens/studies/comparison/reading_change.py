@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.statistics import divergences, mean_readings
 from alens.studies.comparison import chance
 from alens.studies.comparison.result import HeadChange, ReadingChange, SamplingNoise, TokenChange

@@ -16,7 +16,7 @@ from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows

@@ -11,7 +11,7 @@ import torch
 
 from alens.job.progress import Progress, Report, silent
 from alens.model.edits import Edit, run_edited
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics import divergences
 from alens.studies.injection.perplexity import Windows, loss_of

@@ -19,7 +19,7 @@ from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.injection.directions import at_random, by_lens, by_unembedding, within

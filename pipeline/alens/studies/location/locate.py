@@ -17,7 +17,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
 from alens.statistics.permutation import HeadTests

@@ -15,7 +15,7 @@ import torch
 
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
-from alens.reading.lensed import LensedModel
+from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics.divergences import kl_of_log_probs
 from alens.studies.location.settings import LocateSettings
