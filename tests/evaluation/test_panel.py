@@ -88,7 +88,7 @@ def test_the_tuned_lens_is_judged_as_it_is_alone(
 
 
 def without_norm(cache: Cache) -> Cache:
-    """The cache as if it were of before the last norm was kept."""
+    """The cache as an alens wrote it that did not keep the last norm."""
     older = copy.copy(cache)
     model = dataclasses.replace(cache.plan.model, final_norm=None, head_write=None)
     older.plan = dataclasses.replace(cache.plan, model=model)
@@ -103,7 +103,7 @@ def test_a_cache_of_before_the_norm_was_kept_is_bare_and_says_so(
     assert not bare.norm_is_the_models and bare.tuned_lens == {}
     assert bare.logit_lens[2].kl != pytest.approx(found.logit_lens[2].kl, rel=1e-2)
     assert bare.unembedding[2][0].kl != pytest.approx(found.unembedding[2][0].kl, rel=1e-2)
-    assert [line for line in caplog.messages if "is of before the last norm was kept" in line]
+    assert [line for line in caplog.messages if "was written before alens kept the last norm" in line]
     told = evaluate(
         load_lenses(of_heads), without_norm(cache), final_norm=FinalNorm.of_cache(cache), resamples=2
     )

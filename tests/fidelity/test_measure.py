@@ -14,7 +14,7 @@ from alens.fidelity.forms import ZForm
 from alens.fidelity.measure import FidelityRequest, measure_fidelity
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import RowSample
-from alens.fidelity.target_error import Unembedding, kl_to_exact
+from alens.fidelity.target_error import ExactDistributions, kl_to_exact
 from alens.store.cache_reader import Cache
 
 QUICK = FidelityRequest(rows=200, keep_bits=(3,), top_k=(4,), tail_samples=(4,), fit=False)
@@ -25,7 +25,7 @@ def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None
     request = dataclasses.replace(QUICK, work=tmp_path)
     found = measure_fidelity(demo, request, report=seen.append)
     sample = RowSample(demo, 200, seed=0)
-    exact = Unembedding.of(demo, torch.device("cpu"))
+    exact = ExactDistributions.of(demo, torch.device("cpu"))
     stored = kl_to_exact(sample.targets(), sample.read("targets/final"), exact).mean()
     assert found.rows == len(sample)
     assert [(t.top_k, t.tail_samples, t.stored) for t in found.targets] == [(4, 4, False), (16, 16, True)]

@@ -11,7 +11,7 @@ from alens import CacheRequest, FitRequest, fit_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.fidelity.forms import TargetForm, ZForm
 from alens.fidelity.reencode import reencode
-from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
+from alens.fidelity.target_error import ExactDistributions, remade_targets, tail_uniforms
 from alens.fit.settings import FitSettings
 from alens.rows import moments
 from alens.store.cache_reader import Cache
@@ -78,7 +78,7 @@ def test_other_targets_are_made_from_the_exact_teacher(demo: Cache, tmp_path: Pa
     assert targets.entropy_N == pytest.approx(stored.entropy_N, abs=5e-3)
     sequence, position = (demo.read_shard(f"rows/{name}", 1).astype(int) for name in ("sequence", "position"))
     uniforms = tail_uniforms(demo.plan, sequence * 64 + position, 4)
-    exact = Unembedding.of(demo, torch.device("cpu"))
+    exact = ExactDistributions.of(demo, torch.device("cpu"))
     again = remade_targets(TargetForm(8, 4), demo.read_shard("targets/final", 1), exact, uniforms)
     assert again is not None and np.array_equal(targets.tail_ids_NM, again.tail_ids_NM)
 

@@ -9,7 +9,7 @@ import torch
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
-    Unembedding,
+    ExactDistributions,
     kept_mass,
     kl_to_exact,
     remade_targets,
@@ -29,8 +29,8 @@ def dense(demo: Cache, sample: RowSample) -> np.ndarray:
 
 
 @pytest.fixture
-def exact(demo: Cache) -> Unembedding:
-    return Unembedding.of(demo, CPU)
+def exact(demo: Cache) -> ExactDistributions:
+    return ExactDistributions.of(demo, CPU)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def sample(demo: Cache) -> RowSample:
 def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
     """The exact distribution is 1/2, 1/4, 1/8, 1/8; kept are the first token and two draws."""
     probs = torch.tensor([0.5, 0.25, 0.125, 0.125])
-    model = Unembedding(torch.zeros(3, 4), probs.log())
+    model = ExactDistributions(torch.zeros(3, 4), probs.log())
     targets = Targets(
         ids_NK=np.array([[0]]),
         log_probs_NK=np.log(np.array([[0.5]])).astype(np.float16),
@@ -61,7 +61,9 @@ def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
     assert found == pytest.approx(expected, abs=3e-4)
 
 
-def test_kl_of_stored_targets_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
+def test_kl_of_stored_targets_against_numpy(
+    demo: Cache, sample: RowSample, exact: ExactDistributions
+) -> None:
     targets, p_NV = sample.targets(), dense(demo, sample)
     expected = []
     for row, p_V in enumerate(p_NV):
@@ -77,7 +79,9 @@ def test_kl_of_stored_targets_against_numpy(demo: Cache, sample: RowSample, exac
     assert found.mean() > 0.1
 
 
-def test_the_whole_distribution_has_no_kl_but_by_rounding(sample: RowSample, exact: Unembedding) -> None:
+def test_the_whole_distribution_has_no_kl_but_by_rounding(
+    sample: RowSample, exact: ExactDistributions
+) -> None:
     final_ND = sample.read("targets/final")
     whole = remade_targets(TargetForm(4096, 1), final_ND, exact, np.zeros((len(sample), 1)))
     assert whole is not None
@@ -88,7 +92,7 @@ def test_the_whole_distribution_has_no_kl_but_by_rounding(sample: RowSample, exa
     )  # what float16 rounds off goes to the one sample, the least probable token
 
 
-def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
+def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: ExactDistributions) -> None:
     sorted_NV = -np.sort(-dense(demo, sample), axis=1)
     found = kept_mass(sample, exact)
     assert [mass.k for mass in found] == [1, 2, 4, 8, 16, 128, 256, 512]
@@ -99,7 +103,7 @@ def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: Unembedd
 
 
 def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
-    sample: RowSample, exact: Unembedding
+    sample: RowSample, exact: ExactDistributions
 ) -> None:
     found, known = kept_mass(sample, None), kept_mass(sample, exact)
     assert [mass.k for mass in found] == [1, 2, 4, 8, 16]
@@ -107,7 +111,7 @@ def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
         assert mass.mean == pytest.approx(true.mean, abs=1e-3)
 
 
-def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
+def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: ExactDistributions) -> None:
     p_NV = dense(demo, sample)
     log_NK = np.log(-np.sort(-p_NV, axis=1)[:, :16])
     rounded_NK = log_NK.astype(np.float16).astype(float)
@@ -121,7 +125,7 @@ def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: Unembeddi
 
 
 def test_the_stored_form_made_anew_is_what_was_stored(
-    demo: Cache, sample: RowSample, exact: Unembedding
+    demo: Cache, sample: RowSample, exact: ExactDistributions
 ) -> None:
     """But for the float16 of the final residual: the same draws from the same uniforms."""
     stored = sample.targets()
@@ -134,7 +138,9 @@ def test_the_stored_form_made_anew_is_what_was_stored(
     assert made.entropy_N == pytest.approx(stored.entropy_N, abs=5e-3)
 
 
-def test_more_samples_and_a_larger_k_come_nearer(demo: Cache, sample: RowSample, exact: Unembedding) -> None:
+def test_more_samples_and_a_larger_k_come_nearer(
+    demo: Cache, sample: RowSample, exact: ExactDistributions
+) -> None:
     final_ND = sample.read("targets/final")
     kls = []
     for form in (TargetForm(8, 8), TargetForm(8, 32), TargetForm(64, 32)):
@@ -145,7 +151,7 @@ def test_more_samples_and_a_larger_k_come_nearer(demo: Cache, sample: RowSample,
     assert kls == sorted(kls, reverse=True)
 
 
-def test_making_targets_can_be_stopped(sample: RowSample, exact: Unembedding) -> None:
+def test_making_targets_can_be_stopped(sample: RowSample, exact: ExactDistributions) -> None:
     uniforms = np.zeros((len(sample), 4))
     assert (
         remade_targets(TargetForm(4, 4), sample.read("targets/final"), exact, uniforms, lambda: True) is None

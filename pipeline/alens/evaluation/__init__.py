@@ -7,7 +7,7 @@ sums.py             figures, summed over rows and groups of rows
 panel.py            which readings are judged side by side
 baselines.py        each of these readings
 reading_figures.py  sums -> figures, intervals, differences
-result.py           what an evaluation finds
+result.py           the result of an evaluation
 shards.py           which shards lenses are judged on
-training.py         what they were trained on, and where that is in a cache
+training.py         which sequences they were trained on
 """

@@ -1,9 +1,9 @@
 """`alens eval`: lenses on held-out text, beside baselines.
 
-In: a lens directory and a cache. Out: `Evaluation`: figures of every reading of the panel, with intervals, and how each
-lens differs from each baseline. On the cache of their fit, lenses are judged on the shards that the fit set aside; on
-any other, on what is not known to be trained on.
-Shapes: N rows, G sequences, K top tokens, V vocabulary.
+In: a lens directory and a cache. Out: an `Evaluation`: the figures of every reading of the panel, with intervals, and
+how each lens differs from each baseline. On the cache of their fit, lenses are judged on the shards that the fit set
+aside; on another cache, on the text that they were not trained on, as far as that is known.
+Shapes: V vocabulary.
 """
 
 import logging
@@ -16,10 +16,11 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
 from alens.evaluation.judge import judge, num_top_tokens
-from alens.evaluation.panel import BASELINES, LENS, Key, Panel
-from alens.evaluation.reading_figures import Judged
+from alens.evaluation.panel import Key, Panel
+from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.result import BaselineComparison, Evaluation
 from alens.evaluation.shards import (
+    JudgedText,
     check_same_model,
     judged_text,
     text_held_out_by,
@@ -57,12 +58,13 @@ def evaluate(
 ) -> Evaluation:
     """Judge lenses on a cache of the same model.
 
-    `held_out_by` are lenses whose held-out shards are judged on. `tuned_lens` are lenses of `resid_post`, a further
-    baseline. `final_norm` is the model's last norm, for caches of before it was kept: without it the Logit Lens is
-    normed as GPT-2 does it, without gain and offset.
-    `token_bytes_V` are the bytes of each token: without them there are no bits a byte.
+    `held_out_by` are other lenses: the shards that their fit held out are judged on. `tuned_lens` are lenses of
+    `resid_post`, a further baseline. `final_norm` is the model's last norm, for a cache that was written before alens
+    kept it: without the norm, the Logit Lens is normed as in GPT-2, but without gain and offset. `token_bytes_V` (V,)
+    are the bytes of each token: without them there are no bits a byte.
 
-    Raises `RequestError` when the cache is another model's or lacks a layer, or the Tuned Lens cannot be one.
+    Raises `RequestError` when the cache is of another model, when it lacks a layer, or when `tuned_lens` holds no Tuned
+    Lens.
     """
     check_same_model(lenses, cache)
     layers, _ = lenses.chosen(layers, None, report)
@@ -74,100 +76,90 @@ def evaluate(
     if tuned_lens is not None:
         _check_tuned_lens(tuned_lens, cache, layers)
         text = without_training_rows(text, tuned_lens, cache)
-    shards = text.shards
-    where = device or torch.device("cpu")
-    _say_what_lacks(lenses, cache)
+    device = device or torch.device("cpu")
+    _warn_of_missing_norm(lenses, cache)
     report(Progress(stage="preparing the readings"))
-    panel = Panel(lenses, cache, layers, where, final_norm=final_norm, tuned_lens=tuned_lens)
-    teacher, min_position = cache.plan.settings.best_teacher, int(lenses.record.fit["min_position"])
-    reader = RowReader(
-        cache,
-        layers,
-        lenses.record.heads,
-        teacher,
-        min_position,
-        where,
-        site=lenses.record.site,
-        columns=panel.columns,
-        sequences_B=text.sequences_B,
-    )
-    total = reader.num_rows(shards)
-    total = total if num_rows is None else min(total, num_rows)
-    groups = Groups.of_shards(cache, _first(reader, shards, total))
-    sums = ReadingSums(len(panel.keys), where, num_groups=groups.count, figures=ALL)
-    judge(
-        HeldOutRows(reader=reader, shards=shards, num_rows=total),
-        panel.readings,
-        sums,
-        groups=groups,
-        token_bytes_V=None
-        if token_bytes_V is None
-        else torch.from_numpy(np.asarray(token_bytes_V)).to(where),
-        report=report,
-        stage="eval",
-    )
+    panel = Panel(lenses, cache, layers, device, final_norm=final_norm, tuned_lens=tuned_lens)
+    rows = _held_out_rows(lenses, cache, layers, panel, text, num_rows, device)
+    groups = Groups.of_shards(cache, rows.shards_read)
+    sums = ReadingSums(len(panel.keys), device, num_groups=groups.count, figures=ALL)
+    bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
+    judge(rows, panel.readings, sums, groups=groups, token_bytes_V=bytes_V, report=report, stage="eval")
     report(Progress(stage="intervals"))
     judged = Judged(sums, seed=seed, resamples=resamples)
-    found = {key: judged.figures(place) for place, key in enumerate(panel.keys)}
+    figures = {key: judged.figures(place) for key, place in panel.places.items()}
     cache.check_unchanged()
-    check_kl([figures.kl for figures in found.values()])
+    check_kl([reading.kl for reading in figures.values()])
+
+    def of_heads(kind: str) -> dict[int, list[ReadingFigures]]:
+        keys = {layer: panel.of_layer(kind, layer) for layer in layers}
+        return {layer: [figures[key] for key in of_layer] for layer, of_layer in keys.items() if of_layer}
+
+    def of_layers(kind: str) -> dict[int, ReadingFigures]:
+        return {layer: reading for layer, (reading,) in of_heads(kind).items()}
+
+    record = lenses.record
     return Evaluation(
         rows=judged.rows,
         sequences=groups.sequences,
         intervals_over=groups.over,
         groups=judged.groups,
-        teacher=teacher,
-        shards=shards,
+        teacher=cache.plan.settings.best_teacher,
+        shards=text.shards,
         trained_on=text.trained_on,
         sequences_left_out=text.left_out,
         top_tokens=num_top_tokens(cache),
         seed=seed,
         resamples=resamples,
-        heads=lenses.record.heads,
-        says_nothing={
-            layer: [lenses.record.says_nothing(layer, head) for head in lenses.record.heads]
-            for layer in layers
-        },
-        lens={layer: [found[key] for key in panel.of_layer(LENS, layer)] for layer in layers},
-        unembedding={
-            layer: [found[key] for key in keys]
-            for layer in layers
-            if (keys := panel.of_layer(panels.UNEMBEDDING, layer))
-        },
-        mean_output=found[Key(panels.MEAN_OUTPUT)],
-        logit_lens={
-            key.layer: f
-            for key, f in found.items()
-            if key.kind == panels.LOGIT_LENS and key.layer is not None
-        },
-        tuned_lens={
-            key.layer: f
-            for key, f in found.items()
-            if key.kind == panels.TUNED_LENS and key.layer is not None
-        },
-        model=found.get(Key(panels.MODEL)),
+        heads=record.heads,
+        says_nothing={layer: [record.says_nothing(layer, head) for head in record.heads] for layer in layers},
+        lens=of_heads(panels.LENS),
+        unembedding=of_heads(panels.UNEMBEDDING),
+        mean_output=figures[Key(panels.MEAN_OUTPUT)],
+        logit_lens=of_layers(panels.LOGIT_LENS),
+        tuned_lens=of_layers(panels.TUNED_LENS),
+        model=figures.get(Key(panels.MODEL)),
         norm_is_the_models=final_norm is not None or cache.plan.model.keeps_norm,
         comparisons={
             kind: {
-                layer: [_compare(judged, panel, key, kind) for key in panel.of_layer(LENS, layer)]
+                layer: [_compare(judged, panel, lens, kind) for lens in panel.of_layer(panels.LENS, layer)]
                 for layer in layers
             }
-            for kind in BASELINES
-            if panel.baseline(kind, Key(LENS, layers[0], 0)) is not None
+            for kind in panels.BASELINES
+            if panel.has(kind)
         },
     )
 
 
-def _first(reader: RowReader, shards: Sequence[int], num_rows: int) -> Sequence[int]:
-    """The first of `shards`, as many as have so many rows."""
-    count = 1
-    while reader.num_rows(shards[:count]) < num_rows:
-        count += 1
-    return shards[:count]
+def _held_out_rows(
+    lenses: Lenses,
+    cache: Cache,
+    layers: Sequence[int],
+    panel: Panel,
+    text: JudgedText,
+    num_rows: int | None,
+    device: torch.device,
+) -> HeldOutRows:
+    record = lenses.record
+    reader = RowReader(
+        cache,
+        layers,
+        record.heads,
+        cache.plan.settings.best_teacher,
+        int(record.fit["min_position"]),
+        device,
+        site=record.site,
+        columns=panel.columns,
+        sequences_B=text.sequences_B,
+    )
+    total = reader.num_rows(text.shards)
+    return HeldOutRows(
+        reader=reader, shards=text.shards, num_rows=total if num_rows is None else min(total, num_rows)
+    )
 
 
-def _say_what_lacks(lenses: Lenses, cache: Cache) -> None:
-    """A line where what heads write cannot be unembedded, or only without the last norm."""
+def _warn_of_missing_norm(lenses: Lenses, cache: Cache) -> None:
+    """Warns where what heads write cannot be unembedded, or only without the last norm."""
     model = cache.plan.model
     if lenses.record.site == RESIDUAL_STREAM:
         return
@@ -175,14 +167,14 @@ def _say_what_lacks(lenses: Lenses, cache: Cache) -> None:
         log.warning("%s: the unembedding of heads is left out", model.no_write)
     elif not model.keeps_norm:
         log.warning(
-            "%s is of before the last norm was kept: the unembedding of heads leaves the norm out; cache again to have it",
+            "%s was written before alens kept the last norm: the unembedding of heads leaves the norm out; cache again to have it",
             cache.root,
         )
 
 
 def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> BaselineComparison:
     place, baseline = panel.places[lens], panel.baseline(kind, lens)
-    assert baseline is not None  # asked of the first lens, and the same for all
+    assert baseline is not None  # the panel has this kind
     kl = judged.difference("kl", place, baseline)
     assert kl is not None  # every row has one
     return BaselineComparison(kl=kl, cross_entropy=judged.difference("cross_entropy", place, baseline))

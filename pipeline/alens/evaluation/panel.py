@@ -1,8 +1,8 @@
 """The readings that are judged side by side: lenses, and the baselines beside them.
 
-In: lenses, a cache, and what can be had for baselines. Out: `Panel`: which readings there are, and for some rows a
-function each that gives their logits. Maps are made once and kept on the device. A new reading is a class in
-`baselines` and an entry in `Panel`.
+In: lenses, a cache, and what there is for baselines. Out: a `Panel`: which readings there are, and for some rows the
+functions that give their logits. Maps are made once and kept on the device. A new reading is a class in `baselines` and
+an entry in `Panel`.
 Shapes: V vocabulary.
 """
 
@@ -103,9 +103,13 @@ class Panel:
         self.columns = list(dict.fromkeys(chain.from_iterable(columns)))
 
     def baseline(self, kind: str, lens: Key) -> int | None:
-        """Where the baseline of a lens is among the readings; None where there is none of that kind."""
+        """The place of a lens's baseline among the readings; None where there is none of that kind."""
         keys = (Key(kind, lens.layer, lens.head), Key(kind, lens.layer), Key(kind))
         return next((self.places[key] for key in keys if key in self.places), None)
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a reading of this kind."""
+        return kind in self._kinds
 
     def of_layer(self, kind: str, layer: int) -> list[Key]:
         """The readings of a kind that belong to a layer."""
@@ -121,7 +125,7 @@ class Panel:
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:
-    """(V,) of the text that the lenses were fitted on; of this cache where the lenses do not say."""
+    """(V,) float32: the log of the mean output over the text of the fit; over this cache where the lenses do not say."""
     log_mean_V = lenses.log_mean_output()
     if log_mean_V is not None:
         return log_mean_V

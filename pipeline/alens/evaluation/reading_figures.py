@@ -1,8 +1,8 @@
 """Sums by group -> figures of each reading, with bootstrap intervals over groups, and differences of readings.
 
-In: `ReadingSums`. Out: `Judged`: figures of reading q, and how one reading differs from another. One function makes
-figures from sums; it makes them of all rows and of every resample, so an interval is of the figure that is printed.
-docs/metrics.md has the formulas.
+In: `ReadingSums`. Out: `Judged`: the figures of reading q, and how one reading differs from another. One function makes
+figures from sums. It takes the sums of all rows and those of every resample, so the interval belongs to the figure that
+is printed. docs/metrics.md has the formulas.
 Shapes: X resamples (or 1: all rows), G groups (documents or sequences), Q readings, C columns, M bins.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alens.evaluation.sums import BINS, ENTROPY, GAPS, KL, SURPRISE, TOP1, TOP10, ReadingSums
 from alens.statistics.bootstrap import RESAMPLES, finite_interval, resampled_means
@@ -38,87 +39,83 @@ class Bin:
     high: float
     rows: int
     confidence: float | None
-    """Its mean probability; None without rows."""
+    """The mean probability of that token; None without rows."""
     accuracy: float | None
-    """How often that token is the text's."""
+    """How often that token is the next token of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingFigures:
-    """Means over held-out rows, of one reading. None: no row has a next token, or nobody knows the tokens' bytes."""
+    """Means over held-out rows, for one reading. None where no row has a next token, or the bytes of tokens are unknown."""
 
     kl: float
     """Forward KL(model || reading), nats a row."""
     cross_entropy: float | None
-    """Of the text's next token, nats; rows at the end of a sequence are left out."""
+    """Cross-entropy of the text's next token, nats; rows at the end of a sequence are left out."""
     bits_per_byte: float | None
-    """The same in bits, over the bytes of those tokens."""
+    """The same in bits, divided by the bytes of these tokens."""
     top1_agreement: float
     """Share of rows where reading and model have the same most probable token."""
     top10_agreement: float
     """Mean share of the model's ten most probable tokens that are among the reading's ten."""
     entropy: float
-    """Of the reading, nats."""
+    """Entropy of the reading, nats."""
     calibration_error: float | None
     """Expected calibration error of the most probable token's probability, against the text's next token."""
     intervals: dict[str, Interval | None] = field(default_factory=dict)
-    """95 % of each figure, by bootstrap over documents or sequences; None with fewer than two."""
+    """The 95 % interval of each figure, by bootstrap over documents or sequences; None with fewer than two of them."""
     reliability: tuple[Bin, ...] = ()
-    """What `calibration_error` is made of."""
+    """The bins that `calibration_error` is computed from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """A lens's figure less that of a baseline on the same rows: below 0, the lens is better."""
+    """A figure of a lens minus that of a baseline, on the same rows: below 0, the lens is better."""
 
     difference: float
     interval: Interval | None
-    """Paired: the same groups are drawn for both."""
+    """The 95 % interval; the same groups are drawn for both. None with fewer than two groups."""
     apart: bool
     """The two figures' own intervals do not overlap."""
 
     @property
     def better_apart(self) -> bool:
-        """The lens is better, and the intervals lie apart."""
+        """Whether the lens is better, and the two intervals do not overlap."""
         return self.difference < 0 and self.apart
 
     @property
     def surely_better(self) -> bool:
-        """The paired interval lies below 0."""
+        """Whether the interval of the difference lies below 0."""
         return self.interval is not None and self.interval[1] < 0
 
 
 class Judged:
-    """Figures of all readings, and their resampled values."""
+    """The figures of all readings, and their resampled values. Attributes: `rows` and `groups`, how many there are."""
 
     def __init__(self, sums: ReadingSums, *, seed: int, resamples: int = RESAMPLES) -> None:
-        def taken(name: str) -> Array:
-            found: Array = getattr(sums, name).cpu().numpy()
-            return found
-
-        used_G = taken("rows_G") > 0
-        sums_GQC = taken("sums_GQC")[used_G]
-        counts_G3 = np.stack([taken(name)[used_G] for name in ("rows_G", "next_G", "bytes_G")], axis=1)
+        counts_G3 = torch.stack([sums.rows_G, sums.next_G, sums.bytes_G], dim=1).cpu().numpy()
+        has_rows_G = counts_G3[:, 0] > 0
+        sums_GQC, counts_G3 = sums.sums_GQC.cpu().numpy()[has_rows_G], counts_G3[has_rows_G]
         self.groups, (_, Q, C) = len(sums_GQC), sums_GQC.shape
         self.rows = int(counts_G3[:, 0].sum())
-        self._bins_QM2, self._gaps_QM = taken("bins_QM2"), sums_GQC[..., GAPS:].sum(axis=0)
+        self._bins_QM2, self._gaps_QM = sums.bins_QM2.cpu().numpy(), sums_GQC[..., GAPS:].sum(axis=0)
         self._all = figures(sums_GQC.sum(axis=0)[None], counts_G3.sum(axis=0)[None])
         self._resampled: dict[str, Array] | None = None
         if self.groups > 1:
-            # over means a group: rows, tokens and bytes are resampled with the sums that they divide
+            # Means a group: rows, tokens and bytes are resampled together with the sums that they divide.
             ones_G = np.ones(self.groups)
             sums_RC = resampled_means(sums_GQC.reshape(-1, Q * C), ones_G, seed=seed, resamples=resamples)
             counts_R3 = resampled_means(counts_G3, ones_G, seed=seed, resamples=resamples)
             self._resampled = figures(sums_RC.reshape(-1, Q, C), counts_R3)
 
     def figures(self, q: int) -> ReadingFigures:
-        """Of reading `q`."""
+        """The figures of reading `q`."""
         values: dict[str, Any] = {name: self._value(name, q) for name in FIGURES}
         intervals = {name: None if values[name] is None else self._interval(name, q) for name in FIGURES}
         return ReadingFigures(**values, intervals=intervals, reliability=self._reliability(q))
 
     def difference(self, name: str, q: int, baseline: int) -> PairedDifference | None:
-        """Of figure `name`; None where it has no value."""
+        """Figure `name` of reading `q` minus that of `baseline`; None where the figure has no value."""
         value, other = self._value(name, q), self._value(name, baseline)
         if value is None or other is None:
             return None
@@ -157,7 +154,7 @@ class Judged:
 
 
 def figures(sums_XQC: Array, counts_X3: Array) -> dict[str, Array]:
-    """(X, Q) of each figure, from sums and the counts (rows, rows with a next token, bytes) that divide them.
+    """(X, Q) each figure, from sums and the counts that divide them: rows, rows with a next token, bytes.
 
     Not a number where a count is 0.
     """

@@ -1,6 +1,6 @@
-"""What `alens eval` finds: figures of lenses and baselines, comparisons, and a summary, as plain values too.
+"""The result of `alens eval`: figures of lenses and baselines, comparisons, and a summary.
 
-In: nothing; `evaluate` fills it. Out: `Evaluation`, and from it the document of `alens eval --json`.
+`evaluate` fills an `Evaluation`; its `to_json` is the document of `alens eval --json`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from alens.statistics.bootstrap import LEVEL
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineComparison:
-    """A lens less a baseline, on the same rows; negative where the lens is better."""
+    """The figures of a lens minus those of a baseline, on the same rows: negative where the lens is better."""
 
     kl: PairedDifference
     cross_entropy: PairedDifference | None
@@ -34,43 +34,43 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Wins:
-    """In how many heads the lens has a lower KL than a baseline."""
+    """For how many heads the lens has a lower KL than a baseline."""
 
     heads: int
     better: int
     better_apart: int
-    """And the intervals of the two do not overlap."""
+    """The KL is lower, and the two intervals do not overlap."""
     surely_better: int
-    """And the interval of the paired difference lies below 0."""
+    """The KL is lower, and the interval of the paired difference lies below 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Result):
-    """Figures by layer and head; every list of heads follows `heads`."""
+    """Figures by layer and head. Every list of heads is in the order of `heads`."""
 
     rows: int
-    """Held-out rows judged on."""
+    """How many held-out rows were judged on."""
     sequences: int
-    """That they belong to."""
+    """How many sequences these rows belong to."""
     intervals_over: str
     """What the bootstrap draws: `documents`, or `sequences` where documents are not known."""
     groups: int
-    """How many of these there are."""
+    """How many documents, or sequences, there are."""
     teacher: str
-    """`exact`, or `compressed`: then KL is an unbiased estimate."""
+    """`exact`, or `compressed`; then KL is an unbiased estimate."""
     shards: tuple[int, ...]
     trained_on: str
-    """`no`, or `unknown`: rows may be among them that a fit was trained on."""
+    """`no`, or `unknown`: some of the rows may be rows that a fit was trained on."""
     sequences_left_out: int
-    """Sequences that are not judged on because a fit was trained on them."""
+    """How many sequences were left out because a fit was trained on them."""
     top_tokens: int
-    """Of the second agreement: 10, or as many as the cache holds."""
+    """How many tokens `top10_agreement` compares: 10, or as many as the cache holds."""
     seed: int
-    """Of the resamples."""
+    """The seed of the resamples."""
     resamples: int
     heads: tuple[int, ...]
     says_nothing: dict[int, list[bool]]
-    """As `lens`: whether the fit found the lens to do no better than the mean output on the rows that it held out."""
+    """By layer, one a head: whether the lens did no better than the mean output on the rows that its fit held out."""
     lens: dict[int, list[ReadingFigures]]
     unembedding: dict[int, list[ReadingFigures]]
     """Empty where what heads write cannot be unembedded."""
@@ -80,24 +80,25 @@ class Evaluation(Result):
     tuned_lens: dict[int, ReadingFigures]
     """By layer; empty where none was given."""
     model: ReadingFigures | None
-    """The model itself, no baseline; None without the exact teacher."""
+    """The model's own distribution, which is not a baseline; None without the exact teacher."""
     norm_is_the_models: bool
-    """Else the Logit Lens has the bare norm, without gain and offset."""
+    """Whether the Logit Lens has the model's last norm; if not, it has the norm without gain and offset."""
     comparisons: dict[str, dict[int, list[BaselineComparison]]]
-    """By baseline, `mean_output`, `unembedding`, `logit_lens` or `tuned_lens`; then as `lens`."""
+    """By baseline (`mean_output`, `unembedding`, `logit_lens`, `tuned_lens`) and layer, one a head."""
 
     def ranges(self) -> dict[str, Range | None]:
         """Mean, lowest and highest of each figure over all lenses; None where a figure has no value."""
         return {name: self._range(name) for name in FIGURES}
 
     def wins(self, baseline: str) -> Wins:
-        """Raises `KeyError` for a baseline that was not judged."""
-        found = [of.kl for heads in self.comparisons[baseline].values() for of in heads]
+        """Over all lenses. Raises `KeyError` for a baseline that was not judged."""
+        by_layer = self.comparisons[baseline].values()
+        differences = [comparison.kl for comparisons in by_layer for comparison in comparisons]
         return Wins(
-            heads=len(found),
-            better=sum(of.difference < 0 for of in found),
-            better_apart=sum(of.better_apart for of in found),
-            surely_better=sum(of.surely_better for of in found),
+            heads=len(differences),
+            better=sum(one.difference < 0 for one in differences),
+            better_apart=sum(one.better_apart for one in differences),
+            surely_better=sum(one.surely_better for one in differences),
         )
 
     def headline(self) -> str:
@@ -121,7 +122,7 @@ class Evaluation(Result):
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: one record a head and one a layer, and what is the same for all beside them."""
+        """Plain values: what holds for all, then one record a layer and one a head."""
         return {
             "rows": self.rows,
             "sequences": self.sequences,
@@ -135,7 +136,7 @@ class Evaluation(Result):
             "bootstrap": {"level": LEVEL, "resamples": self.resamples, "seed": self.seed},
             "norm_is_the_models": self.norm_is_the_models,
             "summary": {
-                "lenses": {name: plain(found) for name, found in self.ranges().items()},
+                "lenses": {name: plain(over_lenses) for name, over_lenses in self.ranges().items()},
                 "wins": {baseline: plain(self.wins(baseline)) for baseline in self.comparisons},
             },
             "mean_output": plain(self.mean_output),
@@ -156,7 +157,8 @@ class Evaluation(Result):
                     "lens": plain(self.lens[layer][index]),
                     "unembedding": plain(self.unembedding[layer][index] if self.unembedding else None),
                     "comparisons": {
-                        baseline: plain(of[layer][index]) for baseline, of in self.comparisons.items()
+                        baseline: plain(by_layer[layer][index])
+                        for baseline, by_layer in self.comparisons.items()
                     },
                 }
                 for layer in self.lens
@@ -167,8 +169,8 @@ class Evaluation(Result):
     def _range(self, name: str) -> Range | None:
         values: list[tuple[float, tuple[int, int]]] = []
         for layer, figures in self.lens.items():
-            for head, of in zip(self.heads, figures, strict=True):
-                value = getattr(of, name)
+            for head, of_head in zip(self.heads, figures, strict=True):
+                value = getattr(of_head, name)
                 if value is None:
                     return None
                 values.append((value, (layer, head)))

@@ -1,9 +1,11 @@
-"""What lenses are judged on: rows that their fit did not train on, as far as that can be known.
+"""Which text lenses are judged on: text that their fit did not train on, as far as that can be known.
 
-In: lenses and a cache. Out: a `JudgedText`. On the cache of the fit these are the shards that it held out. Of another
-cache of the same text they are the sequences without a document that was trained on; where documents are not known but
-the sequences are the same ones, those that were not trained on. Where neither can be told, all of it, with a warning.
-Shapes: B sequences of the cache, T tokens.
+In: lenses and a cache. Out: a `JudgedText`.
+- On the cache of the fit: the shards that the fit held out.
+- On another cache of the same text: the sequences that hold no document of the training text; where documents are not
+  known but the sequences are the same, the sequences that were not trained on.
+- Where neither can be told: all of the cache, with a warning.
+Shapes: B sequences of the cache.
 """
 
 import dataclasses
@@ -25,35 +27,38 @@ log = logging.getLogger("alens")
 Mask = npt.NDArray[np.bool_]
 
 NOT_TRAINED_ON, UNKNOWN = "no", "unknown"
-"""Whether rows that are judged on were trained on, as far as can be told."""
+"""Whether a fit was trained on some of the judged rows, as far as that can be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedText:
-    """Which rows of a cache lenses are judged on."""
+    """The part of a cache that lenses are judged on."""
 
     shards: tuple[int, ...]
     sequences_B: Mask | None = None
-    """Which sequences of these shards; None for all."""
+    """(B,) which sequences are judged on; None for all sequences of these shards."""
     trained_on: str = NOT_TRAINED_ON
-    """`no`, or `unknown`."""
+    """`no` or `unknown`: whether a fit was trained on some of it."""
     left_out: int = 0
-    """Sequences that are not judged on because they were trained on."""
+    """How many sequences are left out because a fit was trained on them."""
 
     def mask(self, cache: Cache) -> Mask:
-        """(B,) the sequences that are judged on."""
+        """(B,) which sequences of the cache are judged on."""
         if self.sequences_B is not None:
             return self.sequences_B
         size = cache.plan.settings.sequences_per_shard
-        found = np.zeros(cache.plan.tokens.sequences, dtype=np.bool_)
+        judged_B = np.zeros(cache.plan.tokens.sequences, dtype=np.bool_)
         for shard in self.shards:
-            found[shard * size : (shard + 1) * size] = True
-        return found
+            judged_B[shard * size : (shard + 1) * size] = True
+        return judged_B
 
 
 def check_same_model(lenses: Lenses, cache: Cache) -> None:
-    """Raises `RequestError` unless both are of one model, `DamageError`, now or when a layer is read, where weights are
-    not those of the heads that the lenses name."""
+    """Check that lenses and cache are of one model.
+
+    Raises `RequestError` where they are not; `DamageError`, now or when a layer is read, where the lenses' output
+    matrices are not those of the model.
+    """
     lenses.check_model(cache.plan.model, f"the model of {cache.root}")
     if (lacking := same_model.unchecked(lenses.record.model, cache.plan.model)) is not None:
         old = lenses.name if lenses.record.model.config is None else cache.root
@@ -62,12 +67,12 @@ def check_same_model(lenses: Lenses, cache: Cache) -> None:
 
 
 def fitted_on(lenses: Lenses, cache: Cache) -> bool:
-    """Whether this is the cache of their fit."""
+    """Whether the lenses were fitted on this cache."""
     return bool(lenses.record.cache["plan"] == cache.plan.identity)
 
 
 def judged_text(lenses: Lenses, cache: Cache) -> JudgedText:
-    """Held-out shards on the cache of the fit; of another, what is not known to be trained on.
+    """The held-out shards of the fit's own cache; of another cache, what the lenses were not trained on.
 
     Raises `RequestError` where nothing is left.
     """
@@ -79,19 +84,21 @@ def judged_text(lenses: Lenses, cache: Cache) -> JudgedText:
 
 
 def text_held_out_by(other: Lenses, lenses: Lenses, cache: Cache) -> JudgedText:
-    """The shards that the fit of `other` held out, without what `lenses` were trained on."""
+    """The shards that the fit of `other` held out, without text that `lenses` were trained on."""
     return without_training_rows(JudgedText(shards=held_out_shards(other, cache)), lenses, cache)
 
 
 def without_training_rows(text: JudgedText, lenses: Lenses, cache: Cache) -> JudgedText:
-    """`text` without sequences that `lenses` were trained on; with a warning where that cannot be told.
+    """`text` without the sequences that `lenses` were trained on. Warns where these cannot be told.
 
     Raises `RequestError` where nothing is left.
     """
     training = Training.of(lenses, cache)
     if training.trained_B is None:
         log.warning(
-            "%s: %s: figures may be of rows that were trained on, and too good", lenses.name, training.why
+            "%s: %s: some rows may have been trained on, and figures may be too good",
+            lenses.name,
+            training.why,
         )
         return dataclasses.replace(text, trained_on=UNKNOWN)
     before_B = text.mask(cache)
@@ -111,7 +118,7 @@ def without_training_rows(text: JudgedText, lenses: Lenses, cache: Cache) -> Jud
 
 
 def held_out_shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
-    """Those that the fit set aside. Raises `RequestError` where it was another cache, or one is not there."""
+    """The shards that the fit held out. Raises `RequestError` where it read another cache, or one of them is missing."""
     if not fitted_on(lenses, cache):
         raise RequestError(f"{lenses.name} was not fitted on {cache.root}: it held out no shards of it")
     shards = tuple(lenses.record.cache["held_out_shards"])

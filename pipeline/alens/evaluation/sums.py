@@ -27,22 +27,22 @@ from alens.rows.teacher import Teacher, TeacherBlock
 from alens.statistics.divergences import entropy_of_logits, kl_of_logits
 
 KL, SURPRISE, TOP1, TOP10, ENTROPY, CONFIDENCE, RIGHT = range(7)
-"""Figures of a row, as `ReadingBlock` has them."""
+"""The figures of a row, which `ReadingBlock` computes."""
 
 FEW = (KL, SURPRISE, TOP1)
-"""What a fit, a sweep or a transfer asks of a lens."""
+"""The figures that a fit, a sweep or a transfer takes of a lens."""
 
 ALL = (*FEW, TOP10, ENTROPY, CONFIDENCE, RIGHT)
-"""What `alens eval` asks. Of the last two there are no sums, but the bins of a reliability diagram."""
+"""The figures that `alens eval` takes. The last two are not summed, but fill the bins of a reliability diagram."""
 
 GAPS = CONFIDENCE
-"""The first of M columns of the sums by group, for each bin: confidence less right answers of its rows."""
+"""The first of the M columns of the sums by group that hold, for each bin, confidence minus right answers of its rows."""
 
 BINS = 15
-"""Of equal width in 0 .. 1, as Guo et al. (arXiv 1706.04599) have them: each holds its upper end."""
+"""Bins of equal width in 0 .. 1, each with its upper end, as in Guo et al. (arXiv 1706.04599)."""
 
 MOST_VALUES = 2**23
-"""Figures of rows that are kept before they are added up by group: 34 MB."""
+"""Figures that are in memory before they are added up by group: 34 MB."""
 
 LEAST_KL = -0.1
 """Nats: the tail samples of a compressed teacher leave a mean over few rows below zero, a mix-up of files does more."""
@@ -60,12 +60,12 @@ class Reference:
     several: ModelChoice | None = None
     """The model's ten most probable tokens, or as many as are stored; for `TOP10`."""
     groups_N: torch.Tensor | None = None
-    """Which of the G groups; None where there are no sums by group."""
+    """The group of each row, 0 .. G - 1; None where there are no sums by group."""
     next_bytes_N: torch.Tensor | None = None
     """Bytes of the next token, 0 where there is none; for sums by group."""
 
     def block(self, rows: slice) -> "ReferenceBlock":
-        """Some of the rows, with the teacher's distributions."""
+        """The reference of some of the rows, with the teacher's distributions."""
         return ReferenceBlock(
             teacher=self.teacher.block(rows),
             entropy_B=self.teacher.entropies[rows],
@@ -113,7 +113,7 @@ class ReadingBlock:
         )
 
     def surprise(self) -> torch.Tensor:
-        """-log of the next token's probability, nats; 0 where there is none."""
+        """Minus the log of the next token's probability, nats; 0 where there is no next token."""
         next_B = self.logits_BV.gather(1, self.reference.next_B1).squeeze(1)
         return torch.where(self.reference.has_next_B, self.logsumexp_B - next_B, 0.0)
 
@@ -135,8 +135,8 @@ class ReadingBlock:
         return self._total_B.reciprocal()
 
     def right(self) -> torch.Tensor:
-        """1 where the most probable token is the text's, or its share of that where several are; any value where
-        there is no next token."""
+        """1 where the most probable token is the text's next token, and its share where several are equally probable.
+        Means nothing where there is no next token."""
         return shares(self.logits_BV, self.largest_BK, 1, self.reference.next_B1).squeeze(1)
 
 
@@ -158,9 +158,9 @@ class HeadFigures:
     kl: float
     """Forward KL(model || lens), nats a row."""
     cross_entropy: float
-    """Of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
+    """Cross-entropy of the text's next token under the lens, nats; rows at the end of a sequence are left out."""
     top1_agreement: float
-    """Share of rows where lens and model have the same most probable next token; `agreement` says what of ties."""
+    """Share of rows where lens and model have the same most probable next token; `rows.agreement` treats ties."""
 
 
 class ReadingSums:
@@ -293,12 +293,12 @@ class ReadingSums:
 
 
 def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:
-    """(N,) the number of the bin ((m / M, (m + 1) / M]) that holds a probability."""
+    """(N,) the number m of the bin (m / M, (m + 1) / M] that holds a probability."""
     return (confidence_N * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
 
 
 def check_kl(mean_kls: Sequence[float]) -> None:
-    """Raises `DamageError` where a mean KL is below zero, or not a number: targets and entropies are not of one row."""
+    """Raises `DamageError` where a mean KL is below zero or not a number: targets and entropies are of different rows."""
     wrong = [kl for kl in mean_kls if not kl >= LEAST_KL]
     if wrong:
         raise DamageError(

@@ -1,8 +1,8 @@
-"""What lenses were trained on, as their record says, and which sequences of a cache that is.
+"""Which text lenses were trained on, by their record, and which sequences of a cache hold it.
 
-In: `lens.json` and a cache, of the fit or of anything else. Out: `Training`: a mask of sequences, or why it cannot be
-told. A fit writes down what is needed with `text_of_fit`.
-Shapes: B sequences of the cache.
+In: the record in `lens.json` and a cache, that of the fit or another one. Out: `Training`: a mask of sequences, or the
+reason why there is none. A fit writes down what is needed with `text_of_fit`.
+Shapes: B sequences of the cache, D documents of the text.
 """
 
 import re
@@ -21,12 +21,13 @@ from alens.store.status import array_specification
 from alens.store.typed import Count
 
 MOST_CHARACTERS = 1_000_000
-"""The most that document numbers may take in `lens.json`: more than a hundred thousand stretches of them."""
+"""The longest list of document numbers in `lens.json`: more than a hundred thousand stretches of documents."""
 
-SEQUENCES_A_LOOK = 4096
+SEQUENCES_AT_ONCE = 4096
+"""Sequences whose documents are in memory at once."""
 
 NUMBERING = ("text_column", "document_column", "row_documents")
-"""With the files, what the numbers of documents depend on."""
+"""The settings that the numbers of documents depend on, beside the files."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -35,7 +36,7 @@ _RUNS = re.compile(r"\d{1,15}(-\d{1,15})?(,\d{1,15}(-\d{1,15})?)*", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class TextOfFit:
-    """What `lens.json` says of the text of a fit, in `cache.text`."""
+    """The text of a fit, as `cache.text` in `lens.json` describes it."""
 
     __pydantic_config__ = typed.OPEN | {"str_max_length": MOST_CHARACTERS}
 
@@ -46,15 +47,15 @@ class TextOfFit:
     tokens_sha256: str | None = None
     sequences_per_shard: Count = 1
     trained_documents: str | None = None
-    """Their numbers, as `3,17,42-45`."""
+    """The numbers of the training documents, as `3,17,42-45`; None where documents are not known."""
 
     def __post_init__(self) -> None:
-        """Raises `TypeError`: what is read may come from anywhere."""
+        """Raises `TypeError` for document numbers of another form: the file may come from anywhere."""
         if self.trained_documents and not _RUNS.fullmatch(self.trained_documents):
             raise TypeError("trained_documents is not of the form 3,17,42-45")
 
     def trained(self, count: int) -> Mask:
-        """(documents,) which of so many documents were trained on."""
+        """(D,) which of `count` documents were trained on."""
         trained_D = np.zeros(count, dtype=np.bool_)
         for run in (self.trained_documents or "").split(","):
             first, _, last = run.partition("-")
@@ -64,16 +65,16 @@ class TextOfFit:
 
 @dataclass(frozen=True)
 class Training:
-    """Which sequences of a cache lenses were trained on."""
+    """Which sequences of a cache were trained on."""
 
     trained_B: Mask | None
-    """(B,) whether they were; None where that cannot be told."""
+    """(B,) whether a sequence was trained on; None where that cannot be told."""
     why: str = ""
-    """It cannot."""
+    """The reason why it cannot be told."""
 
     @classmethod
     def of(cls, lenses: Lenses, cache: Cache) -> "Training":
-        """Reads the documents of the cache where it takes that."""
+        """From the record of the lenses; reads the documents of the cache where they are needed."""
         said = lenses.record.cache
         if said.get("plan") == cache.plan.identity:
             return cls(_in_shards(cache, said["train_shards"], cache.plan.settings.sequences_per_shard))
@@ -97,7 +98,7 @@ class Training:
 
 
 def text_of_fit(cache: Cache, train_shards: Sequence[int]) -> dict[str, Any]:
-    """What `lens.json` says of the text: its files, how documents are numbered, and which were trained on."""
+    """`cache.text` of `lens.json`: files, how documents are numbered, and which were trained on."""
     corpus, plan = cache.plan.corpus, cache.plan
     trained = None
     if cache.token_documents is not None:
@@ -117,24 +118,24 @@ def text_of_fit(cache: Cache, train_shards: Sequence[int]) -> dict[str, Any]:
 
 
 def _same_numbers(text: TextOfFit, corpus: CorpusRecord) -> bool:
-    """Whether documents have the same numbers in both."""
+    """Whether documents have the same numbers in both texts."""
     return text.files == [file.sha256 for file in corpus.files] and all(
         getattr(text, name) == getattr(corpus, name) for name in NUMBERING
     )
 
 
-def _holding(cache: Cache, trained: Mask) -> Mask:
-    """(B,) whether a sequence holds a token of any of the documents that are `trained`."""
+def _holding(cache: Cache, trained_D: Mask) -> Mask:
+    """(B,) whether a sequence holds a token of a document that was trained on."""
     assert cache.token_documents is not None
-    parts = range(0, len(cache.token_documents), SEQUENCES_A_LOOK)
+    parts = range(0, len(cache.token_documents), SEQUENCES_AT_ONCE)
     return np.concatenate(
-        [trained[cache.token_documents[start : start + SEQUENCES_A_LOOK]].any(axis=1) for start in parts]
+        [trained_D[cache.token_documents[start : start + SEQUENCES_AT_ONCE]].any(axis=1) for start in parts]
     )
 
 
 def _in_shards(cache: Cache, shards: Sequence[int], sequences_per_shard: int) -> Mask:
-    """(B,) the sequences of these shards, of so many sequences each."""
-    found = np.zeros(cache.plan.tokens.sequences, dtype=np.bool_)
+    """(B,) which sequences belong to these shards."""
+    inside_B = np.zeros(cache.plan.tokens.sequences, dtype=np.bool_)
     for shard in shards:
-        found[shard * sequences_per_shard : (shard + 1) * sequences_per_shard] = True
-    return found
+        inside_B[shard * sequences_per_shard : (shard + 1) * sequences_per_shard] = True
+    return inside_B

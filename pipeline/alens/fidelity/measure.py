@@ -18,9 +18,9 @@ from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, 
 from alens.fidelity.request import FidelityRequest
 from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
+    ExactDistributions,
     KeptMass,
     Rounding,
-    Unembedding,
     kept_mass,
     kl_to_exact,
     remade_targets,
@@ -141,7 +141,7 @@ class _Measurement:
         self.sample = RowSample(cache, request.rows, request.seed)
         self.heads = Heads.choose(cache, request.probe_heads)
         self.fits = request.fit and len(cache.shards) > 1
-        self.exact = Unembedding.of(cache, device) if settings.exact_teacher else None
+        self.exact = ExactDistributions.of(cache, device) if settings.exact_teacher else None
         self._done, self._total = 0, 2 + len(self.targets) + len(self.z)
 
     def run(self) -> Fidelity:

@@ -21,7 +21,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.fidelity.forms import TargetForm, ZForm, rounded, stored_targets, stored_z
-from alens.fidelity.target_error import Unembedding, remade_targets, tail_uniforms
+from alens.fidelity.target_error import ExactDistributions, remade_targets, tail_uniforms
 from alens.job.progress import ShouldStop, never
 from alens.rows import moments
 from alens.store import durable
@@ -153,7 +153,7 @@ class _Reencoding:
         self.z, self.targets = stored_z(plan.settings), stored_targets(plan.settings)
         self.same_z = self.z == stored_z(stored)
         self.same_targets = self.targets == stored_targets(stored)
-        self.exact = None if self.same_targets else Unembedding.of(source, device)
+        self.exact = None if self.same_targets else ExactDistributions.of(source, device)
 
     def arrays(self, shard: int, place: int) -> Arrays | None:
         """All arrays of `shard` of the source, which becomes the shard `place`."""

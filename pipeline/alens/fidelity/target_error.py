@@ -50,14 +50,14 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class Unembedding:
+class ExactDistributions:
     """Weights that make distributions of final residuals."""
 
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
 
     @classmethod
-    def of(cls, cache: Cache, device: torch.device) -> "Unembedding":
+    def of(cls, cache: Cache, device: torch.device) -> "ExactDistributions":
         W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
         return cls(W_U_DV, b_U_V)
 
@@ -69,7 +69,7 @@ class Unembedding:
             yield rows, torch.addmm(self.b_U_V, final_BD, self.W_U_DV).double().log_softmax(-1)
 
 
-def kept_mass(sample: RowSample, exact: Unembedding | None) -> list[KeptMass]:
+def kept_mass(sample: RowSample, exact: ExactDistributions | None) -> list[KeptMass]:
     """By k = 1, 2, 4, ... and the stored k; beyond it where the exact teacher is there (`exact`)."""
     stored = sample.cache.plan.settings.top_k
     ks = sorted({2**power for power in range(stored.bit_length()) if 2**power < stored} | {stored})
@@ -91,7 +91,7 @@ def kept_mass(sample: RowSample, exact: Unembedding | None) -> list[KeptMass]:
     ]
 
 
-def rounding(sample: RowSample, exact: Unembedding) -> Rounding:
+def rounding(sample: RowSample, exact: ExactDistributions) -> Rounding:
     """Of the stored k, on log-probabilities that are made anew from the exact teacher."""
     k = sample.cache.plan.settings.top_k
     error_sum, largest, kl_sum = 0.0, 0.0, 0.0
@@ -111,7 +111,7 @@ def rounding(sample: RowSample, exact: Unembedding) -> Rounding:
     return Rounding(mean=error_sum / (len(sample) * k), largest=largest, kl=kl_sum / len(sample))
 
 
-def kl_to_exact(targets: Targets, final_ND: Array, exact: Unembedding) -> npt.NDArray[np.float64]:
+def kl_to_exact(targets: Targets, final_ND: Array, exact: ExactDistributions) -> npt.NDArray[np.float64]:
     """(N,) nats: KL(stored || exact) of each row."""
     teacher = CompressedTeacher.from_targets(targets, exact.b_U_V.device)
     parts = []
@@ -125,7 +125,7 @@ def kl_to_exact(targets: Targets, final_ND: Array, exact: Unembedding) -> npt.ND
 def remade_targets(
     form: TargetForm,
     final_ND: Array,
-    exact: Unembedding,
+    exact: ExactDistributions,
     uniforms_NM: npt.NDArray[np.float64],
     should_stop: ShouldStop = never,
 ) -> Targets | None:

@@ -75,6 +75,11 @@ class HeldOutRows:
         """How many rows this rank reads."""
         return sum(stop - start for _, start, stop in self._stretches())
 
+    @property
+    def shards_read(self) -> list[int]:
+        """The shards that hold these rows."""
+        return [shard for shard, _, _ in self._stretches()]
+
     def parts(self) -> Iterator[HeldOutPart]:
         """The rows of one shard after the other, up to where work is to be left out (`job.interruption`)."""
         for shard, start, stop in self._stretches():
