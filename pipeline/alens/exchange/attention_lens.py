@@ -22,7 +22,7 @@ import torch
 from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
-from alens.exchange.weights_only import is_whole, load_weights
+from alens.exchange.weights_only import instead, is_whole, load_weights
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
 from alens.store.model_record import ModelRecord
@@ -116,8 +116,8 @@ def _open(path: Path, model: LoadedModel) -> tuple[Linears, list[str]]:
         raise RequestError(
             f"{path} has a state_dict that is not a dictionary: give the checkpoint as it was saved"
         )
-    by_head: dict[int, dict[str, Any]] = {}
-    for key in map(str, state):
+    keys, by_head = [str(key) for key in state], dict[int, dict[str, Any]]()
+    for key in keys:
         if matched := _KEY.fullmatch(key):
             if matched[1] not in (None, "0"):
                 raise RequestError(
@@ -126,9 +126,7 @@ def _open(path: Path, model: LoadedModel) -> tuple[Linears, list[str]]:
             by_head.setdefault(int(matched[2]), {})[matched[3]] = state[key]
     _check_linears(path, by_head, model.source.record)
     _check_unembedding(path, state, model)
-    return {head: (tensors["weight"], tensors["bias"]) for head, tensors in by_head.items()}, [
-        *map(str, state)
-    ]
+    return {head: (tensors["weight"], tensors["bias"]) for head, tensors in by_head.items()}, keys
 
 
 def _check_linears(path: Path, by_head: Mapping[int, Mapping[str, Any]], record: ModelRecord) -> None:
@@ -141,9 +139,7 @@ def _check_linears(path: Path, by_head: Mapping[int, Mapping[str, Any]], record:
     shapes = {"weight": (record.d_vocab, record.d_model), "bias": (record.d_vocab,)}
     for head, tensors in by_head.items():
         for name, shape in shapes.items():
-            tensor = tensors.get(name)
-            if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or not is_whole(tensor):
-                there = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else "nothing"
+            if (there := instead(tensors.get(name), shape)) is not None:
                 raise RequestError(
                     f"{path} has {there} for linears.{head}.{name}, and {record.id} needs {shape}: it is of another model, or not whole"
                 )

@@ -15,7 +15,7 @@ import torch
 from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
-from alens.exchange.weights_only import is_whole, load_weights
+from alens.exchange.weights_only import instead, load_weights
 from alens.lens.maps import TranslatedMaps
 from alens.model.models import LoadedModel
 from alens.store import document
@@ -112,9 +112,8 @@ def _translator(
     tensors = []
     for name, shape in (("weight", (d_model, d_model)), ("bias", (d_model,))):
         key = f"{layer + 1}.{name}"
-        tensor = state.get(key, torch.zeros(shape) if name == "bias" else None)
-        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape or not is_whole(tensor):
-            there = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else "nothing"
+        tensor: Any = state.get(key, torch.zeros(shape) if name == "bias" else None)
+        if (there := instead(tensor, shape)) is not None:
             raise RequestError(
                 f"{path} has {there} for {key}, and needs {shape}: it is not a tuned lens of this model"
             )

@@ -41,6 +41,13 @@ def load_weights(path: Path) -> dict[str, Any]:
     return body
 
 
+def instead(tensor: Any, shape: tuple[int, ...]) -> str | None:
+    """What `tensor` is instead of a whole tensor of this shape; None where it is one."""
+    if not isinstance(tensor, torch.Tensor):
+        return "nothing"
+    return None if tuple(tensor.shape) == shape and is_whole(tensor) else str(tuple(tensor.shape))
+
+
 def is_whole(tensor: torch.Tensor) -> bool:
     """Whether a tensor stores each of its numbers; one with strides of 0, or a sparse one, grows when it is used."""
     return (
