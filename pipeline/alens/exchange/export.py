@@ -41,7 +41,7 @@ RANK_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class ExportPlan(Result):
-    """What will be written, before anything is."""
+    """What an export will write."""
 
     lenses: Lenses
     layers: tuple[int, ...]
