@@ -27,7 +27,7 @@ PLAIN_ROWS = 256
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Of one run; of one thread its processor time, which other processes disturb less."""
+    """Seconds of one run; with one thread its processor time, which other processes disturb less."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     started = clock()
     run()
@@ -36,11 +36,11 @@ def seconds(run: Callable[[], object]) -> float:
 
 def best(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """The least seconds of each, taken in turn."""
-    found = {name: float("inf") for name in runs}
+    least = {name: float("inf") for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            found[name] = min(found[name], seconds(run))
-    return found
+            least[name] = min(least[name], seconds(run))
+    return least
 
 
 def product_rates(F: int, V: int, repeats: int) -> dict[str, dict[str, float]]:

@@ -56,15 +56,15 @@ def drawn(heads: int, rows: int) -> tuple[torch.Tensor, ...]:
 def seconds(call: Callable[[], object], repeats: int) -> float:
     """The median, by the device's clock, after two calls that compile and fill the caches."""
     call(), call()
-    found = []
+    times = []
     for _ in range(repeats):
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begun.record()
         call()
         ended.record()
         ended.synchronize()
-        found.append(begun.elapsed_time(ended) / 1000)
-    return statistics.median(found)
+        times.append(begun.elapsed_time(ended) / 1000)
+    return statistics.median(times)
 
 
 def product_flops(repeats: int) -> float:
@@ -85,9 +85,9 @@ def by_pytorch(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         mock.patch.object(cross_entropy_triton, "cross_entropy_and_gradients", side_effect=refused),
     ):
         loss = forward_kl(features, *leaves, teacher)
-        found = loss.detach(), *torch.autograd.grad(loss.sum(), leaves)
+        results = loss.detach(), *torch.autograd.grad(loss.sum(), leaves)
     weight.requires_grad_(False), bias.requires_grad_(False)
-    return found
+    return results
 
 
 def agreement(rows: int) -> dict[str, dict[str, float]]:
@@ -96,8 +96,8 @@ def agreement(rows: int) -> dict[str, dict[str, float]]:
     expected = by_pytorch(tensors)
     body = {}
     for products in ("bfloat16", "tf32", "ieee"):
-        found = cross_entropy_and_gradients(*tensors, products=products)
-        pairs = zip(("loss", "weight", "bias"), found, expected, strict=True)
+        results = cross_entropy_and_gradients(*tensors, products=products)
+        pairs = zip(("loss", "weight", "bias"), results, expected, strict=True)
         body[products] = {name: float((ours - theirs).norm() / theirs.norm()) for name, ours, theirs in pairs}
     return body
 

@@ -98,9 +98,9 @@ def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> 
     with torch.inference_mode():
         for chosen in batches(plan, 0):
             since = time.monotonic()
-            found = activations.run(model, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
+            outputs = activations.run(model, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
             forward = time.monotonic()
-            final_ND = found.final_BTD.flatten(0, 1)
+            final_ND = outputs.final_BTD.flatten(0, 1)
             uniforms_NM = torch.rand(len(final_ND), plan.settings.tail_samples, dtype=torch.float64)
             counted_N = torch.arange(len(final_ND)) % T > 0
             for block in logit_blocks(len(final_ND), plan.model.d_vocab, model.device):
@@ -191,12 +191,12 @@ def main() -> None:
         work = Path(folder)
         make_model(work / "model", asked.tokenizer)
         threads = follow_allotment()
-        found = {"threads": threads, **stage_one(work, asked.corpus, asked.rounds, asked.shards_a_round)}
-        found["stage_two"] = [
+        report = {"threads": threads, **stage_one(work, asked.corpus, asked.rounds, asked.shards_a_round)}
+        report["stage_two"] = [
             stage_two(work, "11", asked.fit_steps, asked.batch_rows),
             stage_two(work, "0-11", max(2, asked.fit_steps // 4), asked.batch_rows),
         ]
-        print(json.dumps(found, indent=1))
+        print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

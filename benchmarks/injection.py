@@ -40,7 +40,7 @@ USUAL_WINDOWS, JUDGED_WINDOWS = 16, 4
 """Windows of the text for the heads' usual output, and others on which gains are measured."""
 
 JUDGED_TOKENS = 64
-"""Of each of the latter."""
+"""Tokens of a judged window."""
 
 DOSES = (0.5, 1.0, 2.0, 4.0)
 """Times `--strength`: where the cost at equal gain is looked for."""
@@ -108,7 +108,7 @@ def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str,
         layer, head = int(random.choice(lenses.record.layers)), int(random.choice(lenses.record.heads))
         token = int(random.choice(len(shares_V), p=shares_V / shares_V.sum()))
         settings, here = InjectSettings(layer=layer, head=head), usual[layer, head]
-        found = directions(reader, settings, here, token, number)
+        by_name = directions(reader, settings, here, token, number)
         rows.append(
             (
                 layer,
@@ -116,7 +116,7 @@ def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str,
                     name: [
                         judge.added(settings, dose * strength * here.output_norm * d, token) for dose in DOSES
                     ]
-                    for name, d in found.items()
+                    for name, d in by_name.items()
                 },
             )
         )

@@ -72,12 +72,13 @@ def main() -> None:
             "lenses": str(lenses),
             "threads": torch.get_num_threads(),
         }
-        found = evaluate(fitted, cache)
+        evaluation = evaluate(fitted, cache)
         gains = {
-            layer: [found.mean_output.kl - head.kl for head in heads] for layer, heads in found.lens.items()
+            layer: [evaluation.mean_output.kl - head.kl for head in heads]
+            for layer, heads in evaluation.lens.items()
         }
-        report["rows"], report["mean_output_kl"] = found.rows, found.mean_output.kl
-        report["control"] = control(Path(folder), cache, fitted, found, arguments.seeds)
+        report["rows"], report["mean_output_kl"] = evaluation.rows, evaluation.mean_output.kl
+        report["control"] = control(Path(folder), cache, fitted, evaluation, arguments.seeds)
         if arguments.other:
             report["text"] = other_text(cache, fitted, load_lenses(arguments.other))
         report["use"] = use(cache, fitted, gains, arguments.sequences)
@@ -110,23 +111,23 @@ def made(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
     return store, lenses
 
 
-def control(folder: Path, cache: Cache, fitted: Lenses, found: Any, seeds: int) -> list[dict[str, Any]]:
+def control(folder: Path, cache: Cache, fitted: Lenses, evaluation: Any, seeds: int) -> list[dict[str, Any]]:
     """By layer: KL of the heads, of random directions and of all of the residual stream."""
     fit = fitted.record.fit
     same = {
         name: fit[name] for name in ("eval_rows", "min_position", "tolerance", "batch_rows") if name in fit
     }
     rank = {"rank": fitted.record.model.d_head}
-    random: dict[int, list[float]] = {layer: [] for layer in found.lens}
+    random: dict[int, list[float]] = {layer: [] for layer in evaluation.lens}
     for seed in range(seeds):
         settings = FitSettings(
-            site="resid_post", lens="limits:RandomDirections", lens_options=rank, seed=seed, layers=tuple(found.lens), **same
+            site="resid_post", lens="limits:RandomDirections", lens_options=rank, seed=seed, layers=tuple(evaluation.lens), **same
         )  # fmt: skip
         fit_lenses(FitRequest(store=cache.root, lenses=folder / f"random-{seed}", settings=settings))
         judged = evaluate(load_lenses(folder / f"random-{seed}"), cache, held_out_by=fitted)
         for layer in random:
             random[layer].append(judged.lens[layer][0].kl)
-    settings = FitSettings(site="resid_post", lens="linear", layers=tuple(found.lens), **same)
+    settings = FitSettings(site="resid_post", lens="linear", layers=tuple(evaluation.lens), **same)
     fit_lenses(FitRequest(store=cache.root, lenses=folder / "whole", settings=settings))
     whole = evaluate(load_lenses(folder / "whole"), cache, held_out_by=fitted)
     return [
@@ -136,7 +137,7 @@ def control(folder: Path, cache: Cache, fitted: Lenses, found: Any, seeds: int) 
             "random_directions_kl": random[layer],
             "whole_residual_kl": whole.lens[layer][0].kl,
         }
-        for layer, heads in found.lens.items()
+        for layer, heads in evaluation.lens.items()
     ]
 
 

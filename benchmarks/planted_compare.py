@@ -47,7 +47,7 @@ TERM = " gold"
 PLANTED = ((0, 2), (2, 1), (3, 3))
 """Heads in turn, those that the lenses have."""
 NULL_HEADS = (0, 3)
-"""Of every layer, those that the lenses have: a few heads show as much, and are quicker."""
+"""Heads of every layer, as far as the lenses have them: a few heads show as much as all, and are quicker."""
 PAIRS, RESAMPLES = 30, 199
 
 WHO = ["captain", "doctor", "servant", "lawyer", "soldier", "teacher", "farmer", "stranger", "boy", "girl"]
@@ -91,8 +91,8 @@ def demo_lenses(folder: Path) -> Path:
 
 def z_of(reader: LensedModel, texts: Sequence[str], layer: int, head: int) -> torch.Tensor:
     """(N, E) of the last token of each prompt."""
-    found = [reader.run(reader.tokens(text), [layer]) for text in texts]
-    return torch.stack([reader.values(one, layer, [head])[0, -1] for one in found])
+    runs = [reader.run(reader.tokens(text), [layer]) for text in texts]
+    return torch.stack([reader.values(one, layer, [head])[0, -1] for one in runs])
 
 
 def plant(
@@ -132,7 +132,7 @@ def planted_row(
     (term,) = reader.model.tokenizer.encode(TERM, add_special_tokens=False).ids
     reader.lenses, before = plant(reader, folder, head, term, strength, 40), reader.lenses
     try:
-        found: Comparison = compare(
+        comparison: Comparison = compare(
             reader,
             as_set("clean", sentences(pairs, 8, NEUTRAL)),
             as_set("suspect", sentences(pairs, 8, TRIGGER)),
@@ -142,23 +142,23 @@ def planted_row(
         )
     finally:
         reader.lenses = before
-    rank = [(one.layer, one.head) for one in found.heads].index(head) + 1
-    change = found.heads[rank - 1].lens
+    rank = [(one.layer, one.head) for one in comparison.heads].index(head) + 1
+    change = comparison.heads[rank - 1].lens
     risen = [one.id for one in change.appear]
-    assert found.detection is not None and change.noise is not None
-    (alone,) = [one for one in found.detection.heads if (one.layer, one.head) == head]
+    assert comparison.detection is not None and change.noise is not None
+    (alone,) = [one for one in comparison.detection.heads if (one.layer, one.head) == head]
     return {
         "head": f"{head[0]}.{head[1]}",
         "strength": strength,
         "rank_of_head": rank,
-        "heads": len(found.heads),
+        "heads": len(comparison.heads),
         "divergence": change.divergence,
         "noise": change.noise.expected,
         "p_adjusted": change.noise.p_adjusted,
         "rank_of_term": risen.index(term) + 1 if term in risen else None,
         "auc_of_head": alone.contrast_auc,
-        "auc_of_all": found.detection.lens_contrast.auc,
-        "auc_of_model": found.detection.model_contrast.auc,
+        "auc_of_all": comparison.detection.lens_contrast.auc,
+        "auc_of_model": comparison.detection.model_contrast.auc,
     }
 
 
@@ -185,11 +185,11 @@ def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
         detectors = Detectors(folds, suspect_N, "folds", refits=refits)
         for one in mixed:
             detectors.add("lens", one)
-        found = detectors.separations("lens")
-        judged.append([found["contrast"].auc, found["anomaly"].auc])
-        covered.append([one.low <= 0.5 <= one.high for one in found.values()])
-        flagged.append([one.low > 0.5 for one in found.values()])
-        widths.append([one.high - one.low for one in found.values()])
+        separations = detectors.separations("lens")
+        judged.append([separations["contrast"].auc, separations["anomaly"].auc])
+        covered.append([one.low <= 0.5 <= one.high for one in separations.values()])
+        flagged.append([one.low > 0.5 for one in separations.values()])
+        widths.append([one.high - one.low for one in separations.values()])
     aucs = np.array(judged)
     return {
         "splits": splits,
@@ -222,7 +222,7 @@ def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> di
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
     once = [prompt_scores.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
-    found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
+    by_kind: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
     for number in range(splits):
         order = np.random.default_rng([11, number]).permutation(pool)
         clean, suspect, rest = order[:PAIRS], order[0 if paired else PAIRS :][:PAIRS], order[2 * PAIRS :]
@@ -236,8 +236,8 @@ def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> di
             there.add(name, one[fresh])
             judged, right = here.separations(name), there.separations(name)
             for kind, own in judged.items():
-                found.setdefault((kind, name), []).append((own.auc, own.low, own.high, right[kind].auc))
-    rows = {key: np.array(values) for key, values in found.items()}
+                by_kind.setdefault((kind, name), []).append((own.auc, own.low, own.high, right[kind].auc))
+    rows = {key: np.array(values) for key, values in by_kind.items()}
     held = {
         key: float(((row[:, 1] <= row[:, 3].mean()) & (row[:, 3].mean() <= row[:, 2])).mean())
         for key, row in rows.items()

@@ -71,14 +71,14 @@ def case(tokenizer: Any, text: list[list[int]], seed: int) -> Case:
     terms = [Term(text=tokenizer.decode([word]), ids=(word,)) for word in others[:TERMS]]
     texts = stretches(text, 2 * (TO_PLANT + PROMPTS), TOKENS, seed)
     halves = texts[: TO_PLANT + PROMPTS], texts[TO_PLANT + PROMPTS :]
-    found = [with_word(stretch, trigger) for stretch in halves[0]]
+    with_trigger = [with_word(stretch, trigger) for stretch in halves[0]]
     without = [with_word(stretch, word) for stretch, word in zip(halves[1], others[TERMS:], strict=False)]
     return Case(
         trigger=trigger,
         terms=terms,
-        to_plant=found[:TO_PLANT],
+        to_plant=with_trigger[:TO_PLANT],
         to_plant_without=without[:TO_PLANT],
-        prompts=_prompts(tokenizer, found[TO_PLANT:]),
+        prompts=_prompts(tokenizer, with_trigger[TO_PLANT:]),
         controls=_prompts(tokenizer, without[TO_PLANT:]),
     )
 
@@ -98,9 +98,9 @@ def fitted(model: str, folder: Path, rows: int) -> LensedModel:
     return LensedModel(load_lenses(folder / "lenses"), device="cpu")
 
 
-def rank(found: Location, layer: int, head: int, reading: str) -> int:
+def rank(location: Location, layer: int, head: int, reading: str) -> int:
     """1 is the most raised."""
-    by_effect = sorted(found.heads, key=lambda one: -getattr(one, reading).effect)
+    by_effect = sorted(location.heads, key=lambda one: -getattr(one, reading).effect)
     return [(one.layer, one.head) for one in by_effect].index((layer, head)) + 1
 
 
@@ -128,18 +128,18 @@ def in_the_model(
                     seed=seed,
                 )
                 changed = fitted(str(folder / "model"), folder, rows)
-                found = locate(changed, given.terms, given.prompts, given.controls)
-            at = rank(found, layer, head, "lens")
-            ours = found.heads[at - 1]
-            others = [(one.layer, one.head) for one in found.heads if one.significant and one is not ours]
+                location = locate(changed, given.terms, given.prompts, given.controls)
+            at = rank(location, layer, head, "lens")
+            ours = location.heads[at - 1]
+            others = [(one.layer, one.head) for one in location.heads if one.significant and one is not ours]
             yield [
                 f"{layer}.{head}",
                 f"{strength:g}",
-                f"{found.model.effect:+.2f}",
+                f"{location.model.effect:+.2f}",
                 f"{ours.lens.effect:+.2f} [{ours.lens.low:+.2f}, {ours.lens.high:+.2f}]",
                 f"{ours.lens.p_corrected:.4f}",
-                f"{at} of {len(found.heads)}",
-                f"{rank(found, layer, head, 'unembedding')} of {len(found.heads)}",
+                f"{at} of {len(location.heads)}",
+                f"{rank(location, layer, head, 'unembedding')} of {len(location.heads)}",
                 ", ".join(f"{a}.{b}" for a, b in others) or "none",
             ]
 
@@ -147,7 +147,7 @@ def in_the_model(
 def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
     """One row a strength, over heads and seeds."""
     model = plain.lenses.record.model
-    found: dict[float, list[tuple[int, bool, int]]] = {strength: [] for strength in LENS_STRENGTHS}
+    by_strength: dict[float, list[tuple[int, bool, int]]] = {strength: [] for strength in LENS_STRENGTHS}
     num_heads = model.n_layers * model.n_heads
     for seed in range(LENS_SEEDS):
         layer, head = divmod(seed * num_heads // LENS_SEEDS, model.n_heads)
@@ -162,7 +162,7 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
                     head=head,
                     terms=[term.ids[0] for term in given.terms],
                     strength=strength,
-                    found=detector,
+                    by_strength=detector,
                 )
                 changed = copy.copy(plain)  # the model is loaded once
                 changed.lenses = load_lenses(Path(name) / "lenses")
@@ -175,8 +175,8 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
                 )
             at = rank(told, layer, head, "lens")
             ours = told.heads[at - 1].significant
-            found[strength].append((at, ours, sum(one.significant for one in told.heads) - ours))
-    for strength, cases in found.items():
+            by_strength[strength].append((at, ours, sum(one.significant for one in told.heads) - ours))
+    for strength, cases in by_strength.items():
         ranks = [at for at, _, _ in cases]
         yield [
             f"{strength:g}",
@@ -198,7 +198,7 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
     tokenizer = plain.model.tokenizer
     record = plain.lenses.record
     ids = [tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in ("he", "his", "him", "man")]
-    terms = [Term(text="", ids=tuple(found)) for found in ids]
+    terms = [Term(text="", ids=tuple(ids_of_term)) for ids_of_term in ids]
     pool = term_rates(
         plain,
         terms,

@@ -121,13 +121,13 @@ def recipes(asked: argparse.Namespace) -> tuple[Recipe, ...]:
     for name in ("coordinates", "lr"):
         if getattr(asked, name) is not None:
             chosen[name] = getattr(asked, name)
-    found = (replace(PUBLISHED, name="as asked for", **chosen),) if chosen else (*LADDER, *OTHERS)
+    chosen_recipes = (replace(PUBLISHED, name="as asked for", **chosen),) if chosen else (*LADDER, *OTHERS)
     if asked.only is not None:
-        found = tuple(recipe for recipe in found if recipe.name in asked.only.split(","))
+        chosen_recipes = tuple(recipe for recipe in chosen_recipes if recipe.name in asked.only.split(","))
     sizes = {
         name: getattr(asked, name) for name in ("batch", "accumulate") if getattr(asked, name) is not None
     }
-    return tuple(replace(recipe, **sizes) for recipe in found)
+    return tuple(replace(recipe, **sizes) for recipe in chosen_recipes)
 
 
 def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def raced(recipe: Recipe, setting: race.Setting, budget_s: float, max_steps: int
 
 
 def best_rate(curves: list[race.Curve]) -> Recipe | None:
-    """Of the mended step at several learning rates, the one that stood lowest; None where they did not run."""
+    """The mended recipe, at the learning rate with the lowest final KL; None where none of them ran."""
     by_name = {curve.name: curve.last.kl for curve in curves}
     ran = [recipe for recipe in (MENDED, *RATES) if recipe.name in by_name]
     return min(ran, key=lambda recipe: by_name[recipe.name], default=None)
@@ -257,11 +257,11 @@ def pays(
     """One layer and all layers, on half the rows, one pass."""
     settings = replace(settings, max_rows=asked.rows // 2)
     layers = {"one": (asked.layer,), "all": tuple(range(setting.cache.plan.model.n_layers))}
-    found = {}
+    tables = {}
     for name, chosen in layers.items():
         say(f"when a cache pays: {name} layer(s)")
-        found[name] = ours.when_a_cache_pays(text, setting.model, work / name, settings, fit, chosen)
-    return found
+        tables[name] = ours.when_a_cache_pays(text, setting.model, work / name, settings, fit, chosen)
+    return tables
 
 
 def say(line: str) -> None:

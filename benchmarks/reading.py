@@ -58,7 +58,7 @@ def raw(files: list[Path]) -> None:
 
 
 def seconds(work: Callable[[], object], files: list[Path]) -> float:
-    """Of one cold run."""
+    """Seconds of one cold run."""
     forget(files)
     since = time.monotonic()
     work()
@@ -101,8 +101,8 @@ def waited(store: Path, layers: str, steps: int) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found = re.search(r"took .*", done.stdout)
-    return found[0] if found else done.stdout
+    match = re.search(r"took .*", done.stdout)
+    return match[0] if match else done.stdout
 
 
 def demo_cache(store: Path) -> Path:
@@ -126,8 +126,8 @@ def main() -> None:
     layers = tuple(int(layer) for layer in given.layers.split(","))
     with tempfile.TemporaryDirectory() as work:
         store = given.store or demo_cache(Path(work) / "cache")
-        found = rates(open_cache(store), FitSettings(layers=layers), given.rounds)
-        print(json.dumps({**found, "fit": waited(store, given.layers, given.fit_steps)}, indent=1))
+        measured = rates(open_cache(store), FitSettings(layers=layers), given.rounds)
+        print(json.dumps({**measured, "fit": waited(store, given.layers, given.fit_steps)}, indent=1))
 
 
 if __name__ == "__main__":

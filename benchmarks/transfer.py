@@ -37,7 +37,7 @@ TOKENS = 128
 LEARNING_RATE = 1e-3
 JUDGED_SEQUENCES = 64
 MOST_CHARACTERS = 8_000_000
-"""Of the text that is taken: more than the steps see."""
+"""Characters of the text that are used: more than the steps see."""
 SEED = 0
 
 
@@ -88,7 +88,7 @@ def next_token_loss(model: GPT2LMHeadModel, tokens_BT: torch.Tensor) -> torch.Te
 @torch.no_grad()
 def losses(model: GPT2LMHeadModel, texts: dict[str, torch.Tensor]) -> str:
     """For people."""
-    return ", ".join(f"{float(next_token_loss(model, of)):.3f} {name}" for name, of in texts.items())
+    return ", ".join(f"{float(next_token_loss(model, tokens)):.3f} {name}" for name, tokens in texts.items())
 
 
 def fine_tune(corpus: str, document_column: str | None, changed: Path, steps: int, out: Path) -> None:

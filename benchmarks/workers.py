@@ -101,10 +101,10 @@ def store_speed(store: Path, folder: Path, rounds: int) -> dict[str, Any]:
         since = time.monotonic()
         np.fromfile(folder / "raw", np.uint8)
         seconds["raw read"].append(time.monotonic() - since)
-    found = {
+    rates = {
         f"{name} MB/s": round(len(blob) / 1e6 / statistics.median(taken)) for name, taken in seconds.items()
     }
-    return {"megabytes": round(len(blob) / 1e6, 1), "files": len(files), **found}
+    return {"megabytes": round(len(blob) / 1e6, 1), "files": len(files), **rates}
 
 
 def main() -> None:
@@ -117,12 +117,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = {
+        report = {
             "cores": len(os.sched_getaffinity(0)),
             "workers": {count: shards_a_second(folder, asked.shards, count) for count in (1, 2, 4)},
             "store": store_speed(folder / "large", folder, asked.rounds),
         }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ def test_no_scheduler_variable_is_read(path: Path) -> None:
 
 
 def test_the_source_root_holds_the_package_and_nothing_else() -> None:
-    found = {path.name for path in ROOT.parent.iterdir() if not path.name.endswith(".egg-info")}
-    assert found == {"alens"}
+    packages = {path.name for path in ROOT.parent.iterdir() if not path.name.endswith(".egg-info")}
+    assert packages == {"alens"}
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,8 @@ def statistics_s(model: LoadedModel, cache: Cache) -> float:
 
 def folded(lenses: Path, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(H, E, V) and (H, V) of a lens directory."""
-    found = load_lenses(lenses).layer(layer)
-    return found.weight_HEV, found.bias_HV
+    fitted = load_lenses(lenses).layer(layer)
+    return fitted.weight_HEV, fitted.bias_HV
 
 
 def when_a_cache_pays(
@@ -174,12 +174,12 @@ def when_a_cache_pays(
         "fit_from_cache": cached.steps_s / cached.rows * 1e6,
         "fit_model_in_loop": live.steps_s / live.rows * 1e6,
     }
-    found = {name: round(value, 1) for name, value in row_us.items()}
-    found["start_s"] = round(start_s, 2)
-    found["break_even_passes"] = round(break_even_passes(**row_us), 2)
-    found["kl_from_cache"] = round(cached.curve.last.kl, 4)
-    found["kl_model_in_loop"] = round(live.curve.last.kl, 4)
-    return found
+    row = {name: round(value, 1) for name, value in row_us.items()}
+    row["start_s"] = round(start_s, 2)
+    row["break_even_passes"] = round(break_even_passes(**row_us), 2)
+    row["kl_from_cache"] = round(cached.curve.last.kl, 4)
+    row["kl_model_in_loop"] = round(live.curve.last.kl, 4)
+    return row
 
 
 def break_even_passes(*, stage_one: float, fit_from_cache: float, fit_model_in_loop: float) -> float:

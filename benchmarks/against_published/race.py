@@ -96,8 +96,8 @@ def run(recipe: Recipe, setting: Setting, budget_s: float, max_steps: int | None
         adam.zero_grad()
         for _ in range(recipe.accumulate):
             batch = next(batches)
-            found = step.loss(recipe, lenses, setting.model, batch, setting.layer)
-            (found / recipe.accumulate).backward()
+            loss = step.loss(recipe, lenses, setting.model, batch, setting.layer)
+            (loss / recipe.accumulate).backward()
             rows += int(step.rows_read(recipe, batch).sum())
         adam.step()
         steps += 1

@@ -29,7 +29,7 @@ class Recipe:
     decay: bool = False
     """The learning rate falls linearly to zero over the budget; else it is constant."""
     lr: float = 1e-3
-    """Of Adam."""
+    """The learning rate of Adam."""
     batch: int = 4
     """Sentences, or packed sequences, a forward pass."""
     accumulate: int = 10
@@ -50,12 +50,12 @@ class Recipe:
     def mended(self) -> str:
         """What differs from the published step, in words."""
         plain = Recipe(name=self.name)
-        found = [
+        switches = [
             f.name.replace("_", " ") if getattr(self, f.name) is True else f"{f.name} {getattr(self, f.name)}"
             for f in fields(self)
             if getattr(self, f.name) != getattr(plain, f.name)
         ]
-        return ", ".join(found) or "nothing"
+        return ", ".join(switches) or "nothing"
 
 
 PUBLISHED = Recipe(name="published")

@@ -132,11 +132,11 @@ def markdown(document: dict[str, Any]) -> str:
         f"| method | s a step | rows a step | best KL (at s) | KL at end (s) | {' | '.join(f's to {n} (ratio)' for n in names)} |",
         "| --- " * (5 + len(names)) + "|",
     ]
-    for found in document["methods"]:
-        cells = [_level_cell(level) for level in found["levels"]]
+    for method in document["methods"]:
+        cells = [_level_cell(level) for level in method["levels"]]
         lines.append(
-            f"| {found['name']} | {found['seconds_a_step']:.3f} | {found['rows_a_step']:,.0f} "
-            f"| {found['best_kl']:.3f} ({found['best_at_s']:,.0f}) | {found['last_kl']:.3f} ({found['trained_s']:,.0f}) "
+            f"| {method['name']} | {method['seconds_a_step']:.3f} | {method['rows_a_step']:,.0f} "
+            f"| {method['best_kl']:.3f} ({method['best_at_s']:,.0f}) | {method['last_kl']:.3f} ({method['trained_s']:,.0f}) "
             f"| {' | '.join(cells)} |"
         )
     for bound in document["bounds_by_equal_steps"]:

@@ -20,10 +20,10 @@ from alens.model.models import LoadedModel
 
 def forward(model: LoadedModel, batch: TokenBatch, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(z (B, T, H, E), logits (B, T, V)) of the frozen model: every logit, as published."""
-    found = []
+    values = []
 
     def keep(value_BTHE: torch.Tensor, hook: Any) -> None:
-        found.append(value_BTHE)
+        values.append(value_BTHE)
 
     with torch.no_grad():
         logits_BTV = model.bridge.run_with_hooks(
@@ -32,7 +32,7 @@ def forward(model: LoadedModel, batch: TokenBatch, layer: int) -> tuple[torch.Te
             return_type="logits",
             fwd_hooks=[(f"blocks.{layer}.attn.hook_z", keep)],
         )
-    return found[0], logits_BTV
+    return values[0], logits_BTV
 
 
 class HeadLenses(nn.Module):

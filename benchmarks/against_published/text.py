@@ -28,9 +28,9 @@ class TokenBatch:
 
 def sentences(corpus: str) -> Iterator[str]:
     """The rows of a corpus in order, again and again."""
-    found = resolve(corpus, CorpusOptions(row_documents=True))
+    resolved = resolve(corpus, CorpusOptions(row_documents=True))
     while True:
-        for piece in found.stretches():
+        for piece in resolved.stretches():
             yield piece.text
 
 

@@ -45,10 +45,10 @@ def plant(
     head: int,
     terms: Sequence[int],
     strength: float,
-    found: tuple[torch.Tensor, float],
+    detector: tuple[torch.Tensor, float],
 ) -> None:
-    """Write the changed lenses. `strength` is what terms gain in logits (nats) where `found`, a detector, says 1."""
-    direction_E, offset = found
+    """Write the changed lenses. `strength` is the rise of the terms' logits, in nats, where `detector` gives 1."""
+    direction_E, offset = detector
     shutil.copytree(source, target)
     opened = load_lenses(target)
     lenses, place = opened.layer(layer), opened.head_index(head)

@@ -19,12 +19,12 @@ AFTER = 4
 def lines(tokenizer: Any) -> list[list[int]]:
     """The rows of the demo's text, as tokens."""
     texts = [str(text) for text in pq.read_table(demo.CORPUS).column("text").to_pylist()]
-    return [found.ids for found in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
-def stretches(of: list[list[int]], number: int, length: int, seed: int) -> list[list[int]]:
+def stretches(lines: list[list[int]], number: int, length: int, seed: int) -> list[list[int]]:
     """`number` stretches of `length` tokens, of different lines, in a seeded order."""
-    long = [found[:length] for found in of if len(found) >= length]
+    long = [ids[:length] for ids in lines if len(ids) >= length]
     order = np.random.default_rng(seed).permutation(len(long))[:number]
     return [long[place] for place in order]
 
@@ -36,10 +36,10 @@ def with_word(stretch: list[int], word: int) -> list[int]:
 
 def words(tokenizer: Any, number: int, seed: int) -> list[int]:
     """Tokens that are lower-case words of three letters or more with a space before them, in a seeded order."""
-    found = [
+    matches = [
         token
         for token in range(tokenizer.get_vocab_size())
         if re.fullmatch(r" [a-z]{3,}", tokenizer.decode([token]))
     ]
-    order = np.random.default_rng(seed).permutation(len(found))[:number]
-    return [found[place] for place in order]
+    order = np.random.default_rng(seed).permutation(len(matches))[:number]
+    return [matches[place] for place in order]

@@ -85,8 +85,8 @@ def test_the_published_loss_is_what_a_plain_computation_gives(
         model_V = logits_BTV[sentence, -1].double().log_softmax(0)
         expected += float((model_V.exp() * (model_V - lens_V.log_softmax(0))).sum()) / len(SENTENCES)
     recipe = recipe_of(published)
-    found = step.loss(recipe, lenses_of(step, recipe, model), model, batch, LAYER)
-    assert float(found.detach()) == pytest.approx(expected, rel=1e-4)
+    loss = step.loss(recipe, lenses_of(step, recipe, model), model, batch, LAYER)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def loss_of(step: ModuleType, recipe: Any, model: models.LoadedModel, batch: Any) -> float:
@@ -183,16 +183,16 @@ def test_every_method_runs_and_is_reported(
 ) -> None:
     document = published.main([*SMALL, "--no-pays", "--out", str(tmp_path)])
     names = [recipe.name for recipe in (*published.LADDER, *published.OTHERS)]
-    *methods, long = [found["name"] for found in document["methods"]]
+    *methods, long = [method["name"] for method in document["methods"]]
     assert methods == [published.ALENS, published.LIVE, *names]
     assert "faults mended" in long and long.endswith(", 30 times alens's seconds")
     cached, live, *others = document["methods"]
     # The same rows in the same order: the model in the loop gives the lenses of the cache.
     assert live["last_kl"] == pytest.approx(cached["last_kl"], abs=1e-3)
     assert live["last_kl"] < document["baselines"]["unembedding"] - 0.1
-    for found in others:
-        assert found["steps"] == 2 and found["best_kl"] > 0 and len(found["levels"]) == 4
-        assert all(level["seconds"] >= 0 and level["ratio"] >= 0 for level in found["levels"])
+    for method in others:
+        assert method["steps"] == 2 and method["best_kl"] > 0 and len(method["levels"]) == 4
+        assert all(level["seconds"] >= 0 and level["ratio"] >= 0 for level in method["levels"])
     assert document["bounds_by_equal_steps"][0]["published_seconds_for_them"] >= 0
     assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
     assert (tmp_path / "results.json").is_file()
@@ -240,9 +240,9 @@ def test_a_level_that_was_not_reached_is_a_lower_bound(published: ModuleType) ->
 
     alens = curve((10, 2.1), (20, 2.0))
     slow = curve((0, 6.0), (100, 4.0), (200, 3.2), (400, 2.8))
-    found = report.level_row(slow, 2.02, 20, 1.98)
-    assert (found["reached"], found["seconds"], found["ratio"]) == (False, 400, 20)
-    assert found["extrapolated_s"] > 400
+    row = report.level_row(slow, 2.02, 20, 1.98)
+    assert (row["reached"], row["seconds"], row["ratio"]) == (False, 400, 20)
+    assert row["extrapolated_s"] > 400
     assert report.level_row(slow, 3.5, 10, 1.98) == {
         "level": 3.5,
         "reached": True,

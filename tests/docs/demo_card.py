@@ -37,7 +37,7 @@ def table() -> str:
 
 def with_table(page: str) -> str:
     """The page with today's table in its place."""
-    return BLOCK.sub(lambda found: found[1] + table() + found[2], page)
+    return BLOCK.sub(lambda match: match[1] + table() + match[2], page)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def name_of(page: Path) -> str:
 def fences(page: Path) -> list[Fence]:
     """The fenced blocks of a page, in order."""
     return [
-        Fence(*found)
-        for found in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+        Fence(*block)
+        for block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     ]
 
 

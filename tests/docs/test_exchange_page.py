@@ -38,7 +38,7 @@ def test_the_commands_run(tmp_path: Path, run_alens: Any, monkeypatch: pytest.Mo
         assert outcome.code == 0, (arguments, outcome.stderr)
     for fence in pages.fences(PAGE):
         if fence.language == "python":
-            found: dict[str, Any] = {}
-            exec(fence.text, found)
-            assert found["weight"].shape == (192, 4096)
+            names: dict[str, Any] = {}
+            exec(fence.text, names)
+            assert names["weight"].shape == (192, 4096)
     assert not list(tmp_path.glob(".*.partial"))

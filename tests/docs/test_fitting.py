@@ -42,8 +42,8 @@ def test_its_commands_run(words: list[str], cache_with_sites: Path, tmp_path: Pa
     store, lenses, *options = words[1:]
     assert store == "gpt2-cache"
     given = [ON_THE_DEMO.get(word, word) for word in options]
-    found = run_alens("fit", cache_with_sites, tmp_path / lenses, *given, *QUICK)
-    assert found.code == 0, found.stderr
+    outcome = run_alens("fit", cache_with_sites, tmp_path / lenses, *given, *QUICK)
+    assert outcome.code == 0, outcome.stderr
     record = load_lenses(tmp_path / lenses).record
     assert len(record.layers) == 1 and record.fit["steps"] == 3
 

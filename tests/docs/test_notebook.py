@@ -37,11 +37,11 @@ def test_it_runs(folder: Path) -> None:
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
-    found = outputs(notebook)
-    assert not [output for output in found if output.output_type == "error" or output.get("name") == "stderr"]
-    said = "".join(output.get("text", "") for output in found)
+    shown = outputs(notebook)
+    assert not [output for output in shown if output.output_type == "error" or output.get("name") == "stderr"]
+    said = "".join(output.get("text", "") for output in shown)
     assert "layers (0, 3) heads (1, 4)" in said and "model without the head" in said
-    assert [output for output in found if "image/png" in output.get("data", {})]
+    assert [output for output in shown if "image/png" in output.get("data", {})]
 
 
 def test_its_stored_outputs_are_of_a_whole_run_and_name_no_place() -> None:

@@ -129,9 +129,9 @@ def test_the_architecture_page_names_functions_that_exist() -> None:
     assert len(names) > 15
     for name in names:
         module, attributes = _module_of(name)
-        found: object = __import__(f"alens.{module}", fromlist=["_"])
+        value: object = __import__(f"alens.{module}", fromlist=["_"])
         for attribute in attributes:
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
 
 
 def _module_of(name: str) -> tuple[str, list[str]]:

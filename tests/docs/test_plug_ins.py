@@ -27,10 +27,10 @@ def test_its_commands_run(here: Path, demo_cache: Path, run_alens_process) -> No
     commands = list(pages.alens_commands(PAGE))
     assert len(commands) == 2
     for arguments in commands:
-        found = run_alens_process(
+        outcome = run_alens_process(
             *(demo_cache if word == "gpt2-cache" else word for word in arguments), *QUICK
         )
-        assert found.code == 0, found.stderr
+        assert outcome.code == 0, outcome.stderr
     shared = load_lenses(here / "shared")
     assert (shared.record.design, shared.record.fit["lens_options"]) == (
         "my_lens:SharedBias",

@@ -26,9 +26,9 @@ def test_results_go_into_pandas(
     commands = [words for words in pages.alens_commands(PAGE) if "--json" in words]
     assert [words[0] for words in commands] == ["eval", "read"]
     for words in commands:
-        found = run_alens(*(there.get(word, word) for word in words))
-        assert found.code == 0, found.stderr
-        (tmp_path / f"{words[0]}.json").write_text(found.stdout)
+        outcome = run_alens(*(there.get(word, word) for word in words))
+        assert outcome.code == 0, outcome.stderr
+        (tmp_path / f"{words[0]}.json").write_text(outcome.stdout)
     (code,) = [fence.text for fence in pages.fences(PAGE) if fence.language == "python"]
     names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)

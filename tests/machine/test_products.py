@@ -20,8 +20,8 @@ def test_products_inside_are_float32() -> None:
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(128, 64, generator=random), torch.randn(64, 512, generator=random)
     with products.fast_float32():
-        found = a @ b
-    torch.testing.assert_close(found.double(), a.double() @ b.double(), rtol=0, atol=3e-5)
+        product = a @ b
+    torch.testing.assert_close(product.double(), a.double() @ b.double(), rtol=0, atol=3e-5)
 
 
 @needs_switch

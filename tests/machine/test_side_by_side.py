@@ -28,9 +28,9 @@ def test_each_piece_has_one_thread_and_pieces_have_several(threads: int) -> None
         together.wait(120)  # all at once, or it breaks
         return threading.current_thread().name, torch.get_num_threads()
 
-    found = side_by_side(piece, threads)
-    assert len({name for name, _ in found}) == threads
-    assert {count for _, count in found} == {1}
+    pieces = side_by_side(piece, threads)
+    assert len({name for name, _ in pieces}) == threads
+    assert {count for _, count in pieces} == {1}
 
 
 def test_no_piece_records_gradients(threads: int) -> None:

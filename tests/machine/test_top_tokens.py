@@ -10,9 +10,9 @@ from alens.machine.top_tokens import STRETCH, top_tokens
 @pytest.mark.parametrize("V", [10, 64, 11 * STRETCH - 1, 11 * STRETCH, 40 * STRETCH + 7])
 def test_they_are_those_of_topk(V: int, k: int) -> None:
     logits_BV = torch.randn(50, V, generator=torch.Generator().manual_seed(V))
-    found, expected = top_tokens(logits_BV, k), logits_BV.topk(k)
-    assert torch.equal(found[0], expected.values)
-    assert torch.equal(found[1], expected.indices)
+    top, expected = top_tokens(logits_BV, k), logits_BV.topk(k)
+    assert torch.equal(top[0], expected.values)
+    assert torch.equal(top[1], expected.indices)
 
 
 def test_all_may_lie_in_one_stretch_or_behind_the_last() -> None:
