@@ -10,7 +10,7 @@ def test_a_worker_as_job_scripts_give_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/", "a/b", "-1/2", "1/2/3", " 1/2", "1.0/2"])
-def test_what_is_no_worker_is_refused(text: str) -> None:
+def test_text_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="not of the form I/N"):
         parse_worker(text)
 

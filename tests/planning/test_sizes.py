@@ -95,7 +95,7 @@ def test_the_parts_make_the_whole(tmp_path: Path, request_for: MakeRequest, esti
     assert sizes.bytes_to_write(2, 1, False) == 2 * sizes.shard_bytes
 
 
-def test_the_sides_of_a_whole_text_are_foretold(
+def test_the_sides_of_a_whole_text_are_estimated(
     tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate
 ) -> None:
     text = tmp_path / "rows.txt"
