@@ -80,7 +80,7 @@ def test_splits(names: list[str], split: str | None, files: list[str], left_out:
         (["README.md", "notes.md", "t.csv", "t.json", "cover.PNG", "Makefile"], ("1 .csv", "1 .json", "1 .md", "1 .png", "1 without an ending")),
         ([".hidden.txt", "._emma.txt", ".gitattributes"], ("2 hidden .txt", "1 hidden")),
         ([link("again.txt", "/c/emma.txt"), link("0.txt", "/c/emma.txt")], ("2 second name of a file",)),
-        ([link("up/", "/", is_file=False)], ("1 link to a folder around it",)),
+        ([link("up/", "/", is_file=False)], ("1 link to a folder above it",)),
         ([link("old.zip", "/gone", is_file=False)], ("1 .zip",)),
         ([f"a.{n:02d}" for n in range(10)], (*(f"1 .{n:02d}" for n in range(8)), "2 others")),
     ],

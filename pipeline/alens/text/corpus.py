@@ -1,8 +1,8 @@
-"""Corpus -> documents: resolves CORPUS to files and reads their text in order.
+"""A corpus: finds its files and reads their text in order.
 
 In: `demo`, `bookcorpus`, a hub dataset id, or a file or directory of .parquet, .arrow, .jsonl or .txt. Out: a
-`CorpusRecord` (hashes of the files on demand: only who makes a plan needs them) and a stream of `Piece`s: a stretch
-of text and whether a new document starts with it. `text_files` chooses the files, `text_rows` reads them.
+`CorpusRecord` (with hashes of the files only when asked for: they are needed to make a plan) and a stream of `Piece`s,
+each a stretch of text and whether a new document starts with it. `files` chooses the files, `file_rows` reads them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from alens.text.text_columns import Row, TextColumns
 log = logging.getLogger("alens")
 
 BOOKCORPUS = ("bookcorpus/bookcorpus", "refs/convert/parquet")
-"""Its main branch is a script, which is no longer run; this branch has the same rows as parquet."""
+"""Repository and branch. The main branch holds a script, which is no longer run; this branch has the same rows as parquet."""
 
 PIECE_CHARACTERS = 16_384
 """Characters of a document that are tokenised at once."""
@@ -88,9 +88,9 @@ class Corpus:
         return Corpus(record=dataclasses.replace(self.record, files=files), paths=self.paths)
 
     def pieces(self) -> Iterator[Piece]:
-        """The text in order, as `stretches` has it, in pieces of PIECE_CHARACTERS; a document's last may be shorter.
+        """The text in order, as `stretches` gives it, in pieces of PIECE_CHARACTERS; the last of a document may be shorter.
 
-        So pieces depend on the text of a document alone, not on its rows.
+        Pieces depend on the text of a document alone, not on how it is divided into rows.
         """
         parts: list[str] = []
         length, starts = 0, True
@@ -109,7 +109,7 @@ class Corpus:
             yield Piece("".join(parts), starts)
 
     def stretches(self) -> Iterator[Piece]:
-        """The text in order as it stands in its documents: rows stripped, empty rows dropped, joined by a space.
+        """The text of the documents in order: rows are stripped and joined by a space, empty rows are dropped.
 
         A row that follows another of its document begins with that space. A long row gives several stretches.
         """
@@ -138,9 +138,9 @@ class Corpus:
 
 
 def resolve(corpus: str, options: CorpusOptions) -> Corpus:
-    """Find the files of CORPUS, without reading them; says in the log what of a directory is left out.
+    """Find the files of a corpus, without reading them. The log says which files of a directory are left out.
 
-    Raises `RequestError` when they cannot be had.
+    Raises `RequestError` when they cannot be found or fetched.
     """
     where, revision = _locate(corpus, options.revision)
     paths = _files(where, corpus, options)
@@ -187,7 +187,7 @@ def _locate(corpus: str, revision: str | None) -> tuple[Path, str | None]:
 
 
 def _files(where: Path, corpus: str, options: CorpusOptions) -> list[Path]:
-    """The files to read, in order; a single file is its own split."""
+    """The files to read, in order. A single file has no splits."""
     if not where.is_dir():
         if kind_of(where) is None:
             raise RequestError(f"{where} is not a .parquet, .arrow, .jsonl or .txt file")

@@ -1,7 +1,7 @@
-"""The card of a data set -> its configurations: which files are which split of which part.
+"""The configurations that the card of a data set names: which files are which split of which part.
 
 In: a directory with the `README.md` of a data set of the Hugging Face hub. Out: the `configs` of its front matter.
-A README.md without them is no card, and says nothing about files.
+A README.md without `configs` is not a card, and says nothing about files.
 """
 
 import re
@@ -21,14 +21,14 @@ class Configuration:
 
     name: str
     patterns: Mapping[str, tuple[str, ...]] | None = None
-    """The patterns of file names of each split; None where the names of the files say it."""
+    """For each split the patterns of its file names. None: the file names themselves say which split they are."""
     folder: str | None = None
-    """The folder that it lies in; None for the whole data set."""
+    """The folder that it lies in. None: it may be anywhere in the data set."""
     is_default: bool = False
 
 
 def read_card(folder: Path) -> tuple[Configuration, ...]:
-    """The configurations that the card in `folder` names; empty without a card, or one that names none.
+    """The configurations that the card in `folder` names; empty where there is no card, or where it names none.
 
     Raises `RequestError` for a card that cannot be followed.
     """
@@ -57,7 +57,7 @@ def read_card(folder: Path) -> tuple[Configuration, ...]:
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """The names that a pattern of a card means; a name that is the pattern itself is meant, whatever is in it."""
+    """The names that match a pattern of a card. A name equal to the pattern matches, even with special characters in it."""
     pattern = pattern.removeprefix("./")
     if pattern in names:
         return [pattern]
@@ -66,7 +66,7 @@ def matching(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
-    """Raises `ValueError` for a pattern that is not one."""
+    """Raises `ValueError` for a pattern that cannot be read."""
     from fsspec.utils import glob_translate  # the patterns of cards are fsspec's
 
     return re.compile(glob_translate(pattern))
@@ -89,9 +89,9 @@ def _configuration(body: Any) -> Configuration:
 
 
 def _strings(value: Any) -> tuple[str, ...]:
-    found = (value,) if isinstance(value, str) else tuple(value)
-    for one in found:
-        if not isinstance(one, str):
-            raise ValueError(f"{one!r} is not a path")
-        _expression(one)
-    return found
+    patterns = (value,) if isinstance(value, str) else tuple(value)
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ValueError(f"{pattern!r} is not a path")
+        _expression(pattern)
+    return patterns

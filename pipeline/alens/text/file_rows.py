@@ -1,9 +1,9 @@
-"""One file of a corpus -> its rows, in order.
+"""The rows of one file of a corpus, in order.
 
 In: the path of a .parquet, .arrow, .jsonl or .txt file, and the columns that are wanted. Out: `Row`s, streaming. A row
 is a line of .txt (it ends in \\n, \\r\\n or \\r), an object of .jsonl (one a line), or a row of a table: .parquet, or
-.arrow as `datasets` saves it. A byte order mark at the head of a file is not text. The file that is opened is the one
-that is named: no pattern and no address in its name is followed (docs/decisions/0035-reading-text.md).
+.arrow as `datasets` saves it. A byte order mark at the start of a file is not text. The file is opened under
+exactly its name: a pattern or an address in the name is not followed (docs/decisions/0035-reading-text.md).
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from alens.text.table_rows import arrow_rows, parquet_rows, rows_of
 from alens.text.text_columns import Row, TextColumns, said
 
 KINDS = (".parquet", ".arrow", ".jsonl", ".txt")
-"""How the names of texts end, in small letters or capitals."""
+"""How the names of text files end, in small letters or capitals."""
 
 TABLES = (".parquet", ".arrow")
 
 
 def kind_of(path: Path) -> str | None:
-    """The one of KINDS that a file is by its name, or None."""
+    """Which of KINDS a file is by its name; None for other files."""
     suffix = path.suffix.lower()
     return suffix if suffix in KINDS else None
 
@@ -31,7 +31,7 @@ def kind_of(path: Path) -> str | None:
 def read_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     """The rows of a file of one of KINDS, in order.
 
-    Raises `RequestError` for a file that cannot be read, that lacks a column, or whose text is not text.
+    Raises `RequestError` for a file that cannot be read or lacks a column, or whose text column does not hold text.
     """
     readers: dict[str | None, Callable[[Path, TextColumns], Iterator[Row]]] = {
         ".parquet": parquet_rows,
@@ -40,12 +40,12 @@ def read_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
         ".txt": line_rows,
     }
     with _readable(path):
-        if path.stat().st_size:  # a file without a byte is not a table, and has no rows
+        if path.stat().st_size:  # an empty file is not a table, and has no rows
             yield from readers[kind_of(path)](path, columns)
 
 
 def size_of(path: Path) -> int:
-    """What the sizes of a file's rows add up to: bytes, or rows of a table."""
+    """The sum of the sizes of a file's rows: bytes, or for a table its number of rows."""
     import pyarrow.parquet as pq
 
     with _readable(path):

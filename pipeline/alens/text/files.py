@@ -1,14 +1,14 @@
-"""Names in a directory -> the files that are its text, and what is left out. Pure: nothing is opened.
+"""Which files of a directory are the text of a corpus, and which are left out. Pure: nothing is opened.
 
-In: the `Entry`s of a directory, the configurations of its card, and what was asked for. Out: a `Choice`. The rule,
-which the help of CORPUS and docs/first-run.md tell:
+In: the `Entry`s of a directory, the configurations of its card, and what was asked for. Out: a `Choice`. The help
+of CORPUS and docs/first-run.md give the rule:
 
-1. Text is what ends in .parquet, .arrow, .jsonl or .txt, but no hidden file, no README.txt and no
-   LICENSE.txt, and no `cache-*.arrow`, which `datasets` leaves beside a table.
-2. A file with two names (links) is read once. A text that is a link to nowhere is refused.
+1. Files that end in .parquet, .arrow, .jsonl or .txt are text, except hidden files, README.txt, LICENSE.txt, and
+   `cache-*.arrow`, which `datasets` leaves beside a table.
+2. A file with two names (links) is read once. A text file that is a broken link is refused.
 3. A card (README.md), or names that are unmistakably splits (`splits`), choose one split: `train`, or `--split`.
    Otherwise all files are read.
-4. Files are read in the order of their paths, a card's in the order of its patterns.
+4. Files are read in the order of their paths; those of a card, in the order of its patterns.
 """
 
 import re
@@ -24,13 +24,13 @@ from alens.text.listing import Entry
 from alens.text.splits import EVERYTHING, TRAIN, in_order, splits_of
 
 NOT_TEXT = ("readme", "license", "licence")
-"""Names of .txt files that speak about the text."""
+"""Names of .txt files that are about the text."""
 
 CACHED = "cache-"
-"""What `datasets` leaves beside a table: results of `map` and `filter`, rows that are there already."""
+"""How files begin that `datasets` leaves beside a table: results of `map` and `filter`, with rows that the table has."""
 
 MOST_NAMED, MOST_KINDS = 3, 8
-"""Files that a message names, and kinds of what is left out."""
+"""How many files a message names, and how many kinds of files that are left out."""
 
 _CONVERTED = re.compile(r"([^/]+)/([^/]+)/\d{4}\.parquet")
 """How the hub names the files of its branch `refs/convert/parquet`: configuration, split, number."""
@@ -38,12 +38,12 @@ _CONVERTED = re.compile(r"([^/]+)/([^/]+)/\d{4}\.parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What was asked for of a directory."""
+    """What the user asked for."""
 
     where: str
-    """Its name, for messages."""
+    """The name of the directory, for messages."""
     split: str | None = None
-    """None: `train` where there are splits, else everything."""
+    """None: `train` where there are splits, otherwise all files."""
     configuration: str | None = None
 
 
@@ -54,13 +54,13 @@ class Choice:
     files: tuple[str, ...]
     """Paths below the directory, in the order they are read."""
     left_out: tuple[str, ...]
-    """A phrase for each kind of what is not read: `2 .zip`."""
+    """A phrase for each kind of file that is not read: `2 .zip`."""
 
 
 def choose(entries: Sequence[Entry], card: Sequence[Configuration], asked: Asked) -> Choice:
     """The files to read.
 
-    Raises `RequestError` when there are none, when they are of several kinds, or when the names leave open which
+    Raises `RequestError` when there are none, when they are of several kinds, or when their names do not say which
     are meant.
     """
     left_out: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def choose(entries: Sequence[Entry], card: Sequence[Configuration], asked: Asked
 
 
 def _texts(entries: Sequence[Entry], asked: Asked, left_out: Counter[str]) -> list[str]:
-    """The names of text, each file once, in order."""
+    """The names of the text files in order, each file once."""
     texts: list[Entry] = []
     for entry in entries:
         if entry.name == CARD:
@@ -102,11 +102,11 @@ def _texts(entries: Sequence[Entry], asked: Asked, left_out: Counter[str]) -> li
 
 
 def _why_not(entry: Entry) -> str | None:
-    """What a file is that is not text; None for text. A link to nowhere may be a folder of texts."""
+    """What kind of file it is, where it is not text; None for text. A broken link may have been a folder of texts."""
     path = PurePosixPath(entry.name)
     kind = path.suffix.lower()
     if entry.name.endswith("/"):
-        return "link to a folder around it"
+        return "link to a folder above it"
     if path.name.startswith("."):
         return f"hidden {kind}".rstrip()
     if kind in KINDS:
@@ -153,7 +153,7 @@ def _configuration(card: Sequence[Configuration], names: Sequence[str], asked: A
 
 
 def _within(part: Configuration | None, names: list[str]) -> list[str]:
-    """The names that a configuration may mean."""
+    """The names that belong to a configuration."""
     if part is None:
         return names
     if part.patterns is not None:
@@ -187,7 +187,7 @@ def _of_split(
         return names
     split = asked.split or TRAIN
     if split not in by_split:
-        has = f"it has {', '.join(by_split)}" if by_split else "the names of its files say no split"
+        has = f"it has {', '.join(by_split)}" if by_split else "the names of its files do not say their split"
         raise RequestError(
             f"{asked.where} has no split {split!r}: {has}; choose with --split (`all` reads every file)"
         )

@@ -1,7 +1,7 @@
-"""Pieces of documents -> the tokens of the whole documents, though no document is tokenised at once.
+"""The tokens of whole documents from pieces of them: a document is never tokenised at once.
 
-In: `Piece`s in order, and a tokenizer. Out: the tokens of each piece, as they stand in those of its document. A piece is
-tokenised in a `_PieceWindow`, with MARGIN characters of its document before it and behind it. Where two pieces meet, the
+In: `Piece`s in order, and a tokenizer. Out: the tokens of each piece, as they are among those of its document. A piece is
+tokenised in a `_PieceWindow`, with MARGIN characters of its document before and after it. Where two pieces meet, the
 MARGIN characters on both sides are tokenised once more, with offsets. These tokens begin where the later window begins and
 end where the earlier one ends, so they can be laid beside both. Where all three agree for half a MARGIN on both sides, it
 does not matter to the tokens there that the text is cut further away: the windows are joined there. Elsewhere the two
@@ -23,7 +23,7 @@ MARGIN = 256
 """Characters of a document that a window has beyond its piece, on each side."""
 
 MOST_CHARACTERS = 1 << 18
-"""Pieces become one up to this length."""
+"""Two pieces become one where both together are at most this long."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class _Joint:
 
 @dataclass(kw_only=True)
 class _PieceWindow:
-    """A piece, with what stands around it in its document."""
+    """A piece, with the text around it in its document."""
 
     piece: Piece
     before: str
     after: str
-    """Empty behind a document's last piece."""
+    """Empty after the last piece of a document."""
     ids: list[int]
     joint: _Joint | None
-    """Where the next piece begins; None behind a document's last piece."""
+    """Where the next piece begins; None after the last piece of a document."""
     joined: _Joint | None = None
     """Where it was joined to the piece before it."""
 
@@ -58,7 +58,7 @@ class _PieceWindow:
         return self.before + self.piece.text + self.after
 
     def tokens(self) -> list[int]:
-        """Those of the piece."""
+        """The tokens of the piece, without those around it."""
         head = 0 if self.joined is None else self.joined.cut
         tail = 0 if self.joint is None else len(self.joint.ids) - self.joint.cut
         return self.ids[head : len(self.ids) - tail]
@@ -77,7 +77,7 @@ class Joiner:
         return [encoding.ids for encoding in encodings]
 
     def encode_after(self, before: str, text: str) -> list[int]:
-        """The tokens of a text where `before` stands before it: those that begin in it."""
+        """The tokens of `text` where it follows `before`: those that begin in it."""
         encoding = self._tokenizer.encode(before + text, add_special_tokens=False)
         starts = [start for start, _ in encoding.offsets]
         first = next((token for token, start in enumerate(starts) if start >= len(before)), len(starts))
@@ -85,13 +85,13 @@ class Joiner:
 
     @cached_property
     def begins_alike(self) -> bool:
-        """Whether a text that begins with a space has the same tokens as where it follows another; for Llama 2, which
-        puts a space before every text, it does not."""
+        """Whether a text that begins with a space has the same tokens by itself as after another text. It has not for
+        Llama 2, which puts a space before every text."""
         whole, *parts = self.encode(["It is, it was.", "It", " is,", " it", " was."])
         return whole == [token for part in parts for token in part]
 
     def tokens(self, batches: Iterator[list[Piece]]) -> Iterator[tuple[bool, list[int]]]:
-        """Whether a document starts with a piece, and its tokens; two pieces may have become one."""
+        """For each piece whether a document starts with it, and its tokens. Two pieces may have become one."""
         earlier: _PieceWindow | None = None
         for window in self._windows(batches):
             if earlier is None or window.piece.starts_document:
@@ -103,17 +103,17 @@ class Joiner:
             if _agree(earlier, earlier.joint, window):
                 window.joined = earlier.joint
             elif len(earlier.piece.text) + len(window.piece.text) <= MOST_CHARACTERS:
-                earlier = self._one(earlier, window)
+                earlier = self._merged(earlier, window)
                 continue
             else:
-                self._part(earlier, window)
+                self._cut_between(earlier, window)
             yield earlier.piece.starts_document, earlier.tokens()
             earlier = window
         if earlier is not None:
             yield earlier.piece.starts_document, earlier.tokens()
 
     def _windows(self, batches: Iterator[list[Piece]]) -> Iterator[_PieceWindow]:
-        """The window of each piece, tokenised a batch at a time: the last piece of a batch with the next batch."""
+        """The window of each piece, tokenised a batch at a time. The last piece of a batch waits for the next batch."""
         before: Piece | None = None
         last: list[Piece] = []
         for batch in batches:
@@ -128,7 +128,7 @@ class Joiner:
     def _encoded(
         self, before: Piece | None, pieces: list[Piece], following: Piece | None
     ) -> Iterator[_PieceWindow]:
-        """The windows of `pieces`, which stand between two others."""
+        """The windows of `pieces`, which stand between the pieces `before` and `following`."""
         befores = [
             "" if earlier is None or piece.starts_document else earlier.text[-MARGIN:]
             for earlier, piece in zip([before, *pieces[:-1]], pieces, strict=True)
@@ -159,22 +159,22 @@ class Joiner:
             )
             yield _Joint(encoding.ids, first, cut, stop)
 
-    def _one(self, earlier: _PieceWindow, later: _PieceWindow) -> _PieceWindow:
-        """Two pieces as one."""
+    def _merged(self, earlier: _PieceWindow, later: _PieceWindow) -> _PieceWindow:
+        """Both pieces as one."""
         earlier.piece = Piece(earlier.piece.text + later.piece.text, earlier.piece.starts_document)
         earlier.after, earlier.joint = later.after, later.joint
         self._encode_again(earlier)
         return earlier
 
-    def _part(self, earlier: _PieceWindow, later: _PieceWindow) -> None:
-        """Cut a text between two pieces where it was not to be cut: without what stands on the other side."""
+    def _cut_between(self, earlier: _PieceWindow, later: _PieceWindow) -> None:
+        """Cut a text between two pieces that should have been joined: each is tokenised without the text on the other side."""
         self._warn()
         earlier.after, earlier.joint, later.before = "", None, ""
         self._encode_again(earlier)
         self._encode_again(later)
 
     def _encode_again(self, window: _PieceWindow) -> None:
-        """The tokens of a window whose text has changed: still joined to the piece before it, or parted from it."""
+        """Tokenise a window again whose text has changed. It stays joined to the piece before it, or is cut from it."""
         (window.ids,) = self.encode([window.text])
         if window.joined is not None and not _begins_as(window, window.joined):
             self._warn()

@@ -1,4 +1,4 @@
-"""A .jsonl file -> its rows: an object a line. The strings of a long line are read in parts."""
+"""The rows of a .jsonl file, which has one object a line. The strings of a long line are read in parts."""
 
 import json
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from alens.text.long_json import LongString, read_long_object
 from alens.text.text_columns import Row, TextColumns
 
 ROWS_WITHOUT_COLUMN = 1000
-"""Objects in which a column may be absent before it is refused as one that is not there."""
+"""A column that is absent from so many objects is refused as missing."""
 
 
 def json_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
-    """The rows of a .jsonl file. Raises `RequestError` for a line that is no object, or whose text is not text."""
+    """The rows of a .jsonl file. Raises `RequestError` for a line that is not an object, or whose text is not text."""
     lacking = {column for column in columns if column is not None}
     names: dict[str, None] = {}
     objects = number = 0
@@ -38,7 +38,7 @@ def json_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
 
 
 def _object(line: FileLine, file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
-    """The object of a line, and the bytes of the line in the file."""
+    """The object in a line, and the number of bytes that the line takes in the file."""
     where = f"{path}:{line.number}"
     try:
         if line.is_whole:
@@ -57,7 +57,7 @@ def _object(line: FileLine, file: IO[bytes], path: Path) -> tuple[dict[str, Any]
 
 
 def _rows(body: dict[str, Any], size: int, columns: TextColumns, line: FileLine, path: Path) -> Iterator[Row]:
-    """The row of an object, in parts where its text is long."""
+    """The row that an object gives, in parts where its text is long."""
     where = f"{path}:{line.number}"
     text = body.get(columns.text)
     document = None if columns.document is None else body.get(columns.document)

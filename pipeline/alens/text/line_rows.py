@@ -1,6 +1,6 @@
-"""A UTF-8 file -> its lines, and rows of .txt. A long line comes in parts.
+"""The lines of a UTF-8 file, and the rows of a .txt file. A long line comes in parts.
 
-In: a path. Out: `FileLine`s, which end in \\n; or `Row`s, which end in \\n, \\r\\n or \\r. A byte order mark at the head
+In: a path. Out: `FileLine`s, which end in \\n; or `Row`s, which end in \\n, \\r\\n or \\r. A byte order mark at the start
 of a file is not text. Memory: `LONG_BYTES`, whatever the length of a line.
 """
 
@@ -16,19 +16,19 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class FileLine(NamedTuple):
-    """A line, or the head of one that is longer than LONG_BYTES."""
+    """A line, or the start of one that is longer than LONG_BYTES."""
 
     content: bytes
     """With the \\n; without a byte order mark."""
     size: int
-    """Bytes in the file."""
+    """How many bytes it takes in the file."""
     number: int
-    """From 1."""
+    """Counted from 1."""
     is_whole: bool
 
 
 def read_line(file: IO[bytes], number: int) -> FileLine | None:
-    """The line at the file's place, up to LONG_BYTES of it; None at the end of the file."""
+    """The next line of the file, at most LONG_BYTES of it; None at the end of the file."""
     content = file.readline(LONG_BYTES)
     if not content:
         return None
@@ -70,7 +70,7 @@ def line_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
 
 
 def _long_rows(line: FileLine, file: IO[bytes], path: Path) -> Iterator[Row]:
-    """The rows of a long line, of which the head was read."""
+    """The rows of a long line whose start has been read."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     content, size, starts, ends = line.content, line.size, True, False
     while not ends:

@@ -1,7 +1,7 @@
-"""A directory -> the names of what lies in it: what the choice of a corpus' files is made from.
+"""The names of the files below a directory, from which the files of a corpus are chosen.
 
-In: a directory. Out: an `Entry` for each file below it, sorted by name. Links to folders are followed, each folder
-once. Hidden folders (`.git`, `__MACOSX`) are not entered. A link that leads nowhere is an entry too.
+In: a directory. Out: an `Entry` for each file below it, sorted by name. Links to folders are followed, and each
+folder is visited once. Hidden folders (`.git`, `__MACOSX`) are not entered. A broken link is an entry too.
 """
 
 import os
@@ -18,12 +18,12 @@ class Entry:
     """A file below a directory."""
 
     name: str
-    """Its path below the directory, with `/` between; a link to a folder around the directory ends in `/`."""
+    """Its path below the directory, with `/` between the parts. A link to a folder above the directory ends in `/`."""
     identity: str
-    """Where it really lies: two names of one file have the same."""
+    """Its path without links: two names of one file have the same."""
     is_link: bool = False
     is_file: bool = True
-    """Whether there is a file to read: not for a link that leads nowhere, a pipe, a device."""
+    """Whether there is a file to read: False for a broken link, a pipe or a device."""
 
 
 def list_files(folder: Path) -> tuple[Entry, ...]:
@@ -54,7 +54,7 @@ def list_files(folder: Path) -> tuple[Entry, ...]:
 
 
 def _entry(name: str, path: Path) -> Entry:
-    """`path` lies in a folder without links."""
+    """The folder of `path` has no links in its own path."""
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except OSError:

@@ -1,9 +1,9 @@
-"""A long line of JSON -> its object, with the long strings left in the file.
+"""Reads a long line of JSON and leaves its long strings in the file.
 
-In: a file whose line has been begun. Out: the object that `json` makes of the line, where a `LongString` stands for
-each string that is long; its text is read in parts, when it is asked for. No library was found that reads a string of
-JSON in parts (ijson holds each string whole). So only the ends of strings are found here. `json` reads all else: the
-line with a short name in the place of each long string, and the parts of the strings.
+In: a file and the start of the line. Out: the object that `json` makes of the line, with a `LongString` in place of
+each long string; its text is read in parts when it is asked for. We know of no library that reads a string of JSON in
+parts (ijson holds each string whole). So this module looks for the ends of strings, and `json` reads everything else:
+the line with a short name in place of each long string, and the parts of the strings.
 """
 
 import codecs
@@ -17,14 +17,14 @@ from alens.text.line_rows import FileLine
 from alens.text.text_columns import PART_BYTES
 
 KEPT_BYTES = 1 << 16
-"""A string that is longer is left in the file."""
+"""Longer strings are left in the file."""
 
 _NUL = b"\\u0000"
-"""How JSON writes the character that the names of long strings begin with. A string of the line that begins with it is
+"""How JSON writes the character with which the names of long strings begin. A string of the line that begins with it is
 left in the file as well, so that it is not taken for such a name."""
 
 _CHARACTERS = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-"""The contents of a string, up to a quote that ends it or a backslash before what is not read yet."""
+"""The contents of a string, up to its closing quote or to a backslash at the end of what has been read."""
 
 _WHOLE_CHARACTERS = re.compile(
     r"(?:[^\\]++"
@@ -32,7 +32,7 @@ _WHOLE_CHARACTERS = re.compile(
     r"|\\u(?![dD][89abAB])[0-9a-fA-F]{4}"
     r"|\\[^u])*+"
 )
-"""The contents of a string up to an escape that may go on: a surrogate pair is one character."""
+"""The contents of a string up to an escape that may be incomplete: a surrogate pair is one character."""
 
 _LONGEST_ESCAPE = 12
 
@@ -44,10 +44,10 @@ class LongString:
     file: IO[bytes]
     begin: int
     end: int
-    """Its first byte after the quote, and the place of the closing quote."""
+    """`begin` is the place of its first byte after the quote, `end` that of the closing quote."""
 
     def parts(self) -> Iterator[tuple[str, float]]:
-        """Its text in parts, and the share of it that each is. The file's place is the same before and after.
+        """Its text in parts, each with its share of the whole. The position in the file is the same before and after.
 
         Raises `ValueError` for what is not a string of JSON, `UnicodeDecodeError` where it is not UTF-8.
         """
@@ -75,7 +75,7 @@ class LongString:
 
 
 def read_long_object(file: IO[bytes], line: FileLine) -> tuple[Any, int]:
-    """The object of a line whose head was read, and the bytes of the line; leaves the file after it.
+    """The object in a line whose start has been read, and the number of bytes of the line. The file is left behind the line.
 
     Raises `ValueError` when it is not JSON, `UnicodeDecodeError` when it is not UTF-8.
     """
@@ -92,7 +92,7 @@ def read_long_object(file: IO[bytes], line: FileLine) -> tuple[Any, int]:
 
 
 def _with_strings(body: Any, strings: list[LongString]) -> Any:
-    """`body`, with the strings in the place of their names; those deeper than its own values are not wanted."""
+    """`body`, with the strings in place of their names. Strings deeper than its own values are not needed."""
     if not isinstance(body, dict):
         return body
     return {
@@ -110,13 +110,13 @@ class _Reading:
         self.strings: list[tuple[int, int]] = []
         self._place = place
         self._begin: int | None = None
-        """Where the string began that goes on."""
+        """Where the string that is being read began; None outside a string."""
         self._kept = bytearray()
         self._is_escaped = False
         """Whether a backslash stands before the next byte."""
 
     def take(self, content: bytes) -> None:
-        """The next bytes of the line."""
+        """Read the next bytes of the line."""
         at = 0
         while at < len(content):
             at = self._outside(content, at) if self._begin is None else self._within(content, at)
@@ -146,7 +146,7 @@ class _Reading:
         return quote + 1
 
     def _closing(self, content: bytes, at: int) -> int:
-        """Where the quote is that ends the string; -1 where it goes on."""
+        """The place of the quote that ends the string; -1 where the string goes on."""
         characters = _CHARACTERS.match(content, at + self._is_escaped)
         stop = len(content) if characters is None else characters.end()
         is_closed = content[stop : stop + 1] == b'"'

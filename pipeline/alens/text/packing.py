@@ -1,7 +1,7 @@
-"""Runs of tokens -> whole sequences: each side of a text is packed by itself.
+"""Packs runs of tokens into whole sequences. Training and held-out text are packed apart, each as a `Side`.
 
-In: a `TokenStream`, all tokens of the text (or of what is taken of it) in a file, and the document of each run of them. Out:
-any sequences of a `Side`, with the document of each of their tokens. Memory: what is asked for, and 16 bytes a run.
+In: a `TokenStream`: in a file all tokens of the text, or of the part that is used, and the document of each run of
+tokens. Out: any sequences of a `Side`, with the document of each token. Memory: those sequences, and 16 bytes a run.
 Shapes: N tokens of the stream, R runs, B sequences, T tokens.
 """
 
@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Tokens in the order of the text. A run is a stretch of one document."""
+    """Tokens in the order of the text. A run is a stretch of tokens of one document."""
 
     tokens_N: Tokens
     starts_R: Numbers
@@ -31,14 +31,14 @@ class TokenStream:
         return np.diff(self.starts_R, append=len(self.tokens_N))
 
     def lengths_of(self, num_documents: int) -> Numbers:
-        """(D,) the tokens of each document."""
+        """(D,) how many tokens each document has."""
         lengths_D = np.zeros(num_documents, dtype=np.int64)
         np.add.at(lengths_D, self.documents_R, self.lengths_R)
         return lengths_D
 
 
 class TokenStreamWriter:
-    """Writes a stream into an open file."""
+    """Writes a stream of tokens into an open file."""
 
     def __init__(self, file: IO[bytes], dtype: str) -> None:
         self._file, self._dtype = file, dtype
@@ -54,7 +54,7 @@ class TokenStreamWriter:
         self.num_tokens += len(tokens_N)
 
     def stream(self) -> TokenStream:
-        """What was written, memory-mapped."""
+        """The stream that was written, memory-mapped."""
         self._file.flush()
         tokens_N: Tokens = np.zeros(0, self._dtype)
         if self.num_tokens:
@@ -65,7 +65,7 @@ class TokenStreamWriter:
 
 
 class Side:
-    """Some runs of a stream, end to end."""
+    """Some of the runs of a stream, joined end to end."""
 
     def __init__(self, stream: TokenStream, runs_R: npt.NDArray[np.bool_]) -> None:
         lengths = stream.lengths_R[runs_R]

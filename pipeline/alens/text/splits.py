@@ -1,8 +1,9 @@
-"""Names of files -> the split that each is of, where the names say so unmistakably.
+"""Which split each file belongs to, where its name says so unmistakably.
 
-In: paths below a directory. Out: the split of each, or None. Three forms say so: `train-00000-of-00002` in the name
-of a file; a folder called `train`; and files called by splits alone (`train.txt`, `test-1.txt`), where one of the
-other forms is there or all files are called so, `train` among them. `night train.txt` and `my-eval.txt` say nothing.
+In: paths below a directory. Out: the split of each, or None. Three forms count: `train-00000-of-00002` in the name of
+a file; a folder called `train`; and files whose whole name is a split (`train.txt`, `test-1.txt`), where a file of
+another form is present or all files are named like this, `train` among them. `night train.txt` and `my-eval.txt` do
+not count.
 """
 
 import re
@@ -22,7 +23,7 @@ _WORDS = {
     "eval": "test",
     "evaluation": "test",
 }
-"""What data sets call their splits, as the `datasets` library has it."""
+"""Names that data sets use for their splits, as in the `datasets` library."""
 
 _SHARD = re.compile(r"(\w[\w.]*)-\d{5,}-of-\d{5,}\b.*")
 """How data sets name the files of a split: `train-00000-of-00002.parquet`."""
@@ -31,17 +32,17 @@ _NUMBERED = re.compile(r"([a-z]+)(?:[-_.]\d+)?")
 
 
 def splits_of(names: Sequence[str]) -> list[str | None]:
-    """The split of each name; None for one that says none."""
+    """The split of each name; None where the name does not say it."""
     by_shard = [_by_shard(name) for name in names]
     if not any(word in _WORDS for word in by_shard):
-        by_shard = [None] * len(names)  # `novels-00000-of-00003` alone is a name of novels
-    found = [
+        by_shard = [None] * len(names)  # `novels-00000-of-00003` alone does not name a split
+    certain = [
         _by_folder(name) if word is None else _WORDS.get(word, word)
         for word, name in zip(by_shard, names, strict=True)
     ]
     called = [_by_name(name) for name in names]
-    if any(found) or (TRAIN in called and all(called)):
-        return [own or name for own, name in zip(found, called, strict=True)]
+    if any(certain) or (TRAIN in called and all(called)):
+        return [own or name for own, name in zip(certain, called, strict=True)]
     return [None] * len(names)
 
 
@@ -59,7 +60,7 @@ def _by_shard(name: str) -> str | None:
 
 
 def _by_folder(name: str) -> str | None:
-    """The innermost folder that is called by a split."""
+    """The split that the innermost such folder is called by."""
     folders = reversed(name.lower().split("/")[:-1])
     return next((_WORDS[folder] for folder in folders if folder in _WORDS), None)
 

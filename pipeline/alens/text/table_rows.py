@@ -1,7 +1,7 @@
-"""A table -> its rows: .parquet, or .arrow as `datasets` saves it. Only the columns that are wanted are decoded.
+"""The rows of a table: .parquet, or .arrow as `datasets` saves it. Only the columns that are needed are decoded.
 
-In: the path of a table. Out: `Row`s; those whose text is long come in parts. Memory: a few megabytes of rows, or one
-cell, whatever the table's size.
+In: the path of a table. Out: `Row`s; those with long text come in parts. Memory: a few megabytes of rows, or one cell,
+whatever the size of the table.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _SIMPLE = ("string", "large_string")
 ROWS_A_READ = 2048
 
 BYTES_A_READ = 4 << 20
-"""Rows are read together up to so many bytes of text."""
+"""Rows with up to so many bytes of text are read at once."""
 
 
 def parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
@@ -32,7 +32,7 @@ def parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
     import pyarrow as pa
 
     yield from _parquet_rows(path, columns)
-    pa.default_memory_pool().release_unused()  # of a page, which may hold a thousand books
+    pa.default_memory_pool().release_unused()  # a page may hold a thousand books
 
 
 def _parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
@@ -56,7 +56,7 @@ def _parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
 
 
 def _rows_a_read(group: "pq.RowGroupMetaData", column: str) -> int:
-    """How many rows of a row group are read together, by the mean size of their text."""
+    """How many rows of a row group are read at once, by the mean size of their text."""
     text_bytes = 1
     for number in range(group.num_columns):
         if group.column(number).path_in_schema == column:
@@ -81,7 +81,7 @@ def arrow_rows(path: Path, columns: TextColumns) -> Iterator[Row]:
                     yield row
                     passed += len(row.text or "")
                     if passed > BYTES_A_READ:
-                        mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not stay in memory
+                        mapped.madvise(mmap.MADV_DONTNEED)  # free what has been read
                         passed = 0
 
 
@@ -114,14 +114,14 @@ def _numbered(
 
 
 def _rows(batch: "pa.RecordBatch", columns: TextColumns, path: Path, first: int) -> Iterator[Row]:
-    """The rows of some rows of a table, of which the first has the number `first`."""
+    """The rows of a batch, whose first row has the number `first`."""
     texts = batch.column(columns.text)
     documents = [None] * len(batch)
     if columns.document is not None:
         documents = batch.column(columns.document).to_pylist()
     values: Iterable[Any] = texts
     if str(texts.type) in _SIMPLE and texts.nbytes <= 4 * BYTES_A_READ:
-        with contextlib.suppress(UnicodeDecodeError):  # it is met again, and then the row is known
+        with contextlib.suppress(UnicodeDecodeError):  # met again below, where the row is known
             values = texts.to_pylist()  # ten times as quick as one by one
     for number, (value, document) in enumerate(zip(values, documents, strict=True), start=first):
         if value is None or type(value) is str:
@@ -136,7 +136,7 @@ def _rows(batch: "pa.RecordBatch", columns: TextColumns, path: Path, first: int)
 
 
 def _parts(cell: Any, document: Any, columns: TextColumns, path: Path, number: int) -> Iterator[Row]:
-    """The row of an Arrow scalar."""
+    """The row that a cell of an Arrow table gives, in parts where its text is long."""
     import pyarrow as pa
 
     value = cell.value if isinstance(cell, pa.DictionaryScalar) else cell

@@ -1,6 +1,6 @@
-"""What is read of a file of text: its `TextColumns`, and the `Row`s that come out.
+"""Which columns of a file of text are read, and the `Row`s that reading gives.
 
-A long row comes as several `Row`s, so that memory does not follow its length.
+A long row comes as several `Row`s, so that memory does not grow with its length.
 """
 
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from alens.errors import RequestError
 
 LONG_BYTES = 1 << 20
-"""A row of so many bytes, or a line, is not held in memory as a whole."""
+"""A row or line of so many bytes is not held in memory as a whole."""
 
 PART_BYTES = 1 << 18
-"""It is read in parts of so many."""
+"""A long row is read in parts of so many bytes."""
 
 
 class Row(NamedTuple):
@@ -23,9 +23,9 @@ class Row(NamedTuple):
     document: Any
     """The value of the document column; None without one."""
     size: float
-    """Its share of `size_of` its file."""
+    """Its part of the file's `size_of`."""
     starts: bool = True
-    """False where this goes on with the text of the row before it."""
+    """False where this continues the row before it."""
 
 
 class TextColumns(NamedTuple):
@@ -36,7 +36,7 @@ class TextColumns(NamedTuple):
 
     @property
     def wanted(self) -> list[str]:
-        """Each column once."""
+        """The names of the columns, each once."""
         return list(dict.fromkeys(name for name in self if name is not None))
 
     def check(self, names: list[str], path: Path) -> None:
@@ -55,5 +55,5 @@ class TextColumns(NamedTuple):
 
 
 def said(error: Exception) -> str:
-    """What the system or a library says of a file that cannot be read, in a line."""
+    """What the system or a library says about a file that cannot be read, in one line."""
     return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]

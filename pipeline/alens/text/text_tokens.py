@@ -1,8 +1,8 @@
-"""The text of a corpus -> its tokens, in order.
+"""The tokens of a corpus, in order.
 
 In: a `Corpus` and a tokenizer. Out: the tokens of each piece of text, and whether a document starts with it;
 end-of-text stands between documents. Two batches of text are in memory, whatever the size
-of the corpus and of its documents: `joining` makes the tokens of documents of those of pieces.
+of the corpus and of its documents: `joining` makes the tokens of whole documents from those of pieces.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ from alens.text.joining import Joiner
 from alens.text.packing import Tokens
 
 BYTES_A_BATCH, PIECES_A_BATCH = 1 << 20, 4096
-"""Text that is tokenised at once: 64 long pieces of English, 21 of Chinese, or so many short ones; enough for every
-core. Its tokens take about 100 bytes for each byte while they are made."""
+"""Text that is tokenised at once: 64 long pieces of English, 21 of Chinese, or many short ones: enough for every core.
+Making its tokens takes about 100 bytes of memory for each byte of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class TextTokens:
     dtype: str
     """The dtype of the tokens: uint16 or uint32."""
     num_tokens: int | None = None
-    """Tokens of the model's vocabulary, where the text is for a model: a token beyond it is refused."""
+    """The size of the model's vocabulary, where the text is for a model: a token beyond it is refused."""
 
     @property
     def separator(self) -> int:
@@ -48,14 +48,14 @@ class TextTokens:
         return self.end_of_text
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of each text by itself, on all cores."""
+        """The tokens of each text by itself, made on all cores."""
         encoded = self._joiner.encode(texts)
         for ids in encoded:
             self._check(ids)
         return encoded
 
     def encode_after(self, before: str, text: str) -> list[int]:
-        """The tokens of a text that begins with a space, as they are where `before` stands before it."""
+        """The tokens of a text that begins with a space, where it follows `before`."""
         if not before or self._joiner.begins_alike:
             return self.encode([text])[0]
         ids = self._joiner.encode_after(before, text)
@@ -94,7 +94,7 @@ def _read_ahead(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 
 def _take(pieces: Iterator[Piece]) -> list[Piece]:
-    """The next pieces: as many as are tokenised at once."""
+    """The next pieces, as many as are tokenised at once."""
     batch: list[Piece] = []
     size = 0
     for piece in islice(pieces, PIECES_A_BATCH):
