@@ -193,7 +193,7 @@ def test_lenses_that_are_none_are_refused(run_alens: Any, demo_cache: Path, tmp_
 
 
 def test_a_store_that_is_none_is_refused(run_alens: Any, demo_lenses: Path, tmp_path: Path) -> None:
-    assert "is no cache" in refusal(run_alens("eval", demo_lenses, tmp_path), 2)
+    assert "is not a cache" in refusal(run_alens("eval", demo_lenses, tmp_path), 2)
 
 
 def test_lenses_of_another_model_are_refused(

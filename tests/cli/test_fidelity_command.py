@@ -114,7 +114,7 @@ def test_a_wrong_option_is_refused_in_one_line(
 
 
 def test_a_store_that_is_none_is_refused(run_alens: Any, tmp_path: Path) -> None:
-    assert "is no cache" in refusal(run_alens("fidelity", tmp_path), 2)
+    assert "is not a cache" in refusal(run_alens("fidelity", tmp_path), 2)
 
 
 def test_a_launcher_of_several_processes_is_refused(run_alens: Any, demo_cache: Path) -> None:

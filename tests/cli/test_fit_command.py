@@ -174,7 +174,7 @@ def test_a_store_that_is_none_is_refused(
 ) -> None:
     make(tmp_path / "store")
     line = refusal(run_alens("fit", tmp_path / "store", tmp_path / "lenses", *SMALL), 2)
-    assert "is no cache (it has no plan.json)" in line
+    assert "is not a cache (it has no plan.json)" in line
 
 
 def test_a_store_without_a_committed_shard_is_refused(

@@ -60,7 +60,7 @@ def test_a_lack_of_room_is_said_in_numbers_that_differ(tmp_path: Path) -> None:
 def test_directories_that_changed_places_are_said(
     run_alens: Any, demo_cache: Path, demo_lenses: Path, tmp_path: Path
 ) -> None:
-    lenses = f"{demo_lenses} is no cache, it holds lenses: give a directory that `alens cache` wrote"
+    lenses = f"{demo_lenses} is not a cache, it holds lenses: give a directory that `alens cache` wrote"
     cache = f"{demo_cache} holds no lenses (it is a cache): give a directory that `alens fit` finished"
     for arguments, says in (
         (("eval", demo_cache, demo_lenses), cache),

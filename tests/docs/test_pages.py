@@ -178,7 +178,7 @@ def test_the_python_examples_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("True 2048\n")
-    assert "nowhere is no cache" in done.stdout
+    assert "nowhere is not a cache" in done.stdout
 
 
 def test_the_demo_page_has_the_numbers_of_the_bundled_model() -> None:

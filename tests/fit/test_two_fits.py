@@ -90,7 +90,9 @@ def test_a_fit_that_lost_its_directory_while_suspended_writes_nothing_more(
             (lenses / one_writer.CLAIM).write_text(json.dumps(body))
             seen.update(contents(lenses))
 
-    with pytest.raises(RunError, match=r"lenses is no longer this process's: .* process 7 on elsewhere"):
+    with pytest.raises(
+        RunError, match=r"lenses does not belong to this process any more: .* process 7 on elsewhere"
+    ):
         fit(planted_store, lenses, report=lose)
     assert contents(lenses) == seen | {"log.jsonl": contents(lenses)["log.jsonl"]}
     assert claim(lenses) == body

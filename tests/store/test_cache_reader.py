@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from alens.errors import RequestError
-from alens.store.cache_reader import Cache, open_cache
-from alens.store.cache_statistics import log_shares
+from alens.store.cache_reader import Cache, log_shares, open_cache
 from alens.store.encoding import dequantise
 
 Copy = Callable[[Path], Path]
@@ -125,13 +124,13 @@ def test_one_further_site_does_not_bring_the_other(write_tiny: Callable[..., Pat
         cache.site("resid_post", 0, slice(3))
 
 
-# What is no cache
+# What is not a cache
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: None])
 def test_what_is_no_cache_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "place")
-    with pytest.raises(RequestError, match=r"place is no cache \(it has no plan.json\)"):
+    with pytest.raises(RequestError, match=r"place is not a cache \(it has no plan.json\)"):
         open_cache(tmp_path / "place")
 
 

@@ -174,5 +174,5 @@ def test_what_is_no_cache_is_refused(tmp_path: Path, make: str) -> None:
     if make == "lenses":
         (place / "lens.json").write_text("{}")
     why = ", it holds lenses" if make == "lenses" else " (it has no plan.json)"
-    with pytest.raises(RequestError, match=re.escape(f"is no cache{why}: give a directory that")):
+    with pytest.raises(RequestError, match=re.escape(f"is not a cache{why}: give a directory that")):
         verify_cache(place)

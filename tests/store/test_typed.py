@@ -86,7 +86,7 @@ RECORDS: list[tuple[str, Any, str]] = [
     (
         "files",
         {"../../x": {"bytes": 1, "sha256": "0"}},
-        "files has '../../x', which is no path in arrays.zarr",
+        "files has '../../x', which is not a path in arrays.zarr",
     ),
     (
         "files",

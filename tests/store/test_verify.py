@@ -148,5 +148,5 @@ def test_what_was_found_is_told_at_once(whole_store: Path) -> None:
     (whole_store / "MANIFEST.json").write_bytes(b"")
     told: list[Finding] = []
     with pytest.raises(StoppedError):
-        verify_cache(whole_store, found=told.append, should_stop=lambda: True)
+        verify_cache(whole_store, on_finding=told.append, should_stop=lambda: True)
     assert [finding.path for finding in told] == ["MANIFEST.json"]

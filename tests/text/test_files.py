@@ -139,7 +139,7 @@ def test_the_default_of_several_configurations_is_read() -> None:
         (["a.txt", "b.jsonl"], {}, "DIR mixes .jsonl, .txt files: give a directory with one kind, or a single file"),
         (["train/a.txt", "c.txt"], {}, "DIR has files of split train (train/a.txt) and others beside them (c.txt): say --split train or --split all"),
         (["test/a.txt"], {}, "DIR has no split 'train': it has test; choose with --split"),
-        (NOVELS, {"split": "test"}, "DIR has no split 'test': the names of its files say no split"),
+        (NOVELS, {"split": "test"}, "DIR has no split 'test': the names of its files do not say their split"),
         (NOVELS, {"configuration": "x"}, "DIR has no configurations: leave out --corpus-config"),
         (PARTS, {"card": CARD}, "DIR has the configurations small, large: choose with --corpus-config"),
         (PARTS, {"card": CARD, "configuration": "x"}, "DIR has no configuration 'x': it has small, large"),

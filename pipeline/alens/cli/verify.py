@@ -60,7 +60,7 @@ def command(
 
             if deep is not None:
                 _check_model(store, model, device, report)
-            verdict = verify_cache(store, found=found.append, report=report, should_stop=should_stop)
+            verdict = verify_cache(store, on_finding=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache

@@ -27,8 +27,7 @@ from alens.rows.columns import Columns, RowReader
 from alens.rows.final_norm import FinalNorm
 from alens.rows.narrow import Narrow
 from alens.rows.teacher import Teacher
-from alens.store.cache_reader import Cache
-from alens.store.cache_statistics import ENOUGH_SHARDS, log_shares
+from alens.store.cache_reader import ENOUGH_SHARDS, Cache, log_shares
 from alens.store.schema import ATTN_Z
 
 

@@ -35,8 +35,7 @@ from alens.rows import moments
 from alens.rows.teacher import CompressedTeacher
 from alens.store import writer
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
-from alens.store.cache_reader import Targets
-from alens.store.cache_statistics import log_shares
+from alens.store.cache_reader import Targets, log_shares
 from alens.store.encoding import dequantise
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan

@@ -1,35 +1,34 @@
-"""THE CONTRACT between the stages: what a cache is on disk. Imports neither stage.
+"""The contract between the stages: what a cache is on disk. This room imports neither stage.
 
 schema.py            what plan.json holds
-typed.py             a document's fields: of their type, within their limits
+typed.py             checks that a document's fields have their types and limits
 records.py           what commit records and the manifest hold
-read_documents.py    all documents of a cache, whole or not: what verify begins with
-model_record.py      what is kept of the frozen model
-same_model.py        in which way two records of models differ
-plan_differences.py  in what a stored plan is not what is asked for
-document.py          JSON with its own hash
-arrays.py            which arrays a plan makes
+read_documents.py    reads all documents of a cache, whole or not, for verify
+model_record.py      what a cache or lenses record of the frozen model
+same_model.py        how two records of models differ
+plan_differences.py  how a stored plan differs from a request
+document.py          JSON documents that hold their own hash
+arrays.py            which arrays a plan defines
 encoding.py          rounded and 8-bit z
-paths.py             where each file is
-durable.py           a file is either not there or whole
-leftovers.py         what killed processes left, and who clears it
-claim.py             who works in a directory, and whether it lives
-one_writer.py        the second in a directory is refused, a dead one is followed
-writer.py            shard -> files -> commit record
-commits.py           what is committed
-cache_reader.py      committed shards -> numbers
-checked_arrays.py    spans of rows through Zarr
-compressed_files.py  what chunks claim, before they are decompressed
-checked_files.py     files already compared with their hashes
+paths.py             where each file of a cache is
+durable.py           writes a file whole or not at all
+leftovers.py         clears what killed processes left unfinished
+claim.py             says which process works in a directory, and whether it lives
+one_writer.py        lets one process at a time write into a directory
+writer.py            writes a shard's files, then its commit record
+commits.py           the commit records of a cache
+cache_reader.py      reads numbers from committed shards
+checked_arrays.py    reads spans of rows through Zarr
+compressed_files.py  checks what chunks claim before they are decompressed
+checked_files.py     remembers which files were compared with their hashes
 values.py            which numbers an array can hold
-cache_statistics.py  the log of the mean output
-status.py            how far a cache is, what to submit again
-verify.py            every byte -> what is damaged, missing, foreign
-findings.py          one finding
-hashing.py           many files, several at a time
-metadata.py          what a zarr.json says
-foreign.py           what else lies there
-repair.py            findings -> what is written again
-links.py             folders that are reached through no link
-result_file.py       files of results: checked before, written whole after
+status.py            how far a cache is, and which workers to submit again
+verify.py            reads every byte and names what is damaged, missing or foreign
+findings.py          what one finding says
+hashing.py           hashes many files, several at a time
+metadata.py          compares a zarr.json with the plan
+foreign.py           finds what else lies in a cache directory
+repair.py            queues what was found for rewriting
+links.py             opens folders that are not reached through a link
+result_file.py       checks the path of a result before the work, and writes it whole after
 """

@@ -1,7 +1,7 @@
-"""Which arrays a plan makes: name, shape, dtype, chunks and what a person should know of each.
+"""Which arrays a plan defines: name, shape, dtype, chunks, and the meaning of each.
 
-In: a `Plan`. Out: the specifications from which the writer creates `arrays.zarr` and the reader checks
-what it reads. Pure: nothing is touched. Shapes: N rows, H heads, E d_head, D d_model, K top-k, M tail
+In: a `Plan`. Out: the specifications from which the writer creates `arrays.zarr`, and by which the reader checks
+what it reads. Pure: no file is touched. Shapes: N rows, H heads, E d_head, D d_model, K top-k, M tail
 samples, V vocabulary, S shards.
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 from alens.store.schema import ATTN_Z, Plan
 
 CHUNK_BYTES = 2 * 2**20
-"""Inner chunks are at most this large: reads of 1 to 4 MB came out fastest."""
+"""The most bytes of an inner chunk: reads of 1 to 4 MB were the fastest."""
 
 
 CHECKSUM_BYTES, INDEX_BYTES = 4, 16
-"""What a shard's index holds of a chunk: its crc32c, and where it lies in its file."""
+"""Bytes that a shard's file spends on each chunk: its crc32c, and its place in the index."""
 
 SMALL_BYTES, MOST_COMPRESSED = 64 * 2**20, 1000
-"""Compressed files whose numbers take more than so many bytes hold no more than so many times their own size."""
+"""Where the numbers of a compressed file take more than SMALL_BYTES, they take at most MOST_COMPRESSED times its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +35,20 @@ class ArraySpec:
     dimensions: tuple[str, ...]
     meaning: str
     rows_per_shard: int
-    """First-axis entries a file holds; the whole axis for the model's own weights."""
+    """How many entries of the first axis a file holds; all of them for the model's own weights."""
     chunk_rows: int
-    """First-axis entries of an inner chunk; divides rows_per_shard."""
+    """How many entries of the first axis an inner chunk holds; divides rows_per_shard."""
     compressed: bool = False
     """Whether chunks are compressed before their checksum is taken: rounded values only."""
 
     @property
     def is_weight(self) -> bool:
-        """Whether it is one of the model's own weights, which have one file and no shards."""
+        """Whether it is one of the model's own weights, which have one file and are not divided into shards."""
         return self.name.startswith("model/")
 
     @property
     def fill(self) -> float | int:
-        """What a missing file would read as: nothing that could be taken for data."""
+        """The value that a missing file reads as: one that cannot be taken for data."""
         kind = np.dtype(self.dtype)
         return float("nan") if kind.kind == "f" else int(np.iinfo(kind).max)
 
@@ -58,10 +58,10 @@ class ArraySpec:
 
     @property
     def least_file_bytes(self) -> int:
-        """A file of the array has no fewer: what is claimed beyond them is not there, and is never read.
+        """The fewest bytes that a file of the array can have. A smaller file cannot hold what the plan claims.
 
-        Without compression these are its numbers, a checksum a chunk, and the index of its chunks. Rounded values of a
-        model compress to a tenth at best.
+        Without compression it holds its numbers, a checksum for each chunk, and the index of its chunks. Rounded values
+        of a model compress to a tenth at best.
         """
         numbers = self.row_bytes * self.rows_per_shard
         if self.compressed:
@@ -86,7 +86,7 @@ _Row = tuple[str, str, tuple[int, ...], tuple[str, ...], str]
 
 
 def groups(names: Iterable[str]) -> set[str]:
-    """Every group that these arrays lie in, but the root."""
+    """Every group that holds one of these arrays, except the root."""
     parts = [name.split("/") for name in names]
     return {"/".join(path[:depth]) for path in parts for depth in range(1, len(path))}
 
@@ -97,7 +97,7 @@ def all_arrays(plan: Plan) -> dict[str, ArraySpec]:
 
 
 def site_name(layer: int, site: str = ATTN_Z) -> str:
-    """The array with the values of a site at a layer; z unless another is named."""
+    """The array with the values of a site at a layer; the site is z unless another is named."""
     return f"{SITES}/{site}/{layer:02d}"
 
 

@@ -1,4 +1,4 @@
-"""Read a cache: committed shards only, checked, as numpy arrays.
+"""Reads a cache as numpy arrays: committed shards only, and checked.
 
 In: a cache directory. Out: rows of any array by name; `Targets`; head outputs `a = z W_O`; sums of
 statistics over shards. A missing, cut or altered file is an error that names it; Zarr alone would read a
@@ -19,7 +19,6 @@ import numpy.typing as npt
 from alens.errors import DamageError, RequestError
 from alens.store import document, durable
 from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name
-from alens.store.cache_statistics import ENOUGH_SHARDS, log_shares
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
@@ -31,6 +30,9 @@ from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
 Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
 
+ENOUGH_SHARDS = 256
+"""Moments of so many shards are enough for every use of them, and limit what is read before the work."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
@@ -41,22 +43,22 @@ class Targets:
     log_probs_NK: Array
     """(N, K) float16: their log-probabilities."""
     logsumexp_N: Array
-    """(N,) float32: of the final logits."""
+    """(N,) float32: the logsumexp of the final logits."""
     entropy_N: Array
-    """(N,) float32: of the whole distribution, nats."""
+    """(N,) float32: the entropy of the whole distribution, nats."""
     tail_ids_NM: Array
     """(N, M) unsigned: draws from the distribution outside the top k, each worth 1/M of its mass."""
 
 
 class Cache:
-    """An open cache. Holds no file open; cheap to make.
+    """An open cache. It keeps no file open, and is cheap to make.
 
     Attributes: `root`, `plan`, `commits` (its records), `sealed` (the manifest says that all shards are
-    committed), `fingerprint` (of a sealed cache: the hash of all its shard files) and `shards`.
+    committed), `fingerprint` (the hash of all shard files of a sealed cache) and `shards`.
     """
 
     def __init__(self, root: Path | str, *, limits: bool = True) -> None:
-        """Open the cache in `root`; without `limits` it gives numbers that cannot be, too.
+        """Open the cache in `root`. Without `limits` it also gives impossible numbers.
 
         Raises `RequestError` when there is no cache, `DamageError` when its plan is damaged.
         """
@@ -77,7 +79,7 @@ class Cache:
         self.sealed = self.fingerprint is not None
 
     def _check_layers_are_there(self) -> None:
-        """Raises `DamageError` for a plan with more layers than arrays on disk, before anything is made of them."""
+        """Raises `DamageError` for a plan with more layers than there are arrays on disk, before the plan is used."""
         folder = self.paths.arrays / SITES / ATTN_Z
         there = sum(path.is_dir() for path in folder.iterdir()) if folder.is_dir() else 0
         if len(self.plan.layers) > there:
@@ -89,7 +91,7 @@ class Cache:
 
     @cached_property
     def shards(self) -> tuple[int, ...]:
-        """Committed shard numbers, ascending, as of the first look; reads the records of an unsealed cache.
+        """The numbers of the committed shards, ascending, as of the first use. Reads the records of an unsealed cache.
 
         Raises `DamageError` where a sealed cache has fewer records than its manifest says.
         """
@@ -150,17 +152,17 @@ class Cache:
     def weights(self, name: str) -> Array:
         """`W_O` (L, H, E, D), `W_U` (D, V), `b_U` (V), `norm_gain` or `norm_offset` (D), float32.
 
-        Raises `RequestError` where the cache does not have it: older ones lack the last norm.
+        Raises `RequestError` where the cache does not hold it: older caches lack the last norm.
         """
         return self._disk.weights(self.spec(f"model/{name}"))
 
     def check_files(self, shard: int, names: Sequence[str]) -> None:
-        """Compare whole files of a shard with the hashes in its record, each once a process. Raises `DamageError`."""
+        """Compare whole files of a shard with the hashes in its record, each file once in a process. Raises `DamageError`."""
         for name in names:
             self._disk.check_file(self.spec(name), shard, whole=True)
 
     def check_unchanged(self) -> None:
-        """Look again at the plan and at the records that were used: raises `DamageError` where they are others now."""
+        """Read the plan and the records that were used again. Raises `DamageError` where they have changed."""
         try:
             same = self.paths.plan.read_bytes() == self._plan_as_opened
         except OSError:
@@ -215,8 +217,8 @@ class Cache:
     ) -> Array:
         """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`.
 
-        As TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads` default to
-        all that are cached. Raises `RequestError` for a model whose heads write something else.
+        The same as TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads` default to all
+        that are cached. Raises `RequestError` for a model whose heads write something else.
         """
         if self.plan.model.head_write == OTHER_WRITE:
             raise RequestError(f"{self.root} gives no head outputs: {self.plan.model.no_write}; take z")
@@ -274,12 +276,12 @@ class Cache:
         return None if self.token_documents is None else self.token_documents[:, 0].astype(np.int64)
 
     def _npy(self, path: Path, sha256: str, count: int | None, what: str = "tokens") -> Array:
-        """(sequences, seq_len) unsigned, below the count of `what`. Raises `DamageError` for another hash or other contents."""
+        """(sequences, seq_len) unsigned, below the count of `what`. Raises `DamageError` when hash or contents differ."""
         if not path.is_file() or durable.sha256_of(path) != sha256:
             raise DamageError(f"{path} is missing or altered: {MEND}")
         try:
             values_BT = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # objects, no array at all, or a shape that numpy cannot count
+        except Exception as error:  # objects, something else than an array, or a shape too large for numpy
             raise DamageError(f"{path} holds no numbers ({error}): make the cache anew") from None
         expected = (self.plan.tokens.sequences, self.plan.settings.seq_len)
         if values_BT.dtype.kind != "u" or values_BT.shape != expected:
@@ -291,6 +293,18 @@ class Cache:
         return np.asarray(values_BT)
 
 
+def log_shares(output_V: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(V,) log of each token's share of summed distributions.
+
+    A token that never had any probability gets the smallest positive number of float32.
+    """
+    shares_V = output_V / output_V.sum()
+    log_V: npt.NDArray[np.float32] = np.log(np.maximum(shares_V, np.finfo(np.float32).tiny)).astype(
+        np.float32
+    )
+    return log_V
+
+
 def open_cache(path: Path | str) -> Cache:
-    """Open a cache that `alens cache` wrote (or is still writing: its committed shards can be read)."""
+    """Open a cache that `alens cache` wrote or is still writing; its committed shards can be read."""
     return Cache(path)

@@ -1,10 +1,10 @@
-"""Arrays as they lie on disk: spans of rows, read through Zarr, checked.
+"""Reads spans of rows from the arrays on disk through Zarr, and checks them.
 
 In: the paths, plan and records of a cache. Out: numpy arrays. Zarr alone would read a missing shard as fill values,
 and any file of the right size as the one that was committed. A file of which at least half is read at once is compared
-with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. How bytes become
-numbers stands in metadata, which must be those of the plan (`metadata.py`). No more memory is taken than files on disk
-hold numbers, and whatever is read must be numbers that can be (`values.py`).
+with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. The metadata
+say how bytes become numbers, so they must agree with the plan (`metadata.py`). No more memory is taken than the files on
+disk can fill, and the numbers must be possible ones (`values.py`).
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class CheckedArrays:
     """The arrays of one cache."""
 
     def __init__(self, paths: StorePaths, plan: Plan, commits: Commits, *, limits: bool = True) -> None:
-        """Without `limits` numbers that cannot be are given too: for who compares them with the right ones."""
+        """Without `limits` impossible numbers are given too, to be compared with the right ones."""
         self._limits = limits
         self.paths, self._plan, self._commits = paths, plan, commits
         self._store = LocalStore(paths.arrays, read_only=True)
@@ -77,7 +77,7 @@ class CheckedArrays:
             raise DamageError(f"{path} has {what}: {mend}")
 
     def _check_size(self, spec: ArraySpec, key: str, recorded: Mapping[str, Any] | None, mend: str) -> None:
-        """A plan may claim more numbers than there are: told before memory is taken for them."""
+        """A plan may claim more numbers than there are. That is refused before memory is taken for them."""
         if recorded is not None and recorded["bytes"] < spec.least_file_bytes:
             raise DamageError(
                 f"{self.paths.arrays / key} has {recorded['bytes']:,} bytes by its record, and what the plan says it "
@@ -91,24 +91,24 @@ class CheckedArrays:
         """`shard` is None for the model's weights."""
         file = self.paths.shard_file(spec.name, shard or 0, len(spec.shape))
         try:
-            found = np.asarray(self._array(spec)[start:stop])
+            array = np.asarray(self._array(spec)[start:stop])
         except (OSError, MemoryError, DamageError):
             raise
-        except Exception as error:  # whatever a codec says of bytes that do not match their checksum
+        except Exception as error:  # what a codec says depends on the codec
             raise DamageError(f"{file} is damaged: {error}; {_mend(shard)}") from error
-        if self._limits and (what := values.wrong(self._plan, spec, shard, found)) is not None:
+        if self._limits and (what := values.wrong(self._plan, spec, shard, array)) is not None:
             raise DamageError(
                 f"{file} has {what}: `alens verify` says whether it was altered; if not, it was written so, and its "
                 "cache has to be made anew"
             )
-        return found
+        return array
 
     def _array(self, spec: ArraySpec) -> Any:
         if spec.name not in self._arrays:
             self._check_metadata(spec)
             try:
                 array = zarr.open_array(self._store, path=spec.name, mode="r")
-            except Exception as error:  # whatever zarr says of metadata that is missing or altered
+            except Exception as error:  # zarr raises many kinds for missing or altered metadata
                 raise DamageError(
                     f"{self.paths.arrays / spec.name / 'zarr.json'} is missing or damaged ({error}): {MEND}"
                 ) from error
@@ -116,7 +116,7 @@ class CheckedArrays:
         return self._arrays[spec.name]
 
     def _check_metadata(self, spec: ArraySpec) -> None:
-        """How bytes become numbers stands in zarr.json, so a changed one would change every number."""
+        """The zarr.json says how bytes become numbers: if it were changed, every number would change."""
         key = f"{spec.name}/zarr.json"
         file = self.paths.arrays / key
         try:
@@ -130,7 +130,7 @@ class CheckedArrays:
 
     @cached_property
     def _skeleton(self) -> Mapping[str, Any]:
-        """Size and hash of each file of `arrays.zarr` that is no shard."""
+        """Size and hash of each file of `arrays.zarr` that is not part of a shard."""
         record = self._commits.skeleton()
         if record is None:
             raise DamageError(f"{self.paths.skeleton} is missing or damaged: {MEND}")

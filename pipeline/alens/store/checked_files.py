@@ -1,8 +1,8 @@
-"""Files of `arrays.zarr` that this process has compared with the hashes in their records.
+"""Remembers which files of `arrays.zarr` this process has compared with the hashes in their records.
 
 In: a file's key and what its record says of it. Out: nothing, or a `DamageError` that names the file. A file is read
-and hashed once; after that a look at its inode, size and times tells whether it is still that file, so a file that was
-exchanged while a process reads is hashed again.
+and hashed once; after that its inode, size and times tell whether it is still the same file, so a file that was replaced
+meanwhile is hashed again.
 """
 
 from collections.abc import Mapping
@@ -47,9 +47,9 @@ class CheckedFiles:
 
 
 def _look(path: Path) -> Seen | None:
-    """What changes when another file is put in its place; None where there is no file."""
+    """What differs once another file is in its place; None where there is no file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

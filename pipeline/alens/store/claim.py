@@ -1,8 +1,8 @@
-"""Who works in a directory: a file there says so, and shows that its holder lives.
+"""A claim: a file in a directory that says which process works there, and shows that this process lives.
 
 In: the path of the claim's file. Out: a `Claim`, held by one process at a time, and a `Watch` of a claim that another
-holds. A claim is a courtesy, not a lock: no network file system offers one that survives a killed job. So its
-holder looks now and then whether the claim is still its own (`check`), before it writes what the next holder reads.
+holds. A claim is a courtesy, not a lock: no network file system has locks that survive a killed job. So the holder
+looks now and then whether the claim is still its own (`check`), before it writes what the next holder reads.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from typing import Any, Self
 from alens.store.durable import put
 
 BEAT_S = 5.0
-"""How often the holder shows that it lives, by the claim's time of change."""
+"""How often the holder shows that it lives: it sets the time of change of the claim's file."""
 
 STALE_S = 180.0
-"""After so long without a beat its holder is taken for dead, where waiting costs nothing."""
+"""A holder without a beat for so long counts as dead, where waiting costs nothing."""
 
 READ_BYTES = 4096
-"""More than any claim has."""
+"""More bytes than any claim has."""
 
 
 class LostClaimError(Exception):
-    """Another process took the claim over, or it was deleted. Becomes a line where it is known of what."""
+    """Another process took over the claim, or it was deleted. The caller turns this into a message that names the work."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Holder:
     pid: int
     token: str
     namespace: str = ""
-    """In which `pid` counts: containers of one host can share its name and number their processes anew."""
+    """The namespace of `pid`: containers on one host may share its name and number their processes anew."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -53,7 +53,7 @@ class Holder:
 
     @property
     def is_dead(self) -> bool:
-        """Known to be dead: a process of this host that is no more. Of other hosts only beats tell."""
+        """Whether the holder is known to be dead: a process of this host that has ended. For other hosts only beats tell."""
         if self.host != socket.gethostname() or self.namespace not in ("", _namespace()) or self.pid <= 0:
             return False
         try:
@@ -73,7 +73,7 @@ def _namespace() -> str:
 
 
 class Claim:
-    """Held from `with` to its end; `check` raises once it is another's."""
+    """A claim of this process, held from the start of `with` to its end. `check` raises once another process has it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -83,7 +83,7 @@ class Claim:
         self._beats = threading.Thread(target=self._beat, daemon=True, name="alens claim")
 
     def take(self) -> bool:
-        """Whether there was no claim, and this is it now. One of any number of processes gets True."""
+        """Take the claim if nobody holds it: True if that succeeded. Of several processes that try at once, one gets True."""
         try:
             file = self._path.open("x")
         except FileExistsError:
@@ -97,18 +97,18 @@ class Claim:
         return True
 
     def take_over(self) -> None:
-        """Replace a claim whose holder is dead. Of several that do, the last one holds it."""
+        """Replace the claim of a dead holder. Where several processes do so, the last one holds it."""
         put(self._path, json.dumps(vars(self._own)).encode())
 
     def check(self) -> None:
-        """Raises `LostClaimError` when the claim is no longer this process's."""
+        """Raises `LostClaimError` when this process no longer holds the claim."""
         if self._is_lost():
             self._lost.set()
             raise LostClaimError
 
     @property
     def is_lost(self) -> bool:
-        """Whether a beat or `check` has seen that the claim is no longer this process's. Reads nothing."""
+        """Whether a beat or `check` has seen that this process lost the claim. Reads nothing."""
         return self._lost.is_set()
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class Claim:
         except FileNotFoundError:
             return True
         except OSError:
-            return False  # a file system that is away for a while takes nobody's claim
+            return False  # the claim stays while a file system is away
         return _holder(text) != self._own
 
     def _beat(self) -> None:
@@ -143,7 +143,7 @@ class Claim:
 
 
 def read(path: Path) -> Holder | None:
-    """The holder of a claim; None when there is none, or its file is not written yet."""
+    """The holder of a claim; None when there is no claim, or its file is not written yet."""
     try:
         return _holder(_text(path))
     except OSError:
@@ -165,7 +165,7 @@ def _holder(text: bytes) -> Holder | None:
 
 
 class Watch:
-    """Watches the claim of another process, by this host's clock alone: clocks of hosts differ."""
+    """Watches the claim of another process by the clock of this host alone, for the clocks of hosts differ."""
 
     def __init__(self, path: Path, stale_s: float = STALE_S) -> None:
         self._path, self._stale_s = path, stale_s
@@ -178,12 +178,12 @@ class Watch:
     def look(self) -> bool | None:
         """Whether the holder lives: True after a beat, False when it is dead or has shown no beat for `stale_s`.
 
-        None while that is not known, and where there is no claim.
+        None while that is not known yet, and where there is no claim.
         """
         try:
             with self._path.open(
                 "rb"
-            ) as file:  # NFS asks its server anew for what is opened, not for a stat alone
+            ) as file:  # NFS asks its server anew when a file is opened, not for a stat alone
                 state = (_holder(file.read(READ_BYTES)), os.fstat(file.fileno()).st_mtime_ns)
         except OSError:
             return None

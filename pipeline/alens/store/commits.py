@@ -1,8 +1,8 @@
-"""What is there of a cache: its commit records, the record of its skeleton, its manifest.
+"""The commit records of a cache, the record of its skeleton, and its manifest: they say what is committed.
 
-In: the paths of a cache and its plan's identity. Out: records, as they were written; one that cannot be
-read, was altered or belongs to another plan is an absent one. One whose fields cannot be is absent too, and the log
-says which field. Work grows with the records that there are, not with those that the plan says there will be.
+In: the paths of a cache and its plan's identity. Out: records, as they were written. A record that
+cannot be read, was altered or belongs to another plan counts as absent. So does a record with an impossible field; the
+log then names the field. The work grows with the number of records on disk, not with the number that the plan expects.
 """
 
 import hashlib
@@ -33,15 +33,15 @@ class Commits:
         self._identity = plan.identity
         self._records: dict[int, Record] = {}
         self._told: set[int] = set()
-        """Shards of which the log has said that their record cannot be."""
+        """Shards whose damaged record the log has already named."""
 
     def record(self, shard: int) -> Record:
         """The commit record of a shard. Raises `DamageError` when there is none that can be read."""
         if shard not in self._records:
             path = self.paths.record(shard)
-            found = self.read(path)
-            what = None if found is None else typed.wrong(ShardRecord, found)
-            if found is None or what is not None or found["shard"] != shard:
+            record = self.read(path)
+            what = None if record is None else typed.wrong(ShardRecord, record)
+            if record is None or what is not None or record["shard"] != shard:
                 why = "" if what is None else f" ({path} is not whole: {what})"
                 if why and shard not in self._told:
                     log.warning("%s is not whole (%s): its shard counts as not committed", path, what)
@@ -49,24 +49,24 @@ class Commits:
                 raise DamageError(
                     f"shard {shard} of {self.paths.root} is not committed{why}: run `alens cache` again to write it"
                 )
-            self._records[shard] = found
+            self._records[shard] = record
         return self._records[shard]
 
     def unchanged(self) -> bool:
-        """Whether the records that were read still name the same files."""
+        """Whether the records that were read still name the same files on disk."""
         return all(
             (now := self.read(self.paths.record(shard))) is not None and now.get("files") == record["files"]
             for shard, record in self._records.items()
         )
 
     def committed(self) -> tuple[int, ...]:
-        """The shards with a whole record of this plan, ascending. Records that are known are not read again."""
+        """The shards with a whole record of this plan, ascending. A record that was read is not read again."""
         shards = self.named()
         self._records = {shard: self._records[shard] for shard in shards if shard in self._records}
         return tuple(shard for shard in shards if self._is_whole(shard))
 
     def named(self) -> tuple[int, ...]:
-        """The shards of the plan with a file in the place of their record, ascending; no file is opened."""
+        """The shards of the plan that have a file where their record belongs, ascending. No file is opened."""
         shards = numbered(self.paths)
         return tuple(shard for shard in shards if shard < self.plan.num_shards)
 
@@ -78,28 +78,28 @@ class Commits:
         return True
 
     def skeleton(self) -> Record | None:
-        """`commits/model.json`: sizes and hashes of all files of `arrays.zarr` that are no shards."""
-        found = self.read(self.paths.skeleton)
-        return found if found is not None and typed.wrong(FilesRecord, found) is None else None
+        """`commits/model.json`: sizes and hashes of all files of `arrays.zarr` that are not part of a shard."""
+        record = self.read(self.paths.skeleton)
+        return record if record is not None and typed.wrong(FilesRecord, record) is None else None
 
     def fingerprint(self) -> str | None:
-        """Of the manifest of a sealed cache: the hash of all its shard files."""
-        found = self.read(self.paths.manifest)
-        if found is None or typed.wrong(Manifest, found) or found["shards"] != self.plan.num_shards:
+        """The hash of all shard files of a sealed cache, from its manifest. None: the cache is not sealed."""
+        manifest = self.read(self.paths.manifest)
+        if manifest is None or typed.wrong(Manifest, manifest) or manifest["shards"] != self.plan.num_shards:
             return None
-        return str(found["fingerprint"])
+        return str(manifest["fingerprint"])
 
     def read(self, path: Path) -> Record | None:
-        """A document of this plan; None when it is absent, damaged, or of another."""
+        """A document of this plan; None when it is absent, damaged, or of another plan."""
         try:
-            found = document.decode(document.content(path), str(path))
+            record = document.decode(document.content(path), str(path))
         except (OSError, DamageError):
             return None
-        return found if found.get("plan") == self._identity else None
+        return record if record.get("plan") == self._identity else None
 
 
 def numbered(paths: StorePaths) -> list[int]:
-    """The numbers of all files that are called like a record, ascending."""
+    """The numbers of all files whose name is that of a record, ascending."""
     try:
         names = [path.name for path in paths.commits.iterdir() if _NAME.fullmatch(path.name)]
     except OSError:

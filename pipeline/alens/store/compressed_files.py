@@ -1,8 +1,8 @@
-"""What the chunks of a compressed shard file say they hold, looked up before any is decompressed.
+"""Checks what the chunks of a compressed shard file claim to hold, before any of them is decompressed.
 
-In: a file and its `ArraySpec`. Out: what is wrong, in a few words, or None. A chunk is what Blosc wrote and a crc32c; the
-index of a shard's chunks, place and length of each and a crc32c, ends the file. Blosc takes as much memory as the first
-bytes of a chunk claim.
+In: a file and its `ArraySpec`. Out: what is wrong, in a few words, or None. A chunk is what Blosc wrote, and a crc32c. The
+file ends with the index of its chunks (place and length of each) and a crc32c. Blosc takes as much memory as the first
+bytes of a chunk claim, so these are checked first.
 """
 
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 from alens.store.arrays import CHECKSUM_BYTES, INDEX_BYTES, ArraySpec
 
 ABSENT = 2**64 - 1
-"""In an index: the place of a chunk that was not written."""
+"""The place in an index of a chunk that was not written."""
 
 BLOSC_HEADER = struct.Struct("<4xIII")
-"""Bytes when decompressed, bytes a block, bytes as they lie."""
+"""Bytes when decompressed, bytes of a block, bytes on disk."""
 
 
 def wrong(path: Path, spec: ArraySpec) -> str | None:
-    """Raises `OSError`."""
+    """What is wrong with the chunks of a file; None where nothing is. Raises `OSError`."""
     chunks = spec.rows_per_shard // spec.chunk_rows
     expected = spec.chunk_rows * spec.row_bytes
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
 """The JSON documents of caches, lenses, fits and sweeps. Each holds the hash of its own contents.
 
-In: a JSON object. Out: bytes that people can read, and of which every single one is checked on reading: a
-document is damaged when it is not, byte for byte, what its contents are written as.
+In: a JSON object. Out: bytes that people can read. Reading checks every byte: a document is damaged unless it is,
+byte for byte, what `encode` makes of its contents.
 """
 
 import functools
@@ -18,20 +18,20 @@ from alens.errors import DamageError, RequestError
 log = logging.getLogger("alens")
 
 OWN_HASH = "sha256"
-"""The last field: SHA-256 of the document without it."""
+"""The last field: the SHA-256 of the document without that field."""
 
 MEND = "see `alens verify`, which can queue it for rewriting"
 
 
 MOST_BYTES = 32 * 2**20
-"""The most bytes of a document: the largest that alens writes, `fit.json` of a million shards, has 12 MB."""
+"""A document has no more bytes: the largest that alens writes, `fit.json` of a million shards, has 12 MB."""
 
 
 def content(path: Path, mend: str = MEND) -> bytes:
-    """The bytes of a document. Raises `OSError`, and `DamageError` for what no document can be, before it is read."""
+    """The bytes of a document. Raises `OSError`, and `DamageError` for what cannot be a document, before it is read."""
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe would be waited for
-        raise DamageError(f"{path} is no ordinary file: {mend}")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait
+        raise DamageError(f"{path} is not an ordinary file: {mend}")
     if status.st_size > MOST_BYTES:
         raise DamageError(f"{path} has {status.st_size:,} bytes, where {MOST_BYTES:,} can be at most: {mend}")
     return path.read_bytes()
@@ -46,7 +46,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 def decode(content: bytes, where: str, mend: str = MEND) -> dict[str, Any]:
     """The object in `content`, without its hash; `where` names the file in errors, `mend` says what to do.
 
-    Raises `DamageError` when a byte is not as it was written.
+    Raises `DamageError` when any byte differs from what was written.
     """
     body = _object(content, where, mend)
     try:
@@ -59,9 +59,10 @@ def decode(content: bytes, where: str, mend: str = MEND) -> dict[str, Any]:
 
 
 def plain(path: Path, mend: str) -> dict[str, Any]:
-    """The object in a JSON file that others wrote, which has no hash.
+    """The object in a JSON file of other programs, which holds no hash.
 
-    Raises `OSError`, and `DamageError` for what is no JSON object, is too large, or holds half of a surrogate pair.
+    Raises `OSError`, and `DamageError` for a file that is not a JSON object, is too large, or holds half of a surrogate
+    pair.
     """
     body = _object(content(path, mend), str(path), mend)
     try:
@@ -74,10 +75,10 @@ def plain(path: Path, mend: str) -> dict[str, Any]:
 def decode_either(
     content: bytes, where: str, mend: str, *, field: str, hashed: int, unhashed: int | None, holds: str
 ) -> dict[str, Any]:
-    """As `decode`, for a kind of file that had no hash once: such a file is read with a warning.
+    """As `decode`, for a kind of file that older versions wrote without a hash: such a file is read with a warning.
 
-    `field` holds the form of the file: `hashed` since it holds its hash, `unhashed` before (None: there was no such
-    field). It is not in the object that is given. `holds` says in the warning what cannot be checked.
+    The field named `field` says which form the file has: `hashed` with a hash, `unhashed` without (None: older files
+    lack the field). The result does not hold this field. `holds` says in the warning what cannot be checked.
 
     Raises `DamageError` as `decode` does, `RequestError` for any other form.
     """
@@ -102,7 +103,7 @@ def _same(given: object, form: int | None) -> bool:
 
 @functools.cache
 def _warn_unchecked(where: str, holds: str) -> None:
-    """Once a process: a command may read the same file several times."""
+    """Warns once in a process: a command may read the same file several times."""
     log.warning(
         "%s was written by an alens that put no hash into it: whether %s are as they were written cannot be checked",
         where,

@@ -1,4 +1,4 @@
-"""A file is either not there or whole: written beside, synced, renamed, and the folder synced.
+"""Writes a file whole or not at all: beside its place, synced, then renamed, and the folder synced.
 
 In: bytes. Out: a file that survives a power cut from the moment the call returns.
 """
@@ -14,15 +14,15 @@ from pathlib import Path
 from alens.errors import DamageError, RunError
 
 PARTIAL = ".partial"
-"""How the name of an unfinished file ends; such a leftover is never read and may be deleted."""
+"""How the name of an unfinished file ends. Such a file is never read, and may be deleted."""
 
 READ_BYTES = 8 * 2**20
 
 
 def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> None:
-    """Write `parts` to `path`, durably and at once: readers see the old file or the new one.
+    """Write `parts` to `path`, durably and in one moment: readers see the old file or the new one.
 
-    Without `make_folder` the folder must be there: a store that was taken away is not begun anew elsewhere.
+    Without `make_folder` the folder must exist: a store that was taken away is not begun anew in its old place.
     """
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> Non
 
 
 def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """As `put`, for bytes that are made while they are written, into a folder that is there."""
+    """As `put`, for bytes that are made while they are written. The folder must exist."""
     partial = partial_of(path)
     try:
         with partial.open("xb") as file:
@@ -47,14 +47,14 @@ def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where `path` is made: a name beside it that no other has, and that says which process it is of."""
+    """Where `path` is written first: a unique name beside it, which says which process writes it."""
     unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{unique}{PARTIAL}")
 
 
 @contextlib.contextmanager
 def write_errors(where: Path) -> Iterator[None]:
-    """Turns an operating system's refusal to write into one line."""
+    """Turns a refusal of the operating system to write into `RunError`, one line."""
     try:
         yield
     except OSError as error:
@@ -65,7 +65,7 @@ def write_errors(where: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in `folder` last."""
+    """Make renames in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -81,7 +81,7 @@ def remove(path: Path) -> None:
 
 
 def sha256_of(path: Path, *, from_disk: bool = False) -> str:
-    """Hex SHA-256 of a file; `from_disk` asks the kernel to forget its copy in memory first."""
+    """The SHA-256 of a file in hexadecimal. With `from_disk` the kernel is asked to forget its copy in memory first."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         if from_disk:
@@ -92,8 +92,8 @@ def sha256_of(path: Path, *, from_disk: bool = False) -> str:
 
 
 def check_on_disk(path: Path, content: memoryview) -> None:
-    """Raises `DamageError` when the file system does not give `content` back. Asks the kernel to forget its
-    own copy first, so that the disk is read."""
+    """Raises `DamageError` when the file system does not give `content` back. The kernel is asked to forget its copy first,
+    so that the disk is read."""
     at = 0
     with path.open("rb") as file:
         _forget(file.fileno())

@@ -1,6 +1,6 @@
-"""Smaller forms of z, and back: rounded mantissas, and 8 bits with a scale for each row and head.
+"""Stores z in fewer bits and reads it back: rounded mantissas, or 8 bits with a scale for each row and head.
 
-In: float16 values. Out: float16 with fewer mantissa bits (which then compress), or int8 and scales.
+In: float16 values. Out: float16 with fewer mantissa bits (which then compress well), or int8 and scales.
 Shapes: N rows, H heads, E d_head.
 """
 
@@ -14,23 +14,24 @@ Float16 = npt.NDArray[np.float16]
 
 INT8_LARGEST = 127
 LARGEST_SCALE = np.float16(515.5)
-"""Times 127 still a float16. Larger values, up to 65,504, are stored as this much: an error below half a step."""
+"""The largest scale: 127 times it is still a float16. Larger values, up to 65,504, are stored as 127 times this scale:
+an error below half a step."""
 
 
 def limit(keep_bits: int | None) -> float:
-    """Magnitudes below stay finite as float16, also after all but `keep_bits` mantissa bits are rounded off."""
+    """Numbers of smaller magnitude stay finite as float16, even when rounded to `keep_bits` mantissa bits."""
     return 2.0**16 - 2.0**4 - (0.0 if keep_bits is None else 2.0 ** (14 - keep_bits))
 
 
 def round_bits(values: Float16, keep_bits: int) -> Float16:
-    """`values`, below `limit`, rounded to `keep_bits` mantissa bits, to even: numcodecs' BitRound, outside of
-    the codec chain (inside, it is a codec that the Zarr v3 specification does not know)."""
+    """`values`, which are below `limit`, rounded to `keep_bits` mantissa bits, half to even. numcodecs' BitRound does it
+    outside of the codec chain: inside, it would be a codec that the Zarr v3 specification does not know."""
     rounded: Float16 = np.asarray(BitRound(keep_bits).encode(np.ascontiguousarray(values))).view(np.float16)
     return rounded
 
 
 def quantise(z_NHE: Float16) -> tuple[npt.NDArray[np.int8], Float16]:
-    """(N, H, E) int8 and (N, H) float16 scales: z is their product, to half a scale (and to float16, once it is cast)."""
+    """(N, H, E) int8 and (N, H) float16 scales. Their product is z to half a scale, and to the rounding of float16."""
     z = z_NHE.astype(np.float32)
     needed_NH = np.abs(z).max(-1) / INT8_LARGEST
     scale_NH = needed_NH.astype(np.float16)
@@ -43,7 +44,7 @@ def quantise(z_NHE: Float16) -> tuple[npt.NDArray[np.int8], Float16]:
 
 
 def dequantise(steps_NHE: npt.NDArray[Any], scale_NH: npt.NDArray[Any]) -> Float16:
-    """(N, H, E) float16 from what `quantise` made."""
+    """(N, H, E) float16: z from the result of `quantise`."""
     decoded: Float16 = (steps_NHE.astype(np.float32) * scale_NH.astype(np.float32)[..., None]).astype(
         np.float16
     )

@@ -1,7 +1,7 @@
-"""What can be wrong with a cache, one finding at a time, and what a single file looks like.
+"""What can be wrong with a cache, and a check of a single file.
 
 In: a path and what should be there. Out: a `Finding` for people and for `alens verify --repair`; a `Trouble`
-for a file that is not what its record says. Nothing here raises for what it finds.
+for a file that is not what its record says. Functions here return what they find, and do not raise.
 """
 
 import errno
@@ -25,15 +25,15 @@ class Finding:
     """One thing that is not as `alens cache` left it."""
 
     kind: Kind
-    """damaged and missing: the cache is not whole. foreign and unfinished: no part of it, harmless."""
+    """damaged and missing: the cache is not whole. foreign and unfinished: harmless, not part of the cache."""
     path: str
-    """Relative to the cache, with "/"; unprintable characters escaped."""
+    """Relative to the cache, with "/"; unprintable characters are escaped."""
     what: str
     """One short clause."""
     mend: str
-    """What `--repair` does about it, or what to do."""
+    """What `--repair` does about it, or what the user can do."""
     queue: tuple[str, ...] = ()
-    """The files that `--repair` moves aside, so that they are rewritten, and partial ones that it removes; relative to the cache."""
+    """Files that `--repair` moves aside so that they are rewritten, and partial files that it removes; relative to the cache."""
 
     @property
     def fails(self) -> bool:
@@ -47,17 +47,17 @@ class Trouble:
     kind: Literal["damaged", "missing"]
     what: str
     mend: str | None = None
-    """Set where writing the file anew would not help."""
+    """What to do, where writing the file anew would not help. None: it helps."""
 
     def finding(self, path: str, mend: str, queue: tuple[str, ...]) -> Finding:
-        """`mend` and `queue` hold where rewriting helps."""
+        """The finding of this trouble. `mend` and `queue` are used where rewriting helps."""
         if self.mend is not None:
             mend, queue = self.mend, ()
         return Finding(kind=self.kind, path=printable(path), what=self.what, mend=mend, queue=queue)
 
 
 def look(path: Path, recorded: Mapping[str, Any]) -> Trouble | None:
-    """Reads every byte of a file, from the disk, and compares with its recorded `bytes` and `sha256`."""
+    """Read every byte of a file from the disk, and compare with its recorded `bytes` and `sha256`. None: they agree."""
     if (trouble := _no_file(path)) is not None:
         return trouble
     try:
@@ -72,7 +72,7 @@ def look(path: Path, recorded: Mapping[str, Any]) -> Trouble | None:
 
 
 def read_document(path: Path) -> tuple[dict[str, Any] | None, bytes, Trouble | None]:
-    """A JSON document that holds its own hash, and its bytes; or what is wrong with it."""
+    """The object of a JSON document that holds its own hash, its bytes, and what is wrong with it."""
     if (trouble := _no_file(path)) is not None:
         return None, b"", trouble
     content = b""
@@ -91,22 +91,22 @@ def read_document(path: Path) -> tuple[dict[str, Any] | None, bytes, Trouble | N
 
 
 def _no_file(path: Path) -> Trouble | None:
-    """Looks before anything is opened: opening a pipe would wait for ever."""
+    """Whether there is no file to read. Looks before opening: opening a pipe would wait for ever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         return _refused(error)
     if stat.S_ISREG(mode):
         return None
-    what = "is a directory" if stat.S_ISDIR(mode) else "is no ordinary file"
+    what = "is a directory" if stat.S_ISDIR(mode) else "is not an ordinary file"
     return Trouble("damaged", f"{what}, a file belongs here", "move it away, then verify again")
 
 
 def _refused(error: OSError) -> Trouble:
-    """What the system said instead of giving bytes."""
+    """What the system said when it refused to read."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return Trouble("missing", "is not there")
     what = f"cannot be read ({error.strerror or error})"
-    if error.errno == errno.EIO:  # what a disk or file system says of bytes that it lost
+    if error.errno == errno.EIO:  # the disk or file system lost bytes
         return Trouble("damaged", what)
     return Trouble("damaged", what, "--repair leaves it alone: make it readable, then verify again")

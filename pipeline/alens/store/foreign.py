@@ -1,4 +1,4 @@
-"""What else lies in a cache directory: foreign files, leftovers, files of shards that are not committed.
+"""What else lies in a cache directory: foreign files, unfinished files, files of shards that are not committed.
 
 In: a cache directory and which of its files the format knows. Out: findings. Nothing is opened, no link is
 followed, nothing is deleted.
@@ -21,19 +21,19 @@ from alens.store.paths import ASIDE, CLAIM, StorePaths
 from alens.store.schema import Plan
 
 OLD_S = 3600.0
-"""A partial file that was not written to for so long belongs to no running job."""
+"""A partial file that has not changed for so long does not belong to a running job."""
 
 SHARD_FILE = re.compile(r"c\.(\d+)(?:\.\d+)*")
 
 
 def skeleton_keys(specs: Mapping[str, ArraySpec]) -> set[str]:
-    """The files of arrays.zarr that are no shards: metadata of groups and arrays, the model's weights."""
+    """The files of arrays.zarr that are not part of a shard: metadata of groups and arrays, and the model's weights."""
     keys = {"zarr.json", *(f"{name}/zarr.json" for name in specs.keys() | groups(specs))}
     return keys | {_key(spec, 0) for spec in specs.values() if spec.is_weight}
 
 
 def shard_keys(specs: Mapping[str, ArraySpec], shard: int) -> set[str]:
-    """The files of arrays.zarr that a shard consists of."""
+    """The files of arrays.zarr that make up a shard."""
     return {_key(spec, shard) for spec in specs.values() if not spec.is_weight}
 
 
@@ -46,13 +46,13 @@ class Known:
     """Which files of a cache directory are accounted for."""
 
     files: frozenset[str]
-    """Relative to STORE: those that are or should be there."""
+    """The files that are there or should be, relative to STORE."""
     shard_of: Callable[[str], int | None]
-    """The shard that a path relative to STORE would belong to, were it committed."""
+    """The shard that a path relative to STORE belongs to, committed or not; None where it belongs to none."""
     is_named: Callable[[int], bool] = lambda shard: False
-    """Whether a finding says already that the record of a shard is damaged or missing."""
+    """Whether a finding already says that the record of a shard is damaged or missing."""
     has_plan: bool = True
-    """Without a plan it cannot be told which arrays there are: what looks like one is not called foreign."""
+    """Without a plan we cannot tell which arrays there should be: what looks like an array is not called foreign."""
 
     def may_be_array(self, path: str) -> bool:
         name = path.rpartition("/")[2]
@@ -69,7 +69,7 @@ class Known:
 
 
 def shard_of_plan(plan: Plan) -> Callable[[str], int | None]:
-    """With a plan it is known of each path."""
+    """The shard of each path, as the plan says."""
     dimensions = {name: len(spec.shape) for name, spec in shard_arrays(plan).items()}
 
     def shard_of(path: str) -> int | None:
@@ -88,14 +88,14 @@ def shard_of_plan(plan: Plan) -> Callable[[str], int | None]:
 
 
 def shard_of_name(path: str) -> int | None:
-    """Without a plan only the name tells."""
+    """The shard that a path belongs to by its name alone, without a plan."""
     match = SHARD_FILE.fullmatch(path.rpartition("/")[2])
     inside = path.startswith("arrays.zarr/") and not path.startswith("arrays.zarr/model/")
     return int(match[1]) if match and inside else None
 
 
-def leftovers(root: Path, known: Known, now: float | None = None) -> Iterator[Finding]:
-    """All that is in `root` and no file of the cache."""
+def other_entries(root: Path, known: Known, now: float | None = None) -> Iterator[Finding]:
+    """Everything in `root` that is not a file of the cache."""
     uncommitted: Counter[int] = Counter()
     folders = known.folders
     yield from _folder(root, "", known, folders, uncommitted, time.time() if now is None else now)
@@ -112,8 +112,8 @@ def _folder(
     root: Path, inside: str, known: Known, folders: set[str], uncommitted: Counter[int], now: float
 ) -> Iterator[Finding]:
     try:
-        with os.scandir(root / inside) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(root / inside) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
     except FileNotFoundError:
         return
     except OSError as error:

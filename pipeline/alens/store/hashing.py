@@ -1,7 +1,7 @@
-"""Read files and compare their hashes, several at a time.
+"""Reads files and compares their hashes, several files at a time.
 
-In: files with the hashes that documents hold of them. Out: each of them, in order, with what is wrong with
-it. One thread a CPU of this process: hashing leaves Python's lock alone.
+In: files, and their hashes from documents. Out: each file in order, with what is wrong with it. There is one thread for
+each CPU of this process: hashing does not hold Python's lock.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Job:
 
     path: str
     recorded: Mapping[str, Any]
-    """`sha256`, and `bytes` where it is known."""
+    """The recorded `sha256`, and `bytes` where it is known."""
     owner: str
     """The document that holds its hash."""
     owner_content: bytes
@@ -35,7 +35,7 @@ class Job:
 def check_files(
     root: Path, jobs: Sequence[Job], report: Report, should_stop: ShouldStop
 ) -> Iterator[tuple[Job, Trouble | None]]:
-    """Each job and what is wrong with its file. Raises `StoppedError` when asked to stop."""
+    """Each job, and what is wrong with its file; None where nothing is. Raises `StoppedError` when asked to stop."""
     total, done = sum(job.size for job in jobs), 0
     report(Progress(stage="verify", total=total, unit="bytes"))
     with ThreadPoolExecutor(allotted_cpus()) as pool:
@@ -54,7 +54,7 @@ def check_files(
 
 
 def _is_current(root: Path, job: Job) -> bool:
-    """False when the document was removed or rewritten meanwhile: a worker is writing these files anew."""
+    """False when the document was removed or rewritten meanwhile: then a worker is writing these files anew."""
     with contextlib.suppress(OSError):
         return (root / job.owner).read_bytes() == job.owner_content
     return False

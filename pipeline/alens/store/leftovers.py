@@ -1,8 +1,8 @@
-"""What killed processes left: unfinished files and directories, cleared by the next run that writes the same.
+"""Clears unfinished files and directories of killed processes, before the same files are written again.
 
-In: what is about to be written. Out: nothing beside it that was left unfinished, but for what may still be in the
-making: a name says which process of which host made it (`alens.store.durable.partial_of`). Nothing else is touched,
-and no link is followed.
+In: the files that are about to be written. Out: unfinished versions of them are gone, except those that a process may
+still be writing: the name of each says which process on which host made it (`alens.store.durable.partial_of`).
+Nothing else is touched, and no link is followed.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from alens.store.claim import Holder
 from alens.store.durable import PARTIAL
 
 ABANDONED_S = 24 * 3600.0
-"""Nothing is known of another host's processes: a file that has not changed for so long is nobody's."""
+"""Of processes on other hosts nothing is known: a file of theirs that has not changed for so long is abandoned."""
 
 
 def clear(*paths: Path) -> None:
@@ -29,22 +29,22 @@ def clear(*paths: Path) -> None:
 
 
 def clear_held(folder: Path, names: str) -> None:
-    """Remove whatever was left of files of these names, a regular expression: this process alone writes them now."""
+    """Remove all unfinished files with these names, a regular expression. Only this process may write them now."""
     for left, _ in _unfinished(folder, names):
         _remove(left)
 
 
 def _unfinished(folder: Path, names: str) -> Iterator[tuple[Path, Holder]]:
-    """What is unfinished there, and who made it. Nothing where the place cannot be read: the work itself meets that."""
+    """What is unfinished in `folder`, and who made it. Nothing where it cannot be read: the work itself will say so."""
     made = re.compile(rf"\.(?:{names})\.(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{{8}}{re.escape(PARTIAL)}")
     with contextlib.suppress(OSError):
         for path in list(folder.iterdir()):
-            if found := made.fullmatch(path.name):
-                yield path, Holder(found["host"], int(found["pid"]), "")
+            if maker := made.fullmatch(path.name):
+                yield path, Holder(maker["host"], int(maker["pid"]), "")
 
 
 def _changed(path: Path) -> float:
-    """When it, or something in it, was changed last."""
+    """When `path`, or something in it, was changed last."""
     inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
     times: list[float] = [each.lstat().st_mtime for each in (path, *inside)]
     return max(times)

@@ -1,8 +1,8 @@
-"""Folders inside a directory that are reached through no link.
+"""Opens folders inside a directory without following a link.
 
-In: a directory and a path relative to it. Out: which link is on the way, or the folder's descriptor. Who got a cache
-from elsewhere did not make its links: what lies behind one may be another cache, and alens writes and removes nothing
-there. The directory itself may be a link: it was named.
+In: a directory and a path relative to it. Out: the first link on the way, or a descriptor of the folder. A user who
+got a cache from elsewhere did not make its links: another cache may lie behind one, so alens neither writes nor removes
+anything there. The directory itself may be a link, because the user named it.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def link_before(root: Path, path: str) -> str | None:
-    """The first folder above `root / path` and below `root` that is a link; None when there is none."""
+    """The first folder between `root` and `root / path` that is a link; None when there is none."""
     folders = path.split("/")[:-1]
     for depth in range(1, len(folders) + 1):
         folder = "/".join(folders[:depth])
@@ -23,9 +23,9 @@ def link_before(root: Path, path: str) -> str | None:
 
 @contextlib.contextmanager
 def folder_of(root: Path, path: str, *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder that holds `root / path`, for `dir_fd`; with `make`, folders that lack are made.
+    """A descriptor of the folder that holds `root / path`, for `dir_fd`; with `make`, missing folders are made.
 
-    Raises `OSError` where a folder on the way is a link, or none: also one that was put there a moment ago.
+    Raises `OSError` where something on the way is a link or is not a folder, even if it was put there a moment ago.
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:

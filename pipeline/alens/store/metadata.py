@@ -1,4 +1,4 @@
-"""Whether a `zarr.json` says what the plan's arrays are: shape, dtype, chunks, codecs, fill value, names.
+"""Compares a `zarr.json` with the plan: shape, dtype, chunks, codecs, fill value, names of dimensions.
 
 In: a plan, its arrays, a file's path in arrays.zarr. Out: whether it differs. Readers and `verify` ask here. Meanings are compared, not
 bytes: another version of zarr may write the same metadata in another form.
@@ -18,13 +18,13 @@ from alens.store.schema import Plan
 from alens.store.writer import create_array
 
 MOST_BYTES = 2**20
-"""The most bytes of a `zarr.json`; those of alens have some kilobytes."""
+"""A `zarr.json` has no more bytes; those of alens have some kilobytes."""
 
 NOT_THE_PLANS = "does not describe the array that the plan makes"
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a `zarr.json`. Raises `OSError`; of a file that is too large for one, the first bytes come."""
+    """The bytes of a `zarr.json`. Raises `OSError`. Of a file that is too large to be one, only the first bytes are read."""
     with path.open("rb") as file:
         return file.read(MOST_BYTES + 1)
 
@@ -40,20 +40,20 @@ def differs(plan: Plan, specs: Mapping[str, ArraySpec], key: str, content: bytes
         return True
     expected = (
         None if spec is None else _expected(spec)
-    )  # what the machine refuses here is not the file's fault
+    )  # outside of `try`: an error here is not the file's fault
     try:
-        found = json.loads(content)
+        body = json.loads(content)
         if spec is None:
             return bool(
-                found["node_type"] != "group" or (not name and found["attributes"] != group_attributes(plan))
+                body["node_type"] != "group" or (not name and body["attributes"] != group_attributes(plan))
             )
-        return _meaning(ArrayV3Metadata.from_dict(found)) != expected
-    except Exception:  # whatever zarr says of metadata that it cannot use
+        return _meaning(ArrayV3Metadata.from_dict(body)) != expected
+    except Exception:  # zarr raises many kinds for metadata that it cannot use
         return True
 
 
 def group_attributes(plan: Plan) -> dict[str, Any]:
-    """What the root group of arrays.zarr says."""
+    """The attributes of the root group of arrays.zarr."""
     return {"alens_format": 1, "plan": plan.identity}
 
 
@@ -65,5 +65,5 @@ def _expected(spec: ArraySpec) -> str:
 
 
 def _meaning(metadata: ArrayV3Metadata) -> str:
-    """Comparable: a NaN is not equal to itself, its text is. What attributes tell people is not compared."""
+    """Metadata as text that can be compared: a NaN does not equal itself, but its text does. Attributes are left out."""
     return json.dumps({**metadata.to_dict(), "attributes": None}, sort_keys=True, default=str)

@@ -1,6 +1,6 @@
-"""What a store or a lens must know of the frozen model.
+"""What a cache or lenses must know of the frozen model.
 
-In: what was found on disk, and what `model/examine.py` and `model/last_norm.py` saw of the loaded model by numbers.
+In: the model's files, and what `model/examine.py` and `model/last_norm.py` measured on the loaded model.
 Out: `ModelRecord`, a part of plans and of `lens.json`.
 """
 
@@ -30,7 +30,7 @@ class NormRecord:
     __pydantic_config__ = STRICT
 
     kind: str
-    """`layer`, `rms`, `none`, or `other`: nothing that alens knows."""
+    """`layer`, `rms`, `none`, or `other`: a norm that alens does not know."""
     epsilon: float
     """Added to the variance, or to the mean square, before the root is taken."""
 
@@ -46,13 +46,13 @@ class ModelRecord:
     __pydantic_config__ = STRICT
 
     id: str
-    """As it was asked for: a hub id, a directory, or `demo`."""
+    """As the user named it: a hub id, a directory, or `demo`."""
     revision: str | None
-    """The commit a hub id resolved to."""
+    """The commit that a hub id resolved to."""
     weights_sha256: str
-    """Over names, dtypes, shapes and bytes of all tensors that are loaded, in the order of their names."""
+    """A hash over names, dtypes, shapes and bytes of all tensors that are loaded, in the order of their names."""
     architecture: str
-    """The Hugging Face class."""
+    """The name of the Hugging Face class."""
     n_layers: Layers
     n_heads: Width
     d_head: Width
@@ -62,19 +62,19 @@ class ModelRecord:
     weight_processing: str = "none"
     """TransformerLens can fold and centre weights; a cache holds the model as it is."""
     head_write: str | None = None
-    """By numbers: `exact` where z W_O of all heads, with the bias, is what attention adds to the residual stream of
-    every cached layer, `other` where a norm or a factor follows; None where nobody looked."""
+    """Measured: `exact` where z W_O of all heads, with the bias, is what attention adds to the residual stream of every
+    cached layer, `other` where a norm or a factor follows. None: it was not measured."""
     final_norm: NormRecord | None = None
-    """By numbers; None where nobody looked."""
+    """The model's last norm, as measured. None: it was not measured."""
     config: dict[str, Any] | None = None
-    """The configuration, without defaults and without what has no effect on what is computed. None in records of
-    before it was kept."""
+    """The configuration, without defaults and without fields that do not change what is computed. None: the record is
+    older than this field."""
     probe: dict[str, Any] | None = None
-    """`tokens`, the model's `logits` of these tokens after the last of them, and the `dtype` it computed in: compared,
-    never part of an identity. None where the model was not loaded."""
+    """`tokens`, the model's `logits` of these tokens after the last of them, and the `dtype` it computed in. They are
+    compared, but never part of an identity. None: the model was not loaded."""
 
     def __post_init__(self) -> None:
-        """Raises `TypeError`: what is read may come from anywhere."""
+        """Raises `TypeError`: a record that is read may come from anywhere."""
         if not isinstance(self.config, dict | None):
             raise TypeError("config is not an object")
         if self.probe is not None and not _is_probe(self.probe):
@@ -82,12 +82,12 @@ class ModelRecord:
 
     @property
     def name(self) -> str:
-        """What a page or an export calls it: of a directory the last part, for its place names users and projects."""
+        """The model's name in pages and exports. Of a directory it is the last part: the rest may name users and projects."""
         return Path(self.id).name if Path(self.id).is_absolute() else self.id
 
     @property
     def keeps_norm(self) -> bool:
-        """Whether a cache of it holds gain, offset and scales of the last norm."""
+        """Whether a cache of this model holds gain, offset and scales of the last norm."""
         return self.final_norm is not None and self.final_norm.is_known
 
     def rounding(self, dtype: str) -> float:
@@ -100,7 +100,7 @@ class ModelRecord:
 
     @property
     def no_write(self) -> str | None:
-        """Why what a head writes cannot be unembedded, for a message; None where it can, as far as anybody looked."""
+        """Why the output of a head cannot be unembedded, for a message. None: it can, as far as was measured."""
         if self.head_write == OTHER_WRITE:
             return f"{self.architecture} has a norm or a factor behind its attention, so z W_O is not what a head writes"
         if self.final_norm is not None and not self.final_norm.is_known:
@@ -109,7 +109,7 @@ class ModelRecord:
 
 
 def _is_probe(value: Any) -> bool:
-    """Whether `value`, which was read, is what `ModelRecord.probe` must be."""
+    """Whether `value` has the form of `ModelRecord.probe`."""
     if not isinstance(value, dict) or value.get("dtype") not in MARGIN:
         return False
     tokens, logits = value.get("tokens"), value.get("logits")

@@ -1,7 +1,7 @@
-"""One process at a time writes into a directory: the second is refused, a dead one is followed.
+"""Lets one process at a time write into a directory: a second one is refused, and a dead one is replaced.
 
 In: a directory that work writes into for a while. Out: its claim, `alens.claim` beside the files, for as long as the
-work goes on. What lives beats; so who comes second knows within a few beats whether the first still runs.
+work goes on. A living process shows beats, so a second process knows within a few beats whether the first still runs.
 """
 
 import contextlib
@@ -21,28 +21,29 @@ log = logging.getLogger("alens")
 CLAIM = "alens.claim"
 
 OWN = r"[^/]+\.json|[^/]+\.safetensors"
-"""What only the holder writes, unlike pictures and pages."""
+"""Names of files that only the holder writes, unlike pictures and pages."""
 
 WAIT_S = 5 * BEAT_S
-"""A holder that shows no beat for so long is dead."""
+"""A holder without a beat for so long counts as dead."""
 
 POLL_S = 0.5
 
 SETTLE_S = 0.5
-"""Several may take over from one dead holder in the same moment: the last of them holds, the others see it then."""
+"""Several processes may take over from a dead holder at once: the last of them holds the claim, and after so many seconds
+the others can see it."""
 
 
 def is_aside(name: str) -> bool:
-    """Whether a file of this name says nothing of what a directory holds: a claim, or what a killed process left."""
+    """Whether a file of this name does not count as contents of a directory: a claim, or what a killed process left."""
     return name == CLAIM or name.endswith(durable.PARTIAL)
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
-    """Hold `folder`, which is made where it is missing, and goes again where it was made and is left empty.
+    """Hold `folder`. It is made where it is missing, and removed again if it was made here and is left empty.
 
-    Raises `RequestError` when another process holds it and lives, within WAIT_S; `StoppedError` when asked to stop
-    while that is not known; `RunError` when the disk refuses.
+    Raises `RequestError` within WAIT_S when a living process holds it, `StoppedError` when asked to stop before that is
+    known, `RunError` when the disk refuses.
     """
     made = not folder.exists()
     with write_errors(folder):
@@ -53,7 +54,7 @@ def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
             yield claim
     finally:
         if made:
-            with contextlib.suppress(OSError):  # it holds what was written
+            with contextlib.suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
@@ -65,7 +66,7 @@ def check(claim: Claim, folder: Path) -> None:
         holder = read(folder / CLAIM)
         who = f"taken over by {holder}" if holder else "deleted"
         raise RunError(
-            f"{folder} is no longer this process's: its {CLAIM} was {who}, perhaps while this one was suspended; "
+            f"{folder} does not belong to this process any more: its {CLAIM} was {who}, perhaps while this one was suspended; "
             "nothing more is written here"
         ) from None
 

@@ -1,32 +1,32 @@
-"""Where each file of a cache is. The one place that knows."""
+"""Where each file of a cache is. No other module knows."""
 
 from pathlib import Path
 
 PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST = "plan.json", "tokens.npy", "arrays.zarr", "commits", "MANIFEST.json"
 DOCUMENTS = "documents.npy"
-"""Only where the text says where a document begins."""
+"""Present only where the text says where a document begins."""
 
 SKELETON = f"{COMMITS}/model.json"
 
 CLAIM = "plan.claim"
-"""In STORE while a job makes the plan: which one."""
+"""In STORE while a job makes the plan: it says which job."""
 
 PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM)
-"""All of a cache that lies in STORE itself."""
+"""All files and folders that lie in STORE itself."""
 
 LENS_JSON, FIT_JSON = "lens.json", "fit.json"
-"""What tells a directory of lenses from a cache: of a lens directory the last file and the first
-(`alens.lens.directory`)."""
+"""The last and the first file that is written into a directory of lenses (`alens.lens.directory`): they tell it from a
+cache."""
 
 ASIDE = "aside"
-"""In STORE: what `alens verify --repair` moved away. Never read."""
+"""The folder in STORE for files that `alens verify --repair` moved away. It is never read."""
 
 
 def no_cache(root: Path) -> str:
-    """For a message: that `root` is no cache, and what it is where that can be seen."""
+    """A message: `root` is not a cache, and what it is instead, where that can be seen."""
     holds = any((root / name).exists() for name in (LENS_JSON, FIT_JSON))
     why = ", it holds lenses" if holds else " (it has no plan.json)"
-    return f"{root} is no cache{why}: give a directory that `alens cache` wrote"
+    return f"{root} is not a cache{why}: give a directory that `alens cache` wrote"
 
 
 class StorePaths:
@@ -48,7 +48,7 @@ class StorePaths:
         return self.commits / f"{shard:06d}.json"
 
     def shard_file(self, array: str, shard: int, dimensions: int) -> Path:
-        """The file that holds a shard of an array: its first axis is cut, the others are whole."""
+        """The file that holds a shard of an array. The first axis is divided into shards, the others are not."""
         return self.arrays / array / self.shard_key(shard, dimensions)
 
     @staticmethod

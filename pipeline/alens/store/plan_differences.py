@@ -1,6 +1,6 @@
-"""In what a stored plan is not what is asked for now.
+"""How a stored plan differs from what is asked for now.
 
-In: a plan, and the model, text, tokenizer and settings of a request. Out: the differences, for one line to a user.
+In: a plan, and the model, text, tokenizer and settings of a request. Out: the differences, for one line to the user.
 """
 
 import dataclasses
@@ -13,29 +13,31 @@ from alens.store.schema import NUMERICS, CacheSettings, CorpusFile, CorpusRecord
 def differences(
     stored: Plan, model: ModelRecord, corpus: CorpusRecord, tokenizer_sha256: str, settings: CacheSettings
 ) -> list[str]:
-    """What was asked for now and is not what `stored` was made from, a phrase each; empty when all agrees."""
-    found = []
+    """What differs between the request and the plan `stored`, a phrase for each difference; empty where all agrees."""
+    phrases = []
     if stored.numerics != NUMERICS:
-        found.append("it was begun by another alens, which computes other last bits: finish it with that one")
+        phrases.append(
+            "it was begun by another alens, which computes other last bits: finish it with that one"
+        )
     if (phrase := same_model.difference(stored.model, model)) is not None:
-        found.append(f"the model is {model.id} with {phrase} (the cache: {stored.model.id})")
+        phrases.append(f"the model is {model.id} with {phrase} (the cache: {stored.model.id})")
     if stored.tokens.tokenizer_sha256 != tokenizer_sha256:
-        found.append("the tokenizer is another")
+        phrases.append("the tokenizer is another")
     if not _same_files(stored.corpus.files, corpus.files):
-        found.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
+        phrases.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
     for name in ("split", "configuration", "text_column", "document_column", "row_documents"):
-        found += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
+        phrases += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
     for field in dataclasses.fields(CacheSettings):
         if field.name != "layers":
-            found += _difference(
+            phrases += _difference(
                 field.name, getattr(stored.settings, field.name), getattr(settings, field.name)
             )
     asked_layers = settings.layers if settings.layers is not None else tuple(range(model.n_layers))
-    return found + _difference("layers", list(stored.layers), list(asked_layers))
+    return phrases + _difference("layers", list(stored.layers), list(asked_layers))
 
 
 def _same_files(stored: tuple[CorpusFile, ...], asked: tuple[CorpusFile, ...]) -> bool:
-    """By size, and by hash where it is known: no worker but the first reads the text."""
+    """Compares sizes, and hashes where they are known: only the first worker reads the text."""
     return len(stored) == len(asked) and all(
         one.bytes == other.bytes and other.sha256 in (None, one.sha256)
         for one, other in zip(stored, asked, strict=True)

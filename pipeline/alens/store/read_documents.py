@@ -1,8 +1,7 @@
-"""All JSON documents of a cache as they lie on disk, whole or not: what `verify` begins with.
+"""Reads all JSON documents of a cache, whole or not: `verify` begins with them.
 
-In: a cache directory. Out: for each document its object, its bytes and what is wrong with it; the plan, where it is
-whole, and otherwise what the other documents say of it. Nothing here raises for what it finds, but for a cache of
-another format.
+In: a cache directory. Out: for each document its object, its bytes and what is wrong with it; the plan where it is
+whole, otherwise what the other documents say about it. Only a cache of another format raises an error here.
 """
 
 from collections import Counter
@@ -20,7 +19,7 @@ from alens.store.records import FilesRecord, Manifest, ShardRecord
 from alens.store.schema import Plan
 
 KINDS: dict[str, type[Any]] = {MANIFEST: Manifest, SKELETON: FilesRecord}
-"""What documents hold; the others are `ShardRecord`s."""
+"""The contents of these documents; the others are `ShardRecord`s."""
 
 Read = tuple[dict[str, Any] | None, bytes, Trouble | None]
 
@@ -29,8 +28,8 @@ class Documents:
     """The documents of one cache, read once.
 
     Attributes: `plan` (None where it is not whole), `plan_content`, `plan_trouble`, `specs` (the arrays of the plan by
-    name), `identity` (of the plan, or what most documents carry), `shards` (how many there are to be; None where
-    nobody says), `by_path` (relative to the cache: manifest, skeleton, then the records that there are, ascending).
+    name), `identity` (of the plan, or the one that most documents name), `shards` (the planned number; None where it is
+    not known), `by_path` (relative to the cache: manifest, skeleton, then the records on disk, ascending).
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,7 +40,9 @@ class Documents:
         self.identity: str | None = None
         self.shards: int | None = None
         self.plan_content, self.plan_trouble = self._read_plan()
-        self.by_path = {MANIFEST: read_document(self.paths.manifest)}  # first: what it speaks of is older
+        self.by_path = {
+            MANIFEST: read_document(self.paths.manifest)
+        }  # first: the files that it names are older
         for path in (SKELETON, *self._record_paths()):
             self.by_path[path] = read_document(root / path)
         if self.plan is None:
@@ -66,7 +67,7 @@ class Documents:
         return content, None
 
     def _record_paths(self) -> list[str]:
-        """The records of all shards that have one: plan and manifest may say that there will be millions."""
+        """The records on disk. Only these are looked at: plan and manifest may speak of millions of shards."""
         manifest, _, _ = self.by_path[MANIFEST]
         if self.plan is None and manifest is not None and typed.wrong(Manifest, manifest) is None:
             self.shards = manifest["shards"]
@@ -74,7 +75,7 @@ class Documents:
         return [f"commits/{self.paths.record(shard).name}" for shard in shards]
 
     def trouble(self, path: str) -> Trouble | None:
-        """What is wrong with a document as such; None when it is of this plan, and its fields can be."""
+        """What is wrong with a document by itself. None: it is of this plan, and its fields are possible."""
         body, _, trouble = self.by_path[path]
         if trouble is not None or body is None:
             return trouble
@@ -85,7 +86,7 @@ class Documents:
 
     @property
     def committed_anything(self) -> bool:
-        """Whether there is a document, whole or not, that no job writes before the plan."""
+        """Whether there is a document, whole or not, that jobs write only after the plan."""
         troubles = [trouble for path, (_, _, trouble) in self.by_path.items() if path != SKELETON]
         return any(trouble is None or trouble.kind == "damaged" for trouble in troubles)
 
@@ -96,6 +97,6 @@ class Documents:
         return manifest is not None and manifest.get("plan") == self.identity
 
     def records(self) -> dict[int, str]:
-        """The paths of the records that were found, by shard."""
+        """The paths of the records on disk, by shard."""
         paths = [path for path in self.by_path if path not in KINDS]
         return {int(path.removeprefix("commits/").removesuffix(".json")): path for path in paths}

@@ -1,9 +1,9 @@
-"""Queue what `verify` found for rewriting: `alens cache` writes what has no record.
+"""Queues what `verify` found for rewriting: `alens cache` writes shards that have no record.
 
 In: a cache directory and findings. Out: the documents that make damaged files count (the record of a shard and the
 manifest, the record of the metadata and weights, a damaged document itself) are moved to `aside/1/`, at the next repair
-to `aside/2/`; partial files that nobody writes to are removed. Nothing else is touched: no number, no foreign file,
-nothing that is reached through a link.
+to `aside/2/`; partial files that nobody writes to are removed. Arrays, foreign files and everything behind a link stay
+as they are.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from alens.store.links import folder_of, link_before
 from alens.store.paths import ASIDE
 
 FIRST = "MANIFEST.json"
-"""Moved first: no cache is sealed while a record of it is missing."""
+"""Moved first: a cache must not be sealed while a record of it is missing."""
 
 
 def unless_linked(root: Path, finding: Finding) -> Finding:
-    """`finding`, without its queue where that lies behind a link: what is there may be another cache's."""
+    """`finding`, without its queue where that lies behind a link: files there may belong to another cache."""
     for path in finding.queue:
         if (link := link_before(root, path)) is not None:
             mend = f"{printable(link)} is a link, and --repair changes nothing behind one: put a directory in its place"
@@ -32,7 +32,7 @@ def unless_linked(root: Path, finding: Finding) -> Finding:
 
 
 def queued(root: Path, findings: Sequence[Finding]) -> list[str]:
-    """What `repair` would move or remove: paths that are there, relative to `root`, in its order."""
+    """What `repair` would move or remove: existing paths relative to `root`, in that order."""
     paths = {path for finding in findings for path in finding.queue}
     return [
         path
@@ -42,7 +42,7 @@ def queued(root: Path, findings: Sequence[Finding]) -> list[str]:
 
 
 def repair(root: Path, findings: Sequence[Finding]) -> dict[str, str | None]:
-    """Move aside what `findings` queue, durably: where each is now, None for what was removed. Relative to `root`.
+    """Move aside what `findings` queue, durably. Gives the new place of each file, None for removed ones; relative to `root`.
 
     Raises `RunError` when the system refuses.
     """
@@ -61,7 +61,7 @@ def repair(root: Path, findings: Sequence[Finding]) -> dict[str, str | None]:
 
 
 def _new_folder(root: Path) -> str:
-    """`aside/1`, or the next that is free."""
+    """Make `aside/1`, or the next number that is free."""
     number = 1
     with folder_of(root, f"{ASIDE}/", make=True) as aside:
         while True:
@@ -73,7 +73,7 @@ def _new_folder(root: Path) -> str:
 
 
 def _move(root: Path, path: str, to: str) -> None:
-    """A link is moved itself; what it leads to stays."""
+    """A link itself is moved; its target stays."""
     with folder_of(root, path) as here, folder_of(root, to, make=True) as there:
         os.rename(path.rpartition("/")[2], to.rpartition("/")[2], src_dir_fd=here, dst_dir_fd=there)
         os.fsync(there)

@@ -1,6 +1,6 @@
-"""Files that hold what a command found: checked before the work, written whole after it.
+"""Files of results: the path is checked before the work, and the file is written whole after it.
 
-In: a path, the suffixes that say its form. Out: the file, or one line that says why not, while nothing is lost yet.
+In: a path, and the suffixes that it may have. Out: the file, or before the work one line that says why not.
 """
 
 import os
@@ -12,11 +12,11 @@ from alens.store import durable, leftovers
 from alens.store.durable import write_errors
 
 MARKS = {".html": b'<meta name="generator" content="alens">', ".png": b"Software\x00alens"}
-"""In every page and picture of alens, by suffix: a file without it is somebody's own, and stays."""
+"""A mark in every page and picture of alens, by suffix. A file without it is the user's own, and is not overwritten."""
 
 
 def check(path: Path, suffixes: Sequence[str], what: str) -> None:
-    """Raises `RequestError` unless `what` ("a heat map is") can be written there."""
+    """Raises `RequestError` unless `what` ("a heat map is") can be written to `path`."""
     folder = path.absolute().parent
     if path.suffix not in suffixes:
         raise RequestError(f"{path}: {what} written as {' or '.join(suffixes)}; name such a file")
@@ -32,7 +32,7 @@ def check(path: Path, suffixes: Sequence[str], what: str) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """The file whole, over one that is there. Raises `RunError` where the disk refuses."""
+    """Write the whole file, in place of an older one. Raises `RunError` where the disk refuses."""
     leftovers.clear(path)
     with write_errors(path):
         durable.put(path, content, make_folder=False)

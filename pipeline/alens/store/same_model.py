@@ -1,7 +1,7 @@
-"""Are two records of the same model? One answer for caches, lenses, exports and models that are found again.
+"""Whether two records are of the same model: one answer for caches, lenses, exports and models that are loaded again.
 
-In: two `ModelRecord`s. Out: in which way the second is another model. Weights and configuration are compared as they
-are, the probe's logits to what rounding may do on another device or in another dtype.
+In: two `ModelRecord`s. Out: how the second differs. Weights and configuration are compared exactly, the logits of the
+probe up to the rounding of another device or dtype.
 """
 
 import json
@@ -14,9 +14,9 @@ NAMED = 3
 
 
 def difference(known: ModelRecord, other: ModelRecord) -> str | None:
-    """How `other` differs from the model that is known, as what it has: `other weights`. None where nothing differs.
+    """How `other` differs from the known model, as a phrase for what it has: `other weights`. None: nothing differs.
 
-    What one of the two does not record is not compared: see `unchecked`.
+    What one of them does not record is not compared: see `unchecked`.
     """
     if other.weights_sha256 != known.weights_sha256:
         return "other weights"
@@ -28,7 +28,7 @@ def difference(known: ModelRecord, other: ModelRecord) -> str | None:
 
 
 def unchecked(known: ModelRecord, other: ModelRecord) -> str | None:
-    """What cannot be compared, because one of the two was recorded by an alens that did not keep it."""
+    """What cannot be compared because an older alens, which did not record it, wrote one of them. None: all can."""
     if known.config is None or other.config is None:
         return "its configuration was not recorded then: that it computes the same function cannot be checked"
     return None

@@ -1,7 +1,7 @@
-"""The plan of a cache: everything that was asked for and what it resolved to, and its identity.
+"""The plan of a cache: everything that was asked for, what it resolved to, and its identity.
 
 In: the resolved model, tokenizer, corpus and settings. Out: `plan.json`, whose identity (a SHA-256 of
-what determines the stored numbers) stands in every commit record, so that shards of different plans
+what determines the stored numbers) is in every commit record, so that shards of different plans
 are never mixed. Ids and paths are provenance, not identity: a model that moved is the same model.
 """
 
@@ -24,21 +24,21 @@ ATTN_Z: Final = "attn.z"
 """The site `attn.z`: what each head mixes before W_O, TransformerLens' `hook_z`."""
 
 NUMERICS = 3
-"""How numbers are computed, where that changes their last bits or the draws: part of a plan's identity, so that a
-cache is not begun by one alens and finished by another that computes otherwise."""
+"""A version of how numbers are computed, which grows when their last bits or the draws change. It is part of a plan's
+identity, so that a cache is not begun by one alens and finished by another that computes differently."""
 
 RESIDUAL_STREAM = "resid_post"
-"""The residual stream after a layer: the site that the model's last norm could follow."""
+"""The site whose values are the residual stream after a layer: the model's last norm could follow it."""
 
 FURTHER_SITES = (RESIDUAL_STREAM, "mlp_out")
-"""Sites that a cache may hold beside `attn.z`, d_model numbers a row and layer: what Logit Lens and Tuned Lens read."""
+"""Sites that a cache may hold beside `attn.z`, d_model numbers for each row and layer: Logit Lens and Tuned Lens read them."""
 
 FLOAT16_MANTISSA_BITS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """What a user chooses about a cache. All of it determines the stored numbers; its order is that of `plan.json`."""
+    """What a user chooses about a cache. Every field determines the stored numbers; their order is that of `plan.json`."""
 
     __pydantic_config__ = STRICT
 
@@ -126,67 +126,67 @@ class CorpusFile:
     name: str
     bytes: Natural
     sha256: str | None
-    """None only in what is asked for: the files of a plan are hashed."""
+    """None only in a request: the files of a plan are hashed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusRecord:
-    """The text, as it was found."""
+    """The text: which files it has, and how they are read."""
 
     __pydantic_config__ = STRICT
 
     id: str
-    """As it was asked for: `bookcorpus`, a hub id, a file or directory, or `demo`."""
+    """As the user named it: `bookcorpus`, a hub id, a file or directory, or `demo`."""
     revision: str | None
-    """The commit a hub id resolved to."""
+    """The commit that a hub id resolved to."""
     split: str
     text_column: str
     document_column: str | None
     row_documents: bool
     files: tuple[CorpusFile, ...]
     configuration: str | None = None
-    """The configuration of a data set that was asked for; None where none was."""
+    """The configuration of a data set that was asked for. None: none was named."""
 
     @property
     def knows_documents(self) -> bool:
-        """Whether it says where a document begins."""
+        """Whether the text says where a document begins."""
         return self.row_documents or self.document_column is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokensRecord:
-    """`tokens.npy`: the packed sequences, in the order they are run."""
+    """What `tokens.npy` holds: the packed sequences, in the order in which the model runs them."""
 
     __pydantic_config__ = STRICT
 
     sha256: str
     sequences: Vocabulary
-    """Sequences kept: whole shards only."""
+    """How many sequences are kept: they fill whole shards."""
     sequences_left_out: Natural
-    """Whole sequences that did not fill a shard: at the end of the text, or of each side of it where documents are
-    held out; 0 where max_rows cut the text."""
+    """Whole sequences that did not fill a shard, at the end of the text, or where documents are held out at the end of
+    the training and of the held-out text; 0 where max_rows cut the text."""
     tokenizer_sha256: str
     end_of_text: Natural | None
     """The token between documents."""
     documents_sha256: str | None = None
-    """The hash of `documents.npy`, the document of each token; None where documents are not known."""
+    """The hash of `documents.npy`, which has the document of each token. None: documents are not known."""
     documents: Natural | None = None
-    """Documents in the text; None where they are not known."""
+    """How many documents the text has. None: they are not known."""
     documents_taken: Natural | None = None
-    """Documents that stand in `tokens.npy`, with a token at least."""
+    """How many documents have at least one token in `tokens.npy`."""
     documents_held_out: Natural | None = None
-    """Documents of those that the last shards are made of, and no other shard."""
+    """How many of these documents are held out: the last shards consist of them, and no other shard has one."""
     held_out_sequences: Natural | None = None
-    """The last sequences, which are those of the held-out documents: whole shards; 0 where no document could be
-    spared, None where documents are not known."""
+    """How many of the last sequences belong to held-out documents: whole shards. 0: no document could be spared. None:
+    documents are not known."""
     selection: str | None = None
-    """`spread` where `max_rows` took sequences from the whole text; None where all of it was taken, and in caches of
-    before, where `max_rows` took the first ones."""
+    """`spread` where `max_rows` took sequences from the whole text. None: all of the text was taken, or an older alens
+    made the cache, whose `max_rows` took the first sequences."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A cache, before its first row is computed. Immutable once written."""
+    """What a cache will be, before its first row is computed. Immutable once written."""
 
     __pydantic_config__ = STRICT
 
@@ -195,7 +195,7 @@ class Plan:
     settings: CacheSettings
     tokens: TokensRecord
     numerics: int | None = NUMERICS
-    """`NUMERICS` of the alens that made it; None for plans of before there was one."""
+    """`NUMERICS` of the alens that made the plan. None: the plan is older than this field."""
     created: dict[str, str] = dataclasses.field(default_factory=dict)
     """Versions and host of the job that made the plan: provenance, not identity."""
 
@@ -209,7 +209,7 @@ class Plan:
 
     @property
     def shards_of_held_out_documents(self) -> range:
-        """The last shards, whose documents stand in no other; empty where documents are not known."""
+        """The last shards, whose documents are in no other shard; empty where documents are not known."""
         held_out = (self.tokens.held_out_sequences or 0) // self.settings.sequences_per_shard
         return range(self.num_shards - held_out, self.num_shards)
 
@@ -225,11 +225,11 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _determining(self) -> dict[str, Any]:
-        """All of the plan but ids, places and software. Absent and None are the same, so that a setting
-        added to a later version leaves the identity of older plans as it is."""
+        """All of the plan except ids, places and software. A field that is None counts as absent, so that a setting that a
+        later version adds leaves the identity of older plans as it is."""
         whole = dataclasses.asdict(self)
         del whole["created"], whole["model"]["id"], whole["model"]["revision"], whole["model"]["probe"]
-        if self.model.config is not None:  # as text: there, null is a setting
+        if self.model.config is not None:  # as text, because null is a value in it
             whole["model"]["config"] = json.dumps(self.model.config, sort_keys=True)
         del whole["corpus"]["id"], whole["corpus"]["revision"]
         for file in whole["corpus"]["files"]:
@@ -237,7 +237,7 @@ class Plan:
         return {"format": FORMAT, **_without_none(whole)}
 
     def _wrong(self) -> str | None:
-        """In what the parts contradict each other."""
+        """How the parts of the plan contradict each other. None: they do not."""
         layers, model, tokens = self.layers, self.model, self.tokens
         if (
             not layers

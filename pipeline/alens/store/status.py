@@ -1,7 +1,7 @@
-"""How far a cache is, from its commit records alone: what a job array has done, and what to submit again.
+"""How far a cache is, from its commit records alone: what is done, and which workers to submit again.
 
-In: an open cache. Out: counts, rates by worker, and array specifications as schedulers take them. Pure but
-for reading the records.
+In: an open cache. Out: counts, rates by worker, and array specifications for schedulers. Only the records are
+read.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from alens.result import Result, plain
 from alens.store.cache_reader import Cache
 
 NOTED = {"rows": 0, "seconds": 0.0, "finished": 0.0}
-"""What a record may lack."""
+"""Fields that a record may lack, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,12 @@ class WorkerStatus:
     """What one worker has committed."""
 
     worker: str
-    """I/N, as it was started."""
+    """I/N, as the worker was started."""
     shards: int
     rows_per_second: float
-    """Of its own time, from shard to shard."""
+    """Measured by the worker, from shard to shard."""
     last_commit: float
-    """Seconds since 1970, by its host's clock."""
+    """Seconds since 1970, by the clock of the worker's host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class CacheStatus(Result):
     shards_done: int
     shards_planned: int
     missing: tuple[range, ...]
-    """Shards that are planned and not committed, as stretches: their number may be far above that of what is there."""
+    """Shards that are planned and not committed, as stretches: there may be far more of them than committed ones."""
     workers: tuple[WorkerStatus, ...]
     """In the order of I, then of N."""
     num_workers: int
-    """N of the worker that committed last; 1 when none has."""
+    """N of the worker that committed last; 1 when none has committed."""
     bytes: int
 
     def headline(self) -> str:
@@ -95,7 +95,7 @@ def cache_status(cache: Cache) -> CacheStatus:
 
 
 def missing_shards(cache: Cache) -> tuple[range, ...]:
-    """Planned and not committed, ascending, as stretches."""
+    """The shards that are planned and not committed, as stretches, ascending."""
     ends = [-1, *cache.shards, cache.plan.num_shards]
     return tuple(range(one + 1, other) for one, other in pairwise(ends) if one + 1 < other)
 
@@ -117,5 +117,5 @@ def array_specification(numbers: Iterable[int]) -> str:
 
 
 def specification_of(runs: Iterable[range]) -> str:
-    """The same of stretches that are known."""
+    """As `array_specification`, for stretches."""
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

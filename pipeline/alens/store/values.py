@@ -1,7 +1,7 @@
-"""Which numbers an array of a cache can hold: bytes can be whole and still say what no model says.
+"""Which numbers an array of a cache can hold: whole bytes may still be numbers that no model gives.
 
 In: an array's name, its values, the plan. Out: what is wrong with them, in a few words, or None. One pass over the
-values, no copy of them.
+values, without a copy.
 Shapes: N rows, K top-k, V vocabulary.
 """
 
@@ -17,16 +17,16 @@ from alens.store.schema import Plan
 Array = npt.NDArray[Any]
 
 ROUNDING = 0.01
-"""Nats by which a log-probability or an entropy may be past its limit: bfloat16 models are 0.004 off."""
+"""Nats by which a log-probability or an entropy may exceed its limit: bfloat16 models are 0.004 off."""
 SHARE = 0.01
-"""By which a sum of distributions may differ from the number of them."""
+"""The share by which a sum of distributions may differ from their number."""
 NAMED = 5
-"""Heads that a message names."""
+"""How many heads a message names."""
 FLOAT16_INFINITY = 0x7C00
 
 
 def wrong(plan: Plan, spec: ArraySpec, shard: int | None, values: Array) -> str | None:
-    """`shard` is None for the model's weights."""
+    """What is wrong with `values`; None where nothing is. `shard` is None for the model's weights."""
     if not values.size:
         return None
     if values.dtype.kind == "f" and spec.name != "targets/log_probs" and not _finite(values):
@@ -62,7 +62,7 @@ def _outside(what: str, values: Array, least: float, most: float) -> str | None:
 
 
 def _heads(spec: ArraySpec, values: Array) -> str:
-    """Which heads they are of, where an array has heads."""
+    """Which heads the wrong values belong to, where an array has heads."""
     if "head" not in spec.dimensions:
         return ""
     axis = spec.dimensions.index("head")

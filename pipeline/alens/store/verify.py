@@ -1,10 +1,10 @@
-"""Read every byte of a cache and name what is not as it was written.
+"""Reads every byte of a cache and names what differs from what was written.
 
 In: a cache directory, finished or in the making. Out: findings (damaged, missing, foreign, unfinished), one
 at a time, and how much was read. Every document must give its own hash, every file the SHA-256 that a
 document holds of it, and the documents must fit each other: the plan says which arrays there are, the
 records which files, the manifest which records. What can be checked without a damaged document is checked.
-Nothing is written: `repair.py` queues what was found.
+Nothing is written: `repair.py` queues what is to be rewritten.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from alens.store.commits import fingerprint
 from alens.store.findings import RERUN, Finding, Trouble
 from alens.store.foreign import (
     Known,
-    leftovers,
+    other_entries,
     shard_keys,
     shard_of_name,
     shard_of_plan,
@@ -34,12 +34,10 @@ from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS
 from alens.store.read_documents import Documents
 from alens.store.repair import unless_linked
 
-Found = Callable[[Finding], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Result):
-    """What a check of a whole cache came to."""
+    """The result of checking a whole cache."""
 
     findings: tuple[Finding, ...]
     files: int
@@ -49,7 +47,7 @@ class Verdict(Result):
     seconds: float
     shards_committed: int
     shards_missing: int | None
-    """Not committed yet, or no longer; None where neither plan nor manifest says how many there are to be."""
+    """How many are not committed, yet or any more. None: neither plan nor manifest says how many are planned."""
 
     def count(self, kind: str) -> int:
         return sum(finding.kind == kind for finding in self.findings)
@@ -81,9 +79,13 @@ class Verdict(Result):
 
 
 def verify_cache(
-    root: Path, *, found: Found = lambda _: None, report: Report = silent, should_stop: ShouldStop = never
+    root: Path,
+    *,
+    on_finding: Callable[[Finding], None] = lambda _: None,
+    report: Report = silent,
+    should_stop: ShouldStop = never,
 ) -> Verdict:
-    """Check the cache in `root`; `found` is told each finding at once, those of documents first.
+    """Check the cache in `root`. `on_finding` is called with each finding at once, first those of documents.
 
     Raises `RequestError` when there is no cache or one of another format, `StoppedError` when asked to stop.
     """
@@ -96,7 +98,7 @@ def verify_cache(
     for seen in check.findings(report, should_stop):
         finding = unless_linked(root, seen)
         findings.append(finding)
-        found(finding)
+        on_finding(finding)
     return Verdict(
         findings=tuple(findings),
         files=check.files,
@@ -117,10 +119,10 @@ class _Check:
         trouble = self.read.plan_trouble
         self.files = int(trouble is None or trouble.kind == "damaged")
         self.committed: dict[int, dict[str, Any]] = {}
-        """Files by shard, of whole records."""
+        """The files of each shard whose record is whole."""
         self.known: set[str] = {PLAN, TOKENS, SKELETON, MANIFEST}
         self._named_shards: set[int] = set()
-        """Shards of which a finding says that their record is damaged."""
+        """Shards whose record is damaged, as a finding says."""
         self._jobs: list[Job] = []
 
     def findings(self, report: Report, should_stop: ShouldStop) -> Iterator[Finding]:
@@ -132,7 +134,7 @@ class _Check:
         yield from self._hash(report, should_stop)
         shard_of = shard_of_name if self.plan is None else shard_of_plan(self.plan)
         known = Known(frozenset(self.known), shard_of, self._is_named, self.plan is not None)
-        yield from leftovers(self.root, known)
+        yield from other_entries(self.root, known)
 
     # What the documents say
 
@@ -151,7 +153,7 @@ class _Check:
         )
 
     def _tokens(self) -> None:
-        """Their hashes stand in the plan."""
+        """The hashes of the tokens are in the plan."""
         if self.plan is None:
             return
         mend = "--repair removes it; `alens cache` with the same arguments makes it anew"
@@ -168,7 +170,7 @@ class _Check:
             )
 
     def _document(self, path: str, mend: str, queue: tuple[str, ...]) -> Iterator[Finding]:
-        """What is wrong with a document as such; nothing when it is of this plan, and its fields can be."""
+        """What is wrong with a document by itself. Nothing: it is of this plan, and its fields are possible."""
         trouble = self.read.trouble(path)
         self.files += trouble is None or trouble.kind == "damaged"
         if trouble is not None:
@@ -209,7 +211,7 @@ class _Check:
             yield from self._lost(before + 1, self.shards)
 
     def _lost(self, first: int, stop: int) -> Iterator[Finding]:
-        """One finding for a stretch of shards that the manifest calls committed, and that have no record."""
+        """One finding for a stretch of shards that the manifest calls committed but that have no record."""
         if not self.read.sealed or first >= stop:
             return
         what = f"is not there, and the manifest says that shard {first} is committed"
@@ -221,7 +223,7 @@ class _Check:
 
     def _record(self, shard: int, path: str) -> Iterator[Finding]:
         body, content, trouble = self.read.by_path[path]
-        if trouble is not None and trouble.kind == "missing":  # a worker took it away just now
+        if trouble is not None and trouble.kind == "missing":  # a worker has just taken it away
             yield from self._lost(shard, shard + 1)
             return
         expected = None if self.plan is None else shard_keys(self.specs, shard)
@@ -244,7 +246,7 @@ class _Check:
             self._jobs.append(Job(f"arrays.zarr/{key}", file, path, content, file["bytes"], mend, queue))
 
     def _is_named(self, shard: int) -> bool:
-        """Whether a finding says already that the record of a shard is damaged or missing."""
+        """Whether a finding already says that the record of a shard is damaged or missing."""
         return shard in self._named_shards or (self.read.sealed and shard not in self.committed)
 
     def _manifest(self) -> Iterator[Finding]:
@@ -285,7 +287,7 @@ class _Check:
                 yield trouble.finding(job.path, job.mend, job.queue)
 
     def _meaning(self, job: Job) -> Trouble | None:
-        """Metadata that agree with their record, but not with the plan, would change every number."""
+        """Whether metadata agree with the plan: those that only agree with their record would change every number."""
         if self.plan is None or job.owner != SKELETON or not job.path.endswith("/zarr.json"):
             return None
         key = job.path.removeprefix("arrays.zarr/")
@@ -296,7 +298,7 @@ class _Check:
 
 
 def _misnamed(files: Mapping[str, Any], expected: set[str] | None) -> str:
-    """In what a record's files are not those of the plan."""
+    """How the files of a record differ from those of the plan."""
     assert expected is not None
     lacking, more = sorted(expected - files.keys()), sorted(files.keys() - expected)
     return f"lacks {lacking[0]}" if lacking else f"names {more[0]}, which the plan does not have"

@@ -1,10 +1,10 @@
-"""Write a cache: its skeleton once, then shard by shard, each durable before its record says so.
+"""Writes a cache: first its skeleton, then shard by shard. Each shard is on disk before its record says so.
 
 In: a `Plan`, the model's few weights, and for each shard one numpy array for every array of the plan.
-Out: `arrays.zarr/`, `commits/`, `plan.json` and, once all shards are there, `MANIFEST.json`.
+Out: `arrays.zarr/`, `commits/`, `plan.json` and, once all shards are written, `MANIFEST.json`.
 
 Order for a shard: its files are written beside, synced, renamed over what was there, read back and
-compared, and the record is put last. Killed at any point, the shard is either committed or not there.
+compared, and the record is put last. Whenever the process is killed, the shard is either committed or absent.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ FILES_AT_ONCE = 4
 """While one file waits for the disk, the next is encoded and hashed (docs/decisions/0012)."""
 
 SPARE_BYTES = 16 * 2**20
-"""Kept free beside a shard: for records, logs and whoever else writes."""
+"""Bytes kept free beside a shard: for records, logs and other programs."""
 
 
 def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Everything but shards: array metadata, the model's weights, and last `plan.json`.
+    """Write everything except shards: array metadata, the model's weights, and last `plan.json`.
 
     `weights` holds model/W_O (L, H, E, D), model/W_U (D, V) and model/b_U (V). Two jobs that do this at
     the same time write the same bytes. Raises `RequestError` where a folder of the cache is a link.
@@ -67,7 +67,7 @@ def put_skeleton(root: Path, plan: Plan, weights: Mapping[str, npt.NDArray[np.fl
 
 
 def check_no_links(root: Path, plan: Plan | None = None) -> None:
-    """Raises `RequestError` where a folder that a cache writes to is a link: the bytes of another cache may lie there."""
+    """Raises `RequestError` where a folder that a cache writes to is a link: another cache may lie behind it."""
     names = () if plan is None else (*shard_arrays(plan), *weight_arrays(plan))
     for path in (f"{COMMITS}/", f"{ARRAYS}/", *(f"{ARRAYS}/{name}/" for name in names)):
         if (link := link_before(root, path)) is not None:
@@ -78,7 +78,7 @@ def check_no_links(root: Path, plan: Plan | None = None) -> None:
 
 
 def create_array(store: MemoryStore, spec: ArraySpec) -> "zarr.Array[Any]":
-    """The array of a specification, empty, in memory: its metadata is what a cache holds."""
+    """An empty array in memory, made from its specification. A cache holds its metadata."""
     return zarr.create_array(
         store=store,
         name=spec.name,
@@ -105,12 +105,12 @@ def _codecs(spec: ArraySpec) -> list[BytesBytesCodec]:
 
 def _contents(store: MemoryStore) -> list[tuple[str, bytes]]:
     async def read() -> list[tuple[str, bytes]]:
-        found = []
+        contents = []
         async for key in store.list():
             value = await store.get(key, default_buffer_prototype())
             assert value is not None
-            found.append((key, value.to_bytes()))
-        return found
+            contents.append((key, value.to_bytes()))
+        return contents
 
     return sync(read())
 
@@ -139,7 +139,7 @@ class _DurableStore(LocalStore):
 
 
 class ShardWriter:
-    """Writes and commits shards of one plan. Any number of these may run, on different shards."""
+    """Writes and commits shards of one plan. Any number of writers may run at once, on different shards."""
 
     def __init__(self, root: Path, plan: Plan) -> None:
         check_no_links(root, plan)
@@ -189,7 +189,7 @@ class ShardWriter:
         return self._arrays[name]
 
     def check_space(self, shards: int = 1) -> None:
-        """Raises `RunError` when so many shards do not fit: to be asked before the next is computed, too."""
+        """Raises `RunError` when so many shards do not fit on the disk. Also called before the next shard is computed."""
         needed = shards * self.shard_bytes + SPARE_BYTES
         with durable.write_errors(self.paths.root):
             free = shutil.disk_usage(self.paths.root).free

@@ -14,7 +14,7 @@ from alens.job.progress import Progress, Report
 from alens.lens.maps import AffineMaps, LayerLenses
 from alens.model import activations
 from alens.rows import moments
-from alens.store.cache_statistics import ENOUGH_SHARDS
+from alens.store.cache_reader import ENOUGH_SHARDS
 from alens.studies.basis.direction_search import Search, find_basis
 from alens.studies.basis.lens_influence import HeadLens
 from alens.studies.basis.study import CheckedStudy
