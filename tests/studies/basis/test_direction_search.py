@@ -47,19 +47,19 @@ def translated() -> TranslatedMaps:
 
 
 def mean_search(maps: LensMaps, z_NE: torch.Tensor, kind: str = "whitened") -> Search:
-    found = coordinates(z_NE, kind)
-    return Search(HeadLens(maps=maps, index=0), z_NE, found.mean_E.to(z_NE).expand_as(z_NE), found)
+    axes = coordinates(z_NE, kind)
+    return Search(HeadLens(maps=maps, index=0), z_NE, axes.mean_E.to(z_NE).expand_as(z_NE), axes)
 
 
 def brute_force(maps: LensMaps, z_NE: torch.Tensor, ablated_NE: torch.Tensor) -> np.ndarray:
     """By scipy, in float64."""
     log_p, log_q = (maps.logits(0, z).double().log_softmax(-1).numpy() for z in (z_NE, ablated_NE))
-    found: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    kl_N: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(-1)
     if log_q.min() > -700:  # else exp gives 0, and scipy infinity
         np.testing.assert_allclose(
-            found, rel_entr(np.exp(log_p), np.exp(log_q)).sum(-1), rtol=1e-6, atol=1e-12
+            kl_N, rel_entr(np.exp(log_p), np.exp(log_q)).sum(-1), rtol=1e-6, atol=1e-12
         )
-    return found
+    return kl_N
 
 
 # What is removed
@@ -68,14 +68,14 @@ def brute_force(maps: LensMaps, z_NE: torch.Tensor, ablated_NE: torch.Tensor) ->
 @pytest.mark.parametrize("kind", ["whitened", "raw"])
 def test_an_ablation_takes_the_donors_feature_and_keeps_the_others(kind: str) -> None:
     z_NE = values()
-    found = coordinates(z_NE, kind)
+    axes = coordinates(z_NE, kind)
     directions_KE = random_directions(E, E, seed=3)
     donors_NE = z_NE[torch.from_numpy(derangement(N, 0))].double()
-    ablated_NE = z_NE.double() + (donors_NE - z_NE) @ found.removal(directions_KE[:2])
-    reads_KE = found.reads(directions_KE)
+    ablated_NE = z_NE.double() + (donors_NE - z_NE) @ axes.removal(directions_KE[:2])
+    reads_KE = axes.reads(directions_KE)
     torch.testing.assert_close(ablated_NE @ reads_KE[:2].T, donors_NE @ reads_KE[:2].T)
     torch.testing.assert_close(ablated_NE @ reads_KE[2:].T, z_NE.double() @ reads_KE[2:].T)
-    torch.testing.assert_close(reads_KE @ found.writes(directions_KE).T, torch.eye(E, dtype=torch.float64))
+    torch.testing.assert_close(reads_KE @ axes.writes(directions_KE).T, torch.eye(E, dtype=torch.float64))
 
 
 def test_in_whitened_coordinates_nothing_linear_of_the_feature_is_left() -> None:
@@ -83,10 +83,10 @@ def test_in_whitened_coordinates_nothing_linear_of_the_feature_is_left() -> None
     direction_1E = random_directions(1, E, seed=5)
     left = {}
     for kind in ("whitened", "raw"):
-        found = coordinates(z_NE, kind)
-        centred_NE = z_NE.double() - found.mean_E
-        feature_N = centred_NE @ found.reads(direction_1E)[0]
-        ablated_NE = centred_NE - centred_NE @ found.removal(direction_1E)
+        axes = coordinates(z_NE, kind)
+        centred_NE = z_NE.double() - axes.mean_E
+        feature_N = centred_NE @ axes.reads(direction_1E)[0]
+        ablated_NE = centred_NE - centred_NE @ axes.removal(direction_1E)
         left[kind] = float((feature_N @ ablated_NE).abs().max() / N)
     assert left["whitened"] < 1e-9 < 0.1 < left["raw"]
 
@@ -105,13 +105,13 @@ def test_whitened_influence_does_not_depend_on_the_basis_that_z_is_written_in() 
 
 def test_principal_directions_are_those_of_z_and_have_unit_variance() -> None:
     z_NE = values()
-    found = coordinates(z_NE)
-    features_NE = (z_NE.double() - found.mean_E) @ found.reads(found.principal_EE).T
+    axes = coordinates(z_NE)
+    features_NE = (z_NE.double() - axes.mean_E) @ axes.reads(axes.principal_EE).T
     torch.testing.assert_close(
         features_NE.T @ features_NE / N, torch.eye(E, dtype=torch.float64), atol=1e-6, rtol=0
     )
-    first_E = found.writes(found.principal_EE)[0]
-    assert float(first_E.norm() ** 2) == pytest.approx(float(found.variance_E[0]))
+    first_E = axes.writes(axes.principal_EE)[0]
+    assert float(first_E.norm() ** 2) == pytest.approx(float(axes.variance_E[0]))
 
 
 def test_every_row_takes_the_value_of_another_once() -> None:
@@ -133,12 +133,12 @@ def test_a_z_that_never_changes_has_no_directions() -> None:
 @pytest.mark.parametrize("maps", [affine(), translated()], ids=["affine", "translated"])
 def test_influence_is_the_kl_of_the_two_readings(maps: LensMaps) -> None:
     z_NE = values()
-    found, directions_KE = coordinates(z_NE), random_directions(3, E, seed=0)
+    axes, directions_KE = coordinates(z_NE), random_directions(3, E, seed=0)
     donors_NE = z_NE[torch.from_numpy(derangement(N, 0))]
-    removals_AEE = removals(found, [directions_KE[:1], directions_KE[1:]])
+    removals_AEE = removals(axes, [directions_KE[:1], directions_KE[1:]])
     influence_AN = lens_influence(HeadLens(maps=maps, index=0), z_NE, donors_NE, removals_AEE)
-    for a, reads in enumerate((found.reads(directions_KE[:1]), found.reads(directions_KE[1:]))):
-        writes = found.writes(directions_KE[:1] if a == 0 else directions_KE[1:])
+    for a, reads in enumerate((axes.reads(directions_KE[:1]), axes.reads(directions_KE[1:]))):
+        writes = axes.writes(directions_KE[:1] if a == 0 else directions_KE[1:])
         ablated_NE = z_NE + (((donors_NE - z_NE).double() @ reads.T) @ writes).float()
         np.testing.assert_allclose(influence_AN[a], brute_force(maps, z_NE, ablated_NE), rtol=2e-3, atol=1e-5)
 
@@ -169,11 +169,11 @@ def test_a_change_that_overflows_takes_the_slow_way_and_is_right() -> None:
     maps = affine()
     big = AffineMaps(weight_HEV=maps.weight_HEV * 20, bias_HV=maps.bias_HV)
     z_NE = values()
-    search, found = mean_search(big, z_NE), coordinates(z_NE)
+    search, axes = mean_search(big, z_NE), coordinates(z_NE)
     v_E = random_directions(1, E, seed=2)[0]
     slope_V = v_E.float() @ search.slopes_EV
     assert float((search.away_NE @ v_E.float()).abs().max() * slope_V.abs().max()) > 100  # nats
-    ablated_NE = z_NE - ((z_NE - found.mean_E).double() @ found.removal(v_E[None])).float()
+    ablated_NE = z_NE - ((z_NE - axes.mean_E).double() @ axes.removal(v_E[None])).float()
     assert search.sigma(v_E.numpy())[0] == pytest.approx(brute_force(big, z_NE, ablated_NE).mean(), rel=1e-3)
 
 
@@ -182,8 +182,8 @@ def test_the_fisher_information_does_not_depend_on_what_all_logits_share(far: fl
     """Weights far from zero in every token: the same readings, whose covariance float32 sums lost."""
     maps, z_NE = affine(), values()
     moved = AffineMaps(weight_HEV=maps.weight_HEV + far, bias_HV=maps.bias_HV)
-    search, found = mean_search(moved, z_NE), coordinates(z_NE)
-    slopes_EV = found.writes(torch.eye(E, dtype=torch.float64)) @ maps.weight_HEV[0].double()
+    search, axes = mean_search(moved, z_NE), coordinates(z_NE)
+    slopes_EV = axes.writes(torch.eye(E, dtype=torch.float64)) @ maps.weight_HEV[0].double()
     expected_EE = np.zeros((E, E))
     for p_V in maps.logits(0, z_NE).double().softmax(-1):
         expected_EE += np.cov(slopes_EV.numpy(), aweights=p_V.numpy(), bias=True) / N
@@ -198,9 +198,9 @@ def test_the_fisher_information_does_not_depend_on_what_all_logits_share(far: fl
 
 def test_a_lens_of_one_direction_has_that_direction_and_no_other() -> None:
     z_NE = values()
-    found = coordinates(z_NE)
+    axes = coordinates(z_NE)
     planted_E = random_directions(1, E, seed=9)[0]
-    weight_EV = torch.outer(found.reads(planted_E[None])[0].float(), normal(V, seed=3))
+    weight_EV = torch.outer(axes.reads(planted_E[None])[0].float(), normal(V, seed=3))
     search = mean_search(AffineMaps(weight_HEV=weight_EV[None], bias_HV=normal(1, V, seed=4)), z_NE)
     basis_KE = find_basis(search, E)
     assert abs(float(basis_KE[0] @ planted_E)) == pytest.approx(1.0, abs=0.01)

@@ -50,8 +50,8 @@ def hooked(
     with torch.no_grad():
         logits_TV = model(tokens_T[None]).logits[0].double()
     handle.remove()
-    found: np.ndarray = logits_TV.log_softmax(-1).numpy()
-    return found
+    log_probs_TV: np.ndarray = logits_TV.log_softmax(-1).numpy()
+    return log_probs_TV
 
 
 @pytest.mark.parametrize("layer", [0, LAYER, 3])

@@ -30,11 +30,11 @@ def test_few_signs_are_all_taken_and_many_are_drawn() -> None:
 def test_flipped_means_are_a_plain_loop_over_all_signs() -> None:
     readings_NV = distributions(5)
     pooled_V, apart = readings_NV.mean(0), [half - half.mean(0) for half in readings_NV.split([2, 3])]
-    found = flipped(2, 3, 32, seed=0)
+    weights = flipped(2, 3, 32, seed=0)
     for row, signs in enumerate(itertools.product((1.0, -1.0), repeat=5)):
         for weights_PN, apart_CV, own in (
-            (found.clean_PN, apart[0], signs[:2]),
-            (found.suspect_PN, apart[1], signs[2:]),
+            (weights.clean_PN, apart[0], signs[:2]),
+            (weights.suspect_PN, apart[1], signs[2:]),
         ):
             size = len(own)
             expected_V = (torch.tensor(own)[:, None] * apart_CV).mean(0) * (size / (size - 1)) ** 0.5
@@ -57,22 +57,22 @@ def test_noise_of_draws_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("alens.studies.comparison.chance.tile_size", lambda device: (2, 15))
     readings_NV, weights, sizes = distributions(7), mean_readings.permuted(3, 4, 5, seed=0), (3, 4)
     mean_V = readings_NV.mean(0)
-    found_P = NoiseEstimate(readings_NV, sizes).for_labels(weights)
-    for row, found in enumerate(found_P):
+    noise_P = NoiseEstimate(readings_NV, sizes).for_labels(weights)
+    for row, value in enumerate(noise_P):
         expected = 0.0
         for weights_PN, size in ((weights.clean_PN, 3), (weights.suspect_PN, 4)):
             own_CV = readings_NV[weights_PN[row] > 0]
             expected += float((own_CV.var(0) / size / (8 * mean_V)).sum())
-        assert found == pytest.approx(expected, rel=1e-9)
+        assert value == pytest.approx(expected, rel=1e-9)
     signs = flipped(*sizes, 128, seed=0)
-    found_P = NoiseEstimate(readings_NV, sizes).for_flips(signs)
+    noise_P = NoiseEstimate(readings_NV, sizes).for_flips(signs)
     for row in (0, 1, 70, 127):
         expected = 0.0
         for part, size in ((slice(0, 3), 3), (slice(3, 7), 4)):
             apart_CV = readings_NV[part] - readings_NV[part].mean(0)
             drawn_CV = torch.from_numpy(all_signs(7)[row, part])[:, None] * apart_CV
             expected += float((drawn_CV.var(0) / size / (8 * mean_V)).sum()) * size / (size - 1)
-        assert found_P[row] == pytest.approx(expected, rel=1e-9)
+        assert noise_P[row] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_p_value_of_pairs_is_near_the_exact_one() -> None:
@@ -98,15 +98,15 @@ def test_pairs_are_compared_by_their_differences() -> None:
     apart_CV = (readings_NV[3:] - readings_NV[:3]) / scale_V
     noise = NoiseEstimate(readings_NV, (3, 3), paired=True)
     swaps = mean_readings.permuted(3, 3, 5, 0, paired=True)
-    for row, found in enumerate(noise.for_labels(swaps)):
+    for row, value in enumerate(noise.for_labels(swaps)):
         signs_C1 = torch.from_numpy(np.sign(swaps.suspect_PN - swaps.clean_PN)[row, 3:, None])
-        assert found == pytest.approx(float((signs_C1 * apart_CV).var(0).sum()) / 3, rel=1e-9)
+        assert value == pytest.approx(float((signs_C1 * apart_CV).var(0).sum()) / 3, rel=1e-9)
     alike = flipped(3, 3, 8, 0, paired=True)
-    for signs, found, clean_N, suspect_N in zip(
+    for signs, value, clean_N, suspect_N in zip(
         all_signs(3), noise.for_flips(alike), alike.clean_PN, alike.suspect_PN, strict=True
     ):
         drawn_CV = torch.from_numpy(signs)[:, None] * (apart_CV - apart_CV.mean(0)) * 1.5**0.5
-        assert found == pytest.approx(float(drawn_CV.var(0).sum()) / 3, rel=1e-9)
+        assert value == pytest.approx(float(drawn_CV.var(0).sum()) / 3, rel=1e-9)
         difference_V = torch.from_numpy(suspect_N - clean_N) @ readings_NV / scale_V
         assert difference_V.numpy() == pytest.approx(drawn_CV.mean(0).numpy(), abs=1e-12)
 

@@ -30,12 +30,16 @@ def test_readings_of_a_kind_make_one_contrast() -> None:
     parts, made = [readings(0), readings(1)], detectors()
     for number, part in enumerate(parts):
         made.add("lens", part, (0, number))
-    found = made.separations("lens")["contrast"]
+    contrast = made.separations("lens")["contrast"]
     alone = [REFITS.scores(part) for part in parts]
     together_BN = alone[0] + alone[1]
-    assert found.auc == REFITS.held_out(together_BN).area != REFITS.held_out(alone[1]).area
-    assert (found.low, found.high) == REFITS.interval(together_BN) != REFITS.held_out(together_BN).interval()
-    assert found.interval_over == "judged prompts and refits"
+    assert contrast.auc == REFITS.held_out(together_BN).area != REFITS.held_out(alone[1]).area
+    assert (
+        (contrast.low, contrast.high)
+        == REFITS.interval(together_BN)
+        != REFITS.held_out(together_BN).interval()
+    )
+    assert contrast.interval_over == "judged prompts and refits"
 
 
 def test_twins_are_not_compared_by_the_anomaly_either() -> None:

@@ -32,8 +32,8 @@ def test_every_prompt_is_judged_once_by_a_fit_without_it() -> None:
 
 def test_folds_depend_on_the_seed_alone() -> None:
     groups = [str(n) for n in range(CLEAN + SUSPECT)]
-    found = [prompt_scores.folds(groups, LABELS, 5, seed)[0].judge.tolist() for seed in (0, 0, 1)]
-    assert found[0] == found[1] != found[2]
+    first_folds = [prompt_scores.folds(groups, LABELS, 5, seed)[0].judge.tolist() for seed in (0, 0, 1)]
+    assert first_folds[0] == first_folds[1] != first_folds[2]
 
 
 def test_prompts_of_a_group_are_in_one_fold() -> None:
@@ -53,8 +53,8 @@ def test_the_contrast_is_a_difference_of_divergences() -> None:
         float(divergences.kl(p_V, clean_V) - divergences.kl(p_V, suspect_V))
         for p_V in readings_NV[SPLIT.judge]
     ]
-    (found,) = prompt_scores.score(readings_NV, LABELS, [SPLIT]).contrast
-    assert np.diff(found) == pytest.approx(np.diff(expected), rel=1e-6)
+    (contrast_N,) = prompt_scores.score(readings_NV, LABELS, [SPLIT]).contrast
+    assert np.diff(contrast_N) == pytest.approx(np.diff(expected), rel=1e-6)
 
 
 def test_zero_lies_halfway_between_prompts_that_were_left_out() -> None:
@@ -71,8 +71,8 @@ def test_zero_lies_halfway_between_prompts_that_were_left_out() -> None:
     )
     clean_V, suspect_V = readings_NV[0:9].mean(0), readings_NV[12:20].mean(0)
     raw = (readings_NV[SPLIT.judge] @ (suspect_V.log() - clean_V.log())).numpy()
-    (found,) = prompt_scores.score(readings_NV, LABELS, [SPLIT]).contrast
-    assert found == pytest.approx(raw - halfway, abs=1e-6)
+    (contrast_N,) = prompt_scores.score(readings_NV, LABELS, [SPLIT]).contrast
+    assert contrast_N == pytest.approx(raw - halfway, abs=1e-6)
 
 
 def test_the_anomaly_knows_no_suspect_prompt() -> None:
@@ -94,9 +94,9 @@ def test_the_anomaly_is_standardised_by_clean_prompts_left_out() -> None:
     judged = [
         float(divergences.jensen_shannon(readings_NV[0:9].mean(0), readings_NV[n])) for n in SPLIT.judge
     ]
-    found = prompt_scores.score(readings_NV, LABELS, [SPLIT])
-    assert found.anomaly[0] == pytest.approx((judged - np.mean(apart)) / np.std(apart))
-    assert found.fitted_anomaly[0] == pytest.approx((apart - np.mean(apart)) / np.std(apart))
+    scores = prompt_scores.score(readings_NV, LABELS, [SPLIT])
+    assert scores.anomaly[0] == pytest.approx((judged - np.mean(apart)) / np.std(apart))
+    assert scores.fitted_anomaly[0] == pytest.approx((apart - np.mean(apart)) / np.std(apart))
 
 
 def test_what_is_judged_changes_no_other_score() -> None:
@@ -108,9 +108,9 @@ def test_what_is_judged_changes_no_other_score() -> None:
 
 
 def test_suspect_prompts_score_higher_and_are_told() -> None:
-    found = prompt_scores.score(readings(9.0), LABELS, [SPLIT])
-    assert (found.contrast[0] > 0).tolist() == LABELS[SPLIT.judge].tolist()
-    assert found.anomaly_alarms()[0][3:].all()
+    scores = prompt_scores.score(readings(9.0), LABELS, [SPLIT])
+    assert (scores.contrast[0] > 0).tolist() == LABELS[SPLIT.judge].tolist()
+    assert scores.anomaly_alarms()[0][3:].all()
 
 
 def test_heads_are_added_in_the_contrast_and_averaged_in_the_anomaly() -> None:
@@ -124,5 +124,5 @@ def test_a_probability_of_0_is_no_end() -> None:
     readings_NV = readings(2.0)
     readings_NV[:, 7] = 0.0
     readings_NV[20, 7] = 0.5
-    found = prompt_scores.score(readings_NV, LABELS, [SPLIT])
-    assert np.isfinite(found.contrast[0]).all() and np.isfinite(found.anomaly[0]).all()
+    scores = prompt_scores.score(readings_NV, LABELS, [SPLIT])
+    assert np.isfinite(scores.contrast[0]).all() and np.isfinite(scores.anomaly[0]).all()

@@ -28,19 +28,21 @@ def test_scores_are_those_of_fits_on_the_drawn_prompts(monkeypatch: pytest.Monke
     monkeypatch.setattr("alens.studies.comparison.refits.tile_size", lambda device: (7, 6))
     readings_NV = readings(8, 0, shift=1.0, topic=8.0)  # means from 1e-5
     refits = Refits(NAMES, FLAGS, paired=False, seed=3, number=10)
-    found_BN = refits.scores(readings_NV)
-    assert found_BN.shape == (10 + 50, 16)
+    contrast_BN = refits.scores(readings_NV)
+    assert contrast_BN.shape == (10 + 50, 16)
     drawn_BN = np.hstack([weights for _, weights in refits._weights])
     draws_BN, fit_RN = drawn_BN[:10], drawn_BN[10:]
     assert (draws_BN[:, :CLEAN].sum(1) == CLEAN).all() and (draws_BN[:, CLEAN:].sum(1) == SUSPECT).all()
     assert np.array_equal(refits.undrawn_BN, draws_BN == 0)
     assert np.unique(fit_RN).tolist() == [0, 1] and ((1 - fit_RN).sum(0) == 10).all()
     assert len(np.unique(fit_RN, axis=0)) > 45  # folds are drawn anew
-    for found, drawn in zip(found_BN, drawn_BN, strict=True):
+    for contrast_N, drawn in zip(contrast_BN, drawn_BN, strict=True):
         chosen = np.repeat(np.arange(16), drawn.astype(int))
         clean_V = readings_NV[chosen[chosen < CLEAN]].mean(0)
         suspect_V = readings_NV[chosen[chosen >= CLEAN]].mean(0)
-        assert found == pytest.approx((readings_NV @ (suspect_V.log() - clean_V.log())).numpy(), abs=1e-5)
+        assert contrast_N == pytest.approx(
+            (readings_NV @ (suspect_V.log() - clean_V.log())).numpy(), abs=1e-5
+        )
 
 
 def test_what_was_drawn_is_not_judged_nor_its_twin_or_copy() -> None:
@@ -62,12 +64,12 @@ def test_what_was_drawn_is_not_judged_nor_its_twin_or_copy() -> None:
 
 def test_a_prior_is_added_to_sums() -> None:
     refits = Refits(NAMES, FLAGS, paired=False, seed=0, number=5)
-    found_BN = refits.scores(torch.eye(16), prior=1.0)
-    found_BN = found_BN[:5]
+    contrast_BN = refits.scores(torch.eye(16), prior=1.0)
+    contrast_BN = contrast_BN[:5]
     clean_BC, suspect_BS = (weights[:5] for _, weights in refits._weights)
     undrawn = np.log(1 / SUSPECT) - np.log((clean_BC + 1) / CLEAN)
-    assert found_BN[:, :CLEAN] == pytest.approx(undrawn, abs=1e-5)
-    assert found_BN[:, CLEAN:] == pytest.approx(
+    assert contrast_BN[:, :CLEAN] == pytest.approx(undrawn, abs=1e-5)
+    assert contrast_BN[:, CLEAN:] == pytest.approx(
         np.log((suspect_BS + 1) / SUSPECT) - np.log(1 / CLEAN), abs=1e-5
     )
 
@@ -82,9 +84,9 @@ def test_the_area_is_of_folds_and_its_interval_of_draws(paired: bool) -> None:
     area = comparisons(scores_BN[50:], judged_RN, flags, paired=paired).area
     assert refits.held_out(scores_BN).area == pytest.approx(area)
     drawn = comparisons(scores_BN[:50], refits.undrawn_BN, flags, paired=paired)
-    found = refits.interval(scores_BN)
-    assert found == pytest.approx(drawn.interval(refits.undrawn_BN, around=area))
-    assert special.logit(found).mean() == pytest.approx(special.logit(area))
+    interval = refits.interval(scores_BN)
+    assert interval == pytest.approx(drawn.interval(refits.undrawn_BN, around=area))
+    assert special.logit(interval).mean() == pytest.approx(special.logit(area))
 
 
 def test_clean_and_suspect_prompts_are_drawn_for_themselves() -> None:

@@ -28,19 +28,19 @@ def test_the_loss_is_that_of_transformers(
     monkeypatch.setattr(blocks, "LOGIT_BYTES", 4 * 4096 * 100)  # several blocks a window
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 600)
     assert [tuple(batch.shape) for batch in windows.batches] == [(2, 256), (1, 88)]
-    found = loss_of(reader.model, windows, [])
-    assert found.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
-    assert found.tokens_W.tolist() == [255.0, 255.0, 87.0]
+    loss = loss_of(reader.model, windows, [])
+    assert loss.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
+    assert loss.tokens_W.tolist() == [255.0, 255.0, 87.0]
     assert windows.predicted == 597 and windows.count == 3
-    assert found.mean == pytest.approx(sum(found.nats_W) / 597)
+    assert loss.mean == pytest.approx(sum(loss.nats_W) / 597)
 
 
 def test_an_edit_changes_the_loss_as_the_same_weights_do(reader: LensedModel, plain_model: Any) -> None:
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 300)
-    found = loss_of(reader.model, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
+    loss = loss_of(reader.model, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
     with torch.no_grad():
         plain_model.transformer.h[0].attn.c_proj.weight[32:64] = 0
-    assert found.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
+    assert loss.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def groups(reader: LensedModel, planted: dict[str, ModuleType]) -> Groups:
     return Groups(reader, planted)
 
 
-def first(found: Location) -> tuple[int, int]:
-    return found.heads[0].layer, found.heads[0].head
+def first(location: Location) -> tuple[int, int]:
+    return location.heads[0].layer, location.heads[0].head
 
 
 def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
@@ -82,13 +82,13 @@ def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
         found=made.detector(reader, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
-    found = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
-    assert first(found) == IN_LENS and found.heads[0].significant
-    assert [each.significant for each in found.heads[1:]] == [False] * 3
+    location = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
+    assert first(location) == IN_LENS and location.heads[0].significant
+    assert [each.significant for each in location.heads[1:]] == [False] * 3
     before = locate(reader, groups.terms, groups.prompts, groups.controls, settings=RAISED)
     (same,) = [each for each in before.heads if (each.layer, each.head) == IN_LENS]
     assert not same.significant
-    assert found.heads[0].unembedding == same.unembedding  # the model was left as it is
+    assert location.heads[0].unembedding == same.unembedding  # the model was left as it is
 
 
 def test_a_planted_model_raises_the_terms_through_its_head_alone(
@@ -97,9 +97,11 @@ def test_a_planted_model_raises_the_terms_through_its_head_alone(
     plant(planted, groups, tmp_path / "model")
     changed = copy.copy(reader)  # its lenses are not of this model: only their unembedding is read
     changed.model = models.load(models.find(str(tmp_path / "model")), dtype="float32", device="cpu")
-    found = locate(changed, groups.terms, groups.prompts, groups.controls)
-    assert found.model.effect > 1.5
-    by_output = sorted(found.heads, key=lambda each: -(each.unembedding.effect if each.unembedding else 0.0))
+    location = locate(changed, groups.terms, groups.prompts, groups.controls)
+    assert location.model.effect > 1.5
+    by_output = sorted(
+        location.heads, key=lambda each: -(each.unembedding.effect if each.unembedding else 0.0)
+    )
     assert (by_output[0].layer, by_output[0].head) == (LAYER, HEAD)
     rest = [each.unembedding for each in by_output[1:]]
     assert all(effect is not None and abs(effect.effect) < 0.5 for effect in rest)
@@ -132,7 +134,7 @@ def test_lenses_fitted_on_a_planted_model_find_its_head(
         )
     )
     fit_lenses(FitRequest(store=store, lenses=lenses, settings=FitSettings(eval_rows=1024), device="cpu"))
-    found = locate(
+    location = locate(
         LensedModel(load_lenses(lenses), device="cpu"), groups.terms, groups.prompts, groups.controls
     )
-    assert first(found) == (LAYER, HEAD) and found.heads[0].significant
+    assert first(location) == (LAYER, HEAD) and location.heads[0].significant

@@ -99,10 +99,12 @@ def test_other_text_is_said_and_all_of_it_is_judged_on(
 ) -> None:
     caches = (open_cache(demo_cache), open_cache(perturbed_cache))
     with caplog.at_level(logging.WARNING, logger="alens"):
-        found = transfer_to_copy(load_lenses(demo_lenses), *caches, settings=TransferSettings(rows=ROWS))
+        transferred = transfer_to_copy(
+            load_lenses(demo_lenses), *caches, settings=TransferSettings(rows=ROWS)
+        )
     assert "hold other rows of text" in caplog.text
-    assert not found.same_rows and found.shards == (0, 1)
-    way = found.way("value", "none")
+    assert not transferred.same_rows and transferred.shards == (0, 1)
+    way = transferred.way("value", "none")
     assert way.less_home.kl_interval is None and way.less_mean_output.kl_interval is not None
     assert way.less_home.cross_entropy_interval is None
     assert way.less_mean_output.cross_entropy_interval is not None
@@ -197,11 +199,11 @@ def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_
     with pytest.raises(RequestError, match="no shard of it was held out of every fit"):
         transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native)
     body["held_out_shards"] = [0, 5]
-    found = transfer_to_copy(
+    transferred = transfer_to_copy(
         opened.lenses, opened.cache, opened.copy, native=native, settings=TransferSettings(rows=64)
     )
-    assert found.shards == found.home_shards == (5,)
-    assert found.native is not None and found.ways[0].less_native is not None
+    assert transferred.shards == transferred.home_shards == (5,)
+    assert transferred.native is not None and transferred.ways[0].less_native is not None
 
 
 def test_native_lenses_that_lack_a_layer_are_told_before_the_work(opened: Opened, demo_lenses: Path) -> None:
@@ -219,17 +221,17 @@ def test_each_figure_has_an_interval_of_its_own_rows() -> None:
     rows_G = np.full(30, 8.0)
     next_G, shift_G = rows_G - np.arange(30) % 2, np.linspace(-1, 1, 30)
 
-    def found(kl: float, cross_entropy: float) -> JudgedHeads:
+    def judged(kl: float, cross_entropy: float) -> JudgedHeads:
         figures = (HeadFigures(kl=kl, cross_entropy=cross_entropy, top1_agreement=0.5),)
         return JudgedHeads(
             figures=figures, kl_G=(kl + shift_G) * rows_G, surprise_G=(cross_entropy + shift_G) * next_G
         )
 
-    mean = found(2.0, 4.0)
+    mean = judged(2.0, 4.0)
     compare = CopyBaselines(
-        home=found(1.0, 2.5), native=None, mean=mean, rows_G=rows_G, next_G=next_G, same_rows=True, seed=0
+        home=judged(1.0, 2.5), native=None, mean=mean, rows_G=rows_G, next_G=next_G, same_rows=True, seed=0
     )
-    way = compare.way("value", "none", found(1.25, 3.5))
+    way = compare.way("value", "none", judged(1.25, 3.5))
     assert way.less_home.kl_interval == pytest.approx((0.25, 0.25))
     assert way.less_home.cross_entropy_interval == pytest.approx((1.0, 1.0))
     assert way.less_mean_output.kl_interval == pytest.approx((-0.75, -0.75))
@@ -251,7 +253,7 @@ def test_on_other_text_only_what_is_judged_on_the_copy_has_intervals_and_the_see
     )
     assert first.less_home.kl_interval is None and first.less_home.cross_entropy_interval is None
     assert first.less_native is not None and first.less_native == first.less_mean_output
-    found, other_draws = first.less_mean_output, drawn_anew.less_mean_output
-    assert found.kl_interval is not None and found.cross_entropy_interval is not None
-    assert found.kl_interval != other_draws.kl_interval
-    assert found.cross_entropy_interval != other_draws.cross_entropy_interval
+    drawn, other_draws = first.less_mean_output, drawn_anew.less_mean_output
+    assert drawn.kl_interval is not None and drawn.cross_entropy_interval is not None
+    assert drawn.kl_interval != other_draws.kl_interval
+    assert drawn.cross_entropy_interval != other_draws.cross_entropy_interval

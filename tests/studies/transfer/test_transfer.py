@@ -59,8 +59,8 @@ def test_own_lens_and_mean_output_are_those_of_eval(
     matrix: TransferMatrix, demo_lenses: Path, demo_cache: Path
 ) -> None:
     expected = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=ROWS)
-    for (layer, head), found in zip(matrix.heads, matrix.native, strict=True):
-        assert found.kl == pytest.approx(expected.lens[layer][(1, 4).index(head)].kl, rel=1e-5)
+    for (layer, head), own in zip(matrix.heads, matrix.native, strict=True):
+        assert own.kl == pytest.approx(expected.lens[layer][(1, 4).index(head)].kl, rel=1e-5)
     assert matrix.mean_output.kl == pytest.approx(expected.mean_output.kl, rel=1e-5)
     assert matrix.shards == expected.shards
 
@@ -69,9 +69,9 @@ def test_own_lens_and_mean_output_are_those_of_eval(
 def test_without_matching_it_is_the_formula(
     demo_lenses: Path, demo_cache: Path, source: int, target: int
 ) -> None:
-    found = run(demo_lenses, demo_cache, match="none")
+    alone = run(demo_lenses, demo_cache, match="none")
     expected = kl_of_formula(demo_lenses, demo_cache, HEADS[source], HEADS[target])
-    assert found.kl_ST[source, target] == pytest.approx(expected, rel=1e-3)
+    assert alone.kl_ST[source, target] == pytest.approx(expected, rel=1e-3)
 
 
 def test_layers_are_means_over_pairs_of_different_heads(matrix: TransferMatrix) -> None:
@@ -107,7 +107,7 @@ def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> Non
         return mean, 1.96 * np.sqrt((apart_G**2).sum()) / sums.rows_G.sum()
 
     kl, cross_entropy = matrix.kl_sums, matrix.cross_entropy_sums
-    for found, value, (mean, half) in (
+    for interval, value, (mean, half) in (
         (pair.kl_interval, pair.kl, expected(kl, kl.native_GT)),
         (
             pair.cross_entropy_interval,
@@ -120,9 +120,9 @@ def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> Non
             expected(kl, np.repeat(kl.mean_output_G[:, None], 4, axis=1)),
         ),
     ):
-        assert found is not None
+        assert interval is not None
         assert value == pytest.approx(mean, rel=1e-4)
-        assert found == pytest.approx((mean - half, mean + half), abs=0.25 * half)
+        assert interval == pytest.approx((mean - half, mean + half), abs=0.25 * half)
 
 
 def test_another_seed_draws_other_sequences(
@@ -130,9 +130,9 @@ def test_another_seed_draws_other_sequences(
 ) -> None:
     other = run(demo_lenses, demo_cache, seed=1)
     assert other.to_json()["bootstrap"]["seed"] == 1
-    for found, drawn in zip(matrix.by_layer, other.by_layer, strict=True):
-        assert found.kl == drawn.kl and found.kl_interval != drawn.kl_interval
-        assert found.cross_entropy_interval != drawn.cross_entropy_interval
+    for pair, drawn in zip(matrix.by_layer, other.by_layer, strict=True):
+        assert pair.kl == drawn.kl and pair.kl_interval != drawn.kl_interval
+        assert pair.cross_entropy_interval != drawn.cross_entropy_interval
 
 
 def test_lenses_beat_the_mean_output_where_all_of_the_interval_lies_below(matrix: TransferMatrix) -> None:
@@ -151,11 +151,11 @@ def test_sums_of_sequences_make_the_matrices(matrix: TransferMatrix) -> None:
 
 
 def test_one_sequence_says_nothing_of_others(demo_lenses: Path, demo_cache: Path) -> None:
-    found = transfer(
+    one_sequence = transfer(
         load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=1, heads=(1,))
     )
-    assert found.sequences == 1
-    for pair in found.by_layer:
+    assert one_sequence.sequences == 1
+    for pair in one_sequence.by_layer:
         assert pair.kl_interval is pair.cross_entropy_interval is pair.over_mean_output_interval is None
         assert not pair.beats_mean_output
 
@@ -167,9 +167,9 @@ def test_the_best_source_is_another_head(matrix: TransferMatrix) -> None:
 
 
 def test_layers_and_heads_can_be_chosen(demo_lenses: Path, demo_cache: Path, matrix: TransferMatrix) -> None:
-    found = run(demo_lenses, demo_cache, layers=[3, 0, 3], heads=[4])
-    assert found.heads == ((0, 4), (3, 4))
-    assert found.kl_ST == pytest.approx(matrix.kl_ST[1::2, 1::2], rel=1e-4)
+    chosen = run(demo_lenses, demo_cache, layers=[3, 0, 3], heads=[4])
+    assert chosen.heads == ((0, 4), (3, 4))
+    assert chosen.kl_ST == pytest.approx(matrix.kl_ST[1::2, 1::2], rel=1e-4)
 
 
 def test_its_json_is_plain(matrix: TransferMatrix) -> None:
@@ -190,8 +190,8 @@ def tuned(residual_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_lenses_on_the_residual_stream_are_put_on_other_layers_as_they_are(
     tuned: Path, residual_cache: Path
 ) -> None:
-    found = run(tuned, residual_cache, match="none")
-    assert found.heads == ((1, 0), (2, 0)) and found.seen_ST is None
+    residual = run(tuned, residual_cache, match="none")
+    assert residual.heads == ((1, 0), (2, 0)) and residual.seen_ST is None
     lenses, cache = load_lenses(tuned), open_cache(residual_cache)
     (shard,) = lenses.record.cache["held_out_shards"]
     kept = np.flatnonzero(cache.read_shard("rows/position", shard) >= 1)[:ROWS] + shard * 512
@@ -200,9 +200,9 @@ def test_lenses_on_the_residual_stream_are_put_on_other_layers_as_they_are(
     model_NV = (final_ND @ torch.from_numpy(cache.weights("W_U"))).log_softmax(-1)
     says_NV = lenses.layer(1).maps.logits(0, values_ND).log_softmax(-1)
     expected = float((model_NV.exp() * (model_NV - says_NV)).sum(1).mean())
-    assert found.kl_ST[0, 1] == pytest.approx(expected, rel=1e-4)
-    assert [pair.pairs for pair in found.by_layer] == [1, 1, 1, 1]
-    assert np.diag(found.differences("kl")) == pytest.approx([0, 0], abs=1e-6)
+    assert residual.kl_ST[0, 1] == pytest.approx(expected, rel=1e-4)
+    assert [pair.pairs for pair in residual.by_layer] == [1, 1, 1, 1]
+    assert np.diag(residual.differences("kl")) == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_a_cache_of_another_model_is_refused(demo_lenses: Path, rotated_cache: Path) -> None:
