@@ -18,8 +18,7 @@ from alens.exchange import export
 from alens.fit.training_loop import FitSummary
 from alens.result import REPR_LENGTH, Result
 from alens.store.status import cache_status
-from alens.sweep.table import HeadRow, VariantRow
-from alens.sweep.table import SweepTable as Table
+from alens.sweep.table import HeadRow, Table, VariantRow
 
 SOURCE = Path(alens.__file__).parent
 HEADS = {(0, 1), (0, 4), (3, 1), (3, 4)}
@@ -135,7 +134,9 @@ def test_a_command_prints_the_document_of_its_result(
 
     with mock.patch(place.replace(":", "."), remembered):
         arguments = [word.format(**words) for word in line.split()]
-        found = run_alens(*arguments, *(["--device", "cpu"] if name != "Verdict" else []), "--json")
+        found = run_alens(
+            *arguments, *(["--device", "cpu"] if name not in ("Verdict", "Bundle") else []), "--json"
+        )
     assert found.code == 0, found.stderr
     (result,) = made
     assert type(result).__name__ == name

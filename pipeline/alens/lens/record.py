@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, cast
 
-from alens.result import Result
+from alens.result import Result, plain
 from alens.store import typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
@@ -60,7 +60,7 @@ class LensRecord(Result):
 
     def to_json(self) -> dict[str, Any]:
         """What `lens.json` holds beside its hash."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        return {"format": FORMAT, **plain(dataclasses.asdict(self))}
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each head: its held-out figures."""
