@@ -166,7 +166,7 @@ def test_what_is_no_cache_is_refused(run_alens: Any, tmp_path: Path) -> None:
     code, out, err = run_alens("verify", tmp_path)
     assert (code, out) == (2, "")
     assert err == (
-        f"alens: {tmp_path} is not a cache (it has no plan.json): give a directory that `alens cache` wrote\n"
+        f"alens: {tmp_path} is no cache (it has no plan.json): give a directory that `alens cache` wrote\n"
     )
 
 
@@ -205,7 +205,7 @@ def test_deep_shows_each_array(run_alens: Any, demo_cache: Path) -> None:
     lines = [line for line in out.splitlines() if line.startswith("agrees ")]
     assert len(lines) == 23
     assert any(line.startswith("agrees      sites/attn.z/03 W_O + b_O  by ") for line in lines)
-    assert "8 rows were computed again; 0 of 128 tail draws (0.00%) fall on another token" in out
+    assert "8 rows were computed again; 0 of 128 tail draws (0%) fall on another token" in out
 
 
 def test_deep_finds_what_hashes_cannot(run_alens: Any, store: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from alens.cli.console import aside, show
 from alens.cli.parameters import PathName, config_option, layers_option
+from alens.pictures.numbers import size
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
@@ -42,7 +43,7 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
 
         plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
         logging.getLogger("alens").info(
-            f"{out} will take {plan.bytes / 1e9:.3f} GB: layers {', '.join(map(str, plan.layers))}, "
+            f"{out} will take {size(plan.bytes)}: layers {', '.join(map(str, plan.layers))}, "
             f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} a head"
         )
         export.write(plan, out, report=report, should_stop=should_stop)

@@ -7,8 +7,9 @@ import click
 
 from alens.cli.console import aside, show
 from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import PathName, config_option, max_minutes_option
+from alens.cli.parameters import MINUTES, PathName, config_option
 from alens.fit.settings import FitRequest, FitSettings
+from alens.pictures.numbers import duration, fixed, percent, whole
 
 FIT = SettingsOptions(
     FitSettings,
@@ -35,7 +36,7 @@ REQUEST = SettingsOptions(
 @click.argument("lenses", type=PathName())
 @FIT
 @REQUEST
-@max_minutes_option
+@click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
 @config_option
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
@@ -64,12 +65,16 @@ def command(**given: Any) -> None:
         with aside():
             if summary.steps_taken:
                 show(
-                    f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {summary.seconds:.1f} s "
-                    f"({summary.rows / summary.seconds:,.0f} rows/s; waited {100 * summary.waited_s / summary.seconds:.1f} % for data)"
+                    f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {duration(summary.seconds)} "
+                    f"({whole(summary.rows / summary.seconds)} rows/s; waited {percent(summary.waited_s / summary.seconds)} of it for data)"
                 )
             show(
-                f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {sum(heads) / len(heads):.4f}, worst {max(heads):.4f} nats"
-                + ("" if record.mean_output_kl is None else f" (mean output {record.mean_output_kl:.4f})")
+                f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {fixed(sum(heads) / len(heads), 4)}, worst {fixed(max(heads), 4)} nats"
+                + (
+                    ""
+                    if record.mean_output_kl is None
+                    else f" (mean output {fixed(record.mean_output_kl, 4)})"
+                )
                 + f"; {_endings(record)}"
             )
 

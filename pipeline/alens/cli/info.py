@@ -11,6 +11,7 @@ from alens.cli.parameters import PathName, json_option
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.lens.marks import SAYS_NOTHING
+from alens.pictures.numbers import fixed, whole
 from alens.sources import hub
 from alens.store.paths import LENS_JSON, PLAN, StorePaths
 
@@ -95,10 +96,10 @@ def _array(path: Path, num_workers: int) -> str:
 def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.arrays import all_arrays
     from alens.store.cache_reader import open_cache
-    from alens.store.status import array_specification, cache_status, specification_of, workers_to_run
+    from alens.store.status import array_specification, specification_of, status, workers_to_run
 
     cache = open_cache(path)
-    found = cache_status(cache)
+    found = status(cache)
     plan, model = cache.plan, cache.plan.model
     specs = all_arrays(plan).values()
     records = [
@@ -119,7 +120,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
             {
                 "worker": worker.worker,
                 "shards": f"{worker.shards} shards",
-                "rows_per_second": f"{worker.rows_per_second:,.0f} rows/s",
+                "rows_per_second": f"{whole(worker.rows_per_second)} rows/s",
                 "last_commit": f"last at {datetime.fromtimestamp(worker.last_commit, UTC):%Y-%m-%d %H:%M:%S} UTC",
             }
             for worker in found.workers
@@ -196,7 +197,7 @@ def _known(value: Any) -> Any:
 
 
 def _nats(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
+    return "unknown" if value is None else fixed(value, 4)
 
 
 def _lenses(path: Path) -> dict[str, Any]:
@@ -222,10 +223,10 @@ def _lenses(path: Path) -> dict[str, Any]:
         "held_out": [
             {
                 "head": f"{layer}.{head}",
-                "kl": f"KL {figures['kl']:.4f}",
+                "kl": f"KL {fixed(figures['kl'], 4)}",
                 "mean_output": f"mean output {_nats(record.mean_output_kl)}",
-                "cross_entropy": f"CE {figures['cross_entropy']:.4f}",
-                "top1": f"top-1 {figures['top1_agreement']:.4f}",
+                "cross_entropy": f"CE {fixed(figures['cross_entropy'], 4)}",
+                "top1": f"top-1 {fixed(figures['top1_agreement'], 4)}",
                 **({"says_nothing": True} if figures.get("says_nothing") else {}),
             }
             for layer, heads in record.held_out.items()

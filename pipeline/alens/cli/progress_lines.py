@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from alens.cli.pace import Pace
 from alens.job.progress import Progress
+from alens.pictures.numbers import clock
 
 EARLY_S = 3.0
 EVERY_S = 10.0
@@ -35,18 +36,18 @@ class _Stage:
         """Where it is now; `so far` and `at the next` tell that the work is alive where no count moves."""
         at = self.latest
         if self.ended and self.said == at:
-            return f"still at work, {_clock(now - self.changed)} after: {at.stage}"
+            return f"still at work, {clock(now - self.changed)} after: {at.stage}"
         repeated = self.said is not None and self.said.done == at.done and not self.ended
         if not at.unit:
-            return at.stage + (f", {_clock(now - self.began)} so far" if repeated else "") + _note(at)
+            return at.stage + (f", {clock(now - self.began)} so far" if repeated else "") + _note(at)
         if not at.total:
-            return f"{at.stage} {at.done:,} {at.unit}, {_clock(now - self.began)} so far{_note(at)}"
+            return f"{at.stage} {at.done:,} {at.unit}, {clock(now - self.began)} so far{_note(at)}"
         line = f"{at.stage} {at.done:,} of {at.total:,} {at.unit} ({100 * at.done // at.total} %)"
         left_s = self.pace.left_s(now, at.total)
         if left_s is not None and at.done < at.total:
-            line += f", {_clock(left_s)} left"
+            line += f", {clock(left_s)} left"
         if repeated:
-            line += f", {_clock(now - self.changed)} at the next"
+            line += f", {clock(now - self.changed)} at the next"
         return line + _note(at)
 
 
@@ -54,18 +55,18 @@ class ProgressLines:
     """A `Report` that says lines; `look` says what has become due without one."""
 
     def __init__(
-        self, first: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, first: str, say: Callable[[str], None], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """`first` is what is done until the first report."""
-        self._say, self._clock, self._lock = say, clock, threading.Lock()
-        began = clock()
+        self._say, self._monotonic, self._lock = say, monotonic, threading.Lock()
+        began = monotonic()
         self._due_at = began + EARLY_S
         self._now = _Stage(Progress(stage=first), began)
         self._stages = {first: self._now}
 
     def __call__(self, progress: Progress) -> None:
         with self._lock:
-            now = self._clock()
+            now = self._monotonic()
             stage = self._stages.get(progress.stage)
             if stage is None or progress.done < stage.latest.done or stage.ended:
                 if stage is not None and progress == stage.latest:
@@ -82,7 +83,7 @@ class ProgressLines:
     def look(self) -> None:
         """Say what is due; called now and then from beside the work."""
         with self._lock:
-            self._tell_what_is_due(self._clock())
+            self._tell_what_is_due(self._monotonic())
 
     def _tell_what_is_due(self, now: float) -> None:
         stage = self._now
@@ -97,10 +98,3 @@ class ProgressLines:
 
 def _note(progress: Progress) -> str:
     return f"; {progress.note}" if progress.note else ""
-
-
-def _clock(seconds: float) -> str:
-    """`0:38`, `1:02:03`."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

@@ -15,6 +15,7 @@ from alens.cli.parameters import (
     seed_option,
 )
 from alens.errors import DamageError, RequestError
+from alens.pictures.numbers import duration, percent, significant
 from alens.printable import printable
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def command(
 
             if deep is not None:
                 _check_model(store, model, device, report)
-            verdict = verify_cache(store, on_finding=found.append, report=report, should_stop=should_stop)
+            verdict = verify_cache(store, found=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache
@@ -128,15 +129,17 @@ def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
         for c in recomputed.comparisons:
             state = "agrees" if c.agrees else "differs"
             where = "" if c.row is None else f" at row {c.row} of shard {c.shard}"
-            show(f"{state:<10}  {c.array}  by {c.difference:.3g} of {c.tolerance:.3g} allowed{where}")
+            show(
+                f"{state:<10}  {c.array}  by {significant(c.difference)} of {significant(c.tolerance)} allowed{where}"
+            )
         share = recomputed.tail_moved / recomputed.tail_draws
         show(
             f"{recomputed.rows:,} rows were computed again; {recomputed.tail_moved:,} of {recomputed.tail_draws:,} "
-            f"tail draws ({share:.2%}) fall on another token"
+            f"tail draws ({percent(share)}) fall on another token"
         )
     missing = "an unknown number" if verdict.shards_missing is None else verdict.shards_missing
     show(
-        f"{verdict.files:,} files, {verdict.bytes:,} bytes in {verdict.seconds:.1f} s; "
+        f"{verdict.files:,} files, {verdict.bytes:,} bytes in {duration(verdict.seconds)}; "
         f"{verdict.shards_committed} shards committed, {missing} missing"
     )
 
@@ -148,16 +151,43 @@ def _body(
     went: dict[str, str | None],
     recomputed: "Recomputed | None",
 ) -> dict[str, Any]:
-    checked = verdict.to_json()
     return {
         "store": str(store),
-        "whole": checked.pop("whole"),
-        "findings": checked.pop("findings"),
+        "whole": verdict.whole,
+        "findings": [
+            {"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in verdict.findings
+        ],
         "repairable": [] if went else [printable(path) for path in would],
         "queued": [printable(path) for path in went],
         "moved_to": {printable(path): None if to is None else printable(to) for path, to in went.items()},
-        **checked,
-        "deep": None if recomputed is None else recomputed.to_json(),
+        "files": verdict.files,
+        "bytes": verdict.bytes,
+        "seconds": round(verdict.seconds, 3),
+        "shards_committed": verdict.shards_committed,
+        "shards_missing": verdict.shards_missing,
+        "deep": None if recomputed is None else _deep(recomputed),
+    }
+
+
+def _deep(recomputed: "Recomputed") -> dict[str, Any]:
+    import math
+
+    return {
+        "rows": recomputed.rows,
+        "agrees": recomputed.agrees,
+        "tail_draws": recomputed.tail_draws,
+        "tail_moved": recomputed.tail_moved,
+        "arrays": [
+            {
+                "array": c.array,
+                "agrees": c.agrees,
+                "difference": c.difference if math.isfinite(c.difference) else None,
+                "tolerance": c.tolerance,
+                "row": c.row,
+                "shard": c.shard,
+            }
+            for c in recomputed.comparisons
+        ],
     }
 
 

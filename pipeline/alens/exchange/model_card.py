@@ -11,6 +11,7 @@ from typing import Any
 from alens.exchange import markdown
 from alens.lens import marks
 from alens.lens.directory import layer_file
+from alens.pictures.numbers import fixed
 from alens.sources import hub
 
 TAGS = ("interpretability", "mechanistic-interpretability", "attention-lens", "safetensors")
@@ -115,13 +116,13 @@ def figures(config: Mapping[str, Any]) -> str:
         for head, of_head in zip(config["heads"], by_head, strict=True)
     ]
     lines = [
-        f"| {marks.label(layer, head, bool(of_head.get('says_nothing')))} | {of_head['kl']:.4f} | "
-        f"{of_head['cross_entropy']:.4f} | {of_head['top1_agreement']:.4f} |"
+        f"| {marks.label(layer, head, bool(of_head.get('says_nothing')))} | {fixed(of_head['kl'], 4)} | "
+        f"{fixed(of_head['cross_entropy'], 4)} | {fixed(of_head['top1_agreement'], 4)} |"
         for layer, head, of_head in heads
     ]
     note = marks.note((layer, head) for layer, head, of_head in heads if of_head.get("says_nothing"))
     mean_kl = config.get("mean_output_kl")
-    nothing = "not known" if mean_kl is None else f"{mean_kl:.4f} nats"
+    nothing = "not known" if mean_kl is None else f"{fixed(mean_kl, 4)} nats"
     rounded = f", before rounding to {config['dtype']}" if config.get("dtype") else ""
     columns = "| head | KL(model, lens) | cross-entropy | top-1 agreement |\n| --- | --- | --- | --- |"
     return (

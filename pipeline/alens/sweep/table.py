@@ -11,7 +11,8 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.lens.marks import label, note
-from alens.result import Result
+from alens.pictures import numbers
+from alens.pictures.numbers import fixed, signed
 from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
 from alens.statistics.groups import said as said_groups
 from alens.sweep import sweep_json
@@ -62,7 +63,7 @@ class VariantRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Table(Result):
+class Table:
     """All that is finished of a sweep, in the order of its configuration."""
 
     rows: tuple[VariantRow, ...]
@@ -78,28 +79,9 @@ class Table(Result):
     """How many of these there are."""
     held_out_rows: int
 
-    def headline(self) -> str:
-        """How many variants are finished, and the best of them."""
-        finished = [row for row in self.rows if row.kl is not None]
-        best = min(finished, key=lambda row: row.kl or 0.0, default=None)
-        said_best = "" if best is None else f", lowest mean KL {best.kl:.3f} nats by {best.name}"
-        return f"{len(self.rows)} variants finished, {len(self.missing)} missing{said_best}"
-
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**dataclasses.asdict(self), "level": LEVEL, "resamples": RESAMPLES}
-
-    def records(self) -> list[dict[str, Any]]:
-        """One record for each head of each variant: the lines of heads.csv."""
-        records = []
-        for row in self.rows:
-            for head in row.heads:
-                low, high = head.interval or (None, None)
-                figures = dataclasses.asdict(head)
-                del figures["interval"]
-                beside = {"kl_low": low, "kl_high": high, "mean_output_kl": row.mean_output_kl}
-                records.append({"variant": row.name, **figures, **beside})
-        return records
 
 
 def build(out: Path, *, against: str | None = None) -> Table:
@@ -207,24 +189,24 @@ def cells(table: Table, *, settings: bool) -> tuple[list[str], list[list[str]]]:
 def _figures(row: VariantRow) -> list[str]:
     worst = row.worst
     if row.kl is None or worst is None:
-        return ["failed", "", "", "", "", "", "", "", f"{row.seconds:.1f}", ""]
+        return ["failed", "", "", "", "", "", "", "", fixed(row.seconds, 1), ""]
     above = ">" if row.mean_output_kl is not None and worst.kl > row.mean_output_kl else ""
     return [
-        f"{row.kl:.4f}",
-        _span(row.interval, ""),
-        "" if row.mean_output_kl is None else f"{row.mean_output_kl:.4f}",
-        "" if row.difference is None else f"{row.difference:+.4f}",
-        _span(row.difference_interval, "+"),
-        f"{label(worst.layer, worst.head, worst.says_nothing)}: {above}{worst.kl:.4f}",
+        fixed(row.kl, 4),
+        _span(row.interval),
+        "" if row.mean_output_kl is None else fixed(row.mean_output_kl, 4),
+        "" if row.difference is None else signed(row.difference, 4),
+        _span(row.difference_interval, sign=True),
+        f"{label(worst.layer, worst.head, worst.says_nothing)}: {above}{fixed(worst.kl, 4)}",
         f"{row.rows_seen:,}",
         f"{row.steps:,}",
-        f"{row.seconds:.1f}",
+        fixed(row.seconds, 1),
         f"{row.converged}",
     ]
 
 
-def _span(found: Interval | None, sign: str) -> str:
-    return "" if found is None else f"{found[0]:{sign}.4f} to {found[1]:{sign}.4f}"
+def _span(ends: Interval | None, *, sign: bool = False) -> str:
+    return "" if ends is None else numbers.interval(ends, 4, sign=sign)
 
 
 def said(value: Any) -> str:
