@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from alens import evaluate, load_lenses, open_cache
-from alens.cli import eval_table
 from alens.model.models import find, load_tokenizer
 from alens.model.token_bytes import token_bytes
 from alens.store import document
@@ -43,12 +42,9 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_
     assert first["lens"]["bits_per_byte"] == pytest.approx(first["lens"]["cross_entropy"] / 2.5, rel=0.3)
 
 
-def test_names_of_readings_are_not_wrapped_and_0_has_no_sign(
-    run_alens: Any, demo_lenses: Path, demo_cache: Path
-) -> None:
+def test_names_of_readings_are_not_wrapped(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
     given = ("eval", demo_lenses, demo_cache, "--layers", "3", "--rows", "64")
     assert "unembedding mean " in run_alens(*given, env={"COLUMNS": "76"}).stdout
-    assert [eval_table._number(value) for value in (-0.0004, -0.0006, None)] == ["0.000", "-0.001", "-"]
 
 
 def test_a_figure_that_is_named_twice_is_one_column(
@@ -68,14 +64,14 @@ def test_the_tables_have_every_head_and_every_baseline(
     assert "1,008 held-out rows of 16 sequences, exact teacher" in out
     for layer in (0, 3):
         for index, head in enumerate((1, 4)):
-            (line,) = [line for line in out.splitlines() if f" {layer}.{head} " in line]
+            (line,) = [line for line in out.splitlines() if line.startswith(f" {layer}.{head} ")]
             of = found.lens[layer][index]
             low, high = of.intervals["kl"] or (0.0, 0.0)
             assert f"{of.kl:.3f} ±{(high - low) / 2:.3f}" in line and f"{of.top10_agreement:.3f} ±" in line
             assert f"{found.unembedding[layer][index].kl:.3f}" in line
-    (mean,) = [line for line in out.splitlines() if line.startswith("  mean output ")]
+    (mean,) = [line for line in out.splitlines() if line.startswith("mean output ")]
     assert f"{found.mean_output.kl:.3f}" in mean and f"{found.mean_output.entropy:.3f}" in mean
-    assert any(line.startswith("  the model ") for line in out.splitlines())
+    assert any(line.startswith("the model ") for line in out.splitlines())
     wins = found.wins("mean_output")
     assert f"lens better than mean output with intervals apart: {wins.better_apart} of 4 heads" in out
     assert "lens better than unembedding with intervals apart: 4 of 4 heads" in out

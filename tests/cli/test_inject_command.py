@@ -77,7 +77,7 @@ def test_the_tables_show_the_json(run_alens: Any, demo_lenses: Path) -> None:
     assert code == 0, err
     body = json.loads(run_alens(*given, "--json").stdout)
     assert f"strength 1 adds norm {body['unit']['norm']:.4g}" in out
-    assert f"{body['clean']['nats']:.3f}" in out and "298 tokens in 2 windows" in out
+    assert f"{body['clean']['nats']:.3f}" in out and "298 tokens in 2 windows" in " ".join(out.split())
     for curve in body["curves"]:
         for point in curve["points"]:
             assert f"{point['change']['text']['added']:+.3f} (" in out

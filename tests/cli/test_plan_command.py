@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -46,15 +47,16 @@ def test_its_text_is_short_and_narrow(run_alens: Any, tmp_path: Path) -> None:
     assert lines[0] == "cache of  demo over demo, on cpu"
     assert lines[1] == "text      512 rows = 16 sequences of 32 tokens, 4 shards of 128 rows"
     assert lines[2] == "          exact; spread over the whole text"
-    assert "  sites/attn.z (3 layers)      1,152.6      148 kB      590 kB         12" in lines
+    (line,) = [line for line in lines if line.startswith("sites/attn.z (3 layers)")]
+    assert line.split()[3:] == ["1,152.6", "148", "kB", "590", "kB", "12"]
     assert any(line.startswith("time ") and " with one worker: tokenising " in line for line in lines)
     assert any(" with 2 workers as fast as this one" in line for line in lines)
     assert any(line.startswith("          on 1 thread") for line in lines)
     assert any(" for a fit of them to save 48.7 MB, also when it is told to stop" in line for line in lines)
     assert any(line.startswith("room      it fits: ") for line in lines)
-    assert any(line.startswith("  layer 0 (6 heads)          1  ") for line in lines)
-    assert any(line.startswith("  3 layers (18 heads)        1  ") for line in lines)
-    assert "  P passes: cache c + w + P max(r, g), no cache P (f + g)" in lines
+    assert any(re.match(r"layer 0 \(6 heads\) +1 ", line) for line in lines)
+    assert any(re.match(r"3 layers \(18 heads\) +1 ", line) for line in lines)
+    assert "P passes: cache c + w + P max(r, g), no cache P (f + g)" in lines
     assert not (tmp_path / "store").exists()
 
 
@@ -63,7 +65,7 @@ def test_it_says_what_is_held_out(run_alens: Any, tmp_path: Path) -> None:
     code, out, _ = run_alens("plan", "demo", "demo", tmp_path / "store", *options)
     assert code == 0
     assert out.splitlines()[2] == "          the last 4 of them are of held-out documents"
-    (line,) = [line for line in out.splitlines() if line.startswith("  documents.npy ")]
+    (line,) = [line for line in out.splitlines() if line.startswith("documents.npy ")]
     assert line.split()[1:] == ["2.18", "kB", "1"]
 
 

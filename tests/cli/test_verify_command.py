@@ -166,7 +166,7 @@ def test_what_is_no_cache_is_refused(run_alens: Any, tmp_path: Path) -> None:
     code, out, err = run_alens("verify", tmp_path)
     assert (code, out) == (2, "")
     assert err == (
-        f"alens: {tmp_path} is no cache (it has no plan.json): give a directory that `alens cache` wrote\n"
+        f"alens: {tmp_path} is not a cache (it has no plan.json): give a directory that `alens cache` wrote\n"
     )
 
 

@@ -6,24 +6,19 @@ import struct
 from pathlib import Path
 
 import matplotlib.axes
-import numpy as np
 import pytest
 
 from alens.errors import RequestError
 from alens.lens import marks
 from alens.pictures import heat_map, png
-from alens.pictures.heat_map import HeatMap
+from alens.pictures.head_grid import HeadGrid
 
-MAP = HeatMap(
+GRID = HeadGrid(
     title="KL <of> heads",
-    values=np.array([[0.0, 1.25], [-2.5, np.nan]]),
-    rows=["layer 0", "layer 1"],
-    columns=["0", "1"],
-    row_title="layer",
-    column_title="head",
-    colour_title="KL, nats",
+    values={(0, 0): 0.0, (0, 1): 1.25, (1, 0): -2.5, (1, 1): None},
+    number_title="KL, nats",
     centre=0.0,
-    marks=np.array([[False, True], [False, False]]),
+    marked={(0, 1)},
     mark_title="p < 0.05",
 )
 
@@ -48,7 +43,7 @@ class Cells(html.parser.HTMLParser):
 
 
 def test_a_png_is_a_picture(tmp_path: Path) -> None:
-    heat_map.write(tmp_path / "map.png", MAP)
+    heat_map.write(tmp_path / "map.png", GRID)
     content = (tmp_path / "map.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", content[16:24])
@@ -56,12 +51,12 @@ def test_a_png_is_a_picture(tmp_path: Path) -> None:
 
 
 def test_one_cell_has_room_for_a_long_title_and_label() -> None:
-    one = dataclasses.replace(MAP, values=np.array([[1.0]]), rows=["0"], columns=["0"], marks=None)
+    one = dataclasses.replace(GRID, values={(0, 0): 1.0}, marked=())
     label = "divergence of the readings less that of noise, nats a row of text"
     drawn = (
         one,
         dataclasses.replace(one, title="Change of readings " * 6),
-        dataclasses.replace(one, colour_title=label),
+        dataclasses.replace(one, number_title=label),
     )
     sizes = [struct.unpack(">II", heat_map.to_png(each)[16:24]) for each in drawn]
     (width, height), (titled, _), (_, labelled) = sizes
@@ -74,12 +69,12 @@ def test_a_lens_that_says_nothing_has_its_sign_however_many_cells_there_are(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(heat_map, "MOST_VALUES_WRITTEN", most)
-    nothing = dataclasses.replace(MAP, nothing=np.array([[False, True], [False, False]]))
+    nothing = dataclasses.replace(GRID, silent={(0, 1)})
     cells = Cells()
     cells.feed(heat_map.to_html(nothing))
     assert [text for _, text in cells.found if text.endswith("!")] == ["1.25!"]
     assert f"! says nothing: {marks.MEANING}." in heat_map.to_html(nothing)
-    assert "says nothing" not in heat_map.to_html(dataclasses.replace(MAP, nothing=np.zeros((2, 2), bool)))
+    assert "says nothing" not in heat_map.to_html(GRID)
     written: list[str] = []
     plain = matplotlib.axes.Axes.text
 
@@ -88,16 +83,16 @@ def test_a_lens_that_says_nothing_has_its_sign_however_many_cells_there_are(
         return plain(self, x, y, said, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(matplotlib.axes.Axes, "text", text)
-    assert heat_map.to_png(nothing) != heat_map.to_png(MAP)
+    assert heat_map.to_png(nothing) != heat_map.to_png(GRID)
     assert [said for said in written if "!" in said] == (["1.25*!"] if most else ["!"])
 
 
 def test_terms_in_a_title_are_no_formula() -> None:
-    assert heat_map.to_png(dataclasses.replace(MAP, title="$, ^, $$: 5 prompts", rows=["$^$", "1"]))
+    assert heat_map.to_png(dataclasses.replace(GRID, title="$, ^, $$: 5 prompts", names={0: "$^$"}))
 
 
 def test_a_page_says_every_number_and_marks_cells(tmp_path: Path) -> None:
-    heat_map.write(tmp_path / "map.html", MAP)
+    heat_map.write(tmp_path / "map.html", GRID)
     text = (tmp_path / "map.html").read_text()
     cells = Cells()
     cells.feed(text)
@@ -110,27 +105,30 @@ def test_a_page_says_every_number_and_marks_cells(tmp_path: Path) -> None:
 
 
 def test_colours_of_differences_are_centred() -> None:
-    colours, norm = heat_map._colours(MAP)
+    colours, norm = heat_map._colours(GRID)
     assert norm(0.0) == pytest.approx(0.5)
     assert colours(norm(-2.5))[2] > colours(norm(-2.5))[0]  # below the centre: blue
 
 
 def test_colours_reach_as_far_on_the_side_with_the_larger_difference() -> None:
-    for turned in (MAP, dataclasses.replace(MAP, values=-MAP.values)):
+    for turned in (
+        GRID,
+        dataclasses.replace(GRID, values={place: -(value or 0.0) for place, value in GRID.values.items()}),
+    ):
         _, norm = heat_map._colours(turned)
         assert (float(norm(-2.5)), float(norm(2.5))) == (0.0, 1.0)
 
 
 def test_marks_are_in_the_picture() -> None:
-    drawn = heat_map.to_png(MAP)
-    assert drawn == heat_map.to_png(MAP) != heat_map.to_png(dataclasses.replace(MAP, marks=None))
+    drawn = heat_map.to_png(GRID)
+    assert drawn == heat_map.to_png(GRID) != heat_map.to_png(dataclasses.replace(GRID, marked=()))
 
 
 @pytest.mark.parametrize("name", ["map.png", "map.html"])
 def test_a_heat_map_takes_the_place_of_one_of_alens_alone(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    heat_map.write(path, MAP)
-    heat_map.write(path, dataclasses.replace(MAP, title="another"))
+    heat_map.write(path, GRID)
+    heat_map.write(path, dataclasses.replace(GRID, title="another"))
     path.write_bytes(b"mine")
     with pytest.raises(RequestError, match=f"{name} is there, and alens did not write it"):
         heat_map.check_path(path)
@@ -138,9 +136,9 @@ def test_a_heat_map_takes_the_place_of_one_of_alens_alone(tmp_path: Path, name: 
 
 
 def test_where_no_figure_is_known_it_says_so() -> None:
-    none = dataclasses.replace(MAP, values=np.full((2, 2), np.nan))
-    assert "No figures." in heat_map.to_html(none) and "No figures." not in heat_map.to_html(MAP)
-    blank = dataclasses.replace(none, title="", colour_title="", row_title="", column_title="", mark_title="")
+    none = dataclasses.replace(GRID, values=dict.fromkeys(GRID.values))
+    assert "No figures." in heat_map.to_html(none) and "No figures." not in heat_map.to_html(GRID)
+    blank = dataclasses.replace(none, title="", number_title="", row_title="", column_title="", mark_title="")
     figure = png.figure(3.0, 3.0)
     heat_map._draw(figure, blank, 3.0)
     assert len(figure.axes) == 1  # no scale of colours

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alens.pictures import heat_map
-from alens.pictures.heat_map import HeatMap
+from alens.pictures.head_grid import HeadGrid
 
 from .conftest import Browser
 
@@ -19,17 +19,14 @@ ROWS, COLUMNS = 12, 32
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many heads as a large model has, from one end of the colours to the other."""
     path = tmp_path_factory.mktemp("pages") / "map.html"
-    values = np.linspace(-1.0, 1.0, ROWS * COLUMNS).reshape(ROWS, COLUMNS)
-    drawn = HeatMap(
+    places = [(row, column) for row in range(ROWS) for column in range(COLUMNS)]
+    values = dict(zip(places, np.linspace(-1.0, 1.0, len(places)).tolist(), strict=True))
+    drawn = HeadGrid(
         title="KL of <heads>",
         values=values,
-        rows=[str(row) for row in range(ROWS)],
-        columns=[str(column) for column in range(COLUMNS)],
-        row_title="layer",
-        column_title="head",
-        colour_title="KL, nats",
+        number_title="KL, nats",
         centre=0.0,
-        marks=values > 0.9,
+        marked={place for place, value in values.items() if value > 0.9},
         mark_title="p < 0.05",
     )
     heat_map.write(path, drawn)

@@ -12,29 +12,30 @@ cache.py           alens cache
 fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
-eval_table.py      its figures as text
-eval_heat_map.py   one figure of all heads, drawn
+eval_table.py      its figures as text and grid
 read.py            alens read
 read_table.py      its reading as text
 locate.py          alens locate
-p_value.py         p-values in tables, none shown as 0
+locate_table.py    its findings as text and grid
 compare.py         alens compare
-compare_table.py   its findings as text
+compare_table.py   its findings as text, grid and curves
 inject.py          alens inject
 inject_table.py    its findings as text and picture
 basis.py           alens basis
+basis_table.py     its findings as text and grid
 transfer.py        alens transfer
-transfer_table.py  its findings as text
+transfer_table.py  its findings as text and grid
 export.py          alens export
 import_.py         alens import
 publish.py         alens publish
 info.py            alens info
 verify.py          alens verify
 fidelity.py        alens fidelity
+fidelity_table.py  its findings as text
 options.py         a settings class -> the options of a command
 parameters.py      what commands share: --config, lists of numbers, --json
 console.py         every line that is printed, made fit to be shown; output that never ends the work
-tables.py          rich tables, without markup
+tables.py          the one form of every table
 watch.py           progress, logs, signals
 progress_lines.py  progress as lines of a log
 progress_bars.py   progress as bars on a terminal

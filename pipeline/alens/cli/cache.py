@@ -8,7 +8,7 @@ import click
 from alens.cache.request import CacheRequest
 from alens.cli.console import aside, show
 from alens.cli.options import LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import MINUTES, PathName, config_option, not_empty
+from alens.cli.parameters import PathName, config_option, max_minutes_option, not_empty, worker_option
 from alens.pictures.numbers import whole
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
@@ -51,14 +51,8 @@ def cache_request(given: dict[str, Any]) -> CacheRequest:
 @click.argument("corpus", callback=not_empty)
 @click.argument("store", type=PathName())
 @cache_options
-@click.option(
-    "--worker",
-    default="0/1",
-    show_default=True,
-    metavar="I/N",
-    help="This job's share: the I-th (from 0) of N.",
-)
-@click.option("--max-minutes", type=MINUTES, help="Stop cleanly after so many minutes (exit code 75).")
+@worker_option
+@max_minutes_option
 @config_option
 def command(**given: Any) -> None:
     """Run MODEL once over CORPUS and write what every head computes to STORE.

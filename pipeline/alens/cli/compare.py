@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.studies.comparison.settings import CompareSettings
 
 if TYPE_CHECKING:
-    from alens.studies.comparison.result import Comparison
+    pass
 
 COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=Flag(metavar="last|all|N"))
 
@@ -67,7 +67,7 @@ def command(
     either side, how well a detector tells prompts apart that it was not fitted on. All prompts are read with the
     model of the lenses, once each.
     """
-    from alens.cli.compare_table import show_comparison
+    from alens.cli.compare_table import head_grid, roc_curves, show_comparison
     from alens.cli.watch import watching
 
     with watching() as report:
@@ -108,56 +108,6 @@ def command(
         )
     with printed(found, lambda: show_comparison(found, show), as_json=as_json):
         if roc is not None:
-            _draw_roc(roc, found)
+            rocs.write(roc, *roc_curves(found))
         if heat_map is not None:
-            _draw_heat_map(heat_map, found)
-
-
-def _draw_roc(path: Path, found: "Comparison") -> None:
-    from alens.pictures import roc_curves as rocs
-
-    judged = found.detection
-    assert judged is not None  # checked before the work
-    shown = {
-        "lenses, contrast": judged.lens_contrast,
-        "lenses, anomaly": judged.lens_anomaly,
-        "model's output, contrast": judged.model_contrast,
-        "length alone": judged.length,
-    }
-    curves = {
-        f"{name}: AUC {one.auc:.3f}": (one.false_positive_rate, one.true_positive_rate)
-        for name, one in shown.items()
-    }
-    rocs.write(path, f"{judged.clean} clean, {judged.suspect} suspect prompts: {judged.judged_by}", curves)
-
-
-def _draw_heat_map(path: Path, found: "Comparison") -> None:
-    import numpy as np
-
-    from alens.pictures import heat_map as heat_maps
-
-    layers = sorted({head.layer for head in found.heads})
-    heads = sorted({head.head for head in found.heads})
-    values = np.full((len(layers), len(heads)), np.nan)
-    marks, nothing = (np.zeros(values.shape, bool) for _ in range(2))
-    for one in found.heads:
-        cell = layers.index(one.layer), heads.index(one.head)
-        values[cell], nothing[cell] = one.lens.above_noise, one.says_nothing
-        noise = one.lens.noise
-        marks[cell] = noise is not None and noise.p_adjusted is not None and noise.p_adjusted <= 0.05
-    noisy = found.model.noise is not None
-    heat_maps.write(
-        path,
-        heat_maps.HeatMap(
-            title=f"Change of readings, {found.num_clean} clean to {found.num_suspect} suspect prompts",
-            values=values,
-            rows=[str(layer) for layer in layers],
-            columns=[str(head) for head in heads],
-            row_title="layer",
-            column_title="head",
-            colour_title="divergence less noise, nats" if noisy else "divergence, nats",
-            marks=marks if noisy else None,
-            mark_title="p at most 0.05" if noisy else "",
-            nothing=nothing,
-        ),
-    )
+            heat_maps.write(heat_map, head_grid(found))

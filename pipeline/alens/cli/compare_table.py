@@ -1,155 +1,177 @@
-"""What `alens compare` found, as text: the heads that change most, the tokens, and how well detectors do.
+"""What `alens compare` prints and draws: the heads that change most, their tokens, and how well detectors do.
 
-In: a `Comparison`. Out: rich tables and lines for 80 columns.
+In: a `Comparison`. Out: tables and lines for 80 columns, a grid of heads, and curves.
 """
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alens.cli.console import show
-from alens.cli.p_value import shown
 from alens.lens.marks import kl_reference, label, note
+from alens.pictures.numbers import fixed, interval, p_value, percent, significant
 
 if TYPE_CHECKING:
+    from alens.pictures.head_grid import HeadGrid
+    from alens.pictures.roc_curves import Curve
     from alens.studies.comparison.result import Comparison, HeadChange, ReadingChange, TokenChange
 
-WIDTH = 120
-"""Characters of a line where nobody looks at a terminal: nothing is folded."""
 UNEQUAL = 2.0
 """From this ratio of spreads on, skewed readings cost the test its level: docs/decisions/0034."""
 TOKENS_SHOWN = 4
-"""In a cell of the table; the JSON has all."""
+"""Tokens in a cell of the table; the JSON has all."""
+ALPHA = 0.05
+"""Heads whose corrected p is at most this are marked in the heat map."""
+
+DETECTORS = {
+    "lenses, contrast": "lens_contrast",
+    "lenses, anomaly": "lens_anomaly",
+    "unembedding, contrast": "unembedding_contrast",
+    "unembedding, anomaly": "unembedding_anomaly",
+    "model's output, contrast": "model_contrast",
+    "model's output, anomaly": "model_anomaly",
+    "length alone": "length",
+    "last token alone": "last_token",
+}
+"""The field of each detector, by its name for people."""
+
+CURVES = ("lenses, contrast", "lenses, anomaly", "model's output, contrast", "length alone")
+"""The detectors whose ROC curves are drawn."""
 
 
-def show_comparison(found: "Comparison", most: int) -> None:
+def show_comparison(comparison: "Comparison", most: int) -> None:
     """Print the `most` heads that change most, the detectors, and what to know beside them."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+    from alens.cli.tables import show_table
 
-    from alens.cli import tables
-
-    console = tables.console(width=None if sys.stdout.isatty() else WIDTH)
-    noisy = found.model.noise is not None
-    table = Table(
-        title=f"{found.num_clean} clean and {found.num_suspect} suspect prompts, position {found.position}; "
-        f"{min(most, len(found.heads))} of {len(found.heads)} heads\nJensen-Shannon divergence (JS) in nats, at most 0.693",
-        box=SIMPLE,
-        show_edge=False,
-        show_lines=True,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    aucs = {}
-    if found.detection:
-        aucs = {(one.layer, one.head): one.contrast_auc for one in found.detection.heads}
-    table.add_column("head\nKL", justify="right", no_wrap=True)
-    table.add_column("JS\n95 %" if noisy else "JS", justify="right", no_wrap=True)
-    if noisy or aucs:
-        table.add_column("chance", no_wrap=True)
-    table.add_column("appear\n(clean to suspect, %)", no_wrap=True)
-    table.add_column("vanish", no_wrap=True)
+    noisy, detection = comparison.model.noise is not None, comparison.detection
+    aucs = {(one.layer, one.head): one.contrast_auc for one in detection.heads} if detection else {}
     rows = [
-        (_name(one, found.mean_output_kl), one.lens, aucs.get((one.layer, one.head)))
-        for one in found.heads[:most]
+        (_name(one, comparison.mean_output_kl), one.lens, aucs.get((one.layer, one.head)))
+        for one in comparison.heads[:most]
     ]
-    for name, change, auc in [
-        *rows,
-        ("model", found.model, found.detection.model_contrast.auc if found.detection else None),
-    ]:
-        cells = [name, "\n".join(_divergence(change))]
-        if noisy or aucs:
-            cells.append("\n".join(_chance(change, auc)))
-        table.add_row(*cells, _tokens(change.appear), _tokens(change.vanish))
-    console.print(table)
-    if found.detection:
-        console.print()
-        _show_detection(found, console)
-    show(*_references(found), *(f"note: {known}" for known in found.notes))
+    rows.append(("model", comparison.model, detection.model_contrast.auc if detection else None))
+    chance = ("chance",) if noisy or aucs else ()
+    show_table(
+        ("head\nKL", "JS\n95 %" if noisy else "JS", *chance, "appear\n(clean>suspect, %)", "vanish"),
+        [
+            (
+                name,
+                _divergence(change),
+                *(_chance(change, auc) for _ in chance),
+                _tokens(change.appear),
+                _tokens(change.vanish),
+            )
+            for name, change, auc in rows
+        ],
+        title=f"{comparison.num_clean} clean and {comparison.num_suspect} suspect prompts, position {comparison.position}; "
+        f"{min(most, len(comparison.heads))} of {len(comparison.heads)} heads\n"
+        "Jensen-Shannon divergence (JS) in nats, at most 0.693",
+        text=("chance", "appear\n(clean>suspect, %)", "vanish"),
+        spaced=True,
+    )
+    if detection:
+        _show_detection(comparison)
+    show(*_references(comparison), *(f"note: {known}" for known in comparison.notes))
+
+
+def head_grid(comparison: "Comparison") -> "HeadGrid":
+    """The change of every head, less what noise alone would give."""
+    from alens.pictures.head_grid import HeadGrid
+
+    noisy = comparison.model.noise is not None
+    return HeadGrid.from_heads(
+        comparison.heads,
+        lambda one: one.lens.above_noise,
+        _is_significant,
+        title=f"Change of readings, {comparison.num_clean} clean to {comparison.num_suspect} suspect prompts",
+        number_title="divergence less noise, nats" if noisy else "divergence, nats",
+        mark_title=f"p at most {ALPHA:g}" if noisy else "",
+    )
+
+
+def roc_curves(comparison: "Comparison") -> tuple[str, dict[str, "Curve"]]:
+    """Title and curves of the detectors."""
+    judged = comparison.detection
+    assert judged is not None  # checked before the work
+    detectors = {name: getattr(judged, DETECTORS[name]) for name in CURVES}
+    curves = {
+        f"{name}: AUC {fixed(one.auc)}": (one.false_positive_rate, one.true_positive_rate)
+        for name, one in detectors.items()
+    }
+    return f"{judged.clean} clean, {judged.suspect} suspect prompts: {judged.judged_by}", curves
+
+
+def _is_significant(one: "HeadChange") -> bool:
+    noise = one.lens.noise
+    return noise is not None and noise.p_adjusted is not None and noise.p_adjusted <= ALPHA
 
 
 def _name(one: "HeadChange", mean_output_kl: float | None) -> str:
     """Layer and head, and its KL."""
     above = ">" if mean_output_kl is not None and one.lens_kl > mean_output_kl else ""
-    return f"{label(one.layer, one.head, one.says_nothing)}\n{above}{one.lens_kl:.2f}"
+    return f"{label(one.layer, one.head, one.says_nothing)}\n{above}{fixed(one.lens_kl, 2)}"
 
 
-def _references(found: "Comparison") -> "Iterator[str]":
+def _references(comparison: "Comparison") -> Iterator[str]:
     """What KL and JS are to be held against."""
-    yield from kl_reference(found.mean_output_kl)
-    if meaning := note((one.layer, one.head) for one in found.heads if one.says_nothing):
+    yield from kl_reference(comparison.mean_output_kl)
+    if meaning := note((one.layer, one.head) for one in comparison.heads if one.says_nothing):
         yield meaning
-    if found.model.noise is not None:
+    if comparison.model.noise is not None:
         yield "p adj: for the largest change of any head, the larger of two:"
-        yield f"by {found.resamples:,} relabellings and by {found.more_draws:,} sign flips"
-    if found.spread_ratio is not None and not 1 / UNEQUAL < found.spread_ratio < UNEQUAL:
-        yield f"readings of suspect prompts spread {found.spread_ratio:.2g} times as much as those of clean"
+        yield f"by {comparison.resamples:,} relabellings and by {comparison.more_draws:,} sign flips"
+    ratio = comparison.spread_ratio
+    if ratio is not None and not 1 / UNEQUAL < ratio < UNEQUAL:
+        yield f"readings of suspect prompts spread {significant(ratio, 2)} times as much as those of clean"
         yield "ones: p holds if they are not skewed"
 
 
-def _divergence(change: "ReadingChange") -> list[str]:
-    noise = change.noise
-    interval = [] if noise is None else [f"{noise.low_of_interval:.4f}-{noise.high_of_interval:.4f}"]
-    return [f"{change.divergence:.4f}", *interval]
+def _divergence(change: "ReadingChange") -> str:
+    noise, divergence = change.noise, fixed(change.divergence, 4)
+    if noise is None:
+        return divergence
+    return f"{divergence}\n{interval((noise.low_of_interval, noise.high_of_interval), 4)}"
 
 
-def _chance(change: "ReadingChange", auc: float | None) -> list[str]:
-    """What the divergence is to be seen beside."""
-    lines = [] if auc is None else [f"AUC   {auc:.3f}"]
-    if change.noise is None:
-        return lines
-    p = change.noise.p if change.noise.p_adjusted is None else change.noise.p_adjusted
-    return [f"noise {change.noise.expected:.4f}", f"p adj {shown(p, 3)}", *lines]
+def _chance(change: "ReadingChange", auc: float | None) -> str:
+    """What the divergence is to be compared with."""
+    lines = [] if auc is None else [f"AUC   {fixed(auc)}"]
+    if change.noise is not None:
+        p = change.noise.p if change.noise.p_adjusted is None else change.noise.p_adjusted
+        lines = [f"noise {fixed(change.noise.expected, 4)}", f"p adj {p_value(p, 3)}", *lines]
+    return "\n".join(lines)
 
 
 def _tokens(changes: "list[TokenChange]") -> str:
+    """Each token with its probability before and after, in percent."""
     return "\n".join(
-        f"{one.token!r} {100 * one.clean:.2g}>{100 * one.suspect:.2g}" for one in changes[:TOKENS_SHOWN]
+        f"{one.token!r} {percent(one.clean, '')}>{percent(one.suspect, '')}" for one in changes[:TOKENS_SHOWN]
     )
 
 
-def _show_detection(found: "Comparison", console: "object") -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
+def _show_detection(comparison: "Comparison") -> None:
+    from alens.cli.tables import show_table
 
-    judged = found.detection
-    assert judged is not None and isinstance(console, Console)
-    caption = (
-        "AUC and balanced: 0.5 is chance\n95 %: over judged prompts, of the detectors as they were fitted"
-    )
-    if judged.refits:
-        caption = (
-            "AUC and balanced: 0.5 is chance\n"
-            f"95 %: contrasts and last token over {judged.refits} refits, the others over judged prompts"
-        )
-    table = Table(
-        caption=caption,
+    judged = comparison.detection
+    assert judged is not None
+    detectors = {name: getattr(judged, field) for name, field in DETECTORS.items()}
+    show_table(
+        ("score", "AUC", "95 %", "TPR at 1 %", "at 5 %", "balanced"),
+        [
+            (
+                name,
+                fixed(one.auc),
+                interval((one.low, one.high)),
+                fixed(one.tpr_at_1_percent),
+                fixed(one.tpr_at_5_percent),
+                fixed(one.balanced_accuracy),
+            )
+            for name, one in detectors.items()
+            if one is not None
+        ],
         title=f"detectors, judged on {judged.clean} clean and {judged.suspect} suspect prompts: {judged.judged_by}",
-        box=SIMPLE,
-        show_edge=False,
-        pad_edge=False,
+        text=("score",),
     )
-    table.add_column("score", no_wrap=True)
-    for name in ("AUC", "95 %", "TPR at 1 %", "at 5 %", "balanced"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, one in (
-        ("lenses, contrast", judged.lens_contrast),
-        ("lenses, anomaly", judged.lens_anomaly),
-        ("unembedding, contrast", judged.unembedding_contrast),
-        ("unembedding, anomaly", judged.unembedding_anomaly),
-        ("model's output, contrast", judged.model_contrast),
-        ("model's output, anomaly", judged.model_anomaly),
-        ("length alone", judged.length),
-        ("last token alone", judged.last_token),
-    ):
-        if one is None:
-            continue
-        figures = (one.tpr_at_1_percent, one.tpr_at_5_percent, one.balanced_accuracy)
-        table.add_row(
-            name,
-            f"{one.auc:.3f}",
-            f"{one.low:.3f}-{one.high:.3f}",
-            *("-" if figure is None else f"{figure:.3f}" for figure in figures),
-        )
-    console.print(table)
+    drawn = "over judged prompts, of the detectors as they were fitted"
+    if judged.refits:
+        drawn = f"contrasts and last token over {judged.refits} refits, the others over judged prompts"
+    show("AUC and balanced: 0.5 is chance", f"95 %: {drawn}")

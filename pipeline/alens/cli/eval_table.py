@@ -1,19 +1,22 @@
-"""What `alens eval` prints: a line a head, a line a reading, and in how many heads lenses beat each baseline.
+"""What `alens eval` prints and draws: figures of each head and of each reading, and how often lenses beat baselines.
 
-In: an `Evaluation`, and which figures to show of each head. Out: rich tables and lines, for 80 columns with the
-figures that are shown by default.
+In: an `Evaluation`, and which figures to show. Out: tables and lines, for 80 columns with the figures that are shown by
+default, and a grid of heads.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alens.cli.console import show
+from alens.errors import RequestError
 from alens.lens import marks
+from alens.pictures.numbers import fixed, interval, plus_minus, significant
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from alens.cli.tables import Cell
     from alens.evaluation.reading_figures import ReadingFigures
     from alens.evaluation.result import Evaluation
+    from alens.pictures.head_grid import HeadGrid
 
 FIGURES = {
     "kl": ("kl", "KL"),
@@ -26,8 +29,19 @@ FIGURES = {
 }
 """By the name of an option: the field, and its heading."""
 
+TITLES = {
+    "kl": "forward KL, model to lens",
+    "ce": "cross-entropy of the next token",
+    "bits": "cross-entropy of the next token",
+    "top1": "top-1 agreement with the model",
+    "top10": "top-10 agreement with the model",
+    "entropy": "entropy of the lens",
+    "ece": "expected calibration error",
+}
+UNITS = {"kl": "nats", "ce": "nats", "bits": "bits a byte", "entropy": "nats"}
+
 SHOWN = "kl,ce,top1,top10"
-"""Of each head, unless others are asked for."""
+"""The figures of each head, unless others are asked for."""
 
 BASELINES = {
     "mean_output": "mean output",
@@ -41,104 +55,148 @@ GAINS = {f"gain-{name.replace('_', '-')}": name for name in BASELINES}
 """By the name of an option: the baseline whose KL, less that of the lens, is the gain."""
 
 
-def heads(found: "Evaluation", shown: Sequence[str]) -> "Table":
+def show_evaluation(evaluation: "Evaluation", figures: Sequence[str]) -> None:
+    """Print what was judged on, a line a head, a line a reading, and how often lenses beat baselines."""
+    show(*_heading(evaluation), "")
+    _show_heads(evaluation, figures)
+    _show_readings(evaluation)
+    show(*_notes(evaluation))
+
+
+def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
+    """One figure of every head, or a gain: the KL of a baseline less that of the lens, above 0 where the lens is better.
+
+    Gains are marked where the two intervals lie apart. Raises `RequestError` for a baseline that was not judged.
+    """
+    from alens.pictures.head_grid import HeadGrid
+
+    places = {
+        (layer, head): index for layer in evaluation.lens for index, head in enumerate(evaluation.heads)
+    }
+    silent = {(layer, head) for (layer, head), i in places.items() if evaluation.says_nothing[layer][i]}
+    rows = f"{evaluation.rows:,} held-out rows"
+    if figure in GAINS:
+        baseline = BASELINES[GAINS[figure]]
+        if GAINS[figure] not in evaluation.comparisons:
+            raise RequestError(f"there is no {baseline} to compare with here")
+        compared = evaluation.comparisons[GAINS[figure]]
+        differences = {(layer, head): compared[layer][i].kl for (layer, head), i in places.items()}
+        title = f"gain over the {baseline}, KL"
+        return HeadGrid(
+            title=f"{title}; {rows}",
+            values={place: -one.difference for place, one in differences.items()},
+            number_title=f"{title} (nats)",
+            centre=0.0,
+            marked={place for place, one in differences.items() if one.better_apart},
+            mark_title="better, 95 % intervals apart",
+            silent=silent,
+        )
+    field, title = FIGURES[figure][0], TITLES[figure]
+    mean_output = getattr(evaluation.mean_output, field)
+    beside = "" if mean_output is None else f"; mean output {significant(mean_output)}"
+    return HeadGrid(
+        title=f"{title}; {rows}{beside}",
+        values={
+            (layer, head): getattr(evaluation.lens[layer][i], field) for (layer, head), i in places.items()
+        },
+        number_title=f"{title} ({UNITS[figure]})" if figure in UNITS else title,
+        silent=silent,
+    )
+
+
+def _heading(evaluation: "Evaluation") -> Iterator[str]:
+    """What was judged on."""
+    from alens.statistics.groups import said
+
+    kind = "held-out rows" if evaluation.trained_on == "no" else "rows, perhaps trained on,"
+    left_out = ""
+    if evaluation.sequences_left_out:
+        left_out = f" ({evaluation.sequences_left_out:,} sequences that were trained on are left out)"
+    yield (
+        f"{evaluation.rows:,} {kind} of {evaluation.sequences:,} sequences{left_out}, {evaluation.teacher} teacher; "
+        "KL, CE and entropy in nats"
+    )
+    yield said(evaluation.intervals_over, evaluation.groups)
+
+
+def _show_heads(evaluation: "Evaluation", figures: Sequence[str]) -> None:
     """A line a head: the chosen figures of its lens with their intervals, and the KL of its unembedding."""
-    table = _table("lens of each head" + (", ± half the 95 % interval" if found.groups > 1 else ""))
-    table.add_column("head", justify="right")
-    for name in shown:
-        table.add_column(FIGURES[name][1], justify="right", no_wrap=True)
-        if name == "kl" and found.unembedding:
-            table.add_column("KL unemb.", justify="right")
-    for layer, lenses in found.lens.items():
-        for place, (head, lens) in enumerate(zip(found.heads, lenses, strict=True)):
-            cells = []
-            for name in shown:
-                cells.append(_with_interval(lens, FIGURES[name][0]))
-                if name == "kl" and found.unembedding:
-                    cells.append(_number(found.unembedding[layer][place].kl))
-            table.add_row(marks.label(layer, head, found.says_nothing[layer][place]), *cells)
-    return table
+    from alens.cli.tables import show_table
+
+    def cells(layer: int, index: int) -> "Iterator[Cell]":
+        for name in figures:
+            yield _with_interval(evaluation.lens[layer][index], FIGURES[name][0])
+            if name == "kl" and evaluation.unembedding:
+                yield fixed(evaluation.unembedding[layer][index].kl)
+
+    headings = ["head"]
+    for name in figures:
+        headings += [FIGURES[name][1], *(["KL unemb."] if name == "kl" and evaluation.unembedding else [])]
+    show_table(
+        headings,
+        [
+            (marks.label(layer, head, evaluation.says_nothing[layer][index]), *cells(layer, index))
+            for layer in evaluation.lens
+            for index, head in enumerate(evaluation.heads)
+        ],
+        title="lens of each head" + (", ± half the 95 % interval" if evaluation.groups > 1 else ""),
+    )
 
 
-def readings(found: "Evaluation") -> "Table":
+def _show_readings(evaluation: "Evaluation") -> None:
     """A line a reading: all figures of lenses, baselines and the model."""
-    table = _table("lenses and baselines")
-    table.collapse_padding = True  # seven figures and the longest name fit 80 columns
-    table.add_column("", no_wrap=True)
-    for _, heading in FIGURES.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    ranges = found.ranges()
-    for part in ("mean", "lowest", "highest"):
-        values = (ranges[field] for field, _ in FIGURES.values())
-        table.add_row(f"lens {part}", *(_number(None if of is None else getattr(of, part)) for of in values))
-    plain = [of for heads in found.unembedding.values() for of in heads]
+    from alens.cli.tables import show_table
+
+    fields = [field for field, _ in FIGURES.values()]
+
+    def line(name: str, figures: "ReadingFigures") -> list[str]:
+        return [name, *(fixed(getattr(figures, field)) for field in fields)]
+
+    ranges = evaluation.ranges()
+    lines = [
+        [f"lens {part}", *(fixed(getattr(ranges[field], part, None)) for field in fields)]
+        for part in ("mean", "lowest", "highest")
+    ]
+    plain = [figures for heads in evaluation.unembedding.values() for figures in heads]
     if plain:
-        table.add_row("unembedding mean", *(_number(_mean(plain, field)) for field, _ in FIGURES.values()))
-    table.add_row("mean output", *_all(found.mean_output))
-    for title, layers in (("Logit Lens", found.logit_lens), ("Tuned Lens", found.tuned_lens)):
-        for layer, figures in layers.items():
-            table.add_row(f"{title} {layer}", *_all(figures))
-    if found.model is not None:
-        table.add_row("the model", *_all(found.model))
-    return table
+        lines.append(["unembedding mean", *(fixed(_mean(plain, field)) for field in fields)])
+    lines.append(line("mean output", evaluation.mean_output))
+    for title, layers in (("Logit Lens", evaluation.logit_lens), ("Tuned Lens", evaluation.tuned_lens)):
+        lines += [line(f"{title} {layer}", figures) for layer, figures in layers.items()]
+    if evaluation.model is not None:
+        lines.append(line("the model", evaluation.model))
+    headings = [heading for _, heading in FIGURES.values()]
+    show_table(("reading", *headings), lines, title="lenses and baselines", text=("reading",))
 
 
-def lines(found: "Evaluation") -> Iterator[str]:
-    """In how many heads the lens has a lower KL than each baseline, and which lenses say nothing."""
+def _notes(evaluation: "Evaluation") -> Iterator[str]:
+    """Which lenses say nothing, and in how many heads the lens has a lower KL than each baseline."""
     nothing = (
         (layer, head)
-        for layer, marked in found.says_nothing.items()
-        for head, is_nothing in zip(found.heads, marked, strict=True)
+        for layer, marked in evaluation.says_nothing.items()
+        for head, is_nothing in zip(evaluation.heads, marked, strict=True)
         if is_nothing
     )
     if note := marks.note(nothing):
         yield note
-    for baseline in found.comparisons:
-        wins = found.wins(baseline)
+    for baseline in evaluation.comparisons:
+        wins = evaluation.wins(baseline)
         yield (
             f"lens better than {BASELINES[baseline]} with intervals apart: {wins.better_apart} of {wins.heads} heads "
             f"(by the paired difference: {wins.surely_better}; lower KL: {wins.better})"
         )
 
 
-def heading(found: "Evaluation") -> str:
-    """What was judged on."""
-    from alens.statistics.groups import said
-
-    kind = "held-out rows" if found.trained_on == "no" else "rows, perhaps trained on,"
-    left_out = ""
-    if found.sequences_left_out:
-        left_out = f" ({found.sequences_left_out:,} sequences that were trained on are left out)"
-    return (
-        f"{found.rows:,} {kind} of {found.sequences:,} sequences{left_out}, {found.teacher} teacher; "
-        f"KL, CE and entropy in nats\n{said(found.intervals_over, found.groups)}"
-    )
-
-
-def _table(title: str) -> "Table":
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    return Table(title=title, box=SIMPLE, title_justify="left")
-
-
-def _all(figures: "ReadingFigures") -> list[str]:
-    return [_number(getattr(figures, field)) for field, _ in FIGURES.values()]
-
-
 def _mean(figures: "Sequence[ReadingFigures]", field: str) -> float | None:
-    values = [getattr(of, field) for of in figures]
+    values = [getattr(one, field) for one in figures]
     return None if None in values else sum(values) / len(values)
 
 
-def _with_interval(figures: "ReadingFigures", field: str) -> str:
-    value, interval = getattr(figures, field), figures.intervals[field]
-    if value is None or interval is None:
-        return _number(value)
+def _with_interval(figures: "ReadingFigures", field: str) -> "Cell":
+    """A figure and its interval."""
+    value, ends = getattr(figures, field), figures.intervals[field]
+    if value is None or ends is None:
+        return fixed(value)
     if field == "calibration_error":  # its resamples lie above it: half the interval would say the wrong ends
-        return f"{_number(value)} [{interval[0]:.3f}, {interval[1]:.3f}]"
-    return f"{_number(value)} ±{(interval[1] - interval[0]) / 2:.3f}"
-
-
-def _number(value: Any) -> str:
-    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"  # -0.000 is 0
+        return fixed(value), interval(ends)
+    return fixed(value), plus_minus(ends)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alens.cli.console import show
-from alens.cli.eval_table import FIGURES, GAINS, SHOWN
+from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
 from alens.cli.parameters import (
     NAMES,
     PathName,
@@ -24,7 +23,6 @@ from alens.errors import RequestError
 if TYPE_CHECKING:
     import torch
 
-    from alens.evaluation.result import Evaluation
     from alens.job.progress import Report
     from alens.lens.lenses import Lenses
     from alens.reading.model_parts import ModelParts
@@ -129,12 +127,11 @@ def command(
         )
         if found.top_tokens < 10:
             log.info("the cache holds %d top tokens a row: top-10 agreement is of these", found.top_tokens)
-    with printed(found, lambda: _show(found, figures), as_json=as_json):
+    with printed(found, lambda: show_evaluation(found, figures), as_json=as_json):
         if heat_map is not None:
-            from alens.cli.eval_heat_map import heat_map as drawn
             from alens.pictures.heat_map import write
 
-            write(heat_map, drawn(found, heat_map_of))
+            write(heat_map, head_grid(found, heat_map_of))
 
 
 def _model(
@@ -169,14 +166,3 @@ def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned
             f"{cache.root} gives no Logit Lens beside these lenses: it needs a cache with --sites resid_post, "
             "and lenses of another site"
         )
-
-
-def _show(found: "Evaluation", figures: tuple[str, ...]) -> None:
-    from alens.cli import eval_table
-    from alens.cli.tables import console
-
-    shown = console()
-    show(*eval_table.heading(found).splitlines())
-    shown.print(eval_table.heads(found, figures))
-    shown.print(eval_table.readings(found))
-    show(*eval_table.lines(found))

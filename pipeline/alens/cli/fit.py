@@ -7,7 +7,7 @@ import click
 
 from alens.cli.console import aside, show
 from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import MINUTES, PathName, config_option
+from alens.cli.parameters import PathName, config_option, max_minutes_option
 from alens.fit.settings import FitRequest, FitSettings
 from alens.pictures.numbers import duration, fixed, percent, whole
 
@@ -36,7 +36,7 @@ REQUEST = SettingsOptions(
 @click.argument("lenses", type=PathName())
 @FIT
 @REQUEST
-@click.option("--max-minutes", type=MINUTES, help="Save and stop after so many minutes (exit code 75).")
+@max_minutes_option
 @config_option
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.

@@ -96,10 +96,10 @@ def _array(path: Path, num_workers: int) -> str:
 def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.arrays import all_arrays
     from alens.store.cache_reader import open_cache
-    from alens.store.status import array_specification, specification_of, status, workers_to_run
+    from alens.store.status import array_specification, cache_status, specification_of, workers_to_run
 
     cache = open_cache(path)
-    found = status(cache)
+    found = cache_status(cache)
     plan, model = cache.plan, cache.plan.model
     specs = all_arrays(plan).values()
     records = [

@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.console import show as show_lines
 from alens.cli.options import HEADS, LAYERS, SettingsOptions
-from alens.cli.p_value import shown
 from alens.cli.parameters import (
     PathName,
     config_option,
@@ -17,12 +15,10 @@ from alens.cli.parameters import (
     printed,
 )
 from alens.errors import RequestError
-from alens.lens.marks import kl_reference, label, note
 from alens.studies.location.settings import LocateSettings
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
-    from alens.studies.location.result import HeadEffect, Location, ReaderEffect
 
 LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 
@@ -86,6 +82,7 @@ def command(
     The effect of a head is the mean log of the terms' summed probability on the prompts, less that on the
     controls, in nats. Tests are by permutation, corrected for the number of heads.
     """
+    from alens.cli.locate_table import head_grid, show_location
     from alens.cli.watch import watching
 
     with watching() as report:
@@ -94,7 +91,6 @@ def command(
         from alens.reading.lensed_model import LensedModel
         from alens.reading.terms import read_terms, to_tokens
         from alens.studies.location.locate import locate
-        from alens.studies.location.locate_map import effect_map
         from alens.studies.location.prompt_groups import groups
 
         for path in heat_map:
@@ -115,9 +111,9 @@ def command(
             settings=settings,
             report=report,
         )
-    with printed(found, lambda: _show(found, show), as_json=as_json):
+    with printed(found, lambda: show_location(found, show), as_json=as_json):
         for path in heat_map:
-            pictures.write(path, effect_map(found))
+            pictures.write(path, head_grid(found))
 
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":
@@ -132,108 +128,3 @@ def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Promp
             f"{prompts_file} holds controls of its own (label `control`), and {control_file} others: leave one out"
         )
     return prompts, read_prompts(control_file)
-
-
-def _show(found: "Location", most: int) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    from alens.cli.tables import console
-
-    settings = found.settings
-    against = "the mean output" if found.controls is None else f"{found.controls} controls"
-    table = Table(
-        title=f"{len(found.terms)} terms, {found.prompts} prompts against {against}"
-        f"{' in pairs' if settings.paired else ''}, {found.position} position; effects in nats",
-        box=SIMPLE,
-    )
-    beside = found.heads[0].unembedding is not None
-    other = "controls" if found.controls else "mean"
-    table.add_column("head" if found.on_heads else "layer", justify="right")
-    for name in (
-        f"effect\n{100 * (1 - settings.alpha):g} %",
-        f"p\n{settings.correction}",
-        f"P(terms)\n{other}",
-        "lift\nKL",
-    ):
-        table.add_column(name, justify="right")
-    if beside:
-        table.add_column("unembedding\np", justify="right")
-    table.add_column("terms that\nrise most")
-    for head in found.heads[:most]:
-        plain = []
-        if head.unembedding is not None:
-            plain = [f"{head.unembedding.effect:+.3f}\n{_p(head.unembedding)}"]
-        name = label(head.layer, head.head, head.says_nothing) if found.on_heads else str(head.layer)
-        cells = _cells(head, found.mean_output_kl)
-        table.add_row(name, *cells, *plain, _terms(head))
-    console().print(table)
-    own = found.model
-    show_lines(
-        f"the model's own next token: effect {own.effect:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p {_p(own)} (one test)"
-    )
-    show_lines(*_notes(found))
-
-
-def _cells(head: "HeadEffect", mean_output_kl: float | None) -> list[str]:
-    effect = head.lens
-    above = ">" if mean_output_kl is not None and head.lens_kl > mean_output_kl else ""
-    return [
-        f"{effect.effect:+.3f}\n{effect.low:+.2f}..{effect.high:+.2f}",
-        _p(effect) + ("*" if head.significant else " "),
-        f"{100 * effect.probability:.3g}%\n{100 * effect.control_probability:.3g}%",
-        f"{'-' if effect.lift is None else f'{effect.lift:.2f}'}\n{above}{head.lens_kl:.2f}",
-    ]
-
-
-def _p(effect: "ReaderEffect") -> str:
-    return shown(effect.p_corrected, 4)
-
-
-def _terms(head: "HeadEffect") -> str:
-    rising = [share for share in head.terms if share.probability > share.control_probability]
-    return "\n".join(
-        f"{share.term} {100 * (share.probability - share.control_probability):+.2g}%"
-        for share in rising[:TERMS_SHOWN]
-    )
-
-
-def _notes(found: "Location") -> list[str]:
-    from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
-
-    settings, lines = found.settings, list(found.notes)
-    raised = sum(head.significant and head.lens.effect > 0 for head in found.heads)
-    lowered = sum(head.significant and head.lens.effect < 0 for head in found.heads)
-    which = "heads" if found.on_heads else "layers"
-    more = "redraws" if found.controls is None else "sign flips"
-    lines.append(
-        f"* significant: {raised} of {len(found.heads)} {which} raise the terms, {lowered} lower them "
-        f"(p {settings.correction} <= {settings.alpha:g}, {found.relabellings:,} relabellings, {'all' if found.exact else 'drawn'}"
-        f"{f', {found.more_draws:,} {more}' if found.more_draws else ''})"
-    )
-    lines += kl_reference(found.mean_output_kl)
-    if meaning := note((head.layer, head.head) for head in found.heads if head.says_nothing):
-        lines.append(meaning)
-    if not found.can_be_significant:
-        lines.append(
-            f"too few prompts: one head alone could reach p {found.smallest_p:.3g} at best; give more prompts and controls"
-        )
-    if found.needs_equal_spread:
-        lines.append(
-            f"fewer than {FEWEST_OF_UNEQUAL_SPREAD} of a kind: p holds only where prompts and controls spread alike; give more, or pairs"
-        )
-    if found.spreads_unequally:
-        lines.append(
-            f"scores of prompts spread {found.spread_ratio:.2g} times as much as those of controls: p holds if they are not skewed"
-        )
-    if found.controls is None:
-        lines.append(
-            "no controls: compared with the model's mean output over the text of the fit; "
-            "other prompts of this form may raise the terms as much (--control)"
-        )
-    if found.prompts_with_terms:
-        of = found.prompts + (found.controls or 0)
-        lines.append(
-            f"a term stands in {found.prompts_with_terms} of {of} prompts and controls: a head may raise it there by copying"
-        )
-    return lines

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from alens.cli.cache import cache_options, cache_request
-from alens.cli.console import show, show_json
+from alens.cli.console import show_json
 from alens.cli.parameters import PathName, config_option, json_option, not_empty
 from alens.errors import RequestError, RunError
 
@@ -54,7 +54,7 @@ def command(**given: Any) -> None:
         raise RequestError(f"max_minutes is {max_minutes}: it must be above 0")
     workers = given["workers"] if given["workers"] is not None else parse_worker(given["worker"]).count
     with watching() as report:
-        from alens.cli.plan_table import lines
+        from alens.cli.plan_table import show_plan
         from alens.planning.estimate_cache import estimate_cache
 
         request = cache_request({**given, "store": store or Path.cwd()})
@@ -70,6 +70,6 @@ def command(**given: Any) -> None:
     if given["as_json"]:
         show_json(body)
     else:
-        show(*lines(body))
+        show_plan(body)
     if shortfall := estimate.space.shortfall():
         raise RunError(f"{shortfall}: make room, or ask for fewer rows, layers or sites")

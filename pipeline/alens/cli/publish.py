@@ -128,16 +128,13 @@ def _uploaded(done: "Uploaded | None") -> dict[str, Any] | None:
 
 
 def _show(bundle: "Bundle", *, has_token: bool) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
+    from alens.cli.tables import show_table
 
-    from alens.cli.tables import console
-
-    table = Table("file", "bytes", "SHA-256", "what", box=SIMPLE)
-    table.columns[1].justify = "right"
-    for file in bundle.files:
-        table.add_row(printable(file.path), f"{file.bytes:,}", file.sha256[:12], file.what)
-    console().print(table)
+    show_table(
+        ("file", "bytes", "SHA-256", "what"),
+        [(printable(file.path), f"{file.bytes:,}", file.sha256[:12], file.what) for file in bundle.files],
+        text=("file", "what"),
+    )
     show(f"{len(bundle.files)} files, {bundle.bytes:,} bytes")
     for one in bundle.shortened:
         show(f"shortened: {one.file}, {one.field}: {one.was} becomes {one.becomes}")

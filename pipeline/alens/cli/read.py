@@ -14,6 +14,7 @@ from alens.cli.parameters import (
     model_options,
 )
 from alens.errors import RequestError
+from alens.pictures.numbers import size
 
 
 @click.command(
@@ -127,7 +128,7 @@ def command(
                 terms=terms,
                 report=report,
             )
-            size = reading_page.write_page(page, numbers.to_json())
+            num_bytes = reading_page.write_page(page, numbers.to_json())
         readings = []
         if page is None or as_json:
             readings = [
@@ -144,16 +145,16 @@ def command(
                 for prompt in prompts
             ]
     if page is not None:
-        tell(f"wrote {page} ({size / 1e6:.1f} MB): open it in a browser")
+        tell(f"wrote {page} ({size(num_bytes)}): open it in a browser")
         if not as_json:
             return
     if as_json:
         show_json([reading.to_json() for reading in readings])
         return
-    from alens.cli.read_table import show
+    from alens.cli.read_table import show_reading
 
     for reading in readings:
-        show(reading, compare == "unembedding" and reader.no_unembedding is None)
+        show_reading(reading, compare == "unembedding" and reader.no_unembedding is None)
 
 
 def _positions(text: str) -> list[int] | None:

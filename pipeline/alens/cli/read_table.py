@@ -1,50 +1,60 @@
-"""A `Reading` as text: for each position the model's own list, the mean output's KL, and a table of heads with one or
-two lists."""
+"""What `alens read` prints: for each position the model's own list, the KL of the mean output, and a table of heads.
+
+In: a `Reading`. Out: lines, and tables with one or two lists of tokens a head.
+"""
 
 import math
 from collections.abc import Sequence
 
+from alens.cli.console import show
 from alens.lens import marks
+from alens.pictures.numbers import UNKNOWN, fixed, percent, times
 from alens.reading.ranking import LIFT
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.store.schema import ATTN_Z
 
-UNKNOWN = "-"
-"""A lift, or a KL of the mean output, that cannot be given."""
 ABOVE = "above the mean output"
 """Marks a KL above that of a reader that looks at nothing."""
 
 
-def show(reading: Reading, compare: bool) -> None:
+def show_reading(reading: Reading, compare: bool) -> None:
     """Print it; `compare` says whether the unembedding stands beside the lens."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+    from alens.cli.tables import console, show_table
 
-    from alens.cli import tables
-
-    console = tables.console()
+    shown, columns = console(), ("lens", "unembedding") if compare else ("lens",)
     for position in reading.positions:
-        console.print(f"\nposition {position}, after {reading.before[position]!r}")
-        own = ", ".join(" ".join(entry) for entry in map(_entry, reading.model[position]))
-        console.print(f"the model's next token, entropy {reading.model_entropy[position]:.2f} nats: {own}")
-        for term in reading.model_terms[position]:
-            console.print(f"* {' '.join(_entry(term))}")
         mean_kl = reading.mean_output_kl[position]
-        console.print(f"the mean output, which looks at nothing: KL {_nats(mean_kl)} nats")
-        table = Table("head", "lens", *(["unembedding"] if compare else []), box=SIMPLE, show_lines=True)
-        for head in (head for head in reading.heads if head.position == position):
-            cells = [_cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)]
-            if head.says_nothing:
-                cells = [f"{marks.SIGN} {marks.SAYS_NOTHING}\n{cells[0]}"]
-            if compare and head.unembedding_kl is not None and head.unembedding_entropy is not None:
-                plain = head.unembedding, head.unembedding_terms
-                cells.append(_cell(head.unembedding_kl, mean_kl, head.unembedding_entropy, *plain))
-            table.add_row(_name(reading, head), *cells)
-        console.print(table)
-    console.print(_note(reading), style="dim")
+        own = ", ".join(" ".join(_entry(score)) for score in reading.model[position])
+        lines = (
+            f"position {position}, after {reading.before[position]!r}",
+            f"the model's next token, entropy {fixed(reading.model_entropy[position], 2)} nats: {own}",
+            *(f"* {' '.join(_entry(term))}" for term in reading.model_terms[position]),
+            f"the mean output, which looks at nothing: KL {fixed(mean_kl, 2)} nats",
+            "",
+        )
+        shown.print("\n".join(lines))
+        heads = [head for head in reading.heads if head.position == position]
+        show_table(
+            ("head", *columns),
+            [(_name(reading, head), *_lists(head, mean_kl)[: len(columns)]) for head in heads],
+            text=columns,
+            spaced=True,
+        )
+    shown.print(_note(reading))
     nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)
     if note := marks.note(nothing):
-        console.print(note)
+        show(note)
+
+
+def _lists(head: HeadReading, mean_kl: float | None) -> tuple[str, str]:
+    """The cells of the lens and of the unembedding."""
+    lens = _cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)
+    if head.says_nothing:
+        lens = f"{marks.SIGN} {marks.SAYS_NOTHING}\n{lens}"
+    if head.unembedding_kl is None or head.unembedding_entropy is None:
+        return lens, ""
+    kl, entropy = head.unembedding_kl, head.unembedding_entropy
+    return lens, _cell(kl, mean_kl, entropy, head.unembedding, head.unembedding_terms)
 
 
 def _name(reading: Reading, head: HeadReading) -> str:
@@ -56,7 +66,7 @@ def _name(reading: Reading, head: HeadReading) -> str:
 def _note(reading: Reading) -> str:
     """What stands in the lists."""
     if reading.rank == LIFT:
-        ranked = f"Lists by lift (probability / mean output), without tokens below {_percent(reading.min_probability)} where enough are above it"
+        ranked = f"Lists by lift (probability / mean output), without tokens below {percent(reading.min_probability)} where enough are above it"
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
@@ -64,7 +74,7 @@ def _note(reading: Reading) -> str:
     chosen = "; *: --token" if any(reading.model_terms.values()) else ""
     return (
         f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats: KL is 0 for the model itself, "
-        f"entropy at most ln {reading.vocabulary:,} = {math.log(reading.vocabulary):.2f}."
+        f"entropy at most ln {reading.vocabulary:,} = {fixed(math.log(reading.vocabulary), 2)}."
     )
 
 
@@ -83,26 +93,10 @@ def _cell(
         for mark, token, share, lift in rows
     ]
     above = [ABOVE] if mean_kl is not None and kl > mean_kl else []
-    return "\n".join([f"KL {kl:.2f}, entropy {entropy:.2f}", *above, *lines])
+    return "\n".join([f"KL {fixed(kl, 2)}, entropy {fixed(entropy, 2)}", *above, *lines])
 
 
 def _entry(score: TokenScore | TermScore) -> tuple[str, str, str]:
     """Token or term, probability, lift."""
     text = score.term if isinstance(score, TermScore) else score.token
-    return repr(text), _percent(score.probability), _times(score.lift)
-
-
-def _nats(kl: float | None) -> str:
-    return UNKNOWN if kl is None else f"{kl:.2f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%" if share >= 0.001 else f"{100 * share:.2g}%"
-
-
-def _times(lift: float | None) -> str:
-    if lift is None:
-        return UNKNOWN
-    if lift >= 10:
-        return f"{float(f'{lift:.3g}'):,.0f}x"
-    return f"{lift:.1f}x" if lift >= 0.1 else f"{lift:.2g}x"
+    return repr(text), percent(score.probability), times(score.lift)

@@ -1,6 +1,5 @@
 """`alens sweep`: many fits of one cache, and a table of how they do."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +12,11 @@ from alens.cli.parameters import PathName, json_option, max_minutes_option, work
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from alens.sweep.table import Table as SweepTable
 
 SWEEP = SettingsOptions(SweepRequest, only=("at_once", "checkpoint_every", "device"))
 
-WIDTH = 240
-"""Characters of a line where nobody looks at a terminal: nothing is folded."""
-
-
-WIDEST = 10_000
-"""Characters: to see how wide a table would be."""
-
-STACKS = ((0,), (1, 2, 3), (4, 5), (6,), (7, 8), (9, 10))
+STACKS = ((0,), (1, 2, 3), (4, 5, 6), (7, 8), (9, 10))
 """Columns that stand one above the other where the terminal is too narrow: 80 characters hold them."""
 
 
@@ -85,34 +75,18 @@ def command(
 
 
 def _show(found: "SweepTable", out: Path) -> None:
-    from alens.cli.tables import console
+    from alens.cli.tables import fits, show_table
     from alens.sweep import table
 
-    shown = console(width=None if sys.stdout.isatty() else WIDTH)
     headings, rows = table.cells(found, settings=False)
-    drawn = _drawn(headings, rows)
-    if shown.measure(drawn, options=shown.options.update(max_width=WIDEST)).maximum > shown.width:
-        drawn = _drawn(_stacked(headings), [_stacked(row) for row in rows])
-    shown.print(drawn)
+    lines = [headings, *rows]
+    if not fits(lines):
+        lines = [_stacked(line) for line in lines]
+    show_table(lines[0], lines[1:], text=("variant",))
     show(*table.notes(found))
     show(f"written to {out}: table.md, table.csv, heads.csv, table.json")
 
 
-def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    drawn = Table(box=SIMPLE, collapse_padding=True)
-    drawn.add_column(headings[0], overflow="fold")
-    for heading in headings[1:]:
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*row)
-    return drawn
-
-
 def _stacked(line: Sequence[str]) -> list[str]:
-    """Headings or cells of a row in stacks; a head stands above its KL."""
-    cells = [cell.replace(" to ", "..") for cell in line]
-    cells[6] = cells[6].replace(" ", "\n")
-    return ["\n".join(cells[column] for column in stack) for stack in STACKS]
+    """Headings or cells of a row in stacks."""
+    return ["\n".join(line[column] for column in stack) for stack in STACKS]

@@ -1,23 +1,123 @@
-"""Rich's console as alens uses it: a text is shown as it is, whoever wrote it.
+"""The one form of every table, drawn by rich: numbers stay whole, and a text is shown as it is, whoever wrote it.
 
-In: tables and texts. Out: what a terminal shows, or plain lines where there is none. Rich takes `[red]` and `:smile:`
-for orders, and lets escapes pass; here the first are plain text and the second are escaped. Rich is slow to import:
-commands import this module when they draw.
+In: headings, and rows of cells. Out: what a terminal shows, or plain lines where there is none. Rich takes `[red]` and
+`:smile:` for orders, and lets escapes pass; here the first are plain text and the second are escaped. Rich is slow to
+import: commands import this module when they draw.
 """
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
+from rich.table import Table
 
 from alens.cli.console import LossyStream
 from alens.printable import printable_lines
 
+if TYPE_CHECKING:
+    from alens.pictures.head_grid import HeadGrid
+
+LOG_WIDTH = 120
+"""Characters of a line where no terminal says how wide it is."""
+
+BETWEEN = 2
+"""Spaces between two columns."""
+
+LEAST_TEXT = 16
+"""Characters of a column of words at least, where it has so many."""
+
+Cell = str | tuple[str, ...]
+"""A text of one line or more, or parts: side by side where the table has room for it, else one above the other."""
+
+
+def show_table(
+    headings: Sequence[Cell],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    title: str = "",
+    text: Collection[str] = (),
+    foot: Sequence[Sequence[Cell]] = (),
+    spaced: bool = False,
+) -> None:
+    """Print a table under its title, and an empty line.
+
+    Columns hold numbers, which stand at the right and are never cut or folded; those whose heading is in `text` hold
+    words, stand at the left and may be folded. `foot` are rows below a line; `spaced` puts a line between rows. A table
+    that is too wide for the terminal is drawn all the same: no number is lost.
+    """
+    shown = console()
+    lines = [tuple(headings), *map(tuple, rows), *map(tuple, foot)]
+    is_text = [heading in text for heading in _joined(lines[:1], " ")[0]]
+    laid_out = _joined(lines, " ")
+    if _width(laid_out, is_text) > shown.width:
+        laid_out = _joined(lines, "\n")
+    if (least := _width(laid_out, is_text, folded=True)) > shown.width:
+        shown = console(width=least)
+    drawn = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True, show_lines=spaced)
+    for heading, is_words in zip(laid_out[0], is_text, strict=True):
+        drawn.add_column(
+            heading, justify="left" if is_words else "right", no_wrap=not is_words, overflow="fold"
+        )
+    for number, line in enumerate(laid_out[1:], start=1):
+        if foot and number == len(laid_out) - len(foot):
+            drawn.add_section()
+        drawn.add_row(*line)
+    if title:
+        shown.print(title)
+    with shown.capture() as captured:
+        shown.print(drawn)
+    # rich fills lines with spaces to the width of the table
+    shown.out("\n".join(line.rstrip() for line in captured.get().split("\n")), highlight=False)
+
+
+def show_grid(
+    grid: "HeadGrid",
+    number: Callable[[float], str],
+    *,
+    title: str = "",
+    foot: Sequence[Sequence[Cell]] = (),
+) -> None:
+    """Print a grid of heads: a line for each row, its numbers as `number` writes them. `title` replaces its own."""
+    show_table(
+        (f"{grid.row_title} \\ {grid.across}", *grid.column_names),
+        [(name, *cells) for name, cells in zip(grid.row_names, grid.texts(number), strict=True)],
+        title=title or grid.title,
+        foot=foot,
+    )
+
+
+def fits(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether a table of these lines, headings first, is no wider than the terminal."""
+    return _width(lines, [False] * len(lines[0])) <= console().width
+
+
+def _joined(lines: Sequence[Sequence[Cell]], joint: str) -> list[list[str]]:
+    """The parts of each cell, joined."""
+    return [[cell if isinstance(cell, str) else joint.join(cell) for cell in line] for line in lines]
+
+
+def _width(lines: Sequence[Sequence[str]], is_text: Sequence[bool], *, folded: bool = False) -> int:
+    """Characters of a table across, where columns of words are whole, or `folded` as far as can be read."""
+    widths = []
+    for cells, is_words in zip(zip(*lines, strict=True), is_text, strict=True):
+        whole = max(cell_len(part) for cell in cells for part in cell.split("\n"))
+        widths.append(min(whole, LEAST_TEXT) if folded and is_words else whole)
+    return sum(widths) + BETWEEN * (len(widths) - 1)
+
 
 def console(*, stderr: bool = False, width: int | None = None, soft_wrap: bool = False) -> Console:
-    """A console on standard output, or on standard error; `width` is the terminal's where it is None."""
+    """A console on standard output, or on standard error.
+
+    Without `width` it is as wide as the terminal; where there is none, as COLUMNS says, else LOG_WIDTH.
+    """
     stream = sys.stderr if stderr else sys.stdout
+    if width is None and not stream.isatty() and "COLUMNS" not in os.environ:
+        width = LOG_WIDTH
     drawn = Console(
         file=stream.unescaped if isinstance(stream, LossyStream) else stream,
         width=width,

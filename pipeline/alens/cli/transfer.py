@@ -14,15 +14,12 @@ from alens.cli.parameters import (
     json_option,
     printed,
 )
-from alens.cli.transfer_table import FIELDS, FIGURES, show_copy, show_matrix
+from alens.cli.transfer_table import FIGURES, copy_grid, matrix_grid, show_copy, show_matrix
 from alens.errors import RequestError
-from alens.lens.marks import label
 from alens.studies.transfer.settings import TransferSettings
 
 if TYPE_CHECKING:
-    from alens.pictures.heat_map import HeatMap
-    from alens.studies.transfer.copy_figures import CopyTransfer, Way
-    from alens.studies.transfer.result import TransferMatrix
+    pass
 
 TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 
@@ -120,11 +117,11 @@ def command(
     if copy is None:
         with printed(matrix, lambda: show_matrix(matrix, between, figure), as_json=as_json):
             if heat_map is not None:
-                pictures.write(heat_map, _map_of_matrix(matrix, between, figure))
+                pictures.write(heat_map, matrix_grid(matrix, between, figure))
     else:
         with printed(found, lambda: show_copy(found, way, figure), as_json=as_json):
             if heat_map is not None:
-                pictures.write(heat_map, _map_of_copy(found, way, figure))
+                pictures.write(heat_map, copy_grid(found, way, figure))
 
 
 def _check(copy: Path | None, native: Path | None, by: str | None, between: str) -> None:
@@ -135,64 +132,3 @@ def _check(copy: Path | None, native: Path | None, by: str | None, between: str)
         raise RequestError("--by says how a copy's heads are read: give the copy's cache with --to")
     if copy is not None and between == "heads":
         raise RequestError("--between heads is for one model: with --to each lens reads its own head")
-
-
-# Heat maps
-
-
-def _map_of_matrix(found: "TransferMatrix", between: str, figure: str) -> "HeatMap":
-    import numpy as np
-
-    from alens.pictures.heat_map import HeatMap
-
-    if between == "heads":
-        names = [
-            label(layer, head, is_nothing)
-            for (layer, head), is_nothing in zip(found.heads, found.says_nothing, strict=True)
-        ]
-        values = found.differences(FIELDS[figure])
-        marks = found.kl_ST < found.mean_output.kl
-    else:
-        names = [str(layer) for layer in found.layers]
-        pairs, shape = found.by_layer, (len(names), len(names))
-        values = np.array([getattr(pair, FIELDS[figure]) for pair in pairs]).reshape(shape)
-        marks = np.array([pair.beats_mean_output for pair in pairs]).reshape(shape)
-    what = between.removesuffix("s")
-    return HeatMap(
-        title=f"Lens of a {what} on another {what}",
-        values=values,
-        rows=names,
-        columns=names,
-        row_title=f"lens of {what}",
-        column_title=f"on {what}",
-        colour_title=f"{FIGURES[figure]} less the own lens's, nats",
-        centre=0.0,
-        marks=marks,
-        mark_title="beats the mean output" if marks.any() else "",
-    )
-
-
-def _map_of_copy(found: "CopyTransfer", way: "Way", figure: str) -> "HeatMap":
-    import numpy as np
-
-    from alens.pictures.heat_map import HeatMap
-
-    layers, heads = (list(dict.fromkeys(part)) for part in zip(*found.heads, strict=True))
-    compared = found.home if found.native is None else found.native
-    field = FIELDS[figure]
-    values = [getattr(a, field) - getattr(b, field) for a, b in zip(way.heads, compared, strict=True)]
-    marks = np.array([head.kl < found.mean_output.kl for head in way.heads])
-    shape = (len(layers), len(heads))
-    of = "at home" if found.native is None else "the copy's own lens's"
-    return HeatMap(
-        title="Lenses of a model on its fine-tuned copy",
-        values=np.array(values).reshape(shape),
-        rows=[str(layer) for layer in layers],
-        columns=[str(head) for head in heads],
-        row_title="layer",
-        column_title="head",
-        colour_title=f"{FIGURES[figure]} less {of}, nats",
-        centre=0.0,
-        marks=marks.reshape(shape),
-        mark_title="beats the mean output" if marks.any() else "",
-    )

@@ -61,7 +61,7 @@ def command(
 
             if deep is not None:
                 _check_model(store, model, device, report)
-            verdict = verify_cache(store, found=found.append, report=report, should_stop=should_stop)
+            verdict = verify_cache(store, on_finding=found.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache
@@ -151,43 +151,16 @@ def _body(
     went: dict[str, str | None],
     recomputed: "Recomputed | None",
 ) -> dict[str, Any]:
+    checked = verdict.to_json()
     return {
         "store": str(store),
-        "whole": verdict.whole,
-        "findings": [
-            {"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in verdict.findings
-        ],
+        "whole": checked.pop("whole"),
+        "findings": checked.pop("findings"),
         "repairable": [] if went else [printable(path) for path in would],
         "queued": [printable(path) for path in went],
         "moved_to": {printable(path): None if to is None else printable(to) for path, to in went.items()},
-        "files": verdict.files,
-        "bytes": verdict.bytes,
-        "seconds": round(verdict.seconds, 3),
-        "shards_committed": verdict.shards_committed,
-        "shards_missing": verdict.shards_missing,
-        "deep": None if recomputed is None else _deep(recomputed),
-    }
-
-
-def _deep(recomputed: "Recomputed") -> dict[str, Any]:
-    import math
-
-    return {
-        "rows": recomputed.rows,
-        "agrees": recomputed.agrees,
-        "tail_draws": recomputed.tail_draws,
-        "tail_moved": recomputed.tail_moved,
-        "arrays": [
-            {
-                "array": c.array,
-                "agrees": c.agrees,
-                "difference": c.difference if math.isfinite(c.difference) else None,
-                "tolerance": c.tolerance,
-                "row": c.row,
-                "shard": c.shard,
-            }
-            for c in recomputed.comparisons
-        ],
+        **checked,
+        "deep": None if recomputed is None else recomputed.to_json(),
     }
 
 

@@ -3,7 +3,9 @@
 page.py           the frame of every page
 png.py            figures of matplotlib as files
 reading_page.py   the page of a reading
-heat_map.py       figures of heads as a grid
+numbers.py        numbers as text
+head_grid.py      numbers of heads by layer and head
+heat_map.py       such a grid as a picture or a page
 dose_response.py  curves of strength
 roc_curves.py     ROC curves
 """

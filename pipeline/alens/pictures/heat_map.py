@@ -1,20 +1,19 @@
-"""Figures as a grid of colours: a PNG for papers, an HTML table for reading.
+"""A grid of heads in colours: a PNG for papers, an HTML table for reading.
 
-In: a `HeatMap`: numbers by row and column, such as layer and head. Out: a PNG or HTML file.
+In: a `HeadGrid`. Out: a PNG or HTML file.
 """
 
 import html
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from alens.lens.marks import MEANING, SAYS_NOTHING, SIGN
 from alens.pictures import png
+from alens.pictures.head_grid import HeadGrid
+from alens.pictures.numbers import significant
 from alens.pictures.page import page
 from alens.store import result_file
 
@@ -23,171 +22,133 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".html")
 MOST_VALUES_WRITTEN = 400
-"""Cells in a PNG that still have room for their number."""
+"""From this number of cells on, those of a PNG have no room for their number."""
 
 LEAST_WIDTH, LEAST_HEIGHT = 5.0, 3.0
-"""Inches: the title of one head, and the label of its colours, need the room of several."""
+"""In inches: the title of a grid of one head, and the label of its colours, need the room of several."""
 
 TITLE_CHARACTERS = 11
-"""Of a title's line, for each inch of the picture's width."""
+"""Characters of a line of the title, for each inch of the picture's width."""
 
 NOTE_CHARACTERS = 40
-"""The most characters of a line beside the colours: the picture may be low."""
+"""Characters of a line beside the colours at most: the picture may be low."""
 
 STYLE = """\
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; padding: .3rem .5rem; color: var(--quiet); text-align: right; }
-td { padding: .35rem .5rem; text-align: right; border: 1px solid var(--ground); }
+td { padding: .35rem .5rem; text-align: right; white-space: nowrap; border: 1px solid var(--ground); }
 td.marked { font-weight: 700; text-decoration: underline; }
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeatMap:
-    """What is drawn."""
-
-    title: str
-    values: npt.NDArray[np.float64]
-    """(rows, columns); a number that is not finite is drawn as nothing."""
-    rows: Sequence[str]
-    columns: Sequence[str]
-    row_title: str
-    column_title: str
-    colour_title: str
-    """What the numbers are, with their unit."""
-    centre: float | None = None
-    """Where the colours change sides, such as 0 for differences; None: from the lowest to the highest."""
-    marks: npt.NDArray[np.bool_] | None = None
-    """(rows, columns): cells that are set off, such as significant ones."""
-    mark_title: str = ""
-    """What a mark means."""
-    nothing: npt.NDArray[np.bool_] | None = None
-    """(rows, columns): lenses that say nothing (`alens.lens.marks`)."""
-
-    def signs(self, row: int, column: int) -> str:
-        """What stands behind the number of a cell."""
-        marked = self.marks is not None and self.marks[row, column]
-        return ("*" if marked else "") + self.sign(row, column)
-
-    def sign(self, row: int, column: int) -> str:
-        """That of a lens that says nothing, or none."""
-        return SIGN if self.nothing is not None and self.nothing[row, column] else ""
-
-    @property
-    def nothing_title(self) -> str:
-        """What that sign means, where any cell has it."""
-        any_cell = self.nothing is not None and self.nothing.any()
-        return f"{SIGN} {SAYS_NOTHING}: {MEANING}" if any_cell else ""
-
-
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless a heat map can have that name: told before the work, not after it."""
+    """Raises `RequestError` unless a heat map can be written there: told before the work, not after it."""
     result_file.check(path, SUFFIXES, "a heat map is")
 
 
-def write(path: Path, heat_map: HeatMap) -> None:
-    """Write the file whole, in the form of its suffix. Raises `RequestError`, `RunError` where the disk refuses."""
+def write(path: Path, grid: HeadGrid) -> None:
+    """Write the file whole, in the form that its suffix names.
+
+    Raises `RequestError` for a path that cannot be a heat map, `RunError` where the disk refuses.
+    """
     check_path(path)
-    result_file.write(path, to_png(heat_map) if path.suffix == ".png" else to_html(heat_map).encode())
+    result_file.write(path, to_png(grid) if path.suffix == ".png" else to_html(grid).encode())
 
 
-def to_png(heat_map: HeatMap) -> bytes:
-    """The picture, by matplotlib."""
-    num_rows, num_columns = heat_map.values.shape
-    written = num_rows * num_columns <= MOST_VALUES_WRITTEN
-    width, height = (0.6, 0.45) if written else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
+def to_png(grid: HeadGrid) -> bytes:
+    """The picture, drawn by matplotlib."""
+    num_rows, num_columns = grid.values_LH.shape
+    width, height = (0.6, 0.45) if _has_room(grid) else (0.2, 0.2)  # inches a cell: 144 heads fit on a screen
     inches = max(LEAST_WIDTH, 2.2 + width * num_columns)
     figure = png.figure(inches, max(LEAST_HEIGHT, 1.4 + height * num_rows))
-    _draw(figure, heat_map, inches)
+    _draw(figure, grid, inches)
     return png.content(figure)
 
 
-def _draw(figure: "Figure", heat_map: HeatMap, inches: float) -> None:
-    """Cells, numbers where there is room for them, and the scale of colours; `inches` are the figure's width."""
-    num_rows, num_columns = heat_map.values.shape
-    written = num_rows * num_columns <= MOST_VALUES_WRITTEN
+def _has_room(grid: HeadGrid) -> bool:
+    """Whether each cell of a picture can hold its number."""
+    return grid.values_LH.size <= MOST_VALUES_WRITTEN
+
+
+def _draw(figure: "Figure", grid: HeadGrid, inches: float) -> None:
+    """Cells, numbers where there is room for them, and the scale of colours; the figure is `inches` wide."""
+    has_room = _has_room(grid)
     axes = figure.add_subplot()
-    colours, norm = _colours(heat_map)
-    image = axes.imshow(np.ma.masked_invalid(heat_map.values), cmap=colours, norm=norm, aspect="auto")
-    axes.set_xticks(
-        range(num_columns), [png.plain(name) for name in heat_map.columns], rotation=0 if written else 90
-    )
-    axes.set_yticks(range(num_rows), [png.plain(name) for name in heat_map.rows])
-    axes.set_xlabel(heat_map.column_title)
-    axes.set_ylabel(heat_map.row_title)
-    axes.set_title(
-        png.plain(textwrap.fill(heat_map.title, int(TITLE_CHARACTERS * inches))),
-        fontsize="medium",
-        loc="left",
-    )
-    if not np.isfinite(heat_map.values).any():
+    colours, norm = _colours(grid)
+    image = axes.imshow(np.ma.masked_invalid(grid.values_LH), cmap=colours, norm=norm, aspect="auto")
+    names = [png.plain(name) for name in grid.column_names]
+    axes.set_xticks(range(len(names)), names, rotation=0 if has_room else 90)
+    axes.set_yticks(range(len(grid.rows)), [png.plain(name) for name in grid.row_names])
+    axes.set_xlabel(grid.across)
+    axes.set_ylabel(grid.row_title)
+    title = png.plain(textwrap.fill(grid.title, int(TITLE_CHARACTERS * inches)))
+    axes.set_title(title, fontsize="medium", loc="left")
+    if grid.is_empty:
         axes.text(0.5, 0.5, "no figures", transform=axes.transAxes, ha="center", va="center")
         return
-    for (row, column), value in np.ndenumerate(heat_map.values):
-        if np.isfinite(value):
-            axes.text(
-                column,
-                row,
-                _number(value) + heat_map.signs(row, column) if written else heat_map.sign(row, column),
-                ha="center",
-                va="center",
-                fontsize="small",
-                color=_ink(colours(norm(value))),
-            )
-    label = heat_map.colour_title + (f"\n* {heat_map.mark_title}" if heat_map.mark_title else "")
-    if heat_map.nothing_title:
-        label += "\n" + textwrap.fill(heat_map.nothing_title, NOTE_CHARACTERS)
+    for y, row in enumerate(grid.rows):
+        for x, column in enumerate(grid.columns):
+            value = grid.values_LH[y, x]
+            text = grid.text((row, column), significant) if has_room else grid.sign((row, column))
+            if np.isfinite(value):
+                colour = _ink(colours(norm(value)))
+                axes.text(x, y, text, ha="center", va="center", fontsize="small", color=colour)
+    label = grid.number_title + (f"\n* {grid.mark_title}" if grid.mark_title else "")
+    if grid.silence:
+        label += "\n" + textwrap.fill(grid.silence, NOTE_CHARACTERS)
     figure.colorbar(image, ax=axes, label=png.plain(label))
 
 
-def to_html(heat_map: HeatMap) -> str:
-    """A page with a table; every number stands in its cell, so colour is never all that says it."""
-    colours, norm = _colours(heat_map)
-    corner = f"{heat_map.row_title} \\ {heat_map.column_title}"
-    head = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in heat_map.columns)
-    lines = []
-    for row, name in enumerate(heat_map.rows):
+def to_html(grid: HeadGrid) -> str:
+    """A page with a table. Every number stands in its cell, so that nothing is told by colour alone."""
+    names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in grid.column_names)
+    rows = "\n".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>'
+        for name, cells in zip(grid.row_names, _cells(grid), strict=True)
+    )
+    notes = [
+        grid.number_title,
+        f"Underlined: {grid.mark_title}" if grid.mark_title else "",
+        grid.silence,
+        "No figures" if grid.is_empty else "",
+    ]
+    body = (
+        f"<h1>{html.escape(grid.title)}</h1>\n"
+        f'<p class="quiet">{html.escape(" ".join(f"{note}." for note in notes if note))}</p>\n'
+        f'<div class="scroll" tabindex="0"><table>\n<thead><tr><th>{html.escape(grid.row_title)} \\ {html.escape(grid.across)}</th>{names}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )
+    return page(title=grid.title, body=body, style=STYLE)
+
+
+def _cells(grid: HeadGrid) -> Iterator[str]:
+    """The cells of each row as HTML."""
+    colours, norm = _colours(grid)
+    for row, values_H in zip(grid.rows, grid.values_LH, strict=True):
         cells = []
-        for column in range(len(heat_map.columns)):
-            value = float(heat_map.values[row, column])
+        for column, value in zip(grid.columns, values_H, strict=True):
             if not np.isfinite(value):
                 cells.append("<td></td>")
                 continue
-            colour = colours(norm(value))
-            marked = heat_map.marks is not None and heat_map.marks[row, column]
-            classes = " class=marked" if marked else ""
+            colour, place = colours(norm(value)), (row, column)
+            marked = " class=marked" if place in grid.marked else ""
             style = f"background:{_css(colour)};color:{_ink(colour)}"
-            cells.append(f'<td{classes} style="{style}">{_number(value)}{heat_map.sign(row, column)}</td>')
-        lines.append(f'<tr><th scope="row">{html.escape(str(name))}</th>{"".join(cells)}</tr>')
-    note = f" Underlined: {heat_map.mark_title}." if heat_map.mark_title else ""
-    note += f" {heat_map.nothing_title}." if heat_map.nothing_title else ""
-    note += "" if np.isfinite(heat_map.values).any() else " No figures."
-    body = (
-        f"<h1>{html.escape(heat_map.title)}</h1>\n"
-        f'<p class="quiet">{html.escape(heat_map.colour_title + "." + note)}</p>\n'
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr><th>{html.escape(corner)}</th>{head}</tr></thead>\n'
-        f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
-    )
-    return page(title=heat_map.title, body=body, style=STYLE)
+            cells.append(f'<td{marked} style="{style}">{significant(value)}{grid.sign(place)}</td>')
+        yield "".join(cells)
 
 
-def _colours(heat_map: HeatMap) -> tuple[Any, Any]:
+def _colours(grid: HeadGrid) -> tuple[Any, Any]:
     """A colour map, and what brings a value to 0 .. 1."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    finite = heat_map.values[np.isfinite(heat_map.values)]
+    finite = grid.values_LH[np.isfinite(grid.values_LH)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if heat_map.centre is not None:
-        reach = max(abs(low - heat_map.centre), abs(high - heat_map.centre)) or 1.0
-        return colormaps["RdBu_r"], Normalize(heat_map.centre - reach, heat_map.centre + reach)
+    if grid.centre is not None:
+        reach = max(abs(low - grid.centre), abs(high - grid.centre)) or 1.0
+        return colormaps["RdBu_r"], Normalize(grid.centre - reach, grid.centre + reach)
     return colormaps["viridis"], Normalize(low, high if high > low else low + 1.0)
-
-
-def _number(value: float) -> str:
-    """Three figures, in plain digits where they fit."""
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}"
 
 
 def _ink(colour: Any) -> str:

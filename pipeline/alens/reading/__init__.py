@@ -1,13 +1,13 @@
-"""What people do with lenses: ask what a head says about a prompt. The model runs once a prompt.
+"""What people do with lenses: ask what a head says about a prompt. The model runs once for each prompt.
 
 lensed_model.py  lenses with their model loaded
-head_reader.py   prompt -> top tokens of each head
-result.py        what a reading holds
-ranking.py       lists by lift or probability, KL, entropy
+head_reader.py   a prompt -> the top tokens of each head
+result.py        the result of a reading
+ranking.py       lists of tokens by lift or probability
 page_reader.py   prompts -> all that a page shows
-page_data.py     what these numbers are
+page_data.py     the numbers of a page
 text_file.py     text files that people write by hand
 prompts.py       files of prompts
 terms.py         words -> tokens
-model_parts.py   what judging takes of the model, where it is
+model_parts.py   what judging lenses takes from the model
 """

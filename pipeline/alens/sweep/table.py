@@ -13,6 +13,7 @@ from alens.errors import RequestError
 from alens.lens.marks import label, note
 from alens.pictures import numbers
 from alens.pictures.numbers import fixed, signed
+from alens.result import Result
 from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
 from alens.statistics.groups import said as said_groups
 from alens.sweep import sweep_json
@@ -63,7 +64,7 @@ class VariantRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Result):
     """All that is finished of a sweep, in the order of its configuration."""
 
     rows: tuple[VariantRow, ...]
@@ -79,9 +80,28 @@ class Table:
     """How many of these there are."""
     held_out_rows: int
 
+    def headline(self) -> str:
+        """How many variants are finished, and the best of them."""
+        finished = [row for row in self.rows if row.kl is not None]
+        best = min(finished, key=lambda row: row.kl or 0.0, default=None)
+        said_best = "" if best is None else f", lowest mean KL {best.kl:.3f} nats by {best.name}"
+        return f"{len(self.rows)} variants finished, {len(self.missing)} missing{said_best}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**dataclasses.asdict(self), "level": LEVEL, "resamples": RESAMPLES}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each head of each variant: the lines of heads.csv."""
+        records = []
+        for row in self.rows:
+            for head in row.heads:
+                low, high = head.interval or (None, None)
+                figures = dataclasses.asdict(head)
+                del figures["interval"]
+                beside = {"kl_low": low, "kl_high": high, "mean_output_kl": row.mean_output_kl}
+                records.append({"variant": row.name, **figures, **beside})
+        return records
 
 
 def build(out: Path, *, against: str | None = None) -> Table:

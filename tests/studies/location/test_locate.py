@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from alens import FitRequest, fit_lenses, load_lenses
+from alens.cli.locate_table import head_grid
 from alens.fit.settings import FitSettings
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics import relabelling as chance
 from alens.studies.location.locate import locate
-from alens.studies.location.locate_map import effect_map
 from alens.studies.location.result import Location
 from alens.studies.location.settings import LocateSettings
 
@@ -213,11 +213,11 @@ def test_lenses_of_the_residual_stream_are_ranked_by_layer(
     reader = LensedModel(load_lenses(tmp_path / "l"), device="cpu")
     location = locate(reader, terms, prompts(MEN), prompts(WOMEN))
     assert sorted((each.layer, each.head) for each in location.heads) == [(1, 0), (2, 0)]
-    assert not location.on_heads and effect_map(location).columns == ["resid_post"]
+    assert not location.on_heads and head_grid(location).column_names == ["resid_post"]
 
 
-def test_the_map_has_every_effect_in_its_place(location: Location) -> None:
-    drawn = effect_map(location)
-    assert (list(drawn.rows), list(drawn.columns), drawn.centre) == (["0", "3"], ["1", "4"], 0.0)
-    assert drawn.values[1, 0] == one(location, 3, 1).lens.effect
-    assert drawn.marks is not None and drawn.marks[0, 1] == one(location, 0, 4).significant
+def test_the_grid_has_every_effect_in_its_place(location: Location) -> None:
+    grid = head_grid(location)
+    assert (grid.rows, grid.columns, grid.centre) == ([0, 3], [1, 4], 0.0)
+    assert grid.values[3, 1] == one(location, 3, 1).lens.effect
+    assert ((0, 4) in grid.marked) == one(location, 0, 4).significant

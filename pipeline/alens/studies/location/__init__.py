@@ -3,7 +3,6 @@
 settings.py       which heads are tested, and how
 locate.py         heads that raise terms on prompts above controls
 result.py         heads ranked by their effect
-locate_map.py     their effects as a grid
 prompt_groups.py  prompts and controls, each text once
 term_rates.py     how probable terms are by each head, on each prompt
 effect_tests.py   effects with intervals and p-values

@@ -1,0 +1,143 @@
+"""What `alens locate` prints and draws: the heads that raise the terms most, and what to know beside them.
+
+In: a `Location`. Out: a table and lines for 80 columns, and a grid of heads.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from alens.cli.console import show
+from alens.lens.marks import kl_reference, label, note
+from alens.pictures.numbers import (
+    fixed,
+    interval,
+    p_value,
+    percent,
+    percent_change,
+    signed,
+    significant,
+    times,
+)
+
+if TYPE_CHECKING:
+    from alens.pictures.head_grid import HeadGrid
+    from alens.studies.location.result import HeadEffect, Location
+
+TERMS_SHOWN = 2
+"""Terms in a cell of the table."""
+TERMS_NAMED = 4
+"""Terms in the title of a heat map."""
+
+
+def show_location(location: "Location", most: int) -> None:
+    """Print the `most` heads that raise the terms most, and what to know beside them."""
+    from alens.cli.tables import show_table
+
+    settings, own = location.settings, location.model
+    has_unembedding = location.heads[0].unembedding is not None
+    rising = "terms that\nrise most"
+    show_table(
+        (
+            "head" if location.on_heads else "layer",
+            f"effect\n{100 * (1 - settings.alpha):g} %",
+            f"p\n{settings.correction}",
+            f"P(terms)\n{'controls' if location.controls else 'mean'}",
+            "lift\nKL",
+            *(("unembedding\np",) if has_unembedding else ()),
+            rising,
+        ),
+        [_row(head, location) for head in location.heads[:most]],
+        title=f"{len(location.terms)} terms, {location.prompts} prompts against {_reference(location)}"
+        f"{' in pairs' if settings.paired else ''}, {location.position} position; effects in nats",
+        text=(rising,),
+    )
+    show(
+        f"the model's own next token: effect {signed(own.effect)}, {interval((own.low, own.high), sign=True)}, "
+        f"p {p_value(own.p_corrected)} (one test)",
+        *_notes(location),
+    )
+
+
+def head_grid(location: "Location") -> "HeadGrid":
+    """The effects by the lenses, in nats."""
+    from alens.pictures.head_grid import HeadGrid
+
+    settings = location.settings
+    more = ", ..." if len(location.terms) > TERMS_NAMED else ""
+    return HeadGrid.from_heads(
+        location.heads,
+        lambda head: head.lens.effect,
+        lambda head: head.significant,
+        title=f"{', '.join(location.terms[:TERMS_NAMED])}{more}: {location.prompts} prompts against {_reference(location)}",
+        number_title="effect, nats",
+        centre=0.0,
+        mark_title=f"p {settings.correction} <= {settings.alpha:g}",
+        site=location.site,
+    )
+
+
+def _reference(location: "Location") -> str:
+    """What prompts are compared with."""
+    return "the mean output" if location.controls is None else f"{location.controls} controls"
+
+
+def _row(head: "HeadEffect", location: "Location") -> tuple[str, ...]:
+    effect, mean_output_kl, plain = head.lens, location.mean_output_kl, head.unembedding
+    above = ">" if mean_output_kl is not None and head.lens_kl > mean_output_kl else ""
+    rising = [share for share in head.terms if share.probability > share.control_probability]
+    return (
+        label(head.layer, head.head, head.says_nothing) if location.on_heads else str(head.layer),
+        f"{signed(effect.effect)}\n{interval((effect.low, effect.high), 2, sign=True)}",
+        p_value(effect.p_corrected) + ("*" if head.significant else " "),
+        f"{percent(effect.probability)}\n{percent(effect.control_probability)}",
+        f"{times(effect.lift)}\n{above}{fixed(head.lens_kl, 2)}",
+        *(() if plain is None else (f"{signed(plain.effect)}\n{p_value(plain.p_corrected)}",)),
+        "\n".join(
+            f"{share.term} {percent_change(share.probability - share.control_probability)}"
+            for share in rising[:TERMS_SHOWN]
+        ),
+    )
+
+
+def _notes(location: "Location") -> Iterator[str]:
+    from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
+
+    settings = location.settings
+    yield from location.notes
+    raised = sum(head.significant and head.lens.effect > 0 for head in location.heads)
+    lowered = sum(head.significant and head.lens.effect < 0 for head in location.heads)
+    more = f", {location.more_draws:,} {'redraws' if location.controls is None else 'sign flips'}"
+    yield (
+        f"* significant: {raised} of {len(location.heads)} {'heads' if location.on_heads else 'layers'} raise the terms, "
+        f"{lowered} lower them (p {settings.correction} <= {settings.alpha:g}, {location.relabellings:,} relabellings, "
+        f"{'all' if location.exact else 'drawn'}{more if location.more_draws else ''})"
+    )
+    yield from kl_reference(location.mean_output_kl)
+    if meaning := note((head.layer, head.head) for head in location.heads if head.says_nothing):
+        yield meaning
+    if not location.can_be_significant:
+        yield (
+            f"too few prompts: one head alone could reach p {significant(location.smallest_p)} at best; "
+            "give more prompts and controls"
+        )
+    if location.needs_equal_spread:
+        yield (
+            f"fewer than {FEWEST_OF_UNEQUAL_SPREAD} of a kind: p holds only where prompts and controls spread alike; "
+            "give more, or pairs"
+        )
+    if location.spreads_unequally:
+        yield (
+            f"scores of prompts spread {significant(location.spread_ratio, 2)} times as much as those of controls: "
+            "p holds if they are not skewed"
+        )
+    if location.controls is None:
+        yield (
+            "no controls: compared with the model's mean output over the text of the fit; "
+            "other prompts of this form may raise the terms as much (--control)"
+        )
+    if location.prompts_with_terms:
+        prompts = location.prompts + (location.controls or 0)
+        yield (
+            f"a term stands in {location.prompts_with_terms} of {prompts} prompts and controls: "
+            "a head may raise it there by copying"
+        )

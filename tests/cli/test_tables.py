@@ -1,0 +1,68 @@
+"""Tables in a narrow terminal, in a wide one and in a log: no number is cut, whatever the width."""
+
+import pytest
+
+from alens.cli import tables
+from alens.pictures.head_grid import HeadGrid
+from alens.pictures.numbers import signed
+
+ROWS = [("0.0", ("1.234", "±0.100"), "some words that may be folded"), ("11.10!", ("0.500", "±0.010"), "few")]
+HEADINGS = ("head", "KL", "tokens")
+
+
+def drawn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    tables.show_table(HEADINGS, ROWS, title="a title", text=("tokens",))
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_parts_stand_side_by_side_where_there_is_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = drawn(capsys, monkeypatch, 80)
+    assert lines[0] == "a title"
+    assert lines[1] == "  head            KL  tokens"
+    assert lines[3] == "   0.0  1.234 ±0.100  some words that may be folded"
+    assert lines[4] == "11.10!  0.500 ±0.010  few"
+
+
+def test_parts_are_stacked_where_there_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = drawn(capsys, monkeypatch, 45)
+    assert lines[3:5] == ["   0.0   1.234  some words that may be folded", "        ±0.100"]
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 60, 100])
+def test_numbers_are_whole_at_any_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    text = "\n".join(drawn(capsys, monkeypatch, columns))
+    for number in ("0.0", "11.10!", "1.234", "±0.100", "0.500", "±0.010"):
+        assert number in text
+    assert "…" not in text
+
+
+def test_a_log_is_wide_enough_for_most_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    assert tables.console().width == tables.LOG_WIDTH
+
+
+def test_rows_below_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_table(("head", "KL"), [("0.0", "1")], foot=[("all", "2")])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line][-1] == "all   2" and "" in lines[2:-2]
+
+
+def test_a_grid_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = HeadGrid(
+        title="gain",
+        number_title="nats",
+        values={(0, 1): 0.25, (11, 1): -0.5, (11, 10): 0.0},
+        marked={(0, 1)},
+        silent={(11, 10)},
+    )
+    tables.show_grid(grid, signed)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["gain"] and lines[1] == ["layer", "\\", "head", "1", "10"]
+    assert lines[3:5] == [["0", "+0.250*"], ["11", "-0.500", "+0.000!"]]
