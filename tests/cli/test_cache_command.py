@@ -101,7 +101,7 @@ def test_arguments_may_stand_in_the_file_too(run_alens: Any, tmp_path: Path) -> 
             "has the unknown key 'seqlen': valid keys are batch-size, corpus, corpus-config, corpus-revision, device",
         ),
         ("[cache]\nseq_len = 3", "has the unknown key 'cache': valid keys are"),
-        ("seq_len =", "is no TOML file"),
+        ("seq_len =", "is not a TOML file"),
         ("seq_len = 'long'", "'long' is not a valid integer"),
         ("layers = 'all'", "'all' is not a list of numbers"),
         ("layers = ['a']", "is not a list of numbers"),

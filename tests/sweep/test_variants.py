@@ -89,5 +89,5 @@ def test_a_file_that_is_none_or_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*c.toml"):
         variants.read_sweep(tmp_path / "c.toml")
     (tmp_path / "c.toml").write_text("lr = ")
-    with pytest.raises(RequestError, match="is no TOML file"):
+    with pytest.raises(RequestError, match="is not a TOML file"):
         variants.read_sweep(tmp_path / "c.toml")

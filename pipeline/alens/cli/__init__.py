@@ -32,8 +32,9 @@ info.py            alens info
 verify.py          alens verify
 fidelity.py        alens fidelity
 fidelity_table.py  its findings as text
-options.py         a settings class -> the options of a command
-parameters.py      what commands share: --config, lists of numbers, --json
+options.py         options made from a settings class, and those that several commands share
+value_types.py     lists of numbers and names, name=value, paths
+config_file.py     --config
 console.py         every line that is printed, made fit to be shown; output that never ends the work
 tables.py          the one form of every table
 watch.py           progress, logs, signals

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cache.request import CacheRequest
+from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.options import LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import PathName, config_option, max_minutes_option, not_empty, worker_option
+from alens.cli.options import LAYERS, Flag, SettingsOptions, max_minutes_option, worker_option
+from alens.cli.value_types import PathName, not_empty
 from alens.pictures.numbers import whole
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import (
-    PathName,
-    config_option,
+from alens.cli.config_file import config_option
+from alens.cli.console import printed
+from alens.cli.options import (
+    HEADS,
+    LAYERS,
+    Flag,
+    SettingsOptions,
     heat_map_option,
     json_option,
     model_options,
-    printed,
 )
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.studies.comparison.settings import CompareSettings
 

@@ -14,7 +14,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TextIO, cast
 
 from alens.printable import CONTROL, printable, printable_lines
@@ -35,6 +35,21 @@ def show_json(body: Any) -> None:
         text = json.dumps(body, indent=1)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def printed(result: Any, show_it: Callable[[], None], *, as_json: bool) -> Iterator[None]:
+    """Prints a result once the block has written its files: as JSON, or by `show_it`.
+
+    It is printed in any case: a full disk takes the files alone.
+    """
+    try:
+        yield
+    finally:
+        if as_json:
+            show_json(result.to_json())
+        else:
+            show_it()
 
 
 def _in_json(found: re.Match[str]) -> str:

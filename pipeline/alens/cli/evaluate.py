@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alens.cli.config_file import config_option
+from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
-from alens.cli.parameters import (
-    NAMES,
-    PathName,
-    config_option,
-    heat_map_option,
-    json_option,
-    layers_option,
-    model_options,
-    printed,
-    seed_option,
-)
+from alens.cli.options import heat_map_option, json_option, layers_option, model_options, seed_option
+from alens.cli.value_types import NAMES, PathName
 from alens.errors import RequestError
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.parameters import PathName, config_option, layers_option
+from alens.cli.options import layers_option
+from alens.cli.value_types import PathName
 from alens.pictures.numbers import size
 
 

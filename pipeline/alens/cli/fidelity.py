@@ -5,13 +5,10 @@ from typing import Any
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import show_json
-from alens.cli.options import Flag, SettingsOptions
-from alens.cli.parameters import (
-    PathName,
-    config_option,
-    json_option,
-)
+from alens.cli.options import Flag, SettingsOptions, json_option
+from alens.cli.value_types import PathName
 from alens.fidelity.request import FidelityRequest
 
 FIDELITY = SettingsOptions(

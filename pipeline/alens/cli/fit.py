@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions
-from alens.cli.parameters import PathName, config_option, max_minutes_option
+from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_option
+from alens.cli.value_types import PathName
 from alens.fit.settings import FitRequest, FitSettings
 from alens.pictures.numbers import duration, fixed, percent, whole
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import Flag, SettingsOptions
-from alens.cli.parameters import PathName, config_option, not_empty
+from alens.cli.value_types import PathName, not_empty
 from alens.exchange.request import ImportRequest
 
 IMPORT = SettingsOptions(ImportRequest, without=("source", "lenses"), model=Flag(callback=not_empty))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import show, show_json
-from alens.cli.parameters import PathName, json_option
+from alens.cli.options import json_option
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.lens.marks import SAYS_NOTHING

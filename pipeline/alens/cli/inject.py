@@ -5,17 +5,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from alens.cli.console import show_json
-from alens.cli.options import SettingsOptions
-from alens.cli.parameters import (
-    NUMBERS,
-    PathName,
-    config_option,
-    json_option,
-    model_options,
-    not_empty,
-    printed,
-)
+from alens.cli.config_file import config_option
+from alens.cli.console import printed, show_json
+from alens.cli.options import SettingsOptions, json_option, model_options
+from alens.cli.value_types import NUMBERS, PathName, not_empty
 from alens.errors import RequestError
 from alens.studies.injection.settings import Ablated, AblateSettings, InjectSettings
 

@@ -5,15 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.options import HEADS, LAYERS, SettingsOptions
-from alens.cli.parameters import (
-    PathName,
-    config_option,
-    heat_map_option,
-    json_option,
-    model_options,
-    printed,
-)
+from alens.cli.config_file import config_option
+from alens.cli.console import printed
+from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.studies.location.settings import LocateSettings
 

@@ -1,8 +1,8 @@
-"""Options of a command, made from a settings class: what a setting is stands once, in the class.
+"""Options of commands: those made from a settings class, and those that several commands share.
 
-In: a frozen dataclass, and what only the command line knows: other names of a flag, a metavar. Out: an option for each
-field, with its name, type, choices, bounds and default; its help is the docstring under the field. A last sentence
-`None: all.` of that docstring is shown as `[default: all]`.
+A setting stands once, in its class: name, type, choices, bounds and default in its annotation, its help in the docstring
+under it. A last sentence `None: all.` of that docstring is shown as `[default: all]`. The command adds what only the
+command line knows: another name of a flag, a metavar.
 
     FIT = SettingsOptions(FitSettings, layers=Flag("--layers", "--layer"))
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from alens.cli.parameters import NAMES, NUMBERS, OPTIONS, REALS, PathName
+from alens.cli.value_types import NAMES, NUMBERS, OPTIONS, REALS, PathName, not_empty
 from alens.fields import NO_DEFAULT, Field, fields_of
 
 Command = Callable[..., Any]
@@ -29,7 +29,9 @@ class Flag:
     """What only the command line says about a setting."""
 
     def __init__(self, *names: str, **more: Any) -> None:
-        """`names` as click takes them, where they are not just the name of the field; `more` is for `click.Option`."""
+        """`names` are as click takes them, and are left out where the name of the field says it all; `more` is for
+        `click.option`.
+        """
         self.names, self.more = names, more
 
 
@@ -49,8 +51,8 @@ class SettingsOptions:
         ranges: bool = True,
         **flags: Flag,
     ) -> None:
-        """`only` and `without` choose among the fields. Where `ranges` is false, a number out of bounds is left to the
-        class to refuse. `flags` go by the names of fields.
+        """`only` and `without` choose among the fields; `flags` go by the names of fields. Where `ranges` is false, a
+        number out of bounds is left to the class to refuse.
         """
         fields = fields_of(settings)
         assert fields.keys() >= {*only, *without, *flags}, f"{settings.__name__} has no such fields"
@@ -63,35 +65,30 @@ class SettingsOptions:
 
     def __call__(self, command: Command) -> Command:
         for field, flag in reversed(self._fields):
-            command = click.option(*_names(field, flag), **{**self._told(field), **flag.more})(command)
+            command = click.option(*_names(field, flag), **{**self._attributes(field), **flag.more})(command)
         return command
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What was given for these fields, by their names."""
-        found = {}
+        values = {}
         for field, flag in self._fields:
             value = given[str(click.Option(_names(field, flag)).name)]
-            found[field.name] = dict(value) if field.kind is dict else value
-        return found
+            values[field.name] = dict(value) if field.kind is dict else value
+        return values
 
-    def _told(self, field: Field) -> dict[str, Any]:
-        """What the field says of its option, as `click.option` takes it."""
-        told: dict[str, Any] = {"help": _help(field)}
+    def _attributes(self, field: Field) -> dict[str, Any]:
+        """What the field says about its option, as `click.option` takes it."""
+        attributes: dict[str, Any] = {"help": _help(field)}
         if field.kind is bool:
-            return {**told, "is_flag": True}
+            return {**attributes, "is_flag": True}
         if field.kind is dict:
-            return {**told, "type": OPTIONS, "multiple": True}
-        told["type"] = _type(field, self._ranges)
+            return {**attributes, "type": OPTIONS, "multiple": True}
+        attributes["type"] = _type(field, self._ranges)
         if field.default is NO_DEFAULT:
-            return {**told, "required": True}
+            return {**attributes, "required": True}
         if field.default is None:
-            return told
-        default = (
-            ",".join(f"{part:g}" if field.kind is float else str(part) for part in field.default)
-            if field.several
-            else field.default
-        )
-        return {**told, "default": default, "show_default": True}
+            return attributes
+        return {**attributes, "default": _default(field), "show_default": True}
 
 
 def _names(field: Field, flag: Flag) -> tuple[str, ...]:
@@ -102,6 +99,13 @@ def _help(field: Field) -> str:
     return field.help if field.if_none is None else f"{field.help}  [default: {field.if_none}]"
 
 
+def _default(field: Field) -> Any:
+    """The default; a list as one writes it on the command line."""
+    if not field.several:
+        return field.default
+    return ",".join(f"{part:g}" if field.kind is float else str(part) for part in field.default)
+
+
 def _type(field: Field, ranges: bool) -> Any:
     if field.several:
         return LISTS[field.kind]
@@ -109,13 +113,74 @@ def _type(field: Field, ranges: bool) -> Any:
         return click.Choice(field.choices)
     if field.kind is Path:
         return PathName()
-    if field.bounds and ranges:
-        low, high = ("ge", "gt"), ("le", "lt")
-        kind: Any = click.IntRange if field.kind is int else click.FloatRange
-        return kind(
-            min=next((field.bounds[name] for name in low if name in field.bounds), None),
-            max=next((field.bounds[name] for name in high if name in field.bounds), None),
-            min_open="gt" in field.bounds,
-            max_open="lt" in field.bounds,
-        )
-    return field.kind
+    if not (field.bounds and ranges):
+        return field.kind
+    range_type: Any = click.IntRange if field.kind is int else click.FloatRange
+    return range_type(
+        min=field.bounds.get("ge", field.bounds.get("gt")),
+        max=field.bounds.get("le", field.bounds.get("lt")),
+        min_open="gt" in field.bounds,
+        max_open="lt" in field.bounds,
+    )
+
+
+# Options that several commands share
+
+
+def layers_option(verb: str) -> Command:
+    """Adds `--layers`, also as `--layer`: which of the fitted layers to `verb`."""
+    text = f"Layers to {verb}.  [default: all that were fitted]"
+    return click.option(*LAYERS.names, type=NUMBERS, help=text)
+
+
+def heads_option(verb: str) -> Command:
+    """Adds `--heads`, also as `--head`: which of the fitted heads of each layer to `verb`."""
+    text = f"Heads to {verb}, in each layer.  [default: all that were fitted]"
+    return click.option(*HEADS.names, type=NUMBERS, help=text)
+
+
+def seed_option(text: str) -> Command:
+    """Adds `--seed`; `text` says what it is the seed of."""
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)
+
+
+def heat_map_option(picture: str, *, multiple: bool = False) -> Command:
+    """Adds `--heat-map`: where to draw `picture`."""
+    return click.option(
+        "--heat-map",
+        type=PathName(),
+        metavar="FILE.png|FILE.html",
+        multiple=multiple,
+        help=f"Draw {picture}.",
+    )
+
+
+def device_option(command: Command) -> Command:
+    """Adds `--device`."""
+    text = "auto, cpu, cuda or cuda:N."
+    return click.option("--device", default="auto", show_default=True, help=text)(command)
+
+
+def model_options(command: Command) -> Command:
+    """Adds `--model` and `--device`: for commands that run the lenses' model."""
+    text = "Where the model is, when it is not where the lenses say."
+    return click.option("--model", callback=not_empty, help=text)(device_option(command))
+
+
+def worker_option(command: Command) -> Command:
+    """Adds `--worker`."""
+    text = "This job's share of the work: the I-th (from 0) of N."
+    return click.option("--worker", default="0/1", show_default=True, metavar="I/N", help=text)(command)
+
+
+def max_minutes_option(command: Command) -> Command:
+    """Adds `--max-minutes`."""
+    minutes = click.FloatRange(min=0, min_open=True)
+    text = "Save and stop after so many minutes (exit code 75)."
+    return click.option("--max-minutes", type=minutes, help=text)(command)
+
+
+def json_option(command: Command) -> Command:
+    """Adds `--json`, as `as_json`."""
+    text = "Print one JSON document on standard output."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)

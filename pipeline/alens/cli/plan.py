@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from alens.cli.cache import cache_options, cache_request
+from alens.cli.config_file import config_option
 from alens.cli.console import show_json
-from alens.cli.parameters import PathName, config_option, json_option, not_empty
+from alens.cli.options import json_option
+from alens.cli.value_types import PathName, not_empty
 from alens.errors import RequestError, RunError
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import aside, show, show_json
-from alens.cli.parameters import PathName, config_option, json_option
+from alens.cli.options import json_option
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.printable import printable
 

@@ -4,15 +4,10 @@ from pathlib import Path
 
 import click
 
+from alens.cli.config_file import config_option
 from alens.cli.console import show_json, tell
-from alens.cli.parameters import (
-    PathName,
-    config_option,
-    heads_option,
-    json_option,
-    layers_option,
-    model_options,
-)
+from alens.cli.options import heads_option, json_option, layers_option, model_options
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.pictures.numbers import size
 

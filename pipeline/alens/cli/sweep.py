@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import aside, show, show_json
-from alens.cli.options import SettingsOptions
-from alens.cli.parameters import PathName, json_option, max_minutes_option, worker_option
+from alens.cli.options import SettingsOptions, json_option, max_minutes_option, worker_option
+from alens.cli.value_types import PathName
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:

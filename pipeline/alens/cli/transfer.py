@@ -5,16 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.options import HEADS, LAYERS, SettingsOptions
-from alens.cli.parameters import (
-    PathName,
-    config_option,
-    device_option,
-    heat_map_option,
-    json_option,
-    printed,
-)
+from alens.cli.config_file import config_option
+from alens.cli.console import printed
+from alens.cli.options import HEADS, LAYERS, SettingsOptions, device_option, heat_map_option, json_option
 from alens.cli.transfer_table import FIGURES, copy_grid, matrix_grid, show_copy, show_matrix
+from alens.cli.value_types import PathName
 from alens.errors import RequestError
 from alens.studies.transfer.settings import TransferSettings
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import aside, show, show_json
-from alens.cli.parameters import (
-    PathName,
-    json_option,
-    not_empty,
-    seed_option,
-)
+from alens.cli.options import json_option, seed_option
+from alens.cli.value_types import PathName, not_empty
 from alens.errors import DamageError, RequestError
 from alens.pictures.numbers import duration, percent, significant
 from alens.printable import printable

@@ -54,7 +54,7 @@ def read_sweep(path: Path) -> Grid:
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8-sig")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is no TOML file: {error}") from None
+        raise RequestError(f"{path} is not a TOML file: {error}") from None
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alens.cli.parameters import MOST_NUMBERS, NUMBERS
+from alens.cli.value_types import MOST_NUMBERS, NUMBERS
 from alens.store.status import array_specification
 
 LIKE_LISTS = st.text(alphabet="0123456789,-+ ._eE\u0661\u00b2\x00", max_size=24)
