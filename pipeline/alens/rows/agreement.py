@@ -1,9 +1,9 @@
-"""How far the most probable tokens of a reading are those of the model, where some may be equally probable.
+"""How many of the model's most probable tokens are most probable in a reading too; some may be equally probable.
 
 In: the model's stored tokens with their log-probabilities, and the logits of a reading. Out: the agreement of each
-row. Equal tokens stand in no order, so none is chosen: among the reading's k, tokens that are tied for the last places
-have an equal share of them; what the model holds tied for its last places is as good as what it happened to store
-first. The model agrees with itself in full, in any dtype, and a reading that holds all tokens equal hardly does.
+row. Equally probable tokens have no order, so none is preferred. In the reading, tokens that are tied for the last of
+the k places share these places equally. In the model, any of the tokens that are tied for its last places counts. So
+the model agrees with itself in full, in any dtype, and a reading in which all tokens are equal hardly agrees with it.
 docs/metrics.md has the formula.
 Shapes: N rows, B rows of a block, J stored tokens, K top tokens, V vocabulary.
 """
@@ -22,13 +22,13 @@ class ModelChoice:
 
     k: int
     ids_NJ: torch.Tensor
-    """(N, J) int64; those of them that are neither sure nor tied do not count."""
+    """(N, J) int64; tokens that are neither sure nor tied do not count."""
     sure_NJ: torch.Tensor
-    """(N, J) bool: more probable than the k-th."""
+    """(N, J) bool: the token is more probable than the k-th."""
     tied_NJ: torch.Tensor
-    """(N, J) bool: as probable as the k-th, to the precision in which they are stored."""
+    """(N, J) bool: the token is as probable as the k-th, in the precision that is stored."""
     open_N: torch.Tensor
-    """(N,) bool: the ties go on beyond what is stored."""
+    """(N,) bool: more tokens may be tied than are stored."""
 
     @classmethod
     def of(cls, ids_NJ: torch.Tensor, log_probs_NJ: torch.Tensor, k: int, d_vocab: int) -> Self:
@@ -46,7 +46,7 @@ class ModelChoice:
         )
 
     def rows(self, rows: slice) -> "ModelChoice":
-        """Some of them."""
+        """The choice at some of the rows."""
         return ModelChoice(
             k=self.k,
             ids_NJ=self.ids_NJ[rows],
@@ -56,7 +56,7 @@ class ModelChoice:
         )
 
     def agreement(self, logits_BV: torch.Tensor, largest_BK: torch.Tensor | None = None) -> torch.Tensor:
-        """(B,) float32 in 0 .. 1, of the rows that are held; `largest_BK` as `largest` gives them."""
+        """(B,) float32 in 0 .. 1, for logits of the same rows; `largest_BK` is the result of `largest`, if it is at hand."""
         if largest_BK is None:
             largest_BK = largest(logits_BV, self.k)
         share_BJ = shares(logits_BV, largest_BK, self.k, self.ids_NJ)
@@ -67,12 +67,12 @@ class ModelChoice:
 
 
 def largest(logits_BV: torch.Tensor, k: int) -> torch.Tensor:
-    """(B, k + 1) the largest logits, descending (V where there are no more): enough to see ties for the k-th place."""
+    """(B, k + 1) the largest logits, descending, or all V: enough to see ties for the k-th place."""
     return top_tokens(logits_BV, min(k + 1, logits_BV.shape[1]))[0]
 
 
 def shares(logits_BV: torch.Tensor, largest_BK: torch.Tensor, k: int, ids_BJ: torch.Tensor) -> torch.Tensor:
-    """(B, J) float32: how far each token is among the reading's k most probable: 1, 0, or its share of the last places.
+    """(B, J) float32: whether each token is among the reading's k most probable: 1, 0, or its share of the last places.
 
     `largest_BK` are the `k` largest logits or more, descending.
     """

@@ -1,7 +1,7 @@
-"""What fitting and evaluating read of a shard: columns of rows in memory, and tensors from them.
+"""What fitting and judging read of a shard: columns of rows in memory, and tensors from them.
 
-In: a cache, a site, layers and heads. Out: `Columns` (numpy, by array name), and from any stretch of them the
-site's values and the teacher on a device.
+In: a cache, a site, layers and heads. Out: `Columns` (numpy arrays by name), and from any stretch of them the values of
+the site and the teacher, on a device.
 Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for others).
 """
 
@@ -24,14 +24,14 @@ Array = npt.NDArray[Any]
 
 
 class Narrowing(Protocol):
-    """Makes targets as if fewer entries had been cached."""
+    """Reduces targets as if fewer entries had been cached."""
 
     def apply(self, targets: Targets, rows_N: npt.NDArray[np.int64]) -> Targets: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Some rows of the arrays that a fit reads, in memory."""
+    """Some rows of the arrays that are read, in memory."""
 
     by_name: dict[str, Array]
 
@@ -42,7 +42,7 @@ class Columns:
         return Columns({name: values[start:stop] for name, values in self.by_name.items()})
 
     def lanes(self, lanes: int, start: int, stop: int) -> list["Columns"]:
-        """Entries `start` to `stop - 1` of each of so many equal stretches."""
+        """Rows `start` to `stop - 1` of each of `lanes` equal stretches."""
         size = len(self) // lanes
         return [self.rows(lane * size + start, lane * size + stop) for lane in range(lanes)]
 
@@ -54,7 +54,7 @@ class Columns:
 
 
 class RowReader:
-    """Reads what a fit needs of a shard, and turns rows into tensors."""
+    """Reads the arrays that fitting and judging need, and turns their rows into tensors."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class RowReader:
         sequences_B: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """`columns` are arrays to read beside values and targets; `narrow` makes compressed targets smaller;
-        `sequences_B` says which sequences have usable rows, None: all.
+        `sequences_B` (B,) says which sequences of the cache have usable rows; None for all.
 
         Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
         """
@@ -96,7 +96,7 @@ class RowReader:
         self._whole = site != ATTN_Z or list(heads) == list(range(cache.plan.model.n_heads))
 
     def num_rows(self, shards: Sequence[int]) -> int:
-        """Usable rows of these shards."""
+        """How many usable rows these shards have."""
         if self._sequences_B is None:
             return len(shards) * self.rows_per_shard
         settings = self.cache.plan.settings
@@ -106,7 +106,7 @@ class RowReader:
 
     @cached_property
     def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """`W_U` and `b_U`, read when rows first need them."""
+        """`W_U` (D, V) and `b_U` (V,), read when they are first needed."""
         W_U_DV, b_U_V = (
             torch.from_numpy(self.cache.weights(name)).to(self.device) for name in ("W_U", "b_U")
         )
@@ -124,7 +124,7 @@ class RowReader:
         ]
 
     def _read(self, name: str, rows: slice) -> Array:
-        """Stored rows of an array; z decoded, and only the heads that are fitted."""
+        """Stored rows of an array: z decoded, and only the heads of this reader."""
         for layer in self.layers:
             if name == site_name(layer, self.site):
                 if self.site != ATTN_Z:
@@ -144,8 +144,8 @@ class RowReader:
     ) -> Columns:
         """Usable rows `start` to `stop - 1` of a shard, default all; `more` names further arrays to read.
 
-        Only the stored rows between the first and the last of them are read. Their files are compared with the hashes
-        in the shard's record, each once a process; processes that read parts of a shard share this out by rank.
+        Only the stored rows between the first and the last usable one are read. Files are compared with the hashes in
+        the shard's record, once in each process; processes that read parts of one shard divide the files by rank.
         Raises `DamageError` for a file that is not the one that was committed.
         """
         names = list(dict.fromkeys((*self.names(), *more)))
@@ -160,27 +160,27 @@ class RowReader:
         return Columns({name: self._read(name, rows)[keep] for name in names})
 
     def _scales(self) -> list[str]:
-        """The arrays that decode z, where it is stored as int8."""
+        """The scales that decode z, where it is stored as int8."""
         if self.site != ATTN_Z or self.cache.plan.settings.z_dtype != "int8":
             return []
         return [scale_name(layer) for layer in self.layers]
 
     def z(self, columns: Columns, layer: int) -> torch.Tensor:
-        """(N, H, E) float16 values of the site, on the device; laid out alike however they were read."""
+        """(N, H, E) float16 values of the site, on the device; contiguous however they were read."""
         return self._on_device(np.ascontiguousarray(columns.by_name[site_name(layer, self.site)]))
 
     def teacher(self, columns: Columns) -> Teacher:
         """The rows' model distributions, on the device."""
-        found = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
+        stored = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
         if self.exact:
-            final, entropy = (self._on_device(found[name]) for name in ("final", "entropy"))
+            final, entropy = (self._on_device(stored[name]) for name in ("final", "entropy"))
             return ExactTeacher(final, *self.unembedding, entropy)
         targets = Targets(
-            ids_NK=found["ids"],
-            log_probs_NK=found["log_probs"],
-            logsumexp_N=found["logsumexp"],
-            entropy_N=found["entropy"],
-            tail_ids_NM=found["tail_ids"],
+            ids_NK=stored["ids"],
+            log_probs_NK=stored["log_probs"],
+            logsumexp_N=stored["logsumexp"],
+            entropy_N=stored["entropy"],
+            tail_ids_NM=stored["tail_ids"],
         )
         if self.narrow:
             sequence, position = (
@@ -190,7 +190,7 @@ class RowReader:
         return CompressedTeacher.from_targets(targets, self.device)
 
     def _on_device(self, values: Array) -> torch.Tensor:
-        found = torch.from_numpy(values)
+        tensor = torch.from_numpy(values)
         if self.device.type != "cuda":
-            return found
-        return found.pin_memory().to(self.device, non_blocking=True)
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)

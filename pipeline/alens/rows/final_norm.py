@@ -1,9 +1,9 @@
 """The model's last norm: what stands between the residual stream and the unembedding.
 
 In: kind, epsilon, gain and offset, as the model has them (`model/last_norm.py` measures them) or a cache keeps them.
-Out: the norm of whole residual streams, and what a part of the stream becomes where the whole one is normed: a norm
-divides by the scale of all that was written, so a part has no norm of its own. The unembedding of a head is
-`part(z W_O, scale) W_U + b_U`, here and nowhere else.
+Out: the norm of whole residual streams, and what a part of the stream becomes when the whole stream is normed. A norm
+divides by the scale of the whole stream, so a part has no norm of its own. The unembedding of a head is
+`part(z W_O, scale) W_U + b_U`; this module alone says how a part is normed.
 Shapes: N rows (any leading axes), D d_model.
 """
 
@@ -14,12 +14,12 @@ import torch
 
 from alens.store.model_record import LAYER_NORM, NO_NORM, RMS_NORM, NormRecord
 
-if TYPE_CHECKING:  # it imports Zarr, and `alens read` opens no cache
+if TYPE_CHECKING:  # the module imports Zarr, and `alens read` opens no cache
     from alens.store.cache_reader import Cache
 
 
 def normed(x_ND: torch.Tensor, norm: NormRecord) -> torch.Tensor:
-    """The norm without gain and offset, over the last axis."""
+    """The stream after the norm without gain and offset, over the last axis."""
     if norm.kind == LAYER_NORM:
         return torch.nn.functional.layer_norm(x_ND, x_ND.shape[-1:], eps=norm.epsilon)
     if norm.kind == RMS_NORM:
@@ -29,16 +29,16 @@ def normed(x_ND: torch.Tensor, norm: NormRecord) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalNorm:
-    """A last norm, float32."""
+    """A last norm; gain and offset are float32."""
 
     record: NormRecord
     gain_D: torch.Tensor
-    """What the normed residual is multiplied with: of Gemma 1 + weight."""
+    """(D,) what the normed residual is multiplied with; for Gemma this is 1 + weight."""
     offset_D: torch.Tensor
 
     @classmethod
     def of_cache(cls, cache: "Cache") -> "FinalNorm | None":
-        """As `cache` keeps it; None for one of before it was kept, or of a model whose last norm alens does not know."""
+        """The norm that `cache` keeps; None for a cache of an earlier alens, and for a kind of norm that alens does not know."""
         record = cache.plan.model.final_norm
         if record is None or not record.is_known:
             return None
@@ -47,7 +47,7 @@ class FinalNorm:
 
     @classmethod
     def bare(cls, record: NormRecord, d_model: int) -> "FinalNorm":
-        """Gain 1 and offset 0."""
+        """A norm with gain 1 and offset 0."""
         return cls(record=record, gain_D=torch.ones(d_model), offset_D=torch.zeros(d_model))
 
     def to(self, device: torch.device) -> "FinalNorm":
@@ -65,11 +65,11 @@ class FinalNorm:
         return (centred_ND.pow(2).mean(-1) + self.record.epsilon).sqrt()
 
     def linear(self, part_ND: torch.Tensor) -> torch.Tensor:
-        """(N, D) what parts of the stream become where the scale is 1, without the offset."""
+        """(N, D) what parts of the stream become when the scale is 1, without the offset."""
         return self._centred(part_ND.float()) * self.gain_D
 
     def part(self, part_ND: torch.Tensor, scale_N: torch.Tensor) -> torch.Tensor:
-        """(N, D) what parts of the stream become in rows of these scales, the whole offset added."""
+        """(N, D) what parts of the stream become in rows of these scales; the whole offset is added."""
         return self.linear(part_ND) / scale_N[..., None] + self.offset_D
 
     def pulled_back(self, direction_D: torch.Tensor) -> torch.Tensor:

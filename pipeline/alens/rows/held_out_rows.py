@@ -24,7 +24,7 @@ FURTHER_COLUMNS = ("targets/ids", "targets/log_probs", "rows/sequence", "rows/po
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutPart:
-    """Some held-out rows; what is made of them is on the device."""
+    """Some held-out rows. Tensors are on the reader's device."""
 
     reader: RowReader
     columns: Columns
@@ -92,7 +92,7 @@ class HeldOutRows:
                 return
 
     def _stretches(self) -> Iterator[tuple[int, int, int]]:
-        """(shard, first usable row, the one behind the last) of this rank."""
+        """(shard, first usable row, last usable row + 1) of this rank."""
         rows_left = self.num_rows
         for shard in self.shards:
             if rows_left <= 0:

@@ -101,9 +101,10 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
 def warn_of_unsound(
     root: Path, layers: Sequence[int], mean_LHE: npt.NDArray[Any], covariance_LHEE: npt.NDArray[Any]
 ) -> None:
-    """Names heads whose covariance has an eigenvalue below zero by more than rounding.
+    """Warn of heads whose covariance has an eigenvalue below zero by more than rounding.
 
-    Caches of before NUMERICS 3 hold float32 sums around zero, which lose the spread of a head whose mean is far above.
+    Caches from before NUMERICS 3 hold float32 sums around zero, which lose the spread of a head whose mean is far above
+    it.
     """
     variance_LHE = np.linalg.eigvalsh(covariance_LHEE)
     rounding_LH = SPREAD_ROUNDING * variance_LHE[..., -1] + MEAN_ROUNDING * np.square(mean_LHE).max(-1)

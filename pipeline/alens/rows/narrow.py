@@ -1,8 +1,8 @@
 """Targets with fewer entries than were cached: as if the cache had kept a smaller k and fewer tail samples.
 
-In: `Targets` with K and M entries, and the numbers of their rows. Out: `Targets` with k <= K and m <= M, drawn from
-the same distribution as stage one draws them: a tail sample of the smaller head is one of the entries k to K with
-their known probabilities, or else one of the cached tail samples.
+In: `Targets` with K and M entries, and the numbers of their rows. Out: `Targets` with k <= K and m <= M, from the same
+distribution that stage one draws them from. A tail sample is now one of the entries k to K, whose probabilities are
+known, or else one of the cached tail samples.
 Shapes: N rows, K and M as cached, k and m as wanted.
 """
 
@@ -18,7 +18,7 @@ from alens.store.cache_reader import Targets
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Narrow:
-    """How many entries of the cached targets are used."""
+    """How many entries of the cached targets are used, and the seed of the draws."""
 
     top_k: int
     tail_samples: int
@@ -36,7 +36,7 @@ class Narrow:
                 )
 
     def apply(self, targets: Targets, rows_N: npt.NDArray[np.int64]) -> Targets:
-        """The narrower targets of the same rows."""
+        """Targets of the same rows with fewer entries; `rows_N` are the rows' numbers in the text."""
         k, m = self.top_k, self.tail_samples
         if (k, m) == (targets.ids_NK.shape[1], targets.tail_ids_NM.shape[1]):
             return targets

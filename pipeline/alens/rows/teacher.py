@@ -1,11 +1,10 @@
-"""What a lens is fitted to and judged by: the model's final distribution of some rows.
+"""What a lens is fitted to and judged by: the model's final distribution at some rows.
 
-In: the rows' compressed targets, or their exact final residuals and the unembedding. Out: for a block of
-rows, two operations that forward KL needs: the expected value of logits under the teacher, and the
-teacher subtracted from probabilities. Both also for some columns of the block, a tile. Dense
-distributions exist for one block at a time.
-Shapes: N rows of a batch, B of them in a block, C columns of a tile, J = K + M entries of a compressed
-target, I of them in a tile, D d_model, V vocabulary.
+In: the rows' compressed targets, or their exact final residuals and the unembedding. Out: for a block of rows, the two
+operations that forward KL needs: the expected value of logits under the teacher, and the teacher subtracted from
+probabilities. A tile has both for some of the tokens. Dense distributions exist for one block at a time.
+Shapes: N rows of a batch, B rows of a block, C tokens of a tile, J = K + M entries of a compressed target, I of these in
+a tile, D d_model, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -17,20 +16,20 @@ from alens.store.cache_reader import Targets
 
 
 class TeacherTile(Protocol):
-    """The teacher's weights of B rows and C tokens."""
+    """The teacher's weights for B rows and C tokens."""
 
     def expect(self, logits_BC: torch.Tensor) -> torch.Tensor:
-        """(B,): the sum of each row's logits, weighted; over all tokens it is their mean."""
+        """(B,) the weighted sum of each row's logits; over all tokens it is their mean."""
 
     def subtract_from(self, probs_BC: torch.Tensor) -> None:
-        """In place: `probs - teacher`, the gradient of cross-entropy with respect to logits."""
+        """Make `probs - teacher` in place: the gradient of cross-entropy with respect to logits."""
 
 
 class TeacherBlock(TeacherTile, Protocol):
-    """The teacher's distributions of the B rows of a block, all tokens; each sums to 1."""
+    """The teacher's distributions at the B rows of a block, over all tokens; each sums to 1."""
 
     def tile(self, columns: slice) -> TeacherTile:
-        """The same rows, tokens `columns`. Their logits and probabilities must be contiguous."""
+        """The same rows and the tokens in `columns`. Logits and probabilities that it is given must be contiguous."""
 
 
 class Teacher(Protocol):
@@ -38,11 +37,11 @@ class Teacher(Protocol):
 
     @property
     def entropies(self) -> torch.Tensor:
-        """(N,) float32, nats; exact in both kinds of teacher."""
+        """(N,) float32, nats; exact for both kinds of teacher."""
 
     @property
     def is_dense(self) -> bool:
-        """A block holds B x V numbers: take few rows at a time."""
+        """Whether a block holds B x V numbers, so that few rows should be taken at a time."""
 
     def block(self, rows: slice) -> TeacherBlock:
         """The distributions of some of the rows."""
@@ -50,7 +49,7 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class CompressedTeacher:
-    """Top k and tail samples: cross-entropy against it, and its gradient, are unbiased."""
+    """Top k and tail samples. Cross-entropy against this teacher and its gradient are unbiased."""
 
     ids_NJ: torch.Tensor
     weights_NJ: torch.Tensor
@@ -59,7 +58,7 @@ class CompressedTeacher:
 
     @classmethod
     def from_targets(cls, targets: Targets, device: torch.device) -> "CompressedTeacher":
-        """Weights: the stored probabilities, then the mass that is left in equal parts for the draws."""
+        """The weights are the stored probabilities, then equal parts of the remaining mass for the tail samples."""
         top_NK = torch.from_numpy(targets.log_probs_NK).to(device).float().exp()
         top_NK = top_NK / top_NK.sum(1, keepdim=True).clamp_min(1.0)  # float16 may round the sum above 1
         num_samples = targets.tail_ids_NM.shape[1]
@@ -101,7 +100,7 @@ class CompressedBlock:
 
 @dataclass(frozen=True)
 class CompressedTile:
-    """A `TeacherTile` of I entries, each at its place in the flattened tile."""
+    """A `TeacherTile` with I entries, each at its place in the flattened tile."""
 
     rows_I: torch.Tensor
     places_I: torch.Tensor
@@ -117,7 +116,7 @@ class CompressedTile:
 
 @dataclass(frozen=True)
 class ExactTeacher:
-    """The full distribution, from the final residual and the unembedding, with no forward pass."""
+    """The full distribution, from the final residual and the unembedding, without a forward pass."""
 
     final_ND: torch.Tensor
     W_U_DV: torch.Tensor
