@@ -1,13 +1,14 @@
 """The area under a ROC curve of detectors that were fitted several times, and its 95 % interval.
 
 In: scores of prompts by fit, and which prompts each fit judged. Out: `Comparisons`.
-The area is the share of (suspect, clean) comparisons in which the suspect prompt scores higher, a tie counting half
-(Hanley and McNeil, 1982); only prompts that one fit judged are compared, and never the two of a pair: twins differ in
-less than strangers, and a detector meets strangers. The interval leaves out one prompt, or pair, at a time:
-- fits as they are: what other judged prompts would have given;
-- fits on bootstrap draws: fits that drew the prompt go with it, so that it is missed both where it was judged and
-  where it was fitted on. Efron and Tibshirani, "Improvements on Cross-Validation: The .632+ Bootstrap Method" (1997),
-  less what too few draws add: Wager, Hastie and Efron, "Confidence Intervals for Random Forests" (2014).
+The area is the share of (suspect, clean) comparisons in which the suspect prompt scores higher; a tie counts half
+(Hanley and McNeil, 1982). Only prompts that the same fit judged are compared, and never the two prompts of a pair: they
+differ in less than prompts that a detector meets. The interval leaves out one prompt, or pair, at a time:
+- for fits as they are, it says what other judged prompts would have given;
+- for fits on bootstrap draws, the fits that drew the prompt are left out with it, so that it is missing both among the
+  judged prompts and among those that were fitted on: Efron and Tibshirani, "Improvements on Cross-Validation: The .632+
+  Bootstrap Method" (1997). What too few draws add to the variance is taken off: Wager, Hastie and Efron, "Confidence
+  Intervals for Random Forests" (2014).
 Shapes: B fits, N prompts, S suspect, C clean, U units that are left out.
 """
 
@@ -27,28 +28,28 @@ OUTSIDE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Comparisons:
-    """What each prompt took part in, fit by fit."""
+    """The comparisons that each prompt took part in, fit by fit."""
 
     won_BN: Array
-    """Comparisons that the suspect prompt won; a tie is half a one."""
+    """How many comparisons the suspect prompt won, counted for both prompts; a tie counts half."""
     made_BN: Array
+    """How many comparisons the prompt took part in."""
     suspect_N: Labels
     paired: bool
 
     @property
     def area(self) -> float:
-        """0.5 is chance. Raises `ValueError` unless some fit judged both kinds."""
+        """The area; 0.5 is chance. Raises `ValueError` unless some fit judged both kinds of prompts."""
         made = self.made_BN[:, self.suspect_N].sum()
         if not made:
             raise ValueError("no fit judged both clean and suspect prompts")
         return float(self.won_BN[:, self.suspect_N].sum() / made)
 
     def interval(self, undrawn_BN: Labels | None = None, around: float | None = None) -> tuple[float, float]:
-        """The 95 % interval of the area; with `undrawn_BN`, which fits did not draw which prompts, over refits too.
+        """The 95 % interval of the area, over judged prompts; with `undrawn_BN`, over refits too.
 
-        `around` is a better estimate of the area, if there is one.
-
-        From 0 to 1 where a kind has one prompt alone: nothing is known of how such prompts vary.
+        `undrawn_BN` says which fits did not draw which prompts. `around` is a better estimate of the area, if there is
+        one. The interval is 0 to 1 where one kind has a single prompt: nothing is known of how such prompts vary.
         """
         variance = self._variance(np.ones(self.won_BN.shape, bool))
         if undrawn_BN is not None:
@@ -58,7 +59,7 @@ class Comparisons:
         return _interval(area, variance, min(num_suspect, len(self.suspect_N) - num_suspect))
 
     def _units(self, what_BN: Array) -> list[Array]:
-        """(B, U) of clean prompts and of suspect ones; of pairs alone where there are pairs."""
+        """(B, U) for clean prompts and for suspect ones; where there are pairs, for pairs alone."""
         both = [what_BN[:, ~self.suspect_N], what_BN[:, self.suspect_N]]
         return [both[0] + both[1]] if self.paired else both
 
@@ -66,18 +67,18 @@ class Comparisons:
         won_B1, made_B1 = (
             what[:, self.suspect_N].sum(axis=1, keepdims=True) for what in (self.won_BN, self.made_BN)
         )
-        found = 0.0
+        variance = 0.0
         for won_BU, made_BU, kept_BU in zip(
             *map(self._units, (self.won_BN, self.made_BN, kept_BN.astype(np.float64))), strict=True
         ):
             kept_BU = kept_BU > 0
-            with np.errstate(invalid="ignore"):  # nothing is left of a kind that has one prompt
+            with np.errstate(invalid="ignore"):  # a kind that has one prompt has nothing left
                 left_U = ((won_B1 - won_BU) * kept_BU).sum(0) / ((made_B1 - made_BU) * kept_BU).sum(0)
-            found += (len(left_U) - 1) * float(left_U.var())
-        return found
+            variance += (len(left_U) - 1) * float(left_U.var())
+        return variance
 
     def _noise(self) -> float:
-        """What the number of draws adds to the variance."""
+        """What a finite number of draws adds to the variance."""
         won_B, made_B = (what[:, self.suspect_N].sum(axis=1) for what in (self.won_BN, self.made_BN))
         apart_B = (won_B - self.area * made_B) / made_B.mean()
         units = sum(one.shape[1] for one in self._units(self.won_BN))
@@ -85,7 +86,7 @@ class Comparisons:
 
 
 def comparisons(scores_BN: Array, judged_BN: Labels, suspect_N: Labels, *, paired: bool) -> Comparisons:
-    """All of them. With `paired` there are as many clean as suspect prompts, in the same order."""
+    """All comparisons. With `paired` there are as many clean as suspect prompts, in the same order."""
     won_BN, made_BN = np.zeros(scores_BN.shape), np.zeros(scores_BN.shape)
     place_N = np.where(suspect_N, np.cumsum(suspect_N), np.cumsum(~suspect_N))
     for scores_N, judged_N, won_N, made_N in zip(scores_BN, judged_BN, won_BN, made_BN, strict=True):
@@ -100,14 +101,17 @@ def comparisons(scores_BN: Array, judged_BN: Labels, suspect_N: Labels, *, paire
 
 
 def _interval(area: float, variance: float, fewest: int) -> tuple[float, float]:
-    """Symmetric in log odds. At 0 and 1 the variance says nothing: there, how few might have been lost or won by
-    chance in as many comparisons of which no two share a prompt."""
+    """An interval that is symmetric in log odds.
+
+    At an area of 0 or 1 the variance says nothing. There the interval is that of a share of 0 or 1 among `fewest`
+    independent comparisons.
+    """
     if not math.isfinite(variance):
         return 0.0, 1.0
     if area in (0.0, 1.0):
         reach = 1 - float((OUTSIDE / 2) ** (1 / fewest))
         return (0.0, reach) if area == 0.0 else (1 - reach, 1.0)
-    quantile = float(stats.t.ppf(1 - OUTSIDE / 2, fewest - 1))  # the variance is of a few prompts as well
+    quantile = float(stats.t.ppf(1 - OUTSIDE / 2, fewest - 1))  # the variance, too, is known from few prompts
     half = quantile * math.sqrt(variance) / (area * (1 - area))
     low, high = special.expit(special.logit(area) + np.array([-half, half]))
     return float(low), float(high)

@@ -1,8 +1,8 @@
-"""Bootstrap over groups of rows: rows of one document are alike, so whole documents are drawn, not rows (`groups`).
+"""Bootstrap over groups of rows: rows of one document are alike, so whole documents are drawn (`groups`).
 
 In: for each group, sums of some figures over its rows, and how many rows it has. Out: the mean of each figure in
-each of R resamples, and percentile intervals of whatever is made of them. Resamples depend on their number, the
-seed and the number of groups alone: figures of two readings of the same rows are paired, and so is their difference.
+each of R resamples, and percentile intervals of any figure that is made from them. A resample depends on its number, the
+seed and the number of groups alone, so figures of two readings of the same rows are paired.
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
 Shapes: G groups, F figures, R resamples.
 """
@@ -15,7 +15,7 @@ from alens import randomness
 RESAMPLES = 2000
 LEVEL = 0.95
 DRAWS_AT_ONCE = 2**22
-"""Group numbers in memory at once: 32 MB, and their counts."""
+"""Group numbers that are in memory at once: 32 MB, and as much for their counts."""
 
 Array = npt.NDArray[np.float64]
 
@@ -42,9 +42,9 @@ def resampled_means(sums_GF: Array, rows_G: Array, *, seed: int, resamples: int 
 def interval(values_R: Array, level: float = LEVEL, *, groups: int | None = None) -> tuple[float, float]:
     """The percentile interval of a figure from its resampled values.
 
-    With the number of `groups` that were drawn from it is as much wider as few groups ask for: percentiles are taken
-    where a normal figure would have Student's interval (Hesterberg 2015, "What teachers should know about the
-    bootstrap", expanded percentiles).
+    With the number of `groups`, the interval is widened for few groups: the percentiles are those at which a normal
+    figure would have Student's interval (the expanded percentiles of Hesterberg 2015, "What teachers should know about
+    the bootstrap").
     """
     outside = (1.0 - level) / 2.0
     if groups is not None:
@@ -63,7 +63,7 @@ def _expanded(outside: float, groups: int) -> float:
 def mean_intervals(
     sums_GF: Array, rows_G: Array, *, seed: int, resamples: int = RESAMPLES
 ) -> list[tuple[float, float] | None]:
-    """Of the mean over rows of each of F figures; None of each with fewer than two groups that have rows."""
+    """The interval of each of F figures, means over rows; all None with fewer than two groups that have rows."""
     kept = rows_G > 0
     if kept.sum() < 2:
         return [None] * sums_GF.shape[1]
@@ -73,6 +73,6 @@ def mean_intervals(
 
 
 def finite_interval(values_R: Array, *, groups: int) -> tuple[float, float] | None:
-    """Of the resamples in which the figure exists; None where it never does."""
+    """The interval from the resamples in which the figure exists; None where it exists in none."""
     finite_R = values_R[np.isfinite(values_R)]
     return interval(finite_R, groups=groups) if len(finite_R) else None

@@ -1,8 +1,8 @@
 """p-values corrected for the number of heads that were looked at.
 
-In: p-values of F heads, or a statistic of each head as it was observed and as R draws of chance have it. Out: corrected
-p-values. `max-t` is the step-down of Westfall and Young, "Resampling-based multiple testing" (1993), chapter 2: it
-knows how alike heads are, because a draw is the same for all of them.
+In: p-values of F heads, or a statistic of each head, observed and in R draws of chance. Out: corrected p-values. `max-t`
+is the step-down method of Westfall and Young, "Resampling-based multiple testing" (1993), chapter 2. It accounts for
+heads that are alike, because a draw is the same for all heads.
 Shapes: F heads, R draws (the observed one first).
 """
 
@@ -24,7 +24,7 @@ def check_correction(correction: str) -> None:
 
 
 def corrected(p_F: Array, correction: str) -> Array:
-    """p-values corrected for their number, by any of `CORRECTIONS` but `max-t`."""
+    """p-values corrected for their number, by any of `CORRECTIONS` except `max-t`."""
     from scipy.stats import false_discovery_control
 
     F = len(p_F)
@@ -41,14 +41,14 @@ def corrected(p_F: Array, correction: str) -> Array:
 
 
 def step_down(size_RF: Array, observed_F: Array) -> Array:
-    """(F,) p-values by max-t: each head against the largest of itself and all that show less."""
+    """(F,) p-values by max-t: each head is held against the largest of itself and all heads with smaller statistics."""
     order = np.argsort(-observed_F, kind="stable")
     largest_RF = np.maximum.accumulate(size_RF[:, order[::-1]], axis=1)[:, ::-1]
     return _back(np.maximum.accumulate((largest_RF >= observed_F[order]).mean(0)), order)
 
 
 def smallest_corrected(smallest: float, num_heads: int, correction: str) -> float:
-    """The least corrected p that one head could have when no other head shows anything."""
+    """The smallest corrected p-value that one head could have when no other head shows anything."""
     if correction in ("max-t", "none"):
         return smallest
     factor = float(num_heads)

@@ -33,7 +33,7 @@ def observed(num_clean: int, num_suspect: int) -> Weights:
 
 
 def permuted(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
-    """The means when labels are shuffled; the same for every head. Of pairs, the labels of each are swapped or not."""
+    """The means when labels are shuffled, alike for every head. In pairs, the labels of each pair are swapped or not."""
     rng = np.random.default_rng([seed, 0])
     if paired:
         swapped_PC = rng.integers(0, 2, (number, num_clean)).astype(np.float64)
@@ -45,7 +45,7 @@ def permuted(num_clean: int, num_suspect: int, number: int, seed: int, *, paired
 
 
 def resampled(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
-    """The means when prompts are drawn with replacement, each set for itself, or whole pairs."""
+    """The means when prompts are drawn with replacement, each set by itself; with `paired`, whole pairs."""
     clean_PC = bootstrap.counts(0, number, num_clean, 2 * seed) / num_clean
     suspect_PS = clean_PC if paired else bootstrap.counts(0, number, num_suspect, 2 * seed + 1) / num_suspect
     return Weights(
@@ -55,27 +55,28 @@ def resampled(num_clean: int, num_suspect: int, number: int, seed: int, *, paire
 
 
 def under(weights: Weights, readings_NV: torch.Tensor) -> Array:
-    """(P,) the divergence of the two means, for each row of weights. Below 0, which weights below 0 may give a
-    probability, counts as 0."""
+    """(P,) the divergence of the two means, for each row of weights. Weights below 0 may make a probability negative; it
+    then counts as 0."""
     device = readings_NV.device
     clean_PN, suspect_PN = (
         torch.from_numpy(weights_PN).to(device) for weights_PN in (weights.clean_PN, weights.suspect_PN)
     )
-    found_P = torch.zeros(len(clean_PN), dtype=torch.float64, device=device)
+    divergence_P = torch.zeros(len(clean_PN), dtype=torch.float64, device=device)
     most_rows, most_tokens = tile_size(device)
     for tokens in slices(readings_NV.shape[1], most_tokens):
         part_NV = readings_NV[:, tokens].double()
-        for rows in slices(len(found_P), most_rows):
+        for rows in slices(len(divergence_P), most_rows):
             means = (weights_PN[rows] @ part_NV for weights_PN in (clean_PN, suspect_PN))
-            found_P[rows] += jensen_shannon(*(mean_PV.clamp_min_(0.0) for mean_PV in means))
-    return found_P.cpu().numpy()
+            divergence_P[rows] += jensen_shannon(*(mean_PV.clamp_min_(0.0) for mean_PV in means))
+    return divergence_P.cpu().numpy()
 
 
 def interval(observed: float, resampled_P: Array) -> tuple[float, float]:
     """The basic bootstrap interval, at 95 %, not below 0.
 
-    Two finite samples are further apart than what they are drawn from, and resamples further still, by about as
-    much. The basic interval, 2 observed - quantile, takes that off; the percentile interval would add it twice.
+    Two finite samples are further apart than the distributions they are drawn from, and resamples are further apart
+    still, by about as much. The basic interval, 2 observed - quantile, takes that off; the percentile interval would add
+    it twice.
     """
     low, high = bootstrap.interval(resampled_P)
     return max(0.0, 2 * observed - high), max(0.0, 2 * observed - low)

@@ -1,10 +1,12 @@
 """Tests of many heads at once: does one group of prompts score above another, or above zero?
 
 In: scores of P prompts by F heads. Out: `HeadTests`: for each head the difference, a p-value, and a p-value corrected
-for having looked at F heads. Draws of chance move whole prompts (`chance`), so heads that score alike stay alike.
-A head has the larger of two p-values: of relabelling and of flipped signs with two groups, so that it must stand out
-if the groups are alike and if one of them spreads more; of flipped signs and of redrawn prompts where one group is
-compared with a number. Pairs have one.
+for having looked at F heads. Draws of chance move whole prompts (`relabelling`), so heads that score alike stay alike.
+A head gets the larger of two p-values, each from its own kind of draws:
+- two groups: relabelled prompts and flipped signs, so that a head must stand out both if the groups are alike and if one
+  of them spreads more;
+- one group that is compared with a number: flipped signs and redrawn prompts;
+- pairs have one kind, flipped signs.
 Shapes: P prompts of the first group, C of the second, F heads, R draws (the observed one first).
 """
 
@@ -20,28 +22,28 @@ from alens.statistics.relabelling import Array
 
 ALTERNATIVES = ("two-sided", "greater")
 FEWEST = 2
-"""Prompts a group, to have a spread."""
+"""Prompts that a group needs to have a spread."""
 
 FEWEST_OF_UNEQUAL_SPREAD = 8
-"""Prompts a group, for p-values to hold where one group spreads more: docs/decisions/0034."""
+"""Prompts that a group needs for p-values to hold where one group spreads more: docs/decisions/0034."""
 
 TIE = 1e-9
-"""Draws that give the same sums in another order count as equal."""
+"""Relative difference up to which draws count as equal: they add up the same numbers in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTests:
-    """One test a head."""
+    """The test of each head."""
 
     effect_F: Array
-    """Mean of the first group less that of the second, or less zero."""
+    """Mean of the first group, minus that of the second where there is one."""
     p_F: Array
     p_corrected_F: Array
     relabellings: int
     exact: bool
-    """All relabellings were taken, not drawn."""
+    """Whether all relabellings were taken; if not, some were drawn."""
     more_draws: int = 0
-    """Draws of the second kind; 0 for pairs, which have one kind."""
+    """How many draws of the second kind; 0 for pairs, which have one kind."""
 
 
 def two_groups(
@@ -53,7 +55,7 @@ def two_groups(
     permutations: int,
     seed: int,
 ) -> HeadTests:
-    """Are prompts of the first group above (or beside) those of the second?
+    """Test whether prompts of the first group score above (or differently from) those of the second.
 
     Raises `RequestError` for a group of one prompt, or names that are unknown.
     """
@@ -74,9 +76,9 @@ def one_group(
     seed: int,
     skewed: bool = False,
 ) -> HeadTests:
-    """Are differences (of pairs, say) above or beside zero? Each may change its sign.
+    """Test whether differences (of pairs, say) are above (or different from) zero. Each may change its sign.
 
-    `skewed`: they may have a long tail on one side, as those of pairs that differ in nothing have not.
+    `skewed`: they may have a long tail on one side. Differences of pairs that differ by chance alone have none.
     Raises `RequestError` as `two_groups` does.
     """
     _check(correction, alternative, len(differences_PF))
@@ -92,7 +94,7 @@ def one_group(
 def smallest_p(
     num_prompts: int, num_controls: int | None, *, alternative: str, permutations: int, paired: bool
 ) -> float:
-    """The least p that any head could have, before correction; it depends on the numbers of prompts alone."""
+    """The smallest p-value that any head could have, before correction; the numbers of prompts alone decide it."""
     drawn = 1 / (permutations + 1)
     if paired or num_controls is None:
         total, mirrored = 2**num_prompts, True
@@ -126,7 +128,7 @@ def _tests(effect_F: Array, t_RF: Array, correction: str, alternative: str, exac
 
 
 def _larger(tests: HeadTests, others: HeadTests) -> HeadTests:
-    """With the larger p-values of two kinds of draws."""
+    """The tests with the larger p-value of two kinds of draws."""
     return replace(
         tests,
         p_F=np.maximum(tests.p_F, others.p_F),

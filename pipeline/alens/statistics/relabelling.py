@@ -1,17 +1,18 @@
-"""The t statistics of many heads as chance would have them: by relabelled, flipped or redrawn prompts.
+"""The t statistics of many heads as chance would make them: with relabelled, flipped or redrawn prompts.
 
-In: scores of P prompts, and of C controls, by F heads. Out: (R, F) t statistics, the observed ones first, so that no p
-is ever 0 (Phipson and Smyth 2010, "Permutation P-values should never be zero"). A draw is the same for all heads, so
+In: scores of P prompts, and of C controls, by F heads. Out: (R, F) t statistics, the observed ones first, so that no
+p-value is 0 (Phipson and Smyth 2010, "Permutation P-values should never be zero"). A draw is the same for all heads, so
 heads that score alike stay alike. The statistic is Welch's t with two groups, Student's with one.
 
-- `relabelled`: labels are dealt out anew. Exact where prompts and controls are alike, whatever their distribution.
-  Where one group spreads more, the few prompts that it has vary more than any relabelling shows.
-- `flipped`: each score keeps its distance from its group's mean and changes side (the wild bootstrap: Wu 1986,
+- `relabelled`: labels are shuffled. Exact where prompts and controls are alike, whatever their distribution. Where a
+  small group spreads more than the other, its mean varies more than any relabelling shows.
+- `flipped`: each score keeps its distance from its group's mean and may change side (the wild bootstrap: Wu 1986,
   "Jackknife, bootstrap and other resampling methods"; Davidson and Flachaire 2008, for signs). Groups keep their
-  spread. It takes distances for as likely on one side as on the other.
-- `signed`: one group, differences of pairs say, whose signs change. Exact where they are symmetric about 0.
+  spread. It assumes that a distance is as likely on one side as on the other.
+- `signed`: one group, such as differences of pairs, whose signs change. Exact where they are symmetric about 0.
 - `redrawn`: one group, whose prompts are drawn with replacement (the bootstrap-t: Efron and Tibshirani 1993, chapter
-  12). For scores with a long tail on one side, as logarithms of probabilities have; with few prompts it finds little.
+  12). It is for scores with a long tail on one side, such as logarithms of probabilities; with few prompts it has little
+  power.
 
 docs/decisions/0034 has the simulations.
 Shapes: P prompts of the first group, C of the second, N of both, F heads, R draws.
@@ -32,11 +33,11 @@ FLOOR = 1e-12
 """Added to squared standard errors, in units of the scores' variance: prompts may score exactly alike."""
 
 REDRAWS = 2
-"""Second part of the seed of redraws, as `signs.FLIPS` is of flips: relabellings have the seed alone."""
+"""Second part of the seed of redraws, as `signs.FLIPS` is for flips; relabellings have the seed alone."""
 
 
 def relabelled(scores_PF: Array, controls_CF: Array, *, permutations: int, seed: int) -> tuple[Array, bool]:
-    """(R, F), and whether all relabellings were taken: some are drawn where there are more than `permutations`."""
+    """(R, F), and whether all relabellings were taken; where there are more than `permutations`, so many are drawn."""
     P, C = len(scores_PF), len(controls_CF)
     scaled_NF = _scaled(np.concatenate([scores_PF, controls_CF]))
     exact = math.comb(P + C, P) <= permutations + 1
@@ -48,7 +49,7 @@ def relabelled(scores_PF: Array, controls_CF: Array, *, permutations: int, seed:
 
 
 def flipped(scores_PF: Array, controls_CF: Array, *, permutations: int, seed: int) -> Array:
-    """(R + 1, F); all ways to flip signs where they are at most `permutations`, else as many draws."""
+    """(R + 1, F): all ways to flip signs where there are at most `permutations`, else as many draws."""
     P, N = len(scores_PF), len(scores_PF) + len(controls_CF)
     scaled_NF = _scaled(np.concatenate([scores_PF, controls_CF]))
     groups = [scaled_NF[:P], scaled_NF[P:]]
@@ -74,7 +75,7 @@ def signed(differences_PF: Array, *, permutations: int, seed: int) -> tuple[Arra
 
 
 def redrawn(differences_PF: Array, *, permutations: int, seed: int) -> Array:
-    """(R + 1, F), from so many draws."""
+    """(R + 1, F), from `permutations` draws."""
     P = len(differences_PF)
     size_F = np.sqrt((differences_PF**2).mean(0))
     scaled_PF = differences_PF / np.where(size_F > 0, size_F, 1.0)
@@ -89,14 +90,14 @@ def redrawn(differences_PF: Array, *, permutations: int, seed: int) -> Array:
 
 
 def _scaled(scores_NF: Array) -> Array:
-    """Each head's scores about their mean, in units of their spread: `FLOOR` is in these."""
+    """Each head's scores around their mean, in units of their spread; `FLOOR` is in these units."""
     spread_F = scores_NF.std(0)
     scaled_NF: Array = (scores_NF - scores_NF.mean(0)) / np.where(spread_F > 0, spread_F, 1.0)
     return scaled_NF
 
 
 def _mean_and_error(sums_RF: Array, squares: Array, size: int) -> tuple[Array, Array]:
-    """Means of a group, and their squared standard errors, from sums and sums of squares."""
+    """The means of a group and their squared standard errors, from sums and sums of squares."""
     mean_RF = sums_RF / size
     return mean_RF, np.maximum(squares - size * mean_RF**2, 0.0) / (size - 1) / size
 
@@ -108,7 +109,7 @@ def _welch(first: Sequence[Array], second: Sequence[Array]) -> Array:
 
 
 def _groups(P: int, C: int) -> Array:
-    """(R, P + C): 1 where a prompt is in the first group; all ways."""
+    """(R, P + C): 1 where a prompt is in the first group, for all ways to divide the prompts."""
     chosen_RP = np.array(list(itertools.combinations(range(P + C), P)))
     return _ones(chosen_RP, P + C)
 

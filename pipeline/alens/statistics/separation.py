@@ -1,4 +1,4 @@
-"""How well scores tell two sets of prompts apart: the ROC curve and what is read off it.
+"""How well scores tell two sets of prompts apart: the ROC curve and figures from it.
 
 In: scores of judged prompts, which are suspect, and the comparisons that make its area. Out: `Separation`.
 Shapes: N prompts.
@@ -12,7 +12,7 @@ import numpy as np
 from alens.statistics.area import Array, Comparisons, Labels
 
 RATES = (0.01, 0.05)
-"""False positive rates at which the true positive rate is told."""
+"""False positive rates at which the true positive rate is given."""
 JUDGED, REFITTED = "judged prompts", "judged prompts and refits"
 
 
@@ -23,19 +23,20 @@ class Separation:
     auc: float
     """Area under the ROC curve, over comparisons within a fit and not within a pair: 0.5 is chance."""
     low: float
-    """Of the 95 % interval of the area."""
+    """The lower end of the 95 % interval of the area."""
     high: float
+    """The upper end."""
     interval_over: str
-    """`judged prompts and refits`: of the mean area of detectors fitted on other prompts and judged on others.
-    `judged prompts`: of this detector, as it was fitted, on other prompts."""
+    """`judged prompts and refits`: the interval of the mean area of detectors that are fitted and judged on other prompts.
+    `judged prompts`: the interval of this detector, as it was fitted, on other prompts."""
     tpr_at_1_percent: float | None
-    """Share of suspect prompts found when at most 1 % of clean ones raise an alarm; None below 100 clean prompts."""
+    """Share of suspect prompts that raise an alarm when at most 1 % of clean ones do; None below 100 clean prompts."""
     tpr_at_5_percent: float | None
     """The same at 5 %; None below 20 clean prompts."""
     balanced_accuracy: float | None
-    """Mean of the shares told rightly in either set, at the score's own threshold; None where it has none."""
+    """Mean of the two shares of prompts that are classed rightly, at the score's own threshold; None without one."""
     false_positive_rate: list[float]
-    """The ROC curve, from (0, 0) to (1, 1); all judged prompts together."""
+    """The ROC curve, from (0, 0) to (1, 1), over all judged prompts together."""
     true_positive_rate: list[float]
 
 
@@ -46,11 +47,11 @@ def separation(
     compared: Comparisons,
     refitted: tuple[float, float] | None = None,
 ) -> Separation:
-    """Scores, one array a fit, make the curve; `compared` makes the area and its interval, but for one over refits."""
+    """The curve from scores, one array a fit; the area from `compared`; the interval from `compared` or `refitted`."""
     low, high = refitted or compared.interval()
     scores_N, suspect_N = np.concatenate(scores), np.concatenate(suspect)
     fpr, tpr = curve(scores_N, suspect_N)
-    found_at = [float(tpr[fpr <= rate].max()) if rate * (~suspect_N).sum() >= 1 else None for rate in RATES]
+    rates = [float(tpr[fpr <= rate].max()) if rate * (~suspect_N).sum() >= 1 else None for rate in RATES]
     accuracy = None
     if alarms is not None:
         alarms_N = np.concatenate(alarms)
@@ -60,8 +61,8 @@ def separation(
         low=low,
         high=high,
         interval_over=JUDGED if refitted is None else REFITTED,
-        tpr_at_1_percent=found_at[0],
-        tpr_at_5_percent=found_at[1],
+        tpr_at_1_percent=rates[0],
+        tpr_at_5_percent=rates[1],
         balanced_accuracy=accuracy,
         false_positive_rate=fpr.tolist(),
         true_positive_rate=tpr.tolist(),

@@ -1,4 +1,4 @@
-"""Signs that prompts may take when chance is asked what a study would find: draws of the wild bootstrap.
+"""Signs that prompts may take by chance: the draws of the wild bootstrap.
 
 In: how many prompts, how many draws. Out: (R, N) of 1 and -1. A draw is the same for all heads, so heads that read alike
 stay alike. docs/decisions/0034 says why signs.
@@ -13,16 +13,16 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 FLIPS = 1
-"""Second part of the seed of flips: relabellings have another."""
+"""Second part of the seed of flips, so that they differ from relabellings."""
 
 
 def all_signs(N: int) -> Array:
-    """(2^N, N): all ways to choose signs, none changed first."""
+    """(2^N, N): all ways to choose signs; the first changes none."""
     return np.array(list(itertools.product((1.0, -1.0), repeat=N)))
 
 
 def flips(N: int, number: int, seed: int) -> Array:
-    """(R, N): all ways where they are at most `number`, else as many draws."""
+    """(R, N): all ways to choose signs where there are at most `number`, else as many draws."""
     if number >= 2**N:
         return all_signs(N)
     return np.random.default_rng([seed, FLIPS]).choice((1.0, -1.0), size=(number, N))
