@@ -1,4 +1,4 @@
-"""What the compression of a cache costs, and what other choices would: measured on the cache itself.
+"""What the compression of a cache costs, and what other choices would cost, measured on the cache itself.
 
 request.py       what is looked at
 measure.py       cache -> all figures

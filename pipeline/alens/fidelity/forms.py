@@ -1,7 +1,7 @@
 """The forms that z and targets can be stored in: which ones to compare with what a cache holds.
 
-In: the settings of a cache, and the numbers that were asked for. Out: `ZForm`s coarser than the stored
-one, and `TargetForm`s. Pure. A finer form than the stored cannot be had: what was rounded is gone.
+In: the settings of a cache, and the numbers that were asked for. Out: `ZForm`s that are coarser than the stored form, and
+`TargetForm`s. Nothing is read or written. A finer form than the stored one is impossible: what was rounded is lost.
 Shapes: N rows, H heads, E d_head.
 """
 
@@ -22,7 +22,7 @@ TOP_K = (16, 32, 64, 128)
 TAIL_SAMPLES = (16, 64)
 
 INT8_BITS = 5
-"""Rounding to so many mantissa bits or fewer costs more than int8 does (docs/fidelity.md)."""
+"""Rounding to this many mantissa bits or fewer costs more than int8 does (docs/fidelity.md)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ZForm:
 
 @dataclass(frozen=True)
 class TargetForm:
-    """How many of the most probable tokens are kept, and how many draws stand for the rest."""
+    """How many of the most probable tokens are kept, and how many draws represent the rest."""
 
     top_k: int
     tail_samples: int
@@ -58,7 +58,7 @@ class TargetForm:
         return f"top {self.top_k}, {self.tail_samples} samples"
 
     def bytes_per_row(self, model: ModelRecord) -> int:
-        """Ids, float16 log-probabilities, logsumexp and entropy; targets are never compressed."""
+        """Bytes of ids, float16 log-probabilities, logsumexp and entropy; targets are never compressed."""
         id_bytes = 2 if model.d_vocab <= 65_535 else 4
         return self.top_k * (id_bytes + 2) + self.tail_samples * id_bytes + 8
 
@@ -67,7 +67,7 @@ class TargetForm:
 
 
 def rounded(z_NHE: Float16, keep_bits: int, layer: int) -> Float16:
-    """`round_bits`, with its condition checked: raises `RunError` for values that would become infinite."""
+    """z rounded to so many mantissa bits. Raises `RunError` for values that would become infinite."""
     largest = float(np.abs(z_NHE).max(initial=0))
     if not largest < limit(keep_bits):
         raise RunError(
@@ -77,17 +77,17 @@ def rounded(z_NHE: Float16, keep_bits: int, layer: int) -> Float16:
 
 
 def stored_z(settings: CacheSettings) -> ZForm:
-    """The form that a cache has."""
+    """The form of z in a cache with these settings."""
     return ZForm(settings.z_dtype, settings.keep_bits)
 
 
 def stored_targets(settings: CacheSettings) -> TargetForm:
-    """The form that a cache has."""
+    """The form of targets in a cache with these settings."""
     return TargetForm(settings.top_k, settings.tail_samples)
 
 
 def coarser_z(settings: CacheSettings, keep_bits: Sequence[int] | None) -> tuple[ZForm, ...]:
-    """int8 and the numbers of mantissa bits that were asked for, as far as they are coarser than the stored z."""
+    """int8 and the requested numbers of mantissa bits, where they are coarser than the stored z."""
     asked = KEEP_BITS if keep_bits is None else keep_bits
     for bits in asked:
         if not 0 <= bits < FLOAT16_MANTISSA_BITS:
@@ -108,7 +108,7 @@ def other_targets(
     top_k: Sequence[int] | None,
     tail_samples: Sequence[int] | None,
 ) -> tuple[TargetForm, ...]:
-    """Every k that was asked for with every m, but for the stored pair; none without the exact teacher."""
+    """Every requested k with every requested m, except the stored pair; none without the exact teacher."""
     for k in top_k or ():
         if not 1 <= k <= model.d_vocab:
             raise RequestError(

@@ -1,7 +1,7 @@
 """All figures of a cache's fidelity: what its compression keeps, loses and costs, beside other choices.
 
-In: a cache and what to look at. Out: a `Fidelity`, plain values for a table or JSON. Written caches and
-lenses of the forms that are tried lie in a temporary directory that is gone afterwards.
+In: a cache and a `FidelityRequest`. Out: a `Fidelity`, plain values for a table or JSON. The caches and lenses that are
+written for the forms under test lie in a temporary directory, which is deleted afterwards.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ class TargetFigure:
     stored: bool
     bytes_per_row: int
     kl_to_exact: float | None
-    """KL(this || exact), nats, mean over rows; None without the exact teacher."""
+    """KL(this form || exact), nats, mean over rows; None without the exact teacher."""
     fit: FitFigure | None
 
 
@@ -54,9 +54,9 @@ class ZFigure:
     name: str
     stored: bool
     bytes_per_row: float
-    """Of z, all cached layers."""
+    """Bytes of z in all cached layers."""
     error: ZError | None
-    """Relative to the stored z; None for the stored form itself."""
+    """Error relative to the stored z; None for the stored form itself."""
     fit: FitFigure | None
 
 
@@ -73,14 +73,14 @@ class Fidelity(Result):
     targets: list[TargetFigure]
     z: list[ZFigure]
     heads: list[str]
-    """That were fitted; empty when none were."""
+    """The heads that lenses were fitted to, as `layer.head`; empty where none were."""
     train_rows: int
     held_out_rows: int
     reference: FitFigure | None
     other_order: FitFigure | None
-    """The reference once more with another seed: differences of this size mean nothing."""
+    """The reference fitted again with another seed: differences of this size mean nothing."""
     notes: list[str]
-    """What is missing or must be known, a sentence each."""
+    """What is missing from the figures or limits them, a sentence each."""
 
     def headline(self) -> str:
         """What was measured, and what the cache keeps of the model's distributions."""
@@ -109,14 +109,15 @@ def measure_fidelity(
     report: Report = silent,
     should_stop: ShouldStop = never,
 ) -> Fidelity:
-    """Take all figures of a cache. The cache is only read.
+    """Measure a cache. The cache is only read.
 
-    Raises `RequestError` for what cannot be done as asked, `StoppedError` when `should_stop` says so.
+    Raises `RequestError` for a request that the cache cannot answer, `StoppedError` when `should_stop` says so.
     """
     with tempfile.TemporaryDirectory(prefix="alens-fidelity-", dir=request.work) as work:
-        where = device or torch.device("cpu")
         try:
-            return _Measurement(cache, request, where, Path(work), report, should_stop).run()
+            return _Measurement(
+                cache, request, device or torch.device("cpu"), Path(work), report, should_stop
+            ).run()
         except StoppedError:
             raise StoppedError(
                 f"stopped; nothing of an unfinished report on {cache.root} is kept: run again to begin anew"
@@ -209,27 +210,27 @@ class _Measurement:
         return [stored, *others]
 
     def _target_kls(self) -> dict[TargetForm, float]:
-        """KL(stored || exact), mean over rows, of the stored targets and of those made anew."""
+        """KL to the exact distributions, mean over rows, of the stored targets and of the other forms."""
         if self.exact is None:
             return {}
         final_ND, row_numbers_N = self.sample.read("targets/final"), self.sample.row_numbers()
         kl_N = kl_to_exact(self.sample.targets(), final_ND, self.exact)
-        found = {stored_targets(self.cache.plan.settings): float(kl_N.mean())}
+        kls = {stored_targets(self.cache.plan.settings): float(kl_N.mean())}
         for form in self.targets:
             self._tell(f"targets: {form.name}")
             uniforms_NM = tail_uniforms(self.cache.plan, row_numbers_N, form.tail_samples)
             made = remade_targets(form, final_ND, self.exact, uniforms_NM, self.should_stop)
             if made is None:
                 raise StoppedError("")
-            found[form] = float(kl_to_exact(made, final_ND, self.exact).mean())
-        return found
+            kls[form] = float(kl_to_exact(made, final_ND, self.exact).mean())
+        return kls
 
     def _size(self, form: ZForm) -> float:
         self._tell(f"bytes of z: {form.name}")
-        found = written_z_bytes(self.cache, form, self.heads.layers, self.work, self.should_stop)
-        if found is None:
+        size = written_z_bytes(self.cache, form, self.heads.layers, self.work, self.should_stop)
+        if size is None:
             raise StoppedError("")
-        return found
+        return size
 
     def _fits(self) -> tuple[dict[str, FitFigure], Rows | None]:
         if not self.fits:
@@ -248,27 +249,27 @@ class _Measurement:
         return {figure.name: figure for figure in probe.run(self.z, self.targets)}, rows
 
     def _usable(self, shards: Sequence[int]) -> int:
-        """Rows at position 1 and later."""
+        """How many rows these shards have at position 1 and later."""
         settings = self.cache.plan.settings
         return len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
 
     def _notes(self) -> list[str]:
         stored = stored_z(self.cache.plan.settings)
-        found = []
+        notes = []
         if self.exact is None:
-            found.append(
+            notes.append(
                 "a cache with --exact-teacher would add the mass beyond the stored k, KL(stored || exact), and other "
                 "k and m; fits are judged by the stored targets here"
             )
         if stored != ZForm("float16", None):
-            found.append(
+            notes.append(
                 f"z is stored as {stored.name}: errors and ratios are relative to that, and only coarser forms are tried"
             )
         if self.request.fit and not self.fits:
-            found.append(
+            notes.append(
                 f"no lens was fitted: that needs two committed shards, and {self.cache.root} has one"
             )
-        return found
+        return notes
 
     def _tell(self, note: str) -> None:
         if self.should_stop():

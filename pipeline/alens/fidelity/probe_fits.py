@@ -1,9 +1,9 @@
 """What a form costs a lens: some heads fitted to each form of a cache, judged on the same held-out rows.
 
-In: a cache of two shards or more, and forms. Out: held-out KL of each probed head for every form, over that
-of the reference: z as stored with the exact teacher, or with the stored targets where there is none. Each
-form is written as a cache of its own and fitted by `fit_lenses` with its defaults and one seed; every lens
-is judged on the undisturbed held-out rows of the cache itself.
+In: a cache of two shards or more, and forms. Out: held-out KL of each probed head for every form, and its ratio to that
+of the reference: z as stored with the exact teacher, or with the stored targets where there is none. Each form is written
+as a cache of its own and fitted by `fit_lenses` with its defaults and one seed. Every lens is judged on the held-out rows
+of the original cache.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.store.cache_reader import Cache
 
 NO_CHECKPOINT = 2**62
-"""Steps between checkpoints of a fit that is thrown away if it is stopped."""
+"""Steps between checkpoints: none are needed, because a fit that is stopped is thrown away."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """The heads that are probed: each of `heads` in each of `layers`."""
+    """The heads that lenses are fitted to: each of `heads` in each of `layers`."""
 
     layers: tuple[int, ...]
     heads: tuple[int, ...]
@@ -50,7 +50,7 @@ class Heads:
 
     @classmethod
     def choose(cls, cache: Cache, count: int) -> "Heads":
-        """`count` heads in as many layers as divide it, spread over both; fewer where that cannot be had."""
+        """`count` heads, spread evenly over layers and heads; fewer where `count` cannot be divided so."""
         num_layers, num_heads = len(cache.plan.layers), cache.plan.model.n_heads
         for total in range(min(count, num_layers * num_heads), 0, -1):
             for layers in range(min(total, num_layers), 0, -1):
@@ -62,14 +62,14 @@ class Heads:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The shards of a probe, held out as a fit on the cache itself would hold them out."""
+    """The shards to fit and to judge on. A fit on the cache itself would hold out the same ones."""
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
 
     @classmethod
     def choose(cls, cache: Cache, num_rows: int) -> "Rows":
-        """At least `num_rows` to train on where there are so many; a quarter of the shards held out at most."""
+        """At least `num_rows` to train on, if there are as many; at most a quarter of the shards is held out."""
         size, shards = cache.plan.settings.rows_per_shard, cache.shards
         held_out = max(1, min(-(-FitSettings.eval_rows // size), len(shards) // 4))
         train, judged = split_shards(cache, held_out)
@@ -78,32 +78,32 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class FitFigure:
-    """What lenses of one form reach."""
+    """How well the lenses of one form read."""
 
     name: str
     kl: dict[str, float]
     """Held-out KL of each head (`layer.head`), nats."""
     ratio: MeanAndWorst
-    """Of KL over the reference's, over heads."""
+    """The ratio of KL to that of the reference, over heads."""
 
 
 Variant = tuple[str, ZForm | None, TargetForm | None]
-"""Name, and forms that differ from the stored ones."""
+"""A name, and the forms of z and targets where they differ from the stored ones."""
 
 REFERENCE = "reference"
 OTHER_ORDER = "other order of rows"
-"""The reference with another seed: differences of this size mean nothing."""
+"""The reference fitted with another seed: differences of this size mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Fits and judges the same heads on the same rows, form by form."""
+    """Fits and judges the same heads on the same rows, one form after the other."""
 
     cache: Cache
     heads: Heads
     rows: Rows
     work: Path
-    """An own directory for caches and lenses; one form's are there at a time."""
+    """A directory for caches and lenses; those of one form are there at a time."""
     device: torch.device
     seed: int = 0
     report: Report = silent
@@ -111,16 +111,16 @@ class Probe:
 
     @property
     def exact(self) -> bool:
-        """Whether the exact teacher is there to judge by."""
+        """Whether the cache has the exact teacher to judge by."""
         return self.cache.plan.settings.exact_teacher
 
     def variants(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[Variant]:
-        """The reference first. With the exact teacher also the stored and other targets, on z as stored."""
-        found: list[Variant] = [(REFERENCE, None, None), (OTHER_ORDER, None, None)]
+        """All fits, the reference first. With the exact teacher, also the stored and other targets, on z as stored."""
+        variants: list[Variant] = [(REFERENCE, None, None), (OTHER_ORDER, None, None)]
         if self.exact:
             stored = stored_targets(self.cache.plan.settings)
-            found += [(form.name, None, form) for form in (stored, *targets)]
-        return [*found, *((form.name, form, None) for form in z)]
+            variants += [(form.name, None, form) for form in (stored, *targets)]
+        return [*variants, *((form.name, form, None) for form in z)]
 
     def run(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[FitFigure]:
         """Fit and judge all forms. Raises `StoppedError` when `should_stop` says so."""

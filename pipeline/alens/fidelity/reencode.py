@@ -1,9 +1,9 @@
-"""A cache -> the same rows in other forms, as a cache of its own, with no model.
+"""A cache -> the same rows in other forms, as a cache of its own, without the model.
 
-In: committed shards and layers of a cache, and the forms of z and targets to write. Out: a sealed cache
-with a plan of its own (its settings and tokens differ), read and checked like any other. z comes out bit
-for bit as stage one writes it from the stored z, statistics follow the z that will be read, and targets are
-made anew from the exact teacher; what keeps its form is copied.
+In: committed shards and layers of a cache, and the forms of z and targets to write. Out: a sealed cache with a plan of
+its own (its settings and tokens differ), read and checked like any other. z is what stage one would write from the
+stored z, bit for bit; statistics are of the z that will be read; targets are computed from the exact teacher. What keeps
+its form is copied.
 Shapes: N rows, H heads, E d_head, B sequences, T tokens.
 """
 
@@ -50,8 +50,8 @@ def reencode(
 ) -> Cache | None:
     """Write a sealed cache of some shards and layers of `source` into `root`; None when `should_stop` says so.
 
-    `z` and `targets` default to the stored forms. The exact teacher is kept where there is one and it is
-    wanted. Further sites are left out. Raises `RequestError` for other targets without the exact teacher.
+    `z` and `targets` default to the stored forms. The exact teacher is kept where the cache has it and `exact_teacher`
+    asks for it. Further sites are left out. Raises `RequestError` for other targets without the exact teacher.
     """
     settings = source.plan.settings
     z, targets = z or stored_z(settings), targets or stored_targets(settings)
@@ -111,7 +111,7 @@ def reencode(
 
 
 def _sequences(values_BT: Array, plan: Plan, shards: Sequence[int]) -> bytes:
-    """The bytes of a .npy file with the sequences of `shards` only, of tokens or of their documents."""
+    """The bytes of a .npy file that holds the sequences of `shards` only, of tokens or of their documents."""
     size = plan.settings.sequences_per_shard
     kept_BT = np.concatenate([values_BT[shard * size : (shard + 1) * size] for shard in shards])
     file = io.BytesIO()
@@ -120,7 +120,7 @@ def _sequences(values_BT: Array, plan: Plan, shards: Sequence[int]) -> bytes:
 
 
 def _documents_record(plan: Plan, shards: Sequence[int], documents: bytes | None) -> dict[str, Any]:
-    """What a plan of `shards` alone says of documents: those held out stay held out where they come last."""
+    """What the plan of these shards says of documents. Held-out documents stay held out if their shards come last."""
     if documents is None:
         return {}
     held_out = [shard in plan.shards_of_held_out_documents for shard in shards]
@@ -134,7 +134,7 @@ def _documents_record(plan: Plan, shards: Sequence[int], documents: bytes | None
 
 
 def _put_npy(source: Path, path: Path, content: bytes, same: bool) -> None:
-    """Link the source's file where it holds the same bytes; else write `content`."""
+    """Link the file of the source if it holds the same bytes; else write `content`."""
     if same:
         try:
             os.link(source, path)
@@ -145,7 +145,7 @@ def _put_npy(source: Path, path: Path, content: bytes, same: bool) -> None:
 
 
 class _Reencoding:
-    """Makes the arrays of a derived plan, a shard at a time."""
+    """Makes the arrays of the derived plan, a shard at a time."""
 
     def __init__(self, source: Cache, plan: Plan, device: torch.device, should_stop: ShouldStop) -> None:
         self.source, self.plan, self.should_stop = source, plan, should_stop
@@ -156,28 +156,28 @@ class _Reencoding:
         self.exact = None if self.same_targets else ExactDistributions.of(source, device)
 
     def arrays(self, shard: int, place: int) -> Arrays | None:
-        """All arrays of `shard` of the source, which becomes the shard `place`."""
+        """All arrays of `shard` of the source, which becomes shard `place`; None when `should_stop` says so."""
         settings = self.plan.settings
-        found: Arrays = {}
+        arrays: Arrays = {}
         if not self.same_targets:
             made = self._targets(shard)
             if made is None:
                 return None
-            found.update(made)
+            arrays.update(made)
         position_N = self.source.read_shard("rows/position", shard)
         if not self.same_z:
             for layer in self.plan.layers:
                 if self.should_stop():
                     return None
-                found.update(self._z(layer, shard, position_N > 0))
+                arrays.update(self._z(layer, shard, position_N > 0))
         for name, spec in shard_arrays(self.plan).items():
-            if name not in found:
-                found[name] = self.source.read_shard(name, shard)
-            found[name] = found[name].astype(spec.dtype, copy=False)
+            if name not in arrays:
+                arrays[name] = self.source.read_shard(name, shard)
+            arrays[name] = arrays[name].astype(spec.dtype, copy=False)
         moved = (place - shard) * settings.sequences_per_shard
-        sequence_N = found["rows/sequence"].astype(np.int64) + moved
-        found["rows/sequence"] = sequence_N.astype(np.uint32)
-        return found
+        sequence_N = arrays["rows/sequence"].astype(np.int64) + moved
+        arrays["rows/sequence"] = sequence_N.astype(np.uint32)
+        return arrays
 
     def _targets(self, shard: int) -> Arrays | None:
         assert self.exact is not None
@@ -200,18 +200,16 @@ class _Reencoding:
     def _z(self, layer: int, shard: int, counted_N: npt.NDArray[np.bool_]) -> Arrays:
         size = self.plan.settings.rows_per_shard
         z_NHE: Float16 = self.source.z(layer, slice(shard * size, (shard + 1) * size))
-        found: Arrays = {}
+        arrays: Arrays = {}
         if self.z.z_dtype == "int8":
-            found[site_name(layer)], found[scale_name(layer)] = quantise(z_NHE)
-            read_NHE = dequantise(found[site_name(layer)], found[scale_name(layer)])
+            arrays[site_name(layer)], arrays[scale_name(layer)] = quantise(z_NHE)
+            read_NHE = dequantise(arrays[site_name(layer)], arrays[scale_name(layer)])
         else:
             assert self.z.keep_bits is not None, "a finer form than the stored cannot be had"
-            read_NHE = found[site_name(layer)] = rounded(z_NHE, self.z.keep_bits, layer)
-        # As stage one: over rows at position 1 and later, in float64, of z as it will be read.
+            read_NHE = arrays[site_name(layer)] = rounded(z_NHE, self.z.keep_bits, layer)
+        # As in stage one: over rows at position 1 and later, in float64, of z as it will be read.
         z_HNE = read_NHE[counted_N].astype(np.float64).swapaxes(0, 1)
         sum_HE, outer_HEE = moments.sums(z_HNE)
-        found[statistic_name(layer, "sum")], found[statistic_name(layer, "outer")] = (
-            sum_HE[None],
-            outer_HEE[None],
-        )
-        return found
+        arrays[statistic_name(layer, "sum")] = sum_HE[None]
+        arrays[statistic_name(layer, "outer")] = outer_HEE[None]
+        return arrays

@@ -1,4 +1,4 @@
-"""What `alens fidelity` is asked for."""
+"""The request of `alens fidelity`: what to measure, and how much of the cache to read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from alens.fields import check
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityRequest:
-    """What to look at."""
+    """What to measure."""
 
     rows: Annotated[int, Ge(1)] = 4096
     """Rows for all figures but those of fits, from up to 8 shards."""

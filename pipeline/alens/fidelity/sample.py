@@ -1,8 +1,8 @@
-"""Rows to take figures on: a few stretches of some committed shards, without reading the rest.
+"""The rows that figures are measured on: a stretch of each of some committed shards; the rest is not read.
 
-In: a cache, a number of rows, a seed. Out: a `RowSample` that reads any array at these rows. The rows of a
-shard are permuted when it is written, so a stretch of them is a mixture of its sequences. Rows at
-position 0 see only themselves and are left out, as a fit leaves them out.
+In: a cache, a number of rows, a seed. Out: a `RowSample` that reads any array at these rows. The rows of a shard are
+permuted when it is written, so a stretch of them mixes its sequences. Rows at position 0 see only themselves; they are
+left out, as in a fit.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.encoding import Float16
 
 MOST_SHARDS = 8
-"""A sample is taken from so many shards at most, spread evenly over the cache."""
+"""A sample comes from at most so many shards, spread evenly over the cache."""
 
 
 class RowSample:
-    """Some rows of a cache. `shards` has a stretch of rows in each."""
+    """Some rows of a cache. Attribute `shards`: the shards that hold them."""
 
     def __init__(self, cache: Cache, num_rows: int, seed: int) -> None:
         """Raises `RequestError` when no shard is committed."""
@@ -45,16 +45,16 @@ class RowSample:
         return np.concatenate([self.cache.read(name, span) for span in self._spans])
 
     def read(self, name: str) -> Array:
-        """An array at the rows of the sample."""
+        """The array of this name at the rows of the sample."""
         return np.asarray(self._read(name)[self._usable])
 
     def z(self, layer: int) -> Float16:
-        """(N, H, E) float16, decoded."""
+        """(N, H, E) float16: z of a layer, decoded."""
         parts = [self.cache.z(layer, span) for span in self._spans]
         return np.asarray(np.concatenate(parts)[self._usable])
 
     def row_numbers(self) -> npt.NDArray[np.int64]:
-        """(N,): where the rows stand in the text, before the permutation."""
+        """(N,) int64: the numbers of the rows in the text, before the permutation."""
         T = self.cache.plan.settings.seq_len
         return self.read("rows/sequence").astype(np.int64) * T + self.read("rows/position")
 
@@ -70,7 +70,7 @@ class RowSample:
 
 
 def spread(among: Sequence[int], count: int) -> tuple[int, ...]:
-    """`count` of `among`, evenly spread, the first and the last with them; all where there are fewer."""
+    """`count` of the numbers in `among`, evenly spread, with the first and the last; all where there are fewer."""
     count = min(count, len(among))
     if count == 1:
         return (among[len(among) // 2],)

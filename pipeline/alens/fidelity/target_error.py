@@ -1,10 +1,10 @@
 """What compressed targets keep of the exact distributions, and how far they are from them.
 
-In: rows of a cache, with the exact teacher for all but the kept mass. Out: the kept mass by k, the rounding
-error of float16 log-probabilities, and KL(stored || exact) of any form of targets, made anew as stage one
-makes them. KL in this direction is finite: the support of a target lies inside the exact distribution's.
-A fit does not suffer it: the draws are unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.16870).
-Shapes: N rows, B of them in a block, K top-k, M tail samples, J = K + M, D d_model, V vocabulary.
+In: rows of a cache; all but the kept mass needs the exact teacher. Out: the kept mass by k, the rounding error of float16
+log-probabilities, and KL(stored || exact) of any form of targets, computed as stage one computes them. KL in this
+direction is finite, because every token of a target has probability in the exact distribution. It is not an error of a
+fit: the draws are unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.16870).
+Shapes: N rows, B rows of a block, K top-k, M tail samples, J = K + M, D d_model, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.schema import Plan
 
 BEYOND = (128, 256, 512)
-"""Values of k to give the kept mass for, beyond the stored one; only the exact teacher knows it."""
+"""Values of k beyond the stored one that the kept mass is given for; this needs the exact teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class KeptMass:
     k: int
     mean: float
     percentile_10: float
-    """One row in ten keeps less."""
+    """One row in ten keeps less than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class ExactDistributions:
-    """Weights that make distributions of final residuals."""
+    """Makes exact distributions from final residuals."""
 
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
@@ -70,7 +70,7 @@ class ExactDistributions:
 
 
 def kept_mass(sample: RowSample, exact: ExactDistributions | None) -> list[KeptMass]:
-    """By k = 1, 2, 4, ... and the stored k; beyond it where the exact teacher is there (`exact`)."""
+    """For k = 1, 2, 4, ... and the stored k; with the exact teacher also for larger k."""
     stored = sample.cache.plan.settings.top_k
     ks = sorted({2**power for power in range(stored.bit_length()) if 2**power < stored} | {stored})
     if exact is None:
@@ -92,7 +92,7 @@ def kept_mass(sample: RowSample, exact: ExactDistributions | None) -> list[KeptM
 
 
 def rounding(sample: RowSample, exact: ExactDistributions) -> Rounding:
-    """Of the stored k, on log-probabilities that are made anew from the exact teacher."""
+    """The effect of float16 at the stored k, on log-probabilities that are computed from the exact teacher."""
     k = sample.cache.plan.settings.top_k
     error_sum, largest, kl_sum = 0.0, 0.0, 0.0
     for _, log_BV in exact.log_probs(sample.read("targets/final")):
@@ -129,9 +129,9 @@ def remade_targets(
     uniforms_NM: npt.NDArray[np.float64],
     should_stop: ShouldStop = never,
 ) -> Targets | None:
-    """Targets of another form, by stage one's own code; None when `should_stop` says so.
+    """Targets of another form, by the code of stage one; None when `should_stop` says so.
 
-    The final residual was stored in float16, so the stored form comes out again but for rounding.
+    The final residual was stored in float16, so the stored form is reproduced up to rounding.
     """
     device = exact.b_U_V.device
     uncounted_V = torch.zeros(len(exact.b_U_V), dtype=torch.float64, device=device)
@@ -139,7 +139,7 @@ def remade_targets(
     for rows in logit_blocks(len(final_ND), len(exact.b_U_V), device):
         if should_stop():
             return None
-        found = compress(
+        compressed = compress(
             torch.from_numpy(final_ND[rows]).to(device).float(),
             exact.W_U_DV,
             exact.b_U_V,
@@ -149,7 +149,7 @@ def remade_targets(
             uncounted_V,
             workspace,
         )
-        blocks.append(found)
+        blocks.append(compressed)
 
     def whole(name: str, dtype: str) -> Array:
         return np.concatenate([getattr(block, name).cpu().numpy().astype(dtype) for block in blocks])
@@ -166,7 +166,7 @@ def remade_targets(
 def tail_uniforms(
     plan: Plan, row_numbers_N: npt.NDArray[np.int64], tail_samples: int
 ) -> npt.NDArray[np.float64]:
-    """(N, M): the uniforms that stage one draws the tail of these rows with, shard by shard."""
+    """(N, M): the uniform numbers that stage one draws the tails of these rows with, shard by shard."""
     settings = plan.settings
     out = np.empty((len(row_numbers_N), tail_samples))
     shard_of = row_numbers_N // settings.rows_per_shard

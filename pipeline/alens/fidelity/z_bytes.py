@@ -1,8 +1,7 @@
-"""Bytes a row of each form of z: one shard is written in it, and its files are counted.
+"""How many bytes a row each form of z takes: one shard is written in that form, and the bytes of its files are counted.
 
-In: a cache, some layers, forms. Out: bytes of z (and of its scales) a row, for all cached layers: what the
-written layers take, times how many there are. How well rounded values compress depends on the values, so
-this is measured, not computed.
+In: a cache, some layers, forms. Out: bytes of z (and of its scales) a row, for all cached layers, in proportion to those
+that were written. How well rounded values compress depends on the values, so this is measured, not computed.
 """
 
 import shutil
@@ -17,7 +16,7 @@ from alens.store.cache_reader import Cache
 
 
 def stored_z_bytes(cache: Cache) -> float:
-    """Bytes a row that the files of z take in the cache as it is."""
+    """Bytes a row that the files of z take in the cache."""
     records = [cache.commits.record(shard)["files"] for shard in cache.shards]
     return _z_bytes(records) / (len(records) * cache.plan.settings.rows_per_shard)
 

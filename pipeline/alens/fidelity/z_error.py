@@ -1,7 +1,7 @@
-"""How far z, and what a head writes with it, are off in coarser forms than the stored one.
+"""The error of z, and of what a head writes with it, in forms that are coarser than the stored one.
 
-In: rows of a cache and a form. Out: root mean square of the error over that of the stored values, head by
-head: of z, and of the head's output `z W_O`, which is what a reader of the residual stream sees.
+In: rows of a cache and a form. Out: for each head, the root mean square of the error divided by that of the stored
+values: for z, and for the head's output `z W_O`, which is what a reader of the residual stream sees.
 Shapes: N rows, L layers, H heads, E d_head.
 """
 
@@ -20,7 +20,7 @@ Errors = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class MeanAndWorst:
-    """A figure over heads."""
+    """The mean of a figure over heads, and the largest value."""
 
     mean: float
     worst: float
@@ -39,17 +39,17 @@ class ZError:
 
     z: MeanAndWorst
     output: MeanAndWorst
-    """Of the head output z W_O."""
+    """Error of the head output z W_O."""
 
 
 def z_errors(
     sample: RowSample, forms: Sequence[ZForm], should_stop: ShouldStop = never
 ) -> dict[ZForm, ZError] | None:
-    """For every form, over all cached heads; None when `should_stop` says so."""
+    """The errors of every form, over all cached heads; None when `should_stop` says so."""
     cache = sample.cache
     W_O_LHED = cache.weights("W_O").astype(np.float64)
     names = [f"{layer}.{head}" for layer in cache.plan.layers for head in range(cache.plan.model.n_heads)]
-    found: dict[ZForm, list[tuple[Errors, Errors]]] = {form: [] for form in forms}
+    errors: dict[ZForm, list[tuple[Errors, Errors]]] = {form: [] for form in forms}
     for layer in cache.plan.layers:
         z_NHE = sample.z(layer)
         # ||e W_O||^2 = e (W_O W_O^T) e^T: E x E numbers a head instead of E x D.
@@ -57,20 +57,20 @@ def z_errors(
         for form in forms:
             if should_stop():
                 return None
-            found[form].append(relative_errors(z_NHE, form.decoded(z_NHE, layer), gram_HEE))
+            errors[form].append(relative_errors(z_NHE, form.decoded(z_NHE, layer), gram_HEE))
     return {
         form: ZError(
             z=MeanAndWorst.over(np.concatenate([z_H for z_H, _ in parts]).tolist(), names),
             output=MeanAndWorst.over(np.concatenate([out_H for _, out_H in parts]).tolist(), names),
         )
-        for form, parts in found.items()
+        for form, parts in errors.items()
     }
 
 
 def relative_errors(
     z_NHE: npt.NDArray[np.float16], decoded_NHE: npt.NDArray[np.float16], gram_HEE: Errors
 ) -> tuple[Errors, Errors]:
-    """(H,) of z and (H,) of z W_O; a head that writes nothing has no error."""
+    """(H,) for z and (H,) for z W_O; 0 where the stored values are all 0."""
     z_HNE = z_NHE.astype(np.float64).swapaxes(0, 1)
     error_HNE = decoded_NHE.astype(np.float64).swapaxes(0, 1) - z_HNE
     of_z = _ratio((error_HNE**2).sum((1, 2)), (z_HNE**2).sum((1, 2)))
