@@ -84,7 +84,7 @@ class Table(Result):
         """How many variants are finished, and the best of them."""
         finished = [row for row in self.rows if row.kl is not None]
         best = min(finished, key=lambda row: row.kl or 0.0, default=None)
-        said_best = "" if best is None else f", lowest mean KL {best.kl:.3f} nats by {best.name}"
+        said_best = "" if best is None else f", lowest mean KL {fixed(best.kl)} nats by {best.name}"
         return f"{len(self.rows)} variants finished, {len(self.missing)} missing{said_best}"
 
     def to_json(self) -> dict[str, Any]:
