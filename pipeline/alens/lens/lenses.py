@@ -1,8 +1,8 @@
-"""The lens directory: `lens.json`, one safetensors file a layer, and the mean output. No pickles.
+"""Lenses that are opened to be used: their tensors, checked, a layer at a time. No pickles.
 
-In: the lenses of a fit. Out: a directory that is whole once `lens.json` is there (it is written last),
-and from it `Lenses`: checked names, shapes and hashes, tensors loaded a layer at a time. A repository of the hub
-that holds such files (`hf://OWNER/NAME`) is read alike, its files fetched when they are first read.
+In: a lens directory, or a repository of the hub that holds its files (`hf://OWNER/NAME`), which are fetched when they
+are first read. Out: `Lenses`, which gives the maps of each layer and the mean output. Names, shapes, hashes and numbers
+are compared with `lens.json`.
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -24,31 +24,34 @@ SUM_TOLERANCE = 1e-3
 """How far the sum of a float32 distribution may be from 1."""
 
 SAME_W_O = 0.05
-"""How far, as a share of its norm, the W_O of a lens may be from its model's: a cache in bfloat16 is 0.004 off, another
-head is 1.4 off."""
+"""How far the W_O of a lens may be from that of its model, as a share of its norm: a cache in bfloat16 is 0.004 off,
+another head is 1.4 off."""
 
 
 class Lenses(RecordedLenses):
-    """A lens directory that was opened; tensors through `layer()`, the rest as of `RecordedLenses`."""
+    """The lenses of a directory or repository; `layer()` gives their tensors."""
 
     def __init__(self, root: Path | str) -> None:
-        """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
-        `DamageError` when it is damaged."""
+        """Open a directory, or `hf://OWNER/NAME[@REVISION]`.
+
+        Raises `RequestError` when it holds no lenses, `DamageError` when it is damaged.
+        """
         super().__init__(root)
         self._layers: dict[int, LayerLenses] = {}
         self._model_W_O: torch.Tensor | None = None
 
     def tie(self, W_O_LHED: torch.Tensor) -> None:
-        """Compare the layers that were and will be read with the output matrices of the model's heads (L, H, E, D).
+        """Compare W_O of every layer that was or will be read with that of the model's heads, (L, H, E, D).
 
-        The files hold those of the fitted heads too, so weights that stand under another head's number are noticed:
-        raises `DamageError`, now or when such a layer is read."""
+        The files hold the W_O of each fitted head, so a lens under another head's number is noticed: raises
+        `DamageError`, now or when such a layer is read.
+        """
         self._model_W_O = W_O_LHED
         for layer, lenses in self._layers.items():
             self._check_heads(layer, lenses.W_O_HED)
 
     def layer(self, layer: int) -> LayerLenses:
-        """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when altered."""
+        """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when it was altered."""
         if layer not in self.record.layers:
             raise RequestError(
                 f"{self.name} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
@@ -58,7 +61,7 @@ class Lenses(RecordedLenses):
         return self._layers[layer]
 
     def read_layer(self, layer: int) -> LayerLenses:
-        """As `layer`, and not kept: for who goes through many."""
+        """The same as `layer`, but not kept in memory: for a caller that goes through many layers."""
         record, model, heads = self.record, self.record.model, len(self.record.heads)
         if record.form not in FORMS:
             raise RequestError(
@@ -68,14 +71,14 @@ class Lenses(RecordedLenses):
         shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
-        tensors = self._load(layer_file(layer), shapes, told=layer_metadata(layer, record.heads))
+        tensors = self._load(layer_file(layer), shapes, metadata=layer_metadata(layer, record.heads))
         self._check_heads(layer, tensors.get("W_O"))
         return LayerLenses(
             maps=form.from_tensors(tensors, self._unembedding, model.final_norm), W_O_HED=tensors.get("W_O")
         )
 
     def _check_heads(self, layer: int, W_O_HED: torch.Tensor | None) -> None:
-        """Raises `DamageError` where `tie` was told other output matrices of these heads."""
+        """Raises `DamageError` where `tie` was given other output matrices for these heads."""
         if self._model_W_O is None or W_O_HED is None:
             return
         for head, W_O_ED in zip(self.record.heads, W_O_HED, strict=True):
@@ -88,11 +91,11 @@ class Lenses(RecordedLenses):
 
     def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.record.model
-        found = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab), "b_U": (model.d_vocab,)})
-        return found["W_U"], found["b_U"]
+        tensors = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab), "b_U": (model.d_vocab,)})
+        return tensors["W_U"], tensors["b_U"]
 
     def head_index(self, head: int) -> int:
-        """Where `head` is on the first axis. Raises `RequestError` when it was not fitted."""
+        """The place of `head` on the first axis. Raises `RequestError` when it was not fitted."""
         if head not in self.record.heads:
             raise RequestError(
                 f"{self.name} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
@@ -102,8 +105,10 @@ class Lenses(RecordedLenses):
     def chosen(
         self, layers: Sequence[int] | None, heads: Sequence[int] | None, report: Report = silent
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Layers and heads to read, default all, each once; opens the layers. Raises `RequestError` for what was not
-        fitted, or for none at all, `DamageError`."""
+        """The layers and heads to read, each once, by default all; opens the layers.
+
+        Raises `RequestError` for what was not fitted and for an empty choice, `DamageError` for a damaged layer.
+        """
         layers = tuple(dict.fromkeys(self.record.layers if layers is None else layers))
         heads = tuple(dict.fromkeys(self.record.heads if heads is None else heads))
         for named, what in ((layers, "layers"), (heads, "heads")):
@@ -116,7 +121,7 @@ class Lenses(RecordedLenses):
         return layers, heads
 
     def log_mean_output(self) -> torch.Tensor | None:
-        """(V,) float32: the log of the model's mean output over the training text; None where nobody says it."""
+        """(V,) float32: the log of the model's mean output over the training text; None where it is not known."""
         if MEAN_OUTPUT not in self.record.files:
             return None
         shapes = {"log_mean_output": (self.record.model.d_vocab,)}
@@ -129,31 +134,33 @@ class Lenses(RecordedLenses):
         return log_mean_V
 
     def _load(
-        self, name: str, shapes: Mapping[str, tuple[int, ...]], told: Mapping[str, str] | None = None
+        self, name: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None
     ) -> dict[str, torch.Tensor]:
-        """Checked float32 tensors; `told` is what the file must say of itself, where it says anything."""
+        """Checked float32 tensors. `metadata` is what the file must say about itself, where it says anything."""
         path = self.check_file(name)
         try:
             with safe_open(path, framework="pt") as file:
-                says = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in shapes if key in file.keys()}  # noqa: SIM118  # no dict
+                in_file = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in shapes if key in file.keys()}  # noqa: SIM118  # it is not a dict
         except SafetensorError as error:
-            raise DamageError(f"{path} is no safetensors file ({error}): {self._mend(name)}") from None
-        for key, value in (told or {}).items():
-            if says.get(key, value) != value:
+            raise DamageError(f"{path} is not a safetensors file ({error}): {self._mend(name)}") from None
+        for key, value in (metadata or {}).items():
+            if in_file.get(key, value) != value:
                 raise DamageError(
-                    f"{path} holds {key} of {says[key]}, {LENS_JSON} says {value}: {self._mend(name)}"
+                    f"{path} holds {key} of {in_file[key]}, {LENS_JSON} says {value}: {self._mend(name)}"
                 )
         for key, shape in shapes.items():
             if key not in tensors or tuple(tensors[key].shape) != shape:
-                found = tuple(tensors[key].shape) if key in tensors else "nothing"
-                raise DamageError(f"{path} has {found} for {key}, lens.json says {shape}: {self._mend(name)}")
+                stored = tuple(tensors[key].shape) if key in tensors else "nothing"
+                raise DamageError(
+                    f"{path} has {stored} for {key}, lens.json says {shape}: {self._mend(name)}"
+                )
             _check_numbers(path, key, tensors[key], self._mend(name))
         return tensors
 
 
 def _check_numbers(path: Path, key: str, tensor: torch.Tensor, mend: str) -> None:
-    """Raises `DamageError` for another dtype than float32 and for what is not finite."""
+    """Raises `DamageError` for a dtype other than float32, and for numbers that are not finite."""
     if tensor.dtype != torch.float32:
         what = str(tensor.dtype).removeprefix("torch.")
         raise DamageError(f"{path} has {key} as {what}, and lenses are float32: {mend}")

@@ -1,8 +1,8 @@
-"""What a fitted lens does to a value: the maps of one layer's heads, from a site's values to logits.
+"""What a fitted lens does to a value: the maps of one layer's heads, from the values of a site to logits.
 
-In: tensors of a fit or of a lens directory. Out: logits of any head for any rows. `AffineMaps` is what every
-trained lens becomes; `TranslatedMaps` keeps a norm and the model's unembedding behind a map into the residual
-stream, as the Tuned Lens ("Eliciting Latent Predictions", arXiv 2303.08112) has it.
+In: tensors of a fit or of a lens directory. Out: logits of any head for any rows. `AffineMaps` are what most designs
+become; `TranslatedMaps` are a map into the residual stream, a norm and the model's unembedding, as in the Tuned Lens
+("Eliciting Latent Predictions", arXiv 2303.08112).
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -17,20 +17,21 @@ from alens.rows.final_norm import normed
 from alens.store.model_record import LAYER_NORM, NormRecord
 
 OLD_NORM = NormRecord(kind=LAYER_NORM, epsilon=1e-5)
-"""What lenses and caches from before the model's last norm was kept go by: the norm of GPT-2 and the Tuned Lens."""
+"""The norm that is taken for lenses and caches from before the model's last norm was kept: that of GPT-2 and of the Tuned
+Lens."""
 
 
 class LensMaps(Protocol):
     """The maps of one layer's heads."""
 
     form: ClassVar[str]
-    """What `lens.json` calls them."""
+    """The name of the form in `lens.json`."""
 
     @property
     def num_heads(self) -> int: ...
 
     def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
-        """(N, V) float32 logits of the reading of the `head`-th head, for values of any float dtype."""
+        """(N, V) float32 logits of the lens at place `head`, for values of any float dtype."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is saved for this layer, by name."""
@@ -41,17 +42,17 @@ class LensMaps(Protocol):
     def to(self, device: torch.device) -> Self: ...
 
     def select(self, heads: Sequence[int]) -> Self:
-        """Only these, in this order; positions on the first axis."""
+        """Only these lenses, in this order; `heads` are places on the first axis."""
 
     def columns(self, tokens: Sequence[int]) -> Self:
         """The same maps to the logits of these tokens alone, in this order."""
 
     def put(self, heads: Sequence[int], other: Self) -> None:
-        """In place: these heads become those of `other`."""
+        """Replace the lenses at these places by those of `other`, in place."""
 
 
 class _Moves:
-    """Moving and choosing for a dataclass whose tensors are named by their axes."""
+    """Moving and choosing, for a dataclass whose tensors are named by their axes."""
 
     def to(self, device: torch.device) -> Self:
         return self._changed(lambda name, value: value.to(device))
@@ -70,8 +71,8 @@ class _Moves:
                 getattr(self, f.name)[list(heads)] = getattr(other, f.name)
 
     def _changed(self, change: Any) -> Self:
-        found = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass, always
-        tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass, always
+        tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
         return replace(self, **{name: change(name, value) for name, value in tensors.items()})  # type: ignore[type-var]  # the same
 
 
@@ -99,7 +100,7 @@ class AffineMaps(_Moves):
 
     @staticmethod
     def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
-        """What `tensors` holds, for checking a file."""
+        """The shapes of `tensors()`, for checking a file."""
         return {"weight": (heads, width, d_vocab), "bias": (heads, d_vocab)}
 
     @classmethod
@@ -111,7 +112,7 @@ class AffineMaps(_Moves):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslatedMaps(_Moves):
-    """logits = norm(z translator + shift) * gain + offset, then W_U and b_U. The norm is of the model's kind."""
+    """logits = (norm(z translator + shift) * gain + offset) W_U + b_U. The norm is of the model's kind."""
 
     form: ClassVar[str] = "translated"
 
@@ -145,7 +146,7 @@ class TranslatedMaps(_Moves):
 
     @staticmethod
     def shapes(heads: int, width: int, d_model: int, d_vocab: int) -> dict[str, tuple[int, ...]]:
-        """What `tensors` holds, for checking a file."""
+        """The shapes of `tensors()`, for checking a file."""
         vectors = dict.fromkeys(("shift", "gain", "offset"), (heads, d_model))
         return {"translator": (heads, width, d_model), **vectors}
 
@@ -181,12 +182,12 @@ class LayerLenses:
 
     @property
     def weight_HEV(self) -> torch.Tensor:
-        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        """The weight of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
         return self._affine().weight_HEV
 
     @property
     def bias_HV(self) -> torch.Tensor:
-        """Of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
+        """The bias of logits = z weight + bias. Raises `RequestError` for lenses that are not affine."""
         return self._affine().bias_HV
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -201,5 +202,5 @@ class LayerLenses:
         return self.maps
 
     def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
-        """(N, H, V) float32 logits of each head's reading."""
+        """(N, H, V) float32 logits of each head's lens."""
         return torch.stack([self.maps.logits(h, z_NHE[:, h]) for h in range(self.maps.num_heads)], dim=1)

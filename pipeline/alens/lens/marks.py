@@ -1,7 +1,7 @@
-"""The mark of lenses that say nothing, and what a KL is held against: one wording for tables, pages and cards.
+"""The mark of lenses that say nothing, and what a KL is compared with: one wording for tables, pages and cards.
 
-In: layer, head, and whether `LensRecord.says_nothing`. Out: text. A lens says nothing when the fit found its held-out KL
-no lower than that of the mean output: what it lists on a prompt is then worse than a reader that looks at nothing.
+In: layer, head, and whether `LensRecord.says_nothing`. Out: text. A lens says nothing when its held-out KL in the fit was
+not below that of the mean output: what it lists for a prompt is then no better than a guess that ignores the prompt.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,13 @@ def label(layer: int, head: int, says_nothing: bool) -> str:
 
 
 def note(heads: Iterable[Head]) -> str | None:
-    """What the sign means, with the heads that have it; None where none has."""
+    """What the sign means, with the heads that have it; None where no head has it."""
     named = ", ".join(f"{layer}.{head}" for layer, head in heads)
     return f"{SIGN} {SAYS_NOTHING}: {MEANING} ({named})" if named else None
 
 
 def kl_reference(mean_output_kl: float | None) -> tuple[str, ...]:
-    """What the KL of lenses on some prompts is to be held against, in lines of 80 columns."""
+    """What to compare the KL of lenses on some prompts with, in lines of at most 80 columns."""
     figure = "KL(model, lens) on these prompts, in nats"
     if mean_output_kl is None:
         return (f"{figure}; these lenses do not say the mean output",)

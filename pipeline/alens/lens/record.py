@@ -12,7 +12,7 @@ from alens.store.schema import ATTN_Z
 
 FORMAT = 3
 UNHASHED_FORMAT = 2
-"""The format from before `lens.json` held its own hash: still read, and said to be unchecked."""
+"""The format from before `lens.json` held its own hash: it is still read, and reported as unchecked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,28 +28,28 @@ class LensRecord(Result):
     site: str
     """What the lenses read: `attn.z`, or a site of the residual stream."""
     objective: str | None
-    """None where lenses came from others who do not say."""
+    """None for imported lenses whose publication does not say."""
     model: ModelRecord
-    """Of the cache they were fitted on."""
+    """The model of the cache that they were fitted on."""
     cache: dict[str, Any]
-    """The plan's identity, the fingerprint (None if it was not sealed), corpus, shards trained on and held out;
-    None and empty where there was no cache."""
+    """The plan's identity, the fingerprint (None if the cache was not sealed), the corpus, the shards that were trained
+    on and held out; None and empty where there was no cache."""
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     """Head numbers, the same in each layer; the first axis of every tensor follows them."""
     fit: dict[str, Any]
     """The settings of the fit, steps taken and rows seen."""
     held_out: dict[str, Any]
-    """Held-out figures by layer, one a head: KL and cross-entropy in nats, top-1 agreement. `says_nothing` is true
-    for a lens that does no better than the mean output, and absent otherwise."""
+    """Held-out figures by layer, one entry for each head: KL and cross-entropy in nats, top-1 agreement. `says_nothing`
+    is true for a lens that does no better than the mean output, and absent otherwise."""
     files: dict[str, dict[str, Any]]
     """Size and SHA-256 of each file."""
     software: dict[str, str]
     tokenizer_sha256: str | None = None
-    """The hash of the tokenizer that made their tokens, as in the plan. None in lenses from before it was kept."""
+    """The hash of the tokenizer that made the tokens, as in the plan. None in lenses from before it was kept."""
     mean_output_kl: float | None = None
-    """KL of the model's mean output on the same held-out rows, nats: what a lens must beat. None in lenses of before
-    it was written down."""
+    """KL of the model's mean output on the same held-out rows, in nats: what a lens must beat. None in lenses from
+    before it was written down."""
 
     def headline(self) -> str:
         """Design, model and number of lenses, and how well they do."""
@@ -71,9 +71,9 @@ class LensRecord(Result):
         ]
 
     def says_nothing(self, layer: int, head: int) -> bool:
-        """Whether the fit found this lens to do no better than the mean output, which reads nothing.
+        """Whether this lens did no better in its fit than the mean output, which reads nothing.
 
-        False where it is not known. Raises `KeyError` or `ValueError` for a lens that is not in the record.
+        False where that is not known. Raises `KeyError` or `ValueError` for a lens that is not in the record.
         """
         figures = self.held_out[str(layer)] if self.held_out else None
         return figures is not None and bool(figures[self.heads.index(head)].get("says_nothing", False))
@@ -82,7 +82,7 @@ class LensRecord(Result):
         """Raises `TypeError`: what is read may come from anywhere."""
         for name in ("cache", "fit", "held_out", "files", "software"):
             if not isinstance(getattr(self, name), dict):
-                raise TypeError(f"{name} is no object")
+                raise TypeError(f"{name} is not an object")
         for name, numbers in (("layers", self.layers), ("heads", self.heads)):
             _check_naturals(name, numbers)
         for name in ("train_shards", "held_out_shards"):
@@ -95,7 +95,7 @@ class LensRecord(Result):
         if self.site != ATTN_Z and self.heads != (0,):
             raise TypeError(f"{self.site} has no heads")
         files: dict[str, Any] = dict(self.files)
-        if not all(isinstance(of, dict) and type(of.get("bytes")) is int for of in files.values()):
+        if not all(isinstance(file, dict) and type(file.get("bytes")) is int for file in files.values()):
             raise TypeError("files have no sizes")
         if self.held_out and not self._has_figures():
             raise TypeError("held_out has no figures of each head")
@@ -105,12 +105,12 @@ class LensRecord(Result):
             raise TypeError("mean_output_kl is not a number")
 
     def _has_figures(self) -> bool:
-        """Whether `held_out` has what is shown of it, of each head."""
+        """Whether `held_out` has the figures that are shown, for each head."""
         names = ("kl", "cross_entropy", "top1_agreement")
         return all(
             isinstance(heads, list)
             and len(heads) == len(self.heads)
-            and all(isinstance(of, dict) and all(_is_number(of.get(n)) for n in names) for of in heads)
+            and all(isinstance(head, dict) and all(_is_number(head.get(n)) for n in names) for head in heads)
             for heads in self.held_out.values()
         )
 
@@ -120,6 +120,6 @@ def _is_number(value: object) -> bool:
 
 
 def _check_naturals(name: str, numbers: object) -> None:
-    """Raises `TypeError` unless these are whole numbers from 0 on."""
+    """Raises `TypeError` unless these are whole numbers, 0 or more."""
     if not isinstance(numbers, list | tuple) or any(type(n) is not int or n < 0 for n in numbers):
         raise TypeError(f"{name} is {numbers!r}, where whole numbers from 0 on belong"[:200])

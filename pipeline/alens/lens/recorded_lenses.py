@@ -16,12 +16,17 @@ from alens.store.paths import LENS_JSON, StorePaths
 
 
 class RecordedLenses:
-    """Attributes: `root` (where the files are), `name` (what messages call it), `commit` (of a repository of the hub,
-    else None), `record`."""
+    """Lenses, without their tensors.
+
+    Attributes: `root` (where the files are), `name` (what messages call it), `commit` (the commit of a repository of
+    the hub, else None), `record`.
+    """
 
     def __init__(self, root: Path | str) -> None:
-        """Open a directory, or `hf://OWNER/NAME[@REVISION]`. Raises `RequestError` when it holds no lenses,
-        `DamageError` when it is damaged."""
+        """Open a directory, or `hf://OWNER/NAME[@REVISION]`.
+
+        Raises `RequestError` when it holds no lenses, `DamageError` when it is damaged.
+        """
         self._address = hub.address(root)
         self.commit: str | None = None
         self.root = Path(root)
@@ -31,7 +36,7 @@ class RecordedLenses:
         self.record = self._read_record()
 
     def _fetch(self, name: str, revision: str | None) -> tuple[Path, str]:
-        """Of a repository: one file, into the hub cache; directory and commit."""
+        """Fetch one file of a repository into the hub cache; gives its directory and the commit."""
         assert self._address is not None
         return hub.snapshot(
             self._address.repository, kind="model", revision=revision, patterns=[name], asked=self._address
@@ -81,7 +86,7 @@ class RecordedLenses:
             )
 
     def check_file(self, name: str) -> Path:
-        """The file of that name, as it was written. Raises `DamageError`."""
+        """The path of the file of that name. Raises `DamageError` unless it is as it was written."""
         path, recorded = self.root / name, self.record.files.get(name)
         if self._address is not None and recorded is not None and not path.is_file():
             self._fetch(name, self.commit)

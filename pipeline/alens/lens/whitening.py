@@ -1,7 +1,7 @@
 """Coordinates in which fitting is easy: z centred and scaled so that its covariance is the identity.
 
-In: mean and covariance of z (stage one counts them). Out: `Whitening`, which maps z before fitting and
-folds itself back into the fitted weights, so that a saved lens acts on z as it is.
+In: mean and covariance of z (stage one adds them up). Out: `Whitening`, which maps z before the fit and is folded back
+into the fitted weights after it, so that a saved lens acts on z as it is.
 Shapes: N rows, H heads, E d_head, V vocabulary.
 """
 
@@ -14,12 +14,12 @@ import torch
 
 SMALLEST_RATIO = 1e-6
 """Directions with a variance below this share of the head's largest are scaled as if they had it: float16
-rounding is about there, and what is only rounding should not be blown up."""
+rounding is about as large, and should not be blown up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whitening:
-    """Of the heads of one layer: `white = (z - mean) scale`."""
+    """The whitening of the heads of one layer: `white = (z - mean) scale`."""
 
     mean_HE: torch.Tensor
     scale_HEE: torch.Tensor
@@ -40,7 +40,7 @@ class Whitening:
         return Whitening(mean_HE=self.mean_HE.to(device), scale_HEE=self.scale_HEE.to(device))
 
     def white(self, z_NHE: torch.Tensor) -> torch.Tensor:
-        """(H, N, E) float32: head by head, centred and scaled."""
+        """(H, N, E) float32: z of each head, centred and scaled."""
         centred_HNE = z_NHE.float().transpose(0, 1) - self.mean_HE[:, None]
         return torch.bmm(centred_HNE, self.scale_HEE)
 

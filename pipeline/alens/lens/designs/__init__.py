@@ -1,10 +1,12 @@
-"""The forms a lens can take. `DESIGNS` names those that come with alens; `alens.fit.plugin` finds others.
+"""The designs of lenses: how the map of a head is parametrised in training.
+
+`DESIGNS` names those that come with alens; `alens.fit.plugin` finds others.
 
 design.py      what a design is
-linear.py      the paper's lens, on z
+linear.py      the lens of the paper, on z
 low_rank.py    a product of two small maps
 translator.py  into the residual stream, then the unembedding
-tuned.py       the Tuned Lens, on residual sites
+tuned.py       the Tuned Lens, on sites of the residual stream
 summed.py      one loss for the heads of a layer
 """
 

@@ -1,8 +1,8 @@
 """What a design is: a parametrisation of the lenses of one layer, trained on white values of a site.
 
 In: a `Ground`, all that a design may build on. Out: in training a `Readout` (features, weight and bias of every
-loss), afterwards `LensMaps` that act on the values as they are. A design of one's own is a subclass of
-`AffineDesign` that gives `affine()`, or of `Design` for more freedom; docs/plug-ins.md shows one.
+loss), afterwards `LensMaps` that act on the values as they are. To write your own design, subclass `AffineDesign` and
+give `affine()`, or subclass `Design` for more freedom; docs/plug-ins.md shows one.
 Shapes: N rows, H heads, U losses (H, or 1 where heads share one), E width of the site's values, F features of a
 readout, D d_model, V vocabulary.
 """
@@ -37,17 +37,17 @@ class Ground:
     """What a design starts from, for one layer."""
 
     whitening: Whitening
-    """Of the site's values: H heads of width E."""
+    """The whitening of the site's values: H heads of width E."""
     log_mean_output_V: torch.Tensor
-    """The log of the model's mean output: what a lens says that reads nothing."""
+    """The log of the model's mean output: what a lens says when it ignores its input."""
     unembedding: Callable[[], tuple[torch.Tensor, torch.Tensor]] = _no_unembedding
-    """Gives `W_U` and `b_U`: large, so it is read only where a design asks for it."""
+    """Gives `W_U` and `b_U`. They are large, so they are read only where a design asks for them."""
     final_norm: Callable[[], FinalNorm] = _no_norm
     """Gives the model's last norm, on the device; read only where a design asks for it."""
     layer: int = 0
     seed: int = 0
     made: dict[str, Any] = field(default_factory=dict)
-    """What `once` has made: one dictionary for all layers of a fit."""
+    """What `once` has made; one dictionary for all layers of a fit."""
 
     @property
     def W_U_DV(self) -> torch.Tensor:
@@ -67,17 +67,17 @@ class Ground:
         return self.whitening.mean_HE.shape[1]
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` gives, made once a fit: a design is made anew, for every layer, at each held-out evaluation.
+        """What `make` gives, made once in a fit, for values that depend on neither the layer nor parameters.
 
-        For what depends on neither layer nor parameters.
+        Designs themselves are made anew for every layer at each held-out evaluation.
         """
         if name not in self.made:
             self.made[name] = make()
-        found: T = self.made[name]
-        return found
+        value: T = self.made[name]
+        return value
 
     def random(self, *shape: int) -> torch.Tensor:
-        """Standard normal draws, the same for the same seed and layer on every device."""
+        """Standard normal draws; the same seed and layer give the same draws on every device."""
         generator = torch.Generator().manual_seed(
             randomness.derived_seed(self.seed, randomness.DESIGN_START, self.layer)
         )
@@ -86,19 +86,19 @@ class Ground:
 
 @dataclass(frozen=True)
 class Readout:
-    """What an objective takes: logits = features weight + bias, for each loss."""
+    """What an objective reads: logits = features weight + bias, for each loss."""
 
     features_UNF: torch.Tensor
     weight_UFV: torch.Tensor
-    """A frozen weight that all share may be an expanded view."""
+    """A frozen weight that all losses share may be an expanded view."""
     bias_UV: torch.Tensor
 
     def select(self, units: list[int]) -> "Readout":
-        """Only the losses of these."""
+        """Only these losses."""
         return Readout(self.features_UNF[units], self.weight_UFV[units], self.bias_UV[units])
 
     def logits(self, unit: int, rows: slice) -> torch.Tensor:
-        """(B, V) of some rows, differentiable."""
+        """The logits of some rows for one loss, (rows, V), differentiable."""
         return torch.addmm(self.bias_UV[unit], self.features_UNF[unit, rows], self.weight_UFV[unit])
 
 
@@ -106,7 +106,7 @@ class Design(nn.Module):
     """The lenses of one layer's heads, in training."""
 
     default_lr: ClassVar[float] = 0.03
-    """The learning rate of the first steps where none is asked for: one that does not diverge."""
+    """The learning rate of the first steps where none is given: one that does not diverge."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__()
@@ -114,27 +114,27 @@ class Design(nn.Module):
 
     @property
     def num_losses(self) -> int:
-        """U: one a head, unless heads share one."""
+        """U: one loss for each head, unless heads share one."""
         return self.ground.num_heads
 
     def forward(self, z_NHE: torch.Tensor, use: Callable[[Readout], T], units: list[int] | None = None) -> T:
-        """`use(readout)`, of all losses or of `units`.
+        """`use(readout)`, for all losses or for `units`.
 
-        What needs the readout runs in here, so that ZeRO-3 may gather parameters before and free them after.
+        What needs the readout runs inside this call, so that ZeRO-3 may gather parameters before it and free them after.
         """
         readout = self.readout(self.ground.whitening.white(z_NHE))
         return use(readout if units is None else readout.select(units))
 
     def readout(self, white_HNE: torch.Tensor) -> Readout:
-        """Of white values, (H, N, E) float32."""
+        """The readout of white values, (H, N, E) float32."""
         raise NotImplementedError
 
     def maps(self) -> LensMaps:
-        """The fitted maps, on the values as they are; detached. Parameters must be whole."""
+        """The fitted maps, which act on the values as they are; detached. Parameters must be whole."""
         raise NotImplementedError
 
     def nothing(self) -> LensMaps | None:
-        """Maps in the form of `maps()` that say the mean output, whatever they read; None where they cannot be had."""
+        """Maps in the form of `maps()` that say the mean output whatever they read; None where the form cannot."""
         return None
 
 
@@ -154,7 +154,7 @@ class AffineDesign(Design):
         return AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV)
 
     def nothing(self) -> AffineMaps | None:
-        """With zero weights, where each head has a loss of its own."""
+        """Maps with zero weights, where each head has a loss of its own; else None."""
         H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
         if self.num_losses != H:
             return None
@@ -164,5 +164,5 @@ class AffineDesign(Design):
 
 
 def small(scale: float, fan_in: int) -> float:
-    """The deviation of random entries that keep the size of what they multiply, times `scale`."""
+    """The standard deviation of random entries that keep the size of what they multiply, times `scale`."""
     return scale / math.sqrt(fan_in)

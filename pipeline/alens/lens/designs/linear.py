@@ -1,9 +1,9 @@
-"""`linear`: the paper's lens, on z.
+"""`linear`: the lens of the paper, on z.
 
-The paper (arXiv 2310.16270) fits `logits = a W + b` on the head's output `a`, W in R^{D x V}. As
-`a = z W_O`, W acts only through `W_O W` in R^{E x V}; that is what is fitted here: the same functions,
-D / E times fewer numbers. Departure: it starts from zero weights and the log mean output, not from the
-unembedding; the problem is convex, so only the speed differs.
+The paper (arXiv 2310.16270) fits `logits = a W + b` on the head's output `a`, W in R^{D x V}. Since `a = z W_O`, W acts
+only through `W_O W` in R^{E x V}, which is fitted here: the same functions with D / E times fewer numbers. Departure from
+the paper: the fit starts from zero weights and the log mean output, not from the unembedding; the problem is convex, so
+only the speed differs.
 Shapes: H heads, E d_head, V vocabulary.
 """
 

@@ -1,7 +1,7 @@
 """`low-rank`: the linear lens as a product of two small maps, `weight = down up`.
 
-R (E + V) numbers a head in place of E V: what a head says, as R directions of z, each with its list of tokens.
-It starts at the mean output: `up` is zero, `down` random, so that gradients flow.
+It has R (E + V) numbers for each head in place of E V: what a head says, as R directions of z with a list of tokens each.
+It starts at the mean output: `up` is zero, and `down` is random so that gradients flow.
 Shapes: H heads, E d_head, R rank, V vocabulary.
 """
 

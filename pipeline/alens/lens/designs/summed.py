@@ -1,8 +1,8 @@
-"""`summed`: the published code's LensA. The readings of a layer's heads are summed before the loss.
+"""`summed`: LensA of the published code. The readings of a layer's heads are summed before the loss.
 
-One loss a layer: heads share the work of predicting the model's output, as they do when they write into one
-residual stream. Each head keeps its own weight; they start at zero, and each has an equal part of the bias.
-Read alone, a head's lens says only its part of the sum.
+A layer has one loss: heads share the work of predicting the model's output, as they do when they write into one
+residual stream. Each head keeps its own weight, which starts at zero, and has an equal part of the bias.
+Read alone, the lens of a head says only its part of the sum.
 Shapes: H heads, N rows, E d_head, V vocabulary.
 """
 
@@ -29,7 +29,7 @@ class Summed(AffineDesign):
         return 1
 
     def nothing(self) -> AffineMaps:
-        """With zero weights: each head has its part of the mean output."""
+        """Maps with zero weights: each head has its part of the mean output."""
         H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
         return AffineMaps(
             weight_HEV=log_mean_V.new_zeros(H, E, len(log_mean_V)), bias_HV=(log_mean_V / H).repeat(H, 1)

@@ -1,9 +1,9 @@
 """`translator`: a small map into the residual stream, then the frozen unembedding.
 
-E x D numbers a head in place of E x V. The map goes to the space behind the model's last norm, where the
+It has E x D numbers for each head in place of E x V. The map goes to the space behind the model's last norm, where the
 unembedding acts, so a lens stays affine: weight = T W_U, bias = c W_U + b_U. Departure from the Tuned Lens
-(arXiv 2303.08112): it has the norm between the two; `tuned` has it too.
-T is trained in coordinates in which W_U is white under the mean output, where directions are equally steep; c
+(arXiv 2303.08112), which has the norm between the map and the unembedding: here there is no norm; `tuned` has it.
+T is trained in coordinates in which W_U is white under the mean output, so that all directions are equally steep; c
 starts at the least-squares fit to the log mean output.
 Shapes: H heads, E width, D d_model, V vocabulary.
 """
@@ -21,7 +21,7 @@ class Translator(AffineDesign):
     """`translator` (H, E, D) and `shift` (H, D), float32, in the coordinates of `basis`."""
 
     default_lr = 0.001
-    """Every number moves all logits: at 0.03 losses went to 40 nats at V = 49,152 (docs/decisions/0032)."""
+    """Every number moves all logits: with 0.03 losses rose to 40 nats at V = 49,152 (docs/decisions/0032)."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
@@ -36,7 +36,7 @@ class Translator(AffineDesign):
 
 
 def white_unembedding(ground: Ground) -> tuple[torch.Tensor, torch.Tensor]:
-    """(D, V) `R W_U` whose rows are uncorrelated under the mean output, and the (D,) start of the shift."""
+    """(D, V): `R W_U`, whose rows are uncorrelated under the mean output. (D,): the start of the shift."""
     probs_V = ground.log_mean_output_V.float().softmax(-1)
     W_U_DV = ground.W_U_DV.float()
     centred_DV = W_U_DV - (W_U_DV @ probs_V)[:, None]

@@ -2,9 +2,9 @@
 
 "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112: logits =
 W_U norm(h + A h + c). It starts at A = 0, c = 0 and the gain and offset of the model's last norm: the Logit Lens.
-Departures: A is trained on white h, and gain and offset are trained too; the functions of the Tuned Lens are among
-those that are fitted. On caches of before the last norm was kept, it is a layer norm that starts at 1 and 0.
-Needs values of width D (`--site resid_post`, say).
+Departures from the paper: A is trained on white h, and gain and offset are trained too, so the functions of the Tuned Lens
+are among those that can be fitted. On caches from before the last norm was kept, the norm is a layer norm whose gain
+starts at 1 and whose offset starts at 0. It needs values of width D (such as `--site resid_post`).
 Shapes: H heads (1 on residual sites), N rows, D d_model, V vocabulary.
 """
 
@@ -21,7 +21,7 @@ class Tuned(Design):
     """`translator` (H, D, D), `shift`, `gain` and `offset` (H, D), float32."""
 
     default_lr = 0.01
-    """It starts near its end in the last layers, and 0.03 takes it away from there (docs/decisions/0032)."""
+    """In the last layers it starts near its end, and 0.03 takes it away from there (docs/decisions/0032)."""
 
     def __init__(self, ground: Ground) -> None:
         """Raises `RequestError` for a site whose values are not as wide as the residual stream."""
@@ -33,7 +33,7 @@ class Tuned(Design):
             )
         whitening, device = ground.whitening, ground.log_mean_output_V.device
         self.unwhite_HDD = torch.linalg.inv(whitening.scale_HEE.double()).float()
-        # In units of the values' own spread: a learning rate means the same on every layer.
+        # In units of the spread of the values, so that a learning rate means the same on every layer.
         self.spread = float(self.unwhite_HDD.pow(2).sum((1, 2)).div(D).sqrt().mean())
         self.translator = nn.Parameter(torch.zeros(H, D, D, device=device))
         self.shift = nn.Parameter(torch.zeros(H, D, device=device))
