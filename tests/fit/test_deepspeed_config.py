@@ -26,8 +26,8 @@ def test_what_determines_the_lenses_is_refused_with_what_to_do_instead(tmp_path:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("{", "is no JSON file"),
-        ("\xff", "is no JSON file"),
+        ("{", "is not a JSON file"),
+        ("\xff", "is not a JSON file"),
         ([1], "it must hold one JSON object"),
         ({"zero_optimization": 2}, "zero_optimization must be an object"),
         ({"bf16": True}, "bf16 must be an object"),
@@ -48,7 +48,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read .*No such file"):
         deepspeed_config.read(tmp_path / "none.json")
     (tmp_path / "ds.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RequestError, match="is no JSON file"):
+    with pytest.raises(RequestError, match="is not a JSON file"):
         deepspeed_config.read(tmp_path / "ds.json")
 
 

@@ -26,7 +26,7 @@ def recipe(store: Path, **settings: Any) -> Recipe:
         ({"objective_options": {"x": 1}}, "objective forward-kl has no option 'x': it has none"),
         ({"objective": "reverse-kl", "teacher": "compressed"}, "cannot be fitted to the compressed teacher"),
         ({"site": "resid_post"}, "does not hold resid_post: cache with --sites resid_post"),
-        ({"site": "nowhere"}, "there is no site nowhere"),
+        ({"site": "nowhere"}, "site is 'nowhere': it must be one of attn.z"),
         ({"layers": (9,)}, "layer 9 is not in"),
         ({"layers": ()}, "layers is empty or names one twice"),
         ({"heads": (1, 1)}, "heads is empty or names one twice"),
@@ -43,7 +43,7 @@ def test_what_cannot_be_is_refused(demo_cache: Path, settings: dict[str, Any], m
     [
         ({"top_k": 17}, "top_k is 17: the cache has targets with 16, take 1 to 16"),
         ({"tail_samples": 17}, "tail_samples is 17"),
-        ({"top_k": 2, "teacher": "exact"}, "top_k and tail_samples are of the compressed teacher"),
+        ({"top_k": 2, "teacher": "exact"}, "top_k and tail_samples belong to the compressed teacher"),
         ({"min_position": 64}, "min_position is 64"),
     ],
 )

@@ -1,10 +1,10 @@
-"""Shards -> batches for this rank: straight through whole shards, in an order that the seed alone fixes.
+"""Shards -> batches for this rank: straight through whole shards, in an order that the seed alone decides.
 
 In: a `RowReader`, the training shards, a seed. Out: for each step, this rank's rows of the site's values (layer by
-layer) and of the target. Epoch after epoch, shards come in a seeded order. A shard is cut into `lanes` equal
-stretches; a step takes the next rows of every lane, and rank r of W has the r-th part of the lanes. So the rows of a
-step are the same for any number of processes, and each process reads one stretch of each shard, once. The next
-shard is read, and the next batch made, while this one is used.
+layer) and of the target. Shards come in a seeded order, epoch after epoch. A shard is cut into `lanes` equal stretches;
+a step takes the next rows of every lane, and rank r of W has the r-th part of the lanes. So a step has the same rows for
+any number of processes, and each process reads one stretch of each shard, once. The next shard is read, and the next
+batch made, while this one is used.
 Shapes: N rows, H heads, E width of the site's values.
 """
 
@@ -26,12 +26,12 @@ from alens.rows.teacher import Teacher
 T = TypeVar("T")
 
 MOST_LANES = 64
-"""More processes than this would need larger batches in any case."""
+"""The most processes that can share a batch; more of them would need larger batches in any case."""
 
 FEWEST_LANES = 8
 
 LOOK_S = 0.1
-"""How often it is asked whether to stop, while data is waited for."""
+"""Seconds between two looks whether to stop, while a step waits for data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class TrainingBatch:
     """This rank's rows of a step."""
 
     z_NHE: dict[int, torch.Tensor]
-    """By layer; float16, on the device."""
+    """The values by layer; float16, on the device."""
     teacher: Teacher
-    """What they are fitted to."""
+    """What the rows are fitted to."""
     waited_s: float = 0.0
-    """Seconds the step waited for data."""
+    """Seconds that the step waited for data."""
 
 
 def num_lanes(batch_rows: int, rows_per_shard: int) -> int:
@@ -55,7 +55,7 @@ def num_lanes(batch_rows: int, rows_per_shard: int) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchStream:
-    """The rows of a fit, cut into steps and shared out over ranks."""
+    """The rows of a fit, cut into steps and shared among ranks."""
 
     reader: RowReader
     shards: tuple[int, ...]
@@ -66,7 +66,7 @@ class BatchStream:
     target: Callable[[Columns, Teacher], Teacher] = lambda _, teacher: teacher
     """What rows are fitted to; runs in the thread that makes batches."""
     should_stop: ShouldStop = never
-    """Once it says so, no data is waited for: batches end early."""
+    """When it says so, the stream no longer waits for data: batches end early."""
 
     def __post_init__(self) -> None:
         if self.lanes % self.world_size:
@@ -90,7 +90,7 @@ class BatchStream:
         return self.lanes * self.lane_rows * len(self.shards)
 
     def steps_for(self, epochs: float) -> int:
-        """Whole steps in so many passes, at least one."""
+        """Whole steps in so many epochs, at least one."""
         return max(1, int(epochs * self.rows_per_epoch // self.batch_rows))
 
     def shard_at(self, place: int) -> int:
@@ -107,9 +107,9 @@ class BatchStream:
     def made(
         self, start: int, stop: int, make: Callable[[int, Columns], T]
     ) -> Generator[tuple[T, float], None, None]:
-        """What `make` makes of each step's number and rows, and the seconds that were waited for it.
+        """What `make` makes from the number and the rows of each step, and the seconds that were waited for it.
 
-        `make` runs in a thread beside the step before. Ends early when asked to stop while it waits.
+        `make` runs in a thread, during the step before. Ends early when asked to stop while it waits.
         """
         last_place = (stop * self.batch_rows // self.lanes - 1) // self.lane_rows
         # Two threads: one reads the next shard, one makes the next batch of those that were read.
@@ -133,14 +133,11 @@ class BatchStream:
                     following = coming(step + 1)
                 yield made, waited_s
         finally:
-            for pool in (
-                readers,
-                makers,
-            ):  # who is asked to stop has something better to do than wait for data
+            for pool in (readers, makers):  # when asked to stop, data is not worth waiting for
                 pool.shutdown(wait=not self.should_stop(), cancel_futures=True)
 
     def _wait_for(self, coming: Future[T]) -> bool:
-        """False when asked to stop before it is there."""
+        """Wait for a batch; False when asked to stop before it is there."""
         while not wait([coming], LOOK_S).done:
             if self.should_stop():
                 return False
@@ -174,7 +171,7 @@ class BatchStream:
 
 
 class _ShardWindow:
-    """The shards of the stream around the current row, the next one being read."""
+    """The shards around the current row of the stream, of which the next one is being read."""
 
     def __init__(self, read: Callable[[int], "Future[Columns]"], last_place: int) -> None:
         self._read, self._last = read, last_place

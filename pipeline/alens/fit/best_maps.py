@@ -1,7 +1,7 @@
-"""The best lenses so far, head by head: the optimiser moves on, and may move on for the worse.
+"""The best lenses so far, head by head: the optimiser goes on, and its later weights may be worse.
 
-In: maps of a layer after some step, and which of its heads do better than before. Out: the maps of every head that was
-ever kept. They take the room of the weights once, on the CPU; a checkpoint holds them.
+In: the maps of a layer after some step, and which of its heads do better than before. Out: the best maps of every head.
+They take as much memory as the weights, on the CPU; a checkpoint holds them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,21 +15,22 @@ PREFIX = "kept/"
 
 
 class BestMaps:
-    """By layer; heads that were never kept are there, and mean nothing."""
+    """The best maps of a fit."""
 
     def __init__(self) -> None:
         self.layers: dict[int, LensMaps] = {}
+        """By layer. The maps of heads that were never kept mean nothing."""
 
     def keep(self, layer: int, heads: Sequence[int], maps: LensMaps) -> None:
-        """`maps` are all of the layer's; these heads are the best so far. They may be kept as they are, not copied."""
+        """Keep the maps of these heads, by their places; `maps` has all heads of the layer, and may be kept uncopied."""
         if layer not in self.layers:
             self.layers[layer] = maps.to(torch.device("cpu"))
             return
-        for head in heads:  # one at a time: no second copy of a layer
+        for head in heads:  # one at a time, without a second copy of a layer
             self.layers[layer].put([head], maps.select([head]).to(torch.device("cpu")))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint holds, by name."""
+        """The tensors that a checkpoint holds, by name."""
         return {
             f"{PREFIX}{layer}/{name}": part
             for layer, maps in self.layers.items()

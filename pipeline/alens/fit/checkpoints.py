@@ -1,8 +1,8 @@
-"""State on disk, whole or absent: a killed fit goes on from the newest checkpoint that is whole.
+"""The state of a fit on disk, whole or absent: a killed fit goes on from the newest whole checkpoint.
 
-In: the state of a fit after some step. Out: `checkpoints/step-00000100/` with one safetensors file and a
-`checkpoint.json` that holds its hash and what else belongs to the state. A checkpoint is written beside, synced and renamed; the two newest
-are kept; one that does not match its hash is passed over for the older one.
+In: the state of a fit after some step. Out: `checkpoints/step-00000100/` with one safetensors file and
+`checkpoint.json`, which holds the hash of that file and the rest of the state. A checkpoint is written beside its place,
+synced and renamed; the two newest are kept; one that does not match its hash is passed over for the older one.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Checkpoint:
     step: int
     state: dict[str, torch.Tensor]
     notes: dict[str, Any]
-    """What was saved beside it: plain JSON values."""
+    """What was saved beside the tensors: plain JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class _CheckpointRecord:
 
 
 def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
-    """Write the state after `step` steps and the notes beside it, and drop all but the newest KEEP checkpoints.
+    """Write the state after `step` steps and the notes beside it, and remove all but the newest KEEP checkpoints.
 
-    Raises `RunError` when the disk refuses; older checkpoints stay. `RequestError` where `folder` is a link.
+    Raises `RunError` when the disk refuses, and older checkpoints stay; `RequestError` where `folder` is a link.
     """
     final = folder / f"step-{step:08d}"
     partial = durable.partial_of(final)
@@ -80,7 +80,7 @@ def save(folder: Path, step: int, state: dict[str, torch.Tensor], notes: Mapping
 
 
 def check(folder: Path) -> None:
-    """Raises `RequestError` where `folder` is a link: the checkpoints of another fit may lie there, to be dropped."""
+    """Raises `RequestError` where `folder` is a link: it may lead to the checkpoints of another fit."""
     if folder.is_symlink():
         raise RequestError(
             f"{folder} is a link to {folder.readlink()}, and alens saves nothing through one: the checkpoints of another fit "
@@ -89,7 +89,7 @@ def check(folder: Path) -> None:
 
 
 def drop_all(folder: Path) -> None:
-    """Remove every checkpoint, and the folder where nothing else is in it. What cannot be removed stays."""
+    """Remove every checkpoint, and the folder if nothing else is in it. What cannot be removed stays."""
     with contextlib.suppress(OSError):
         if not folder.is_symlink():
             _drop([*_newest_first(folder), *folder.glob(PARTIALS)])
@@ -97,7 +97,7 @@ def drop_all(folder: Path) -> None:
 
 
 def _drop(paths: Iterable[Path]) -> None:
-    """Remove them; where one is a link, the link itself."""
+    """Remove these directories; of a link, the link itself."""
     for path in paths:
         if path.is_symlink():
             path.unlink()
@@ -107,7 +107,7 @@ def _drop(paths: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def taken_up(folder: Path) -> Iterator[None]:
-    """Within the block a state goes back to where it came from: one that is not of this fit raises `DamageError`."""
+    """A state is restored within the block: one that does not fit this fit raises `DamageError`."""
     try:
         yield
     except (
@@ -136,9 +136,9 @@ def newest(folder: Path) -> Checkpoint | None:
     for path in _newest_first(folder):
         try:
             body = document.decode(document.content(path / DESCRIPTION), DESCRIPTION)
-            said = typed.parse(_CheckpointRecord, body, DESCRIPTION, document.MEND)
-            if durable.sha256_of(path / STATE) == said.state_sha256:
-                return Checkpoint(step=said.step, state=load_file(path / STATE), notes=said.notes)
+            record = typed.parse(_CheckpointRecord, body, DESCRIPTION, document.MEND)
+            if durable.sha256_of(path / STATE) == record.state_sha256:
+                return Checkpoint(step=record.step, state=load_file(path / STATE), notes=record.notes)
             problem = f"{STATE} does not match its hash"
         except (OSError, DamageError, SafetensorError) as error:
             problem = str(error)
@@ -147,7 +147,7 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def last_step(folder: Path) -> int:
-    """After which the newest checkpoint was saved, by its name; 0 where there is none."""
+    """The step after which the newest checkpoint was saved, read from its name; 0 where there is none."""
     numbers = (path.name.removeprefix("step-") for path in folder.glob("step-[0-9]*"))
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 

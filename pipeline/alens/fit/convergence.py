@@ -1,9 +1,9 @@
 """When a lens is trained no further: it has nothing left to gain, or its held-out loss has risen since its best.
 
-In: the held-out loss of one lens after some steps, always over the same held-out rows, of averaged weights, and the
-mean output's loss on the same rows. Out: an estimate of what is left to gain, and how the lens has ended, if it has.
-Averaged weights come to the optimum as 1/step: each doubling gains half of what the one before it did, so what is left
-is what the last one gained. Where gains shrink more slowly than that, more is left, and the estimate says so.
+In: the held-out losses of one lens, with averaged weights, after some steps, always on the same rows; and the loss of the
+mean output on these rows. Out: an estimate of what is left to gain, and how the lens has ended, if it has.
+Averaged weights approach the optimum as 1/step: each doubling of the steps gains half of what the one before it gained, so
+as much is left as the last doubling gained. Where gains shrink more slowly than that, the estimate is larger.
 """
 
 import itertools
@@ -12,31 +12,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TOLERANCE = 0.02
-"""Share of its gain over the mean output that a lens may have left when it stops (docs/decisions/0032)."""
+"""A lens may stop when it has this share of its gain over the mean output left to gain (docs/decisions/0032)."""
 
 SMALLEST_NATS = 2e-4
-"""Less than this is nothing: two evaluations of lenses that are equally good differ by more."""
+"""A smaller gain counts as none: two evaluations of equally good lenses differ by more."""
 
 ENDINGS = CONVERGED, ROSE, DIVERGED = "converged", "rose", "diverged"
 """How the training of a lens ends before the last step."""
 
 FIRST_EVALUATION = 32
-"""Step of the first: twice before it the steps doubled from one that says something."""
+"""The step of the first evaluation: before it, the steps have doubled twice since a loss was worth looking at."""
 
 RATIOS = (0.5, 0.9)
-"""Bounds of what a doubling gains, as a share of what the one before it did: 1/step, and very slow."""
+"""Bounds of what a doubling gains, as a share of what the doubling before it gained: 1/step, and very slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutLoss:
-    """The held-out KL of one head after `step` steps, in nats."""
+    """The held-out loss of one lens after `step` steps, in nats."""
 
     step: int
     loss: float
 
 
 def evaluation_steps(last: int) -> list[int]:
-    """When to evaluate: from FIRST_EVALUATION on at every half doubling, and after the last step."""
+    """The steps to evaluate at: from FIRST_EVALUATION on every half doubling, and the last step."""
     steps = (round(FIRST_EVALUATION * 2 ** (half / 2)) for half in itertools.count())
     return [*itertools.takewhile(lambda step: step < last, steps), last]
 
@@ -44,7 +44,8 @@ def evaluation_steps(last: int) -> list[int]:
 def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
     """Nats that more steps on such rows would still gain, or None before the steps have doubled twice.
 
-    `history` is in order of steps. Below 0 where the KL rises: the fit has begun to learn its rows by heart.
+    `history` is in order of steps. The result is below 0 where the loss rises: the fit has begun to learn its rows by
+    heart.
     """
     if not history:
         return None
@@ -54,13 +55,13 @@ def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
     before, gain = quarter - half, half - history[-1].loss
     slowest = 1.0 if before <= 0 else gain / before
     ratio = min(max(slowest, RATIOS[0]), RATIOS[1])
-    # The second is the same figure under the law of 1/step, from two doublings: a chance dip of the last
-    # evaluation does not stop a head.
+    # The second is the same figure from two doublings, under the law of 1/step: so a chance dip at the last evaluation
+    # does not stop a lens.
     return max(gain * ratio / (1.0 - ratio), (before + gain) / 3.0)
 
 
 def best(history: Sequence[HeldOutLoss]) -> HeldOutLoss | None:
-    """The evaluation with the lowest loss, the first of equals; None where none is a finite number."""
+    """The evaluation with the lowest loss, the first of equals; None where no loss is a finite number."""
     finite = [evaluation for evaluation in history if math.isfinite(evaluation.loss)]
     return min(finite, key=lambda evaluation: evaluation.loss, default=None)
 
@@ -68,9 +69,9 @@ def best(history: Sequence[HeldOutLoss]) -> HeldOutLoss | None:
 def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float = TOLERANCE) -> str | None:
     """How this lens has ended, or None while it is to be trained on.
 
-    `CONVERGED`: it lies below the mean output, its loss no longer falls by more than `tolerance` of what it gained
-    over the mean output, and has not risen by more. `ROSE`: its best evaluation is a doubling of steps ago, and the
-    loss rose over the last doubling. `DIVERGED`: the loss is not finite.
+    `CONVERGED`: its loss is below that of the mean output, has no more than `tolerance` of that gain left to fall, and has
+    not risen by more. `ROSE`: its best evaluation is a doubling of steps ago, and the loss rose over the last doubling.
+    `DIVERGED`: the loss is not finite.
     """
     if not history:
         return None
@@ -91,7 +92,7 @@ def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float 
 
 
 def _at(history: Sequence[HeldOutLoss], step: float) -> float | None:
-    """The KL after `step` steps, between evaluations on a line over the logarithm of steps."""
+    """The loss after `step` steps, interpolated between evaluations on a line over the logarithm of steps."""
     for earlier, later in itertools.pairwise(history):
         if earlier.step <= step <= later.step:
             part = math.log(step / earlier.step) / math.log(later.step / earlier.step)

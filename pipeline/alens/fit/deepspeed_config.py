@@ -1,8 +1,8 @@
-"""What DeepSpeed is told: alens's own settings, and the user's JSON over them.
+"""The configuration of DeepSpeed: the settings of alens, and the user's JSON file over them.
 
-In: the ZeRO stage, rows a step and process, and what a JSON file of `--deepspeed` says. Out: one dictionary for
+In: the ZeRO stage, the rows of a step for each process, and the JSON file of `--deepspeed`. Out: one dictionary for
 `deepspeed.initialize`. The file may partition, offload, take bfloat16 and turn monitors on; what determines the
-lenses (optimiser, schedule, batch) is alens's and is refused there.
+lenses (optimiser, schedule, batch) belongs to alens, and is refused in the file.
 """
 
 import json
@@ -21,29 +21,28 @@ OURS = {
     "gradient_clipping": "lenses share nothing: one norm for all would couple them",
     "fp16": "take bf16: lenses have no loss scale",
 }
-"""Keys that a file may not have, and what to do instead."""
-
+"""Keys that the file may not have, and what to do instead."""
 
 EXAMPLES = {"zero_optimization": '{"stage": 1}', "bf16": '{"enabled": true}'}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON file of DeepSpeed. Raises `RequestError` for a file that is none, or that has what is alens's."""
+    """Read a JSON file of DeepSpeed. Raises `RequestError` for another file, or one with keys that belong to alens."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise RequestError(f"{path} is no JSON file: {error}") from None
-    if not isinstance(found, dict):
-        raise RequestError(f"{path} is no DeepSpeed configuration: it must hold one JSON object")
+        raise RequestError(f"{path} is not a JSON file: {error}") from None
+    if not isinstance(config, dict):
+        raise RequestError(f"{path} is not a DeepSpeed configuration: it must hold one JSON object")
     for key, instead in OURS.items():
-        if key in found:
+        if key in config:
             raise RequestError(f"{path} has {key}: leave it out ({instead})")
     for key in ("zero_optimization", "bf16"):
-        if not isinstance(found.get(key) or {}, dict):
+        if not isinstance(config.get(key) or {}, dict):
             raise RequestError(f"{path}: {key} must be an object, such as {EXAMPLES[key]}")
-    return found
+    return config
 
 
 def stage(given: Mapping[str, Any], zero: int | None) -> int:
@@ -57,7 +56,7 @@ def stage(given: Mapping[str, Any], zero: int | None) -> int:
 
 
 def merged(given: Mapping[str, Any], *, zero: int, rows_a_process: int) -> dict[str, Any]:
-    """The configuration of an engine. Raises `RequestError` for what alens cannot do with it."""
+    """The configuration of an engine. Raises `RequestError` for what alens cannot do with the file."""
     if zero == 0 and (given.get("bf16") or {}).get("enabled"):
         raise RequestError(
             "bf16 in the DeepSpeed file needs ZeRO 1, 2 or 3, which keep float32 weights: take --zero 1"
@@ -65,7 +64,9 @@ def merged(given: Mapping[str, Any], *, zero: int, rows_a_process: int) -> dict[
     partition = {**(given.get("zero_optimization") or {}), "stage": zero}
     offload: dict[str, Any] = {}
     if "offload_optimizer" in partition or "offload_param" in partition:
-        offload["zero_force_ds_cpu_optimizer"] = False  # ours is elementwise PyTorch: it runs on any device
+        offload["zero_force_ds_cpu_optimizer"] = (
+            False  # the optimiser of alens is elementwise PyTorch: it runs on any device
+        )
     return {
         **offload,
         "steps_per_print": 2**62,

@@ -1,7 +1,7 @@
-"""The processes of a fit, one or many, as a group: joined, and the few collective operations that a fit needs.
+"""The processes of a fit, one or many, as a group, with the few collective operations that a fit needs.
 
-In: the environment of the launcher (`fit.launch`). Out: `Processes`. torch starts the group over the store where they
-have met (nccl on CUDA, gloo on the CPU), and DeepSpeed takes it as it is.
+In: the environment of the launcher (`fit.launch`). Out: `Processes`. torch starts the group over the store where the
+processes have met (nccl on CUDA, gloo on the CPU), and DeepSpeed takes the group as it is.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from alens.fit.rendezvous import meet
 from alens.job.progress import ShouldStop, never
 
 LOOPBACK = "lo"
-"""The interface of processes that are all on this host."""
+"""The network interface that is used when all processes are on this host."""
 
 COLLECTIVE_S = 1800.0
-"""How long processes may wait for each other during a fit: rank 0 writes checkpoints meanwhile."""
+"""How long processes may wait for each other during a fit, as they do while rank 0 writes a checkpoint."""
 
 SOURCE = re.compile(r"^\[.*?\] ?")
-"""What gloo puts before what it says: a line of its own source."""
+"""What gloo puts before its messages: a line of its own source."""
 
 KINDS: tuple[type[AlensError], ...] = (RequestError, DamageError, RunError, StoppedError)
-"""Kinds of errors, as rank 0 tells them to the others: by number."""
+"""The kinds of errors that rank 0 tells to the others, by number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +46,19 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """In place, over all processes."""
+        """Sum over all processes, in place."""
         if self.world_size > 1:
             torch.distributed.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any process: so that all stop at the same step."""
+        """Whether the flag is true on any process: so that all stop at the same step."""
         if self.world_size == 1:
             return flag
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def first_does(self, work: Callable[[], None]) -> None:
-        """Rank 0 does `work` while the others wait. What it raises there is raised by all, so that none waits on."""
+        """Rank 0 does `work` while the others wait. An error there is raised by all, so that no process waits on."""
         if self.world_size == 1:
             work()
             return
@@ -74,7 +74,7 @@ class Processes:
             raise _as_error(told)
 
     def _from_first(self, bytes_N: torch.Tensor) -> torch.Tensor:
-        """The (N,) uint8 of rank 0, on every rank. No pickle: the network may not be ours alone."""
+        """The (N,) uint8 of rank 0, on every rank. Not a pickle: others may be on the network."""
         length = torch.tensor([bytes_N.numel()], device=self.device)
         torch.distributed.broadcast(length, src=0)
         if not self.first:
@@ -86,7 +86,7 @@ class Processes:
 
 
 def _as_tensor(error: BaseException) -> torch.Tensor:
-    """(N,) uint8: the number of its kind, then its text in UTF-8."""
+    """(N,) uint8: the number of the error's kind, then its text in UTF-8."""
     kind = next((n for n, kind in enumerate(KINDS) if isinstance(error, kind)), KINDS.index(RunError))
     text = str(error) if isinstance(error, AlensError) else "process 0 has failed: its own lines say why"
     return torch.frombuffer(bytearray([kind, *text.encode(errors="replace")]), dtype=torch.uint8)
@@ -136,7 +136,7 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
 
 @contextlib.contextmanager
 def lost_processes(world_size: int) -> Iterator[None]:
-    """Where another process ends or is silent, what torch raises becomes one line."""
+    """When another process ends or is silent, the error of torch becomes one line."""
     try:
         yield
     except RuntimeError as error:
@@ -150,7 +150,7 @@ def lost_processes(world_size: int) -> Iterator[None]:
 
 
 def _is_of_network(error: RuntimeError) -> bool:
-    """gloo raises plain RuntimeErrors, with the place in its source."""
+    """Whether this is an error of the network. gloo raises plain RuntimeErrors, with a line of its source."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 

@@ -1,8 +1,8 @@
 """The DeepSpeed engine of a fit: made, stepped, and its state taken out and put back whole.
 
-In: a `LensModule`, a ZeRO stage, a learning rate a step. Out: steps taken, and `state()`: full float32
-parameters and the optimiser's tensors by name, the same whatever the ZeRO stage and the number of processes, so
-that a fit can go on with others. DeepSpeed's own checkpoints are pickles tied to both.
+In: a `LensModule`, a ZeRO stage, a learning rate for each step. Out: steps taken, and `state()`: full float32
+parameters and the optimiser's tensors by name, the same for every ZeRO stage and number of processes, so that a fit can
+go on with others. DeepSpeed's own checkpoints are pickles that are tied to both.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from alens.job.progress import ShouldStop, never
 from alens.rows.teacher import CompressedTeacher, Teacher
 
 NO_TEACHER = CompressedTeacher(torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0), torch.zeros(1))
-"""Of a step in which nothing is trained."""
+"""The teacher of a step in which nothing is trained."""
 
 
 class Engine:
@@ -36,7 +36,7 @@ class Engine:
         lr: float,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        """`config` is what the user's DeepSpeed file says. Raises `RequestError` for what it cannot do."""
+        """`config` is the user's DeepSpeed file. Raises `RequestError` for a configuration that does not work."""
         import deepspeed
 
         self.processes, self.zero = processes, zero
@@ -62,10 +62,10 @@ class Engine:
         active: Active | None = None,
         should_stop: ShouldStop = never,
     ) -> torch.Tensor:
-        """One step; gives the (L, U) losses of this rank's rows before it.
+        """Take one step; gives the (L, U) losses of this rank's rows before it.
 
-        Raises `InterruptedWorkError` on all processes where one of them is to stop in the midst of it: parameters and
-        moments are those of before. On a GPU a step is short, and is taken to its end.
+        Raises `InterruptedWorkError` on all processes when one of them is asked to stop during the step; parameters and
+        moments are then those from before. On a GPU a step is short, and is always finished.
         """
         on_cpu = self.processes.device.type == "cpu"
         for group in self._engine.optimizer.param_groups:
@@ -86,15 +86,15 @@ class Engine:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Full float32 parameters (`name`) and moments (`name/exp_avg`, ...), on the CPU. Collective."""
-        found = {}
+        state = {}
         for name, parameter in self.module.named_parameters():
             parts = {name: self._parameter(parameter)}
             parts |= {f"{name}/{key}": self._moment(parameter, key) for key in STATE}
-            found.update({key: value.detach().float().cpu().clone() for key, value in parts.items()})
-        return found
+            state.update({key: value.detach().float().cpu().clone() for key, value in parts.items()})
+        return state
 
     def averages(self) -> dict[str, torch.Tensor]:
-        """Full averaged parameters by name, float32, on the device: what a lens is made of. Collective."""
+        """Full averaged parameters by name, float32, on the device: what lenses are made from. Collective."""
         return {
             name: self._moment(parameter, AVERAGE).detach().float().to(self.processes.device).clone()
             for name, parameter in self.module.named_parameters()
@@ -110,8 +110,8 @@ class Engine:
         from deepspeed.utils import safe_get_full_optimizer_state
 
         if self.zero == 0:
-            kept: torch.Tensor = self._engine.optimizer.state[parameter][key]
-            return kept
+            local: torch.Tensor = self._engine.optimizer.state[parameter][key]
+            return local
         whole: torch.Tensor = safe_get_full_optimizer_state(parameter, key)
         return whole
 
@@ -140,7 +140,7 @@ class Engine:
         self._optimiser.count_from(steps_taken)
 
     def start(self) -> None:
-        """Make the optimiser's tensors, which it does in its first step only: a step that changes nothing."""
+        """Take a step that changes nothing: the optimiser makes its tensors in its first step."""
         device = self.processes.device
         nothing = {
             layer: torch.zeros(1, *self.module.design(layer).ground.whitening.mean_HE.shape, device=device)
@@ -152,7 +152,7 @@ class Engine:
     def _set_partition(
         self, parameter: torch.Tensor, whole: torch.Tensor, moments: Mapping[str, torch.Tensor]
     ) -> None:
-        """ZeRO-3: this rank's part. DeepSpeed's own setters of whole values fail where parts are padded."""
+        """Set this rank's part under ZeRO-3. DeepSpeed's own setters of whole values fail where parts are padded."""
         from deepspeed.utils import (
             safe_get_local_fp32_param,
             safe_set_local_fp32_param,

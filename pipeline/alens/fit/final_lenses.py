@@ -1,6 +1,7 @@
-"""The end of a fit: figures on all held-out rows, and the lens directory.
+"""What a fit ends with: the figures of its lenses on all held-out rows, and the lens directory.
 
-In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean output, and `lens.json`, written last.
+In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean output, and `lens.json`, written last. Lenses
+that do no better than the mean output are replaced by it, and marked.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""The plan of a fit: what was asked for, resolved once against the cache; pure but for `fit.json`.
+"""The plan of a fit: what was asked for, resolved once against the cache. Nothing but `fit.json` is written.
 
-In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, which shards are trained on
-and which are held out. It is written before the first step, so that a resumed fit is the same fit.
+In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, which shards are trained on and which are
+held out. It is written before the first step, so that a resumed fit is the same fit.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from alens.store.one_writer import is_aside
 from alens.store.typed import Count, Natural
 
 FORMAT = 2
-"""Since it holds its own hash; before, it held no format either."""
+"""The format in which `fit.json` holds its own hash; before it, there was no format either."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class FitPlan:
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
-    """The fit that is asked for; where one was begun in LENSES, the same one or a `RequestError`."""
+    """The plan of the fit that is asked for. Raises `RequestError` where another fit was begun in LENSES."""
     hub.check_local(request.lenses)
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
     directory = LensDirectory(request.lenses)
-    there = begun(directory)
-    if there is not None:
-        _check_same(request, recipe.settings, cache, there)
-        return there
+    earlier = begun(directory)
+    if earlier is not None:
+        _check_same(request, recipe.settings, cache, earlier)
+        return earlier
     if directory.holds_lenses:
         raise RequestError(
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
@@ -102,20 +102,18 @@ def begun(directory: LensDirectory) -> FitPlan | None:
 
 
 def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: FitPlan) -> None:
-    found = (
-        []
-        if begun.cache_plan == cache.plan.identity
-        else [f"it was begun on another cache than {request.store}"]
-    )
+    differences = []
+    if begun.cache_plan != cache.plan.identity:
+        differences.append(f"it was begun on another cache than {request.store}")
     asked = settings.to_json()
-    found += [
+    differences += [
         f"{name} is {asked[name]} (begun: {begun.settings.get(name)})"
         for name in asked
         if asked[name] != begun.settings.get(name)
     ]
-    if found:
+    if differences:
         raise RequestError(
-            f"{request.lenses} holds another fit: {'; '.join(found)}. Ask for the same, or name a new LENSES"
+            f"{request.lenses} holds another fit: {'; '.join(differences)}. Ask for the same, or name a new LENSES"
         )
 
 
@@ -133,13 +131,13 @@ def check_place(directory: LensDirectory) -> None:
 
 
 def put_plan(directory: LensDirectory, plan: FitPlan) -> None:
-    """Write `fit.json`; where it is already, leave it. Raises `RunError` when the disk refuses."""
+    """Write `fit.json`, unless it is there already. Raises `RunError` when the disk refuses."""
     with write_errors(directory.root):
         if not directory.holds_fit:
             durable.put(directory.fit_json, document.encode({"format": FORMAT, **asdict(plan)}))
 
 
 def drop_plan(directory: LensDirectory) -> None:
-    """Take back what `put_plan` put."""
+    """Remove what `put_plan` wrote."""
     with write_errors(directory.root):
         durable.remove(directory.fit_json)

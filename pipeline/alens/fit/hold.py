@@ -1,7 +1,6 @@
 """The directory of a fit, held by its processes together: rank 0 claims it for all.
 
-In: the directory and the processes. Out: a `Hold`, which the loop asks before it writes. Every method but `is_lost` is
-collective, and raises the same on every rank.
+In: the directory and the processes. Out: a `Hold`, which the training loop checks before it writes.
 """
 
 import contextlib
@@ -22,11 +21,14 @@ class Hold:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another has taken the directory over, as far as this rank knows; not collective."""
+        """Whether another process has taken the directory over, as far as this rank knows; not collective."""
         return self._claim is not None and self._claim.is_lost
 
     def check(self) -> None:
-        """Before what the next holder would read is written. Raises `RunError` when the directory is another's."""
+        """Call this before writing what the next holder would read.
+
+        Raises `RunError` on every rank when another process holds the directory now. Collective.
+        """
         self._processes.first_does(self._check)
 
     def _check(self) -> None:
@@ -36,9 +38,9 @@ class Hold:
 
 @contextlib.contextmanager
 def held(lenses: Path, processes: Processes, should_stop: ShouldStop) -> Iterator[Hold]:
-    """Hold `lenses` for these processes alone.
+    """Hold `lenses` for these processes alone. Collective.
 
-    Raises `RequestError` when others work there, `StoppedError` when asked to stop while that is not known.
+    Raises `RequestError` when other processes work there, `StoppedError` when asked to stop before that is known.
     """
     with contextlib.ExitStack() as stack:
         claims: list[Claim] = []

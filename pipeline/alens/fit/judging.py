@@ -1,7 +1,7 @@
-"""Held-out losses of a fit on its way, and figures at its end; over all processes.
+"""Held-out losses during a fit, and figures at its end, over all processes.
 
-In: designs with averaged parameters, or the maps that are kept. Out: the objective's own loss over some held-out rows,
-and what the mean output has there; figures of every head and of the mean output over all of them.
+In: designs with averaged parameters, or the best maps. Out: the objective's own loss over some held-out rows, of every
+lens and of the mean output; figures of both over all held-out rows.
 Shapes: N rows, U losses of a layer, V vocabulary.
 """
 
@@ -25,13 +25,16 @@ from alens.lens.maps import LensMaps
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.rows.teacher import Teacher
 
-ROWS_ON_THE_WAY = 4096
-"""Held-out rows for the losses before the end: enough to see where a head stands, and cheap."""
+ROWS_DURING_FIT = 4096
+"""Held-out rows for the losses during the fit: cheap, and enough to see how good a lens is."""
 
 
 class Judging:
-    """The held-out rows of a fit. What gives losses and figures is collective, and the same on all processes; it raises
-    `InterruptedWorkError` on all of them where one is to stop."""
+    """The held-out rows of a fit.
+
+    Methods that give losses and figures are collective, and give the same on all processes; they raise
+    `InterruptedWorkError` on all processes when one is asked to stop.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Judging:
         units: Mapping[int, Sequence[int]],
         report: Report = silent,
     ) -> dict[int, list[float]]:
-        """By layer, the mean objective of these losses, on the way."""
+        """By layer, the objective's mean loss, for these losses of each design."""
 
         def losses_of(part: HeldOutPart, target: Teacher) -> Iterator[torch.Tensor]:
             loss = functools.partial(self.recipe.objective.loss, teacher=target)
@@ -71,7 +74,7 @@ class Judging:
         return self._means(loss_of, [1], report, "mean output")[0][0]
 
     def mean_output_loss_of(self, teacher: Teacher, rows: int) -> torch.Tensor:
-        """() float32: the same of these rows, of this process alone."""
+        """() float32: the same for the given rows, on this process alone."""
         log_mean_V = self.log_mean_output_V
         features_UNF = log_mean_V.new_zeros(1, rows, self._width)
         weight_UFV = log_mean_V.new_zeros(1, self._width, len(log_mean_V))
@@ -81,7 +84,7 @@ class Judging:
     def figures(
         self, maps: Mapping[int, LensMaps], report: Report = silent
     ) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
-        """Figures of every head over all held-out rows; and of the mean output there."""
+        """The figures of every head over all held-out rows, by layer, and those of the mean output."""
 
         def readings(part: HeldOutPart) -> list[Readings]:
             of_heads = [lens_readings(of_layer, part.values(layer)) for layer, of_layer in maps.items()]
@@ -101,7 +104,7 @@ class Judging:
 
     @contextlib.contextmanager
     def _droppable(self) -> Iterator[None]:
-        """Rows are judged inside; afterwards all processes agree whether that was dropped."""
+        """Rows are judged within the block; after it, all processes agree whether that was dropped."""
         with droppable(self.should_stop) as work:
             yield
         if self.processes.any(work.left_out):
@@ -114,8 +117,8 @@ class Judging:
         report: Report,
         stage: str,
     ) -> list[list[float]]:
-        """The means over rows of what `losses_of` gives, one tensor for each of `sizes`."""
-        rows = self._held_out(ROWS_ON_THE_WAY)
+        """The means over rows of what `losses_of` gives: one tensor for each of `sizes`."""
+        rows = self._held_out(ROWS_DURING_FIT)
         unit = "rows" if len(sizes) == 1 else "rows by layer"
         tell = counting(report, stage, unit, rows.count * len(sizes))
         total = torch.zeros(sum(sizes) + 1, dtype=torch.float64, device=self.processes.device)
@@ -131,7 +134,7 @@ class Judging:
         return [mean_U.tolist() for mean_U in (total[:-1] / total[-1]).split(list(sizes))]
 
     def _held_out(self, num_rows: int) -> HeldOutRows:
-        """The first so many held-out rows; this process has its part of them."""
+        """This process's part of the first `num_rows` held-out rows."""
         return HeldOutRows(
             reader=self.recipe.judge,
             shards=self.plan.held_out_shards,

@@ -1,7 +1,7 @@
-"""Which of the processes of a fit this one is, by the environment of its launcher.
+"""How this process of a fit was launched: which of the processes it is, and where they meet.
 
-In: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, all or none; and what MPI and Slurm say of processes that were
-started together. Out: a `Launch`, or a `RequestError` that says what to set.
+In: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT, all or none of them; and the variables by which MPI and Slurm
+number the processes that they start together. Out: a `Launch`, or a `RequestError` that says what to set.
 """
 
 import os
@@ -12,19 +12,20 @@ from alens.errors import RequestError
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 ALONE = dict(zip(VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
-"""What one process sets. DeepSpeed asks for all five; nobody listens at this address."""
+"""The values for a single process. DeepSpeed asks for all five; nothing listens at this address."""
 
 LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "mpiexec", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_SIZE", "mpiexec", "PMI_RANK", "MPI_LOCALRANKID"),
     ("SLURM_STEP_NUM_TASKS", "srun", "SLURM_PROCID", "SLURM_LOCALID"),
 )
-"""How many they started, with what, and which of them this is. SLURM_NTASKS is none of them: a batch script has it too."""
+"""The variable with the number of processes, what started them, and the variables with this one's rank and local rank.
+SLURM_NTASKS does not belong here: a batch script has it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Where this process stands among those of its fit, and where they meet."""
+    """Which of the processes of a fit this is, and where they meet."""
 
     rank: int
     world_size: int
@@ -40,12 +41,12 @@ class Launch:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is by its own words one of this host alone; of a host's name that cannot be told."""
+    """Whether an address can be seen to be one of this host alone; for the name of a host that cannot be seen."""
     return address in ("localhost", "::1") or address.startswith("127.")
 
 
 def this_launch() -> Launch:
-    """Raises `RequestError` for an environment that is half set, or makes no sense."""
+    """How this process was launched. Raises `RequestError` for an environment that is half set, or makes no sense."""
     given = [name for name in VARIABLES if name in os.environ]
     if not given:
         os.environ.update(ALONE)
@@ -73,7 +74,7 @@ def this_launch() -> Launch:
 def check_alone(work: str, instead: str | None = None) -> None:
     """Raises `RequestError` where several processes were started together and none knows its RANK.
 
-    Each would do the whole of `work`; `instead` is what to do about it, where it is not to fit together.
+    Each would do all of `work`. `instead` is the advice in the message, for work that processes cannot share.
     """
     if any(name in os.environ for name in VARIABLES):
         return

@@ -1,6 +1,6 @@
 """The lenses of a fit as one torch module: values of a site in, the loss of every lens out.
 
-Shapes: N rows, L layers, H heads, U losses (one a head, or one a layer), E width of the site's values.
+Shapes: N rows, L layers, H heads, U losses (one for each head, or one for the layer), E width of the site's values.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from alens.lens.maps import LensMaps
 from alens.rows.teacher import Teacher
 
 Active = Mapping[int, list[int]]
-"""By layer, which losses are still trained; a layer that is not named trains all of its own."""
+"""By layer, which losses are still trained; a layer that is not named trains all of its losses."""
 
 
 class LensModule(nn.Module):
-    """One design a layer, and the loss they share."""
+    """One design for each layer, and the loss that they share."""
 
     def __init__(self, designs: Mapping[int, Design], objective: Objective) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class LensModule(nn.Module):
     def forward(
         self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, active: Active | None = None
     ) -> torch.Tensor:
-        """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is not trained any more."""
+        """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is no longer trained."""
         losses = []
         for layer in self.layers:
             design = self.design(layer)
@@ -56,11 +56,11 @@ class LensModule(nn.Module):
         return design(z_NHE, use, units)  # type: ignore[no-any-return]  # torch leaves calls of modules untyped
 
     def maps(self, layer: int) -> LensMaps:
-        """The lenses of a layer, on the values as they are. The parameters must be gathered."""
+        """The maps of a layer, which act on the values as they are. The parameters must be gathered."""
         return self.design(layer).maps()
 
     def design(self, layer: int) -> Design:
         """The design of a layer."""
-        found = self.designs[str(layer)]
-        assert isinstance(found, Design)
-        return found
+        design = self.designs[str(layer)]
+        assert isinstance(design, Design)
+        return design

@@ -1,10 +1,10 @@
-"""Adam whose iterates are averaged: the average is good at any step, so a fit may stop at any step.
+"""Adam whose iterates are averaged: the average is good at every step, so a fit may stop at any step.
 
-In: parameters (whole, or the flat partitions of ZeRO: all arithmetic is elementwise), gradients, a
-learning rate a step. Out: parameters to take gradients at, and in the state, as `average`, the weights to
-judge and to save. The last iterate of stochastic gradients wanders about the optimum of a convex problem;
-the mean of the iterates does not (Polyak and Juditsky 1992), and needs no end that is known beforehand.
-Step t has weight t, so that the way from the start fades (arXiv 1212.2002).
+In: parameters (whole, or the flat partitions of ZeRO: all arithmetic is elementwise), gradients, a learning rate for
+each step. Out: parameters to take gradients at, and in the state, as `average`, the weights to judge and to save. The
+last iterate of stochastic gradients wanders about the optimum of a convex problem; the mean of the iterates does not
+(Polyak and Juditsky 1992), and the last step need not be known beforehand. Step t has weight t, so that the way from the
+start fades (arXiv 1212.2002).
 """
 
 import math
@@ -17,20 +17,20 @@ AVERAGE = "average"
 """Key of the averaged weights in the state of a parameter."""
 
 STATE = ("exp_avg", "exp_avg_sq", AVERAGE)
-"""What a parameter's state holds beside `step`: of the parameter's shape, float32. With `step` and the
-parameter itself, all that is needed to go on bit for bit."""
+"""What the state of a parameter holds beside `step`: tensors of the parameter's shape, float32. With `step` and the
+parameter itself they are all that is needed to go on bit for bit."""
 
 BETAS = (0.9, 0.999)
 """Adam's decay rates."""
 
 STEADY_STEPS = 50
-"""Steps after which the learning rate is 1/sqrt(2) of what it was at first."""
+"""Steps after which the learning rate is 1/sqrt(2) of its first value."""
 
 
 def learning_rate(first: float, step: int) -> float:
-    """For step `step`, from 0: `first` at the start, falling with the root of the step, to no end.
+    """The rate of step `step`, counted from 0: `first` at the start, then falling with the root of the step.
 
-    At a constant rate the average keeps a bias that grows with the rate (docs/decisions/0017).
+    With a constant rate the average keeps a bias that grows with the rate (docs/decisions/0017).
     """
     return first / math.sqrt(1.0 + step / STEADY_STEPS)
 
@@ -39,7 +39,7 @@ class AveragedAdam(torch.optim.Adam):
     """`torch.optim.Adam`, fused, and the average of its iterates."""
 
     def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float] = BETAS) -> None:
-        # Fused is one pass over memory: 2 to 8 times as fast on a CPU as the other kinds.
+        # Fused makes one pass over memory: 2 to 8 times as fast on a CPU as the other kinds.
         super().__init__(params, lr=lr, betas=betas, fused=True)
 
     @torch.no_grad()
@@ -53,11 +53,11 @@ class AveragedAdam(torch.optim.Adam):
                 state = self.state[parameter]
                 if AVERAGE not in state:
                     state[AVERAGE] = parameter.detach().clone()
-                # The weight stays a tensor: where `step` is on a GPU, a number would wait for it.
+                # The weight stays a tensor: to make a number of it would wait for the GPU, if `step` is there.
                 state[AVERAGE].lerp_(parameter, 2.0 / (state["step"] + 1.0))
         return loss
 
     def count_from(self, steps_taken: int) -> None:
-        """Go on as after so many steps; the rest of the state has been put back already."""
+        """Go on as after so many steps, once the rest of the state has been restored."""
         for state in self.state.values():
             state["step"].fill_(float(steps_taken))

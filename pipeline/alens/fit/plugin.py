@@ -1,7 +1,7 @@
-"""Designs and objectives by name: those of alens, and anybody's as `module:Class`.
+"""Designs and objectives by name: those of alens, and your own as `module:Class`.
 
-In: what `--lens` or `--objective` says, and its options. Out: the class, imported, and an instance of it. Only
-what the user named is imported, from the working directory or wherever Python finds it.
+In: the value of `--lens` or `--objective`, and its options. Out: the class, imported, and an instance of it. Only the
+module that the user named is imported, from the working directory or from wherever Python finds it.
 """
 
 import importlib
@@ -32,12 +32,12 @@ def find(what: str, name: str, known: Mapping[str, str], base: type[T]) -> type[
     here = str(Path.cwd())
     if name not in known and here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does: a file beside the job script is found
-    found = getattr(_module(what, name, module_name), attribute, None)
-    if found is None:
+    plugin = getattr(_module(what, name, module_name), attribute, None)
+    if plugin is None:
         raise RequestError(f"{what} is {name!r}: {module_name} has no {attribute!r}")
-    if not (inspect.isclass(found) and issubclass(found, base)):
-        raise RequestError(f"{what} is {name!r}: it is no subclass of {base.__module__}.{base.__name__}")
-    return found
+    if not (inspect.isclass(plugin) and issubclass(plugin, base)):
+        raise RequestError(f"{what} is {name!r}: it is not a subclass of {base.__module__}.{base.__name__}")
+    return plugin
 
 
 def _module(what: str, name: str, module_name: str) -> ModuleType:
@@ -50,9 +50,9 @@ def _module(what: str, name: str, module_name: str) -> ModuleType:
     raise RequestError(f"{what} is {name!r}: cannot import {module_name} ({' '.join(problem.split())})")
 
 
-def make(what: str, name: str, found: type[T], options: Mapping[str, Any], *arguments: Any) -> T:
-    """An instance with its options. Raises `RequestError` for an option that it does not have."""
-    parameters = inspect.signature(found).parameters.values()
+def make(what: str, name: str, plugin: type[T], options: Mapping[str, Any], *arguments: Any) -> T:
+    """An instance of the class with these options. Raises `RequestError` for an option that it does not have."""
+    parameters = inspect.signature(plugin).parameters.values()
     takes = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for option in options:
@@ -60,4 +60,4 @@ def make(what: str, name: str, found: type[T], options: Mapping[str, Any], *argu
                 raise RequestError(
                     f"{what} {name} has no option {option!r}: it has {', '.join(takes) or 'none'}"
                 )
-    return found(*arguments, **options)
+    return plugin(*arguments, **options)

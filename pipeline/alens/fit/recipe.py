@@ -1,7 +1,7 @@
-"""What the settings of a fit mean on one cache: its objective, its readers, its designs.
+"""The settings of a fit, resolved on one cache: its objective, its readers, its designs.
 
-In: `FitSettings` and an open cache. Out: a `Recipe`, from which the plan, the batches, the module and the
-held-out figures are made, so that all of them read the same rows and fit the same targets.
+In: `FitSettings` and an open cache. Out: a `Recipe`, from which the plan, the batches, the module and the held-out figures
+are made, so that all of them read the same rows and fit the same targets.
 Shapes: H heads, E width of the site's values, V vocabulary.
 """
 
@@ -74,19 +74,19 @@ class Recipe:
 
     @property
     def min_position(self) -> int:
-        """The first position that is fitted on."""
+        """The first position whose rows are trained on."""
         if self.objective.last_position:
             return self.cache.plan.settings.seq_len - 1
         return self.settings.min_position
 
     @cached_property
     def reader(self) -> RowReader:
-        """Of rows to train on."""
+        """The reader of the rows to train on."""
         return self._reader(self.teacher, self._narrow())
 
     @cached_property
     def judge(self) -> RowReader:
-        """Of held-out rows: with the exact teacher where there is one, and never narrowed."""
+        """The reader of held-out rows: with the exact teacher where the cache has one, and never narrowed."""
         return self._reader(self.cache.plan.settings.best_teacher, None)
 
     def _reader(self, teacher: str, narrow: Narrow | None) -> RowReader:
@@ -101,7 +101,7 @@ class Recipe:
             return None
         if self.teacher == "exact":
             raise RequestError(
-                "top_k and tail_samples are of the compressed teacher: leave them out, or take it"
+                "top_k and tail_samples belong to the compressed teacher: leave them out, or take it"
             )
         narrow = Narrow(
             top_k=settings.top_k or cached.top_k,
@@ -112,25 +112,25 @@ class Recipe:
         return narrow
 
     def target(self, columns: Columns, teacher: Teacher) -> Teacher:
-        """What rows are fitted to."""
+        """What these rows are fitted to."""
         rows = TargetRows(cache=self.cache, columns=columns, teacher=teacher, device=self.device)
         return self.objective.target(rows)
 
     def grounds(self, shards: Sequence[int], report: Report = silent) -> dict[int, Ground]:
-        """What the design of each layer starts from, on the device: moments over the first of `shards`."""
+        """What the design of each layer starts from, on the device; the moments are those of the first of `shards`."""
         first = shards[:ENOUGH_SHARDS]
         report(Progress(stage="reading moments"))
         of_z = moments.of_cache(self.cache, self.layers, first)
         log_mean_V = torch.from_numpy(log_shares(of_z.mean_output_V)).to(self.device)
         made: dict[str, Any] = {}
-        found = {}
+        grounds = {}
         for index, layer in enumerate(counted(self.layers, report, "whitening", "layers")):
             if self.settings.site == ATTN_Z:
                 heads = list(self.heads)
                 mean, covariance = of_z.mean_LHE[index, heads], of_z.covariance_LHEE[index, heads]
             else:
                 mean, covariance = moments.of_site(self.reader, layer, first)
-            found[layer] = Ground(
+            grounds[layer] = Ground(
                 whitening=Whitening.from_moments(mean, covariance).to(self.device),
                 log_mean_output_V=log_mean_V,
                 unembedding=lambda: self.reader.unembedding,
@@ -139,10 +139,10 @@ class Recipe:
                 seed=self.settings.seed,
                 made=made,
             )
-        return found
+        return grounds
 
     def _final_norm(self) -> FinalNorm:
-        """Raises `RequestError` where alens does not know the model's."""
+        """The model's last norm. Raises `RequestError` where alens does not know its kind."""
         model = self.cache.plan.model
         if model.final_norm is not None and not model.final_norm.is_known:
             raise RequestError(
@@ -158,7 +158,7 @@ class Recipe:
 
 
 def with_rate(settings: FitSettings) -> FitSettings:
-    """The same settings, with the rate that they mean: the design's own where none was given."""
+    """The same settings with a learning rate: the design's own where none was given."""
     if settings.lr is not None:
         return settings
     return replace(settings, lr=plugin.find("lens", settings.lens, DESIGNS, Design).default_lr)

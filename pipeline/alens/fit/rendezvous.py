@@ -1,8 +1,8 @@
-"""Where the processes of a fit meet: a store of keys that rank 0 keeps, and the others reach over TCP.
+"""Where the processes of a fit meet: a store of keys that rank 0 keeps, and that the others reach over TCP.
 
-In: a `Launch`. Out: the store, once all processes are there. Until then each can be stopped, and says for whom it waits.
-The store has no password, so it listens where it must and nowhere else: not at all for one process, on the loopback
-where MASTER_ADDR is one, else on the address that MASTER_ADDR has on this host.
+In: a `Launch`. Out: the store, once all processes are there. Until then each process can be stopped, and says which
+others it waits for. The store has no password, so it listens only where it must: not at all for one process, on the
+loopback where MASTER_ADDR is one, else on the address that MASTER_ADDR has on this host.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from alens.job.progress import ShouldStop
 log = logging.getLogger("alens")
 
 MEET_S = 300.0
-"""How long processes that were started together may be apart."""
+"""How long the first of the processes waits for the last."""
 
 ANSWER_S = 20.0
-"""How long what listens at the meeting place may take to answer."""
+"""How long the store may take to answer."""
 
 SAY_FIRST_S, SAY_EVERY_S = 2.0, 30.0
 POLL_S = 0.2
@@ -63,7 +63,7 @@ def meet(launch: Launch, should_stop: ShouldStop) -> Store:
 
 
 def _has_agent() -> bool:
-    """Whether torchrun keeps the store, in a process of its own."""
+    """Whether torchrun keeps the store, in its own process."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
@@ -85,7 +85,7 @@ def _missing(store: Store, launch: Launch) -> list[int]:
 def _wait(
     launch: Launch, missing: Callable[[], list[int]], until: float, should_stop: ShouldStop, level: int
 ) -> None:
-    """Until none is missing; says now and then who is, with `level`: of most processes only errors are shown."""
+    """Wait until no process is missing; log now and then which are, at `level` (most processes show errors only)."""
     began = time.monotonic()
     say_at = began + SAY_FIRST_S
     while ranks := missing():
@@ -117,14 +117,14 @@ def _names(ranks: list[int]) -> str:
 
 
 def _listens(launch: Launch) -> bool:
-    """Asked beforehand: torch writes lines of its own for each time that it does not reach a store."""
+    """Whether anything listens there. Torch would log each time that it does not reach a store."""
     with contextlib.suppress(OSError), socket.create_connection((launch.address, launch.port), POLL_S * 5):
         return True
     return False
 
 
 def _reached(launch: Launch, should_stop: ShouldStop) -> Store:
-    """Kept by another process. Asked for in a thread: torch waits for ever for what listens and does not answer."""
+    """The store of another process, asked in a thread: torch waits for ever for one that does not answer."""
     answers: queue.SimpleQueue[Store | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -160,7 +160,7 @@ def _reached(launch: Launch, should_stop: ShouldStop) -> Store:
 
 
 def _kept(launch: Launch) -> TCPStore:
-    """Kept by this process."""
+    """The store that this process keeps."""
     listener = _listener(launch)
     return TCPStore(
         launch.address,
@@ -174,7 +174,7 @@ def _kept(launch: Launch) -> TCPStore:
 
 
 def _listener(launch: Launch) -> socket.socket:
-    """Bound to the address that the others reach; to all of this host only where it cannot be told which."""
+    """A socket bound to the address that the others reach, or to all addresses where that one is not known."""
     for family, address in _addresses(launch):
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -194,14 +194,14 @@ def _listener(launch: Launch) -> socket.socket:
 
 
 def _addresses(launch: Launch) -> list[tuple[socket.AddressFamily, str]]:
-    """Where to listen, the best first. A host's name may be its loopback to itself alone: others reach another address."""
+    """Where to listen, best first. A host may know its own name as its loopback: others reach another address."""
     everywhere: tuple[socket.AddressFamily, str] = (socket.AF_INET, "")
     try:
-        found = socket.getaddrinfo(launch.address, launch.port, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(launch.address, launch.port, type=socket.SOCK_STREAM)
     except OSError:
         return [everywhere]
     addresses: list[tuple[socket.AddressFamily, str]] = [
-        (family, str(where[0])) for family, _, _, _, where in found
+        (family, str(where[0])) for family, _, _, _, where in resolved
     ]
     if launch.all_local:
         return addresses

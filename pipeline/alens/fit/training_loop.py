@@ -1,7 +1,7 @@
-"""`alens fit`: cache -> lenses. Batches from the stream, steps, held-out losses, checkpoints, the lens directory.
+"""`alens fit`: cache -> lenses. Batches, steps, held-out losses, checkpoints, and the lens directory at the end.
 
-In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output.safetensors`, `lens.json`; beside
-them `fit.json` (what was asked for) and `log.jsonl` (how it went). Every process of a fit runs this.
+In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output.safetensors`, `lens.json`; beside them
+`fit.json` (what was asked for) and `log.jsonl` (how it went). Every process of a fit runs this.
 """
 
 import contextlib
@@ -46,9 +46,9 @@ class FitSummary(Result):
     rows: int
     """Rows seen in this run, over all processes."""
     seconds: float
-    """In steps, evaluations left out."""
+    """Seconds in steps, without evaluations."""
     waited_s: float
-    """Of those, waiting for data."""
+    """How many of these seconds were waits for data."""
 
     def headline(self) -> str:
         """How long the fit took, and what the lenses are."""
@@ -62,10 +62,10 @@ class FitSummary(Result):
 def fit_lenses(
     request: FitRequest, *, report: Report = silent, should_stop: ShouldStop = never
 ) -> FitSummary:
-    """Fit the lenses that `request` asks for, or go on with them; every process of a fit calls this.
+    """Fit the lenses that `request` asks for, or go on with a fit that was begun; every process of a fit calls this.
 
-    Raises `RequestError` for what cannot be done as asked, `DamageError` for a damaged cache, `RunError`
-    for a full disk and the like, `StoppedError` when `should_stop` says so (a checkpoint is saved).
+    Raises `RequestError` for what cannot be done as asked, `DamageError` for a damaged cache, `RunError` for a full disk
+    and the like, `StoppedError` when `should_stop` says so (a checkpoint is saved).
     """
     given = deepspeed_config.read(request.deepspeed) if request.deepspeed else {}
     zero = deepspeed_config.stage(given, request.zero)
@@ -81,14 +81,15 @@ def fit_lenses(
             stack.enter_context(lost_processes(processes.world_size))
             hold = stack.enter_context(held(request.lenses, processes, should_stop))
         if processes.any(processes.first and directory.holds_lenses):
-            return _finished(request.lenses)  # who held it before has ended well
+            return _finished(request.lenses)  # the process that held it before has finished
         trainer = _begin(request, plan, cache, processes, should_stop, report, zero=zero, given=given)
         return _Loop(request, trainer, hold, report, should_stop).run()
 
 
 @contextlib.contextmanager
 def _marked(directory: LensDirectory, steps: int) -> Iterator[None]:
-    """Told to stop while it waits for others, a fit has lost nothing: job scripts are to submit it again."""
+    """A fit that is stopped while it waits for other processes has lost nothing: mark it, so that job scripts submit it
+    again."""
     try:
         yield
     except StoppedError:
@@ -98,9 +99,9 @@ def _marked(directory: LensDirectory, steps: int) -> Iterator[None]:
 
 
 def _finished(lenses: Path) -> FitSummary:
-    done = load_lenses(lenses).record
+    record = load_lenses(lenses).record
     log.info("%s is finished: nothing to do", lenses)
-    return FitSummary(lenses=lenses, record=done, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
+    return FitSummary(lenses=lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
 
 
 def _begin(
@@ -114,7 +115,7 @@ def _begin(
     zero: int,
     given: Mapping[str, Any],
 ) -> Trainer:
-    """Write the plan where there is none yet, and go on from the newest checkpoint where there is one."""
+    """The trainer: writes the plan where there is none yet, and goes on from the newest checkpoint where there is one."""
     directory = LensDirectory(request.lenses)
     begun = directory.holds_fit
 
@@ -136,7 +137,7 @@ def _begin(
             should_stop=should_stop,
             report=report,
         )
-    except RequestError:  # an option that shows to be wrong only here: nothing was begun
+    except RequestError:  # an option whose error shows only here: nothing was begun
         if processes.first and not begun:
             drop_plan(directory)
         raise
@@ -145,7 +146,7 @@ def _begin(
 
 
 class _Loop:
-    """Steps until the fit is finished or is told to stop."""
+    """Takes steps until the fit is finished or is asked to stop."""
 
     def __init__(
         self,
@@ -180,9 +181,9 @@ class _Loop:
         )
 
     def _steps(self) -> None:
-        """Raises `InterruptedWorkError` when it is to stop."""
+        """Raises `InterruptedWorkError` when the fit is asked to stop."""
         trainer = self.trainer
-        if trainer.wants_evaluation:  # the run before stopped in the midst of it
+        if trainer.wants_evaluation:  # the run before was stopped during it
             trainer.evaluate(self.seconds)
         self._since = time.monotonic()
         self.report(Progress(stage="fit", done=self.start, total=trainer.plan.steps, unit="steps"))
@@ -199,7 +200,7 @@ class _Loop:
         self._pause()
 
     def _between_steps(self) -> None:
-        """Held-out losses and checkpoints, when they are due; their time is no step's."""
+        """Evaluate and save where that is due. Their time is not counted as time in steps."""
         trainer = self.trainer
         save = trainer.step_number % self.request.checkpoint_every == 0
         if not (trainer.wants_evaluation or save):
@@ -218,7 +219,7 @@ class _Loop:
         self.seconds += time.monotonic() - self._since
 
     def _stopped(self) -> StoppedError:
-        """Saves."""
+        """Save a checkpoint, and give the error that says so."""
         trainer, directory = self.trainer, self.trainer.directory
         self.hold.check()
         if trainer.step_number > trainer.saved_step and trainer.processes.first:
@@ -236,7 +237,9 @@ class _Loop:
         rows_a_second = (
             (trainer.step_number - self.start) * self.request.settings.batch_rows / max(seconds, 1e-9)
         )
-        trained = loss_LU[loss_LU != 0] if bool(loss_LU.any()) else loss_LU  # 0 of what is trained no further
+        trained = (
+            loss_LU[loss_LU != 0] if bool(loss_LU.any()) else loss_LU
+        )  # 0 where a lens is trained no further
         note = (
             f"training loss mean {trained.mean():.3f}, worst {trained.max():.3f}, {rows_a_second:,.0f} rows/s"
         )

@@ -1,7 +1,7 @@
 """Cross-entropy of many heads against one teacher, differentiable: what forward KL and other objectives share.
 
-In: features, one affine map a head, a teacher. Out: the loss of every head; gradients of what asks for
-them, made in forward and handed over in backward, so that ZeRO-3 may free the weights in between. Rows x
+In: features, an affine map for each head, a teacher. Out: the loss of every head, and gradients of the tensors that need
+them. Gradients are made in forward and handed over in backward, so that ZeRO-3 may free the weights in between. Rows x
 vocabulary is never held.
 Shapes: H heads, N rows, F features, V vocabulary.
 """
@@ -32,7 +32,7 @@ def cross_entropy(
     Differentiable once in features, weight and bias. Sums are float32, whatever the dtypes; gradients have
     the dtype of what they belong to. Views that heads share (`expand`) are not copied.
     """
-    if not torch.is_grad_enabled():  # apply cannot tell
+    if not torch.is_grad_enabled():  # `apply` does not see this
         return _compute(features_HNF, weight_HFV, bias_HV, teacher, Wanted())[0]
     loss_H: torch.Tensor = _CrossEntropy.apply(features_HNF, weight_HFV, bias_HV, teacher)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
     return loss_H
@@ -56,7 +56,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("cross_entropy: backward was called a second time; call forward again")
-        # Handed over, not kept: what nobody else holds becomes `.grad` itself, without a copy.
+        # Handed over, not kept: a tensor that nothing else refers to becomes `.grad` without a copy.
         gradients, ctx.gradients = ctx.gradients, None
         (scale_H,) = incoming
         if scale_H.is_cuda or not bool((scale_H == 1).all()):  # a look would wait for CUDA
@@ -73,19 +73,19 @@ def _compute(
     teacher: Teacher,
     wanted: Wanted,
 ) -> tuple[torch.Tensor, Gradients]:
-    """By the kernel where there is one for it, or tile by tile."""
+    """Loss and gradients by the kernel where there is one, else tile by tile."""
     kernel = _kernel_for(features_HNF, teacher, wanted)
     if kernel is None:
         loss_H, made = loss_and_gradients(features_HNF, weight_HFV, bias_HV, teacher, wanted)
     else:
         arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]  # compressed, or there were no kernel
-        loss_H, *of_map = kernel(*arguments)
-        made = (None, of_map[0], of_map[1])
-    of_features, of_weight, of_bias = (
+        loss_H, weight_gradient, bias_gradient = kernel(*arguments)
+        made = (None, weight_gradient, bias_gradient)
+    gradients = tuple(
         gradient.to(tensor.dtype) if asked and gradient is not None else None
         for gradient, tensor, asked in zip(made, (features_HNF, weight_HFV, bias_HV), wanted, strict=True)
     )
-    return loss_H, (of_features, of_weight, of_bias)
+    return loss_H, gradients  # type: ignore[return-value]  # a tuple of three, from three
 
 
 def _kernel_for(features_HNF: torch.Tensor, teacher: Teacher, wanted: Wanted) -> Kernel | None:
@@ -99,15 +99,15 @@ def _kernel_for(features_HNF: torch.Tensor, teacher: Teacher, wanted: Wanted) ->
 
 def _triton_kernel(features_HNF: torch.Tensor) -> Kernel | None:
     try:
-        found = importlib.import_module("alens.fit.objectives.cross_entropy_triton")
+        module = importlib.import_module("alens.fit.objectives.cross_entropy_triton")
     except ImportError as error:
         return _without_kernel(str(error))
-    reason = found.available(features_HNF.shape[-1])
-    kernel: Kernel = found.cross_entropy_and_gradients
+    reason = module.available(features_HNF.shape[-1])
+    kernel: Kernel = module.cross_entropy_and_gradients
     return _without_kernel(reason) if reason else kernel
 
 
 @functools.cache
 def _without_kernel(reason: str) -> None:
-    """Said once."""
+    """Log once why there is no kernel."""
     log.warning("no Triton kernel for the loss (%s): slower PyTorch operations take its place", reason)

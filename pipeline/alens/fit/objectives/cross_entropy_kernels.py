@@ -1,7 +1,7 @@
-"""The three CUDA kernels behind `cross_entropy_triton`, in Triton. Needs Triton to be imported.
+"""The three CUDA kernels behind `cross_entropy_triton`, in Triton, which must be installed.
 
-In: padded tensors (see there), so that no load in a hot loop is masked. Out: written into tensors that the caller
-made. Every kernel takes the head from its program's number, so one launch serves all heads that share a target.
+In: padded tensors (see there), so that no load in a hot loop is masked. Out: results in tensors that the caller made.
+Every kernel takes its head from the number of its program, so one launch serves all heads that share a target.
 Order of launches: `target_sums` (a sparse product), `logsumexps` (pass one over the vocabulary), `gradients`
 (pass two). No kernel adds into memory that another program writes: results repeat bit for bit.
 Source of the form: `gradients` is the forward pass of FlashAttention-2 (arXiv 2307.08691) with tokens as
@@ -24,7 +24,7 @@ def target_sums(
     features_HNF, rows_C, weights_C, starts_V, sums_VHF, masses_V, num_heads, num_rows,
     FP: tl.constexpr, HEADS: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
-    """sums[v, h] = the features of head h summed over v's entries by weight; masses[v] = v's weights summed.
+    """sums[v, h]: the weighted sum of the features of head h over the entries of v; masses[v]: the sum of v's weights.
 
     A program takes one token and HEADS heads. Weights stay float32; a token without entries gets zeros.
     """
@@ -40,8 +40,8 @@ def target_sums(
         rows = tl.load(rows_C + entries, mask=valid, other=0)
         weights = tl.load(weights_C + entries, mask=valid, other=0.0)
         wanted = valid[:, None] & present[None, :]
-        found = tl.load(features_HNF + places[None, :] + rows[:, None] * FP, mask=wanted, other=0.0)
-        sums += weights[:, None] * found.to(tl.float32)
+        values = tl.load(features_HNF + places[None, :] + rows[:, None] * FP, mask=wanted, other=0.0)
+        sums += weights[:, None] * values.to(tl.float32)
         masses += weights
     into = sums_VHF + token.to(tl.int64) * num_heads * FP + group * HEADS * FP + columns
     tl.store(into, tl.sum(sums, axis=0), mask=present)

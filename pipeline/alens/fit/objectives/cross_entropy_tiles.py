@@ -1,10 +1,10 @@
 """Cross-entropy of many heads and its gradients in PyTorch, a tile of logits at a time, on any device.
 
-In: features, one affine map a head, a teacher, and which gradients are wanted. Out: losses and gradients,
-float32. Tiles are small enough for a cache, so logits are made twice: first for their logsumexp, then for
-the probabilities (6 F V flop a row and head, docs/decisions/0015).
-Shapes: H heads, N rows, F features, V vocabulary; of a tile R rows, C tokens; A = F + 2: the bias and the
-row's shift are two more features, so that a product gives logits ready for `exp2`.
+In: features, an affine map for each head, a teacher, and which gradients are wanted. Out: losses and gradients, float32.
+Tiles fit into the processor's cache, so logits are made twice: first for their logsumexp, then for the probabilities
+(6 F V flop for each row and head, docs/decisions/0015).
+Shapes: H heads, N rows, F features, V vocabulary; in a tile R rows, C tokens; A = F + 2: the bias and the row's shift are
+two more features, so that a product gives logits ready for `exp2`.
 """
 
 import math
@@ -23,7 +23,7 @@ BITS = 1.0 / math.log(2.0)
 """Logits are made in bits: torch's `exp2` on a CPU is four times as fast as its `exp`."""
 
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
-"""Of features (H, N, F), weight (H, F, V) and bias (H, V)."""
+"""The gradients of features (H, N, F), weight (H, F, V) and bias (H, V)."""
 
 
 class Wanted(NamedTuple):
@@ -42,34 +42,34 @@ def loss_and_gradients(
     teacher: Teacher,
     wanted: Wanted,
 ) -> tuple[torch.Tensor, Gradients]:
-    """(H,) mean losses over the rows, and the gradients of each."""
+    """(H,) mean losses over the rows, and their gradients."""
     H, N, F = features_HNF.shape
     V, device = weight_HFV.shape[-1], features_HNF.device
     loss_H = torch.zeros(H, device=device)
-    of_features, of_weight, of_bias = sums = tuple(
+    grad_features, grad_weight, grad_bias = sums = tuple(
         torch.zeros(shape, device=device) if asked else None
         for asked, shape in zip(wanted, ((H, N, F), (H, F, V), (H, V)), strict=True)
     )
     for group in blocks.slices(N, blocks.teacher_rows(device) if teacher.is_dense else N):
         taught = _Taught(teacher, group, V, device)
 
-        def of_head(head: int, taught: _Taught = taught, group: slice = group) -> None:
+        def add_head(head: int, taught: _Taught = taught, group: slice = group) -> None:
             tiles = _Tiles(taught, F)
             mine = _HeadTiles(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
             loss_H[head] += mine.cross_entropy() / N
             if any(wanted):
                 mine.add_gradients(
-                    None if of_features is None else of_features[head, group],
-                    None if of_weight is None else of_weight[head],
-                    None if of_bias is None else of_bias[head],
+                    None if grad_features is None else grad_features[head, group],
+                    None if grad_weight is None else grad_weight[head],
+                    None if grad_bias is None else grad_bias[head],
                     scale=1.0 / N,
                 )
 
-        if device.type == "cpu" and onednn_is_exact():  # MKL's number of threads is the whole process's
-            side_by_side(of_head, H)
+        if device.type == "cpu" and onednn_is_exact():  # MKL has one number of threads for the whole process
+            side_by_side(add_head, H)
         else:
             for head in range(H):
-                of_head(head)
+                add_head(head)
     return loss_H, sums  # type: ignore[return-value]  # a tuple of three, made from three shapes
 
 
@@ -82,7 +82,7 @@ class _Tile(NamedTuple):
 
 
 class _Taught:
-    """The tiles of a group of rows, and the teacher's share of each: the same for every head."""
+    """The tiles of a group of rows, and the teacher's part of each, which is the same for every head."""
 
     def __init__(self, teacher: Teacher, group: slice, V: int, device: torch.device) -> None:
         most_rows, most_columns = blocks.tile_size(device)
@@ -104,7 +104,7 @@ class _Tiles:
         R, C = taught.rows[0].stop, taught.columns[0].stop
         self.map, self.logits = (torch.empty(size * C, device=taught.device) for size in (F + 2, R))
 
-    def of(self, x_NA: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor) -> Iterator[_Tile]:
+    def through(self, x_NA: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor) -> Iterator[_Tile]:
         """Each tile with its logits; the next one overwrites them."""
         for columns, teachers in zip(self.taught.columns, self.taught.teachers, strict=True):
             if leave_out():
@@ -129,7 +129,7 @@ class _HeadTiles:
         self.x_NA = torch.cat([features_NF * BITS, ones_N1 * BITS, ones_N1 * 0.0], dim=1)
 
     def cross_entropy(self) -> torch.Tensor:
-        """The sum over rows, in nats. From here on a tile's `exp2` are probabilities."""
+        """The sum over rows, in nats. After this, the `exp2` of a tile are probabilities."""
         sums_N, expected_N = self._pass(shifted=False)
         if not bool(sums_N.isfinite().all()):  # some later logit is far above all those of the first tile
             self._shift_by_the_largest()
@@ -143,7 +143,7 @@ class _HeadTiles:
         A row is shifted by its largest logit in the first tile; later tiles come shifted from the product.
         """
         sums_N, expected_N = self.x_NA.new_zeros(2, len(self.x_NA))
-        for rows, columns, _, logits_RC, teacher in self.tiles.of(self.x_NA, *self.map):
+        for rows, columns, _, logits_RC, teacher in self.tiles.through(self.x_NA, *self.map):
             if columns.start == 0 and not shifted:
                 largest_R1 = logits_RC.amax(1, keepdim=True)
                 self.x_NA[rows, -1:] = -largest_R1
@@ -155,26 +155,26 @@ class _HeadTiles:
     def _shift_by_the_largest(self) -> None:
         self.x_NA[:, -1] = 0.0
         largest_N = self.x_NA.new_full((len(self.x_NA),), -torch.inf)
-        for tile in self.tiles.of(self.x_NA, *self.map):
+        for tile in self.tiles.through(self.x_NA, *self.map):
             largest_N[tile.rows] = torch.maximum(largest_N[tile.rows], tile.logits_RC.amax(1))
         self.x_NA[:, -1] = -largest_N
 
     def add_gradients(
         self,
-        of_features_NF: torch.Tensor | None,
-        of_weight_FV: torch.Tensor | None,
-        of_bias_V: torch.Tensor | None,
+        grad_features_NF: torch.Tensor | None,
+        grad_weight_FV: torch.Tensor | None,
+        grad_bias_V: torch.Tensor | None,
         *,
         scale: float,
     ) -> None:
-        """To the sums that are given: `scale` times the gradients of the sum over rows."""
+        """Add `scale` times the gradients of the sum over rows to the sums that are given."""
         scaled_FN = (self.features_NF * scale).T.contiguous()
-        for rows, columns, map_AC, logits_RC, teacher in self.tiles.of(self.x_NA, *self.map):
+        for rows, columns, map_AC, logits_RC, teacher in self.tiles.through(self.x_NA, *self.map):
             errors_RC = logits_RC.exp2_()
             teacher.subtract_from(errors_RC)
-            if of_weight_FV is not None:
-                of_weight_FV[:, columns].addmm_(scaled_FN[:, rows], errors_RC)
-            if of_bias_V is not None:
-                of_bias_V[columns].add_(errors_RC.sum(0), alpha=scale)
-            if of_features_NF is not None:
-                of_features_NF[rows].addmm_(errors_RC, map_AC[:-2].T, alpha=scale)
+            if grad_weight_FV is not None:
+                grad_weight_FV[:, columns].addmm_(scaled_FN[:, rows], errors_RC)
+            if grad_bias_V is not None:
+                grad_bias_V[columns].add_(errors_RC.sum(0), alpha=scale)
+            if grad_features_NF is not None:
+                grad_features_NF[rows].addmm_(errors_RC, map_AC[:-2].T, alpha=scale)

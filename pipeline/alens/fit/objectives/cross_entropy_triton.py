@@ -4,7 +4,7 @@ In: features, weights and biases of H heads, and the compressed teacher that the
 gradients in float32. Rows x vocabulary are held a tile at a time, in registers; features get no gradient.
 A row and head cost 6 F V flop and 2 V exponentials: logits once for the logsumexp, once more for the
 probabilities, then features^T p (docs/decisions/0016). Products take bfloat16 and add in float32 unless told
-otherwise. Triton is imported by the first call, not by this module.
+otherwise. The first call imports Triton; this module does not.
 Shapes: H heads, G heads of one launch, N rows (P padded), F features, V vocabulary, J entries of a row
 of the teacher, C = N J, S parts that share a row's vocabulary.
 """
@@ -25,23 +25,23 @@ HEADS_AT_ONCE = 16
 """Bounds the copies of a launch: at F = 64 and V = 50,257 they take 0.3 GB."""
 
 HEADS_OF_A_TOKEN = 4
-"""What a program of `target_sums` takes: 1 kB of sums at F = 64."""
+"""Heads that a program of `target_sums` takes: 1 kB of sums at F = 64."""
 
 PROGRAMS = 1024
-"""What a launch of `logsumexps` should at least have: several for each of an H100's 132 multiprocessors."""
+"""The fewest programs that a launch of `logsumexps` should have: several for each of an H100's 132 multiprocessors."""
 
 LOG2E = 1.4426950408889634
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """What one program works on at a time. Powers of 2, of 16 or more."""
+    """What one program works on at a time. Powers of 2, at least 16."""
 
     rows: int
     tokens: int
     warps: int
     stages: int
-    """How many tiles are on their way from memory while one is worked on."""
+    """How many tiles are loaded from memory while one is worked on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class Entries:
     starts_V: torch.Tensor
 
     @classmethod
-    def of(cls, ids_NJ: torch.Tensor, weights_NJ: torch.Tensor, vocabulary: int) -> "Entries":
-        """Made once a batch and shared by all heads. Stable, so that sums have one order."""
+    def sorted_by_token(cls, ids_NJ: torch.Tensor, weights_NJ: torch.Tensor, vocabulary: int) -> "Entries":
+        """Made once for a batch and shared by all heads. The sort is stable, so that sums have one order."""
         sorted_C, order_C = ids_NJ.flatten().int().sort(stable=True)
         tokens_V = torch.arange(vocabulary + 1, dtype=torch.int32, device=ids_NJ.device)
         return cls(
@@ -94,7 +94,7 @@ class Entries:
 
 
 def available(num_features: int = 1) -> str | None:
-    """Why the kernel cannot be had here for so many features, or None where it can."""
+    """Why the kernel cannot be used here for so many features, or None where it can."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device"
     if torch.cuda.get_device_capability() < (8, 0):
@@ -119,18 +119,18 @@ def cross_entropy_and_gradients(
     """(loss_H, grad_weight_HFV, grad_bias_HV), float32.
 
     Loss: the mean over rows of logsumexp(logits) - sum_j weights[j] logits[ids[j]], where logits =
-    features weight + bias. Each row of `weights_NJ` sums to 1; ids may repeat. It is the loss of features and
-    weights as the products read them.
+    features weight + bias. Each row of `weights_NJ` sums to 1; ids may repeat. The loss is that of features and weights as
+    rounded for the products.
     """
     H, _, V = weight_HFV.shape
     tiles = tiles or (WHOLE_FLOAT32 if products == "ieee" else TENSOR_CORES)
-    entries = Entries.of(ids_NJ, weights_NJ, V)
+    entries = Entries.sorted_by_token(ids_NJ, weights_NJ, V)
     loss_H = features_HNF.new_empty(H, dtype=torch.float32)
     grad_weight_HFV = torch.empty_like(weight_HFV, dtype=torch.float32, memory_format=torch.contiguous_format)
     grad_bias_HV = torch.empty_like(bias_HV, dtype=torch.float32, memory_format=torch.contiguous_format)
     for first in range(0, H, HEADS_AT_ONCE):
         heads = slice(first, first + HEADS_AT_ONCE)
-        padded = _Padded.of(features_HNF[heads], weight_HFV[heads], bias_HV[heads], products, tiles)
+        padded = _Padded.for_launch(features_HNF[heads], weight_HFV[heads], bias_HV[heads], products, tiles)
         with torch.cuda.device_of(features_HNF):  # Triton launches on the current device
             loss_H[heads] = _launch(padded, entries, grad_weight_HFV[heads], grad_bias_HV[heads], tiles)
     return loss_H, grad_weight_HFV, grad_bias_HV
@@ -148,7 +148,7 @@ class _Padded:
     precision: str
 
     @classmethod
-    def of(
+    def for_launch(
         cls,
         features: torch.Tensor,
         weight: torch.Tensor,

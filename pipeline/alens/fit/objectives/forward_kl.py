@@ -1,7 +1,7 @@
 """Forward KL, KL(model || lens): the objective of the paper (arXiv 2310.16270).
 
-In: whitened z, the map of every head, a teacher. Out: the loss of every head. Forward KL is cross-entropy
-against the teacher less the teacher's entropy, and has the same gradient.
+In: whitened z, the map of every head, a teacher. Out: the loss of every head. Forward KL is the cross-entropy against the
+teacher minus the teacher's entropy, and has the same gradient.
 Shapes: H heads, N rows, E d_head, V vocabulary.
 """
 

@@ -1,8 +1,8 @@
-"""`input-relevance`: what of its input a head carries on. The target is the row's own context.
+"""`input-relevance`: which tokens of its input a head passes on. The target is the row's own context.
 
-"Attention Lens" (arXiv 2310.16270), section 2, asks for a lens that says which tokens of the input a head passes
-on. The target of a row is the distribution of the tokens that the head could look at: each token of the row's
-sequence up to its position, counted as often as it stands there. The loss is forward KL to that.
+"Attention Lens" (arXiv 2310.16270), section 2, asks for such a lens. The target of a row is the distribution of the tokens
+that the head could look at: each token of the row's sequence up to its position, counted as often as it occurs there. The
+loss is forward KL to that distribution.
 Shapes: N rows, T positions of a sequence.
 """
 
@@ -34,7 +34,7 @@ def _entropies(
     ids_NT: "np.ndarray[tuple[int, int], np.dtype[np.int64]]",
     seen_NT: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]",
 ) -> torch.Tensor:
-    """(N,) float32, nats: of the counts of each row's tokens."""
+    """(N,) float32: the entropy in nats of the counts of each row's tokens."""
     ordered_NT = np.sort(np.where(seen_NT, ids_NT, -1), axis=1)
     starts_NT = np.ones_like(seen_NT)
     starts_NT[:, 1:] = ordered_NT[:, 1:] != ordered_NT[:, :-1]

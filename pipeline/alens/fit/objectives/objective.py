@@ -1,8 +1,8 @@
 """What an objective is: which rows a lens is fitted on, what it is fitted to, and the loss.
 
-In: rows of a cache and a `Readout`. Out: a mean loss for each head. An objective of one's own is a subclass of
-`Objective`; docs/plug-ins.md shows one.
-Shapes: N rows, U losses (one a head, or one a layer).
+In: rows of a cache and a `Readout`. Out: a mean loss for each head. To write your own objective, subclass `Objective`;
+docs/plug-ins.md shows one.
+Shapes: N rows, U losses (one for each head, or one for the layer).
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from alens.store.cache_reader import Cache
 
 @dataclass(frozen=True, kw_only=True)
 class TargetRows:
-    """The rows of a step, as far as a target may depend on them."""
+    """The rows of a step: all that a target may depend on."""
 
     cache: Cache
-    """Its tokens, and what it knows of the model."""
+    """The cache that the rows come from, with its tokens and what it knows about the model."""
     columns: Columns
     """The arrays that the objective asked for (and others), numpy, by name."""
     teacher: Teacher
@@ -29,10 +29,10 @@ class TargetRows:
 
 
 class Objective:
-    """Subclasses give `loss`, and where it is not the model's distribution that is fitted to, `target`."""
+    """Subclasses give `loss`, and `target` where lenses are not fitted to the model's distribution."""
 
     teachers: tuple[str, ...] = ("compressed", "exact")
-    """Kinds of teacher it can do with; the first is the default."""
+    """The kinds of teacher that it can use; the first is the default."""
 
     columns: tuple[str, ...] = ()
     """Arrays of the cache that `target` needs, such as `rows/sequence`."""
@@ -44,12 +44,12 @@ class Objective:
     """Whether only the last position of each sequence counts."""
 
     def target(self, rows: TargetRows) -> Teacher:
-        """What the rows are fitted to; runs in a thread beside the steps. The model's own distribution."""
+        """What the rows are fitted to: here the model's own distribution. Runs in a thread beside the steps."""
         return rows.teacher
 
     def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
-        """(U,) float32: the mean loss over the rows, nats, differentiable once in what `readout` is made of.
+        """(U,) float32: the mean loss over the rows in nats, differentiable once in the tensors of `readout`.
 
-        Never hold rows x vocabulary beyond a block: make gradients in forward, or checkpoint blocks.
+        Never hold more than a block of rows x vocabulary: make gradients in forward, or checkpoint blocks.
         """
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """`reverse-kl`: KL(lens || model), equation 1 of "Attention Lens" (arXiv 2310.16270); needs the exact teacher.
 
-It needs every probability of the model where the lens has mass, so top k and samples do not do. Not convex; it
-starts at the mean output as all fits do. Loss and gradients together, a block of rows and one head at a time.
+It needs every probability of the model where the lens has mass, so top k and samples are not enough. It is not convex; a
+fit starts at the mean output, as all do. Loss and gradients are made together, a block of rows and one head at a time.
 Shapes: U losses, N rows, F features, V vocabulary, B rows of a block.
 """
 
