@@ -33,7 +33,7 @@ refuse() {
 }
 
 task=${SLURM_ARRAY_TASK_ID:-}
-[ -n "$task" ] || refuse "this is no array task: submit it with sbatch --array=0-15, say"
+[ -n "$task" ] || refuse "this is not an array task: submit it with sbatch --array=0-15, say"
 workers=${WORKERS:-$SLURM_ARRAY_TASK_COUNT}
 [[ $workers =~ ^[1-9][0-9]*$ ]] || refuse "WORKERS is '$workers': it must be a whole number from 1 on"
 # The last index of the array, not this task's: with a wrong WORKERS all tasks refuse, not some.

@@ -1,4 +1,4 @@
-"""What tests share: one small sealed cache of the demo, lenses, copies of both, and the command line, run two ways."""
+"""What tests share: small sealed caches of the demo, lenses, copies of both, and the command line, run in two ways."""
 
 import contextlib
 import dataclasses
@@ -52,7 +52,7 @@ DEMO_SETTINGS = CacheSettings(
     exact_teacher=True,
 )
 PROCESS_LIMIT_S = 400
-"""Only a process that hangs takes so long, on the busiest machine."""
+"""Only a process that hangs takes so long, even on a busy machine."""
 
 
 HELD = """\
@@ -95,10 +95,10 @@ Run = Callable[..., Outcome]
 
 @contextlib.contextmanager
 def same_start() -> Iterator[None]:
-    """What runs inside finds the same environment and draws the same numbers, whatever ran before it.
+    """Code inside has the same environment and draws the same numbers, whatever ran before it.
 
-    A fit that runs alone sets the variables of a launcher: they go when it is over. So does DeepSpeed's own `linear`,
-    which ZeRO-3 puts in the place of PyTorch's: in bfloat16 it rounds otherwise.
+    A fit that runs alone sets the variables of a launcher. ZeRO-3 puts DeepSpeed's own `linear` in the place of
+    PyTorch's, which rounds differently in bfloat16. Both are undone at the end.
     """
     random.seed(0)
     np.random.seed(0)
@@ -110,7 +110,7 @@ def same_start() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def every_test_starts_the_same(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """And prints no line of progress: how many come depends on the machine's speed."""
+    """Each test starts in the same state, and prints no lines of progress: their number depends on the machine's speed."""
     monkeypatch.setattr(lines, "EARLY_S", float("inf"))
     monkeypatch.setattr(lines, "EVERY_S", float("inf"))
     with same_start():
@@ -119,7 +119,7 @@ def every_test_starts_the_same(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
-    """Fixtures that outlive a test are made before `every_test_starts_the_same`: they start the same too."""
+    """Fixtures that outlive a test are made before `every_test_starts_the_same`, so they get the same start here."""
     if fixturedef.scope == "function":
         return (yield)
     with same_start():
@@ -231,7 +231,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
-    """Copies a directory into this test's own folder and gives the copy."""
+    """Copies a directory into the folder of this test, and gives the copy."""
 
     def copy(source: Path) -> Path:
         taken = len(list(tmp_path.glob("copy-*")))
@@ -280,7 +280,7 @@ Hold = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def held_alens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hold]:
-    """`held_alens(folder, pattern, ARGUMENTS)`: `alens ARGUMENTS` as a process that is in the midst of its work.
+    """`held_alens(folder, pattern, ARGUMENTS)`: starts `alens ARGUMENTS` as a process, and holds it in the middle of its work.
 
     Once there is a file in `folder` that matches `pattern`, it waits for a signal that tells it to stop.
     """

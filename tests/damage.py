@@ -1,4 +1,4 @@
-"""Damage to files, as a disk or a hand would do it: bits that are others, bytes that are missing at the end."""
+"""Damages files as a disk or a person could: changes bits, or takes bytes away at the end."""
 
 from pathlib import Path
 

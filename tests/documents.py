@@ -1,4 +1,4 @@
-"""Documents changed by hand, as whoever knows their form would do it: with the hash of the new contents."""
+"""Changes documents by hand, with the hash of the new contents, as somebody who knows their form would."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from alens.store import document
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a document holds, without its hash."""
+    """The object of a document, without its hash."""
     return document.decode(path.read_bytes(), str(path))
 
 
@@ -21,7 +21,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def without_hash(path: Path, **changes: Any) -> None:
-    """The document as an alens wrote it that put no hash into it; a change to None leaves a field out."""
+    """Write the document as an older alens did, without a hash. A change to None leaves a field out."""
     body = {**read(path), **changes}
     path.write_text(
         json.dumps({k: v for k, v in body.items() if k not in changes or v is not None}, indent=2)

@@ -25,7 +25,7 @@ from .outcomes import Outcome
 
 TOKEN = "hf_of_the_tests"
 LARGE_BYTES = 100_000
-"""From here on a file goes by LFS."""
+"""A file of so many bytes goes by LFS."""
 
 RUN = """
 import contextlib, io, json, sys
@@ -42,7 +42,7 @@ print(json.dumps(outcomes))
 
 @dataclass
 class Repository:
-    """Branches -> commits -> files."""
+    """A repository: branches name commits, and commits hold files."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -59,12 +59,12 @@ class Repository:
         return number
 
     def at(self, revision: str) -> str | None:
-        """The commit of a branch or of itself."""
+        """The commit that a branch or a commit's own number names."""
         return self.branches.get(revision) or (revision if revision in self.commits else None)
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Of the main branch."""
+        """The files of the main branch."""
         return self.commits[self.branches["main"]]
 
 
@@ -78,10 +78,10 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of every request, in order."""
     fail: dict[str, int] = field(default_factory=dict)
-    """Pattern of `METHOD path` -> status; 0 breaks the connection."""
+    """The status to answer with for each pattern of `METHOD path`; 0 breaks the connection."""
 
     def environment(self, home: Path, *, token: str | None = TOKEN) -> dict[str, str]:
-        """Of a process that uses this hub, with its files in `home`."""
+        """The environment of a process that uses this hub, with its files in `home`."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
@@ -111,10 +111,10 @@ class Hub:
             timeout=400,
         )
         assert done.returncode == 0, done.stderr
-        return [Outcome(*found) for found in json.loads(done.stdout.splitlines()[-1])]
+        return [Outcome(*outcome) for outcome in json.loads(done.stdout.splitlines()[-1])]
 
     def publish(self, repository: str, files: dict[str, bytes], branch: str = "main") -> str:
-        """Files that somebody put there."""
+        """Put files into a repository, as somebody else would."""
         return self.repositories.setdefault(repository, Repository()).commit(branch, files, "by hand")
 
 
@@ -176,10 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         body = self._body()
         for method, pattern, answer in ROUTES:
-            if method == self.command and (found := re.fullmatch(pattern, path)):
-                answer(self, body, **found.groupdict())
+            if method == self.command and (match := re.fullmatch(pattern, path)):
+                answer(self, body, **match.groupdict())
                 return
-        self._json({"error": f"the stand-in knows no {asked}"}, 404)
+        self._json({"error": f"the stand-in does not know {asked}"}, 404)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -210,11 +210,13 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _repository(self, name: str) -> Repository | None:
-        found = self.hub.repositories.get(name)
-        if found is None or (found.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"):
+        repository = self.hub.repositories.get(name)
+        if repository is None or (
+            repository.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"
+        ):
             self._json({"error": "Repository not found"}, 404, **{"X-Error-Code": "RepoNotFound"})
             return None
-        return found
+        return repository
 
     def _commit_of(self, name: str, revision: str) -> tuple[Repository, str] | None:
         repository = self._repository(name)
@@ -250,27 +252,27 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({})
 
     def info(self, body: bytes, name: str, revision: str = "main") -> None:
-        if (found := self._commit_of(name, revision)) is None:
+        if (held := self._commit_of(name, revision)) is None:
             return
-        repository, commit = found
+        repository, commit = held
         siblings = [{"rfilename": path} for path in repository.commits[commit]]
         self._json(
             {"id": name, "sha": commit, "private": repository.private, "siblings": siblings, "tags": []}
         )
 
     def tree(self, body: bytes, name: str, revision: str) -> None:
-        if (found := self._commit_of(name, revision)) is None:
+        if (held := self._commit_of(name, revision)) is None:
             return
-        repository, commit = found
+        repository, commit = held
         self._json([_entry(path, content) for path, content in repository.commits[commit].items()])
 
     def yaml(self, body: bytes) -> None:
         self._json({"errors": [], "warnings": []})
 
     def preupload(self, body: bytes, name: str, revision: str) -> None:
-        if not self._may_write() or (found := self._commit_of(name, revision)) is None:
+        if not self._may_write() or (held := self._commit_of(name, revision)) is None:
             return
-        repository, commit = found
+        repository, commit = held
         answers = []
         for file in json.loads(body)["files"]:
             mode = "lfs" if file["size"] >= LARGE_BYTES else "regular"
@@ -295,15 +297,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({})
 
     def commit(self, body: bytes, name: str, revision: str) -> None:
-        if not self._may_write() or (found := self._commit_of(name, revision)) is None:
+        if not self._may_write() or (held := self._commit_of(name, revision)) is None:
             return
         lines = [json.loads(line) for line in body.splitlines()]
         header = next(line["value"] for line in lines if line["key"] == "header")
-        if header.get("parentCommit", found[1]) != found[1]:
+        if header.get("parentCommit", held[1]) != held[1]:
             self._json({"error": "A commit has happened since. Please refresh and try again."}, 412)
             return
         files = {line["value"]["path"]: self._content(line) for line in lines if line["key"] != "header"}
-        number = found[0].commit(revision, files, header["summary"])
+        number = held[0].commit(revision, files, header["summary"])
         self._json({"commitOid": number, "commitUrl": f"{self.hub.url}/{name}/commit/{number}"})
 
     def _content(self, line: dict[str, Any]) -> bytes:
@@ -312,9 +314,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.hub.objects[line["value"]["oid"]]
 
     def resolve(self, body: bytes, name: str, revision: str, path: str) -> None:
-        if (found := self._commit_of(name, revision)) is None:
+        if (held := self._commit_of(name, revision)) is None:
             return
-        repository, commit = found
+        repository, commit = held
         content = repository.commits[commit].get(path)
         if content is None:
             self._json({"error": "Entry not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
@@ -323,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _oid(content: bytes) -> str:
-    """As the hub names contents: SHA-256 of what goes by LFS, the SHA-1 of git of what does not."""
+    """The hub's name for contents: the SHA-256 of a file that goes by LFS, git's SHA-1 of any other."""
     if len(content) >= LARGE_BYTES:
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()

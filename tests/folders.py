@@ -1,4 +1,4 @@
-"""What lies in a folder, so that a test can compare two of them, or one with what it was before."""
+"""The contents of a folder, to compare it with another one, or with what it was before."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +15,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def states(folder: Path) -> dict[str, tuple[int, int]]:
-    """The inode of each file and when it was changed last: another one was written anew."""
+    """The inode and the time of the last change of each file. They differ once a file is written anew."""
     status = {name: (folder / name).stat() for name in file_names(folder)}
     return {name: (file.st_ino, file.st_mtime_ns) for name, file in status.items()}
 

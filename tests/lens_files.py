@@ -13,5 +13,5 @@ def tensors(lenses: Path) -> dict[str, torch.Tensor]:
 
 
 def tensor_bytes(lenses: Path) -> dict[str, bytes]:
-    """The same, so that what is equal is the same to the last bit, NaN too."""
+    """The bytes of every tensor: equal ones are the same to the last bit, NaN too."""
     return {name: value.numpy().tobytes() for name, value in tensors(lenses).items()}

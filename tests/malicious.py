@@ -1,4 +1,4 @@
-"""An object whose pickle does something: what a reader of files from elsewhere must never run."""
+"""An object whose pickle does something. Code that reads files from elsewhere must never run it."""
 
 import os
 from pathlib import Path

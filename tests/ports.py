@@ -1,17 +1,17 @@
-"""Ports for servers that take their port's number beforehand: no other process of tests is given the same ones."""
+"""Leases ports for servers that must know their port beforehand: no other process of tests gets the same ones."""
 
 import contextlib
 import socket
 from collections.abc import Iterator
 
 FIRST, END = 10_000, 30_000
-"""Below the ports that Linux gives away by itself (32768 and more): nobody comes by one of these by chance."""
+"""Below the ports that Linux chooses by itself (32768 and above), so that no process gets one of these by chance."""
 SIZE = 100
 
 
 @contextlib.contextmanager
 def leased() -> Iterator[range]:
-    """SIZE - 1 ports of 127.0.0.1 in a row that are free. The last of the row, which is held, says that they are taken."""
+    """SIZE - 1 free ports of 127.0.0.1 in a row. The port after them is held, which marks the row as taken."""
     for first in range(FIRST, END, SIZE):
         with contextlib.ExitStack() as probes, socket.socket() as held:
             try:

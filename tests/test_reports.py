@@ -1,4 +1,4 @@
-"""What work tells its watcher: each stage when it begins, and all of it when it ends. The watcher draws from this alone."""
+"""What work reports to its watcher: when each stage begins, and how much is done. The watcher draws from this alone."""
 
 import itertools
 from collections.abc import Iterator

@@ -134,14 +134,14 @@ def test_a_command_prints_the_document_of_its_result(
 
     with mock.patch(place.replace(":", "."), remembered):
         arguments = [word.format(**words) for word in line.split()]
-        found = run_alens(
+        outcome = run_alens(
             *arguments, *(["--device", "cpu"] if name not in ("Verdict", "Bundle") else []), "--json"
         )
-    assert found.code == 0, found.stderr
+    assert outcome.code == 0, outcome.stderr
     (result,) = made
     assert type(result).__name__ == name
     check(result)
-    printed, document = json.loads(found.stdout), json.loads(json.dumps(result.to_json()))
+    printed, document = json.loads(outcome.stdout), json.loads(json.dumps(result.to_json()))
     if name == "Reading":
         assert printed == [document]
     elif name == "Recomputed":

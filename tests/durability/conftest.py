@@ -26,12 +26,12 @@ SETTINGS = CacheSettings(
 """2 shards of 2 batches: a third of a second to write, so that hundreds of faults can be tried."""
 
 TEXT_ROWS = 2000
-"""Of the demo's text: enough for 24 shards, and tokenised in no time."""
+"""Rows of the demo's text: enough for 24 shards, and tokenised in no time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is asked for, as a request and as the arguments that say the same."""
+    """The work that is asked for, as a request and as the same arguments of the command."""
 
     text: Path
     settings: CacheSettings
@@ -57,7 +57,7 @@ class Work:
 
 
 class Numbers(NamedTuple):
-    """All that a reader gives of a cache."""
+    """Everything that a reader gives of a cache."""
 
     shards: dict[int, dict[str, npt.NDArray[Any]]]
     weights: dict[str, npt.NDArray[Any]]
@@ -65,7 +65,7 @@ class Numbers(NamedTuple):
 
 
 def array_hashes(store: Path) -> dict[str, str]:
-    """Of each file of numbers and its metadata; unfinished files do not count."""
+    """The hash of each file of numbers and its metadata; unfinished files do not count."""
     files = [*(store / "arrays.zarr").rglob("*"), store / "tokens.npy"]
     return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -74,8 +74,12 @@ def array_hashes(store: Path) -> dict[str, str]:
     }
 
 
-def same(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
-    return (found.shape, found.dtype, found.tobytes()) == (expected.shape, expected.dtype, expected.tobytes())
+def same(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
+    return (actual.shape, actual.dtype, actual.tobytes()) == (
+        expected.shape,
+        expected.dtype,
+        expected.tobytes(),
+    )
 
 
 class Judge:
@@ -84,7 +88,7 @@ class Judge:
     def __init__(self, work: Work, undisturbed: Path) -> None:
         self.work, self.undisturbed = work, undisturbed
         metadata = [(path.parent, json.loads(path.read_text())) for path in (undisturbed / "arrays.zarr").rglob("zarr.json")]  # fmt: skip
-        names = {str(folder.relative_to(undisturbed / "arrays.zarr")) for folder, found in metadata if found["node_type"] == "array"}  # fmt: skip
+        names = {str(folder.relative_to(undisturbed / "arrays.zarr")) for folder, body in metadata if body["node_type"] == "array"}  # fmt: skip
         self.weight_names = sorted(name.removeprefix("model/") for name in names if name.startswith("model/"))
         self.names = sorted(name for name in names if not name.startswith("model/"))
         cache = open_cache(undisturbed)
@@ -181,7 +185,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
 
 @pytest.fixture(scope="session")
 def judge_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Work], Judge]:
-    """The judge of some work; what was written undisturbed is written once."""
+    """The judge of some work. The undisturbed cache is written once."""
     known: dict[Work, Judge] = {}
 
     def judge(work: Work) -> Judge:

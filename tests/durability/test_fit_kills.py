@@ -57,8 +57,8 @@ def test_a_fit_that_is_killed_again_and_again(warm_parent: Any, demo_cache: Path
         if runs == 1:  # it was over before it was killed: the machine has become faster
             pace_s /= 2
         assert fitted(warm_parent, demo_cache, lenses, log) == 0, log.read_text()
-        found = contents(lenses)
-        assert found.keys() == expected.keys()
-        assert [name for name in expected if not found[name].equal(expected[name])] == []
+        actual = contents(lenses)
+        assert actual.keys() == expected.keys()
+        assert [name for name in expected if not actual[name].equal(expected[name])] == []
         assert not (lenses / "checkpoints").exists() and not (lenses / "stopped.json").exists()
         assert not list(lenses.rglob("*.partial"))

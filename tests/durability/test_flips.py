@@ -38,7 +38,7 @@ FILES = [
     "arrays.zarr/model/W_U/c.0.0",
     "arrays.zarr/model/b_U/c.0",
 ]
-"""One of each kind."""
+"""One file of each kind."""
 
 DOCUMENTS = ["plan.json", "MANIFEST.json", "commits/000001.json", "commits/model.json"]
 SEED = 11
@@ -78,16 +78,16 @@ class Specimen:
         assert damaged != whole
         path.write_bytes(damaged)
         try:
-            found = self.outcome(file, only)
+            outcome = self.outcome(file, only)
         except WrongError as error:
-            found = "wrong"
+            outcome = "wrong"
             self.wrong.append(f"{file}, {what}: {error}")
         except Exception as error:
-            found = "a traceback"
+            outcome = "a traceback"
             self.wrong.append(f"{file}, {what}: {error!r}")
         finally:
             path.write_bytes(whole)
-        self.outcomes[found] += 1
+        self.outcomes[outcome] += 1
 
     def outcome(self, file: str, only: str) -> str:
         try:
@@ -99,13 +99,13 @@ class Specimen:
         for name, read, expected in self.everything():
             if name.startswith(only):
                 try:
-                    found = read(cache)
+                    record = read(cache)
                 except AlensError as error:
                     self.assert_names(error, file)
                     refused = True
                 else:
-                    right = (found.shape, found.dtype) == (expected.shape, expected.dtype)
-                    if not right or np.asarray(found).tobytes() != expected.tobytes():
+                    right = (record.shape, record.dtype) == (expected.shape, expected.dtype)
+                    if not right or np.asarray(record).tobytes() != expected.tobytes():
                         raise WrongError(f"{name} reads wrong")
         return "refused in part" if refused else "read right"
 
@@ -136,7 +136,7 @@ def flips(whole: bytes, count: int, draw: random.Random) -> Iterator[tuple[str, 
 
 
 def place(whole: bytes, position: int, bit: int) -> str:
-    """Where in a text the bit is."""
+    """Where in the text the bit is."""
     return f"bit {bit} of byte {position} (in {whole[max(0, position - 20) : position]!r}, {whole[position : position + 20]!r})"
 
 

@@ -61,7 +61,7 @@ def forged_free_space() -> Iterator[None]:
 
 
 def taken(files: Iterable[Path]) -> int:
-    """What they take on such a disk: whole pages."""
+    """The bytes that files take on such a disk: whole pages."""
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in files if path.is_file())
 
 

@@ -107,9 +107,9 @@ def many_kills(
     stores = 0
 
     def enough(more: collections.Counter[str]) -> bool:
-        found = fell + more
-        hit = all(any(moment in where for where in found) for moment in moments)
-        return hit and sum(count for where, count in found.items() if where != AFTER) >= at_least
+        all_moments = fell + more
+        hit = all(any(moment in where for where in all_moments) for moment in moments)
+        return hit and sum(count for where, count in all_moments.items() if where != AFTER) >= at_least
 
     while not enough(collections.Counter()):
         fire, stores = make(), stores + 1

@@ -83,7 +83,7 @@ def stop_at_many_moments(
 
 
 def assert_stopped(ended: Ended, store: Path, one_line: Any, *numbers: signal.Signals) -> None:
-    """It ended well, or saved and stopped. Once the cache is sealed, nothing listens: the signal may end the process."""
+    """The run ended well, or saved and stopped. Once the cache is sealed, no handler is left: the signal may end the process."""
     if len(numbers) > 1 and "Exception ignored in" in ended.stderr:
         # The second fell into a destructor: Python prints it there, with a traceback, and goes on.
         assert ended.code in (0, 75, 130) and "KeyboardInterrupt" in ended.stderr, ended
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_stops_at_once(
 def test_a_signal_while_it_imports(
     work: Any, judge: Any, run_alens: Any, one_line: Any, memory_folder: Path, number: signal.Signals
 ) -> None:
-    """Of the seconds before the first row most go into imports: a job that is stopped then is to be run again, too."""
+    """Most of the seconds before the first row go into imports: a job that is stopped then is to be run again, too."""
     store = memory_folder / "store"
     process = subprocess.Popen(
         [sys.executable, "-m", "alens", *work.arguments(store)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -1,7 +1,7 @@
-"""Fuzz for as long as one likes: `.venv/bin/python -m tests.fuzz.by_hand --rounds 200 --seed 3 [--kind plan]`.
+"""Fuzzes for as long as you like: `.venv/bin/python -m tests.fuzz.by_hand --rounds 200 --seed 3 [--kind plan]`.
 
-A round is one trial of each kind of document. Prints every distinct finding with the change and the command that show
-it, and how many there are. Exits with 1 when there are any.
+A round is one trial of each kind of document. Prints every distinct finding with the change and the command that
+show it, and how many there are. Exits with 1 when there are any.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from . import specimens, trials
 
 
 def main() -> None:
-    """Of the command line."""
+    """Read the arguments, fuzz, and print what was seen."""
     names = [kind.name for kind in specimens.KINDS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)

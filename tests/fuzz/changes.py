@@ -1,6 +1,6 @@
 """Seeded changes: values of wrong types and sizes in JSON, flipped bits, cuts, arrays that are not what they were.
 
-In: a file and random draws. Out: the file changed in one place, and what was done, in words that repeat it.
+In: a file and random draws. Out: the file changed in one place, and a description of the change.
 """
 
 import io
@@ -26,20 +26,20 @@ RAW = {
     "@far": "1e999",
     "@long": json.dumps("x" * 5_000_000),
 }
-"""What `json` would not write, or not quickly, by the mark in its place."""
+"""Text that `json` would not write, or not quickly, by the mark in its place."""
 
 
 def places(body: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in an object; of a long list the first, the second and the last."""
-    found = [path] if path else []
+    """Every place in an object. Of a long list: the first, the second and the last."""
+    all_places = [path] if path else []
     keys: list[Any] = []
     if isinstance(body, dict):
         keys = list(body)
     elif isinstance(body, list):
         keys = sorted({0, 1, len(body) - 1} & set(range(len(body))))
     for key in keys:
-        found += places(body[key], (*path, key))
-    return found
+        all_places += places(body[key], (*path, key))
+    return all_places
 
 
 def _at(body: Any, path: tuple[Any, ...]) -> Any:
@@ -49,17 +49,17 @@ def _at(body: Any, path: tuple[Any, ...]) -> Any:
 
 
 def change_json(path: Path, draw: random.Random) -> tuple[str, dict[str, str]] | None:
-    """Change one value of a document and write it with its own hash; what was done, and the raw text in it."""
+    """Change one value of a document and write it with its own hash. Gives what was done, and the raw text in it."""
     body = forge.read(path)
     hashed = b'"sha256"' in path.read_bytes()[-100:]
     if not body:
         return None
     # Places of few names first, so that a list of hashes is not all that is ever changed.
     by_name: dict[Any, list[tuple[Any, ...]]] = {}
-    for found in places(body):
+    for place in places(body):
         by_name.setdefault(
-            (len(found), found[-1] if isinstance(found[-1], str) and len(found[-1]) < 24 else None), []
-        ).append(found)
+            (len(place), place[-1] if isinstance(place[-1], str) and len(place[-1]) < 24 else None), []
+        ).append(place)
     place = draw.choice(by_name[draw.choice(list(by_name))])
     parent, key = _at(body, place[:-1]), place[-1]
     raw: dict[str, str] = {}
@@ -112,7 +112,7 @@ def flip(path: Path, draw: random.Random) -> str:
 
 
 def change_array(path: Path, draw: random.Random) -> str:
-    """Replace a .npy file by one of other objects, dtype or shape, or by a header that claims more than there is."""
+    """Replace a .npy file by one with objects, another dtype or shape, or a header that claims more than there is."""
     there = np.load(path)
     kind = draw.choice(("objects", "dtype", "shape", "claims", "values", "no array"))
     if kind == "objects":
@@ -154,7 +154,7 @@ def change_header(path: Path, draw: random.Random) -> str | None:
 
 
 def change(path: Path, draw: random.Random) -> tuple[str, dict[str, str]] | None:
-    """One change of meaning, whose hashes are still to be made right; None where the file has none to change."""
+    """Change the meaning of a file. Its hashes are still to be made right. None: the file has nothing to change."""
     if path.suffix == ".npy":
         return change_array(path, draw), {}
     if path.suffix == ".safetensors":

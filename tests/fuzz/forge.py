@@ -1,7 +1,7 @@
-"""Hashes made right after a change: what a stranger who knows the format would do, with code of his own.
+"""Makes hashes right after a change, as a stranger who knows the format could do with code of his own.
 
-In: the folder of all specimens and the changed file. Out: every hash that leads to it is that of the new contents, so
-that nothing but a look at the contents can tell.
+In: the folder of all specimens and the changed file. Out: every hash of the file is that of its new contents, so
+that only a look at the contents can tell.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ def sha256(content: bytes) -> str:
 
 
 def read(path: Path) -> JSON | None:
-    """The object of a document without its hash; None where it holds none."""
+    """The object of a document without its hash; None where the file does not hold an object."""
     try:
         body = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -31,7 +31,7 @@ def read(path: Path) -> JSON | None:
 
 
 def encode(body: JSON, hashed: bool, raw: dict[str, str] | None = None) -> bytes:
-    """A document as alens writes it; `raw` replaces strings in it by text that `json` would not write."""
+    """The bytes of a document as alens writes it. `raw` replaces strings in it by text that `json` would not write."""
 
     def text(body: JSON) -> bytes:
         written = json.dumps(body, indent=1) + "\n"
@@ -46,7 +46,7 @@ def encode(body: JSON, hashed: bool, raw: dict[str, str] | None = None) -> bytes
 
 
 def identity(plan: JSON) -> str:
-    """What `identity` of a plan must be: of all but ids, places and software."""
+    """The right `identity` of a plan: a hash of everything except ids, places and software."""
     whole = json.loads(json.dumps(plan))
     for part, names in (
         (whole, ("created", "identity", "format")),
@@ -121,7 +121,7 @@ def _mend_cache(root: Path, changed: Path, raw: dict[str, str] | None) -> None:
 
 
 def _mend_plan(root: Path, raw: dict[str, str] | None) -> None:
-    """The plan's identity stands in every record, and in the attributes of arrays.zarr."""
+    """Put the identity of the plan into every record, and into the attributes of arrays.zarr."""
     plan = read(root / "plan.json")
     if plan is None:
         return

@@ -1,4 +1,4 @@
-"""What is fuzzed: small caches, lenses, fits, sweeps, exports, bases and models, each made by the commands themselves."""
+"""The specimens that are fuzzed: small caches, lenses, fits, sweeps, exports, bases and models, made by the commands themselves."""
 
 import contextlib
 import json
@@ -68,11 +68,11 @@ TEXT_LINES = 400
 
 @dataclass(frozen=True)
 class Trial:
-    """A command that reads a specimen, the places of which it names as `{cache}`, `{lenses}`, ...; `{out}` is new."""
+    """A command that reads a specimen. It names the places of specimens as `{cache}`, `{lenses}`, ...; `{out}` is a new place."""
 
     command: tuple[str, ...]
     compares: bool = False
-    """Whether what it prints must be the same whenever it ends with 0 after a byte was changed behind a hash's back."""
+    """Whether its output must stay the same whenever it ends with 0 after a byte was changed without its hash."""
     notices: bool = False
     """Whether it must not end with 0 after such a change."""
 
@@ -86,9 +86,9 @@ class Kind:
     """Glob patterns, relative to the folder of all specimens."""
     trials: tuple[Trial, ...]
     hashed: bool = True
-    """Whether alens wrote it with a hash of it, there or in a document beside it."""
+    """Whether alens keeps a hash of it, in it or in a document beside it."""
     absent: bool = False
-    """Whether one that is damaged counts as one that is not there: what is printed then may differ."""
+    """Whether a damaged one counts as missing: then the output may differ."""
 
 
 def _trial(command: str, *, compares: bool = False, notices: bool = False) -> Trial:
@@ -156,7 +156,7 @@ PLACES = {
     "config": "sweep.toml",
     "text": "text.txt",
 }
-"""Specimens whose path is not their name."""
+"""The path of each specimen that does not lie under its name."""
 
 
 def place(folder: Path, name: str) -> Path:
@@ -191,13 +191,13 @@ def make(folder: Path, run: Callable[[list[str]], int] = cli.run) -> None:
 
 
 def make_claim(folder: Path) -> None:
-    """A cache whose plan another process is making."""
+    """Make a cache whose plan another process is making."""
     (folder / "claimed").mkdir()
     (folder / "claimed" / "plan.claim").write_text(json.dumps({"host": "elsewhere", "pid": 7, "token": "0a"}))
 
 
 def _stop_a_fit(folder: Path) -> None:
-    """The same fit as of the lenses, stopped after its second step, its state saved."""
+    """Make the fit of the lenses again, but stop it after its second step, with its state saved."""
     settings = FitSettings(layers=(2,), heads=(1, 4), steps=4, batch_rows=32, eval_rows=64)
     request = FitRequest(store=folder / "cache", lenses=folder / "stopped", settings=settings, device="cpu")
     steps = [0]
@@ -211,7 +211,7 @@ def _stop_a_fit(folder: Path) -> None:
 
 
 def _publish(folder: Path) -> None:
-    """A checkpoint and a directory as two other programs leave them."""
+    """Make a checkpoint and a directory as two other programs leave them."""
     said = json.loads((demo.MODEL / "config.json").read_text())
     d_model, d_vocab, heads, layers = (said[name] for name in ("n_embd", "vocab_size", "n_head", "n_layer"))
     linears = {f"attn_lens.linears.{head}.weight": torch.zeros(d_vocab, d_model) for head in range(heads)}

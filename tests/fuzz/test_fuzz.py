@@ -1,4 +1,4 @@
-"""Readers of every document, on documents that were changed at random: their work, or one line and an exit code.
+"""Commands that read documents changed at random do their work, or end with one line and an exit code.
 
 `make test-all` takes a minute for it; more by hand: `.venv/bin/python -m tests.fuzz.by_hand --rounds 200 --seed 3`.
 """
@@ -61,7 +61,7 @@ def test_what_is_not_compared_with_its_schema_is_found(
 
 
 def test_the_forger_gives_the_hashes_that_alens_gives(quick: trials.Bench) -> None:
-    """Nothing changed, every hash made anew: the same bytes; else the fuzz would only ever see the hash refused."""
+    """With nothing changed and every hash made anew, the bytes are the same; otherwise the fuzz would only see hashes refused."""
     for name in ("plan.json", "tokens.npy", "commits/000000.json", "arrays.zarr/rows/token/zarr.json"):
         trials.forge.mend(quick.folder, quick.folder / "cache" / name)
     for path in (quick.whole / "cache").rglob("*.json"):

@@ -26,11 +26,11 @@ from .specimens import Kind, Trial
 
 CODES = {0, 1, 2, 75}
 MOST_S = 30.0
-"""A trial that works takes a few seconds on a busy machine."""
+"""A trial that ends well takes a few seconds on a busy machine."""
 FORGED = 0.7
-"""The share of changes whose hashes are made right; the others are flipped bits behind a hash's back."""
+"""The share of changes after which the hashes are made right. The others are flipped bits that the hashes do not know of."""
 MOST_BYTES = 1024**3
-"""Of address space, beside what the process has: specimens are of kilobytes."""
+"""Address space beyond that of the process: specimens take kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Finding:
     what: str
     """`traceback`, `code`, `time`, `memory`, `outside`, `wrong`, `unnoticed`, `lines`."""
     where: str
-    """Of a traceback: its type and the line of alens that it came from. Findings with the same are one."""
+    """For a traceback: its type and the line of alens that it came from. Findings with the same `where` are one."""
     kind: str
     told: str
     """The change and the command, to see it again."""
@@ -58,7 +58,7 @@ class Ending:
 
 
 class TooLongError(BaseException):
-    """Raised in the midst of a command that does not end; no `except Exception` holds it."""
+    """Raised in a command that does not end. `except Exception` does not catch it."""
 
 
 def run(arguments: list[str]) -> Ending:

@@ -216,14 +216,16 @@ class Slurm:
     def processes(self) -> dict[int, str]:
         """Process ids and command lines of everything that belongs to this Slurm, jobs included."""
         mark = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode()
-        found = {}
+        collected = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    collected[int(folder.name)] = (
+                        (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
             except OSError:
                 continue  # it has ended
-        return {pid: command for pid, command in found.items() if command}
+        return {pid: command for pid, command in collected.items() if command}
 
 
 @pytest.fixture(scope="session")

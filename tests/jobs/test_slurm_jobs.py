@@ -145,14 +145,18 @@ def test_a_worker_that_is_signalled_while_it_starts_is_requeued(
 
 def test_slurm_understands_the_directives(slurm: Any, folder: Path) -> None:
     job = slurm.submit("--hold", "--ignore-pbs", SCRIPT, cwd=folder)
-    found = slurm.job(job)
+    details = slurm.job(job)
     slurm.run("scancel", job)
-    assert (found["JobName"], found["CPUs/Task"], found["Requeue"]) == ("alens-cache", "4", "1")
+    assert (details["JobName"], details["CPUs/Task"], details["Requeue"]) == ("alens-cache", "4", "1")
 
 
 def test_the_directives_for_pbs_are_understood(slurm: Any, folder: Path) -> None:
-    """As far as sbatch reads `#PBS` lines."""
+    """sbatch reads some `#PBS` lines, and only these are checked."""
     job = slurm.submit("--hold", CACHE_JOBS / "pbs.sh", cwd=folder)
-    found = slurm.job(job)
+    details = slurm.job(job)
     slurm.run("scancel", job)
-    assert (found["JobName"], found["MinCPUsNode"], found["TimeLimit"]) == ("alens-cache", "4", "04:00:00")
+    assert (details["JobName"], details["MinCPUsNode"], details["TimeLimit"]) == (
+        "alens-cache",
+        "4",
+        "04:00:00",
+    )

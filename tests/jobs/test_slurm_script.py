@@ -79,7 +79,7 @@ def test_minutes_and_another_alens(run: Run, stand_ins: Any) -> None:
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ({"SLURM_ARRAY_TASK_ID": ""}, "this is no array task: submit it with sbatch --array=0-15, say"),
+        ({"SLURM_ARRAY_TASK_ID": ""}, "this is not an array task: submit it with sbatch --array=0-15, say"),
         ({"WORKERS": "15"}, "the array goes up to 15, but the workers are 0 to 14"),
         (
             {"WORKERS": "8", "SLURM_ARRAY_TASK_ID": "1"},
@@ -101,7 +101,7 @@ def test_a_number_of_workers_that_does_not_fit_is_refused(
 
 
 def test_a_worker_that_stopped_on_request_requeues_its_own_task(run: Run, stand_ins: Any) -> None:
-    """By the array's number and its index: the last task's own number is that of the array."""
+    """It names the array and the index of the task: the last task's own number is that of the array."""
     done = run(CODE="75")
     assert stand_ins.calls("scontrol") == [["requeue", "108_7"]]
     assert (done.returncode, done.stderr) == (75, "slurm.sh: worker 7/16 stopped: requeue 1 of 100\n")

@@ -43,8 +43,8 @@ def test_a_fit_takes_the_file_and_gives_the_same_lenses(
             "fit", demo_cache, tmp_path / name, *SIZES, "--device", "cpu", "--checkpoint-every", 4, *options
         )
         assert done.code == 0, done.stderr
-    found, expected = (
+    actual, expected = (
         load_file(tmp_path / name / "layer-03.safetensors") for name in ("partitioned", "plain")
     )
     for name, value in expected.items():
-        assert float((found[name] - value).abs().max()) <= 1e-5 * float(value.abs().max())
+        assert float((actual[name] - value).abs().max()) <= 1e-5 * float(value.abs().max())

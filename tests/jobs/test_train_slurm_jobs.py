@@ -59,7 +59,7 @@ def waiting(folder: Path) -> int:
 
 
 def told(folder: Path) -> int:
-    """How many of them know that they are to stop."""
+    """How many of these processes know that they are to stop."""
     return len(list(folder.glob("told-to-stop-*")))
 
 
@@ -86,8 +86,8 @@ def test_a_fit_over_two_nodes_that_is_preempted_ends_with_the_undisturbed_lenses
     text = log(folder, job)
     assert text.count("slurm.sh: the fit of my lenses stopped: requeue 1 of 100\n") == 1
     assert text.count("alens: stopped after step 2 of 8") == 2  # both processes, together
-    found = slurm.job(job)
-    assert (found["JobState"], found["Restarts"], found["ExitCode"]) == ("COMPLETED", "1", "0:0"), text
+    details = slurm.job(job)
+    assert (details["JobState"], details["Restarts"], details["ExitCode"]) == ("COMPLETED", "1", "0:0"), text
     assert slurm.job(other)["JobState"] == "COMPLETED", log(folder, other)
 
     assert marker(folder / "my lenses") is None
@@ -108,8 +108,8 @@ def test_an_array_fits_a_layer_a_task_and_requeues_the_task_that_was_stopped(
     (folder / "go").touch()
     slurm.wait_until_idle()
     for task, restarts in ((0, "0"), (3, "1")):
-        found, text = slurm.job(f"{job}_{task}"), log(folder, f"{job}_{task}")
-        assert (found["JobState"], found["Restarts"]) == ("COMPLETED", restarts), text
+        details, text = slurm.job(f"{job}_{task}"), log(folder, f"{job}_{task}")
+        assert (details["JobState"], details["Restarts"]) == ("COMPLETED", restarts), text
         lenses = folder / "lenses" / f"layer-0{task}"
         assert load_lenses(lenses).record.layers == (task,)
         assert marker(lenses) is None
@@ -163,15 +163,15 @@ def test_each_process_knows_its_place(slurm: Any, folder: Path, stand_ins: Any) 
 
 def test_slurm_understands_the_directives(slurm: Any, folder: Path) -> None:
     job = slurm.submit("--hold", "--ignore-pbs", SCRIPT, cwd=folder)
-    found = slurm.job(job)
+    details = slurm.job(job)
     slurm.run("scancel", job)
-    assert (found["JobName"], found["CPUs/Task"], found["Requeue"]) == ("alens-fit", "4", "1")
-    assert (found["NumNodes"], found["NtasksPerN:B:S:C"]) == ("1-1", "1:0:*:*")
+    assert (details["JobName"], details["CPUs/Task"], details["Requeue"]) == ("alens-fit", "4", "1")
+    assert (details["NumNodes"], details["NtasksPerN:B:S:C"]) == ("1-1", "1:0:*:*")
 
 
 def test_the_directives_for_pbs_are_understood(slurm: Any, folder: Path) -> None:
-    """As far as sbatch reads `#PBS` lines."""
+    """sbatch reads some `#PBS` lines, and only these are checked."""
     job = slurm.submit("--hold", SCRIPT.with_name("pbs.sh"), cwd=folder)
-    found = slurm.job(job)
+    details = slurm.job(job)
     slurm.run("scancel", job)
-    assert (found["JobName"], found["TimeLimit"]) == ("alens-fit", "04:00:00")
+    assert (details["JobName"], details["TimeLimit"]) == ("alens-fit", "04:00:00")

@@ -173,7 +173,7 @@ def test_a_fit_that_left_its_marker_is_requeued_whatever_the_code(
 
 
 def test_a_task_of_an_array_requeues_itself_alone(run: Run, stand_ins: Any) -> None:
-    """By the array's number and its index: the last task's own number is that of the array."""
+    """It names the array and the index of the task: the last task's own number is that of the array."""
     done = run("cache", "it's lenses", **AN_ARRAY_TASK, CODE="75", PUT="1")
     assert requeued(stand_ins) == ["108_7"]
     assert "the fit of it's lenses/layer-07 stopped: requeue 1 of 100" in done.stderr

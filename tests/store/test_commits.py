@@ -174,11 +174,11 @@ def test_a_manifest_with_any_byte_changed_does_not_seal(commits: Commits, store:
 
 def test_the_skeleton_names_all_files_that_are_no_shards(commits: Commits, store: Path) -> None:
     root = store / "arrays.zarr"
-    found = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    collected = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     of_shards = {key for shard in range(3) for key in commits.record(shard)["files"]}
     skeleton = commits.skeleton()
     assert skeleton is not None
-    assert skeleton["files"].keys() == found - of_shards
+    assert skeleton["files"].keys() == collected - of_shards
     assert skeleton["plan"] == commits.plan.identity
 
 

@@ -36,10 +36,10 @@ def test_what_is_encoded_is_decoded(body: dict[str, Any]) -> None:
 
 def test_the_hash_is_the_last_field_and_that_of_the_document_without_it() -> None:
     content = document.encode(BODY)
-    found = json.loads(content)
-    assert list(found) == [*BODY, "sha256"]
+    body = json.loads(content)
+    assert list(body) == [*BODY, "sha256"]
     without = (json.dumps(BODY, indent=1) + "\n").encode()
-    assert found["sha256"] == hashlib.sha256(without).hexdigest()
+    assert body["sha256"] == hashlib.sha256(without).hexdigest()
 
 
 def test_people_can_read_it() -> None:

@@ -59,9 +59,9 @@ class Writers:
 
 @pytest.fixture
 def writers() -> Iterator[Writers]:
-    found = Writers()
-    yield found
-    for process in found.running:
+    writers = Writers()
+    yield writers
+    for process in writers.running:
         process.kill()
         process.communicate()
 

@@ -79,11 +79,11 @@ def test_a_folder_that_becomes_a_link_after_the_check_is_not_followed(
     """Between verify and repair."""
     other = copy_of(wholes["keep_bits"])
     (whole_store / "commits/000001.json").write_bytes(b"")
-    found = verify_cache(whole_store).findings
+    findings = verify_cache(whole_store).findings
     shutil.rmtree(whole_store / "commits")
     (whole_store / "commits").symlink_to(other / "commits")
     before = contents(other)
-    assert list(repair(whole_store, found)) == ["MANIFEST.json"]
+    assert list(repair(whole_store, findings)) == ["MANIFEST.json"]
     assert contents(other) == before
 
 

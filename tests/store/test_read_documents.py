@@ -39,10 +39,10 @@ def test_metadata_that_were_edited_with_their_hashes_are_named(
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     files = document.decode(record.read_bytes(), "it")["files"]
     edit(record, files={**files, key: {"bytes": file.stat().st_size, "sha256": durable.sha256_of(file)}})
-    found = only(whole_store)
-    assert (found.kind, found.path) == ("damaged", f"arrays.zarr/{key}")
-    assert found.what == "does not describe the array that the plan makes"
-    assert found.queue == ("commits/model.json",)
+    finding = only(whole_store)
+    assert (finding.kind, finding.path) == ("damaged", f"arrays.zarr/{key}")
+    assert finding.what == "does not describe the array that the plan makes"
+    assert finding.queue == ("commits/model.json",)
 
 
 def test_metadata_in_another_form_are_the_same(whole_store: Path) -> None:
@@ -88,8 +88,8 @@ def test_documents_that_do_not_fit_each_other_are_named(
     whole_store: Path, name: str, changes: dict[str, Any], says: str
 ) -> None:
     edit(whole_store / name, **changes)
-    found = only(whole_store)
-    assert (found.kind, found.path, found.what) == ("damaged", name, says)
+    finding = only(whole_store)
+    assert (finding.kind, finding.path, finding.what) == ("damaged", name, says)
 
 
 def test_a_shard_that_was_replaced_with_its_record_breaks_the_seal(whole_store: Path, values: Any) -> None:
@@ -139,12 +139,12 @@ def test_without_plan_and_records_nothing_of_the_format_is_called_foreign(whole_
     for record in (whole_store / "commits").iterdir():
         record.write_bytes(b"{}")
     (whole_store / "MANIFEST.json").write_bytes(b"")
-    found = verify_cache(whole_store)
-    assert {f.kind for f in found.findings} == {"damaged"}
-    assert {f.path for f in found.findings} == {
+    verdict = verify_cache(whole_store)
+    assert {f.kind for f in verdict.findings} == {"damaged"}
+    assert {f.path for f in verdict.findings} == {
         "plan.json", "MANIFEST.json", "commits/model.json", *(f"commits/00000{i}.json" for i in range(3)),
     }  # fmt: skip
-    assert found.shards_missing is None
+    assert verdict.shards_missing is None
 
 
 def test_what_a_job_left_that_died_before_its_plan_is_unfinished(whole_store: Path) -> None:

@@ -53,9 +53,9 @@ def test_what_differs_is_said(model: ModelRecord, changes: dict[str, Any], says:
 def test_logits_may_differ_as_rounding_does(model: ModelRecord, dtype: str, apart: float, same: bool) -> None:
     """Lenses are read in float32 whatever their cache was made in: the coarser of two dtypes counts."""
     other = {**PROBE, "dtype": dtype, "logits": [1.0, -8.0 + apart, 0.5]}
-    for known, found in ((PROBE, other), (other, PROBE)):
+    for known, later in ((PROBE, other), (other, PROBE)):
         phrase = same_model.difference(
-            dataclasses.replace(model, probe=known), dataclasses.replace(model, probe=found)
+            dataclasses.replace(model, probe=known), dataclasses.replace(model, probe=later)
         )
         assert (phrase is None) == same
         assert same or f"other logits for the same tokens ({apart:.3g} apart" in str(phrase)

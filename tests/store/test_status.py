@@ -36,8 +36,8 @@ def test_workers_are_those_whose_share_holds_what_is_missing(demo_cache: Path) -
 
 
 def test_a_sealed_cache_has_nothing_to_run(demo_cache: Path) -> None:
-    found = cache_status(open_cache(demo_cache))
-    assert (found.shards_done, found.shards_planned, found.missing, found.num_workers) == (6, 6, (), 1)
-    [worker] = found.workers
+    status = cache_status(open_cache(demo_cache))
+    assert (status.shards_done, status.shards_planned, status.missing, status.num_workers) == (6, 6, (), 1)
+    [worker] = status.workers
     assert (worker.worker, worker.shards) == ("0/1", 6)
     assert worker.rows_per_second > 0

@@ -137,7 +137,7 @@ def test_readers_compare_metadata_with_the_plan(
     ):
         cache.weights("b_U") if name.startswith("model") else cache.read(name, slice(None))
     assert "does not describe the array that the plan makes" in [
-        found.what for found in verify_cache(store).findings
+        finding.what for finding in verify_cache(store).findings
     ]
 
 
@@ -159,7 +159,7 @@ def test_a_document_of_gigabytes_is_not_read(sealed_tiny: Path, copy_of: Copy) -
         DamageError, match=rf"plan\.json has 1,099,511,627,776 bytes, where {document.MOST_BYTES:,} can be"
     ):
         open_cache(store)
-    assert "is too large to be a document" in [found.what for found in verify_cache(store).findings]
+    assert "is too large to be a document" in [finding.what for finding in verify_cache(store).findings]
 
 
 def test_a_chunk_that_claims_more_than_its_rows_is_not_decompressed(

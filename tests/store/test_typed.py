@@ -109,8 +109,8 @@ def test_a_record_that_cannot_be_is_an_absent_one_and_the_log_says_why(
     assert re.search(
         rf"commits/000001\.json is not whole \(.*{message}.*\): its shard counts as not committed", line
     )
-    found = {finding.path: finding.what for finding in verify_cache(store).findings}
-    assert re.search(message, found["commits/000001.json"])
+    collected = {finding.path: finding.what for finding in verify_cache(store).findings}
+    assert re.search(message, collected["commits/000001.json"])
 
 
 def test_old_plans_without_later_fields_are_read(sealed_tiny: Path, copy_of: Copy) -> None:

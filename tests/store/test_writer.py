@@ -61,13 +61,13 @@ def test_weights_are_read_back(sealed_tiny: Path, tiny_weights: dict[str, Any]) 
 def test_the_record_names_every_file_with_size_and_hash(sealed_tiny: Path, tiny_plan: Plan) -> None:
     record = json.loads((sealed_tiny / "commits/000001.json").read_text())
     assert (record["plan"], record["shard"], record["note"]) == (tiny_plan.identity, 1, "by a test")
-    found = [path for path in (sealed_tiny / "arrays.zarr").rglob("c.1*") if "model" not in path.parts]
+    collected = [path for path in (sealed_tiny / "arrays.zarr").rglob("c.1*") if "model" not in path.parts]
     assert record["files"] == {
         str(path.relative_to(sealed_tiny / "arrays.zarr")): {
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-        for path in found
+        for path in collected
     }
 
 

@@ -166,14 +166,14 @@ PATHS = st.builds(lambda folders, word, end: "/".join([*folders, word]) + end, s
 def test_every_file_is_read_once_or_counted(names: list[str], split: str | None, random: object) -> None:
     """In any order of the listing, and nothing that is read is of another split than was asked for."""
     try:
-        found = chosen(names, split=split)
+        choice = chosen(names, split=split)
     except RequestError:
         return
-    assert len(set(found.files)) == len(found.files) and set(found.files) <= set(names)
-    assert len(found.files) + sum(int(phrase.split()[0]) for phrase in found.left_out) == len(names)
+    assert len(set(choice.files)) == len(choice.files) and set(choice.files) <= set(names)
+    assert len(choice.files) + sum(int(phrase.split()[0]) for phrase in choice.left_out) == len(names)
     random.shuffle(names)  # type: ignore[attr-defined]
-    assert chosen(names, split=split) == found
-    said = splits_of(found.files)
+    assert chosen(names, split=split) == choice
+    said = splits_of(choice.files)
     if split != "all":
         assert len(set(said)) == 1 and said[0] in (None, split or "train")
 

@@ -53,9 +53,9 @@ def test_rings_of_links_end(tmp_path: Path) -> None:
     (tmp_path / "in/b/a").symlink_to(tmp_path / "in/a")
     (tmp_path / "in/self").symlink_to(tmp_path / "in")
     (tmp_path / "in/up").symlink_to(tmp_path)
-    found = list_files(tmp_path / "in")
-    assert [entry.name for entry in found] == ["a/1.txt", "b/2.txt", "up/"]
-    assert not found[-1].is_file
+    entries = list_files(tmp_path / "in")
+    assert [entry.name for entry in entries] == ["a/1.txt", "b/2.txt", "up/"]
+    assert not entries[-1].is_file
 
 
 def test_two_names_of_a_file_have_one_identity(tmp_path: Path) -> None:

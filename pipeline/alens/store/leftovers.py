@@ -16,7 +16,7 @@ from alens.store.claim import Holder
 from alens.store.durable import PARTIAL
 
 ABANDONED_S = 24 * 3600.0
-"""Of processes on other hosts nothing is known: a file of theirs that has not changed for so long is abandoned."""
+"""Nothing is known about processes on other hosts: a file of theirs that has not changed for so long is abandoned."""
 
 
 def clear(*paths: Path) -> None:
