@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 import alens
-from alens import load_lenses, open_cache
+from alens import HeadReader, load_lenses, open_cache, read_page
 from alens.cache.write_cache import CacheSummary
 from alens.exchange import export
 from alens.fit.training_loop import FitSummary
@@ -99,6 +99,7 @@ def results(demo_cache: Path, demo_lenses: Path) -> Callable[[str], Result]:
             "LensRecord": lambda: lenses.record,
             "CacheStatus": lambda: cache_status(cache),
             "ExportPlan": lambda: export.plan(lenses),
+            "PageData": lambda: read_page(HeadReader(lenses, device="cpu"), [PROMPT], top=2),
         }
         return made[name]()
 
@@ -151,7 +152,9 @@ def test_a_command_prints_the_document_of_its_result(
         assert name in ("Verdict", "Bundle") or printed == document
 
 
-@pytest.mark.parametrize("name", ["CacheSummary", "FitSummary", "LensRecord", "CacheStatus", "ExportPlan"])
+@pytest.mark.parametrize(
+    "name", ["CacheSummary", "FitSummary", "LensRecord", "CacheStatus", "ExportPlan", "PageData"]
+)
 def test_a_result_without_a_command_shows_itself_too(name: str, results: Callable[[str], Result]) -> None:
     result = results(name)
     assert type(result).__name__ == name
@@ -164,6 +167,15 @@ def test_the_frame_of_lenses_has_a_row_a_head(name: str, results: Callable[[str]
     frame = results(name).to_frame()
     assert set(zip(frame["layer"], frame["head"], strict=True)) == HEADS
     assert frame["kl"].gt(0).all()
+
+
+def test_lenses_and_a_cache_say_what_they_are(demo_cache: Path, demo_lenses: Path) -> None:
+    mean = r"mean held-out KL \d\.\d{3} nats"
+    assert re.fullmatch(
+        rf"<Lenses {demo_lenses}: 4 linear lenses of 2 layers of demo, {mean}>",
+        repr(load_lenses(demo_lenses)),
+    )
+    assert repr(open_cache(demo_cache)) == f"<Cache {demo_cache}: 6,144 rows of 4 layers of demo, sealed>"
 
 
 def test_the_table_of_a_sweep_shows_itself() -> None:
@@ -202,6 +214,7 @@ def test_every_result_is_shown_here() -> None:
         "LensRecord",
         "CacheStatus",
         "ExportPlan",
+        "PageData",
         Table.__name__,
     }
     assert classes == shown

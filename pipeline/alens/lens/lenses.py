@@ -40,6 +40,9 @@ class Lenses(RecordedLenses):
         self._layers: dict[int, LayerLenses] = {}
         self._model_W_O: torch.Tensor | None = None
 
+    def __repr__(self) -> str:
+        return f"<Lenses {self.name}: {self.record.headline()}>"
+
     def tie(self, W_O_LHED: torch.Tensor) -> None:
         """Compare W_O of every layer that was or will be read with that of the model's heads, (L, H, E, D).
 

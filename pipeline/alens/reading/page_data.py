@@ -4,8 +4,10 @@ In: nothing. Out: `PageData` and its parts. Log-probabilities, entropies and KL 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+from alens.result import Result
 
 Grid = list[int]
 """A number a cell, layer by layer."""
@@ -64,24 +66,24 @@ class PromptPosition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PageData:
-    """A page's data."""
+class PageData(Result):
+    """All numbers of one page."""
 
     model: str
     site: str
     rank: str
     """The ranking that is shown first."""
     ranks: list[str]
-    """Those that there are."""
+    """All rankings that the page offers."""
     min_probability: float
     vocabulary: int
-    """Its log is the most that an entropy can be."""
+    """The number of tokens of the model; an entropy is at most its log."""
     layers: list[int]
     heads: list[int]
     says_nothing: list[bool]
     """For each cell, whether the fit found its lens to do no better than the mean output."""
     nothing_means: str
-    """What that is, for the page."""
+    """The explanation of `says_nothing` on the page."""
     tokens: list[list[Any]]
     """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
     num_terms: int
@@ -89,6 +91,10 @@ class PageData:
     prompts: list[dict[str, Any]]
     """`text`, `tokens` (indices), and `places`."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    def headline(self) -> str:
+        """How many prompts, and which heads."""
+        return f"{len(self.prompts)} prompts, {len(self.layers)} layers of {len(self.heads)} heads of {self.model}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record for each prompt: its text, and how many tokens it has."""
+        return [{"prompt": one["text"], "num_tokens": len(one["tokens"])} for one in self.prompts]

@@ -78,6 +78,10 @@ class Cache:
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
 
+    def __repr__(self) -> str:
+        plan, state = self.plan, "sealed" if self.sealed else "not sealed"
+        return f"<Cache {self.root}: {plan.rows:,} rows of {len(plan.layers)} layers of {plan.model.id}, {state}>"
+
     def _check_layers_are_there(self) -> None:
         """Raises `DamageError` for a plan with more layers than there are arrays on disk, before the plan is used."""
         folder = self.paths.arrays / SITES / ATTN_Z
