@@ -133,7 +133,7 @@ class BasisStudy(Result):
         rhos = [head.bases[0].fidelity.correlation.rho for head in self.heads]
         known = [rho for rho in rhos if rho is not None]
         mean = f"{np.mean(known):.2f}" if known else "unknown"
-        return f"{len(self.heads)} heads, {self.directions} directions, mean rho of lens and model {mean}"
+        return f"heads: {len(self.heads)}, directions: {self.directions}, mean rho of lens and model: {mean}"
 
     def records(self) -> list[dict[str, Any]]:
         """One row for each head and basis."""

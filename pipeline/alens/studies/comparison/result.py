@@ -155,6 +155,6 @@ class Comparison(Result):
         first = self.heads[0]
         auc = "" if self.detection is None else f", AUC of lenses {self.detection.lens_contrast.auc:.3f}"
         return (
-            f"{self.num_clean} clean and {self.num_suspect} suspect prompts, {len(self.heads)} heads, "
+            f"prompts: {self.num_clean} clean, {self.num_suspect} suspect, heads: {len(self.heads)}, "
             f"first {first.layer}.{first.head} by {first.lens.divergence:.3f} nats{auc}"
         )

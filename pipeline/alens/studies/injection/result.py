@@ -153,11 +153,10 @@ class Injection(Result):
     def headline(self) -> str:
         """Where directions were added, and how many."""
         where = f"layer {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
-        strengths = len(self.curves[0].points)
-        names = ", ".join(curve.by for curve in self.curves)
+        names = " and ".join(curve.by for curve in self.curves)
         return (
-            f"{where}, {names} and {len(self.random)} random at {strengths} strengths, "
-            f"{len(self.prompts)} prompts, {len(self.terms)} terms"
+            f"{where}, direction of {names}, random directions: {len(self.random)}, "
+            f"strengths: {len(self.curves[0].points)}, prompts: {len(self.prompts)}, terms: {len(self.terms)}"
         )
 
     def records(self) -> list[dict[str, Any]]:
@@ -195,7 +194,7 @@ class Ablations(Result):
     def headline(self) -> str:
         """How heads were ablated, and how many."""
         heads = {head for ablation in self.ablations for head in ablation.heads}
-        return f"{len(heads)} heads set to their {self.kind}, {len(self.prompts)} prompts, {len(self.terms)} terms"
+        return f"ablated heads: {len(heads)} ({self.kind}), prompts: {len(self.prompts)}, terms: {len(self.terms)}"
 
     def records(self) -> list[dict[str, Any]]:
         """One row for each ablation and prompt."""

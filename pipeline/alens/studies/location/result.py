@@ -134,7 +134,7 @@ class Location(Result):
         against = "the mean output" if self.controls is None else f"{self.controls} controls"
         significant = sum(head.significant for head in self.heads)
         return (
-            f"{self.prompts} prompts against {against}, {significant} of {len(self.heads)} heads significant, "
+            f"prompts: {self.prompts} against {against}, significant heads: {significant} of {len(self.heads)}, "
             f"first {first.layer}.{first.head} by {first.lens.effect:+.3f} nats (p {first.lens.p_corrected:.3g})"
         )
 

@@ -100,7 +100,7 @@ class CopyTransfer(Result):
     def headline(self) -> str:
         """How many heads there are, and their KL on the copy."""
         ways = ", ".join(f"KL by {way.by}, {way.match} {way.kl:.3f}" for way in self.ways)
-        return f"{len(self.heads)} heads on a copy, {self.rows:,} rows, {ways}"
+        return f"heads: {len(self.heads)}, rows of the copy: {self.rows:,}, {ways}"
 
     def records(self) -> list[dict[str, Any]]:
         """One row for each way of reading and head."""

@@ -182,9 +182,7 @@ class TransferMatrix(Result):
         """How many heads there are, and what transfer costs on average."""
         others = ~np.eye(len(self.heads), dtype=bool)
         mean = self.differences("kl")[others].mean() if len(self.heads) > 1 else 0.0
-        return (
-            f"{len(self.heads)} heads on each other, {self.rows:,} rows, KL {mean:+.3f} nats on other heads"
-        )
+        return f"heads: {len(self.heads)}, rows: {self.rows:,}, KL on other heads: {mean:+.3f} nats"
 
     def records(self) -> list[dict[str, Any]]:
         """One row for each pair of a source and a target head."""
