@@ -125,7 +125,10 @@ def test_lenses_of_the_residual_stream_are_compared(
             "none does not exist",
         ),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--roc", "a.png", "--heat-map", "a.png"), "both"),
-        (("--clean", "{clean}", "--suspect", "He", "--paired"), "6 prompts and He 1: pairs need as many"),
+        (
+            ("--clean", "{clean}", "--suspect", "He", "--paired"),
+            "6 prompts and He 1: pairs need equal numbers",
+        ),
         (("--clean", "{clean}", "--suspect", "He", "--test", "He"), "is no file of prompts"),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--test", "{clean}"), "has the label None"),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--test", "{one}"), "has clean prompts alone"),

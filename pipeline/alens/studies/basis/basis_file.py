@@ -24,7 +24,7 @@ FORMAT = "alens causal basis 1"
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """The lens's basis of one head."""
+    """The basis of one head's lens, as it was read."""
 
     reads_KE: torch.Tensor
     """The feature of direction k is `(z - mean) reads_k`."""
@@ -38,7 +38,7 @@ class Directions:
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless directions can be written there: checked before the work, not after it.
+    """Check before the work that directions can be written there; raises `RequestError` where they cannot.
 
     A file of directions is replaced; any other file, such as one of lenses, stays.
     """
@@ -48,7 +48,7 @@ def check_path(path: Path) -> None:
 
 
 def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
-    """Write the file whole. Raises `RequestError`, `RunError` where the disk refuses."""
+    """Write the file whole. Raises `RequestError` as `check_path` does, and `RunError` where the disk refuses."""
     check_path(path)
     tensors = {}
     for head in study.heads:

@@ -2,7 +2,8 @@
 
 In: lenses of heads with their model loaded, and a cache of the same model. Out: a `BasisStudy`: for each head the
 directions of z with the most influence on the lens's reading, the influence of each on the reading and on the model's
-own output, and their rank correlation, the causal fidelity of the head; the same for the bases that it is compared with.
+own output, and their rank correlation, the causal fidelity of the head; the same for the bases that it is compared
+with.
 Source: "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112, sections 4 and 4.1,
 for heads in place of layers, and in whitened coordinates.
 """

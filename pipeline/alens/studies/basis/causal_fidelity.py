@@ -2,7 +2,8 @@
 
 In: for each sequence, sums over its rows of the influence of each direction on the lens and on the model. Out:
 Spearman's rank correlation of the mean influences, its p-value against random pairing, and an interval; figures of a
-basis and of a layer. For intervals sequences are drawn again, the same ones for lens and model; the directions are kept.
+basis and of a layer. For intervals sequences are drawn again, the same ones for lens and model; the directions are
+kept.
 Shapes: A ablations (all of z, each direction, the first directions together), S sequences, K directions, F figures,
 R resamples.
 """
@@ -63,7 +64,7 @@ def basis_fidelity(
 
 
 def layer_fidelity(layer: int, heads: Sequence[HeadBases]) -> list[LayerFidelity]:
-    """A record for each basis of the layer's heads."""
+    """The figures of a layer, for each basis of its heads."""
     sets = [one for head in heads if head.layer == layer for one in head.bases]
     by_basis = []
     for name in dict.fromkeys(one.fidelity.basis for one in sets):
@@ -102,7 +103,10 @@ def rank_correlation(
 
 
 def paired_at_random(lens_K: Array, model_K: Array, seed: int) -> float:
-    """The share of pairings whose correlation is as far from 0: of all of them, or of the observed and `PAIRINGS`."""
+    """The share of pairings whose correlation is as far from 0 as the observed one.
+
+    All pairings are taken, or the observed one and `PAIRINGS` that are drawn.
+    """
     K = len(lens_K)
     if math.factorial(K) <= PAIRINGS:
         orders_RK = np.array(list(itertools.permutations(range(K))))
@@ -128,7 +132,7 @@ def basic_interval(rho: float, drawn_R: Array) -> tuple[float, float] | None:
 
 
 def _spearman(lens_RK: Array, model_RK: Array) -> Array:
-    """(R,) row by row: Pearson's correlation of ranks."""
+    """(R,) the correlation of ranks (Pearson's), row by row."""
     from scipy.stats import rankdata
 
     x_RK, y_RK = (rankdata(values, axis=1) for values in (lens_RK, model_RK))

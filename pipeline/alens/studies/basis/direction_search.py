@@ -37,7 +37,7 @@ Array = npt.NDArray[np.float64]
 
 
 class Search:
-    """Sigma of any direction, and its gradient. Holds the readings of all rows: N x V numbers."""
+    """Computes sigma of any direction, and its gradient. Holds the readings of all rows: N x V numbers."""
 
     @fast_float32()
     def __init__(
@@ -55,7 +55,8 @@ class Search:
         self.slopes_EV = slopes_EV - (slopes_EV @ self.p_NV.mean(0))[:, None]
 
     def _slopes(self) -> torch.Tensor:
-        """(E, V): how the logits move in the coordinates of the search; differences where the lens is not affine."""
+        """(E, V) slopes of the logits in the coordinates of the search, by finite differences where the lens is not
+        affine."""
         if self.lens.weight_EV is not None:
             return self.back_EE @ self.lens.weight_EV
         step = STEP * self.away_NE.square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
@@ -103,7 +104,7 @@ class Search:
         return total, self.slopes_EV @ by_slope_V + by_away_N @ self.away_NE
 
     def _any(self, v_E: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """By autograd: for lenses that are not affine, and changes too large for `gain`."""
+        """The same by autograd, for lenses that are not affine and changes that are too large for `gain`."""
         v_E = v_E.clone().requires_grad_()
         total, gradient_E = 0.0, torch.zeros_like(v_E)
         for rows in self._blocks():
@@ -132,7 +133,7 @@ def find_basis(search: Search, count: int, told: Callable[[], None] = lambda: No
 
 
 def _climb(search: Search, left_EC: Array, start_C: Array) -> Array:
-    """The unit direction uphill from a start, within the span of `left_EC`."""
+    """The unit direction of largest sigma that is reached from a start, within the span of `left_EC`."""
     from scipy.optimize import minimize
 
     start_sigma, _ = search.sigma(left_EC @ start_C)

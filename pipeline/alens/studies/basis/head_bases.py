@@ -35,7 +35,7 @@ class SearchedBases:
     """(K, E) orthonormal directions, by name."""
 
     def reader(self, basis: str) -> HeadLens:
-        """Whose reading a basis is measured by: the unembedding by its own basis, else the lens."""
+        """The lens that a basis is measured on: the unembedding on its own basis, else the head's lens."""
         if basis == "unembedding" and self.unembedding is not None:
             return self.unembedding
         return self.lens
@@ -104,7 +104,7 @@ def _fill(
 
 
 def _typical_scale(study: CheckedStudy) -> float:
-    """What the last norm divides by, the geometric mean over the sequences that are measured on."""
+    """What the last norm divides by, as the geometric mean over the sequences to measure on."""
     with torch.inference_mode():
         runs = [
             activations.run(study.reader.model, torch.from_numpy(tokens_T)[None], [])
@@ -115,7 +115,7 @@ def _typical_scale(study: CheckedStudy) -> float:
 
 
 def _unembedding(study: CheckedStudy, fitted: LayerLenses, scale: float) -> AffineMaps | None:
-    """The unembedding of all heads of a layer, as a lens of z: with one scale of the last norm for all rows."""
+    """The unembedding of all heads of a layer as a lens of z, with one scale of the last norm for all rows."""
     model = study.reader.model
     if "unembedding" not in study.settings.compare or model.final_norm is None:
         return None

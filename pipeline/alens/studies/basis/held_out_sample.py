@@ -34,7 +34,7 @@ class HeldOutSample:
 def draw(
     cache: Cache, text: JudgedText, *, num_rows: int, num_sequences: int, min_position: int, seed: int
 ) -> HeldOutSample:
-    """At most `num_rows` rows at `min_position` or later, and `num_sequences` sequences, all of `text`.
+    """Draw at most `num_rows` rows at `min_position` or later, and `num_sequences` other sequences, all from `text`.
 
     Raises `RequestError` when there is no sequence left to search on.
     """

@@ -23,7 +23,7 @@ from alens.studies.basis.subspaces import removals
 def measure_layer(
     study: CheckedStudy, heads: Sequence[SearchedBases], report: Report, *, done: int, total: int
 ) -> list[HeadBases]:
-    """Measure the heads of one layer; `done` of `total` heads were measured before, for `report`."""
+    """Measure the heads of one layer. For `report`: `done` of `total` heads were measured before."""
     layer, S = heads[0].layer, len(study.sample.tokens_ST)
     tokens_ST = torch.from_numpy(study.sample.tokens_ST)
     with torch.inference_mode():
@@ -53,7 +53,7 @@ def _measure_head(
     clean: Sequence[Activations],
     one_more: Callable[[int], None],
 ) -> HeadBases:
-    """`clean` are the sequences as they run; `one_more` is told of each that is done."""
+    """Measure one head; `clean` are the runs without ablation, and `one_more` is called after each sequence."""
     settings, S, P = study.settings, len(tokens_ST), study.positions
     z_NE = torch.cat([run.z_BTHE[head.layer][0, -P:, head.head].float() for run in clean])
     donors_NE = head.donors(z_NE, settings.ablation, settings.seed)

@@ -17,7 +17,8 @@ from alens.model.models import LoadedModel
 from alens.statistics.divergences import kl_of_change
 
 CPU_TOKENS, CUDA_TOKENS = 8192, 65536
-"""Tokens of a pass, over all its ablations: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not measured."""
+"""Tokens of a pass, over all its ablations: 100 MB of float32 for the widest layer of GPT-2 small. CUDA: not
+measured."""
 
 
 @fast_float32()

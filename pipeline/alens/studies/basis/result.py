@@ -54,7 +54,8 @@ class BasisFidelity:
 
     @property
     def model_share(self) -> float | None:
-        """The share that the first directions together have in the head's effect on the model; None where it has none."""
+        """The share that the first directions together have in the head's effect on the model; None where it has
+        none."""
         return self.model_first / self.model_whole if self.model_whole > 0 else None
 
 

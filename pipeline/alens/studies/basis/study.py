@@ -17,7 +17,7 @@ from alens.studies.basis.settings import BasisSettings
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedStudy:
-    """Heads, directions and held-out text."""
+    """Heads, directions and held-out text of a study."""
 
     reader: LensedModel
     cache: Cache
@@ -39,7 +39,7 @@ class CheckedStudy:
 
 
 def checked_study(reader: LensedModel, cache: Cache, settings: BasisSettings) -> CheckedStudy:
-    """Raises `RequestError` for what lenses or cache do not have."""
+    """Check a study, and draw its text. Raises `RequestError` for what lenses or cache do not have."""
     lenses = reader.lenses
     if lenses.record.site != ATTN_Z:
         raise RequestError(

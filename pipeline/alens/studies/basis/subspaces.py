@@ -38,7 +38,10 @@ class Coordinates:
 
     @classmethod
     def from_moments(cls, mean_E: Array, covariance_EE: Array, kind: str = "whitened") -> Self:
-        """`kind` is `whitened` or `raw`. Raises `RequestError` for another, or for a z that never changes."""
+        """Coordinates from the mean and the covariance of z; `kind` is `whitened` or `raw`.
+
+        Raises `RequestError` for another kind, or for a z that never changes.
+        """
         if kind not in get_args(CoordinatesKind):
             raise RequestError(f"coordinates are {kind!r}: give {' or '.join(get_args(CoordinatesKind))}")
         variance_E, basis_EE = torch.linalg.eigh(torch.from_numpy(covariance_EE))
@@ -85,7 +88,7 @@ def random_directions(count: int, width: int, seed: int, *numbers: int) -> torch
 
 
 def derangement(size: int, seed: int) -> npt.NDArray[np.int64]:
-    """(N,) for each row another one, each taken once: one cycle through all rows in a random order.
+    """(N,) for each row the number of another row, each taken once: one cycle through all rows in a random order.
 
     Raises `RequestError` for a single row: it has no other.
     """

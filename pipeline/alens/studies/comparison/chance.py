@@ -85,10 +85,11 @@ class Chance:
 
 
 def flipped(num_clean: int, num_suspect: int, number: int, seed: int, *, paired: bool = False) -> Weights:
-    """The two means when each reading keeps or flips its distance from the mean of its set, around the mean of all;
-    the two of a pair do alike.
+    """Weights of the two means when each reading keeps or flips its distance from the mean of its set, around the mean
+    of all. The two readings of a pair flip together.
 
-    Distances from a mean of k are short by a factor of sqrt((k - 1) / k), which is given back. Weights may be below 0.
+    Distances from a mean of k readings are too small by a factor of sqrt((k - 1) / k), which is corrected here. Weights
+    may be below 0.
     """
     sizes, total = (num_clean, num_suspect), num_clean + num_suspect
     signs_PN = np.tile(flips(num_clean, number, seed), 2) if paired else flips(total, number, seed)
@@ -103,8 +104,8 @@ def flipped(num_clean: int, num_suspect: int, number: int, seed: int, *, paired:
 
 
 class NoiseEstimate:
-    """What two means are apart by chance, from how the readings within each set spread, or the differences of pairs.
-    Nats, to second order."""
+    """How far apart two means are by chance, from the spread of the readings within each set, or of the differences of
+    pairs. Nats, to second order."""
 
     def __init__(self, readings_NV: torch.Tensor, sizes: tuple[int, int], *, paired: bool = False) -> None:
         self.observed = mean_readings.observed(*sizes)
@@ -135,7 +136,7 @@ class NoiseEstimate:
         return self._noise(weights, squares)
 
     def _sets(self, weights: Weights) -> list[tuple[Array, int]]:
-        """Weights within each set, and its size; differences of pairs are one set."""
+        """The weights within each set, and its size; the differences of pairs are one set."""
         if self._paired:
             size = self._sizes[0]
             return [((weights.suspect_PN - weights.clean_PN)[:, size:], size)]
@@ -148,7 +149,7 @@ class NoiseEstimate:
         return np.where(noise_P > 0, noise_P, 1.0)
 
     def _mean_square(self, weights_PN: Array) -> Array:
-        """(P,) the square of a mean's distance from the mean of all, or from 0 for pairs."""
+        """(P,) the squared distance of a mean from the mean of all, or from 0 for pairs."""
         square_P: Array = ((weights_PN @ self._gram_NN) * weights_PN).sum(axis=1)
         return square_P
 
@@ -159,8 +160,11 @@ def _variance(gram_CC: Array) -> float:
 
 
 def _products(readings_NV: torch.Tensor) -> Array:
-    """(N, N) products of readings about their mean m, in units in which the Jensen-Shannon divergence of two that are near is
-    the square of their distance: sum over tokens of (c - s)^2 / 8 m."""
+    """(N, N) products of readings about their mean m.
+
+    Their unit makes the Jensen-Shannon divergence of two readings that are near the square of their distance: the sum
+    over tokens of (c - s)^2 / 8 m.
+    """
     gram_NN = torch.zeros(2 * (len(readings_NV),), dtype=torch.float64, device=readings_NV.device)
     for tokens in slices(readings_NV.shape[1], tile_size(readings_NV.device)[1]):
         part_NV = readings_NV[:, tokens].double()
@@ -182,8 +186,8 @@ def p_values(draws: Sequence[Draws]) -> tuple[Array, Array]:
 
 
 def _p_values_of_one_kind(rows_QH: Array) -> tuple[Array, Array]:
-    """How often a draw is as large, of each head alone; and how often the largest of any head is, standardised. The
-    observed row counts as one draw, so no p-value is 0."""
+    """(H,) how often a draw is as large as the observed value, for each head alone; and (H,) how often the largest of
+    any head is, standardised. The observed row counts as one draw, so no p-value is 0."""
     alone_H = (rows_QH >= rows_QH[0] * (1 - TIE)).mean(axis=0)
     scale_H = rows_QH.std(axis=0)
     standard_QH = (rows_QH - rows_QH.mean(axis=0)) / np.where(scale_H > 0, scale_H, 1.0)

@@ -38,8 +38,9 @@ def compare(
 ) -> Comparison:
     """Rank heads by how their readings change from `clean` to `suspect`.
 
-    With `test`, labelled prompts, the detector is fitted on all of clean and suspect, and judged there.
-    Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be.
+    With `test`, a set of labelled prompts, the detector is fitted on all clean and suspect prompts, and judged on
+    these.
+    Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be made.
     """
     settings = settings or CompareSettings()
     layers, heads = reader.chosen(settings.layers, settings.heads)
@@ -89,14 +90,14 @@ def check_pairs(clean: PromptSet, suspect: PromptSet) -> None:
             raise RequestError(f"{one.name} has {one.repeated} prompts twice: pairs need distinct ones")
     if len(clean.prompts) != len(suspect.prompts):
         raise RequestError(
-            f"{clean.name} has {len(clean.prompts)} prompts and {suspect.name} {len(suspect.prompts)}: pairs need as many"
+            f"{clean.name} has {len(clean.prompts)} prompts and {suspect.name} {len(suspect.prompts)}: pairs need equal numbers"
         )
 
 
 def _detectors(
     clean: PromptSet, suspect: PromptSet, test: PromptSet | None, settings: CompareSettings
 ) -> Detectors | None:
-    """None where there are too few prompts to fit on some and judge others."""
+    """The detectors; None where there are too few prompts to fit on some and judge others."""
     suspect_N = np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
     if test is not None:
         split = detector_splits.tested_split(clean, suspect, test)

@@ -14,11 +14,11 @@ from alens.studies.comparison.refits import Refits
 from alens.studies.comparison.settings import CompareSettings
 
 FEWEST_FOR_DETECTOR = 5
-"""Prompts of either kind: one a fold, and four to fit on."""
+"""Prompts of either kind: one in each fold, and four to fit on."""
 
 
 def detectable(clean: PromptSet, suspect: PromptSet) -> bool:
-    """Whether there are prompts enough to fit a detector on some and judge it on others."""
+    """Whether there are enough prompts to fit a detector on some and judge it on others."""
     return min(len(clean.prompts), len(suspect.prompts)) >= FEWEST_FOR_DETECTOR
 
 
@@ -46,7 +46,7 @@ def folds(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> li
 
 
 def refits(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> Refits:
-    """Fits on prompts that are drawn again, for intervals."""
+    """Fits on prompts that are drawn with replacement, for intervals."""
     groups = _groups(clean, suspect, settings)
     return Refits(
         groups,
@@ -63,7 +63,7 @@ def _flags(clean: PromptSet, suspect: PromptSet) -> prompt_scores.Labels:
 
 
 def _groups(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> list[str]:
-    """For each prompt, a name that it shares with those it is fitted on or judged together with: its pair, or its text."""
+    """The group of each prompt, which is fitted on or judged as a whole: its pair, or its text."""
     if not settings.paired:
         return clean.texts + suspect.texts
     return [str(pair) for one in (clean, suspect) for pair in range(len(one.prompts))]

@@ -19,7 +19,7 @@ from alens.studies.comparison.result import Detection, HeadDetection
 
 
 class Detectors:
-    """Collects the scores of readings, which come one after the other and are not kept."""
+    """Collects the scores of readings. Readings come one after the other and are not kept."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Detectors:
         paired: bool = False,
         refits: Refits | None = None,
     ) -> None:
-        """With `refits` of the same prompts, they give the areas of contrasts, and `splits` the rest."""
+        """`refits`, where there are any, give the areas of contrasts; `splits` give everything else."""
         self._splits, self._suspect_N, self._judged_by = splits, suspect_N, judged_by
         self._paired, self._refits = paired, refits
         self._flags = [suspect_N[split.judge] for split in splits]
@@ -39,7 +39,7 @@ class Detectors:
         self._heads: list[HeadDetection] = []
 
     def add(self, kind: str, readings_NV: torch.Tensor, head: tuple[int, int] | None = None) -> None:
-        """A reading of all prompts by `lens`, `unembedding` or `model`; `head` also judges it alone."""
+        """Add a reading of all prompts by `lens`, `unembedding` or `model`; with `head` it is also judged alone."""
         scores = score(readings_NV, self._suspect_N, self._splits)
         number, before = self._sums.get(kind, (0, None))
         self._sums[kind] = (number + 1, scores if before is None else before + scores)
@@ -118,8 +118,8 @@ class Detectors:
 
 
 def _last_token(last_N: Array, suspect_N: Labels, split: Split) -> Array:
-    """For each judged prompt, ln of how often its last token ends suspect fitting prompts, over clean ones; one is added
-    to both counts."""
+    """For each judged prompt, the log of how often its last token ends suspect fitting prompts over how often it
+    ends clean ones; one is added to both counts."""
     flags = suspect_N[split.fit]
     suspect, clean = Counter(last_N[split.fit][flags].tolist()), Counter(last_N[split.fit][~flags].tolist())
     return np.array(

@@ -80,7 +80,7 @@ class Scores:
         )
 
     def averaged(self, number: int) -> "Scores":
-        """The sum of `number` readings, with the anomaly as their mean."""
+        """These sums over `number` readings, with the anomaly as a mean."""
         return Scores(
             contrast=self.contrast,
             anomaly=[a / number for a in self.anomaly],
@@ -98,7 +98,7 @@ class Scores:
 def score(readings_NV: torch.Tensor, suspect_N: Labels, splits: Sequence[Split]) -> Scores:
     """Scores of the judged prompts of every split, from fits on the others.
 
-    Each split must fit on two clean and two suspect prompts or more.
+    Each split must have two clean and two suspect prompts or more to fit on.
     """
     contrast, anomaly, fitted = [], [], []
     for split in splits:

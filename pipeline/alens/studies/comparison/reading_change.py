@@ -18,7 +18,7 @@ from alens.studies.comparison.settings import CompareSettings
 
 
 class ReadingComparer:
-    """Changes of readings of the same prompts, all under the same draws of chance and the same resamples."""
+    """Computes how readings of the same prompts change, all under the same draws of chance and the same resamples."""
 
     def __init__(
         self, reader: LensedModel, num_clean: int, num_suspect: int, settings: CompareSettings
@@ -98,6 +98,6 @@ def adjusted(changes: Sequence[HeadChange], draws: Sequence[chance.Draws | None]
 
 
 def spread_ratio(draws: Sequence[chance.Draws | None]) -> float | None:
-    """The geometric mean over heads of how far suspect readings spread, in units of how far clean ones do."""
+    """How far suspect readings spread, in units of how far clean ones do: the geometric mean over heads."""
     ratios = [one.spread_ratio for one in draws if one is not None and one.spread_ratio is not None]
     return float(np.exp(np.log(ratios).mean())) if len(ratios) == len(draws) else None

@@ -22,7 +22,10 @@ REPEATS = 10
 
 
 class Refits:
-    """Fits on the same prompts for all readings. Attribute: `undrawn_BN`, which prompts each fit on draws did not draw."""
+    """Fits, on the same prompts for all readings.
+
+    Attribute: `undrawn_BN`, the prompts that each fit on draws did not draw.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Refits:
         self._weights = [(flags, weights[:, flags]) for flags in (~suspect_N, suspect_N)]
 
     def scores(self, readings_NV: torch.Tensor, prior: float = 0.0) -> Array:
-        """(B + R, N) the contrast in nats, but for a constant of each fit. `prior` is added to sums of readings."""
+        """(B + R, N) the contrast in nats, up to a constant for each fit. `prior` is added to sums of readings."""
         device = readings_NV.device
         weights = [(flags, torch.from_numpy(one_BN).float().to(device)) for flags, one_BN in self._weights]
         contrast_BN = torch.zeros(len(weights[0][1]), len(readings_NV), dtype=torch.float64, device=device)

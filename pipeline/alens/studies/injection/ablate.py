@@ -26,7 +26,7 @@ from alens.studies.injection.typical import typical
 
 
 def check(lenses: Lenses, settings: AblateSettings, *, has_text: bool) -> None:
-    """Raises `RequestError` for a head that the model does not have, or a mean without a text."""
+    """Raises `RequestError` for a head that the model does not have, or for a mean ablation without a text."""
     record = lenses.record.model
     for layer, head in settings.heads:
         if not (0 <= layer < record.n_layers and 0 <= head < record.n_heads):
@@ -48,7 +48,7 @@ def ablate(
     windows: Windows | None = None,
     report: Report = silent,
 ) -> Ablations:
-    """Take each head away alone, and then all of them. Raises `RequestError` for what is not there."""
+    """Take each head away alone, and then all of them. Raises `RequestError` as `check` does."""
     check(reader.lenses, settings, has_text=windows is not None)
     heads = tuple(dict.fromkeys(settings.heads))
     edits = _edits(reader, heads, settings.kind, windows)

@@ -81,7 +81,10 @@ class EditRunner:
         report: Report = silent,
         total: int = 0,
     ) -> None:
-        """`total` is how many runs there will be, for `report`. Raises `RequestError` for a prompt that cannot be read."""
+        """Run the model as it is. `total`, for `report`, is how many runs with edits will follow.
+
+        Raises `RequestError` for a prompt that cannot be read.
+        """
         self._reader, self._windows, self._seed = reader, windows, seed
         self._report, self._done, self._total = report, 0, total
         report(Progress(stage="run", total=total, unit="changes"))

@@ -36,7 +36,7 @@ class Windows:
 
     @property
     def predicted(self) -> int:
-        """Tokens that are predicted."""
+        """How many tokens are predicted."""
         return sum(len(batch) * (batch.shape[1] - 1) for batch in self.batches)
 
     @property
@@ -47,7 +47,7 @@ class Windows:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Sums of a run of the model over `Windows`."""
+    """The loss of a run of the model over `Windows`, summed by window."""
 
     nats_W: npt.NDArray[np.float64]
     """Summed negative log-probability of each window's tokens."""
@@ -60,7 +60,7 @@ class Loss:
         return float(self.nats_W.sum() / self.tokens_W.sum())
 
     def more_than(self, clean: "Loss", seed: int) -> tuple[float, tuple[float, float] | None]:
-        """How many nats per token this is above `clean`, and its 95 % interval over windows; None for a single window."""
+        """The difference to `clean` in nats per token, and its 95 % interval over windows; None for a single window."""
         added_W = self.nats_W - clean.nats_W
         (interval,) = mean_intervals(added_W[:, None], clean.tokens_W, seed=seed)
         return float(added_W.sum() / clean.tokens_W.sum()), interval

@@ -37,7 +37,8 @@ class Typical:
 def typical(
     model: LoadedModel, batches: Sequence[torch.Tensor], layers: Sequence[int], *, site: str = ATTN_Z
 ) -> dict[tuple[int, int | None], Typical]:
-    """By (layer, head), and by (layer, None) for a site of the residual stream; one pass over `batches` (B, T).
+    """Statistics by (layer, head), or by (layer, None) for a site of the residual stream; one pass over `batches`
+    (B, T).
 
     Raises `RequestError` when the sequences have no second position.
     """

@@ -22,7 +22,7 @@ from alens.studies.location.term_rates import Rates
 def tested_effects(
     rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
 ) -> tuple[list[ReaderEffect], HeadTests]:
-    """The effect of each reader. `mean` are the rates in the mean output, which stands in for controls that are not there."""
+    """The effect of each reader. `mean` are the rates in the mean output, which takes the place of missing controls."""
     options: dict[str, Any] = {
         "correction": settings.correction,
         "alternative": "greater" if controls is None else settings.alternative,
@@ -69,7 +69,7 @@ def _half_width(groups: Sequence[Array], alpha: float) -> Array:
 
 
 def spread_ratio(rates: Rates, controls: Rates) -> float | None:
-    """By what factor the scores of prompts spread more than those of controls, geometric mean over heads."""
+    """The ratio of the spread of the prompts' scores to that of the controls', geometric mean over heads."""
     prompts_F, controls_F = (each.log_p_PF.std(0, ddof=1) for each in (rates, controls))
     if not (prompts_F.all() and controls_F.all()):
         return None

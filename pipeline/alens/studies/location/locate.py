@@ -126,7 +126,7 @@ class _GroupRates:
         return weighted / (num_prompts + num_controls)
 
     def spread_ratio(self) -> float | None:
-        """None without controls, and where the scores of some head are all equal."""
+        """The ratio of spreads; None without controls, and where the scores of some head are all equal."""
         return None if self.controls is None else spread_ratio(self.prompts.lens, self.controls.lens)
 
     def heads(

@@ -1,9 +1,10 @@
 """How probable a list of terms is on each prompt, by the lens of every head, by its unembedding, and by the model; and
 how far these readings are from the model's.
 
-In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once on each prompt;
-then every head reads a block of rows at a time.
-Shapes: P prompts, N rows (the positions that are read, of all prompts), F heads (layer by layer), V vocabulary, W terms.
+In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once on each
+prompt; then every head reads a block of rows at a time.
+Shapes: P prompts, N rows (the positions that are read, of all prompts), F heads (layer by layer), V vocabulary, W
+terms.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What F readers say of the terms."""
+    """How probable the terms are by F readers."""
 
     log_p_PF: Array
     """Log of the terms' summed probability, nats; the mean over the positions of a prompt."""
@@ -38,7 +39,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class TermRates:
-    """Rates of one set of prompts."""
+    """Rates on one set of prompts, by all readers."""
 
     lens: Rates
     unembedding: Rates | None
@@ -52,7 +53,7 @@ class TermRates:
 
 
 class _ReaderSums:
-    """Sums over rows for F readers, taken to means over prompts: of the terms' rates, and of KL to the model."""
+    """Adds up the terms' rates and the KL to the model over rows, for F readers; gives their means over prompts."""
 
     def __init__(self, terms: Sequence[Term], prompt_N: torch.Tensor, num_readers: int) -> None:
         self._term_ids = [list(term.ids) for term in terms]
@@ -100,9 +101,9 @@ def term_rates(
     report: Report = silent,
     stage: str = "prompts",
 ) -> TermRates:
-    """Rates of `terms` on `prompts` (token ids), F being the layers times the heads of `settings`.
+    """Rates of `terms` on `prompts` (token ids), for the F heads of `settings`.
 
-    Read is the last position, or all that lenses are fitted on (not the first, where heads rest).
+    The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
     layers, heads = reader.chosen(settings.layers, settings.heads)
     places = [_places(reader, len(ids), settings.position) for ids in prompts]

@@ -24,11 +24,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class CopyDifference:
-    """A mean over heads and rows, nats."""
+    """Differences of mean figures over heads and rows, nats."""
 
     kl: float
     kl_interval: tuple[float, float] | None
-    """95 %, by drawing whole documents or sequences; None where the two are judged on other rows, or on one sequence."""
+    """95 %, by drawing whole documents or sequences; None where the two are judged on other rows, or on one
+    sequence."""
     cross_entropy: float
     cross_entropy_interval: tuple[float, float] | None
     """Made like that of KL."""
@@ -36,7 +37,7 @@ class CopyDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """All heads, read in one way: the lens on the copy, and what it is compared with."""
+    """All heads, read in one way: the lenses on the copy, and what they are compared with."""
 
     by: str
     match: str
@@ -50,7 +51,8 @@ class Way:
     less_mean_output: CopyDifference
     """These figures less those of the copy's mean output: below 0, the lenses say more than no lens."""
     less_home: CopyDifference
-    """These figures less those of the same lenses on their own model: the other model (and text) and transfer together."""
+    """These figures less those of the same lenses on their own model: the other model (and text) and transfer
+    together."""
     beat_mean_output: int
     """How many heads have a KL below that of the copy's mean output."""
 
@@ -190,6 +192,6 @@ class CopyBaselines:
 
 
 def _mean_over_heads(parts: Sequence[torch.Tensor]) -> Array:
-    """(G,) from (G, H) of each layer."""
+    """(G,) the mean over heads of (G, H) sums, a part for each layer."""
     means_G: Array = torch.cat(list(parts), dim=1).mean(dim=1).cpu().numpy()
     return means_G

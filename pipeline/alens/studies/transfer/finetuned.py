@@ -130,7 +130,8 @@ def _say_nothing(lenses: Lenses, heads: Sequence[tuple[int, int]]) -> tuple[bool
 
 
 def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None) -> None:
-    """Raises `RequestError` unless `copy` is of a model with the same shapes and tokens, and `native` of that."""
+    """Raises `RequestError` unless `copy` is of a model with the same shapes and tokens, and `native` are lenses of
+    it."""
     check_same_model(lenses, cache)
     model, copied = cache.plan.model, copy.plan.model
     for name in SAME:
@@ -155,7 +156,7 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
 
 
 def same_rows_in(cache: Cache, copy: Cache) -> bool:
-    """Whether a shard's number means the same rows of text in both."""
+    """Whether a shard with the same number holds the same rows of text in both."""
     plans = (cache.plan, copy.plan)
     one, other = ((p.tokens.sha256, p.settings.rows_per_shard, p.settings.seed) for p in plans)
     return one == other
@@ -211,7 +212,7 @@ def _moved(
 
 @dataclass(frozen=True)
 class _OneHead:
-    """Takes one head of a layer's values, and moves it."""
+    """Takes the values of one head of a layer, and moves them."""
 
     place: int
     rebased: Rebased

@@ -1,7 +1,7 @@
 """Many readings of the same held-out rows: each part of the rows is read once, and its teacher is made once.
 
-In: a cache, and `TransferReading`s: how a layer's values are changed, and the maps that then read them. Out: for each of
-them `ReadingSums`, by document or sequence too.
+In: a cache, and `TransferReading`s: how a layer's values are changed, and the maps that then read them. Out: for
+each of them `ReadingSums`, by document or sequence too.
 Shapes: N rows, H heads of a layer, S maps of a reading, E width of the site's values, V vocabulary, G sequences.
 """
 
@@ -52,7 +52,7 @@ class TransferReading:
     maps: LensMaps
 
     def on(self, part: HeldOutPart) -> Readings:
-        """What the maps say of some rows; the values are changed once for all maps."""
+        """What the maps say on some rows; the values are changed once for all maps."""
         values_NHE = part.values(self.layer)
 
         def logits(rows: slice) -> Iterator[torch.Tensor]:
@@ -153,7 +153,7 @@ def judged_rows(
     settings: TransferSettings,
     device: torch.device | None,
 ) -> JudgedRows:
-    """The rows and heads to judge on. Raises `RequestError` for what lenses or cache lack."""
+    """The rows and the heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
     layers, heads = lenses.chosen(settings.layers, settings.heads)
     judged = JudgedRows(
@@ -171,7 +171,7 @@ def judged_rows(
 
 
 def as_fitted(lenses: Lenses, judged: JudgedRows) -> list[TransferReading]:
-    """Each lens on the head it was fitted to, a reading for each layer."""
+    """A reading for each layer: each lens on the head it was fitted to."""
     indices = [lenses.head_index(head) for head in judged.heads]
     return [
         TransferReading(
@@ -219,7 +219,7 @@ def judge_readings(
 
 
 def _announce(readings: Sequence[TransferReading], rows: HeldOutRows) -> None:
-    """Say before long work how long it will take, from one reading of a few rows."""
+    """Before long work, log how long it will take, measured with one reading of a few rows."""
     device = rows.reader.device
     few = replace(rows, num_rows=min(rows.num_rows, teacher_rows(device)))
     for _ in few.parts():  # compares files with their hashes, which is not what is timed

@@ -57,7 +57,8 @@ class Frame:
 
     @cached_property
     def pinv_HDE(self) -> torch.Tensor | None:
-        """From the residual stream back to the values. In float64 on the way: W_O may be ill-conditioned."""
+        """The pseudo-inverse of W_O, from the residual stream back to values. Made in float64: W_O may be
+        ill-conditioned."""
         if self.W_O_HED is None:
             return None
         pinv_HDE: torch.Tensor = torch.linalg.pinv(self.W_O_HED.double())
@@ -104,7 +105,7 @@ class Rebased:
 
     @cached_property
     def _moves(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Factor (H, 1) and shift (H, E)."""
+        """The factor (H, 1) and the shift (H, E) of the match; None where nothing is matched."""
         if self.match == "none":
             return None
         mean_HE = self.source.back(self.target.outputs(self.head, self.target.mean_HE[self.head][None]))[0]
@@ -139,7 +140,7 @@ def seen(source: Frame, target: Frame, head: int) -> torch.Tensor | None:
 def shares_seen(
     frames: Mapping[int, Frame], targets: Sequence[tuple[int, int]]
 ) -> npt.NDArray[np.float64] | None:
-    """(S, T) of heads (layer, place): shares of variance, or None where all is seen."""
+    """(S, T) shares of variance that each source head sees of each target (layer, place); None where all is seen."""
     layers = list(dict.fromkeys(layer for layer, _ in targets))
     columns = [[seen(frames[i], frames[j], place) for i in layers] for j, place in targets]
     shares = [
