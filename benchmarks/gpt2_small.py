@@ -38,8 +38,8 @@ from alens.cache.request import CacheRequest
 from alens.cache.shard import batches, compute
 from alens.cache.write_cache import ShardJob
 from alens.job.progress import never, silent
+from alens.machine.allotment import follow_allotment
 from alens.machine.blocks import logit_blocks
-from alens.machine.threads import follow_allotment
 from alens.model import activations, models
 from alens.store.arrays import shard_arrays
 from alens.store.cache_reader import Cache, open_cache

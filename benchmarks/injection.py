@@ -24,7 +24,7 @@ import torch
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.lens.lenses import Lenses
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.model.edits import run_edited
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term

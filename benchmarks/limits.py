@@ -29,8 +29,8 @@ from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, o
 from alens.fit.settings import FitSettings
 from alens.lens.designs.design import AffineDesign, Ground
 from alens.lens.lenses import Lenses
+from alens.machine.allotment import follow_allotment
 from alens.machine.blocks import row_blocks
-from alens.machine.threads import follow_allotment
 from alens.model.edits import Edit, run_edited
 from alens.reading.lensed_model import LensedModel
 from alens.rows import moments

@@ -29,7 +29,7 @@ from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.lens.directory import LensDirectory, layer_file
 from alens.lens.lenses import Lenses
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
 from alens.store.schema import CacheSettings

@@ -46,7 +46,7 @@ from against_published.recipe import (
 from alens.fit.settings import FitSettings
 from alens.lens.directory import LensDirectory
 from alens.lens.whitening import Whitening
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.model import models
 from alens.rows import moments
 from alens.store.schema import CacheSettings

@@ -29,7 +29,7 @@ from alens import CacheRequest, write_cache
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import CacheSettings
 

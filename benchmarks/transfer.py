@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from alens import demo
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.text.corpus import CorpusOptions, resolve
 
 SEQUENCES_A_STEP = 16

@@ -1,7 +1,9 @@
-"""CPUs and memory of a job: OMP_NUM_THREADS, the affinity, and cgroups of both versions on made trees."""
+"""CPUs and memory of a job, on made trees of cgroups of both versions, and threads that follow them."""
 
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +109,36 @@ def test_the_least_memory_of_a_cgroup_and_those_above_it(
 def test_a_system_without_cgroups_sets_no_limit(tmp_path: Path) -> None:
     assert allotment.cpu_quota(tmp_path, tmp_path / "none") == math.inf
     assert allotment.memory_limit(tmp_path, tmp_path / "none") == math.inf
+
+
+def test_torch_zarr_and_the_tokenizer_are_told() -> None:
+    script = (
+        "import os, torch, zarr; from alens.machine.allotment import follow_allotment; n = follow_allotment();"
+        "print(n, torch.get_num_threads(), zarr.config.get('threading.max_workers'), os.environ['RAYON_NUM_THREADS'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1", "1", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, "30000000000")],
+)
+def test_threads_of_a_command_sleep_soon_while_they_wait(given: dict[str, str], expected: str) -> None:
+    """libgomp reads the environment once, when torch is imported, and says then how often its threads will spin."""
+    script = "import sys; sys.argv[1:] = ['fit', '--help']; from alens.cli import main; import atexit; atexit.register(__import__, 'torch'); main()"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_WAIT", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**kept, "OMP_DISPLAY_ENV": "verbose", **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr

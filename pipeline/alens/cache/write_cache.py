@@ -18,7 +18,7 @@ from alens.cache.request import CacheRequest, check_settings
 from alens.errors import StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.job.worker import Worker
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.model import models
 from alens.model.examine import examine_again
 from alens.result import Result

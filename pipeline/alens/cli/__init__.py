@@ -59,7 +59,7 @@ import click
 from alens.cli import console
 from alens.cli.lacks import forget, lack
 from alens.errors import AlensError, RequestError, StoppedError
-from alens.machine.threads import wait_asleep
+from alens.machine.allotment import wait_asleep
 
 COMMANDS = {
     "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",

@@ -1,7 +1,6 @@
 """What the machine gives and how to use it well: CPUs, memory, device, matrix products. Knows neither model nor cache.
 
-allotment.py     CPUs and memory that the job was given
-threads.py       as many threads as the job has CPUs
+allotment.py     CPUs and memory that the job was given, and as many threads
 device.py        auto, cpu, cuda
 blocks.py        how many rows have their logits in memory at once
 products.py      float32 products by the faster library

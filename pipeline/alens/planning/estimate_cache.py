@@ -18,7 +18,7 @@ from alens.cache.request import CacheRequest, check_settings
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
-from alens.machine.threads import follow_allotment
+from alens.machine.allotment import follow_allotment
 from alens.model import models
 from alens.model.examine import examine, warn_of_other_write
 from alens.planning import disk, rates, token_count
