@@ -44,7 +44,7 @@ BOUNDS = {
     "le": (operator.le, "at most"),
     "lt": (operator.lt, "less than"),
 }
-"""Bounds of annotated_types by name: what holds, and how it is said."""
+"""Bounds of annotated_types by name: the comparison that must hold, and its words."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,12 +101,14 @@ class Field:
 
     def limits(self) -> str:
         """The bounds in words."""
-        words = " and ".join(
-            f"{said} {_power(self.bounds[name])}" for name, (_, said) in BOUNDS.items() if name in self.bounds
+        limits = " and ".join(
+            f"{words} {_power(self.bounds[name])}"
+            for name, (_, words) in BOUNDS.items()
+            if name in self.bounds
         )
         if self.kind is float:
-            return f"a number {words}" if words else "a finite number"
-        return words
+            return f"a number {limits}" if limits else "a finite number"
+        return limits
 
 
 def has_type(kind: type, value: Any) -> bool:
@@ -125,17 +127,17 @@ def fields_of(settings: type) -> dict[str, Field]:
 @functools.cache
 def _fields_of(settings: Any) -> dict[str, Field]:
     hints, docs = get_type_hints(settings, include_extras=True), docstrings(settings)
-    found = {}
+    by_name = {}
     for field in dataclasses.fields(settings):
         type_ = _taken_apart(hints[field.name])
         if type_["kind"] not in EXPECTED:
             continue
-        said, if_none = _split_help(docs.get(field.name, ""))
+        text, if_none = _split_help(docs.get(field.name, ""))
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        found[field.name] = Field(name=field.name, **type_, default=default, help=said, if_none=if_none)
-    return found
+        by_name[field.name] = Field(name=field.name, **type_, default=default, help=text, if_none=if_none)
+    return by_name
 
 
 def check(settings: Any) -> None:
@@ -148,7 +150,7 @@ def check(settings: Any) -> None:
 
 def docstrings(settings: type) -> dict[str, str]:
     """The docstring under each field of a class and of the classes it inherits from, as one line; empty without source."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for owner in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(owner):
             continue
@@ -160,8 +162,8 @@ def docstrings(settings: type) -> dict[str, str]:
         for field, after in zip(body.body, body.body[1:], strict=False):
             match (field, after):
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[name] = " ".join(text.split())
-    return found
+                    texts[name] = " ".join(text.split())
+    return texts
 
 
 def _split_help(docstring: str) -> tuple[str, str | None]:
@@ -172,24 +174,30 @@ def _split_help(docstring: str) -> tuple[str, str | None]:
 
 def _taken_apart(hint: Any) -> dict[str, Any]:
     """What an annotation says, as `Field` has it."""
-    said: dict[str, Any] = {"others": (), "several": False, "optional": False, "choices": (), "bounds": {}}
+    described: dict[str, Any] = {
+        "others": (),
+        "several": False,
+        "optional": False,
+        "choices": (),
+        "bounds": {},
+    }
     while (origin := get_origin(hint)) is not None:
         parts = get_args(hint)
         if origin is Annotated:
             hint, *limits = parts
             bounds = [(name, getattr(limit, name, None)) for limit in limits for name in BOUNDS]
-            said["bounds"] = {name: bound for name, bound in bounds if bound is not None}
+            described["bounds"] = {name: bound for name, bound in bounds if bound is not None}
         elif origin in (Union, UnionType):
-            said["optional"] = NoneType in parts
+            described["optional"] = NoneType in parts
             hint, *others = (part for part in parts if part is not NoneType)
-            said["others"] = tuple(others)
+            described["others"] = tuple(others)
         elif origin is Literal:
-            said["choices"], hint = parts, str
+            described["choices"], hint = parts, str
         elif origin is tuple and parts[1:] == (...,):
-            said["several"], hint = True, parts[0]
+            described["several"], hint = True, parts[0]
         else:
             hint = origin
-    return {**said, "kind": hint}
+    return {**described, "kind": hint}
 
 
 def _power(bound: float) -> str:

@@ -129,7 +129,7 @@ def test_lenses_of_the_residual_stream_are_compared(
             ("--clean", "{clean}", "--suspect", "He", "--paired"),
             "6 prompts and He 1: pairs need equal numbers",
         ),
-        (("--clean", "{clean}", "--suspect", "He", "--test", "He"), "is no file of prompts"),
+        (("--clean", "{clean}", "--suspect", "He", "--test", "He"), "is not a file of prompts"),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--test", "{clean}"), "has the label None"),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--test", "{one}"), "has clean prompts alone"),
         (("--clean", "{clean}", "--suspect", "{suspect}", "--test", "{seen}"), "has 1 prompts that stand in"),

@@ -151,7 +151,7 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         (("", *AT, "--tokens", "she"), "the prompt is empty"),
         ((" the", *AT, "--tokens", "she"), "no position after the first: give a longer prompt, or --text"),
         ((PROMPT, *AT, "--ablate", "mean"), "a mean ablation needs the heads' means over a text"),
-        ((PROMPT, *AT, "--ablate", "zero", "--strength", "1"), "--strength is of what is added"),
+        ((PROMPT, *AT, "--ablate", "zero", "--strength", "1"), "--strength says what is added"),
         ((PROMPT, "--layer", "3", "--head", "6", "--ablate", "zero"), "demo has no head 3.6"),
         ((PROMPT, "--layer", "3", "--ablate", "zero"), "no head was named"),
         ((*AT, "--tokens", "she"), "Missing argument 'PROMPT...'"),

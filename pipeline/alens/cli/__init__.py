@@ -3,8 +3,14 @@
 Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75 stopped by a signal or a
 time limit after saving, run again to go on. Every error is one line.
 
-The exit code speaks of the work. Lines that cannot be written (a closed stream, a full disk, a reader that has left)
-end no work and change no code; only where what is printed is itself the work, a result that was lost gives 1.
+The exit code is about the work. Lines that cannot be written (a closed stream, a full disk, a reader that has left)
+neither end the work nor change the code; only where what is printed is itself the work, a lost result gives 1.
+
+Every command is written in one way. Most of its options are made from a settings class (`SettingsOptions`); `command`
+takes by name what only the command line has, and the rest as `given`. Requests that make no sense are refused first. The
+work, with its heavy imports, stands inside `stopping` (where it can be stopped) and `watching`. Its result is printed
+last: by `show_result`, by `printed` where files are written too, or `aside` where the files are the work. The text of a
+table stands in a module of its own.
 
 plan.py            alens plan
 plan_table.py      its estimate as text
@@ -114,7 +120,7 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run a command and exit with its code. A Ctrl-C that comes while Python ends has nothing left to stop."""
+    """Run a command and exit with its code. A Ctrl-C while Python ends is ignored: nothing is left to stop."""
     console.install()
     wait_asleep()
     if logging.lastResort is not None:  # shows the warnings that come while no command watches
@@ -174,7 +180,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check_working_directory() -> None:
-    """Raises `RequestError` in a directory that is no more: libraries ask for it and say nothing of use."""
+    """Raises `RequestError` in a directory that was deleted: libraries ask for it, and their messages do not help."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -184,7 +190,7 @@ def _check_working_directory() -> None:
 
 
 def _is_unknown(error: click.UsageError) -> bool:
-    """Whether what begins with - is no option, and the command takes names or prompts."""
+    """Whether a word that begins with - is not an option, in a command that takes names or prompts."""
     takes = error.ctx is not None and any(isinstance(p, click.Argument) for p in error.ctx.command.params)
     return takes and isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--")
 

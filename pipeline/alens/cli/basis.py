@@ -1,7 +1,7 @@
 """`alens basis`: the directions a lens rests on, and whether the model rests on them too."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -9,10 +9,8 @@ from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.studies.basis.settings import BasisSettings
-
-if TYPE_CHECKING:
-    pass
 
 BASIS = SettingsOptions(BasisSettings, layers=LAYERS, heads=HEADS)
 
@@ -50,7 +48,6 @@ def command(
     cache than that of the fit, all of it.
     """
     from alens.cli.basis_table import head_grid, show_basis
-    from alens.cli.watch import watching
 
     with watching() as report:
         from alens.lens.lenses import load_lenses
@@ -59,7 +56,6 @@ def command(
         from alens.store.cache_reader import open_cache
         from alens.studies.basis import basis_file
         from alens.studies.basis.causal_basis import causal_bases
-        from alens.studies.basis.settings import BasisSettings
 
         asked = BASIS.values(given)
         settings = BasisSettings(
@@ -71,9 +67,9 @@ def command(
             basis_file.check_path(save)
         opened, cache = load_lenses(lenses), open_cache(store)
         reader = LensedModel(opened, model=model, device=device, report=report)
-        found = causal_bases(reader, cache, settings=settings, report=report)
-    with printed(found, lambda: show_basis(found), as_json=as_json):
+        study = causal_bases(reader, cache, settings=settings, report=report)
+    with printed(study, lambda: show_basis(study), as_json=as_json):
         if save is not None:
-            basis_file.put(save, found, opened.record.model.weights_sha256)
+            basis_file.put(save, study, opened.record.model.weights_sha256)
         if heat_map is not None:
-            pictures.write(heat_map, head_grid(found))
+            pictures.write(heat_map, head_grid(study))

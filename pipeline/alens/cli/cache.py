@@ -10,6 +10,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import LAYERS, Flag, SettingsOptions, max_minutes_option, worker_option
 from alens.cli.value_types import PathName, not_empty
+from alens.cli.watch import stopping, watching
 from alens.pictures.numbers import whole
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
@@ -67,7 +68,6 @@ def command(**given: Any) -> None:
     train-00000-of-00002.parquet, folders such as train/ and test/, files all called train, validation or test, or
     the card (README.md) of a data set.
     """
-    from alens.cli.watch import stopping, watching
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
         from alens.cache.write_cache import write_cache  # seconds of imports, in which a signal may come, too

@@ -1,7 +1,7 @@
 """`alens compare`: which heads read two prompts, or two sets of them, differently; and a detector."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,11 +17,9 @@ from alens.cli.options import (
     model_options,
 )
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.studies.comparison.settings import CompareSettings
-
-if TYPE_CHECKING:
-    pass
 
 COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=Flag(metavar="last|all|N"))
 
@@ -71,7 +69,6 @@ def command(
     model of the lenses, once each.
     """
     from alens.cli.compare_table import head_grid, roc_curves, show_comparison
-    from alens.cli.watch import watching
 
     with watching() as report:
         from alens.lens.lenses import load_lenses
@@ -87,7 +84,9 @@ def command(
         sets = (prompt_set(clean), prompt_set(suspect))
         tested = None if test is None else prompt_set(test)
         if tested is not None and not tested.is_file:
-            raise RequestError(f"--test {test!r} is no file of prompts: give .jsonl, with a label for each")
+            raise RequestError(
+                f"--test {test!r} is not a file of prompts: give .jsonl, with a label for each"
+            )
         if tested is not None:
             labels_of(tested)
         opened = load_lenses(lenses)
@@ -102,15 +101,15 @@ def command(
         if roc is not None and tested is None and not detectable(*sets):
             raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
         opened.chosen(settings.layers, settings.heads, report)
-        found = compare(
+        comparison = compare(
             LensedModel(opened, model=model, device=device, report=report),
             *sets,
             test=tested,
             settings=settings,
             report=report,
         )
-    with printed(found, lambda: show_comparison(found, show), as_json=as_json):
+    with printed(comparison, lambda: show_comparison(comparison, show), as_json=as_json):
         if roc is not None:
-            rocs.write(roc, *roc_curves(found))
+            rocs.write(roc, *roc_curves(comparison))
         if heat_map is not None:
-            heat_maps.write(heat_map, head_grid(found))
+            heat_maps.write(heat_map, head_grid(comparison))

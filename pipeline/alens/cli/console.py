@@ -37,24 +37,26 @@ def show_json(body: Any) -> None:
     sys.stdout.flush()
 
 
+def show_result(result: Any, show_it: Callable[[], None], *, as_json: bool) -> None:
+    """Print a result: as JSON, or by `show_it`."""
+    if as_json:
+        show_json(result.to_json())
+    else:
+        show_it()
+
+
 @contextlib.contextmanager
 def printed(result: Any, show_it: Callable[[], None], *, as_json: bool) -> Iterator[None]:
-    """Prints a result once the block has written its files: as JSON, or by `show_it`.
-
-    It is printed in any case: a full disk takes the files alone.
-    """
+    """Prints a result once the block has written its files, and also where a full disk refuses these."""
     try:
         yield
     finally:
-        if as_json:
-            show_json(result.to_json())
-        else:
-            show_it()
+        show_result(result, show_it, as_json=as_json)
 
 
-def _in_json(found: re.Match[str]) -> str:
-    """json.dumps has escaped all below a space: what is left of these lays out the document."""
-    return found[0] if found[0] < " " else f"\\u{ord(found[0]):04x}"
+def _in_json(match: re.Match[str]) -> str:
+    """json.dumps has escaped all characters below a space: those that are left lay out the document."""
+    return match[0] if match[0] < " " else f"\\u{ord(match[0]):04x}"
 
 
 def tell(line: str) -> None:
@@ -65,7 +67,7 @@ def tell(line: str) -> None:
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """What is printed inside only says what was done: the command does not fail when nobody can read it."""
+    """For lines that only say what was done: the command does not fail when nobody can read them."""
     stream = sys.stdout
     before = unwritten()
     try:
@@ -81,7 +83,7 @@ def unwritten() -> OSError | None:
 
 
 class OneLine(logging.Formatter):
-    """A record of a log is one line, whatever its message holds."""
+    """Makes one line of a log record, whatever its message holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -91,12 +93,12 @@ class OneLine(logging.Formatter):
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes all bytes to a file descriptor, or loses them: it never raises. Closing it leaves the descriptor open."""
+    """Writes bytes to a file descriptor, or loses them: it never raises. Closing it leaves the descriptor open."""
 
     def __init__(self, number: int, closed: bool) -> None:
         self._number, self._closed = number, closed
         self.lost: OSError | None = None
-        """The first error; None while all was written."""
+        """The first error; None while everything was written."""
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # typeshed's Buffer
         left = memoryview(data).cast("B")
@@ -124,7 +126,7 @@ class _Descriptor(io.RawIOBase):
 
 
 class LossyStream(io.TextIOWrapper):
-    """Text for people. `unescaped` is for what draws: its own control characters pass."""
+    """Text for people. `unescaped` is for code that draws: its control characters pass."""
 
     def __init__(self, number: int, *, encoding: str, closed: bool) -> None:
         self._descriptor = _Descriptor(number, closed)
@@ -135,7 +137,7 @@ class LossyStream(io.TextIOWrapper):
 
     @property
     def lost(self) -> OSError | None:
-        """Why something could not be written, the first time; None while all was."""
+        """The first error of writing; None while everything was written."""
         return self._descriptor.lost
 
     @lost.setter
@@ -162,7 +164,7 @@ def install() -> None:
 
 
 def _fill(number: int) -> bool:
-    """Whether this descriptor was closed; it is open now."""
+    """Opens a descriptor that is closed; whether it was."""
     try:
         os.fstat(number)
     except OSError:

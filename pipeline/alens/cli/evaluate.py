@@ -11,6 +11,7 @@ from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
 from alens.cli.options import heat_map_option, json_option, layers_option, model_options, seed_option
 from alens.cli.value_types import NAMES, PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Which figure; a gain is the KL of a baseline less that of the lens.",
 )
-@seed_option("Of the bootstrap's resamples.")
+@seed_option("Seed of the bootstrap's resamples.")
 @model_options
 @json_option
 @config_option
@@ -85,7 +86,6 @@ def command(
     the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are of 95 %, by
     bootstrap over documents (sequences where documents are not known). Bits a byte need the model's tokenizer: --model says where it is.
     """
-    from alens.cli.watch import watching
 
     figures = tuple(dict.fromkeys(figures))
     unknown = [name for name in figures if name not in FIGURES]
@@ -105,7 +105,7 @@ def command(
         parts = _model(opened, cache, model, where, report)
         if heat_map is not None and heat_map_of == "bits" and parts.token_bytes_V is None:
             raise RequestError("there are no bits a byte to draw: say with --model where the model is")
-        found = evaluate(
+        evaluation = evaluate(
             opened,
             cache,
             layers=layers,
@@ -118,19 +118,21 @@ def command(
             device=where,
             report=report,
         )
-        if found.top_tokens < 10:
-            log.info("the cache holds %d top tokens a row: top-10 agreement is of these", found.top_tokens)
-    with printed(found, lambda: show_evaluation(found, figures), as_json=as_json):
+        if evaluation.top_tokens < 10:
+            log.info(
+                "the cache holds %d top tokens a row: top-10 agreement is of these", evaluation.top_tokens
+            )
+    with printed(evaluation, lambda: show_evaluation(evaluation, figures), as_json=as_json):
         if heat_map is not None:
             from alens.pictures.heat_map import write
 
-            write(heat_map, head_grid(found, heat_map_of))
+            write(heat_map, head_grid(evaluation, heat_map_of))
 
 
 def _model(
     lenses: "Lenses", cache: "Cache", model: str | None, device: "torch.device", report: "Report"
 ) -> "ModelParts":
-    """What can be had of the model; says what cannot."""
+    """The parts of the model that can be loaded; the log says which cannot, and what is left out."""
     from alens.reading.model_parts import find_model_parts
     from alens.store.schema import RESIDUAL_STREAM
 
@@ -145,16 +147,18 @@ def _model(
     return parts
 
 
-def _check_heat_map(path: Path, of: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None") -> None:
-    """Before the work: can the picture be written, and will there be what it shows?"""
+def _check_heat_map(
+    path: Path, figure: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None"
+) -> None:
+    """Raises `RequestError`, before the work, for a picture that cannot be written or would have nothing to show."""
     from alens.pictures.heat_map import check_path
     from alens.store.schema import RESIDUAL_STREAM
 
     check_path(path)
-    if of == "gain-tuned-lens" and tuned is None:
+    if figure == "gain-tuned-lens" and tuned is None:
         raise RequestError("--heat-map-of gain-tuned-lens needs --tuned-lens LENSES")
     in_cache = RESIDUAL_STREAM in (cache.plan.settings.sites or ())
-    if of == "gain-logit-lens" and (not in_cache or lenses.record.site == RESIDUAL_STREAM):
+    if figure == "gain-logit-lens" and (not in_cache or lenses.record.site == RESIDUAL_STREAM):
         raise RequestError(
             f"{cache.root} gives no Logit Lens beside these lenses: it needs a cache with --sites resid_post, "
             "and lenses of another site"

@@ -9,6 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import layers_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import stopping, watching
 from alens.pictures.numbers import size
 
 
@@ -28,18 +29,17 @@ from alens.pictures.numbers import size
     type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of the numbers written.",
+    help="The dtype of the numbers written.",
 )
 @config_option
 def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, dtype: str) -> None:
     """Write LENSES to the directory OUT as others read them: safetensors, a file a layer, with a model card.
 
     In the paper's form a lens is a matrix on what the head writes into the residual stream: pinv(W_O) times the
-    lens on z, the same function on every head output. What it will take is said first. OUT is whole or absent.
+    lens on z, the same function on every head output. The log says first how large it will be. OUT is whole or absent.
     """
-    from alens.cli.watch import stopping, watching
 
-    with watching() as report, stopping() as should_stop:
+    with stopping() as should_stop, watching() as report:
         from alens.exchange import export
         from alens.lens.lenses import load_lenses
 

@@ -1,14 +1,18 @@
 """`alens fidelity`: what a cache's compression costs, and what other choices would."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from alens.cli.config_file import config_option
-from alens.cli.console import show_json
+from alens.cli.console import show_result
 from alens.cli.options import Flag, SettingsOptions, json_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import stopping, watching
+from alens.errors import RequestError
 from alens.fidelity.request import FidelityRequest
 
 FIDELITY = SettingsOptions(
@@ -32,36 +36,27 @@ FIDELITY = SettingsOptions(
 def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any) -> None:
     """Report what each choice of compression costs on the cache STORE, and what others would cost.
 
-    Targets: mass that is kept, and KL to the exact distribution. z: error and bytes. For both: what lenses
-    lose that are fitted to them. STORE is only read. docs/fidelity.md says how to choose by the figures.
+    For targets: the mass that is kept, and the KL to the exact distribution. For z: error and bytes. For both: what
+    lenses lose that are fitted to them. STORE is only read. docs/fidelity.md says how to choose by the figures.
     """
-    import logging
-    import os
-
     from alens.cli.fidelity_table import show_fidelity
-    from alens.cli.watch import stopping, watching
-    from alens.errors import RequestError
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise RequestError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: alens fidelity is one process, start it without a launcher"
         )
     with stopping() as should_stop, watching() as report:
-        logging.getLogger("alens").setLevel(
-            logging.WARNING
-        )  # a line for each of so many fits would bury the rest
+        # a line for each of so many fits would bury the rest
+        logging.getLogger("alens").setLevel(logging.WARNING)
         from alens.fidelity.measure import measure_fidelity
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
 
-        found = measure_fidelity(
+        fidelity = measure_fidelity(
             open_cache(store),
             FidelityRequest(fit=not no_fit, **FIDELITY.values(given)),
             device=torch_device(device),
             report=report,
             should_stop=should_stop,
         )
-    if as_json:
-        show_json(found.to_json())
-    else:
-        show_fidelity(found)
+    show_result(fidelity, lambda: show_fidelity(fidelity), as_json=as_json)

@@ -9,6 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import speaks_for_all, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
 from alens.pictures.numbers import duration, fixed, percent, whole
 
@@ -45,7 +46,6 @@ def command(**given: Any) -> None:
     No model is loaded. Run it again to go on from the newest checkpoint. With none of RANK, WORLD_SIZE, ...
     set, one process runs alone; torchrun, deepspeed and srun set them for several.
     """
-    from alens.cli.watch import speaks_for_all, stopping, watching
 
     # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -81,7 +81,7 @@ def command(**given: Any) -> None:
 
 
 def _endings(record: Any) -> str:
-    """How many lenses ended how, and what is known to help."""
+    """How many lenses ended in which way, and what may help."""
     fit, lenses = record.fit, len(record.layers) * len(record.heads)
     silent = {
         f"{layer}.{head}"
@@ -89,20 +89,20 @@ def _endings(record: Any) -> str:
         for head in record.heads
         if record.says_nothing(layer, head)
     }
-    told = [f"{len(fit['converged'])} had converged"]
+    endings = [f"{len(fit['converged'])} had converged"]
     if rose := fit.get("rose"):
-        told.append(f"{len(rose)} rose and are kept as they were at their best")
+        endings.append(f"{len(rose)} rose and are kept as they were at their best")
     if diverged := fit.get("diverged"):
-        told.append(f"{len(diverged)} diverged: take a lower --lr")
+        endings.append(f"{len(diverged)} diverged: take a lower --lr")
     if silent:
-        told.append(f"{len(silent)} say nothing")
+        endings.append(f"{len(silent)} say nothing")
     best = fit.get("best_step", {})
     falling = sum(
         step == fit["steps"] and name not in fit["converged"] and name not in silent
         for name, step in best.items()
     )
     if falling and fit["steps"] == fit["most_steps"]:
-        told.append(
+        endings.append(
             f"{falling} of {lenses} were best at the last step: more --epochs, or more rows, may gain"
         )
-    return "; ".join(told)
+    return "; ".join(endings)

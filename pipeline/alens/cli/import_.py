@@ -9,6 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import Flag, SettingsOptions
 from alens.cli.value_types import PathName, not_empty
+from alens.cli.watch import stopping, watching
 from alens.exchange.request import ImportRequest
 
 IMPORT = SettingsOptions(ImportRequest, without=("source", "lenses"), model=Flag(callback=not_empty))
@@ -28,9 +29,8 @@ def command(source: Path, lenses: Path, **given: Any) -> None:
     wrote. Only weights are read: no code from a file is run. `alens eval` and `alens read` then take LENSES like
     those of a fit.
     """
-    from alens.cli.watch import stopping, watching
 
-    with watching() as report, stopping() as should_stop:
+    with stopping() as should_stop, watching() as report:
         from alens.exchange.import_lenses import import_lenses
 
         request = ImportRequest(source=source, lenses=lenses, **IMPORT.values(given))

@@ -9,6 +9,7 @@ import click
 from alens.cli.console import show, show_json
 from alens.cli.options import json_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.lens.marks import SAYS_NOTHING
@@ -40,7 +41,6 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     Reads records only: quick, on a log-in node too, while jobs write. What --array prints goes to
     `sbatch --array` as it is, to submit again only what is missing.
     """
-    from alens.cli.watch import watching
 
     with watching() as report:
         body = _body(path, num_workers, report)
@@ -55,8 +55,8 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             show(f"{name}:")
             for entry in value:
-                told = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
-                show("  " + "  ".join(told))
+                cells = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
+                show("  " + "  ".join(cells))
         elif value != []:
             show(f"{name}: {value}")
 
@@ -100,7 +100,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.status import array_specification, cache_status, specification_of, workers_to_run
 
     cache = open_cache(path)
-    found = cache_status(cache)
+    progress = cache_status(cache)
     plan, model = cache.plan, cache.plan.model
     specs = all_arrays(plan).values()
     records = [
@@ -109,14 +109,14 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
     software = sorted(
         {", ".join(f"{name} {record.get(name, 'unknown')}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
     )  # fmt: skip
-    to_run = array_specification(workers_to_run(found.missing, found.num_workers))
+    to_run = array_specification(workers_to_run(progress.missing, progress.num_workers))
     return {
         "cache": str(path),
         "state": "sealed"
         if cache.sealed
-        else f"{found.shards_done} of {found.shards_planned} shards committed",
-        "missing_shards": specification_of(found.missing) or "none",
-        "workers_to_run": f"{to_run} of {found.num_workers}" if to_run else "none",
+        else f"{progress.shards_done} of {progress.shards_planned} shards committed",
+        "missing_shards": specification_of(progress.missing) or "none",
+        "workers_to_run": f"{to_run} of {progress.num_workers}" if to_run else "none",
         "workers": [
             {
                 "worker": worker.worker,
@@ -124,7 +124,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
                 "rows_per_second": f"{whole(worker.rows_per_second)} rows/s",
                 "last_commit": f"last at {datetime.fromtimestamp(worker.last_commit, UTC):%Y-%m-%d %H:%M:%S} UTC",
             }
-            for worker in found.workers
+            for worker in progress.workers
         ],
         "plan": plan.identity,
         "fingerprint": cache.fingerprint or "none yet",
@@ -141,7 +141,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "targets": f"top {plan.settings.top_k} and {plan.settings.tail_samples} tail samples"
         + (", exact teacher" if plan.settings.exact_teacher else ""),
         "bytes_per_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
-        "bytes": found.bytes,
+        "bytes": progress.bytes,
         "software": "; ".join(software)
         + (" (a mixture: shards may differ in the last bits)" if len(software) > 1 else ""),
         "arrays": [
@@ -157,7 +157,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
 
 
 def _taken(plan: "Plan") -> str:
-    """Which sequences of the text."""
+    """Which sequences of the text were taken."""
     tokens = plan.tokens
     if tokens.selection == "spread":
         return f"{tokens.sequences:,} sequences, spread over the whole text"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from alens.cli.config_file import config_option
-from alens.cli.console import printed, show_json
+from alens.cli.console import printed, show_result
 from alens.cli.options import SettingsOptions, json_option, model_options
 from alens.cli.value_types import NUMBERS, PathName, not_empty
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.studies.injection.settings import Ablated, AblateSettings, InjectSettings
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 INJECT = SettingsOptions(InjectSettings, without=("layer", "head"))
 
-OF_INJECTIONS = {
+INJECTION_ONLY = {
     "by": "--by",
     "scaling": "--scaling",
     "within_head": "--within-head",
@@ -27,7 +28,7 @@ OF_INJECTIONS = {
     "random": "--random",
     "plot": "--plot",
 }
-"""Options that say nothing of an ablation."""
+"""Options that an ablation does not have."""
 
 
 @click.command(
@@ -44,7 +45,7 @@ OF_INJECTIONS = {
     "--heads",
     "head",
     type=NUMBERS,
-    help="The head; for --ablate, heads of each layer. None for lenses of the residual stream.",
+    help="The head; for --ablate, heads of each layer. Lenses of the residual stream have none.",
 )
 @click.option(
     "--tokens",
@@ -118,7 +119,6 @@ def _inject(
     given: dict[str, Any],
 ) -> None:
     from alens.cli.inject_table import draw, show_injection
-    from alens.cli.watch import watching
 
     if len(layer) != 1 or (head is not None and len(head) != 1):
         raise RequestError("a direction is added at one head: name one --layer and one --head")
@@ -135,11 +135,11 @@ def _inject(
             **INJECT.values(given),
         )
         check(opened, settings, has_text=given["text"] is not None)
-        reader, found_terms, windows = _load(opened, terms, given, report)
-        found = inject(reader, prompts, found_terms, settings, windows=windows, report=report)
-    with printed(found, lambda: show_injection(found), as_json=as_json):
+        reader, token_groups, windows = _load(opened, terms, given, report)
+        result = inject(reader, prompts, token_groups, settings, windows=windows, report=report)
+    with printed(result, lambda: show_injection(result), as_json=as_json):
         if plot is not None:
-            draw(plot, found)
+            draw(plot, result)
 
 
 def _ablate(
@@ -156,11 +156,9 @@ def _ablate(
     from alens.cli.watch import watching
 
     source = click.get_current_context().get_parameter_source
-    for name, flag in OF_INJECTIONS.items():
+    for name, flag in INJECTION_ONLY.items():
         if source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise RequestError(
-                f"--ablate adds nothing, and {flag} is of what is added: leave one of them out"
-            )
+            raise RequestError(f"--ablate adds nothing, and {flag} says what is added: leave one of them out")
     if head is None:
         raise RequestError("no head was named: say with --head which ones to take away")
     heads = tuple((one_layer, one_head) for one_layer in layer for one_head in head)
@@ -172,22 +170,22 @@ def _ablate(
         asked: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
         settings = AblateSettings(**asked)
         check(opened, settings, has_text=given["text"] is not None)
-        reader, found_terms, windows = _load(opened, terms, given, report)
-        found = ablate(
+        reader, token_groups, windows = _load(opened, terms, given, report)
+        result = ablate(
             reader,
             prompts,
             settings,
-            terms=found_terms,
+            terms=token_groups,
             windows=windows,
             report=report,
         )
-    show_json(found.to_json()) if as_json else show_ablations(found)
+    show_result(result, lambda: show_ablations(result), as_json=as_json)
 
 
 def _load(
     opened: "Lenses", terms: list[str], given: dict[str, Any], report: "Report"
 ) -> tuple[Any, Any, Any]:
-    """The model, the terms' tokens and the windows of the text; a text that is not there is told of first."""
+    """(model with lenses, tokens of the terms, windows of the text); a missing text is refused before the model is loaded."""
     from alens.reading.lensed_model import LensedModel
     from alens.reading.terms import to_tokens
     from alens.studies.injection.perplexity import read_windows
@@ -195,6 +193,6 @@ def _load(
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
     reader = LensedModel(opened, model=given["model"], device=given["device"], report=report)
-    found = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
+    result = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
     windows = None if corpus is None else read_windows(corpus, reader.model, given["text_tokens"])
-    return reader, found, windows
+    return reader, result, windows

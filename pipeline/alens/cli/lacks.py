@@ -1,4 +1,4 @@
-"""What the machine refused, wherever that came up: memory, open files, threads.
+"""What the machine refused: memory, open files, threads.
 
 In: an exception that reached the command line. Out: a line that says what was short and how much of it this process
 may have. A library that finds no room says so in many ways: MemoryError, an ImportError of a file that could not be
@@ -25,27 +25,27 @@ THREADS = ("can't start new thread", "resource temporarily unavailable")
 
 
 def lack(error: BaseException) -> str | None:
-    """The line; None where nothing was short."""
+    """What was short, as a line; None where nothing was."""
     for one in _chain(error):
-        said = str(one).lower()
+        text = str(one).lower()
         number = one.errno if isinstance(one, OSError) else None
-        if number in (errno.EMFILE, errno.ENFILE) or _says(said, FILES):
+        if number in (errno.EMFILE, errno.ENFILE) or _says(text, FILES):
             return f"too many open files: {_limit(resource.RLIMIT_NOFILE, '-n')}; 1,024 is plenty"
-        if number is None and _says(said, THREADS):
+        if number is None and _says(text, THREADS):
             return (
                 f"no thread could be started: {_limit(resource.RLIMIT_NPROC, '-u')}, {_memory_limit()}; "
                 "raise them, or set OMP_NUM_THREADS=1"
             )
-        # A SystemError is C code that failed and set no error: seen only where it got no memory.
-        if isinstance(one, MemoryError | SystemError) or number == errno.ENOMEM or _says(said, MEMORY):
+        # A SystemError is C code that failed and set no error: this was seen only where it got no memory.
+        if isinstance(one, MemoryError | SystemError) or number == errno.ENOMEM or _says(text, MEMORY):
             what = next(iter(str(one).splitlines()), "") or "no memory left"
             return f"out of memory ({_memory_limit()}): {what}; ask for less, or take a machine with more"
     return None
 
 
 def forget(error: BaseException) -> None:
-    """Free what an exception holds. What a library left half made complains when Python takes it away, of itself and
-    not of the machine: that is not shown."""
+    """Free what an exception holds. Objects that a library left half made complain when Python deletes them: that is not
+    shown, as it would hide the reason."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
@@ -59,7 +59,7 @@ def forget(error: BaseException) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was raised from, also where that is not shown."""
+    """An exception and those it was raised from, also where these are not shown."""
     at: BaseException | None = error
     met: set[int] = set()
     while at is not None and id(at) not in met:
@@ -68,8 +68,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         at = at.__cause__ or at.__context__
 
 
-def _says(said: str, words: tuple[str, ...]) -> bool:
-    return any(word in said for word in words)
+def _says(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text for word in words)
 
 
 def _memory_limit() -> str:

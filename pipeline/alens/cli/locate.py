@@ -9,6 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.studies.location.settings import LocateSettings
 
@@ -78,7 +79,6 @@ def command(
     controls, in nats. Tests are by permutation, corrected for the number of heads.
     """
     from alens.cli.locate_table import head_grid, show_location
-    from alens.cli.watch import watching
 
     with watching() as report:
         from alens.lens.lenses import load_lenses
@@ -93,12 +93,12 @@ def command(
         settings = LocateSettings(**LOCATE.values(given))
         words = read_terms(terms_file)
         prompts, controls = _prompts(prompts_file, control_file)
-        groups(prompts, controls, settings)  # told before the model is loaded, not after
+        groups(prompts, controls, settings)  # refuses before the model is loaded, not after
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
         reader = LensedModel(opened, model=model, device=device, report=report)
         terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
-        found = locate(
+        location = locate(
             reader,
             terms,
             prompts,
@@ -106,9 +106,9 @@ def command(
             settings=settings,
             report=report,
         )
-    with printed(found, lambda: show_location(found, show), as_json=as_json):
+    with printed(location, lambda: show_location(location, show), as_json=as_json):
         for path in heat_map:
-            pictures.write(path, head_grid(found))
+            pictures.write(path, head_grid(location))
 
 
 def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":

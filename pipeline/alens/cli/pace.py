@@ -1,27 +1,27 @@
-"""How long a stage will take yet, from how fast it went lately.
+"""How much longer a stage will take, from how fast it went lately.
 
-In: how much was done at which time. Out: seconds. What an earlier run did is no measure of this one, and what a stage
-did at its start is a poor one later: caches fill, lenses end, other work comes to the machine.
+In: how much was done at which time. Out: seconds. The pace of an earlier run says nothing about this one, and the pace
+at the start of a stage says little later: caches fill, lenses end, other work comes to the machine.
 """
 
 from collections import deque
 
 LATELY_S = 60.0
-"""The least time that a pace is taken from, where there is so much."""
+"""A pace is taken from at least this much time, where there is so much."""
 SHARE = 1 / 3
-"""The last third of a long stage counts: a slow step or an evaluation now and then does not throw the figure about."""
+"""The share of a long stage that counts, its last: a slow step or an evaluation does not make the estimate jump."""
 
 
 class Pace:
-    """One stage; times are those of any steady clock, in seconds."""
+    """The pace of one stage. Times are in seconds, on any steady clock."""
 
     def __init__(self, now: float, done: int) -> None:
-        """`done` units are there when the stage begins, those of earlier runs."""
+        """`done` units were there when the stage began, from earlier runs."""
         self._began = now
         self._marks = deque([(now, done)])
 
     def add(self, now: float, done: int) -> None:
-        """So much is done."""
+        """Note that `done` units are there."""
         if done == self._marks[-1][1]:
             return
         self._marks.append((now, done))
@@ -30,7 +30,7 @@ class Pace:
             self._marks.popleft()
 
     def left_s(self, now: float, total: int) -> float | None:
-        """Seconds until `total` are done; None before the first step of this run."""
+        """Seconds until `total` units are done; None before the first step of this run."""
         (since, before), (latest, done) = self._marks[0], self._marks[-1]
         if done == before:
             return None

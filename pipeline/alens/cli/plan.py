@@ -14,6 +14,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import show_json
 from alens.cli.options import json_option
 from alens.cli.value_types import PathName, not_empty
+from alens.cli.watch import watching
 from alens.errors import RequestError, RunError
 
 
@@ -48,7 +49,6 @@ def command(**given: Any) -> None:
     system of the current directory. To measure the disk it writes up to 256 MB into a file without a
     name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
     """
-    from alens.cli.watch import watching
     from alens.job.worker import parse_worker
 
     store, max_minutes = given["store"], given["max_minutes"]

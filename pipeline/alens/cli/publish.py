@@ -11,6 +11,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show, show_json
 from alens.cli.options import json_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import stopping, watching
 from alens.errors import RequestError
 from alens.printable import printable
 
@@ -68,9 +69,8 @@ def command(
     lenses were fitted on. Absolute paths and host names are left out of it. Without --upload nothing leaves the
     machine: what would be uploaded, and what is missing, is shown. `alens read hf://OWNER/NAME` reads it.
     """
-    from alens.cli.watch import stopping, watching
 
-    with watching() as report, stopping() as should_stop:
+    with stopping() as should_stop, watching() as report:
         from alens.exchange import bundle as bundles
         from alens.exchange import upload as uploads
         from alens.store.paths import LENS_JSON

@@ -8,6 +8,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import show_json, tell
 from alens.cli.options import heads_option, json_option, layers_option, model_options
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
 
@@ -86,7 +87,6 @@ def command(
     the model's own next tokens, by probability. Each token has its probability and its lift: probability over its share
     of the model's mean output. KL is that of the model's output to the head's reading, in nats; 0 is the model itself.
     """
-    from alens.cli.watch import watching
     from alens.pictures import reading_page
 
     places = _positions(("last" if page is None else "all") if position is None else position)
@@ -105,7 +105,7 @@ def command(
             min_probability,
             has_lift=opened.log_mean_output() is not None,
             vocabulary=opened.record.model.d_vocab,
-        )  # told before the model is loaded, not after
+        )  # refuses before the model is loaded, not after
         reader = HeadReader(opened, model=model, device=device, report=report)
         terms = reader.terms(tokens, first_token=first_token)
         if page is not None:
@@ -153,7 +153,7 @@ def command(
 
 
 def _positions(text: str) -> list[int] | None:
-    """None: all."""
+    """Positions from `--position`; None for all."""
     if text == "all":
         return None
     if text == "last":

@@ -35,8 +35,8 @@ Every command prints its part with `-h` or `--help`; `alens --version` prints th
 
 An error is one line on standard error: what is wrong, where, and what to do about it.
 
-The exit code speaks of the work. Lines that cannot be written, because a stream is closed, a disk is full or nobody \
-reads any more, end no command: `cache`, `fit`, `sweep`, `verify`, `export`, `import` and `publish` (but for a dry run \
+The exit code is about the work. Lines that cannot be written, because a stream is closed, a disk is full or nobody \
+reads any more, do not end a command: `cache`, `fit`, `sweep`, `verify`, `export`, `import` and `publish` (but for a dry run \
 without `--out`) give the code of what they did. Of the other commands, and with `--help`, what is printed is the work: \
 where a part of it was lost the code is 1, and a line says why, unless the reader has left, as `head` does.
 
@@ -95,14 +95,14 @@ def _examples(command: click.Command) -> str:
 
 
 def _row(option: click.Option, context: click.Context) -> str:
-    """One row of the table: what stands in square brackets at the end of the help are default and limits."""
+    """One row of the table. Square brackets at the end of the help hold the default and the limits."""
     record = option.get_help_record(context)
     assert record is not None
     names, text = record
     default, limits = "off" if option.is_flag else "none", []
-    while found := re.fullmatch(r"(.*\S)\s+\[([^\[\]]*)\]", text, re.DOTALL):
-        text = found[1]
-        for part in found[2].split("; "):
+    while match := re.fullmatch(r"(.*\S)\s+\[([^\[\]]*)\]", text, re.DOTALL):
+        text = match[1]
+        for part in match[2].split("; "):
             if part.startswith("default: "):
                 default = part.removeprefix("default: ")
             else:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alens.cli.console import aside, show, show_json
+from alens.cli.console import aside, show, show_result
 from alens.cli.options import SettingsOptions, json_option, max_minutes_option, worker_option
 from alens.cli.value_types import PathName
+from alens.cli.watch import stopping, watching
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
@@ -48,42 +49,41 @@ def command(
 ) -> None:
     """Fit every variant that CONFIG asks for from the cache STORE, and compare them in the directory OUT.
 
-    CONFIG is a TOML file: settings as of `alens fit` at the top, lists of values in [grid], and further variants in
+    CONFIG is a TOML file: settings of `alens fit` at the top, lists of values in [grid], and further variants in
     [[variant]] tables. Variants that read the same rows share one read. Run it again to go on, or to write the table
     anew.
     """
-    from alens.cli.watch import stopping, watching
     from alens.job.worker import parse_worker
-    from alens.sweep import variants
+    from alens.sweep.variants import read_sweep
 
-    asked, part = variants.read_sweep(config), parse_worker(worker)
+    grid, share = read_sweep(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:
         from alens.sweep.many_fits import run_sweep, write_sweep_table
 
         request = SweepRequest(
-            grid=asked,
+            grid=grid,
             store=store,
             out=out,
-            worker=part,
+            worker=share,
             **SWEEP.values(given),
         )
         if not only_table:
             run_sweep(request, report=report, should_stop=should_stop)
-        found = write_sweep_table(request, against)
+        table = write_sweep_table(request, against)
     with aside():  # OUT holds the table
-        show_json(found.to_json()) if as_json else _show(found, out)
+        show_result(table, lambda: _show(table, out), as_json=as_json)
 
 
-def _show(found: "SweepTable", out: Path) -> None:
+def _show(table: "SweepTable", out: Path) -> None:
     from alens.cli.tables import fits, show_table
-    from alens.sweep import table
+    from alens.sweep.table import cells, notes
 
-    headings, rows = table.cells(found, settings=False)
+    headings, rows = cells(table, settings=False)
     lines = [headings, *rows]
     if not fits(lines):
         lines = [_stacked(line) for line in lines]
     show_table(lines[0], lines[1:], text=("variant",))
-    show(*table.notes(found))
+    show(*notes(table))
     show(f"written to {out}: table.md, table.csv, heads.csv, table.json")
 
 

@@ -1,7 +1,7 @@
 """`alens transfer`: lenses on other heads of their model, and on a fine-tuned copy of it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,11 +10,9 @@ from alens.cli.console import printed
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, device_option, heat_map_option, json_option
 from alens.cli.transfer_table import FIGURES, copy_grid, matrix_grid, show_copy, show_matrix
 from alens.cli.value_types import PathName
+from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.studies.transfer.settings import TransferSettings
-
-if TYPE_CHECKING:
-    pass
 
 TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 
@@ -82,7 +80,6 @@ def command(
     its own head of a fine-tuned copy. Figures are KL and cross-entropy less those of the head's own lens, in
     nats, on rows that the fit held out.
     """
-    from alens.cli.watch import watching
 
     _check(copy, native, by, between)
     with watching() as report:
@@ -107,20 +104,22 @@ def command(
             matrix = transfer(opened, cache, report=report, **asked)
         else:
             fitted = None if native is None else load_lenses(native)
-            found = transfer_to_copy(opened, cache, open_cache(copy), native=fitted, report=report, **asked)
-            way = found.way(by or "value", settings.match)
+            transferred = transfer_to_copy(
+                opened, cache, open_cache(copy), native=fitted, report=report, **asked
+            )
+            way = transferred.way(by or "value", settings.match)
     if copy is None:
         with printed(matrix, lambda: show_matrix(matrix, between, figure), as_json=as_json):
             if heat_map is not None:
                 pictures.write(heat_map, matrix_grid(matrix, between, figure))
     else:
-        with printed(found, lambda: show_copy(found, way, figure), as_json=as_json):
+        with printed(transferred, lambda: show_copy(transferred, way, figure), as_json=as_json):
             if heat_map is not None:
-                pictures.write(heat_map, copy_grid(found, way, figure))
+                pictures.write(heat_map, copy_grid(transferred, way, figure))
 
 
 def _check(copy: Path | None, native: Path | None, by: str | None, between: str) -> None:
-    """Options that mean nothing together."""
+    """Raises `RequestError` for options that mean nothing together."""
     if copy is None and native is not None:
         raise RequestError("--native names lenses of a copy: give the copy's cache with --to")
     if copy is None and by is not None:

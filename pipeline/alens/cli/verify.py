@@ -1,4 +1,4 @@
-"""`alens verify`: is every byte of a cache as it was written, and are the numbers those of the model."""
+"""`alens verify`: is every byte of a cache as it was written, and does the model still compute its numbers?"""
 
 import contextlib
 import shlex
@@ -10,6 +10,7 @@ import click
 from alens.cli.console import aside, show, show_json
 from alens.cli.options import json_option, seed_option
 from alens.cli.value_types import PathName, not_empty
+from alens.cli.watch import stopping, watching
 from alens.errors import DamageError, RequestError
 from alens.pictures.numbers import duration, percent, significant
 from alens.printable import printable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     "--model", callback=not_empty, help="Where the model is for --deep, when it is not where the cache says."
 )
 @click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
-@seed_option("Picks the rows of --deep.")
+@seed_option("Seed of the choice of rows for --deep.")
 @json_option
 def command(
     store: Path, repair: bool, deep: int | None, model: str | None, device: str, seed: int, as_json: bool
@@ -45,11 +46,10 @@ def command(
 
     Exits with 0 when nothing is damaged or missing, with 1 otherwise. Nothing is changed without --repair.
     """
-    from alens.cli.watch import stopping, watching
 
     if model is not None and deep is None:
         raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     verdict, recomputed = None, None
     try:
         with stopping() as should_stop, watching() as report:
@@ -57,7 +57,7 @@ def command(
 
             if deep is not None:
                 _check_model(store, model, device, report)
-            verdict = verify_cache(store, on_finding=found.append, report=report, should_stop=should_stop)
+            verdict = verify_cache(store, on_finding=findings.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache
@@ -71,15 +71,15 @@ def command(
                     report=report,
                     should_stop=should_stop,
                 )
-    finally:  # also of what is stopped or fails half-way
+    finally:  # also where the work is stopped or fails half-way
         if not as_json:
             with aside():  # the exit code says whether the cache is whole
-                show(*map(_line, found))
+                show(*map(_line, findings))
     from alens.store.repair import queued
     from alens.store.repair import repair as queue
 
-    would = queued(store, found)
-    went = queue(store, found) if repair else {}
+    would = queued(store, findings)
+    went = queue(store, findings) if repair else {}
     with aside():
         if as_json:
             show_json(_body(store, verdict, would, went, recomputed))
@@ -90,7 +90,7 @@ def command(
 
 
 def _check_model(store: Path, model: str | None, device: str, report: "Report") -> None:
-    """Raises `RequestError` where --deep cannot have the model: before every byte is read, not after."""
+    """Raises `RequestError` where --deep cannot have the model, before every byte is read and not after."""
     from alens.machine.device import torch_device
     from alens.model.models import find_again
     from alens.store.cache_reader import open_cache
@@ -106,7 +106,7 @@ def _line(finding: "Finding") -> str:
 
 
 def _queue(store: Path, would: list[str], went: dict[str, str | None]) -> None:
-    """What --repair did, or would do: nothing leaves its place unsaid."""
+    """Shows what --repair did, or would do: nothing is moved without a line."""
     from alens.store.durable import PARTIAL
     from alens.store.paths import ASIDE
 
@@ -122,11 +122,11 @@ def _queue(store: Path, would: list[str], went: dict[str, str | None]) -> None:
 
 def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
     if recomputed is not None:
-        for c in recomputed.comparisons:
-            state = "agrees" if c.agrees else "differs"
-            where = "" if c.row is None else f" at row {c.row} of shard {c.shard}"
+        for array in recomputed.comparisons:
+            state = "agrees" if array.agrees else "differs"
+            where = "" if array.row is None else f" at row {array.row} of shard {array.shard}"
             show(
-                f"{state:<10}  {c.array}  by {significant(c.difference)} of {significant(c.tolerance)} allowed{where}"
+                f"{state:<10}  {array.array}  by {significant(array.difference)} of {significant(array.tolerance)} allowed{where}"
             )
         share = recomputed.tail_moved / recomputed.tail_draws
         show(
@@ -169,7 +169,7 @@ def _files(counts: list[str]) -> str:
 def _judge(
     store: Path, verdict: "Verdict", queued: list[str], deep: int | None, recomputed: "Recomputed | None"
 ) -> None:
-    """Raises `DamageError` with one line for all that was found."""
+    """Raises `DamageError` with one line for all the findings."""
     if not verdict.whole:
         damaged, missing = verdict.count("damaged"), verdict.count("missing")
         counts = [
@@ -183,8 +183,8 @@ def _judge(
         skipped = "; --deep was left out" if deep is not None else ""
         raise DamageError(f"{_files(counts)} in {store}: {mend}{skipped}")
     if recomputed is not None and not recomputed.agrees:
-        wrong = [c for c in recomputed.comparisons if not c.agrees]
-        shards = sorted({c.shard for c in wrong if c.shard is not None})
+        wrong = [array for array in recomputed.comparisons if not array.agrees]
+        shards = sorted({array.shard for array in wrong if array.shard is not None})
         where = f"move away {store}/MANIFEST.json and the records in {store}/commits of shards {','.join(map(str, shards))}"
         if not shards:
             where = f"move {store}/commits/model.json away"

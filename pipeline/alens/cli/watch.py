@@ -18,11 +18,11 @@ from alens.job.progress import Report, ShouldStop, silent
 
 LOOK_EVERY_S = 0.5
 MOST_TELLING_S = 1.0
-"""Waited for the line that says that a signal came, where it goes to something slow."""
+"""How long to wait for the line that says that a signal came, where it goes to a slow place."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Those that ask for it to save and stop. SIGHUP comes when a terminal closes."""
+"""Signals that ask a command to save and stop. SIGHUP comes when a terminal closes."""
 OVER = 0
-"""No signal has this number: it ends the thread."""
+"""A number that no signal has: it ends the thread."""
 
 log = logging.getLogger("alens")
 
@@ -36,8 +36,8 @@ def speaks_for_all() -> bool:
 def watching() -> Iterator[Report]:
     """A report that draws bars on a terminal, or says a line now and then into a log (see `alens.cli.progress_lines`).
 
-    Of the processes of one fit only the first shows anything. Afterwards the logger's level is what it was.
-    Enter it before the heavy imports of a command: they take seconds, and are what it says first.
+    Only the first process of a fit shows anything. Afterwards the logger's level is what it was. Enter it before the heavy
+    imports of a command: they take seconds, and the report begins with them.
     """
     logger = logging.getLogger("alens")
     before = logger.level
@@ -57,7 +57,7 @@ def watching() -> Iterator[Report]:
 
 
 def _first() -> str:
-    """What a command does until its first report."""
+    """What is shown until the first report of a command."""
     context = click.get_current_context(silent=True)
     return f"{context.command_path if context else 'alens'}: starting"
 
@@ -78,7 +78,7 @@ def _terminal(logger: logging.Logger) -> Iterator[Report]:
 
 @contextlib.contextmanager
 def _looking(look: Callable[[], None]) -> Iterator[None]:
-    """Calls `look` every LOOK_EVERY_S from a thread: work that is deep in one step reports nothing itself."""
+    """Calls `look` every LOOK_EVERY_S from a thread: work inside one long step reports nothing itself."""
     over = threading.Event()
 
     def watch() -> None:
@@ -106,9 +106,9 @@ def _handler(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]
 
 @contextlib.contextmanager
 def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
-    """True once one of SIGNALS came or the time is over; a line says so at once. A second SIGINT stops at once.
+    """A function that is true once one of SIGNALS came or the time is over; a line says at once that a signal came.
 
-    What nohup ignores stays ignored.
+    A second SIGINT stops at once. A signal that nohup ignores stays ignored.
     """
     asked: list[int] = []
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
@@ -121,11 +121,11 @@ def stopping(max_minutes: float | None = None) -> Iterator[ShouldStop]:
     numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        with _announced(numbers) as told:
+        with _announced(numbers) as announced:
 
             def should_stop() -> bool:
                 if asked:
-                    told.wait(MOST_TELLING_S)  # or this process may have ended by then
+                    announced.wait(MOST_TELLING_S)  # or this process may have ended by then
                 return bool(asked) or (deadline is not None and time.monotonic() >= deadline)
 
             yield should_stop
@@ -142,16 +142,16 @@ def _announced(numbers: Sequence[signal.Signals]) -> Iterator[threading.Event]:
     holds them up. The system writes the number of a signal into a pipe at once, and a thread waits at its other end.
     The signals must have handlers. Main thread only.
     """
-    told = threading.Event()
+    announced = threading.Event()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     thread = threading.Thread(
-        target=_tell, args=(reading, set(numbers), told), name="alens-signals", daemon=True
+        target=_tell, args=(reading, set(numbers), announced), name="alens-signals", daemon=True
     )
     thread.start()
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
-        yield told
+        yield announced
     finally:
         signal.set_wakeup_fd(before)
         os.write(writing, bytes([OVER]))
@@ -160,8 +160,8 @@ def _announced(numbers: Sequence[signal.Signals]) -> Iterator[threading.Event]:
         os.close(reading)
 
 
-def _tell(reading: int, numbers: set[signal.Signals], told: threading.Event) -> None:
+def _tell(reading: int, numbers: set[signal.Signals], announced: threading.Event) -> None:
     while (number := os.read(reading, 1)[0]) != OVER:
-        if number in numbers and not told.is_set():
+        if number in numbers and not announced.is_set():
             log.info("stopping: %s came, what is done is saved first", signal.Signals(number).name)
-            told.set()
+            announced.set()
