@@ -1,12 +1,12 @@
-"""What alens does on the bundled demo, as one JSON document: to see that a change of its shape changed nothing else.
+"""Records what alens does on the bundled demo in one JSON document, to see that a change of form did not change behaviour.
 
     .venv/bin/python .ci/behaviour.py record TREE OUT > FILE.json
     .venv/bin/python .ci/behaviour.py compare BASE.json BASE_AGAIN.json NEW.json
 
 TREE is a checkout, OUT a new directory to work in. The document holds exit codes, the results of `--json`, the hash of
-every file that was written (the contents of JSON files), and every option of every command. What a person reads (help,
-tables, messages) is left out: its words may change. What differs between two records of the same tree is noise, times
-above all. A record takes some three minutes.
+every file that was written (the contents of JSON files), and every option of every command. What people read (help,
+tables, messages) is left out, because its words may change. Differences between two records of the same tree are noise,
+mostly times. A record takes some three minutes.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ EXITS = {
     "no number": "fit cache bad-lenses --steps many",
     "other request": "cache demo demo cache --seq-len 32 --max-rows 4096",
 }
-"""Requests that are wrong, by what is wrong with them."""
+"""Wrong requests, by what is wrong with them."""
 
 OPTIONS = """
 import click, importlib, json
@@ -185,7 +185,7 @@ def written(out: Path) -> dict[str, Any]:
 
 
 def contents(path: Path) -> Any:
-    """What a JSON file holds; the SHA-256 of any other."""
+    """The contents of a JSON file; the SHA-256 of any other file."""
     data = path.read_bytes()
     try:
         if path.suffix == ".json":
@@ -244,7 +244,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def compare(base: Path, again: Path, new: Path) -> int:
-    """Print in what NEW is not BASE; 1 where it differs at all."""
+    """Print how NEW differs from BASE; 1 where it does."""
     first, second, now = (dict(leaves(json.loads(path.read_text()))) for path in (base, again, new))
 
     def differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
