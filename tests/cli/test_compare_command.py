@@ -137,7 +137,7 @@ def test_lenses_of_the_residual_stream_are_compared(
         (("--clean", "{clean}"), "Missing option '--suspect'"),
         (("--clean", "{long}", "--suspect", "He"), "long.txt:2: the prompt has 300 tokens"),
         (("--clean", " the" * 300, "--suspect", "He"), "the...': the prompt has 300 tokens"),
-        (("--clean", f"{Path(__file__).parent}", "--suspect", "He"), "is no file of prompts"),
+        (("--clean", f"{Path(__file__).parent}", "--suspect", "He"), "is not a file of prompts"),
         (
             (
                 "--clean",

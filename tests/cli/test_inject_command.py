@@ -97,7 +97,7 @@ def test_a_term_of_several_tokens_counts_by_its_first_one_on_request(
     run_alens: Any, demo_lenses: Path
 ) -> None:
     given = ("inject", demo_lenses, PROMPT, *AT, *QUICK, "--tokens", "antidisestablishment")
-    assert "are no single token of this model" in refusal(run_alens(*given))
+    assert "are not a single token of this model" in refusal(run_alens(*given))
     assert run_alens(*given, "--first-token").code == 0
 
 
@@ -137,7 +137,7 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ((PROMPT, "--layer", "3", "--tokens", "she"), "no head was named"),
         ((PROMPT, "--layer", "3", "--head", "1,4", "--tokens", "she"), "added at one head: name one --layer"),
         ((PROMPT, "--layer", "2", "--head", "4", "--tokens", "she"), "no lens for layer 2"),
-        ((PROMPT, *AT, "--tokens", "zzzqqqx"), "1 of 1 terms are no single token"),
+        ((PROMPT, *AT, "--tokens", "zzzqqqx"), "1 of 1 terms are not a single token"),
         ((PROMPT, *AT, "--tokens", " "), "a term is empty"),
         ((PROMPT, *AT, "--tokens-file", "/nowhere"), "cannot read /nowhere"),
         ((PROMPT, *AT, "--tokens", "she", "--strength", "1,x"), "'1,x' is not a list of numbers"),

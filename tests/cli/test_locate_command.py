@@ -206,7 +206,7 @@ def test_an_output_that_cannot_be_is_told_before_anything_is_read(run_alens: Any
     ("name", "content", "message"),
     [
         ("terms", "", "holds no term"),
-        ("terms", "incomprehensibilities", "are no single token of this model"),
+        ("terms", "incomprehensibilities", "are not a single token of this model"),
         ("men", "\n", "holds no prompt"),
         ("men", "He was\nHe was", "1 prompt is too few to tell a head from chance: give 2 or more; repeated prompts, which count once: 1"),
         ("men", "He was", "1 prompt is too few"),

@@ -65,12 +65,12 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def all(self, selector: str) -> list[Any]:
-        found: list[Any] = self.driver.find_elements("css selector", selector)
-        return found
+        elements: list[Any] = self.driver.find_elements("css selector", selector)
+        return elements
 
     def one(self, selector: str) -> Any:
-        (found,) = self.all(selector)
-        return found
+        (element,) = self.all(selector)
+        return element
 
     def wait_until(self, true: Callable[[], object]) -> None:
         """For what a page does by itself, such as at its next frame."""
@@ -78,21 +78,21 @@ class Browser:
 
     def complaints(self) -> list[Any]:
         """What the console holds, warnings too."""
-        found: list[Any] = self.driver.get_log("browser")
-        return found
+        entries: list[Any] = self.driver.get_log("browser")
+        return entries
 
     def fetched(self) -> list[str]:
         """What the page asked the network or the disk for, itself left out."""
-        found: list[str] = self.run(
+        names: list[str] = self.run(
             "return performance.getEntriesByType('resource').map((entry) => entry.name)"
         )
-        return found
+        return names
 
     def poor_contrast(self) -> list[Any]:
         """Texts that WCAG 2 (AA) calls hard to read."""
-        found: list[Any] = self.run(CONTRAST)
-        assert len(found) > 10
-        return [entry for entry in found if entry[0] < 4.5]
+        entries: list[Any] = self.run(CONTRAST)
+        assert len(entries) > 10
+        return [entry for entry in entries if entry[0] < 4.5]
 
 
 @pytest.fixture(scope="session")

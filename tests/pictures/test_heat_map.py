@@ -26,17 +26,17 @@ GRID = HeadGrid(
 class Cells(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, str]] = []
+        self.texts: list[tuple[str, str]] = []
         self.inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "td":
             self.inside = True
-            self.found.append((dict(attrs).get("class") or "", ""))
+            self.texts.append((dict(attrs).get("class") or "", ""))
 
     def handle_data(self, data: str) -> None:
         if self.inside:
-            self.found[-1] = (self.found[-1][0], data)
+            self.texts[-1] = (self.texts[-1][0], data)
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = False
@@ -72,7 +72,7 @@ def test_a_lens_that_says_nothing_has_its_sign_however_many_cells_there_are(
     nothing = dataclasses.replace(GRID, silent={(0, 1)})
     cells = Cells()
     cells.feed(heat_map.to_html(nothing))
-    assert [text for _, text in cells.found if text.endswith("!")] == ["1.25!"]
+    assert [text for _, text in cells.texts if text.endswith("!")] == ["1.25!"]
     assert f"! says nothing: {marks.MEANING}." in heat_map.to_html(nothing)
     assert "says nothing" not in heat_map.to_html(GRID)
     written: list[str] = []
@@ -96,7 +96,7 @@ def test_a_page_says_every_number_and_marks_cells(tmp_path: Path) -> None:
     text = (tmp_path / "map.html").read_text()
     cells = Cells()
     cells.feed(text)
-    assert cells.found == [("", "0"), ("marked", "1.25"), ("", "-2.5"), ("", "")]
+    assert cells.texts == [("", "0"), ("marked", "1.25"), ("", "-2.5"), ("", "")]
     assert (
         "KL &lt;of&gt; heads" in text
         and "p &lt; 0.05" in text

@@ -28,8 +28,8 @@ def page_data(reader: HeadReader) -> page_reader.PageData:
 
 
 def held(page: str) -> Any:
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    return json.loads(found)
+    (document,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(document)
 
 
 def test_the_page_holds_its_numbers_and_nothing_becomes_markup(
@@ -106,8 +106,8 @@ def test_a_large_page_keeps_the_models_tokens_and_says_what_it_leaves_out(
     reader: HeadReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_reader, "KEPT_NUMBERS", 100)
-    found = page_reader.read_page(reader, PROMPTS[:1], top=8, terms=reader.terms(["door"]))
-    for place in found.prompts[0]["places"]:
+    data = page_reader.read_page(reader, PROMPTS[:1], top=8, terms=reader.terms(["door"]))
+    for place in data.prompts[0]["places"]:
         assert len(place.kept) == 1 + page_reader.LEAST_KEPT and place.left_out > 0
         assert set(place.model[::2]) < set(place.kept)
 

@@ -55,27 +55,27 @@ def visible(token: str) -> str:
 
 
 def head_of(reading: Any, position: int, layer: int, head: int) -> Any:
-    (found,) = [
+    (reading,) = [
         h for h in reading["heads"] if (h["position"], h["layer"], h["head"]) == (position, layer, head)
     ]
-    return found
+    return reading
 
 
 def rows(browser: Browser, name: str) -> list[list[str]]:
     """The cells of a list of the page."""
     script = "return [...arguments[0].tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
-    found: list[list[str]] = browser.run(script, browser.one(f"[data-list={name}]"))
-    return found
+    texts: list[list[str]] = browser.run(script, browser.one(f"[data-list={name}]"))
+    return texts
 
 
 def number(text: str) -> float:
     return float(text.rstrip("%\u00d7").replace(",", ""))
 
 
-def assert_shows(found: list[list[str]], scores: list[Any], terms: list[Any]) -> None:
+def assert_shows(shown: list[list[str]], scores: list[Any], terms: list[Any]) -> None:
     """A list of the page holds the entries of the JSON, rounded, and the chosen terms below."""
-    assert [row[0] for row in found] == [visible(s["token"]) for s in scores] + [t["term"] for t in terms]
-    for row, score in zip(found, [*scores, *terms], strict=True):
+    assert [row[0] for row in shown] == [visible(s["token"]) for s in scores] + [t["term"] for t in terms]
+    for row, score in zip(shown, [*scores, *terms], strict=True):
         assert number(row[1]) == pytest.approx(100 * score["probability"], rel=0.1, abs=0.051)
         assert number(row[2]) == pytest.approx(score["lift"], rel=0.1, abs=0.051)
 
@@ -99,10 +99,10 @@ def test_a_click_shows_the_lists_of_that_head(browser: Browser, page: Path, read
         assert browser.one("#head").text == f"Layer {layer}, head {head}"
         assert browser.one("#after").text == f"next token after “{PROMPTS[0]}”"
         assert browser.one(".cell[aria-pressed=true]").get_attribute("data-cell") == str(cell)
-        found = head_of(reading, last, layer, head)
-        assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
-        assert_shows(rows(browser, "unembedding"), found["unembedding"], found["unembedding_terms"])
-        kl, entropy = found["lens_kl"], found["lens_entropy"]
+        record = head_of(reading, last, layer, head)
+        assert_shows(rows(browser, "lens"), record["lens"], record["lens_terms"])
+        assert_shows(rows(browser, "unembedding"), record["unembedding"], record["unembedding_terms"])
+        kl, entropy = record["lens_kl"], record["lens_entropy"]
         caption = browser.one("[data-list=lens] caption").text
         said = [float(figure) for figure in re.findall(r"\d+\.\d+", caption)]
         assert said == pytest.approx([kl, reading["mean_output_kl"][str(last)], entropy], abs=ROUNDED)
@@ -118,10 +118,10 @@ def test_the_ranking_of_the_lists_can_be_changed(
     browser.one("[data-cell='2']").click()
     choose(browser, "rank", "probability")
     reading = readings["probability"][0]
-    found = head_of(reading, reading["positions"][-1], 3, 1)
-    assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+    head = head_of(reading, reading["positions"][-1], 3, 1)
+    assert_shows(rows(browser, "lens"), head["lens"], head["lens_terms"])
     other = head_of(readings["lift"][0], reading["positions"][-1], 3, 1)
-    assert [s["id"] for s in other["lens"]] != [s["id"] for s in found["lens"]]
+    assert [s["id"] for s in other["lens"]] != [s["id"] for s in head["lens"]]
 
 
 @pytest.mark.parametrize("which", ["lens", "unembedding"])
@@ -136,20 +136,20 @@ def test_the_figure_of_the_grid_can_be_chosen(
     seen = set()
     for figure in ("kl", "entropy"):
         choose(browser, "figure", figure)
-        found = cells(browser)
+        drawn = cells(browser)
         expected = [head[f"{which}_{figure}"] for head in heads]
-        assert [float(text.removeprefix("▲ ")) for text, _ in found] == pytest.approx(expected, abs=ROUNDED)
+        assert [float(text.removeprefix("▲ ")) for text, _ in drawn] == pytest.approx(expected, abs=ROUNDED)
         lowest = min(range(4), key=lambda c: heads[c][f"{which}_{figure}"])
         if figure == "entropy" or expected[lowest] < nothing:
-            assert found[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
-        seen.add(tuple(colour for _, colour in found))
+            assert drawn[lowest][1] == "rgb(12, 61, 117)"  # the strong end: near the model, sure
+        seen.add(tuple(colour for _, colour in drawn))
     for figure in ("probability", "lift"):  # of the term that was asked for, at first
         choose(browser, "figure", figure)
-        found = cells(browser)
-        for (text, _), head in zip(found, heads, strict=True):
+        drawn = cells(browser)
+        for (text, _), head in zip(drawn, heads, strict=True):
             share = head[f"{which}_terms"][0][figure] * (100 if figure == "probability" else 1)
             assert number(text) == pytest.approx(share, rel=0.1, abs=0.051)
-        seen.add(tuple(colour for _, colour in found))
+        seen.add(tuple(colour for _, colour in drawn))
     assert len(seen) == 4
 
 
@@ -188,9 +188,9 @@ def test_a_head_above_the_mean_output_is_marked_and_has_another_colour(
     last["lens"]["kl"], last["mean_output_kl"] = [1000, 2400, 2600, 4000], 2500
     (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
     browser.open(tmp_path / "set.html", scheme=scheme)
-    found = cells(browser)
-    assert [text for text, _ in found] == ["1.00", "2.40", "▲ 2.60", "▲ 4.00"]
-    reds, blues = ([int(re.findall(r"\d+", colour)[part]) for _, colour in found] for part in (0, 2))
+    drawn = cells(browser)
+    assert [text for text, _ in drawn] == ["1.00", "2.40", "▲ 2.60", "▲ 4.00"]
+    reds, blues = ([int(re.findall(r"\d+", colour)[part]) for _, colour in drawn] for part in (0, 2))
     assert [blue > red for red, blue in zip(reds, blues, strict=True)] == [True, True, False, False]
     labels = [cell.get_attribute("aria-label") for cell in browser.all(".cell")]
     assert ["above the mean output" in label for label in labels] == [False, False, True, True]
@@ -227,8 +227,8 @@ def test_position_and_prompt_can_be_chosen(browser: Browser, page: Path, reading
     for position in (len(reading["tokens"]) - 1, 2):
         browser.one(f"[data-place='{position}']").click()
         browser.one("[data-cell='1']").click()
-        found = head_of(reading, position, 0, 4)
-        assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+        head = head_of(reading, position, 0, 4)
+        assert_shows(rows(browser, "lens"), head["lens"], head["lens_terms"])
     assert browser.all("b") == []  # what a prompt says is text
 
 
@@ -272,11 +272,11 @@ def test_the_keyboard_is_enough(browser: Browser, page: Path, readings: dict[str
     assert browser.run(outline) == "solid3px"
     press(Keys.ENTER)
     assert focused("data-cell") == "1"
-    found = head_of(readings["lift"][0], 1, 0, 4)
-    assert_shows(rows(browser, "lens"), found["lens"], found["lens_terms"])
+    head = head_of(readings["lift"][0], 1, 0, 4)
+    assert_shows(rows(browser, "lens"), head["lens"], head["lens_terms"])
     label = focused("aria-label")
     assert label.startswith("layer 0, head 4: KL to the model ")
-    assert label.endswith(f", first token {visible(found['lens'][0]['token'])}")
+    assert label.endswith(f", first token {visible(head['lens'][0]['token'])}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

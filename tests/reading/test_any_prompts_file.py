@@ -34,11 +34,11 @@ def test_any_bytes_are_prompts_or_one_line(tmp_path_factory: Any, content: bytes
     path.write_bytes(content)
     for read in (read_prompts, read_terms):
         try:
-            found = read(path)
+            entries = read(path)
         except RequestError as error:
             assert len(str(error).splitlines()) <= 1 or suffix == ".txt"
         else:
-            assert found
+            assert entries
 
 
 @given(LINES)

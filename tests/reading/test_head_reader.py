@@ -38,13 +38,13 @@ class Direct:
         bridge = TransformerBridge.boot_transformers(str(demo.MODEL), device="cpu", dtype=torch.float32)
         names = [f"blocks.{layer}.attn.hook_z" for layer in (0, 3)]
         with torch.no_grad():
-            logits_BTV, found = bridge.run_with_cache(
+            logits_BTV, cache = bridge.run_with_cache(
                 torch.tensor([ids]), names_filter=lambda name: name in (*names, "ln_final.hook_in")
             )
         self.model_TV = logits_BTV[0].log_softmax(-1)
-        self.z = {layer: found[name][0] for layer, name in zip((0, 3), names, strict=True)}
+        self.z = {layer: cache[name][0] for layer, name in zip((0, 3), names, strict=True)}
         self.bridge, self.lenses = bridge, lenses
-        self.stream_TD = found["ln_final.hook_in"][0]
+        self.stream_TD = cache["ln_final.hook_in"][0]
 
     def lens(self, layer: int, index: int, head: int, position: int) -> torch.Tensor:
         tensors = load_file(self.lenses / f"layer-{layer:02d}.safetensors")
@@ -65,12 +65,12 @@ def direct(demo_lenses: Path, reader: HeadReader) -> Direct:
     return Direct(demo_lenses, reader.tokens(PROMPT))
 
 
-def assert_ranked(found: list[TokenScore], log_probs_V: torch.Tensor) -> None:
-    assert len(found) == 5
-    assert [score.probability for score in found] == sorted((s.probability for s in found), reverse=True)
+def assert_ranked(scores: list[TokenScore], log_probs_V: torch.Tensor) -> None:
+    assert len(scores) == 5
+    assert [score.probability for score in scores] == sorted((s.probability for s in scores), reverse=True)
     best = log_probs_V.topk(5).values.exp().tolist()
-    assert [score.probability for score in found] == pytest.approx(best, rel=1e-3)
-    for score in found:
+    assert [score.probability for score in scores] == pytest.approx(best, rel=1e-3)
+    for score in scores:
         assert score.probability == pytest.approx(float(log_probs_V[score.id].exp()), rel=1e-3)
 
 
@@ -81,20 +81,20 @@ def test_every_fitted_head_is_read_at_every_position(reading: Reading, reader: H
 
 
 def test_the_lens_list_is_z_through_the_saved_weights(reading: Reading, direct: Direct) -> None:
-    for found in reading.heads:
-        log_probs_V = direct.lens(found.layer, (1, 4).index(found.head), found.head, found.position)
-        assert_ranked(found.lens, log_probs_V)
+    for head in reading.heads:
+        log_probs_V = direct.lens(head.layer, (1, 4).index(head.head), head.head, head.position)
+        assert_ranked(head.lens, log_probs_V)
 
 
 def test_the_unembedding_list_is_the_heads_output_unembedded(reading: Reading, direct: Direct) -> None:
-    for found in reading.heads:
-        assert_ranked(found.unembedding, direct.unembedding(found.layer, found.head, found.position))
+    for head in reading.heads:
+        assert_ranked(head.unembedding, direct.unembedding(head.layer, head.head, head.position))
 
 
 def test_the_models_list_is_its_softmax(reading: Reading, direct: Direct) -> None:
     assert list(reading.model) == reading.positions
-    for position, found in reading.model.items():
-        assert_ranked(found, direct.model_TV[position])
+    for position, scores in reading.model.items():
+        assert_ranked(scores, direct.model_TV[position])
 
 
 def test_lift_is_probability_over_the_mean_output(reading: Reading, demo_lenses: Path) -> None:
@@ -107,10 +107,10 @@ def test_lift_is_probability_over_the_mean_output(reading: Reading, demo_lenses:
 def test_lists_by_lift_hold_what_the_head_raises_most(
     reader: HeadReader, direct: Direct, floor: float
 ) -> None:
-    found = reader.read(PROMPT, positions=[-1], top=5, min_probability=floor)
-    assert (found.rank, found.min_probability) == ("lift", floor)
+    result = reader.read(PROMPT, positions=[-1], top=5, min_probability=floor)
+    assert (result.rank, result.min_probability) == ("lift", floor)
     log_mean_V = reader.lenses.log_mean_output()
-    for head in found.heads:
+    for head in result.heads:
         log_probs_V = direct.lens(head.layer, (1, 4).index(head.head), head.head, head.position)
         probable = int((log_probs_V.exp() >= floor).sum())
         if probable >= 5:
@@ -158,13 +158,13 @@ def test_the_kl_of_the_mean_output_is_that_of_torch(
 def test_a_term_has_the_probability_of_its_forms_together(reader: HeadReader, direct: Direct) -> None:
     (term, other) = reader.terms(["the", " door"])
     assert len(term.ids) == 2 and len(other.ids) == 1
-    found = reader.read(PROMPT, positions=[-1], layers=[3], heads=[4], terms=[term, other])
-    (head,) = found.heads
+    result = reader.read(PROMPT, positions=[-1], layers=[3], heads=[4], terms=[term, other])
+    (head,) = result.heads
     log_mean_V = reader.lenses.log_mean_output()
     for scores, log_probs_V in (
         (head.lens_terms, direct.lens(3, 1, 4, head.position)),
         (head.unembedding_terms, direct.unembedding(3, 4, head.position)),
-        (found.model_terms[head.position], direct.model_TV[head.position]),
+        (result.model_terms[head.position], direct.model_TV[head.position]),
     ):
         assert [score.term for score in scores] == ["the", " door"]
         for score in scores:
@@ -186,9 +186,9 @@ def test_lenses_without_a_mean_output_have_no_lift(
     demo_lenses: Path, copy_of: Callable[[Path], Path]
 ) -> None:
     reader = HeadReader(load_lenses(without_mean_output(copy_of(demo_lenses))), device="cpu")
-    found = reader.read("He", top=3, terms=reader.terms(["door"]))
-    assert found.rank == "probability" and set(found.mean_output_kl.values()) == {None}
-    for head in found.heads:
+    result = reader.read("He", top=3, terms=reader.terms(["door"]))
+    assert result.rank == "probability" and set(result.mean_output_kl.values()) == {None}
+    for head in result.heads:
         assert [s.lift for s in (*head.lens, *head.lens_terms)] == [None] * 4
         assert [s.probability for s in head.lens] == sorted((s.probability for s in head.lens), reverse=True)
     with pytest.raises(RequestError, match=r"do not say the model's mean output .* rank by probability"):
@@ -200,16 +200,16 @@ def test_tokens_spell_the_prompt(reading: Reading) -> None:
 
 
 def test_heads_and_layers_can_be_chosen_in_any_order(reader: HeadReader, reading: Reading) -> None:
-    found = reader.read(PROMPT, layers=[3], heads=[4, 1], positions=[-1], top=5, rank="probability")
-    assert [(r.layer, r.head) for r in found.heads] == [(3, 1), (3, 4)]
-    whole = {(r.layer, r.head): r for r in reading.heads if r.position == found.positions[0]}
-    for r in found.heads:
+    result = reader.read(PROMPT, layers=[3], heads=[4, 1], positions=[-1], top=5, rank="probability")
+    assert [(r.layer, r.head) for r in result.heads] == [(3, 1), (3, 4)]
+    whole = {(r.layer, r.head): r for r in reading.heads if r.position == result.positions[0]}
+    for r in result.heads:
         assert [s.id for s in r.lens] == [s.id for s in whole[r.layer, r.head].lens]
 
 
 def test_the_last_position_is_the_default(reader: HeadReader) -> None:
-    found = reader.read("Once upon a time", top=1)
-    assert found.positions == [len(found.tokens) - 1]
+    result = reader.read("Once upon a time", top=1)
+    assert result.positions == [len(result.tokens) - 1]
 
 
 def test_what_follows_a_position_does_not_change_its_reading(reader: HeadReader) -> None:
@@ -223,15 +223,15 @@ def test_what_follows_a_position_does_not_change_its_reading(reader: HeadReader)
     "prompt", ["a [bold]b[/bold]", "sad 😢 face", "x\ny\t\\", "naïve Ω", " ", "<|endoftext|>"]
 )
 def test_any_text_can_be_read(reader: HeadReader, prompt: str) -> None:
-    found = reader.read(prompt, top=2)
-    assert found.prompt == prompt and found.tokens
-    assert json.loads(json.dumps(found.to_json()))["prompt"] == prompt
+    result = reader.read(prompt, top=2)
+    assert result.prompt == prompt and result.tokens
+    assert json.loads(json.dumps(result.to_json()))["prompt"] == prompt
 
 
 def test_a_character_of_several_tokens_is_whole_in_what_stands_before(reader: HeadReader) -> None:
-    found = reader.read("a naïve 🙂", positions=[-1], top=1)
-    assert found.before == {len(found.tokens) - 1: "a naïve 🙂"}
-    assert "".join(found.tokens) != "a naïve 🙂"  # one by one, its bytes are no characters
+    result = reader.read("a naïve 🙂", positions=[-1], top=1)
+    assert result.before == {len(result.tokens) - 1: "a naïve 🙂"}
+    assert "".join(result.tokens) != "a naïve 🙂"  # one by one, its bytes are not characters
 
 
 @pytest.mark.parametrize("position", [4, -5, 1000])
@@ -271,8 +271,8 @@ def test_what_the_lenses_lack_is_refused(reader: HeadReader, given: dict[str, ob
 
 def test_a_model_that_moved_is_read_where_it_is_now(demo_lenses: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(demo.MODEL, tmp_path / "elsewhere"))
-    found = HeadReader(load_lenses(demo_lenses), model=str(moved), device="cpu").read("He", top=1)
-    assert found.heads
+    result = HeadReader(load_lenses(demo_lenses), model=str(moved), device="cpu").read("He", top=1)
+    assert result.heads
 
 
 def test_a_model_that_is_gone_is_asked_for(demo_lenses: Path, tmp_path: Path) -> None:

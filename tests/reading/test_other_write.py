@@ -53,9 +53,9 @@ def lenses(store: Path) -> Path:
 
 @pytest.fixture
 def reader(lenses: Path, caplog: pytest.LogCaptureFixture) -> HeadReader:
-    found = HeadReader(load_lenses(lenses), device="cpu")
+    reader = HeadReader(load_lenses(lenses), device="cpu")
     assert [line for line in caplog.messages if line.startswith(SAYS) and line.endswith("left out")]
-    return found
+    return reader
 
 
 def test_it_stands_in_lens_json(lenses: Path) -> None:
@@ -108,5 +108,5 @@ def test_what_rests_on_the_write_is_refused_in_a_line(reader: HeadReader, store:
 
 
 def test_lenses_are_judged_without_it(reader: HeadReader, store: Path) -> None:
-    found = evaluate(reader.lenses, open_cache(store), resamples=2)
-    assert found.unembedding == {} and len(found.lens[1]) == 4
+    evaluation = evaluate(reader.lenses, open_cache(store), resamples=2)
+    assert evaluation.unembedding == {} and len(evaluation.lens[1]) == 4

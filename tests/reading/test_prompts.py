@@ -11,8 +11,8 @@ from alens.reading.prompts import read_prompts
 def test_a_text_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     file = tmp_path / "p.txt"
     file.write_text("She said\n\n  He went \n")
-    found = read_prompts(file)
-    assert [(p.text, p.label, p.source) for p in found] == [
+    prompts = read_prompts(file)
+    assert [(p.text, p.label, p.source) for p in prompts] == [
         ("She said", None, f"{file}:1"),
         ("  He went ", None, f"{file}:3"),
     ]
@@ -27,10 +27,10 @@ def test_json_lines_have_labels_of_several_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("p.csv", "a", "is no file of prompts"),
+        ("p.csv", "a", "is not a file of prompts"),
         ("p.txt", "\n \n", "holds no prompt"),
-        ("p.jsonl", "{", "p.jsonl:1 is no JSON"),
-        ("p.jsonl", '{"prompt": ' + 99_999 * "[", "p.jsonl:1 is no JSON"),
+        ("p.jsonl", "{", "p.jsonl:1 is not JSON"),
+        ("p.jsonl", '{"prompt": ' + 99_999 * "[", "p.jsonl:1 is not JSON"),
         ("p.jsonl", '\n{"text": "a"}', "p.jsonl:2 has no prompt"),
         ("p.jsonl", '{"prompt": "a", "label": 0.5}', "has the label 0.5"),
     ],

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, of_terms
+from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, term_log_probs
 from alens.reading.terms import Term
 
 PROBS_V = [0.5, 0.3, 0.1, 0.06, 0.04]
@@ -21,8 +21,10 @@ def logs(*probs: float) -> torch.Tensor:
 
 
 def ids(ranking: Ranking, mean: list[float] | None = MEAN_V) -> list[int]:
-    found, values = best(logs(*PROBS_V), None if mean is None else logs(*mean), ranking)
-    return [token for token, value in zip(found.tolist(), values.tolist(), strict=True) if value > -math.inf]
+    best_ids, values = best(logs(*PROBS_V), None if mean is None else logs(*mean), ranking)
+    return [
+        token for token, value in zip(best_ids.tolist(), values.tolist(), strict=True) if value > -math.inf
+    ]
 
 
 @pytest.mark.parametrize(
@@ -36,9 +38,9 @@ def ids(ranking: Ranking, mean: list[float] | None = MEAN_V) -> list[int]:
     ],
 )
 def test_what_comes_first(ranking: Ranking, expected: list[int]) -> None:
-    found = ids(ranking)
-    lift = [round(PROBS_V[i] / MEAN_V[i], 3) for i in found]
-    assert sorted(found) == sorted(expected)
+    best_ids = ids(ranking)
+    lift = [round(PROBS_V[i] / MEAN_V[i], 3) for i in best_ids]
+    assert sorted(best_ids) == sorted(expected)
     assert ranking.rank == PROBABILITY or lift == sorted(lift, reverse=True)
 
 
@@ -48,12 +50,12 @@ def test_a_token_that_the_mean_output_never_saw_has_no_lift() -> None:
 
 def test_lists_of_many_distributions_are_made_at_once() -> None:
     log_probs_HTV = torch.stack([logs(*PROBS_V), logs(*reversed(PROBS_V))])[:, None].expand(2, 3, 5)
-    found, values = best(log_probs_HTV, logs(*MEAN_V), how(LIFT, 2))
-    assert found.shape == values.shape == (2, 3, 2)
-    assert found[1, 0].tolist() == [4, 3]
+    best_ids, values = best(log_probs_HTV, logs(*MEAN_V), how(LIFT, 2))
+    assert best_ids.shape == values.shape == (2, 3, 2)
+    assert best_ids[1, 0].tolist() == [4, 3]
     assert values[1, 2].exp().tolist() == pytest.approx([0.5, 0.3])
 
 
 def test_a_term_of_two_tokens_has_both_their_mass() -> None:
     terms = [Term(text="a", ids=(0, 2)), Term(text="b", ids=(4,))]
-    assert of_terms(logs(*PROBS_V), terms).exp().tolist() == pytest.approx([0.6, 0.04])
+    assert term_log_probs(logs(*PROBS_V), terms).exp().tolist() == pytest.approx([0.6, 0.04])

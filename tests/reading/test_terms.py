@@ -24,10 +24,10 @@ def test_a_term_counts_with_and_without_a_space(tokenizer: Any) -> None:
 def test_a_term_of_several_tokens_is_refused_or_counts_by_its_first(tokenizer: Any) -> None:
     word = "electroencephalography"
     assert len(tokenizer.encode(word).ids) > 1
-    with pytest.raises(RequestError, match=f"1 of 2 terms are no single token .*'{word}'.*--first-token"):
+    with pytest.raises(RequestError, match=f"1 of 2 terms are not a single token .*'{word}'.*--first-token"):
         to_tokens(["the", word], tokenizer)
-    found = to_tokens([word], tokenizer, first_token=True)[0]
-    assert set(found.ids) == {tokenizer.encode(word).ids[0], tokenizer.encode(f" {word}").ids[0]}
+    term = to_tokens([word], tokenizer, first_token=True)[0]
+    assert set(term.ids) == {tokenizer.encode(word).ids[0], tokenizer.encode(f" {word}").ids[0]}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_terms_of_sentencepiece_stand_within_a_text(
     (with_first,) = to_tokens([term], sentencepiece, first_token=True)
     assert [sentencepiece.id_to_token(token) for token in with_first.ids] == first
     if single is None:
-        with pytest.raises(RequestError, match=r"1 of 1 terms are no single token .*--first-token"):
+        with pytest.raises(RequestError, match=r"1 of 1 terms are not a single token .*--first-token"):
             to_tokens([term], sentencepiece)
     else:
         assert [
@@ -57,7 +57,7 @@ def test_terms_of_sentencepiece_stand_within_a_text(
 
 def test_a_term_whose_first_token_is_a_bare_space_has_no_first_token(sentencepiece: Tokenizer) -> None:
     with pytest.raises(
-        RequestError, match=r"1 of 1 terms are no single token of this model \(' 日'\): leave them out$"
+        RequestError, match=r"1 of 1 terms are not a single token of this model \(' 日'\): leave them out$"
     ):
         to_tokens([" 日"], sentencepiece, first_token=True)
 

@@ -106,11 +106,12 @@ def _array_row(name: str, group: list[Figures]) -> tuple[str, ...]:
 
 def _families(arrays: list[Figures]) -> dict[str, list[Figures]]:
     """Arrays that differ in their layer only, together."""
-    found: dict[str, list[Figures]] = {}
+    families: dict[str, list[Figures]] = {}
     for array in arrays:
-        found.setdefault(re.sub(r"/\d+", "", array["name"]), []).append(array)
+        families.setdefault(re.sub(r"/\d+", "", array["name"]), []).append(array)
     return {
-        name if len(group) == 1 else f"{name} ({len(group)} layers)": group for name, group in found.items()
+        name if len(group) == 1 else f"{name} ({len(group)} layers)": group
+        for name, group in families.items()
     }
 
 

@@ -1,7 +1,7 @@
-"""Progress as bars, for a terminal: one a stage, with its count and the time that is left.
+"""Progress as bars, for a terminal: one for each stage, with its count and the time that is left.
 
-In: reports of the work, and a look from a thread beside it now and then. Out: bars that rich draws. What is quick shows
-nothing; a stage that counts nothing leaves nothing behind.
+In: reports of the work, and calls of `look` from a thread beside it. Out: bars that rich draws. Quick stages show nothing,
+and the bar of a stage that counts nothing goes when the stage ends.
 """
 
 import threading
@@ -19,10 +19,10 @@ SHOWN_AFTER_S = 1.0
 
 
 class ProgressBars:
-    """A `Report` that moves bars on `display`; `look` shows those that have become due."""
+    """A `Report` that moves bars on `display`; `look` shows those that are due."""
 
     def __init__(self, first: str, console: Console) -> None:
-        """`first` is what is done until the first report."""
+        """`first` names what is done until the first report."""
         self.display = Display(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -48,7 +48,7 @@ class ProgressBars:
             self._move(progress)
 
     def look(self) -> None:
-        """Show the bar of the present stage once it has lasted; called now and then from beside the work."""
+        """Show the bar of the present stage once it has lasted; a thread beside the work calls it now and then."""
         with self._lock:
             if time.monotonic() - self._began[self._now] >= SHOWN_AFTER_S:
                 self.display.update(self._tasks[self._now], visible=True)
@@ -72,7 +72,7 @@ class ProgressBars:
         )
 
     def _leave(self, stage: str) -> None:
-        """What was not seen, or counts nothing, goes."""
+        """Remove a bar that was not seen, or that counts nothing."""
         if stage not in self._tasks:
             return
         task = next(task for task in self.display.tasks if task.id == self._tasks[stage])

@@ -1,7 +1,7 @@
 """Progress as plain lines, for logs: `cache 16,384 of 65,536 rows (25 %), 0:38 left; ...`.
 
-In: reports of the work, and a look from a thread beside it now and then. Out: lines, few and in time: the first of a
-stage once it has lasted EARLY_S, then one every EVERY_S, also while a single step takes long. What is quick says nothing.
+In: reports of the work, and calls of `look` from a thread beside it. Out: few lines: the first of a stage once it has
+lasted EARLY_S, then one every EVERY_S, also while a single step takes long. Quick stages say nothing.
 """
 
 import threading
@@ -17,7 +17,7 @@ EVERY_S = 10.0
 
 
 class _Stage:
-    """A stage that was reported: where it is, and what was said of it."""
+    """A stage that was reported: how far it is, and what was last said about it."""
 
     def __init__(self, progress: Progress, now: float) -> None:
         self.began = self.changed = now
@@ -33,7 +33,7 @@ class _Stage:
         self.pace.add(now, progress.done)
 
     def line(self, now: float) -> str:
-        """Where it is now; `so far` and `at the next` tell that the work is alive where no count moves."""
+        """How far it is now; `so far` and `at the next` show that the work goes on while no count moves."""
         at = self.latest
         if self.ended and self.said == at:
             return f"still at work, {clock(now - self.changed)} after: {at.stage}"
@@ -52,12 +52,12 @@ class _Stage:
 
 
 class ProgressLines:
-    """A `Report` that says lines; `look` says what has become due without one."""
+    """A `Report` that says lines; `look` says those that are due without a report."""
 
     def __init__(
         self, first: str, say: Callable[[str], None], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """`first` is what is done until the first report."""
+        """`first` names what is done until the first report."""
         self._say, self._monotonic, self._lock = say, monotonic, threading.Lock()
         began = monotonic()
         self._due_at = began + EARLY_S
@@ -81,7 +81,7 @@ class ProgressLines:
             self._tell_what_is_due(now)
 
     def look(self) -> None:
-        """Say what is due; called now and then from beside the work."""
+        """Say what is due; a thread beside the work calls it now and then."""
         with self._lock:
             self._tell_what_is_due(self._monotonic())
 

@@ -136,7 +136,7 @@ class _Escaping(RenderHook):
 
 
 class _Escaped:
-    """What `content` renders to, without control characters of its texts; rich's own are no texts, and stay."""
+    """What `content` renders to, without control characters of its texts; rich's own are not text, and stay."""
 
     def __init__(self, content: ConsoleRenderable) -> None:
         self._content = content

@@ -1,4 +1,4 @@
-"""Numbers as pictures that stand alone: PNG files, and HTML pages that load nothing.
+"""Numbers as people see them: as text, as PNG files, and as HTML pages that load nothing.
 
 page.py           the frame of every page
 png.py            figures of matplotlib as files

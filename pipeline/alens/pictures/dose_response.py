@@ -1,6 +1,6 @@
 """Curves of a response against a dose, such as a probability against a strength, as a PNG.
 
-In: panels of lines, each with its spread where there is one. Out: a PNG file, panels one beside the other.
+In: axes, each with its responses. Out: a PNG file with the axes side by side.
 """
 
 from collections.abc import Sequence
@@ -11,33 +11,33 @@ from alens.pictures import png
 from alens.store import result_file
 
 STYLES = ("-o", "--s", ":^", "-.d")
-"""So that lines can be told apart without colour."""
+"""Styles by which lines can be told apart without colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """One response."""
+    """One line: a response at each dose."""
 
     label: str
     values: Sequence[float]
-    """One a dose."""
+    """One value for each dose."""
     spread: Sequence[float] | None = None
-    """Drawn as a band of plus and minus this around the values."""
+    """Standard deviations, drawn as a band around the values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseAxis:
-    """One response axis."""
+    """The responses that share one axis."""
 
     title: str
-    """Of the axis, with the unit."""
+    """The title of the axis, with the unit."""
     lines: Sequence[Response]
     level: float | None = None
-    """Drawn as a thin line: the response at no dose."""
+    """The response at dose 0, drawn as a thin line."""
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless curves can be written there: told before the work, not after it."""
+    """Raises `RequestError` unless curves can be written there; to be called before the work."""
     result_file.check(path, (".png",), "curves are")
 
 
@@ -50,7 +50,7 @@ def write(
 
 
 def to_png(*, title: str, dose: str, doses: Sequence[float], panels: Sequence[ResponseAxis]) -> bytes:
-    """The picture, by matplotlib; doses are drawn in rising order."""
+    """The picture, drawn by matplotlib, with doses in rising order."""
     order = sorted(range(len(doses)), key=lambda at: doses[at])
     x = [doses[at] for at in order]
     figure = png.figure(4.6 * len(panels), 3.6)

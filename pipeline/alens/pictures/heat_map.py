@@ -43,7 +43,7 @@ td.marked { font-weight: 700; text-decoration: underline; }
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless a heat map can be written there: told before the work, not after it."""
+    """Raises `RequestError` unless a heat map can be written there; to be called before the work."""
     result_file.check(path, SUFFIXES, "a heat map is")
 
 

@@ -85,7 +85,7 @@ def whole(value: float) -> str:
 
 
 def tenths(value: float) -> str:
-    """`1,234.5`: large numbers that are no whole ones, such as bytes a row."""
+    """`1,234.5`: large numbers that are not whole, such as bytes a row."""
     return f"{value:,.1f}"
 
 

@@ -1,7 +1,7 @@
-"""The frame of every HTML page: one file, nothing loaded from anywhere, light and dark.
+"""The frame of every HTML page: one file for light and dark screens that loads nothing.
 
-In: a title, the body, style, script and data. Out: the text of the page. A content security policy forbids the
-page to fetch anything, so what it shows cannot leave the machine.
+In: title, body, style, script and data. Out: the text of the page. A content security policy forbids the page to fetch
+anything, so what it shows cannot leave the machine.
 """
 
 import html

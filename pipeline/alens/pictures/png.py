@@ -16,26 +16,24 @@ DPI = 160
 
 
 def figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches."""
+    """An empty figure; width and height are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(found)
-    return found
+    empty = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(empty)
+    return empty
 
 
 def plain(text: str) -> str:
-    """A `$` would begin a formula, and what is none would be an error; a control character has no glyph."""
+    """A text as matplotlib can draw it: a `$` would begin a formula, and a control character has no glyph."""
     return printable_lines(text).replace("$", r"\$")
 
 
 def content(drawn: "Figure") -> bytes:
-    """The file: as large as what was drawn, so that a title wider than a small figure is not cut off."""
+    """The bytes of the file. It is as large as what was drawn, so that no title is cut off."""
     out = io.BytesIO()
-    with (
-        warnings.catch_warnings()
-    ):  # a letter that the font lacks is a box in a title: no reason for a line each
+    with warnings.catch_warnings():  # each letter that the font lacks would print a line
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         drawn.savefig(out, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": "alens"})
     return out.getvalue()

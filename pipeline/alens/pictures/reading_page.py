@@ -1,7 +1,7 @@
-"""The page of `alens read --html`: a grid of layers x heads, and the lists of the head that was clicked.
+"""The page of `alens read --html`: a grid of layers and heads, and the lists of the head that was clicked.
 
-In: the numbers of a `PageData` as plain values (`alens.reading.page_reader`). Out: one HTML file that loads nothing; style
-and script stand beside this module as reading_page.css and reading_page.js.
+In: a `PageData` (`alens.reading.page_data`) as plain values. Out: one HTML file that loads nothing. Its style, script and
+body stand beside this module, as reading_page.css, reading_page.js and reading_page.body.html.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ SUFFIX = ".html"
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless a page can be written there: told before the work, not after it."""
+    """Raises `RequestError` unless a page can be written there; to be called before the work."""
     result_file.check(path, (SUFFIX,), "a page is")
 
 
 def write_page(path: Path, numbers: Mapping[str, Any]) -> int:
-    """Write the page whole, over a page that is there; gives its bytes.
+    """Write the page whole, in the place of an earlier page, and give its size in bytes.
 
     Raises `RequestError` for a path that cannot be a page, `RunError` where the disk refuses.
     """

@@ -10,25 +10,25 @@ from alens.pictures import png
 from alens.store import result_file
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""False and true positive rates."""
+"""False positive rates and true positive rates."""
 
 STROKES = ("-", "--", "-.", ":")
-"""So that colour is never all that tells curves apart."""
+"""Strokes by which curves can be told apart without colour."""
 
 
 def check_path(path: Path) -> None:
-    """Raises `RequestError` unless a ROC curve can have that name: told before the work, not after it."""
+    """Raises `RequestError` unless a ROC curve can be written there; to be called before the work."""
     result_file.check(path, (".png",), "a ROC curve is")
 
 
 def write(path: Path, title: str, curves: Mapping[str, Curve]) -> None:
-    """Write the file whole. Raises `RequestError`, `RunError` where the disk refuses."""
+    """Write the file whole. Raises `RequestError` for a path that cannot be a ROC curve, `RunError` where the disk refuses."""
     check_path(path)
     result_file.write(path, to_png(title, curves))
 
 
 def to_png(title: str, curves: Mapping[str, Curve]) -> bytes:
-    """The picture, by matplotlib; steps, because between two thresholds there is nothing."""
+    """The picture, drawn by matplotlib: curves are steps, as there is nothing between two thresholds."""
     figure = png.figure(5.6, 5.0)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="chance")

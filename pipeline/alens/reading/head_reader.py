@@ -1,8 +1,8 @@
 """A prompt -> what each head says about it: the top tokens by its lens, beside those of the unembedding.
 
-In: lenses, the model they were fitted on, a prompt. Out: a `Reading`: for each position, layer and head
-two ranked lists of tokens with KL and entropy in nats, and the model's own list (Fig. 1 and section 3 of
-"Attention Lens", arXiv 2310.16270, compare the same two).
+In: lenses with their model, and a prompt. Out: a `Reading`: for each position, layer and head two ranked lists of tokens
+with KL and entropy in nats, and the model's own list (Fig. 1 and section 3 of "Attention Lens", arXiv 2310.16270,
+compare the same two).
 Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 """
 
@@ -22,8 +22,8 @@ from alens.reading.ranking import (
     PROBABILITY,
     Ranking,
     best,
-    of_terms,
     ranking,
+    term_log_probs,
 )
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.terms import Term, to_tokens
@@ -32,21 +32,21 @@ from alens.statistics.divergences import entropy, kl_of_log_probs
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReading:
-    """What the heads of a layer say at some positions, whole."""
+    """The whole distributions of the heads of one layer, at some positions."""
 
     layer: int
     places: slice
-    """Which of the positions that were asked for."""
+    """Where these positions stand among those that were asked for."""
     model_TV: torch.Tensor
-    """Log-probabilities, as the next two."""
+    """Log-probabilities, like the next two."""
     lens_HTV: torch.Tensor
     unembedding_HTV: torch.Tensor | None
-    """None where there is none: see `LensedModel.no_unembedding`."""
+    """None where `LensedModel.no_unembedding` gives a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _HeadFigures:
-    """The figures of one reading of one head at one position."""
+    """List and figures of one reading of one head, at one position."""
 
     scores: list[TokenScore]
     kl: float
@@ -69,22 +69,22 @@ class HeadReader(LensedModel):
         min_probability: float = MIN_PROBABILITY,
         terms: Sequence[Term] = (),
     ) -> Reading:
-        """Read a prompt at `positions` (negative from the end; default the last), `top` tokens a list.
+        """Read a prompt at `positions` (negative ones count from the end; the default is the last), `top` tokens a list.
 
-        `rank` is `lift` (the default where the lenses say the mean output; tokens below `min_probability` are
-        left out) or `probability`. `terms` come from `self.terms`.
-        Raises `RequestError` for an empty or too long prompt, or what does not exist in model or lenses.
+        `rank` is `probability` or `lift`, the default where the lenses hold the mean output; by lift, tokens below
+        `min_probability` are left out. `terms` come from `self.terms`.
+        Raises `RequestError` for a prompt that is empty or too long, and for what model or lenses do not have.
         """
         layers, heads = self.chosen(layers, heads)
         how = self.ranking(rank, top, min_probability)
         ids = self.tokens(prompt)
         places = self.places(positions, len(ids))
-        found = self.run(ids, layers)
-        model_TV = self.model_log_probs(found)[places]
+        activations = self.run(ids, layers)
+        model_TV = self.model_log_probs(activations)[places]
         readings = [
             reading
-            for said in self.layer_readings(found, model_TV, layers, heads, places)
-            for reading in self._heads(said, heads, places, how, terms)
+            for layer_reading in self.layer_readings(activations, model_TV, layers, heads, places)
+            for reading in self._heads(layer_reading, heads, places, how, terms)
         ]
         by_probability = self.ranking(PROBABILITY, top, min_probability)
         return Reading(
@@ -104,7 +104,7 @@ class HeadReader(LensedModel):
         )
 
     def ranking(self, rank: str | None, top: int, min_probability: float) -> Ranking:
-        """How lists are made, checked against these lenses. Raises `RequestError`."""
+        """How lists are made. Raises `RequestError` for what these lenses cannot give."""
         vocabulary, has_lift = self.lenses.record.model.d_vocab, self.log_mean_V is not None
         return ranking(rank, top, min_probability, has_lift=has_lift, vocabulary=vocabulary)
 
@@ -113,29 +113,29 @@ class HeadReader(LensedModel):
         return to_tokens(texts, self.model.tokenizer, first_token=first_token)
 
     def places(self, positions: Sequence[int] | None, num_tokens: int) -> list[int]:
-        """Positions counted from the start, default the last. Raises `RequestError` for one that is not there."""
-        found = []
+        """Positions counted from the start; the default is the last. Raises `RequestError` for one that does not exist."""
+        counted = []
         for position in [-1] if positions is None else positions:
             if not -num_tokens <= position < num_tokens:
                 raise RequestError(
                     f"position {position} does not exist: the prompt has {num_tokens} tokens, 0 to {num_tokens - 1}"
                 )
-            found.append(position % num_tokens)
-        return list(dict.fromkeys(found))
+            counted.append(position % num_tokens)
+        return list(dict.fromkeys(counted))
 
     def layer_readings(
         self,
-        found: Activations,
+        activations: Activations,
         model_TV: torch.Tensor,
         layers: Sequence[int],
         heads: Sequence[int],
         places: Sequence[int],
     ) -> Iterator[LayerReading]:
-        """Layer by layer, and as many positions at once as memory should hold."""
+        """The distributions of all heads, layer by layer, with as many positions at once as memory should hold."""
         most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
         for layer in layers:
-            values_HTE = self.values(found, layer, heads)[:, list(places)]
-            scale_T = self.scale(found)[list(places)]
+            values_HTE = self.values(activations, layer, heads)[:, list(places)]
+            scale_T = self.scale(activations)[list(places)]
             for block in slices(len(places), most):
                 yield LayerReading(
                     layer=layer,
@@ -149,25 +149,27 @@ class HeadReader(LensedModel):
 
     def _heads(
         self,
-        said: LayerReading,
+        layer_reading: LayerReading,
         heads: Sequence[int],
         places: Sequence[int],
         how: Ranking,
         terms: Sequence[Term],
     ) -> Iterator[HeadReading]:
         lens_HT, plain_HT = (
-            None if log_probs_HTV is None else self._figures(log_probs_HTV, said.model_TV, how, terms)
-            for log_probs_HTV in (said.lens_HTV, said.unembedding_HTV)
+            None
+            if log_probs_HTV is None
+            else self._figures(log_probs_HTV, layer_reading.model_TV, how, terms)
+            for log_probs_HTV in (layer_reading.lens_HTV, layer_reading.unembedding_HTV)
         )
         assert lens_HT is not None
         for h, head in enumerate(heads):
-            for t, position in enumerate(places[said.places]):
+            for t, position in enumerate(places[layer_reading.places]):
                 lens, plain = lens_HT[h][t], None if plain_HT is None else plain_HT[h][t]
                 yield HeadReading(
                     position=position,
-                    layer=said.layer,
+                    layer=layer_reading.layer,
                     head=head,
-                    says_nothing=self.lenses.record.says_nothing(said.layer, head),
+                    says_nothing=self.lenses.record.says_nothing(layer_reading.layer, head),
                     lens=lens.scores,
                     unembedding=plain.scores if plain else [],
                     lens_kl=lens.kl,
@@ -181,12 +183,12 @@ class HeadReader(LensedModel):
     def _figures(
         self, log_probs_HTV: torch.Tensor, model_TV: torch.Tensor, how: Ranking, terms: Sequence[Term]
     ) -> list[list["_HeadFigures"]]:
-        """By head and position."""
+        """List and figures by head, then by position."""
         kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
         return [
             [
-                _HeadFigures(scores=scores, kl=kl, entropy=unsure, terms=of_terms)
-                for scores, kl, unsure, of_terms in zip(
+                _HeadFigures(scores=scores, kl=kl, entropy=unsure, terms=term_scores)
+                for scores, kl, unsure, term_scores in zip(
                     self._lists(log_probs_TV, how),
                     kl_HT[h],
                     unsure_HT[h],
@@ -202,7 +204,7 @@ class HeadReader(LensedModel):
         return dict(zip(places, [None] * len(places) if kl_T is None else kl_T.tolist(), strict=True))
 
     def _lists(self, log_probs_TV: torch.Tensor, how: Ranking) -> list[list[TokenScore]]:
-        """A ranked list a position."""
+        """A ranked list for each position."""
         ids_TK, log_probs_TK = best(log_probs_TV, self.log_mean_V, how)
         lift_TK = self._lift(log_probs_TK, None if self.log_mean_V is None else self.log_mean_V[ids_TK])
         return [
@@ -215,11 +217,11 @@ class HeadReader(LensedModel):
         ]
 
     def _terms(self, log_probs_TV: torch.Tensor, terms: Sequence[Term]) -> list[list[TermScore]]:
-        """The chosen terms a position."""
+        """The chosen terms at each position."""
         if not terms:
             return [[] for _ in log_probs_TV]
-        log_probs_TC = of_terms(log_probs_TV, terms)
-        mean_C = None if self.log_mean_V is None else of_terms(self.log_mean_V, terms)
+        log_probs_TC = term_log_probs(log_probs_TV, terms)
+        mean_C = None if self.log_mean_V is None else term_log_probs(self.log_mean_V, terms)
         lift_TC = self._lift(log_probs_TC, None if mean_C is None else mean_C.expand_as(log_probs_TC))
         return [
             [
@@ -230,7 +232,7 @@ class HeadReader(LensedModel):
         ]
 
     def _lift(self, log_probs: torch.Tensor, log_mean: torch.Tensor | None) -> list[list[float | None]]:
-        """Rows of ratios; None where the mean output says nothing."""
+        """Rows of ratios; None where the mean output has never seen a token."""
         if log_mean is None:
             return [[None] * log_probs.shape[1] for _ in log_probs]
         return [

@@ -1,7 +1,7 @@
-"""Lenses with their model loaded: what every reading of prompts rests on.
+"""Lenses with their model loaded: every reading of a prompt starts here.
 
-In: a lens directory that was opened, and where its model is. Out: `LensedModel`: tokens of a prompt, what the
-heads compute on it, and log-probabilities over the vocabulary by the lens, by the unembedding and by the model.
+In: an opened lens directory, and the place of its model. Out: a `LensedModel`, which gives the tokens of a prompt, what
+the heads compute on it, and log-probabilities over the vocabulary by the lens, by the unembedding and by the model.
 Shapes: B sequences, T tokens, H heads, E width of the site's values (d_head for z), V vocabulary.
 """
 
@@ -14,8 +14,9 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
-from alens.model import activations, logit_fingerprint, models
+from alens.model import logit_fingerprint, models
 from alens.model.activations import Activations
+from alens.model.activations import run as run_model
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText
 from alens.statistics.divergences import kl_of_log_probs
@@ -29,15 +30,16 @@ log = logging.getLogger("alens")
 class LensedModel:
     """Lenses and the model they were fitted on.
 
-    Attributes: `lenses`, `model`, `log_mean_V` (V,) or None, `no_unembedding`: why there is none, or None.
+    Attributes: `lenses`; `model`; `log_mean_V`, the log of the mean output, (V,) float32, or None where the lenses do not
+    hold it; `no_unembedding`, the reason why what the lenses read cannot be unembedded, or None.
     """
 
     def __init__(
         self, lenses: Lenses, *, model: str | None = None, device: str = "auto", report: Report = silent
     ) -> None:
-        """`model` says where the model is when it is not where the lenses say.
+        """`model` names the place of the model where it is not the one that the lenses name.
 
-        Raises `RequestError` when it cannot be had, or is another model, or has another tokenizer, than the lenses'.
+        Raises `RequestError` when there is no model, or it or its tokenizer is not the one of the lenses.
         """
         source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)
@@ -57,7 +59,7 @@ class LensedModel:
         if site == RESIDUAL_STREAM:
             return None
         record = self.lenses.record.model if site == ATTN_Z else self.model.source.record
-        if site == ATTN_Z and record.head_write is None:  # lenses of before anybody looked
+        if site == ATTN_Z and record.head_write is None:  # lenses made before alens looked
             record = dataclasses.replace(record, head_write=self._head_write(record))
         seen = NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record
         return dataclasses.replace(record, final_norm=seen).no_write
@@ -71,7 +73,7 @@ class LensedModel:
     # Tokens
 
     def tokens(self, prompt: str) -> list[int]:
-        """The token ids of a prompt. Raises `RequestError` when it is empty or too long."""
+        """The token ids of a prompt. Raises `RequestError` for one that is empty, too long or not UTF-8."""
         try:
             prompt.encode()
         except UnicodeEncodeError:
@@ -88,16 +90,16 @@ class LensedModel:
         return ids
 
     def text(self, *ids: int) -> str:
-        """What tokens say within a text, special ones too: ` king` with its space."""
+        """The text of tokens as they stand within a text: ` king` with its space. Special tokens have theirs too."""
         return self._within.text(ids)
 
     def prompt_text(self, ids: Sequence[int]) -> str:
-        """What the first tokens of a prompt say, special ones too."""
+        """The text of the first tokens of a prompt, special ones too."""
         text: str = self.model.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
     def fitted_places(self, num_tokens: int) -> list[int]:
-        """The positions of a prompt that lenses are fitted on; of one too short to have any, the last."""
+        """The positions of a prompt that lenses are fitted on; the last one where the prompt is too short for any."""
         first = int(self.lenses.record.fit.get("min_position", 0))
         return list(range(min(first, num_tokens - 1), num_tokens))
 
@@ -106,23 +108,21 @@ class LensedModel:
     def chosen(
         self, layers: Sequence[int] | None, heads: Sequence[int] | None
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Layers and heads to read, default all. Raises `RequestError` for what was not fitted."""
+        """Layers and heads to read; all where none are named. Raises `RequestError` for any that were not fitted."""
         return self.lenses.chosen(layers, heads)
 
     def run(self, ids: Sequence[int], layers: Sequence[int]) -> Activations:
         """One forward pass over one prompt."""
         site = self.lenses.record.site
         with torch.inference_mode():
-            return activations.run(
-                self.model, torch.tensor([list(ids)]), layers, () if site == ATTN_Z else (site,)
-            )
+            return run_model(self.model, torch.tensor([list(ids)]), layers, () if site == ATTN_Z else (site,))
 
-    def values(self, found: Activations, layer: int, heads: Sequence[int]) -> torch.Tensor:
-        """(H, T, E) float32: what the lenses of a layer read, of one prompt."""
+    def values(self, activations: Activations, layer: int, heads: Sequence[int]) -> torch.Tensor:
+        """(H, T, E) float32: what the lenses of a layer read on one prompt."""
         site = self.lenses.record.site
         if site == ATTN_Z:
-            return found.z_BTHE[layer][0][:, list(heads)].float().transpose(0, 1)
-        return found.sites_BTD[site, layer][0].float()[None]
+            return activations.z_BTHE[layer][0][:, list(heads)].float().transpose(0, 1)
+        return activations.sites_BTD[site, layer][0].float()[None]
 
     # Log-probabilities
 
@@ -134,7 +134,7 @@ class LensedModel:
     def lens_logits(
         self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, tokens: Sequence[int] | None = None
     ) -> torch.Tensor:
-        """(H, T, V) logits by the lenses of `heads`; (H, T, C) of `tokens` alone."""
+        """(H, T, V) logits by the lenses of `heads`; (H, T, C) for `tokens` alone."""
         maps = self.lenses.layer(layer).maps
         indices = [self.lenses.head_index(head) for head in heads]
         maps = maps if tokens is None else maps.columns(tokens)
@@ -144,18 +144,19 @@ class LensedModel:
         with torch.inference_mode():
             return torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
 
-    def scale(self, found: Activations) -> torch.Tensor:
-        """(T,) float32: what the last norm divides the stream by, of one prompt; ones where alens does not know it."""
-        if found.scale_BT is None:
-            return torch.ones(found.final_BTD.shape[1], device=found.final_BTD.device)
-        return found.scale_BT[0]
+    def scale(self, activations: Activations) -> torch.Tensor:
+        """(T,) float32: what the last norm divides the residual stream by on one prompt; ones where alens does not know it."""
+        if activations.scale_BT is None:
+            final_BTD = activations.final_BTD
+            return torch.ones(final_BTD.shape[1], device=final_BTD.device)
+        return activations.scale_BT[0]
 
     def unembedding(
         self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, scale_T: torch.Tensor
     ) -> torch.Tensor:
         """(H, T, V) log-probabilities by the model's unembedding of the same values, behind its last norm.
 
-        Raises `RequestError` as `unembedding_logits`.
+        Raises `RequestError` like `unembedding_logits`.
         """
         with torch.inference_mode():
             return self.unembedding_logits(layer, heads, values_HTE, scale_T).log_softmax(-1)
@@ -168,14 +169,14 @@ class LensedModel:
         scale_T: torch.Tensor,
         tokens: Sequence[int] | None = None,
     ) -> torch.Tensor:
-        """(H, T, V) logits by the model's unembedding; (H, T, C) of `tokens` alone.
+        """(H, T, V) logits by the model's unembedding; (H, T, C) for `tokens` alone.
 
-        The residual stream is normed: the Logit Lens. What a head or an MLP writes is a part of the stream, and is
-        divided by what the norm divides the whole stream by: `scale_T`, as `scale` gives it.
-        Raises `RequestError` where there is none, as `no_unembedding` says.
+        The residual stream goes through the last norm: the Logit Lens. What a head or an MLP writes is a part of the
+        stream, so it is divided by what the norm divides the whole stream by: `scale_T`, which `scale` gives.
+        Raises `RequestError` where there is no unembedding, with the reason in `no_unembedding`.
         """
         if self.no_unembedding is not None:
-            raise RequestError(f"{self.no_unembedding}: there is no unembedding of it")
+            raise RequestError(f"{self.no_unembedding}: it cannot be unembedded")
         model, site, norm = self.model, self.lenses.record.site, self.model.final_norm
         with torch.inference_mode():
             if site == RESIDUAL_STREAM:
@@ -191,28 +192,28 @@ class LensedModel:
             logits_HTV: torch.Tensor = final_HTD @ W_U_DV.float() + b_U_V.float()
             return logits_HTV
 
-    def model_log_probs(self, found: Activations) -> torch.Tensor:
-        """(T, V) log-probabilities of the model's own next token, of one prompt."""
-        return self.log_probs(found.final_BTD)[0]
+    def model_log_probs(self, activations: Activations) -> torch.Tensor:
+        """(T, V) log-probabilities of the model's own next token on one prompt."""
+        return self.log_probs(activations.final_BTD)[0]
 
     def mean_output_kl(self, model_TV: torch.Tensor) -> torch.Tensor | None:
         """(T,) KL(model, mean output) in nats at each position of `model_TV`, the model's log-probabilities.
 
-        This is what a reader that looks at nothing has there. None where the lenses do not say the mean output.
+        This is the KL of a reading that looks at nothing. None where the lenses do not hold the mean output.
         """
         if self.log_mean_V is None:
             return None
         return kl_of_log_probs(model_TV, self.log_mean_V.log_softmax(-1).expand(1, *model_TV.shape))[0]
 
     def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
-        """(B, T, V) log-probabilities of final residuals (after the last norm)."""
+        """(B, T, V) log-probabilities from final residuals, those after the last norm."""
         model = self.model
         with torch.inference_mode():
             return (final_BTD @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
 
 
 def _check_tokenizer(lenses: Lenses, source: models.ModelSource) -> None:
-    """Other ids for the same words are other prompts, and other words in every list."""
+    """With another tokenizer the same ids would be other words, in the prompt and in every list."""
     known = lenses.record.tokenizer_sha256
     if known is None:
         log.warning(

@@ -1,7 +1,7 @@
-"""What judging lenses takes of the model, where the model is at hand: its tokens' bytes and its last norm.
+"""What judging lenses takes from the model, where the model is on this machine: the bytes of its tokens, its last norm.
 
-In: the model's record and the tokenizer's hash, as a cache has them, and where the model may be. Out: `ModelParts`; what
-cannot be had is left out and said, because judging needs no model. Nothing is fetched from the hub.
+In: the plan of a cache, and the place of its model. Out: `ModelParts`. Judging works without a model, so what is missing
+is left out, with the reason. Nothing is fetched from the hub.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from alens.store.schema import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParts:
-    """Of the model of a cache."""
+    """Parts of the model of a cache; None for each that is missing."""
 
     token_bytes_V: npt.NDArray[np.int64] | None
     final_norm: FinalNorm | None
-    """On the device that was asked for."""
+    """The gain and offset of the last norm, on the device that was asked for."""
     lacking: str | None
-    """Why something could not be had."""
+    """The reason, where something is missing."""
 
 
 def find_model_parts(
     plan: Plan, *, model: str | None, device: torch.device, with_norm: bool, report: Report = silent
 ) -> ModelParts:
-    """Look for the model of `plan`: at `model`, or where the plan says; `with_norm` loads it for its last norm.
+    """Look for the model of `plan` at `model`, or where the plan says. `with_norm` loads it, for its last norm.
 
-    Raises `RequestError` when `model` was named and is not that model.
+    Raises `RequestError` when `model` was named and is not the model of the plan.
     """
     try:
         source = models.find_again(plan.model, "the cache", model=model, local_only=True, report=report)

@@ -1,6 +1,6 @@
-"""The numbers of a page of `alens read --html`, as `read_page` makes them: plain values that are small as JSON.
+"""The numbers of the page of `alens read --html`: plain values that are small as JSON.
 
-In: nothing. Out: `PageData` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
+In: nothing; `read_page` fills them. Out: `PageData` and its parts. Log-probabilities, entropies and KL are whole numbers of thousandths of a nat.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from typing import Any
 from alens.result import Result
 
 Grid = list[int]
-"""A number a cell, layer by layer."""
+"""One number for each cell, layer by layer."""
 Lists = list[list[int]]
-"""A list a cell: token, thousandths, token, thousandths, ... best first."""
+"""One list for each cell: token, thousandths, token, thousandths, ..., best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridReadings:
-    """What lenses, or the unembedding, say of all heads at one position."""
+    """The readings of all heads at one position, by the lens or by the unembedding."""
 
     kl: Grid
     """KL(model, reading), thousandths of a nat."""
@@ -25,16 +25,22 @@ class GridReadings:
     lists: dict[str, Lists] = field(default_factory=dict)
     """By ranking."""
     kept: list[Grid] = field(default_factory=list)
-    """Log-probability of each token of the place's `kept`."""
+    """The log-probability of each token that the position keeps."""
 
     def keep(self, values_HC: Sequence[Sequence[int]], tokens: Sequence[int], num_terms: int) -> None:
-        """The next layer's column of each grid: so many terms, then `tokens`. A token of a cell's own list has the
-        number that stands there: rounding may part the two."""
+        """Add the next layer to each grid: the terms, then `tokens`.
+
+        A token of a cell's own list gets the number that stands there, from which rounding may otherwise part it.
+        """
         cell = len(self.kept[0]) if self.kept else 0
-        for of_head in values_HC:
+        for head_values in values_HC:
             listed = [lists[cell] for lists in self.lists.values()]
-            own = {token: value for of in listed for token, value in zip(of[::2], of[1::2], strict=True)}
-            values = [*of_head[:num_terms], *map(own.get, tokens, of_head[num_terms:])]
+            own = {
+                token: value
+                for entries in listed
+                for token, value in zip(entries[::2], entries[1::2], strict=True)
+            }
+            values = [*head_values[:num_terms], *map(own.get, tokens, head_values[num_terms:])]
             self.kept.extend([] for _ in values[len(self.kept) :])
             for grid, value in zip(self.kept, values, strict=True):
                 grid.append(value)
@@ -47,19 +53,19 @@ class PromptPosition:
 
     position: int
     before: str
-    """The prompt up to and with its token, or the end of it."""
+    """The prompt up to and including the token there, or the end of that text."""
     entropy: int
     mean_output_kl: int | None
-    """KL(model, mean output), thousandths of a nat: what a reader has that looks at nothing. None where the lenses do
-    not say the mean output."""
+    """KL(model, mean output), thousandths of a nat: that of a reading that looks at nothing. None where the lenses do not
+    hold the mean output."""
     model: list[int]
     """The model's own list, always by probability."""
     kept: list[int]
-    """Tokens whose probability is there for every head; the chosen terms come first."""
+    """Tokens whose probability is kept for every head; the chosen terms come first."""
     model_kept: list[int]
-    """The model's log-probability of each."""
+    """The model's log-probability of each of these tokens."""
     left_out: int
-    """Tokens of the lists for which there was no room in `kept`."""
+    """How many tokens of the lists had no room in `kept`."""
     lens: GridReadings
     unembedding: GridReadings | None
     """None where what heads write cannot be unembedded."""
@@ -85,11 +91,11 @@ class PageData(Result):
     nothing_means: str
     """The explanation of `says_nothing` on the page."""
     tokens: list[list[Any]]
-    """(text, thousandths of the log of its share of the mean output or None) of each token, chosen terms first."""
+    """For each token its text, and thousandths of the log of its share of the mean output or None; terms come first."""
     num_terms: int
-    """How many of them are chosen terms."""
+    """How many of the tokens are chosen terms."""
     prompts: list[dict[str, Any]]
-    """`text`, `tokens` (indices), and `places`."""
+    """For each prompt `text`, `tokens` (indices) and `places` (a `PromptPosition` for each position that was read)."""
 
     def headline(self) -> str:
         """How many prompts, and which heads."""

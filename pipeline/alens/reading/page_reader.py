@@ -1,8 +1,8 @@
-"""What the page of `alens read --html` shows, as numbers: every head, every position, both rankings.
+"""Prompts -> the numbers of the page of `alens read --html`: every head, every position, both rankings.
 
 In: a reader and prompts. Out: a `PageData`, plain values that are small as JSON. Log-probabilities, entropies and KL
-are whole numbers of thousandths of a nat, tokens are indices into one table, and the cells of a grid
-stand in one list, layer by layer. Lists are those of `HeadReader.read`.
+are whole numbers of thousandths of a nat; tokens are indices into one table; the cells of a grid stand in one list,
+layer by layer. The lists of tokens are those of `HeadReader.read`.
 Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V vocabulary.
 """
 
@@ -26,25 +26,25 @@ from alens.reading.ranking import (
     PROBABILITY,
     Ranking,
     best,
-    of_terms,
+    term_log_probs,
 )
 from alens.reading.terms import Term
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
 ANCHOR = 0
-"""A token, any of them, whose log-probability is kept of every reading."""
+"""Any one token: its log-probability in each reading turns logits of other tokens into log-probabilities."""
 
 MOST_CELLS = 60_000
-"""Heads x positions of a page: some 30 MB."""
+"""Heads x positions of a page at most: some 30 MB."""
 
 KEPT_NUMBERS = 400_000
-"""Probabilities kept so that a grid can be coloured by a token of the lists: about 2.5 MB."""
+"""Probabilities that are kept so that the grid can be coloured by a token of the lists: about 2.5 MB."""
 
 LEAST_KEPT = 16
-"""Tokens of a position that are kept, however large the page is."""
+"""Tokens that are kept at each position, however large the page is."""
 
 SHOWN_BEFORE = 80
-"""Characters of what stands before a position."""
+"""Characters of the text before a position that are shown."""
 
 
 class _TokenTable:
@@ -52,7 +52,9 @@ class _TokenTable:
 
     def __init__(self, reader: HeadReader, terms: Sequence[Term]) -> None:
         self.reader, self.log_mean_V = reader, reader.log_mean_V
-        mean_C = [] if not terms or self.log_mean_V is None else of_terms(self.log_mean_V, terms).tolist()
+        mean_C = (
+            [] if not terms or self.log_mean_V is None else term_log_probs(self.log_mean_V, terms).tolist()
+        )
         self.rows: list[list[Any]] = [
             [term.text, _known(mean_C[i]) if mean_C else None] for i, term in enumerate(terms)
         ]
@@ -90,14 +92,17 @@ def read_page(
     terms: Sequence[Term] = (),
     report: Report = silent,
 ) -> PageData:
-    """Read prompts at `positions`, default all. Raises `RequestError` as `HeadReader.read`, and for too many cells."""
+    """Read prompts at `positions`, by default all. Raises `RequestError` like `HeadReader.read`, and for too many cells."""
     layers, heads = reader.chosen(layers, heads)
     layers, heads = tuple(sorted(set(layers))), tuple(sorted(set(heads)))
     first = reader.ranking(rank, top, min_probability)
     ranks = [LIFT, PROBABILITY] if reader.log_mean_V is not None else [PROBABILITY]
     hows = {name: reader.ranking(name, top, min_probability) for name in ranks}
     ids = [reader.tokens(prompt) for prompt in prompts]
-    places = [list(range(len(of))) if positions is None else reader.places(positions, len(of)) for of in ids]
+    places = [
+        list(range(len(prompt_ids))) if positions is None else reader.places(positions, len(prompt_ids))
+        for prompt_ids in ids
+    ]
     cells = sum(map(len, places)) * len(layers) * len(heads)
     if cells > MOST_CELLS:
         raise RequestError(
@@ -109,10 +114,12 @@ def read_page(
     shown = [
         {
             "text": prompt,
-            "tokens": [table.index(token) for token in of],
-            "places": _PromptReader(reader, of, where, layers, heads, step).places(table, hows, terms, most),
+            "tokens": [table.index(token) for token in prompt_ids],
+            "places": _PromptReader(reader, prompt_ids, where, layers, heads, step).places(
+                table, hows, terms, most
+            ),
         }
-        for prompt, of, where in zip(prompts, ids, places, strict=True)
+        for prompt, prompt_ids, where in zip(prompts, ids, places, strict=True)
     ]
     record = reader.lenses.record
     return PageData(
@@ -133,8 +140,11 @@ def read_page(
 
 
 class _PromptReader:
-    """One prompt, its model run. The lenses are gone through twice: once for the lists, and once for the probabilities
-    of their tokens in every head, for which the logits of these tokens are enough."""
+    """One prompt, on which the model has run.
+
+    The lenses are computed twice: once in full, for the lists, and once for the tokens of the lists alone, whose
+    probabilities are kept for every head.
+    """
 
     def __init__(
         self,
@@ -147,11 +157,10 @@ class _PromptReader:
     ) -> None:
         self.reader, self.ids, self.where, self.layers, self.heads = reader, ids, where, layers, heads
         self.step = step
-        self.found = reader.run(ids, layers)
-        self.model_TV = reader.model_log_probs(self.found)[list(where)]
+        self.activations = reader.run(ids, layers)
+        self.model_TV = reader.model_log_probs(self.activations)[list(where)]
         self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
-        """(H, T) log-probabilities of token ANCHOR, by layer and by which, a block of places each: what turns logits of
-        some tokens into log-probabilities."""
+        """(H, T) log-probabilities of token ANCHOR by layer and reading, one tensor for each block of positions."""
 
     def places(
         self, table: _TokenTable, hows: dict[str, Ranking], terms: Sequence[Term], most: int
@@ -159,10 +168,10 @@ class _PromptReader:
         listed = table.lists(*best(self.model_TV, self.reader.log_mean_V, hows[PROBABILITY]))
         said = self._lists(table, hows)
         kept, left_out = zip(
-            *(_kept(own, of, most) for own, of in zip(listed, said, strict=True)), strict=True
+            *(_kept(own, readings, most) for own, readings in zip(listed, said, strict=True)), strict=True
         )
         token_of = {index: token for token, index in table.where.items()}
-        tokens = [[token_of[index] for index in of] for of in kept]
+        tokens = [[token_of[index] for index in indices] for indices in kept]
         self._fill(said, terms, kept, tokens)
         unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
         nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
@@ -183,9 +192,9 @@ class _PromptReader:
         ]
 
     def _layer_readings(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
-        """Lens (0) or unembedding (1), places, their (T, V) of the model, (H, T, V) of the heads."""
+        """Lens (0) or unembedding (1), positions, and log-probabilities of the model (T, V) and of the heads (H, T, V)."""
         for layer in self.reader.layer_readings(
-            self.found, self.model_TV, self.layers, self.heads, self.where
+            self.activations, self.model_TV, self.layers, self.heads, self.where
         ):
             places = range(*layer.places.indices(len(self.where)))
             for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
@@ -196,7 +205,7 @@ class _PromptReader:
             self.step(len(places) * len(self.heads))
 
     def _lists(self, table: _TokenTable, hows: dict[str, Ranking]) -> list[tuple[GridReadings, GridReadings]]:
-        """All but the probabilities of kept tokens, a pair a place."""
+        """Lens and unembedding at each position, without the probabilities of kept tokens."""
         said = [(GridReadings(kl=[], entropy=[]), GridReadings(kl=[], entropy=[])) for _ in self.where]
         for which, places, model_TV, log_probs_HTV in self._layer_readings():
             kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV), entropy(log_probs_HTV)
@@ -217,8 +226,8 @@ class _PromptReader:
         kept: Sequence[Sequence[int]],
         tokens: Sequence[Sequence[int]],
     ) -> None:
-        """The probabilities of terms and `tokens`, those of each place, which the table has at `kept`."""
-        listed = [token for of in tokens for token in of]
+        """Add the probabilities of terms, and of the `tokens` of each position, which the table has at `kept`."""
+        listed = [token for position_tokens in tokens for token in position_tokens]
         together = list(dict.fromkeys([ANCHOR, *(token for term in terms for token in term.ids), *listed]))
         column = {token: c for c, token in enumerate(together)}
         terms = [replace(term, ids=tuple(column[token] for token in term.ids)) for term in terms]
@@ -226,38 +235,44 @@ class _PromptReader:
             for which, logits_HTC in enumerate(self._logits(layer, together)):
                 anchor_HT1 = torch.cat(self._anchors[layer, which], dim=1)[..., None]
                 log_probs_HTC = logits_HTC - logits_HTC[..., :1] + anchor_HT1
-                for at, of in enumerate(tokens):
-                    values_HC = _columns(log_probs_HTC[:, at], terms, [column[token] for token in of])
+                for at, position_tokens in enumerate(tokens):
+                    values_HC = _columns(
+                        log_probs_HTC[:, at], terms, [column[token] for token in position_tokens]
+                    )
                     said[at][which].keep(values_HC, kept[at], len(terms))
 
     def _logits(self, layer: int, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
-        """(H, T, C) of these tokens by the lenses; then by the unembedding, where there is one."""
+        """(H, T, C) logits of these tokens by the lenses, then by the unembedding where there is one."""
         reader, where = self.reader, list(self.where)
-        values_HTE = reader.values(self.found, layer, self.heads)[:, where]
+        values_HTE = reader.values(self.activations, layer, self.heads)[:, where]
         yield reader.lens_logits(layer, self.heads, values_HTE, tokens)
         if reader.no_unembedding is None:
-            scale_T = reader.scale(self.found)[where]
+            scale_T = reader.scale(self.activations)[where]
             yield reader.unembedding_logits(layer, self.heads, values_HTE, scale_T, tokens)
 
 
 def _kept(model: Sequence[int], said: tuple[GridReadings, GridReadings], most: int) -> tuple[list[int], int]:
-    """Tokens of a position to keep, and how many are left out: the model's own first, then those of most lists."""
+    """The tokens to keep at a position, and how many are left out: the model's own first, then those of most lists."""
     counts = Counter(
-        token for of in said for lists in of.lists.values() for entries in lists for token in entries[::2]
+        token
+        for readings in said
+        for lists in readings.lists.values()
+        for entries in lists
+        for token in entries[::2]
     )
     ordered = dict.fromkeys([*model[::2], *(token for token, _ in counts.most_common())])
     return list(ordered)[:most], max(0, len(ordered) - most)
 
 
 def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence[int]) -> list[list[int]]:
-    """Thousandths of the log-probability of each term and token, a list a head."""
-    chosen = [of_terms(log_probs_HV, terms)] if terms else []
+    """Thousandths of the log-probability of each term and token, one list for each head."""
+    chosen = [term_log_probs(log_probs_HV, terms)] if terms else []
     together_HC = torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
-    return [_all(of_C) for of_C in together_HC]
+    return [_all(values_C) for values_C in together_HC]
 
 
 def _end(text: str) -> str:
-    """The last of a long text: the whole prompt stands in the page anyway."""
+    """The end of a long text: the whole prompt stands on the page anyway."""
     return text if len(text) <= SHOWN_BEFORE else f"...{text[-SHOWN_BEFORE:]}"
 
 

@@ -1,7 +1,7 @@
-"""Files of prompts: one a line, with a label where somebody gave one.
+"""Files of prompts: one on each line, with a label where the file has one.
 
-In: `.txt`, a prompt a line (blank lines are left out), or `.jsonl`, an object a line with `prompt` and perhaps
-`label` (a number, a word, true or false). Out: `Prompt`s in the order of the file.
+In: a `.txt` file with a prompt on each line (blank lines are left out), or a `.jsonl` file with an object on each line that
+has `prompt` and perhaps `label` (a number, a word, true or false). Out: `Prompt`s in the order of the file.
 """
 
 import json
@@ -19,7 +19,7 @@ SUFFIXES = (".txt", ".jsonl")
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt and where it comes from."""
+    """One prompt, and the place it comes from."""
 
     text: str
     label: str | None = None
@@ -28,24 +28,24 @@ class Prompt:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """The prompts of a file. Raises `RequestError` for a file that holds none, or one that is no such file."""
+    """The prompts of a file. Raises `RequestError` for a file without prompts, or of another kind."""
     if path.suffix not in SUFFIXES:
         raise RequestError(
-            f"{path} is no file of prompts: give .txt (a prompt a line) or .jsonl (objects with `prompt`, and `label` where known)"
+            f"{path} is not a file of prompts: give .txt (a prompt on each line) or .jsonl (objects with `prompt`, and `label` where known)"
         )
     read = _from_json if path.suffix == ".jsonl" else _from_text
-    found = [
+    prompts = [
         read(line, f"{path}:{number}")
         for number, line in enumerate(read_lines(path), start=1)
         if line.strip()
     ]
-    if not found:
-        raise RequestError(f"{path} holds no prompt: write one a line")
-    return found
+    if not prompts:
+        raise RequestError(f"{path} holds no prompt: write one on each line")
+    return prompts
 
 
 def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first prompt of each text, in the order of the file: a text that is repeated is no further evidence."""
+    """The first prompt of each text, in the order of the file: a repeated text is not further evidence."""
     first: dict[str, Prompt] = {}
     for prompt in prompts:
         first.setdefault(prompt.text, prompt)
@@ -53,7 +53,7 @@ def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def tokens_of(reader: LensedModel, prompt: Prompt) -> list[int]:
-    """The token ids of a prompt. Raises `RequestError` that says where the prompt stands."""
+    """The token ids of a prompt. Raises `RequestError` with the file and line of the prompt."""
     try:
         return reader.tokens(prompt.text)
     except RequestError as error:
@@ -68,7 +68,7 @@ def _from_json(line: str, source: str) -> Prompt:
     try:
         body: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{source} is no JSON: {error}") from None
+        raise RequestError(f"{source} is not JSON: {error}") from None
     if not isinstance(body, dict) or not isinstance(body.get("prompt"), str) or not body["prompt"]:
         raise RequestError(f'{source} has no prompt: write {{"prompt": "..."}}')
     label = body.get("label")

@@ -1,8 +1,8 @@
-"""Distributions over the vocabulary -> ranked lists, KL, entropy, and the probability of chosen terms.
+"""Distributions over the vocabulary -> ranked lists of tokens, and the probability of chosen terms.
 
-In: log-probabilities of heads at positions. Out: for each, the best tokens by probability or by lift, and figures
-in nats. Lift is probability over the model's mean output, a pointwise ratio as in the plausible tokens of
-contrastive decoding (Li et al., arXiv 2210.15097): without a floor of probability it ranks noise.
+In: log-probabilities of heads at positions. Out: for each, the best tokens by probability or by lift. Lift is
+probability over the model's mean output, a pointwise ratio as in the plausible tokens of contrastive decoding (Li et al.,
+arXiv 2210.15097): without a floor of probability it ranks noise.
 Shapes: H heads, T tokens, K entries of a list, V vocabulary; `...` is any leading shape.
 """
 
@@ -20,28 +20,28 @@ LIFT, PROBABILITY = "lift", "probability"
 RANKS = (LIFT, PROBABILITY)
 MIN_PROBABILITY = 0.001
 NO_MASS = math.log(torch.finfo(torch.float32).tiny) + 1
-"""Below it, the mean output has never seen a token: its lift is not known."""
+"""Below this log-probability the mean output has never seen a token, and its lift is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """How a list is made."""
+    """How lists are made."""
 
     rank: str
     """`lift` or `probability`."""
     top: int
-    """Entries at most."""
+    """Entries of a list at most."""
     min_probability: float
-    """By lift, a token is listed from this probability on; where fewer than `top` reach it, as over a flat
-    distribution, the `top` most probable are."""
+    """Lists by lift have tokens of this probability or more. Where fewer than `top` reach it, as in a flat distribution,
+    they have the `top` most probable tokens."""
 
 
 def ranking(
     rank: str | None, top: int, min_probability: float, *, has_lift: bool, vocabulary: int
 ) -> Ranking:
-    """What was asked for, checked. `rank` None: by lift where there is a mean output, else by probability.
+    """How lists are made, checked. Without `rank`, they are by lift where there is a mean output, else by probability.
 
-    Raises `RequestError` for what cannot be ranked so.
+    Raises `RequestError` for a ranking that cannot be made.
     """
     if not 1 <= top <= vocabulary:
         raise RequestError(f"top is {top}: it must be in 1 .. {vocabulary}")
@@ -61,7 +61,10 @@ def ranking(
 def best(
     log_probs_V: torch.Tensor, log_mean_V: torch.Tensor | None, how: Ranking
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and log-probabilities, (..., K) both, of log-probabilities (..., V); -inf where no further token counts."""
+    """The ids and log-probabilities of the best tokens, both (..., K), from log-probabilities (..., V).
+
+    The log-probability is -inf where fewer than K tokens count.
+    """
     if how.rank == PROBABILITY or log_mean_V is None:
         values, ids = log_probs_V.topk(how.top)
         return ids, values
@@ -74,6 +77,6 @@ def best(
     return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
 
 
-def of_terms(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
-    """(..., terms) log-probabilities: a term has those of all its tokens together."""
+def term_log_probs(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
+    """(..., C) log-probabilities of C terms: that of a term is the log of the summed probability of its tokens."""
     return torch.stack([log_probs_V[..., list(term.ids)].logsumexp(-1) for term in terms], dim=-1)

@@ -11,14 +11,14 @@ from alens.result import Result
 
 @dataclass(frozen=True, kw_only=True)
 class TokenScore:
-    """One entry of a ranked list."""
+    """One token of a ranked list."""
 
     token: str
     id: int
     probability: float
     lift: float | None
-    """Probability over the token's share of the model's mean output: above 1, the head raises it. None where the
-    lenses, from elsewhere, do not say the mean output, or it has never seen the token."""
+    """Probability over the token's share of the model's mean output: above 1, the head raises the token. None where
+    the lenses do not hold the mean output, or the mean output has never seen the token."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Terms -> the tokens that stand for them, because a lens gives the probability of the next *token*.
+"""Terms -> the tokens that stand for them: a lens gives probabilities of tokens, not of words.
 
-In: words, or a file of them (one a line; blank lines and lines that begin with `#` are left out), and the model's
-tokenizer. Out: `Term`s. A term is written in two forms, as it is and with a space before it, both within a text
-(`within_text`); each form that is a single token counts.
+In: words, or a file with one on each line (blank lines and lines that begin with `#` are left out), and the model's
+tokenizer. Out: `Term`s. A term has two forms, as it is and with a space before it, both as they stand within a text
+(`model.within_text`); each form that is a single token counts.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from alens.model.within_text import WithinText
 from alens.reading.text_file import read_lines
 
 SHOWN = 5
-"""Terms that a message names."""
+"""Terms that a message names at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +27,21 @@ class Term:
 
 
 def read_terms(path: Path) -> list[str]:
-    """The lines of a file of terms. Raises `RequestError` when there are none."""
-    found = [line.strip() for line in read_lines(path) if line.strip() and not line.startswith("#")]
-    if not found:
-        raise RequestError(f"{path} holds no term: write one a line")
-    return list(dict.fromkeys(found))
+    """The terms of a file, each once. Raises `RequestError` when there are none."""
+    terms = [line.strip() for line in read_lines(path) if line.strip() and not line.startswith("#")]
+    if not terms:
+        raise RequestError(f"{path} holds no term: write one on each line")
+    return list(dict.fromkeys(terms))
 
 
 def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False) -> list[Term]:
-    """The tokens of each term, which counts once; with `first_token` a term of several tokens counts by the first one of each form.
+    """The tokens of each term; a repeated term counts once.
 
-    A first token that says nothing but space stands for no term.
-    Raises `RequestError` for a term that no token stands for, or an empty one.
+    With `first_token`, the first token of a form that has several stands for the term, unless it is only space.
+    Raises `RequestError` for a term that is empty, or that no token stands for.
     """
     within = WithinText(tokenizer)
-    listed, lacking = [], []
+    listed, without_token = [], []
     terms = tuple(dict.fromkeys(terms))
     for text in terms:
         if not text.strip():
@@ -50,12 +50,12 @@ def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False
         firsts = dict.fromkeys(form[0] for form in forms if len(form) == 1 or (first_token and form))
         ids = tuple(token for token in firsts if within.text([token]).strip())
         if not ids:
-            lacking.append(text)
+            without_token.append(text)
         listed.append(Term(text=text, ids=ids))
-    if lacking:
-        shown = ", ".join(map(repr, lacking[:SHOWN])) + (", ..." if len(lacking) > SHOWN else "")
+    if without_token:
+        shown = ", ".join(map(repr, without_token[:SHOWN])) + (", ..." if len(without_token) > SHOWN else "")
         raise RequestError(
-            f"{len(lacking)} of {len(terms)} terms are no single token of this model ({shown}): leave them out"
+            f"{len(without_token)} of {len(terms)} terms are not a single token of this model ({shown}): leave them out"
             + ("" if first_token else ", or take their first tokens with --first-token")
         )
     return listed
