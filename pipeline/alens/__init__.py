@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from alens.store.cache_reader import open_cache as open_cache
     from alens.store.schema import CacheSettings as CacheSettings
     from alens.store.verify import verify_cache as verify_cache
+    from alens.studies.basis.basis_file import load_directions as load_directions
     from alens.studies.basis.causal_basis import causal_bases as causal_bases
     from alens.studies.basis.settings import BasisSettings as BasisSettings
     from alens.studies.comparison.compare import compare as compare
@@ -93,6 +94,7 @@ _HOME = {
     "open_cache": "alens.store.cache_reader",
     "CacheSettings": "alens.store.schema",
     "verify_cache": "alens.store.verify",
+    "load_directions": "alens.studies.basis.basis_file",
     "causal_bases": "alens.studies.basis.causal_basis",
     "BasisSettings": "alens.studies.basis.settings",
     "compare": "alens.studies.comparison.compare",

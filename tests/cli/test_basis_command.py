@@ -53,7 +53,7 @@ def test_the_table_shows_the_figures_of_the_json(
         assert f" {basis['correlation']['rho']:.2f} " in row and f" {basis['model_whole']:.4f} " in row
     assert "few rows: 126 were measured on" in shown.stdout
     assert "Causal fidelity of 1 head<" in picture.read_text()
-    read = basis_file.load(directions)[3, 4]
+    read = basis_file.load_directions(directions)[3, 4]
     assert read.lens_influence_K.tolist() == pytest.approx(head["bases"][0]["lens_influence"])
 
 

@@ -21,7 +21,7 @@ def test_directions_come_back_from_their_file(
 ) -> None:
     path = tmp_path / "directions.safetensors"
     basis_file.put(path, basis_study, "abc")
-    ((key, read),) = basis_file.load(path).items()
+    ((key, read),) = basis_file.load_directions(path).items()
     assert key == (LAYER, HEAD)
     basis = basis_study.heads[0].bases[0]
     torch.testing.assert_close(read.reads_KE, basis.reads_KE.float())
@@ -45,9 +45,9 @@ def test_what_is_not_a_file_of_directions_is_refused(tmp_path: Path) -> None:
     save_file({"0.1.reads": torch.zeros(1)}, half, {"format": basis_file.FORMAT})
     (tmp_path / "empty.safetensors").touch()
     with pytest.raises(RequestError, match="does not hold a causal basis"):
-        basis_file.load(other)
+        basis_file.load_directions(other)
     with pytest.raises(DamageError, match="is not whole"):
-        basis_file.load(half)
+        basis_file.load_directions(half)
     for name in ("empty", "absent"):
         with pytest.raises(RequestError, match="cannot read"):
-            basis_file.load(tmp_path / f"{name}.safetensors")
+            basis_file.load_directions(tmp_path / f"{name}.safetensors")

@@ -77,7 +77,7 @@ def _is_basis(path: Path) -> bool:
         return False
 
 
-def load(path: Path) -> dict[tuple[int, int], Directions]:
+def load_directions(path: Path) -> dict[tuple[int, int], Directions]:
     """Directions by layer and head.
 
     Raises `RequestError` for a file without directions, and `DamageError` for one that is not whole.
