@@ -9,6 +9,7 @@ import torch
 
 from alens import load_lenses
 from alens.errors import RequestError
+from alens.job.progress import Progress
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import to_tokens
 from alens.studies.injection.ablate import ablate
@@ -178,6 +179,16 @@ def test_random_directions_depend_on_the_seed_alone(reader: LensedModel) -> None
         return [curve.points[0].change.prompts[0].kl for curve in injection.random]
 
     assert drawn(0) == drawn(0) != drawn(1)
+
+
+def test_the_last_report_says_that_all_is_done(reader: LensedModel) -> None:
+    seen: list[Progress] = []
+    settings = InjectSettings(layer=LAYER, head=HEAD, strength=(0.0, 1.0), random=2)
+    inject(reader, [PROMPT], to_tokens(["she"], reader.model.tokenizer), settings, report=seen.append)
+    assert (seen[-1].done, seen[-1].total) == (
+        8,
+        8,
+    )  # two readings and two random directions, at two strengths
 
 
 def test_the_result_is_plain_json(reader: LensedModel) -> None:

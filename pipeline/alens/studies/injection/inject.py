@@ -70,7 +70,7 @@ def inject(
     here = _typical(reader, prompts, settings, windows)
     by_name = directions(reader, terms, settings, here)
     strengths = tuple(dict.fromkeys(settings.strength))
-    total = (len(by_name) + settings.random) * len(strengths)
+    total = len(by_name) * len(strengths)
     runner = EditRunner(
         reader, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
     )
