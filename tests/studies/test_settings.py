@@ -1,12 +1,15 @@
 """Settings of studies: a command's options are made from them, so they must be light and name what the code takes."""
 
+import importlib
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from typing import Any, get_args
 
 import pytest
 
 from alens.errors import RequestError
+from alens.result import Result
 from alens.statistics import corrections, permutation
 from alens.studies.basis.settings import BasisSettings
 from alens.studies.comparison.settings import CompareSettings
@@ -14,6 +17,19 @@ from alens.studies.injection.settings import InjectSettings
 from alens.studies.location.settings import Alternative, Correction, LocateSettings
 
 STUDIES = ("basis", "comparison", "injection", "location", "transfer")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_has_settings_and_a_result(study: str) -> None:
+    for name in ("settings", "result"):
+        module = importlib.import_module(f"alens.studies.{study}.{name}")
+        own = [
+            value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__
+        ]
+        if name == "settings":
+            assert any(is_dataclass(value) and value.__name__.endswith("Settings") for value in own)
+        else:
+            assert any(isinstance(value, type) and issubclass(value, Result) for value in own)
 
 
 @pytest.mark.parametrize("study", STUDIES)
