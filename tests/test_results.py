@@ -18,7 +18,7 @@ from alens.exchange import export
 from alens.fit.training_loop import FitSummary
 from alens.result import REPR_LENGTH, Result
 from alens.store.status import cache_status
-from alens.sweep.table import HeadRow, Table, VariantRow
+from alens.sweep.table import HeadRow, SweepTable, VariantRow
 
 SOURCE = Path(alens.__file__).parent
 HEADS = {(0, 1), (0, 4), (3, 1), (3, 4)}
@@ -187,7 +187,7 @@ def test_the_table_of_a_sweep_shows_itself() -> None:
         VariantRow(name="lr=0.01", settings={"lr": 0.01}, failed=None, kl=2.0, heads=heads),
         VariantRow(name="lr=9", settings={"lr": 9.0}, failed="not finite"),
     )
-    table = Table(
+    table = SweepTable(
         rows=rows,
         missing=("x",),
         against=None,
@@ -215,6 +215,6 @@ def test_every_result_is_shown_here() -> None:
         "CacheStatus",
         "ExportPlan",
         "PageData",
-        Table.__name__,
+        SweepTable.__name__,
     }
     assert classes == shown

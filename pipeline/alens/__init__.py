@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | plan | `estimate_cache(CacheRequest(...), store=...)` | a model and a text | bytes, hours, when a cache pays |
 | cache | `write_cache(CacheRequest(...))` | a model and a text | a store of z and compressed targets |
+| status | `cache_status(open_cache(path))` | a store | how far its jobs are |
 | check | `verify_cache(path)` | a store | what is damaged or missing |
 | look | `open_cache(path)` | a store | numpy arrays: z, head outputs, targets |
 | compress | `measure_fidelity(cache, FidelityRequest())` | a store | what smaller forms of it cost |
@@ -15,10 +16,10 @@
 | page | `write_page(path, read_page(reader, prompts).to_json())` | a reader, prompts | an HTML page |
 | locate | `locate(reader, terms, prompts, controls)` | a reader | heads that raise some terms |
 | compare | `compare(reader, prompt_set(...), prompt_set(...))` | a reader | what changes between two sets of prompts |
-| inject | `inject(reader, prompts, terms, InjectSettings(...))` | a reader | what follows when a head says more of the terms |
-| ablate | `ablate(reader, prompts, AblateSettings(...))` | a reader | what follows without some heads |
-| basis | `causal_bases(reader, cache)` | a reader, a store | directions that a lens rests on |
-| transfer | `transfer(lenses, cache)` | lenses, a store | what each lens costs on other heads |
+| inject | `inject(reader, prompts, terms, InjectSettings(...))` | a reader | how the output changes when a head writes more of the terms |
+| ablate | `ablate(reader, prompts, AblateSettings(...))` | a reader | how the output changes without some heads |
+| basis | `causal_bases(reader, cache)` | a reader, a store | directions that a lens depends on |
+| transfer | `transfer(lenses, cache)` | lenses, a store | how well each lens reads other heads |
 | export | `export_lenses(lenses, path)` | lenses | safetensors in the paper's form |
 | import | `import_lenses(ImportRequest(...))` | published lenses | a lens directory |
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from alens.reading.prompts import Prompt as Prompt
     from alens.store.cache_reader import open_cache as open_cache
     from alens.store.schema import CacheSettings as CacheSettings
+    from alens.store.status import cache_status as cache_status
     from alens.store.verify import verify_cache as verify_cache
     from alens.studies.basis.basis_file import load_directions as load_directions
     from alens.studies.basis.causal_basis import causal_bases as causal_bases
@@ -93,6 +95,7 @@ _HOME = {
     "Prompt": "alens.reading.prompts",
     "open_cache": "alens.store.cache_reader",
     "CacheSettings": "alens.store.schema",
+    "cache_status": "alens.store.status",
     "verify_cache": "alens.store.verify",
     "load_directions": "alens.studies.basis.basis_file",
     "causal_bases": "alens.studies.basis.causal_basis",

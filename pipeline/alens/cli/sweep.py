@@ -13,7 +13,7 @@ from alens.cli.watch import stopping, watching
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
-    from alens.sweep.table import Table as SweepTable
+    from alens.sweep.table import SweepTable
 
 SWEEP = SettingsOptions(SweepRequest, only=("at_once", "checkpoint_every", "device"))
 

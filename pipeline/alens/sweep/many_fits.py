@@ -76,7 +76,7 @@ def _claimed(fits: list[Planned], should_stop: ShouldStop) -> Iterator[list[Clai
         yield claims
 
 
-def write_sweep_table(request: SweepRequest, against: str | None = None) -> table.Table:
+def write_sweep_table(request: SweepRequest, against: str | None = None) -> table.SweepTable:
     """The table of all variants in OUT that are finished, written anew.
 
     Raises `RequestError` when OUT holds another sweep or none, or `against` is no finished variant.

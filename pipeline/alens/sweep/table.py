@@ -1,6 +1,6 @@
 """The table of a sweep: what each variant changed, how well its lenses do, how sure that is, and what it took.
 
-In: a sweep's directory with the variants that are finished. Out: a `Table`, and its cells as text. Intervals are percentile bootstrap over held-out
+In: a sweep's directory with the variants that are finished. Out: a `SweepTable`, and its cells as text. Intervals are percentile bootstrap over held-out
 documents or sequences; a difference is paired, because the same ones are drawn for both variants.
 Shapes: G groups (documents or sequences), H heads, R resamples.
 """
@@ -64,7 +64,7 @@ class VariantRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Table(Result):
+class SweepTable(Result):
     """All that is finished of a sweep, in the order of its configuration."""
 
     rows: tuple[VariantRow, ...]
@@ -104,7 +104,7 @@ class Table(Result):
         return records
 
 
-def build(out: Path, *, against: str | None = None) -> Table:
+def build(out: Path, *, against: str | None = None) -> SweepTable:
     """The table of a sweep's directory; `against` names the variant to compare with, default the best.
 
     Raises `RequestError` for a name that no finished variant has, `DamageError` for a damaged result.
@@ -132,7 +132,7 @@ def build(out: Path, *, against: str | None = None) -> Table:
             base = None if name == other else (good[other], resampled[other])
             rows.append(_row(name, settings, result, resampled[name], base))
     first = good[other] if other else VariantResult()
-    return Table(
+    return SweepTable(
         rows=tuple(rows),
         missing=tuple(name for name in asked if name not in results),
         against=other,
@@ -197,7 +197,7 @@ def _differing(asked: dict[str, dict[str, Any]]) -> list[str]:
 # As text
 
 
-def cells(table: Table, *, settings: bool) -> tuple[list[str], list[list[str]]]:
+def cells(table: SweepTable, *, settings: bool) -> tuple[list[str], list[list[str]]]:
     """Headings and rows for people, with or without the settings that a variant's name tells in part."""
     told = list(table.rows[0].settings) if settings and table.rows else []
     headings = ["variant", *told, "KL", "95 % interval", "mean output", "difference", "95 % interval"]
@@ -240,7 +240,7 @@ def said(value: Any) -> str:
     return str(value)
 
 
-def notes(table: Table) -> list[str]:
+def notes(table: SweepTable) -> list[str]:
     """What stands below the table."""
     found = []
     if table.against:

@@ -1,6 +1,6 @@
 """The files of a sweep's table: `table.json`, `table.csv`, `heads.csv` and `table.md`, each whole.
 
-In: a `Table`. Out: the files, in the sweep's directory: a row a variant, in `heads.csv` a row a variant and head. The
+In: a `SweepTable`. Out: the files, in the sweep's directory: a row a variant, in `heads.csv` a row a variant and head. The
 numbers of JSON and CSV are not rounded.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 from alens.exchange import markdown
 from alens.store import durable, leftovers
 from alens.store.durable import write_errors
-from alens.sweep.table import Table, cells, notes, said
+from alens.sweep.table import SweepTable, cells, notes, said
 
 
-def put(out: Path, table: Table) -> None:
+def put(out: Path, table: SweepTable) -> None:
     """`table.json`, `table.csv`, `heads.csv` and `table.md`, each whole."""
     files = {
         "table.json": json.dumps(table.to_json(), indent=1) + "\n",
@@ -31,7 +31,7 @@ def put(out: Path, table: Table) -> None:
             durable.put(out / name, text.encode())
 
 
-def _variant_lines(table: Table) -> list[dict[str, Any]]:
+def _variant_lines(table: SweepTable) -> list[dict[str, Any]]:
     lines = []
     for row in table.rows:
         worst = row.worst
@@ -68,7 +68,7 @@ def _csv(lines: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: SweepTable) -> str:
     headings, rows = cells(table, settings=True)
     lines = [headings, ["---"] * len(headings), *rows]
     grid = "\n".join("| " + " | ".join(markdown.sentence(cell) for cell in line) + " |" for line in lines)
