@@ -28,6 +28,16 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{pages.name_of(page)} links to {target}"
 
 
+@pytest.mark.parametrize("page", pages.PAGES, ids=pages.name_of)
+def test_files_of_the_code_that_a_page_names_are_there(page: Path) -> None:
+    """By a path with a folder, such as `fit/trainer.py`; files of the published code are not here."""
+    homes = [pages.ROOT / part for part in ("", "pipeline", "pipeline/alens", "benchmarks")]
+    for name in set(re.findall(r"`((?:[\w.-]+/)+[\w-]+\.py)\b", pages.prose(page))):
+        if re.match(r"attention_lense?/|demos/", name) or page.name == "CHANGELOG.md":
+            continue
+        assert any((home / name).is_file() for home in homes), name
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     seen, open_pages = set(), [pages.ROOT / "README.md"]
     while open_pages:
