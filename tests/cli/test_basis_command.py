@@ -44,8 +44,8 @@ def test_the_table_shows_the_figures_of_the_json(
     picture, directions = tmp_path / "rho.html", tmp_path / "directions.safetensors"
     shown = run_alens(*given, "--heat-map", picture, "--save", directions)
     assert shown.code == 0, shown.stderr
-    found = run_alens(*given, "--json")
-    body = json.loads(found.stdout)
+    outcome = run_alens(*given, "--json")
+    body = json.loads(outcome.stdout)
     (head,) = body["heads"]
     assert (head["layer"], head["head"]) == (3, 4) and body["positions"] == 63
     for basis in head["bases"]:
@@ -64,8 +64,8 @@ def test_names_of_bases_are_not_cut(run_alens: Any, demo_lenses: Path, demo_cach
 
 
 def test_no_basis_need_be_compared(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
-    found = run_alens("basis", demo_lenses, demo_cache, *QUICK[:-1], "none", "--json")
-    assert [basis["basis"] for basis in json.loads(found.stdout)["heads"][0]["bases"]] == ["lens"]
+    outcome = run_alens("basis", demo_lenses, demo_cache, *QUICK[:-1], "none", "--json")
+    assert [basis["basis"] for basis in json.loads(outcome.stdout)["heads"][0]["bases"]] == ["lens"]
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,9 @@ def test_a_file_that_asks_for_what_cannot_be(run_alens: Any, tmp_path: Path, tex
 def test_info_says_how_z_is_stored(run_alens: Any, stores: dict[str, Path], choice: str) -> None:
     body = json.loads(run_alens("info", stores[choice], "--json").stdout)
     assert body["state"] == "sealed"
-    found = {array["name"]: array["dtype"] for array in body["arrays"]}
-    assert found["sites/attn.z/02"] == ("int8" if choice == "int8" else "float16")
-    assert found["sites/mlp_out/02"] == "float16"
+    collected = {array["name"]: array["dtype"] for array in body["arrays"]}
+    assert collected["sites/attn.z/02"] == ("int8" if choice == "int8" else "float16")
+    assert collected["sites/mlp_out/02"] == "float16"
 
 
 @every_choice

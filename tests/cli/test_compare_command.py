@@ -14,7 +14,7 @@ QUICK = ("--layer", "0", "--resamples", "49")
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """Six prompts each, in pairs."""
-    found = []
+    collected = []
     for name, word in (("clean", "old"), ("suspect", "black")):
         path = tmp_path / f"{name}.txt"
         path.write_text(
@@ -22,8 +22,8 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
                 f"He saw the {word} {what} and\n" for what in ("dog", "door", "sea", "man", "house", "boat")
             )
         )
-        found.append(path)
-    return found[0], found[1]
+        collected.append(path)
+    return collected[0], collected[1]
 
 
 def test_two_prompts_are_compared(run_alens: Any, demo_lenses: Path) -> None:

@@ -60,19 +60,22 @@ def test_the_tables_have_every_head_and_every_baseline(
 ) -> None:
     code, out, err = run_alens("eval", demo_lenses, demo_cache, env={"COLUMNS": "80"})
     assert code == 0, err
-    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
+    evaluation = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
     assert "1,008 held-out rows of 16 sequences, exact teacher" in out
     for layer in (0, 3):
         for index, head in enumerate((1, 4)):
             (line,) = [line for line in out.splitlines() if line.startswith(f" {layer}.{head} ")]
-            of = found.lens[layer][index]
-            low, high = of.intervals["kl"] or (0.0, 0.0)
-            assert f"{of.kl:.3f} ±{(high - low) / 2:.3f}" in line and f"{of.top10_agreement:.3f} ±" in line
-            assert f"{found.unembedding[layer][index].kl:.3f}" in line
+            figures = evaluation.lens[layer][index]
+            low, high = figures.intervals["kl"] or (0.0, 0.0)
+            assert (
+                f"{figures.kl:.3f} ±{(high - low) / 2:.3f}" in line
+                and f"{figures.top10_agreement:.3f} ±" in line
+            )
+            assert f"{evaluation.unembedding[layer][index].kl:.3f}" in line
     (mean,) = [line for line in out.splitlines() if line.startswith("mean output ")]
-    assert f"{found.mean_output.kl:.3f}" in mean and f"{found.mean_output.entropy:.3f}" in mean
+    assert f"{evaluation.mean_output.kl:.3f}" in mean and f"{evaluation.mean_output.entropy:.3f}" in mean
     assert any(line.startswith("the model ") for line in out.splitlines())
-    wins = found.wins("mean_output")
+    wins = evaluation.wins("mean_output")
     assert f"lens better than mean output with intervals apart: {wins.better_apart} of 4 heads" in out
     assert "lens better than unembedding with intervals apart: 4 of 4 heads" in out
     assert "…" not in out and max(map(len, out.split("lens better")[0].splitlines())) <= 80
@@ -88,10 +91,10 @@ def test_figures_can_be_chosen(run_alens: Any, demo_lenses: Path, demo_cache: Pa
 @pytest.mark.parametrize("of", ["kl", "ece", "gain-unembedding"])
 @pytest.mark.parametrize("suffix", [".png", ".html"])
 def test_a_heat_map_is_written(
-    run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path, suffix: str, of: str
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path, suffix: str, shown: str
 ) -> None:
     file = tmp_path / f"map{suffix}"
-    options = ("--rows", "100", "--heat-map", file, "--heat-map-of", of, "--json")
+    options = ("--rows", "100", "--heat-map", file, "--heat-map-of", shown, "--json")
     outcome = run_alens("eval", demo_lenses, demo_cache, *options)
     assert outcome.code == 0, outcome.stderr
     if suffix == ".png":
@@ -104,9 +107,9 @@ def test_a_heat_map_is_written(
             "kl": head["lens"]["kl"],
             "ece": head["lens"]["calibration_error"],
             "gain-unembedding": -head["comparisons"]["unembedding"]["kl"]["difference"],
-        }[of]
+        }[shown]
         assert f">{value:.3g}</td>" in page
-    assert (of == "gain-unembedding") == ("intervals apart" in page) == ("class=marked" in page)
+    assert (shown == "gain-unembedding") == ("intervals apart" in page) == ("class=marked" in page)
 
 
 def test_a_model_that_is_gone_costs_bits_a_byte_and_one_line(
@@ -127,7 +130,7 @@ def test_a_model_that_is_gone_costs_bits_a_byte_and_one_line(
 
 @contextlib.contextmanager
 def planned(store: Path) -> Iterator[dict[str, Any]]:
-    """The model's record in a plan, to be changed; where a model is, is no part of a plan's identity."""
+    """The model's record in a plan, to be changed. The place of a model does not belong to a plan's identity."""
     body = document.decode((store / "plan.json").read_bytes(), "plan.json")
     yield body["model"]
     (store / "plan.json").write_bytes(document.encode(body))
@@ -145,12 +148,14 @@ def test_the_layers_logit_lens_has_the_models_own_norm(
         *("--heat-map", tmp_path / "map.html", "--heat-map-of", "gain-tuned-lens", "--json"),
     )
     assert outcome.code == 0, outcome.stderr
-    found = json.loads(outcome.stdout)
-    assert found["norm_is_the_models"] and list(found["summary"]["wins"])[2:] == ["logit_lens", "tuned_lens"]
-    assert [of["layer"] for of in found["layers"]] == [1, 2]
+    body = json.loads(outcome.stdout)
+    assert body["norm_is_the_models"] and list(body["summary"]["wins"])[2:] == ["logit_lens", "tuned_lens"]
+    assert [layer["layer"] for layer in body["layers"]] == [1, 2]
     without_model = evaluate(load_lenses(tmp_path / "heads"), open_cache(residual_cache), resamples=2)
-    for of in found["layers"]:
-        assert of["logit_lens"]["kl"] == pytest.approx(without_model.logit_lens[of["layer"]].kl, rel=1e-6)
+    for layer in body["layers"]:
+        assert layer["logit_lens"]["kl"] == pytest.approx(
+            without_model.logit_lens[layer["layer"]].kl, rel=1e-6
+        )
     assert "Tuned Lens" in (tmp_path / "map.html").read_text()
 
 

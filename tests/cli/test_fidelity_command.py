@@ -37,16 +37,16 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_cache: Path, tmp_pa
 def test_the_tables_hold_every_figure_in_100_columns(run_alens: Any, demo_cache: Path) -> None:
     code, out, _ = run_alens("fidelity", demo_cache, *QUICK, *FIT, env={"COLUMNS": "60"})
     assert code == 0
-    found = json.loads(run_alens("fidelity", demo_cache, *QUICK, *FIT, "--json").stdout)
+    body = json.loads(run_alens("fidelity", demo_cache, *QUICK, *FIT, "--json").stdout)
     lines = out.splitlines()
     tables = lines[: next(number for number, line in enumerate(lines) if line.startswith("float16 log-prob"))]
     assert max(map(len, tables)) <= 100 and "…" not in out
-    for mass in found["kept_mass"]:
+    for mass in body["kept_mass"]:
         assert any(
             line.split() == [str(mass["k"]), f"{mass['mean']:.4f}", f"{mass['percentile_10']:.4f}"]
             for line in tables
         )
-    four, stored = found["targets"]
+    four, stored = body["targets"]
     for form, name in ((four, []), (stored, ["stored"])):
         ratio = form["fit"]["ratio"]
         figures = [f"{form['kl_to_exact']:.4f}", f"{ratio['mean']:.4f}", f"{ratio['worst']:.4f}", "2.3"]
@@ -58,9 +58,11 @@ def test_the_tables_hold_every_figure_in_100_columns(run_alens: Any, demo_cache:
             *figures,
         ]
         assert any(line.split() == expected for line in tables), expected
-    for form in found["z"][1:]:
+    for form in body["z"][1:]:
         error, ratio = form["error"], form["fit"]["ratio"]
-        percents = [f"{100 * error[of][which]:.3f}" for of in ("z", "output") for which in ("mean", "worst")]
+        percents = [
+            f"{100 * error[part][which]:.3f}" for part in ("z", "output") for which in ("mean", "worst")
+        ]
         expected = [
             f"{form['bytes_per_row']:,.0f}",
             *percents,
@@ -72,7 +74,7 @@ def test_the_tables_hold_every_figure_in_100_columns(run_alens: Any, demo_cache:
     assert any(line.split()[:2] == ["float16", "(stored)"] for line in tables)
     assert "KL to exact is not what a fit suffers: the samples are unbiased" in out
     assert (
-        f"noise: the reference with another order of rows has ratio {found['other_order']['ratio']['mean']:.4f}"
+        f"noise: the reference with another order of rows has ratio {body['other_order']['ratio']['mean']:.4f}"
         in out
     )
     assert "1 heads (2.3) fitted to 2,016 rows" in out

@@ -37,10 +37,10 @@ def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(
     code, _, err = run_alens("fit", demo_cache, tmp_path / "lenses", *sizes)
     assert code == 0 and "they say nothing" not in err
     assert not any(load_lenses(tmp_path / "lenses").record.says_nothing(3, head) for head in range(6))
-    found = json.loads(run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout)
-    assert len(found["heads"]) == 6
-    for head in found["heads"]:
-        assert head["lens"]["kl"] < found["mean_output"]["kl"]
+    body = json.loads(run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout)
+    assert len(body["heads"]) == 6
+    for head in body["heads"]:
+        assert head["lens"]["kl"] < body["mean_output"]["kl"]
         assert head["lens"]["kl"] < head["unembedding"]["kl"]
 
 
@@ -61,9 +61,9 @@ def test_lenses_above_the_mean_output_become_the_mean_output_and_are_told_of(
     assert "A lower --lr than 3, or more rows, may do better" in line and "longer" not in line
     assert f"(mean output {record.mean_output_kl:.4f}); 0 had converged; 2 say nothing" in out
     assert "epochs" not in out
-    found = json.loads(run_alens("eval", lenses, demo_cache, "--rows", 512, "--json").stdout)
-    for head in found["heads"]:
-        assert head["lens"]["kl"] == pytest.approx(found["mean_output"]["kl"], rel=1e-5)
+    body = json.loads(run_alens("eval", lenses, demo_cache, "--rows", 512, "--json").stdout)
+    for head in body["heads"]:
+        assert head["lens"]["kl"] == pytest.approx(body["mean_output"]["kl"], rel=1e-5)
 
 
 def test_again_on_finished_lenses_it_says_so_and_changes_nothing(

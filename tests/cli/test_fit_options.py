@@ -64,8 +64,8 @@ def test_the_tuned_lens_on_the_stream_is_fitted_and_judged(
     assert unembedding["W_U"].shape == (model.d_model, model.d_vocab)
     outcome = run_alens("eval", lenses, residual_cache, "--json")
     assert outcome.code == 0, outcome.stderr
-    found = json.loads(outcome.stdout)
-    (head,) = found["heads"]
+    body = json.loads(outcome.stdout)
+    (head,) = body["heads"]
     assert head["lens"]["kl"] == pytest.approx(record.held_out["2"][0]["kl"], abs=0.05)
     start = evaluate(load_lenses(lenses), open_cache(residual_cache)).unembedding[2][0]  # the norm alone
     assert head["lens"]["kl"] < start.kl

@@ -114,7 +114,7 @@ def test_a_command_to_type_is_quoted(run_alens: Any, their_lenses: Path, revisio
 def test_warnings_and_progress_are_one_line_each(
     where: str, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the library, of work that is reported, and in rich's tables; on a terminal, rich's own escapes stay."""
+    """Escapes from the library, from reports of work and in rich's tables are shown; on a terminal, rich's own escapes stay."""
     monkeypatch.setattr(lines, "EARLY_S", 0.0)
     # pytest would keep the record, and processes of tests cannot send each other half a character
     monkeypatch.setattr(logging.getLogger("alens"), "propagate", False)

@@ -23,9 +23,9 @@ HEAVY = {
 
 
 def command(name: str) -> click.Command:
-    found = group.get_command(click.Context(group, **group.context_settings), name)
-    assert found is not None
-    return found
+    known = group.get_command(click.Context(group, **group.context_settings), name)
+    assert known is not None
+    return known
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
@@ -71,10 +71,10 @@ def test_the_help_of_a_command_ends_with_an_example_of_it(run_alens: Any, name: 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_of_a_command_can_be_parsed(name: str) -> None:
-    found = command(name)
-    words = shlex.split((found.epilog or "").removeprefix("Example: ").split("; ")[0])
+    tested = command(name)
+    words = shlex.split((tested.epilog or "").removeprefix("Example: ").split("; ")[0])
     assert words[:2] == ["alens", name]
-    found.make_context(name, words[2:])
+    tested.make_context(name, words[2:])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -135,17 +135,17 @@ def test_what_cannot_be_parsed_is_one_line(run_alens: Any, arguments: list[str],
 
 def test_what_is_called_alike_is_given_alike() -> None:
     """`--layers` may be `--layer`, and so on; a seed is never negative, a heat map is a path everywhere."""
-    found: dict[str, set[object]] = {}
+    collected: dict[str, set[object]] = {}
     for name in COMMANDS:
         for parameter in command(name).params:
             for option in parameter.opts:
-                found.setdefault(option, set()).add((parameter.type.name, parameter.metavar))
+                collected.setdefault(option, set()).add((parameter.type.name, parameter.metavar))
             if "--layers" in parameter.opts or "--heads" in parameter.opts:
                 spelled = "--layer" if "--layers" in parameter.opts else "--head"
                 assert spelled in parameter.opts, name
-    assert found["--heads"] == found["--head"] == {("numbers", None)}
-    assert found["--heat-map"] == {("path", "FILE.png|FILE.html")}
-    assert found["--show"] == {("integer range", None)}
+    assert collected["--heads"] == collected["--head"] == {("numbers", None)}
+    assert collected["--heat-map"] == {("path", "FILE.png|FILE.html")}
+    assert collected["--show"] == {("integer range", None)}
 
 
 @pytest.mark.parametrize("key", ["layer", "layers"])
@@ -163,7 +163,7 @@ def test_a_file_may_spell_an_option_as_the_command_line_may(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_empty_path_is_refused(name: str) -> None:
-    """Of a variable of a job script that is not set; it must not mean the current directory."""
+    """A job script passes one where its variable is not set; it must not mean the current directory."""
     paths = [parameter for parameter in command(name).params if isinstance(parameter.type, click.Path)]
     assert paths
     for parameter in paths:

@@ -113,8 +113,8 @@ def test_lists_are_by_lift_unless_asked_otherwise(run_alens: Any, demo_lenses: P
     )
     assert by_lift == asked and by_lift["rank"] == "lift" and by_probability["rank"] == "probability"
     for reading, figure in ((by_lift, "lift"), (by_probability, "probability")):
-        found = [score[figure] for score in reading["heads"][0]["lens"]]
-        assert found == sorted(found, reverse=True)
+        collected = [score[figure] for score in reading["heads"][0]["lens"]]
+        assert collected == sorted(collected, reverse=True)
     assert by_lift["heads"][0]["lens"] != by_probability["heads"][0]["lens"]
     assert by_lift["model"] == by_probability["model"]
 
@@ -124,8 +124,8 @@ def test_a_floor_of_probability_can_be_set(run_alens: Any, demo_lenses: Path) ->
     for floor in (0.02, 0.0005):
         (reading,) = json.loads(run_alens(*given, str(floor)).stdout)
         assert reading["min_probability"] == floor
-        found = [score["probability"] for head in reading["heads"] for score in head["lens"]]
-        assert (min(found) >= 0.01) == (floor == 0.02)
+        collected = [score["probability"] for head in reading["heads"] for score in head["lens"]]
+        assert (min(collected) >= 0.01) == (floor == 0.02)
 
 
 def test_a_chosen_token_stands_in_table_and_json(run_alens: Any, demo_lenses: Path) -> None:

@@ -18,10 +18,10 @@ FEW = ("--rows", "64", "--device", "cpu")
 def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
     code, out, err = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--match", "mean", "--json")
     assert code == 0, err
-    found = transfer(
+    matrix = transfer(
         load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64, match="mean")
     )
-    assert json.loads(out) == json.loads(json.dumps(found.to_json()))
+    assert json.loads(out) == json.loads(json.dumps(matrix.to_json()))
 
 
 def test_the_text_has_a_cell_for_each_pair_of_layers(
@@ -30,12 +30,12 @@ def test_the_text_has_a_cell_for_each_pair_of_layers(
     picture = tmp_path / "map.html"
     code, out, _ = run_alens("transfer", demo_lenses, demo_cache, *FEW, "--heat-map", picture)
     assert code == 0
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
+    matrix = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
     assert "64 held-out rows of 16 sequences, exact teacher, attn.z; matched: scale" in out
-    for pair in found.by_layer:
+    for pair in matrix.by_layer:
         assert f"{pair.kl:+.3f}" in out and f"{pair.best_kl:+.3f}" in out
         assert f"{pair.kl:.3g}" in picture.read_text()
-    assert f"mean output (no lens): KL {found.mean_output.kl:.3f}" in out
+    assert f"mean output (no lens): KL {matrix.mean_output.kl:.3f}" in out
 
 
 def test_every_pair_of_heads_can_be_drawn(
@@ -47,8 +47,8 @@ def test_every_pair_of_heads_can_be_drawn(
         *("--heat-map", picture),
     )
     assert code == 0 and picture.read_bytes().startswith(b"\x89PNG")
-    found = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
-    for (layer, head), own in zip(found.heads, found.native, strict=True):
+    matrix = transfer(load_lenses(demo_lenses), open_cache(demo_cache), settings=TransferSettings(rows=64))
+    for (layer, head), own in zip(matrix.heads, matrix.native, strict=True):
         (line,) = [line for line in out.splitlines() if line.strip().startswith(f"{layer}.{head} ")]
         assert f"{own.cross_entropy:.3f}" in line and "of 3" in line
 

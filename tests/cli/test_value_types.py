@@ -26,11 +26,11 @@ def convert(value: Any) -> tuple[int, ...]:
 @example("9" * 5000)
 def test_any_text_is_numbers_from_0_on_or_one_line(text: str) -> None:
     try:
-        found = convert(text)
+        value = convert(text)
     except click.UsageError as error:
         assert "is not a list of numbers such as 0,2,5-7" in error.format_message()
     else:
-        assert found and all(type(number) is int and number >= 0 for number in found)
+        assert value and all(type(number) is int and number >= 0 for number in value)
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, unique=True).map(sorted))
