@@ -88,7 +88,7 @@ def test_figures_can_be_chosen(run_alens: Any, demo_lenses: Path, demo_cache: Pa
     assert "ECE" in heads and "bits/B" in heads and "KL unemb." not in heads
 
 
-@pytest.mark.parametrize("of", ["kl", "ece", "gain-unembedding"])
+@pytest.mark.parametrize("shown", ["kl", "ece", "gain-unembedding"])
 @pytest.mark.parametrize("suffix", [".png", ".html"])
 def test_a_heat_map_is_written(
     run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path, suffix: str, shown: str
