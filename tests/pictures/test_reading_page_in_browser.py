@@ -333,7 +333,7 @@ def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
     browser.open(tmp_path / "none.html")
     assert browser.all("input[value=lift]") == [] and browser.all(".lift-of") == []
     assert "there is no lift" in browser.one("#notes").text
-    assert "do not say the mean output" in browser.one("#meaning").text
+    assert "do not hold the mean output" in browser.one("#meaning").text
     assert "mean output" not in browser.one("[data-list=lens] caption").text
     browser.one("[data-cell='3']").click()
     assert browser.one("#head").text == "Layer 3, resid_post"

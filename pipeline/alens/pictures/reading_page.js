@@ -9,16 +9,16 @@ const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
 const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
 const ABOVE = "▲";
-// Some models put a norm or a factor behind their attention: what their heads write cannot be unembedded.
+// In some models a norm or a factor follows the attention: what their heads write cannot be unembedded.
 const HAS_UNEMBEDDING = sheet.prompts[0].places[0].unembedding !== null;
 const UNEMBEDDING = (HAS_UNEMBEDDING
-  ? "Unembedding: what is written, behind the last norm at its scale of this position, through the model's unembedding, without a lens. "
-  : "What these heads write cannot be unembedded: a norm or a factor stands behind their attention. ") + "␣ is a space, \\n a new line.";
+  ? "Unembedding: what is written there, through the last norm (with its scale at this position) and the model's unembedding, without a lens. "
+  : "What these heads write cannot be unembedded: a norm or a factor follows their attention. ") + "␣ is a space, \\n a new line.";
 const READINGS = HAS_UNEMBEDDING ? { lens: "lens", unembedding: "unembedding" } : { lens: "lens" };
 const RANKS = { lift: "lift", probability: "probability" };
 const NONE = "–";
 
-// A figure becomes a place on a ramp, 0 to 1; for KL and entropy the low ones, which people look for, are strong.
+// A figure becomes a place on a ramp, 0 to 1. Low KL and entropy, which people look for, have strong colours.
 const RAMPS = {
   light: { rise: ["#eef3f9", "#a9cbea", "#3d84c0", "#0c3d75"], part: ["#a24b00", "#efb980", "#f1f3f5", "#8fbce5", "#0c3d75"] },
   dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
@@ -49,10 +49,10 @@ function visible(text) {
 }
 const word = (token) => (token < sheet.num_terms ? sheet.tokens[token][0] : visible(sheet.tokens[token][0]));
 const nats = (thousandths) => (thousandths / 1000).toFixed(2);
-function percent(share) {
+function percent(share) {  // as pictures/numbers.py writes it
   const value = 100 * share;
-  if (value >= 0.1) return `${value.toFixed(1)}%`;
-  return `${value >= 0.001 ? value.toPrecision(2) : value.toExponential(0)}%`;
+  if (value >= 1) return `${value.toFixed(1)}%`;
+  return value >= 0.001 ? `${Number(value.toPrecision(2))}%` : value > 0 ? "<0.001%" : "0%";
 }
 function times(lift) {
   if (lift === null) return NONE;
@@ -123,7 +123,7 @@ function ink(rgb) {
 // ---- Drawing
 
 function drawPrompt() {
-  const places = new Map(prompt().places.map((found, index) => [found.position, index]));
+  const places = new Map(prompt().places.map((place, index) => [place.position, index]));
   const pieces = prompt().tokens.map((token, position) => {
     const shown = visible(sheet.tokens[token][0]);
     if (!places.has(position)) return make("span", { class: "piece", text: shown, title: "not read: see --position" });
@@ -189,7 +189,7 @@ function drawLegend(scale) {
   at("legend").hidden = scale === null;
   const token = `‘${word(state.token)}’`;
   if (scale === null) {
-    at("meaning").textContent = `${token} is in no list at this position, or there was no room for it: --token keeps it everywhere.`;
+    at("meaning").textContent = `${token} is in none of the lists at this position, or there was no room for it: --token keeps it everywhere.`;
     return;
   }
   at("low").textContent = written(scale[0]);
@@ -203,17 +203,17 @@ function drawLegend(scale) {
   const model = row < 0 ? null : place().model_kept[row];
   at("meaning").textContent = {
     kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself. ` + meanOutput(),
-    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are alike. The model's own: ${nats(place().entropy)}.`,
+    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are equally likely. The model's own: ${nats(place().entropy)}.`,
     probability: `Probability of ${token}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
     lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the ${PART} raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
-  if (usesToken() && place().left_out) at("meaning").textContent += ` The menu lacks ${place().left_out} tokens of the lists here, for want of room: --token keeps one.`;
+  if (usesToken() && place().left_out) at("meaning").textContent += ` The menu has no room for ${place().left_out} tokens of the lists here: --token keeps a token.`;
 }
 
 const meanOutput = () => nothing() === null
-  ? "These lenses do not say the mean output, so there is no KL to hold it against."
-  : `The mean output, which looks at nothing, has ${nothing().toFixed(2)} here: ${ABOVE} is above it, so worse than no ${PART} at all.`;
+  ? "These lenses do not hold the mean output, so there is no KL to compare with."
+  : `The mean output, which looks at nothing, has ${nothing().toFixed(2)} here: ${ABOVE} marks a KL above that, worse than no ${PART} at all.`;
 
 function drawLists() {
   const [layer, head] = coordinates(state.cell);
@@ -324,9 +324,9 @@ function start() {
   options("ranks", "rank", Object.fromEntries(sheet.ranks.map((rank) => [rank, RANKS[rank]])));
   at("ranks").hidden = sheet.ranks.length < 2;
   at("notes").textContent = HAS_LIFT
-    ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough are above it; ` +
+    ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough tokens are above it; ` +
       "the model's own list is always by probability. " + UNEMBEDDING
-    : "These lenses do not say the model's mean output, so there is no lift. " + UNEMBEDDING;
+    : "These lenses do not hold the model's mean output, so there is no lift. " + UNEMBEDDING;
   at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));
   at("prompt-choice").hidden = sheet.prompts.length < 2;
   at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));
