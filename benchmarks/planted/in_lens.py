@@ -28,7 +28,7 @@ def detector(
     controls: Sequence[Sequence[int]],
 ) -> tuple[torch.Tensor, float]:
     """(E,) and an offset: z @ direction + offset is 1 on the prompts and 0 on the controls, on average."""
-    with_PE, without_PE = (_last_z(reader, layer, head, of) for of in (prompts, controls))
+    with_PE, without_PE = (_last_z(reader, layer, head, group) for group in (prompts, controls))
     away_E = with_PE.mean(0) - without_PE.mean(0)
     within_EE = (with_PE.T.cov() + without_PE.T.cov()) / 2
     within_EE += RIDGE * within_EE.diagonal().mean() * torch.eye(len(away_E))

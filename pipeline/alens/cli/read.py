@@ -30,7 +30,7 @@ from alens.pictures.numbers import size
     "--rank",
     type=click.Choice(["lift", "probability"]),
     help="What comes first in the heads' lists. By probability, frequent tokens fill every list; by lift, what a "
-    "head makes more likely than it is on average.  [default: lift; probability where imported lenses do not hold the mean output]",
+    "head makes more likely than it is on average.  [default: lift; probability where imported lenses do not say the mean output]",
 )
 @click.option(
     "--min-probability",

@@ -39,7 +39,7 @@ class LensedModel:
     ) -> None:
         """`model` names the place of the model where it is not the one that the lenses name.
 
-        Raises `RequestError` when there is no model, or when its weights or its tokenizer are others than those of the lenses.
+        Raises `RequestError` when there is no model, or it or its tokenizer is not the one of the lenses.
         """
         source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)

@@ -13,7 +13,7 @@ from alens.studies.basis.causal_fidelity import (
 
 
 def test_no_p_is_below_that_of_the_only_best_pairing() -> None:
-    """Of four directions in the model's order, 1 of 24 pairings does as well, and the reverse as well."""
+    """With four directions in the model's order, 1 of 24 pairings does as well, and the reverse as well."""
     four = np.array([4.0, 3.0, 2.0, 1.0])
     assert paired_at_random(four, four**2, 0) == pytest.approx(2 / 24)
     assert paired_at_random(four, -four, 0) == pytest.approx(2 / 24)

@@ -47,8 +47,8 @@ def test_twins_are_not_compared_by_the_anomaly_either() -> None:
     made.add("lens", reading_NV)
     scores_BN, judged_BN = np.zeros((4, 24)), np.zeros((4, 24), bool)
     anomaly = score(reading_NV, FLAGS, SPLITS).anomaly
-    for scores_N, judged_N, split, of in zip(scores_BN, judged_BN, SPLITS, anomaly, strict=True):
-        scores_N[split.judge], judged_N[split.judge] = of, True
+    for scores_N, judged_N, split, judged_scores in zip(scores_BN, judged_BN, SPLITS, anomaly, strict=True):
+        scores_N[split.judge], judged_N[split.judge] = judged_scores, True
     strangers, all_of_them = (comparisons(scores_BN, judged_BN, FLAGS, paired=p).area for p in (True, False))
     assert made.separations("lens")["anomaly"].auc == strangers != all_of_them
 

@@ -17,7 +17,7 @@ from alens.studies.injection.directions import (
 from alens.studies.injection.typical import Typical
 
 E, D, V = 4, 12, 30
-"""Of the small head that most tests make up."""
+"""The sizes of the small head that most tests make up."""
 
 SHE = Term(text="she", ids=(3, 7))
 HE = Term(text="he", ids=(5,))

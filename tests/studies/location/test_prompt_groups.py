@@ -53,7 +53,7 @@ def test_no_terms_are_refused(reader: LensedModel) -> None:
 def test_lenses_that_do_not_say_the_mean_output_need_controls(demo_lenses: Path, terms: list[Term]) -> None:
     silent = LensedModel(load_lenses(demo_lenses), device="cpu")
     silent.log_mean_V = None
-    with pytest.raises(RequestError, match="does not hold the model's mean output: give control prompts"):
+    with pytest.raises(RequestError, match="does not say the model's mean output: give control prompts"):
         locate(silent, terms, prompts(MEN))
     location = locate(silent, terms, prompts(MEN), prompts(WOMEN))
     assert all(each.lens.lift is None for each in location.heads)

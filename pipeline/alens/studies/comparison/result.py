@@ -117,7 +117,7 @@ class Detection:
     """By the last token alone: how much oftener it ends suspect than clean fitting prompts."""
     heads: list[HeadDetection]
     confounds: list[str]
-    """Trivial detectors that tell the sets apart: figures of lenses are no evidence then."""
+    """Trivial detectors that tell the sets apart. Where there are any, the figures of lenses prove nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,7 @@ def _check(reader: LensedModel, terms: Sequence[Term], controls: Sequence[Prompt
         raise RequestError("no term was given: give one or more")
     if controls is None and reader.log_mean_V is None:
         raise RequestError(
-            f"{reader.lenses.name} does not hold the model's mean output: give control prompts to compare with"
+            f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
         )
 
 

@@ -102,7 +102,7 @@ class Location(Result):
     """The effect in the model's own next token."""
     mean_output_kl: float | None
     """KL(model, mean output) on the same prompts and controls: what a reader has that looks at nothing. None where the
-    lenses do not hold the mean output."""
+    lenses do not say the mean output."""
     notes: list[str]
     """What to know about the prompts, such as repeats, which count once."""
 

@@ -49,7 +49,7 @@ class TermRates:
     """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next two."""
     unembedding_kl_F: Array | None
     mean_output_kl: float | None
-    """What a reader has that looks at nothing. None where the lenses do not hold the mean output."""
+    """What a reader has that looks at nothing. None where the lenses do not say the mean output."""
 
 
 class _ReaderSums:
