@@ -230,6 +230,16 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
+def small_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan tries the disk with 2 MB, not 256, and reads all the text that is wanted, however long it takes."""
+    from alens.planning import disk, token_count
+
+    monkeypatch.setattr(token_count, "LEAST_PIECES", 10**9)
+    monkeypatch.setattr(disk, "MOST_BYTES", 2 * 2**20)
+    monkeypatch.setattr(disk, "PIECE_BYTES", 2**20)
+
+
+@pytest.fixture
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """Copies a directory into the folder of this test, and gives the copy."""
 

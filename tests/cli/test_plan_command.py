@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from alens.planning import disk, token_count
 from alens.store.cache_reader import open_cache
 
 Copy = Callable[[Path], Path]
@@ -20,15 +19,9 @@ SMALL = [
     *("--seq-len", "32", "--rows-per-shard", "128", "--max-rows", "512", "--batch-size", "2"),
     *("--top-k", "4", "--tail-samples", "4", "--layers", "0,2-3", "--device", "cpu"),
 ]
+pytestmark = pytest.mark.usefixtures("small_writes")
+
 SHORT = ["--probe-seconds", "0.05"]
-
-
-@pytest.fixture(autouse=True)
-def small_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try the disk with 2 MB, not 256; and read all the text that is wanted, however long it takes."""
-    monkeypatch.setattr(token_count, "LEAST_PIECES", 10**9)
-    monkeypatch.setattr(disk, "MOST_BYTES", 2 * 2**20)
-    monkeypatch.setattr(disk, "PIECE_BYTES", 2**20)
 
 
 def statvfs(**changes: int) -> Callable[[Any], os.statvfs_result]:

@@ -9,7 +9,6 @@ import pytest
 
 from alens import CacheRequest, write_cache
 from alens.job.worker import Worker
-from alens.planning import disk, token_count
 from alens.planning.estimate_cache import estimate_cache
 from alens.planning.result import Estimate
 from alens.store.schema import CacheSettings
@@ -21,11 +20,8 @@ PROBE_S = 0.05
 
 
 @pytest.fixture(autouse=True)
-def small_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try the disk with 2 MB, not 256; and read all the text that is wanted, however long it takes."""
-    monkeypatch.setattr(token_count, "LEAST_PIECES", 10**9)
-    monkeypatch.setattr(disk, "MOST_BYTES", 2 * 2**20)
-    monkeypatch.setattr(disk, "PIECE_BYTES", 2**20)
+def every_plan_is_quick(small_writes: None) -> None:
+    """Every test here writes little to the disk."""
 
 
 @pytest.fixture(scope="session")
