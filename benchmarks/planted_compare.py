@@ -36,11 +36,11 @@ from alens.store.schema import CacheSettings
 from alens.studies.comparison import chance, prompt_scores
 from alens.studies.comparison.compare import compare
 from alens.studies.comparison.detectors import Detectors
-from alens.studies.comparison.prompt_readings import LAST, PromptReadings
+from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, prompt_tokens
 from alens.studies.comparison.refits import Refits
 from alens.studies.comparison.result import Comparison
-from alens.studies.comparison.settings import CompareSettings
+from alens.studies.comparison.settings import LAST, CompareSettings
 
 TRIGGER, NEUTRAL = "black", "old"
 TERM = " gold"

@@ -11,8 +11,26 @@ from collections.abc import Sequence
 
 import torch
 
+from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.reading.lensed_model import LensedModel
+
+
+def places_to_read(reader: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
+    """The positions to read in a prompt of that length: the `last`, `all` that lenses are fitted on, or a number.
+
+    Raises `RequestError` where the position does not exist; `source` names the prompt.
+    """
+    if position == "last":
+        return [num_tokens - 1]
+    if position == "all":
+        return reader.fitted_places(num_tokens)
+    place = int(position)
+    if not -num_tokens <= place < num_tokens:
+        raise RequestError(
+            f"position {place} does not exist in {source}: it has {num_tokens} tokens, 0 to {num_tokens - 1}"
+        )
+    return [place % num_tokens]
 
 
 class PromptValues:

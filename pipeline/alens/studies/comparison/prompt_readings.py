@@ -9,29 +9,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from alens.errors import RequestError
 from alens.job.progress import Report, silent
 from alens.machine.blocks import logit_blocks
 from alens.reading.lensed_model import LensedModel
-from alens.studies.comparison.settings import ALL, LAST
 from alens.studies.prompt_values import PromptValues
-
-
-def places_to_read(reader: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
-    """The positions to read in a prompt of that length; `all` are those that lenses are fitted on.
-
-    Raises `RequestError` where the position does not exist; `source` names the prompt.
-    """
-    if position == LAST:
-        return [num_tokens - 1]
-    if position == ALL:
-        return reader.fitted_places(num_tokens)
-    place = int(position)
-    if not -num_tokens <= place < num_tokens:
-        raise RequestError(
-            f"position {place} does not exist in {source}: it has {num_tokens} tokens, 0 to {num_tokens - 1}"
-        )
-    return [place % num_tokens]
 
 
 class PromptReadings:

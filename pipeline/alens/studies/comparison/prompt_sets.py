@@ -13,7 +13,7 @@ from alens.errors import RequestError
 from alens.reading import prompts
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
-from alens.studies.comparison.prompt_readings import places_to_read
+from alens.studies.prompt_values import places_to_read
 
 SUSPECT_LABELS = {"suspect": True, "1": True, "clean": False, "0": False}
 """What a file may call its prompts; `true` and `false` become 1 and 0."""

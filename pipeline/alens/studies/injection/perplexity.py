@@ -73,14 +73,14 @@ def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows
     """
     record = model.source.record
     parts, num_tokens = [], 0
-    tokens_of = TextTokens(
+    text_tokens = TextTokens(
         corpus=corpus,
         tokenizer=model.tokenizer,
         end_of_text=model.end_of_text,
         dtype=token_dtype(record.d_vocab),
         num_tokens=record.d_vocab,
     )
-    for _, part in tokens_of.pieces():
+    for _, part in text_tokens.pieces():
         parts.append(part)
         num_tokens += len(part)
         if num_tokens >= max_tokens:

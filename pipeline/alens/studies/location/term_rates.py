@@ -20,7 +20,7 @@ from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics.divergences import kl_of_log_probs
 from alens.studies.location.settings import LocateSettings
-from alens.studies.prompt_values import PromptValues
+from alens.studies.prompt_values import PromptValues, places_to_read
 
 Array = npt.NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def term_rates(
     The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
     layers, heads = reader.chosen(settings.layers, settings.heads)
-    places = [_places(reader, len(ids), settings.position) for ids in prompts]
+    places = [places_to_read(reader, len(ids), settings.position, "a prompt") for ids in prompts]
     values = PromptValues(reader, prompts, places, layers, heads, report, stage)
     readers = [(layer, head) for layer in layers for head in heads]
     with_unembedding = settings.compare == "unembedding" and reader.no_unembedding is None
@@ -147,7 +147,3 @@ def mean_rates(reader: LensedModel, terms: Sequence[Term]) -> Rates | None:
     sums = _ReaderSums(terms, torch.tensor([0]), 1)
     sums.add(0, slice(0, 1), reader.log_mean_V[None])
     return sums.rates()
-
-
-def _places(reader: LensedModel, num_tokens: int, position: str) -> list[int]:
-    return [num_tokens - 1] if position == "last" else reader.fitted_places(num_tokens)
