@@ -20,7 +20,7 @@ def reader(demo_lenses: Path) -> LensedModel:
 
 @pytest.fixture
 def plain_model() -> Any:
-    """A GPT2LMHeadModel in float32, this test's own."""
+    """A GPT2LMHeadModel in float32, made for this test alone."""
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(demo.MODEL, dtype=torch.float32).eval().requires_grad_(False)

@@ -46,7 +46,7 @@ def test_the_interval_is_of_drawn_sequences() -> None:
 
 
 def test_an_interval_takes_off_what_drawing_adds() -> None:
-    """Drawn 0.3 too high on Fisher's scale, so rho is taken to be 0.3 too high as well."""
+    """Resamples are 0.3 too high on Fisher's scale, so rho is taken to be 0.3 too high as well."""
     drawn_R = np.tanh(0.5 + 0.3 + np.linspace(-0.2, 0.2, 4001))
     low, high = basic_interval(float(np.tanh(0.5)), np.append(drawn_R, np.nan)) or (0.0, 0.0)
     assert np.arctanh([low, high]) == pytest.approx([0.01, 0.39], abs=1e-3)

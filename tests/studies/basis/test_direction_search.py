@@ -52,7 +52,7 @@ def mean_search(maps: LensMaps, z_NE: torch.Tensor, kind: str = "whitened") -> S
 
 
 def brute_force(maps: LensMaps, z_NE: torch.Tensor, ablated_NE: torch.Tensor) -> np.ndarray:
-    """By scipy, in float64."""
+    """(N,) KL by scipy, in float64."""
     log_p, log_q = (maps.logits(0, z).double().log_softmax(-1).numpy() for z in (z_NE, ablated_NE))
     kl_N: np.ndarray = (np.exp(log_p) * (log_p - log_q)).sum(-1)
     if log_q.min() > -700:  # else exp gives 0, and scipy infinity

@@ -116,7 +116,7 @@ def small_model(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Load
 
 
 def test_one_sequence_becomes_many_in_other_families_too(small_model: LoadedModel) -> None:
-    """Beside the same model run once for each ablation, on as many copies of the sequence."""
+    """Compared with the same model, run once for each ablation on a copy of the sequence."""
     donors_PE, removals_AEE = planted(8)
     finals_ATD = model_influence.ablated_finals(
         small_model, TOKENS_T, layer=0, head=HEAD, donors_PE=donors_PE, removals_AEE=removals_AEE

@@ -15,7 +15,7 @@ from .examples import ADJECTIVES, PARTS, QUICK
 
 @pytest.fixture
 def sets(tmp_path: Path) -> tuple[PromptSet, PromptSet]:
-    """Pairs that differ in one word."""
+    """Two sets of prompts; the two of a pair differ in one word."""
     pair_of_sets = []
     for adjective in ADJECTIVES:
         path = tmp_path / f"{adjective}.txt"

@@ -14,7 +14,7 @@ from alens.studies.comparison.chance import Chance, Draws, NoiseEstimate, flippe
 def distributions(
     number: int, vocabulary: int = 50, seed: int = 0, concentration: float = 20.0
 ) -> torch.Tensor:
-    """(N, V), all of one mean."""
+    """(N, V) distributions that vary around one mean."""
     mean_V = np.random.default_rng(99).dirichlet(np.ones(vocabulary)) + 1e-3
     found_NV = np.random.default_rng(seed).dirichlet(mean_V * concentration / mean_V.sum(), size=number)
     return torch.from_numpy(found_NV)
@@ -92,7 +92,7 @@ def test_the_p_value_of_pairs_is_near_the_exact_one() -> None:
 
 
 def test_pairs_are_compared_by_their_differences() -> None:
-    """By a plain loop: swaps change the signs of differences, flips those of their distances from the mean one."""
+    """Compared with a plain loop: swaps change the signs of differences, flips those of their distances from the mean one."""
     readings_NV = distributions(6)
     scale_V = (8 * readings_NV.mean(0)).sqrt()
     apart_CV = (readings_NV[3:] - readings_NV[:3]) / scale_V
@@ -129,7 +129,7 @@ def test_p_values_are_adjusted_for_the_best_of_many_and_are_the_larger_of_two_ki
 
 
 def test_few_prompts_that_spread_far_are_no_change() -> None:
-    """10 suspect readings spread twice as far as 30 clean ones, all of one mean: shuffled labels alone called every
+    """10 suspect readings spread twice as far as 30 clean ones, around one mean: shuffled labels alone called every
     such head changed."""
     readings = [
         torch.cat([distributions(30, seed=seed), distributions(10, seed=100 + seed, concentration=4.0)])

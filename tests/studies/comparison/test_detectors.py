@@ -15,7 +15,7 @@ REFITS = Refits(PAIRS, FLAGS, paired=True, seed=0, number=40, num_folds=4)
 
 
 def readings(seed: int, shift: float = 0.5) -> torch.Tensor:
-    """(24, 8); twins have a part in common, and suspect prompts one logit higher by `shift`."""
+    """(24, 8) readings: twins have a part in common, and suspect prompts one logit higher by `shift`."""
     random = torch.Generator().manual_seed(seed)
     logits_NV = torch.randn(12, 8, generator=random).repeat(2, 1) + torch.randn(24, 8, generator=random)
     logits_NV[12:, 3] += shift

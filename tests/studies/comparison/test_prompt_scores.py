@@ -14,7 +14,7 @@ SPLIT = Split(fit=np.r_[0:9, 12:20], judge=np.r_[9:12, 20:22])
 
 
 def readings(shift: float, seed: int = 0) -> torch.Tensor:
-    """(N, 30): suspect prompts have one logit higher by `shift`."""
+    """(N, 30) readings: suspect prompts have one logit higher by `shift`."""
     random = torch.Generator().manual_seed(seed)
     logits_NV = torch.randn(CLEAN + SUSPECT, 30, generator=random)
     logits_NV[CLEAN:, 4] += shift

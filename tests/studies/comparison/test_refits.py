@@ -1,4 +1,4 @@
-"""Refits of the contrast on drawn prompts, against fits that are made one by one; and what their interval holds."""
+"""Refits of the contrast on drawn prompts, against fits that are made one by one, and what their intervals hold."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NAMES = [str(n) for n in range(CLEAN + SUSPECT)]
 
 
 def readings(number: int, seed: int, shift: float = 0.0, topic: float = 1.0) -> torch.Tensor:
-    """(2 number, 20) of which the second half has one logit higher by `shift`; all vary along two directions."""
+    """(2 number, 20) readings, of which the second half has one logit higher by `shift`; all vary along two directions."""
     random = torch.Generator().manual_seed(seed)
     ways_2V = torch.randn(2, 20, generator=torch.Generator().manual_seed(99))
     logits_NV = topic * torch.randn(2 * number, 2, generator=random) @ ways_2V
@@ -104,7 +104,7 @@ def test_draws_depend_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_the_interval_holds_chance_where_nothing_differs(paired: bool) -> None:
-    """Over judged prompts alone it would in about four of five samples."""
+    """An interval over judged prompts alone would hold it in about four of five samples."""
     held, judged_alone = [], []
     names = [str(n % 15 if paired else n) for n in range(30)]
     flags = np.repeat([False, True], 15)

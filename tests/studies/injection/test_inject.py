@@ -32,14 +32,14 @@ TEXT_TOKENS = 300
 
 
 def log_probs(model: Any, ids: list[int]) -> torch.Tensor:
-    """(V,) of the next token, as transformers has them."""
+    """(V,) log-probabilities of the next token, by transformers."""
     with torch.no_grad():
         logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
     return logits.double().log_softmax(-1)
 
 
 def nats(model: Any, batches: tuple[torch.Tensor, ...]) -> float:
-    """A token, as transformers has the loss."""
+    """The loss per token, by transformers."""
     with torch.no_grad():
         losses = [
             (float(model(b, labels=b).loss), b[:, 1:].numel()) for batch in batches for b in batch.split(1)
@@ -61,7 +61,7 @@ def assert_is(
 
 
 class Adds:
-    """A forward hook of transformers: adds to what a module gives first, at some positions."""
+    """A forward hook of transformers that adds to the first output of a module, at some positions."""
 
     def __init__(self, module: Any, added_D: torch.Tensor, places: slice) -> None:
         self.added_D, self.places = added_D, places

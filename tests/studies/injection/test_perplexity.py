@@ -16,7 +16,7 @@ from alens.text.corpus import CorpusOptions, resolve
 
 
 def direct(model: Any, batches: tuple[torch.Tensor, ...]) -> list[float]:
-    """Nats of each window, one by one, as transformers has the loss."""
+    """The loss of each window in nats, by transformers, one window after the other."""
     with torch.no_grad():
         windows = [window for batch in batches for window in batch]
         return [float(model(w[None], labels=w[None]).loss) * (len(w) - 1) for w in windows]

@@ -24,14 +24,14 @@ from .examples import MEN, WOMEN, WORDS, one, prompts
 
 
 class Direct:
-    """The same numbers from the lens files and the model's own z, one prompt after the other."""
+    """Computes the same numbers from the lens files and the model's own z, one prompt after the other."""
 
     def __init__(self, reader: LensedModel, terms: Sequence[Term]) -> None:
         self.reader, self.terms = reader, terms
         self.ids = sorted({token for term in terms for token in term.ids})
 
     def log_probs(self, text: str, layer: int, head: int, reading: str) -> torch.Tensor:
-        """(T, V)"""
+        """(T, V) log-probabilities of one head on one text."""
         run = self.reader.run(self.reader.tokens(text), [layer])
         z_TE = run.z_BTHE[layer][0, :, head]
         tensors = load_file(self.reader.lenses.root / f"layer-{layer:02d}.safetensors")

@@ -26,13 +26,13 @@ LAYER, HEAD = 3, 4
 IN_LENS = (0, 1)
 """A head whose z tells the trigger word from others on texts that it was not planted on."""
 JUDGED = 10
-"""Prompts of each kind that nothing is planted with."""
+"""How many prompts of each kind are kept from planting."""
 RAISED = LocateSettings(alternative="greater")
 
 
 @pytest.fixture(scope="module")
 def planted() -> Iterator[dict[str, ModuleType]]:
-    """What the benchmark plants with, found beside it as when it is run."""
+    """The modules that the benchmark plants with, which lie next to it."""
     sys.path.insert(0, str(BENCHMARKS))
     names = ("in_lens", "in_model", "prompts")
     yield {name: importlib.import_module(f"planted.{name}") for name in names}

@@ -76,7 +76,7 @@ def test_without_lenses_of_its_own_a_copy_has_no_such_difference(rotated: CopyTr
 
 @pytest.fixture(scope="module")
 def perturbed_cache(tmp_path_factory: pytest.TempPathFactory, change_demo: Callable[..., Path]) -> Path:
-    """Two shards of other rows, of the demo with noise on every matrix."""
+    """A cache of two shards of other rows, by the demo's model with noise on every matrix."""
 
     def add_noise(weights: dict[str, torch.Tensor]) -> None:
         torch.manual_seed(0)

@@ -97,7 +97,7 @@ def test_layers_are_means_over_pairs_of_different_heads(matrix: TransferMatrix) 
 
 
 def test_intervals_of_layers_draw_whole_sequences(matrix: TransferMatrix) -> None:
-    """Against the spread of a ratio over sequences, by the formula; the mean output has no part in cross-entropy."""
+    """Intervals agree with the spread of a ratio over sequences, by the formula."""
     (pair,) = [pair for pair in matrix.by_layer if (pair.source, pair.target) == (3, 0)]
 
     def expected(sums: GroupSums, less_GT: np.ndarray) -> tuple[float, float]:
