@@ -1,4 +1,4 @@
-"""A plan small enough to write hundreds of times, and numbers for its shards, without any model."""
+"""A plan small enough to be written hundreds of times, and numbers for its shards, without a model."""
 
 import dataclasses
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def tiny_plan() -> Plan:
 
 @pytest.fixture(scope="session")
 def values() -> Values:
-    """The arrays of a shard, numbers that can be: others for each shard, the same at each call."""
+    """The arrays of a shard, with possible numbers: different for each shard, the same at each call."""
 
     def make(plan: Plan, shard: int) -> dict[str, npt.NDArray[Any]]:
         draw, settings = np.random.default_rng(shard), plan.settings
@@ -87,7 +87,7 @@ def tiny_weights(tiny_plan: Plan) -> dict[str, npt.NDArray[np.float32]]:
 
 @pytest.fixture(scope="session")
 def write_tiny(tiny_plan: Plan, values: Values, tiny_weights: dict[str, Any]) -> Callable[..., Path]:
-    """`write_tiny(root, keep_bits=5)` writes and seals the tiny plan, with other settings if they are given."""
+    """`write_tiny(root, keep_bits=5)` writes and seals the tiny plan, with the settings that are given."""
 
     def write(root: Path, **settings: Any) -> Path:
         plan = dataclasses.replace(tiny_plan, settings=dataclasses.replace(tiny_plan.settings, **settings))

@@ -1,4 +1,4 @@
-"""Numbers by name, by row, and by what they mean; what is not there is refused."""
+"""Reading numbers by name, by row, and by meaning. What the cache does not hold is refused."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Damage: no damaged number is ever returned, and the error names the file and the way back."""
+"""A damaged number is never returned, and the error names the file and what to do."""
 
 import json
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_a_flipped_bit_is_noticed_and_its_file_named(
 def test_a_flipped_bit_anywhere_in_smaller_z_is_noticed(
     request: pytest.FixtureRequest, copy_of: Copy, written: str, name: str
 ) -> None:
-    """Blosc alone decodes some flipped bits without a word."""
+    """Blosc alone decodes some flipped bits without an error."""
     store = copy_of(request.getfixturevalue(written))
     cache = open_cache(store)
     file = shard_file(store, cache.spec(name), 1)

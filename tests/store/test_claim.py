@@ -21,7 +21,7 @@ def hold(path: Path, *, host: str | None = None, pid: int | None = None) -> None
 
 
 DEAD = 2**31 - 1
-"""The number of no process: Linux gives numbers below 2**22."""
+"""A number that no process has: Linux gives numbers below 2**22."""
 
 
 def test_one_of_many_takes_it(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_dead_process_of_this_host_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_number_of_another_container_says_nothing(tmp_path: Path) -> None:
-    """Containers that share the network of their host have its name, and number their processes anew."""
+    """Containers that share the network of their host have its name, but number their own processes."""
     path = tmp_path / "claim"
     body = {"host": socket.gethostname(), "pid": DEAD, "token": "theirs", "namespace": "pid:[1]"}
     path.write_text(json.dumps(body))

@@ -1,4 +1,4 @@
-"""What counts as there: records that are whole, true, and of this plan."""
+"""Records count only if they are whole, true, and of this plan."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def commits(store: Path, tiny_plan: Plan) -> Commits:
 
 
 def rewrite(file: Path, edit: Edit) -> None:
-    """Another whole document in its place, its own hash right."""
+    """Put another whole document in its place, with the right hash."""
     file.write_bytes(document.encode(edit(document.decode(file.read_bytes(), str(file)))))
 
 

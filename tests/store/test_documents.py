@@ -85,7 +85,7 @@ def test_damage_is_refused_named_and_mended(
 
 
 def test_a_plan_of_before_keeps_its_identity(demo_cache: Path) -> None:
-    """Without documents and `max_rows`, a plan is what it was before there were these fields."""
+    """Without documents and `max_rows`, a plan is the same as before these fields were added."""
     plan = open_cache(demo_cache).plan
     plan = dataclasses.replace(plan, tokens=dataclasses.replace(plan.tokens, selection=None))
     body = json.loads(plan.to_json())

@@ -1,4 +1,4 @@
-"""Smaller forms of z against their definitions, in exact arithmetic over every float16 there is."""
+"""Smaller forms of z agree with their definitions, in exact arithmetic over every float16."""
 
 import math
 
@@ -16,7 +16,7 @@ Float16 = npt.NDArray[np.float16]
 LARGEST = 65_504.0
 SMALLEST = 2.0**-24
 NOT_NEGATIVE: Float16 = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
-"""All finite ones, ascending. As multiples of the smallest they are whole numbers."""
+"""All finite float16 numbers, ascending. As multiples of the smallest they are whole numbers."""
 
 every_keep_bits = pytest.mark.parametrize("keep_bits", range(10))
 finite = st.floats(width=16, allow_nan=False, allow_infinity=False)
@@ -34,7 +34,7 @@ def whole(values: Float16) -> npt.NDArray[np.int64]:
 
 
 def direct(values: Float16, keep_bits: int) -> Float16:
-    """The nearest float16 whose last bits are zero; of two as near, the one whose last kept bit is zero."""
+    """The nearest float16 whose last bits are zero. Of two that are equally near, the one whose last kept bit is zero."""
     dropped = 10 - keep_bits
     below = values.view(np.uint16) >> dropped << dropped
     above = below + (1 << dropped)  # the next binade follows on, infinity on the largest
@@ -91,7 +91,7 @@ def test_some_values_by_hand(value: float, keep_bits: int, expected: float) -> N
 
 @pytest.mark.parametrize("keep_bits", [*range(10), None])
 def test_what_is_below_the_limit_stays_finite(keep_bits: int | None) -> None:
-    """In float32, as models compute it: the cast to float16 rounds up, too, before bits are dropped."""
+    """In float32, as models compute z: the cast to float16 also rounds up, before bits are dropped."""
     limit = np.float32(encoding.limit(keep_bits))
     below = np.nextafter(limit - np.arange(0, 100, dtype=np.float32), np.float32(0)).astype(np.float16)
     assert np.isfinite(below).all()

@@ -1,4 +1,4 @@
-"""No file where one belongs, and files that cannot be read."""
+"""Something else in the place of a file, and files that cannot be read."""
 
 import errno
 import os

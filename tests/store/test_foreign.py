@@ -1,4 +1,4 @@
-"""What does not belong into a cache is named and stays where it is."""
+"""Files that do not belong to a cache are named and stay where they are."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What killed processes leave goes with the next run that writes the same; what is in the making stays."""
+"""Leftovers of killed processes go with the next run that writes the same files. Files that are being written stay."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ else:
 
 
 class Writers:
-    """Processes in the midst of writing."""
+    """Processes that are writing."""
 
     def __init__(self) -> None:
         self.running: list[subprocess.Popen[str]] = []

@@ -1,4 +1,4 @@
-"""Links in a cache, at every level: what they lead to may be another's, and is neither moved nor written."""
+"""Links in a cache, at every level: another cache may lie behind them, so nothing there is moved or written."""
 
 import os
 import shutil
@@ -76,7 +76,7 @@ def test_a_linked_aside_is_not_written_to(whole_store: Path, tmp_path: Path) -> 
 def test_a_folder_that_becomes_a_link_after_the_check_is_not_followed(
     whole_store: Path, wholes: dict[str, Path], copy_of: Callable[[Path], Path]
 ) -> None:
-    """Between verify and repair."""
+    """It happens between verify and repair."""
     other = copy_of(wholes["keep_bits"])
     (whole_store / "commits/000001.json").write_bytes(b"")
     findings = verify_cache(whole_store).findings

@@ -1,4 +1,4 @@
-"""The second who comes into a directory is refused while the first lives, and follows it when it is dead."""
+"""A second process in a directory is refused while the first lives, and takes its place when it is dead."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from alens.store import one_writer
 from alens.store.one_writer import CLAIM, check, claimed
 
 DEAD = 2**31 - 1
-"""The number of no process."""
+"""A number that no process has."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def hold(folder: Path, host: str, pid: int = DEAD) -> Path:
 
 @contextlib.contextmanager
 def beating(claim: Path) -> Iterator[None]:
-    """As a process of another host keeps it."""
+    """Keep a claim as a process of another host does."""
     over = threading.Event()
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""Repair queues what makes damage count, and nothing else."""
+"""Repair queues the documents that make damaged files count, and nothing else."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Files of results: what cannot be written is told first, and what is written is whole."""
+"""Files of results: a path that cannot be written to is refused before the work, and a file is written whole."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A plan: what makes it another one, how it survives its file, and what it refuses."""
+"""Plans: what changes their identity, how they are written and read back, and what they refuse."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def changed(plan: Plan, part: str, **values: Any) -> Plan:
 
 
 def altered_with_care(body: dict[str, Any]) -> bytes:
-    """A document whose own hash is right, whatever became of its contents."""
+    """A document with the right hash of its contents, whatever they are."""
     return document.encode({name: value for name, value in body.items() if name != document.OWN_HASH})
 
 
@@ -48,7 +48,7 @@ def test_a_plan_survives_its_file(tiny_plan: Plan) -> None:
 
 
 def test_a_plan_from_before_some_settings_is_the_same_plan(tiny_plan: Plan) -> None:
-    """A setting that is added later does not make older caches another plan."""
+    """A setting that a later version adds does not change the plan of older caches."""
     body = json.loads(tiny_plan.to_json())
     del body["settings"]["keep_bits"], body["settings"]["sites"], body["numerics"]
     body["identity"] = "e5ae57cc34f95b80bd6498509235c69f813a351c876e13bd7a0dfb0d676b831b"
@@ -127,7 +127,7 @@ def test_other_json_is_no_plan(text: str) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"format": 1}, {"identity": "x"}, {"format": 1, "identity": "x"}])
 def test_another_document_is_no_plan(body: dict[str, Any]) -> None:
-    """Such as a commit record in its place: a whole document, and no plan."""
+    """Such as a commit record in its place: a whole document, but not a plan."""
     with pytest.raises(DamageError, match=r"plan\.json is not whole .*see `alens verify`"):
         Plan.from_json(document.encode(body), "plan.json")
 
@@ -141,7 +141,7 @@ def test_a_part_that_is_not_whole_is_damage(tiny_plan: Plan, part: str, value: A
 
 
 def test_every_altered_number_is_noticed(tiny_plan: Plan) -> None:
-    """By the identity, though the document's own hash was made to fit."""
+    """The identity tells, though the document's own hash was made right."""
     body = json.loads(tiny_plan.to_json())
     for part in ("model", "settings", "tokens"):
         for name, value in body[part].items():

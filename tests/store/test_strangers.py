@@ -1,4 +1,4 @@
-"""A stranger's cache whose hashes are right and whose claims are not: work and memory go by what is on disk."""
+"""Caches of a stranger with right hashes and false claims: work and memory depend on what is on disk, not on claims."""
 
 import json
 import struct
@@ -25,7 +25,7 @@ Copy = Callable[[Path], Path]
 Run = Callable[..., Any]
 
 QUICK_S = 20.0
-"""What takes a moment, on the busiest machine; the claims here would take hours."""
+"""Refusing takes a moment, even on a busy machine; following the claims here would take hours."""
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def stranger(sealed_tiny: Path, copy_of: Copy) -> Callable[..., Path]:
 
 
 def forged(store: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the metadata of an array, its hash in the record made right."""
+    """Change the metadata of an array, and make its hash in the record right."""
     path = store / "arrays.zarr" / name / "zarr.json"
     body = json.loads(path.read_bytes())
     change(body)
@@ -82,7 +82,7 @@ def test_more_layers_than_arrays_are_one_line(stranger: Callable[..., Path]) -> 
 def test_a_plan_of_a_billion_shards_costs_what_is_there(
     stranger: Callable[..., Path], run_alens: Run
 ) -> None:
-    """A true plan may have a million, of which three are written."""
+    """A true plan may have a million shards, of which three are written."""
     store = stranger(lambda body: body["tokens"].update(sequences=4 * 10**9))
     (store / "MANIFEST.json").unlink()
     since = time.monotonic()
@@ -165,7 +165,7 @@ def test_a_document_of_gigabytes_is_not_read(sealed_tiny: Path, copy_of: Copy) -
 def test_a_chunk_that_claims_more_than_its_rows_is_not_decompressed(
     rounded_tiny: Path, copy_of: Copy
 ) -> None:
-    """200 million zeros in a chunk of some kilobytes, its checksums and hashes right."""
+    """200 million zeros in a chunk of some kilobytes, with right checksums and hashes."""
     store, key = copy_of(rounded_tiny), "sites/resid_post/00/c.1.0"
     chunk = with_crc(bytes(Blosc(cname="zstd", clevel=1).encode(np.zeros(200_000_000, np.uint8))))
     file = store / "arrays.zarr" / key

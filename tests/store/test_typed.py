@@ -1,4 +1,4 @@
-"""Documents whose hash is right and whose contents cannot be: one line with file, field, found and expected."""
+"""Documents with a right hash and impossible contents: one line with file, field, value and what was expected."""
 
 import re
 from collections.abc import Callable

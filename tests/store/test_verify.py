@@ -51,7 +51,7 @@ def test_a_cache_in_the_making_is_whole(whole_store: Path) -> None:
 
 
 def flips(size: int, draw: random.Random) -> list[int]:
-    """First, last and random places."""
+    """The first, the last and random places in a file."""
     return sorted({0, size - 1, *(draw.randrange(size) for _ in range(3))})
 
 
@@ -73,7 +73,7 @@ def test_every_flipped_byte_is_named_and_nothing_else(every: Path) -> None:
     "document_name", ["plan.json", "MANIFEST.json", "commits/model.json", "commits/000001.json"]
 )
 def test_every_single_byte_of_a_document_counts(whole_store: Path, document_name: str) -> None:
-    """Every byte of the small ones, one in seven of the long ones."""
+    """Every byte of small documents, one in seven of long ones."""
     path = whole_store / document_name
     whole = path.read_bytes()
     for place in range(0, len(whole), 1 if len(whole) < 600 else 7):
@@ -126,7 +126,7 @@ def test_a_missing_folder_is_named_by_its_files(whole_store: Path) -> None:
 def test_a_shard_that_is_rewritten_meanwhile_is_no_damage(
     whole_store: Path, values: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its record was there when records were read, and went before the file was looked at."""
+    """Its record was there when records were read, and was gone before the file was looked at."""
     looked = findings.look
 
     def look(path: Path, recorded: Any) -> Any:

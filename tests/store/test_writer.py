@@ -84,7 +84,7 @@ def test_shards_of_fill_values_are_files_too(skeleton: Path, tiny_plan: Plan, va
 def test_a_failure_at_any_point_leaves_a_whole_shard_or_none(
     skeleton: Path, tiny_plan: Plan, values: Values, call: str
 ) -> None:
-    """Fails at the first, second, ... call until one run passes; the next write then mends the shard."""
+    """Writing fails at the first, second, ... call until one run passes. The next write then mends the shard."""
     whole = values(tiny_plan, 1)
     clean = skeleton.with_name("clean")
     shutil.copytree(skeleton, clean)

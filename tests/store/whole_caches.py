@@ -1,4 +1,4 @@
-"""Whole caches in each encoding, for tests of `verify` and `repair`: what is in them, and what is found in them."""
+"""Whole caches in each encoding, for tests of `verify` and `repair`."""
 
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ def short(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def only(root: Path) -> Finding:
-    """The one finding there is."""
+    """The only finding of a cache."""
     verdict = verify_cache(root)
     assert len(verdict.findings) == 1, verdict.findings
     return verdict.findings[0]
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Changes a document so that it gives its own hash again."""
+    """Changes a document, with the right hash of its new contents."""
     path.write_bytes(document.encode({**document.decode(path.read_bytes(), "it"), **changes}))

@@ -68,7 +68,7 @@ def test_a_change_of_the_document_column_starts_a_document(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("short_pieces")
 def test_a_document_longer_than_a_piece_starts_once(tmp_path: Path) -> None:
-    """And one of exactly a piece is followed by another."""
+    """A document of exactly one piece is followed by another document."""
     file = write(tmp_path / "text.parquet", ["abc def", "ghi", "0123", "45678", "y"], book=[1, 1, 2, 2, 3])
     assert pieces(file, document_column="book") == [
         Piece("abc def gh", True),
@@ -143,7 +143,7 @@ def test_the_record_has_the_hash_of_every_file_on_demand(tmp_path: Path) -> None
 
 
 def test_a_directory_is_read_as_its_names_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Text, a link to text elsewhere, a linked folder; not what is beside them."""
+    """It reads text, a link to text elsewhere, and a linked folder, but not the files beside them."""
     corpus, far = tmp_path / "corpus", tmp_path / "far"
     for name in (
         "emma.txt",

@@ -1,4 +1,4 @@
-"""The card of a data set: its configurations, and what cannot be followed."""
+"""The card of a data set: its configurations, and cards that cannot be followed."""
 
 from pathlib import Path
 

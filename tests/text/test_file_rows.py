@@ -1,4 +1,4 @@
-"""Rows of one file: the file that is named, its lines, its columns, and what cannot be read."""
+"""The rows of one file: exactly the file that is named, its lines, its columns, and what cannot be read."""
 
 import codecs
 import hashlib
@@ -48,7 +48,7 @@ def texts(path: Path, **columns: Any) -> list[str | None]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_that_is_named_is_read_and_hashed(tmp_path: Path, name: str, kind: str) -> None:
-    """Beside files that a pattern of that name would match."""
+    """There are files beside it that match its name as a pattern."""
     for other in ("book1", "ab", "a", "b", "x", "aXb", "hf"):
         write(tmp_path / "folder" / f"{other}{kind}", "wrong")
     path = write(tmp_path / "folder" / f"{name}{kind}", "right")
@@ -119,7 +119,7 @@ def test_a_column_may_be_null_for_megabytes_and_its_neighbours_of_any_type(tmp_p
 
 
 def test_other_columns_of_parquet_are_not_decoded(tmp_path: Path) -> None:
-    """A picture a row, whose pages are destroyed, beside the text."""
+    """Beside the text is a column of pictures whose pages are destroyed."""
     rows = [f"row {number}" for number in range(100)]
     pictures = [bytes([number]) * 10_000 for number in range(100)]
     path = tmp_path / "a.parquet"
@@ -228,7 +228,7 @@ def test_text_has_no_other_columns_in_txt(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_was_saved_to_disk_is_read(tmp_path: Path) -> None:
-    """Its tables in order, the column that is asked for, and not what `map` left beside them."""
+    """Its tables are read in order, in the column that is asked for, without what `map` left beside them."""
     rows = {"book": ["a", "a", "b", "b"], "body": ["one", None, "two", "three"], "n": [1, 2, 3, 4]}
     datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved", num_shards=2)
     (tmp_path / "saved" / "cache-0123456789abcdef.arrow").write_bytes(b"not a table")

@@ -1,4 +1,4 @@
-"""Which files of a directory are its text: a table, and what holds for any names."""
+"""Which files of a directory are its text: a table of cases, and what holds for any names."""
 
 import re
 from collections.abc import Sequence
@@ -164,7 +164,7 @@ PATHS = st.builds(lambda folders, word, end: "/".join([*folders, word]) + end, s
 
 @given(st.lists(PATHS, unique=True), st.sampled_from([None, "train", "test", "all"]), st.randoms())
 def test_every_file_is_read_once_or_counted(names: list[str], split: str | None, random: object) -> None:
-    """In any order of the listing, and nothing that is read is of another split than was asked for."""
+    """The order of the listing does not matter, and only files of the split that was asked for are read."""
     try:
         choice = chosen(names, split=split)
     except RequestError:

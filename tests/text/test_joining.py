@@ -1,4 +1,4 @@
-"""Tokens of pieces, joined, against those of the whole text."""
+"""The joined tokens of pieces are those of the whole text."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from alens.text.joining import Joiner
 from .tokenizer_families import FAMILIES, ODD, odd_text
 
 A_PIECE = 512
-"""Characters: two MARGINs, so that there are many joints."""
+"""Characters of a piece: two MARGINs, so that there are many joints."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -47,7 +47,7 @@ def test_joined_tokens_are_those_of_the_whole_text(tokenizer: Tokenizer, length:
 
 
 def test_documents_are_tokenised_by_themselves_in_batches_of_any_size(tokenizer: Tokenizer) -> None:
-    """Documents of many pieces, of one, and of the head of one."""
+    """Documents of many pieces, of one piece, and of the start of one."""
     lengths = [3 * A_PIECE, 1, 5, 2 * A_PIECE + 1, A_PIECE, 7 * A_PIECE]
     texts = [odd_text(seed, length)[:length] for seed, length in enumerate(lengths)]
     expected = [whole(tokenizer, text) for text in texts]

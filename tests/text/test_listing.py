@@ -1,4 +1,4 @@
-"""What lies in a directory: links, rings of links, what leads nowhere, what cannot be read."""
+"""The files below a directory: links, rings of links, broken links, and what cannot be read."""
 
 import os
 from pathlib import Path

@@ -106,7 +106,7 @@ def t5() -> Tokenizer:
 
 
 def unigram_across_words() -> Tokenizer:
-    """The most probable path through the whole text: nothing splits it before."""
+    """A unigram tokenizer: the most probable path through the whole text, which nothing splits before."""
     tokenizer = t5()
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = None
@@ -139,18 +139,18 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
         unigram_across_words, bert, characters,
     )
 }  # fmt: skip
-"""Each is made once."""
+"""The tokenizer of each family, made once."""
 
 ODD = (
     " " * 7, "  ", "\n\n\n", "\t", "\r\n", "<|endoftext|>", " <mask> ", "of the", "=" * 90, "e\u0301" * 5, "\u0301", "👩‍👩‍👧",
     "日本語の文章です。" * 9, "3" * 50, "1,234,567.89", "'s", "'ll", "ACGT" * 70, "x" * 130, "…", "\u3000", "\u00a0", "ﬁ",
     "\uff21", "▁", "ĠĠ", "0x00",
 )  # fmt: skip
-"""What may stand where a text is cut."""
+"""Strings that may stand where a text is cut."""
 
 
 def odd_text(seed: int, length: int) -> str:
-    """A text of about so many characters: rows of the bundled one, and between them what is odd."""
+    """A text of about so many characters: rows of the bundled text, with odd strings between them."""
     draw, ordinary = random.Random(seed), rows()
     parts: list[str] = []
     size = 0
