@@ -43,7 +43,7 @@ def planted_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plant() -> Callable[..., None]:
-    """`plant(root, num_shards=n)` writes such a store, with another `seed` one of other numbers."""
+    """`plant(root, num_shards=n)` writes such a store; another `seed` gives other numbers."""
     return put_planted
 
 
@@ -119,7 +119,7 @@ def put_planted(root: Path, *, num_shards: int, seed: int = 0) -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of any tensor that an operation made."""
+    """The number of elements of the largest tensor that an operation made."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,5 +135,5 @@ class Largest(TorchDispatchMode):
 
 @pytest.fixture
 def largest() -> Largest:
-    """Watches what is made inside `with largest:`."""
+    """Watches the tensors that are made inside `with largest:`."""
     return Largest()

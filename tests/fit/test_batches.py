@@ -1,4 +1,4 @@
-"""The stream of rows: one for every number of processes, each row once an epoch, resumable anywhere."""
+"""The stream of rows: the same for every number of processes, each row once an epoch, resumable anywhere."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +27,10 @@ def stream(store: Path, **changed: object) -> BatchStream:
     return BatchStream(**{**usual, **changed})
 
 
-def rows_of(found: BatchStream, start: int, stop: int) -> list[torch.Tensor]:
-    """Of each step, z beside the ids of the targets: enough to tell rows apart."""
+def rows_of(batch_stream: BatchStream, start: int, stop: int) -> list[torch.Tensor]:
+    """For each step, z beside the ids of the targets: enough to tell rows apart."""
     rows = []
-    for batch in found.batches(start, stop):
+    for batch in batch_stream.batches(start, stop):
         assert isinstance(batch.teacher, CompressedTeacher)
         ids = batch.teacher.ids_NJ.float()
         rows.append(torch.cat([batch.z_NHE[0].float().flatten(1), ids], dim=1))
@@ -38,7 +38,7 @@ def rows_of(found: BatchStream, start: int, stop: int) -> list[torch.Tensor]:
 
 
 def stored(store: Path, shard: int) -> torch.Tensor:
-    """The same, as the shard holds them."""
+    """The same rows as the shard holds them."""
     cache = open_cache(store)
     keep = cache.read_shard("rows/position", shard) >= 1
     parts = [cache.read_shard(f"targets/{name}", shard)[keep] for name in ("ids", "tail_ids")]
@@ -73,35 +73,38 @@ def test_ranks_together_see_what_one_process_sees(planted_store: Path, world_siz
 
 
 def test_an_epoch_is_every_usable_row_of_every_shard_once(planted_store: Path) -> None:
-    found = stream(planted_store, batch_rows=256)
-    assert found.rows_per_epoch == 4 * ROWS_PER_SHARD == 7 * 256
-    seen = torch.cat(rows_of(found, 0, 7)).unique(dim=0)
+    batch_stream = stream(planted_store, batch_rows=256)
+    assert batch_stream.rows_per_epoch == 4 * ROWS_PER_SHARD == 7 * 256
+    seen = torch.cat(rows_of(batch_stream, 0, 7)).unique(dim=0)
     expected = torch.cat([stored(planted_store, shard) for shard in SHARDS]).unique(dim=0)
-    assert len(expected) == found.rows_per_epoch
+    assert len(expected) == batch_stream.rows_per_epoch
     assert torch.equal(seen, expected)
 
 
-def lanes_of(store: Path, found: BatchStream, places: int) -> torch.Tensor:
-    """(lanes, rows, ...) of the first shards of the stream: what a lane gives, one after the other."""
-    shards = [stored(store, found.shard_at(place)) for place in range(places)]
-    whole = found.lanes * found.lane_rows
-    return torch.cat([rows[:whole].unflatten(0, (found.lanes, -1)) for rows in shards], dim=1)
+def lanes_of(store: Path, batch_stream: BatchStream, places: int) -> torch.Tensor:
+    """(lanes, rows, ...): the rows that each lane gives from the first shards of the stream, in order."""
+    shards = [stored(store, batch_stream.shard_at(place)) for place in range(places)]
+    whole = batch_stream.lanes * batch_stream.lane_rows
+    return torch.cat([rows[:whole].unflatten(0, (batch_stream.lanes, -1)) for rows in shards], dim=1)
 
 
 @pytest.mark.parametrize("batch_rows", [64, 100, 96])
 def test_a_step_takes_the_next_rows_of_every_lane_of_shards_in_the_seeded_order(
     planted_store: Path, batch_rows: int
 ) -> None:
-    found = stream(planted_store, batch_rows=batch_rows)
-    lanes, take = lanes_of(planted_store, found, 8), batch_rows // found.lanes  # two epochs of 4 shards
-    for step, rows in enumerate(rows_of(found, 0, found.steps_for(2.0))):
+    batch_stream = stream(planted_store, batch_rows=batch_rows)
+    lanes, take = (
+        lanes_of(planted_store, batch_stream, 8),
+        batch_rows // batch_stream.lanes,
+    )  # two epochs of 4 shards
+    for step, rows in enumerate(rows_of(batch_stream, 0, batch_stream.steps_for(2.0))):
         assert torch.equal(rows, lanes[:, step * take : (step + 1) * take].flatten(0, 1))
 
 
 def test_rows_of_a_lane_of_last_positions_alone_are_those_of_each_sequence(planted_store: Path) -> None:
     cache = open_cache(planted_store)
     reader = RowReader(cache, (0,), (0, 1), "compressed", 7, torch.device("cpu"), columns=("rows/position",))
-    found = stream(planted_store, reader=reader, batch_rows=16)
+    batch_stream = stream(planted_store, reader=reader, batch_rows=16)
     positions: list[int] = []
 
     def target(columns: Columns, teacher: Teacher) -> Teacher:
@@ -109,7 +112,7 @@ def test_rows_of_a_lane_of_last_positions_alone_are_those_of_each_sequence(plant
         return teacher
 
     rows_of(stream(planted_store, reader=reader, batch_rows=16, target=target), 0, 8)
-    assert found.rows_per_epoch == 4 * 64 and positions == [7] * 128
+    assert batch_stream.rows_per_epoch == 4 * 64 and positions == [7] * 128
 
 
 def test_what_the_target_makes_of_the_rows_is_what_they_are_fitted_to(planted_store: Path) -> None:
@@ -122,8 +125,8 @@ def test_what_the_target_makes_of_the_rows_is_what_they_are_fitted_to(planted_st
 
 
 def test_every_epoch_has_every_shard_in_an_order_of_its_own(planted_store: Path) -> None:
-    found = stream(planted_store)
-    epochs = [tuple(found.shard_at(4 * epoch + i) for i in range(4)) for epoch in range(6)]
+    batch_stream = stream(planted_store)
+    epochs = [tuple(batch_stream.shard_at(4 * epoch + i) for i in range(4)) for epoch in range(6)]
     assert all(sorted(order) == sorted(SHARDS) for order in epochs)
     assert len(set(epochs)) > 1
 
@@ -145,10 +148,10 @@ def test_starting_in_the_middle_continues_exactly(planted_store: Path, start: in
 
 
 def test_a_batch_may_be_larger_than_a_shard_and_an_epoch(planted_store: Path) -> None:
-    found = stream(planted_store, batch_rows=2000, shards=(1, 3))
-    (rows,) = rows_of(found, 0, 1)
-    lanes = lanes_of(planted_store, found, 6)
-    assert torch.equal(rows, lanes[:, : 2000 // found.lanes].flatten(0, 1))
+    batch_stream = stream(planted_store, batch_rows=2000, shards=(1, 3))
+    (rows,) = rows_of(batch_stream, 0, 1)
+    lanes = lanes_of(planted_store, batch_stream, 6)
+    assert torch.equal(rows, lanes[:, : 2000 // batch_stream.lanes].flatten(0, 1))
 
 
 def test_no_shard_is_read_that_is_not_used(planted_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +163,9 @@ def test_no_shard_is_read_that_is_not_used(planted_store: Path, monkeypatch: pyt
         return read(self, shard, *more, **stretch)
 
     monkeypatch.setattr(RowReader, "shard", counted)
-    found = stream(planted_store, batch_rows=ROWS_PER_SHARD)
-    rows_of(found, 0, 3)
-    assert asked == [found.shard_at(place) for place in range(3)]
+    batch_stream = stream(planted_store, batch_rows=ROWS_PER_SHARD)
+    rows_of(batch_stream, 0, 3)
+    assert asked == [batch_stream.shard_at(place) for place in range(3)]
 
 
 def test_each_process_reads_its_stretch_of_each_shard_once(
@@ -175,10 +178,10 @@ def test_each_process_reads_its_stretch_of_each_shard_once(
         self: RowReader, shard: int, *more: str, start: int = 0, stop: int | None = None, **share: int
     ) -> Columns:
         assert stop is not None
-        found = read(self, shard, *more, start=start, stop=stop, **share)
-        assert len(found) == stop - start
+        columns = read(self, shard, *more, start=start, stop=stop, **share)
+        assert len(columns) == stop - start
         stretches.append((shard, start, stop))
-        return found
+        return columns
 
     monkeypatch.setattr(RowReader, "shard", counted)
     for rank in range(4):
@@ -221,6 +224,6 @@ def test_a_damaged_shard_stops_the_stream_by_name(
 ) -> None:
     store = copy_of(planted_store)
     (store / "arrays.zarr/sites/attn.z/00/c.3.0.0").unlink()
-    found = stream(store, shards=(0, 3), batch_rows=2 * ROWS_PER_SHARD)
+    batch_stream = stream(store, shards=(0, 3), batch_rows=2 * ROWS_PER_SHARD)
     with pytest.raises(DamageError, match=r"c\.3\.0\.0"):
-        next(found.batches(0, 1))
+        next(batch_stream.batches(0, 1))

@@ -1,4 +1,4 @@
-"""What is left of a fit: the best evaluation of each lens, and the mean output in the place of what says nothing."""
+"""What a fit keeps: each lens at its best evaluation, and the mean output in place of a lens that says nothing."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ def layer(lenses: Path) -> dict[str, torch.Tensor]:
 def test_the_best_evaluation_of_each_lens_is_the_one_that_is_kept(
     fit: Fit, tmp_path: Path, risen: None, monkeypatch: pytest.MonkeyPatch, stop: int | None
 ) -> None:
-    """Also where the fit was stopped and taken up again in between; with --tolerance 0 too."""
+    """Also where the fit was stopped and resumed in between, and with --tolerance 0."""
     given = {"tolerance": 0.0, "lr": 0.1}
     if stop is not None:
         with pytest.raises(StoppedError):
@@ -76,10 +76,10 @@ def test_the_best_evaluation_of_each_lens_is_the_one_that_is_kept(
     monkeypatch.undo()
     for steps, head in ((10, 0), (20, 1)):
         fit(f"plain-{steps}", steps=steps, **given)
-        found, expected = layer(tmp_path / "lenses"), layer(tmp_path / f"plain-{steps}")
+        kept, expected = layer(tmp_path / "lenses"), layer(tmp_path / f"plain-{steps}")
         if not load_lenses(tmp_path / f"plain-{steps}").record.says_nothing(0, head):
             for name in ("weight", "bias"):
-                assert torch.equal(found[name][head], expected[name][head])
+                assert torch.equal(kept[name][head], expected[name][head])
 
 
 def test_a_lens_of_noise_is_the_mean_output_and_says_so(fit: Fit, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_heads_that_share_a_loss_say_nothing_together(
 
 
 def test_another_objective_is_judged_by_its_own_loss(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reverse KL of the mean output is not the least that a lens can have which reads nothing."""
+    """A lens that ignores its input can have a lower reverse KL than the mean output."""
     assert not any(fit("lenses", objective="reverse-kl", lr=0.1).says_nothing(0, head) for head in (0, 1))
     monkeypatch.setattr(Judging, "mean_output_loss", lambda *_: 0.0)
     record = fit("nothing", objective="reverse-kl", lr=0.1)
@@ -131,14 +131,14 @@ def test_a_design_has_a_rate_of_its_own(fit: Fit, tmp_path: Path) -> None:
 
 
 def gone(divergence: DivergenceWatch, *losses: float) -> bool:
-    """Whether one loss has diverged after windows of these losses; the mean output has 1."""
-    found = torch.zeros(1, 1, dtype=torch.bool)
+    """Whether a loss has diverged after windows with these losses; the mean output's is 1."""
+    diverged = torch.zeros(1, 1, dtype=torch.bool)
     divergence.reference_LU = torch.ones(1, 1, dtype=torch.float64)
     for loss in losses:
         for _ in range(WINDOW):
             divergence.add(torch.tensor([[loss]]), lambda: torch.tensor(1.0), lambda values: values)
-        found = divergence.over(lambda values: values)
-    return bool(found)
+        diverged = divergence.over(lambda values: values)
+    return bool(diverged)
 
 
 FAR = FACTOR + NATS

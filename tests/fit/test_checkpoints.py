@@ -37,10 +37,10 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_newest_comes_back_as_it_was_saved(folder: Path) -> None:
-    found = checkpoints.newest(folder)
-    assert found is not None and found.step == 20
-    assert found.state.keys() == state(20).keys() and found.notes == notes(20)
-    assert all(torch.equal(found.state[name], value) for name, value in state(20).items())
+    checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None and checkpoint.step == 20
+    assert checkpoint.state.keys() == state(20).keys() and checkpoint.notes == notes(20)
+    assert all(torch.equal(checkpoint.state[name], value) for name, value in state(20).items())
 
 
 def test_there_is_none_before_the_first(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_a_damaged_newest_is_named_and_passed_over(
     folder: Path, name: str, harm: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     harm(folder / "step-00000020" / name)
-    found = checkpoints.newest(folder)
-    assert found is not None and found.step == 10
+    checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None and checkpoint.step == 10
     assert "step-00000020 is damaged" in caplog.text
 
 
@@ -87,15 +87,15 @@ def test_a_fit_starts_anew_when_all_are_damaged(folder: Path) -> None:
 def test_saving_a_step_again_replaces_a_damaged_one(folder: Path) -> None:
     flip(folder / "step-00000020" / "state.safetensors", -5)
     checkpoints.save(folder, 20, state(20), notes(20))
-    found = checkpoints.newest(folder)
-    assert found is not None and found.step == 20
+    checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None and checkpoint.step == 20
 
 
 def test_what_a_killed_save_left_is_not_read_and_goes_with_the_next(folder: Path) -> None:
     leftover = folder / ".step-00000030.4711-abcd1234.partial"
     shutil.copytree(folder / "step-00000020", leftover)
-    found = checkpoints.newest(folder)
-    assert found is not None and found.step == 20
+    checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None and checkpoint.step == 20
     checkpoints.save(folder, 30, state(30), notes(30))
     assert names(folder) == ["step-00000020", "step-00000030"]
 
@@ -157,8 +157,8 @@ def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
 def test_a_description_that_cannot_be_is_passed_over(folder: Path, changes: dict[str, Any]) -> None:
     newest = sorted(folder.iterdir())[-1]
     documents.edit(newest / "checkpoint.json", lambda body: body.update(changes))
-    found = checkpoints.newest(folder)
-    assert found is not None and f"step-{found.step:08d}" != newest.name
+    checkpoint = checkpoints.newest(folder)
+    assert checkpoint is not None and f"step-{checkpoint.step:08d}" != newest.name
 
 
 def test_a_state_of_another_fit_is_one_line(tmp_path: Path) -> None:

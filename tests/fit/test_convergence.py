@@ -21,7 +21,7 @@ from alens.fit.convergence import (
 )
 
 MEAN_OUTPUT = 2.5
-"""Of the curves that end at 2: half a nat to gain."""
+"""The mean output of the curves that end at 2: they have half a nat to gain."""
 
 
 def converged(
@@ -49,7 +49,7 @@ def kl_at_the_stop(history: list[HeldOutLoss]) -> float:
 @pytest.mark.parametrize("power", [0.7, 1.0, 1.5])
 @pytest.mark.parametrize("scale", [0.5, 5.0, 20.0])
 def test_it_stops_within_its_tolerance_of_the_end(power: float, scale: float) -> None:
-    """Of what it gained, twice over: the law of 1/step is not quite that of these curves."""
+    """At most twice the tolerance of its gain is left: these curves do not quite follow the law of 1/step."""
     assert 2.0 <= kl_at_the_stop(curve(2.0, scale, power)) <= 2.0 + 2 * TOLERANCE * (MEAN_OUTPUT - 2.0)
 
 
@@ -69,7 +69,7 @@ def test_what_is_left_is_exact_where_gains_halve() -> None:
 
 
 def test_it_goes_on_while_gains_shrink_slowly() -> None:
-    """A curve that gains 0.4 % a doubling, and gained as much before, is not at its end."""
+    """A curve that gains 0.4 % in each doubling of steps is not at its end."""
     history = [HeldOutLoss(step=step, loss=2.0 * 0.996 ** math.log2(step)) for step in evaluation_steps(1000)]
     assert not converged(history)
 
@@ -82,7 +82,7 @@ def test_chance_does_not_stop_a_lens_far_from_its_end() -> None:
 
 
 def test_one_gain_that_came_out_small_does_not_stop_a_head() -> None:
-    """The last figure is too high by chance: the doubling before tells that more is left than it says."""
+    """The last loss is too high by chance: the doubling before it shows that more is left to gain."""
     history = [HeldOutLoss(step=step, loss=kl) for step, kl in ((32, 2.08), (64, 2.04), (128, 2.035))]
     assert left_to_gain(history) == pytest.approx(0.015)
     assert not converged(history)
@@ -95,15 +95,15 @@ def test_it_does_stop_in_noise() -> None:
 
 
 def test_a_rising_curve_has_not_converged_but_was_best_before() -> None:
-    """Heads 18.6 and 18.7 of SmolLM2 at the rate 0.03, which were called converged; the mean output has 3.457."""
+    """Heads 18.6 and 18.7 of SmolLM2 at the rate 0.03, once taken for converged; the mean output's loss is 3.457."""
     steps = evaluation_steps(128)
     for kls, lowest in (
         ((3.4235, 3.4323, 3.4379, 3.4723, 3.5158), 32),
         ((3.6037, 3.5851, 3.5704, 3.5767, 3.6166), 64),
     ):
         history = [HeldOutLoss(step=step, loss=kl) for step, kl in zip(steps, kls, strict=True)]
-        found = [ending(history[:count], 3.457) for count in range(1, 6)]
-        assert CONVERGED not in found and found[-1] == ROSE
+        endings = [ending(history[:count], 3.457) for count in range(1, 6)]
+        assert CONVERGED not in endings and endings[-1] == ROSE
         assert best(history) == HeldOutLoss(step=lowest, loss=min(kls))
 
 
@@ -139,13 +139,13 @@ def test_nothing_is_said_before_the_steps_have_doubled_twice() -> None:
 
 
 def test_evaluations_at_other_steps_do_as_well() -> None:
-    """Between evaluations it goes on a line: a fit that evaluates every 100 steps stops about where it should."""
+    """Losses between evaluations are interpolated: a fit that evaluates every 100 steps stops about where it should."""
     history = [HeldOutLoss(step=step, loss=2.0 + 10.0 / step) for step in range(100, 10_000, 100)]
     assert 2.0 <= kl_at_the_stop(history) <= 2.0 + 2 * TOLERANCE * (MEAN_OUTPUT - 2.0)
 
 
 def test_a_gain_of_almost_nothing_has_an_end_too() -> None:
-    """Less than SMALLEST_NATS cannot be seen."""
+    """A gain below SMALLEST_NATS cannot be told from noise."""
     history = curve(2.0, 0.001, 1.0)
     assert any(converged(history[:count], mean_output=2.001) for count in range(1, len(history)))
     assert SMALLEST_NATS < 0.067 * TOLERANCE

@@ -1,4 +1,4 @@
-"""What DeepSpeed is told: the user's file over alens's settings, and what a file may not say."""
+"""The configuration of DeepSpeed: the user's file over the settings of alens, and the keys that it may not have."""
 
 import json
 from pathlib import Path
@@ -78,12 +78,12 @@ def test_the_file_is_laid_over_ours_and_the_batch_stays_ours() -> None:
         "csv_monitor": {"enabled": True},
         "zero_optimization": {"offload_optimizer": {"device": "cpu"}},
     }
-    found = deepspeed_config.merged(given, zero=2, rows_a_process=32)
-    assert found["steps_per_print"] == 7 and found["csv_monitor"] == {"enabled": True}
-    assert found["zero_optimization"] == {"offload_optimizer": {"device": "cpu"}, "stage": 2}
-    assert found["train_micro_batch_size_per_gpu"] == 32 and found["gradient_accumulation_steps"] == 1
-    assert found["zero_force_ds_cpu_optimizer"] is False
-    assert found["gradient_clipping"] == 0.0
+    config = deepspeed_config.merged(given, zero=2, rows_a_process=32)
+    assert config["steps_per_print"] == 7 and config["csv_monitor"] == {"enabled": True}
+    assert config["zero_optimization"] == {"offload_optimizer": {"device": "cpu"}, "stage": 2}
+    assert config["train_micro_batch_size_per_gpu"] == 32 and config["gradient_accumulation_steps"] == 1
+    assert config["zero_force_ds_cpu_optimizer"] is False
+    assert config["gradient_clipping"] == 0.0
     assert "stage" not in given["zero_optimization"]
 
 

@@ -101,7 +101,7 @@ for kind in kinds:
 
 
 def test_what_process_0_raises_is_raised_by_all() -> None:
-    """None waits at a barrier to which process 0 does not come."""
+    """No process waits at a barrier that process 0 never reaches."""
     names = ("RequestError", "DamageError", "RunError", "StoppedError")
     with ports.leased() as free:
         processes = [

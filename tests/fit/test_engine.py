@@ -63,7 +63,7 @@ def test_it_takes_the_steps_of_the_bare_optimiser() -> None:
 
 @pytest.mark.parametrize("zero", STAGES)
 def test_large_gradients_are_not_clipped(zero: int) -> None:
-    """Clipping is by the norm of all heads together: a head's lens would depend on which others are fitted."""
+    """Clipping goes by the norm of all heads together, so the lens of a head would depend on which others are fitted."""
     z_NHE, teacher = batch(0)
     large = {layer: 100 * values for layer, values in z_NHE.items()}
     plain, ours = module(), engine(zero)
@@ -91,10 +91,10 @@ def test_every_zero_stage_learns_the_same(zero: int) -> None:
     partitioned, whole = engine(zero), engine(0)
     run(partitioned, 0, STEPS)
     run(whole, 0, STEPS)
-    found, expected = partitioned.state(), whole.state()
-    assert found.keys() == expected.keys()
+    state, expected = partitioned.state(), whole.state()
+    assert state.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(state[name], expected[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a_state_taken_out_and_put_back_goes_on_as_if_nothing_happened(before: i
     resumed = Engine(module(), join("cpu"), zero=after, batch_rows=N, lr=0.1)
     resumed.restore(state, 3)
     run(resumed, 3, STEPS)
-    found, expected = resumed.state(), undisturbed.state()
+    state, expected = resumed.state(), undisturbed.state()
     for name in expected:
         if before == after:
-            assert torch.equal(found[name], expected[name]), name
+            assert torch.equal(state[name], expected[name]), name
         else:
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(state[name], expected[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("zero", STAGES)
@@ -123,11 +123,11 @@ def test_a_head_that_is_not_trained_any_more_changes_no_step_of_the_others(zero:
     run(all_trained, 0, STEPS)
     run(some_trained, 0, 3)
     run(some_trained, 3, STEPS, {0: [0], 2: []})
-    expected, found = all_trained.state(), some_trained.state()
+    expected, state = all_trained.state(), some_trained.state()
     for name in ("weight", "bias"):
-        assert torch.equal(found[f"designs.0.{name}"][0], expected[f"designs.0.{name}"][0])
+        assert torch.equal(state[f"designs.0.{name}"][0], expected[f"designs.0.{name}"][0])
         for part in (f"designs.0.{name}", f"designs.2.{name}"):
-            assert not torch.equal(found[part][1], expected[part][1])
+            assert not torch.equal(state[part][1], expected[part][1])
 
 
 def test_losses_of_heads_that_are_not_trained_are_zero() -> None:

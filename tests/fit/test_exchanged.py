@@ -1,4 +1,4 @@
-"""Files of one size that changed places, and a cache that was exchanged while it was read: refused, nothing written."""
+"""Files of one size that were swapped, and a cache that was replaced while it was read: refused, nothing written."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ READ_BY_EVAL = (
 
 
 def exchange(store: Path, one: str, other: str) -> None:
-    """Two files of a cache change places."""
+    """Swap two files of a cache."""
     first, second = store / "arrays.zarr" / one, store / "arrays.zarr" / other
     assert first.stat().st_size == second.stat().st_size and first.read_bytes() != second.read_bytes()
     aside = first.with_suffix(".aside")
@@ -96,7 +96,7 @@ def test_files_of_two_arrays_that_changed_places_are_refused(
 
 @pytest.mark.parametrize("name", READ_BY_EVAL)
 def test_eval_refuses_them_too(demo_lenses: Path, demo_cache: Path, copy_of: Copy, name: str) -> None:
-    """Also where it reads some of the rows."""
+    """Also where it reads only some of the rows."""
     store = copy_of(demo_cache)
     exchange(store, name, in_shard(name, 4))
     with pytest.raises(DamageError, match=r"is not the file that was committed"):
@@ -114,7 +114,7 @@ def test_weights_of_another_cache_are_refused(demo_cache: Path, copy_of: Copy) -
 
 
 def test_processes_share_out_the_files_of_a_shard(demo_cache: Path, copy_of: Copy) -> None:
-    """Each reads its stretch of every file; together they compare all of them."""
+    """Each process reads its stretch of every file; together they compare whole files."""
     for name in ("sites/attn.z/00/c.1.0.0", "sites/attn.z/03/c.1.0.0", "targets/tail_ids/c.1.0"):
         store = copy_of(demo_cache)
         exchange(store, name, in_shard(name, 2))
@@ -130,7 +130,7 @@ def test_processes_share_out_the_files_of_a_shard(demo_cache: Path, copy_of: Cop
 
 @pytest.fixture
 def two_caches(tmp_path: Path, plant: Plant) -> Iterator[tuple[Path, Path]]:
-    """Of the same shapes and other numbers."""
+    """Two caches of the same shapes with other numbers."""
     plant(tmp_path / "one", num_shards=6)
     plant(tmp_path / "other", num_shards=6, seed=1)
     yield tmp_path / "one", tmp_path / "other"

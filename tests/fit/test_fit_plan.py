@@ -1,4 +1,4 @@
-"""The plan of a fit: resolved once, written before the first step, the same when it goes on."""
+"""The plan of a fit: resolved once, written before the first step, and the same when the fit goes on."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ def test_more_eval_rows_than_held_out_documents_give_are_said(
 def test_fewer_eval_rows_leave_the_other_held_out_documents_alone(
     tmp_path: Path, document_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A document of a held-out shard may stand in another one of them."""
+    """A document may lie in several of the held-out shards."""
     cache = open_cache(document_cache)
     monkeypatch.setattr(
         cache,

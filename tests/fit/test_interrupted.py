@@ -1,5 +1,5 @@
-"""A fit that is asked to stop in the midst of a step, of an evaluation, or of its last figures: that is dropped, and the
-fit goes on to the same bytes."""
+"""A fit that is asked to stop during a step, an evaluation or its last figures drops that work, and ends with the same
+bytes when it goes on."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def test_the_last_figures_are_dropped_too_and_no_step_is_taken_again(
 
 
 def test_no_data_is_waited_for(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file system hangs for longer than anybody waits."""
+    """The file system hangs for longer than the fit may take to stop."""
     fit("undisturbed")
     plain, stop, hung = RowReader.shard, Stop(4), []
 

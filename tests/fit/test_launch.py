@@ -1,4 +1,4 @@
-"""Which process this is, and the refusal of processes that were started together and do not know each other."""
+"""Which process this is, and the refusal of processes that were started together but not told of each other."""
 
 import pytest
 
@@ -19,9 +19,9 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in WHOLE.items():
         monkeypatch.setenv(name, value)
-    found = this_launch()
-    assert (found.rank, found.world_size, found.local_rank) == (1, 2, 1)
-    assert (found.address, found.port, found.all_local) == ("node07", 29511, False)
+    launched = this_launch()
+    assert (launched.rank, launched.world_size, launched.local_rank) == (1, 2, 1)
+    assert (launched.address, launched.port, launched.all_local) == ("node07", 29511, False)
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.1.1", "::1"])
@@ -79,7 +79,7 @@ def test_processes_that_each_would_do_it_all_are_refused_with_the_line_that_is_r
 
 
 def test_a_batch_script_of_one_process_is_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slurm sets SLURM_NTASKS for the whole job, and SLURM_PROCID also where no srun is."""
+    """Slurm sets SLURM_NTASKS for the whole job, and SLURM_PROCID even without srun."""
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "0")
     check_alone("fit")

@@ -1,4 +1,4 @@
-"""The lenses of a fit as one module: losses by layer and head, also of some of them."""
+"""The lenses of a fit as one module: losses by layer and head, of all lenses or some of them."""
 
 import pytest
 import torch

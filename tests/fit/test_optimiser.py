@@ -33,8 +33,8 @@ def test_its_parameters_take_the_steps_of_plain_adam() -> None:
     ours, plain = parameters(), parameters()
     run(AveragedAdam(ours, lr=0.03), ours, 0, 5)
     run(torch.optim.Adam(plain, lr=0.03, foreach=False), plain, 0, 5)
-    for found, expected in zip(ours, plain, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for mine, expected in zip(ours, plain, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_average_weighs_an_iterate_by_its_step() -> None:
@@ -80,10 +80,10 @@ def test_it_goes_on_bit_for_bit_from_its_state() -> None:
             second.state[parameter][key].copy_(state[key])
     second.count_from(3)
     run(second, resumed, 3, 6)
-    for found, expected in zip(resumed, undisturbed, strict=True):
-        assert torch.equal(found, expected)
+    for mine, expected in zip(resumed, undisturbed, strict=True):
+        assert torch.equal(mine, expected)
         for key in STATE:
-            assert torch.equal(second.state[found][key], first.state[expected][key])
+            assert torch.equal(second.state[mine][key], first.state[expected][key])
 
 
 def test_a_step_at_rate_zero_makes_the_state_and_moves_nothing() -> None:

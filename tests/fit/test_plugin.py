@@ -1,4 +1,4 @@
-"""Designs and objectives by name: those of alens, and a file of one's own in the working directory."""
+"""Designs and objectives by name: those of alens, and your own in a file of the working directory."""
 
 import sys
 from collections.abc import Iterator
@@ -46,18 +46,18 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("known", "base"), [(DESIGNS, Design), (OBJECTIVES, Objective)])
 def test_every_name_of_alens_is_a_class_of_its_kind(known: dict[str, str], base: type) -> None:
-    found = [plugin.find("it", name, known, base) for name in known]
-    assert all(issubclass(one, base) for one in found) and len(set(found)) == len(known)
+    classes = [plugin.find("it", name, known, base) for name in known]
+    assert all(issubclass(one, base) for one in classes) and len(set(classes)) == len(known)
 
 
 def test_a_class_in_the_working_directory_is_found_and_made(own: Path) -> None:
-    found = plugin.find("objective", "own_losses:Mine", OBJECTIVES, Objective)
-    assert plugin.make("objective", "own_losses:Mine", found, {"weight": 2.5}).weight == 2.5
+    plugin_class = plugin.find("objective", "own_losses:Mine", OBJECTIVES, Objective)
+    assert plugin.make("objective", "own_losses:Mine", plugin_class, {"weight": 2.5}).weight == 2.5
 
 
 def test_a_class_that_takes_any_option_gets_it(own: Path) -> None:
-    found = plugin.find("objective", "own_losses:Any", OBJECTIVES, Objective)
-    assert plugin.make("objective", "own_losses:Any", found, {"a": 1}).options == {"a": 1}
+    plugin_class = plugin.find("objective", "own_losses:Any", OBJECTIVES, Objective)
+    assert plugin.make("objective", "own_losses:Any", plugin_class, {"a": 1}).options == {"a": 1}
 
 
 def refused_name(name: str) -> str:
@@ -108,6 +108,6 @@ def test_a_file_that_cannot_be_imported_is_named(own: Path, text: str, message: 
     ],
 )
 def test_an_option_that_there_is_not_is_refused(own: Path, name: str, option: str, message: str) -> None:
-    found = plugin.find("objective", name, OBJECTIVES, Objective)
+    plugin_class = plugin.find("objective", name, OBJECTIVES, Objective)
     with pytest.raises(RequestError, match=message):
-        plugin.make("objective", name, found, {option: 1})
+        plugin.make("objective", name, plugin_class, {option: 1})

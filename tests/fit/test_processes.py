@@ -1,4 +1,4 @@
-"""A fit as processes of its own: several by torchrun, and one that is stopped or killed."""
+"""A fit in other processes: several under torchrun, and one that is stopped or killed."""
 
 import os
 import signal
@@ -75,8 +75,8 @@ engine.start()
 random = torch.Generator().manual_seed(0)
 state = {name: torch.rand(value.shape, generator=random) for name, value in engine.state().items()}
 engine.restore(state, 5)
-found = engine.state()
-assert all(torch.equal(found[name], state[name]) for name in state)
+restored = engine.state()
+assert all(torch.equal(restored[name], state[name]) for name in state)
 average = engine.averages()["designs.0.weight"]
 assert torch.equal(average, state["designs.0.weight/average"])
 print("restored")
@@ -95,7 +95,7 @@ def python(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def fit(store: Path, lenses: Path, steps: int = 20, zero: int = 0, stop: int = 10**9) -> None:
-    """In this process, alone."""
+    """Fit in this process, alone."""
     asked = Stop(stop)
     settings = FitSettings(steps=steps, batch_rows=128, eval_rows=512)
     request = FitRequest(store=store, lenses=lenses, settings=settings, zero=zero, device="cpu")
@@ -103,16 +103,16 @@ def fit(store: Path, lenses: Path, steps: int = 20, zero: int = 0, stop: int = 1
 
 
 def command(store: Path, lenses: Path, steps: int = 20) -> list[str]:
-    """The same on the command line."""
+    """Fit the same on the command line."""
     sizes = ["--steps", str(steps), "--batch-rows", "128", "--eval-rows", "512", "--device", "cpu"]
     return ["-m", "alens", "fit", str(store), str(lenses), *sizes]
 
 
 def difference(a: Path, b: Path) -> float:
-    """The largest, relative to the largest weight."""
-    found, expected = (load_file(lenses / "layer-00.safetensors") for lenses in (a, b))
+    """The largest difference, relative to the largest weight."""
+    tensors, expected = (load_file(lenses / "layer-00.safetensors") for lenses in (a, b))
     return max(
-        float((found[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in expected
+        float((tensors[name] - expected[name]).abs().max() / expected[name].abs().max()) for name in expected
     )
 
 

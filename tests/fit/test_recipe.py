@@ -64,10 +64,10 @@ def test_rows_that_cannot_be_had_are_refused(
     ],
 )
 def test_a_design_that_cannot_be_is_refused(demo_cache: Path, settings: dict[str, Any], message: str) -> None:
-    found = recipe(demo_cache, layers=(1,), **settings)
-    (ground,) = found.grounds((0, 1)).values()
+    resolved = recipe(demo_cache, layers=(1,), **settings)
+    (ground,) = resolved.grounds((0, 1)).values()
     with pytest.raises(RequestError, match=message):
-        found.design(ground)
+        resolved.design(ground)
 
 
 @pytest.mark.parametrize(
@@ -77,38 +77,38 @@ def test_a_design_that_cannot_be_is_refused(demo_cache: Path, settings: dict[str
 def test_the_teacher_is_what_was_asked_for_or_what_the_objective_takes_first(
     demo_cache: Path, settings: dict[str, Any], teacher: str
 ) -> None:
-    found = recipe(demo_cache, **settings)
-    assert found.teacher == teacher and found.reader.exact == (teacher == "exact")
-    assert found.judge.exact  # whatever was fitted to: this cache has the exact one
+    resolved = recipe(demo_cache, **settings)
+    assert resolved.teacher == teacher and resolved.reader.exact == (teacher == "exact")
+    assert resolved.judge.exact  # whatever was fitted to: this cache has the exact one
 
 
 def test_last_position_reads_the_last_position_alone(demo_cache: Path) -> None:
-    found = recipe(demo_cache, objective="last-position")
-    assert found.min_position == 63
-    assert found.reader.rows_per_shard == found.judge.rows_per_shard == 16
-    positions = found.reader.shard(1, "rows/position").by_name["rows/position"]
+    resolved = recipe(demo_cache, objective="last-position")
+    assert resolved.min_position == 63
+    assert resolved.reader.rows_per_shard == resolved.judge.rows_per_shard == 16
+    positions = resolved.reader.shard(1, "rows/position").by_name["rows/position"]
     assert positions.tolist() == [63] * 16
 
 
 def test_narrowed_targets_are_fitted_to_and_never_judged_by(planted_store: Path) -> None:
-    found = recipe(planted_store, top_k=3, tail_samples=2)
-    assert found.reader.teacher(found.reader.shard(0)).ids_NJ.shape[1] == 5
-    assert found.judge.narrow is None
+    resolved = recipe(planted_store, top_k=3, tail_samples=2)
+    assert resolved.reader.teacher(resolved.reader.shard(0)).ids_NJ.shape[1] == 5
+    assert resolved.judge.narrow is None
 
 
 def test_a_site_of_the_stream_has_one_head(residual_cache: Path) -> None:
-    found = recipe(residual_cache, site="resid_post")
-    assert found.heads == (0,) and found.layers == (1, 2)
+    resolved = recipe(residual_cache, site="resid_post")
+    assert resolved.heads == (0,) and resolved.layers == (1, 2)
     with pytest.raises(RequestError, match="resid_post has no heads: leave --heads out"):
         recipe(residual_cache, site="resid_post", heads=(1,))
 
 
 @pytest.mark.parametrize("site", ["attn.z", "resid_post"])
 def test_grounds_whiten_the_values_that_are_read(residual_cache: Path, site: str) -> None:
-    found = recipe(residual_cache, site=site)
-    grounds = found.grounds((0, 1, 2))
+    resolved = recipe(residual_cache, site=site)
+    grounds = resolved.grounds((0, 1, 2))
     assert grounds.keys() == {1, 2}
-    reader = found.reader
+    reader = resolved.reader
     parts = [grounds[2].whitening.white(reader.z(reader.shard(shard), 2)) for shard in range(3)]
     white_HNE = torch.cat(parts, 1).double().numpy()
     np.testing.assert_allclose(white_HNE.mean(1), 0, atol=0.02)
@@ -119,11 +119,11 @@ def test_grounds_whiten_the_values_that_are_read(residual_cache: Path, site: str
 
 def test_the_unembedding_is_whitened_once_a_fit(residual_cache: Path) -> None:
     """A design is made for each layer, and again at each held-out evaluation."""
-    found = recipe(residual_cache, lens="translator")
-    grounds = found.grounds((0, 1))
-    first, again, other = (found.design(grounds[layer]) for layer in (1, 1, 2))
+    resolved = recipe(residual_cache, lens="translator")
+    grounds = resolved.grounds((0, 1))
+    first, again, other = (resolved.design(grounds[layer]) for layer in (1, 1, 2))
     assert isinstance(first, Translator) and isinstance(again, Translator) and isinstance(other, Translator)
     assert first.basis_DV is again.basis_DV is other.basis_DV
     assert torch.equal(first.basis_DV, white_unembedding(grounds[2])[0])
-    elsewhere = found.design(found.grounds((0, 1))[1])
+    elsewhere = resolved.design(resolved.grounds((0, 1))[1])
     assert isinstance(elsewhere, Translator) and elsewhere.basis_DV is not first.basis_DV

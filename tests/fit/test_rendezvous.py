@@ -1,4 +1,4 @@
-"""Processes meet at a store that listens where they come and nowhere else; who waits says for whom, and can be stopped."""
+"""Processes meet at a store that listens only where it must; one that waits says for which others, and can be stopped."""
 
 import logging
 import os
@@ -114,7 +114,7 @@ def test_something_else_that_listens_there_is_not_waited_for(monkeypatch: pytest
 
 
 def test_an_address_of_another_host_is_not_listened_at() -> None:
-    """192.0.2.0/24 is for documentation. All of this host is listened at, as the address may lead here by other ways."""
+    """192.0.2.0/24 is for documentation: the address is not of this host, but may lead here, so it listens everywhere."""
     launch = at(0, 1, address="192.0.2.99")
     addresses = [address for _, address in rendezvous._addresses(launch)]
     assert addresses == ["192.0.2.99", ""]
@@ -123,8 +123,8 @@ def test_an_address_of_another_host_is_not_listened_at() -> None:
 
 def test_a_hosts_name_for_its_own_loopback_is_none_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian gives a host's own name the address 127.0.1.1 on that host."""
-    found = [
+    resolved = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 1)) for address in ("127.0.1.1", "10.0.0.7")
     ]
-    monkeypatch.setattr(rendezvous.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(rendezvous.socket, "getaddrinfo", lambda *_, **__: resolved)
     assert [address for _, address in rendezvous._addresses(at(0, 1, address="node07"))] == ["10.0.0.7", ""]

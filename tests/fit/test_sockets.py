@@ -1,4 +1,4 @@
-"""What a fit listens at: nothing that another machine reaches, unless processes of several machines meet there."""
+"""Where a fit listens: at no address that another machine reaches, unless processes of several machines meet there."""
 
 import json
 import os
@@ -46,15 +46,15 @@ def start(*arguments: object, **environment: object) -> "subprocess.Popen[str]":
 
 
 def until_over(*processes: "subprocess.Popen[str]") -> set[str]:
-    """All that they listened at, at any time."""
-    found: set[str] = set()
+    """All addresses at which these processes ever listened."""
+    addresses: set[str] = set()
     end = time.monotonic() + LIMIT_S
     while any(process.poll() is None for process in processes):
         assert time.monotonic() < end
         for process in processes:
-            found |= listening(process.pid)
+            addresses |= listening(process.pid)
         time.sleep(LOOK_S)
-    return found
+    return addresses
 
 
 def of_rank(rank: int, port: int, address: str = "127.0.0.1") -> dict[str, object]:
@@ -93,16 +93,16 @@ def test_processes_of_one_machine_neither_and_when_one_is_killed_the_other_ends_
     with ports.leased() as free:
         started += [start(*fit, **of_rank(rank, free[0])) for rank in range(2)]
         end = time.monotonic() + LIMIT_S
-        found: set[str] = set()
+        addresses: set[str] = set()
         while not (tmp_path / "lenses/log.jsonl").exists():
             assert time.monotonic() < end and all(process.poll() is None for process in started)
             for process in started:
-                found |= listening(process.pid)
+                addresses |= listening(process.pid)
             time.sleep(LOOK_S)
         started[1].send_signal(signal.SIGKILL)
         began = time.monotonic()
-        found |= until_over(*started)
-    assert found and reachable(found) == []
+        addresses |= until_over(*started)
+    assert addresses and reachable(addresses) == []
     assert time.monotonic() - began < 60
     _, stderr = started[0].communicate()
     assert started[0].returncode == 1 and "Traceback" not in stderr

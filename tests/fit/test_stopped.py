@@ -32,16 +32,16 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
     return call
 
 
-def found(lenses: Path) -> dict[str, int] | None:
+def marker(lenses: Path) -> dict[str, int] | None:
     file = lenses / "stopped.json"
     return json.loads(file.read_text()) if file.exists() else None
 
 
 def test_it_says_where_the_fit_stopped_and_can_be_cleared(tmp_path: Path) -> None:
     LensDirectory(tmp_path).mark_stopped(3, 20)
-    assert found(tmp_path) == {"step": 3, "steps": 20}
+    assert marker(tmp_path) == {"step": 3, "steps": 20}
     LensDirectory(tmp_path).mark_stopped(4, 20)
-    assert found(tmp_path) == {"step": 4, "steps": 20}
+    assert marker(tmp_path) == {"step": 4, "steps": 20}
     LensDirectory(tmp_path).clear_stopped()
     assert list(tmp_path.iterdir()) == []
 
@@ -65,14 +65,14 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_fit_that_stops_leaves_it_also_before_the_first_step(fit: Fit, tmp_path: Path, stop: int) -> None:
     with pytest.raises(StoppedError):
         fit(stop)
-    assert found(tmp_path / "lenses") == {"step": stop, "steps": 6}
+    assert marker(tmp_path / "lenses") == {"step": stop, "steps": 6}
 
 
 def test_a_fit_that_goes_on_clears_it_and_a_finished_one_has_none(fit: Fit, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         fit(2)
     fit()
-    assert found(tmp_path / "lenses") is None
+    assert marker(tmp_path / "lenses") is None
 
 
 def test_a_fit_that_fails_after_an_earlier_stop_has_none(
@@ -84,7 +84,7 @@ def test_a_fit_that_fails_after_an_earlier_stop_has_none(
         patch.setattr("alens.fit.engine.Engine.step", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit()
-    assert found(tmp_path / "lenses") is None
+    assert marker(tmp_path / "lenses") is None
 
 
 def test_it_comes_after_the_checkpoint_and_before_any_process_may_end(

@@ -1,4 +1,4 @@
-"""Lenses that have ended before the last step: the best of each is kept, while the others go on."""
+"""Lenses that end before the last step: the best of each is kept, while the others are trained on."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FROZEN_AFTER = 10
 
 @pytest.fixture
 def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
-    """`fit("name", converge=((layer, unit), ...), stop=..., zero=..., SETTINGS)`: 20 steps, looked at after 5, 10, 15 and 20."""
+    """`fit("name", converge=((layer, unit), ...), stop=..., zero=..., SETTINGS)`: 20 steps, evaluated after 5, 10, 15 and 20."""
     monkeypatch.setattr(trainer, "evaluation_steps", lambda *_: frozenset({5, 10, 15, 20}))
 
     def call(
@@ -62,10 +62,12 @@ def test_a_converged_lens_is_that_of_its_step_and_the_others_go_on(
     fit("ten", steps=FROZEN_AFTER, zero=zero)
     fit("twenty", zero=zero)
     record = fit("frozen", converge=((0, 0),), zero=zero).record
-    ten, twenty, found = (layer(tmp_path / name) for name in ("ten", "twenty", "frozen"))
+    ten, twenty, frozen = (layer(tmp_path / name) for name in ("ten", "twenty", "frozen"))
     for name in ("weight", "bias"):
-        assert torch.equal(found[name][0], ten[name][0]) and not torch.equal(found[name][0], twenty[name][0])
-        assert torch.equal(found[name][1], twenty[name][1])
+        assert torch.equal(frozen[name][0], ten[name][0]) and not torch.equal(
+            frozen[name][0], twenty[name][0]
+        )
+        assert torch.equal(frozen[name][1], twenty[name][1])
     assert record.fit["converged"] == {"0.0": FROZEN_AFTER} and record.fit["steps"] == 20
 
 
@@ -78,8 +80,8 @@ def test_what_had_converged_is_the_same_after_a_stop(
     with pytest.raises(StoppedError):
         fit("stopped", converge=((0, 0),), stop=stop, zero=before)
     resumed = fit("stopped", converge=((0, 0),), zero=after).record
-    found, expected = (layer(tmp_path / name) for name in ("stopped", "undisturbed"))
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    resumed_maps, expected = (layer(tmp_path / name) for name in ("stopped", "undisturbed"))
+    assert all(torch.equal(resumed_maps[name], expected[name]) for name in expected)
     assert resumed.fit == undisturbed.fit and resumed.held_out == undisturbed.held_out
 
 
@@ -110,8 +112,8 @@ def test_the_heads_of_a_summed_layer_converge_together(fit: Fit, tmp_path: Path)
     summary = fit("frozen", converge=((0, 0),), lens="summed")
     assert summary.steps_taken == FROZEN_AFTER
     assert summary.record.fit["converged"] == {"0.0": FROZEN_AFTER, "0.1": FROZEN_AFTER}
-    found, expected = layer(tmp_path / "frozen"), layer(tmp_path / "ten")
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    frozen, expected = layer(tmp_path / "frozen"), layer(tmp_path / "ten")
+    assert all(torch.equal(frozen[name], expected[name]) for name in expected)
 
 
 def test_with_tolerance_0_nothing_converges(
@@ -139,7 +141,7 @@ def test_kept_maps_that_end_in_the_unembedding_come_back_after_a_stop(
         fit("stopped", converge=converge, stop=13, **given)
     fit("stopped", converge=converge, **given)
     for file in ("layer-01.safetensors", "layer-02.safetensors"):
-        found, expected = (load_file(tmp_path / name / file) for name in ("stopped", "undisturbed"))
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        resumed, expected = (load_file(tmp_path / name / file) for name in ("stopped", "undisturbed"))
+        assert all(torch.equal(resumed[name], expected[name]) for name in expected)
     kept, ten = (load_file(tmp_path / name / "layer-01.safetensors") for name in ("stopped", "ten"))
     assert all(torch.equal(kept[name], ten[name]) for name in ten)

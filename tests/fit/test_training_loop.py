@@ -58,16 +58,16 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
 
 
 def assert_identical(a: Path, b: Path) -> None:
-    found, expected = tensors(a), tensors(b)
-    assert found.keys() == expected.keys()
-    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+    ours, expected = tensors(a), tensors(b)
+    assert ours.keys() == expected.keys()
+    assert [name for name in ours if not torch.equal(ours[name], expected[name])] == []
 
 
 def assert_close(a: Path, b: Path) -> None:
-    found, expected = tensors(a), tensors(b)
-    assert found.keys() == expected.keys()
+    ours, expected = tensors(a), tensors(b)
+    assert ours.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
 def held_out_kl(record: LensRecord) -> list[float]:
@@ -79,8 +79,8 @@ def held_out_kl(record: LensRecord) -> list[float]:
 
 @pytest.mark.parametrize("teacher", ["compressed", "exact"])
 def test_a_lens_that_exists_is_found_to_nearly_zero_kl(fit: Fit, teacher: str) -> None:
-    found, _ = held_out_kl(fit("lenses", steps=100, batch_rows=256, lr=0.3, teacher=teacher))
-    assert found < 0.01
+    kl, _ = held_out_kl(fit("lenses", steps=100, batch_rows=256, lr=0.3, teacher=teacher))
+    assert kl < 0.01
 
 
 def test_a_head_that_knows_nothing_ends_at_the_mean_output(
@@ -141,8 +141,8 @@ def test_held_out_shards_are_never_read_for_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Other numbers in the held-out shard change the figures and not one bit of what is trained: they choose whether
-    it is kept, and here it is."""
+    """Other numbers in the held-out shard change the figures, and not one bit of the trained lenses: they only decide
+    which are kept, and here all are."""
     monkeypatch.setattr(final_lenses, "_silence", lambda *_: False)
     other = copy_of(planted_store)
     swapped, held_out = (other / f"arrays.zarr/sites/attn.z/00/c.{shard}.0.0" for shard in (3, 11))

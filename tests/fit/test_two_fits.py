@@ -1,4 +1,4 @@
-"""Two fits of one directory: the second is refused and takes nothing from the first; a dead one's place is taken."""
+"""Two fits of one directory: the second is refused and takes nothing from the first; a dead fit is followed."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def test_a_fit_that_lost_its_directory_while_suspended_writes_nothing_more(
 def test_lenses_that_another_finished_meanwhile_are_left_as_they_are(
     planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first ends while the second looks whether it lives."""
+    """The first ends while the second is checking whether it lives."""
     lenses = tmp_path / "lenses"
     fit(planted_store, lenses)
     record, expected = (lenses / "lens.json"), contents(lenses)

@@ -21,7 +21,7 @@ LOWER = PACKAGE / "store"
 
 
 def strings(module: Path) -> set[str]:
-    """The strings of a module that are no docstrings; a part of an f-string is one."""
+    """The strings of a module without its docstrings; each part of an f-string counts."""
     tree = ast.parse(module.read_text())
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     return {

@@ -1,4 +1,4 @@
-"""A flipped bit of `lens.json` or `fit.json` is never read as other content; files of before their hash still are."""
+"""A flipped bit of `lens.json` or `fit.json` is never read as other content; files from before they had a hash are still read."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ READ: dict[str, Callable[[Path], Any]] = {
 
 
 def accepted(root: Path, name: str, bits: np.ndarray) -> list[int]:
-    """Of the bits of a file, those whose flip gives other content than the file had, without an error."""
+    """The bits of a file whose flip changes its content without an error."""
     path, right = root / name, READ[name](root)
     blob, passed = path.read_bytes(), []
     for bit in bits.tolist():

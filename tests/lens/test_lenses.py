@@ -1,4 +1,4 @@
-"""The lens directory: what is written is what is read, and damage is named."""
+"""Lenses: what is written is what is read, and damage is named."""
 
 import copy
 import dataclasses
@@ -28,8 +28,8 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
     directory = LensDirectory(tmp_path)
     files = {layer_file(2): directory.put_layer(2, (1, 4), tensors)}
     directory.put_record(dataclasses.replace(record, layers=(2,), files=files))
-    found = load_lenses(tmp_path).layer(2)
-    for part, name in ((found.weight_HEV, "weight"), (found.bias_HV, "bias"), (found.W_O_HED, "W_O")):
+    lenses = load_lenses(tmp_path).layer(2)
+    for part, name in ((lenses.weight_HEV, "weight"), (lenses.bias_HV, "bias"), (lenses.W_O_HED, "W_O")):
         assert torch.equal(part, tensors[name])
 
 
@@ -45,10 +45,10 @@ def test_the_record_says_which_lenses_say_nothing(demo_lenses: Path, tmp_path: P
     marked = copy.deepcopy(record.held_out)
     marked["3"][1]["says_nothing"] = True
     LensDirectory(tmp_path).put_record(dataclasses.replace(record, held_out=marked))
-    found = load_lenses(tmp_path).record
-    assert not found.says_nothing(3, 1) and found.says_nothing(3, 4)
+    marked_record = load_lenses(tmp_path).record
+    assert not marked_record.says_nothing(3, 1) and marked_record.says_nothing(3, 4)
     with pytest.raises(ValueError):
-        found.says_nothing(3, 0)
+        marked_record.says_nothing(3, 0)
 
 
 def test_a_record_of_before_there_were_marks_is_read(demo_lenses: Path, copy_of: Copy) -> None:
@@ -61,10 +61,10 @@ def test_a_record_of_before_there_were_marks_is_read(demo_lenses: Path, copy_of:
 def test_logits_are_z_times_weight_plus_bias_head_by_head(demo_lenses: Path) -> None:
     lenses = load_lenses(demo_lenses).layer(3)
     z_NHE = torch.randn(3, 2, lenses.weight_HEV.shape[1], generator=torch.Generator().manual_seed(0)).half()
-    found = lenses.logits(z_NHE)
+    logits = lenses.logits(z_NHE)
     for head in range(2):
         expected = z_NHE[:, head].double() @ lenses.weight_HEV[head].double() + lenses.bias_HV[head].double()
-        torch.testing.assert_close(found[:, head].double(), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits[:, head].double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_output_matrices_are_those_of_the_heads(demo_lenses: Path, demo_cache: Path) -> None:
@@ -73,9 +73,9 @@ def test_the_output_matrices_are_those_of_the_heads(demo_lenses: Path, demo_cach
 
 
 def test_there_are_only_json_and_safetensors_files(demo_lenses: Path) -> None:
-    found = {path.name for path in demo_lenses.rglob("*")}
+    names = {path.name for path in demo_lenses.rglob("*")}
     layers = {"layer-00.safetensors", "layer-03.safetensors", "output.safetensors"}
-    assert found == {"fit.json", "lens.json", "log.jsonl", *layers}
+    assert names == {"fit.json", "lens.json", "log.jsonl", *layers}
 
 
 def test_lens_json_is_written_last(demo_lenses: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_head_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> Non
 
 
 def test_a_layer_or_head_that_is_named_twice_is_read_once(demo_lenses: Path) -> None:
-    """Else a correction for the number of heads would count it twice."""
+    """Otherwise a correction for the number of heads would count a head twice."""
     lenses = load_lenses(demo_lenses)
     assert lenses.chosen([3, 0, 3], [4, 4]) == ((3, 0), (4,))
     assert lenses.chosen(None, None) == ((0, 3), (1, 4))

@@ -56,10 +56,10 @@ def test_a_file_record_without_its_hash_is_damage(demo_lenses: Path, copy_of: Co
         load_lenses(root).layer(3)
 
 
-@pytest.mark.parametrize(("found", "shown"), [(1, "1"), ("2", "'2'")])
-def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy, found: object, shown: str) -> None:
+@pytest.mark.parametrize(("version", "shown"), [(1, "1"), ("2", "'2'")])
+def test_another_format_is_refused(demo_lenses: Path, copy_of: Copy, version: object, shown: str) -> None:
     root = copy_of(demo_lenses)
-    documents.edit(root / "lens.json", lambda body: body.update(format=found))
+    documents.edit(root / "lens.json", lambda body: body.update(format=version))
     with pytest.raises(RequestError, match=f"has format {shown}; this alens reads format 2 and 3"):
         load_lenses(root)
 
@@ -97,7 +97,7 @@ def test_other_shapes_than_lens_json_says_are_damage(demo_lenses: Path, copy_of:
 
 
 def rewrite(root: Path, layer: int, tensors: dict[str, torch.Tensor], told: dict[str, str] | None) -> None:
-    """The file of a layer with other contents, and its hash in `lens.json`."""
+    """Write other contents into the file of a layer, and the new hash into `lens.json`."""
     name = layer_file(layer)
     save_file(tensors, root / name, told)
     written = {"bytes": (root / name).stat().st_size, "sha256": durable.sha256_of(root / name)}
@@ -127,7 +127,7 @@ def test_weights_say_whose_lenses_they_are(
 
 
 def test_files_of_two_layers_cannot_be_exchanged(demo_lenses: Path, copy_of: Copy) -> None:
-    """Not even with their hashes."""
+    """Not even where their hashes are swapped with them."""
     root = copy_of(demo_lenses)
     rewrite(root, 3, load_file(root / "layer-00.safetensors"), {"lenses": "layer 0, heads 1,4"})
     with pytest.raises(
@@ -140,7 +140,7 @@ def test_files_of_two_layers_cannot_be_exchanged(demo_lenses: Path, copy_of: Cop
 def test_weights_under_another_heads_number_are_noticed(
     demo_lenses: Path, demo_cache: Path, copy_of: Copy, before: bool
 ) -> None:
-    """Files of before they said whose they are hold W_O all the same."""
+    """Files from before they named their heads hold W_O too."""
     root, W_O_LHED = copy_of(demo_lenses), torch.from_numpy(open_cache(demo_cache).weights("W_O"))
     rewrite(root, 3, load_file(root / "layer-03.safetensors"), None)
     documents.edit(root / "lens.json", lambda body: body.update(heads=[1, 5]))
@@ -232,7 +232,7 @@ def test_figures_that_are_no_numbers_are_refused(demo_lenses: Path, copy_of: Cop
 
 
 def test_the_same_lenses_are_the_same_bytes(tmp_path: Path) -> None:
-    """In every process and at every time."""
+    """In every process, at every time."""
     tensors = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
     written = [LensDirectory(tmp_path).put_layer(3, (1, 4), tensors)["sha256"] for _ in range(20)]
     assert len(set(written)) == 1

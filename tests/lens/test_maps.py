@@ -1,4 +1,4 @@
-"""Maps of a fitted lens: their tensors, choosing of heads, and what they say."""
+"""Maps of a fitted lens: their tensors, the choice of heads, and their logits."""
 
 import dataclasses
 

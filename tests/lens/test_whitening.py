@@ -36,10 +36,10 @@ def test_white_z_has_zero_mean_and_identity_covariance() -> None:
 
 def test_statistics_of_a_cache_whiten_its_own_rows(demo_cache) -> None:
     cache = open_cache(demo_cache)
-    found = of_cache(cache, [2], cache.shards)
+    statistics = of_cache(cache, [2], cache.shards)
     rows = cache.read("rows/position", slice(None)) > 0
     z_NHE = torch.from_numpy(cache.z(2, slice(None))[rows])
-    white_HNE = Whitening.from_moments(found.mean_LHE[0], found.covariance_LHEE[0]).white(z_NHE)
+    white_HNE = Whitening.from_moments(statistics.mean_LHE[0], statistics.covariance_LHEE[0]).white(z_NHE)
     np.testing.assert_allclose(white_HNE.double().mean(1), 0, atol=1e-3)
     heads, d_head = white_HNE.shape[0], white_HNE.shape[2]
     np.testing.assert_allclose(
@@ -62,8 +62,8 @@ def test_folded_lenses_give_the_same_logits_on_z() -> None:
     )
     expected = torch.bmm(whitening.white(z_NHE), weight_HEV) + bias_HV[:, None]
     folded_HEV, folded_bias_HV = whitening.fold(weight_HEV, bias_HV)
-    found = torch.bmm(z_NHE.transpose(0, 1), folded_HEV) + folded_bias_HV[:, None]
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=5e-3)
+    logits = torch.bmm(z_NHE.transpose(0, 1), folded_HEV) + folded_bias_HV[:, None]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1000.0])
@@ -81,7 +81,9 @@ def test_a_direction_without_variance_is_not_blown_up() -> None:
     z_NHE = badly_scaled_z()
     z_NHE[:, :, 2] = 0.25
     white_HNE = Whitening.from_moments(*moments(z_NHE)).white(z_NHE)
-    found = covariance(white_HNE)
+    covariances = covariance(white_HNE)
     kept = [0, 1, 3, 4]
-    np.testing.assert_allclose(found[:, kept][:, :, kept], np.broadcast_to(np.eye(4), (H, 4, 4)), atol=2e-2)
-    assert np.abs(found[:, 2]).max() < 1e-2
+    np.testing.assert_allclose(
+        covariances[:, kept][:, :, kept], np.broadcast_to(np.eye(4), (H, 4, 4)), atol=2e-2
+    )
+    assert np.abs(covariances[:, 2]).max() < 1e-2

@@ -65,9 +65,9 @@ def of_a_tile(kernel: Any, tile: Tile) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sizes = {"FP": 64, "HEADS": HEADS_OF_A_TOKEN, "ENTRIES": 16}
-    found = {
+    compiled = {
         "target_sums": compiled(kernels.target_sums, sizes, 4, 3),
         "logsumexps": of_a_tile(kernels.logsumexps, TENSOR_CORES.logsumexp),
         "gradients": of_a_tile(kernels.gradients, TENSOR_CORES.gradient),
     }
-    print(json.dumps(found))
+    print(json.dumps(compiled))

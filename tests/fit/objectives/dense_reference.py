@@ -1,4 +1,4 @@
-"""What every form of the core operation is compared with: rows x vocabulary held whole, in float64, by autograd."""
+"""The reference for every form of the core operation: rows x vocabulary at once, in float64, by autograd."""
 
 import torch
 

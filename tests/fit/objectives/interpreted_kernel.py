@@ -1,4 +1,4 @@
-"""The Triton kernel in Triton's interpreter, on the CPU, in a process of its own that serves call after call.
+"""The Triton kernel in Triton's interpreter, on the CPU, in its own process, which serves call after call.
 
 Triton reads TRITON_INTERPRET when it is imported and keeps what it read, so no test process may set it.
 In (standard input) and out (standard output): a JSON line of settings, then a safetensors file of that many bytes.
@@ -33,7 +33,7 @@ def take(stream: IO[bytes]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | 
 
 
 class InterpretedKernel:
-    """The caller's end. A call takes the five tensors, `products`, and rows and tokens of each pass's tile."""
+    """The side of the caller. A call takes the five tensors, `products`, and rows and tokens of each pass's tile."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(

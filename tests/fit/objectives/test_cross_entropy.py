@@ -54,8 +54,8 @@ def ours(inputs: Tensors, teacher: Teacher) -> Tensors:
     return loss_H, *torch.autograd.grad(loss_H @ torch.arange(1.0, len(loss_H) + 1), (features, weight, bias))
 
 
-def assert_same(found: Tensors, expected: Tensors, rtol: float = 1e-4, atol: float = 2e-5) -> None:
-    for ours_, exact in zip(found, expected, strict=True):
+def assert_same(results: Tensors, expected: Tensors, rtol: float = 1e-4, atol: float = 2e-5) -> None:
+    for ours_, exact in zip(results, expected, strict=True):
         torch.testing.assert_close(ours_.double(), exact, rtol=rtol, atol=atol)
 
 
@@ -76,8 +76,8 @@ def test_values_and_gradients_are_the_dense_ones_for_any_shape_and_tile(
     inputs = some(H, N, F, V)
     with pytest.MonkeyPatch.context() as patch:
         set_tiles(patch, *(data.draw(st.integers(1, high)) for high in (12, 41, 12)))
-        found = ours(inputs, teacher)
-    assert_same(found, dense(inputs, probs_NV))
+        results = ours(inputs, teacher)
+    assert_same(results, dense(inputs, probs_NV))
 
 
 @pytest.mark.parametrize("kind", ["exact", "compressed"])
@@ -87,7 +87,7 @@ def test_values_and_gradients_are_the_dense_ones_for_any_shape_and_tile(
 def test_extreme_logits_neither_overflow_nor_vanish(
     kind: str, slope: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand nats between the tiles: float32 ends at 88."""
+    """Logits of two tiles are a thousand nats apart: `exp` in float32 overflows at 88."""
     set_tiles(monkeypatch, 4, 8)
     teacher, probs_NV = a_teacher(kind, 6, 30)
     features, weight, bias = some(2, 6, 3, 30)
@@ -108,12 +108,12 @@ def test_a_token_that_cannot_be_has_probability_zero(monkeypatch: pytest.MonkeyP
 def test_bfloat16_weights_get_bfloat16_gradients_of_float32_sums() -> None:
     teacher, probs_NV = a_teacher("compressed", 300, 50)
     inputs = tuple(tensor.bfloat16() for tensor in some(2, 300, 4, 50))
-    found = ours(inputs, teacher)
+    results = ours(inputs, teacher)
     _, made = module._compute(*inputs, teacher, Wanted(True, True, True))  # autograd would cast in silence
-    assert [part.dtype for part in (found[0], *made)] == [torch.float32] + 3 * [torch.bfloat16]
+    assert [part.dtype for part in (results[0], *made)] == [torch.float32] + 3 * [torch.bfloat16]
     expected = dense(inputs, probs_NV)
-    assert_same(found[:1], expected[:1])
-    assert_same(found[1:], expected[1:], rtol=2**-8, atol=1e-5)
+    assert_same(results[:1], expected[:1])
+    assert_same(results[1:], expected[1:], rtol=2**-8, atol=1e-5)
 
 
 def test_heads_may_share_a_frozen_weight_that_is_never_copied(largest: Any) -> None:
@@ -125,8 +125,8 @@ def test_heads_may_share_a_frozen_weight_that_is_never_copied(largest: Any) -> N
     features.requires_grad_()
     with largest:
         loss_H = cross_entropy(*shared, teacher)
-        (found,) = torch.autograd.grad(loss_H @ torch.arange(1.0, H + 1), features)
-    assert_same((loss_H, found), expected[:2])
+        (gradient,) = torch.autograd.grad(loss_H @ torch.arange(1.0, H + 1), features)
+    assert_same((loss_H, gradient), expected[:2])
     assert largest.elements < H * F * V
 
 
@@ -137,9 +137,9 @@ def test_exactly_the_gradients_asked_for_are_made(asked: int) -> None:
     loss_H, made = loss_and_gradients(*inputs, teacher, wanted)
     assert [part is not None for part in made] == list(wanted)
     exact = dense(tuple(tensor[:1] for tensor in inputs), probs_NV)
-    for found, expected in zip((loss_H, *made), exact, strict=True):
-        if found is not None:
-            torch.testing.assert_close(found[:1].double(), expected, rtol=1e-4, atol=1e-5)
+    for result, expected in zip((loss_H, *made), exact, strict=True):
+        if result is not None:
+            torch.testing.assert_close(result[:1].double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_gradients_only_the_loss_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +198,9 @@ def test_a_kernel_takes_the_place_of_the_tiles(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "loss_and_gradients", None)
     weight.requires_grad_()
     loss_H = cross_entropy(features, weight, bias, teacher)
-    (found,) = torch.autograd.grad(loss_H @ torch.arange(1.0, 3.0), weight)
+    (gradient,) = torch.autograd.grad(loss_H @ torch.arange(1.0, 3.0), weight)
     expected = dense((features, weight.detach(), bias), probs_NV)
-    assert_same((loss_H, found), (expected[0], expected[2]))
+    assert_same((loss_H, gradient), (expected[0], expected[2]))
 
 
 def test_the_kernel_is_asked_for_weight_and_bias_of_compressed_targets_on_cuda(
@@ -217,12 +217,12 @@ def test_the_kernel_is_asked_for_weight_and_bias_of_compressed_targets_on_cuda(
 
 
 @pytest.mark.parametrize(
-    "found", [None, SimpleNamespace(available=lambda _: "no Triton", cross_entropy_and_gradients=max)]
+    "triton_module", [None, SimpleNamespace(available=lambda _: "no Triton", cross_entropy_and_gradients=max)]
 )
 def test_a_missing_kernel_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: Any
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, triton_module: Any
 ) -> None:
-    monkeypatch.setitem(sys.modules, "alens.fit.objectives.cross_entropy_triton", found)
+    monkeypatch.setitem(sys.modules, "alens.fit.objectives.cross_entropy_triton", triton_module)
     module._without_kernel.cache_clear()
     with caplog.at_level(logging.WARNING, logger="alens"):
         assert [module._triton_kernel(torch.zeros(1)) for _ in range(3)] == [None, None, None]

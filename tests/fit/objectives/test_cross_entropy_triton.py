@@ -44,8 +44,8 @@ def drawn(
     return *lens, ids_NJ, weights_NJ / weights_NJ.sum(1, keepdim=True)
 
 
-def assert_same(found: tuple[torch.Tensor, ...], tensors: tuple[torch.Tensor, ...], **near: float) -> None:
-    for ours, exact in zip(found, dense_reference.cross_entropy_and_gradients(*tensors), strict=True):
+def assert_same(results: tuple[torch.Tensor, ...], tensors: tuple[torch.Tensor, ...], **near: float) -> None:
+    for ours, exact in zip(results, dense_reference.cross_entropy_and_gradients(*tensors), strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours.double(), exact, **{"rtol": 1e-4, "atol": 1e-5, **near})
 
@@ -94,12 +94,12 @@ def test_barred_tokens_get_no_probability_and_no_gradient(kernel: InterpretedKer
     tensors = drawn()
     tensors[2][:, 10:35] = barred  # more than a tile of 16
     tensors[3][(tensors[3] >= 10) & (tensors[3] < 35)] = 3
-    found = kernel(*tensors)
+    results = kernel(*tensors)
     exact = list(tensors)
     exact[2] = tensors[2].clamp_min(-1e4)  # the reference weighs every logit, and 0 x inf is no number
-    assert_same(found, tuple(exact))
-    assert not found[1][:, :, 10:35].any()
-    assert not found[2][:, 10:35].any()
+    assert_same(results, tuple(exact))
+    assert not results[1][:, :, 10:35].any()
+    assert not results[2][:, 10:35].any()
 
 
 @needs_triton
@@ -145,8 +145,8 @@ def test_triton_is_not_imported_with_the_module() -> None:
 def test_an_h100_runs_two_programs_of_each_pass_on_tensor_cores_without_spilling(tmp_path: Path) -> None:
     script = Path(__file__).parent / "compiled_kernels.py"
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
-    found: dict[str, Any] = json.loads(subprocess.check_output([sys.executable, script], env=environment))
-    for name, kernel in found.items():
+    kernels: dict[str, Any] = json.loads(subprocess.check_output([sys.executable, script], env=environment))
+    for name, kernel in kernels.items():
         assert kernel["stack"] == 0, name
         assert kernel["tensor_cores"] == (name != "target_sums")
         assert kernel["registers"] <= 128, name  # 65,536 of a multiprocessor, 256 threads of a program

@@ -70,8 +70,8 @@ def ours(
     return loss_H.detach(), *grads
 
 
-def assert_same(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
-    for a, b in zip(found, expected, strict=True):
+def assert_same(results: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
+    for a, b in zip(results, expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=2e-5)
 
 
@@ -87,17 +87,17 @@ def test_value_and_gradient_are_the_dense_ones_for_any_shape_and_block(
         patch.setattr(blocks, "CPU_TILE_ROWS", rows)
         patch.setattr(blocks, "CPU_TILE_COLUMNS", 16)
         patch.setattr(blocks, "CPU_TEACHER_ROWS", 2 * rows)
-        found = ours(*drawn, teacher)
-    assert_same(found, dense(*drawn, probs_NV, teacher.entropies))
+        results = ours(*drawn, teacher)
+    assert_same(results, dense(*drawn, probs_NV, teacher.entropies))
 
 
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_large_logits_neither_overflow_nor_lose_the_loss(kind: str) -> None:
     teacher, probs_NV = TEACHERS[kind](5, 20)
     drawn = lens(5, 20, scale=12.0)  # logits in the hundreds: exp() overflows float32 at 88
-    found, expected = ours(*drawn, teacher), dense(*drawn, probs_NV, teacher.entropies)
-    torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-5, atol=1e-4)
-    assert all(bool(part.isfinite().all()) for part in found)
+    results, expected = ours(*drawn, teacher), dense(*drawn, probs_NV, teacher.entropies)
+    torch.testing.assert_close(results[0].double(), expected[0], rtol=1e-5, atol=1e-4)
+    assert all(bool(part.isfinite().all()) for part in results)
 
 
 def test_loss_is_zero_and_flat_where_the_lens_is_the_model() -> None:
@@ -111,7 +111,7 @@ def test_loss_is_zero_and_flat_where_the_lens_is_the_model() -> None:
 
 @pytest.mark.parametrize("k", [4, 37], ids=["few of V exact", "all of V but three exact"])
 def test_compressed_loss_and_gradient_are_unbiased(k: int) -> None:
-    """The mean over many draws of the tail comes as near to the exact ones as the spread allows."""
+    """The means over many draws of the tail are as close to the exact values as their spread allows."""
     N, V, M, draws = 3, 40, 2, 2000
     teacher, probs_NV = exact(N, V)
     top_NK, ids_NK = probs_NV.topk(k, dim=-1)

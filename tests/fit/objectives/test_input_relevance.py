@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def found(demo_cache: Path) -> tuple[Cache, list[tuple[int, int]], CompressedTeacher]:
+def target_of_cache(demo_cache: Path) -> tuple[Cache, list[tuple[int, int]], CompressedTeacher]:
     """Rows of a shard, as (sequence, position), and their target."""
     cache = open_cache(demo_cache)
     reader = RowReader(cache, (0,), (0,), "compressed", 1, CPU, columns=InputRelevance.columns)
@@ -34,8 +34,8 @@ def counted(cache: Cache, sequence: int, position: int) -> Counter[int]:
     return Counter(cache.tokens[sequence, : position + 1].tolist())
 
 
-def test_it_is_the_plain_count_of_the_tokens_so_far(found) -> None:
-    cache, places, target = found
+def test_it_is_the_plain_count_of_the_tokens_so_far(target_of_cache) -> None:
+    cache, places, target = target_of_cache
     for row, (sequence, position) in enumerate(places):
         dense_V = torch.zeros(cache.plan.model.d_vocab).index_add_(
             0, target.ids_NJ[row], target.weights_NJ[row]
@@ -46,14 +46,14 @@ def test_it_is_the_plain_count_of_the_tokens_so_far(found) -> None:
         torch.testing.assert_close(dense_V, expected_V, rtol=0, atol=1e-6)
 
 
-def test_tokens_that_come_later_have_no_weight(found) -> None:
-    _, places, target = found
+def test_tokens_that_come_later_have_no_weight(target_of_cache) -> None:
+    _, places, target = target_of_cache
     for row, (_, position) in enumerate(places):
         assert bool((target.weights_NJ[row, position + 1 :] == 0).all())
 
 
-def test_its_entropy_is_that_of_the_count(found) -> None:
-    cache, places, target = found
+def test_its_entropy_is_that_of_the_count(target_of_cache) -> None:
+    cache, places, target = target_of_cache
     expected = []
     for sequence, position in places:
         share = np.array(list(counted(cache, sequence, position).values())) / (position + 1)

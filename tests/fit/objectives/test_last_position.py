@@ -16,9 +16,9 @@ def test_a_fit_reads_the_last_position_of_each_sequence_and_no_other(
     read = RowReader.shard
 
     def watched(self: RowReader, shard: int, *more: str, **stretch: int) -> object:
-        found = read(self, shard, *more, "rows/position", **stretch)
-        rows.update(found.by_name["rows/position"].tolist())
-        return found
+        columns = read(self, shard, *more, "rows/position", **stretch)
+        rows.update(columns.by_name["rows/position"].tolist())
+        return columns
 
     monkeypatch.setattr(RowReader, "shard", watched)
     settings = FitSettings(objective="last-position", steps=4, batch_rows=64, eval_rows=64)

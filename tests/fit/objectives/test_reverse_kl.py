@@ -45,16 +45,16 @@ def test_value_and_gradients_are_the_dense_ones_for_any_shape_and_block(
     drawn = case(N, V, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "CPU_ROWS", rows)
-        found = ours(*drawn)
-    for a, b in zip(found, dense(*drawn), strict=True):
+        results = ours(*drawn)
+    for a, b in zip(results, dense(*drawn), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=2e-5)
 
 
 def test_large_logits_neither_overflow_nor_lose_the_loss() -> None:
     drawn = case(5, 20, 1, scale=12.0)
-    found = ours(*drawn)
-    torch.testing.assert_close(found[0].double(), dense(*drawn)[0], rtol=1e-4, atol=1e-3)
-    assert all(bool(part.isfinite().all()) for part in found)
+    results = ours(*drawn)
+    torch.testing.assert_close(results[0].double(), dense(*drawn)[0], rtol=1e-4, atol=1e-3)
+    assert all(bool(part.isfinite().all()) for part in results)
 
 
 def test_a_part_that_needs_no_gradient_gets_none() -> None:
@@ -70,9 +70,9 @@ def test_a_part_that_needs_no_gradient_gets_none() -> None:
 def test_parameters_in_bfloat16_get_gradients_in_bfloat16() -> None:
     teacher, parts = case(4, 9, 2)
     low = tuple(part.detach().bfloat16().requires_grad_() for part in parts)
-    found, expected = ours(teacher, low), dense(teacher, low)
-    torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-4, atol=1e-4)
-    for a, b in zip(found[1:], expected[1:], strict=True):
+    results, expected = ours(teacher, low), dense(teacher, low)
+    torch.testing.assert_close(results[0].double(), expected[0], rtol=1e-4, atol=1e-4)
+    for a, b in zip(results[1:], expected[1:], strict=True):
         assert a.dtype == torch.bfloat16
         torch.testing.assert_close(a.double(), b, rtol=1e-2, atol=1e-3)
 

@@ -54,7 +54,7 @@ def ground() -> MakeGround:
 
 @pytest.fixture(scope="session")
 def disturbed() -> Callable[[torch.nn.Module], None]:
-    """Moves every parameter: as training would."""
+    """Move every parameter, as training would."""
 
     def disturb(design: torch.nn.Module) -> None:
         random = torch.Generator().manual_seed(3)

@@ -1,4 +1,4 @@
-"""What holds of every design: readout and maps say the same, a part of the losses is a part, all is trained."""
+"""What holds for every design: readout and maps agree, some of the losses are those of all, and all is trained."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def make(name: str, ground: Ground) -> Design:
 def design(request: Any, ground: Any, values: torch.Tensor) -> Design:
     """A design with a loss for each head that reads z."""
     if request.param == "low-rank":
-        found = plugin.find("lens", "low-rank", DESIGNS, Design)
-        return plugin.make("lens", "low-rank", found, {"rank": 2}, ground(values))
+        design = plugin.find("lens", "low-rank", DESIGNS, Design)
+        return plugin.make("lens", "low-rank", design, {"rank": 2}, ground(values))
     return make(request.param, ground(values))
 
 
@@ -34,8 +34,8 @@ def test_the_maps_say_of_values_what_the_readout_says(
 ) -> None:
     disturbed(design)
     maps = design.maps()
-    found = torch.stack([maps.logits(head, values[:, head]) for head in range(maps.num_heads)])
-    torch.testing.assert_close(found, design(values, logits).detach(), rtol=1e-4, atol=1e-4)
+    folded = torch.stack([maps.logits(head, values[:, head]) for head in range(maps.num_heads)])
+    torch.testing.assert_close(folded, design(values, logits).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_some_of_the_losses_are_those_of_their_heads(

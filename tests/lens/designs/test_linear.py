@@ -10,13 +10,13 @@ from alens.lens.designs.linear import Linear
 
 def test_it_starts_as_the_mean_output_for_every_z(ground: Any, values: torch.Tensor) -> None:
     start = ground(values)
-    found = Linear(start)(values, lambda readout: readout.logits(1, slice(0, 5)))
-    torch.testing.assert_close(found, start.log_mean_output_V.expand(5, -1))
+    logits = Linear(start)(values, lambda readout: readout.logits(1, slice(0, 5)))
+    torch.testing.assert_close(logits, start.log_mean_output_V.expand(5, -1))
 
 
 def test_it_is_a_weight_and_a_bias_on_white_values(ground: Any, values: torch.Tensor, disturbed: Any) -> None:
     design = Linear(ground(values))
     disturbed(design)
-    readout: Readout = design(values, lambda found: found)
+    readout: Readout = design(values, lambda readout: readout)
     assert torch.equal(readout.weight_UFV, design.weight) and torch.equal(readout.bias_UV, design.bias)
     torch.testing.assert_close(readout.features_UNF, design.ground.whitening.white(values))

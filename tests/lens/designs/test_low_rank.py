@@ -1,4 +1,4 @@
-"""The low-rank design: a product, and the ranks there are."""
+"""The low-rank design: a product, and the ranks that it can have."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ def test_its_weight_is_the_product_and_has_that_rank(
 
 def test_it_starts_as_the_mean_output_with_a_gradient(ground: Any, values: torch.Tensor) -> None:
     design = LowRank(ground(values), rank=3)
-    found = design(values, lambda readout: readout.logits(0, slice(None)))
-    torch.testing.assert_close(found, design.ground.log_mean_output_V.expand(len(values), -1))
-    found.square().sum().backward()
+    logits_NV = design(values, lambda readout: readout.logits(0, slice(None)))
+    torch.testing.assert_close(logits_NV, design.ground.log_mean_output_V.expand(len(values), -1))
+    logits_NV.square().sum().backward()
     assert design.up.grad is not None and bool((design.up.grad[0] != 0).any())
 
 

@@ -1,4 +1,4 @@
-"""The translator: affine maps that are made of the unembedding."""
+"""The translator: affine maps that are made from the unembedding."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from alens.lens.designs.translator import Translator, white_unembedding
 
 
 def row_space_error(weight_EV: torch.Tensor, W_U_DV: torch.Tensor) -> float:
-    """How much of a weight no combination of the unembedding's rows gives."""
+    """The part of a weight that no combination of the rows of the unembedding gives."""
     solved_DE = torch.linalg.lstsq(W_U_DV.double().T, weight_EV.double().T).solution
     return float((weight_EV.double() - solved_DE.T @ W_U_DV.double()).abs().max())
 

@@ -49,8 +49,8 @@ def test_trained_maps_give_the_logits_of_the_readout(
     disturbed(design)
     maps = design.maps()
     assert maps.form == "translated" and maps.num_heads == 1
-    found = design(stream, logits).detach()
-    torch.testing.assert_close(maps.logits(0, stream[:, 0]), found, rtol=1e-3, atol=1e-3)
+    expected = design(stream, logits).detach()
+    torch.testing.assert_close(maps.logits(0, stream[:, 0]), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_every_parameter_is_trained(ground: Any, stream: torch.Tensor, disturbed: Any) -> None:
