@@ -23,7 +23,7 @@ from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, prompt_tokens
 from alens.studies.comparison.reading_change import ReadingComparer, adjusted, spread_ratio
-from alens.studies.comparison.result import Comparison, HeadChange
+from alens.studies.comparison.result import Comparison, Detection, HeadChange
 from alens.studies.comparison.settings import CompareSettings
 
 
@@ -60,10 +60,7 @@ def compare(
         reader, readings, comparer, detectors, names, model_NV[:num_compared], report
     )
     model, _ = comparer.change(model_NV[:num_compared])
-    if detectors:
-        detectors.add("model", model_NV)
-    report(Progress(stage="judging the detectors"))
-    detection = detectors.judge(ids) if detectors else None
+    detection = _judge(detectors, model_NV, ids, report)
     return Comparison(
         clean=clean.name,
         suspect=suspect.name,
@@ -158,6 +155,16 @@ def _head_changes(
                 detectors.add("unembedding", unembedding_NV)
         report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
     return changes, draws
+
+
+def _judge(
+    detectors: Detectors | None, model_NV: torch.Tensor, ids: Sequence[Sequence[int]], report: Report
+) -> Detection | None:
+    """Judge the detectors, with one by the model's own output; `ids` are the tokens of all prompts."""
+    if detectors is not None:
+        detectors.add("model", model_NV)
+    report(Progress(stage="judging the detectors"))
+    return None if detectors is None else detectors.judge(ids)
 
 
 def _mean_output_kl(reader: LensedModel, model_NV: torch.Tensor) -> float | None:

@@ -57,14 +57,7 @@ def locate(
     layers, heads = reader.chosen(settings.layers, settings.heads)
     ids = [tokens_of(reader, prompt) for prompt in prompts]
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
-    rates = _GroupRates(
-        prompts=term_rates(reader, terms, ids, settings, report=report, stage="prompts"),
-        controls=None
-        if control_ids is None
-        else term_rates(reader, terms, control_ids, settings, report=report, stage="controls"),
-        mean=mean_rates(reader, terms),
-        sizes=(len(ids), len(control_ids or ())),
-    )
+    rates = _group_rates(reader, terms, ids, control_ids, settings, report)
     report(Progress(stage="permutations"))
     lens, tests = rates.effects("lens", settings)
     (model,), _ = rates.effects("model", settings)
@@ -107,7 +100,7 @@ class _GroupRates:
     prompts: TermRates
     controls: TermRates | None
     mean: Rates | None
-    """In the mean output."""
+    """The rates in the mean output; None where the lenses do not say it."""
     sizes: tuple[int, int]
     """Numbers of prompts and of controls."""
 
@@ -168,6 +161,23 @@ class _GroupRates:
             )
         ]
         return sorted(shares, key=lambda share: share.control_probability - share.probability)
+
+
+def _group_rates(
+    reader: LensedModel,
+    terms: Sequence[Term],
+    ids: Sequence[Sequence[int]],
+    control_ids: Sequence[Sequence[int]] | None,
+    settings: LocateSettings,
+    report: Report,
+) -> _GroupRates:
+    """Run the model on prompts and controls (token ids), and take the rates of the terms."""
+    rates = term_rates(reader, terms, ids, settings, report=report, stage="prompts")
+    control_rates = None
+    if control_ids is not None:
+        control_rates = term_rates(reader, terms, control_ids, settings, report=report, stage="controls")
+    sizes = (len(ids), len(control_ids or ()))
+    return _GroupRates(prompts=rates, controls=control_rates, mean=mean_rates(reader, terms), sizes=sizes)
 
 
 def _with_terms(prompts: Sequence[Sequence[int]], terms: Sequence[Term]) -> int:

@@ -61,10 +61,6 @@ def transfer_to_copy(
     settings = settings or TransferSettings()
     check_copy(lenses, cache, copy, native)
     same_rows = same_rows_in(cache, copy)
-    if not same_rows:
-        log.warning(
-            f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
-        )
     text, home_text = _texts(lenses, cache, copy, native, same_rows)
     at_home = judged_rows(lenses, cache, home_text, settings, device)
     on_copy = judged_rows(lenses, copy, text, settings, device)
@@ -74,15 +70,8 @@ def transfer_to_copy(
     *sums, mean = judge_readings(
         on_copy, [*moved, *native_readings, mean_output(on_copy, native)], report=report, stage="on the copy"
     )
-    baselines = CopyBaselines(
-        home=home,
-        native=JudgedHeads.from_sums(sums[len(moved) :]) if native_readings else None,
-        mean=JudgedHeads.from_sums([mean]),
-        rows_G=mean.rows_G.cpu().numpy(),
-        next_G=mean.next_G.cpu().numpy(),
-        same_rows=same_rows,
-        seed=settings.seed,
-    )
+    native_heads = JudgedHeads.from_sums(sums[len(moved) :]) if native_readings else None
+    baselines = _baselines(home, native_heads, mean, same_rows, settings.seed)
     pairs = tuple((layer, head) for layer in on_copy.layers for head in on_copy.heads)
     return CopyTransfer(
         site=on_copy.site,
@@ -113,6 +102,20 @@ def _judge_home(lenses: Lenses, at_home: JudgedRows, report: Report) -> tuple[Ju
     readings = [*as_fitted(lenses, at_home), mean_output(at_home, lenses)]
     *sums, mean = judge_readings(at_home, readings, report=report, stage="at home")
     return JudgedHeads.from_sums(sums), mean.means()[0]
+
+
+def _baselines(
+    home: JudgedHeads, native: JudgedHeads | None, mean: ReadingSums, same_rows: bool, seed: int
+) -> CopyBaselines:
+    return CopyBaselines(
+        home=home,
+        native=native,
+        mean=JudgedHeads.from_sums([mean]),
+        rows_G=mean.rows_G.cpu().numpy(),
+        next_G=mean.next_G.cpu().numpy(),
+        same_rows=same_rows,
+        seed=seed,
+    )
 
 
 def _way_figures(
@@ -167,6 +170,10 @@ def _texts(
 ) -> tuple[JudgedText, JudgedText]:
     """The text to judge on, in the copy's cache and in the model's own: rows that no fit has seen, the same ones where
     that can be."""
+    if not same_rows:
+        log.warning(
+            f"{copy.root} and {cache.root} hold other rows of text: figures at home and on the copy differ by the text too"
+        )
     home = judged_text(lenses, cache)
     copied = judged_text(lenses if native is None else native, copy)
     if not same_rows:
