@@ -1,4 +1,4 @@
-"""A lens that says nothing is shown by no command without its mark: head 0.1 of these lenses."""
+"""No command shows a lens that says nothing, here head 0.1, without its mark."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def lenses(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files of prompts and of a term."""
+    """A file of prompts and one of terms."""
     folder = tmp_path_factory.mktemp("prompts")
     for name, texts in (
         ("ours", TEXTS),

@@ -1,4 +1,4 @@
-"""Which lines a log gets, and when: a clock that the tests turn, and what the work reports."""
+"""Which lines a log gets and when, by a clock that the tests set and by reports of the work."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from alens.job.progress import Progress
 
 
 class Log:
-    """Lines with their time."""
+    """Lines with the time at which they were said."""
 
     def __init__(self) -> None:
         self.now, self.said = 0.0, list[tuple[float, str]]()
@@ -73,7 +73,7 @@ def test_a_stage_is_told_early_then_now_and_then(log: Log) -> None:
 
 
 def test_a_resumed_fit_that_is_deep_in_a_step(log: Log) -> None:
-    """What is left is by the steps of this run, and the line says that the work is alive."""
+    """The time left follows from the steps of this run, and the line shows that the work goes on."""
     log.at(0, "fit", 200, 210, "steps")
     log.at(25, "fit", 201, 210, "steps")
     log.wait(55)
@@ -88,7 +88,7 @@ def test_a_resumed_fit_that_is_deep_in_a_step(log: Log) -> None:
 
 
 def test_what_is_left_follows_the_pace(log: Log) -> None:
-    """A step takes 1 s, then 5 s: after a minute of it the first steps count no more."""
+    """A step takes 1 s, then 5 s: after a minute the first steps no longer count."""
     for step in range(101):
         log.at(step, "fit", step, 1000, "steps")
     log.taken()

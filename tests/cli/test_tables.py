@@ -1,5 +1,7 @@
 """Tables in a narrow terminal, in a wide one and in a log: no number is cut, whatever the width."""
 
+from pathlib import Path
+
 import pytest
 
 from alens.cli import tables
@@ -66,3 +68,9 @@ def test_a_grid_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["gain"] and lines[1] == ["layer", "\\", "head", "1", "10"]
     assert lines[3:5] == [["0", "+0.250*"], ["11", "-0.500", "+0.000!"]]
+
+
+def test_tables_are_made_here_alone() -> None:
+    rooms = Path(tables.__file__).parents[1]
+    makers = [path.name for path in rooms.rglob("*.py") if "rich.table" in path.read_text()]
+    assert makers == ["tables.py"]

@@ -1,4 +1,4 @@
-"""`alens` on a terminal: what rich draws works it, nothing else does, and the work outlives it."""
+"""`alens` on a terminal: only what rich draws controls it, and the work outlives it."""
 
 import json
 import os
@@ -55,20 +55,20 @@ class Terminal:
             self._reader.join(0.02)
 
     def end(self) -> tuple[int, str]:
-        """Exit code, and all that it showed."""
+        """The exit code, and everything that was shown."""
         code = self.process.wait(timeout=400)
         self._reader.join(timeout=60)
         return code, self.text
 
     def vanish(self) -> None:
-        """As when a window is closed that sends no signal."""
+        """Close the terminal, like a window that sends no signal."""
         devnull = os.open(os.devnull, os.O_RDWR)
         os.dup2(devnull, self._ours)
         os.close(devnull)
 
 
 def test_lenses_of_a_stranger_on_the_hub(hub: Hub, demo_lenses: Path, tmp_path: Path, copy_of: Any) -> None:
-    """Fetched, and shown: the library's bar does not draw, and the stranger's names do not work the terminal."""
+    """While files are fetched and shown, the library draws no bar, and a stranger's names do not control the terminal."""
     lenses = copy_of(demo_lenses)
     attack = "\x1b]52;c;cm0gLXJmIC8=\x07\x1b[1A\x1b[2K\rverified OK"
     documents.edit(lenses / "lens.json", lambda body: body["model"].update(id=attack))

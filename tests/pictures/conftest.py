@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of pages, with what every page must hold in it."""
+"""A headless Chromium for the tests of pages, and what must be true of every page in it."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from .. import ports
 
 LIMIT_S = 400
-"""Only what hangs takes so long, on the busiest machine."""
+"""In seconds: only a page that hangs takes longer, on the busiest machine."""
 
 FLAGS = [
     "--headless",
@@ -43,7 +43,7 @@ return [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility(
   return [Math.min(...grounds.map((g) => ratio(text, g.slice(0, 3)))), e.tagName + "." + e.className + " " + e.textContent.slice(0, 30)];
 });
 """
-"""Every element that holds text: its contrast to what lies behind it, by WCAG 2, and what it is."""
+"""For every element that holds text: its contrast to its background, by WCAG 2, and what it is."""
 
 
 class Browser:
@@ -73,16 +73,16 @@ class Browser:
         return element
 
     def wait_until(self, true: Callable[[], object]) -> None:
-        """For what a page does by itself, such as at its next frame."""
+        """Wait for something that the page does by itself, such as at its next frame."""
         WebDriverWait(self.driver, LIMIT_S).until(lambda _: true())
 
     def complaints(self) -> list[Any]:
-        """What the console holds, warnings too."""
+        """The messages of the console, with warnings."""
         entries: list[Any] = self.driver.get_log("browser")
         return entries
 
     def fetched(self) -> list[str]:
-        """What the page asked the network or the disk for, itself left out."""
+        """What the page asked the network or the disk for, apart from itself."""
         names: list[str] = self.run(
             "return performance.getEntriesByType('resource').map((entry) => entry.name)"
         )

@@ -1,4 +1,4 @@
-"""Heat maps as files: a picture that can be opened, a page that says every number."""
+"""Heat maps as files: a picture that can be opened, a page that holds every number."""
 
 import dataclasses
 import html.parser

@@ -158,7 +158,7 @@ def test_a_path_that_can_be_no_page_is_refused(tmp_path: Path) -> None:
 
 
 def test_whole_distributions_are_made_once(reader: HeadReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are what a page takes its time for; and it says how far it is, to the end."""
+    """Readings take most of the time, and the report says how far they are, to the end."""
     made, told = list[int](), list[Progress]()
     lens = HeadReader.lens
 

@@ -300,7 +300,7 @@ def test_it_can_be_read_on_a_laptop_and_a_phone_by_day_and_night(
 def test_a_grid_of_many_heads_scrolls_in_its_box(
     browser: Browser, page: Path, tmp_path: Path, width: int
 ) -> None:
-    """As of a model with 32 heads a layer: the two heads at hand, again and again."""
+    """A page like that of a model with 32 heads a layer, made by repeating two heads."""
     (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     numbers = json.loads(held)
     numbers["heads"] = list(range(32))
@@ -323,7 +323,7 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
 def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
-    """And those of a residual site have no heads."""
+    """Lenses of a site of the residual stream have no heads either."""
     (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     numbers = {**json.loads(held), "rank": "probability", "ranks": ["probability"], "site": "resid_post"}
     numbers["tokens"] = [[text, None] for text, _ in numbers["tokens"]]
@@ -343,7 +343,7 @@ def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
 
 
 def wide(cells: list[Any]) -> list[Any]:
-    """Two layers of two heads -> of 32 heads."""
+    """Two layers of two heads -> two layers of 32 heads."""
     return cells[:2] * 16 + cells[2:] * 16
 
 

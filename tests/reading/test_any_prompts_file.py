@@ -1,4 +1,4 @@
-"""Files of prompts and of terms: whatever bytes they hold, what is read is what stands there, or one line."""
+"""Files of prompts and of terms with any bytes: their content is read as it stands, or one line says what is wrong."""
 
 import json
 from pathlib import Path

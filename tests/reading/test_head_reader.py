@@ -146,7 +146,7 @@ def test_kl_and_entropy_are_those_of_torch(reading: Reading, direct: Direct) -> 
 def test_the_kl_of_the_mean_output_is_that_of_torch(
     reading: Reading, direct: Direct, demo_lenses: Path
 ) -> None:
-    """What a reader that looks at nothing has at the same position."""
+    """The KL of a reading that looks at nothing, at the same position."""
     log_mean_V = load_lenses(demo_lenses).log_mean_output()
     assert log_mean_V is not None and list(reading.mean_output_kl) == reading.positions
     for position, kl in reading.mean_output_kl.items():

@@ -1,4 +1,4 @@
-"""What judging takes of the model, and what is said where it is not at parts."""
+"""What judging takes from the model, and what it says where the model is missing."""
 
 import dataclasses
 import shutil
@@ -58,7 +58,7 @@ def test_a_model_that_is_gone_is_said_and_a_named_one_is_refused(plan: Plan, tmp
 def test_a_model_that_is_not_in_the_hub_cache_is_not_fetched(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hub's library is told to look here only; what it then does is its own."""
+    """The hub's library is told to look on this machine alone; what it then does is up to it."""
     import huggingface_hub
 
     plainly, asked = huggingface_hub.snapshot_download, []

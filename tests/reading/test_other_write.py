@@ -1,4 +1,4 @@
-"""Heads that write something else than z W_O: lenses read them, and what rests on the write says that it cannot be had."""
+"""Heads that write something other than z W_O: lenses read them, and what needs the write says that it is missing."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files of prompts, and what is said of files that hold none."""
+"""Files of prompts, and the errors for files without any."""
 
 from pathlib import Path
 

@@ -51,7 +51,7 @@ def test_single_tokens_keep_their_space(sentencepiece: Tokenizer) -> None:
 
 
 def test_all_single_tokens_of_sentencepiece(sentencepiece: Tokenizer) -> None:
-    """Each is what it spells, with a space for `▁`; a byte is its character, or the sign for half of one."""
+    """Each token is what it spells, with a space for `▁`; a byte is its character, or the sign for a part of one."""
     within = WithinText(sentencepiece)
     for token, number in sentencepiece.get_vocab().items():
         byte = re.fullmatch(r"<0x(..)>", token)

@@ -106,13 +106,13 @@ def _is_significant(one: "HeadChange") -> bool:
 
 
 def _name(one: "HeadChange", mean_output_kl: float | None) -> str:
-    """Layer and head, and its KL."""
+    """Layer and head, above the KL of its lens."""
     above = ">" if mean_output_kl is not None and one.lens_kl > mean_output_kl else ""
     return f"{label(one.layer, one.head, one.says_nothing)}\n{above}{fixed(one.lens_kl, 2)}"
 
 
 def _references(comparison: "Comparison") -> Iterator[str]:
-    """What KL and JS are to be held against."""
+    """What KL, JS and p are to be compared with."""
     yield from kl_reference(comparison.mean_output_kl)
     if meaning := note((one.layer, one.head) for one in comparison.heads if one.says_nothing):
         yield meaning

@@ -14,11 +14,11 @@ from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.store.schema import ATTN_Z
 
 ABOVE = "above the mean output"
-"""Marks a KL above that of a reader that looks at nothing."""
+"""Marks a KL above that of a reading that looks at nothing."""
 
 
 def show_reading(reading: Reading, compare: bool) -> None:
-    """Print it; `compare` says whether the unembedding stands beside the lens."""
+    """Print a reading; with `compare`, the unembedding stands beside the lens."""
     from alens.cli.tables import console, show_table
 
     shown, columns = console(), ("lens", "unembedding") if compare else ("lens",)
@@ -64,7 +64,7 @@ def _name(reading: Reading, head: HeadReading) -> str:
 
 
 def _note(reading: Reading) -> str:
-    """What stands in the lists."""
+    """How to read the lists and the figures."""
     if reading.rank == LIFT:
         ranked = f"Lists by lift (probability / mean output), without tokens below {percent(reading.min_probability)} where enough are above it"
     else:
@@ -85,7 +85,7 @@ def _cell(
     scores: Sequence[TokenScore],
     terms: Sequence[TermScore],
 ) -> str:
-    """The figures, the list and the chosen terms, one a line, in columns."""
+    """The figures, then the list and the chosen terms, one on each line, in columns."""
     rows = [("  ", *_entry(score)) for score in scores] + [("* ", *_entry(term)) for term in terms]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     lines = [
@@ -97,6 +97,6 @@ def _cell(
 
 
 def _entry(score: TokenScore | TermScore) -> tuple[str, str, str]:
-    """Token or term, probability, lift."""
+    """Token or term, its probability and its lift."""
     text = score.term if isinstance(score, TermScore) else score.token
     return repr(text), percent(score.probability), times(score.lift)

@@ -1,4 +1,4 @@
-"""The one form of every table, drawn by rich: numbers stay whole, and a text is shown as it is, whoever wrote it.
+"""The form of every table, drawn by rich: numbers stay whole, and a text is shown as it is, whoever wrote it.
 
 In: headings, and rows of cells. Out: what a terminal shows, or plain lines where there is none. Rich takes `[red]` and
 `:smile:` for orders, and lets escapes pass; here the first are plain text and the second are escaped. Rich is slow to

@@ -23,7 +23,7 @@ BEST = {"kl": "best_kl", "ce": "best_cross_entropy"}
 
 
 def show_matrix(matrix: "TransferMatrix", between: str, figure: str) -> None:
-    """Lenses on other heads of their model."""
+    """Print how lenses read other heads of their model, by layers or by heads."""
     from alens.statistics.groups import said
 
     field, name = FIELDS[figure], FIGURES[figure]
@@ -42,12 +42,12 @@ def show_matrix(matrix: "TransferMatrix", between: str, figure: str) -> None:
 
 
 def matrix_grid(matrix: "TransferMatrix", between: str, figure: str) -> "HeadGrid":
-    """Differences to the head's own lens, for each pair of layers or of heads."""
+    """The figure of each lens on each layer or head, less that of the head's own lens."""
     return _layer_grid(matrix, figure) if between == "layers" else _pair_grid(matrix, figure)
 
 
 def _layer_grid(matrix: "TransferMatrix", figure: str, *, best: bool = False) -> "HeadGrid":
-    """Means over pairs of heads, or with `best` over the best lens for each head."""
+    """Means over pairs of heads; with `best`, over heads with the lens that reads each best."""
     from alens.pictures.head_grid import HeadGrid
 
     field = BEST[figure] if best else FIELDS[figure]
@@ -137,7 +137,7 @@ def _show_heads(matrix: "TransferMatrix", field: str) -> None:
 
 
 def _show_note(whose: str, heads: Sequence[tuple[int, int]], says_nothing: Sequence[bool]) -> None:
-    """Which lenses say nothing, if any."""
+    """Name the lenses that say nothing, if there are any."""
     if note := marks.note(head for head, is_nothing in zip(heads, says_nothing, strict=True) if is_nothing):
         show(f"{whose}{note}")
 
@@ -153,7 +153,7 @@ def _no_lens(matrix: "TransferMatrix", layer: int, field: str) -> float:
 
 
 def show_copy(transfer: "CopyTransfer", way: "Way", figure: str) -> None:
-    """Lenses on a fine-tuned copy of their model."""
+    """Print how lenses read a fine-tuned copy of their model, in one way for each head and in every way on average."""
     from alens.cli.tables import show_table
     from alens.statistics.groups import said
 
