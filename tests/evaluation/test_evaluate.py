@@ -25,7 +25,7 @@ Copy = Callable[[Path], Path]
 
 
 @pytest.fixture(scope="module")
-def found(demo_lenses: Path, demo_cache: Path) -> Evaluation:
+def evaluation(demo_lenses: Path, demo_cache: Path) -> Evaluation:
     return evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
 
 
@@ -46,32 +46,32 @@ def kl(model_NV: np.ndarray, logits_NV: np.ndarray) -> float:
     return float((np.exp(model_NV) * (model_NV - lens_NV)).sum(1).mean())
 
 
-def test_it_judges_on_the_shards_that_the_fit_held_out(found: Evaluation, demo_lenses: Path) -> None:
-    assert list(found.shards) == load_lenses(demo_lenses).record.cache["held_out_shards"] == [5]
-    assert found.rows == 16 * 63
-    assert found.teacher == "exact"
+def test_it_judges_on_the_shards_that_the_fit_held_out(evaluation: Evaluation, demo_lenses: Path) -> None:
+    assert list(evaluation.shards) == load_lenses(demo_lenses).record.cache["held_out_shards"] == [5]
+    assert evaluation.rows == 16 * 63
+    assert evaluation.teacher == "exact"
 
 
-def test_it_finds_the_figures_that_the_fit_recorded(found: Evaluation, demo_lenses: Path) -> None:
+def test_it_finds_the_figures_that_the_fit_recorded(evaluation: Evaluation, demo_lenses: Path) -> None:
     record = load_lenses(demo_lenses).record
     for layer in (0, 3):
-        for head, stated in zip(found.lens[layer], record.held_out[str(layer)], strict=True):
+        for head, stated in zip(evaluation.lens[layer], record.held_out[str(layer)], strict=True):
             figures = {name: getattr(head, name) for name in stated}
             assert figures == pytest.approx(stated, rel=1e-6, abs=1e-9)
 
 
 def test_kl_of_a_lens_is_the_dense_one(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
 ) -> None:
     (keep, model_NV), lens = dense, load_lenses(demo_lenses).layer(3)
     z_NHE = open_cache(demo_cache).read_shard("sites/attn.z/03", 5)[keep].astype(np.float64)
     for index, head in enumerate((1, 4)):
         logits_NV = z_NHE[:, head] @ lens.weight_HEV[index].double().numpy() + lens.bias_HV[index].numpy()
-        assert found.lens[3][index].kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
+        assert evaluation.lens[3][index].kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
 
 
 def test_the_unembedding_reads_the_heads_own_output(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_cache: Path
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_cache: Path
 ) -> None:
     (keep, model_NV), cache = dense, open_cache(demo_cache)
     outputs_NHD = cache.head_outputs(5 * 1024 + keep, [3], [1, 4])[:, 0].astype(np.float64)
@@ -80,27 +80,29 @@ def test_the_unembedding_reads_the_heads_own_output(
         part_ND = outputs_NHD[:, index] - outputs_NHD[:, index].mean(1, keepdims=True)
         part_ND = part_ND / scale_N1 * cache.weights("norm_gain") + cache.weights("norm_offset")
         logits_NV = part_ND @ cache.weights("W_U") + cache.weights("b_U")
-        assert found.unembedding[3][index].kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
+        assert evaluation.unembedding[3][index].kl == pytest.approx(
+            kl(model_NV, logits_NV), rel=1e-3, abs=1e-5
+        )
 
 
 def test_the_mean_output_is_that_of_the_training_shards(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_cache: Path
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_cache: Path
 ) -> None:
     keep, model_NV = dense
     mean_V = open_cache(demo_cache).read("stats/output", slice(0, 5)).sum(0)
     logits_NV = np.log(mean_V / mean_V.sum())[None]
-    assert found.mean_output.kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
+    assert evaluation.mean_output.kl == pytest.approx(kl(model_NV, logits_NV), rel=1e-3, abs=1e-5)
     top1 = (model_NV.argmax(1) == mean_V.argmax()).mean()
-    assert found.mean_output.top1_agreement == pytest.approx(top1, abs=3 / len(keep))
+    assert evaluation.mean_output.top1_agreement == pytest.approx(top1, abs=3 / len(keep))
 
 
 def test_the_mean_output_of_the_judged_rows_bounds_every_constant_reading(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray]
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """KL of a constant q is at least that of the rows' own mean: entropy of the mean less mean entropy."""
     _, model_NV = dense
     own_V = np.log(np.exp(model_NV).mean(0))
-    assert found.mean_output.kl >= kl(model_NV, own_V[None]) - 1e-6
+    assert evaluation.mean_output.kl >= kl(model_NV, own_V[None]) - 1e-6
 
 
 def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, t
     text = tmp_path / "text.txt"
     text.write_text("\n".join(pq.read_table(demo.CORPUS)["text"].to_pylist()[:400]))
     lenses = copy_of_another_plan(load_lenses(demo_lenses))
-    found = []
+    evaluations = []
     for seed in (0, 1):
         settings = CacheSettings(
             seq_len=64,
@@ -126,8 +128,8 @@ def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, t
         write_cache(
             CacheRequest(model="demo", corpus=str(text), store=store, settings=settings, device="cpu")
         )
-        found.append(evaluate(lenses, open_cache(store), layers=[3]))
-    exact, compressed = found
+        evaluations.append(evaluate(lenses, open_cache(store), layers=[3]))
+    exact, compressed = evaluations
     assert (compressed.teacher, exact.teacher) == ("compressed", "exact")
     assert compressed.rows == exact.rows == len(exact.shards) * 16 * 63
     assert compressed.trained_on == exact.trained_on == "no"
@@ -144,45 +146,45 @@ def copy_of_another_plan(lenses):
 
 
 def test_fewer_rows_can_be_asked_for(demo_lenses: Path, demo_cache: Path) -> None:
-    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[0, 0], num_rows=100)
-    assert found.rows == 100 and list(found.lens) == [0] and len(found.lens[0]) == 2
+    evaluation = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[0, 0], num_rows=100)
+    assert evaluation.rows == 100 and list(evaluation.lens) == [0] and len(evaluation.lens[0]) == 2
 
 
-def test_the_result_is_plain_json(found: Evaluation) -> None:
-    body = json.loads(json.dumps(found.to_json()))
+def test_the_result_is_plain_json(evaluation: Evaluation) -> None:
+    body = json.loads(json.dumps(evaluation.to_json()))
     assert [(head["layer"], head["head"]) for head in body["heads"]] == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    assert body["mean_output"]["kl"] == found.mean_output.kl
+    assert body["mean_output"]["kl"] == evaluation.mean_output.kl
 
 
-def test_the_repr_is_one_short_line(found: Evaluation) -> None:
-    text = repr(found)
+def test_the_repr_is_one_short_line(evaluation: Evaluation) -> None:
+    text = repr(evaluation)
     assert text.startswith("<Evaluation: 4 lenses of 2 layers on 1,008 held-out rows, mean KL ")
     assert len(text) <= 200
 
 
-def test_the_frame_has_a_row_a_head(found: Evaluation) -> None:
-    frame = found.to_frame().set_index(["layer", "head"])
+def test_the_frame_has_a_row_a_head(evaluation: Evaluation) -> None:
+    frame = evaluation.to_frame().set_index(["layer", "head"])
     assert list(frame.index) == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    assert frame.loc[(3, 4), "lens.kl"] == found.lens[3][1].kl
-    interval = found.lens[3][1].intervals["kl"]
+    assert frame.loc[(3, 4), "lens.kl"] == evaluation.lens[3][1].kl
+    interval = evaluation.lens[3][1].intervals["kl"]
     assert interval is not None
     assert frame.loc[(3, 4), "lens.intervals.kl.high"] == interval[1]
-    difference = found.comparisons["unembedding"][0][0].kl.difference
+    difference = evaluation.comparisons["unembedding"][0][0].kl.difference
     assert frame.loc[(0, 1), "comparisons.unembedding.kl.difference"] == difference
     assert not any("reliability" in column for column in frame.columns)
 
 
-def test_the_model_itself_has_no_kl_and_agrees(found: Evaluation) -> None:
-    assert found.model is not None and found.model.kl == pytest.approx(0, abs=1e-3)
-    assert found.model.top1_agreement > 0.99
-    for head in (*found.lens[3], found.mean_output):
-        assert head.cross_entropy is not None and found.model.cross_entropy is not None
-        assert head.cross_entropy > found.model.cross_entropy
+def test_the_model_itself_has_no_kl_and_agrees(evaluation: Evaluation) -> None:
+    assert evaluation.model is not None and evaluation.model.kl == pytest.approx(0, abs=1e-3)
+    assert evaluation.model.top1_agreement > 0.99
+    for head in (*evaluation.lens[3], evaluation.mean_output):
+        assert head.cross_entropy is not None and evaluation.model.cross_entropy is not None
+        assert head.cross_entropy > evaluation.model.cross_entropy
 
 
-def test_every_figure_lies_in_its_interval_and_intervals_are_of_sequences(found: Evaluation) -> None:
-    assert found.sequences == 16
-    for head in (head for heads in found.lens.values() for head in heads):
+def test_every_figure_lies_in_its_interval_and_intervals_are_of_sequences(evaluation: Evaluation) -> None:
+    assert evaluation.sequences == 16
+    for head in (head for heads in evaluation.lens.values() for head in heads):
         for name in ("kl", "cross_entropy", "top1_agreement", "top10_agreement", "entropy"):
             low, high = head.intervals[name] or (0.0, 0.0)
             assert low < getattr(head, name) < high
@@ -190,7 +192,7 @@ def test_every_figure_lies_in_its_interval_and_intervals_are_of_sequences(found:
 
 
 def test_intervals_follow_from_the_kl_of_each_sequence(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
 ) -> None:
     (keep, model_NV), lens, cache = dense, load_lenses(demo_lenses).layer(0), open_cache(demo_cache)
     z_NHE = cache.read_shard("sites/attn.z/00", 5)[keep].astype(np.float64)
@@ -199,11 +201,11 @@ def test_intervals_follow_from_the_kl_of_each_sequence(
     sequence_N = cache.read_shard("rows/sequence", 5)[keep]
     kl_G1 = np.array([[kl_N[sequence_N == sequence].sum()] for sequence in np.unique(sequence_N)])
     expected = interval(resampled_means(kl_G1, np.full(16, 63.0), seed=0)[:, 0], groups=16)
-    assert found.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
+    assert evaluation.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_intervals_are_over_documents_where_they_are_known(
-    found: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
+    evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray], demo_lenses: Path, demo_cache: Path
 ) -> None:
     """Four sequences a document: the sums of each are those of its sequences."""
     (keep, model_NV), lens, cache = dense, load_lenses(demo_lenses), open_cache(demo_cache)
@@ -211,7 +213,7 @@ def test_intervals_are_over_documents_where_they_are_known(
     cache.__dict__["documents"] = documents_B
     by_document = evaluate(lens, cache, layers=[0])
     assert (by_document.intervals_over, by_document.groups, by_document.sequences) == ("documents", 4, 16)
-    assert (found.intervals_over, found.groups) == ("sequences", 16)
+    assert (evaluation.intervals_over, evaluation.groups) == ("sequences", 16)
     body = by_document.to_json()
     assert (body["intervals_over"], body["groups"]) == ("documents", 4)
     z_NHE, maps = cache.read_shard("sites/attn.z/00", 5)[keep].astype(np.float64), lens.layer(0)
@@ -223,25 +225,32 @@ def test_intervals_are_over_documents_where_they_are_known(
     assert by_document.lens[0][0].intervals["kl"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_comparisons_are_differences_of_the_figures(found: Evaluation) -> None:
-    assert set(found.comparisons) == {"mean_output", "unembedding"}
+def test_comparisons_are_differences_of_the_figures(evaluation: Evaluation) -> None:
+    assert set(evaluation.comparisons) == {"mean_output", "unembedding"}
     for layer in (0, 3):
-        for head, plain, of in zip(
-            found.lens[layer], found.unembedding[layer], found.comparisons["unembedding"][layer], strict=True
+        for head, plain, comparison in zip(
+            evaluation.lens[layer],
+            evaluation.unembedding[layer],
+            evaluation.comparisons["unembedding"][layer],
+            strict=True,
         ):
-            assert of.kl.difference == pytest.approx(head.kl - plain.kl)
-            assert of.cross_entropy is not None and head.cross_entropy is not None
-            low, high = of.cross_entropy.interval or (0.0, 0.0)
-            assert low < of.cross_entropy.difference < high
-    of_mean = [of for heads in found.comparisons["mean_output"].values() for of in heads]
-    kls = [head.kl for heads in found.lens.values() for head in heads]
-    assert [of.kl.difference for of in of_mean] == pytest.approx([kl - found.mean_output.kl for kl in kls])
-    wins = found.wins("mean_output")
-    assert wins.heads == 4 and wins.better == sum(kl < found.mean_output.kl for kl in kls)
-    assert wins.better_apart == sum(of.kl.better_apart for of in of_mean) <= wins.surely_better
+            assert comparison.kl.difference == pytest.approx(head.kl - plain.kl)
+            assert comparison.cross_entropy is not None and head.cross_entropy is not None
+            low, high = comparison.cross_entropy.interval or (0.0, 0.0)
+            assert low < comparison.cross_entropy.difference < high
+    with_mean = [one for heads in evaluation.comparisons["mean_output"].values() for one in heads]
+    kls = [head.kl for heads in evaluation.lens.values() for head in heads]
+    assert [one.kl.difference for one in with_mean] == pytest.approx(
+        [kl - evaluation.mean_output.kl for kl in kls]
+    )
+    wins = evaluation.wins("mean_output")
+    assert wins.heads == 4 and wins.better == sum(kl < evaluation.mean_output.kl for kl in kls)
+    assert wins.better_apart == sum(one.kl.better_apart for one in with_mean) <= wins.surely_better
 
 
-def test_wins_are_counted_by_difference_by_intervals_apart_and_by_the_paired_one(found: Evaluation) -> None:
+def test_wins_are_counted_by_difference_by_intervals_apart_and_by_the_paired_one(
+    evaluation: Evaluation,
+) -> None:
     differences = [
         PairedDifference(difference=-1.0, interval=(-2.0, 1.0), apart=False),
         PairedDifference(difference=-1.0, interval=(-2.0, -0.5), apart=False),
@@ -250,19 +259,21 @@ def test_wins_are_counted_by_difference_by_intervals_apart_and_by_the_paired_one
         PairedDifference(difference=3.0, interval=(2.0, 4.0), apart=True),
     ]
     made = {0: [BaselineComparison(kl=kl, cross_entropy=None) for kl in differences]}
-    wins = dataclasses.replace(found, comparisons={"unembedding": made}).wins("unembedding")
+    wins = dataclasses.replace(evaluation, comparisons={"unembedding": made}).wins("unembedding")
     assert wins == Wins(heads=5, better=4, better_apart=1, surely_better=3)
 
 
-def test_the_ranges_name_the_best_and_the_worst_head(found: Evaluation) -> None:
-    of = found.ranges()["kl"]
+def test_the_ranges_name_the_best_and_the_worst_head(evaluation: Evaluation) -> None:
+    kl = evaluation.ranges()["kl"]
     by_head = {
-        (layer, head): f.kl for layer in (0, 3) for head, f in zip((1, 4), found.lens[layer], strict=True)
+        (layer, head): f.kl
+        for layer in (0, 3)
+        for head, f in zip((1, 4), evaluation.lens[layer], strict=True)
     }
-    assert of is not None and of.mean == pytest.approx(np.mean(list(by_head.values())))
-    assert by_head[of.lowest_head] == of.lowest == min(by_head.values())
-    assert by_head[of.highest_head] == of.highest == max(by_head.values())
-    assert found.ranges()["bits_per_byte"] is None
+    assert kl is not None and kl.mean == pytest.approx(np.mean(list(by_head.values())))
+    assert by_head[kl.lowest_head] == kl.lowest == min(by_head.values())
+    assert by_head[kl.highest_head] == kl.highest == max(by_head.values())
+    assert evaluation.ranges()["bits_per_byte"] is None
 
 
 def test_threads_and_the_seed_change_no_figure(demo_lenses: Path, demo_cache: Path) -> None:
@@ -284,7 +295,7 @@ def test_bytes_of_another_vocabulary_are_refused(demo_lenses: Path, demo_cache: 
 
 def test_bits_per_byte_are_of_rows_with_a_next_token(demo_lenses: Path, demo_cache: Path) -> None:
     two_V = np.full(4096, 2)
-    found = evaluate(
+    evaluation = evaluate(
         load_lenses(demo_lenses),
         open_cache(demo_cache),
         layers=[0],
@@ -292,7 +303,7 @@ def test_bits_per_byte_are_of_rows_with_a_next_token(demo_lenses: Path, demo_cac
         resamples=2,
         token_bytes_V=two_V,
     )
-    for head in found.lens[0]:
+    for head in evaluation.lens[0]:
         assert head.cross_entropy is not None
         assert head.bits_per_byte == pytest.approx(head.cross_entropy / np.log(2) / 2)
 
@@ -333,11 +344,11 @@ def test_small_settings_leave_figures_finite(demo_lenses: Path, tmp_path: Path) 
     write_cache(
         CacheRequest(model="demo", corpus="demo", store=tmp_path / "c", settings=settings, device="cpu")
     )
-    found = evaluate(load_lenses(demo_lenses), open_cache(tmp_path / "c"))
-    assert found.shards == (0, 1) and found.rows == 2 * 4 * 15
-    assert found.sequences == 2 * 4  # those of each shard are its own
-    assert found.top_tokens == 1
-    for head in (head for heads in found.lens.values() for head in heads):
+    evaluation = evaluate(load_lenses(demo_lenses), open_cache(tmp_path / "c"))
+    assert evaluation.shards == (0, 1) and evaluation.rows == 2 * 4 * 15
+    assert evaluation.sequences == 2 * 4  # those of each shard are its own
+    assert evaluation.top_tokens == 1
+    for head in (head for heads in evaluation.lens.values() for head in heads):
         assert head.top1_agreement == head.top10_agreement
         values = [getattr(head, name) for name in FIGURES if name != "bits_per_byte"]
         assert np.isfinite(values).all() and head.bits_per_byte is None

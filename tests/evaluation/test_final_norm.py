@@ -42,8 +42,8 @@ def test_after_the_last_layer_it_is_the_model_itself(cache: Cache, tmp_path: Pat
     lenses = load_lenses(fitted(cache, tmp_path / "heads", heads=(0,)))
     older = copy.copy(cache)
     older.plan = dataclasses.replace(cache.plan, model=dataclasses.replace(cache.plan.model, final_norm=None))
-    bare, found = (evaluate(lenses, one, resamples=2).logit_lens[1].kl for one in (older, cache))
-    assert found == pytest.approx(0, abs=1e-3) and bare > 0.02
+    bare, normed = (evaluate(lenses, one, resamples=2).logit_lens[1].kl for one in (older, cache))
+    assert normed == pytest.approx(0, abs=1e-3) and bare > 0.02
 
 
 def test_the_tuned_lens_starts_there_and_keeps_the_norm(cache: Cache, tmp_path: Path) -> None:

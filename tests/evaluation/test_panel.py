@@ -48,17 +48,17 @@ def norm(cache: Cache, stream_BD: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def found(residual_cache: Path, of_heads: Path, tuned: Path) -> Evaluation:
+def evaluation(residual_cache: Path, of_heads: Path, tuned: Path) -> Evaluation:
     return evaluate(load_lenses(of_heads), open_cache(residual_cache), tuned_lens=load_lenses(tuned))
 
 
-def test_there_is_one_of_each_a_layer(found: Evaluation) -> None:
-    assert list(found.logit_lens) == list(found.tuned_lens) == [1, 2]
-    assert list(found.comparisons) == ["mean_output", "unembedding", "logit_lens", "tuned_lens"]
-    assert all(len(heads) == 2 for of in found.comparisons.values() for heads in of.values())
+def test_there_is_one_of_each_a_layer(evaluation: Evaluation) -> None:
+    assert list(evaluation.logit_lens) == list(evaluation.tuned_lens) == [1, 2]
+    assert list(evaluation.comparisons) == ["mean_output", "unembedding", "logit_lens", "tuned_lens"]
+    assert all(len(heads) == 2 for by_layer in evaluation.comparisons.values() for heads in by_layer.values())
 
 
-def test_the_logit_lens_norms_the_stream_as_it_was_told(found: Evaluation, residual_cache: Path) -> None:
+def test_the_logit_lens_norms_the_stream_as_it_was_told(evaluation: Evaluation, residual_cache: Path) -> None:
     cache = open_cache(residual_cache)
     keep = np.flatnonzero(cache.read_shard("rows/position", 3) > 0) + 3 * 512
     W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).double() for name in ("W_U", "b_U"))
@@ -68,20 +68,20 @@ def test_the_logit_lens_norms_the_stream_as_it_was_told(found: Evaluation, resid
         stream_ND = torch.from_numpy(cache.site("resid_post", layer, keep)).double()
         lens_NV = (norm(cache, stream_ND) @ W_U_DV + b_U_V).log_softmax(-1)
         expected = float((model_NV.exp() * (model_NV - lens_NV)).sum(1).mean())
-        assert found.logit_lens[layer].kl == pytest.approx(expected, rel=1e-3)
-        assert found.comparisons["logit_lens"][layer][1].kl.difference == pytest.approx(
-            found.lens[layer][1].kl - expected, abs=1e-2
+        assert evaluation.logit_lens[layer].kl == pytest.approx(expected, rel=1e-3)
+        assert evaluation.comparisons["logit_lens"][layer][1].kl.difference == pytest.approx(
+            evaluation.lens[layer][1].kl - expected, abs=1e-2
         )
-    assert found.norm_is_the_models
+    assert evaluation.norm_is_the_models
 
 
 def test_the_tuned_lens_is_judged_as_it_is_alone(
-    found: Evaluation, residual_cache: Path, tuned: Path
+    evaluation: Evaluation, residual_cache: Path, tuned: Path
 ) -> None:
     alone = evaluate(load_lenses(tuned), open_cache(residual_cache))
     for layer in (1, 2):
-        assert found.tuned_lens[layer].kl == pytest.approx(alone.lens[layer][0].kl, rel=1e-5)
-        assert found.logit_lens[layer].kl == pytest.approx(alone.unembedding[layer][0].kl, rel=1e-5)
+        assert evaluation.tuned_lens[layer].kl == pytest.approx(alone.lens[layer][0].kl, rel=1e-5)
+        assert evaluation.logit_lens[layer].kl == pytest.approx(alone.unembedding[layer][0].kl, rel=1e-5)
     assert (
         alone.logit_lens == alone.tuned_lens == {}
     )  # beside lenses of the stream, `unembedding` is the Logit Lens
@@ -96,30 +96,30 @@ def without_norm(cache: Cache) -> Cache:
 
 
 def test_a_cache_of_before_the_norm_was_kept_is_bare_and_says_so(
-    residual_cache: Path, of_heads: Path, found: Evaluation, caplog: pytest.LogCaptureFixture
+    residual_cache: Path, of_heads: Path, evaluation: Evaluation, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = open_cache(residual_cache)
     bare = evaluate(load_lenses(of_heads), without_norm(cache), resamples=2)
     assert not bare.norm_is_the_models and bare.tuned_lens == {}
-    assert bare.logit_lens[2].kl != pytest.approx(found.logit_lens[2].kl, rel=1e-2)
-    assert bare.unembedding[2][0].kl != pytest.approx(found.unembedding[2][0].kl, rel=1e-2)
+    assert bare.logit_lens[2].kl != pytest.approx(evaluation.logit_lens[2].kl, rel=1e-2)
+    assert bare.unembedding[2][0].kl != pytest.approx(evaluation.unembedding[2][0].kl, rel=1e-2)
     assert [line for line in caplog.messages if "was written before alens kept the last norm" in line]
     told = evaluate(
         load_lenses(of_heads), without_norm(cache), final_norm=FinalNorm.of_cache(cache), resamples=2
     )
     assert told.norm_is_the_models
-    assert told.logit_lens[2].kl == pytest.approx(found.logit_lens[2].kl, rel=1e-5)
+    assert told.logit_lens[2].kl == pytest.approx(evaluation.logit_lens[2].kl, rel=1e-5)
 
 
 def test_heads_that_write_something_else_have_no_unembedding(
-    residual_cache: Path, of_heads: Path, found: Evaluation, caplog: pytest.LogCaptureFixture
+    residual_cache: Path, of_heads: Path, evaluation: Evaluation, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = open_cache(residual_cache)
     model = dataclasses.replace(cache.plan.model, head_write="other")
     cache.plan = dataclasses.replace(cache.plan, model=model)
     without = evaluate(load_lenses(of_heads), cache, resamples=2)
     assert without.unembedding == {} and "unembedding" not in without.comparisons
-    assert without.lens[2][0].kl == pytest.approx(found.lens[2][0].kl, rel=1e-6)
+    assert without.lens[2][0].kl == pytest.approx(evaluation.lens[2][0].kl, rel=1e-6)
     assert [head["unembedding"] for head in without.to_json()["heads"]] == [None] * 4
     assert any(line.endswith("the unembedding of heads is left out") for line in caplog.messages)
 
@@ -132,8 +132,11 @@ def test_lenses_of_heads_are_no_tuned_lens(residual_cache: Path, of_heads: Path)
 def test_rows_that_a_tuned_lens_saw_are_left_out(residual_cache: Path, tuned: Path, tmp_path: Path) -> None:
     more = fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=2 * ROWS)
     cache = open_cache(residual_cache)
-    found = evaluate(load_lenses(more), cache, tuned_lens=load_lenses(tuned), resamples=50)
-    assert (found.shards, found.sequences_left_out) == ((3,), cache.plan.settings.sequences_per_shard)
+    evaluation = evaluate(load_lenses(more), cache, tuned_lens=load_lenses(tuned), resamples=50)
+    assert (evaluation.shards, evaluation.sequences_left_out) == (
+        (3,),
+        cache.plan.settings.sequences_per_shard,
+    )
     assert evaluate(load_lenses(more), cache, resamples=50).shards == (2, 3)
 
 

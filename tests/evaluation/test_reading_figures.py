@@ -16,12 +16,12 @@ CPU = torch.device("cpu")
 def sums(kl_GQ: np.ndarray, rows_G: np.ndarray, next_G: np.ndarray | None = None) -> ReadingSums:
     """As if rows had been added whose KL and surprise sum to `kl_GQ`."""
     G, Q = kl_GQ.shape
-    found = ReadingSums(Q, CPU, num_groups=G, figures=ALL)
-    found.rows_G += torch.from_numpy(rows_G)
-    found.next_G += torch.from_numpy(rows_G if next_G is None else next_G)
+    sums_of_kl = ReadingSums(Q, CPU, num_groups=G, figures=ALL)
+    sums_of_kl.rows_G += torch.from_numpy(rows_G)
+    sums_of_kl.next_G += torch.from_numpy(rows_G if next_G is None else next_G)
     for column in (KL, SURPRISE):
-        found.sums_GQC[..., column] += torch.from_numpy(kl_GQ)
-    return found
+        sums_of_kl.sums_GQC[..., column] += torch.from_numpy(kl_GQ)
+    return sums_of_kl
 
 
 def drawn(seed: int, G: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -51,11 +51,11 @@ def test_intervals_are_those_of_scipys_bootstrap_up_to_the_draws() -> None:
 
 def test_a_paired_difference_is_seen_where_intervals_overlap() -> None:
     kl_GQ, rows_G = drawn(1)
-    found = Judged(sums(kl_GQ, rows_G), seed=0).difference("kl", 0, 1)
-    assert found is not None and found.interval is not None
-    assert found.difference == pytest.approx((kl_GQ[:, 0] - kl_GQ[:, 1]).sum() / rows_G.sum())
-    assert found.interval[0] < found.difference < found.interval[1] < 0
-    assert found.surely_better and not found.apart and not found.better_apart
+    difference = Judged(sums(kl_GQ, rows_G), seed=0).difference("kl", 0, 1)
+    assert difference is not None and difference.interval is not None
+    assert difference.difference == pytest.approx((kl_GQ[:, 0] - kl_GQ[:, 1]).sum() / rows_G.sum())
+    assert difference.interval[0] < difference.difference < difference.interval[1] < 0
+    assert difference.surely_better and not difference.apart and not difference.better_apart
 
 
 def test_intervals_that_do_not_overlap_are_apart_and_worse_is_not_better() -> None:
@@ -72,9 +72,9 @@ def test_intervals_that_do_not_overlap_are_apart_and_worse_is_not_better() -> No
 def test_sequences_without_rows_are_never_drawn() -> None:
     kl_GQ, rows_G = drawn(3)
     with_empty = sums(np.concatenate([kl_GQ, np.zeros((5, 2))]), np.concatenate([rows_G, np.zeros(5)]))
-    found, plain = Judged(with_empty, seed=0), Judged(sums(kl_GQ, rows_G), seed=0)
-    assert found.groups == plain.groups == 40
-    assert found.figures(0) == plain.figures(0)
+    judged_with, plain = Judged(with_empty, seed=0), Judged(sums(kl_GQ, rows_G), seed=0)
+    assert judged_with.groups == plain.groups == 40
+    assert judged_with.figures(0) == plain.figures(0)
 
 
 def test_a_seed_gives_the_same_intervals_and_another_seed_others() -> None:
@@ -86,10 +86,12 @@ def test_a_seed_gives_the_same_intervals_and_another_seed_others() -> None:
 def test_figures_without_a_next_token_have_no_value() -> None:
     kl_GQ, rows_G = drawn(5)
     judged = Judged(sums(kl_GQ, rows_G, np.zeros_like(rows_G)), seed=0)
-    found = judged.figures(0)
-    assert found.cross_entropy is None and found.calibration_error is None and found.bits_per_byte is None
-    assert found.intervals["cross_entropy"] is None and judged.difference("cross_entropy", 0, 1) is None
-    assert math.isfinite(found.kl) and found.intervals["kl"] is not None
+    figures = judged.figures(0)
+    assert (
+        figures.cross_entropy is None and figures.calibration_error is None and figures.bits_per_byte is None
+    )
+    assert figures.intervals["cross_entropy"] is None and judged.difference("cross_entropy", 0, 1) is None
+    assert math.isfinite(figures.kl) and figures.intervals["kl"] is not None
 
 
 def test_resamples_without_a_next_token_are_left_out() -> None:

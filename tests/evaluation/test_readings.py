@@ -61,15 +61,15 @@ def test_all_three_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch, block_row
     model_NV = model_log_probs(teacher)
     first = chosen(torch.from_numpy(model_NV.argmax(1)))
     sums = added(ReadingSums(H, CPU), lens_readings(maps, z_NHE), teacher, first, next_ids_N)
-    for head, found in enumerate(sums.means()):
+    for head, figures in enumerate(sums.means()):
         logits_NV = z_NHE[:, head].double() @ maps.weight_HEV[head].double() + maps.bias_HV[head].double()
         lens_NV = np.asarray(logits_NV.log_softmax(-1))
         inside = np.asarray(next_ids_N) != NO_NEXT_TOKEN
         kl = (np.exp(model_NV) * (model_NV - lens_NV)).sum(1).mean()
         surprise = -lens_NV[inside, np.asarray(next_ids_N)[inside]].mean()
-        assert found.kl == pytest.approx(kl, rel=1e-4)
-        assert found.cross_entropy == pytest.approx(surprise, rel=1e-4)
-        assert found.top1_agreement == (lens_NV.argmax(1) == model_NV.argmax(1)).mean()
+        assert figures.kl == pytest.approx(kl, rel=1e-4)
+        assert figures.cross_entropy == pytest.approx(surprise, rel=1e-4)
+        assert figures.top1_agreement == (lens_NV.argmax(1) == model_NV.argmax(1)).mean()
 
 
 def test_rows_added_in_parts_or_on_ranks_give_the_same_means() -> None:
@@ -158,9 +158,9 @@ def test_the_lens_that_is_the_model_has_no_kl_and_agrees_everywhere() -> None:
     maps = AffineMaps(weight_HEV=teacher.W_U_DV[None], bias_HV=teacher.b_U_V[None])
     sums = ReadingSums(1, CPU)
     added(sums, lens_readings(maps, teacher.final_ND[:, None]), teacher, choice, next_ids_N)
-    (found,) = sums.means()
-    assert found.kl == pytest.approx(0, abs=1e-5)
-    assert found.top1_agreement == 1.0
+    (figures,) = sums.means()
+    assert figures.kl == pytest.approx(0, abs=1e-5)
+    assert figures.top1_agreement == 1.0
 
 
 def test_sums_by_sequence_add_up_to_the_whole() -> None:

@@ -112,19 +112,19 @@ def test_on_another_cache_of_the_text_only_other_documents_are_judged(
     assert judged.tolist() == clean
     assert 0 < judged.sum() < len(judged)
     assert (text.left_out, text.trained_on) == (len(judged) - judged.sum(), "no")
-    found = evaluate(opened, other, resamples=50)
+    evaluation = evaluate(opened, other, resamples=50)
     T = other.plan.settings.seq_len
-    assert (found.sequences, found.rows) == (judged.sum(), judged.sum() * (T - 1))
-    assert found.to_json()["sequences_left_out"] == text.left_out
-    assert found.to_json()["trained_on"] == "no"
+    assert (evaluation.sequences, evaluation.rows) == (judged.sum(), judged.sum() * (T - 1))
+    assert evaluation.to_json()["sequences_left_out"] == text.left_out
+    assert evaluation.to_json()["trained_on"] == "no"
     assert not caplog.messages
 
 
 def test_fewer_rows_are_of_the_same_sequences(written: Written, lenses: Path) -> None:
     other, opened = open_cache(written(seed=1)), load_lenses(lenses)
-    found = evaluate(opened, other, num_rows=100, resamples=50)
-    assert found.rows == 100
-    assert found.sequences <= judged_text(opened, other).mask(other).sum()
+    evaluation = evaluate(opened, other, num_rows=100, resamples=50)
+    assert evaluation.rows == 100
+    assert evaluation.sequences <= judged_text(opened, other).mask(other).sum()
 
 
 def test_without_documents_the_same_sequences_in_another_form_are_told(
@@ -150,8 +150,8 @@ def test_where_it_cannot_be_told_a_line_says_so_and_the_json_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     other = open_cache(written(column=column, **changes))
-    found = evaluate(load_lenses(lenses_without), other, resamples=50).to_json()
-    assert (found["trained_on"], found["sequences_left_out"]) == ("unknown", 0)
+    body = evaluate(load_lenses(lenses_without), other, resamples=50).to_json()
+    assert (body["trained_on"], body["sequences_left_out"]) == ("unknown", 0)
     (said,) = caplog.messages
     assert "was fitted on text that" in said and "neither says by document what was taken" in said
 
@@ -209,8 +209,8 @@ def test_transfer_and_basis_take_the_same_text(written: Written, lenses: Path) -
     other, opened = open_cache(written(seed=1)), load_lenses(lenses)
     text = judged_text(opened, other)
     judged = np.flatnonzero(text.mask(other))
-    found = transfer(opened, other)
-    assert (found.sequences, found.rows, found.trained_on) == (len(judged), len(judged) * 31, "no")
+    matrix = transfer(opened, other)
+    assert (matrix.sequences, matrix.rows, matrix.trained_on) == (len(judged), len(judged) * 31, "no")
     sample = held_out_sample.draw(other, text, num_rows=10_000, num_sequences=3, min_position=1, seed=0)
     sequences = np.unique(other.read("rows/sequence", sample.rows_N))
     assert len(sequences) == len(judged) - 3

@@ -51,16 +51,18 @@ def summed(
     next_N: np.ndarray,
     bytes_V: np.ndarray,
 ) -> ReadingSums:
-    readings = [partial(lambda of_NV, rows: of_NV[rows], logits_NV) for logits_NV in logits_QNV]
-    found = ReadingSums(len(readings), CPU, num_groups=G, figures=ALL)
+    readings = [partial(lambda all_NV, rows: all_NV[rows], logits_NV) for logits_NV in logits_QNV]
+    sums = ReadingSums(len(readings), CPU, num_groups=G, figures=ALL)
     for part in (slice(0, 50), slice(50, N)):
         local = [
             Readings.one(
                 partial(
-                    lambda of, start, rows: of(slice(start + rows.start, start + rows.stop)), of, part.start
+                    lambda logits, start, rows: logits(slice(start + rows.start, start + rows.stop)),
+                    reading,
+                    part.start,
                 )
             )
-            for of in readings
+            for reading in readings
         ]
         cut = teacher
         if isinstance(teacher, ExactTeacher):
@@ -68,7 +70,7 @@ def summed(
         elif isinstance(teacher, CompressedTeacher):
             cut = CompressedTeacher(teacher.ids_NJ[part], teacher.weights_NJ[part], teacher.entropies[part])
         bytes_N = np.where(next_N == NO_NEXT_TOKEN, 0, bytes_V[next_N])
-        found.add(
+        sums.add(
             local,
             Reference(
                 teacher=cut,
@@ -79,11 +81,11 @@ def summed(
                 groups_N=torch.arange(part.start, part.stop) % G,
             ),
         )
-    return found
+    return sums
 
 
 @pytest.fixture(scope="module")
-def found() -> list[ReadingFigures]:
+def figures_of() -> list[ReadingFigures]:
     logits_QNV, model_NV, next_N, bytes_V = case()
     judged = Judged(summed(logits_QNV, exact(model_NV), model_NV, next_N, bytes_V), seed=0, resamples=50)
     return [judged.figures(q) for q in range(Q)]
@@ -100,44 +102,46 @@ def dense() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def test_kl_is_scipys_relative_entropy(found: list[ReadingFigures], dense: Dense) -> None:
+def test_kl_is_scipys_relative_entropy(figures_of: list[ReadingFigures], dense: Dense) -> None:
     lens, model, _ = dense
     for q in range(Q):
         rows_N = scipy.special.rel_entr(np.exp(model), np.exp(lens[q])).sum(-1)
         assert rows_N == pytest.approx(scipy.stats.entropy(np.exp(model), np.exp(lens[q]), axis=-1))
-        assert found[q].kl == pytest.approx(rows_N.mean(), rel=1e-5)
+        assert figures_of[q].kl == pytest.approx(rows_N.mean(), rel=1e-5)
 
 
-def test_entropy_is_scipys(found: list[ReadingFigures], dense: Dense) -> None:
+def test_entropy_is_scipys(figures_of: list[ReadingFigures], dense: Dense) -> None:
     for q in range(Q):
         expected = scipy.stats.entropy(np.exp(dense[0][q]), axis=-1).mean()
-        assert found[q].entropy == pytest.approx(expected, rel=1e-5)
+        assert figures_of[q].entropy == pytest.approx(expected, rel=1e-5)
 
 
-def test_cross_entropy_is_of_rows_with_a_next_token(found: list[ReadingFigures], dense: Dense) -> None:
+def test_cross_entropy_is_of_rows_with_a_next_token(figures_of: list[ReadingFigures], dense: Dense) -> None:
     lens, _, next_N = dense
     inside = next_N != NO_NEXT_TOKEN
     for q in range(Q):
         expected = -scipy.special.log_softmax(lens[q], axis=-1)[inside, next_N[inside]].mean()
-        assert found[q].cross_entropy == pytest.approx(expected, rel=1e-5)
+        assert figures_of[q].cross_entropy == pytest.approx(expected, rel=1e-5)
 
 
-def test_bits_a_byte_divide_all_bits_by_all_bytes(found: list[ReadingFigures], dense: Dense) -> None:
+def test_bits_a_byte_divide_all_bits_by_all_bytes(figures_of: list[ReadingFigures], dense: Dense) -> None:
     lens, _, next_N = dense
     inside, bytes_V = next_N != NO_NEXT_TOKEN, case()[3]
     for q in range(Q):
         bits = -lens[q][inside, next_N[inside]].sum() / np.log(2)
-        assert found[q].bits_per_byte == pytest.approx(bits / bytes_V[next_N[inside]].sum(), rel=1e-5)
+        assert figures_of[q].bits_per_byte == pytest.approx(bits / bytes_V[next_N[inside]].sum(), rel=1e-5)
 
 
-def test_agreements_are_shares_of_the_models_top_tokens(found: list[ReadingFigures], dense: Dense) -> None:
+def test_agreements_are_shares_of_the_models_top_tokens(
+    figures_of: list[ReadingFigures], dense: Dense
+) -> None:
     lens, model, _ = dense
     for q in range(Q):
-        assert found[q].top1_agreement == pytest.approx((lens[q].argmax(1) == model.argmax(1)).mean())
+        assert figures_of[q].top1_agreement == pytest.approx((lens[q].argmax(1) == model.argmax(1)).mean())
         tens = [
             (set(np.argsort(-a)[:10]), set(np.argsort(-b)[:10])) for a, b in zip(lens[q], model, strict=True)
         ]
-        assert found[q].top10_agreement == pytest.approx(np.mean([len(a & b) / 10 for a, b in tens]))
+        assert figures_of[q].top10_agreement == pytest.approx(np.mean([len(a & b) / 10 for a, b in tens]))
 
 
 def brute_force(lens_NV: np.ndarray, next_N: np.ndarray) -> tuple[float, list[tuple[int, float, float]]]:
@@ -154,20 +158,20 @@ def brute_force(lens_NV: np.ndarray, next_N: np.ndarray) -> tuple[float, list[tu
     return sum(n / total * abs(accuracy - confidence) for n, confidence, accuracy in means), means
 
 
-def test_calibration_is_the_brute_force_one(found: list[ReadingFigures], dense: Dense) -> None:
+def test_calibration_is_the_brute_force_one(figures_of: list[ReadingFigures], dense: Dense) -> None:
     lens, _, next_N = dense
     for q in range(Q):
         expected, bins = brute_force(lens[q], next_N)
-        assert found[q].calibration_error == pytest.approx(expected, rel=1e-5)
-        assert len(found[q].reliability) == BINS
-        for of, (rows, confidence, accuracy) in zip(found[q].reliability, bins, strict=True):
-            assert of.rows == rows
+        assert figures_of[q].calibration_error == pytest.approx(expected, rel=1e-5)
+        assert len(figures_of[q].reliability) == BINS
+        for shown, (rows, confidence, accuracy) in zip(figures_of[q].reliability, bins, strict=True):
+            assert shown.rows == rows
             if rows:
-                assert of.confidence == pytest.approx(confidence, rel=1e-5)
-                assert of.accuracy == pytest.approx(accuracy)
+                assert shown.confidence == pytest.approx(confidence, rel=1e-5)
+                assert shown.accuracy == pytest.approx(accuracy)
             else:
-                assert of.confidence is None and of.accuracy is None
-    assert found[0].calibration_error != pytest.approx(found[1].calibration_error, abs=0.1)
+                assert shown.confidence is None and shown.accuracy is None
+    assert figures_of[0].calibration_error != pytest.approx(figures_of[1].calibration_error, abs=0.1)
 
 
 def test_a_bin_holds_its_upper_end() -> None:
@@ -182,7 +186,7 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
     rows = 40_000
     logits_NV = 2 * torch.randn(rows, V, generator=random)
     next_N = torch.multinomial(logits_NV.softmax(-1), 1, generator=random).squeeze(1)
-    found = ReadingSums(1, CPU, num_groups=1, figures=ALL)
+    sums = ReadingSums(1, CPU, num_groups=1, figures=ALL)
     judged = Reference(
         teacher=exact(logits_NV),
         first=chosen(logits_NV, 1),
@@ -191,12 +195,12 @@ def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() ->
         next_bytes_N=torch.zeros_like(next_N),
         groups_N=torch.zeros_like(next_N),
     )
-    found.add([Readings.one(lambda rows: logits_NV[rows])], judged)
-    of = Judged(found, seed=0).figures(0)
-    assert of.calibration_error is not None and of.calibration_error < 0.02
-    assert (of.top1_agreement, of.top10_agreement) == (1.0, 1.0)
-    assert of.kl == pytest.approx(0, abs=1e-5)
-    assert of.bits_per_byte is None and of.intervals["kl"] is None  # no bytes, and one sequence
+    sums.add([Readings.one(lambda rows: logits_NV[rows])], judged)
+    figures = Judged(sums, seed=0).figures(0)
+    assert figures.calibration_error is not None and figures.calibration_error < 0.02
+    assert (figures.top1_agreement, figures.top10_agreement) == (1.0, 1.0)
+    assert figures.kl == pytest.approx(0, abs=1e-5)
+    assert figures.bits_per_byte is None and figures.intervals["kl"] is None  # no bytes, and one sequence
 
 
 @pytest.mark.parametrize(("block", "values"), [(1, 3), (7, 400), (64, 2**23)])

@@ -24,8 +24,8 @@ def test_a_float16_cache_is_compared_with_all_that_was_asked_for() -> None:
 def test_of_a_rounded_cache_only_coarser_forms_are_tried() -> None:
     assert names(coarser_z(CacheSettings(keep_bits=4), None)) == ["keep_bits 3", "keep_bits 2"]
     assert names(coarser_z(CacheSettings(keep_bits=7), (7, 6))) == ["keep_bits 6", "int8"]
-    found = names(coarser_z(CacheSettings(z_dtype="int8"), None))
-    assert found == ["keep_bits 5", "keep_bits 4", "keep_bits 3", "keep_bits 2"]
+    forms = names(coarser_z(CacheSettings(z_dtype="int8"), None))
+    assert forms == ["keep_bits 5", "keep_bits 4", "keep_bits 3", "keep_bits 2"]
 
 
 def test_int8_lies_between_five_and_six_bits(demo: Cache) -> None:
@@ -40,8 +40,8 @@ def test_int8_lies_between_five_and_six_bits(demo: Cache) -> None:
 
 def test_every_k_is_tried_with_every_m_but_the_stored_pair(demo: Cache) -> None:
     settings, model = demo.plan.settings, demo.plan.model
-    found = other_targets(settings, model, (16, 4), (16, 2))
-    assert found == (TargetForm(4, 2), TargetForm(4, 16), TargetForm(16, 2))
+    forms = other_targets(settings, model, (16, 4), (16, 2))
+    assert forms == (TargetForm(4, 2), TargetForm(4, 16), TargetForm(16, 2))
     assert TargetForm(128, 64) in other_targets(settings, model, None, None)
     small = dataclasses.replace(model, d_vocab=100)
     assert max(form.top_k for form in other_targets(settings, small, None, None)) == 64

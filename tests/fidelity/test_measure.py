@@ -23,25 +23,25 @@ QUICK = FidelityRequest(rows=200, keep_bits=(3,), top_k=(4,), tail_samples=(4,),
 def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None:
     seen = []
     request = dataclasses.replace(QUICK, work=tmp_path)
-    found = measure_fidelity(demo, request, report=seen.append)
+    fidelity = measure_fidelity(demo, request, report=seen.append)
     sample = RowSample(demo, 200, seed=0)
     exact = ExactDistributions.of(demo, torch.device("cpu"))
     stored = kl_to_exact(sample.targets(), sample.read("targets/final"), exact).mean()
-    assert found.rows == len(sample)
-    assert [(t.top_k, t.tail_samples, t.stored) for t in found.targets] == [(4, 4, False), (16, 16, True)]
-    assert found.targets[1].kl_to_exact == pytest.approx(stored)
-    assert found.targets[0].kl_to_exact > found.targets[1].kl_to_exact
-    assert [(z.name, z.stored) for z in found.z] == [
+    assert fidelity.rows == len(sample)
+    assert [(t.top_k, t.tail_samples, t.stored) for t in fidelity.targets] == [(4, 4, False), (16, 16, True)]
+    assert fidelity.targets[1].kl_to_exact == pytest.approx(stored)
+    assert fidelity.targets[0].kl_to_exact > fidelity.targets[1].kl_to_exact
+    assert [(z.name, z.stored) for z in fidelity.z] == [
         ("float16", True),
         ("keep_bits 3", False),
         ("int8", False),
     ]
-    assert found.z[0].error is None and found.z[1].error.z.mean > found.z[2].error.z.mean > 0
-    assert found.z[0].bytes_per_row > found.z[2].bytes_per_row > found.z[1].bytes_per_row
-    assert found.heads == [] and found.reference is None and found.notes == []
+    assert fidelity.z[0].error is None and fidelity.z[1].error.z.mean > fidelity.z[2].error.z.mean > 0
+    assert fidelity.z[0].bytes_per_row > fidelity.z[2].bytes_per_row > fidelity.z[1].bytes_per_row
+    assert fidelity.heads == [] and fidelity.reference is None and fidelity.notes == []
     assert [p.done for p in seen] == list(range(1, len(seen) + 1)) and seen[-1].total == len(seen)
     assert list(tmp_path.iterdir()) == []
-    assert json.loads(json.dumps(found.to_json()))["plan"] == demo.plan.identity
+    assert json.loads(json.dumps(fidelity.to_json()))["plan"] == demo.plan.identity
 
 
 def test_a_report_is_the_same_each_time(demo: Cache) -> None:
@@ -51,18 +51,18 @@ def test_a_report_is_the_same_each_time(demo: Cache) -> None:
 
 
 def test_without_the_exact_teacher_it_says_what_that_would_add(without_teacher: Cache) -> None:
-    found = measure_fidelity(without_teacher, QUICK)
-    assert found.rounding is None and not found.exact_teacher
-    assert [t.kl_to_exact for t in found.targets] == [None]
-    assert found.kept_mass[-1].k == 16
-    (note,) = found.notes
+    fidelity = measure_fidelity(without_teacher, QUICK)
+    assert fidelity.rounding is None and not fidelity.exact_teacher
+    assert [t.kl_to_exact for t in fidelity.targets] == [None]
+    assert fidelity.kept_mass[-1].k == 16
+    (note,) = fidelity.notes
     assert "a cache with --exact-teacher would add" in note
 
 
 def test_of_int8_it_says_that_only_coarser_forms_are_tried(as_int8: Cache) -> None:
-    found = measure_fidelity(as_int8, dataclasses.replace(QUICK, keep_bits=(3, 7)))
-    assert [z.name for z in found.z] == ["int8", "keep_bits 3"]
-    assert "z is stored as int8: errors and ratios are relative to that" in found.notes[0]
+    fidelity = measure_fidelity(as_int8, dataclasses.replace(QUICK, keep_bits=(3, 7)))
+    assert [z.name for z in fidelity.z] == ["int8", "keep_bits 3"]
+    assert "z is stored as int8: errors and ratios are relative to that" in fidelity.notes[0]
 
 
 def test_the_result_shows_itself(demo: Cache) -> None:
@@ -78,9 +78,9 @@ def test_the_result_shows_itself(demo: Cache) -> None:
 def test_of_one_shard_no_lens_is_fitted(demo: Cache, tmp_path: Path) -> None:
     made = reencode(demo, tmp_path / "one", shards=(2,), layers=(0,))
     assert made is not None
-    found = measure_fidelity(made, dataclasses.replace(QUICK, fit=True, probe_heads=1))
-    assert found.reference is None
-    assert "that needs two committed shards" in found.notes[0] and str(made.root) in found.notes[0]
+    fidelity = measure_fidelity(made, dataclasses.replace(QUICK, fit=True, probe_heads=1))
+    assert fidelity.reference is None
+    assert "that needs two committed shards" in fidelity.notes[0] and str(made.root) in fidelity.notes[0]
 
 
 def test_fits_stand_beside_their_forms(demo: Cache, tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_fits_stand_beside_their_forms(demo: Cache, tmp_path: Path) -> None:
         probe_rows=2000,
         work=tmp_path,
     )
-    found = measure_fidelity(demo, request)
-    assert found.heads == ["2.3"]
-    assert (found.train_rows, found.held_out_rows) == (2 * 16 * 63, 16 * 63)
-    assert found.reference is not None and found.reference.ratio.mean == 1
-    assert found.z[0].fit == found.reference
-    assert [z.fit and z.fit.name for z in found.z] == ["reference", "keep_bits 3", "int8"]
-    assert found.targets[0].fit is not None and found.targets[0].fit.kl["2.3"] > 0
-    assert found.other_order is not None and found.other_order != found.reference
+    fidelity = measure_fidelity(demo, request)
+    assert fidelity.heads == ["2.3"]
+    assert (fidelity.train_rows, fidelity.held_out_rows) == (2 * 16 * 63, 16 * 63)
+    assert fidelity.reference is not None and fidelity.reference.ratio.mean == 1
+    assert fidelity.z[0].fit == fidelity.reference
+    assert [z.fit and z.fit.name for z in fidelity.z] == ["reference", "keep_bits 3", "int8"]
+    assert fidelity.targets[0].fit is not None and fidelity.targets[0].fit.kl["2.3"] > 0
+    assert fidelity.other_order is not None and fidelity.other_order != fidelity.reference
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,6 +143,6 @@ def test_the_cache_is_only_read(demo: Cache, copy_of: object) -> None:
 def test_a_rounded_cache_is_compared_with_itself(demo: Cache, tmp_path: Path) -> None:
     made = reencode(demo, tmp_path / "rounded", shards=(0, 1), layers=(1,), z=ZForm("float16", 6))
     assert made is not None
-    found = measure_fidelity(made, dataclasses.replace(QUICK, keep_bits=(7, 6, 4)))
-    assert [z.name for z in found.z] == ["keep_bits 6", "keep_bits 4", "int8"]
-    assert found.notes and "z is stored as keep_bits 6" in found.notes[0]
+    fidelity = measure_fidelity(made, dataclasses.replace(QUICK, keep_bits=(7, 6, 4)))
+    assert [z.name for z in fidelity.z] == ["keep_bits 6", "keep_bits 4", "int8"]
+    assert fidelity.notes and "z is stored as keep_bits 6" in fidelity.notes[0]

@@ -22,17 +22,17 @@ ROWS = ("rows/token", "rows/position", "targets/ids", "targets/tail_ids", "targe
 
 
 def made(demo: Cache, root: Path, **asked: object) -> Cache:
-    found = reencode(demo, root, **{"shards": (1, 4), "layers": LAYERS, **asked})
-    assert found is not None
-    return found
+    written = reencode(demo, root, **{"shards": (1, 4), "layers": LAYERS, **asked})
+    assert written is not None
+    return written
 
 
 def test_rounded_z_is_read_and_everything_else_stays(demo: Cache, tmp_path: Path) -> None:
-    found = made(demo, tmp_path / "new", z=ZForm("float16", 4))
+    written = made(demo, tmp_path / "new", z=ZForm("float16", 4))
     opened = open_cache(tmp_path / "new")
     assert opened.sealed and opened.shards == (0, 1)
     assert (opened.plan.settings.keep_bits, opened.plan.layers) == (4, LAYERS)
-    assert opened.plan.identity == found.plan.identity != demo.plan.identity
+    assert opened.plan.identity == written.plan.identity != demo.plan.identity
     assert opened.plan.created["derived_from"] == demo.plan.identity
     for place, shard in enumerate((1, 4)):
         for layer in LAYERS:

@@ -57,8 +57,8 @@ def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
         entropy_N=np.zeros(1, np.float32),
         tail_ids_NM=np.array([draws]),
     )
-    (found,) = kl_to_exact(targets, np.zeros((1, 3), np.float16), model)
-    assert found == pytest.approx(expected, abs=3e-4)
+    (kl,) = kl_to_exact(targets, np.zeros((1, 3), np.float16), model)
+    assert kl == pytest.approx(expected, abs=3e-4)
 
 
 def test_kl_of_stored_targets_against_numpy(
@@ -74,9 +74,9 @@ def test_kl_of_stored_targets_against_numpy(
             q_V[token] += rest / 16
         here = q_V > 0
         expected.append((q_V[here] * np.log(q_V[here] / p_V[here])).sum())
-    found = kl_to_exact(targets, sample.read("targets/final"), exact)
-    assert found == pytest.approx(np.array(expected), abs=2e-4)
-    assert found.mean() > 0.1
+    kls = kl_to_exact(targets, sample.read("targets/final"), exact)
+    assert kls == pytest.approx(np.array(expected), abs=2e-4)
+    assert kls.mean() > 0.1
 
 
 def test_the_whole_distribution_has_no_kl_but_by_rounding(
@@ -94,9 +94,9 @@ def test_the_whole_distribution_has_no_kl_but_by_rounding(
 
 def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: ExactDistributions) -> None:
     sorted_NV = -np.sort(-dense(demo, sample), axis=1)
-    found = kept_mass(sample, exact)
-    assert [mass.k for mass in found] == [1, 2, 4, 8, 16, 128, 256, 512]
-    for mass in found:
+    masses = kept_mass(sample, exact)
+    assert [mass.k for mass in masses] == [1, 2, 4, 8, 16, 128, 256, 512]
+    for mass in masses:
         kept_N = sorted_NV[:, : mass.k].sum(1)
         assert mass.mean == pytest.approx(kept_N.mean(), abs=1e-5)
         assert mass.percentile_10 == pytest.approx(np.percentile(kept_N, 10), abs=1e-5)
@@ -105,9 +105,9 @@ def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: ExactDis
 def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
     sample: RowSample, exact: ExactDistributions
 ) -> None:
-    found, known = kept_mass(sample, None), kept_mass(sample, exact)
-    assert [mass.k for mass in found] == [1, 2, 4, 8, 16]
-    for mass, true in zip(found, known, strict=False):
+    masses, known = kept_mass(sample, None), kept_mass(sample, exact)
+    assert [mass.k for mass in masses] == [1, 2, 4, 8, 16]
+    for mass, true in zip(masses, known, strict=False):
         assert mass.mean == pytest.approx(true.mean, abs=1e-3)
 
 
@@ -115,13 +115,13 @@ def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: ExactDist
     p_NV = dense(demo, sample)
     log_NK = np.log(-np.sort(-p_NV, axis=1)[:, :16])
     rounded_NK = log_NK.astype(np.float16).astype(float)
-    found = rounding(sample, exact)
-    assert found.mean == pytest.approx(np.abs(rounded_NK - log_NK).mean(), rel=0.02)
-    assert found.largest <= np.abs(log_NK).max() * 2**-11
+    effect = rounding(sample, exact)
+    assert effect.mean == pytest.approx(np.abs(rounded_NK - log_NK).mean(), rel=0.02)
+    assert effect.largest <= np.abs(log_NK).max() * 2**-11
     q_NK = np.exp(rounded_NK)
     tail_N, true_N = 1 - q_NK.sum(1), 1 - np.exp(log_NK).sum(1)
     kl_N = (q_NK * (rounded_NK - log_NK)).sum(1) + tail_N * np.log(tail_N / true_N)
-    assert found.kl == pytest.approx(kl_N.mean(), rel=0.1)
+    assert effect.kl == pytest.approx(kl_N.mean(), rel=0.1)
 
 
 def test_the_stored_form_made_anew_is_what_was_stored(

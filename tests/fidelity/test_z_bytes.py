@@ -22,12 +22,12 @@ def test_the_stored_form_is_counted_in_its_files(demo: Cache, as_int8: Cache) ->
 
 
 def test_other_forms_are_written_and_counted_for_all_layers(demo: Cache, tmp_path: Path) -> None:
-    found = {
+    bytes_of = {
         form: written_z_bytes(demo, form, (0, 3), tmp_path)
         for form in (ZForm("int8", None), ZForm("float16", 3))
     }
-    assert found[ZForm("int8", None)] == pytest.approx(Z_BYTES + 4 * 6 * 2, rel=0.02)
-    rounded = found[ZForm("float16", 3)]
+    assert bytes_of[ZForm("int8", None)] == pytest.approx(Z_BYTES + 4 * 6 * 2, rel=0.02)
+    rounded = bytes_of[ZForm("float16", 3)]
     assert rounded is not None and 0.8 * Z_BYTES < rounded < 1.2 * Z_BYTES
     assert list(tmp_path.iterdir()) == []
 

@@ -14,8 +14,8 @@ FORMS = [ZForm("float16", bits) for bits in (7, 3)] + [ZForm("int8", None)]
 
 def test_errors_against_numpy(demo: Cache) -> None:
     sample = RowSample(demo, 400, seed=0)
-    found = z_errors(sample, FORMS)
-    assert found is not None
+    errors = z_errors(sample, FORMS)
+    assert errors is not None
     for form in FORMS:
         of_z, of_output, names = [], [], []
         for layer in range(4):
@@ -27,7 +27,7 @@ def test_errors_against_numpy(demo: Cache) -> None:
                 outputs = ((error[:, head] @ W_O) ** 2).sum(), ((z[:, head] @ W_O) ** 2).sum()
                 of_output.append(np.sqrt(outputs[0] / outputs[1]))
                 names.append(f"{layer}.{head}")
-        for spread, values in ((found[form].z, of_z), (found[form].output, of_output)):
+        for spread, values in ((errors[form].z, of_z), (errors[form].output, of_output)):
             assert spread.mean == pytest.approx(np.mean(values), rel=1e-6)
             assert spread.worst == pytest.approx(max(values), rel=1e-6)
             assert spread.worst_head == names[int(np.argmax(values))]

@@ -26,12 +26,12 @@ def random(rows: int, vocabulary: int = V, seed: int = 0) -> torch.Tensor:
 def test_without_ties_it_is_the_share_of_tokens_that_both_have(k: int) -> None:
     model_NV, reading_NV = random(60), random(60) + random(60, seed=1)
     best = model_NV.topk(16)
-    found_N = ModelChoice.of(best.indices, best.values, k, V).agreement(reading_NV)
+    agreement_N = ModelChoice.of(best.indices, best.values, k, V).agreement(reading_NV)
     expected = [
         len(set(ours.tolist()) & set(theirs.tolist())) / k
         for ours, theirs in zip(model_NV.topk(k).indices, reading_NV.topk(k).indices, strict=True)
     ]
-    assert found_N.tolist() == pytest.approx(expected) and 0 < np.mean(expected) < 1
+    assert agreement_N.tolist() == pytest.approx(expected) and 0 < np.mean(expected) < 1
 
 
 @pytest.mark.parametrize("k", [1, 10])
@@ -52,8 +52,8 @@ def test_a_model_that_holds_all_tokens_equal_agrees_with_itself(k: int) -> None:
 
 @pytest.mark.parametrize("k", [1, 10])
 def test_a_reading_that_holds_all_tokens_equal_has_the_share_of_chance(k: int) -> None:
-    found_N = stored(random(5), k, 16).agreement(torch.zeros(5, V))
-    assert found_N.tolist() == pytest.approx([k / V] * 5, rel=0.5)
+    agreement_N = stored(random(5), k, 16).agreement(torch.zeros(5, V))
+    assert agreement_N.tolist() == pytest.approx([k / V] * 5, rel=0.5)
 
 
 def test_tied_places_are_shared_as_all_ways_to_break_the_tie_share_them() -> None:

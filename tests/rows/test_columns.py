@@ -21,10 +21,10 @@ def reader(store: Path, **changed: object) -> RowReader:
 
 @pytest.mark.parametrize("min_position", [0, 1, 40])
 def test_rows_before_min_position_are_left_out(demo_cache: Path, min_position: int) -> None:
-    found = reader(demo_cache, min_position=min_position)
-    columns = found.shard(2, "rows/position")
+    rows = reader(demo_cache, min_position=min_position)
+    columns = rows.shard(2, "rows/position")
     assert columns.by_name["rows/position"].min() == min_position
-    assert len(columns) == found.rows_per_shard == 16 * (64 - min_position)
+    assert len(columns) == rows.rows_per_shard == 16 * (64 - min_position)
 
 
 def test_all_columns_keep_the_rows_together(demo_cache: Path) -> None:
@@ -46,8 +46,8 @@ def test_heads_come_in_the_order_asked_for(demo_cache: Path) -> None:
 
 
 def test_z_stays_float16_until_it_is_used(demo_cache: Path) -> None:
-    found = reader(demo_cache)
-    assert found.z(found.shard(0), 1).dtype == torch.float16
+    rows = reader(demo_cache)
+    assert rows.z(rows.shard(0), 1).dtype == torch.float16
 
 
 def test_each_kind_of_teacher_is_made_from_its_own_arrays(demo_cache: Path) -> None:

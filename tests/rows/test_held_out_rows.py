@@ -17,22 +17,22 @@ def reader(store: Path) -> RowReader:
 
 def rows_of(store: Path, shards: tuple[int, ...], num_rows: int, **ranks: int) -> list[tuple[int, int]]:
     """(sequence, position) of every row, in order."""
-    found = []
+    rows = []
     held_out = HeldOutRows(reader=reader(store), shards=shards, num_rows=num_rows, **ranks)
     for part in held_out.parts():
         columns = part.columns.by_name
-        found += zip(columns["rows/sequence"].tolist(), columns["rows/position"].tolist(), strict=True)
-    assert len(found) == held_out.count
-    return found
+        rows += zip(columns["rows/sequence"].tolist(), columns["rows/position"].tolist(), strict=True)
+    assert len(rows) == held_out.count
+    return rows
 
 
 def test_they_are_the_first_usable_rows_of_the_shards(demo_cache: Path) -> None:
-    found = rows_of(demo_cache, (4, 5), 1500)
-    assert len(set(found)) == 1500
-    sequences = [sequence for sequence, _ in found]
+    rows = rows_of(demo_cache, (4, 5), 1500)
+    assert len(set(rows)) == 1500
+    sequences = [sequence for sequence, _ in rows]
     assert set(sequences[:1008]) == set(range(64, 80))
     assert set(sequences[1008:]) <= set(range(80, 96))
-    assert min(position for _, position in found) == 1
+    assert min(position for _, position in rows) == 1
 
 
 def test_no_more_rows_than_there_are(demo_cache: Path) -> None:
@@ -54,10 +54,10 @@ def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> Non
     sequence, position = (
         part.columns.by_name[f"rows/{name}"].astype(int) for name in ("sequence", "position")
     )
-    found = part.next_ids_N.numpy()
+    next_ids = part.next_ids_N.numpy()
     for row in np.flatnonzero(position < 63)[:100]:
-        assert found[row] == cache.tokens[sequence[row], position[row] + 1]
-    assert (found[position == 63] == NO_NEXT_TOKEN).all()
+        assert next_ids[row] == cache.tokens[sequence[row], position[row] + 1]
+    assert (next_ids[position == 63] == NO_NEXT_TOKEN).all()
     assert (position == 63).sum() == 16
 
 

@@ -70,9 +70,9 @@ def test_every_way_to_the_moments_gives_the_same() -> None:
     kept.add(torch.cat([values_NHE[:1] * 9, values_NHE]).float())  # position 0 does not count
     values_HNE = values_NHE.transpose(0, 1)
     for sums in (moments.sums(values_HNE), moments.sums(values_HNE.numpy()), kept.sums()):
-        found_HE, found_HEE = moments.of_sums(*sums, 40)
-        np.testing.assert_allclose(found_HE, mean_HE, rtol=1e-5)
-        np.testing.assert_allclose(found_HEE, covariance_HEE, atol=1e-5)
+        mean_of_sums_HE, covariance_of_sums_HEE = moments.of_sums(*sums, 40)
+        np.testing.assert_allclose(mean_of_sums_HE, mean_HE, rtol=1e-5)
+        np.testing.assert_allclose(covariance_of_sums_HEE, covariance_HEE, atol=1e-5)
     for head in range(3):
         np.testing.assert_allclose(covariance_HEE[head], np.cov(values_NHE[:, head].T, bias=True))
 

@@ -30,17 +30,17 @@ def narrowed(targets: Targets, k: int, m: int, rows: np.ndarray | None = None, s
 
 @pytest.mark.parametrize(("k", "m"), [(1, 1), (3, 3), (5, 2), (4, 1)])
 def test_there_are_as_many_entries_as_asked_for_and_none_twice(k: int, m: int) -> None:
-    found = narrowed(cached(50), k, m)
-    assert found.ids_NK.shape == found.log_probs_NK.shape == (50, k)
-    assert found.tail_ids_NM.shape == (50, m)
-    assert found.tail_ids_NM.min() >= k
-    assert found.entropy_N.shape == (50,)
+    narrower = narrowed(cached(50), k, m)
+    assert narrower.ids_NK.shape == narrower.log_probs_NK.shape == (50, k)
+    assert narrower.tail_ids_NM.shape == (50, m)
+    assert narrower.tail_ids_NM.min() >= k
+    assert narrower.entropy_N.shape == (50,)
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_samples_have_the_distribution_of_everything_outside_the_smaller_k(k: int) -> None:
-    found = narrowed(cached(20_000), k, M)
-    counts_V = np.bincount(found.tail_ids_NM.ravel(), minlength=V)
+    narrower = narrowed(cached(20_000), k, M)
+    counts_V = np.bincount(narrower.tail_ids_NM.ravel(), minlength=V)
     expected_V = np.where(np.arange(V) < k, 0, PROBS) / PROBS[k:].sum() * counts_V.sum()
     assert counts_V[:k].sum() == 0
     chi_square = ((counts_V - expected_V)[k:] ** 2 / expected_V[k:]).sum()
@@ -49,8 +49,8 @@ def test_samples_have_the_distribution_of_everything_outside_the_smaller_k(k: in
 
 
 def test_samples_of_a_row_are_independent() -> None:
-    found = narrowed(cached(20_000), 1, 2).tail_ids_NM.astype(float)
-    assert abs(np.corrcoef(found.T)[0, 1]) < 5 / np.sqrt(20_000)
+    draws_NM = narrowed(cached(20_000), 1, 2).tail_ids_NM.astype(float)
+    assert abs(np.corrcoef(draws_NM.T)[0, 1]) < 5 / np.sqrt(20_000)
 
 
 def test_what_was_cached_is_given_back_as_it_is() -> None:

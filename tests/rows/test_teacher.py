@@ -34,15 +34,15 @@ def test_weights_sum_to_one(num_samples: int) -> None:
 
 
 def test_top_weights_are_the_stored_probabilities() -> None:
-    found = targets(random_log_probs(50, 60, 8))
-    teacher = CompressedTeacher.from_targets(found, CPU)
-    expected = torch.from_numpy(np.exp(found.log_probs_NK.astype(np.float32)))
+    stored = targets(random_log_probs(50, 60, 8))
+    teacher = CompressedTeacher.from_targets(stored, CPU)
+    expected = torch.from_numpy(np.exp(stored.log_probs_NK.astype(np.float32)))
     torch.testing.assert_close(teacher.weights_NJ[:, :8], expected)
 
 
 def test_each_draw_weighs_its_equal_part_of_the_tail() -> None:
-    found = targets(np.log(np.array([[0.5, 0.25]])), num_samples=5)
-    teacher = CompressedTeacher.from_targets(found, CPU)
+    stored = targets(np.log(np.array([[0.5, 0.25]])), num_samples=5)
+    teacher = CompressedTeacher.from_targets(stored, CPU)
     torch.testing.assert_close(teacher.weights_NJ[0, 2:], torch.full((5,), 0.05), rtol=1e-3, atol=0)
 
 
@@ -62,9 +62,9 @@ def test_a_certain_model_gives_all_weight_to_its_token() -> None:
 def test_a_block_has_the_rows_of_its_slice() -> None:
     teacher = CompressedTeacher.from_targets(targets(random_log_probs(50, 60, 8)), CPU)
     logits_BV = torch.randn(4, 60, generator=torch.Generator().manual_seed(1))
-    found = teacher.block(slice(7, 11)).expect(logits_BV)
+    expected_B = teacher.block(slice(7, 11)).expect(logits_BV)
     ids, weights = teacher.ids_NJ[7:11], teacher.weights_NJ[7:11]
-    torch.testing.assert_close(found, (logits_BV.gather(1, ids) * weights).sum(1))
+    torch.testing.assert_close(expected_B, (logits_BV.gather(1, ids) * weights).sum(1))
 
 
 def test_the_exact_teacher_is_the_softmax_of_the_unembedded_residual() -> None:

@@ -32,16 +32,16 @@ def test_the_area_is_the_share_of_comparisons() -> None:
 def test_prompts_of_different_fits_are_not_compared() -> None:
     scores, suspect = drawn(60, 1)
     judged_BN = np.stack([np.arange(60) < 30, np.arange(60) >= 30])
-    found = comparisons(np.stack([scores, scores + 100]), judged_BN, suspect, paired=False)
+    compared = comparisons(np.stack([scores, scores + 100]), judged_BN, suspect, paired=False)
     halves = [counted(scores[judged], suspect[judged]) for judged in judged_BN]
-    assert found.area == pytest.approx(np.mean(halves))
+    assert compared.area == pytest.approx(np.mean(halves))
 
 
 def test_a_fit_that_judged_one_kind_alone_is_left_out() -> None:
     scores, suspect = drawn(60, 1)
     judged_BN = np.stack([np.ones(60, bool), ~suspect])
-    found = comparisons(np.stack([scores, -scores]), judged_BN, suspect, paired=False)
-    assert found.area == pytest.approx(counted(scores, suspect))
+    compared = comparisons(np.stack([scores, -scores]), judged_BN, suspect, paired=False)
+    assert compared.area == pytest.approx(counted(scores, suspect))
     with pytest.raises(ValueError, match="no fit judged both"):
         _ = comparisons(scores[None], ~suspect[None], suspect, paired=False).area
 
@@ -103,7 +103,7 @@ def test_a_prompt_is_left_out_of_fits_as_well() -> None:
     rng = np.random.default_rng(1)
     flags = np.repeat([False, True], 3)
     scores_BN, undrawn_BN = rng.normal(size=(40, 6)), rng.random((40, 6)) < 0.5
-    found = comparisons(scores_BN, undrawn_BN, flags, paired=False)
+    compared = comparisons(scores_BN, undrawn_BN, flags, paired=False)
     variance = 0.0
     for kind in (False, True):
         left = []
@@ -117,7 +117,7 @@ def test_a_prompt_is_left_out_of_fits_as_well() -> None:
             ]
             left.append(np.mean(won))
         variance += 2 * float(np.var(left))
-    assert found._variance(undrawn_BN) == pytest.approx(variance)
+    assert compared._variance(undrawn_BN) == pytest.approx(variance)
 
 
 def test_more_draws_of_the_same_do_not_move_the_interval() -> None:

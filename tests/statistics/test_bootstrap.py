@@ -73,9 +73,9 @@ def test_intervals_by_document_hold_the_truth_and_by_sequence_do_not(documents: 
         sums_DS = 10.0 * (2.0 + of_documents + np.sqrt(0.82) * random.normal(size=(documents, 16)))
         for over, sums_G in (("documents", sums_DS.sum(axis=1)), ("sequences", sums_DS.ravel())):
             rows_G = np.full(len(sums_G), 10.0 * documents * 16 / len(sums_G))
-            (found,) = mean_intervals(sums_G[:, None], rows_G, seed=trial, resamples=400)
-            assert found is not None
-            held[over] += found[0] <= 2.0 <= found[1]
+            (between,) = mean_intervals(sums_G[:, None], rows_G, seed=trial, resamples=400)
+            assert between is not None
+            held[over] += between[0] <= 2.0 <= between[1]
     assert held["documents"] / 300 >= least
     assert held["sequences"] / 300 < 0.80
 

@@ -41,8 +41,8 @@ def test_apart_altogether_is_ln_2_and_the_same_is_0() -> None:
 def test_small_differences_keep_their_figures() -> None:
     p_V = distributions(1)[0]
     step_V = 1e-5 * p_V * torch.linspace(-1, 1, len(p_V), dtype=torch.float64)
-    found = float(divergences.jensen_shannon(p_V - step_V, p_V + step_V))
-    assert found == pytest.approx(float((step_V**2 / p_V).sum()) / 2, rel=1e-3)
+    apart = float(divergences.jensen_shannon(p_V - step_V, p_V + step_V))
+    assert apart == pytest.approx(float((step_V**2 / p_V).sum()) / 2, rel=1e-3)
 
 
 def test_every_form_of_kl_is_that_of_scipy() -> None:
@@ -68,8 +68,8 @@ def test_kl_with_a_tail_is_kl_of_the_whole() -> None:
     p_NV, q_NV = distributions(5), distributions(5, seed=1)
     p_NV[:, 20:], q_NV[:, 20:] = p_NV[:, 20:].mean(1, keepdim=True), q_NV[:, 20:].mean(1, keepdim=True)
     p_NK, q_NK = p_NV[:, :20], q_NV[:, :20]
-    found_N = divergences.kl_with_tail(p_NK, p_NK.log(), q_NK.log(), 1 - p_NK.sum(1), 1 - q_NK.sum(1))
-    assert found_N.tolist() == pytest.approx(stats.entropy(p_NV, q_NV, axis=-1).tolist())
+    kl_N = divergences.kl_with_tail(p_NK, p_NK.log(), q_NK.log(), 1 - p_NK.sum(1), 1 - q_NK.sum(1))
+    assert kl_N.tolist() == pytest.approx(stats.entropy(p_NV, q_NV, axis=-1).tolist())
 
 
 def test_entropy_is_that_of_scipy_in_both_forms() -> None:

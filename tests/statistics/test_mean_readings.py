@@ -14,24 +14,24 @@ def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Ten
 
 
 def test_shuffled_labels_keep_the_sizes_of_the_sets() -> None:
-    found = mean_readings.permuted(3, 5, 40, seed=1)
-    assert found.clean_PN.shape == (40, 8)
-    assert ((found.clean_PN > 0).sum(1) == 3).all() and ((found.suspect_PN > 0).sum(1) == 5).all()
-    assert ((found.clean_PN > 0) != (found.suspect_PN > 0)).all()
-    assert len(np.unique(found.clean_PN, axis=0)) > 20
+    weights = mean_readings.permuted(3, 5, 40, seed=1)
+    assert weights.clean_PN.shape == (40, 8)
+    assert ((weights.clean_PN > 0).sum(1) == 3).all() and ((weights.suspect_PN > 0).sum(1) == 5).all()
+    assert ((weights.clean_PN > 0) != (weights.suspect_PN > 0)).all()
+    assert len(np.unique(weights.clean_PN, axis=0)) > 20
 
 
 def test_labels_of_pairs_are_swapped_within_them() -> None:
-    found = mean_readings.permuted(4, 4, 40, seed=1, paired=True)
-    clean_PN = found.clean_PN > 0
+    weights = mean_readings.permuted(4, 4, 40, seed=1, paired=True)
+    clean_PN = weights.clean_PN > 0
     assert (clean_PN[:, :4] != clean_PN[:, 4:]).all()
     assert len(np.unique(clean_PN, axis=0)) > 10
 
 
 def test_resamples_draw_each_set_for_itself_or_pairs() -> None:
-    found = mean_readings.resampled(3, 5, 40, seed=1)
-    assert np.allclose(found.clean_PN.sum(1), 1) and np.allclose(found.suspect_PN.sum(1), 1)
-    assert (found.clean_PN[:, 3:] == 0).all() and (found.suspect_PN[:, :3] == 0).all()
+    weights = mean_readings.resampled(3, 5, 40, seed=1)
+    assert np.allclose(weights.clean_PN.sum(1), 1) and np.allclose(weights.suspect_PN.sum(1), 1)
+    assert (weights.clean_PN[:, 3:] == 0).all() and (weights.suspect_PN[:, :3] == 0).all()
     alone = mean_readings.resampled(4, 4, 40, seed=1)
     assert (alone.clean_PN[:, :4] != alone.suspect_PN[:, 4:]).any()
     pairs = mean_readings.resampled(4, 4, 40, seed=1, paired=True)
@@ -41,10 +41,10 @@ def test_resamples_draw_each_set_for_itself_or_pairs() -> None:
 def test_mean_readings_under_weights_are_those_of_the_weighted_means() -> None:
     readings_NV = distributions(6)
     weights = mean_readings.permuted(2, 4, 5, seed=0)
-    for row, found in enumerate(mean_readings.under(weights, readings_NV)):
+    for row, apart in enumerate(mean_readings.under(weights, readings_NV)):
         clean_V = readings_NV[weights.clean_PN[row] > 0].mean(0)
         suspect_V = readings_NV[weights.suspect_PN[row] > 0].mean(0)
-        assert found == pytest.approx(float(jensen_shannon(clean_V, suspect_V)))
+        assert apart == pytest.approx(float(jensen_shannon(clean_V, suspect_V)))
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,9 +30,9 @@ def welch(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
 @pytest.mark.parametrize("alternative", ["two-sided", "greater"])
 def test_relabelling_is_scipys_test_of_welchs_t(sizes: tuple[int, int], alternative: str) -> None:
     ours, theirs = scores(sizes[0], 5, 1, 0.8), scores(sizes[1], 5, 2)
-    found = two_groups(ours, theirs, alternative=alternative, **NONE)
-    assert found.exact and found.relabellings == math.comb(sum(sizes), sizes[0])
-    assert found.effect_F == pytest.approx(ours.mean(0) - theirs.mean(0))
+    tests = two_groups(ours, theirs, alternative=alternative, **NONE)
+    assert tests.exact and tests.relabellings == math.comb(sum(sizes), sizes[0])
+    assert tests.effect_F == pytest.approx(ours.mean(0) - theirs.mean(0))
     t_RF, _ = chance.relabelled(ours, theirs, permutations=99_999, seed=0)
     for head in range(5):
         # scipy doubles the smaller tail; ours counts both
@@ -45,7 +45,7 @@ def test_relabelling_is_scipys_test_of_welchs_t(sizes: tuple[int, int], alternat
         )
         t_R = np.abs(t_RF[:, head]) if alternative == "two-sided" else t_RF[:, head]
         assert (t_R >= t_R[0] - 1e-9).mean() == pytest.approx(expected.pvalue)
-        assert found.p_F[head] >= expected.pvalue - 1e-12
+        assert tests.p_F[head] >= expected.pvalue - 1e-12
 
 
 def test_flipped_signs_are_a_plain_loop_over_all_of_them() -> None:
@@ -82,9 +82,9 @@ def test_a_head_has_the_larger_p_of_relabelling_and_flips() -> None:
         chance.flipped(ours, theirs, permutations=4999, seed=0),
     ):
         ps.append(float((np.abs(t_RF) >= np.abs(t_RF[0])).mean()))
-    found = two_groups(ours, theirs, correction="max-t", permutations=4999, seed=0)
-    assert ps[0] < ps[1] / 2 and found.p_F[0] == found.p_corrected_F[0] == pytest.approx(ps[1])
-    assert found.more_draws == 4999
+    tests = two_groups(ours, theirs, correction="max-t", permutations=4999, seed=0)
+    assert ps[0] < ps[1] / 2 and tests.p_F[0] == tests.p_corrected_F[0] == pytest.approx(ps[1])
+    assert tests.more_draws == 4999
     alike = two_groups(*(scores(4, 1, seed) for seed in (26, 27)), correction="none", permutations=99, seed=0)
     assert alike.more_draws == 99 and alike.relabellings == 70
 
@@ -92,8 +92,8 @@ def test_a_head_has_the_larger_p_of_relabelling_and_flips() -> None:
 @pytest.mark.parametrize("alternative", ["two-sided", "greater"])
 def test_one_group_is_scipys_test_of_pairs(alternative: str) -> None:
     differences = scores(8, 4, 3, 0.5)
-    found = one_group(differences, alternative=alternative, **NONE)
-    assert found.exact and found.relabellings == 2**8
+    tests = one_group(differences, alternative=alternative, **NONE)
+    assert tests.exact and tests.relabellings == 2**8
     for head in range(4):
 
         def size(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_one_group_is_scipys_test_of_pairs(alternative: str) -> None:
             alternative="greater",
             vectorized=True,
         )
-        assert found.p_F[head] == pytest.approx(expected.pvalue)
+        assert tests.p_F[head] == pytest.approx(expected.pvalue)
 
 
 def test_redrawn_prompts_are_a_plain_loop() -> None:
@@ -144,8 +144,8 @@ def test_drawn_relabellings_come_near_all_of_them() -> None:
 
 
 def test_no_p_is_zero() -> None:
-    found = two_groups(scores(30, 2, 6, 50.0), scores(30, 2, 7), **{**NONE, "permutations": 199})
-    assert found.p_F == pytest.approx([1 / 200, 1 / 200])
+    tests = two_groups(scores(30, 2, 6, 50.0), scores(30, 2, 7), **{**NONE, "permutations": 199})
+    assert tests.p_F == pytest.approx([1 / 200, 1 / 200])
     pairs = one_group(scores(30, 2, 6, 50.0), **{**NONE, "permutations": 199})
     assert pairs.p_F == pytest.approx([1 / 200, 1 / 200])
 
@@ -167,10 +167,10 @@ def test_the_smallest_p_is_what_groups_far_apart_have(
     asked = {"alternative": alternative, "permutations": 499}
     ours = scores(sizes[0], 1, 8, 1000.0)
     if sizes[1] is None:
-        found = one_group(ours, correction="none", seed=0, **asked)
+        tests = one_group(ours, correction="none", seed=0, **asked)
     else:
-        found = two_groups(ours, scores(sizes[1], 1, 9), correction="none", seed=0, **asked)
-    assert found.p_F[0] == pytest.approx(permutation.smallest_p(*sizes, paired=paired, **asked))
+        tests = two_groups(ours, scores(sizes[1], 1, 9), correction="none", seed=0, **asked)
+    assert tests.p_F[0] == pytest.approx(permutation.smallest_p(*sizes, paired=paired, **asked))
 
 
 def max_t(ours: np.ndarray, theirs: np.ndarray) -> HeadTests:
@@ -178,8 +178,8 @@ def max_t(ours: np.ndarray, theirs: np.ndarray) -> HeadTests:
 
 
 def test_max_t_of_one_head_is_its_p() -> None:
-    found = max_t(scores(6, 1, 10, 0.8), scores(6, 1, 11))
-    assert found.p_corrected_F == pytest.approx(found.p_F)
+    tests = max_t(scores(6, 1, 10, 0.8), scores(6, 1, 11))
+    assert tests.p_corrected_F == pytest.approx(tests.p_F)
 
 
 def test_max_t_knows_that_copies_of_a_head_are_no_new_looks() -> None:
@@ -191,18 +191,18 @@ def test_max_t_knows_that_copies_of_a_head_are_no_new_looks() -> None:
 def test_max_t_follows_the_order_of_the_heads_statistics() -> None:
     ours, theirs = scores(8, 20, 12), scores(8, 20, 13)
     ours[:, :5] += 1.5
-    found = max_t(ours, theirs)
-    assert (found.p_corrected_F >= found.p_F).all() and (found.p_corrected_F > 3 * found.p_F)[:5].all()
+    tests = max_t(ours, theirs)
+    assert (tests.p_corrected_F >= tests.p_F).all() and (tests.p_corrected_F > 3 * tests.p_F)[:5].all()
     order = np.argsort(-np.abs(welch(ours, theirs, 0)))
-    assert (np.diff(found.p_corrected_F[order]) >= 0).all()
+    assert (np.diff(tests.p_corrected_F[order]) >= 0).all()
 
 
 def test_max_t_steps_down() -> None:
     """Beside a head that is surely raised, the others are tested as if it were not there."""
     ours, theirs = scores(6, 4, 14), scores(6, 4, 15)
     ours[:, 0] += 100.0
-    found, without = max_t(ours, theirs), max_t(ours[:, 1:], theirs[:, 1:])
-    assert found.p_corrected_F[1:] == pytest.approx(without.p_corrected_F)
+    tests, without = max_t(ours, theirs), max_t(ours[:, 1:], theirs[:, 1:])
+    assert tests.p_corrected_F[1:] == pytest.approx(without.p_corrected_F)
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
@@ -214,8 +214,8 @@ def test_scores_that_are_all_alike_show_nothing(correction: str) -> None:
 
 
 def test_groups_without_spread_can_still_be_told_apart() -> None:
-    found = two_groups(np.full((4, 2), 1.0), np.full((4, 2), 0.0), **NONE)
-    assert found.p_F == pytest.approx([2 / 70, 2 / 70])
+    tests = two_groups(np.full((4, 2), 1.0), np.full((4, 2), 0.0), **NONE)
+    assert tests.p_F == pytest.approx([2 / 70, 2 / 70])
 
 
 def test_the_scale_of_a_head_does_not_matter() -> None:

@@ -19,9 +19,14 @@ def test_the_area_lies_under_the_curve() -> None:
     rng = np.random.default_rng(0)
     suspect = np.arange(60) % 3 == 0
     scores = np.round(rng.normal(size=60) + suspect, 1)  # rounded: some are equal
-    found = separated(scores, suspect)
-    assert np.trapezoid(found.true_positive_rate, found.false_positive_rate) == pytest.approx(found.auc)
-    assert found.low < found.auc < found.high and found.interval_over == "judged prompts"
+    separated_prompts = separated(scores, suspect)
+    assert np.trapezoid(
+        separated_prompts.true_positive_rate, separated_prompts.false_positive_rate
+    ) == pytest.approx(separated_prompts.auc)
+    assert (
+        separated_prompts.low < separated_prompts.auc < separated_prompts.high
+        and separated_prompts.interval_over == "judged prompts"
+    )
 
 
 def test_the_curve_is_that_of_every_threshold() -> None:
@@ -31,25 +36,27 @@ def test_the_curve_is_that_of_every_threshold() -> None:
 
 
 def test_rates_that_too_few_prompts_cannot_tell_are_none() -> None:
-    def found(number: int) -> Separation:
+    def of_each_kind(number: int) -> Separation:
         scores = np.arange(2.0 * number)
         return separated(scores, scores >= number)
 
-    assert (found(19).tpr_at_1_percent, found(19).tpr_at_5_percent) == (None, None)
-    assert (found(20).tpr_at_1_percent, found(20).tpr_at_5_percent) == (None, 1.0)
-    assert (found(100).tpr_at_1_percent, found(100).tpr_at_5_percent) == (1.0, 1.0)
-    assert found(20).balanced_accuracy is None and found(20).auc == 1.0
+    assert (of_each_kind(19).tpr_at_1_percent, of_each_kind(19).tpr_at_5_percent) == (None, None)
+    assert (of_each_kind(20).tpr_at_1_percent, of_each_kind(20).tpr_at_5_percent) == (None, 1.0)
+    assert (of_each_kind(100).tpr_at_1_percent, of_each_kind(100).tpr_at_5_percent) == (1.0, 1.0)
+    assert of_each_kind(20).balanced_accuracy is None and of_each_kind(20).auc == 1.0
 
 
 def test_the_true_positive_rate_is_read_at_or_below_the_false_one() -> None:
     clean, suspect = np.arange(20.0), np.array([19.5, 18.5, 17.5, 0.5])
     scores, flags = np.concatenate([clean, suspect]), np.repeat([False, True], [20, 4])
-    found = separated(scores, flags, scores > 18.2)
-    assert found.tpr_at_5_percent == 0.5  # one clean prompt of twenty is above 18.5, and none above 19.5
-    assert found.balanced_accuracy == pytest.approx((2 / 4 + 19 / 20) / 2)
+    separated_prompts = separated(scores, flags, scores > 18.2)
+    assert (
+        separated_prompts.tpr_at_5_percent == 0.5
+    )  # one clean prompt of twenty is above 18.5, and none above 19.5
+    assert separated_prompts.balanced_accuracy == pytest.approx((2 / 4 + 19 / 20) / 2)
 
 
 def test_scores_that_are_all_equal_are_chance() -> None:
-    found = separated(np.zeros(20), np.arange(20) % 2 == 0)
-    assert (found.auc, found.low, found.high) == (0.5, 0.5, 0.5)
-    assert found.false_positive_rate == [0.0, 1.0]
+    separated_prompts = separated(np.zeros(20), np.arange(20) % 2 == 0)
+    assert (separated_prompts.auc, separated_prompts.low, separated_prompts.high) == (0.5, 0.5, 0.5)
+    assert separated_prompts.false_positive_rate == [0.0, 1.0]
