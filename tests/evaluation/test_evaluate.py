@@ -99,14 +99,14 @@ def test_the_mean_output_is_that_of_the_training_shards(
 def test_the_mean_output_of_the_judged_rows_bounds_every_constant_reading(
     evaluation: Evaluation, dense: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """KL of a constant q is at least that of the rows' own mean: entropy of the mean less mean entropy."""
+    """KL to a constant q is at least KL to the rows' own mean: the entropy of the mean minus the mean entropy."""
     _, model_NV = dense
     own_V = np.log(np.exp(model_NV).mean(0))
     assert evaluation.mean_output.kl >= kl(model_NV, own_V[None]) - 1e-6
 
 
 def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, tmp_path: Path) -> None:
-    """The same text with the exact teacher and without: an unbiased estimate of the same.
+    """The same text with and without the exact teacher: without it, figures are unbiased estimates.
 
     With another seed: to the draws that it was fitted to, a lens is closer than to others of the same row.
     """
@@ -346,7 +346,7 @@ def test_small_settings_leave_figures_finite(demo_lenses: Path, tmp_path: Path) 
     )
     evaluation = evaluate(load_lenses(demo_lenses), open_cache(tmp_path / "c"))
     assert evaluation.shards == (0, 1) and evaluation.rows == 2 * 4 * 15
-    assert evaluation.sequences == 2 * 4  # those of each shard are its own
+    assert evaluation.sequences == 2 * 4  # each shard has sequences of its own
     assert evaluation.top_tokens == 1
     for head in (head for heads in evaluation.lens.values() for head in heads):
         assert head.top1_agreement == head.top10_agreement

@@ -1,4 +1,4 @@
-"""Without the model at hand, the Logit Lens of a model with an RMS norm is as the model's: the cache keeps the norm."""
+"""The Logit Lens of a model with an RMS norm, without the model at hand: the cache keeps the norm."""
 
 import copy
 import dataclasses

@@ -20,7 +20,7 @@ from alens.statistics.groups import Groups
 
 CPU = torch.device("cpu")
 ROWS = 1500
-"""Of two shards of 1,008 usable rows."""
+"""How many rows are judged, of two shards with 1,008 usable rows each."""
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_second_agreement_is_over_what_the_cache_holds(rows: HeldOutRows) ->
 
 
 def test_held_out_rows_are_gone_through_in_two_places() -> None:
-    """This loop, which judges readings, and the one of a fit's own objective."""
+    """In this loop, which judges readings, and in the loop that a fit takes its own objective in."""
     root = Path(alens.__file__).parent
     loops = [
         str(path.relative_to(root))

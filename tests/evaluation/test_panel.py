@@ -19,7 +19,7 @@ from alens.rows.final_norm import FinalNorm
 from alens.store.cache_reader import Cache
 
 ROWS = 496
-"""Of one shard, 16 sequences of 31 rows."""
+"""The rows of one shard: 16 sequences of 31 rows."""
 
 
 def fitted(store: Path, lenses: Path, **settings: object) -> Path:

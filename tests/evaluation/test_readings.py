@@ -33,7 +33,7 @@ def case(seed: int = 0) -> tuple[torch.Tensor, AffineMaps, ExactTeacher, torch.T
 
 
 def chosen(ids_N: torch.Tensor) -> ModelChoice:
-    """Of a model that has one most probable token in each row."""
+    """The choice of a model that has one most probable token in each row."""
     return ModelChoice.of(ids_N[:, None], torch.zeros(len(ids_N), 1), 1, V)
 
 
@@ -100,7 +100,7 @@ class Counted(ExactTeacher):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_layers_that_are_judged_together_share_the_teacher(threads: int) -> None:
-    """And have the sums that each has alone, to the last bit."""
+    """Their sums are those that each layer has alone, to the last bit."""
     cases = [case(seed) for seed in range(3)]
     exact, next_ids_N = cases[0][2:]
     teacher = Counted(exact.final_ND, exact.W_U_DV, exact.b_U_V, exact.entropies)
@@ -143,7 +143,7 @@ def test_readings_that_share_work_have_the_sums_that_each_has_alone() -> None:
 
 
 def test_the_same_distribution_at_every_row_is_a_map_that_reads_nothing() -> None:
-    """To the last bit: fits and sweeps judged it so."""
+    """They have the same figures, to the last bit."""
     z_NHE, _, teacher, next_ids_N = case()
     log_mean_V = torch.randn(V, generator=torch.Generator().manual_seed(3)).log_softmax(-1)
     nothing = AffineMaps(weight_HEV=torch.zeros(1, E, V), bias_HV=log_mean_V[None])

@@ -1,4 +1,4 @@
-"""What lenses are judged on: never on text that their fit trained on, as far as that can be told."""
+"""Lenses are never judged on text that their fit trained on, as far as that can be told."""
 
 import dataclasses
 import json

@@ -181,7 +181,7 @@ def test_a_bin_holds_its_upper_end() -> None:
 
 
 def test_a_reading_that_says_what_happens_as_often_as_it_does_is_calibrated() -> None:
-    """Next tokens drawn from the reading itself: the error is what 40,000 draws leave."""
+    """Next tokens are drawn from the reading itself, so the error is that of 40,000 draws."""
     random = torch.Generator().manual_seed(1)
     rows = 40_000
     logits_NV = 2 * torch.randn(rows, V, generator=random)

@@ -1,4 +1,4 @@
-"""What a lens says of the text that it was fitted on may come from anywhere."""
+"""The record of the text that a lens was fitted on may come from anywhere."""
 
 import pytest
 

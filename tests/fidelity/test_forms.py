@@ -29,7 +29,7 @@ def test_of_a_rounded_cache_only_coarser_forms_are_tried() -> None:
 
 
 def test_int8_lies_between_five_and_six_bits(demo: Cache) -> None:
-    """Which is what `coarser_z` takes it for."""
+    """`coarser_z` relies on this order."""
     z_NHE = demo.z(2, slice(0, 1024))
     error = {
         form: float(((form.decoded(z_NHE, 2).astype(float) - z_NHE) ** 2).sum())

@@ -1,4 +1,4 @@
-"""All figures of a cache at once, and what is said where some cannot be had."""
+"""All figures of a cache at once, and the notes where some are missing."""
 
 import dataclasses
 import json

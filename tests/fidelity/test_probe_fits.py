@@ -41,7 +41,7 @@ def test_the_last_shards_are_held_out(demo: Cache, as_int8: Cache) -> None:
 
 
 def test_lenses_are_judged_as_eval_judges_them(demo: Cache, demo_lenses: Path, tmp_path: Path) -> None:
-    """Held-out shards of the lenses are those of the probe."""
+    """The lenses hold out the same shards as the probe."""
     expected = evaluate(load_lenses(demo_lenses), demo)
     probe = Probe(
         cache=demo,

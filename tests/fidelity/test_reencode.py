@@ -1,4 +1,4 @@
-"""A cache written anew in other forms: a cache like any other, which reads what its forms say."""
+"""A cache that is written in other forms is a cache like any other, and holds the values of these forms."""
 
 import dataclasses
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_z_is_what_stage_one_writes_bit_for_bit(demo: Cache, tmp_path: Path) -> 
 
 
 def rows(cache: Cache) -> list[tuple[int, int, np.ndarray]]:
-    """Sequence, position and z of layer 2."""
+    """The sequences, the positions and z of layer 2."""
     sequence, position = (cache.read(f"rows/{name}", slice(None)) for name in ("sequence", "position"))
     return list(zip(sequence, position, cache.z(2, slice(None)), strict=True))
 

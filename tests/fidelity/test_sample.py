@@ -1,4 +1,4 @@
-"""The rows that figures are taken on."""
+"""The rows that figures are measured on."""
 
 from pathlib import Path
 from typing import Any

@@ -47,7 +47,7 @@ def sample(demo: Cache) -> RowSample:
     ],
 )
 def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
-    """The exact distribution is 1/2, 1/4, 1/8, 1/8; kept are the first token and two draws."""
+    """The exact distribution is 1/2, 1/4, 1/8, 1/8; the target keeps the first token and two draws."""
     probs = torch.tensor([0.5, 0.25, 0.125, 0.125])
     model = ExactDistributions(torch.zeros(3, 4), probs.log())
     targets = Targets(
@@ -127,7 +127,7 @@ def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: ExactDist
 def test_the_stored_form_made_anew_is_what_was_stored(
     demo: Cache, sample: RowSample, exact: ExactDistributions
 ) -> None:
-    """But for the float16 of the final residual: the same draws from the same uniforms."""
+    """Up to the float16 of the final residual: the same draws from the same uniform numbers."""
     stored = sample.targets()
     uniforms = tail_uniforms(demo.plan, sample.row_numbers(), 16)
     made = remade_targets(TargetForm(16, 16), sample.read("targets/final"), exact, uniforms)

@@ -1,4 +1,4 @@
-"""Bytes a row, as files have them."""
+"""Bytes a row, counted in files."""
 
 from pathlib import Path
 

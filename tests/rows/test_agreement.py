@@ -1,4 +1,4 @@
-"""Agreement under ties: the model agrees with itself, whatever it was computed in, and a reading of nothing does not."""
+"""Agreement under ties: the model agrees with itself in any dtype, and a reading that says nothing does not."""
 
 import itertools
 
@@ -13,7 +13,7 @@ V = 20 * STRETCH + 5
 
 
 def stored(logits_NV: torch.Tensor, k: int, num_stored: int) -> ModelChoice:
-    """As a cache holds them: log-probabilities in float16."""
+    """The choice from log-probabilities in float16, as a cache holds them."""
     best = logits_NV.float().log_softmax(-1).topk(num_stored)
     return ModelChoice.of(best.indices, best.values.half().float(), k, logits_NV.shape[1])
 
@@ -37,10 +37,10 @@ def test_without_ties_it_is_the_share_of_tokens_that_both_have(k: int) -> None:
 @pytest.mark.parametrize("k", [1, 10])
 @pytest.mark.parametrize("num_stored", [16, 64])
 def test_a_model_in_bfloat16_agrees_with_itself(k: int, num_stored: int) -> None:
-    """Its logits are tied in many rows; the reading is the same residual's, in float32."""
+    """The model's logits are tied in many rows; the reading is of the same residual, in float32."""
     exact_NV = 12 + random(200) / 8
     choice = stored(exact_NV.bfloat16(), k, num_stored)
-    assert int((choice.tied_NJ.sum(1) > 1).sum()) > 20  # ties there are
+    assert int((choice.tied_NJ.sum(1) > 1).sum()) > 20  # there are ties
     assert choice.agreement(exact_NV).tolist() == pytest.approx([1.0] * 200)
 
 
@@ -79,7 +79,7 @@ def test_what_the_model_holds_equal_is_as_good() -> None:
         ([9.0, 8.0, 0.0, 0.0, 0.0, 0.0], 1.0),
         ([9.0, 0.0, 8.0, 0.0, 0.0, 0.0], 1.0),
         ([0.0, 9.0, 8.0, 0.0, 0.0, 0.0], 0.5),
-        ([9.0, 0.0, 0.0, 8.0, 0.0, 0.0], 1.0),  # the tie reaches the last that is stored: it may go on
+        ([9.0, 0.0, 0.0, 8.0, 0.0, 0.0], 1.0),  # the tie reaches the last stored token: more may be tied
     ):
         assert choice.agreement(torch.tensor([reading])).item() == pytest.approx(expected)
     closed = ModelChoice.of(torch.tensor([[0, 1, 2, 3]]), torch.tensor([[-0.5, -2.0, -2.0, -3.0]]), 2, 6)

@@ -1,4 +1,4 @@
-"""What a fit reads of a shard."""
+"""The columns that a fit reads of a shard."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Targets made narrower: as a cache with a smaller k and fewer samples would have them."""
+"""Targets with fewer entries: as in a cache with a smaller k and fewer samples."""
 
 import numpy as np
 import pytest

@@ -20,13 +20,13 @@ def drawn(number: int, seed: int, shift: float = 1.0) -> tuple[np.ndarray, np.nd
     return np.round(rng.normal(size=number) + shift * suspect, 1), suspect  # rounded: some are equal
 
 
-def of(scores: np.ndarray, suspect: np.ndarray, paired: bool = False) -> Comparisons:
+def all_compared(scores: np.ndarray, suspect: np.ndarray, paired: bool = False) -> Comparisons:
     return comparisons(scores[None], np.ones((1, len(scores)), bool), suspect, paired=paired)
 
 
 def test_the_area_is_the_share_of_comparisons() -> None:
     scores, suspect = drawn(60, 0)
-    assert of(scores, suspect).area == pytest.approx(counted(scores, suspect))
+    assert all_compared(scores, suspect).area == pytest.approx(counted(scores, suspect))
 
 
 def test_prompts_of_different_fits_are_not_compared() -> None:
@@ -50,30 +50,30 @@ def test_twins_are_not_compared() -> None:
     clean, suspect = np.array([0.0, 1.0, 2.0]), np.array([0.5, 1.5, 2.5])
     flags = np.repeat([False, True], 3)
     scores = np.concatenate([clean, suspect])
-    assert of(scores, flags).area == pytest.approx(6 / 9)  # each suspect prompt is above its twin
-    assert of(scores, flags, paired=True).area == pytest.approx(3 / 6)
+    assert all_compared(scores, flags).area == pytest.approx(6 / 9)  # each suspect prompt is above its twin
+    assert all_compared(scores, flags, paired=True).area == pytest.approx(3 / 6)
     mixed = np.array([3, 0, 4, 1, 5, 2])  # the order is that within each kind
-    assert of(scores[mixed], flags[mixed], paired=True).area == pytest.approx(3 / 6)
+    assert all_compared(scores[mixed], flags[mixed], paired=True).area == pytest.approx(3 / 6)
 
 
 def test_the_interval_of_judged_prompts_holds_the_area_as_often_as_it_says() -> None:
     held = []
     for seed in range(400):
         scores, suspect = drawn(60, seed, shift=0.5)
-        low, high = of(scores, suspect).interval()
+        low, high = all_compared(scores, suspect).interval()
         held.append(low <= 0.638 <= high)  # of two normal distributions, half a deviation apart
     assert 0.92 < np.mean(held) < 0.98
 
 
 def test_the_interval_is_students_of_the_kind_with_fewer_prompts() -> None:
-    """In log odds; the variance is that of areas without one prompt."""
+    """The interval in log odds; the variance is that of areas without one prompt."""
     scores, suspect = drawn(15, 3)
     area, variance = counted(scores, suspect), 0.0
     for kind in (suspect, ~suspect):
         left = [counted(np.delete(scores, n), np.delete(suspect, n)) for n in np.flatnonzero(kind)]
         variance += (len(left) - 1) * float(np.var(left))
     half = 2.776 * np.sqrt(variance) / (area * (1 - area))  # the table's 97.5 % at 4 degrees of freedom
-    low, high = of(scores, suspect).interval()
+    low, high = all_compared(scores, suspect).interval()
     assert special.logit([low, high]) == pytest.approx(
         special.logit(area) + np.array([-half, half]), rel=1e-3
     )
@@ -83,23 +83,25 @@ def test_pairs_that_vary_together_have_a_narrower_interval() -> None:
     rng = np.random.default_rng(0)
     flags, topic = np.repeat([False, True], 40), rng.normal(size=40)
     scores = np.tile(topic, 2) + 0.2 * rng.normal(size=80) + 0.3 * flags
-    widths = [float(np.diff(of(scores, flags, paired=paired).interval())[0]) for paired in (True, False)]
+    widths = [
+        float(np.diff(all_compared(scores, flags, paired=paired).interval())[0]) for paired in (True, False)
+    ]
     assert widths[0] < 0.5 * widths[1]
 
 
 def test_an_area_of_1_is_not_certain() -> None:
     flags = np.repeat([False, True], [10, 20])
-    low, high = of(np.arange(30.0), flags).interval()
+    low, high = all_compared(np.arange(30.0), flags).interval()
     assert (low, high) == (pytest.approx(0.025**0.1), 1.0)  # ten comparisons of prompts that share none
-    assert of(-np.arange(30.0), flags).interval() == (0.0, pytest.approx(1 - low))
+    assert all_compared(-np.arange(30.0), flags).interval() == (0.0, pytest.approx(1 - low))
 
 
 def test_one_prompt_of_a_kind_says_nothing_of_others() -> None:
-    assert of(np.array([1.0, 2.0, 3.0]), np.array([False, True, False])).interval() == (0.0, 1.0)
+    assert all_compared(np.array([1.0, 2.0, 3.0]), np.array([False, True, False])).interval() == (0.0, 1.0)
 
 
 def test_a_prompt_is_left_out_of_fits_as_well() -> None:
-    """What each of 3 + 3 prompts is worth to the mean of 40 fits, counted one by one."""
+    """The influence of each of 3 + 3 prompts on the mean of 40 fits, counted one by one."""
     rng = np.random.default_rng(1)
     flags = np.repeat([False, True], 3)
     scores_BN, undrawn_BN = rng.normal(size=(40, 6)), rng.random((40, 6)) < 0.5

@@ -73,7 +73,7 @@ def test_drawn_flips_come_near_all_of_them() -> None:
 
 
 def test_a_head_has_the_larger_p_of_relabelling_and_flips() -> None:
-    """The few prompts spread four times as much: labels dealt out anew do not know that, flips do."""
+    """The few prompts spread four times as much: shuffled labels do not show that, flips do."""
     ours, theirs = 4 * scores(6, 1, 30), scores(30, 1, 31)
     ours += 5.5 - ours.mean()
     ps = []

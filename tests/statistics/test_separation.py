@@ -1,4 +1,4 @@
-"""ROC curves and what is read off them."""
+"""ROC curves and figures from them."""
 
 import numpy as np
 import pytest
