@@ -188,7 +188,7 @@ def test_each_process_reads_its_stretch_of_each_shard_once(
         rows_of(stream(planted_store, batch_rows=64, rank=rank, world_size=4), 0, 28)
     assert len(stretches) == 4 * len(SHARDS)
     for shard in SHARDS:
-        edges = sorted((start, stop) for of, start, stop in stretches if of == shard)
+        edges = sorted((start, stop) for number, start, stop in stretches if number == shard)
         assert edges == [(112 * rank, 112 * (rank + 1)) for rank in range(4)]
 
 

@@ -148,7 +148,7 @@ def test_a_loss_has_diverged_when_it_is_far_above_the_mean_outputs_and_rising() 
     assert gone(DivergenceWatch(1), 1.0, FAR + 0.1)
     assert gone(DivergenceWatch(1), float("nan")) and gone(DivergenceWatch(1), 1.0, float("inf"))
     assert not gone(DivergenceWatch(1), 1.0, FAR - 0.1)
-    assert not gone(DivergenceWatch(1), FAR + 5.0)  # one odd window is no divergence
+    assert not gone(DivergenceWatch(1), FAR + 5.0)  # one odd window is not a divergence
     assert not gone(DivergenceWatch(1), FAR + 5.0, FAR + 4.0)  # it comes down
     assert gone(DivergenceWatch(1), 50.0, 40.0)  # and would take the whole fit
 

@@ -41,9 +41,9 @@ def engine(zero: int) -> Engine:
     return made
 
 
-def run(of: Engine, start: int, stop: int, active: dict[int, list[int]] | None = None) -> None:
+def run(engine: Engine, start: int, stop: int, active: dict[int, list[int]] | None = None) -> None:
     for step in range(start, stop):
-        of.step(*batch(step), lr(step), active)
+        engine.step(*batch(step), lr(step), active)
 
 
 def test_it_takes_the_steps_of_the_bare_optimiser() -> None:

@@ -20,11 +20,13 @@ def gradient(step: int) -> list[torch.Tensor]:
     return [torch.randn(size, generator=random) for size in SIZES]
 
 
-def run(optimizer: torch.optim.Optimizer, of: list[torch.nn.Parameter], start: int, stop: int) -> None:
+def run(
+    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], start: int, stop: int
+) -> None:
     for step in range(start, stop):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(0.03, step)
-        for parameter, values in zip(of, gradient(step), strict=False):
+        for parameter, values in zip(parameters, gradient(step), strict=False):
             parameter.grad = values
         optimizer.step()
 

@@ -96,7 +96,7 @@ def test_barred_tokens_get_no_probability_and_no_gradient(kernel: InterpretedKer
     tensors[3][(tensors[3] >= 10) & (tensors[3] < 35)] = 3
     results = kernel(*tensors)
     exact = list(tensors)
-    exact[2] = tensors[2].clamp_min(-1e4)  # the reference weighs every logit, and 0 x inf is no number
+    exact[2] = tensors[2].clamp_min(-1e4)  # the reference weighs every logit, and 0 x inf is not a number
     assert_same(results, tuple(exact))
     assert not results[1][:, :, 10:35].any()
     assert not results[2][:, 10:35].any()

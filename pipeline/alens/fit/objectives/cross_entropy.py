@@ -78,7 +78,7 @@ def _compute(
     if kernel is None:
         loss_H, made = loss_and_gradients(features_HNF, weight_HFV, bias_HV, teacher, wanted)
     else:
-        arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]  # compressed, or there were no kernel
+        arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]  # a compressed teacher, else `kernel` is None
         loss_H, weight_gradient, bias_gradient = kernel(*arguments)
         made = (None, weight_gradient, bias_gradient)
     gradients = tuple(
