@@ -169,7 +169,7 @@ def test_the_mean_output_is_of_the_whole_cache_where_lenses_do_not_say_it(
     lenses, cache = load_lenses(demo_lenses), open_cache(demo_cache)
     said = lenses.log_mean_output()
     assert said is not None and torch.equal(log_mean_output(lenses, cache), said)
-    files = {name: of for name, of in lenses.record.files.items() if name.startswith("layer-")}
+    files = {name: sha256 for name, sha256 in lenses.record.files.items() if name.startswith("layer-")}
     lenses.record = dataclasses.replace(lenses.record, files=files)
     assert lenses.log_mean_output() is None
     mean_V = cache.read("stats/output", slice(0, 6)).sum(0)
