@@ -129,9 +129,11 @@ def _show_heads(evaluation: "Evaluation", figures: Sequence[str]) -> None:
             if name == "kl" and evaluation.unembedding:
                 yield fixed(evaluation.unembedding[layer][index].kl)
 
-    headings = ["head"]
+    headings: list[Cell] = ["head"]
     for name in figures:
-        headings += [FIGURES[name][1], *(["KL unemb."] if name == "kl" and evaluation.unembedding else [])]
+        headings.append(FIGURES[name][1])
+        if name == "kl" and evaluation.unembedding:
+            headings.append(("KL", "unemb."))
     show_table(
         headings,
         [
@@ -198,5 +200,5 @@ def _with_interval(figures: "ReadingFigures", field: str) -> "Cell":
     if value is None or ends is None:
         return fixed(value)
     if field == "calibration_error":  # its resamples lie above it: half the interval would say the wrong ends
-        return fixed(value), interval(ends)
+        return fixed(value), f"({interval(ends)})"
     return fixed(value), plus_minus(ends)

@@ -243,4 +243,4 @@ def _difference(less: "CopyDifference | None", field: str) -> "Cell":
     if less is None:
         return "-"
     value, ends = getattr(less, field), getattr(less, f"{field}_interval")
-    return signed(value) if ends is None else (signed(value), interval(ends, sign=True))
+    return signed(value) if ends is None else (signed(value), f"({interval(ends, sign=True)})")
