@@ -99,7 +99,7 @@ def test_each_worker_does_its_part(run_alens: Any, demo_cache: Path, tmp_path: P
         ("[grid]\nlayers = [[0], [9]]\n", (), "1 of 2 variants cannot be fitted, and none was: layers=9: layer 9 is not"),
         ("", ("--worker", "2/2"), "worker 2/2 does not exist"),
         ("", ("--device", "tpu"), "device 'tpu' is unknown"),
-        ("", ("--table",), "is no sweep (it has no sweep.json)"),
+        ("", ("--table",), "is not a sweep (it has no sweep.json)"),
         ("", ("--at-once", "0"), "0 is not in the range x>=1"),
     ],
 )  # fmt: skip

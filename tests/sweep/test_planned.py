@@ -94,7 +94,7 @@ def test_fits_share_a_read_when_they_read_the_same_rows_in_the_same_order(sweep:
         {"min_position": 5},
         {"objective": "last-position"},
     ]
-    found = [fit.reading for fit in resolved(sweep(variant=[{}, *alike, *apart]))]
+    found = [fit.shared_read for fit in resolved(sweep(variant=[{}, *alike, *apart]))]
     assert set(found[: len(alike) + 1]) == {found[0]}
     assert len(set(found[len(alike) :])) == 1 + len(apart)
 
@@ -109,7 +109,7 @@ def test_workers_take_every_variant_once_and_leave_reads_whole(sweep: Any, count
     )
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     if count == 2:
-        assert [len({fit.reading for fit in part}) for part in parts] == [1, 1]
+        assert [len({fit.shared_read for fit in part}) for part in parts] == [1, 1]
 
 
 def test_another_sweep_in_the_same_directory_is_refused_and_told_apart(sweep: Any) -> None:

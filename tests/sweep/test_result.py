@@ -20,7 +20,7 @@ from ..damage import cut, flip
 
 @pytest.fixture
 def result(demo_cache: Path, demo_lenses: Path) -> results.VariantResult:
-    return results.judge(
+    return results.judge_variant(
         load_lenses(demo_lenses),
         open_cache(demo_cache),
         FitSettings(eval_rows=1024),
@@ -94,8 +94,8 @@ def test_what_failed_has_no_figures(tmp_path: Path) -> None:
     [
         ({"steps": "5"}, r'steps is "5": input should be a valid integer'),
         ({"heads": [[3]]}, r"heads\.0\.1"),
-        ({"heads": []}, "are not of as many lenses"),
-        ({"top1_agreement": []}, "are not of as many lenses"),
+        ({"heads": []}, "have different lengths"),
+        ({"top1_agreement": []}, "have different lengths"),
         ({"seconds": float("inf")}, "seconds is Infinity"),
         ({"surprise": 1}, "unknown field surprise"),
     ],

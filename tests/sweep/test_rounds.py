@@ -5,7 +5,7 @@ import torch
 
 from alens.store.cache_reader import open_cache
 from alens.sweep.planned import resolve
-from alens.sweep.rounds import bytes_of, rounds
+from alens.sweep.rounds import bytes_of, in_rounds
 
 
 def sizes(sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int | None = None) -> list[int]:
@@ -14,9 +14,9 @@ def sizes(sweep: Any, monkeypatch: pytest.MonkeyPatch, room: int, at_once: int |
     planned = resolve(request, cache)
     one = bytes_of(planned[0], cache)
     monkeypatch.setattr("alens.sweep.rounds.free_bytes", lambda _: 2 * room * one)
-    made = rounds(planned, cache, torch.device("cpu"), at_once)
+    made = in_rounds(planned, cache, torch.device("cpu"), at_once)
     assert [fit for fits in made for fit in fits] == planned
-    assert all(len({fit.reading for fit in fits}) == 1 for fits in made)
+    assert all(len({fit.shared_read for fit in fits}) == 1 for fits in made)
     return [len(fits) for fits in made]
 
 

@@ -38,7 +38,7 @@ def test_each_fit_gets_the_batches_that_a_stream_of_its_own_gives_it(sweep: Any)
         batches for batches, _ in shared.stream.made(2, 12, lambda _, rows: shared.batches(rows, recipes))
     ]
     for place, (recipe, fit) in enumerate(zip(recipes, planned, strict=True)):
-        alone = SharedRows([recipe], fit.reading)
+        alone = SharedRows([recipe], fit.shared_read)
         stream = type(alone.stream)(
             reader=recipe.reader,
             shards=fit.plan.train_shards,

@@ -71,8 +71,8 @@ def test_a_long_name_is_cut_and_stays_distinct() -> None:
         ({"variant": [{"name": "a", "seed": 1}, {"name": "a"}]}, "two variants a"),
         ({"grid": {"seed": [1, 1]}}, "two variants seed=1"),
         ({"grid": {"seed": [1, 2]}, "variant": [{"name": "a", "seed": 2}]}, "the same fit twice: seed=2 and a"),
-        ({"grid": [1]}, "grid of c.toml is no table"),
-        ({"variant": {"lr": 1}}, "variant of c.toml is no list of tables"),
+        ({"grid": [1]}, "grid of c.toml is not a table"),
+        ({"variant": {"lr": 1}}, "variant of c.toml is not a list of tables"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_that_says_what(config: dict[str, Any], message: str) -> None:

@@ -1,14 +1,14 @@
-"""Sweeps: many fits of one cache, those that read the same rows from one read, and a table of how they do.
+"""Sweeps: many fits of one cache, which share a read of the same rows, and a table that compares them.
 
 variants.py     configuration -> variants (pure)
 request.py      what a sweep is asked for
-planned.py      variants, checked; who reads the same rows; whose they are
+planned.py      variants, checked; which of them share a read; which are a worker's
 sweep_json.py   which sweep a directory holds
-rounds.py       how many at once
+rounds.py       how many fit into memory at once
 shared_rows.py  one read -> the batch of each fit
 member.py       one variant while the sweep runs
-many_fits.py    the loop
-result.py       KL by document or sequence, and the result of a variant
+many_fits.py    the loop over steps
+result.py       a variant, judged on the held-out rows of the sweep
 table.py        results -> table, intervals
 table_files.py  the table as files
 """

@@ -2,7 +2,7 @@
 
 In: a `SweepRequest`. Out: for each variant OUT/NAME, a lens directory as `alens fit` writes it, with its result beside;
 and the table. A variant with a result is left alone, one that was stopped goes on from its checkpoint, also when the
-others that share its read are further: they join in when it has come up to them.
+others that share its read are further: they wait until it has reached them.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from alens.sweep.member import Member
 from alens.sweep.planned import Planned, resolve, share
 from alens.sweep.request import SweepRequest
 from alens.sweep.result import read_result
-from alens.sweep.rounds import rounds
+from alens.sweep.rounds import in_rounds
 from alens.sweep.shared_rows import SharedRows
 
 log = logging.getLogger("alens")
 
 
 def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: ShouldStop = never) -> None:
-    """Fit this worker's variants, or go on with them.
+    """Fit the variants of this worker, or go on with them.
 
     Raises `RequestError` for what cannot be done as asked, `DamageError` for a damaged cache, `RunError` for a full
     disk and the like, `StoppedError` when `should_stop` says so (checkpoints are saved).
@@ -51,7 +51,7 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     processes = join(request.device, should_stop)
     course = _Course(request.out, share(planned, request.worker), report, should_stop)
     pending = [fit for fit in course.mine if fit.variant.name not in course.steps]
-    for fits in rounds(pending, cache, processes.device, request.at_once):
+    for fits in in_rounds(pending, cache, processes.device, request.at_once):
         members: list[Member] = []
         with _claimed(fits, should_stop) as claims:
             try:
@@ -65,7 +65,7 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
 
 @contextlib.contextmanager
 def _claimed(fits: list[Planned], should_stop: ShouldStop) -> Iterator[list[Claim]]:
-    """Hold the directories of these variants, all at once: where a killed worker held them, one wait is enough."""
+    """Holds the directories of these variants, claimed all at once: after a killed worker, there is a single wait."""
     with contextlib.ExitStack() as stack:
 
         def claim(fit: Planned) -> Claim:
@@ -79,23 +79,23 @@ def _claimed(fits: list[Planned], should_stop: ShouldStop) -> Iterator[list[Clai
 def write_sweep_table(request: SweepRequest, against: str | None = None) -> table.SweepTable:
     """The table of all variants in OUT that are finished, written anew.
 
-    Raises `RequestError` when OUT holds another sweep or none, or `against` is no finished variant.
+    Raises `RequestError` when OUT holds another sweep or none, or `against` is not a finished variant.
     """
     sweep_json.check_same(
         request.out, sweep_json.read(request.out), sweep_json.content(request, open_cache(request.store))
     )
-    found = table.build(request.out, against=against)
-    table_files.put(request.out, found)
-    return found
+    built = table.build(request.out, against=against)
+    table_files.put(request.out, built)
+    return built
 
 
 class _Course:
-    """How far this worker is, and whether it is to stop."""
+    """How far this worker is, and whether it has to stop."""
 
     def __init__(self, out: Path, mine: list[Planned], report: Report, should_stop: ShouldStop) -> None:
         self.out, self.mine, self._report, self.should_stop = out, mine, report, should_stop
         self.steps = {fit.variant.name: fit.plan.steps for fit in mine if read_result(fit.lenses)}
-        """Taken, by variant; one that is finished has taken all of its own."""
+        """Steps taken by each variant: all, for one that is finished."""
 
     def tell(self, members: list[Member]) -> None:
         self.steps |= {member.name: member.steps for member in members}
@@ -115,7 +115,7 @@ class _Course:
             raise InterruptedWorkError
 
     def stopped(self, members: list[Member]) -> StoppedError:
-        """Saves."""
+        """Saves the members, and gives the error to raise."""
         if running := [member for member in members if not member.done]:
             log.info("stopping: saving %d variants", len(running))
         for member in running:
@@ -129,17 +129,17 @@ class _Course:
 
 
 def _together(members: list[Member], course: _Course) -> None:
-    """Steps of all members from one read, until the last is done."""
+    """Takes the steps of all members from one read, until the last member is done."""
     running = [member for member in members if not member.done]
     course.tell(members)
     if not running:
         return
-    shared = SharedRows([member.recipe for member in running], running[0].fit.reading, course.should_stop)
+    shared = SharedRows([member.recipe for member in running], running[0].fit.shared_read, course.should_stop)
     first = min(member.start for member in running)
     last = max(member.fit.plan.steps for member in running)
 
     def make(step: int, columns: Columns) -> dict[str, TrainingBatch]:
-        """In a thread of its own, a step ahead. Members that are further wait until the others come up."""
+        """The batches of a step, made in another thread one step ahead. Members that are further wait for the others."""
         wanted = [member for member in running if member.start <= step and not member.done]
         batches = shared.batches(columns, [member.recipe for member in wanted])
         return {member.name: batch for member, batch in zip(wanted, batches, strict=True)}
@@ -153,4 +153,4 @@ def _together(members: list[Member], course: _Course) -> None:
             course.tell(members)
             if all(member.done for member in running):
                 return
-    course.interrupt_if_asked()  # there is no more data because it is to stop
+    course.interrupt_if_asked()  # the data end because the sweep has to stop

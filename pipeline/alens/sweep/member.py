@@ -27,14 +27,14 @@ from alens.store.claim import Claim
 from alens.store.durable import write_errors
 from alens.sweep.planned import Planned
 from alens.sweep.request import SweepRequest
-from alens.sweep.result import VariantResult, judge, put_result
+from alens.sweep.result import VariantResult, judge_variant, put_result
 
 log = logging.getLogger("alens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Clock:
-    """Seconds that a variant took until its newest checkpoint."""
+    """The seconds that a variant took until its newest checkpoint."""
 
     __pydantic_config__ = typed.STRICT
 
@@ -43,7 +43,7 @@ class _Clock:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Lines of the log begin with the variant's name."""
+    """Puts the variant's name in front of the lines of the log."""
 
     def prefix(record: logging.LogRecord) -> bool:
         record.msg = f"{name}: {record.msg}"
@@ -57,7 +57,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 class Member:
-    """A variant of a round. Asked to stop, what it is in the midst of raises `InterruptedWorkError` and is dropped."""
+    """A variant of a round. Asked to stop, it drops the step it is in and raises `InterruptedWorkError`."""
 
     def __init__(
         self,
@@ -90,16 +90,16 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Of the variant."""
+        """The name of the variant."""
         return self.fit.variant.name
 
     @property
     def steps(self) -> int:
-        """Steps taken; one that is done has taken all of its own."""
+        """The steps taken: all, for a variant that is done."""
         return self._trainer.step_number if self._trainer else self.fit.plan.steps
 
     def step(self, batch: TrainingBatch, waited_s: float) -> None:
-        """One step, and what is due after it. Losses that diverge end this variant, not the sweep."""
+        """Take a step, then save or finish where that is due. Losses that diverge end this variant, not the sweep."""
         trainer, since = self._trainer, time.monotonic()
         assert trainer is not None
         with self._failing():
@@ -114,14 +114,14 @@ class Member:
             self.save()
 
     def _evaluate(self) -> None:
-        """Held-out losses, where they are due."""
+        """Compute held-out losses where they are due."""
         with self._failing():
             if self._trainer and self._trainer.wants_evaluation:
                 self._trainer.evaluate(self.seconds)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """Losses that diverge in here end this variant."""
+        """Ends this variant where losses diverge inside."""
         try:
             with _named(self.name):
                 yield
@@ -129,7 +129,7 @@ class Member:
             self._fail(str(error))
 
     def save(self) -> None:
-        """A checkpoint, where there are steps since the last. Raises `RunError` when another works on the variant."""
+        """Save a checkpoint where steps were taken since the last. Raises `RunError` where another process has the variant."""
         if self._trainer and self._trainer.step_number > self._trainer.saved_step:
             one_writer.check(self._claim, self.fit.lenses)
             self._trainer.save()
@@ -156,7 +156,7 @@ class Member:
             self._put_clock()
             put_lenses(self._trainer)
         cache, shards = self.recipe.cache, self.fit.plan.held_out_shards
-        found = judge(
+        result = judge_variant(
             load_lenses(self.fit.lenses),
             cache,
             self.base,
@@ -165,9 +165,12 @@ class Member:
             self.should_stop,
             self._report,
         )
-        put_result(self.fit.lenses, dataclasses.replace(found, seconds=self.seconds))
+        put_result(self.fit.lenses, dataclasses.replace(result, seconds=self.seconds))
         log.info(
-            "%s is finished after %d steps: held-out KL mean %.4f", self.name, found.steps, found.kl_H.mean()
+            "%s is finished after %d steps: held-out KL mean %.4f",
+            self.name,
+            result.steps,
+            result.kl_H.mean(),
         )
         self._drop()
 
@@ -177,5 +180,5 @@ class Member:
         self._drop()
 
     def _drop(self) -> None:
-        """Give the memory of the trainer back."""
+        """Free the memory of the trainer."""
         self._trainer, self.done = None, True

@@ -1,4 +1,4 @@
-"""The plan of a sweep: every variant resolved against the cache and found good before anything is trained.
+"""The plan of a sweep: every variant is resolved against the cache and checked before anything is trained.
 
 In: a `SweepRequest`. Out: a `Planned` fit for each variant, with the rows it reads, and which variants a worker takes.
 """
@@ -24,7 +24,7 @@ from alens.sweep.variants import Variant
 
 @dataclasses.dataclass(frozen=True)
 class SharedRead:
-    """Which rows a fit reads, in which order: fits that agree in it can share one read."""
+    """The rows that a fit reads, and their order: fits for which it is the same share one read."""
 
     site: str
     train_shards: tuple[int, ...]
@@ -35,31 +35,31 @@ class SharedRead:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A variant, resolved."""
+    """A variant, resolved against the cache."""
 
     variant: Variant
     lenses: Path
     plan: FitPlan
-    reading: SharedRead
+    shared_read: SharedRead
 
 
 def resolve(request: SweepRequest, cache: Cache) -> list[Planned]:
-    """All variants, in the configuration's order. Raises `RequestError` that names those that cannot be fitted."""
+    """All variants, in the configuration's order. Raises one `RequestError` for all that cannot be fitted."""
     if not cache.sealed:
         raise RequestError(
             f"{cache.root} is not sealed: variants are compared on the same rows, so run `alens cache` again to finish it"
         )
-    found, wrong, tried = [], [], set[Any]()
+    planned, wrong, tried = [], [], set[Any]()
     for variant in request.grid.variants:
         try:
-            found.append(_planned(request, variant, cache, tried))
+            planned.append(_planned(request, variant, cache, tried))
         except RequestError as error:
             wrong.append(f"{variant.name}: {error}")
     if wrong:
         raise RequestError(
             f"{len(wrong)} of {len(request.grid.variants)} variants cannot be fitted, and none was: {'; '.join(wrong)}"
         )
-    return found
+    return planned
 
 
 def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[Any]) -> Planned:
@@ -77,14 +77,14 @@ def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[A
         variant=variant,
         lenses=lenses,
         plan=plan,
-        reading=SharedRead(
+        shared_read=SharedRead(
             settings.site, plan.train_shards, recipe.min_position, settings.batch_rows, settings.seed
         ),
     )
 
 
 def _try_design(recipe: Recipe, plan: FitPlan) -> None:
-    """Make the design of one layer, on the moments of one shard: it says which of its options are wrong."""
+    """Makes the design for one layer, from the moments of one shard: it refuses options that are wrong."""
     settings = dataclasses.replace(recipe.settings, layers=plan.layers[:1])
     small = Recipe(settings, recipe.cache, recipe.device)
     for ground in small.grounds(plan.train_shards[:1]).values():
@@ -92,8 +92,8 @@ def _try_design(recipe: Recipe, plan: FitPlan) -> None:
 
 
 def share(planned: Sequence[Planned], worker: Worker) -> list[Planned]:
-    """The worker's variants, those that share a read together: an equal part, whatever is finished already."""
-    readings = list(dict.fromkeys(fit.reading for fit in planned))
-    together = sorted(planned, key=lambda fit: readings.index(fit.reading))
+    """The variants of one worker: an equal part of all, finished or not, in which those with the same read stay together."""
+    reads = list(dict.fromkeys(fit.shared_read for fit in planned))
+    together = sorted(planned, key=lambda fit: reads.index(fit.shared_read))
     first, stop = (len(together) * index // worker.count for index in (worker.index, worker.index + 1))
     return together[first:stop]

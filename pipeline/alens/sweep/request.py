@@ -1,4 +1,4 @@
-"""What `alens sweep` is asked for. Imports no torch: the command line makes its options from it."""
+"""What `alens sweep` is asked for. Imports no torch, since the command line makes options from it."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ class SweepRequest:
     store: Path
     """A sealed cache."""
     out: Path
-    """The directory to write: a lens directory a variant, and the table."""
+    """The directory to write: a lens directory for each variant, and the table."""
     worker: Worker = dataclasses.field(default_factory=Worker)
     at_once: Annotated[int, Ge(1)] | None = None
     """Variants in memory together. None: what half of the free memory holds, at most 16."""

@@ -1,7 +1,7 @@
-"""How a variant does, on the held-out rows that all variants of a sweep share, kept by sequence.
+"""The result of a variant on the held-out rows that all variants of a sweep share, kept by document or sequence.
 
 In: the lens directory of a variant that is fitted. Out, beside it: `held-out.safetensors` (KL summed over the rows of
-each sequence, for each head) and `result.json` (what the fit took, and the hash of the other file), written last: with
+each document or sequence, for each head) and `result.json` (what the fit took, and the hash of the other file), written last: with
 it the variant is finished. The rows, their first position and the target (the model's own distribution, exact where the
 cache has it) are those of the sweep, whatever the variant was fitted on and to.
 Shapes: G groups (documents or sequences), H heads of all layers.
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from alens.errors import DamageError
-from alens.evaluation.judge import judge as judge_rows
+from alens.evaluation.judge import judge
 from alens.evaluation.readings import Readings, constant_reading, lens_readings
 from alens.evaluation.sums import KL, ReadingSums
 from alens.fit.settings import FitSettings
@@ -52,7 +52,7 @@ class _Figures:
     steps: Natural = 0
     rows_seen: Natural = 0
     seconds: Amount = 0.0
-    """In its steps, with its part of the time that was waited for data, over all runs."""
+    """Time in its steps and its part of the time spent waiting for data, over all runs."""
     converged: Natural = 0
     """Lenses that stopped before the last step."""
     heads: tuple[tuple[Natural, Natural], ...] = ()
@@ -60,12 +60,12 @@ class _Figures:
     cross_entropy: tuple[float, ...] = ()
     top1_agreement: tuple[float, ...] = ()
     says_nothing: tuple[bool, ...] = ()
-    """Of each lens: whether its fit found it to do no better than the mean output. Empty in results of before."""
+    """Whether each lens was no better than the mean output in its fit; empty in results of earlier versions."""
     mean_output_kl: float | None = None
-    """Of the mean output of the variant's training rows, on the same held-out rows: what a lens has that looks at
-    nothing. None in results that are older than it."""
+    """KL of the mean output of the variant's training rows on the same held-out rows: that of a lens which ignores its
+    input. None in results of earlier versions."""
     intervals_over: str = SEQUENCES
-    """What sums are by: `documents` or `sequences`."""
+    """What the sums are over: `documents` or `sequences`."""
     sequences: Natural | None = None
     """Held-out sequences; None in results of earlier versions, whose sums are by sequence."""
 
@@ -76,13 +76,13 @@ class _Document(_Figures):
     """SHA-256 of `held-out.safetensors`."""
 
     def __post_init__(self) -> None:
-        """Raises `TypeError`: what is read may come from anywhere."""
+        """Raises `TypeError`, because the file may come from anywhere."""
         lens = len(self.heads)
         if {len(self.cross_entropy), len(self.top1_agreement)} != {lens} or len(self.says_nothing) not in (
             0,
             lens,
         ):
-            raise TypeError("heads, cross_entropy, top1_agreement and says_nothing are not of as many lenses")
+            raise TypeError("heads, cross_entropy, top1_agreement and says_nothing have different lengths")
         if (self.failed is None) != (lens > 0):
             raise TypeError("heads and failed contradict each other")
 
@@ -96,18 +96,18 @@ class VariantResult(_Figures):
 
     @property
     def kl_H(self) -> Array:
-        """The mean over rows, nats."""
+        """The mean KL over rows, nats."""
         means_H: Array = self.kl_GH.sum(axis=0) / self.rows_G.sum()
         return means_H
 
     def resampled(self) -> Array | None:
-        """(R, H) KL; None with a single document or sequence, which says nothing about others."""
+        """(R, H) KL of resamples; None for a single document or sequence, which says nothing about others."""
         if len(self.rows_G) < 2:
             return None
         return resampled_means(self.kl_GH, self.rows_G, seed=0)
 
 
-def judge(
+def judge_variant(
     lenses: Lenses,
     cache: Cache,
     base: FitSettings,
@@ -116,9 +116,9 @@ def judge(
     should_stop: ShouldStop = never,
     report: Report = silent,
 ) -> VariantResult:
-    """Figures of lenses that are fitted, by sequence, on the held-out rows of the sweep's base settings.
+    """The figures of fitted lenses on the held-out rows of the sweep's base settings.
 
-    Raises `InterruptedWorkError` when it is to stop.
+    Raises `InterruptedWorkError` where `should_stop` says so.
     """
     record, settings = lenses.record, cache.plan.settings
     reader = RowReader(
@@ -128,7 +128,7 @@ def judge(
     layers = counted(record.layers, report, "reading lenses", "layers")
     maps = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
     log_mean_V = lenses.log_mean_output()
-    assert log_mean_V is not None  # of lenses that were fitted here
+    assert log_mean_V is not None  # lenses that were fitted here have one
     nothing = constant_reading(log_mean_V.to(device))
 
     def readings(part: HeldOutPart) -> list[Readings]:
@@ -137,7 +137,7 @@ def judge(
     sums = ReadingSums(len(maps) * len(record.heads) + 1, device, num_groups=groups.count)
     with droppable(should_stop) as work:
         rows = HeldOutRows(reader=reader, shards=shards, num_rows=base.eval_rows)
-        judge_rows(rows, readings, sums, groups=groups, report=report)
+        judge(rows, readings, sums, groups=groups, report=report)
     if work.left_out:
         raise InterruptedWorkError
     *figures, mean_output = sums.means()
@@ -161,13 +161,13 @@ def judge(
 
 
 def put_result(folder: Path, result: VariantResult) -> None:
-    """Write a result durably, `result.json` last."""
-    told, directory = dataclasses.asdict(result), LensDirectory(folder)
-    sums = save({"kl": np.ascontiguousarray(told.pop("kl_GH")), "rows": told.pop("rows_G")})
+    """Writes a result durably, `result.json` last."""
+    body, directory = dataclasses.asdict(result), LensDirectory(folder)
+    sums = save({"kl": np.ascontiguousarray(body.pop("kl_GH")), "rows": body.pop("rows_G")})
     with write_errors(folder):
         durable.put(directory.sequence_sums, sums)
         hashed = {"sums_sha256": durable.sha256_of(directory.sequence_sums)}
-        durable.put(directory.result, document.encode({**_plain(told), **hashed}))
+        durable.put(directory.result, document.encode({**_plain(body), **hashed}))
 
 
 def read_result(folder: Path) -> VariantResult | None:
@@ -175,11 +175,11 @@ def read_result(folder: Path) -> VariantResult | None:
     directory = LensDirectory(folder)
     path, sums = directory.result, directory.sequence_sums
     try:
-        told = typed.parse(_Document, document.decode(document.content(path), str(path)), str(path), MEND)
-        if durable.sha256_of(sums) != told.sums_sha256:
+        body = typed.parse(_Document, document.decode(document.content(path), str(path)), str(path), MEND)
+        if durable.sha256_of(sums) != body.sums_sha256:
             raise DamageError(f"{sums} was altered: {MEND}")
         arrays = load(sums.read_bytes())
-        return _result(told, arrays["kl"], arrays["rows"])
+        return _result(body, arrays["kl"], arrays["rows"])
     except FileNotFoundError:
         if path.exists():
             raise DamageError(f"{sums} is missing: delete {path} and sweep again") from None
@@ -191,34 +191,34 @@ def read_result(folder: Path) -> VariantResult | None:
         ) from None
 
 
-def _result(told: _Document, kl_GH: Array, rows_G: Array) -> VariantResult:
-    """Raises `ValueError` for sums that cannot be those of the lenses."""
+def _result(body: _Document, kl_GH: Array, rows_G: Array) -> VariantResult:
+    """Raises `ValueError` for sums that cannot belong to the lenses."""
     right = kl_GH.ndim == 2 and kl_GH.shape == (
         len(rows_G),
-        len(told.heads) if len(rows_G) else kl_GH.shape[1],
+        len(body.heads) if len(rows_G) else kl_GH.shape[1],
     )
     if rows_G.ndim != 1 or not right or not all(part.dtype == np.float64 for part in (kl_GH, rows_G)):
-        raise ValueError(f"kl is {kl_GH.shape} and rows {rows_G.shape}, of {len(told.heads)} lenses")
+        raise ValueError(f"kl is {kl_GH.shape} and rows {rows_G.shape}, of {len(body.heads)} lenses")
     if not (np.isfinite(kl_GH).all() and np.isfinite(rows_G).all() and (rows_G > 0).all()):
         raise ValueError("numbers that cannot be")
-    if told.failed is None and not len(rows_G):
+    if body.failed is None and not len(rows_G):
         raise ValueError("no rows")
-    plain = {field.name: getattr(told, field.name) for field in dataclasses.fields(_Figures)}
+    plain = {field.name: getattr(body, field.name) for field in dataclasses.fields(_Figures)}
     return VariantResult(**plain, kl_GH=kl_GH, rows_G=rows_G)
 
 
-def _plain(told: dict[str, Any]) -> dict[str, Any]:
-    """Lists in place of tuples, as JSON gives them back."""
+def _plain(body: dict[str, Any]) -> dict[str, Any]:
+    """The same with lists in place of tuples, as JSON gives them back."""
     return {
         name: [list(part) if isinstance(part, tuple) else part for part in value]
         if isinstance(value, tuple)
         else value
-        for name, value in told.items()
+        for name, value in body.items()
     }
 
 
 def check_rows(out: Path, results: dict[str, VariantResult]) -> None:
-    """Raises `DamageError` unless all were judged on the same documents or sequences."""
+    """Raises `DamageError` unless all variants were judged on the same documents or sequences."""
     rows = [result.rows_G for result in results.values()]
     if any(not np.array_equal(one, rows[0]) for one in rows):
         raise DamageError(

@@ -40,10 +40,10 @@ class _Sweep:
     variants: dict[str, dict[str, Any]]
 
     def __post_init__(self) -> None:
-        """Raises `TypeError`: what is read may come from anywhere."""
+        """Raises `TypeError`, because the file may come from anywhere."""
         for name, settings in self.variants.items():
             if Path(name).name != name or not name.isprintable():
-                raise TypeError(f"variants has {name[:60]!r}, which is no name of a directory")
+                raise TypeError(f"variants has {name[:60]!r}, which is not the name of a directory")
             if settings.keys() != next(iter(self.variants.values())).keys():
                 raise TypeError(f"variants.{name} has other settings than the first")
 
@@ -70,19 +70,21 @@ def check(out: Path, asked: dict[str, Any]) -> None:
 def read(out: Path) -> dict[str, Any]:
     """What `sweep.json` holds. Raises `RequestError` where there is none, `DamageError` for a damaged one."""
     try:
-        found = document.decode(document.content(out / NAME), str(out / NAME))
+        body = document.decode(document.content(out / NAME), str(out / NAME))
     except (FileNotFoundError, NotADirectoryError):
-        raise RequestError(f"{out} is no sweep (it has no {NAME}): run `alens sweep` to begin one") from None
+        raise RequestError(
+            f"{out} is not a sweep (it has no {NAME}): run `alens sweep` to begin one"
+        ) from None
     except DamageError:
         raise DamageError(f"{out / NAME} was altered: delete {out} and sweep again") from None
-    if found.get("format") != FORMAT:
-        raise RequestError(f"{out / NAME} has format {found.get('format')}; this alens reads format {FORMAT}")
-    typed.parse(_Sweep, found, str(out / NAME), f"delete {out} and sweep again")
-    return found
+    if body.get("format") != FORMAT:
+        raise RequestError(f"{out / NAME} has format {body.get('format')}; this alens reads format {FORMAT}")
+    typed.parse(_Sweep, body, str(out / NAME), f"delete {out} and sweep again")
+    return body
 
 
 def check_same(out: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raises `RequestError` that says in what the sweep in `out` is another than was asked for."""
+    """Raises `RequestError` where `out` holds another sweep than was asked for, with the differences."""
     if begun == asked:
         return
     before, now = begun["variants"], asked["variants"]
@@ -99,5 +101,5 @@ def check_same(out: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
     ]
     if begun["cache_plan"] != asked["cache_plan"]:
         phrases.insert(0, "it was begun on another cache")
-    told = "; ".join(phrases[:4]) or "its base settings are others"
-    raise RequestError(f"{out} holds another sweep: {told}. Ask for the same, or name a new OUT")
+    differences = "; ".join(phrases[:4]) or "its base settings are others"
+    raise RequestError(f"{out} holds another sweep: {differences}. Ask for the same, or name a new OUT")

@@ -1,7 +1,8 @@
-"""The table of a sweep: what each variant changed, how well its lenses do, how sure that is, and what it took.
+"""The table of a sweep: for each variant what it changed, how good its lenses are, how sure that is, what it cost.
 
-In: a sweep's directory with the variants that are finished. Out: a `SweepTable`, and its cells as text. Intervals are percentile bootstrap over held-out
-documents or sequences; a difference is paired, because the same ones are drawn for both variants.
+In: a sweep's directory with the variants that are finished. Out: a `SweepTable`, and its cells as text.
+Intervals are from a percentile bootstrap over held-out documents or sequences; a difference is paired, because the same
+ones are drawn for both variants.
 Shapes: G groups (documents or sequences), H heads, R resamples.
 """
 
@@ -41,15 +42,15 @@ class VariantRow:
 
     name: str
     settings: dict[str, Any]
-    """Those in which the variants of the sweep differ."""
+    """The settings in which the variants of the sweep differ."""
     failed: str | None
     kl: float | None = None
     """Held-out forward KL, nats a row, mean over the variant's heads."""
     interval: Interval | None = None
     mean_output_kl: float | None = None
-    """What a lens has that looks at nothing, on the same rows; None in results of an earlier alens."""
+    """KL of the mean output, a lens that ignores its input, on the same rows; None in results of earlier versions."""
     difference: float | None = None
-    """Of `kl` to the variant that all are compared with."""
+    """`kl` less that of the variant that all are compared with."""
     difference_interval: Interval | None = None
     heads: tuple[HeadRow, ...] = ()
     rows_seen: int = 0
@@ -65,7 +66,7 @@ class VariantRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepTable(Result):
-    """All that is finished of a sweep, in the order of its configuration."""
+    """All finished variants of a sweep, in the order of its configuration."""
 
     rows: tuple[VariantRow, ...]
     missing: tuple[str, ...]
@@ -105,12 +106,12 @@ class SweepTable(Result):
 
 
 def build(out: Path, *, against: str | None = None) -> SweepTable:
-    """The table of a sweep's directory; `against` names the variant to compare with, default the best.
+    """The table of a sweep's directory; `against` names the variant to compare with, by default the best.
 
     Raises `RequestError` for a name that no finished variant has, `DamageError` for a damaged result.
     """
     asked = sweep_json.read(out)["variants"]
-    results = {name: found for name in asked if (found := read_result(out / name)) is not None}
+    results = {name: result for name in asked if (result := read_result(out / name)) is not None}
     good = {name: result for name, result in results.items() if result.failed is None}
     if against is not None and against not in good:
         raise RequestError(
@@ -118,12 +119,12 @@ def build(out: Path, *, against: str | None = None) -> SweepTable:
         )
     check_rows(out, good)
     best = min(good, key=lambda name: float(good[name].kl_H.mean()), default=None)
-    told = _differing(asked)
+    differing = _differing(asked)
     resampled = {name: result.resampled() for name, result in good.items()}
     other = against or best
     rows = []
     for name, result in results.items():
-        settings = {field: asked[name][field] for field in told}
+        settings = {field: asked[name][field] for field in differing}
         if result.failed is not None or other is None:
             rows.append(
                 VariantRow(name=name, settings=settings, failed=result.failed, seconds=result.seconds)
@@ -198,11 +199,12 @@ def _differing(asked: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def cells(table: SweepTable, *, settings: bool) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows for people, with or without the settings that a variant's name tells in part."""
-    told = list(table.rows[0].settings) if settings and table.rows else []
-    headings = ["variant", *told, "KL", "95 % interval", "mean output", "difference", "95 % interval"]
+    """Headings and rows for people; with `settings`, those in which the variants differ have columns."""
+    names = list(table.rows[0].settings) if settings and table.rows else []
+    headings = ["variant", *names, "KL", "95 % interval", "mean output", "difference", "95 % interval"]
     return [*headings, "worst head", "rows seen", "steps", "s", "converged"], [
-        [row.name, *(said(row.settings[name]) for name in told), *_figures(row)] for row in table.rows
+        [row.name, *(setting_text(row.settings[name]) for name in names), *_figures(row)]
+        for row in table.rows
     ]
 
 
@@ -229,7 +231,7 @@ def _span(ends: Interval | None, *, sign: bool = False) -> str:
     return "" if ends is None else numbers.interval(ends, 4, sign=sign)
 
 
-def said(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting, for people."""
     if value is None:
         return "default"
@@ -241,21 +243,21 @@ def said(value: Any) -> str:
 
 
 def notes(table: SweepTable) -> list[str]:
-    """What stands below the table."""
-    found = []
+    """The lines below the table."""
+    lines = []
     if table.against:
-        found.append(
+        lines.append(
             f"Held-out KL in nats, mean over heads, on {table.held_out_rows:,} rows of {table.sequences:,} sequences, "
             "beside that of the mean output, which looks at nothing; > is above it. "
             f"{said_groups(table.intervals_over, table.groups)}, {RESAMPLES:,} resamples. Difference to {table.against}, paired."
         )
     for row in table.rows:
         if meaning := note((head.layer, head.head) for head in row.heads if head.says_nothing):
-            found.append(f"{row.name}: {meaning}")
-    found += [f"{row.name} has failed: {row.failed}" for row in table.rows if row.failed]
+            lines.append(f"{row.name}: {meaning}")
+    lines += [f"{row.name} has failed: {row.failed}" for row in table.rows if row.failed]
     if table.missing:
         total = len(table.rows) + len(table.missing)
-        found.append(
+        lines.append(
             f"{len(table.missing)} of {total} variants are not finished: {', '.join(table.missing[:5])}{' ...' if len(table.missing) > 5 else ''}"
         )
-    return found
+    return lines

@@ -1,7 +1,7 @@
 """The files of a sweep's table: `table.json`, `table.csv`, `heads.csv` and `table.md`, each whole.
 
-In: a `SweepTable`. Out: the files, in the sweep's directory: a row a variant, in `heads.csv` a row a variant and head. The
-numbers of JSON and CSV are not rounded.
+In: a `SweepTable`. Out: the files, in the sweep's directory: a row for each variant, in `heads.csv` for each head of
+each variant. The numbers of JSON and CSV are not rounded.
 """
 
 import csv
@@ -14,11 +14,11 @@ from typing import Any
 from alens.exchange import markdown
 from alens.store import durable, leftovers
 from alens.store.durable import write_errors
-from alens.sweep.table import SweepTable, cells, notes, said
+from alens.sweep.table import SweepTable, cells, notes, setting_text
 
 
 def put(out: Path, table: SweepTable) -> None:
-    """`table.json`, `table.csv`, `heads.csv` and `table.md`, each whole."""
+    """Writes the four files, each whole."""
     files = {
         "table.json": json.dumps(table.to_json(), indent=1) + "\n",
         "table.csv": _csv(_variant_lines(table)),
@@ -40,7 +40,7 @@ def _variant_lines(table: SweepTable) -> list[dict[str, Any]]:
         lines.append(
             {
                 "variant": row.name,
-                **{name: said(value) for name, value in row.settings.items()},
+                **{name: setting_text(value) for name, value in row.settings.items()},
                 "kl": row.kl,
                 "kl_low": low,
                 "kl_high": high,

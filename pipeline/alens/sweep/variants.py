@@ -1,4 +1,4 @@
-"""What a sweep's configuration asks for: a list of variants. Pure.
+"""The variants that the configuration of a sweep asks for. Pure.
 
 In: a TOML file: settings of `alens fit` at the top, lists of values in `[grid]`, and tables `[[variant]]`. Out: the
 settings at the top, and a `Variant` for each combination of the grid and for each table, with a name made of what
@@ -21,13 +21,13 @@ from alens.fit.settings import FitSettings
 
 FIELDS = fields_of(FitSettings)
 ALIASES = {"lens_option": "lens_options", "objective_option": "objective_options"}
-"""As the configuration of `alens fit` calls them."""
+"""Names that the configuration of `alens fit` has for fields."""
 
 SAME_FOR_ALL = ("eval_rows",)
-"""Variants are compared on the same held-out rows."""
+"""Settings that no variant may change: all are compared on the same held-out rows."""
 
 LONGEST_NAME = 120
-"""Characters: file systems take 255 bytes, and paths are read by people."""
+"""Characters of a name: file systems take 255 bytes, and people read paths."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+,-]*")
 
@@ -42,10 +42,10 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """All fits of a sweep."""
+    """All the fits of a sweep."""
 
     base: FitSettings
-    """What stands at the top; its held-out rows are those that all are judged on."""
+    """The settings at the top of the file; all variants are judged on their held-out rows."""
     variants: tuple[Variant, ...]
 
 
@@ -60,16 +60,19 @@ def read_sweep(path: Path) -> Grid:
 
 
 def parse(config: Mapping[str, Any], where: str) -> Grid:
-    """As `read`, of what was read; `where` names it in errors."""
+    """The sweep that a configuration asks for; `where` names the file in errors."""
     top = dict(config)
     grid, tables = top.pop("grid", {}), top.pop("variant", [])
     if not isinstance(grid, dict):
-        raise RequestError(f"grid of {where} is no table: write [grid], and a list of values for each key")
+        raise RequestError(f"grid of {where} is not a table: write [grid], and a list of values for each key")
     if not (isinstance(tables, list) and all(isinstance(table, dict) for table in tables)):
-        raise RequestError(f"variant of {where} is no list of tables: write [[variant]] above each")
+        raise RequestError(f"variant of {where} is not a list of tables: write [[variant]] above each")
     base = _settings(FitSettings(), _checked(top, where, ("grid", "variant")), where)
-    found = [*_product(base, grid, f"[grid] of {where}"), *_tables(base, tables, f"[[variant]] of {where}")]
-    variants = tuple(found) or (Variant(name="base", settings=base),)
+    variants = (
+        *_product(base, grid, f"[grid] of {where}"),
+        *_tables(base, tables, f"[[variant]] of {where}"),
+    )
+    variants = variants or (Variant(name="base", settings=base),)
     _check_distinct(variants, where)
     return Grid(base=base, variants=variants)
 
@@ -91,7 +94,7 @@ def _product(base: FitSettings, grid: Mapping[str, Any], where: str) -> list[Var
 
 
 def _tables(base: FitSettings, tables: list[dict[str, Any]], where: str) -> list[Variant]:
-    found = []
+    variants = []
     for table in tables:
         given = dict(table)
         name = given.pop("name", None)
@@ -100,24 +103,24 @@ def _tables(base: FitSettings, tables: list[dict[str, Any]], where: str) -> list
                 f"name in {where} is {name!r}: it names a directory, take letters, digits and any of . _ = + , -"
             )
         change = _checked(given, where, ("name",), SAME_FOR_ALL)
-        told = [key for key, value in change.items() if value != getattr(base, key)]
-        found.append(_variant(base, change, told, where, name))
-    return found
+        changed = [key for key, value in change.items() if value != getattr(base, key)]
+        variants.append(_variant(base, change, changed, where, name))
+    return variants
 
 
 def _variant(
-    base: FitSettings, change: Mapping[str, Any], told: list[str], where: str, name: str | None = None
+    base: FitSettings, change: Mapping[str, Any], changed: list[str], where: str, name: str | None = None
 ) -> Variant:
     settings = _settings(base, change, where)
     if name is None:
-        name = ",".join(_said(key, change[key]) for key in told) or "base"
+        name = ",".join(_part_of_name(key, change[key]) for key in changed) or "base"
         if len(name) > LONGEST_NAME:
             digest = hashlib.sha256(json.dumps(settings.to_json()).encode()).hexdigest()[:8]
             name = f"{name[: LONGEST_NAME - 9]}-{digest}"
     return Variant(name=name, settings=settings)
 
 
-def _said(key: str, value: Any) -> str:
+def _part_of_name(key: str, value: Any) -> str:
     """`lr=0.01`, `layers=0+3`, `lens_options.rank=8`: safe in a path."""
     joint = "." if isinstance(value, dict) and value else "="
     return re.sub(r"[^A-Za-z0-9._=+-]", "-", f"{key}{joint}{_text(value)}")
@@ -146,8 +149,8 @@ def _field(key: str) -> str:
 def _checked(
     given: Mapping[str, Any], where: str, more: tuple[str, ...], refused: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """By field of `FitSettings`, values of the right kind. `more` are further keys that are valid there."""
-    found = {}
+    """Values that fit, by the names of fields. `more` are further keys that are valid there."""
+    values = {}
     for key, value in given.items():
         name = _field(key)
         if name in refused:
@@ -157,12 +160,12 @@ def _checked(
         if name not in FIELDS:
             valid = sorted({*FIELDS, *more} - set(refused))
             raise RequestError(f"{where} has the unknown key {key!r}: valid keys are {', '.join(valid)}")
-        found[name] = _fitting(name, value, where)
-    return found
+        values[name] = _fitting(name, value, where)
+    return values
 
 
 def _fitting(name: str, value: Any, where: str) -> Any:
-    """The value as the field has it: 1 is 1.0 where it is a number, a list a tuple."""
+    """The value as the field has it: 1.0 for 1 where the field is a float, a tuple for a list."""
     field = FIELDS[name]
     expected = field.mismatch(value)
     if field.several and not value:
@@ -175,7 +178,7 @@ def _fitting(name: str, value: Any, where: str) -> Any:
 
 
 def _check_distinct(variants: tuple[Variant, ...], where: str) -> None:
-    """Raises `RequestError` when two variants have the same name or are the same fit."""
+    """Raises `RequestError` where two variants have the same name or are the same fit."""
     names: dict[str, FitSettings] = {}
     for variant in variants:
         if variant.name in names:
