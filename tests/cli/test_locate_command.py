@@ -44,14 +44,14 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def found(run_alens: Any, *arguments: Any) -> Any:
+def located(run_alens: Any, *arguments: Any) -> Any:
     outcome = run_alens("locate", *arguments, "--json")
     assert outcome.code == 0, outcome.stderr
     return json.loads(outcome.stdout)
 
 
 def test_json_ranks_every_head(run_alens: Any, demo_lenses: Path, files: Files) -> None:
-    body = found(run_alens, demo_lenses, *files.with_control)
+    body = located(run_alens, demo_lenses, *files.with_control)
     assert (body["prompts"], body["controls"], body["position"]) == (4, 4, "last")
     assert [head["rank"] for head in body["heads"]] == [1, 2, 3, 4]
     effects = [head["lens"]["effect"] for head in body["heads"]]
@@ -62,7 +62,7 @@ def test_json_ranks_every_head(run_alens: Any, demo_lenses: Path, files: Files) 
 
 
 def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path, files: Files) -> None:
-    body = found(run_alens, demo_lenses, *files.with_control)
+    body = located(run_alens, demo_lenses, *files.with_control)
     code, out, _ = run_alens("locate", demo_lenses, *files.with_control, env={"COLUMNS": "180"})
     assert code == 0
     places = []
@@ -85,7 +85,7 @@ def test_the_table_shows_the_heads_of_the_json(run_alens: Any, demo_lenses: Path
 def test_the_kl_of_the_mean_output_stands_beside_that_of_the_lenses(
     run_alens: Any, demo_lenses: Path, files: Files
 ) -> None:
-    body = found(run_alens, demo_lenses, *files.with_control)
+    body = located(run_alens, demo_lenses, *files.with_control)
     out = run_alens("locate", demo_lenses, *files.with_control).stdout  # 80 columns
     table = out[: out.index("the model's own")]
     assert max(map(len, table.splitlines())) <= 80 and "…" not in table
@@ -97,20 +97,20 @@ def test_the_kl_of_the_mean_output_stands_beside_that_of_the_lenses(
 
 def test_a_head_named_twice_is_one_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     given = (demo_lenses, *files.with_control, "--correction", "bonferroni", "--head", "1")
-    once, twice = (found(run_alens, *given, "--layer", layers)["heads"] for layers in ("0", "0,0"))
+    once, twice = (located(run_alens, *given, "--layer", layers)["heads"] for layers in ("0", "0,0"))
     assert len(once) == 1 and once == twice
 
 
 def test_top_shortens_the_table_alone(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     out = run_alens("locate", demo_lenses, *files.with_control, "--top", "1", env={"COLUMNS": "180"}).stdout
-    (best, *others) = found(run_alens, demo_lenses, *files.with_control, "--top", "1")["heads"]
+    (best, *others) = located(run_alens, demo_lenses, *files.with_control, "--top", "1")["heads"]
     assert f" {best['layer']}.{best['head']} " in out
     assert all(f" {head['layer']}.{head['head']} " not in out for head in others) and len(others) == 3
 
 
 def test_a_labelled_file_holds_its_controls(run_alens: Any, demo_lenses: Path, files: Files) -> None:
-    labelled = found(run_alens, demo_lenses, "--terms", files.terms, "--prompts", files.both)
-    assert labelled == found(run_alens, demo_lenses, *files.with_control)
+    labelled = located(run_alens, demo_lenses, "--terms", files.terms, "--prompts", files.both)
+    assert labelled == located(run_alens, demo_lenses, *files.with_control)
 
 
 def test_without_controls_it_says_what_it_compares_with(
@@ -120,7 +120,7 @@ def test_without_controls_it_says_what_it_compares_with(
     assert code == 0
     assert "4 prompts against the mean output" in out
     assert "no controls: compared with the model's mean output" in out
-    assert found(run_alens, demo_lenses, *files.given)["controls"] is None
+    assert located(run_alens, demo_lenses, *files.given)["controls"] is None
 
 
 def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
@@ -135,7 +135,7 @@ def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files)
         "--seed",
         "3",
     ]
-    body = found(
+    body = located(
         run_alens, demo_lenses, *files.with_control, *more, "--permutations", "9", "--position", "all"
     )
     assert body["settings"] == {
@@ -151,7 +151,7 @@ def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files)
 
 def test_the_unembedding_can_be_left_out(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     given = (*files.with_control, "--compare", "none", "--layer", "3", "--head", "1")
-    (head,) = found(run_alens, demo_lenses, *given)["heads"]
+    (head,) = located(run_alens, demo_lenses, *given)["heads"]
     assert (head["layer"], head["head"], head["unembedding"]) == (3, 1, None)
     assert "unembedding" not in run_alens("locate", demo_lenses, *given).stdout
 
@@ -168,7 +168,7 @@ def test_too_few_prompts_are_said_and_nothing_is_starred(
 
 def test_heat_maps_are_written(run_alens: Any, demo_lenses: Path, files: Files, tmp_path: Path) -> None:
     maps = tmp_path / "map.png", tmp_path / "map.html"
-    body = found(run_alens, demo_lenses, *files.with_control, "--heat-map", maps[0], "--heat-map", maps[1])
+    body = located(run_alens, demo_lenses, *files.with_control, "--heat-map", maps[0], "--heat-map", maps[1])
     assert maps[0].read_bytes().startswith(b"\x89PNG")
     text = maps[1].read_text()
     for head in body["heads"]:
@@ -228,10 +228,10 @@ def test_pairs_that_do_not_match_are_refused(run_alens: Any, demo_lenses: Path, 
 
 
 def test_a_text_that_is_repeated_counts_once(run_alens: Any, demo_lenses: Path, files: Files) -> None:
-    once = found(run_alens, demo_lenses, *files.with_control)
+    once = located(run_alens, demo_lenses, *files.with_control)
     files.men.write_text("\n".join([*MEN, *MEN, MEN[0]]))
     files.women.write_text("\n".join([*WOMEN, WOMEN[3]]))
-    twice = found(run_alens, demo_lenses, *files.with_control)
+    twice = located(run_alens, demo_lenses, *files.with_control)
     notes = ["repeated prompts, which count once: 5", "repeated controls, which count once: 1"]
     assert (once.pop("notes"), twice.pop("notes")) == ([], notes)
     assert twice == once
@@ -243,17 +243,17 @@ def test_a_pair_that_is_repeated_counts_once(run_alens: Any, demo_lenses: Path, 
     men, women = [*MEN, MEN[0], MEN[0]], [*WOMEN, WOMEN[0], WOMEN[1]]
     files.men.write_text("\n".join(men))
     files.women.write_text("\n".join(women))
-    body = found(run_alens, demo_lenses, *files.with_control, "--paired")
+    body = located(run_alens, demo_lenses, *files.with_control, "--paired")
     assert (body["prompts"], body["controls"]) == (5, 5)
     assert body["notes"] == ["repeated pairs, which count once: 1"]
 
 
 def test_prompts_that_are_controls_too_are_told_of(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     files.women.write_text("\n".join([*WOMEN, MEN[0]]))
-    (note,) = found(run_alens, demo_lenses, *files.with_control)["notes"]
+    (note,) = located(run_alens, demo_lenses, *files.with_control)["notes"]
     assert note == "prompts that are controls too, which draws the effect to 0: 1"
     files.women.write_text("\n".join([*WOMEN[:3], MEN[3]]))
-    (note,) = found(run_alens, demo_lenses, *files.with_control, "--paired")["notes"]
+    (note,) = located(run_alens, demo_lenses, *files.with_control, "--paired")["notes"]
     assert note == "pairs of one text twice, which say nothing: 1"
 
 
@@ -274,4 +274,4 @@ def test_long_terms_count_by_their_first_token_when_asked(
     run_alens: Any, demo_lenses: Path, files: Files
 ) -> None:
     files.terms.write_text("incomprehensibilities\n")
-    assert found(run_alens, demo_lenses, *files.with_control, "--first-token")["heads"]
+    assert located(run_alens, demo_lenses, *files.with_control, "--first-token")["heads"]

@@ -36,9 +36,9 @@ def test_it_fits_all_variants_and_shows_and_writes_the_table(
         ["sweep.json", "lr=0.01", "lr=0.1", "table.json", "table.csv", "heads.csv", "table.md"]
     )
     again = run_alens("sweep", config, demo_cache, out, "--json", "--against", "lr=0.01")
-    found = json.loads(again.stdout)
-    assert found["against"] == "lr=0.01" and [row["name"] for row in found["rows"]] == ["lr=0.01", "lr=0.1"]
-    assert found == json.loads((out / "table.json").read_text())
+    body = json.loads(again.stdout)
+    assert body["against"] == "lr=0.01" and [row["name"] for row in body["rows"]] == ["lr=0.01", "lr=0.1"]
+    assert body == json.loads((out / "table.json").read_text())
 
 
 def test_80_columns_hold_the_table(run_alens: Any, demo_cache: Path, tmp_path: Path, config: Path) -> None:

@@ -52,10 +52,10 @@ def lenses(out: Path) -> dict[str, bytes]:
 
 def figures(out: Path) -> dict[str, Any]:
     """What the table says, less the time it took."""
-    found = json.loads((out / "table.json").read_text())
-    for row in found["rows"]:
+    body = json.loads((out / "table.json").read_text())
+    for row in body["rows"]:
         del row["seconds"]
-    return found
+    return body
 
 
 @contextlib.contextmanager
@@ -224,9 +224,9 @@ def test_a_loss_that_explodes_ends_one_variant_and_not_the_sweep(
 ) -> None:
     request = sweep(lr=[0.03, 3e37])
     run_sweep(request)
-    found = write_sweep_table(request)
-    assert [row.failed is None for row in found.rows] == [True, False]
-    assert "has diverged (it is not finite" in str(found.rows[1].failed)
+    table = write_sweep_table(request)
+    assert [row.failed is None for row in table.rows] == [True, False]
+    assert "has diverged (it is not finite" in str(table.rows[1].failed)
     with counted(monkeypatch) as reads:
         run_sweep(request)
     assert not reads
@@ -239,8 +239,8 @@ def test_workers_together_give_the_table_of_one(sweep: Any, tmp_path: Path) -> N
     for index in range(3):
         part = dataclasses.replace(request, out=tmp_path / "parts", worker=Worker(index=index, count=3))
         run_sweep(part)
-        found = write_sweep_table(part)
-        assert (len(found.rows), len(found.missing)) == (2 * (index + 1), 4 - 2 * index)
+        table = write_sweep_table(part)
+        assert (len(table.rows), len(table.missing)) == (2 * (index + 1), 4 - 2 * index)
     assert figures(tmp_path / "parts") == figures(request.out)
     assert lenses(tmp_path / "parts") == lenses(request.out)
 

@@ -94,9 +94,9 @@ def test_fits_share_a_read_when_they_read_the_same_rows_in_the_same_order(sweep:
         {"min_position": 5},
         {"objective": "last-position"},
     ]
-    found = [fit.shared_read for fit in resolved(sweep(variant=[{}, *alike, *apart]))]
-    assert set(found[: len(alike) + 1]) == {found[0]}
-    assert len(set(found[len(alike) :])) == 1 + len(apart)
+    reads = [fit.shared_read for fit in resolved(sweep(variant=[{}, *alike, *apart]))]
+    assert set(reads[: len(alike) + 1]) == {reads[0]}
+    assert len(set(reads[len(alike) :])) == 1 + len(apart)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 9])

@@ -32,13 +32,13 @@ def result(demo_cache: Path, demo_lenses: Path) -> results.VariantResult:
 def test_sums_by_sequence_give_the_figures_of_eval(
     result: results.VariantResult, demo_cache: Path, demo_lenses: Path
 ) -> None:
-    found = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
+    evaluation = evaluate(load_lenses(demo_lenses), open_cache(demo_cache))
     assert result.heads == ((0, 1), (0, 4), (3, 1), (3, 4))
-    heads = [head for layer in found.lens.values() for head in layer]
+    heads = [head for layer in evaluation.lens.values() for head in layer]
     assert result.kl_H == pytest.approx([head.kl for head in heads], rel=1e-9)
     assert result.cross_entropy == pytest.approx([head.cross_entropy for head in heads])
     assert result.rows_G.tolist() == [63.0] * 16
-    assert result.mean_output_kl == pytest.approx(found.mean_output.kl, rel=1e-6)
+    assert result.mean_output_kl == pytest.approx(evaluation.mean_output.kl, rel=1e-6)
 
 
 def test_a_result_comes_back_as_it_was_put(result: results.VariantResult, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_result_of_an_earlier_alens_has_no_mean_output(
 
 def test_what_failed_has_no_figures(tmp_path: Path) -> None:
     results.put_result(tmp_path, results.VariantResult(failed="the loss is not finite", seconds=2.5))
-    found: Any = results.read_result(tmp_path)
-    assert (found.failed, found.seconds, found.kl_GH.size) == ("the loss is not finite", 2.5, 0)
+    failed: Any = results.read_result(tmp_path)
+    assert (failed.failed, failed.seconds, failed.kl_GH.size) == ("the loss is not finite", 2.5, 0)
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,20 @@ def out(tmp_path: Path) -> Path:
         tmp_path / sweep_json.NAME,
         document.encode({"format": sweep_json.FORMAT, "cache_plan": "x", "base": {}, "variants": asked}),
     )
-    for name, found in (("a", result(0.5)), ("b", result(0.3)), ("c", results.VariantResult(failed="boom"))):
+    for name, outcome in (
+        ("a", result(0.5)),
+        ("b", result(0.3)),
+        ("c", results.VariantResult(failed="boom")),
+    ):
         (tmp_path / name).mkdir()
-        results.put_result(tmp_path / name, found)
+        results.put_result(tmp_path / name, outcome)
     return tmp_path
 
 
 def test_figures_intervals_and_paired_differences(out: Path) -> None:
-    found = table.build(out)
-    a, b, c = found.rows
-    assert (found.against, found.missing, found.sequences, found.held_out_rows) == ("b", ("d",), 4, 25)
+    shown = table.build(out)
+    a, b, c = shown.rows
+    assert (shown.against, shown.missing, shown.sequences, shown.held_out_rows) == ("b", ("d",), 4, 25)
     means_RH = resampled_means(result(0.5).kl_GH, ROWS_G, seed=0)
     assert a.kl == pytest.approx(result(0.5).kl_GH.sum() / 25 / 2)
     assert a.interval == pytest.approx(interval(means_RH.mean(axis=1), groups=len(ROWS_G)))
@@ -61,36 +65,36 @@ def test_figures_intervals_and_paired_differences(out: Path) -> None:
     assert b.difference is None and b.interval is not None and b.interval[1] - b.interval[0] > 0.05
     assert a.worst is not None and (a.worst.layer, a.worst.head) == (3, 1)
     assert (c.failed, c.kl, c.interval) == ("boom", None, None)
-    assert [row.settings for row in found.rows] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    assert [row.settings for row in shown.rows] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
 
 
 def test_another_variant_can_be_the_one_to_compare_with(out: Path) -> None:
-    found = table.build(out, against="a")
-    assert found.rows[0].difference is None and found.rows[1].difference == pytest.approx(-0.3)
+    shown = table.build(out, against="a")
+    assert shown.rows[0].difference is None and shown.rows[1].difference == pytest.approx(-0.3)
     for name in ("c", "d", "e"):
         with pytest.raises(RequestError, match=f"no finished variant {name} to compare with: it has a, b"):
             table.build(out, against=name)
 
 
 def test_the_files_hold_the_same_numbers(out: Path) -> None:
-    found = table.build(out)
-    table_files.put(out, found)
+    shown = table.build(out)
+    table_files.put(out, shown)
     body = json.loads((out / "table.json").read_text())
-    assert body["rows"][0]["kl"] == found.rows[0].kl and body["missing"] == ["d"]
+    assert body["rows"][0]["kl"] == shown.rows[0].kl and body["missing"] == ["d"]
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["variant"] for line in lines] == ["a", "b", "c"]
     assert [line["mean_output_kl"] for line in lines] == ["2.75", "2.75", ""]
-    assert float(lines[0]["difference"]) == found.rows[0].difference and lines[2]["failed"] == "boom"
+    assert float(lines[0]["difference"]) == shown.rows[0].difference and lines[2]["failed"] == "boom"
     with (out / "heads.csv").open() as file:
         heads = list(csv.DictReader(file))
     assert [(h["variant"], h["layer"], h["head"]) for h in heads] == [
         (name, layer, "1") for name in "ab" for layer in "03"
     ]
     assert {head["mean_output_kl"] for head in heads} == {"2.75"}
-    assert float(heads[3]["kl"]) == found.rows[1].heads[1].kl
+    assert float(heads[3]["kl"]) == shown.rows[1].heads[1].kl
     page = (out / "table.md").read_text()
-    worst = [row.worst.kl for row in found.rows[:2] if row.worst is not None]
+    worst = [row.worst.kl for row in shown.rows[:2] if row.worst is not None]
     assert worst[0] < 2.75 and f"| 3.1: {worst[0]:.4f} |" in page
     assert (
         page.startswith("| variant | seed | KL | 95 % interval | mean output |")
@@ -122,7 +126,7 @@ def test_variants_that_were_judged_on_other_rows_are_not_compared(out: Path) -> 
 def test_nothing_finished_is_an_empty_table(out: Path) -> None:
     for name in "abc":
         (out / name / "result.json").unlink()
-    found = table.build(out)
-    table_files.put(out, found)
-    assert (found.rows, found.against, len(found.missing)) == ((), None, 4)
+    shown = table.build(out)
+    table_files.put(out, shown)
+    assert (shown.rows, shown.against, len(shown.missing)) == ((), None, 4)
     assert "4 of 4 variants are not finished" in (out / "table.md").read_text()

@@ -18,9 +18,9 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
         'batch-rows = 512\nseed = 7\n[grid]\nlr = [0.01, 1]\nlens = ["linear", "low-rank"]\n'
         '[[variant]]\nname = "wide"\nlens = "low-rank"\n[variant.lens-option]\nrank = 32\n'
     )
-    found = variants.read_sweep(config)
-    assert found.base == FitSettings(batch_rows=512, seed=7)
-    made = {v.name: (v.settings.lr, v.settings.lens, v.settings.lens_options) for v in found.variants}
+    grid = variants.read_sweep(config)
+    assert grid.base == FitSettings(batch_rows=512, seed=7)
+    made = {v.name: (v.settings.lr, v.settings.lens, v.settings.lens_options) for v in grid.variants}
     assert made == {
         "lr=0.01,lens=linear": (0.01, "linear", {}),
         "lr=0.01,lens=low-rank": (0.01, "low-rank", {}),
@@ -28,7 +28,7 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
         "lr=1.0,lens=low-rank": (1.0, "low-rank", {}),
         "wide": (None, "low-rank", {"rank": 32}),
     }
-    assert all((v.settings.batch_rows, v.settings.seed) == (512, 7) for v in found.variants)
+    assert all((v.settings.batch_rows, v.settings.seed) == (512, 7) for v in grid.variants)
 
 
 @pytest.mark.parametrize(
