@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> Ending:
                 code = cli.run(arguments)
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as caught:  # a panic of a library in Rust is no Exception
+        except BaseException as caught:  # a panic of a library in Rust is not an Exception
             error = caught
         finally:
             logging.getLogger("alens").handlers[:] = handlers
