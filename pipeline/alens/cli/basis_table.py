@@ -30,7 +30,7 @@ def show_basis(study: "BasisStudy") -> None:
     show_table(
         ("layer", "basis", "rho", "95 %", "lowest to highest", f"model\nfirst {top}"),
         [_layer_row(one) for layer in study.layers for one in layer],
-        title="by layer: means over heads",
+        title="By layer: means over heads",
         text=("basis",),
     )
     show(
