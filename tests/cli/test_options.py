@@ -35,7 +35,13 @@ class Example:
     """A commit."""
 
 
-EXAMPLE = SettingsOptions(Example, layers=LAYERS, more=Flag("--one-more", "more"), revision=Flag("--commit"))
+EXAMPLE = SettingsOptions(
+    Example,
+    layers=LAYERS,
+    rate=Flag(metavar="RATE"),
+    more=Flag("--one-more", "more"),
+    revision=Flag("--commit"),
+)
 
 
 @click.command()
@@ -77,7 +83,14 @@ def test_help_is_the_docstring() -> None:
     options = {name: option for option in example.params for name in option.opts}
     assert options["--layers"].help == "Layers to take.  [default: all]"  # type: ignore[attr-defined]
     shown = run("--help")
-    for part in ("[default: 4; 1<=x<=9]", "[x>0]", "[default: float16]", "[float16|int8]", "[required]"):
+    for part in (
+        "[default: 4; 1<=x<=9]",
+        "--rate RATE ",
+        "[x>0]",
+        "[default: float16]",
+        "[float16|int8]",
+        "[required]",
+    ):
         assert part in shown
 
 
