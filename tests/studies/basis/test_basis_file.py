@@ -38,6 +38,14 @@ def test_directions_come_back_from_their_file(
     assert float((white_NE @ direction_E).abs().max()) < 1e-3 < float((before_NE @ direction_E).abs().max())
 
 
+def test_the_same_directions_are_the_same_bytes(basis_study: BasisStudy, tmp_path: Path) -> None:
+    path, files = tmp_path / "directions.safetensors", set()
+    for _ in range(12):
+        basis_file.put(path, basis_study, "abc")
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
 def test_what_is_not_a_file_of_directions_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, other)

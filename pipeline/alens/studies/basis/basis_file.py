@@ -66,7 +66,18 @@ def put(path: Path, study: BasisStudy, weights_sha256: str) -> None:
         "weights_sha256": weights_sha256,
         "settings": json.dumps(asdict(study.settings)),
     }
-    result_file.write(path, save(tensors, metadata=metadata))
+    result_file.write(path, _in_order(save(tensors, metadata=metadata)))
+
+
+def _in_order(blob: bytes) -> bytes:
+    """The same safetensors file, its metadata sorted: the library writes them in any order, and the same study
+    would give other bytes."""
+    size = int.from_bytes(blob[:8], "little")
+    header = json.loads(blob[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= size
+    return blob[:8] + text.ljust(size) + blob[8 + size :]
 
 
 def _is_basis(path: Path) -> bool:
