@@ -45,6 +45,18 @@ def test_numbers_are_whole_at_any_width(
     assert "…" not in text
 
 
+def test_headings_are_bold_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rich's own styles reach the terminal, and those in a cell do not."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    tables.show_table(("head", "KL"), [("\x1b[31m0.0", "1")])
+    shown = capsys.readouterr().out
+    assert "\x1b[1m   head\x1b[0m" in shown
+    assert r"\x1b[31m0.0" in shown and "\x1b[31m" not in shown
+
+
 def test_a_log_is_wide_enough_for_most_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS")
     assert tables.console().width == tables.LOG_WIDTH

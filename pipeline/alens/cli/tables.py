@@ -71,8 +71,9 @@ def show_table(
         shown.print(title)
     with shown.capture() as captured:
         shown.print(drawn)
-    # rich fills lines with spaces to the width of the table
-    shown.out("\n".join(line.rstrip() for line in captured.get().split("\n")), highlight=False)
+    # rich fills lines with spaces to the width of the table; what was drawn is escaped already, and its styles are rich's
+    shown.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")) + "\n")
+    shown.file.flush()
 
 
 def show_grid(
