@@ -33,7 +33,7 @@ def test_each_fit_gets_the_batches_that_a_stream_of_its_own_gives_it(sweep: Any)
     cache = open_cache(request.store)
     planned = resolve(request, cache)
     recipes = [Recipe(fit.variant.settings, cache, torch.device("cpu")) for fit in planned]
-    shared = SharedRows(recipes, planned[0].reading)
+    shared = SharedRows(recipes, planned[0].shared_read)
     made = [
         batches for batches, _ in shared.stream.made(2, 12, lambda _, rows: shared.batches(rows, recipes))
     ]
@@ -60,6 +60,6 @@ def test_what_several_take_is_made_once(sweep: Any) -> None:
     cache = open_cache(request.store)
     planned = resolve(request, cache)
     recipes = [Recipe(fit.variant.settings, cache, torch.device("cpu")) for fit in planned]
-    shared = SharedRows(recipes, planned[0].reading)
+    shared = SharedRows(recipes, planned[0].shared_read)
     [(one, other)] = [b for b, _ in shared.stream.made(0, 1, lambda _, rows: shared.batches(rows, recipes))]
     assert one.z_NHE[3] is other.z_NHE[3] and one.teacher is other.teacher

@@ -39,6 +39,6 @@ def test_a_name_is_a_file_and_a_text_is_a_prompt(tmp_path: Path, monkeypatch: py
     for text in ("The", "He went", "x" * 5000, "nul\0", ""):
         assert not prompt_set(text).is_file and prompt_set(text).texts == [text]
     (tmp_path / "notes").write_text("He\n")
-    for name, message in (("notes", "no file of prompts"), ("gone.txt", "cannot read gone.txt")):
+    for name, message in (("notes", "is not a file of prompts"), ("gone.txt", "cannot read gone.txt")):
         with pytest.raises(RequestError, match=message):
             prompt_set(name)

@@ -79,7 +79,7 @@ def test_a_head_whose_lens_was_made_to_raise_terms_comes_first(
         head=IN_LENS[1],
         terms=groups.ids,
         strength=3.0,
-        found=made.detector(reader, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
+        detector=made.detector(reader, *IN_LENS, groups.ours[:-JUDGED], groups.theirs[:-JUDGED]),
     )
     changed = LensedModel(load_lenses(tmp_path / "lenses"), device="cpu")
     location = locate(changed, groups.terms, groups.prompts, groups.controls, settings=RAISED)
