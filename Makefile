@@ -43,8 +43,9 @@ lint: install ## style, formatting and the import rules
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) lint-imports --no-logo
 
-types: install ## mypy --strict on the package
+types: install ## mypy --strict on the package and the benchmarks
 	@$(RUN) mypy
+	@$(RUN) MYPYPATH=benchmarks mypy --explicit-package-bases benchmarks
 
 docs: install ## write docs/command-line.md anew from the help texts
 	@$(RUN) python -m alens.cli.reference > docs/.command-line.md.part || { rm -f docs/.command-line.md.part; exit 1; }

@@ -13,6 +13,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -46,7 +47,7 @@ def best(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float
 def product_rates(F: int, V: int, repeats: int) -> dict[str, dict[str, float]]:
     """GFLOP/s of a large square, and of the three products of a tile."""
     R, C = blocks.CPU_TILE_ROWS, min(V, blocks.CPU_TILE_COLUMNS)
-    kinds = {
+    kinds: dict[str, tuple[torch.dtype, Callable[[], contextlib.AbstractContextManager[None]]]] = {
         "float32 as torch sends it": (torch.float32, contextlib.nullcontext),
         "float32": (torch.float32, fast_float32),
         "bfloat16": (torch.bfloat16, contextlib.nullcontext),
@@ -60,9 +61,9 @@ def product_rates(F: int, V: int, repeats: int) -> dict[str, dict[str, float]]:
         with way():
             taken = best(
                 {
-                    "square": lambda a=square, b=out: torch.mm(a, a, out=b),
-                    "logits": lambda a=x, b=w, c=logits: torch.mm(a, b, out=c),
-                    "gradient": lambda a=x_T, b=logits, c=gradient: c.addmm_(a, b),
+                    "square": partial(torch.mm, square, square, out=out),
+                    "logits": partial(torch.mm, x, w, out=logits),
+                    "gradient": partial(gradient.addmm_, x_T, logits),
                 },
                 4 * repeats,
             )

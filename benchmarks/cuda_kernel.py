@@ -64,7 +64,7 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
         ended.record()
         ended.synchronize()
         times.append(begun.elapsed_time(ended) / 1000)
-    return statistics.median(times)
+    return float(statistics.median(times))
 
 
 def product_flops(repeats: int) -> float:

@@ -47,6 +47,7 @@ class RandomDirections(AffineDesign):
 
     def __init__(self, ground: Ground, *, rank: int = 32) -> None:
         super().__init__(ground)
+        self.down: torch.Tensor
         H, E, V = ground.num_heads, ground.width, len(ground.log_mean_output_V)
         raw_HER = ground.random(H, E, rank)
         self.register_buffer(
@@ -176,7 +177,7 @@ def use(cache: Cache, fitted: Lenses, gains: dict[int, list[float]], num_sequenc
     for index, layer in enumerate(layers):
         for h, head in enumerate(heads):
             mean_E = mean_LHE[index, head]
-            edit = Edit(layer=layer, head=head, z=lambda z_BTE, mean_E=mean_E: mean_E.expand_as(z_BTE))
+            edit = Edit(layer=layer, head=head, z=mean_E.expand_as)
             kl = 0.0
             without_BTD = run_edited(reader.model, tokens_BT, [edit])
             for b in range(len(tokens_BT)):

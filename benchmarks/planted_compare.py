@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         folder = Path(name)
         reader = LensedModel(load_lenses(asked.lenses or demo_lenses(folder)), device="cpu")
         record = reader.lenses.record
-        rows = []
+        rows: list[dict[str, Any]] = []
         print(f"planted: {TRIGGER!r} for {NEUTRAL!r} raises {TERM!r}; {PAIRS} pairs, paired")
         print(
             "| head | strength | rank of head | JS | noise | p adj. | rank of term | AUC head | all | model |"

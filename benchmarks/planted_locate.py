@@ -32,7 +32,7 @@ from alens.store.schema import CacheSettings
 from alens.studies.location.effect_tests import tested_effects
 from alens.studies.location.locate import locate
 from alens.studies.location.result import Location
-from alens.studies.location.settings import LocateSettings
+from alens.studies.location.settings import Correction, LocateSettings
 from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 
 PROMPTS = 12
@@ -46,7 +46,7 @@ LENS_SEEDS = 12
 LENS_STRENGTHS = (0.25, 0.5, 1.0, 2.0)
 POOL = 400
 GROUPS = (5, 10, 20)
-CORRECTIONS = ("max-t", "holm", "bh", "none")
+CORRECTIONS: tuple[Correction, ...] = ("max-t", "holm", "bh", "none")
 PERMUTATIONS = 999
 
 
@@ -162,7 +162,7 @@ def in_a_lens(plain: LensedModel, text: list[list[int]]) -> Iterator[list[str]]:
                     head=head,
                     terms=[term.ids[0] for term in given.terms],
                     strength=strength,
-                    by_strength=detector,
+                    detector=detector,
                 )
                 changed = copy.copy(plain)  # the model is loaded once
                 changed.lenses = load_lenses(Path(name) / "lenses")

@@ -49,6 +49,7 @@ from alens.lens.whitening import Whitening
 from alens.machine.allotment import follow_allotment
 from alens.model import models
 from alens.rows import moments
+from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
 ALENS, LIVE = "alens, stage one included", "alens, model in the loop"
@@ -121,7 +122,9 @@ def recipes(asked: argparse.Namespace) -> tuple[Recipe, ...]:
     for name in ("coordinates", "lr"):
         if getattr(asked, name) is not None:
             chosen[name] = getattr(asked, name)
-    chosen_recipes = (replace(PUBLISHED, name="as asked for", **chosen),) if chosen else (*LADDER, *OTHERS)
+    chosen_recipes: tuple[Recipe, ...] = (
+        (replace(PUBLISHED, name="as asked for", **chosen),) if chosen else (*LADDER, *OTHERS)
+    )
     if asked.only is not None:
         chosen_recipes = tuple(recipe for recipe in chosen_recipes if recipe.name in asked.only.split(","))
     sizes = {
@@ -188,7 +191,7 @@ def best_rate(curves: list[race.Curve]) -> Recipe | None:
 
 
 def common_setting(
-    asked: argparse.Namespace, cache: ours.Cache, model: models.LoadedModel, fitted: ours.Fit
+    asked: argparse.Namespace, cache: Cache, model: models.LoadedModel, fitted: ours.Fit
 ) -> race.Setting:
     """What the recipes share with alens's own fit: its held-out rows, its moments, its mean output."""
     plan = json.loads(LensDirectory(fitted.lenses).fit_json.read_text())

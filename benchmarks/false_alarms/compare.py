@@ -116,7 +116,7 @@ def false_alarms(heads: int, draws: int, permutations: int) -> Iterator[list[str
 def power(heads: int, draws: int, permutations: int) -> Iterator[list[str]]:
     """The rows of the table of power: how often the one head that changes is found."""
     for sizes, shift in SHIFTS.items():
-        tests = [by_labels, by_compare]
+        tests: list[Test] = [by_labels, by_compare]
         shares = named(
             tests, sizes, (EVEN, EVEN), heads=heads, shift=shift, draws=draws, permutations=permutations
         )
