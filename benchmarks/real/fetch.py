@@ -61,6 +61,7 @@ def convert(gguf: Path, model: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    """Make `smollm2` in the folder, where it is not there yet."""
     model = folder / "smollm2"
     if model.exists():
         return
