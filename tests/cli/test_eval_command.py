@@ -122,8 +122,8 @@ def test_a_model_that_is_gone_costs_bits_a_byte_and_one_line(
     outcome = run_alens("eval", demo_lenses, store, "--rows", "100", "--json")
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["heads"][0]["lens"]["bits_per_byte"] is None
-    (line,) = [line for line in outcome.stderr.splitlines() if "bits a byte" in line]
-    assert "bits a byte are left out: /nowhere/model does not exist" in line and line.count("--model") == 1
+    (line,) = [line for line in outcome.stderr.splitlines() if "bits per byte" in line]
+    assert "bits per byte are left out: /nowhere/model does not exist" in line and line.count("--model") == 1
     again = run_alens("eval", demo_lenses, store, "--rows", "100", "--json", "--model", "demo")
     assert json.loads(again.stdout)["heads"][0]["lens"]["bits_per_byte"] > 0
 

@@ -92,5 +92,5 @@ def test_another_tokenizer_gives_no_bytes(plan: Plan, tmp_path: Path) -> None:
         file.write("\n")
     parts = find_model_parts(changed(plan, "model", id=str(copy)), model=None, device=CPU, with_norm=False)
     assert parts.token_bytes_V is None and "another tokenizer than the cache" in str(parts.lacking)
-    with pytest.raises(RequestError, match="cannot give bits a byte: it has another tokenizer"):
+    with pytest.raises(RequestError, match="cannot give bits per byte: it has another tokenizer"):
         find_model_parts(plan, model=str(copy), device=CPU, with_norm=False)

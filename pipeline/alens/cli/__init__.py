@@ -1,6 +1,6 @@
 """The command line: one module a command, loaded when it is asked for. The only room that knows click.
 
-Exit codes: 0 done; 2 what was asked for is wrong; 1 it failed while running; 75 stopped by a signal or a
+Exit codes: 0 done; 2 the request is wrong; 1 it failed while running; 75 stopped by a signal or a
 time limit after saving, run again to go on. Every error is one line.
 
 The exit code is about the work. Lines that cannot be written (a closed stream, a full disk, a reader that has left)
@@ -75,13 +75,13 @@ COMMANDS = {
     "eval": "Judge lenses on held-out text, beside baselines.",
     "read": "Show which tokens each head writes on a prompt.",
     "locate": "Rank heads by how far they raise some terms on prompts above control prompts.",
-    "compare": "Rank heads by how two sets of prompts change their readings; a detector.",
+    "compare": "Rank heads by how differently they read two sets of prompts, with a detector.",
     "inject": "Add the direction of chosen tokens at a head, or take heads away, and see what the model does.",
     "basis": "Find the directions a lens rests on, and test them in the model.",
-    "transfer": "Put lenses on other heads, or on a fine-tuned copy of their model.",
+    "transfer": "Apply lenses to other heads, or to a fine-tuned copy of their model.",
     "export": "Write lenses as safetensors in the paper's form, with a model card.",
     "import": "Read published lenses, to judge and read them beside fitted ones.",
-    "publish": "Prepare lenses for the Hugging Face hub, and upload them when told to.",
+    "publish": "Prepare lenses for the Hugging Face hub, and upload them on request.",
     "info": "Show what a cache or a lens directory holds, and how far a cache is.",
     "verify": "Read every byte of a cache and name what is damaged.",
     "fidelity": "Report what a cache's compression costs, and what other choices would.",
@@ -116,7 +116,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="alens", message="%(prog)s %(version)s")
 def group() -> None:
-    """Cache what attention heads compute, fit lenses to it, read heads with them."""
+    """Cache what attention heads compute, fit lenses to the cache, and read heads with the lenses."""
 
 
 def main() -> None:

@@ -44,8 +44,8 @@ def command(
     """Find the directions of z that each lens of LENSES rests on, and ablate them in the model.
 
     Rho is the causal fidelity of a head: the rank correlation, over directions, of the influence on the lens's
-    reading and the influence on the model's own output. Held-out text is taken from the cache STORE; on another
-    cache than that of the fit, all of it.
+    reading and the influence on the model's own output. The study takes held-out text from the cache STORE; if this
+    is not the cache of the fit, it takes text that the fit did not train on.
     """
     from alens.cli.basis_table import head_grid, show_basis
 

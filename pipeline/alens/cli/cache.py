@@ -59,14 +59,14 @@ def cache_request(given: dict[str, Any]) -> CacheRequest:
 def command(**given: Any) -> None:
     """Run MODEL once over CORPUS and write what every head computes to STORE.
 
-    MODEL is a hub id, a Hugging Face directory, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or
-    directory of .parquet, .arrow, .jsonl or .txt, or `demo`. Run it again to go on: it writes what is missing.
+    MODEL is a hub id, a Hugging Face directory, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or directory of
+    .parquet, .arrow, .jsonl or .txt, or `demo`. Run the same command again to resume: it writes what is missing.
 
-    Of a directory, every .parquet, .arrow, .jsonl or .txt file below it is read, in the order of their paths,
-    links to files and folders too, each file once. Not read: hidden files, README.txt, LICENSE.txt, and files of other kinds, also
-    .txt.gz; one line says what was left out. A split is chosen only where the files say it: names such as
-    train-00000-of-00002.parquet, folders such as train/ and test/, files all called train, validation or test, or
-    the card (README.md) of a data set.
+    If CORPUS is a directory, every .parquet, .arrow, .jsonl or .txt file below it is read once, in the order of the
+    paths; links to files and folders are followed. Hidden files, README.txt, LICENSE.txt and files of other kinds,
+    .txt.gz among them, are not read; one line says what was left out. A split is chosen only where it is named by the
+    files (train-00000-of-00002.parquet), by folders such as train/ and test/, by files that are all called train,
+    validation or test, or by the card (README.md) of a data set.
     """
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:

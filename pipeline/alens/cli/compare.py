@@ -36,7 +36,9 @@ COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=
     metavar="TEXT|FILE",
     help="A prompt, or a file of prompts: a name that ends in .txt or .jsonl, or that is a file.",
 )
-@click.option("--suspect", required=True, metavar="TEXT|FILE", help="The same, of what is suspected.")
+@click.option(
+    "--suspect", required=True, metavar="TEXT|FILE", help="A suspect prompt, or a file of suspect prompts."
+)
 @click.option(
     "--test",
     metavar="FILE.jsonl",
@@ -64,9 +66,9 @@ def command(
 ) -> None:
     """Rank the heads of LENSES by how far their readings of suspect prompts are from those of clean ones.
 
-    Shown are the tokens that appear and vanish, what noise alone would give, and, with five prompts or more on
-    either side, how well a detector tells prompts apart that it was not fitted on. All prompts are read with the
-    model of the lenses, once each.
+    The table shows the tokens that appear and vanish, and how large a change noise alone would give. With five
+    prompts or more on either side, it also shows how well a detector separates prompts that it was not fitted on. The
+    model runs once on each prompt.
     """
     from alens.cli.compare_table import head_grid, roc_curves, show_comparison
 

@@ -1,6 +1,7 @@
 """`--config FILE.toml`: options and arguments of a command from a file.
 
-In: a TOML file whose keys are names of options or arguments. Out: the defaults of the command, which a flag beats.
+In: a TOML file whose keys are names of options or arguments. Out: the defaults of the command, which its options
+override.
 """
 
 import tomllib
@@ -27,7 +28,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         metavar="FILE.toml",
-        help="Read options from a TOML file; a flag beats the file.",
+        help="Read options from a TOML file; options on the command line override it.",
     )(command)
 
 

@@ -38,7 +38,7 @@ TITLES = {
     "entropy": "entropy of the lens",
     "ece": "expected calibration error",
 }
-UNITS = {"kl": "nats", "ce": "nats", "bits": "bits a byte", "entropy": "nats"}
+UNITS = {"kl": "nats", "ce": "nats", "bits": "bits per byte", "entropy": "nats"}
 
 SHOWN = "kl,ce,top1,top10"
 """The figures of each head, unless others are asked for."""

@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 @click.argument("lenses", type=PathName())
 @click.argument("store", type=PathName())
 @layers_option("judge")
-@click.option("--rows", type=click.IntRange(1), help="Held-out rows at most.  [default: all]")
+@click.option("--rows", type=click.IntRange(1), help="At most this many held-out rows.  [default: all]")
 @click.option(
     "--held-out-by",
     type=PathName(),
     metavar="LENSES",
-    help="Judge on the shards that the fit of these lenses held out: figures of both can then be compared.",
+    help="Judge on the shards that the fit of these lenses held out, so that figures of both can be compared.",
 )
 @click.option(
     "--tuned-lens",
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
     type=click.Choice([*FIGURES, *GAINS]),
     default="kl",
     show_default=True,
-    help="Which figure; a gain is the KL of a baseline less that of the lens.",
+    help="Which figure; a gain is the KL of a baseline minus that of the lens.",
 )
 @seed_option("Seed of the bootstrap's resamples.")
 @model_options
@@ -78,13 +78,14 @@ def command(
 ) -> None:
     """Judge each head of LENSES on the cache STORE, beside baselines; docs/metrics.md defines the figures.
 
-    On the cache they were fitted on, the shards that the fit held out are used. On another cache of the
-    same model, what the fit was trained on is left out: by document where both caches know documents. Where
-    that cannot be told, a warning says so, and all rows are used; lenses look better on rows they have seen.
+    On the cache of their fit, lenses are judged on the shards that the fit held out. On another cache of the same
+    model, text that the fit trained on is left out, by document where both caches know documents. Where that text
+    cannot be identified, all rows are used and a warning says so: lenses look better on rows they were fitted on.
 
     Baselines are the mean output and the unembedding of the head; where the cache has the site resid_post,
-    the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are of 95 %, by
-    bootstrap over documents (sequences where documents are not known). Bits a byte need the model's tokenizer: --model says where it is.
+    the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are 95 % bootstrap
+    intervals over documents, or over sequences where documents are not known. Bits per byte need the model's
+    tokenizer: --model says where it is.
     """
 
     figures = tuple(dict.fromkeys(figures))
@@ -104,7 +105,7 @@ def command(
         opened.check_model(cache.plan.model, f"the model of {cache.root}")
         parts = _model(opened, cache, model, where, report)
         if heat_map is not None and heat_map_of == "bits" and parts.token_bytes_V is None:
-            raise RequestError("there are no bits a byte to draw: say with --model where the model is")
+            raise RequestError("there are no bits per byte to draw: say with --model where the model is")
         evaluation = evaluate(
             opened,
             cache,
@@ -140,7 +141,7 @@ def _model(
     with_norm = RESIDUAL_STREAM in sites and cache.plan.model.final_norm is None  # else the cache keeps it
     parts = find_model_parts(cache.plan, model=model, device=device, with_norm=with_norm, report=report)
     if parts.lacking is not None:
-        left_out = "bits a byte are left out"
+        left_out = "bits per byte are left out"
         if with_norm and parts.final_norm is None:
             left_out += ", and the Logit Lens has no gain and offset of the last norm"
         log.info("%s: %s", left_out, parts.lacking)

@@ -33,10 +33,11 @@ from alens.pictures.numbers import size
 )
 @config_option
 def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, dtype: str) -> None:
-    """Write LENSES to the directory OUT as others read them: safetensors, a file a layer, with a model card.
+    """Write LENSES to the directory OUT in a form that needs no alens: a safetensors file per layer, and a model card.
 
-    In the paper's form a lens is a matrix on what the head writes into the residual stream: pinv(W_O) times the
-    lens on z, the same function on every head output. The log says first how large it will be. OUT is whole or absent.
+    In the paper's form a lens acts on what the head writes into the residual stream. It is pinv(W_O) times the lens
+    on z, which gives the same logits for every head output. The log says beforehand how large the files will be. OUT
+    is written completely or not at all.
     """
 
     with stopping() as should_stop, watching() as report:

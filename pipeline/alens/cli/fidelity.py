@@ -36,8 +36,9 @@ FIDELITY = SettingsOptions(
 def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any) -> None:
     """Report what each choice of compression costs on the cache STORE, and what others would cost.
 
-    For targets: the mass that is kept, and the KL to the exact distribution. For z: error and bytes. For both: what
-    lenses lose that are fitted to them. STORE is only read. docs/fidelity.md says how to choose by the figures.
+    For targets it reports the mass that is kept, and the KL to the exact distribution. For z it reports error and
+    bytes. For both it fits lenses, and reports how much they lose. STORE is not changed. docs/fidelity.md says how to
+    choose by the figures.
     """
     from alens.cli.fidelity_table import show_fidelity
 

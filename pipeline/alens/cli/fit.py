@@ -43,8 +43,8 @@ REQUEST = SettingsOptions(
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
 
-    No model is loaded. Run it again to go on from the newest checkpoint. With none of RANK, WORLD_SIZE, ...
-    set, one process runs alone; torchrun, deepspeed and srun set them for several.
+    No model is loaded. Run the same command again to resume from the newest checkpoint. One process runs alone,
+    unless a launcher sets RANK, WORLD_SIZE and the like for several: torchrun, deepspeed and srun do.
     """
 
     # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means

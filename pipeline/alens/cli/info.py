@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     """Show what the cache or the lens directory PATH holds, and how far a cache is.
 
-    PATH may also be lenses on the hub, hf://OWNER/NAME: of them only lens.json is fetched.
-    Reads records only: quick, on a log-in node too, while jobs write. What --array prints goes to
-    `sbatch --array` as it is, to submit again only what is missing.
+    PATH may also be lenses on the hub, hf://OWNER/NAME; then only lens.json is fetched. Only records are read, so
+    this is quick, also on a log-in node and while jobs write. Pass what --array prints to `sbatch --array`, to submit
+    again only the workers that have shards to write.
     """
 
     with watching() as report:

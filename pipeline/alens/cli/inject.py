@@ -53,8 +53,8 @@ INJECTION_ONLY = {
     metavar="TERM",
     help="A term to raise, as it is and with a space before it; repeat it for more. Commas and spaces are part of it.",
 )
-@click.option("--tokens-file", type=PathName(), metavar="FILE", help="Further terms, one a line.")
-@click.option("--first-token", is_flag=True, help="Let a term of several tokens count by its first one.")
+@click.option("--tokens-file", type=PathName(), metavar="FILE", help="A file of further terms, one per line.")
+@click.option("--first-token", is_flag=True, help="If a term is several tokens long, use its first one.")
 @INJECT
 @click.option(
     "--ablate",
@@ -72,7 +72,7 @@ INJECTION_ONLY = {
     type=click.IntRange(2),
     default=8192,
     show_default=True,
-    help="Tokens of the text at most.",
+    help="At most this many tokens of the text.",
 )
 @click.option("--plot", type=PathName(), metavar="FILE.png", help="Draw the curves of strength.")
 @model_options
@@ -92,9 +92,9 @@ def command(
 ) -> None:
     """Add the direction of some tokens to what a head of LENSES writes, and see what follows each PROMPT.
 
-    For each strength: the terms' probability and rank, the KL to the model as it is, and the loss on a
-    text; by the lens's direction, by the unembedding's, and by random ones of the same norm. With
-    --ablate: the same for heads that are taken away.
+    For each strength it shows the terms' probability and rank, the KL to the unchanged model, and the loss on a text,
+    for the lens's direction, the unembedding's, and random ones of the same norm. With --ablate it shows the same for
+    heads that are removed.
     """
     from alens.pictures.dose_response import check_path
     from alens.reading.terms import read_terms

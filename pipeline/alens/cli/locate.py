@@ -30,23 +30,23 @@ TERMS_SHOWN = 2
     "terms_file",
     type=PathName(),
     required=True,
-    help="Words, one a line; each counts as it is and with a space before it.",
+    help="A file of words, one per line; each counts as it is and with a space before it.",
 )
 @click.option(
     "--prompts",
     "prompts_file",
     type=PathName(),
     required=True,
-    help="Prompts: .txt, one a line, or .jsonl; those with the label `control` are controls.",
+    help="A file of prompts: .txt with one per line, or .jsonl, where the label `control` marks controls.",
 )
 @click.option(
     "--control",
     "control_file",
     type=PathName(),
-    help="Control prompts.  [default: those so labelled; else the model's mean output]",
+    help="A file of control prompts.  [default: those so labelled; else the model's mean output]",
 )
 @LOCATE
-@click.option("--first-token", is_flag=True, help="A term of several tokens counts by its first.")
+@click.option("--first-token", is_flag=True, help="If a term is several tokens long, use its first one.")
 @click.option(
     "--show",
     "--top",
@@ -75,8 +75,8 @@ def command(
 ) -> None:
     """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
 
-    The effect of a head is the mean log of the terms' summed probability on the prompts, less that on the
-    controls, in nats. Tests are by permutation, corrected for the number of heads.
+    The effect of a head is the mean log of the terms' summed probability on the prompts, minus the same mean on the
+    controls, in nats. The tests are permutation tests, corrected for the number of heads.
     """
     from alens.cli.locate_table import head_grid, show_location
 

@@ -163,7 +163,7 @@ def device_option(command: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """Adds `--model` and `--device`: for commands that run the lenses' model."""
-    text = "Where the model is, when it is not where the lenses say."
+    text = "Where the model is, if it is not where the lenses say."
     return click.option("--model", callback=not_empty, help=text)(device_option(command))
 
 
@@ -176,7 +176,7 @@ def worker_option(command: Command) -> Command:
 def max_minutes_option(command: Command) -> Command:
     """Adds `--max-minutes`."""
     minutes = click.FloatRange(min=0, min_open=True)
-    text = "Save and stop after so many minutes (exit code 75)."
+    text = "Save and stop after this many minutes (exit code 75)."
     return click.option("--max-minutes", type=minutes, help=text)(command)
 
 

@@ -28,26 +28,26 @@ from alens.errors import RequestError, RunError
 @cache_options
 @click.option("--workers", type=int, help="Jobs that share the work.  [default: 1, or N of --worker]")
 @click.option(
-    "--worker", default="0/1", metavar="I/N", help="As of `alens cache`: the estimate is for N workers."
+    "--worker", default="0/1", metavar="I/N", help="As for `alens cache`: the estimate is for N workers."
 )
 @click.option(
-    "--max-minutes", type=float, help="As of `alens cache`: also say how many such runs a worker needs."
+    "--max-minutes", type=float, help="As for `alens cache`: also say how many such runs a worker needs."
 )
 @click.option(
     "--probe-seconds",
     type=float,
     default=5.0,
     show_default=True,
-    help="About so long for each thing that is measured.",
+    help="How many seconds each measurement takes, roughly.",
 )
 @json_option
 @config_option
 def command(**given: Any) -> None:
     """Estimate the rows, bytes, files and hours of a cache before anything is written in STORE.
 
-    Takes what `alens cache` takes, and refuses what it would refuse. Without STORE it looks at the file
-    system of the current directory. To measure the disk it writes up to 256 MB into a file without a
-    name, in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
+    It takes the arguments of `alens cache`, and refuses what `alens cache` would refuse. Without STORE it looks at
+    the file system of the current directory. To measure the disk it writes up to 256 MB into a file without a name,
+    in the nearest directory above STORE that exists. Exit code 1 when the cache does not fit.
     """
     from alens.job.worker import parse_worker
 

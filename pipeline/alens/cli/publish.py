@@ -41,13 +41,16 @@ if TYPE_CHECKING:
     help="A further figure; give it once for each file.",
 )
 @click.option(
-    "--license", "license_id", metavar="ID", help="As the hub names it, such as mit.  [default: none]"
+    "--license",
+    "license_id",
+    metavar="ID",
+    help="The license, as the hub names it, such as mit.  [default: none]",
 )
 @click.option("--out", type=PathName(), metavar="FOLDER", help="Write the bundle there, too.")
 @click.option("--upload", is_flag=True, help="Upload it.  [default: a dry run, nothing leaves the machine]")
 @click.option("--private", is_flag=True, help="Make the repository private.")
 @click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")
-@click.option("--keep-paths", is_flag=True, help="Upload figures although they name places of this machine.")
+@click.option("--keep-paths", is_flag=True, help="Upload figures even if they name paths of this machine.")
 @json_option
 @config_option
 def command(

@@ -20,11 +20,11 @@ from alens.pictures.numbers import size
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @layers_option("show")
 @heads_option("show")
-@click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens a list.")
+@click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens in each list.")
 @click.option(
     "--position",
     metavar="last|all|N,N",
-    help="Positions, such as 3 or 0,2, from the end: -1; or `last`, or `all`.  [default: last; with --html all]",
+    help="Positions, such as 3 or 0,2 (-1 is the last one), or `last`, or `all`.  [default: last; with --html all]",
 )
 @click.option(
     "--rank",
@@ -37,7 +37,7 @@ from alens.pictures.numbers import size
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.001,
     show_default=True,
-    help="By lift, list tokens from this probability on, because the lift of rarer ones is noise; where fewer than --top reach it, the most probable.",
+    help="In lists by lift, leave out rarer tokens, because their lift is noise. Where too few reach this probability, list the most probable.",
 )
 @click.option(
     "--token",
@@ -46,13 +46,13 @@ from alens.pictures.numbers import size
     metavar="TEXT",
     help="Also give the probability and lift of this token, as written and with a space before it, in every head. Repeatable.",
 )
-@click.option("--first-token", is_flag=True, help="A --token of several tokens counts by its first.")
+@click.option("--first-token", is_flag=True, help="If a --token is several tokens long, use its first one.")
 @click.option(
     "--compare",
     type=click.Choice(["unembedding", "none"]),
     default="unembedding",
     show_default=True,
-    help="Reading to show beside the lens's in the tables.",
+    help="The reading that is shown beside the lens's in the tables.",
 )
 @click.option(
     "--html",
@@ -83,9 +83,10 @@ def command(
 ) -> None:
     """Show the top tokens of each head of LENSES on each PROMPT.
 
-    The model runs once a prompt. Beside each lens stands the unembedding of the same head, and above them
-    the model's own next tokens, by probability. Each token has its probability and its lift: probability over its share
-    of the model's mean output. KL is that of the model's output to the head's reading, in nats; 0 is the model itself.
+    The model runs once for each prompt. The unembedding of a head is shown beside its lens, and the model's own next
+    tokens above all heads, by probability. Each token has its probability and its lift, which is that probability
+    divided by the token's share of the model's mean output. KL is KL(model, head) in nats; 0 means that the head's
+    reading is the model's output.
     """
     from alens.pictures import reading_page
 

@@ -14,7 +14,7 @@ from alens.cli.console import show
 EXIT_CODES = {
     0: "done",
     1: "it failed while running: no space, no permission, damaged files",
-    2: "what was asked for is wrong; nothing was changed",
+    2: "the request is wrong; nothing was changed",
     75: "stopped by a signal or by `--max-minutes` after saving: run the same command again to go on",
     130: "stopped at once by a second Ctrl-C; what was committed or saved before is safe",
 }
@@ -24,7 +24,7 @@ INTRODUCTION = """\
 
 Written by `make docs` from the help texts. Change those, not this page.
 
-Every command prints its part with `-h` or `--help`; `alens --version` prints the version. \
+Every command prints its own help with `-h` or `--help`; `alens --version` prints the version. \
 `python -m alens` is the same program: launchers such as torchrun start it that way.
 
 ## Exit codes
@@ -35,10 +35,10 @@ Every command prints its part with `-h` or `--help`; `alens --version` prints th
 
 An error is one line on standard error: what is wrong, where, and what to do about it.
 
-The exit code is about the work. Lines that cannot be written, because a stream is closed, a disk is full or nobody \
-reads any more, do not end a command: `cache`, `fit`, `sweep`, `verify`, `export`, `import` and `publish` (but for a dry run \
-without `--out`) give the code of what they did. Of the other commands, and with `--help`, what is printed is the work: \
-where a part of it was lost the code is 1, and a line says why, unless the reader has left, as `head` does.
+The exit code is about the work. A command goes on when a line cannot be written because a stream is closed, a disk is \
+full or the reader has left. `cache`, `fit`, `sweep`, `verify`, `export`, `import` and `publish` then exit with the code of \
+their work. For the other commands, for `--help` and for a dry run of `publish` without `--out`, the output itself is the \
+work: if part of it is lost, the code is 1 and a line says why, unless the reader has left, as `head` does.
 
 SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP (the terminal was closed, unless nohup started it) ask `alens cache`, `alens fit` and
 `alens sweep` to save and stop with exit code 75; a line says at once that they do. A second Ctrl-C stops at once.
@@ -47,7 +47,7 @@ SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP (the terminal was closed, unless no
 
 `--config FILE.toml` gives options and arguments by name: the long name of an option without the leading dashes, \
 the name of an argument in lower case. Keys may be written with `-` or `_`. Lists are TOML lists (`layers = [8, 9]`), \
-switches are `true` or `false`. What stands on the command line beats the file. An unknown key \
+switches are `true` or `false`. Options on the command line override the file. An unknown key \
 is an error that lists the valid ones.
 """
 

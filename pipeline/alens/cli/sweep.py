@@ -31,7 +31,12 @@ STACKS = ((0,), (1, 2, 3), (4, 5, 6), (7, 8), (9, 10))
 @worker_option
 @SWEEP
 @max_minutes_option
-@click.option("--table", "only_table", is_flag=True, help="Fit nothing: write the table of what is finished.")
+@click.option(
+    "--table",
+    "only_table",
+    is_flag=True,
+    help="Fit nothing: write the table of the variants that are finished.",
+)
 @click.option(
     "--against", metavar="NAME", help="Compare with this variant.  [default: the one with the lowest KL]"
 )
@@ -50,8 +55,8 @@ def command(
     """Fit every variant that CONFIG asks for from the cache STORE, and compare them in the directory OUT.
 
     CONFIG is a TOML file: settings of `alens fit` at the top, lists of values in [grid], and further variants in
-    [[variant]] tables. Variants that read the same rows share one read. Run it again to go on, or to write the table
-    anew.
+    [[variant]] tables. Variants that read the same rows share one read. Run the same command again to resume, or to
+    rewrite the table.
     """
     from alens.job.worker import parse_worker
     from alens.sweep.variants import read_sweep

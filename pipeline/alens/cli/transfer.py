@@ -73,12 +73,12 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Put LENSES on heads that they were not fitted to, and show what that costs.
+    """Apply LENSES to heads that they were not fitted to, and show what that costs.
 
-    STORE is a cache of their model. Without --to each lens reads each other head, brought to its coordinates in
-    the residual stream: rows of the matrix are lenses, columns the heads they read. With --to each lens reads
-    its own head of a fine-tuned copy. Figures are KL and cross-entropy less those of the head's own lens, in
-    nats, on rows that the fit held out.
+    STORE is a cache of their model. Without --to, each lens reads every other head, whose values are brought to the
+    lens's coordinates through the residual stream: rows of the matrix are lenses, columns are the heads they read.
+    With --to, each lens reads its own head of a fine-tuned copy. Figures are KL and cross-entropy minus those of the
+    head's own lens, in nats, on rows that the fit held out.
     """
 
     _check(copy, native, by, between)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="Also compute N rows again with the model and compare.",
 )
 @click.option(
-    "--model", callback=not_empty, help="Where the model is for --deep, when it is not where the cache says."
+    "--model", callback=not_empty, help="Where the model for --deep is, if it is not where the cache says."
 )
 @click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
 @seed_option("Seed of the choice of rows for --deep.")
@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Read every byte of the cache STORE and name what is damaged, missing, foreign or unfinished.
 
-    Exits with 0 when nothing is damaged or missing, with 1 otherwise. Nothing is changed without --repair.
+    The exit code is 0 when nothing is damaged or missing, otherwise 1. Nothing is changed without --repair.
     """
 
     if model is not None and deep is None:

@@ -61,7 +61,7 @@ def evaluate(
     `held_out_by` are other lenses: the shards that their fit held out are judged on. `tuned_lens` are lenses of
     `resid_post`, a further baseline. `final_norm` is the model's last norm, for a cache that was written before alens
     kept it: without the norm, the Logit Lens is normed as in GPT-2, but without gain and offset. `token_bytes_V` (V,)
-    are the bytes of each token: without them there are no bits a byte.
+    are the bytes of each token: without them there are no bits per byte.
 
     Raises `RequestError` when the cache is of another model, when it lacks a layer, or when `tuned_lens` holds no Tuned
     Lens.

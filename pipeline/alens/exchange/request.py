@@ -24,7 +24,7 @@ class ImportRequest:
     revision: str | None = None
     """Commit, branch or tag of a model on the hub."""
     layer: Annotated[int, Ge(0)] | None = None
-    """Only this layer; also the layer of a checkpoint whose name says none. None: all."""
+    """Import only this layer. If the name of a checkpoint does not say its layer, this is the layer. None: all."""
     weights: ModelWeights = "auto"
     """What an AttentionLens checkpoint was trained on: the model's weights as they are (raw), or as TransformerLens
     processes them (processed); auto looks at the names in the checkpoint."""

@@ -15,13 +15,13 @@ class FidelityRequest:
     """What to measure."""
 
     rows: Annotated[int, Ge(1)] = 4096
-    """Rows for all figures but those of fits, from up to 8 shards."""
+    """Rows behind all figures except those of the fits, from up to 8 shards."""
     keep_bits: tuple[int, ...] | None = None
     """Mantissa bits of z to try. None: 2-9."""
     top_k: tuple[int, ...] | None = None
-    """k of targets to try; needs the exact teacher. None: 16,32,64,128."""
+    """Values of k to try for targets; needs the exact teacher. None: 16,32,64,128."""
     tail_samples: tuple[int, ...] | None = None
-    """m of targets to try, with each k. None: 16,64."""
+    """Numbers of tail samples to try, with each k. None: 16,64."""
     fit: bool = True
     """Whether to fit lenses to each form, which takes most of the time."""
     probe_heads: Annotated[int, Ge(1)] = 6
@@ -29,7 +29,7 @@ class FidelityRequest:
     probe_rows: Annotated[int, Ge(1)] = 65_536
     """Rows to fit on; whole shards are taken."""
     work: Path | None = None
-    """Where temporary caches go; they are removed. None: the system's place."""
+    """Directory for temporary caches, which are removed. None: the system's place."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the choice of rows, and of the fits."""
 

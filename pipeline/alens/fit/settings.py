@@ -40,26 +40,26 @@ class FitSettings:
     """Targets to fit to: top k and tail samples, or the whole distribution of a cache with the exact teacher. None: what
     the objective takes first."""
     top_k: Number | None = None
-    """Use so many of the cached top k, as if no more had been cached. None: all."""
+    """Use only this many of the cached top k, as if no more had been cached. None: all."""
     tail_samples: Number | None = None
-    """Use so many of the cached tail samples, drawn for that top k. None: all."""
+    """Use only this many tail samples, drawn for that top k. None: all."""
     rows: Number | None = None
-    """Train on so many rows at most, in whole shards. None: all that are not held out."""
+    """Train on at most this many rows, in whole shards. None: all that are not held out."""
     steps: Number | None = None
-    """Steps to take at most. None: by epochs."""
+    """Take at most this many steps. None: by epochs."""
     epochs: Annotated[float, Gt(0)] = 2.0
-    """Passes over the training rows at most, when steps are not given."""
+    """Make at most this many passes over the training rows, if steps are not given."""
     batch_rows: Number = 1024
-    """Rows a step, over all processes."""
+    """Rows per step, over all processes."""
     lr: Annotated[float, Gt(0)] | None = None
-    """Learning rate of the first steps, in the design's own coordinates; it falls with the root of the step. None: the
-    design's."""
+    """Learning rate of the first steps, in the design's own coordinates; it decays with the square root of the step.
+    None: the design's."""
     tolerance: Annotated[float, Ge(0), Lt(1)] = TOLERANCE
-    """Stop a lens that has no more than this share of its gain over the mean output left; 0: take all steps."""
+    """Stop a lens when at most this share of its gain over the mean output is still to come; 0 takes all steps."""
     min_position: Annotated[int, Ge(0)] = 1
-    """Skip rows at earlier positions of a sequence: position 0 sees only itself."""
+    """Leave out rows before this position of a sequence: position 0 sees only itself."""
     eval_rows: Number = 16_384
-    """Rows for held-out figures; whole shards are set aside, of held-out documents where documents are known."""
+    """Rows to hold out for figures, in whole shards; where documents are known, shards of held-out documents."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of the order of shards, and of what a design draws."""
 

@@ -54,6 +54,6 @@ def find_model_parts(
         bytes_V = token_bytes(tokenizer, plan.model.d_vocab)
     except RequestError as error:
         if model:
-            raise RequestError(f"{model} cannot give bits a byte: {error}") from None
+            raise RequestError(f"{model} cannot give bits per byte: {error}") from None
         lacking = f"the tokenizer in {source.folder}: {error}; say with --model where the model is"
     return ModelParts(token_bytes_V=bytes_V, final_norm=final_norm, lacking=lacking)

@@ -43,27 +43,27 @@ class CacheSettings:
     __pydantic_config__ = STRICT
 
     seq_len: Bounded = 256
-    """Tokens a sequence."""
+    """Tokens per sequence."""
     max_rows: Annotated[int, Ge(1), Le(MOST)] | None = None
     """At most this many rows, spread over the whole text. None: all."""
     layers: tuple[int, ...] | None = None
     """Layers whose heads are cached, such as 0,2,5-7. None: all."""
     top_k: Bounded = 64
-    """Most probable next tokens kept exactly a row."""
+    """Most probable next tokens that are stored for each row, with their probabilities."""
     tail_samples: Bounded = 64
-    """Tokens drawn a row, in proportion to their probability, from outside the top k."""
+    """Tokens drawn for each row from outside the top k, in proportion to their probability."""
     exact_teacher: bool = False
-    """Also store the final residual, from which W_U gives the exact output: 2 bytes x d_model a row."""
+    """Also store the final residual, from which W_U gives the exact output: 2 x d_model bytes per row."""
     rows_per_shard: Bounded = 16_384
-    """Rows a shard: the unit of work and of loss, a multiple of seq_len."""
+    """Rows per shard, a multiple of seq_len. A job that is stopped loses the shard it was computing."""
     batch_size: Bounded = 16
-    """Sequences a forward pass. Part of the plan: float sums depend on it."""
+    """Sequences per forward pass. It is part of the plan, because float sums depend on it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """The model's dtype."""
     z_dtype: Literal["float16", "int8"] = "float16"
     """The stored dtype of z; int8 has a float16 scale for each row and head."""
     keep_bits: int | None = None
-    """Round z (and further sites) to so many mantissa bits of 10 and compress it. None: all, uncompressed."""
+    """Round z (and further sites) to this many of its 10 mantissa bits, and compress it. None: all, uncompressed."""
     sites: tuple[str, ...] | None = None
     """Further sites beside attn.z: resid_post, mlp_out, or both. None: none."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0

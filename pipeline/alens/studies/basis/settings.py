@@ -25,13 +25,13 @@ class BasisSettings:
     directions: Annotated[int, Ge(3)] | None = None
     """Directions of each basis, 3 or more for a rank correlation. None: all, d_head."""
     top: Annotated[int, Ge(1)] = 4
-    """First directions to ablate together, too."""
+    """Also ablate this many of the first directions together."""
     ablation: Ablation = "mean"
     """What takes the place of a direction: its mean, or its value in another row."""
     coordinates: CoordinatesKind = "whitened"
-    """Where directions are at right angles."""
+    """The coordinates in which directions are orthogonal."""
     compare: tuple[str, ...] = ("random",)
-    """Other bases: unembedding, principal, random; or `none`. Each costs as many runs of the model."""
+    """Bases to compare with: unembedding, principal, random; or `none`. Each takes as many runs of the model as the lens's."""
     rows: Annotated[int, Ge(2)] = 1024
     """Held-out rows to find directions on."""
     sequences: Annotated[int, Ge(2)] = 16

@@ -25,9 +25,9 @@ class CompareSettings:
     """Read the last token of a prompt (`last`), average over all positions that lenses are fitted on (`all`: from the
     --min-position of their fit), or read one position; -2 counts from the end."""
     top: Annotated[int, Ge(1)] = 8
-    """Tokens in each list, of those that appear and of those that vanish; the table shows 4."""
+    """Tokens to list of those that appear, and of those that vanish; the table shows 4 of each."""
     resamples: Annotated[int, Ge(1), Le(100_000)] = 1000
-    """Permutations of the labels, flips of signs, and bootstrap resamples of the prompts."""
+    """How many permutations of the labels, flips of signs, and bootstrap resamples of the prompts to draw."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the resamples, the folds and the refits."""
 

@@ -28,13 +28,13 @@ class InjectSettings:
     by: By = "both"
     """Whose direction to add."""
     scaling: Scaling = "gradient"
-    """The lens's direction: steepest by its norm, or scaled by how the head's output varies over the text."""
+    """The lens's direction: the steepest for its norm, or scaled by how the head's output varies over the text."""
     within_head: bool = False
-    """Keep the unembedding's direction in what the head can write, as the lens's always is."""
+    """Project the unembedding's direction onto what the head can write; the lens's direction always lies there."""
     strength: tuple[float, ...] = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
     """Norms to add, in units of the root mean square norm of the head's output; below 0: away from the tokens."""
     position: Position = "all"
-    """Positions of the prompt to add it at; to the text it is added at all."""
+    """Positions of the prompt where the direction is added; in the text it is added at all positions."""
     random: Annotated[int, Ge(0), Le(1000)] = 3
     """Random directions of the same norm, to compare with."""
     top: Annotated[int, Ge(1)] = 5

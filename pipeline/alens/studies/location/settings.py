@@ -24,18 +24,17 @@ class LocateSettings:
     heads: tuple[int, ...] | None = None
     """Heads to test, in each layer. None: all that were fitted."""
     position: Position = "last"
-    """Read the last token of a prompt, or average over all that lenses are fitted on (from the --min-position of their
-    fit)."""
+    """Read the last token of a prompt, or average over all positions that lenses are fitted on (from the --min-position of their fit)."""
     compare: Compared = "unembedding"
-    """Reading to test beside the lens's."""
+    """The reading that is tested beside the lens's."""
     alternative: Alternative = "two-sided"
-    """Test for raised and lowered, or for raised alone; without controls always `greater`."""
+    """Test whether terms are raised or lowered, or only whether they are raised; without controls always `greater`."""
     correction: Correction = "max-t"
-    """For the number of heads: the chance of any false head (max-t, holm, bonferroni) or their share (bh, by)."""
+    """Correct for the number of heads: bound the chance of any false one (max-t, holm, bonferroni) or their share (bh, by)."""
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
     """Heads are marked where the corrected p is at most this; intervals have the level 1 - alpha."""
     permutations: Annotated[int, Ge(1), Le(100_000)] = 9999
-    """Relabellings drawn for the test, where there are more, and draws of a second kind beside them."""
+    """Relabellings to draw, if more are possible, and as many draws of a second kind."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the relabellings that are drawn."""
 

@@ -19,9 +19,9 @@ class TransferSettings:
     heads: tuple[int, ...] | None = None
     """Heads to take, in each layer. None: all that were fitted."""
     rows: Annotated[int, Ge(1)] = 4096
-    """Held-out rows at most. Time grows with rows, and with the square of the number of heads."""
+    """At most this many held-out rows. Time grows with rows, and with the square of the number of heads."""
     match: Match = "scale"
-    """What is brought to the values that a lens was fitted to: nothing, the mean, mean and overall scale."""
+    """What to match to the values that a lens was fitted on: nothing, the mean, or the mean and the overall scale."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the intervals."""
 
