@@ -7,10 +7,10 @@ The exit code is about the work. Lines that cannot be written (a closed stream, 
 neither end the work nor change the code; only where what is printed is itself the work, a lost result gives 1.
 
 Every command is written in one way. Most of its options are made from a settings class (`SettingsOptions`); `command`
-takes by name what only the command line has, and the rest as `given`. Requests that make no sense are refused first. The
-work, with its heavy imports, stands inside `stopping` (where it can be stopped) and `watching`. Its result is printed
-last: by `show_result`, by `printed` where files are written too, or `aside` where the files are the work. The text of a
-table stands in a module of its own.
+takes the options that only the command line has by name, and the others as `given`. Requests that make no sense are
+refused first. The work, with its heavy imports, stands inside `stopping` (where it can be stopped) and `watching`.
+Its result is printed last: by `show_result`, by `printed` where files are written too, or `aside` where the files are
+the work. The text of a table stands in a module of its own.
 
 plan.py            alens plan
 plan_table.py      its estimate as text
@@ -46,7 +46,7 @@ tables.py          the one form of every table
 watch.py           progress, logs, signals
 progress_lines.py  progress as lines of a log
 progress_bars.py   progress as bars on a terminal
-pace.py            how long a stage will take yet
+pace.py            how much longer a stage will take
 lacks.py           what the machine refused: memory, open files, threads
 reference.py       writes docs/command-line.md
 """
@@ -82,7 +82,7 @@ COMMANDS = {
     "export": "Write lenses as safetensors in the paper's form, with a model card.",
     "import": "Read published lenses, to judge and read them beside fitted ones.",
     "publish": "Prepare lenses for the Hugging Face hub, and upload them on request.",
-    "info": "Show what a cache or a lens directory holds, and how far a cache is.",
+    "info": "Show what a cache or a lens directory holds, and how much of a cache is written.",
     "verify": "Read every byte of a cache and name what is damaged.",
     "fidelity": "Report what a cache's compression costs, and what other choices would.",
 }

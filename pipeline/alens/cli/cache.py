@@ -31,7 +31,7 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cache_request(given: dict[str, Any]) -> CacheRequest:
-    """What was asked for, with the job's share of it where there is `worker`."""
+    """The request, with the job's share of the work where there is `worker`."""
     from alens.job.worker import parse_worker
 
     return CacheRequest(

@@ -74,7 +74,7 @@ def show_comparison(comparison: "Comparison", most: int) -> None:
 
 
 def head_grid(comparison: "Comparison") -> "HeadGrid":
-    """The change of every head, less what noise alone would give."""
+    """The change of every head, minus what noise alone would give."""
     from alens.pictures.head_grid import HeadGrid
 
     noisy = comparison.model.noise is not None

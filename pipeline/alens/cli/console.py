@@ -1,7 +1,7 @@
 """What commands print: the only module of the command line that writes to standard output and standard error.
 
-In: lines, which may hold anything. Out: each on one line, with what would work a terminal escaped, so that no name in
-a stranger's file can erase or forge another line. What cannot be written never ends the work; `unwritten` says
+In: text, which may hold anything. Out: each item on one line with its control characters escaped, so that no name in
+a stranger's file can erase or forge another line. Output that cannot be written never ends the work; `unwritten` says
 afterwards whether a result was lost. Tables are drawn by `alens.cli.tables`.
 """
 
@@ -27,7 +27,7 @@ def show(*lines: str) -> None:
 
 
 def show_json(body: Any) -> None:
-    """Print one JSON document on standard output; what would work a terminal stands in it as JSON's own escapes."""
+    """Print one JSON document on standard output; control characters are written as JSON's own escapes."""
     text = CONTROL.sub(_in_json, json.dumps(body, indent=1, ensure_ascii=False))
     try:
         text.encode(sys.stdout.encoding or "utf-8")

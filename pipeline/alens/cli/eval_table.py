@@ -64,7 +64,8 @@ def show_evaluation(evaluation: "Evaluation", figures: Sequence[str]) -> None:
 
 
 def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
-    """One figure of every head, or a gain: the KL of a baseline less that of the lens, above 0 where the lens is better.
+    """One figure of every head, or a gain: the KL of a baseline minus that of the lens, above 0 where the lens is
+    better.
 
     Gains are marked where the two intervals lie apart. Raises `RequestError` for a baseline that was not judged.
     """

@@ -1,4 +1,4 @@
-"""`alens info`: what a cache or a lens directory holds, and how far a cache is."""
+"""`alens info`: what a cache or a lens directory holds, and how much of a cache is written."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
-    """Show what the cache or the lens directory PATH holds, and how far a cache is.
+    """Show what the cache or the lens directory PATH holds, and how much of a cache is written.
 
     PATH may also be lenses on the hub, hf://OWNER/NAME; then only lens.json is fetched. Only records are read, so
     this is quick, also on a log-in node and while jobs write. Pass what --array prints to `sbatch --array`, to submit

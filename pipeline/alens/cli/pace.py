@@ -16,12 +16,12 @@ class Pace:
     """The pace of one stage. Times are in seconds, on any steady clock."""
 
     def __init__(self, now: float, done: int) -> None:
-        """`done` units were there when the stage began, from earlier runs."""
+        """`done` units were finished when the stage began, by earlier runs."""
         self._began = now
         self._marks = deque([(now, done)])
 
     def add(self, now: float, done: int) -> None:
-        """Note that `done` units are there."""
+        """Record that `done` units are finished by now."""
         if done == self._marks[-1][1]:
             return
         self._marks.append((now, done))

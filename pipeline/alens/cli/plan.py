@@ -1,7 +1,7 @@
 """`alens plan`: what a cache would take, from the command line.
 
 When the cache does not fit, everything is printed and then the exit code is 1, as that of `alens cache` on
-a full disk: `alens plan ... && alens cache ...` in a job script must not start what cannot end.
+a full disk: `alens plan ... && alens cache ...` in a job script must not start a cache that cannot be finished.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """The form of every table, drawn by rich: numbers stay whole, and a text is shown as it is, whoever wrote it.
 
-In: headings, and rows of cells. Out: what a terminal shows, or plain lines where there is none. Rich takes `[red]` and
-`:smile:` for orders, and lets escapes pass; here the first are plain text and the second are escaped. Rich is slow to
-import: commands import this module when they draw.
+In: headings, and rows of cells. Out: what a terminal shows, or plain lines where there is none. Rich takes `[red]`
+and `:smile:` for markup, and passes escapes on; here markup is plain text, and escapes are made visible. Rich is slow
+to import: commands import this module when they draw.
 """
 
 import os

@@ -42,7 +42,7 @@ def show_matrix(matrix: "TransferMatrix", between: str, figure: str) -> None:
 
 
 def matrix_grid(matrix: "TransferMatrix", between: str, figure: str) -> "HeadGrid":
-    """The figure of each lens on each layer or head, less that of the head's own lens."""
+    """The figure of each lens on each layer or head, minus that of the head's own lens."""
     return _layer_grid(matrix, figure) if between == "layers" else _pair_grid(matrix, figure)
 
 
@@ -143,7 +143,7 @@ def _show_note(whose: str, heads: Sequence[tuple[int, int]], says_nothing: Seque
 
 
 def _no_lens(matrix: "TransferMatrix", layer: int, field: str) -> float:
-    """The mean output's figure, less that of the layer's own lenses."""
+    """The mean output's figure, minus that of the layer's own lenses."""
     own = [
         getattr(figures, field)
         for (of_layer, _), figures in zip(matrix.heads, matrix.native, strict=True)
@@ -198,7 +198,7 @@ def show_copy(transfer: "CopyTransfer", way: "Way", figure: str) -> None:
 
 
 def copy_grid(transfer: "CopyTransfer", way: "Way", figure: str) -> "HeadGrid":
-    """The figure of each lens on the copy, less that of the copy's own lens or, without one, that at home."""
+    """The figure of each lens on the copy, minus that of the copy's own lens or, without one, that at home."""
     from alens.pictures.head_grid import HeadGrid
 
     field = FIELDS[figure]

@@ -90,7 +90,7 @@ def command(
 
 
 def _check_model(store: Path, model: str | None, device: str, report: "Report") -> None:
-    """Raises `RequestError` where --deep cannot have the model, before every byte is read and not after."""
+    """Raises `RequestError` when the model for --deep cannot be loaded, before all bytes are read and not after."""
     from alens.machine.device import torch_device
     from alens.model.models import find_again
     from alens.store.cache_reader import open_cache
