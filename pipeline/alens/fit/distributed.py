@@ -58,7 +58,8 @@ class Processes:
         return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def first_does(self, work: Callable[[], None]) -> None:
-        """Rank 0 does `work` while the others wait. An error there is raised by all, so that no process waits on."""
+        """Rank 0 does `work` while the others wait. If it raises an error there, all processes raise it, so that none
+        keeps waiting."""
         if self.world_size == 1:
             work()
             return
@@ -69,9 +70,9 @@ class Processes:
                 with contextlib.suppress(RuntimeError):  # the others are gone
                     self._from_first(_as_tensor(error))
                 raise
-        told = self._from_first(torch.empty(0, dtype=torch.uint8))
-        if told.numel():
-            raise _as_error(told)
+        message = self._from_first(torch.empty(0, dtype=torch.uint8))
+        if message.numel():
+            raise _as_error(message)
 
     def _from_first(self, bytes_N: torch.Tensor) -> torch.Tensor:
         """The (N,) uint8 of rank 0, on every rank. Not a pickle: others may be on the network."""

@@ -72,7 +72,7 @@ def check(claim: Claim, folder: Path) -> None:
 
 
 def _held(folder: Path, should_stop: ShouldStop) -> Claim:
-    claim, watch, told = Claim(folder / CLAIM), Watch(folder / CLAIM, WAIT_S), False
+    claim, watch, logged = Claim(folder / CLAIM), Watch(folder / CLAIM, WAIT_S), False
     while True:
         with write_errors(folder):
             if claim.take():
@@ -96,8 +96,8 @@ def _held(folder: Path, should_stop: ShouldStop) -> Claim:
             raise StoppedError(
                 f"stopped while looking whether {holder or 'another process'} still works in {folder}; nothing was done"
             )
-        if not told:
-            told = True
+        if not logged:
+            logged = True
             log.info(
                 "%s was claimed by %s: looking for up to %.0f s whether it still runs",
                 folder,

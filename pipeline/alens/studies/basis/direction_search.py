@@ -2,8 +2,8 @@
 
 In: a lens, rows of z and their donors (the mean, or other rows), coordinates. Out: (K, E) orthonormal directions,
 found in that order. Each is found by L-BFGS on sigma(v), the mean KL of the readings, in the complement of those
-before; it starts at the top eigenvector of the lens's Fisher information there: to second order in the change,
-and were features and readings independent, sigma(v) = 1/2 E[u^2] v F v.
+before. The search starts at the top eigenvector of the lens's Fisher information F there. To second order in the
+change, sigma(v) would be 1/2 E[u^2] v F v if features and readings were independent.
 Source: "Eliciting Latent Predictions from Transformers with the Tuned Lens", arXiv 2303.08112, section 4. Its
 package starts at singular vectors of the unembedding, and orders directions by influence at the end.
 Shapes: N rows, E d_head, V vocabulary, K directions, C directions that are left.
@@ -71,7 +71,7 @@ class Search:
     def fisher(self) -> Array:
         """(E, E): mean over rows of the covariance, under the reading, of the slopes of the logits.
 
-        Second moments around the mean slope of all rows, less those of each row's own mean, in float64.
+        Second moments around the mean slope of all rows, minus those of each row's own mean, in float64.
         """
         expected_NE = torch.cat([self.p_NV[rows] @ self.slopes_EV.T for rows in self._blocks()]).double()
         slopes_EV = self.slopes_EV.double()
@@ -119,8 +119,8 @@ class Search:
         return total, gradient_E
 
 
-def find_basis(search: Search, count: int, told: Callable[[], None] = lambda: None) -> torch.Tensor:
-    """(K, E) float64 orthonormal directions, in the order they were found; `told` is called after each."""
+def find_basis(search: Search, count: int, after_each: Callable[[], None] = lambda: None) -> torch.Tensor:
+    """(K, E) float64 orthonormal directions, in the order they were found; `after_each` is called after each."""
     fisher_EE = search.fisher()
     width = len(fisher_EE)
     basis_KE = np.empty((0, width))
@@ -128,7 +128,7 @@ def find_basis(search: Search, count: int, told: Callable[[], None] = lambda: No
         left_EC = np.linalg.qr(basis_KE.T, mode="complete")[0][:, number:] if number else np.eye(width)
         start_C = np.linalg.eigh(left_EC.T @ fisher_EE @ left_EC)[1][:, -1]
         basis_KE = np.vstack([basis_KE, _climb(search, left_EC, start_C)])
-        told()
+        after_each()
     return torch.from_numpy(basis_KE)
 
 
