@@ -21,7 +21,7 @@ E d_head, D d_model, K top-k, M tail samples.
 
 `recompute` does steps 5 and 6 again for some rows of a cache, and compares.
 
-request.py             what is asked for
+request.py             the request, checked
 held_out_documents.py  which documents are held out, and how many sequences each side of the text gives
 passages.py            a few passages of a long text
 token_sequences.py     text -> sequences of tokens

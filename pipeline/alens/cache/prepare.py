@@ -1,4 +1,4 @@
-"""Everything of a cache but its shards: `tokens.npy`, the skeleton, `plan.json`. The first job makes it, once.
+"""Everything in a cache except its shards: `tokens.npy`, the skeleton, `plan.json`. The first job makes it, once.
 
 In: the request. Out: the plan, once all of this is there. The first job claims the work, and the others wait for it.
 What is missing or damaged later is made again, and must be what the plan says.
@@ -105,7 +105,8 @@ def stored_plan(request: CacheRequest, source: models.ModelSource, corpus: text.
 
 
 def check_place(store: Path) -> None:
-    """Raises `RequestError` unless STORE is absent, empty, or holds only what a job left that died before its plan."""
+    """Raises `RequestError` unless STORE is absent, empty, or holds only files of a job that died before it wrote a
+    plan."""
     if store.exists() and not store.is_dir():
         raise RequestError(f"{store} is not a directory: name a directory for the cache")
     with write_errors(store):

@@ -85,7 +85,8 @@ def _repeats(ids_NK: torch.Tensor) -> torch.Tensor:
 
 
 def _disorder(log_probs_NV: torch.Tensor, ids_NK: torch.Tensor, chosen_NK: torch.Tensor) -> torch.Tensor:
-    """(N,) by how much a token is more probable than one stored before it, or than a stored one while itself not stored."""
+    """(N,) by how much the order is violated: a token is more probable than one stored before it, or than any stored
+    one although it is not stored itself."""
     best_outside_N1 = log_probs_NV.scatter(1, ids_NK, -math.inf).amax(1, keepdim=True)
     following = torch.cat([chosen_NK[:, 1:], best_outside_N1], dim=1)
     return (following - chosen_NK).clamp_min(0.0).amax(1)

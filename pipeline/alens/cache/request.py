@@ -1,4 +1,4 @@
-"""What `alens cache` is asked for, and what can be said of it before anything is read or written."""
+"""The request of `alens cache`, and the checks of it that need no reading and no writing."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRequest:
-    """Everything `alens cache` was asked for."""
+    """A request to write a cache."""
 
     model: str
     """A hub id, a local directory, or `demo`."""

@@ -40,7 +40,7 @@ class CacheSummary(Result):
     """The time from the first forward pass on."""
 
     def headline(self) -> str:
-        """What was written where, and how far the cache is."""
+        """How much this run wrote, where, and how much of the cache is written."""
         cache = self.cache
         state = (
             "sealed" if cache.sealed else f"{len(cache.shards)} of {cache.plan.num_shards} shards committed"
@@ -48,7 +48,7 @@ class CacheSummary(Result):
         return f"{self.rows_written:,} rows of {self.shards_written} shards written to {cache.root}, {state}"
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers, with the path of the cache and how far it is."""
+        """The numbers, with the path of the cache and how much of it is written."""
         return {
             "cache": str(self.cache.root),
             "sealed": self.cache.sealed,

@@ -1,6 +1,6 @@
 """What the compression of a cache costs, and what other choices would cost, measured on the cache itself.
 
-request.py       what is looked at
+request.py       the request: what to measure
 measure.py       cache -> all figures
 forms.py         the forms of z and targets that are tried
 sample.py        some rows of a cache

@@ -67,7 +67,7 @@ class TargetForm:
 
 
 def rounded(z_NHE: Float16, keep_bits: int, layer: int) -> Float16:
-    """z rounded to so many mantissa bits. Raises `RunError` for values that would become infinite."""
+    """z rounded to this many mantissa bits. Raises `RunError` for values that would become infinite."""
     largest = float(np.abs(z_NHE).max(initial=0))
     if not largest < limit(keep_bits):
         raise RunError(

@@ -16,7 +16,7 @@ from alens.store.cache_reader import Array, Cache, Targets
 from alens.store.encoding import Float16
 
 MOST_SHARDS = 8
-"""A sample comes from at most so many shards, spread evenly over the cache."""
+"""A sample comes from at most this many shards, spread evenly over the cache."""
 
 
 class RowSample:

@@ -1,4 +1,5 @@
-"""What the machine gives and how to use it well: CPUs, memory, device, matrix products. Knows neither model nor cache.
+"""What the machine offers, and how to use it well: CPUs, memory, device, matrix products. Knows neither model nor
+cache.
 
 allotment.py     CPUs and memory that the job was given, and as many threads
 device.py        auto, cpu, cuda

@@ -64,7 +64,7 @@ def sha256(paths: Sequence[Path], report: Report = silent) -> str:
 def old_sha256(folder: Path, loaded: Sequence[Path]) -> str | None:
     """The hash of the first versions of alens, over all safetensors files of `folder`; the last tensor of a name counts.
 
-    None where it says nothing of the loaded weights, because another file has other tensors under the same names.
+    None where it does not describe the loaded weights, because another file has other tensors under the same names.
     """
     everything = tensor_hashes(sorted(folder.glob("*.safetensors")))
     if any(everything.get(name) != value for name, value in tensor_hashes(loaded).items()):

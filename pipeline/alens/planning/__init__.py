@@ -1,4 +1,4 @@
-"""What a cache would take, before anything of it is written: `alens plan`. Knows both stages; neither knows it.
+"""The cost of a cache, estimated before any of it is written: `alens plan`. It imports both stages; neither imports it.
 
 estimate_cache.py  request -> estimate
 token_count.py     text -> tokens, exact or extrapolated

@@ -22,7 +22,7 @@ PIECE_BYTES = 32 * 2**20
 
 LEAST_BYTES = 2**20
 SHARE_OF_FREE = 8
-"""At most one part in so many of the free bytes is written."""
+"""The probe writes at most the free bytes divided by this."""
 
 SYNCS = 5
 

@@ -34,7 +34,7 @@ from alens.text import corpus as texts
 from alens.text.text_tokens import TextTokens
 
 NOT_HASHED = "not written"
-"""Stands in the plan in place of hashes of files that are not written yet."""
+"""A placeholder in the plan for the hashes of files that are not written yet."""
 
 PROBES = ("model", "codecs", "fit", "disk")
 

@@ -1,7 +1,7 @@
 """Means and covariances of the values of heads and of the residual stream: the one place that computes them.
 
-In: values of some rows, or the sums of them that stage one keeps shard by shard. Out: means and covariances, numpy or
-torch as what came in; or the sums, for what keeps them.
+In: values of some rows, or the sums of them that stage one keeps shard by shard. Out: means and covariances, in numpy
+or torch like the input; or the sums, for code that stores them.
 Shapes: N rows, B sequences of T tokens, L layers, H heads, E width of the values (d_head for z, d_model for a site of
 the residual stream), V vocabulary.
 """
@@ -65,7 +65,7 @@ def of_values(values_NHE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def of_site(reader: RowReader, layer: int, shards: Sequence[int]) -> tuple[Array, Array]:
     """(1, E) mean and (1, E, E) covariance of a site that stage one keeps no sums of: `resid_post`, `mlp_out`.
 
-    Over enough rows of the first shards, as of one head.
+    Computed over enough rows of the first shards, as if the site were a single head.
     """
     name = site_name(layer, reader.site)
     total, outer, count = np.zeros(1), np.zeros(1), 0

@@ -22,7 +22,7 @@ checked_arrays.py    reads spans of rows through Zarr
 compressed_files.py  checks what chunks claim before they are decompressed
 checked_files.py     remembers which files were compared with their hashes
 values.py            which numbers an array can hold
-status.py            how far a cache is, and which workers to submit again
+status.py            how much of a cache is written, and which workers to submit again
 verify.py            reads every byte and names what is damaged, missing or foreign
 findings.py          what one finding says
 hashing.py           hashes many files, several at a time

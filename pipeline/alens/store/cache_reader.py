@@ -58,7 +58,7 @@ class Cache:
     """
 
     def __init__(self, root: Path | str, *, limits: bool = True) -> None:
-        """Open the cache in `root`. Without `limits` it also gives impossible numbers.
+        """Open the cache in `root`. Without `limits` it also returns impossible numbers.
 
         Raises `RequestError` when there is no cache, `DamageError` when its plan is damaged.
         """

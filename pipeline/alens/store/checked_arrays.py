@@ -1,10 +1,10 @@
 """Reads spans of rows from the arrays on disk through Zarr, and checks them.
 
 In: the paths, plan and records of a cache. Out: numpy arrays. Zarr alone would read a missing shard as fill values,
-and any file of the right size as the one that was committed. A file of which at least half is read at once is compared
-with the hash in its record, once a process; of a smaller part only size and checksums (crc32c) are. The metadata
-say how bytes become numbers, so they must agree with the plan (`metadata.py`). No more memory is taken than the files on
-disk can fill, and the numbers must be possible ones (`values.py`).
+and take any file of the right size for the one that was committed. If at least half of a file is read at once, its
+hash is compared with its record, once per process; if less is read, only its size and checksums (crc32c) are. The
+metadata say how bytes become numbers, so they must agree with the plan (`metadata.py`). No more memory is taken than
+the files on disk can fill, and the numbers must be possible ones (`values.py`).
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class CheckedArrays:
     """The arrays of one cache."""
 
     def __init__(self, paths: StorePaths, plan: Plan, commits: Commits, *, limits: bool = True) -> None:
-        """Without `limits` impossible numbers are given too, to be compared with the right ones."""
+        """Without `limits`, impossible numbers are returned too, so that they can be compared with the right ones."""
         self._limits = limits
         self.paths, self._plan, self._commits = paths, plan, commits
         self._store = LocalStore(paths.arrays, read_only=True)
@@ -77,7 +77,7 @@ class CheckedArrays:
             raise DamageError(f"{path} has {what}: {mend}")
 
     def _check_size(self, spec: ArraySpec, key: str, recorded: Mapping[str, Any] | None, mend: str) -> None:
-        """A plan may claim more numbers than there are. That is refused before memory is taken for them."""
+        """Raises `DamageError` for a plan that claims more numbers than there are, before memory is taken for them."""
         if recorded is not None and recorded["bytes"] < spec.least_file_bytes:
             raise DamageError(
                 f"{self.paths.arrays / key} has {recorded['bytes']:,} bytes by its record, and what the plan says it "
@@ -116,7 +116,8 @@ class CheckedArrays:
         return self._arrays[spec.name]
 
     def _check_metadata(self, spec: ArraySpec) -> None:
-        """The zarr.json says how bytes become numbers: if it were changed, every number would change."""
+        """Compare the zarr.json with the plan: it says how bytes become numbers, so a changed one would change every
+        number."""
         key = f"{spec.name}/zarr.json"
         file = self.paths.arrays / key
         try:

@@ -47,7 +47,7 @@ class CheckedFiles:
 
 
 def _look(path: Path) -> Seen | None:
-    """What differs once another file is in its place; None where there is no file."""
+    """Inode, size and times, which change when another file takes its place; None where there is no file."""
     try:
         status = path.stat()
     except OSError:

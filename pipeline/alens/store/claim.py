@@ -1,8 +1,8 @@
 """A claim: a file in a directory that says which process works there, and shows that this process lives.
 
 In: the path of the claim's file. Out: a `Claim`, held by one process at a time, and a `Watch` of a claim that another
-holds. A claim is a courtesy, not a lock: no network file system has locks that survive a killed job. So the holder
-looks now and then whether the claim is still its own (`check`), before it writes what the next holder reads.
+holds. A claim is advisory, not a lock: no network file system has locks that survive a killed job. So the holder
+checks now and then that the claim is still its own (`check`), always before it writes what the next holder reads.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ READ_BYTES = 4096
 
 
 class LostClaimError(Exception):
-    """Another process took over the claim, or it was deleted. The caller turns this into a message that names the work."""
+    """Another process took over the claim, or the claim was deleted. The caller turns this into a message that names
+    the work."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Holder:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the holder is known to be dead: a process of this host that has ended. For other hosts only beats tell."""
+        """Whether the holder is known to be dead: a process of this host that has ended. On other hosts, only missing
+        beats show it."""
         if self.host != socket.gethostname() or self.namespace not in ("", _namespace()) or self.pid <= 0:
             return False
         try:
@@ -73,7 +75,7 @@ def _namespace() -> str:
 
 
 class Claim:
-    """A claim of this process, held from the start of `with` to its end. `check` raises once another process has it."""
+    """A claim that this process holds inside its `with` block. `check` raises once another process has taken it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -165,7 +167,8 @@ def _holder(text: bytes) -> Holder | None:
 
 
 class Watch:
-    """Watches the claim of another process by the clock of this host alone, for the clocks of hosts differ."""
+    """Watches the claim of another process. It uses the clock of this host alone, because the clocks of hosts
+    differ."""
 
     def __init__(self, path: Path, stale_s: float = STALE_S) -> None:
         self._path, self._stale_s = path, stale_s

@@ -20,9 +20,9 @@ READ_BYTES = 8 * 2**20
 
 
 def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> None:
-    """Write `parts` to `path`, durably and in one moment: readers see the old file or the new one.
+    """Write `parts` to `path`, durably and atomically: readers see the old file or the new one.
 
-    Without `make_folder` the folder must exist: a store that was taken away is not begun anew in its old place.
+    Without `make_folder` the folder must exist: a store that was moved or deleted is not begun anew in its old place.
     """
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +92,8 @@ def sha256_of(path: Path, *, from_disk: bool = False) -> str:
 
 
 def check_on_disk(path: Path, content: memoryview) -> None:
-    """Raises `DamageError` when the file system does not give `content` back. The kernel is asked to forget its copy first,
-    so that the disk is read."""
+    """Raises `DamageError` when the file does not read back as `content`. The kernel is asked to forget its copy
+    first, so that the disk is read."""
     at = 0
     with path.open("rb") as file:
         _forget(file.fileno())

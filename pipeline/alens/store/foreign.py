@@ -1,4 +1,4 @@
-"""What else lies in a cache directory: foreign files, unfinished files, files of shards that are not committed.
+"""Other files in a cache directory: foreign ones, unfinished ones, and those of shards that are not committed.
 
 In: a cache directory and which of its files the format knows. Out: findings. Nothing is opened, no link is
 followed, nothing is deleted.
@@ -52,7 +52,8 @@ class Known:
     is_named: Callable[[int], bool] = lambda shard: False
     """Whether a finding already says that the record of a shard is damaged or missing."""
     has_plan: bool = True
-    """Without a plan we cannot tell which arrays there should be: what looks like an array is not called foreign."""
+    """False without a plan: then nobody knows which arrays belong to the cache, and what looks like an array is not
+    foreign."""
 
     def may_be_array(self, path: str) -> bool:
         name = path.rpartition("/")[2]

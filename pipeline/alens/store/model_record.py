@@ -91,8 +91,8 @@ class ModelRecord:
         return self.final_norm is not None and self.final_norm.is_known
 
     def rounding(self, dtype: str) -> float:
-        """The share of a row's largest value by which another order of summing may move any of its values, where the
-        model computes in `dtype`. `alens.cache.tolerance` derives the formula."""
+        """How far summing in another order may move any value of a row, as a share of the row's largest value, where
+        the model computes in `dtype`. `alens.cache.tolerance` derives the formula."""
         unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}.get(
             dtype, FLOAT32_UNIT * math.sqrt(4 * self.d_model)
         )

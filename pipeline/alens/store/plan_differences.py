@@ -1,4 +1,4 @@
-"""How a stored plan differs from what is asked for now.
+"""How a stored plan differs from a request.
 
 In: a plan, and the model, text, tokenizer and settings of a request. Out: the differences, for one line to the user.
 """

@@ -75,7 +75,7 @@ class Documents:
         return [f"commits/{self.paths.record(shard).name}" for shard in shards]
 
     def trouble(self, path: str) -> Trouble | None:
-        """What is wrong with a document by itself. None: it is of this plan, and its fields are possible."""
+        """What is wrong with a document by itself. None: it belongs to this plan, and its fields are possible."""
         body, _, trouble = self.by_path[path]
         if trouble is not None or body is None:
             return trouble

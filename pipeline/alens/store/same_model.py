@@ -28,7 +28,8 @@ def difference(known: ModelRecord, other: ModelRecord) -> str | None:
 
 
 def unchecked(known: ModelRecord, other: ModelRecord) -> str | None:
-    """What cannot be compared because an older alens, which did not record it, wrote one of them. None: all can."""
+    """What cannot be compared because one of the records is from an older alens that did not record it. None: all
+    can."""
     if known.config is None or other.config is None:
         return "its configuration was not recorded then: that it computes the same function cannot be checked"
     return None

@@ -1,4 +1,4 @@
-"""The plan of a cache: everything that was asked for, what it resolved to, and its identity.
+"""The plan of a cache: the request, what it resolved to, and its identity.
 
 In: the resolved model, tokenizer, corpus and settings. Out: `plan.json`, whose identity (a SHA-256 of
 what determines the stored numbers) is in every commit record, so that shards of different plans

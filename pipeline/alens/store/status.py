@@ -1,4 +1,4 @@
-"""How far a cache is, from its commit records alone: what is done, and which workers to submit again.
+"""How much of a cache is written, from its commit records alone, and which workers to submit again.
 
 In: an open cache. Out: counts, rates by worker, and array specifications for schedulers. Only the records are
 read.

@@ -1,4 +1,4 @@
-"""Which numbers an array of a cache can hold: whole bytes may still be numbers that no model gives.
+"""Which numbers an array of a cache can hold. Undamaged bytes may still be numbers that no model produces.
 
 In: an array's name, its values, the plan. Out: what is wrong with them, in a few words, or None. One pass over the
 values, without a copy.

@@ -47,7 +47,7 @@ class Verdict(Result):
     seconds: float
     shards_committed: int
     shards_missing: int | None
-    """How many are not committed, yet or any more. None: neither plan nor manifest says how many are planned."""
+    """How many planned shards are not committed. None: neither plan nor manifest says how many are planned."""
 
     def count(self, kind: str) -> int:
         return sum(finding.kind == kind for finding in self.findings)
@@ -170,7 +170,7 @@ class _Check:
             )
 
     def _document(self, path: str, mend: str, queue: tuple[str, ...]) -> Iterator[Finding]:
-        """What is wrong with a document by itself. Nothing: it is of this plan, and its fields are possible."""
+        """What is wrong with a document by itself. Nothing, if it belongs to this plan and its fields are possible."""
         trouble = self.read.trouble(path)
         self.files += trouble is None or trouble.kind == "damaged"
         if trouble is not None:
@@ -287,7 +287,8 @@ class _Check:
                 yield trouble.finding(job.path, job.mend, job.queue)
 
     def _meaning(self, job: Job) -> Trouble | None:
-        """Whether metadata agree with the plan: those that only agree with their record would change every number."""
+        """Whether metadata agree with the plan. Metadata that agree only with their record would change every
+        number."""
         if self.plan is None or job.owner != SKELETON or not job.path.endswith("/zarr.json"):
             return None
         key = job.path.removeprefix("arrays.zarr/")

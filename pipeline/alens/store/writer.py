@@ -189,7 +189,8 @@ class ShardWriter:
         return self._arrays[name]
 
     def check_space(self, shards: int = 1) -> None:
-        """Raises `RunError` when so many shards do not fit on the disk. Also called before the next shard is computed."""
+        """Raises `RunError` when this many shards do not fit on the disk. Also called before the next shard is
+        computed."""
         needed = shards * self.shard_bytes + SPARE_BYTES
         with durable.write_errors(self.paths.root):
             free = shutil.disk_usage(self.paths.root).free

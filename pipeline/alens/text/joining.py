@@ -85,8 +85,8 @@ class Joiner:
 
     @cached_property
     def begins_alike(self) -> bool:
-        """Whether a text that begins with a space has the same tokens by itself as after another text. It has not for
-        Llama 2, which puts a space before every text."""
+        """Whether a text that begins with a space has the same tokens by itself as after another text. This is false
+        for Llama 2, which puts a space before every text."""
         whole, *parts = self.encode(["It is, it was.", "It", " is,", " it", " was."])
         return whole == [token for part in parts for token in part]
 

@@ -11,7 +11,7 @@ from alens.text.long_json import LongString, read_long_object
 from alens.text.text_columns import Row, TextColumns
 
 ROWS_WITHOUT_COLUMN = 1000
-"""A column that is absent from so many objects is refused as missing."""
+"""A column that is absent from this many objects is refused as missing."""
 
 
 def json_rows(path: Path, columns: TextColumns) -> Iterator[Row]:

@@ -24,7 +24,7 @@ _SIMPLE = ("string", "large_string")
 ROWS_A_READ = 2048
 
 BYTES_A_READ = 4 << 20
-"""Rows with up to so many bytes of text are read at once."""
+"""Rows with up to this many bytes of text are read at once."""
 
 
 def parquet_rows(path: Path, columns: TextColumns) -> Iterator[Row]:

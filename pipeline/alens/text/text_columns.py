@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from alens.errors import RequestError
 
 LONG_BYTES = 1 << 20
-"""A row or line of so many bytes is not held in memory as a whole."""
+"""A row or line of this many bytes or more is not held in memory as a whole."""
 
 PART_BYTES = 1 << 18
-"""A long row is read in parts of so many bytes."""
+"""A long row is read in parts of this many bytes."""
 
 
 class Row(NamedTuple):
