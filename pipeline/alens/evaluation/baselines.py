@@ -32,7 +32,7 @@ SCALE = "targets/final_scale"
 
 
 class PartValues:
-    """What readings read of some rows, on the device; made when it is first asked for."""
+    """The values of some rows that readings need, on the device; each is made when it is first needed."""
 
     def __init__(self, part: HeldOutPart) -> None:
         self.part = part

@@ -49,7 +49,7 @@ def judge(
 
 
 def num_top_tokens(cache: Cache) -> int:
-    """How many tokens the second agreement is over."""
+    """How many tokens the top-10 agreement compares."""
     return min(TOP_TOKENS, cache.plan.settings.top_k, cache.plan.model.d_vocab)
 
 

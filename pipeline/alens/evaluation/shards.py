@@ -4,7 +4,7 @@ In: lenses and a cache. Out: a `JudgedText`.
 - On the cache of the fit: the shards that the fit held out.
 - On another cache of the same text: the sequences that hold no document of the training text; where documents are not
   known but the sequences are the same, the sequences that were not trained on.
-- Where neither can be told: all of the cache, with a warning.
+- Where neither is known: all of the cache, with a warning.
 Shapes: B sequences of the cache.
 """
 
@@ -27,7 +27,7 @@ log = logging.getLogger("alens")
 Mask = npt.NDArray[np.bool_]
 
 NOT_TRAINED_ON, UNKNOWN = "no", "unknown"
-"""Whether a fit was trained on some of the judged rows, as far as that can be told."""
+"""Whether a fit was trained on some of the judged rows, as far as that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def text_held_out_by(other: Lenses, lenses: Lenses, cache: Cache) -> JudgedText:
 
 
 def without_training_rows(text: JudgedText, lenses: Lenses, cache: Cache) -> JudgedText:
-    """`text` without the sequences that `lenses` were trained on. Warns where these cannot be told.
+    """`text` without the sequences that `lenses` were trained on. Warns where these are unknown.
 
     Raises `RequestError` where nothing is left.
     """

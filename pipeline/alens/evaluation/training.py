@@ -68,9 +68,9 @@ class Training:
     """Which sequences of a cache were trained on."""
 
     trained_B: Mask | None
-    """(B,) whether a sequence was trained on; None where that cannot be told."""
+    """(B,) whether a sequence was trained on; None where that is unknown."""
     why: str = ""
-    """The reason why it cannot be told."""
+    """The reason why it is unknown."""
 
     @classmethod
     def of(cls, lenses: Lenses, cache: Cache) -> "Training":

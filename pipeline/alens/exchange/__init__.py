@@ -1,7 +1,7 @@
 """Lenses go out in the paper's form or to the hub, and come in from the programs that others published.
 
-request.py             what `alens import` is asked for
-published.py           the lenses of another program, and what a reader of them is
+request.py             the request of `alens import`
+published.py           the lenses of another program, and the interface of their readers
 alens_export.py        reader of directories that `alens export` wrote
 tuned_lens.py          reader of tuned-lens directories
 attention_lens.py      reader of AttentionLens checkpoints

@@ -96,7 +96,7 @@ class Bundle(Result):
     named: tuple[str, ...]
     """Paths of this machine that figures name: these would be published."""
     missing: tuple[str, ...]
-    """What a reader of the lenses may look for in vain, a line each."""
+    """What readers of the lenses may miss in the bundle, a line each."""
 
     @property
     def bytes(self) -> int:

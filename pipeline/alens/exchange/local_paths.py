@@ -1,4 +1,4 @@
-"""Paths of this machine in what is to be published: they tell names of users, projects and disks.
+"""Paths of this machine in files to be published: they reveal names of users, projects and disks.
 
 In: a JSON value, or the bytes of a figure. Out: the value with every absolute path as `local:NAME`, where NAME is its
 last part, and which paths were shortened; or the paths in the bytes. A hub id cannot begin with `local:`, so readers

@@ -134,7 +134,7 @@ def figures(config: Mapping[str, Any]) -> str:
 
 
 def limits(config: Mapping[str, Any]) -> str:
-    """What a lens does not tell."""
+    """The limits of what a lens can show."""
     lines = [
         "A lens reads the model it was fitted on, with its weights as they are; weights that a library has folded or centred give other values.",
         "It says what can be read linearly, which need not be what later layers use.",

@@ -1,4 +1,4 @@
-"""What `alens import` is asked for."""
+"""The request of `alens import`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ ModelWeights = Literal["auto", "raw", "processed"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """Everything `alens import` was asked for. Raises `RequestError` for `weights` that do not exist."""
+    """A request to import published lenses. Raises `RequestError` for an unknown value of `weights`."""
 
     source: Path
     """An AttentionLens checkpoint or a directory of them, a tuned-lens directory, or what `alens export` wrote."""

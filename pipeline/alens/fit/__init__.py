@@ -22,23 +22,23 @@ F features, U losses of a layer (one for each head, or one for the layer), V voc
 
 `training_loop.fit_lenses` goes through these steps on every process of a fit.
 
-settings.py          what a fit can be asked for
+settings.py          settings and request of a fit
 training_shards.py   which shards are trained on, which are held out
-fit_plan.py          what was asked for, resolved against the cache
+fit_plan.py          the request, resolved against the cache
 recipe.py            settings on a cache: objective, readers, designs
 plugin.py            designs and objectives by name, also your own
 batches.py           shards -> batches for this process, resumable
 lens_module.py       designs and objective as a torch module
 objectives/          the losses
 engine.py            the DeepSpeed engine and its state
-deepspeed_config.py  what DeepSpeed is told
+deepspeed_config.py  the configuration that DeepSpeed gets
 optimiser.py         Adam, its iterates averaged
-divergence_watch.py  training losses that leave for good
+divergence_watch.py  training losses that diverge
 judging.py           held-out losses on the way, figures at the end
 curves.py            the held-out losses of all lenses so far
 convergence.py       when one lens is trained no further
 best_maps.py         the best maps of each lens so far
-evaluation_log.py    what is told about an evaluation
+evaluation_log.py    what the log says about an evaluation
 checkpoints.py       state on disk, whole or absent
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 final_lenses.py      what a fit ends with: figures, and the lens directory

@@ -66,7 +66,7 @@ class BatchStream:
     target: Callable[[Columns, Teacher], Teacher] = lambda _, teacher: teacher
     """What rows are fitted to; runs in the thread that makes batches."""
     should_stop: ShouldStop = never
-    """When it says so, the stream no longer waits for data: batches end early."""
+    """When it returns true, the stream no longer waits for data and the batches end early."""
 
     def __post_init__(self) -> None:
         if self.lanes % self.world_size:
@@ -90,7 +90,7 @@ class BatchStream:
         return self.lanes * self.lane_rows * len(self.shards)
 
     def steps_for(self, epochs: float) -> int:
-        """Whole steps in so many epochs, at least one."""
+        """Whole steps in this many epochs, at least one."""
         return max(1, int(epochs * self.rows_per_epoch // self.batch_rows))
 
     def shard_at(self, place: int) -> int:

@@ -44,8 +44,7 @@ def evaluation_steps(last: int) -> list[int]:
 def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
     """Nats that more steps on such rows would still gain, or None before the steps have doubled twice.
 
-    `history` is in order of steps. The result is below 0 where the loss rises: the fit has begun to learn its rows by
-    heart.
+    `history` is in order of steps. The result is below 0 where the loss rises: the fit has begun to overfit.
     """
     if not history:
         return None

@@ -1,4 +1,4 @@
-"""What is told about an evaluation: a line of the log for each layer, and a line of `log.jsonl`.
+"""What the log says about an evaluation: a line for each layer, and a line of `log.jsonl`.
 
 In: the held-out losses after some steps, and the curves they were added to. Out: `log.jsonl` in the lens directory, a
 JSON object a line.
@@ -26,7 +26,7 @@ def put_evaluation(
     rows: int,
     seconds: float,
 ) -> None:
-    """Tell the held-out losses, by layer, after so many steps, rows and seconds.
+    """Log the held-out losses, by layer, with the numbers of steps, rows and seconds so far.
 
     Raises `RunError` when the disk refuses.
     """

@@ -110,13 +110,13 @@ def _names(trainer: Trainer, nothing: Nothing) -> list[str]:
 
 
 def _without_converged(fit: dict[str, Any], trainer: Trainer, nothing: Nothing) -> dict[str, Any]:
-    """A lens that says nothing has not converged, though by the fewer rows of the evaluations it had."""
+    """A lens that says nothing does not count as converged, even if it had on the fewer rows of the evaluations."""
     silent = _names(trainer, nothing)
     return {**fit, CONVERGED: {name: step for name, step in fit[CONVERGED].items() if name not in silent}}
 
 
 def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
-    """Name the lenses that do no better than a reader that looks at nothing, and when they were best."""
+    """Name the lenses that do no better than a reading that ignores its input, and the step at which each was best."""
     names, best = _names(trainer, nothing), trainer.curves.best_steps
     if not names:
         return

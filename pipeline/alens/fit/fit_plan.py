@@ -1,4 +1,4 @@
-"""The plan of a fit: what was asked for, resolved once against the cache. Nothing but `fit.json` is written.
+"""The plan of a fit: the request, resolved once against the cache. Only `fit.json` is written.
 
 In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, which shards are trained on and which are
 held out. It is written before the first step, so that a resumed fit is the same fit.
@@ -55,7 +55,7 @@ class FitPlan:
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
-    """The plan of the fit that is asked for. Raises `RequestError` where another fit was begun in LENSES."""
+    """The plan of the requested fit. Raises `RequestError` where another fit was begun in LENSES."""
     hub.check_local(request.lenses)
     recipe = Recipe(request.settings, cache, torch.device("cpu"))
     directory = LensDirectory(request.lenses)

@@ -1,4 +1,4 @@
-"""The directory of a fit, held by its processes together: rank 0 claims it for all.
+"""The directory of a fit, which all of its processes hold together: rank 0 claims it for all.
 
 In: the directory and the processes. Out: a `Hold`, which the training loop checks before it writes.
 """

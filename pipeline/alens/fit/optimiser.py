@@ -3,8 +3,8 @@
 In: parameters (whole, or the flat partitions of ZeRO: all arithmetic is elementwise), gradients, a learning rate for
 each step. Out: parameters to take gradients at, and in the state, as `average`, the weights to judge and to save. The
 last iterate of stochastic gradients wanders about the optimum of a convex problem; the mean of the iterates does not
-(Polyak and Juditsky 1992), and the last step need not be known beforehand. Step t has weight t, so that the way from the
-start fades (arXiv 1212.2002).
+(Polyak and Juditsky 1992), and the last step need not be known beforehand. Step t has weight t, so that the influence
+of the start fades (arXiv 1212.2002).
 """
 
 import math
@@ -58,6 +58,6 @@ class AveragedAdam(torch.optim.Adam):
         return loss
 
     def count_from(self, steps_taken: int) -> None:
-        """Go on as after so many steps, once the rest of the state has been restored."""
+        """Continue after this number of steps, once the rest of the state has been restored."""
         for state in self.state.values():
             state["step"].fill_(float(steps_taken))

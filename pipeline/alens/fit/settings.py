@@ -1,7 +1,7 @@
-"""What a fit can be asked for.
+"""The settings of a fit, and the request to run it.
 
-`FitSettings` determine the lenses. The rest of a `FitRequest` does not: where files are, how many processes share the
-work, on which device.
+`FitSettings` determine the lenses. The other fields of a `FitRequest` do not: where files are, how processes share
+the work, the device.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ class FitSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitRequest:
-    """Everything `alens fit` was asked for."""
+    """A request to fit lenses."""
 
     store: Path
     """A cache."""

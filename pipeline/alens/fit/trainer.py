@@ -130,7 +130,10 @@ class Trainer:
         return loss_LU
 
     def _diverge(self, keys: Sequence[Loss]) -> None:
-        """Train the lenses of these losses no further. Raises `RunError` when so many diverged that it is the rate."""
+        """Train the lenses of these losses no further.
+
+        Raises `RunError` when so many have diverged that the learning rate must be at fault.
+        """
         new = [key for key in keys if key not in self.curves.ended]
         for key in new:
             self.curves.end(key, self.step_number, DIVERGED)
@@ -158,7 +161,7 @@ class Trainer:
         return self.step_number in self._evaluate_at and self.step_number > self._evaluated_step
 
     def evaluate(self, seconds: float) -> None:
-        """Take held-out losses of the averaged lenses, after so many seconds of steps.
+        """Compute held-out losses of the averaged lenses; `seconds` is the time spent in steps so far.
 
         The best maps of each lens are kept; lenses that have ended are trained no further. Raises `RunError` when the
         losses diverge.
@@ -187,7 +190,7 @@ class Trainer:
         self._diverge([key for key, why in endings.items() if why == DIVERGED])
 
     def _losses(self, designs: Mapping[int, Design]) -> dict[int, list[float]]:
-        """By layer, the held-out losses now; of a lens that has ended, the best that it had."""
+        """By layer, the current held-out losses; for a lens that has ended, its best one."""
         if self.curves.mean_output is None:
             self.curves.mean_output = self.judging.mean_output_loss(self.report)
         trained = self.curves.trained_units()
@@ -278,5 +281,5 @@ class Trainer:
         log.info("going on after step %d of %d", newest.step, self.plan.steps)
 
     def drop_checkpoints(self) -> None:
-        """Remove all checkpoints: the lenses are written, and nothing is to be taken up again."""
+        """Remove all checkpoints: the lenses are written, so there is nothing left to resume."""
         checkpoints.drop_all(self.directory.checkpoints)

@@ -1,4 +1,4 @@
-"""What stage two produces: trained lenses, usable alone. Knows neither training nor the command line.
+"""What stage two produces: trained lenses, usable alone. This room knows neither training nor the command line.
 
 designs/            the forms a lens can take
 maps.py             what a fitted lens does to a value

@@ -33,7 +33,7 @@ def layer_file(layer: int) -> str:
 
 
 def layer_metadata(layer: int, heads: Sequence[int]) -> dict[str, str]:
-    """What the file of a layer says of itself.
+    """The metadata in the file of a layer.
 
     It is a single entry: safetensors writes several in any order, and the same fit would give other bytes.
     """
@@ -141,6 +141,7 @@ class LensDirectory:
             durable.put(self.stopped, (json.dumps({"step": step, "steps": steps}) + "\n").encode())
 
     def clear_stopped(self) -> None:
-        """Take away what `mark_stopped` of an earlier run put: a fit that starts does so, so a finished one has none."""
+        """Remove the file that `mark_stopped` of an earlier run wrote. A fit does so when it starts, so a finished
+        one has none."""
         with write_errors(self.root):
             durable.remove(self.stopped)

@@ -101,7 +101,7 @@ def _draw(figure: "Figure", grid: HeadGrid, inches: float) -> None:
 
 
 def to_html(grid: HeadGrid) -> str:
-    """A page with a table. Every number stands in its cell, so that nothing is told by colour alone."""
+    """A page with a table. Every number stands in its cell, so that nothing is shown by colour alone."""
     names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in grid.column_names)
     rows = "\n".join(
         f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>'

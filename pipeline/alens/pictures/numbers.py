@@ -12,7 +12,7 @@ Interval = tuple[float, float]
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
-    """`0.123`: nats, shares, areas and ratios, with so many digits after the point. Zero has no sign."""
+    """`0.123`: nats, shares, areas and ratios, with this many digits after the point. Zero has no sign."""
     return UNKNOWN if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap, permutation tests, divergences, ROC curves. Knows no lens.
+"""How certain a figure is: bootstrap, permutation tests, divergences, ROC curves. This room knows nothing of lenses.
 
 bootstrap.py      intervals, by drawing whole groups
 groups.py         what intervals are over: documents or sequences

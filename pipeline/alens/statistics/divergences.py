@@ -1,8 +1,8 @@
 """Entropy, Kullback-Leibler and Jensen-Shannon divergence, in nats, over the last axis: the one place that computes them.
 
 In: distributions over the vocabulary, in the form that is at hand: probabilities, log-probabilities, logits, or a
-change of logits. Each form has a function of its own, because none loses fewer figures in all of them. Only stage one's
-targets and the objectives of fits compute them elsewhere, as part of what they do to whole batches.
+change of logits. Each form has a function of its own, because no single function is the most precise for all of them.
+Only stage one's targets and the objectives of fits compute them elsewhere, as part of what they do to whole batches.
 Source of the Jensen-Shannon divergence: Lin, "Divergence Measures Based on the Shannon Entropy" (1991).
 Shapes: N rows, B rows of a block, R readings, T tokens of a prompt, K tokens that are given one by one, V vocabulary.
 """

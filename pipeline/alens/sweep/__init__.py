@@ -1,7 +1,7 @@
 """Sweeps: many fits of one cache, which share a read of the same rows, and a table that compares them.
 
 variants.py     configuration -> variants (pure)
-request.py      what a sweep is asked for
+request.py      the request to run a sweep
 planned.py      variants, checked; which of them share a read; which are a worker's
 sweep_json.py   which sweep a directory holds
 rounds.py       how many fit into memory at once

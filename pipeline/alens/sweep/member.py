@@ -1,4 +1,4 @@
-"""One variant while a sweep runs: its trainer, what it took so far, and how it ends.
+"""One variant while a sweep runs: its trainer, the time it has taken, and how it ends.
 
 In: a planned variant, and batches. Out: its lens directory, `clock.json` beside the checkpoints, and in the end its
 result. What was written before stays: lenses without a result (of a run that was killed in between) are judged only.
@@ -121,7 +121,7 @@ class Member:
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """Ends this variant where losses diverge inside."""
+        """Ends this variant if its losses diverge within the block."""
         try:
             with _named(self.name):
                 yield

@@ -24,7 +24,7 @@ from alens.sweep.variants import Variant
 
 @dataclasses.dataclass(frozen=True)
 class SharedRead:
-    """The rows that a fit reads, and their order: fits for which it is the same share one read."""
+    """The rows that a fit reads, and their order. Fits for which both are the same share one read."""
 
     site: str
     train_shards: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What `alens sweep` is asked for. Imports no torch, since the command line makes options from it."""
+"""The request of `alens sweep`. Imports no torch, since the command line makes options from it."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from alens.sweep.variants import Grid
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """Everything `alens sweep` was asked for."""
+    """A request to run a sweep."""
 
     grid: Grid
     store: Path

@@ -50,7 +50,7 @@ class VariantRow:
     mean_output_kl: float | None = None
     """KL of the mean output, a lens that ignores its input, on the same rows; None in results of earlier versions."""
     difference: float | None = None
-    """`kl` less that of the variant that all are compared with."""
+    """`kl` minus that of the variant that all others are compared with."""
     difference_interval: Interval | None = None
     heads: tuple[HeadRow, ...] = ()
     rows_seen: int = 0

@@ -94,7 +94,7 @@ class Entries:
 
 
 def available(num_features: int = 1) -> str | None:
-    """Why the kernel cannot be used here for so many features, or None where it can."""
+    """Why the kernel cannot be used here for this many features, or None where it can."""
     if not torch.cuda.is_available():
         return "PyTorch sees no CUDA device"
     if torch.cuda.get_device_capability() < (8, 0):
