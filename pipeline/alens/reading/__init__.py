@@ -1,4 +1,4 @@
-"""What people do with lenses: ask what a head says about a prompt. The model runs once for each prompt.
+"""Reading prompts with lenses: what does a head say about a prompt? The model runs once for each prompt.
 
 lensed_model.py  lenses with their model loaded
 head_reader.py   a prompt -> the top tokens of each head
@@ -9,5 +9,5 @@ page_data.py     the numbers of a page
 text_file.py     text files that people write by hand
 prompts.py       files of prompts
 terms.py         words -> tokens
-model_parts.py   what judging lenses takes from the model
+model_parts.py   the parts of the model that help to judge lenses
 """

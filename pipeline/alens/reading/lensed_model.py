@@ -199,7 +199,7 @@ class LensedModel:
     def mean_output_kl(self, model_TV: torch.Tensor) -> torch.Tensor | None:
         """(T,) KL(model, mean output) in nats at each position of `model_TV`, the model's log-probabilities.
 
-        This is the KL of a reading that looks at nothing. None where the lenses do not hold the mean output.
+        This is the KL of a reading that ignores its input. None where the lenses lack the mean output.
         """
         if self.log_mean_V is None:
             return None

@@ -1,4 +1,4 @@
-"""What judging lenses takes from the model, where the model is on this machine: the bytes of its tokens, its last norm.
+"""The parts of a model that help to judge lenses, if it is on this machine: the bytes of its tokens, its last norm.
 
 In: the plan of a cache, and the place of its model. Out: `ModelParts`. Judging works without a model, so what is missing
 is left out, with the reason. Nothing is fetched from the hub.

@@ -56,8 +56,8 @@ class PromptPosition:
     """The prompt up to and including the token there, or the end of that text."""
     entropy: int
     mean_output_kl: int | None
-    """KL(model, mean output), thousandths of a nat: that of a reading that looks at nothing. None where the lenses do not
-    hold the mean output."""
+    """KL(model, mean output), thousandths of a nat: the KL of a reading that ignores its input. None where the lenses
+    lack the mean output."""
     model: list[int]
     """The model's own list, always by probability."""
     kept: list[int]

@@ -79,7 +79,8 @@ class Reading(Result):
     model_terms: dict[int, list[TermScore]]
     """By position: the chosen terms."""
     mean_output_kl: dict[int, float | None]
-    """By position: KL(model, mean output) in nats, the KL of a reading that looks at nothing. None where it is not known."""
+    """By position: KL(model, mean output) in nats, the KL of a reading that ignores its input. None where it is not
+    known."""
     heads: list[HeadReading]
 
     def headline(self) -> str:

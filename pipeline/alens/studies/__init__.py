@@ -1,4 +1,4 @@
-"""What people fit lenses for, beyond one prompt: studies of heads. The model runs here.
+"""Studies of heads that use lenses on more than one prompt. The model runs here.
 
 injection/        a direction added at a head, heads taken away
 location/         which heads raise some terms

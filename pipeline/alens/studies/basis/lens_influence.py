@@ -34,7 +34,7 @@ class HeadLens:
         return self.maps.logits(self.index, z_NE)
 
     def change(self, z_NE: torch.Tensor, moves_NE: torch.Tensor) -> torch.Tensor:
-        """(N, V) the logits at `z + moves` less those at `z`."""
+        """(N, V) the logits at `z + moves` minus those at `z`."""
         weight_EV = self.weight_EV
         if weight_EV is not None:
             return moves_NE @ weight_EV

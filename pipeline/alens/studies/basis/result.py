@@ -44,13 +44,13 @@ class BasisFidelity:
     model_influence: list[float]
     """The influence of each direction on the model's output."""
     lens_whole: float
-    """All directions of z together on the reading: what is left when the reading sees nothing of the row."""
+    """The influence on the reading of all directions of z together, so that the reading sees nothing of the row."""
     model_whole: float
-    """All directions of z together on the model's output: the head ablated."""
+    """The influence on the model's output of all directions of z together, which is the head ablated."""
     lens_first: float
-    """The first directions together on the reading."""
+    """The influence on the reading of the first directions together."""
     model_first: float
-    """The first directions together on the model's output."""
+    """The influence on the model's output of the first directions together."""
 
     @property
     def model_share(self) -> float | None:
@@ -115,7 +115,7 @@ class BasisStudy(Result):
     positions: int
     """How many positions of each sequence were ablated and measured."""
     trained_on: str
-    """`no`, or `unknown`: rows may be among them that the fit was trained on."""
+    """`no`, or `unknown`: the fit may have trained on some of the rows."""
     intervals_over: str
     """What is drawn again: `documents`, or `sequences` where documents are not known."""
     groups: int

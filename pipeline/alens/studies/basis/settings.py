@@ -1,4 +1,4 @@
-"""What a study of causal bases can be asked for."""
+"""The settings of a study of causal bases."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

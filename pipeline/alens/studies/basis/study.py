@@ -29,7 +29,7 @@ class CheckedStudy:
     min_position: int
     """The first position of a sequence that is ablated and measured."""
     trained_on: str
-    """`no`, or `unknown`: rows may be among the sample that the fit was trained on."""
+    """`no`, or `unknown`: the fit may have trained on some rows of the sample."""
     sample: HeldOutSample
 
     @property

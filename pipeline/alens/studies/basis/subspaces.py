@@ -1,4 +1,4 @@
-"""Directions of a head's z, and what it is to remove them: coordinates in which directions are orthogonal.
+"""Directions of a head's z, and how to remove them: coordinates in which directions are orthogonal.
 
 In: mean and covariance of z (stage one counts them), orthonormal directions. Out: the matrix that ablates their
 span, and for each direction what reads it from z and what it writes into z. In whitened coordinates

@@ -1,4 +1,4 @@
-"""Comparing prompts: heads whose readings change most from clean to suspect ones, and a detector.
+"""Comparing prompts: heads whose readings change most from clean to suspect prompts, and a detector.
 
 settings.py         prompts, positions, draws
 compare.py          two sets of prompts -> heads ranked by their change

@@ -1,4 +1,4 @@
-"""How far two sets of prompts are apart by chance, and p-values of many heads.
+"""How far apart two sets of prompts are by chance, and p-values of many heads.
 
 In: readings of prompts, (N, V), clean prompts first. Out: `Draws` under two kinds of chance; a p-value is
 the larger of the two (docs/decisions/0034):
@@ -39,7 +39,7 @@ class Draws:
     statistic: list[Array]
     """K times (Q,): what p-values compare."""
     spread_ratio: float | None = None
-    """How far suspect readings spread, in units of how far clean ones do; None where either do not."""
+    """The spread of suspect readings divided by that of clean ones; None where either is 0."""
 
     @property
     def expected(self) -> float:

@@ -1,4 +1,4 @@
-"""How one reading changes from clean to suspect prompts: divergence, its noise, tokens.
+"""How one reading changes from clean to suspect prompts: the divergence, its noise, and tokens.
 
 In: readings of prompts, (N, V), clean prompts first. Out: a `ReadingChange`.
 Shapes: N prompts, V vocabulary.
@@ -98,6 +98,6 @@ def adjusted(changes: Sequence[HeadChange], draws: Sequence[chance.Draws | None]
 
 
 def spread_ratio(draws: Sequence[chance.Draws | None]) -> float | None:
-    """How far suspect readings spread, in units of how far clean ones do: the geometric mean over heads."""
+    """The spread of suspect readings divided by that of clean ones: the geometric mean over heads."""
     ratios = [one.spread_ratio for one in draws if one is not None and one.spread_ratio is not None]
     return float(np.exp(np.log(ratios).mean())) if len(ratios) == len(draws) else None

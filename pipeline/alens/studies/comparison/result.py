@@ -22,7 +22,7 @@ class TokenChange:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingNoise:
-    """What finite samples say of a divergence. Nats."""
+    """A divergence of two finite samples beside chance, with its interval and p-values. Nats."""
 
     expected: float
     """The mean divergence by chance, when labels are shuffled or signs flipped: the larger of the two."""
@@ -56,7 +56,7 @@ class ReadingChange:
 
     @property
     def above_noise(self) -> float:
-        """The divergence less what chance gives on average."""
+        """The divergence minus what chance gives on average."""
         return self.divergence - (self.noise.expected if self.noise else 0.0)
 
 
@@ -114,10 +114,10 @@ class Detection:
     length: Separation
     """By the number of tokens alone, higher for longer prompts."""
     last_token: Separation
-    """By the last token alone: how much oftener it ends suspect than clean fitting prompts."""
+    """By the last token alone: how much more often it ends suspect prompts than clean ones, among those fitted on."""
     heads: list[HeadDetection]
     confounds: list[str]
-    """Trivial detectors that tell the sets apart. Where there are any, the figures of lenses prove nothing."""
+    """Trivial detectors that separate the sets. If there are any, the figures of lenses prove nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ class Comparison(Result):
     more_draws: int
     """Flipped signs, beside as many shuffled labels as `resamples`; 0 for single prompts."""
     spread_ratio: float | None
-    """How far suspect readings spread, in units of how far clean ones do, geometric mean over heads; None for single
+    """The spread of suspect readings divided by that of clean ones, geometric mean over heads; None for single
     prompts, and where the readings of some head are all alike."""
     seed: int
     heads: list[HeadChange]
@@ -143,12 +143,12 @@ class Comparison(Result):
     model: ReadingChange
     """The change of the model's own output."""
     mean_output_kl: float | None
-    """KL(model, mean output) on the same prompts: what a reader has that looks at nothing. None where the lenses do not
-    say the mean output."""
+    """KL(model, mean output) on the same prompts: the KL of a reading that ignores its input. None where the lenses
+    lack the mean output."""
     detection: Detection | None
     """None with too few prompts."""
     notes: list[str]
-    """What a reader should know before the figures."""
+    """What to know before reading the figures."""
 
     def headline(self) -> str:
         """The numbers of prompts and the head that changes most."""

@@ -1,4 +1,4 @@
-"""What a comparison of two sets of prompts can be asked for."""
+"""The settings of a comparison of two sets of prompts."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,9 +1,9 @@
-"""Activation engineering: a direction added at a head, or heads taken away, and what the model then does.
+"""Activation engineering: add a direction at a head, or ablate heads, and see what the model does.
 
-settings.py      what is added or taken away, and where
+settings.py      what is added or ablated, and where
 inject.py        directions added at a head, strength by strength
-ablate.py        heads taken away
-result.py        what these give
+ablate.py        heads ablated
+result.py        the results of both
 directions.py    tokens -> directions: of a lens, the unembedding, random
 typical.py       mean, covariance and size of what heads write
 edit_effects.py  edits -> next tokens, and loss on a text

@@ -4,8 +4,8 @@ In: terms with their tokens, a lens, and what the head typically holds (`Typical
 
 A reading gives log-probabilities of its values x. What it says of the terms is
 f(x) = mean over terms of log(sum over the term's tokens of p(token | x)). Its gradient at the typical x is, for an
-affine reading, a column of the weight for each token less the columns' mean under the reading itself: what
-all logits have in common makes no difference to a softmax. In the space that a head writes to, a = z W_O:
+affine reading, a column of the weight for each token minus the columns' mean under the reading itself: what all
+logits have in common makes no difference to a softmax. In the space that a head writes to, a = z W_O:
 
 - `gradient`: pinv(W_O) g, with g the gradient by z: the steepest direction for a unit of norm. The lens on head outputs
   is pinv(W_O) weight ("Attention Lens", arXiv 2310.16270), so this is its contrast of columns. It lies in what the head

@@ -1,4 +1,4 @@
-"""What `inject` and `ablate` give: what the next token and the loss become, beside the model as it is."""
+"""The results of `inject` and `ablate`: the next token and the loss, compared with those of the unchanged model."""
 
 import statistics
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class TextChange:
 
 @dataclass(frozen=True, kw_only=True)
 class EditEffect:
-    """What a list of edits does."""
+    """The effect of a list of edits."""
 
     prompts: tuple[NextTokenEffect, ...]
     text: TextChange | None
@@ -99,12 +99,12 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthUnit:
-    """What strength 1 is."""
+    """The size of strength 1."""
 
     norm: float
     """The norm that is added: the root mean square norm of what the head writes."""
     rows: int
-    """How many rows that was taken over."""
+    """How many rows this norm is the root mean square of."""
     rows_of: str
     """Where these rows are from: `text` or `prompts`."""
 
@@ -172,7 +172,7 @@ class Injection(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """Some heads taken away."""
+    """Some heads ablated together."""
 
     heads: tuple[Head, ...]
     """One, or all that were asked for."""
@@ -181,7 +181,7 @@ class Ablation:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablations(Result):
-    """Heads taken away, one by one and together."""
+    """Heads ablated, one by one and together."""
 
     kind: str
     """`zero` or `mean`."""

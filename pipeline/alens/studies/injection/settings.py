@@ -1,4 +1,4 @@
-"""What an injection, and an ablation, can be asked for."""
+"""The settings of an injection and of an ablation."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -55,7 +55,7 @@ class InjectSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AblateSettings:
-    """What is taken away."""
+    """Which heads are ablated, and how."""
 
     heads: tuple[Head, ...]
     """Layer and head of each."""

@@ -5,9 +5,9 @@ a p-value and one corrected for the number of heads; the head that raises the te
 Source: "Attention Lens" (arXiv 2310.16270), section 3.1; intervals, tests and corrections are ours.
 
 The score of a prompt is the log of the terms' summed probability at its last position (or the mean over positions),
-in nats. The effect is the mean score of the prompts less that of the controls; exp(effect) is how many times more
-probable the terms are. How probable they are in general is in both means, and cancels. Without controls the effect is
-the mean score less the log of the terms' probability in the model's mean output.
+in nats. The effect is the mean score of the prompts minus that of the controls; exp(effect) is how many times more
+probable the terms are. How probable they are in general is part of both means, and cancels. Without controls the
+effect is the mean score minus the log of the terms' probability in the model's mean output.
 Shapes: F heads (layer by layer), W terms.
 """
 
@@ -100,7 +100,7 @@ class _GroupRates:
     prompts: TermRates
     controls: TermRates | None
     mean: Rates | None
-    """The rates in the mean output; None where the lenses do not say it."""
+    """The rates in the mean output; None where the lenses lack it."""
     sizes: tuple[int, int]
     """Numbers of prompts and of controls."""
 

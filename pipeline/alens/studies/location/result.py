@@ -34,7 +34,7 @@ class ReaderEffect:
     control_probability: float
     """The same over controls; in the mean output where there are none."""
     lift: float | None
-    """`probability` over the terms' share of the model's mean output; None where the lenses do not say it."""
+    """`probability` divided by the terms' share of the model's mean output; None where the lenses lack it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Location(Result):
     relabellings: int
     """Relabellings that the tests took."""
     exact: bool
-    """Whether these were all that exist, not a draw."""
+    """Whether these are all relabellings that exist; if not, they were drawn."""
     more_draws: int
     """Draws of the second kind of chance: flipped signs, or redrawn prompts without controls; 0 for pairs."""
     spread_ratio: float | None
@@ -99,10 +99,10 @@ class Location(Result):
     heads: list[HeadEffect]
     """The largest effect first."""
     model: ReaderEffect
-    """The effect in the model's own next token."""
+    """The effect in the model's own next-token distribution."""
     mean_output_kl: float | None
-    """KL(model, mean output) on the same prompts and controls: what a reader has that looks at nothing. None where the
-    lenses do not say the mean output."""
+    """KL(model, mean output) on the same prompts and controls: the KL of a reading that ignores its input. None where
+    the lenses lack the mean output."""
     notes: list[str]
     """What to know about the prompts, such as repeats, which count once."""
 

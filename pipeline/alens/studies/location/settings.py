@@ -1,4 +1,4 @@
-"""What the search for heads that raise some terms can be asked for."""
+"""The settings of the search for heads that raise some terms."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -49,7 +49,8 @@ class TermRates:
     """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next two."""
     unembedding_kl_F: Array | None
     mean_output_kl: float | None
-    """What a reader has that looks at nothing. None where the lenses do not say the mean output."""
+    """KL(model, mean output): the KL of a reading that ignores its input. None where the lenses lack the mean
+    output."""
 
 
 class _ReaderSums:
@@ -141,7 +142,7 @@ def term_rates(
 
 
 def mean_rates(reader: LensedModel, terms: Sequence[Term]) -> Rates | None:
-    """Rates in the model's mean output, as one reader of one prompt; None where the lenses do not say it."""
+    """Rates in the model's mean output, as one reader of one prompt; None where the lenses lack it."""
     if reader.log_mean_V is None:
         return None
     sums = _ReaderSums(terms, torch.tensor([0]), 1)

@@ -47,12 +47,12 @@ class Way:
     """Mean over heads, nats."""
     cross_entropy: float
     less_native: CopyDifference | None
-    """These figures less those of the copy's own lenses: what transfer costs. None where those were not given."""
+    """These figures minus those of the copy's own lenses: what transfer costs. None where those were not given."""
     less_mean_output: CopyDifference
-    """These figures less those of the copy's mean output: below 0, the lenses say more than no lens."""
+    """These figures minus those of the copy's mean output: below 0, the lenses do better than no lens."""
     less_home: CopyDifference
-    """These figures less those of the same lenses on their own model: the other model (and text) and transfer
-    together."""
+    """These figures minus those of the same lenses on their own model: the cost of the other model (and text) and of
+    transfer together."""
     beat_mean_output: int
     """How many heads have a KL below that of the copy's mean output."""
 
@@ -75,7 +75,7 @@ class CopyTransfer(Result):
     shards: tuple[int, ...]
     home_shards: tuple[int, ...]
     trained_on: str
-    """`no`, or `unknown`: rows of the copy may be among them that a fit was trained on."""
+    """`no`, or `unknown`: a fit may have trained on some of the copy's rows."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
     says_nothing: tuple[bool, ...]

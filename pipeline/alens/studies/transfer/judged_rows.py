@@ -73,7 +73,7 @@ class JudgedRows:
     heads: tuple[int, ...]
     text: JudgedText
     num_rows: int | None
-    """At most so many rows; None for all."""
+    """At most this many rows; None for all."""
     min_position: int
     device: torch.device
 
@@ -138,7 +138,8 @@ class JudgedRows:
 
 
 def check_written(cache: Cache, site: str) -> None:
-    """Raises `RequestError` where lenses cannot go to other heads: lenses of z go by what both heads write."""
+    """Raises `RequestError` where lenses cannot be applied to other heads: lenses of z need to know what both heads
+    write."""
     model = cache.plan.model
     if site == ATTN_Z and model.head_write == OTHER_WRITE:
         raise RequestError(
@@ -184,7 +185,7 @@ def as_fitted(lenses: Lenses, judged: JudgedRows) -> list[TransferReading]:
 
 
 def mean_output(judged: JudgedRows, lenses: Lenses | None) -> TransferReading:
-    """A reading that looks at nothing and says the mean output: that of the lenses, else that of the cache."""
+    """A reading that ignores its input and gives the mean output: that of the lenses, else that of the cache."""
     said_V = None if lenses is None else lenses.log_mean_output()
     if said_V is None:
         said_V = torch.from_numpy(judged.cache.log_mean_output(judged.other_shards))

@@ -28,14 +28,14 @@ class LayerPair:
     pairs: int
     """How many pairs of heads; a head on itself is left out unless the layer has no other."""
     kl: float
-    """KL of the transferred lens less KL of the target's own."""
+    """KL of the transferred lens minus KL of the target's own lens."""
     kl_interval: Interval | None
     """95 %, by drawing whole documents or sequences; None with a single one. The other intervals are made alike."""
     cross_entropy: float
     """The same difference of cross-entropies."""
     cross_entropy_interval: Interval | None
     over_mean_output: float
-    """KL of the transferred lens less that of the mean output: below 0, it says more than no lens."""
+    """KL of the transferred lens minus that of the mean output: below 0, the lens does better than no lens."""
     over_mean_output_interval: Interval | None
     beat_mean_output: int
     """How many pairs have a KL below that of the mean output."""
@@ -61,7 +61,7 @@ class GroupSums(NamedTuple):
     """For each head's own lens."""
     mean_output_G: Array
     rows_G: Array
-    """How many rows each sum is of."""
+    """How many rows each sum is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class TransferMatrix(Result):
     teacher: str
     shards: tuple[int, ...]
     trained_on: str
-    """`no`, or `unknown`: rows may be among them that the fit was trained on."""
+    """`no`, or `unknown`: the fit may have trained on some of the rows."""
     heads: tuple[tuple[int, int], ...]
     """Layer and head."""
     says_nothing: tuple[bool, ...]
@@ -105,7 +105,7 @@ class TransferMatrix(Result):
         return tuple(dict.fromkeys(layer for layer, _ in self.heads))
 
     def differences(self, figure: str) -> Array:
-        """(S, T): `kl` or `cross_entropy` of the transferred lens less the target's own."""
+        """(S, T): `kl` or `cross_entropy` of the transferred lens minus that of the target's own lens."""
         native_T = np.array([getattr(own, figure) for own in self.native])
         differences_ST: Array = getattr(self, f"{figure}_ST") - native_T
         return differences_ST

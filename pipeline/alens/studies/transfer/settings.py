@@ -1,4 +1,4 @@
-"""What a transfer of lenses to other heads, or to a copy of their model, can be asked for."""
+"""The settings of a transfer of lenses to other heads, or to a copy of their model."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
