@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from alens.statistics import relabelling as chance
+from alens.statistics.bootstrap import Array
 from alens.statistics.corrections import step_down
 from alens.statistics.permutation import one_group, two_groups
-from alens.statistics.relabelling import Array
 
 ALPHA = 0.05
 SIZES = ((4, 4), (5, 5), (6, 6), (8, 8), (10, 10), (20, 20), (5, 20), (6, 18), (18, 6))

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.evaluation.sums import BINS, ENTROPY, GAPS, KL, SURPRISE, TOP1, TOP10, ReadingSums
-from alens.statistics.bootstrap import RESAMPLES, finite_interval, resampled_means
+from alens.statistics.bootstrap import RESAMPLES, Array, finite_interval, resampled_means
 
-Array = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 FIGURES = (

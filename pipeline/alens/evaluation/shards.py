@@ -13,18 +13,16 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
-from alens.evaluation.training import Training
+from alens.evaluation.training import Mask, Training
 from alens.lens.lenses import Lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
 
 log = logging.getLogger("alens")
 
-Mask = npt.NDArray[np.bool_]
 
 NOT_TRAINED_ON, UNKNOWN = "no", "unknown"
 """Whether a fit was trained on some of the judged rows, as far as that is known."""

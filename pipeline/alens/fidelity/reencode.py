@@ -26,11 +26,12 @@ from alens.job.progress import ShouldStop, never
 from alens.rows import moments
 from alens.store import durable
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name, weight_arrays
-from alens.store.cache_reader import Array, Cache, open_cache
+from alens.store.cache_reader import Cache, open_cache
 from alens.store.durable import write_errors
 from alens.store.encoding import Float16, dequantise, quantise
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, Plan
+from alens.store.values import Array
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.errors import RequestError
-from alens.store.cache_reader import Array, Cache, Targets
+from alens.store.cache_reader import Cache, Targets
 from alens.store.encoding import Float16
+from alens.store.values import Array
 
 MOST_SHARDS = 8
 """A sample comes from at most this many shards, spread evenly over the cache."""

@@ -22,8 +22,9 @@ from alens.job.progress import ShouldStop, never
 from alens.machine.blocks import logit_blocks, row_blocks
 from alens.rows.teacher import CompressedTeacher
 from alens.statistics.divergences import kl_to_log_probs, kl_with_tail
-from alens.store.cache_reader import Array, Cache, Targets
+from alens.store.cache_reader import Cache, Targets
 from alens.store.schema import Plan
+from alens.store.values import Array
 
 BEYOND = (128, 256, 512)
 """Values of k beyond the stored one that the kept mass is given for; this needs the exact teacher."""

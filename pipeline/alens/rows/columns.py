@@ -8,7 +8,7 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.arrays import scale_name, site_name
 from alens.store.cache_reader import Cache, Targets
 from alens.store.schema import ATTN_Z
-
-Array = npt.NDArray[Any]
+from alens.store.values import Array
 
 
 class Narrowing(Protocol):

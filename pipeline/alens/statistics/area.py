@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-Array = npt.NDArray[np.float64]
+from alens.statistics.bootstrap import Array
+
 Labels = npt.NDArray[np.bool_]
 
 OUTSIDE = 0.05

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.errors import RequestError
-
-Array = npt.NDArray[np.float64]
+from alens.statistics.bootstrap import Array
 
 CORRECTIONS = ("max-t", "holm", "bonferroni", "bh", "by", "none")
 """`max-t`, `holm` and `bonferroni` bound the chance of any false head, `bh` and `by` the share of false heads."""

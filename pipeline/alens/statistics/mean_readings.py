@@ -8,14 +8,12 @@ Shapes: N prompts, P permutations or resamples, V vocabulary.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.machine.blocks import slices, tile_size
 from alens.statistics import bootstrap
+from alens.statistics.bootstrap import Array
 from alens.statistics.divergences import jensen_shannon
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ import numpy as np
 
 from alens.errors import RequestError
 from alens.statistics import relabelling as chance
+from alens.statistics.bootstrap import Array
 from alens.statistics.corrections import check_correction, corrected, step_down
-from alens.statistics.relabelling import Array
 
 ALTERNATIVES = ("two-sided", "greater")
 FEWEST = 2

@@ -25,9 +25,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from alens.statistics.bootstrap import Array
 from alens.statistics.signs import all_signs, flips
-
-Array = npt.NDArray[np.float64]
 
 FLOOR = 1e-12
 """Added to squared standard errors, in units of the scores' variance: prompts may score exactly alike."""

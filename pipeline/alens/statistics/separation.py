@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alens.statistics.area import Array, Comparisons, Labels
+from alens.statistics.area import Comparisons, Labels
+from alens.statistics.bootstrap import Array
 
 RATES = (0.01, 0.05)
 """False positive rates at which the true positive rate is given."""

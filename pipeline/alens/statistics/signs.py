@@ -8,9 +8,8 @@ Shapes: N prompts, R draws.
 import itertools
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from alens.statistics.bootstrap import Array
 
 FLIPS = 1
 """Second part of the seed of flips, so that they differ from relabellings."""

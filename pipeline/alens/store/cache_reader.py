@@ -26,8 +26,8 @@ from alens.store.encoding import dequantise
 from alens.store.model_record import OTHER_WRITE
 from alens.store.paths import StorePaths, no_cache
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
+from alens.store.values import Array
 
-Array = npt.NDArray[Any]
 Rows = slice | npt.NDArray[np.integer[Any]]
 
 ENOUGH_SHARDS = 256

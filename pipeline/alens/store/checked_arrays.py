@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
@@ -25,8 +24,7 @@ from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
-
-Array = npt.NDArray[Any]
+from alens.store.values import Array
 
 
 class CheckedArrays:

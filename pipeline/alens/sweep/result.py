@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -29,7 +28,7 @@ from alens.lens.directory import LensDirectory
 from alens.lens.lenses import Lenses
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
-from alens.statistics.bootstrap import resampled_means
+from alens.statistics.bootstrap import Array, resampled_means
 from alens.statistics.groups import SEQUENCES, Groups
 from alens.store import document, durable, typed
 from alens.store.cache_reader import Cache
@@ -37,8 +36,6 @@ from alens.store.durable import write_errors
 from alens.store.typed import STRICT, Amount, Natural
 
 MEND = "it cannot be used"
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,12 @@ from typing import Any
 from alens.errors import RequestError
 from alens.lens.marks import label, note
 from alens.pictures import numbers
-from alens.pictures.numbers import fixed, signed
+from alens.pictures.numbers import Interval, fixed, signed
 from alens.result import Result
-from alens.statistics.bootstrap import LEVEL, RESAMPLES, interval
+from alens.statistics.bootstrap import LEVEL, RESAMPLES, Array, interval
 from alens.statistics.groups import said as said_groups
 from alens.sweep import sweep_json
-from alens.sweep.result import Array, VariantResult, check_rows, read_result
-
-Interval = tuple[float, float]
+from alens.sweep.result import VariantResult, check_rows, read_result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

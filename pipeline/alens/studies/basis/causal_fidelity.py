@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from alens import randomness
 from alens.statistics import bootstrap
+from alens.statistics.bootstrap import Array
 from alens.studies.basis.result import BasisFidelity, HeadBases, LayerFidelity, RankCorrelation
-
-Array = npt.NDArray[np.float64]
 
 PAIRINGS = 9999
 """Pairings that are drawn at random, where there are more."""

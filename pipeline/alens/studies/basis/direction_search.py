@@ -12,11 +12,11 @@ Shapes: N rows, E d_head, V vocabulary, K directions, C directions that are left
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
+from alens.statistics.bootstrap import Array
 from alens.statistics.divergences import gain, kl_of_change
 from alens.studies.basis.lens_influence import HeadLens
 from alens.studies.basis.subspaces import Coordinates
@@ -32,8 +32,6 @@ STEP = 0.1
 
 NO_INFLUENCE = 1e-9
 """Nats: below, sigma is rounding, and one direction is as good as another."""
-
-Array = npt.NDArray[np.float64]
 
 
 class Search:

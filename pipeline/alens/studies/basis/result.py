@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.result import Result, flat, plain
+from alens.statistics.bootstrap import Array
 from alens.studies.basis.settings import BasisSettings
-
-Array = npt.NDArray[np.float64]
 
 FEW_ROWS = 2000
 """With fewer rows to measure on, rho is too high and its interval often misses. Measured: docs/tutorials/basis.md."""

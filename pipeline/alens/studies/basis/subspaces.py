@@ -19,9 +19,8 @@ import torch
 from alens import randomness
 from alens.errors import RequestError
 from alens.lens.whitening import SMALLEST_RATIO
+from alens.statistics.bootstrap import Array
 from alens.studies.basis.settings import CoordinatesKind
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ import torch
 
 from alens.machine.blocks import slices, tile_size
 from alens.statistics import mean_readings
-from alens.statistics.mean_readings import Array, Weights
+from alens.statistics.bootstrap import Array
+from alens.statistics.mean_readings import Weights
 from alens.statistics.signs import flips
 
 TIE = 1e-9

@@ -7,6 +7,7 @@ judge, the prompts numbered clean first, then suspect, then those to test on; an
 import numpy as np
 
 from alens.errors import RequestError
+from alens.statistics.area import Labels
 from alens.studies.comparison import prompt_scores
 from alens.studies.comparison.prompt_scores import Split
 from alens.studies.comparison.prompt_sets import PromptSet
@@ -57,7 +58,7 @@ def refits(clean: PromptSet, suspect: PromptSet, settings: CompareSettings) -> R
     )
 
 
-def _flags(clean: PromptSet, suspect: PromptSet) -> prompt_scores.Labels:
+def _flags(clean: PromptSet, suspect: PromptSet) -> Labels:
     """Which prompts are suspect."""
     return np.repeat([False, True], [len(clean.prompts), len(suspect.prompts)])
 

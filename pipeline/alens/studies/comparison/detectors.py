@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from alens.statistics.area import Comparisons, comparisons
+from alens.statistics.area import Comparisons, Labels, comparisons
+from alens.statistics.bootstrap import Array
 from alens.statistics.separation import Separation, separation
-from alens.studies.comparison.prompt_scores import Array, Labels, Scores, Split, score
+from alens.studies.comparison.prompt_scores import Scores, Split, score
 from alens.studies.comparison.refits import Refits
 from alens.studies.comparison.result import Detection, HeadDetection
 

@@ -22,10 +22,9 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
+from alens.statistics.area import Labels
+from alens.statistics.bootstrap import Array
 from alens.statistics.divergences import jensen_shannon
-
-Array = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.bool_]
 
 FOLDS = 5
 ALARMS_ON_CLEAN = 0.05

@@ -13,7 +13,8 @@ import torch
 
 from alens.machine.blocks import slices, tile_size
 from alens.statistics import bootstrap
-from alens.statistics.area import Array, Comparisons, Labels, comparisons
+from alens.statistics.area import Comparisons, Labels, comparisons
+from alens.statistics.bootstrap import Array
 from alens.studies.comparison.prompt_scores import FOLDS, folds
 
 REFITS = 400

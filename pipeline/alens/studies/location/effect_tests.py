@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from alens.statistics import corrections, permutation
+from alens.statistics.bootstrap import Array
 from alens.statistics.permutation import HeadTests
-from alens.statistics.relabelling import Array
 from alens.studies.location.result import ReaderEffect
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates

@@ -10,19 +10,16 @@ terms.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
+from alens.statistics.bootstrap import Array
 from alens.statistics.divergences import kl_of_log_probs
 from alens.studies.location.settings import LocateSettings
 from alens.studies.prompt_values import PromptValues, places_to_read
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

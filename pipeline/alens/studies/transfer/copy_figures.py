@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
 from alens.evaluation.sums import KL, SURPRISE, HeadFigures, ReadingSums
 from alens.result import Result, flat, plain
 from alens.statistics import bootstrap
-
-Array = npt.NDArray[np.float64]
-Interval = tuple[float, float]
+from alens.statistics.bootstrap import Array
 
 
 @dataclass(frozen=True, kw_only=True)

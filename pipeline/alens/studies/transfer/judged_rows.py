@@ -17,8 +17,9 @@ import torch
 from alens.errors import RequestError
 from alens.evaluation.judge import judge
 from alens.evaluation.readings import Readings
-from alens.evaluation.shards import JudgedText, Mask
+from alens.evaluation.shards import JudgedText
 from alens.evaluation.sums import ReadingSums
+from alens.evaluation.training import Mask
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps, LensMaps

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from alens.evaluation.reading_figures import Interval
 from alens.evaluation.sums import HeadFigures
 from alens.result import Result, plain
 from alens.statistics import bootstrap
-
-Array = npt.NDArray[np.float64]
-Interval = tuple[float, float]
+from alens.statistics.bootstrap import Array
 
 
 @dataclass(frozen=True, kw_only=True)
