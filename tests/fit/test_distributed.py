@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from deepspeed import ops
 
 from alens.errors import DamageError, RequestError, RunError
 from alens.fit import distributed, launch
@@ -31,6 +32,25 @@ def test_without_a_launcher_one_process_runs_alone() -> None:
     processes = distributed.join("cpu")
     assert (processes.rank, processes.world_size, processes.first) == (0, 1, True)
     assert processes.device == torch.device("cpu")
+
+
+def test_what_deepspeed_prints_is_not_among_the_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints where it cannot probe an op, as on a machine with a GPU but without CUDA's compiler."""
+    probe = ops._probe_compatible_ops
+
+    def printing() -> object:
+        print("[WARNING] not compatible")
+        return probe()
+
+    monkeypatch.delitem(
+        vars(ops), "__compatible_ops__", raising=False
+    )  # probed once, when it is first asked for
+    monkeypatch.setattr(ops, "_probe_compatible_ops", printing)
+    distributed.join("cpu")
+    out, err = capsys.readouterr()
+    assert out == "" and "[WARNING] not compatible" in err
 
 
 @pytest.mark.parametrize("missing", launch.VARIABLES)

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -109,12 +110,13 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     if where.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    import deepspeed
+    with printing_to_stderr():
+        import deepspeed
 
-    if where.type == "cpu":
-        # DeepSpeed would compile a shared-memory op for a minute, and a killed build hangs every later start.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    else:
+        if where.type == "cpu":
+            # DeepSpeed would compile a shared-memory op for a minute, and a killed build hangs every later start.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if where.type == "cuda":
         torch.cuda.set_device(where)
     backend = "nccl" if where.type == "cuda" else "gloo"
     if not torch.distributed.is_initialized():
@@ -131,8 +133,14 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
                 timeout=timedelta(seconds=COLLECTIVE_S),
                 device_id=where if where.type == "cuda" and launch.world_size > 1 else None,
             )
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
+    with printing_to_stderr():
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
     return Processes(rank=launch.rank, world_size=launch.world_size, device=where)
+
+
+def printing_to_stderr() -> contextlib.AbstractContextManager[object]:
+    """For calls of DeepSpeed: it prints which of its ops cannot be built, and standard output is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextlib.contextmanager

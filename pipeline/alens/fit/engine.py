@@ -12,7 +12,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.fit import deepspeed_config
-from alens.fit.distributed import Processes
+from alens.fit.distributed import Processes, printing_to_stderr
 from alens.fit.lens_module import Active, LensModule
 from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
 from alens.job.interruption import InterruptedWorkError, droppable
@@ -46,7 +46,10 @@ class Engine:
         self.module = module.to(processes.device)
         optimizer = AveragedAdam(self.module.parameters(), lr=lr)
         try:
-            self._engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings)
+            with printing_to_stderr():
+                self._engine, *_ = deepspeed.initialize(
+                    model=self.module, optimizer=optimizer, config=settings
+                )
         except (ValueError, TypeError, AssertionError, KeyError) as error:
             if not config:
                 raise
