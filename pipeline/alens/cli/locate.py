@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 
-TERMS_SHOWN = 2
-
 
 @click.command(
     "locate", epilog="Example: alens locate layer-11 --terms he.txt --prompts men.txt --control women.txt"
