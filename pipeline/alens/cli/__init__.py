@@ -44,9 +44,8 @@ config_file.py     --config
 console.py         every line that is printed, made fit to be shown; output that never ends the work
 tables.py          the one form of every table
 watch.py           progress, logs, signals
-progress_lines.py  progress as lines of a log
+progress_lines.py  progress as lines of a log, with the time that is left
 progress_bars.py   progress as bars on a terminal
-pace.py            how much longer a stage will take
 lacks.py           what the machine refused: memory, open files, threads
 reference.py       writes docs/command-line.md
 """

@@ -1,19 +1,51 @@
 """Progress as plain lines, for logs: `cache 16,384 of 65,536 rows (25 %), 0:38 left; ...`.
 
 In: reports of the work, and calls of `look` from a thread beside it. Out: few lines: the first of a stage once it has
-lasted EARLY_S, then one every EVERY_S, also while a single step takes long. Quick stages say nothing.
+lasted EARLY_S, then one every EVERY_S, also while a single step takes long. Quick stages say nothing. The time left is
+taken from how fast the stage went lately: the pace of an earlier run says nothing about this one, and the pace at the
+start says little later, because caches fill, lenses end, and other work comes to the machine.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
-from alens.cli.pace import Pace
 from alens.job.progress import Progress
 from alens.pictures.numbers import clock
 
 EARLY_S = 3.0
 EVERY_S = 10.0
+LATELY_S = 60.0
+"""A pace is taken from at least this much time, where there is so much."""
+SHARE = 1 / 3
+"""The share of a long stage that counts, its last: a slow step or an evaluation does not make the estimate jump."""
+
+
+class _Pace:
+    """How fast one stage goes. Times are in seconds, on any steady clock."""
+
+    def __init__(self, now: float, done: int) -> None:
+        """`done` units were finished when the stage began, by earlier runs."""
+        self._began = now
+        self._marks = deque([(now, done)])
+
+    def add(self, now: float, done: int) -> None:
+        """Record that `done` units are finished by now."""
+        if done == self._marks[-1][1]:
+            return
+        self._marks.append((now, done))
+        lately_s = max(LATELY_S, SHARE * (now - self._began))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - lately_s:
+            self._marks.popleft()
+
+    def left_s(self, now: float, total: int) -> float | None:
+        """Seconds until `total` units are done; None before the first step of this run."""
+        (since, before), (latest, done) = self._marks[0], self._marks[-1]
+        if done == before:
+            return None
+        under_way_s = min(now - latest, latest - self._marks[-2][0])
+        return (latest - since) / (done - before) * (total - done) - under_way_s
 
 
 class _Stage:
@@ -22,7 +54,7 @@ class _Stage:
     def __init__(self, progress: Progress, now: float) -> None:
         self.began = self.changed = now
         self.latest = progress
-        self.pace = Pace(now, progress.done)
+        self.pace = _Pace(now, progress.done)
         self.said: Progress | None = None
         self.ended = False
 
