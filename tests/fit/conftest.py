@@ -1,21 +1,26 @@
-"""A store whose best lens is known."""
+"""A store whose best lens is known, and fits from it."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alens import randomness
+from alens import FitRequest, fit_lenses, randomness
 from alens.cache import target_compression
+from alens.fit.settings import FitSettings
+from alens.lens.record import LensRecord
 from alens.store import durable
 from alens.store.cache_reader import open_cache
 from alens.store.model_record import ModelRecord
 from alens.store.paths import StorePaths
 from alens.store.schema import CacheSettings, CorpusRecord, Plan, TokensRecord
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
+
+from ..stops import Stop
 
 T, H, E, D, V = 8, 2, 4, 6, 96
 SETTINGS = CacheSettings(seq_len=T, rows_per_shard=512, top_k=8, tail_samples=8, exact_teacher=True)
@@ -116,6 +121,36 @@ def put_planted(root: Path, *, num_shards: int, seed: int = 0) -> None:
         }
         writer.write(shard, arrays, {})
     put_manifest(root, plan, open_cache(root).files_by_shard())
+
+
+@pytest.fixture
+def fit(planted_store: Path, tmp_path: Path) -> Callable[..., LensRecord]:
+    """`fit("name", zero=..., stop=..., every=..., store=..., SETTINGS)` into `tmp_path / "name"`: 20 steps of 128 rows."""
+
+    def call(
+        name: str,
+        *,
+        store: Path = planted_store,
+        zero: int | None = 0,
+        deepspeed: Path | None = None,
+        every: int = 10**6,
+        stop: int = 10**6,
+        **settings: Any,
+    ) -> LensRecord:
+        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
+        request = FitRequest(
+            store=store,
+            lenses=tmp_path / name,
+            settings=FitSettings(**given),
+            zero=zero,
+            deepspeed=deepspeed,
+            device="cpu",
+            checkpoint_every=every,
+        )
+        asked = Stop(stop)
+        return fit_lenses(request, report=asked.report, should_stop=asked).record
+
+    return call
 
 
 class Largest(TorchDispatchMode):

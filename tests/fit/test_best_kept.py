@@ -9,36 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alens import FitRequest, fit_lenses, load_lenses
+from alens import load_lenses
 from alens.errors import RunError, StoppedError
 from alens.fit import trainer
 from alens.fit.divergence_watch import FACTOR, NATS, WINDOW, DivergenceWatch
 from alens.fit.judging import Judging
-from alens.fit.settings import FitSettings
 from alens.lens.record import LensRecord
-
-from ..stops import Stop
 
 AT = (5, 10, 15, 20)
 RISING = {0: (0.5, 0.4, 0.6, 0.7), 1: (0.9, 0.8, 0.7, 0.6)}
 """Held-out losses of the two heads at AT: the first is best after 10 steps, the second after 20."""
 
 Fit = Callable[..., LensRecord]
-
-
-@pytest.fixture
-def fit(planted_store: Path, tmp_path: Path) -> Fit:
-    """`fit("name", stop=..., SETTINGS)`: 20 steps of 128 rows."""
-
-    def call(name: str, *, stop: int = 10**6, **settings: Any) -> LensRecord:
-        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
-        request = FitRequest(
-            store=planted_store, lenses=tmp_path / name, settings=FitSettings(**given), device="cpu"
-        )
-        asked = Stop(stop)
-        return fit_lenses(request, report=asked.report, should_stop=asked).record
-
-    return call
 
 
 @pytest.fixture

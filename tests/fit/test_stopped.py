@@ -3,33 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from alens import FitRequest, fit_lenses
 from alens.errors import RunError, StoppedError
 from alens.fit import checkpoints
 from alens.fit.distributed import Processes
-from alens.fit.settings import FitSettings
 from alens.lens.directory import LensDirectory
+from alens.lens.record import LensRecord
 
-from ..stops import Stop
+Fit = Callable[..., LensRecord]
 
-Fit = Callable[..., None]
-
-
-@pytest.fixture
-def fit(planted_store: Path, tmp_path: Path) -> Fit:
-    """`fit(stop=...)` fits into `tmp_path / "lenses"`, and is asked to stop after so many steps of this run."""
-
-    def call(stop: int = 10**9, **settings: Any) -> None:
-        asked = Stop(stop)
-        given = FitSettings(**{"steps": 6, "batch_rows": 128, "eval_rows": 512, **settings})
-        request = FitRequest(store=planted_store, lenses=tmp_path / "lenses", settings=given, device="cpu")
-        fit_lenses(request, report=asked.report, should_stop=asked)
-
-    return call
+STEPS = 6
 
 
 def marker(lenses: Path) -> dict[str, int] | None:
@@ -64,14 +49,14 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("stop", [0, 4])
 def test_a_fit_that_stops_leaves_it_also_before_the_first_step(fit: Fit, tmp_path: Path, stop: int) -> None:
     with pytest.raises(StoppedError):
-        fit(stop)
-    assert marker(tmp_path / "lenses") == {"step": stop, "steps": 6}
+        fit("lenses", steps=STEPS, stop=stop)
+    assert marker(tmp_path / "lenses") == {"step": stop, "steps": STEPS}
 
 
 def test_a_fit_that_goes_on_clears_it_and_a_finished_one_has_none(fit: Fit, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
-        fit(2)
-    fit()
+        fit("lenses", steps=STEPS, stop=2)
+    fit("lenses", steps=STEPS)
     assert marker(tmp_path / "lenses") is None
 
 
@@ -79,11 +64,11 @@ def test_a_fit_that_fails_after_an_earlier_stop_has_none(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StoppedError):
-        fit(2)
+        fit("lenses", steps=STEPS, stop=2)
     with monkeypatch.context() as patch:
         patch.setattr("alens.fit.engine.Engine.step", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            fit()
+            fit("lenses", steps=STEPS)
     assert marker(tmp_path / "lenses") is None
 
 
@@ -105,5 +90,5 @@ def test_it_comes_after_the_checkpoint_and_before_any_process_may_end(
 
     monkeypatch.setattr(Processes, "first_does", first_does)
     with pytest.raises(StoppedError):
-        fit(2)
+        fit("lenses", steps=STEPS, stop=2)
     assert happened[-4:] == ["save", "all wait", "put", "all wait"]

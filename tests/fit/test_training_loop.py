@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from alens import FitRequest, fit_lenses, load_lenses, open_cache
+from alens import load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.fit import final_lenses, trainer
 from alens.fit.engine import Engine
 from alens.fit.recipe import Recipe
-from alens.fit.settings import FitSettings
 from alens.lens.directory import LensDirectory
 from alens.lens.record import LensRecord
 from alens.store import durable
@@ -22,39 +21,8 @@ from alens.store import durable
 from .. import documents
 from ..damage import flip
 from ..lens_files import tensors
-from ..stops import Stop
 
 Fit = Callable[..., LensRecord]
-
-
-@pytest.fixture
-def fit(planted_store: Path, tmp_path: Path) -> Fit:
-    """`fit("name", zero=..., stop=..., every=..., store=..., SETTINGS)` into `tmp_path / "name"`."""
-
-    def call(
-        name: str,
-        *,
-        store: Path = planted_store,
-        zero: int | None = 0,
-        deepspeed: Path | None = None,
-        every: int = 10**6,
-        stop: int = 10**6,
-        **settings: Any,
-    ) -> LensRecord:
-        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
-        request = FitRequest(
-            store=store,
-            lenses=tmp_path / name,
-            settings=FitSettings(**given),
-            zero=zero,
-            deepspeed=deepspeed,
-            device="cpu",
-            checkpoint_every=every,
-        )
-        asked = Stop(stop)
-        return fit_lenses(request, report=asked.report, should_stop=asked).record
-
-    return call
 
 
 def assert_identical(a: Path, b: Path) -> None:
