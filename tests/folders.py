@@ -9,6 +9,11 @@ def file_names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def entry_names(folder: Path) -> list[str]:
+    """The name of each file and folder in the folder itself, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The bytes of each file."""
     return {name: (folder / name).read_bytes() for name in file_names(folder)}

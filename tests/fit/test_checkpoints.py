@@ -14,6 +14,7 @@ from alens.fit import checkpoints
 
 from .. import documents
 from ..damage import cut, flip
+from ..folders import entry_names
 
 
 def state(step: int) -> dict[str, torch.Tensor]:
@@ -32,10 +33,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints"
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def test_the_newest_comes_back_as_it_was_saved(folder: Path) -> None:
     checkpoint = checkpoints.newest(folder)
     assert checkpoint is not None and checkpoint.step == 20
@@ -50,11 +47,11 @@ def test_there_is_none_before_the_first(tmp_path: Path) -> None:
 def test_the_two_newest_are_kept_and_nothing_else(folder: Path) -> None:
     for step in (30, 9_999_999, 10_000_000):
         checkpoints.save(folder, step, state(step), notes(step))
-    assert names(folder) == ["step-09999999", "step-10000000"]
+    assert entry_names(folder) == ["step-09999999", "step-10000000"]
 
 
 def test_a_checkpoint_holds_no_pickle(folder: Path) -> None:
-    assert names(folder / "step-00000020") == ["checkpoint.json", "state.safetensors"]
+    assert entry_names(folder / "step-00000020") == ["checkpoint.json", "state.safetensors"]
 
 
 HARMS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -97,7 +94,7 @@ def test_what_a_killed_save_left_is_not_read_and_goes_with_the_next(folder: Path
     checkpoint = checkpoints.newest(folder)
     assert checkpoint is not None and checkpoint.step == 20
     checkpoints.save(folder, 30, state(30), notes(30))
-    assert names(folder) == ["step-00000020", "step-00000030"]
+    assert entry_names(folder) == ["step-00000020", "step-00000030"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
@@ -109,7 +106,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_ones(
     monkeypatch.setattr(checkpoints, "save_file", refuse)
     with pytest.raises(RunError, match="No space left on device"):
         checkpoints.save(folder, 30, state(30), notes(30))
-    assert names(folder) == ["step-00000010", "step-00000020"]
+    assert entry_names(folder) == ["step-00000010", "step-00000020"]
 
 
 def test_the_description_says_which_step_it_is(folder: Path) -> None:
@@ -123,14 +120,14 @@ def test_nothing_is_read_saved_or_dropped_behind_a_link(folder: Path, tmp_path: 
     mine = tmp_path / "mine" / "checkpoints"
     mine.parent.mkdir()
     mine.symlink_to(folder)
-    before = names(folder)
+    before = entry_names(folder)
     for use in (lambda: checkpoints.newest(mine), lambda: checkpoints.save(mine, 30, state(30), notes(30))):
         with pytest.raises(
             RequestError, match=r"/mine/checkpoints is a link to .*: the checkpoints of another fit"
         ):
             use()
     checkpoints.drop_all(mine)
-    assert names(folder) == before and mine.is_symlink()
+    assert entry_names(folder) == before and mine.is_symlink()
 
 
 def test_of_a_linked_checkpoint_the_link_goes(folder: Path, tmp_path: Path) -> None:
@@ -139,14 +136,14 @@ def test_of_a_linked_checkpoint_the_link_goes(folder: Path, tmp_path: Path) -> N
         shutil.copytree(folder / "step-00000020", elsewhere / name)
         (folder / name).symlink_to(elsewhere / name)
     checkpoints.save(folder, 30, state(30), notes(30))
-    assert names(folder) == ["step-00000020", "step-00000030"]
-    assert all(names(path) == ["checkpoint.json", "state.safetensors"] for path in elsewhere.iterdir())
+    assert entry_names(folder) == ["step-00000020", "step-00000030"]
+    assert all(entry_names(path) == ["checkpoint.json", "state.safetensors"] for path in elsewhere.iterdir())
 
 
 def test_dropping_all_leaves_what_is_no_checkpoint(folder: Path) -> None:
     (folder / "step-notes.txt").write_text("mine")
     checkpoints.drop_all(folder)
-    assert names(folder) == ["step-notes.txt"]
+    assert entry_names(folder) == ["step-notes.txt"]
     (folder / "step-notes.txt").unlink()
     checkpoints.save(folder, 30, state(30), notes(30))
     checkpoints.drop_all(folder)

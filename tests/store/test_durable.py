@@ -7,15 +7,13 @@ import pytest
 
 from alens.store import durable
 
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from ..folders import entry_names
 
 
 def test_put_joins_its_parts_and_makes_the_folders(tmp_path: Path) -> None:
     durable.put(tmp_path / "a" / "b", b"one ", memoryview(b"two"))
     assert (tmp_path / "a" / "b").read_bytes() == b"one two"
-    assert names(tmp_path / "a") == ["b"]
+    assert entry_names(tmp_path / "a") == ["b"]
 
 
 def test_put_replaces_a_file(tmp_path: Path) -> None:
@@ -38,7 +36,7 @@ def test_a_failed_put_leaves_the_old_file_and_no_partial_one(
     with pytest.raises(type(failure)):
         durable.put(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
+    assert entry_names(tmp_path) == ["file"]
 
 
 def test_a_stream_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
@@ -48,7 +46,7 @@ def test_a_stream_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="the source broke"):
         durable.put_stream(tmp_path / "file", parts())
-    assert names(tmp_path) == []
+    assert entry_names(tmp_path) == []
 
 
 def test_file_and_folder_are_synced_around_the_rename(
@@ -75,7 +73,7 @@ def test_remove_takes_a_file_away_and_accepts_its_absence(tmp_path: Path) -> Non
     durable.put(tmp_path / "file", b"data")
     durable.remove(tmp_path / "file")
     durable.remove(tmp_path / "file")
-    assert names(tmp_path) == []
+    assert entry_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("from_disk", [False, True])
