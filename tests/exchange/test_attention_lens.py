@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,17 +11,13 @@ from transformer_lens import TransformerBridge
 from alens import demo
 from alens.errors import RequestError
 from alens.exchange import attention_lens
-from alens.exchange.request import ImportRequest
 from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.store.schema import ATTN_Z
 
+from .import_requests import request
+
 Publish = Callable[..., Path]
-
-
-def request(source: Path, **given: Any) -> ImportRequest:
-    """The request that a reader takes; readers write nothing."""
-    return ImportRequest(source=source, lenses=Path("lenses"), model="demo", **given)
 
 
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])

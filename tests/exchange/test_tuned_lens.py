@@ -14,16 +14,12 @@ from transformers import AutoModelForCausalLM
 from alens import demo
 from alens.errors import DamageError, RequestError
 from alens.exchange import tuned_lens
-from alens.exchange.request import ImportRequest
 from alens.model import activations
 from alens.model.models import LoadedModel
 
+from .import_requests import request
+
 Publish = Callable[..., Path]
-
-
-def request(source: Path, **given: Any) -> ImportRequest:
-    """The request that a reader takes; readers write nothing."""
-    return ImportRequest(source=source, lenses=Path("lenses"), model="demo", **given)
 
 
 TOKENS = torch.tensor([[10, 200, 3000, 7, 42, 1]])

@@ -13,10 +13,7 @@ import alens
 from alens.rows.teacher import ExactBlock
 from alens.statistics import divergences
 
-
-def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(number, vocabulary, generator=random, dtype=torch.float64).softmax(-1)
+from .drawn_distributions import distributions
 
 
 def test_the_divergence_is_that_of_scipy() -> None:

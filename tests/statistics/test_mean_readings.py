@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
 from alens.statistics import mean_readings
 from alens.statistics.divergences import jensen_shannon
 
-
-def distributions(number: int, vocabulary: int = 50, seed: int = 0) -> torch.Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(number, vocabulary, generator=random, dtype=torch.float64).softmax(-1)
+from .drawn_distributions import distributions
 
 
 def test_shuffled_labels_keep_the_sizes_of_the_sets() -> None:
