@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alens import evaluate, load_lenses, open_cache
+from alens import EvaluateSettings, evaluate, load_lenses, open_cache
 from alens.model.models import find, load_tokenizer
 from alens.model.token_bytes import token_bytes
 from alens.store import document
@@ -32,9 +32,7 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_
     expected = evaluate(
         load_lenses(demo_lenses),
         open_cache(demo_cache),
-        layers=[3],
-        num_rows=200,
-        seed=4,
+        settings=EvaluateSettings(layers=(3,), rows=200, seed=4),
         token_bytes_V=token_bytes_of_the_demo(),
     )
     assert json.loads(out) == expected.to_json()
@@ -151,7 +149,9 @@ def test_the_layers_logit_lens_has_the_models_own_norm(
     body = json.loads(outcome.stdout)
     assert body["norm_is_the_models"] and list(body["summary"]["wins"])[2:] == ["logit_lens", "tuned_lens"]
     assert [layer["layer"] for layer in body["layers"]] == [1, 2]
-    without_model = evaluate(load_lenses(tmp_path / "heads"), open_cache(residual_cache), resamples=2)
+    without_model = evaluate(
+        load_lenses(tmp_path / "heads"), open_cache(residual_cache), settings=EvaluateSettings(resamples=2)
+    )
     for layer in body["layers"]:
         assert layer["logit_lens"]["kl"] == pytest.approx(
             without_model.logit_lens[layer["layer"]].kl, rel=1e-6

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from alens import demo, evaluate, load_lenses, open_cache
+from alens import EvaluateSettings, demo, evaluate, load_lenses, open_cache
 from alens.cache.request import CacheRequest
 from alens.cache.write_cache import write_cache
 from alens.errors import DamageError, RequestError
@@ -128,7 +128,7 @@ def test_compressed_targets_judge_as_the_exact_teacher_does(demo_lenses: Path, t
         write_cache(
             CacheRequest(model="demo", corpus=str(text), store=store, settings=settings, device="cpu")
         )
-        evaluations.append(evaluate(lenses, open_cache(store), layers=[3]))
+        evaluations.append(evaluate(lenses, open_cache(store), settings=EvaluateSettings(layers=(3,))))
     exact, compressed = evaluations
     assert (compressed.teacher, exact.teacher) == ("compressed", "exact")
     assert compressed.rows == exact.rows == len(exact.shards) * 16 * 63
@@ -146,7 +146,9 @@ def copy_of_another_plan(lenses):
 
 
 def test_fewer_rows_can_be_asked_for(demo_lenses: Path, demo_cache: Path) -> None:
-    evaluation = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[0, 0], num_rows=100)
+    evaluation = evaluate(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(layers=(0, 0), rows=100)
+    )
     assert evaluation.rows == 100 and list(evaluation.lens) == [0] and len(evaluation.lens[0]) == 2
 
 
@@ -211,7 +213,7 @@ def test_intervals_are_over_documents_where_they_are_known(
     (keep, model_NV), lens, cache = dense, load_lenses(demo_lenses), open_cache(demo_cache)
     documents_B = np.arange(cache.plan.tokens.sequences) // 4
     cache.__dict__["documents"] = documents_B
-    by_document = evaluate(lens, cache, layers=[0])
+    by_document = evaluate(lens, cache, settings=EvaluateSettings(layers=(0,)))
     assert (by_document.intervals_over, by_document.groups, by_document.sequences) == ("documents", 4, 16)
     assert (evaluation.intervals_over, evaluation.groups) == ("sequences", 16)
     body = by_document.to_json()
@@ -278,10 +280,10 @@ def test_the_ranges_name_the_best_and_the_worst_head(evaluation: Evaluation) -> 
 
 def test_threads_and_the_seed_change_no_figure(demo_lenses: Path, demo_cache: Path) -> None:
     arguments = (load_lenses(demo_lenses), open_cache(demo_cache))
-    one = evaluate(*arguments, layers=[0], num_rows=200, resamples=20)
+    one = evaluate(*arguments, settings=EvaluateSettings(layers=(0,), rows=200, resamples=20))
     torch.set_num_threads(2)
     try:
-        two = evaluate(*arguments, layers=[0], num_rows=200, resamples=20, seed=1)
+        two = evaluate(*arguments, settings=EvaluateSettings(layers=(0,), rows=200, resamples=20, seed=1))
     finally:
         torch.set_num_threads(1)
     assert [f.kl for f in one.lens[0]] == pytest.approx([f.kl for f in two.lens[0]], rel=1e-6)
@@ -298,9 +300,7 @@ def test_bits_per_byte_are_of_rows_with_a_next_token(demo_lenses: Path, demo_cac
     evaluation = evaluate(
         load_lenses(demo_lenses),
         open_cache(demo_cache),
-        layers=[0],
-        num_rows=200,
-        resamples=2,
+        settings=EvaluateSettings(layers=(0,), rows=200, resamples=2),
         token_bytes_V=two_V,
     )
     for head in evaluation.lens[0]:
@@ -318,7 +318,7 @@ def test_a_cache_of_another_model_is_refused(demo_lenses: Path, demo_cache: Path
 
 def test_a_layer_without_lenses_is_refused(demo_lenses: Path, demo_cache: Path) -> None:
     with pytest.raises(RequestError, match="no lens for layer 1"):
-        evaluate(load_lenses(demo_lenses), open_cache(demo_cache), layers=[1])
+        evaluate(load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(layers=(1,)))
 
 
 def test_a_held_out_shard_that_is_gone_is_never_replaced_by_a_training_shard(

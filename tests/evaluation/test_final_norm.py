@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, write_cache
+from alens import CacheRequest, EvaluateSettings, FitRequest, evaluate, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
@@ -42,7 +42,10 @@ def test_after_the_last_layer_it_is_the_model_itself(cache: Cache, tmp_path: Pat
     lenses = load_lenses(fitted(cache, tmp_path / "heads", heads=(0,)))
     older = copy.copy(cache)
     older.plan = dataclasses.replace(cache.plan, model=dataclasses.replace(cache.plan.model, final_norm=None))
-    bare, normed = (evaluate(lenses, one, resamples=2).logit_lens[1].kl for one in (older, cache))
+    bare, normed = (
+        evaluate(lenses, one, settings=EvaluateSettings(resamples=2)).logit_lens[1].kl
+        for one in (older, cache)
+    )
     assert normed == pytest.approx(0, abs=1e-3) and bare > 0.02
 
 
@@ -50,6 +53,8 @@ def test_the_tuned_lens_starts_there_and_keeps_the_norm(cache: Cache, tmp_path: 
     lenses = load_lenses(
         fitted(cache, tmp_path / "tuned", site="resid_post", lens="tuned", lr=1e-9, layers=(1,))
     )
-    assert evaluate(lenses, cache, resamples=2).lens[1][0].kl == pytest.approx(0, abs=1e-2)
+    assert evaluate(lenses, cache, settings=EvaluateSettings(resamples=2)).lens[1][0].kl == pytest.approx(
+        0, abs=1e-2
+    )
     norm = lenses.record.model.final_norm
     assert norm is not None and norm.kind == "rms"

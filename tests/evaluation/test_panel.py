@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
+from alens import EvaluateSettings, FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
@@ -99,13 +99,16 @@ def test_a_cache_of_before_the_norm_was_kept_is_bare_and_says_so(
     residual_cache: Path, of_heads: Path, evaluation: Evaluation, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = open_cache(residual_cache)
-    bare = evaluate(load_lenses(of_heads), without_norm(cache), resamples=2)
+    bare = evaluate(load_lenses(of_heads), without_norm(cache), settings=EvaluateSettings(resamples=2))
     assert not bare.norm_is_the_models and bare.tuned_lens == {}
     assert bare.logit_lens[2].kl != pytest.approx(evaluation.logit_lens[2].kl, rel=1e-2)
     assert bare.unembedding[2][0].kl != pytest.approx(evaluation.unembedding[2][0].kl, rel=1e-2)
     assert [line for line in caplog.messages if "was written before alens kept the last norm" in line]
     told = evaluate(
-        load_lenses(of_heads), without_norm(cache), final_norm=FinalNorm.of_cache(cache), resamples=2
+        load_lenses(of_heads),
+        without_norm(cache),
+        final_norm=FinalNorm.of_cache(cache),
+        settings=EvaluateSettings(resamples=2),
     )
     assert told.norm_is_the_models
     assert told.logit_lens[2].kl == pytest.approx(evaluation.logit_lens[2].kl, rel=1e-5)
@@ -117,7 +120,7 @@ def test_heads_that_write_something_else_have_no_unembedding(
     cache = open_cache(residual_cache)
     model = dataclasses.replace(cache.plan.model, head_write="other")
     cache.plan = dataclasses.replace(cache.plan, model=model)
-    without = evaluate(load_lenses(of_heads), cache, resamples=2)
+    without = evaluate(load_lenses(of_heads), cache, settings=EvaluateSettings(resamples=2))
     assert without.unembedding == {} and "unembedding" not in without.comparisons
     assert without.lens[2][0].kl == pytest.approx(evaluation.lens[2][0].kl, rel=1e-6)
     assert [head["unembedding"] for head in without.to_json()["heads"]] == [None] * 4
@@ -132,12 +135,14 @@ def test_lenses_of_heads_are_no_tuned_lens(residual_cache: Path, of_heads: Path)
 def test_rows_that_a_tuned_lens_saw_are_left_out(residual_cache: Path, tuned: Path, tmp_path: Path) -> None:
     more = fitted(residual_cache, tmp_path / "lenses", heads=(0,), eval_rows=2 * ROWS)
     cache = open_cache(residual_cache)
-    evaluation = evaluate(load_lenses(more), cache, tuned_lens=load_lenses(tuned), resamples=50)
+    evaluation = evaluate(
+        load_lenses(more), cache, tuned_lens=load_lenses(tuned), settings=EvaluateSettings(resamples=50)
+    )
     assert (evaluation.shards, evaluation.sequences_left_out) == (
         (3,),
         cache.plan.settings.sequences_per_shard,
     )
-    assert evaluate(load_lenses(more), cache, resamples=50).shards == (2, 3)
+    assert evaluate(load_lenses(more), cache, settings=EvaluateSettings(resamples=50)).shards == (2, 3)
 
 
 def test_a_tuned_lens_that_saw_all_judged_rows_is_refused(

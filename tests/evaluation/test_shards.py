@@ -14,6 +14,7 @@ import pytest
 from alens import CacheRequest, FitRequest, demo, fit_lenses, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
+from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import judged_text, text_held_out_by
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
@@ -112,7 +113,7 @@ def test_on_another_cache_of_the_text_only_other_documents_are_judged(
     assert judged.tolist() == clean
     assert 0 < judged.sum() < len(judged)
     assert (text.left_out, text.trained_on) == (len(judged) - judged.sum(), "no")
-    evaluation = evaluate(opened, other, resamples=50)
+    evaluation = evaluate(opened, other, settings=EvaluateSettings(resamples=50))
     T = other.plan.settings.seq_len
     assert (evaluation.sequences, evaluation.rows) == (judged.sum(), judged.sum() * (T - 1))
     assert evaluation.to_json()["sequences_left_out"] == text.left_out
@@ -122,7 +123,7 @@ def test_on_another_cache_of_the_text_only_other_documents_are_judged(
 
 def test_fewer_rows_are_of_the_same_sequences(written: Written, lenses: Path) -> None:
     other, opened = open_cache(written(seed=1)), load_lenses(lenses)
-    evaluation = evaluate(opened, other, num_rows=100, resamples=50)
+    evaluation = evaluate(opened, other, settings=EvaluateSettings(rows=100, resamples=50))
     assert evaluation.rows == 100
     assert evaluation.sequences <= judged_text(opened, other).mask(other).sum()
 
@@ -150,7 +151,7 @@ def test_where_it_cannot_be_told_a_line_says_so_and_the_json_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     other = open_cache(written(column=column, **changes))
-    body = evaluate(load_lenses(lenses_without), other, resamples=50).to_json()
+    body = evaluate(load_lenses(lenses_without), other, settings=EvaluateSettings(resamples=50)).to_json()
     assert (body["trained_on"], body["sequences_left_out"]) == ("unknown", 0)
     (said,) = caplog.messages
     assert "was fitted on text that" in said and "neither says by document what was taken" in said
@@ -241,8 +242,8 @@ def test_a_tuned_lens_that_saw_the_rows_takes_them_out(
     with mock.patch.dict(os.environ):
         fit_lenses(FitRequest(store=stores[1], lenses=tmp_path / "tuned", settings=settings, device="cpu"))
     cache, tuned = open_cache(stores[0]), load_lenses(tmp_path / "tuned")
-    alone = evaluate(own, cache, resamples=50)
-    beside = evaluate(own, cache, tuned_lens=tuned, resamples=50)
+    alone = evaluate(own, cache, settings=EvaluateSettings(resamples=50))
+    beside = evaluate(own, cache, tuned_lens=tuned, settings=EvaluateSettings(resamples=50))
     assert beside.sequences_left_out > 0
     assert beside.sequences == alone.sequences - beside.sequences_left_out
 

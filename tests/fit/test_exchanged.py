@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
+from alens import EvaluateSettings, FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
@@ -100,7 +100,7 @@ def test_eval_refuses_them_too(demo_lenses: Path, demo_cache: Path, copy_of: Cop
     store = copy_of(demo_cache)
     exchange(store, name, in_shard(name, 4))
     with pytest.raises(DamageError, match=r"is not the file that was committed"):
-        evaluate(load_lenses(demo_lenses), open_cache(store), num_rows=100)
+        evaluate(load_lenses(demo_lenses), open_cache(store), settings=EvaluateSettings(rows=100))
 
 
 def test_weights_of_another_cache_are_refused(demo_cache: Path, copy_of: Copy) -> None:

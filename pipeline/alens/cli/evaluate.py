@@ -2,17 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
-from alens.cli.options import heat_map_option, json_option, layers_option, model_options, seed_option
+from alens.cli.options import LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import NAMES, PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
+from alens.evaluation.settings import EvaluateSettings
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYERS)
+
 
 @click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536 --heat-map layer-11.png")
 @click.argument("lenses", type=PathName())
 @click.argument("store", type=PathName())
-@layers_option("judge")
-@click.option("--rows", type=click.IntRange(1), help="At most this many held-out rows.  [default: all]")
+@EVALUATE
 @click.option(
     "--held-out-by",
     type=PathName(),
@@ -57,24 +59,21 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Which figure; a gain is the KL of a baseline minus that of the lens.",
 )
-@seed_option("Seed of the bootstrap's resamples.")
 @model_options
 @json_option
 @config_option
 def command(
     lenses: Path,
     store: Path,
-    layers: tuple[int, ...] | None,
-    rows: int | None,
     held_out_by: Path | None,
     tuned_lens: Path | None,
     figures: tuple[str, ...],
     heat_map: Path | None,
     heat_map_of: str,
-    seed: int,
     model: str | None,
     device: str,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Judge each head of LENSES on the cache STORE, beside baselines; docs/metrics.md defines the figures.
 
@@ -109,13 +108,11 @@ def command(
         evaluation = evaluate(
             opened,
             cache,
-            layers=layers,
-            num_rows=rows,
+            settings=EvaluateSettings(**EVALUATE.values(given)),
             held_out_by=None if held_out_by is None else load_lenses(held_out_by),
             tuned_lens=tuned,
             final_norm=parts.final_norm,
             token_bytes_V=parts.token_bytes_V,
-            seed=seed,
             device=where,
             report=report,
         )

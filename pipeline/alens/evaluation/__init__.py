@@ -1,5 +1,6 @@
 """How well lenses read: held-out figures for each head beside baselines.
 
+settings.py         what can be asked for
 evaluate.py         lenses on a cache, beside baselines
 judge.py            the loop over held-out rows
 readings.py         what gives logits

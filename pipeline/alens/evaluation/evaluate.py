@@ -19,6 +19,7 @@ from alens.evaluation.judge import judge, num_top_tokens
 from alens.evaluation.panel import Key, Panel
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.result import BaselineComparison, Evaluation
+from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import (
     JudgedText,
     check_same_model,
@@ -45,14 +46,11 @@ def evaluate(
     lenses: Lenses,
     cache: Cache,
     *,
-    layers: Sequence[int] | None = None,
-    num_rows: int | None = None,
+    settings: EvaluateSettings | None = None,
     held_out_by: Lenses | None = None,
     tuned_lens: Lenses | None = None,
     final_norm: FinalNorm | None = None,
     token_bytes_V: npt.NDArray[np.int64] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
     device: torch.device | None = None,
     report: Report = silent,
 ) -> Evaluation:
@@ -66,8 +64,9 @@ def evaluate(
     Raises `RequestError` when the cache is of another model, when it lacks a layer, or when `tuned_lens` holds no Tuned
     Lens.
     """
+    settings = settings or EvaluateSettings()
     check_same_model(lenses, cache)
-    layers, _ = lenses.chosen(layers, None, report)
+    layers, _ = lenses.chosen(settings.layers, None, report)
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
@@ -80,13 +79,14 @@ def evaluate(
     _warn_of_missing_norm(lenses, cache)
     report(Progress(stage="preparing the readings"))
     panel = Panel(lenses, cache, layers, device, final_norm=final_norm, tuned_lens=tuned_lens)
-    rows = _held_out_rows(lenses, cache, layers, panel, text, num_rows, device)
+    rows = _held_out_rows(lenses, cache, layers, panel, text, settings.rows, device)
     groups = Groups.of_shards(cache, rows.shards_read)
     sums = ReadingSums(len(panel.keys), device, num_groups=groups.count, figures=ALL)
     bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
     judge(rows, panel.readings, sums, groups=groups, token_bytes_V=bytes_V, report=report, stage="eval")
     report(Progress(stage="intervals"))
-    judged = Judged(sums, seed=seed, resamples=resamples)
+    resamples = RESAMPLES if settings.resamples is None else settings.resamples
+    judged = Judged(sums, seed=settings.seed, resamples=resamples)
     figures = {key: judged.figures(place) for key, place in panel.places.items()}
     cache.check_unchanged()
     check_kl([reading.kl for reading in figures.values()])
@@ -109,7 +109,7 @@ def evaluate(
         trained_on=text.trained_on,
         sequences_left_out=text.left_out,
         top_tokens=num_top_tokens(cache),
-        seed=seed,
+        seed=settings.seed,
         resamples=resamples,
         heads=record.heads,
         says_nothing={layer: [record.says_nothing(layer, head) for head in record.heads] for layer in layers},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens import CacheRequest, evaluate, load_lenses, open_cache, write_cache
+from alens import CacheRequest, EvaluateSettings, evaluate, load_lenses, open_cache, write_cache
 from alens.errors import RequestError
 from alens.evaluation.sums import HeadFigures
 from alens.job.progress import Progress
@@ -54,7 +54,9 @@ def test_z_as_it_is_means_nothing_in_another_basis(rotated: CopyTransfer) -> Non
 def test_figures_at_home_are_those_of_eval(
     rotated: CopyTransfer, demo_lenses: Path, demo_cache: Path
 ) -> None:
-    expected = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=ROWS)
+    expected = evaluate(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(rows=ROWS)
+    )
     kls = [head.kl for layer in (0, 3) for head in expected.lens[layer]]
     assert [head.kl for head in rotated.home] == pytest.approx(kls, rel=1e-5)
     assert rotated.home_mean_output.kl == pytest.approx(expected.mean_output.kl, rel=1e-5)

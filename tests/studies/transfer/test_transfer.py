@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from alens import FitRequest, evaluate, fit_lenses, load_lenses, open_cache
+from alens import EvaluateSettings, FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.studies.transfer.result import GroupSums, TransferMatrix
@@ -58,7 +58,9 @@ def test_a_head_on_itself_differs_by_nothing(matrix: TransferMatrix) -> None:
 def test_own_lens_and_mean_output_are_those_of_eval(
     matrix: TransferMatrix, demo_lenses: Path, demo_cache: Path
 ) -> None:
-    expected = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=ROWS)
+    expected = evaluate(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(rows=ROWS)
+    )
     for (layer, head), own in zip(matrix.heads, matrix.native, strict=True):
         assert own.kl == pytest.approx(expected.lens[layer][(1, 4).index(head)].kl, rel=1e-5)
     assert matrix.mean_output.kl == pytest.approx(expected.mean_output.kl, rel=1e-5)
