@@ -14,6 +14,7 @@ from alens import CacheRequest, demo, write_cache
 from alens.cache import tolerance
 from alens.cache.array_differences import LargestDifferences
 from alens.cache.recompute import Recomputed, recompute
+from alens.cache.request import RecomputeRequest
 from alens.cache.target_compression import draw_order, sample_tail
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report
@@ -68,7 +69,8 @@ def caches(tmp_path_factory: pytest.TempPathFactory, small_request: Request) -> 
 
 
 def deep(store: Path, **changes: Any) -> Recomputed:
-    return recompute(open_cache(store), **{"num_rows": 256, "device": "cpu", **changes})
+    work = {name: changes.pop(name) for name in ("report", "should_stop") if name in changes}
+    return recompute(open_cache(store), RecomputeRequest(**{"rows": 256, "device": "cpu", **changes}), **work)
 
 
 def wrong(recomputed: Recomputed) -> set[str]:
@@ -117,15 +119,15 @@ def test_noise_is_above_what_float32_loses_and_below_float16(demo_cache: Path) -
 def test_a_cache_that_another_batch_composition_made_agrees(tmp_path: Path, small_request: Request) -> None:
     store = tmp_path / "store"
     write_cache(small_request(store, settings={"batch_size": 4, "max_rows": 256}))
-    assert wrong(deep(store, num_rows=3)) == set()
+    assert wrong(deep(store, rows=3)) == set()
 
 
 def test_rows_are_picked_by_seed(caches: Callable[[str], Path]) -> None:
     store = caches("float16 z")
-    assert deep(store, num_rows=20) == deep(store, num_rows=20)
-    assert deep(store, num_rows=20) != deep(store, num_rows=20, seed=1)
-    assert deep(store, num_rows=20).rows == 20
-    assert deep(store, num_rows=10**6).rows == 256
+    assert deep(store, rows=20) == deep(store, rows=20)
+    assert deep(store, rows=20) != deep(store, rows=20, seed=1)
+    assert deep(store, rows=20).rows == 20
+    assert deep(store, rows=10**6).rows == 256
 
 
 def test_only_committed_shards_are_looked_at(caches: Callable[[str], Path], copy_of: Copy) -> None:
@@ -230,7 +232,7 @@ def test_a_few_rows_are_enough_where_all_are_wrong(caches: Callable[[str], Path]
     store = copy_of(caches("float16 z"))
     for shard in (0, 1):
         plant(store, shard, rolled(Z0))
-    assert Z0 in wrong(deep(store, num_rows=8))
+    assert Z0 in wrong(deep(store, rows=8))
 
 
 def test_weights_of_another_model_are_found(caches: Callable[[str], Path], copy_of: Copy) -> None:
@@ -240,10 +242,10 @@ def test_weights_of_another_model_are_found(caches: Callable[[str], Path], copy_
     weights["model/W_O"] = weights["model/W_O"] * np.float32(1 + 2.0**-20)
     put_skeleton(store, cache.plan, weights)
     assert verify_cache(store).whole
-    assert wrong(deep(store, num_rows=4)) == {"model/W_O"}
+    assert wrong(deep(store, rows=4)) == {"model/W_O"}
     weights["model/norm_gain"] = weights["model/norm_gain"] * np.float32(1 + 2.0**-16)
     put_skeleton(store, cache.plan, weights)
-    assert wrong(deep(store, num_rows=4)) == {"model/W_O", "model/norm_gain"}
+    assert wrong(deep(store, rows=4)) == {"model/W_O", "model/norm_gain"}
 
 
 def test_the_tail_is_compared_in_the_order_in_which_it_is_drawn() -> None:
@@ -274,7 +276,7 @@ def test_another_model_is_refused(caches: Callable[[str], Path], tmp_path: Path)
     for file in demo.MODEL.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     store = caches("float16 z")
-    assert wrong(deep(store, num_rows=4, model=str(folder))) == set()
+    assert wrong(deep(store, rows=4, model=str(folder))) == set()
     tensors = load_file(folder / "model.safetensors")
     tensors["transformer.h.0.attn.c_attn.bias"] += 0.5
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -315,7 +317,7 @@ def test_progress_and_stopping(caches: Callable[[str], Path]) -> None:
 def test_nothing_is_written(caches: Callable[[str], Path]) -> None:
     store = caches("float16 z")
     before = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in store.rglob("*")}
-    deep(store, num_rows=4)
+    deep(store, rows=4)
     assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in store.rglob("*")} == before
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from alens import CacheRequest, write_cache
 from alens.cache.recompute import recompute
+from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError
 from alens.model import models
 from alens.model.examine import examine, examine_again
@@ -138,7 +139,7 @@ def test_the_plan_and_a_line_say_it_and_z_is_as_ever(
     ):
         cache.head_outputs(slice(0, 4))
     assert cache.z(0, slice(0, 4)).shape == (4, 4, 8)
-    assert recompute(cache, 16, device="cpu").agrees
+    assert recompute(cache, RecomputeRequest(rows=16, device="cpu")).agrees
 
 
 def test_a_later_job_whose_model_writes_otherwise_is_refused(

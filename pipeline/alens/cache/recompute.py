@@ -22,6 +22,7 @@ import torch
 from alens import randomness
 from alens.cache import recompute_targets, tolerance
 from alens.cache.array_differences import ArrayDifference, LargestDifferences
+from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks
@@ -94,28 +95,22 @@ class _PickedRows:
 
 def recompute(
     cache: Cache,
-    num_rows: int,
+    request: RecomputeRequest,
     *,
-    model: str | None = None,
-    device: str = "auto",
-    seed: int = 0,
     report: Report = silent,
     should_stop: ShouldStop = never,
 ) -> Recomputed:
-    """Compare `num_rows` committed rows, or all if there are fewer, with what `model` computes.
+    """Compare the committed rows that `request` asks for, or all if there are fewer, with what the model computes.
 
-    `model` says where the model is when it is not where the plan says. Raises `RequestError` when it cannot be loaded
+    Raises `RequestError` when it cannot be loaded
     or has other weights, `DamageError` for a cache that cannot be read, `StoppedError` when asked to stop.
     """
-    if num_rows < 1 or not cache.shards:
-        what = f"{num_rows} rows were asked for" if num_rows < 1 else f"{cache.root} has no committed shard"
-        raise RequestError(
-            f"{what}: nothing can be computed again; ask for 1 row or more of a committed shard"
-        )
+    if not cache.shards:
+        raise RequestError(f"{cache.root} has no committed shard: nothing can be computed again")
     cache = Cache(cache.root, limits=False)  # impossible numbers are counted as differences here, not refused
-    source = models.find_again(cache.plan.model, cache.root, model=model, report=report)
-    loaded = models.load(source, dtype=cache.plan.settings.dtype, device=device, report=report)
-    picked = _pick(cache, num_rows, seed)
+    source = models.find_again(cache.plan.model, cache.root, model=request.model, report=report)
+    loaded = models.load(source, dtype=cache.plan.settings.dtype, device=request.device, report=report)
+    picked = _pick(cache, request.rows, request.seed)
     report(Progress(stage="recompute", total=len(picked.row_N), unit="rows"))
     comparer = _Comparer(cache, loaded)
     comparer.weights()

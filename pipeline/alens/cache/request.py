@@ -1,10 +1,13 @@
-"""The request of `alens cache`, and the checks of it that need no reading and no writing."""
+"""The requests of `alens cache` and of `alens verify --deep`, and the checks that need no reading and no writing."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
 
 from alens.errors import RequestError
+from alens.fields import check
 from alens.job.worker import Worker
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
@@ -30,6 +33,23 @@ class CacheRequest:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     worker: Worker = field(default_factory=Worker)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecomputeRequest:
+    """Which rows of a cache the model computes again."""
+
+    rows: Annotated[int, Ge(1)]
+    """Also compute N rows again with the model and compare."""
+    model: str | None = None
+    """Where the model for --deep is, if it is not where the cache says."""
+    device: str = "auto"
+    """For --deep: auto, cpu, cuda or cuda:N."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of the choice of rows for --deep."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def check_settings(settings: CacheSettings, source: "ModelSource") -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alens.cache.request import RecomputeRequest
 from alens.cli.console import aside, show, show_json
-from alens.cli.options import json_option, seed_option
+from alens.cli.options import Flag, SettingsOptions, json_option
 from alens.cli.value_types import PathName, not_empty
 from alens.cli.watch import stopping, watching
 from alens.errors import DamageError, RequestError
@@ -21,34 +22,27 @@ if TYPE_CHECKING:
     from alens.store.findings import Finding
     from alens.store.verify import Verdict
 
+DEEP = SettingsOptions(
+    RecomputeRequest, rows=Flag("--deep", metavar="N", required=False), model=Flag(callback=not_empty)
+)
+
 
 @click.command("verify", epilog="Example: alens verify gpt2-cache --deep 256")
 @click.argument("store", type=PathName())
 @click.option(
     "--repair", is_flag=True, help="Queue what is damaged: `alens cache` with the same arguments rewrites it."
 )
-@click.option(
-    "--deep",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Also compute N rows again with the model and compare.",
-)
-@click.option(
-    "--model", callback=not_empty, help="Where the model for --deep is, if it is not where the cache says."
-)
-@click.option("--device", default="auto", show_default=True, help="For --deep: auto, cpu, cuda or cuda:N.")
-@seed_option("Seed of the choice of rows for --deep.")
+@DEEP
 @json_option
-def command(
-    store: Path, repair: bool, deep: int | None, model: str | None, device: str, seed: int, as_json: bool
-) -> None:
+def command(store: Path, repair: bool, as_json: bool, **given: Any) -> None:
     """Read every byte of the cache STORE and name what is damaged, missing, foreign or unfinished.
 
     The exit code is 0 when nothing is damaged or missing, otherwise 1. Nothing is changed without --repair.
     """
 
-    if model is not None and deep is None:
+    if given["model"] is not None and given["deep"] is None:
         raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
+    deep = None if given["deep"] is None else RecomputeRequest(**DEEP.values(given))
     findings: list[Finding] = []
     verdict, recomputed = None, None
     try:
@@ -56,21 +50,13 @@ def command(
             from alens.store.verify import verify_cache
 
             if deep is not None:
-                _check_model(store, model, device, report)
+                _check_model(store, deep, report)
             verdict = verify_cache(store, on_finding=findings.append, report=report, should_stop=should_stop)
             if deep is not None and verdict.whole:
                 from alens.cache.recompute import recompute
                 from alens.store.cache_reader import open_cache
 
-                recomputed = recompute(
-                    open_cache(store),
-                    deep,
-                    model=model,
-                    device=device,
-                    seed=seed,
-                    report=report,
-                    should_stop=should_stop,
-                )
+                recomputed = recompute(open_cache(store), deep, report=report, should_stop=should_stop)
     finally:  # also where the work is stopped or fails half-way
         if not as_json:
             with aside():  # the exit code says whether the cache is whole
@@ -89,15 +75,15 @@ def command(
     _judge(store, verdict, list(went), deep, recomputed)
 
 
-def _check_model(store: Path, model: str | None, device: str, report: "Report") -> None:
+def _check_model(store: Path, deep: RecomputeRequest, report: "Report") -> None:
     """Raises `RequestError` when the model for --deep cannot be loaded, before all bytes are read and not after."""
     from alens.machine.device import torch_device
     from alens.model.models import find_again
     from alens.store.cache_reader import open_cache
 
-    torch_device(device)
+    torch_device(deep.device)
     with contextlib.suppress(DamageError):  # verifying says it, and more
-        find_again(open_cache(store).plan.model, store, model=model, report=report)
+        find_again(open_cache(store).plan.model, store, model=deep.model, report=report)
 
 
 def _line(finding: "Finding") -> str:
@@ -167,7 +153,11 @@ def _files(counts: list[str]) -> str:
 
 
 def _judge(
-    store: Path, verdict: "Verdict", queued: list[str], deep: int | None, recomputed: "Recomputed | None"
+    store: Path,
+    verdict: "Verdict",
+    queued: list[str],
+    deep: RecomputeRequest | None,
+    recomputed: "Recomputed | None",
 ) -> None:
     """Raises `DamageError` with one line for all the findings."""
     if not verdict.whole:
