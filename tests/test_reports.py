@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
+from alens import (
+    CacheRequest,
+    EvaluateSettings,
+    FitRequest,
+    evaluate,
+    fit_lenses,
+    load_lenses,
+    open_cache,
+    write_cache,
+)
 from alens.exchange import export
+from alens.exchange.request import ExportRequest
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress
 from alens.store.schema import CacheSettings
@@ -90,7 +100,9 @@ def test_a_fit(demo_cache: Path, tmp_path: Path, told: Told) -> None:
 
 
 def test_an_evaluation(demo_cache: Path, demo_lenses: Path, told: Told) -> None:
-    evaluate(load_lenses(demo_lenses), open_cache(demo_cache), num_rows=300, report=told)
+    evaluate(
+        load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(rows=300), report=told
+    )
     assert told.stages == ["reading lenses", "preparing the readings", "eval", "intervals"]
     told.check()
     eval_done = [report.done for report in told.reports if report.stage == "eval"]
@@ -100,7 +112,7 @@ def test_an_evaluation(demo_cache: Path, demo_lenses: Path, told: Told) -> None:
 def test_verifying_and_exporting(demo_cache: Path, demo_lenses: Path, tmp_path: Path, told: Told) -> None:
     verify_cache(demo_cache, report=told)
     export.write(
-        export.plan(load_lenses(demo_lenses), layers=None, form="z", dtype="float32"),
+        export.plan(load_lenses(demo_lenses), ExportRequest(form="z", dtype="float32")),
         tmp_path / "out",
         report=told,
     )

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from alens.cache.write_cache import write_cache as write_cache
     from alens.errors import AlensError as AlensError
     from alens.evaluation.evaluate import evaluate as evaluate
+    from alens.evaluation.settings import EvaluateSettings as EvaluateSettings
     from alens.exchange.export import export_lenses as export_lenses
     from alens.exchange.import_lenses import import_lenses as import_lenses
+    from alens.exchange.request import ExportRequest as ExportRequest
     from alens.exchange.request import ImportRequest as ImportRequest
     from alens.fidelity.measure import measure_fidelity as measure_fidelity
     from alens.fidelity.request import FidelityRequest as FidelityRequest
@@ -79,8 +81,10 @@ _HOME = {
     "write_cache": "alens.cache.write_cache",
     "AlensError": "alens.errors",
     "evaluate": "alens.evaluation.evaluate",
+    "EvaluateSettings": "alens.evaluation.settings",
     "export_lenses": "alens.exchange.export",
     "import_lenses": "alens.exchange.import_lenses",
+    "ExportRequest": "alens.exchange.request",
     "ImportRequest": "alens.exchange.request",
     "measure_fidelity": "alens.fidelity.measure",
     "FidelityRequest": "alens.fidelity.request",

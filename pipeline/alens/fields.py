@@ -37,6 +37,7 @@ EXPECTED_LISTS = {
     int: "a list of whole numbers such as [0, 3]",
     float: "a list of numbers such as [-2, 0.5]",
     str: 'a list of strings such as ["a", "b"]',
+    Path: "a list of paths",
 }
 BOUNDS = {
     "ge": (operator.ge, "at least"),

@@ -33,6 +33,8 @@ class Example:
     """Exact."""
     revision: str | None = None
     """A commit."""
+    figures: tuple[Path, ...] = ()
+    """Files."""
 
 
 EXAMPLE = SettingsOptions(
@@ -72,9 +74,14 @@ def test_what_is_given_becomes_the_settings() -> None:
         "--exact",
         "--commit",
         "c",
+        "--figures",
+        "a,b.png",
+        "--figures",
+        "c.png",
     ]
     settings = Example(
-        store=Path("x"), layers=(0, 2), rows=9, rate=0.5, dtype="int8", more={"rank": 8, "a": "b"}, exact=True, revision="c"
+        store=Path("x"), layers=(0, 2), rows=9, rate=0.5, dtype="int8", more={"rank": 8, "a": "b"}, exact=True, revision="c",
+        figures=(Path("a,b.png"), Path("c.png")),
     )  # fmt: skip
     assert run(*told) == f"{settings}\n"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from alens.exchange import bundle, export, lens_card
-from alens.exchange.bundle import BundleRequest
+from alens.exchange.request import BundleRequest
 from alens.lens.lenses import load_lenses
 
 from .. import documents

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from alens import load_lenses, open_cache
+from alens import ExportRequest, load_lenses, open_cache
 from alens.errors import RequestError, RunError, StoppedError
 from alens.exchange import export, folder
 from alens.store.paths import LENS_JSON
@@ -60,14 +60,16 @@ def test_no_place_of_this_machine_is_written(demo_lenses: Path, tmp_path: Path) 
         },
         fit={**lenses.record.fit, "lens": "/scratch/me/design.py:Mine"},
     )
-    export.write(export.plan(lenses, form="z", layers=(0,)), tmp_path / "out")
+    export.write(export.plan(lenses, ExportRequest(form="z", layers=(0,))), tmp_path / "out")
     for name in (export.CARD, export.CONFIG):
         text = (tmp_path / "out" / name).read_text()
         assert "scratch" not in text and "books" in text
 
 
 def test_form_z_is_the_lens_as_it_was_fitted(demo_lenses: Path, tmp_path: Path) -> None:
-    export.write(export.plan(load_lenses(demo_lenses), form="z", layers=(3,)), tmp_path / "out")
+    export.write(
+        export.plan(load_lenses(demo_lenses), ExportRequest(form="z", layers=(3,))), tmp_path / "out"
+    )
     tensors, fitted = load_file(tmp_path / "out" / "layer-03.safetensors"), load_lenses(demo_lenses).layer(3)
     assert torch.equal(tensors["head.4.weight"], fitted.weight_HEV[1])
     assert torch.equal(tensors["head.4.bias"], fitted.bias_HV[1])
@@ -77,7 +79,7 @@ def test_form_z_is_the_lens_as_it_was_fitted(demo_lenses: Path, tmp_path: Path) 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_smaller_dtypes_are_written(demo_lenses: Path, tmp_path: Path, dtype: str) -> None:
     lenses = load_lenses(demo_lenses)
-    plan = export.plan(lenses, form="z", layers=(0,), dtype=dtype)
+    plan = export.plan(lenses, ExportRequest(form="z", layers=(0,), dtype=dtype))
     export.write(plan, tmp_path / "out")
     file = tmp_path / "out" / "layer-00.safetensors"
     weight = load_file(file)["head.1.weight"]
@@ -113,7 +115,7 @@ def test_a_model_of_the_hub_is_the_cards_base_model(demo_lenses: Path, copy_of: 
     root = copy_of(demo_lenses)
     hub = {"id": "openai-community/gpt2", "revision": "abc"}
     documents.edit(root / LENS_JSON, lambda body: body["model"].update(hub))
-    export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
+    export.write(export.plan(load_lenses(root), ExportRequest(form="z", layers=(0,))), tmp_path / "out")
     assert '\nbase_model: "openai-community/gpt2"\n' in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -121,7 +123,7 @@ def test_a_directory_of_ones_own_is_not_published(demo_lenses: Path, copy_of: Co
     root = copy_of(demo_lenses)
     private = "/home/someone/secret/my-model"
     documents.edit(root / LENS_JSON, lambda body: body["model"].update(id=private))
-    export.write(export.plan(load_lenses(root), form="z", layers=(0,)), tmp_path / "out")
+    export.write(export.plan(load_lenses(root), ExportRequest(form="z", layers=(0,))), tmp_path / "out")
     for name in ("README.md", "config.json"):
         assert "someone" not in (tmp_path / "out" / name).read_text()
 
@@ -134,7 +136,7 @@ def test_the_same_export_again_writes_nothing(exported: Path, demo_lenses: Path)
 
 def test_another_export_does_not_overwrite_it(exported: Path, demo_lenses: Path) -> None:
     with pytest.raises(RequestError, match="is not empty: give a directory"):
-        export.write(export.plan(load_lenses(demo_lenses), form="z"), exported)
+        export.write(export.plan(load_lenses(demo_lenses), ExportRequest(form="z")), exported)
 
 
 def test_a_directory_with_anything_in_it_is_left_alone(demo_lenses: Path, tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_directory_with_anything_in_it_is_left_alone(demo_lenses: Path, tmp_pa
 
 def test_an_empty_directory_is_filled(demo_lenses: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    export.write(export.plan(load_lenses(demo_lenses), form="z"), tmp_path / "out")
+    export.write(export.plan(load_lenses(demo_lenses), ExportRequest(form="z")), tmp_path / "out")
     assert (tmp_path / "out" / "config.json").is_file()
 
 
@@ -155,13 +157,13 @@ def test_an_empty_directory_is_filled(demo_lenses: Path, tmp_path: Path) -> None
     [
         ({"layers": (1,)}, "name each once, of 0, 3"),
         ({"layers": (0, 0)}, "name each once"),
-        ({"form": "other"}, "forms are paper, z"),
-        ({"dtype": "int8"}, "dtypes float32, float16, bfloat16"),
+        ({"form": "other"}, "form is 'other': it must be one of paper, z"),
+        ({"dtype": "int8"}, "dtype is 'int8': it must be one of float32, float16, bfloat16"),
     ],
 )
 def test_a_wrong_request_is_refused(demo_lenses: Path, given: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        export.plan(load_lenses(demo_lenses), **given)
+        export.plan(load_lenses(demo_lenses), ExportRequest(**given))
 
 
 def with_record(root: Path, **changes: object) -> Path:
@@ -178,7 +180,7 @@ def test_lenses_of_the_residual_stream_have_no_paper_form(demo_lenses: Path, cop
     lenses = load_lenses(with_record(copy_of(demo_lenses), site="resid_post", heads=[0], held_out={}))
     with pytest.raises(RequestError, match="has no heads: take --form z"):
         export.plan(lenses)
-    assert export.plan(lenses, form="z").width == 192
+    assert export.plan(lenses, ExportRequest(form="z")).width == 192
 
 
 def test_a_head_whose_outputs_say_less_than_z_is_refused() -> None:

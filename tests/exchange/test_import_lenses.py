@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alens import HeadReader, evaluate, load_lenses, open_cache
+from alens import EvaluateSettings, ExportRequest, HeadReader, evaluate, load_lenses, open_cache
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.exchange import export
 from alens.exchange.import_lenses import import_lenses
@@ -42,7 +42,7 @@ def test_what_was_exported_comes_back(
     demo_lenses: Path, tmp_path: Path, form: str, dtype: str, tolerance: float
 ) -> None:
     lenses = load_lenses(demo_lenses)
-    export.write(export.plan(lenses, form=form, dtype=dtype), tmp_path / "out")
+    export.write(export.plan(lenses, ExportRequest(form=form, dtype=dtype)), tmp_path / "out")
     back = load_lenses(take(tmp_path / "out", tmp_path / "back"))
     for layer in (0, 3):
         given, imported = lenses.layer(layer), back.layer(layer)
@@ -56,10 +56,10 @@ def test_what_was_exported_comes_back(
 def test_an_export_that_came_back_is_judged_on_the_rows_that_its_fit_held_out(
     demo_lenses: Path, demo_cache: Path, tmp_path: Path
 ) -> None:
-    export.write(export.plan(load_lenses(demo_lenses), layers=(3,)), tmp_path / "out")
+    export.write(export.plan(load_lenses(demo_lenses), ExportRequest(layers=(3,))), tmp_path / "out")
     back, cache = load_lenses(take(tmp_path / "out", tmp_path / "back")), open_cache(demo_cache)
-    result = evaluate(back, cache, num_rows=200)
-    fitted = evaluate(load_lenses(demo_lenses), cache, layers=(3,), num_rows=200)
+    result = evaluate(back, cache, settings=EvaluateSettings(rows=200))
+    fitted = evaluate(load_lenses(demo_lenses), cache, settings=EvaluateSettings(layers=(3,), rows=200))
     assert result.shards == fitted.shards == (5,)
     for ours, theirs in zip(result.lens[3], fitted.lens[3], strict=True):
         assert ours.kl == pytest.approx(theirs.kl, rel=1e-4)
@@ -75,12 +75,12 @@ def test_a_published_checkpoint_is_judged_and_read(
     assert record.fit["steps"] is None and record.cache["plan"] is None
     assert "summed before the loss" in record.fit["origin"]["training"]
     assert json.loads((tmp_path / "back" / "lens.json").read_text())["format"] == FORMAT
-    everywhere = evaluate(back, cache, num_rows=100)
+    everywhere = evaluate(back, cache, settings=EvaluateSettings(rows=100))
     assert everywhere.shards == cache.shards
-    beside = evaluate(back, cache, num_rows=100, held_out_by=load_lenses(demo_lenses))
+    beside = evaluate(back, cache, settings=EvaluateSettings(rows=100), held_out_by=load_lenses(demo_lenses))
     assert beside.shards == (5,)
     # No mean output was published, so the cache's own is the baseline.
-    fitted = evaluate(load_lenses(demo_lenses), cache, num_rows=100)
+    fitted = evaluate(load_lenses(demo_lenses), cache, settings=EvaluateSettings(rows=100))
     assert beside.mean_output.kl == pytest.approx(fitted.mean_output.kl, rel=0.05)
     assert beside.mean_output != fitted.mean_output  # its mean is over the rows of the fit
     reading = HeadReader(back, device="cpu").read("He was", heads=(0,), top=2)
@@ -92,7 +92,7 @@ def test_rows_that_lenses_of_another_cache_held_out_are_nothing_here(
 ) -> None:
     lenses = load_lenses(demo_lenses)
     with pytest.raises(RequestError, match=r"was not fitted on .*: it held out no shards of it"):
-        evaluate(lenses, open_cache(stream_cache), layers=(0,), held_out_by=lenses)
+        evaluate(lenses, open_cache(stream_cache), settings=EvaluateSettings(layers=(0,)), held_out_by=lenses)
 
 
 def test_a_tuned_lens_is_judged_and_read(
@@ -101,7 +101,7 @@ def test_a_tuned_lens_is_judged_and_read(
     back = load_lenses(take(tuned(), tmp_path / "back", layer=2))
     assert (back.record.site, back.record.form, back.record.layers) == ("resid_post", "translated", (2,))
     cache = open_cache(stream_cache)
-    result = evaluate(back, cache, num_rows=100)
+    result = evaluate(back, cache, settings=EvaluateSettings(rows=100))
     assert (
         result.lens[2][0].kl < result.mean_output.kl
     )  # small translators: near the Logit Lens of the last layers
@@ -143,7 +143,7 @@ def test_a_place_that_is_taken_is_left_alone(checkpoint: Publish, demo_lenses: P
 
 
 def exported(demo_lenses: Path, out: Path) -> Path:
-    export.write(export.plan(load_lenses(demo_lenses), form="z"), out)
+    export.write(export.plan(load_lenses(demo_lenses), ExportRequest(form="z")), out)
     return out
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from alens import HeadReader, load_lenses, open_cache
 from alens.errors import DamageError, RequestError
-from alens.exchange import bundle, local_paths, upload
-from alens.exchange.bundle import Bundle, BundleFile, BundleRequest
+from alens.exchange import bundle, local_paths
+from alens.exchange.bundle import Bundle, BundleFile
+from alens.exchange.request import BundleRequest, UploadSettings
 from alens.store.schema import Plan
 
 from .. import documents
@@ -198,7 +199,7 @@ def test_what_can_be_no_branch_is_told_before_an_upload() -> None:
         with pytest.raises(
             RequestError, match=f"^'{revision}' is not the name of a branch; nothing was sent$"
         ):
-            upload.check_can_upload(revision)
+            UploadSettings(revision=revision)
 
 
 def test_lenses_without_figures_have_none(demo_lenses: Path, copy_of: Copy) -> None:

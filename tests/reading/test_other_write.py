@@ -7,9 +7,19 @@ from unittest import mock
 import pytest
 import torch
 
-from alens import CacheRequest, FitRequest, evaluate, fit_lenses, load_lenses, open_cache, write_cache
+from alens import (
+    CacheRequest,
+    EvaluateSettings,
+    FitRequest,
+    evaluate,
+    fit_lenses,
+    load_lenses,
+    open_cache,
+    write_cache,
+)
 from alens.errors import RequestError
 from alens.exchange import export
+from alens.exchange.request import ExportRequest
 from alens.fit.settings import FitSettings
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_reader import read_page
@@ -104,9 +114,9 @@ def test_what_rests_on_the_write_is_refused_in_a_line(reader: HeadReader, store:
         with pytest.raises(RequestError, match=SAYS) as caught:
             ask()
         assert len(str(caught.value).splitlines()) == 1
-    assert export.plan(reader.lenses, form="z").width == 8
+    assert export.plan(reader.lenses, ExportRequest(form="z")).width == 8
 
 
 def test_lenses_are_judged_without_it(reader: HeadReader, store: Path) -> None:
-    evaluation = evaluate(reader.lenses, open_cache(store), resamples=2)
+    evaluation = evaluate(reader.lenses, open_cache(store), settings=EvaluateSettings(resamples=2))
     assert evaluation.unembedding == {} and len(evaluation.lens[1]) == 4

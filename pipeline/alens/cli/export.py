@@ -2,37 +2,27 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.options import layers_option
+from alens.cli.options import LAYERS, SettingsOptions
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
+from alens.exchange.request import ExportRequest
 from alens.pictures.numbers import size
+
+EXPORT = SettingsOptions(ExportRequest, layers=LAYERS)
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
 @click.argument("lenses", type=PathName())
 @click.argument("out", type=PathName())
-@layers_option("export")
-@click.option(
-    "--form",
-    type=click.Choice(["paper", "z"]),
-    default="paper",
-    show_default=True,
-    help="Maps of head outputs (d_model x vocabulary), or of z as they were fitted.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="The dtype of the numbers written.",
-)
+@EXPORT
 @config_option
-def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, dtype: str) -> None:
+def command(lenses: Path, out: Path, **given: Any) -> None:
     """Write LENSES to the directory OUT in a form that needs no alens: a safetensors file per layer, and a model card.
 
     In the paper's form a lens acts on what the head writes into the residual stream. It is pinv(W_O) times the lens
@@ -44,10 +34,10 @@ def command(lenses: Path, out: Path, layers: tuple[int, ...] | None, form: str, 
         from alens.exchange import export
         from alens.lens.lenses import load_lenses
 
-        plan = export.plan(load_lenses(lenses), layers=layers, form=form, dtype=dtype)
+        plan = export.plan(load_lenses(lenses), ExportRequest(**EXPORT.values(given)))
         logging.getLogger("alens").info(
             f"{out} will take {size(plan.bytes)}: layers {', '.join(map(str, plan.layers))}, "
-            f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {dtype} a head"
+            f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {plan.dtype} a head"
         )
         export.write(plan, out, report=report, should_stop=should_stop)
     with aside():

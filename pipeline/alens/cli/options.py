@@ -83,6 +83,9 @@ class SettingsOptions:
             return {**attributes, "is_flag": True}
         if field.kind is dict:
             return {**attributes, "type": OPTIONS, "multiple": True}
+        if field.several and field.kind is Path:
+            # Once for each: the name of a file may hold a comma.
+            return {**attributes, "type": PathName(), "multiple": True}
         attributes["type"] = _type(field, self._ranges)
         if field.default is NO_DEFAULT:
             return {**attributes, "required": True}
@@ -137,11 +140,6 @@ def heads_option(verb: str) -> Command:
     """Adds `--heads`, also as `--head`: which of the fitted heads of each layer to `verb`."""
     text = f"Heads to {verb}, in each layer.  [default: all that were fitted]"
     return click.option(*HEADS.names, type=NUMBERS, help=text)
-
-
-def seed_option(text: str) -> Command:
-    """Adds `--seed`; `text` says what it is the seed of."""
-    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=text)
 
 
 def heat_map_option(picture: str, *, multiple: bool = False) -> Command:

@@ -9,15 +9,25 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import aside, show, show_json
-from alens.cli.options import json_option
+from alens.cli.options import Flag, SettingsOptions, json_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
 from alens.errors import RequestError
+from alens.exchange.request import BundleRequest, UploadSettings
 from alens.printable import printable
 
 if TYPE_CHECKING:
     from alens.exchange.bundle import Bundle
     from alens.exchange.upload import Uploaded
+
+BUNDLE = SettingsOptions(
+    BundleRequest,
+    without=("lenses",),
+    repository=Flag("--repo", "repository", metavar="OWNER/NAME"),
+    figures=Flag(metavar="FILE"),
+    license_id=Flag("--license", "license_id", metavar="ID"),
+)
+UPLOAD = SettingsOptions(UploadSettings, revision=Flag(metavar="BRANCH"))
 
 
 @click.command(
@@ -25,46 +35,20 @@ if TYPE_CHECKING:
     epilog="Example: alens publish layer-11 --repo me/gpt2-layer-11-lenses --store gpt2-cache",
 )
 @click.argument("lenses", type=PathName())
-@click.option(
-    "--repo", "repository", required=True, metavar="OWNER/NAME", help="A model repository of the hub."
-)
-@click.option(
-    "--store",
-    type=PathName(),
-    help="The cache that LENSES were fitted on: publish its plan and manifest too, none of its rows.",
-)
-@click.option(
-    "--figures",
-    type=PathName(),
-    multiple=True,
-    metavar="FILE",
-    help="A further figure; give it once for each file.",
-)
-@click.option(
-    "--license",
-    "license_id",
-    metavar="ID",
-    help="The license, as the hub names it, such as mit.  [default: none]",
-)
+@BUNDLE
+@UPLOAD
 @click.option("--out", type=PathName(), metavar="FOLDER", help="Write the bundle there, too.")
 @click.option("--upload", is_flag=True, help="Upload it.  [default: a dry run, nothing leaves the machine]")
-@click.option("--private", is_flag=True, help="Make the repository private.")
-@click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")
 @click.option("--keep-paths", is_flag=True, help="Upload figures even if they name paths of this machine.")
 @json_option
 @config_option
 def command(
     lenses: Path,
-    repository: str,
-    store: Path | None,
-    figures: tuple[Path, ...],
-    license_id: str | None,
     out: Path | None,
     upload: bool,
-    private: bool,
-    revision: str | None,
     keep_paths: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Prepare LENSES for the Hugging Face hub, and with --upload put them there in one commit.
 
@@ -78,14 +62,12 @@ def command(
         from alens.exchange import upload as uploads
         from alens.store.paths import LENS_JSON
 
-        request = bundles.BundleRequest(
-            lenses=lenses, repository=repository, store=store, figures=figures, license_id=license_id
-        )
+        request = BundleRequest(lenses=lenses, **BUNDLE.values(given))
+        settings = UploadSettings(**UPLOAD.values(given))
         if out is not None:
             bundles.check_out(out)
-        uploads.check_branch(revision)
         if upload:
-            uploads.check_can_upload(revision)
+            uploads.check_can_upload()
         bundle = bundles.prepare(request, report=report, should_stop=should_stop)
         if upload and bundle.named and not keep_paths:
             raise RequestError(
@@ -95,16 +77,16 @@ def command(
             bundles.write(bundle, out)
         done = None
         if upload:
-            logging.getLogger("alens").info(f"uploading {bundle.bytes:,} bytes to {repository}")
+            logging.getLogger("alens").info(f"uploading {bundle.bytes:,} bytes to {request.repository}")
             done = uploads.upload(
-                repository,
+                request.repository,
                 {file.path: file.source for file in bundle.files},
-                private=private,
-                revision=revision,
+                settings,
                 message=bundle.message,
                 mark=LENS_JSON,
             )
-    where = {"private": private, "revision": revision or "main", "out": None if out is None else str(out)}
+    private, branch = settings.private, settings.revision or "main"
+    where = {"private": private, "revision": branch, "out": None if out is None else str(out)}
     with contextlib.nullcontext() if done is None and out is None else aside():
         if as_json:
             show_json({**bundle.to_json(), **where, "uploaded": _uploaded(done)})
@@ -112,7 +94,7 @@ def command(
         _show(bundle, has_token=uploads.has_token())
         if out is not None:
             show(f"written to {out}")
-        at = f"{repository}, {'private' if (done.private if done else private) else 'public'}, branch {revision or 'main'}"
+        at = f"{request.repository}, {'private' if (done.private if done else private) else 'public'}, branch {branch}"
         if done is None:
             show(f'to {at}, as "{bundle.message}"')
             show("dry run: nothing left this machine; --upload uploads it")

@@ -1,6 +1,6 @@
 """Lenses go out in the paper's form or to the hub, and come in from the programs that others published.
 
-request.py             the request of `alens import`
+request.py             the requests of import, export and publish
 published.py           the lenses of another program, and the interface of their readers
 alens_export.py        reader of directories that `alens export` wrote
 tuned_lens.py          reader of tuned-lens directories

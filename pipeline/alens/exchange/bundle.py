@@ -8,9 +8,8 @@ which covers neither names nor paths. A bundle that is written to disk is a lens
 
 import dataclasses
 import hashlib
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,53 +19,18 @@ from alens.errors import DamageError, RequestError, StoppedError
 from alens.exchange import held_out_figures, lens_card, local_paths
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.local_paths import ShortenedPath
+from alens.exchange.request import FIGURES, BundleRequest
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file
 from alens.lens.lenses import Lenses, load_lenses
 from alens.lens.maps import TranslatedMaps
 from alens.printable import printable
 from alens.result import Result
-from alens.sources import hub
 from alens.store import document, durable
 from alens.store.cache_reader import open_cache
 from alens.store.paths import LENS_JSON, MANIFEST, PLAN
 
-CARD, FIGURES, CACHE = "README.md", "figures", "cache"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".html", ".json", ".csv", ".txt", ".md")
-"""Kinds of files that people look at; none of them is run or loaded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BundleRequest:
-    """What is to be published."""
-
-    lenses: Path
-    """A lens directory."""
-    repository: str
-    """`OWNER/NAME` on the hub."""
-    store: Path | None = None
-    """The cache that the lenses were fitted on: its plan and manifest are published, and none of its rows."""
-    figures: Sequence[Path] = ()
-    """Further files for `figures/`."""
-    license_id: str | None = None
-    """As the hub names it, such as `mit`; None leaves it open."""
-
-    def __post_init__(self) -> None:
-        hub.check_local(self.lenses)
-        hub.check_repository(self.repository)
-        if self.license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license_id):
-            raise RequestError(
-                f"{self.license_id!r} is not a license as the hub names them: give one such as apache-2.0, mit or cc-by-4.0"
-            )
-        taken = set(held_out_figures.NAMES)
-        for path in self.figures:
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                raise RequestError(f"{path} is not a figure: figures are {', '.join(SUFFIXES)}")
-            if not path.is_file():
-                raise RequestError(f"{path} does not exist, or is not a file: give figures that are there")
-            if path.name in taken:
-                raise RequestError(f"{path.name} is there twice in {FIGURES}/: give the file another name")
-            taken.add(path.name)
+CARD, CACHE = "README.md", "cache"
 
 
 @dataclass(frozen=True, kw_only=True)

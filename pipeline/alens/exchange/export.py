@@ -7,17 +7,18 @@ zero. Form `z` is the lens as it was fitted. In the paper's form, one head is in
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from alens.errors import AlensError, RequestError, StoppedError
 from alens.exchange import local_paths, model_card, safetensors_stream
 from alens.exchange.folder import check_free, check_room, whole_folder
+from alens.exchange.request import ExportForm, ExportRequest
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
 from alens.lens.lenses import Lenses
@@ -32,8 +33,8 @@ VERSION = 2
 UNHASHED_VERSION = 1
 """The version from before `config.json` held its own hash."""
 CONFIG, CARD = "config.json", "README.md"
-PAPER, ON_Z = "paper", "z"
-FORMS = (PAPER, ON_Z)
+FORMS = get_args(ExportForm)
+PAPER, ON_Z = FORMS
 
 RANK_TOLERANCE = 1e-5
 """How far W_O pinv(W_O) may be from the identity for a lens on z to be a lens on head outputs, too."""
@@ -90,10 +91,8 @@ class ExportPlan(Result):
 def export_lenses(
     lenses: Lenses,
     out: Path,
+    request: ExportRequest | None = None,
     *,
-    layers: Sequence[int] | None = None,
-    form: str = PAPER,
-    dtype: str = "float32",
     report: Report = silent,
     should_stop: ShouldStop = never,
 ) -> ExportPlan:
@@ -101,7 +100,7 @@ def export_lenses(
 
     Raises what `plan` and `write` raise.
     """
-    planned = plan(lenses, layers=layers, form=form, dtype=dtype)
+    planned = plan(lenses, request)
     write(planned, out, report=report, should_stop=should_stop)
     return planned
 
@@ -111,15 +110,10 @@ def tensor_names(head: int) -> tuple[str, str]:
     return f"head.{head}.weight", f"head.{head}.bias"
 
 
-def plan(
-    lenses: Lenses, *, layers: Sequence[int] | None = None, form: str = PAPER, dtype: str = "float32"
-) -> ExportPlan:
+def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
     """Which lenses are exported, and how. Raises `RequestError` for lenses that do not have this form."""
-    record = lenses.record
-    if form not in FORMS or dtype not in safetensors_stream.DTYPES:
-        raise RequestError(
-            f"form {form!r} with dtype {dtype!r}: forms are {', '.join(FORMS)}, dtypes {', '.join(safetensors_stream.DTYPES)}"
-        )
+    request = request or ExportRequest()
+    record, form = lenses.record, request.form
     if record.form != AffineMaps.form:
         raise RequestError(
             f"{lenses.name} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
@@ -130,7 +124,7 @@ def plan(
         raise RequestError(
             f"{record.model.no_write}: the paper's form acts on what heads write, take --form z"
         )
-    chosen = record.layers if layers is None else tuple(layers)
+    chosen = record.layers if request.layers is None else tuple(request.layers)
     missing = [layer for layer in chosen if layer not in record.layers]
     if missing or not chosen or len(set(chosen)) != len(chosen):
         raise RequestError(
@@ -138,7 +132,7 @@ def plan(
         )
     on_z = record.site == ATTN_Z and form == ON_Z
     width = record.model.d_head if on_z else record.model.d_model
-    return ExportPlan(lenses=lenses, layers=chosen, form=form, dtype=dtype, width=width)
+    return ExportPlan(lenses=lenses, layers=chosen, form=form, dtype=request.dtype, width=width)
 
 
 def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: ShouldStop = never) -> None:

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alens.exchange.local_paths import LOCAL
+from alens.exchange.request import PICTURE, TABLE
 from alens.pictures.head_grid import HeadGrid
 from alens.pictures.heat_map import to_png
 from alens.pictures.numbers import fixed
-
-PICTURE, TABLE = "held-out-kl.png", "held-out.json"
-NAMES = (PICTURE, TABLE)
 
 
 def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:

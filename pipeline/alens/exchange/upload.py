@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alens.errors import RequestError, RunError
+from alens.exchange.request import UploadSettings
 from alens.sources import hub
 
 OWN_BY_RIGHT = frozenset({".gitattributes", "README.md", "LICENSE"})
@@ -22,17 +23,10 @@ def has_token() -> bool:
     return get_token() is not None
 
 
-def check_branch(revision: str | None) -> None:
-    """Raises `RequestError` for a name that a branch cannot have."""
-    if revision is not None and not hub.is_revision(revision):
-        raise RequestError(f"{revision!r} is not the name of a branch; nothing was sent")
-
-
-def check_can_upload(revision: str | None) -> None:
+def check_can_upload() -> None:
     """Raises `RequestError` where an upload cannot even begin; called before the work, and does not need the network."""
     from huggingface_hub import constants
 
-    check_branch(revision)
     if constants.HF_HUB_OFFLINE:
         raise RequestError("HF_HUB_OFFLINE is set: unset it to upload; nothing was sent")
     if not has_token():
@@ -59,15 +53,14 @@ class Uploaded:
 def upload(
     repository: str,
     files: Mapping[str, Path | bytes],
+    settings: UploadSettings,
     *,
-    private: bool,
-    revision: str | None,
     message: str,
     mark: str,
 ) -> Uploaded:
     """Put `files` (path in the repository -> file or content) into a model repository as one commit.
 
-    The repository and the branch `revision` are created where they do not exist. A repository that holds other
+    The repository and the branch of `settings` are created where they do not exist. A repository that holds other
     files, and no file `mark`, is left alone.
 
     Raises `RequestError` for a name, a token or a repository that cannot be used, `RunError` when the hub or the
@@ -77,7 +70,8 @@ def upload(
     from huggingface_hub.errors import HfHubHTTPError
 
     hub.check_repository(repository)
-    check_can_upload(revision)
+    check_can_upload()
+    private, revision = settings.private, settings.revision
     api = HfApi(library_name="alens")
     branch = revision or constants.DEFAULT_REVISION
     done = "nothing was committed"
