@@ -1,6 +1,7 @@
 """`alens read`: which tokens each head writes on a prompt, as tables, JSON or a page."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -11,6 +12,7 @@ from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
+from alens.reading.settings import MIN_PROBABILITY, Rank
 
 
 @click.command(
@@ -28,14 +30,14 @@ from alens.pictures.numbers import size
 )
 @click.option(
     "--rank",
-    type=click.Choice(["lift", "probability"]),
+    type=click.Choice(get_args(Rank)),
     help="What comes first in the heads' lists. By probability, frequent tokens fill every list; by lift, what a "
     "head makes more likely than it is on average.  [default: lift; probability where imported lenses do not say the mean output]",
 )
 @click.option(
     "--min-probability",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.001,
+    default=MIN_PROBABILITY,
     show_default=True,
     help="In lists by lift, leave out rarer tokens, because their lift is noise. Where too few reach this probability, list the most probable.",
 )
@@ -71,7 +73,7 @@ def command(
     heads: tuple[int, ...] | None,
     top: int,
     position: str | None,
-    rank: str | None,
+    rank: Rank | None,
     min_probability: float,
     tokens: tuple[str, ...],
     first_token: bool,

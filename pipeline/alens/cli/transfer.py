@@ -1,7 +1,7 @@
 """`alens transfer`: lenses on other heads of their model, and on a fine-tuned copy of it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -12,7 +12,7 @@ from alens.cli.transfer_table import FIGURES, copy_grid, matrix_grid, show_copy,
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
-from alens.studies.transfer.settings import TransferSettings
+from alens.studies.transfer.settings import ReadBy, TransferSettings
 
 TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 
@@ -46,7 +46,7 @@ TRANSFER = SettingsOptions(TransferSettings, layers=LAYERS, heads=HEADS)
 @TRANSFER
 @click.option(
     "--by",
-    type=click.Choice(["output", "value"]),
+    type=click.Choice(get_args(ReadBy)),
     help="With --to: read a head's output through the old W_O, or its z as it is.  [default: value]",
 )
 @click.option(

@@ -1,6 +1,7 @@
 """Reading prompts with lenses: what does a head say about a prompt? The model runs once for each prompt.
 
 lensed_model.py  lenses with their model loaded
+settings.py      what lists can be asked for
 head_reader.py   a prompt -> the top tokens of each head
 result.py        the result of a reading
 ranking.py       lists of tokens by lift or probability

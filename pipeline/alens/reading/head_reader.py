@@ -17,7 +17,6 @@ from alens.machine.blocks import LOGIT_BYTES, slices
 from alens.model.activations import Activations
 from alens.reading.lensed_model import LensedModel
 from alens.reading.ranking import (
-    MIN_PROBABILITY,
     NO_MASS,
     PROBABILITY,
     Ranking,
@@ -26,6 +25,7 @@ from alens.reading.ranking import (
     term_log_probs,
 )
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
+from alens.reading.settings import MIN_PROBABILITY, Rank
 from alens.reading.terms import Term, to_tokens
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
@@ -65,7 +65,7 @@ class HeadReader(LensedModel):
         heads: Sequence[int] | None = None,
         positions: Sequence[int] | None = None,
         top: int = 10,
-        rank: str | None = None,
+        rank: Rank | None = None,
         min_probability: float = MIN_PROBABILITY,
         terms: Sequence[Term] = (),
     ) -> Reading:

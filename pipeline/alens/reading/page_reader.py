@@ -21,13 +21,13 @@ from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
 from alens.reading.ranking import (
     LIFT,
-    MIN_PROBABILITY,
     NO_MASS,
     PROBABILITY,
     Ranking,
     best,
     term_log_probs,
 )
+from alens.reading.settings import MIN_PROBABILITY, Rank
 from alens.reading.terms import Term
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
@@ -87,7 +87,7 @@ def read_page(
     heads: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     top: int = 8,
-    rank: str | None = None,
+    rank: Rank | None = None,
     min_probability: float = MIN_PROBABILITY,
     terms: Sequence[Term] = (),
     report: Report = silent,

@@ -9,16 +9,17 @@ Shapes: H heads, T tokens, K entries of a list, V vocabulary; `...` is any leadi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
 from alens.errors import RequestError
 from alens.machine.top_tokens import top_tokens
+from alens.reading.settings import Rank
 from alens.reading.terms import Term
 
-LIFT, PROBABILITY = "lift", "probability"
-RANKS = (LIFT, PROBABILITY)
-MIN_PROBABILITY = 0.001
+RANKS = get_args(Rank)
+LIFT, PROBABILITY = RANKS
 NO_MASS = math.log(torch.finfo(torch.float32).tiny) + 1
 """Below this log-probability the mean output has never seen a token, and its lift is not known."""
 

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
@@ -33,12 +34,11 @@ from alens.studies.transfer.judged_rows import (
     mean_output,
 )
 from alens.studies.transfer.rebased import MATCHES, Frame, Rebased
-from alens.studies.transfer.settings import TransferSettings
+from alens.studies.transfer.settings import ReadBy, TransferSettings
 
 log = logging.getLogger("alens")
 
-BY = ("output", "value")
-"""What is taken as the same in both models: what the head writes into the residual stream, or its z."""
+BY = get_args(ReadBy)
 
 SAME = ("architecture", "n_layers", "n_heads", "d_head", "d_model", "d_vocab")
 """What a fine-tuned copy must have in common with its model."""

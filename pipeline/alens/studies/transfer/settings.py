@@ -7,6 +7,9 @@ from annotated_types import Ge
 
 from alens.fields import check
 
+ReadBy = Literal["output", "value"]
+"""What is taken as the same in a copy: what the head writes into the residual stream, or its z."""
+
 Match = Literal["none", "mean", "scale"]
 
 
