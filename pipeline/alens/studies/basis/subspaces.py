@@ -30,10 +30,8 @@ class Coordinates:
     mean_E: torch.Tensor
     into_EE: torch.Tensor
     back_EE: torch.Tensor
-    variance_E: torch.Tensor
-    """The variance of z along its principal directions, largest first."""
     principal_EE: torch.Tensor
-    """Rows: the principal directions of z, orthonormal in z and in these coordinates."""
+    """Rows: the principal directions of z, largest variance first, orthonormal in z and in these coordinates."""
 
     @classmethod
     def from_moments(cls, mean_E: Array, covariance_EE: Array, kind: str = "whitened") -> Self:
@@ -53,7 +51,6 @@ class Coordinates:
             mean_E=torch.from_numpy(mean_E),
             into_EE=eye if raw else (basis_EE / root_E) @ basis_EE.T,
             back_EE=eye if raw else (basis_EE * root_E) @ basis_EE.T,
-            variance_E=variance_E.flip(0),
             principal_EE=basis_EE.T.flip(0),
         )
 
