@@ -101,7 +101,7 @@ def test_where_nobody_says_the_mean_output_the_table_and_the_json_say_so(
     assert reading["mean_output_kl"] == {"0": None}
     out = run_alens("read", lenses, "He").stdout
     assert "the mean output, which looks at nothing: KL - nats" in out
-    assert "KL -: the lenses do not say the mean output" in " ".join(out.split())
+    assert "KL -: the lenses lack the mean output" in " ".join(out.split())
     assert "above the mean output" not in out
 
 

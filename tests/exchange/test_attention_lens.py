@@ -99,14 +99,14 @@ def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, model: LoadedMode
     with pytest.raises(RequestError, match="has no checkpoint of layer 1"):
         attention_lens.read(request(tmp_path, layer=1), model)
     checkpoint("attnlens-layer-3-epoch=01.ckpt")
-    with pytest.raises(RequestError, match="are both of layer 3: name one of them"):
+    with pytest.raises(RequestError, match="both hold layer 3: name one of them"):
         attention_lens.read(request(tmp_path), model)
 
 
 @pytest.mark.parametrize(
     ("given", "layer", "message"),
     [
-        ({"name": "last.ckpt"}, None, "says no layer: say it with --layer"),
+        ({"name": "last.ckpt"}, None, "does not say its layer: give it with --layer"),
         ({}, 1, "says layer 2, and --layer 1"),
         ({"name": "last.ckpt"}, 7, "layer 7 does not exist: demo has layers 0 to 3"),
         ({"heads": 4}, None, "has lenses of 4 heads, and demo 6 heads a layer"),

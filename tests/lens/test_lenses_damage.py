@@ -206,10 +206,15 @@ def test_a_mean_output_that_is_no_distribution_is_refused(demo_lenses: Path, cop
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [
-        ("fit", "min_position", -5, r"fit.min_position is \[-5\], where whole numbers from 0 on belong"),
-        ("fit", "steps", 2.5, r"fit.steps is \[2.5\], where whole numbers from 0 on belong"),
-        ("cache", "held_out_shards", [1, "2"], r"cache.held_out_shards is \[1, '2'\], where whole numbers"),
-        ("cache", "train_shards", "all", "cache.train_shards is 'all', where whole numbers"),
+        ("fit", "min_position", -5, r"fit.min_position is \[-5\]: it must be whole numbers, 0 or more"),
+        ("fit", "steps", 2.5, r"fit.steps is \[2.5\]: it must be whole numbers, 0 or more"),
+        (
+            "cache",
+            "held_out_shards",
+            [1, "2"],
+            r"cache.held_out_shards is \[1, '2'\]: it must be whole numbers",
+        ),
+        ("cache", "train_shards", "all", "cache.train_shards is 'all': it must be whole numbers"),
         ("model", "d_vocab", 0, "model.d_vocab is 0: input should be greater than or equal to 1"),
         ("model", "revision", 5, "model.revision is 5: input should be a valid string"),
     ],

@@ -191,7 +191,7 @@ def test_lenses_without_a_mean_output_have_no_lift(
     for head in result.heads:
         assert [s.lift for s in (*head.lens, *head.lens_terms)] == [None] * 4
         assert [s.probability for s in head.lens] == sorted((s.probability for s in head.lens), reverse=True)
-    with pytest.raises(RequestError, match=r"do not say the model's mean output .* rank by probability"):
+    with pytest.raises(RequestError, match=r"lack the model's mean output .* rank by probability"):
         reader.read("He", rank="lift")
 
 

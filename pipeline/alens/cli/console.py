@@ -78,7 +78,7 @@ def aside() -> Iterator[None]:
 
 
 def unwritten() -> OSError | None:
-    """Why a part of the result could not be written to standard output; None when all of it was."""
+    """Why a part of the result could not be written to standard output; None when everything was written."""
     return sys.stdout.lost if isinstance(sys.stdout, LossyStream) else None
 
 
@@ -126,7 +126,7 @@ class _Descriptor(io.RawIOBase):
 
 
 class LossyStream(io.TextIOWrapper):
-    """Text for people. `unescaped` is for code that draws: its control characters pass."""
+    """Write text for people. `unescaped` is for code that draws: its control characters are kept."""
 
     def __init__(self, number: int, *, encoding: str, closed: bool) -> None:
         self._descriptor = _Descriptor(number, closed)

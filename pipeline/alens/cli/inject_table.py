@@ -116,7 +116,7 @@ def _show_strengths(
 
 
 def show_ablations(ablations: "Ablations") -> None:
-    """Print what follows on each prompt and on the text when heads are taken away."""
+    """Print what follows on each prompt and on the text when heads are ablated."""
     from alens.cli.tables import show_table
 
     how = "zero" if ablations.kind == "zero" else "their mean over the text"

@@ -150,7 +150,7 @@ def _time(body: Figures) -> Iterator[str]:
     case = body["passes"]["cases"][-1]
     yield _entry(
         "",
-        f"{duration(case['save_s'])} for a fit of them to save {size(case['save_bytes'])}, also when it is told to stop",
+        f"{duration(case['save_s'])} for a fit of them to save {size(case['save_bytes'])}, also before it stops on request",
     )
 
 

@@ -32,7 +32,7 @@ from alens.reading.settings import MIN_PROBABILITY, Rank
     "--rank",
     type=click.Choice(get_args(Rank)),
     help="What comes first in the heads' lists. By probability, frequent tokens fill every list; by lift, what a "
-    "head makes more likely than it is on average.  [default: lift; probability where imported lenses do not say the mean output]",
+    "head makes more likely than it is on average.  [default: lift; probability where imported lenses lack the mean output]",
 )
 @click.option(
     "--min-probability",

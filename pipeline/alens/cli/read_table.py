@@ -70,7 +70,7 @@ def _note(reading: Reading) -> str:
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
-    lacking = f"; lift and KL {UNKNOWN}: the lenses do not say the mean output" if no_lift else ""
+    lacking = f"; lift and KL {UNKNOWN}: the lenses lack the mean output" if no_lift else ""
     chosen = "; *: --token" if any(reading.model_terms.values()) else ""
     return (
         f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats: KL is 0 for the model itself, "

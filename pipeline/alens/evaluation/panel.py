@@ -125,7 +125,7 @@ class Panel:
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:
-    """(V,) float32: the log of the mean output over the text of the fit; over this cache where the lenses do not say."""
+    """(V,) float32: the log of the mean output over the text of the fit; over this cache where the lenses lack it."""
     log_mean_V = lenses.log_mean_output()
     if log_mean_V is not None:
         return log_mean_V

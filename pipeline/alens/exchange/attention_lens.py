@@ -93,7 +93,7 @@ def _by_layer(source: Path, layer: int | None) -> dict[int, Path]:
         in_name = _LAYER.search(path.stem)
         number = int(in_name[1]) if in_name else layer
         if number is None:
-            raise RequestError(f"the name of {path} says no layer: say it with --layer")
+            raise RequestError(f"the name of {path} does not say its layer: give it with --layer")
         if layer is not None and number != layer:
             if source.is_dir():
                 continue
@@ -101,7 +101,7 @@ def _by_layer(source: Path, layer: int | None) -> dict[int, Path]:
                 f"the name of {path} says layer {number}, and --layer {layer}: leave --layer out"
             )
         if number in paths:
-            raise RequestError(f"{paths[number]} and {path} are both of layer {number}: name one of them")
+            raise RequestError(f"{paths[number]} and {path} both hold layer {number}: name one of them")
         paths[number] = path
     if not paths:
         raise RequestError(f"{source} has no checkpoint of layer {layer}: look at the names of its files")

@@ -37,7 +37,7 @@ def check_can_upload() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Uploaded:
-    """What an upload did."""
+    """The result of an upload."""
 
     commit: str
     """The commit that holds the files."""

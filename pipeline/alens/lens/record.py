@@ -122,4 +122,4 @@ def _is_number(value: object) -> bool:
 def _check_naturals(name: str, numbers: object) -> None:
     """Raises `TypeError` unless these are whole numbers, 0 or more."""
     if not isinstance(numbers, list | tuple) or any(type(n) is not int or n < 0 for n in numbers):
-        raise TypeError(f"{name} is {numbers!r}, where whole numbers from 0 on belong"[:200])
+        raise TypeError(f"{name} is {numbers!r}: it must be whole numbers, 0 or more"[:200])

@@ -54,7 +54,7 @@ def ranking(
         raise RequestError(f"rank {rank!r} is unknown: give {' or '.join(RANKS)}")
     if rank == LIFT and not has_lift:
         raise RequestError(
-            "these lenses do not say the model's mean output (they were imported), so there is no lift: rank by probability"
+            "these lenses lack the model's mean output (they were imported), so there is no lift: rank by probability"
         )
     return Ranking(rank=rank, top=top, min_probability=min_probability)
 

@@ -33,7 +33,9 @@ def content(path: Path, mend: str = MEND) -> bytes:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait
         raise DamageError(f"{path} is not an ordinary file: {mend}")
     if status.st_size > MOST_BYTES:
-        raise DamageError(f"{path} has {status.st_size:,} bytes, where {MOST_BYTES:,} can be at most: {mend}")
+        raise DamageError(
+            f"{path} has {status.st_size:,} bytes, more than the {MOST_BYTES:,} allowed: {mend}"
+        )
     return path.read_bytes()
 
 
