@@ -223,7 +223,8 @@ class _Cursor:
         return len(text) if space < 0 else space
 
     def _try(self, passage: _Passage, surely: int) -> None:
-        """Give the passage out if it has `surely` tokens more than wanted, because the last ones may have been cut."""
+        """Give the passage out if it has at least `surely` tokens more than wanted, because the last ones may have
+        been cut."""
         parts: Parts = []
         left = self._seq_len
         texts = ["".join(texts) for _, texts in passage.parts]

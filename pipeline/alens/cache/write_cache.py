@@ -31,7 +31,7 @@ from alens.store.writer import ShardWriter, put_manifest
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSummary(Result):
-    """What one run of `write_cache` wrote."""
+    """The result of one run of `write_cache`."""
 
     cache: Cache
     shards_written: int

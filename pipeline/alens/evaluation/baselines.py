@@ -7,7 +7,7 @@ In: maps and weights on the device, and the values of some rows. Out: `Readings`
     LogitLens      the stream after a layer           norm(h) W_U + b_U
     StreamMaps     the Tuned Lens of a layer          norm(h A + c) W_U + b_U
     Constant       the mean output                    reads nothing
-    ModelOutput    the model itself, no baseline      what cannot be beaten; with the exact teacher alone
+    ModelOutput    the model itself, not a baseline   what cannot be beaten; with the exact teacher alone
 
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
@@ -105,7 +105,7 @@ class Unembedding:
         *,
         scaled: bool,
     ) -> Self:
-        """For the heads that lenses are of."""
+        """The unembedding of the heads that have lenses."""
         return cls(
             {layer: unembedding(fitted, norm, W_U_DV, b_U_V) for layer, fitted in lenses.items()}, scaled
         )

@@ -38,7 +38,7 @@ log = logging.getLogger("alens")
 
 @dataclass(frozen=True, kw_only=True)
 class FitSummary(Result):
-    """What one run of `fit_lenses` did."""
+    """The result of one run of `fit_lenses`."""
 
     lenses: Path
     record: LensRecord

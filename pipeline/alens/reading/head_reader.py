@@ -36,7 +36,7 @@ class LayerReading:
 
     layer: int
     places: slice
-    """Where these positions stand among those that were asked for."""
+    """The indices of these positions among the requested ones."""
     model_TV: torch.Tensor
     """Log-probabilities, like the next two."""
     lens_HTV: torch.Tensor

@@ -238,7 +238,7 @@ def cause(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block the hub's library draws no bars, and logs no warning of what alens then says in an error."""
+    """Within the block the hub's library draws no bars, and logs no warning about what alens reports as an error."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

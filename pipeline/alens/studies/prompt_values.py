@@ -1,4 +1,4 @@
-"""Prompts run once: what heads hold at the rows that are read, and from it the log-probabilities of one head at a time.
+"""Prompts run once: the values of heads at the rows that are read, and the log-probabilities of one head at a time.
 
 In: lenses with their model, prompts as token ids, and the positions to read in each. Out: `PromptValues`. The values of
 all heads are kept, E numbers a head and row; log-probabilities are made for one head and a block of rows, because
@@ -34,7 +34,7 @@ def places_to_read(reader: LensedModel, num_tokens: int, position: str | int, so
 
 
 class PromptValues:
-    """What heads and model hold at R rows.
+    """The values of heads and model at R rows.
 
     Attributes: `reader`, `final_RD` (residual after the last norm), `prompt_R` (the prompt of each row, on the CPU) and
     `lengths_N` (rows of each prompt, on the CPU).

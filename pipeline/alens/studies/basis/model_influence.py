@@ -1,4 +1,4 @@
-"""The model with directions of one head's z ablated, many ablations in one pass.
+"""Runs the model with directions of one head's z ablated, many ablations in one pass.
 
 In: the model, one sequence of tokens, a head, ablations as `subspaces.removals` makes them, and what takes the
 place of what is removed. Out: the final residuals with each ablation, and KL(model || ablated model). A pass

@@ -1,4 +1,4 @@
-"""What a study of causal bases gives: figures for each basis of a head, and for each layer.
+"""The result of a study of causal bases: figures for each basis of a head, and for each layer.
 
 Shapes: K directions, E d_head, R resamples.
 """

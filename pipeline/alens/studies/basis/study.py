@@ -1,4 +1,4 @@
-"""What a study of causal bases works on, checked against lenses and cache before the work.
+"""The inputs of a study of causal bases, checked against lenses and cache before the work.
 
 In: lenses of heads with their model loaded, a cache of the same model, settings. Out: a `CheckedStudy`.
 """

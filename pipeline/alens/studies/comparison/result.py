@@ -1,4 +1,4 @@
-"""What `compare` gives: heads ranked by how their readings change, tokens that appear and vanish, and detectors."""
+"""The result of `compare`: heads ranked by how their readings change, tokens that appear and vanish, and detectors."""
 
 from dataclasses import dataclass
 

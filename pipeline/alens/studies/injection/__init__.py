@@ -5,7 +5,7 @@ inject.py        directions added at a head, strength by strength
 ablate.py        heads ablated
 result.py        the results of both
 directions.py    tokens -> directions: of a lens, the unembedding, random
-typical.py       mean, covariance and size of what heads write
+typical.py       mean and covariance of heads' values, and the size of what they write
 edit_effects.py  edits -> next tokens, and loss on a text
 perplexity.py    a text in windows, and the loss on it
 """

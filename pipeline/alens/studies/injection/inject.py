@@ -114,7 +114,7 @@ def _check_direction(reader: LensedModel, terms: Sequence[Term]) -> None:
 def _typical(
     reader: LensedModel, prompts: Sequence[str], settings: InjectSettings, windows: Windows | None
 ) -> Typical:
-    """What the head typically holds, over the text or, without one, over the prompts."""
+    """Typical values of the head, over the text or, without one, over the prompts."""
     ids = [reader.tokens(prompt) for prompt in prompts]
     batches = [torch.tensor([tokens]) for tokens in ids] if windows is None else windows.batches
     site = reader.lenses.record.site

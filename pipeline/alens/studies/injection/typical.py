@@ -1,4 +1,4 @@
-"""What heads typically hold: mean and covariance of their values, and the size of what they write, over some rows.
+"""Typical values of heads: mean and covariance of their values, and the size of what they write, over some rows.
 
 In: tokens. Out: a `Typical` for each head (or for each layer, for lenses of the residual stream). It gives
 injections their unit, mean ablations their values, and directions the point where a gradient is taken. The first

@@ -95,7 +95,7 @@ def _check(reader: LensedModel, terms: Sequence[Term], controls: Sequence[Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class _GroupRates:
-    """What was measured on prompts and on controls."""
+    """The rates on prompts and on controls."""
 
     prompts: TermRates
     controls: TermRates | None

@@ -1,4 +1,4 @@
-"""What `locate` gives: heads ranked by how far they raise some terms, with tests and intervals."""
+"""The result of `locate`: heads ranked by how far they raise some terms, with tests and intervals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -108,12 +108,12 @@ class Location(Result):
 
     @property
     def on_heads(self) -> bool:
-        """Whether the lenses read heads; else a site of the residual stream, which has one lens a layer."""
+        """Whether the lenses read heads. If not, they read a site of the residual stream, with one lens per layer."""
         return self.site == ATTN_Z
 
     @property
     def can_be_significant(self) -> bool:
-        """Whether there are prompts enough for one head alone to be significant."""
+        """Whether there are enough prompts for a single head to be significant."""
         return self.smallest_p <= self.settings.alpha
 
     @property

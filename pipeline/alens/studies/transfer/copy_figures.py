@@ -1,4 +1,4 @@
-"""What `transfer_to_copy` gives: figures of lenses on a fine-tuned copy, compared with the same lenses at home.
+"""The result of `transfer_to_copy`: figures of lenses on a fine-tuned copy, beside those on their own model.
 
 In: sums over held-out rows, of the lenses at home and on the copy. Out: `CopyTransfer`, with differences and their
 intervals by document or sequence.

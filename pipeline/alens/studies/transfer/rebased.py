@@ -1,4 +1,4 @@
-"""Values of one head in the coordinates of another: how a lens is put on a head that it was not fitted to.
+"""Values of one head in the coordinates of another: how a lens is applied to a head that it was not fitted to.
 
 In: values of a head, its output matrix, and the frame of the heads whose lenses shall read them. Out: the same
 values as those lenses expect them.

@@ -1,4 +1,4 @@
-"""What `transfer` gives: figures of each lens on every other head, one by one and by layer.
+"""The result of `transfer`: figures of each lens on every other head, one by one and by layer.
 
 Shapes: S source heads, T target heads, C cells (pairs of layers), G groups (documents or sequences).
 """
