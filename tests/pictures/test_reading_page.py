@@ -112,6 +112,13 @@ def test_a_large_page_keeps_the_models_tokens_and_says_what_it_leaves_out(
         assert set(place.model[::2]) < set(place.kept)
 
 
+def test_a_page_needs_a_list_of_prompts(reader: HeadReader) -> None:
+    with pytest.raises(RequestError, match=r"^prompts is the string 'The door': give a list of strings$"):
+        page_reader.read_page(reader, "The door")
+    with pytest.raises(RequestError, match=r"^there are no prompts: give one or more$"):
+        page_reader.read_page(reader, [])
+
+
 def test_positions_a_page_has_no_room_for_are_refused(
     reader: HeadReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,12 @@ def test_a_term_counts_with_and_without_a_space(tokenizer: Any) -> None:
     assert {tokenizer.decode([i]) for i in term.ids} == {"the", " the"}
 
 
+def test_a_single_string_is_not_a_list_of_terms(tokenizer: Any) -> None:
+    """Python would take its characters for terms."""
+    with pytest.raises(RequestError, match=r"^terms is the string 'he': give a list of strings$"):
+        to_tokens("he", tokenizer)
+
+
 def test_a_term_of_several_tokens_is_refused_or_counts_by_its_first(tokenizer: Any) -> None:
     word = "electroencephalography"
     assert len(tokenizer.encode(word).ids) > 1

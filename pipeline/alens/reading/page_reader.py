@@ -19,6 +19,7 @@ from alens.job.progress import Report, counting, silent
 from alens.lens import marks
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
+from alens.reading.prompts import check_list
 from alens.reading.ranking import (
     LIFT,
     NO_MASS,
@@ -93,6 +94,9 @@ def read_page(
     report: Report = silent,
 ) -> PageData:
     """Read prompts at `positions`, by default all. Raises `RequestError` like `HeadReader.read`, and for too many cells."""
+    check_list(prompts, "prompts")
+    if not prompts:
+        raise RequestError("there are no prompts: give one or more")
     layers, heads = reader.chosen(layers, heads)
     layers, heads = tuple(sorted(set(layers))), tuple(sorted(set(heads)))
     first = reader.ranking(rank, top, min_probability)

@@ -44,6 +44,12 @@ def read_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
+def check_list(texts: Sequence[str], name: str) -> None:
+    """Raises `RequestError` for a single string, which Python would take as a list of its characters."""
+    if isinstance(texts, str):
+        raise RequestError(f"{name} is the string {texts[:40]!r}: give a list of strings")
+
+
 def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The first prompt of each text, in the order of the file: a repeated text is not further evidence."""
     first: dict[str, Prompt] = {}

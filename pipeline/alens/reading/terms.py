@@ -12,6 +12,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.model.within_text import WithinText
+from alens.reading.prompts import check_list
 from alens.reading.text_file import read_lines
 
 SHOWN = 5
@@ -40,6 +41,7 @@ def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False
     With `first_token`, the first token of a form that has several stands for the term, unless it is only space.
     Raises `RequestError` for a term that is empty, or that no token stands for.
     """
+    check_list(terms, "terms")
     within = WithinText(tokenizer)
     listed, without_token = [], []
     terms = tuple(dict.fromkeys(terms))

@@ -191,6 +191,15 @@ def test_the_last_report_says_that_all_is_done(reader: LensedModel) -> None:
     )  # two readings and two random directions, at two strengths
 
 
+def test_a_single_string_is_not_a_list_of_prompts(reader: LensedModel) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    message = f"^prompts is the string {PROMPT!r}: give a list of strings$"
+    with pytest.raises(RequestError, match=message):
+        inject(reader, PROMPT, terms, InjectSettings(layer=3, head=0))
+    with pytest.raises(RequestError, match=message):
+        ablate(reader, PROMPT, AblateSettings(heads=((3, 0),), kind="zero"))
+
+
 def test_the_result_is_plain_json(reader: LensedModel) -> None:
     terms = to_tokens(["she"], reader.model.tokenizer)
     settings = InjectSettings(layer=LAYER, head=HEAD, strength=(1.0,), random=1)

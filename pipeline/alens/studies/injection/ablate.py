@@ -17,6 +17,7 @@ from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed_model import LensedModel
+from alens.reading.prompts import check_list
 from alens.reading.terms import Term
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
@@ -49,6 +50,7 @@ def ablate(
     report: Report = silent,
 ) -> Ablations:
     """Take each head away alone, and then all of them. Raises `RequestError` as `check` does."""
+    check_list(prompts, "prompts")
     check(reader.lenses, settings, has_text=windows is not None)
     heads = tuple(dict.fromkeys(settings.heads))
     edits = _edits(reader, heads, settings.kind, windows)

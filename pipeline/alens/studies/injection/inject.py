@@ -20,6 +20,7 @@ from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
 from alens.reading.lensed_model import LensedModel
+from alens.reading.prompts import check_list
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.injection.directions import at_random, by_lens, by_unembedding, within
@@ -65,6 +66,7 @@ def inject(
 
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
+    check_list(prompts, "prompts")
     check(reader.lenses, settings, has_text=windows is not None)
     _check_direction(reader, terms)
     here = _typical(reader, prompts, settings, windows)
