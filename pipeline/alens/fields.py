@@ -142,11 +142,16 @@ def _fields_of(settings: Any) -> dict[str, Field]:
 
 
 def check(settings: Any) -> None:
-    """Raises `RequestError` for a field of this dataclass whose value does not fit: call it in `__post_init__`."""
+    """Raises `RequestError` for a field of this dataclass whose value does not fit: call it in `__post_init__`.
+
+    A string that stands for a path becomes a `Path`.
+    """
     for name, field in fields_of(type(settings)).items():
         value = getattr(settings, name)
         if (expected := field.mismatch(value)) is not None:
             raise RequestError(f"{name} is {value!r}: it must be {expected}")
+        if field.kind is Path and not field.several and isinstance(value, str):
+            object.__setattr__(settings, name, Path(value))  # the dataclass is frozen, and not yet anybody's
 
 
 def docstrings(settings: type) -> dict[str, str]:

@@ -34,6 +34,9 @@ class CacheRequest:
     """auto, cpu, cuda or cuda:N."""
     worker: Worker = field(default_factory=Worker)
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecomputeRequest:

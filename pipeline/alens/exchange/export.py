@@ -90,7 +90,7 @@ class ExportPlan(Result):
 
 def export_lenses(
     lenses: Lenses,
-    out: Path,
+    out: str | Path,
     request: ExportRequest | None = None,
     *,
     report: Report = silent,
@@ -101,7 +101,7 @@ def export_lenses(
     Raises what `plan` and `write` raise.
     """
     planned = plan(lenses, request)
-    write(planned, out, report=report, should_stop=should_stop)
+    write(planned, Path(out), report=report, should_stop=should_stop)
     return planned
 
 

@@ -88,3 +88,6 @@ class FitRequest:
     """Steps between checkpoints."""
     device: str = "auto"
     """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -20,11 +20,12 @@ def check_path(path: Path) -> None:
     result_file.check(path, (SUFFIX,), "a page is")
 
 
-def write_page(path: Path, numbers: Mapping[str, Any]) -> int:
+def write_page(path: str | Path, numbers: Mapping[str, Any]) -> int:
     """Write the page whole, in the place of an earlier page, and give its size in bytes.
 
     Raises `RequestError` for a path that cannot be a page, `RunError` where the disk refuses.
     """
+    path = Path(path)
     check_path(path)
     content = to_html(numbers).encode()
     result_file.write(path, content)

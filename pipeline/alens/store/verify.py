@@ -79,7 +79,7 @@ class Verdict(Result):
 
 
 def verify_cache(
-    root: Path,
+    root: str | Path,
     *,
     on_finding: Callable[[Finding], None] = lambda _: None,
     report: Report = silent,
@@ -89,7 +89,7 @@ def verify_cache(
 
     Raises `RequestError` when there is no cache or one of another format, `StoppedError` when asked to stop.
     """
-    started = time.monotonic()
+    started, root = time.monotonic(), Path(root)
     if not any(os.path.lexists(root / part) for part in PARTS):
         raise RequestError(no_cache(root))
     report(Progress(stage="reading records"))

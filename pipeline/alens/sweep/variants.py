@@ -49,10 +49,10 @@ class Grid:
     variants: tuple[Variant, ...]
 
 
-def read_sweep(path: Path) -> Grid:
+def read_sweep(path: str | Path) -> Grid:
     """The sweep that a TOML file asks for. Raises `RequestError` for anything in it that is wrong."""
     try:
-        return parse(tomllib.loads(path.read_text(encoding="utf-8-sig")), str(path))
+        return parse(tomllib.loads(Path(path).read_text(encoding="utf-8-sig")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} is not a TOML file: {error}") from None
     except OSError as error:
