@@ -156,7 +156,8 @@ def test_a_document_of_gigabytes_is_not_read(sealed_tiny: Path, copy_of: Copy) -
     with (store / "plan.json").open("r+b") as file:
         file.truncate(2**40)
     with pytest.raises(
-        DamageError, match=rf"plan\.json has 1,099,511,627,776 bytes, where {document.MOST_BYTES:,} can be"
+        DamageError,
+        match=rf"plan\.json has 1,099,511,627,776 bytes, more than the {document.MOST_BYTES:,} allowed",
     ):
         open_cache(store)
     assert "is too large to be a document" in [finding.what for finding in verify_cache(store).findings]
