@@ -17,18 +17,18 @@ from alens import (
 
 
 def test_requests_hold_paths() -> None:
-    fit = FitRequest(store="cache", lenses="lenses", deepspeed="zero.json")  # type: ignore[arg-type]
+    fit = FitRequest(store="cache", lenses="lenses", deepspeed="zero.json")
     assert (fit.store, fit.lenses, fit.deepspeed) == (Path("cache"), Path("lenses"), Path("zero.json"))
-    cache = CacheRequest(model="demo", corpus="demo", store="cache")  # type: ignore[arg-type]
+    cache = CacheRequest(model="demo", corpus="demo", store="cache")
     assert cache.store == Path("cache")
 
 
 @pytest.mark.parametrize(
     "asked",
     [
-        lambda: FitRequest(store=3, lenses="lenses"),  # type: ignore[arg-type]
-        lambda: CacheRequest(model=3, corpus="demo", store="cache"),  # type: ignore[arg-type]
-        lambda: CacheRequest(model="demo", corpus="demo", store="cache", device=0),  # type: ignore[arg-type]
+        lambda: FitRequest(store=3, lenses="lenses"),
+        lambda: CacheRequest(model=3, corpus="demo", store="cache"),
+        lambda: CacheRequest(model="demo", corpus="demo", store="cache", device=0),
     ],
 )
 def test_what_is_neither_is_refused_by_name(asked: object) -> None:

@@ -88,7 +88,7 @@ def test_what_is_given_becomes_the_settings() -> None:
 
 def test_help_is_the_docstring() -> None:
     options = {name: option for option in example.params for name in option.opts}
-    assert options["--layers"].help == "Layers to take.  [default: all]"  # type: ignore[attr-defined]
+    assert options["--layers"].help == "Layers to take.  [default: all]"
     shown = run("--help")
     for part in (
         "[default: 4; 1<=x<=9]",
@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_refused(argument: str) -> None:
 
 def test_bounds_can_be_left_to_the_class() -> None:
     command = SettingsOptions(Example, only=("rows",), ranges=False)(lambda **_: None)
-    [option] = command.__click_params__  # type: ignore[attr-defined]
+    [option] = command.__click_params__
     assert type(option.type) is click.types.IntParamType
 
 

@@ -248,7 +248,7 @@ def test_workers_together_give_the_table_of_one(sweep: Any, tmp_path: Path) -> N
 def test_all_are_judged_on_the_same_rows_whatever_they_were_fitted_on(sweep: Any) -> None:
     request = sweep(variant=[{}, {"min_position": 9}, {"objective": "last-position", "batch_rows": 16}])
     run_sweep(request)
-    rows = [results.read_result(request.out / variant.name).rows_G for variant in request.grid.variants]  # type: ignore[union-attr]
+    rows = [results.read_result(request.out / variant.name).rows_G for variant in request.grid.variants]
     assert all(np.array_equal(one, rows[0]) for one in rows) and rows[0].sum() == 256
 
 

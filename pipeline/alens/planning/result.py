@@ -113,7 +113,8 @@ class Estimate(Result):
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each array of the cache: its name and sizes."""
-        return _bytes(self)["arrays"]  # type: ignore[no-any-return]
+        arrays: list[dict[str, Any]] = _bytes(self)["arrays"]
+        return arrays
 
     def to_json(self) -> dict[str, Any]:
         """All numbers, in the order of the work; none is rounded."""
