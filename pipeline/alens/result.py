@@ -27,8 +27,7 @@ class Result:
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls) -> None:
-        # @dataclass writes a repr of all fields into each class that has none of its own: arrays and all
-        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]  # a dataclass writes its own otherwise
+        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]  # else @dataclass writes one of all fields, arrays too
 
     def headline(self) -> str:
         """What a person wants to know first, in a few words."""
