@@ -18,7 +18,7 @@ from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
-from alens.rows.moments import MomentSums
+from alens.rows.moment_sums import MomentSums
 from alens.store import encoding
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan

@@ -4,6 +4,7 @@ designs/            the forms a lens can take
 maps.py             what a fitted lens does to a value
 marks.py            the mark of lenses that say nothing
 whitening.py        coordinates in which fitting is easy
+closed_form.py      lenses from moments, without a fit
 record.py           what lens.json holds
 directory.py        where the files of a lens directory are, and how they are written
 recorded_lenses.py  a lens directory opened: its record, its files checked

@@ -7,4 +7,5 @@ agreement.py      the same most probable tokens, under ties
 final_norm.py     what stands between residual stream and unembedding
 narrow.py         targets as if fewer had been cached
 moments.py        means and covariances
+moment_sums.py    the sums from which they are made
 """

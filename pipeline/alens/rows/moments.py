@@ -1,4 +1,5 @@
-"""Means and covariances of the values of heads and of the residual stream: the one place that computes them.
+"""Means and covariances of the values of heads and of the residual stream: with `moment_sums.py`, the one place that
+computes them.
 
 In: values of some rows, or the sums of them that stage one keeps shard by shard. Out: means and covariances, in numpy
 or torch like the input; or the sums, for code that stores them.
@@ -10,14 +11,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from alens.rows.columns import RowReader
-from alens.store.arrays import site_name, statistic_name
+from alens.rows.moment_sums import FinalSums, MomentSums
+from alens.store.arrays import scale_name, site_name, statistic_name
 from alens.store.cache_reader import Cache
 
 log = logging.getLogger("alens")
@@ -27,6 +29,9 @@ Values = TypeVar("Values", Array, torch.Tensor)
 
 ROWS_PER_NUMBER = 64
 """Rows for each of the E dimensions of a site: the smallest directions of a covariance need some."""
+
+ROWS_PER_PRODUCT = 4096
+"""Rows of one float32 product of z with the final residual; their sum is float64."""
 
 SPREAD_ROUNDING, MEAN_ROUNDING = 1e-6, 1e-12
 """Shares of a head's largest variance and of its squared mean by which rounding may take an eigenvalue below zero."""
@@ -41,6 +46,38 @@ class CacheMoments:
     covariance_LHEE: Array
     mean_output_V: Array
     """The mean of the model's final distributions; sums to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossMoments:
+    """Moments of z of the heads of a layer with the final residual, over the same rows; float64."""
+
+    num_rows: int
+    mean_HE: Array
+    covariance_HEE: Array
+    cross_HED: Array
+    """The covariance of z with the final residual."""
+    mean_final_D: Array
+    variance_final_D: Array
+
+    @classmethod
+    def from_tensors(
+        cls,
+        num_rows: int,
+        mean_HE: torch.Tensor,
+        covariance_HEE: torch.Tensor,
+        cross_HED: torch.Tensor,
+        final: FinalSums,
+    ) -> Self:
+        """The same from tensors."""
+        return cls(
+            num_rows=num_rows,
+            mean_HE=mean_HE.numpy(),
+            covariance_HEE=covariance_HEE.numpy(),
+            cross_HED=cross_HED.numpy(),
+            mean_final_D=final.mean_D.numpy(),
+            variance_final_D=final.variance_D.numpy(),
+        )
 
 
 def sums(values_HNE: Values) -> tuple[Values, Values]:
@@ -98,6 +135,43 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
     )
 
 
+def cross_of_rows(
+    cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int], num_rows: int
+) -> dict[int, CrossMoments]:
+    """By layer, moments of z of these heads with the final residual, over the first `num_rows` rows of `shards`.
+
+    Raises `RequestError` for a cache without the exact teacher.
+    """
+    cache.check_layers(layers)
+    cache.check_heads(heads)
+    device = torch.device("cpu")
+    d_head, d_model = cache.plan.model.d_head, cache.plan.model.d_model
+    final = FinalSums(d_model, device)
+    sums = {layer: MomentSums(len(heads), d_head, None, device, d_model) for layer in layers}
+    left = num_rows
+    for shard in shards:
+        names = [site_name(layer) for layer in layers]
+        if cache.plan.settings.z_dtype == "int8":
+            names += [scale_name(layer) for layer in layers]
+        cache.check_files(shard, ["targets/final", *names])
+        usable_N = np.flatnonzero(cache.read_shard("rows/position", shard) >= 1)[:left]
+        left -= len(usable_N)
+        first = shard * cache.plan.settings.rows_per_shard
+        for start in range(0, len(usable_N), ROWS_PER_PRODUCT):
+            block_N = usable_N[start : start + ROWS_PER_PRODUCT]
+            rows, keep_N = slice(first + int(block_N[0]), first + int(block_N[-1]) + 1), block_N - block_N[0]
+            centred_ND = final.add(torch.from_numpy(cache.read("targets/final", rows)[keep_N]))
+            for layer in layers:
+                z_NHE = cache.z(layer, rows)[keep_N[:, None], np.asarray(heads)]
+                sums[layer].add(torch.from_numpy(z_NHE), centred_ND)
+        if not left:
+            break
+    return {
+        layer: CrossMoments.from_tensors(num_rows - left, *of_z.covariance(), of_z.cross(final), final)
+        for layer, of_z in sums.items()
+    }
+
+
 def warn_of_unsound(
     root: Path, layers: Sequence[int], mean_LHE: npt.NDArray[Any], covariance_LHEE: npt.NDArray[Any]
 ) -> None:
@@ -116,38 +190,3 @@ def warn_of_unsound(
             root,
             ", ".join(wrong),
         )
-
-
-class MomentSums:
-    """Sums over the rows at position 1 and later, a batch at a time: float32 a batch, float64 in all.
-
-    Batches are summed around the mean of the first one. Around zero, float32 loses the spread of a head whose mean is
-    far above it: the covariance of one with a mean of 300 had negative eigenvalues.
-    """
-
-    def __init__(self, num_heads: int, width: int, seq_len: int, device: torch.device) -> None:
-        self.T, self.device, self.rows = seq_len, device, 0
-        self.shift_HE: torch.Tensor | None = None
-        self.sum_HE = torch.zeros(num_heads, width, dtype=torch.float64, device=device)
-        self.outer_HEE = torch.zeros(num_heads, width, width, dtype=torch.float64, device=device)
-
-    def add(self, z_NHE: torch.Tensor) -> None:
-        """`z_NHE` holds whole sequences, in order."""
-        z_NHE = z_NHE.to(self.device, torch.float32, copy=True)
-        z_BTHE = z_NHE.unflatten(0, (-1, self.T))
-        if self.shift_HE is None:
-            self.shift_HE = z_BTHE[:, 1:].sum((0, 1)) / max(1, len(z_BTHE) * (self.T - 1))
-        z_NHE -= self.shift_HE
-        z_BTHE[:, 0] = 0.0
-        z_HNE = z_NHE.transpose(0, 1)
-        self.sum_HE += z_NHE.sum(0)
-        self.outer_HEE += torch.bmm(z_HNE.transpose(1, 2), z_HNE)
-        self.rows += len(z_BTHE) * (self.T - 1)
-
-    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(H, E) sum and (H, E, E) sum of outer products, of z as it is; float64."""
-        if self.shift_HE is None:
-            return self.sum_HE, self.outer_HEE
-        shift_HE = self.shift_HE.double()
-        cross_HEE = shift_HE[:, :, None] * (self.sum_HE + self.rows * shift_HE / 2)[:, None, :]
-        return self.sum_HE + self.rows * shift_HE, self.outer_HEE + cross_HEE + cross_HEE.mT

@@ -1,0 +1,119 @@
+"""The closed form: a lens of each head without a fit, from moments alone.
+
+The final residual (after the model's last norm) is regressed on z of a head by least squares, and what is predicted is
+unembedded. In: a cache with the exact teacher. Out: by layer, a `ClosedForm`: an E x D map a head, and the share of the
+final residual's variance that it explains; from it, with `W_U`, an affine lens. No pass over rows x vocabulary is made.
+Departure from the Tuned Lens (arXiv 2303.08112): nothing is trained, and there is no norm between map and unembedding.
+Shapes: H heads, E d_head, D d_model, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RequestError
+from alens.lens.whitening import Whitening
+from alens.rows import moments
+from alens.store.cache_reader import Cache
+
+Array = npt.NDArray[np.float64]
+
+RIDGE = 1e-6
+"""Added to each variance of z, as a share of the head's largest: float16 rounding is about as large, and must not be
+blown up."""
+
+MEAN_RIDGE = 1e-12
+"""Added too, as a share of the squared mean: a head that always says the same has no variance but rounding."""
+
+ENOUGH_ROWS = 131_072
+"""Rows that are summed where stage one kept no moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedForm:
+    """The regression of the final residual on z, for heads of one layer: `final = mean_final + (z - mean) T`.
+
+    All arrays are float64. A head whose z does not vary has zeros in `T_HED` and in `r2_H`.
+    """
+
+    T_HED: Array
+    mean_HE: Array
+    covariance_HEE: Array
+    """The covariance of z, over the rows of the regression."""
+    mean_final_D: Array
+    r2_H: Array
+    """The share of the variance of the final residual, summed over D, that z explains linearly on these rows."""
+    num_rows: int
+
+    def affine(
+        self, W_U_DV: torch.Tensor, log_mean_output_V: torch.Tensor, whitening: Whitening
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(H, E, V) weight and (H, V) bias on white z, float32, on the device of `W_U_DV`.
+
+        The bias puts the lens's mean output where the model's is, for normal z: the mean of `exp` of a normal logit is
+        that of its middle times `exp(variance / 2)`. What moves all logits alike changes no distribution, and would
+        count in that variance (1.2 nats on a strong head), so logits are taken around their mean under the mean output.
+        """
+        probs_V = log_mean_output_V.float().softmax(-1)
+        centred_DV = W_U_DV.float() - (W_U_DV.float() @ probs_V)[:, None]
+        weight_HEV = torch.matmul(self.white(whitening).to(W_U_DV.device), centred_DV)
+        return weight_HEV, log_mean_output_V.float() - weight_HEV.square().sum(1) / 2
+
+    def white(self, whitening: Whitening) -> torch.Tensor:
+        """(H, E, D) float32: the map on white z."""
+        unwhite_HEE: torch.Tensor = torch.linalg.inv(whitening.scale_HEE.double().cpu())
+        return (unwhite_HEE @ torch.from_numpy(self.T_HED)).float()
+
+
+def closed_form(
+    cache: Cache, layers: Sequence[int], shards: Sequence[int], heads: Sequence[int] | None = None
+) -> dict[int, ClosedForm]:
+    """By layer, the closed form of `heads` (None: all) over the rows at position 1 and later of `shards`.
+
+    Raises `RequestError` for a cache that holds what is needed neither as moments nor as rows.
+    """
+    chosen = range(cache.plan.model.n_heads) if heads is None else heads
+    if (lacks := lacks_moments(cache)) is not None:
+        raise RequestError(lacks)
+    return {
+        layer: regress(of_layer)
+        for layer, of_layer in moments.cross_of_rows(cache, layers, chosen, shards, ENOUGH_ROWS).items()
+    }
+
+
+def lacks_moments(cache: Cache) -> str | None:
+    """Why there is no closed form on this cache, and what to do; None where there is one."""
+    if cache.plan.settings.exact_teacher:
+        return None
+    return (
+        f"{cache.root} holds no moments of z with the final residual, and no exact teacher to make them from: "
+        "cache with --exact-teacher for a closed form"
+    )
+
+
+def regress(of_layer: moments.CrossMoments) -> ClosedForm:
+    """The closed form from the moments of a layer."""
+    variance_HE, axes_HEE = np.linalg.eigh(of_layer.covariance_HEE)
+    largest_H = variance_HE[:, -1].clip(min=0)
+    ridge_H = RIDGE * largest_H + MEAN_RIDGE * np.square(of_layer.mean_HE).max(-1) + np.finfo(np.float32).tiny
+    along_HED = (
+        axes_HEE.swapaxes(1, 2)
+        @ of_layer.cross_HED
+        / (variance_HE.clip(min=0) + ridge_H[:, None])[:, :, None]
+    )
+    # With a ridge, the variance explained is 2 cov(prediction, final) - var(prediction).
+    T_HED = axes_HEE @ along_HED
+    predicted_H = (variance_HE.clip(min=0)[:, :, None] * np.square(along_HED)).sum((1, 2))
+    explained_H = 2 * (T_HED * of_layer.cross_HED).sum((1, 2)) - predicted_H
+    total = of_layer.variance_final_D.sum()
+    return ClosedForm(
+        T_HED=T_HED,
+        mean_HE=of_layer.mean_HE,
+        covariance_HEE=of_layer.covariance_HEE,
+        mean_final_D=of_layer.mean_final_D,
+        r2_H=explained_H.clip(min=0) / total if total > 0 else np.zeros_like(explained_H),
+        num_rows=of_layer.num_rows,
+    )
