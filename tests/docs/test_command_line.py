@@ -42,7 +42,8 @@ def command_of(name: str) -> tuple[click.Command, click.Context]:
 def flags_of(name: str) -> set[str]:
     command, parent = command_of(name)
     context = click.Context(command, parent=parent)
-    return {flag for param in command.get_params(context) for flag in param.opts if flag.startswith("-")}
+    names = (name for param in command.get_params(context) for name in (*param.opts, *param.secondary_opts))
+    return {name for name in names if name.startswith("-")}
 
 
 FLAGS = {flag for name in COMMANDS for flag in flags_of(name)} | {"--version"}
@@ -57,7 +58,7 @@ def test_the_page_is_what_the_commands_say() -> None:
 def test_a_command_has_a_section_with_its_options_and_an_example(name: str) -> None:
     section = reference().split(f"\n## alens {name}\n")[1].split("\n## ")[0]
     for flag in flags_of(name) - {"-h", "--help"}:
-        assert re.search(rf"^\| `(--?[\w-]+, )*{flag}[ `,]", section, re.MULTILINE), flag
+        assert re.search(rf"^\| `(--?[\w-]+(, | / ))*{flag}[ `,]", section, re.MULTILINE), flag
     assert f"\nalens {name} " in section.split("Example:")[1]
 
 

@@ -13,6 +13,7 @@ from alens.store.schema import CacheSettings, CorpusFile, Plan
 
 OTHER_SETTINGS: dict[str, Any] = {
     "seq_len": 16,
+    "bos": True,
     "max_rows": 64,
     "layers": (0,),
     "top_k": 4,

@@ -57,18 +57,18 @@ def divide(lengths_D: Lengths, settings: CacheSettings, *, documents_known: bool
 
     The whole text is one side where documents are not known, or none can be held out.
     """
-    T, a_shard, total = settings.seq_len, settings.sequences_per_shard, int(lengths_D.sum())
+    T, a_shard, total = settings.text_len, settings.sequences_per_shard, int(lengths_D.sum())
     wanted = settings.sequences_wanted
     num_sequences = total // T if wanted is None else min(total // T, wanted)
     nothing = np.zeros(len(lengths_D), dtype=np.bool_)
     shards = held_out_shards(num_sequences // a_shard) if documents_known else 0
     if shards:
-        least = shards * settings.rows_per_shard
+        least = shards * a_shard * T
         share = shards * a_shard / num_sequences
         held_out_D = draw(
             lengths_D,
             wanted=max(least, round(share * total)),
-            most=total - settings.rows_per_shard,
+            most=total - a_shard * T,
             seed=settings.seed,
         )
         held_out = int(lengths_D[held_out_D].sum()) // T

@@ -1,6 +1,6 @@
 """A few passages of a long text: where they begin, and their tokens.
 
-In: CORPUS, a tokenizer, how many sequences are wanted. Out: one sequence from each passage. Passages are spread evenly
+In: CORPUS, a tokenizer, how many sequences are wanted. Out: the text of one sequence from each passage. Passages are spread evenly
 over the text, from a start that the seed draws, and over each side of it where documents are held out. So a long
 document gives passages in proportion to its length, and not every short document gives one. The text is read twice,
 the first time to measure it; only the passages are tokenised.
@@ -76,7 +76,7 @@ def plan_passages(
     wanted = settings.sequences_wanted // a_shard * a_shard
     held_out_D = np.zeros(len(characters_D), dtype=np.bool_)
     held_out = held_out_shards(wanted // a_shard) * a_shard if documents_known else 0
-    room = ROOM * settings.seq_len
+    room = ROOM * settings.text_len
     if held_out:
         held_out_D = draw(
             characters_D,
@@ -106,13 +106,13 @@ def plan_passages(
 def read_passages(
     plan: PassagePlan,
     text: TextTokens,
-    seq_len: int,
+    text_len: int,
     writer: TokenStreamWriter,
     report: Report,
     should_stop: ShouldStop,
 ) -> bool:
-    """Write one sequence of each passage; returns whether all of them had enough text."""
-    total = (len(plan.train_starts) + len(plan.held_out_starts)) * seq_len
+    """Write `text_len` tokens of each passage, the text of a sequence; returns whether all of them had enough."""
+    total = (len(plan.train_starts) + len(plan.held_out_starts)) * text_len
     report(Progress(stage="tokenise", total=total, unit="tokens"))
 
     def put(parts: Parts) -> None:
@@ -122,7 +122,7 @@ def read_passages(
         report(Progress(stage="tokenise", done=writer.num_tokens, total=total, unit="tokens"))
 
     train, held_out = (
-        _Cursor(starts.tolist(), seq_len, text, put) for starts in (plan.train_starts, plan.held_out_starts)
+        _Cursor(starts.tolist(), text_len, text, put) for starts in (plan.train_starts, plan.held_out_starts)
     )
     document = -1
     for number, (stretch, starts_document) in enumerate(text.corpus.stretches()):
@@ -169,9 +169,9 @@ class _Cursor:
     """Reads one side of the text, stretch after stretch, and gives out each passage once it has enough tokens."""
 
     def __init__(
-        self, starts: list[int], seq_len: int, text: TextTokens, put: Callable[[Parts], None]
+        self, starts: list[int], text_len: int, text: TextTokens, put: Callable[[Parts], None]
     ) -> None:
-        self._starts, self._next, self._seq_len = starts, 0, seq_len
+        self._starts, self._next, self._text_len = starts, 0, text_len
         self._text, self._put = text, put
         self._passed = 0
         """The number of characters of the side before this stretch."""
@@ -195,7 +195,7 @@ class _Cursor:
                 if place >= len(text):
                     break
                 before = (self._before + text[max(0, place - MARGIN) : place])[-MARGIN:]
-                self._passage = _Passage(before, FIRST_TRY * self._seq_len)
+                self._passage = _Passage(before, FIRST_TRY * self._text_len)
             wanted = place + max(0, self._passage.lacks)
             longest = max(place, place + self._passage.lacks + LONGEST_WORD)
             space = text.find(" ", wanted, longest)
@@ -226,7 +226,7 @@ class _Cursor:
         """Give the passage out if it has at least `surely` tokens more than wanted, because the last ones may have
         been cut."""
         parts: Parts = []
-        left = self._seq_len
+        left = self._text_len
         texts = ["".join(texts) for _, texts in passage.parts]
         encoded = [self._text.encode_after(passage.before, texts[0]), *self._text.encode(texts[1:])]
         for (document, _), ids in zip(passage.parts, encoded, strict=True):
@@ -236,7 +236,7 @@ class _Cursor:
                 parts.append((document, ids[:left]))
             left -= len(ids)
         if left > -surely:
-            passage.lacks = FURTHER_TRY * self._seq_len
+            passage.lacks = FURTHER_TRY * self._text_len
             return
         self._put(parts)
         self._passage, self._next = None, self._next + 1

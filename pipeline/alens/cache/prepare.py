@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from alens.cache import token_sequences
-from alens.cache.request import CacheRequest
+from alens.cache.request import CacheRequest, with_bos
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.model import models
@@ -30,7 +30,7 @@ from alens.store.leftovers import clear
 from alens.store.model_record import ModelRecord
 from alens.store.paths import ASIDE, PARTS, StorePaths
 from alens.store.plan_differences import differences
-from alens.store.schema import Plan, TokensRecord
+from alens.store.schema import CacheSettings, Plan, TokensRecord
 from alens.store.writer import check_no_links, put_skeleton
 from alens.text import corpus as text
 from alens.text.text_tokens import TextTokens
@@ -172,12 +172,13 @@ class _PlanMaker:
         )
         if stored is None:
             examine_early(model, self.request.settings.layers)
-            record = self._write_tokens(model)
+            settings, bos = with_bos(self.request.settings, model)
+            record = self._write_tokens(model, settings, bos)
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
             self.report(Progress(stage="examining the model"))
             model_record = examine(model, tokens_BT, self.request.settings.layers)
             warn_of_other_write(model_record)
-            plan = self._new_plan(model_record, record)
+            plan = self._new_plan(model_record, settings, record)
         else:
             plan = stored
             self.report(Progress(stage="checking tokens"))
@@ -188,28 +189,31 @@ class _PlanMaker:
         put_skeleton(self.request.store, plan, model.weights(weight_arrays(plan)))
         return Prepared(plan, model)
 
-    def _write_tokens(self, model: models.LoadedModel) -> TokensRecord:
+    def _write_tokens(
+        self, model: models.LoadedModel, settings: CacheSettings, bos: int | None
+    ) -> TokensRecord:
         return token_sequences.write_tokens(
             self.paths,
             TextTokens(
                 corpus=self.corpus,
                 tokenizer=model.tokenizer,
                 end_of_text=model.end_of_text,
+                bos=bos,
                 dtype=token_dtype(self.source.record.d_vocab),
                 num_tokens=self.source.record.d_vocab,
             ),
             self.source.tokenizer_sha256,
-            self.request.settings,
+            settings,
             self.report,
             self.should_stop,
         )
 
-    def _new_plan(self, model_record: ModelRecord, record: TokensRecord) -> Plan:
+    def _new_plan(self, model_record: ModelRecord, settings: CacheSettings, record: TokensRecord) -> Plan:
         """The plan. Raises `RequestError` when STORE holds shards of another plan whose `plan.json` was lost."""
         plan = Plan(
             model=model_record,
             corpus=self.corpus.hashed(self.report).record,
-            settings=self.request.settings,
+            settings=settings,
             tokens=record,
             created=software(),
         )
@@ -238,7 +242,7 @@ class _PlanMaker:
 
     def _renew_tokens(self, model: models.LoadedModel, plan: Plan) -> None:
         """Write the tokens again. Raises `RunError` when the text does not give the plan's tokens any more."""
-        made = self._write_tokens(model)
+        made = self._write_tokens(model, plan.settings, plan.tokens.bos)
         recorded = plan.tokens
         if (made.sha256, made.documents_sha256) == (recorded.sha256, recorded.documents_sha256):
             return

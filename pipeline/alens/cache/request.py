@@ -1,5 +1,6 @@
 """The requests of `alens cache` and of `alens verify --deep`, and the checks that need no reading and no writing."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
 if TYPE_CHECKING:
-    from alens.model.models import ModelSource
+    from alens.model.models import LoadedModel, ModelSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +74,12 @@ def check_settings(settings: CacheSettings, source: "ModelSource") -> None:
         )
     if settings.seq_len > model.n_ctx:
         raise RequestError(f"seq_len is {settings.seq_len}: {model.id} sees {model.n_ctx} tokens at most")
+
+
+def with_bos(settings: CacheSettings, model: "LoadedModel") -> tuple[CacheSettings, int | None]:
+    """Settings as a plan has them, `bos` true or None, and the token that each sequence begins with.
+
+    Raises `RequestError` where BOS is asked for and the tokenizer has none.
+    """
+    token = model.beginning.chosen(settings.bos, f"the tokenizer of {model.source.record.id}")
+    return dataclasses.replace(settings, bos=None if token is None else True), token

@@ -2,7 +2,8 @@
 
 In: a `Corpus` and a tokenizer. Out: `tokens.npy`, (B, T) uint16 or uint32, in the order in which sequences will be run;
 where documents are known also `documents.npy`, (B, T) uint32, the document of each token; and their `TokensRecord`.
-There is no padding: end-of-text stands between documents, and what does not fill a shard is left out. A corpus of any
+There is no padding: end-of-text stands between documents, and what does not fill a shard is left out. Where sequences
+begin with BOS, it counts as a token of the document that follows it. A corpus of any
 size is streamed. `held_out_documents` decides what is taken, and `text.packing` makes sequences of it.
 Shapes: B sequences, D documents, T tokens.
 """
@@ -49,7 +50,7 @@ def write_tokens(
         stream, division = _read(text, settings, raw, report, should_stop)
         check_fills_a_shard(text.corpus.record.id, len(stream.tokens_N), division, settings)
         report(Progress(stage="writing tokens"))
-        ordered = _OrderedSequences(stream, division, settings)
+        ordered = _OrderedSequences(stream, division, settings, text.bos)
         put_stream(paths.tokens, _npy(text.dtype, ordered.shape, ordered.tokens()))
         if known:
             put_stream(paths.documents, _npy(DOCUMENT_DTYPE, ordered.shape, ordered.documents()))
@@ -59,6 +60,7 @@ def write_tokens(
         sequences_left_out=division.left_out,
         tokenizer_sha256=tokenizer_sha256,
         end_of_text=text.end_of_text,
+        bos=text.bos,
         selection="spread" if division.spread else None,
     )
     if not known:
@@ -84,7 +86,7 @@ def _read(
         plan = plan_passages(characters_D, settings, documents_known=known)
         if plan is not None:
             writer = TokenStreamWriter(raw, text.dtype)
-            if read_passages(plan, text, settings.seq_len, writer, report, should_stop):
+            if read_passages(plan, text, settings.text_len, writer, report, should_stop):
                 return writer.stream(), plan.division
             # A passage at the end had too little text: it has more characters to a token than any language.
             raw.seek(0)
@@ -112,13 +114,16 @@ def _whole(
 class _OrderedSequences:
     """The sequences in the order in which they will be run: each side permuted by itself, held-out documents last."""
 
-    def __init__(self, stream: TokenStream, division: Division, settings: CacheSettings) -> None:
+    def __init__(
+        self, stream: TokenStream, division: Division, settings: CacheSettings, bos: int | None
+    ) -> None:
         self.shape = (division.sequences, settings.seq_len)
+        self._bos, self._text_len = bos, settings.text_len
         held_out_R = division.held_out_D[stream.documents_R]
         counts = (division.train_sequences, division.held_out_sequences)
         self._sides: list[tuple[Side, Numbers]] = []
         for number, (runs_R, count) in enumerate(zip((~held_out_R, held_out_R), counts, strict=True)):
-            whole = int(stream.lengths_R[runs_R].sum()) // settings.seq_len
+            whole = int(stream.lengths_R[runs_R].sum()) // settings.text_len
             chosen = np.arange(count, dtype=np.int64)
             if division.spread:
                 chosen = randomness.spread(whole, count, settings.seed, randomness.SPREAD, number)
@@ -136,7 +141,13 @@ class _OrderedSequences:
     def _blocks(self) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         for side, numbers_B in self._sides:
             for start in range(0, len(numbers_B), SEQUENCES_A_WRITE):
-                yield side.sequences(numbers_B[start : start + SEQUENCES_A_WRITE], self.shape[1])
+                tokens_BT, documents_BT = side.sequences(
+                    numbers_B[start : start + SEQUENCES_A_WRITE], self._text_len
+                )
+                if self._bos is not None:
+                    tokens_BT = np.insert(tokens_BT, 0, self._bos, axis=1)
+                    documents_BT = np.insert(documents_BT, 0, documents_BT[:, 0], axis=1)
+                yield tokens_BT, documents_BT
 
 
 def _documents_taken(path: Path, division: Division) -> tuple[int, int]:
@@ -184,7 +195,7 @@ def check_fills_a_shard(corpus: str, num_tokens: int, division: Division, settin
     if num_tokens == 0:
         raise RequestError(f"{corpus} has no text: it is empty, or every row of its text column is")
     raise RequestError(
-        f"{corpus} gives {num_tokens:,} tokens, {num_tokens // settings.seq_len} sequences of {settings.seq_len}: "
+        f"{corpus} gives {num_tokens:,} tokens, {num_tokens // settings.text_len} sequences of {settings.text_len}: "
         f"fewer than one shard of {settings.rows_per_shard:,} rows; take a smaller --rows-per-shard "
         f"(a multiple of {settings.seq_len})"
     )

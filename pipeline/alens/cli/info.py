@@ -135,6 +135,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "rows_planned": plan.rows,
         "taken": _taken(plan),
         "documents": _documents(plan),
+        "bos": _bos(plan.tokens.bos),
         "layers": ",".join(map(str, plan.layers)),
         "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
         "z": _encoding(plan.settings),
@@ -185,6 +186,11 @@ def _documents(plan: "Plan") -> str:
     return f"{taken}, {count}held out in {shards}"
 
 
+def _bos(token: int | None) -> str:
+    """Whether sequences and prompts begin with BOS."""
+    return "none" if token is None else f"token {token}, before each text"
+
+
 def _encoding(settings: Any) -> str:
     if settings.z_dtype == "int8":
         return "int8, with a scale for each row and head"
@@ -215,6 +221,7 @@ def _lenses(path: Path) -> dict[str, Any]:
         "objective": record.objective or "unknown",
         "model": f"{record.model.id}: {record.model.architecture}, weights {record.model.weights_sha256[:12]}",
         "cache_plan": record.cache.get("plan") or "unknown",
+        "bos": _bos(record.bos),
         "layers": ",".join(map(str, record.layers)),
         "heads": ",".join(map(str, record.heads)),
         "steps": _known(record.fit.get("steps")),

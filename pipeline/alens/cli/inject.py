@@ -194,5 +194,7 @@ def _load(
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
     reader = LensedModel(opened, model=given["model"], device=given["device"], report=report)
     result = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
-    windows = None if corpus is None else read_windows(corpus, reader.model, given["text_tokens"])
+    windows = None
+    if corpus is not None:
+        windows = read_windows(corpus, reader.model, given["text_tokens"], bos=reader.lenses.record.bos)
     return reader, result, windows

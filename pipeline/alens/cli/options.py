@@ -80,7 +80,7 @@ class SettingsOptions:
         """What the field says about its option, as `click.option` takes it."""
         attributes: dict[str, Any] = {"help": _help(field)}
         if field.kind is bool:
-            return {**attributes, "is_flag": True}
+            return {**attributes, "is_flag": True, **({"default": None} if field.optional else {})}
         if field.kind is dict:
             return {**attributes, "type": OPTIONS, "multiple": True}
         if field.several and field.kind is Path:
@@ -95,7 +95,11 @@ class SettingsOptions:
 
 
 def _names(field: Field, flag: Flag) -> tuple[str, ...]:
-    return flag.names or (f"--{field.name.replace('_', '-')}",)
+    if flag.names:
+        return flag.names
+    name = field.name.replace("_", "-")
+    # A switch that may also be left to something else says both.
+    return (f"--{name}/--no-{name}",) if field.kind is bool and field.optional else (f"--{name}",)
 
 
 def _help(field: Field) -> str:

@@ -29,6 +29,8 @@ def _text(body: Figures) -> Iterator[str]:
         f"{text['rows']:,} rows = {text['sequences']:,} sequences of {text['seq_len_tokens']:,} tokens, "
         f"{text['shards']:,} shards of {text['rows_per_shard']:,} rows",
     )
+    if text["bos"] is not None:
+        yield _entry("", f"each begins with BOS (token {text['bos']}), which is a row too")
     if text["held_out_sequences"]:
         yield _entry("", f"the last {text['held_out_sequences']:,} of them are of held-out documents")
     left_out, most = text["sequences_left_out"], text["max_rows"]

@@ -52,7 +52,7 @@ class JudgedText:
 
 
 def check_same_model(lenses: Lenses, cache: Cache) -> None:
-    """Check that lenses and cache are of one model.
+    """Check that lenses and cache are of one model; warn where their sequences begin otherwise.
 
     Raises `RequestError` where they are not; `DamageError`, now or when a layer is read, where the lenses' output
     matrices are not those of the model.
@@ -61,6 +61,14 @@ def check_same_model(lenses: Lenses, cache: Cache) -> None:
     if (lacking := same_model.unchecked(lenses.record.model, cache.plan.model)) is not None:
         old = lenses.name if lenses.record.model.config is None else cache.root
         log.warning(f"{old} was made by an earlier alens: {lacking}")
+    if lenses.record.cache.get("plan") is not None and lenses.record.bos != cache.plan.tokens.bos:
+        one, other = (
+            "with" if bos is not None else "without" for bos in (lenses.record.bos, cache.plan.tokens.bos)
+        )
+        log.warning(
+            f"{lenses.name} was fitted on sequences {one} BOS, and those of {cache.root} are {other}: heads that look at "
+            "the first token compute other values"
+        )
     lenses.tie(torch.from_numpy(cache.weights("W_O")))
 
 

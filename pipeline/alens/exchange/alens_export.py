@@ -47,6 +47,7 @@ class _ExportConfig:
     held_out: dict[str, Any]
     files: dict[str, FileRecord]
     tokenizer_sha256: str | None = None
+    bos: Natural | None = None
     mean_output_kl: float | None = None
 
     def __post_init__(self) -> None:
@@ -114,6 +115,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         objective=exported.objective,
         cache=exported.cache,
         min_position=exported.fit["min_position"],
+        bos=exported.bos,
         held_out={key: exported.held_out[key] for key in map(str, layers) if key in exported.held_out},
         mean_output_kl=exported.mean_output_kl,
         log_mean_output_V=_mean_output(source, exported.files, record.d_vocab),

@@ -234,6 +234,7 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "tensors": {name: list(shape) for name, shape in plan.shapes.items()},
         "model": _public(record.model),
         "tokenizer_sha256": record.tokenizer_sha256,
+        "bos": record.bos,
         "design": record.design,
         "objective": record.objective,
         "fit": local_paths.shorten(record.fit, CONFIG)[0],

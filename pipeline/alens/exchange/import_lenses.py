@@ -91,6 +91,7 @@ def _record(
             objective=published.objective,
             model=dataclasses.replace(model.source.record, final_norm=norm),
             tokenizer_sha256=model.source.tokenizer_sha256,
+            bos=published.bos,
             cache=dict(published.cache),
             layers=published.layers,
             heads=published.heads,

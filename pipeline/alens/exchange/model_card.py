@@ -89,6 +89,11 @@ def fitted(config: Mapping[str, Any]) -> str:
         ("steps", _number(fit.get("steps"))),
         ("rows seen", _number(fit.get("rows_seen"))),
         ("first position fitted on", _number(fit.get("min_position"))),
+        *(
+            [("token that sequences begin with (BOS)", config["bos"])]
+            if config.get("bos") is not None
+            else []
+        ),
         ("text", _corpus(cache.get("corpus"))),
         ("identity of the cache's plan", cache.get("plan")),
         ("fingerprint of the cache", cache.get("fingerprint")),

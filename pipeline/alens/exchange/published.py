@@ -44,6 +44,8 @@ class PublishedLenses:
     """The first position at which the lenses are judged."""
     held_out: Mapping[str, Any] = field(default_factory=dict)
     """The figures of each head, as in `LensRecord.held_out`, with the mark of lenses that say nothing."""
+    bos: int | None = None
+    """The token that prompts begin with, before their text."""
     mean_output_kl: float | None = None
     """On the rows of these figures, nats."""
     log_mean_output_V: torch.Tensor | None = None

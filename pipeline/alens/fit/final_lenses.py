@@ -159,6 +159,7 @@ def _record(
         objective=recipe.settings.objective,
         model=cache.plan.model,
         tokenizer_sha256=cache.plan.tokens.tokenizer_sha256,
+        bos=cache.plan.tokens.bos,
         cache={
             "plan": plan.cache_plan,
             "fingerprint": cache.fingerprint,

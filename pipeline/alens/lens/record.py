@@ -47,6 +47,9 @@ class LensRecord(Result):
     software: dict[str, str]
     tokenizer_sha256: str | None = None
     """The hash of the tokenizer that made the tokens, as in the plan. None in lenses from before it was kept."""
+    bos: int | None = None
+    """The token that each sequence of the cache began with; prompts begin with it too. None: there was none, or the
+    lenses are from before it could be."""
     mean_output_kl: float | None = None
     """KL of the model's mean output on the same held-out rows, in nats: what a lens must beat. None in lenses from
     before it was written down."""
@@ -101,6 +104,10 @@ class LensRecord(Result):
             raise TypeError("held_out has no figures of each head")
         if not isinstance(self.tokenizer_sha256, str | None):
             raise TypeError("tokenizer_sha256 is not a string")
+        if self.bos is not None:
+            _check_naturals("bos", [self.bos])
+            if self.bos >= self.model.d_vocab:
+                raise TypeError(f"bos is {self.bos}, of {self.model.d_vocab} tokens")
         if self.mean_output_kl is not None and not _is_number(self.mean_output_kl):
             raise TypeError("mean_output_kl is not a number")
 

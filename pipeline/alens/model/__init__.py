@@ -11,6 +11,7 @@ models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
 edits.py              the model run with heads changed
 examine.py            what the loaded model does, by numbers
+beginning.py          what a tokenizer puts before a text
 token_bytes.py        token ids -> how many bytes of text each stands for
 within_text.py        a tokenizer in the middle of a text
 """

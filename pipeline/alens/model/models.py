@@ -24,6 +24,7 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
 from alens.model import configuration, logit_fingerprint, pretrained, weights
+from alens.model.beginning import Beginning, beginning
 from alens.model.last_norm import last_norm
 from alens.model.libraries import importing, panics_unprinted, quiet, refusing
 from alens.rows.final_norm import FinalNorm
@@ -66,6 +67,8 @@ class LoadedModel:
     tokenizer: Any
     """The `tokenizers` tokenizer: `encode`, `decode`."""
     end_of_text: int | None
+    beginning: Beginning
+    """What the tokenizer puts before a text."""
     W_O_LHED: torch.Tensor
     """The output matrix of each head; zeros for a layer without attention."""
     b_O_LD: torch.Tensor
@@ -202,6 +205,12 @@ def _no_model(path: Path) -> str:
 
 def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
     """The `tokenizers` tokenizer of a model, and its end-of-text token. Raises `RequestError`."""
+    fast = _fast_tokenizer(source)
+    return fast.backend_tokenizer, fast.eos_token_id
+
+
+def _fast_tokenizer(source: ModelSource) -> Any:
+    """The tokenizer as transformers loads it. Raises `RequestError`."""
     with importing():
         from transformers import AutoTokenizer
 
@@ -211,14 +220,14 @@ def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode(PROBE)
-    return tokenizer, fast.eos_token_id
+    return fast
 
 
 def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> LoadedModel:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
     report(Progress(stage="loading the model"))
     where = torch_device(device)
-    tokenizer, end_of_text = load_tokenizer(source)
+    fast = _fast_tokenizer(source)
     record = source.record
     what = f"cannot run {record.architecture} from {source.folder}"
     with quiet():
@@ -235,8 +244,9 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
     return LoadedModel(
         source=source,
         bridge=bridge.requires_grad_(False),
-        tokenizer=tokenizer,
-        end_of_text=end_of_text,
+        tokenizer=fast.backend_tokenizer,
+        end_of_text=fast.eos_token_id,
+        beginning=beginning(fast, PROBE),
         W_O_LHED=W_O_LHED,
         b_O_LD=bridges.output_biases(bridge, W_O_LHED),
         W_U_DV=W_U_DV,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from alens.cache.held_out_documents import Division, divide, held_out_shards
 from alens.cache.prepare import check_place, software, stored_plan
-from alens.cache.request import CacheRequest, check_settings
+from alens.cache.request import CacheRequest, check_settings, with_bos
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
@@ -65,8 +65,10 @@ def estimate_cache(
     text: TextEstimate | None = None
     if stored is None:
         corpus = texts.resolve(request.corpus, request.options)
+        settings, bos = with_bos(request.settings, model)
+        request = dataclasses.replace(request, settings=settings)
         text = _tokenise(request, corpus, model, probe_s, report)
-        plan = _plan(request, source, corpus, text, model.end_of_text)
+        plan = _plan(request, source, corpus, text, model.end_of_text, bos)
         tokens_BT = _sequences(text.first, plan)
         report(Progress(stage="examining the model"))
         model_record = examine(model, tokens_BT, request.settings.layers)
@@ -132,7 +134,7 @@ def _tokenise(
             dtype=token_dtype(model.source.record.d_vocab),
             num_tokens=model.source.record.d_vocab,
         ),
-        enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.seq_len,
+        enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.text_len,
         keep=settings.rows_per_shard,
         probe_s=probe_s,
         report=report,
@@ -145,6 +147,7 @@ def _plan(
     corpus: texts.Corpus,
     text: TextEstimate,
     end_of_text: int | None,
+    bos: int | None,
 ) -> Plan:
     known = corpus.record.knows_documents
     division = _division(text, request, known)
@@ -159,6 +162,7 @@ def _plan(
             sequences_left_out=division.left_out,
             tokenizer_sha256=source.tokenizer_sha256,
             end_of_text=end_of_text,
+            bos=bos,
             documents_sha256=NOT_HASHED if known else None,
             documents=None if not known or text.lengths_D is None else len(text.lengths_D),
             held_out_sequences=division.held_out_sequences if known else None,
@@ -182,9 +186,10 @@ def _division(text: TextEstimate, request: CacheRequest, known: bool) -> Divisio
 
 def _sequences(first: npt.NDArray[Any], plan: Plan) -> npt.NDArray[Any]:
     """The first tokens as (sequences, T): at most one shard, at least one sequence."""
-    T = plan.settings.seq_len
+    T, bos = plan.settings.text_len, plan.tokens.bos
     whole = max(1, min(len(first) // T, plan.settings.sequences_per_shard))
-    return np.resize(first, (whole, T))
+    tokens_BT = np.resize(first, (whole, T))
+    return tokens_BT if bos is None else np.insert(tokens_BT, 0, bos, axis=1)
 
 
 def _space(folder: Path, sizes: Sizes, shards_left: int, *, skeleton: bool) -> DiskSpace:

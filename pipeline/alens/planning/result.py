@@ -137,6 +137,7 @@ def _text(estimate: Estimate) -> dict[str, Any]:
         "rows": plan.rows,
         "sequences": plan.tokens.sequences,
         "seq_len_tokens": plan.settings.seq_len,
+        "bos": plan.tokens.bos,
         "shards": plan.num_shards,
         "rows_per_shard": plan.settings.rows_per_shard,
         "sequences_left_out": plan.tokens.sequences_left_out,

@@ -73,7 +73,11 @@ class LensedModel:
     # Tokens
 
     def tokens(self, prompt: str) -> list[int]:
-        """The token ids of a prompt. Raises `RequestError` for one that is empty, too long or not UTF-8."""
+        """The token ids of a prompt, after BOS where the lenses were fitted on sequences that begin with it.
+
+        A prompt that itself begins with BOS gets no second one. Raises `RequestError` for one that is empty, too long or
+        not UTF-8.
+        """
         try:
             prompt.encode()
         except UnicodeEncodeError:
@@ -83,6 +87,9 @@ class LensedModel:
         if not ids:
             raise RequestError("the prompt is empty: give some text")
         check_ids(ids, self.model.tokenizer, self.lenses.record.model.d_vocab, f"the prompt {prompt!r}")
+        bos = self.lenses.record.bos
+        if bos is not None and ids[0] != bos:
+            ids = [bos, *ids]
         if len(ids) > longest:
             raise RequestError(
                 f"the prompt has {len(ids)} tokens: {self.lenses.record.model.id} sees {longest} at most; shorten it"

@@ -28,10 +28,12 @@ def differences(
     for name in ("split", "configuration", "text_column", "document_column", "row_documents"):
         phrases += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
     for field in dataclasses.fields(CacheSettings):
-        if field.name != "layers":
+        if field.name not in ("layers", "bos"):
             phrases += _difference(
                 field.name, getattr(stored.settings, field.name), getattr(settings, field.name)
             )
+    if settings.bos is not None:  # otherwise a cache that was begun goes on as it is
+        phrases += _difference("bos", bool(stored.settings.bos), settings.bos)
     asked_layers = settings.layers if settings.layers is not None else tuple(range(model.n_layers))
     return phrases + _difference("layers", list(stored.layers), list(asked_layers))
 

@@ -44,6 +44,9 @@ class CacheSettings:
 
     seq_len: Bounded = 256
     """Tokens per sequence."""
+    bos: bool | None = None
+    """Begin each sequence with the tokenizer's BOS token, or not. Gemma and Llama 2 expect it. None: as the tokenizer
+    does by itself."""
     max_rows: Annotated[int, Ge(1), Le(MOST)] | None = None
     """At most this many rows, spread over the whole text. None: all."""
     layers: tuple[int, ...] | None = None
@@ -108,6 +111,11 @@ class CacheSettings:
                 )
 
     @property
+    def text_len(self) -> int:
+        """Tokens of text in each sequence: one fewer where it begins with BOS."""
+        return self.seq_len - bool(self.bos)
+
+    @property
     def sequences_per_shard(self) -> int:
         return self.rows_per_shard // self.seq_len
 
@@ -168,6 +176,9 @@ class TokensRecord:
     tokenizer_sha256: str
     end_of_text: Natural | None
     """The token between documents."""
+    bos: Natural | None = None
+    """The token at position 0 of each sequence, before its text. None: the text begins there. In a plan, `settings.bos`
+    is true where there is one, and None otherwise."""
     documents_sha256: str | None = None
     """The hash of `documents.npy`, which has the document of each token. None: documents are not known."""
     documents: Natural | None = None
@@ -249,6 +260,10 @@ class Plan:
             return f"top_k is {self.settings.top_k}, of {model.d_vocab} tokens"
         if tokens.end_of_text is not None and tokens.end_of_text >= model.d_vocab:
             return f"end_of_text is {tokens.end_of_text}, of {model.d_vocab} tokens"
+        if tokens.bos is not None and tokens.bos >= model.d_vocab:
+            return f"bos is {tokens.bos}, of {model.d_vocab} tokens"
+        if (tokens.bos is not None) != bool(self.settings.bos):
+            return f"settings.bos is {self.settings.bos}, and tokens.bos {tokens.bos}"
         if tokens.sequences % self.settings.sequences_per_shard:
             return f"{tokens.sequences} sequences are not whole shards"
         return None

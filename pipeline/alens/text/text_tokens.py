@@ -34,6 +34,8 @@ class TextTokens:
     """The token between documents."""
     dtype: str
     """The dtype of the tokens: uint16 or uint32."""
+    bos: int | None = None
+    """The token that each sequence begins with, before its text. None: it begins with text."""
     num_tokens: int | None = None
     """The size of the model's vocabulary, where the text is for a model: a token beyond it is refused."""
 

@@ -2,7 +2,8 @@
 
 In: a text as `alens cache` reads it, and edits of the model. Out: `Windows` of its tokens, and for each window
 the summed negative log-probability of its tokens. A window has `n_ctx` tokens, the last one perhaps fewer;
-each token but a window's first is predicted from what stands before it in the window. The loss is exact: every token
+each token but a window's first is predicted from what stands before it in the window. Where the lenses were fitted on
+sequences that begin with BOS, so does each window. The loss is exact: every token
 of the vocabulary counts, with logits made block by block.
 Shapes: B windows, T tokens, D d_model, V vocabulary, W windows of the text.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import pad
 
 from alens.errors import RequestError
 from alens.machine.blocks import logit_blocks
@@ -66,8 +68,8 @@ class Loss:
         return float(added_W.sum() / clean.tokens_W.sum()), interval
 
 
-def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows:
-    """The first `max_tokens` tokens of a text, in windows of `n_ctx`.
+def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int, *, bos: int | None = None) -> Windows:
+    """The first `max_tokens` tokens of a text, in windows of `n_ctx`, each after the token `bos` if one is given.
 
     Raises `RequestError` when it cannot be read, or holds fewer than two tokens.
     """
@@ -88,18 +90,23 @@ def read_windows(corpus: Corpus, model: LoadedModel, max_tokens: int) -> Windows
     if min(num_tokens, max_tokens) < 2:
         raise RequestError(f"{corpus.record.id} holds fewer than two tokens: nothing in it can be predicted")
     tokens = torch.from_numpy(np.concatenate(parts)[:max_tokens].astype(np.int64))
-    return Windows(batches=cut(tokens, record.n_ctx))
+    return Windows(batches=cut(tokens, record.n_ctx, bos))
 
 
-def cut(tokens: torch.Tensor, width: int) -> tuple[torch.Tensor, ...]:
-    """(N,) tokens -> batches (B, T) of windows of `width`; a last one that predicts nothing is left out."""
-    whole = len(tokens) // width
+def cut(tokens: torch.Tensor, width: int, bos: int | None = None) -> tuple[torch.Tensor, ...]:
+    """(N,) tokens -> batches (B, T) of windows of `width`, the first token of each `bos` if one is given.
+
+    A last window that predicts nothing is left out.
+    """
+    before = 0 if bos is None else 1
+    text_len = width - before
+    whole = len(tokens) // text_len
     batches: list[torch.Tensor] = []
     if whole:
-        batches += tokens[: whole * width].view(whole, width).split(max(1, TOKENS_A_PASS // width))
-    if len(tokens) - whole * width > 1:
-        batches.append(tokens[whole * width :][None])
-    return tuple(batches)
+        batches += tokens[: whole * text_len].view(whole, text_len).split(max(1, TOKENS_A_PASS // width))
+    if len(tokens) - whole * text_len + before > 1:
+        batches.append(tokens[whole * text_len :][None])
+    return tuple(batches if bos is None else (pad(text_BT, (1, 0), value=bos) for text_BT in batches))
 
 
 def loss_of(model: LoadedModel, windows: Windows, edits: Sequence[Edit]) -> Loss:

@@ -146,6 +146,11 @@ def check_copy(lenses: Lenses, cache: Cache, copy: Cache, native: Lenses | None)
         raise RequestError(
             f"{copy.root} was cached with another tokenizer than {cache.root}: its tokens mean something else"
         )
+    if cache.plan.tokens.bos != copy.plan.tokens.bos:
+        asked = "--no-bos" if cache.plan.tokens.bos is None else "--bos"
+        raise RequestError(
+            f"{copy.root} and {cache.root} differ in whether sequences begin with BOS: cache the copy again with {asked}"
+        )
     if same_model.difference(model, copied) is None:
         log.warning(
             f"{copy.root} and {cache.root} are of the same model: it is not a copy that was trained on"
