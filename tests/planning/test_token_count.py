@@ -14,6 +14,7 @@ from alens import demo
 from alens.job.progress import silent
 from alens.model import models
 from alens.planning import token_count
+from alens.planning.budget import Budget
 from alens.text import corpus as texts
 from alens.text.text_tokens import TextTokens
 
@@ -46,7 +47,7 @@ def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def estimate(corpus: texts.Corpus, tokenizer: Any, probe_s: float, enough: int | None = None) -> Any:
     return token_count.estimate(
-        tokens_of(corpus, tokenizer), enough=enough, keep=1000, probe_s=probe_s, report=silent
+        tokens_of(corpus, tokenizer), enough=enough, keep=1000, budget=Budget(probe_s), report=silent
     )
 
 

@@ -36,9 +36,9 @@ from alens.errors import RequestError, RunError
 @click.option(
     "--probe-seconds",
     type=float,
-    default=5.0,
+    default=15.0,
     show_default=True,
-    help="How many seconds each measurement takes, roughly.",
+    help="CPU seconds that loading the model and all measurements may take together, roughly.",
 )
 @json_option
 @config_option

@@ -130,11 +130,16 @@ def _time(body: Figures) -> Iterator[str]:
         f"({size(rates['disk_probe_bytes'])}), {fixed(1000 * rates['disk_sync_s'], 1)} ms to sync a file",
     )
     yield _entry("", f"fit {whole(rates['fit_head_rows_per_s'])} rows/s for one head")
-    free = rates["cpus"] - rates["load"]
-    busy = (
-        "" if free >= rates["threads"] else f"; other work slows all of it (load {fixed(rates['load'], 1)})"
-    )
-    yield _entry("", f"on {rates['threads']} {'thread' if rates['threads'] == 1 else 'threads'}{busy}")
+    scaled = "; ".join(f"{what} from {source}" for what, source in rates["uncertain"].items())
+    yield _entry("", f"on {rates['threads']} {'thread' if rates['threads'] == 1 else 'threads'}")
+    if scaled:
+        yield _entry("scaled", scaled)
+    if rates["slowdown"] > 1:
+        yield _entry(
+            "busy",
+            f"{fixed(rates['cpus_free'], 1)} of {rates['threads']} CPUs were free; times are for when all are, now "
+            f"{fixed(rates['slowdown'], 1)} times as long",
+        )
     parts = [f"computing {_hours(time['compute_hours'])}", f"writing {_hours(time['write_hours'])}"]
     if not body["text"]["plan_in_store"]:
         parts.insert(0, f"tokenising {_hours(time['tokenise_hours'])}")

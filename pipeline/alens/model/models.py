@@ -38,6 +38,9 @@ log = logging.getLogger("alens")
 FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
 """The files of a model that are fetched first: config, tokenizer, and weights in one file. These name all others."""
 
+NOT_HASHED = "not hashed"
+"""The hash in a record that nobody compares."""
+
 PROBE = "A text, 1 word: \u00e9"
 """A text that a tokenizer must be able to encode: some faults of tokenizers show only then."""
 
@@ -91,11 +94,17 @@ class LoadedModel:
 
 
 def find(
-    model: str, revision: str | None = None, *, local_only: bool = False, report: Report = silent
+    model: str,
+    revision: str | None = None,
+    *,
+    local_only: bool = False,
+    report: Report = silent,
+    hash_weights: bool = True,
 ) -> ModelSource:
     """Resolve MODEL to a directory and make its record; hashes the weights, loads nothing.
 
-    With `local_only`, a hub id is looked up in the hub cache only. Raises `RequestError` unless it is a model directory.
+    Without `hash_weights`, which is for records that nobody compares, their hash is `NOT_HASHED`. With `local_only`, a
+    hub id is looked up in the hub cache only. Raises `RequestError` unless it is a model directory.
     """
     folder, commit = _locate(model, revision, local_only)
     config = configuration.read(folder)
@@ -111,7 +120,7 @@ def find(
     record = ModelRecord(
         id=model if commit is not None or model == "demo" else str(folder.resolve()),
         revision=commit,
-        weights_sha256=weights.sha256(loaded, report),
+        weights_sha256=weights.sha256(loaded, report) if hash_weights else NOT_HASHED,
         architecture=config.architectures[0],
         config=settings,
         **configuration.sizes(config, folder),

@@ -3,7 +3,11 @@
 estimate_cache.py  request -> estimate
 token_count.py     text -> tokens, exact or extrapolated
 sizes.py           plan -> bytes, files, memory
-rates.py           speed of this machine: model, codecs, fit
+budget.py          what a probe may take, and what work takes when nothing else runs
+model_rates.py     speed of the model on this machine
+codec_rates.py     speed of the codecs
+fit_rates.py       speed of a step of a fit
+stand_ins.py       numbers in the place of those that were not computed
 disk.py            speed and room of this disk
 costs.py           rates -> hours, and when a cache pays
 result.py          all of it as plain numbers

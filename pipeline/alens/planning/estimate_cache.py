@@ -21,8 +21,12 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.allotment import follow_allotment
 from alens.model import models
 from alens.model.examine import examine, warn_of_other_write
-from alens.planning import disk, rates, token_count
+from alens.planning import disk, token_count
+from alens.planning.budget import Budget
+from alens.planning.codec_rates import codec_rates
 from alens.planning.disk import DiskSpace
+from alens.planning.fit_rates import fit_rates
+from alens.planning.model_rates import model_rates
 from alens.planning.result import Estimate
 from alens.planning.sizes import Sizes, sizes_of
 from alens.planning.token_count import TextEstimate
@@ -38,6 +42,18 @@ NOT_HASHED = "not written"
 
 PROBES = ("model", "codecs", "fit", "disk")
 
+PROBE_S = 15.0
+"""CPU seconds of a plan, besides those of imports: 20 in all."""
+
+EXAMINED_TOKENS = 16
+"""Tokens that the model is examined on; `alens cache` takes whole sequences."""
+
+TEXT_SHARE, MODEL_SHARE, FIT_SHARE = 0.15, 0.5, 0.85
+"""What each probe may use of what those before it have left."""
+
+DISK_S = 2.0
+"""Seconds that the disk is written and read at most; it takes hardly any CPU time."""
+
 
 def estimate_cache(
     request: CacheRequest,
@@ -45,7 +61,7 @@ def estimate_cache(
     store: Path | None,
     workers: int = 1,
     max_minutes: float | None = None,
-    probe_s: float = 5.0,
+    probe_s: float = PROBE_S,
     report: Report = silent,
 ) -> Estimate:
     """Estimate the cache of `request` in `store`, or on the file system of the current directory if that is None.
@@ -57,8 +73,10 @@ def estimate_cache(
         raise RequestError(f"workers is {workers}: it must be at least 1")
     if not probe_s > 0:
         raise RequestError(f"probe_seconds is {probe_s}: it must be above 0")
+    budget = Budget(probe_s)
     threads, load = follow_allotment(), os.getloadavg()[0]
-    source = models.find(request.model, request.revision, report=report)
+    begun = store is not None and (store / "plan.json").exists()
+    source = models.find(request.model, request.revision, report=report, hash_weights=begun)
     check_settings(request.settings, source)
     stored = _stored(request, source, store)
     model = models.load(source, dtype=request.settings.dtype, device=request.device, report=report)
@@ -67,25 +85,25 @@ def estimate_cache(
         corpus = texts.resolve(request.corpus, request.options)
         settings, bos = with_bos(request.settings, model)
         request = dataclasses.replace(request, settings=settings)
-        text = _tokenise(request, corpus, model, probe_s, report)
+        text = _tokenise(request, corpus, model, budget.part(TEXT_SHARE), report)
         plan = _plan(request, source, corpus, text, model.end_of_text, bos)
         tokens_BT = _sequences(text.first, plan)
         report(Progress(stage="examining the model"))
-        model_record = examine(model, tokens_BT, request.settings.layers)
+        model_record = examine(model, tokens_BT[:1, :EXAMINED_TOKENS], request.settings.layers)
         warn_of_other_write(model_record)
         plan = dataclasses.replace(plan, model=model_record)
     else:
         plan = stored.plan
         tokens_BT = stored.tokens[: plan.settings.sequences_per_shard]
     steps = _Steps(report)
-    model_rates = rates.model_rates(model, plan, tokens_BT, probe_s)
+    of_model = model_rates(model, plan, tokens_BT, budget.part(MODEL_SHARE))
     steps.done("codecs")
-    codecs = rates.codec_rates(model_rates)
+    codecs = codec_rates(of_model)
     steps.done("fit")
-    fit_head_s = rates.fit_s(model_rates, model.device, probe_s)
+    of_fit = fit_rates(model, of_model, budget.part(FIT_SHARE))
     steps.done("disk")
     folder = disk.nearest_folder(store) if store is not None else Path.cwd()
-    disk_rates = disk.probe(folder, probe_s)
+    disk_rates = disk.probe(folder, min(probe_s, DISK_S))
     steps.done("")
     sizes = sizes_of(plan, codecs.stored_share)
     done = len(stored.shards) if stored else 0
@@ -97,10 +115,10 @@ def estimate_cache(
         workers=workers,
         max_minutes=max_minutes,
         sizes=sizes,
-        model=model_rates,
+        model=of_model,
         codecs=codecs,
         disk=disk_rates,
-        fit_head_s=fit_head_s,
+        fit=of_fit,
         threads=threads,
         load=load,
         space=_space(folder, sizes, plan.num_shards - done, skeleton=stored is None),
@@ -122,7 +140,7 @@ def _tokenise(
     request: CacheRequest,
     corpus: texts.Corpus,
     model: models.LoadedModel,
-    probe_s: float,
+    budget: Budget,
     report: Report,
 ) -> TextEstimate:
     settings = request.settings
@@ -136,7 +154,7 @@ def _tokenise(
         ),
         enough=None if settings.sequences_wanted is None else settings.sequences_wanted * settings.text_len,
         keep=settings.rows_per_shard,
-        probe_s=probe_s,
+        budget=budget,
         report=report,
     )
 

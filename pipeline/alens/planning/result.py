@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from alens.fit.optimiser import STATE
+from alens.planning.budget import FREE
+from alens.planning.codec_rates import CodecRates
 from alens.planning.costs import Costs, FitCosts, break_even, passes_table, rows_of_slowest
 from alens.planning.disk import DiskRates, DiskSpace
-from alens.planning.rates import CodecRates, ModelRates, fit_arrays
+from alens.planning.fit_rates import FitRates, fit_arrays
+from alens.planning.model_rates import ModelRates
 from alens.planning.sizes import Sizes
 from alens.planning.token_count import TextEstimate
 from alens.result import Result
@@ -36,8 +39,7 @@ class Estimate(Result):
     model: ModelRates
     codecs: CodecRates
     disk: DiskRates
-    fit_head_s: float
-    """Seconds that a fit takes for one row of one head."""
+    fit: FitRates
     threads: int
     load: float
     """The load average over the minute before anything was measured."""
@@ -60,13 +62,42 @@ class Estimate(Result):
     def _unprobed_bytes(self) -> int:
         """Activations of the sequences by which a batch is larger than the probe; 0 on CUDA, which has its own memory."""
         settings, model = self.plan.settings, self.plan.model
-        batch = min(settings.batch_size, settings.sequences_per_shard)
-        sequences = 0 if self.device.startswith("cuda") else max(0, batch - self.model.plan.tokens.sequences)
+        rows = 0 if self.device.startswith("cuda") else max(0, self.model.batch_rows - self.model.plan.rows)
         further = len(settings.sites or ()) * model.d_model
         kept = len(self.plan.layers) * (model.n_heads * model.d_head + further)
         passing = 6 * model.d_model + 2 * model.n_heads * settings.seq_len  # the MLP's, attention's
         number_bytes = 4 if settings.dtype == "float32" else 2
-        return sequences * settings.seq_len * (kept + passing) * number_bytes
+        return rows * (kept + passing) * number_bytes
+
+    @property
+    def cpus_free(self) -> float:
+        """How many CPUs the probe of the model got, of one for each thread; all of them on another device."""
+        took = self.model.took
+        return self.threads * took.alone_s / max(took.wall_s, 1e-9) if took.threads else float(self.threads)
+
+    @property
+    def slowdown(self) -> float:
+        """How many times as long everything takes beside the work that ran during the probe; 1 on a free machine."""
+        share = self.cpus_free / self.threads
+        return 1.0 if share >= FREE else 1.0 / share
+
+    def uncertain(self) -> dict[str, str]:
+        """Which rates are less certain than others, and what they were taken from."""
+        model, fit, heads = self.model, self.fit, self.plan.model.n_heads
+        reasons = {}
+        if model.blocks is not None:
+            reasons["model"] = (
+                f"{model.blocks[0]} of its {model.blocks[1]} blocks, run on {model.plan.rows:,} rows"
+            )
+        elif not model.whole_batch:
+            reasons["model"] = f"{model.plan.rows:,} of the {model.batch_rows:,} rows of a batch"
+        if fit.rows < fit.settings.batch_rows:
+            reasons["fit"] = (
+                f"{fit.rows:,} of the {fit.settings.batch_rows:,} rows of a step, of {fit.heads} of {heads} heads"
+            )
+        elif fit.heads < heads:
+            reasons["fit"] = f"{fit.heads} of the {heads} heads of a layer"
+        return reasons
 
     @property
     def costs(self) -> Costs:
@@ -82,11 +113,11 @@ class Estimate(Result):
         """The costs of fitting all heads of `layers` to compressed targets."""
         names = set(fit_arrays(self.plan, layers))
         num_bytes = sum(array.bytes_a_row for array in self.sizes.arrays if array.name in names)
-        heads = len(layers) * self.plan.model.n_heads
+        heads, batch_rows = len(layers) * self.plan.model.n_heads, self.fit.settings.batch_rows
         return FitCosts(
             heads=heads,
             read_s=num_bytes * self.disk.read_s_a_byte + sum(self.codecs.decode_s[name] for name in names),
-            fit_s=heads * self.fit_head_s,
+            fit_s=len(layers) * self.fit.step_s(self.plan.model.n_heads, batch_rows) / batch_rows,
         )
 
     def save_bytes(self, layers: tuple[int, ...]) -> int:
@@ -193,12 +224,13 @@ def _bytes(estimate: Estimate) -> dict[str, Any]:
 
 def _rates(estimate: Estimate) -> dict[str, Any]:
     costs, text, disk = estimate.costs, estimate.text, estimate.disk
+    heads = len(estimate.plan.layers) * estimate.plan.model.n_heads
     return {
         "probe_rows": estimate.model.plan.rows,
         "forward_rows_per_s": 1 / costs.forward_s,
         "compute_rows_per_s": 1 / costs.compute_s,
         "write_rows_per_s": 1 / costs.write_s,
-        "fit_head_rows_per_s": 1 / estimate.fit_head_s,
+        "fit_head_rows_per_s": 1 / estimate.fit_costs(estimate.plan.layers).fit_s * heads,
         "tokenise_tokens_per_s": text.tokens_a_second if text else None,
         "disk_probe_bytes": disk.probe_bytes,
         "disk_write_bytes_per_s": 1 / disk.write_s_a_byte,
@@ -208,6 +240,9 @@ def _rates(estimate: Estimate) -> dict[str, Any]:
         "threads": estimate.threads,
         "load": estimate.load,
         "cpus": os.cpu_count(),
+        "cpus_free": estimate.cpus_free,
+        "slowdown": estimate.slowdown,
+        "uncertain": estimate.uncertain(),
     }
 
 

@@ -5,7 +5,6 @@ share of the files: of their rows (parquet, whose footers count them) or of thei
 """
 
 import dataclasses
-import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alens.job.progress import Progress, Report
+from alens.planning.budget import Budget, Clock
 from alens.text import corpus as texts
 from alens.text.file_rows import size_of
 from alens.text.text_columns import Row
@@ -35,7 +36,7 @@ class TextEstimate:
     """The share of the text's files that was read."""
     tokens_read: int
     seconds: float
-    """Seconds that reading and tokenising took."""
+    """Seconds that reading and tokenising take where nothing else runs."""
     first: npt.NDArray[Any]
     """The first tokens, in the order of the text."""
     lengths_D: npt.NDArray[np.int64] | None
@@ -72,9 +73,9 @@ class _Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class _FirstPart(texts.Corpus):
-    """A corpus that ends at its deadline, but not before LEAST_PIECES pieces."""
+    """A corpus that ends when its budget is used, but not before LEAST_PIECES pieces."""
 
-    deadline: float
+    budget: Budget
     taken: _Taken = field(default_factory=_Taken)
     _stretch: _Stretch = field(default_factory=_Stretch)
     _rows: list[float] = field(default_factory=list)
@@ -82,7 +83,7 @@ class _FirstPart(texts.Corpus):
 
     def pieces(self) -> Iterator[texts.Piece]:
         for piece in super().pieces():
-            if self.taken.pieces >= LEAST_PIECES and time.monotonic() > self.deadline:
+            if self.taken.pieces >= LEAST_PIECES and not self.budget.left:
                 return
             self.taken.pieces += 1
             self.taken.characters += len(piece.text)
@@ -109,16 +110,16 @@ def estimate(
     *,
     enough: int | None,
     keep: int,
-    probe_s: float,
+    budget: Budget,
     report: Report,
 ) -> TextEstimate:
-    """Tokenise for about `probe_s` seconds, or until there are `enough` tokens; the first `keep` are kept.
+    """Tokenise until the budget is used, or until there are `enough` tokens; the first `keep` are kept.
 
     Where documents are known, twice as many tokens are needed: held-out documents fill sequences of their own.
     """
-    began = time.monotonic()
+    clock = Clock(torch.device("cpu"))
     corpus = text.corpus
-    part = _FirstPart(record=corpus.record, paths=corpus.paths, deadline=began + probe_s)
+    part = _FirstPart(record=corpus.record, paths=corpus.paths, budget=budget)
     surely = None if enough is None else enough * (2 if corpus.record.knows_documents else 1)
     first: list[npt.NDArray[Any]] = []
     num_tokens, lengths = 0, array("q")
@@ -132,7 +133,7 @@ def estimate(
         report(Progress(stage="tokenise", done=num_tokens, total=enough, unit="tokens"))
         if surely is not None and num_tokens >= surely:
             break
-    seconds = time.monotonic() - began
+    took = clock.took()
     is_enough = surely is not None and num_tokens >= surely
     # With enough tokens, the corpus was read further ahead than the tokens go.
     whole = part.taken.whole and not is_enough
@@ -143,7 +144,7 @@ def estimate(
         exact=is_enough or whole,
         share_read=share,
         tokens_read=num_tokens,
-        seconds=seconds,
+        seconds=took.alone_s,
         first=np.concatenate(first)[:keep] if first else np.empty(0, text.dtype),
         lengths_D=np.array(lengths, dtype=np.int64) if whole else None,
     )
