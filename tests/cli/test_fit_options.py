@@ -33,7 +33,7 @@ def test_every_design_of_attention_heads(
 ) -> None:
     options = ("--lens-option", "rank=2") if name == "low-rank" else ()
     record = fitted("--lens", name, *options)
-    assert (record.design, record.form) == (name, "affine")
+    assert (record.design, record.form) == (name, "unembedded" if name == "translator" else "affine")
     assert record.fit["lens_options"] == ({"rank": 2} if options else {})
     outcome = run_alens("eval", tmp_path / "lenses", demo_cache, "--json")
     assert outcome.code == 0, outcome.stderr

@@ -5,12 +5,17 @@ import dataclasses
 import pytest
 import torch
 
-from alens.lens.maps import FORMS, AffineMaps, LensMaps, TranslatedMaps
+from alens.errors import RequestError
+from alens.lens.lens_forms import AFFINE_FORMS, FORMS
+from alens.lens.maps import AffineMaps, LayerLenses, LensEnding, LensMaps, Shared, TranslatedMaps
 from alens.store.model_record import NormRecord
 
 H, N, E, D, V = 3, 5, 4, 6, 11
 RANDOM = torch.Generator().manual_seed(0)
 W_U, B_U = torch.randn(D, V, generator=RANDOM), torch.randn(V, generator=RANDOM)
+LOG_MEAN = torch.randn(V, generator=RANDOM).log_softmax(-1)
+ENDING = LensEnding.with_mean_output(W_U, LOG_MEAN)
+SHARED = Shared(unembedding=lambda: (W_U, B_U), ending=lambda: ENDING)
 
 
 def made(form: str, seed: int = 1) -> LensMaps:
@@ -18,13 +23,17 @@ def made(form: str, seed: int = 1) -> LensMaps:
     random = torch.Generator().manual_seed(seed)
     shapes = FORMS[form].shapes(H, E, D, V)
     tensors = {name: torch.randn(*shape, generator=random) for name, shape in shapes.items()}
-    return FORMS[form].from_tensors(tensors, lambda: (W_U, B_U))
+    return FORMS[form].from_tensors(tensors, SHARED)
 
 
 def says(maps: LensMaps) -> torch.Tensor:
     """(H, N, V) for the same values."""
     z_NE = torch.randn(N, E, generator=torch.Generator().manual_seed(9)).half()
     return torch.stack([maps.logits(head, z_NE) for head in range(maps.num_heads)])
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a.double(), b.double(), rtol=1e-4, atol=1e-4)
 
 
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -35,7 +44,7 @@ def test_tensors_have_the_shapes_and_come_back(form: str) -> None:
     maps = made(form)
     tensors = maps.tensors()
     assert {name: tuple(value.shape) for name, value in tensors.items()} == maps.shapes(H, E, D, V)
-    again = FORMS[form].from_tensors(tensors, lambda: (W_U, B_U))
+    again = FORMS[form].from_tensors(tensors, SHARED)
     assert again.form == form and torch.equal(says(again), says(maps))
 
 
@@ -102,3 +111,37 @@ def test_translated_has_the_norm_of_its_model() -> None:
     expected = final_ND @ W_U.double() + B_U
     torch.testing.assert_close(rms.logits(1, z_NE).double(), expected, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(maps.logits(1, z_NE), rms.logits(1, z_NE), rtol=1e-2)
+
+
+@every_form
+def test_the_logits_of_chosen_tokens_are_those_among_all(form: str) -> None:
+    close(says(made(form).columns([7, 2])), says(made(form))[..., [7, 2]])
+
+
+@every_form
+def test_folded_maps_say_the_same(form: str) -> None:
+    close(says(made(form).folded()), says(made(form)))
+
+
+@pytest.mark.parametrize("form", AFFINE_FORMS)
+def test_weight_and_bias_say_the_same_as_the_logits(form: str) -> None:
+    maps = made(form)
+    lenses = LayerLenses(maps=maps, W_O_HED=None)
+    z_NE = torch.randn(N, E, generator=torch.Generator().manual_seed(9)).half().float()
+    for head in range(H):
+        close(z_NE @ lenses.weight_HEV[head] + lenses.bias_HV[head], says(maps)[head])
+
+
+def test_translated_maps_have_no_weight() -> None:
+    for look in (
+        lambda: made("translated").affine(0),
+        lambda: LayerLenses(maps=made("translated"), W_O_HED=None).bias_HV,
+    ):
+        with pytest.raises(RequestError, match="'translated' have no weight and bias: use their logits"):
+            look()
+
+
+def test_the_ending_is_moved_once_for_all_layers() -> None:
+    elsewhere = torch.device("meta")
+    first, second = (made("unembedded", seed).to(elsewhere) for seed in (1, 2))
+    assert first.ending is second.ending and first.ending.W_U_DV.is_meta  # type: ignore[attr-defined]

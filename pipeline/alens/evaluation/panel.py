@@ -64,7 +64,7 @@ class Panel:
         W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
         norm = (stored or final_norm or FinalNorm.bare(OLD_NORM, d_model)).to(device)
 
-        maps = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
+        maps = {layer: lenses.layer(layer).maps.to(device).folded() for layer in layers}
         of_heads: dict[str, Baseline] = {LENS: HeadMaps(maps)}
         of_layers: dict[str, Baseline] = {}
         of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(log_mean_output(lenses, cache).to(device))}

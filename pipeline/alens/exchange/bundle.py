@@ -22,8 +22,8 @@ from alens.exchange.local_paths import ShortenedPath
 from alens.exchange.request import FIGURES, BundleRequest
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file
+from alens.lens.lens_forms import WITH_UNEMBEDDING
 from alens.lens.lenses import Lenses, load_lenses
-from alens.lens.maps import TranslatedMaps
 from alens.printable import printable
 from alens.result import Result
 from alens.store import document, durable
@@ -149,7 +149,7 @@ def _weights(lenses: Lenses, report: Report, should_stop: ShouldStop) -> Iterato
     """The files that `lens.json` names, each checked against its hash."""
     record, root = lenses.record, lenses.root
     what = {layer_file(layer): f"lenses of layer {layer}" for layer in record.layers}
-    if record.form == TranslatedMaps.form:
+    if record.form in WITH_UNEMBEDDING:
         what[UNEMBEDDING] = "the model's unembedding"
     if lacking := sorted(what.keys() - record.files.keys()):
         raise DamageError(

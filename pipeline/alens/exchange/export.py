@@ -21,8 +21,8 @@ from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.request import ExportForm, ExportRequest
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
+from alens.lens.lens_forms import AFFINE_FORMS
 from alens.lens.lenses import Lenses
-from alens.lens.maps import AffineMaps
 from alens.result import Result
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
@@ -114,7 +114,7 @@ def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
     """Which lenses are exported, and how. Raises `RequestError` for lenses that do not have this form."""
     request = request or ExportRequest()
     record, form = lenses.record, request.form
-    if record.form != AffineMaps.form:
+    if record.form not in AFFINE_FORMS:
         raise RequestError(
             f"{lenses.name} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
         )
@@ -171,12 +171,12 @@ def _tensors(
     for index, head in enumerate(plan.lenses.record.heads):
         if should_stop():
             raise StoppedError("stopped, and nothing was written: run the same command again")
-        weight = fitted.weight_HEV[index]
+        weight, bias_V = fitted.maps.affine(index)
         if plan.form == PAPER:
             assert fitted.W_O_HED is not None  # lenses on attn.z always have it
             weight = _inverse(fitted.W_O_HED[index], f"{layer}.{head}") @ weight
         yield weight
-        yield fitted.bias_HV[index]
+        yield bias_V
         report(Progress(stage="export", done=done + index + 1, total=total, unit="heads"))
 
 

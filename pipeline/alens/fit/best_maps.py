@@ -4,12 +4,12 @@ In: the maps of a layer after some step, and which of its heads do better than b
 They take as much memory as the weights, on the CPU; a checkpoint holds them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from alens.lens.maps import FORMS, LensMaps
+from alens.lens.lens_forms import FORMS
+from alens.lens.maps import LensMaps, Shared
 
 PREFIX = "kept/"
 
@@ -41,9 +41,7 @@ class BestMaps:
     def form(self) -> str | None:
         return next((maps.form for maps in self.layers.values()), None)
 
-    def restore(
-        self, state: Mapping[str, torch.Tensor], form: str | None, unembedding: Callable[[], Any]
-    ) -> None:
+    def restore(self, state: Mapping[str, torch.Tensor], form: str | None, shared: Shared) -> None:
         """Put `tensors()` back."""
         by_layer: dict[int, dict[str, torch.Tensor]] = {}
         for name, part in state.items():
@@ -52,4 +50,4 @@ class BestMaps:
                 by_layer.setdefault(int(layer), {})[rest] = part
         for number, tensors in by_layer.items():
             assert form is not None, "maps have a form"
-            self.layers[number] = FORMS[form].from_tensors(tensors, unembedding)
+            self.layers[number] = FORMS[form].from_tensors(tensors, shared)

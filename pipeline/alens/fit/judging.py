@@ -86,8 +86,10 @@ class Judging:
     ) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
         """The figures of every head over all held-out rows, by layer, and those of the mean output."""
 
+        folded = {layer: of_layer.folded() for layer, of_layer in maps.items()}
+
         def readings(part: HeldOutPart) -> list[Readings]:
-            of_heads = [lens_readings(of_layer, part.values(layer)) for layer, of_layer in maps.items()]
+            of_heads = [lens_readings(of_layer, part.values(layer)) for layer, of_layer in folded.items()]
             return [constant_reading(self.log_mean_output_V), *chain.from_iterable(of_heads)]
 
         num_heads = sum(of_layer.num_heads for of_layer in maps.values())

@@ -29,7 +29,7 @@ from alens.fit.recipe import Recipe
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.designs.design import Design
 from alens.lens.directory import LensDirectory
-from alens.lens.maps import LensMaps
+from alens.lens.maps import AffineMaps, LensMaps, Shared
 
 log = logging.getLogger("alens")
 
@@ -256,7 +256,7 @@ class Trainer:
         """Go on from the newest whole checkpoint, where there is one."""
         self.report(Progress(stage="looking for a checkpoint"))
         newest = checkpoints.newest(self.directory.checkpoints)
-        if newest is not None and newest.notes.get("format") != NOTES:
+        if newest is not None and self._is_older(newest.notes):
             log.warning(
                 "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.directory
             )
@@ -275,10 +275,17 @@ class Trainer:
             self._evaluated_step = max(
                 (history[-1].step for history in self.curves.history.values()), default=0
             )
-            self.best_maps.restore(state, notes["form"], lambda: self.recipe.reader.unembedding)
+            ground = next(iter(self.grounds.values()))
+            shared = Shared(unembedding=ground.unembedding, ending=lambda: ground.ending)
+            self.best_maps.restore(state, notes["form"], shared)
             windows = {k.removeprefix(WINDOWS): value for k, value in state.items() if k.startswith(WINDOWS)}
             self.divergence.restore(windows, self.processes.device)
         log.info("going on after step %d of %d", newest.step, self.plan.steps)
+
+    def _is_older(self, notes: Mapping[str, Any]) -> bool:
+        """Whether an older alens saved this checkpoint, with parameters that mean something else."""
+        old_bias = self.settings.lens == "translator" and notes.get("form") == AffineMaps.form
+        return notes.get("format") != NOTES or old_bias
 
     def drop_checkpoints(self) -> None:
         """Remove all checkpoints: the lenses are written, so there is nothing left to resume."""

@@ -2,6 +2,8 @@
 
 designs/            the forms a lens can take
 maps.py             what a fitted lens does to a value
+unembedded_maps.py  the form that ends in the unembedding
+lens_forms.py       all forms, by name
 marks.py            the mark of lenses that say nothing
 whitening.py        coordinates in which fitting is easy
 closed_form.py      lenses from moments, without a fit

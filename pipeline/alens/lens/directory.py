@@ -7,7 +7,7 @@ Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MEAN_OUTPUT = "output.safetensors"
 UNEMBEDDING = "unembedding.safetensors"
+
+HALF_ROUNDING = 2.0**-11
+"""The share of a number that float16 rounds away at most, unless the number is below 6e-5."""
 
 
 def layer_file(layer: int) -> str:
@@ -93,31 +96,42 @@ class LensDirectory:
         """
         files: dict[str, dict[str, Any]] = {}
         shared: dict[str, torch.Tensor] = {}
+        halves: Collection[str] = ()
         for layer, lenses in layers:
-            files[layer_file(layer)] = self.put_layer(layer, heads, lenses.tensors())
+            halves = lenses.maps.halves
+            files[layer_file(layer)] = self.put_layer(layer, heads, lenses.tensors(), halves)
             shared = lenses.maps.shared_tensors()
         if shared:
-            files[UNEMBEDDING] = self._put_tensors(self.unembedding, shared)
+            files[UNEMBEDDING] = self._put_tensors(self.unembedding, shared, halves=halves)
         if log_mean_output_V is not None:
             files[MEAN_OUTPUT] = self._put_tensors(self.mean_output, {"log_mean_output": log_mean_output_V})
         return files
 
     def put_layer(
-        self, layer: int, heads: Sequence[int], tensors: Mapping[str, "torch.Tensor"]
+        self,
+        layer: int,
+        heads: Sequence[int],
+        tensors: Mapping[str, "torch.Tensor"],
+        halves: Collection[str] = (),
     ) -> dict[str, Any]:
         """Write the file of a layer, which says whose lenses it holds; gives its size and hash for the record."""
-        return self._put_tensors(self.layer(layer), tensors, layer_metadata(layer, heads))
+        return self._put_tensors(self.layer(layer), tensors, layer_metadata(layer, heads), halves)
 
     def put_record(self, record: LensRecord) -> None:
         """Write `lens.json`, after the files that it lists: from now on the directory holds lenses."""
         durable.put(self.lens_json, document.encode(record.to_json()))
 
     def _put_tensors(
-        self, path: Path, tensors: Mapping[str, "torch.Tensor"], metadata: dict[str, str] | None = None
+        self,
+        path: Path,
+        tensors: Mapping[str, "torch.Tensor"],
+        metadata: dict[str, str] | None = None,
+        halves: Collection[str] = (),
     ) -> dict[str, Any]:
         """Write one safetensors file durably; gives its size and hash for the record.
 
-        Raises `RunError` for a number that is not finite: such a file would be refused on reading.
+        Tensors are float32; those in `halves` are float16 where their numbers survive it. Raises `RunError` for a number
+        that is not finite: such a file would be refused on reading.
         """
         from safetensors.torch import save
 
@@ -125,7 +139,10 @@ class LensDirectory:
         for key, tensor in whole.items():
             if not bool(tensor.isfinite().all()):
                 raise RunError(f"{key} for {path} has numbers that are not finite: nothing is written")
-        blob = save(whole, metadata=metadata)
+        blob = save(
+            {key: _as_half(value) if key in halves else value for key, value in whole.items()},
+            metadata=metadata,
+        )
         durable.put(path, blob)
         return {"bytes": len(blob), "sha256": durable.sha256_of(path)}
 
@@ -145,3 +162,13 @@ class LensDirectory:
         one has none."""
         with write_errors(self.root):
             durable.remove(self.stopped)
+
+
+def _as_half(value: "torch.Tensor") -> "torch.Tensor":
+    """The tensor as float16; as it is, where a row of it would lose more than the rounding of float16 or overflow."""
+    half = value.half()
+    error = (half.float() - value).norm(dim=-1)
+    survives = bool(
+        (error <= HALF_ROUNDING * value.norm(dim=-1)).all()
+    )  # infinite where a number is too large
+    return half if survives else value

@@ -6,7 +6,8 @@ are compared with `lens.json`.
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from alens.errors import DamageError, RequestError
 from alens.job.progress import Report, counted, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file, layer_metadata
-from alens.lens.maps import FORMS, LayerLenses
+from alens.lens.lens_forms import FORMS
+from alens.lens.maps import LayerLenses, LensEnding, Shared
 from alens.lens.recorded_lenses import RecordedLenses
 from alens.store.paths import LENS_JSON
 from alens.store.schema import ATTN_Z
@@ -74,11 +76,11 @@ class Lenses(RecordedLenses):
         shapes = form.shapes(heads, model.d_head if on_z else model.d_model, model.d_model, model.d_vocab)
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
-        tensors = self._load(layer_file(layer), shapes, metadata=layer_metadata(layer, record.heads))
-        self._check_heads(layer, tensors.get("W_O"))
-        return LayerLenses(
-            maps=form.from_tensors(tensors, self._unembedding, model.final_norm), W_O_HED=tensors.get("W_O")
+        tensors = self._load(
+            layer_file(layer), shapes, metadata=layer_metadata(layer, record.heads), halves=form.halves
         )
+        self._check_heads(layer, tensors.get("W_O"))
+        return LayerLenses(maps=form.from_tensors(tensors, self._shared), W_O_HED=tensors.get("W_O"))
 
     def _check_heads(self, layer: int, W_O_HED: torch.Tensor | None) -> None:
         """Raises `DamageError` where `tie` was given other output matrices for these heads."""
@@ -92,10 +94,29 @@ class Lenses(RecordedLenses):
                     f"{LENS_JSON}: {self._mend(LENS_JSON)}"
                 )
 
+    @cached_property
+    def _shared(self) -> Shared:
+        return Shared(
+            unembedding=lambda: self._unembedding,
+            ending=lambda: self._ending,
+            norm=self.record.model.final_norm,
+        )
+
+    @cached_property
     def _unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         model = self.record.model
         tensors = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab), "b_U": (model.d_vocab,)})
         return tensors["W_U"], tensors["b_U"]
+
+    @cached_property
+    def _ending(self) -> LensEnding:
+        model, log_mean_V = self.record.model, self.log_mean_output()
+        if log_mean_V is None:
+            raise DamageError(
+                f"{self.root / LENS_JSON} does not name {MEAN_OUTPUT}, which these lenses need: {self._mend(LENS_JSON)}"
+            )
+        W_U_DV = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab)}, halves=("W_U",))["W_U"]
+        return LensEnding.with_mean_output(W_U_DV, log_mean_V)
 
     def head_index(self, head: int) -> int:
         """The place of `head` on the first axis. Raises `RequestError` when it was not fitted."""
@@ -137,9 +158,14 @@ class Lenses(RecordedLenses):
         return log_mean_V
 
     def _load(
-        self, name: str, shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None
+        self,
+        name: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        metadata: Mapping[str, str] | None = None,
+        halves: Collection[str] = (),
     ) -> dict[str, torch.Tensor]:
-        """Checked float32 tensors. `metadata` is what the file must say about itself, where it says anything."""
+        """Checked tensors, as float32. `metadata` is what the file must say about itself, where it says anything;
+        `halves` are the tensors that may be float16 in the file."""
         path = self.check_file(name)
         try:
             with safe_open(path, framework="pt") as file:
@@ -158,17 +184,24 @@ class Lenses(RecordedLenses):
                 raise DamageError(
                     f"{path} has {stored} for {key}, lens.json says {shape}: {self._mend(name)}"
                 )
-            _check_numbers(path, key, tensors[key], self._mend(name))
-        return tensors
+            dtypes = (torch.float32, torch.float16) if key in halves else (torch.float32,)
+            _check_numbers(path, key, tensors[key], dtypes, self._mend(name))
+        return {key: tensor.float() for key, tensor in tensors.items()}
 
 
-def _check_numbers(path: Path, key: str, tensor: torch.Tensor, mend: str) -> None:
-    """Raises `DamageError` for a dtype other than float32, and for numbers that are not finite."""
-    if tensor.dtype != torch.float32:
-        what = str(tensor.dtype).removeprefix("torch.")
-        raise DamageError(f"{path} has {key} as {what}, and lenses are float32: {mend}")
+def _check_numbers(
+    path: Path, key: str, tensor: torch.Tensor, dtypes: Sequence[torch.dtype], mend: str
+) -> None:
+    """Raises `DamageError` for a dtype that is not one of `dtypes`, and for numbers that are not finite."""
+    if tensor.dtype not in dtypes:
+        what, allowed = _name(tensor.dtype), " or ".join(map(_name, dtypes))
+        raise DamageError(f"{path} has {key} as {what}, and lenses are {allowed}: {mend}")
     if not bool(torch.isfinite(tensor).all()):
         raise DamageError(f"{path} has numbers in {key} that are not finite: {mend}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def load_lenses(path: Path | str) -> Lenses:

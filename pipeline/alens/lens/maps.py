@@ -2,12 +2,12 @@
 
 In: tensors of a fit or of a lens directory. Out: logits of any head for any rows. `AffineMaps` are what most designs
 become; `TranslatedMaps` are a map into the residual stream, a norm and the model's unembedding, as in the Tuned Lens
-("Eliciting Latent Predictions", arXiv 2303.08112).
+("Eliciting Latent Predictions", arXiv 2303.08112). `unembedded_maps.py` has a form without that norm.
 Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -26,6 +26,8 @@ class LensMaps(Protocol):
 
     form: ClassVar[str]
     """The name of the form in `lens.json`."""
+    halves: ClassVar[frozenset[str]]
+    """The tensors of its files that may be float16, where their numbers survive it; the others are float32."""
 
     @property
     def num_heads(self) -> int: ...
@@ -50,12 +52,18 @@ class LensMaps(Protocol):
     def put(self, heads: Sequence[int], other: Self) -> None:
         """Replace the lenses at these places by those of `other`, in place."""
 
+    def affine(self, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E, V) weight and (V,) bias of logits = z weight + bias. Raises `RequestError` where there are none."""
 
-class _Moves:
-    """Moving and choosing, for a dataclass whose tensors are named by their axes."""
+    def folded(self) -> "LensMaps":
+        """Maps that say the same, and take least work where there are many rows."""
+
+
+class Moves:
+    """Moving and choosing, for a dataclass whose tensors are named by their axes; it may hold others of the kind."""
 
     def to(self, device: torch.device) -> Self:
-        return self._changed(lambda name, value: value.to(device))
+        return self._changed(lambda name, value: value.to(device), lambda part: part.to(device))
 
     def select(self, heads: Sequence[int]) -> Self:
         chosen = list(heads)
@@ -63,24 +71,73 @@ class _Moves:
 
     def columns(self, tokens: Sequence[int]) -> Self:
         chosen = list(tokens)
-        return self._changed(lambda name, value: value[..., chosen] if name.endswith("V") else value)
+        return self._changed(
+            lambda name, value: value[..., chosen] if name.endswith("V") else value,
+            lambda part: part.columns(chosen),
+        )
 
     def put(self, heads: Sequence[int], other: Self) -> None:
         for f in fields(self):  # type: ignore[arg-type]  # a dataclass, always
             if "_H" in f.name:
                 getattr(self, f.name)[list(heads)] = getattr(other, f.name)
 
-    def _changed(self, change: Any) -> Self:
+    def _changed(self, change: Any, change_part: Any = lambda part: part) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass, always
         tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-        return replace(self, **{name: change(name, value) for name, value in tensors.items()})  # type: ignore[type-var]  # the same
+        changed = {name: change(name, value) for name, value in tensors.items()}
+        parts = {name: change_part(part) for name, part in values.items() if isinstance(part, Moves)}
+        return replace(self, **changed, **parts)  # type: ignore[type-var]  # the same
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffineMaps(_Moves):
+class LensEnding(Moves):
+    """What lenses of all layers end in: logits = moved W_U + log mean output."""
+
+    W_U_DV: torch.Tensor
+    log_mean_V: torch.Tensor
+    centre_D: torch.Tensor
+    """The mean column of `W_U` under the mean output: what all logits have in common makes no difference to a softmax."""
+    reach: float
+    """The largest squared distance of a column from it."""
+    copies: dict[torch.device, "LensEnding"] = field(default_factory=dict, compare=False, repr=False)
+    """The same on other devices: one copy for the lenses of all layers."""
+
+    @classmethod
+    def with_mean_output(cls, W_U_DV: torch.Tensor, log_mean_V: torch.Tensor) -> Self:
+        """The ending in this unembedding, (D, V), and log mean output, (V,)."""
+        W_U_DV, log_mean_V = W_U_DV.float(), log_mean_V.float()
+        centre_D = W_U_DV @ log_mean_V.softmax(-1)
+        reach = float(torch.linalg.vector_norm(W_U_DV - centre_D[:, None], dim=0).max()) ** 2
+        return cls(W_U_DV=W_U_DV, log_mean_V=log_mean_V, centre_D=centre_D, reach=reach)
+
+    def to(self, device: torch.device) -> "LensEnding":
+        if device == self.W_U_DV.device:
+            return self
+        if device not in self.copies:
+            self.copies[device] = replace(super().to(device), copies={})
+        return self.copies[device]
+
+    def columns(self, tokens: Sequence[int]) -> "LensEnding":
+        return replace(super().columns(tokens), copies={})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What lenses of all layers share. It is large, so it is read only where a form asks for it."""
+
+    unembedding: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    """Gives `W_U` and `b_U`."""
+    ending: Callable[[], LensEnding]
+    norm: NormRecord | None = None
+    """The model's last norm, where it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineMaps(Moves):
     """logits = z weight + bias."""
 
     form: ClassVar[str] = "affine"
+    halves: ClassVar[frozenset[str]] = frozenset()
 
     weight_HEV: torch.Tensor
     bias_HV: torch.Tensor
@@ -91,6 +148,12 @@ class AffineMaps(_Moves):
 
     def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
         return torch.addmm(self.bias_HV[head], z_NE.float(), self.weight_HEV[head])
+
+    def affine(self, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.weight_HEV[head], self.bias_HV[head]
+
+    def folded(self) -> "AffineMaps":
+        return self
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {"weight": self.weight_HEV, "bias": self.bias_HV}
@@ -104,17 +167,16 @@ class AffineMaps(_Moves):
         return {"weight": (heads, width, d_vocab), "bias": (heads, d_vocab)}
 
     @classmethod
-    def from_tensors(
-        cls, tensors: Mapping[str, torch.Tensor], unembedding: Any, norm: NormRecord | None = None
-    ) -> "AffineMaps":
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], shared: Shared) -> "AffineMaps":
         return cls(weight_HEV=tensors["weight"], bias_HV=tensors["bias"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslatedMaps(_Moves):
+class TranslatedMaps(Moves):
     """logits = (norm(z translator + shift) * gain + offset) W_U + b_U. The norm is of the model's kind."""
 
     form: ClassVar[str] = "translated"
+    halves: ClassVar[frozenset[str]] = frozenset()
 
     translator_HED: torch.Tensor
     shift_HD: torch.Tensor
@@ -132,6 +194,12 @@ class TranslatedMaps(_Moves):
         moved_ND = torch.addmm(self.shift_HD[head], z_NE.float(), self.translator_HED[head])
         normed_ND = normed(moved_ND, self.norm) * self.gain_HD[head] + self.offset_HD[head]
         return torch.addmm(self.b_U_V, normed_ND, self.W_U_DV)
+
+    def affine(self, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+        raise _not_affine(self)
+
+    def folded(self) -> "TranslatedMaps":
+        return self
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {
@@ -151,10 +219,8 @@ class TranslatedMaps(_Moves):
         return {"translator": (heads, width, d_model), **vectors}
 
     @classmethod
-    def from_tensors(
-        cls, tensors: Mapping[str, torch.Tensor], unembedding: Any, norm: NormRecord | None = None
-    ) -> "TranslatedMaps":
-        W_U_DV, b_U_V = unembedding()
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], shared: Shared) -> "TranslatedMaps":
+        W_U_DV, b_U_V = shared.unembedding()
         return cls(
             translator_HED=tensors["translator"],
             shift_HD=tensors["shift"],
@@ -162,13 +228,8 @@ class TranslatedMaps(_Moves):
             offset_HD=tensors["offset"],
             W_U_DV=W_U_DV,
             b_U_V=b_U_V,
-            norm=norm or OLD_NORM,
+            norm=shared.norm or OLD_NORM,
         )
-
-
-FORMS: dict[str, type[AffineMaps] | type[TranslatedMaps]] = {
-    maps.form: maps for maps in (AffineMaps, TranslatedMaps)
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,12 +256,15 @@ class LayerLenses:
         return {**self.maps.tensors(), **({} if self.W_O_HED is None else {"W_O": self.W_O_HED})}
 
     def _affine(self) -> AffineMaps:
-        if not isinstance(self.maps, AffineMaps):
-            raise RequestError(
-                f"lenses of the form {self.maps.form!r} have no weight and bias: use their logits"
-            )
-        return self.maps
+        maps = self.maps.folded()
+        if not isinstance(maps, AffineMaps):
+            raise _not_affine(maps)
+        return maps
 
     def logits(self, z_NHE: torch.Tensor) -> torch.Tensor:
         """(N, H, V) float32 logits of each head's lens."""
         return torch.stack([self.maps.logits(h, z_NHE[:, h]) for h in range(self.maps.num_heads)], dim=1)
+
+
+def _not_affine(maps: Any) -> RequestError:
+    return RequestError(f"lenses of the form {maps.form!r} have no weight and bias: use their logits")

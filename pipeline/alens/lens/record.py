@@ -24,7 +24,7 @@ class LensRecord(Result):
     design: str
     """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
     form: str
-    """What the files hold: `affine`, or `translated` (a map, a norm, the unembedding)."""
+    """What the files hold: `affine`, `unembedded` (a map, the unembedding), or `translated` (a norm between the two)."""
     site: str
     """What the lenses read: `attn.z`, or a site of the residual stream."""
     objective: str | None

@@ -123,7 +123,7 @@ def judge_variant(
     )
     groups = Groups.of_shards(cache, shards)
     layers = counted(record.layers, report, "reading lenses", "layers")
-    maps = {layer: lenses.layer(layer).maps.to(device) for layer in layers}
+    maps = {layer: lenses.layer(layer).maps.to(device).folded() for layer in layers}
     log_mean_V = lenses.log_mean_output()
     assert log_mean_V is not None  # lenses that were fitted here have one
     nothing = constant_reading(log_mean_V.to(device))

@@ -17,7 +17,7 @@ from torch import nn
 
 from alens import randomness
 from alens.errors import RequestError
-from alens.lens.maps import AffineMaps, LensMaps
+from alens.lens.maps import AffineMaps, LensEnding, LensMaps
 from alens.lens.whitening import Whitening
 from alens.rows.final_norm import FinalNorm
 
@@ -56,6 +56,11 @@ class Ground:
     @property
     def b_U_V(self) -> torch.Tensor:
         return self.unembedding()[1]
+
+    @property
+    def ending(self) -> LensEnding:
+        """The unembedding and the mean output, which lenses of all layers may end in."""
+        return self.once("ending", lambda: LensEnding.with_mean_output(self.W_U_DV, self.log_mean_output_V))
 
     @property
     def num_heads(self) -> int:
@@ -148,12 +153,12 @@ class AffineDesign(Design):
     def readout(self, white_HNE: torch.Tensor) -> Readout:
         return Readout(white_HNE, *self.affine())
 
-    def maps(self) -> AffineMaps:
+    def maps(self) -> LensMaps:
         with torch.no_grad():
             weight_HEV, bias_HV = self.ground.whitening.fold(*(part.float() for part in self.affine()))
         return AffineMaps(weight_HEV=weight_HEV, bias_HV=bias_HV)
 
-    def nothing(self) -> AffineMaps | None:
+    def nothing(self) -> LensMaps | None:
         """Maps with zero weights, where each head has a loss of its own; else None."""
         H, E, log_mean_V = self.ground.num_heads, self.ground.width, self.ground.log_mean_output_V.float()
         if self.num_losses != H:

@@ -1,10 +1,12 @@
 """`translator`: a small map into the residual stream, then the frozen unembedding.
 
 It has E x D numbers for each head in place of E x V. The map goes to the space behind the model's last norm, where the
-unembedding acts, so a lens stays affine: weight = T W_U, bias = c W_U + b_U. Departure from the Tuned Lens
-(arXiv 2303.08112), which has the norm between the map and the unembedding: here there is no norm; `tuned` has it.
-T is trained in coordinates in which W_U is white under the mean output, so that all directions are equally steep; c
-starts at the least-squares fit to the log mean output.
+unembedding acts, so a lens stays affine, and is saved as `UnembeddedMaps`: logits = (white T + c) W_U + log mean output
+- spread / 2. It starts at T = 0 and c = 0: the mean output. Departures from the Tuned Lens (arXiv 2303.08112): no norm
+between the map and the unembedding (`tuned` has it), and a bias over the vocabulary that follows from T. With unit
+covariance of white z, the lens is a linear discriminant: a token's logit falls with the squared distance between z and
+the token's place, as if z were normal around it.
+T is trained in coordinates in which W_U is white under the mean output, so that all directions are equally steep.
 Shapes: H heads, E width, D d_model, V vocabulary.
 """
 
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from alens.lens.designs.design import AffineDesign, Ground
+from alens.lens.unembedded_maps import UnembeddedMaps
 
 SMALLEST_RATIO = 1e-4
 """Directions of W_U with less than this share of the largest variance are trained as if they had it."""
@@ -25,27 +28,43 @@ class Translator(AffineDesign):
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        H, E, D = ground.num_heads, ground.width, ground.W_U_DV.shape[0]
-        self.basis_DV, start_D = ground.once("white unembedding", lambda: white_unembedding(ground))
-        self.translator = nn.Parameter(torch.zeros(H, E, D, device=start_D.device))
-        self.shift = nn.Parameter(start_D.expand(H, -1).clone())
+        self.root_DD, self.basis_DV = ground.once("white unembedding", lambda: white_unembedding(ground))
+        H, E, D, device = ground.num_heads, ground.width, len(self.root_DD), self.root_DD.device
+        self.translator = nn.Parameter(torch.zeros(H, E, D, device=device))
+        self.shift = nn.Parameter(torch.zeros(H, D, device=device))
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        weight_HEV = torch.matmul(self.translator.to(self.basis_DV.dtype), self.basis_DV)
-        return weight_HEV, torch.addmm(self.ground.b_U_V, self.shift.to(self.basis_DV.dtype), self.basis_DV)
+        ending, basis_DV = self.ground.ending, self.basis_DV
+        translator_HED = self.translator.to(basis_DV.dtype)
+        weight_HEV = torch.matmul(translator_HED, basis_DV)
+        centre_HE = translator_HED @ (self.root_DD @ ending.centre_D)
+        spread_HV = (weight_HEV - centre_HE[..., None]).square().sum(1)
+        return weight_HEV, ending.log_mean_V - spread_HV / 2 + self.shift.to(basis_DV.dtype) @ basis_DV
+
+    def maps(self) -> UnembeddedMaps:
+        with torch.no_grad():
+            return self._maps(self.translator.float() @ self.root_DD, self.shift.float() @ self.root_DD)
+
+    def nothing(self) -> UnembeddedMaps:
+        return self._maps(torch.zeros_like(self.translator), torch.zeros_like(self.shift))
+
+    def _maps(self, translator_HED: torch.Tensor, shift_HD: torch.Tensor) -> UnembeddedMaps:
+        whitening = self.ground.whitening
+        return UnembeddedMaps(
+            translator_HED=translator_HED,
+            shift_HD=shift_HD,
+            mean_HE=whitening.mean_HE.clone(),
+            scale_HEE=whitening.scale_HEE.clone(),
+            ending=self.ground.ending,
+        )
 
 
 def white_unembedding(ground: Ground) -> tuple[torch.Tensor, torch.Tensor]:
-    """(D, V): `R W_U`, whose rows are uncorrelated under the mean output. (D,): the start of the shift."""
-    probs_V = ground.log_mean_output_V.float().softmax(-1)
-    W_U_DV = ground.W_U_DV.float()
-    centred_DV = W_U_DV - (W_U_DV @ probs_V)[:, None]
-    covariance_DD = ((centred_DV * probs_V) @ centred_DV.T).double()
+    """(D, D) a symmetric root and (D, V) `root W_U`, whose rows are uncorrelated under the mean output."""
+    ending = ground.ending
+    centred_DV = ending.W_U_DV - ending.centre_D[:, None]
+    covariance_DD = ((centred_DV * ending.log_mean_V.softmax(-1)) @ centred_DV.T).double()
     variance_D, axes_DD = torch.linalg.eigh(covariance_DD)
     floored_D = variance_D.clamp_min(float(variance_D[-1]) * SMALLEST_RATIO)
-    root_DD = (axes_DD * floored_D.rsqrt()) @ axes_DD.T
-    basis_DV = root_DD.float() @ W_U_DV
-    # Least squares under the mean output: basis rows are uncorrelated there, so projections suffice.
-    wanted_V = ground.log_mean_output_V.float() - ground.b_U_V.float()
-    start_D = (root_DD.float() @ centred_DV * probs_V) @ (wanted_V - wanted_V @ probs_V)
-    return basis_DV, start_D
+    root_DD = ((axes_DD * floored_D.rsqrt()) @ axes_DD.T).float()
+    return root_DD, root_DD @ ending.W_U_DV

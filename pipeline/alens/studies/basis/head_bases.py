@@ -74,7 +74,7 @@ def find_bases(study: CheckedStudy, report: Report) -> Iterator[SearchedBases]:
                 layer=layer,
                 head=head,
                 coordinates=coordinates,
-                lens=HeadLens(maps=fitted.maps.select([index]).to(device), index=0),
+                lens=HeadLens(maps=fitted.maps.select([index]).to(device).folded(), index=0),
                 unembedding=None if plain is None else HeadLens(maps=plain.select([index]), index=0),
                 bases={},
             )

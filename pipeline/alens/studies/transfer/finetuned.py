@@ -216,7 +216,7 @@ def _moved(
                     TransferReading(
                         layer=layer,
                         values=_OneHead(place, rebased),
-                        maps=maps.select([lenses.head_index(head)]).to(on_copy.device),
+                        maps=maps.select([lenses.head_index(head)]).to(on_copy.device).folded(),
                     )
                 )
     return ways, readings

@@ -179,7 +179,7 @@ def as_fitted(lenses: Lenses, judged: JudgedRows) -> list[TransferReading]:
         TransferReading(
             layer=layer,
             values=lambda values_NHE: values_NHE,
-            maps=lenses.layer(layer).maps.select(indices).to(judged.device),
+            maps=lenses.layer(layer).maps.select(indices).to(judged.device).folded(),
         )
         for layer in judged.layers
     ]
