@@ -39,6 +39,14 @@ def test_no_more_rows_than_there_are(demo_cache: Path) -> None:
     assert len(rows_of(demo_cache, (5,), 10**6)) == 1008
 
 
+def test_parts_of_a_few_rows_are_the_same_rows(demo_cache: Path) -> None:
+    held_out = HeldOutRows(reader=reader(demo_cache), shards=(4, 5), num_rows=1500)
+    whole, few = list(held_out.parts()), list(held_out.parts_of(700))
+    assert [len(part) for part in few] == [700, 308, 492]
+    for values in (lambda part: part.next_ids_N, lambda part: part.values(2)):
+        assert torch.equal(torch.cat([values(part) for part in few]), torch.cat([values(p) for p in whole]))
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_the_rows_without_overlap(demo_cache: Path, world_size: int) -> None:
     whole = rows_of(demo_cache, (4, 5), 1501)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alens.rows.teacher import CompressedTeacher, ExactTeacher
+from alens.machine import blocks
+from alens.rows.teacher import CompressedTeacher, ExactTeacher, keeping_blocks
 from alens.store.cache_reader import Targets
 
 CPU = torch.device("cpu")
@@ -110,3 +111,20 @@ def test_the_tiles_of_a_block_add_up_to_the_block(kind: str) -> None:
         parts.append(part)
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(torch.cat(parts, 1), subtracted)
+
+
+def test_blocks_are_kept_as_far_as_memory_should_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(0)
+    teacher = ExactTeacher(
+        torch.randn(6, 4, generator=random),
+        torch.randn(4, 9, generator=random),
+        torch.zeros(9),
+        torch.zeros(6),
+    )
+    monkeypatch.setattr(blocks, "LOGIT_BYTES", 4 * 9 * 4)  # four rows
+    kept, parts = keeping_blocks(teacher), (slice(0, 3), slice(3, 6), slice(2, 3))
+    first, second = ([kept.block(rows) for rows in parts] for _ in range(2))
+    assert [a is b for a, b in zip(first, second, strict=True)] == [True, False, True]
+    for block, rows in zip(first, parts, strict=True):
+        assert torch.equal(block.probs_BV, teacher.block(rows).probs_BV)
+    assert kept.block(parts[0]) is not teacher.block(parts[0])

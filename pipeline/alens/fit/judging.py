@@ -22,8 +22,9 @@ from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counting, never, silent
 from alens.lens.designs.design import Design, Ground, Readout
 from alens.lens.maps import LensMaps
+from alens.machine.blocks import kept_rows
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
-from alens.rows.teacher import Teacher
+from alens.rows.teacher import Teacher, keeping_blocks
 
 ROWS_DURING_FIT = 4096
 """Held-out rows for the losses during the fit: cheap, and enough to see how good a lens is."""
@@ -125,9 +126,12 @@ class Judging:
         tell = counting(report, stage, unit, rows.count * len(sizes))
         total = torch.zeros(sum(sizes) + 1, dtype=torch.float64, device=self.processes.device)
         sums = total[:-1].split(list(sizes))
+        shared = self.recipe.judge.exact and len(sizes) > 1  # each layer would make the teacher anew
+        most = kept_rows(len(self.log_mean_output_V), self.processes.device) if shared else None
         with self._droppable():
-            for part in rows.parts():
+            for part in rows.parts() if most is None else rows.parts_of(most):
                 target = self.recipe.target(part.columns, part.teacher)
+                target = target if most is None else keeping_blocks(target)
                 for sum_U, loss_U in zip(sums, losses_of(part, target), strict=True):
                     sum_U.add_(loss_U.double() * len(part))
                     tell(len(part))

@@ -11,7 +11,7 @@ from torch import nn
 from alens.fit.objectives.objective import Objective
 from alens.lens.designs.design import Design, Readout
 from alens.lens.maps import LensMaps
-from alens.rows.teacher import Teacher
+from alens.rows.teacher import Teacher, keeping_blocks
 
 Active = Mapping[int, list[int]]
 """By layer, which losses are still trained; a layer that is not named trains all of its losses."""
@@ -34,6 +34,8 @@ class LensModule(nn.Module):
     ) -> torch.Tensor:
         """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is no longer trained."""
         losses = []
+        if len(self.layers) > 1:
+            teacher = keeping_blocks(teacher)
         for layer in self.layers:
             design = self.design(layer)
             units = None if active is None else active.get(layer)

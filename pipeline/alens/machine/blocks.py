@@ -43,6 +43,12 @@ def teacher_rows(device: torch.device) -> int:
     return CPU_TEACHER_ROWS if device.type == "cpu" else CUDA_ROWS
 
 
+def kept_rows(vocabulary: int, device: torch.device) -> int:
+    """The most rows whose exact teacher distributions several layers share: whole blocks that `LOGIT_BYTES` hold."""
+    block = teacher_rows(device)
+    return max(1, LOGIT_BYTES // (4 * vocabulary * block)) * block
+
+
 def logit_blocks(num_rows: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
     """Consecutive slices that cover `range(num_rows)`, of nearly equal size, for products with W_U."""
     most = max(1, LOGIT_BYTES // (4 * vocabulary)) if device.type == "cpu" else CUDA_ROWS

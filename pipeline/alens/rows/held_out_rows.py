@@ -5,13 +5,14 @@ Shapes: N rows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
 from alens.job.interruption import leave_out
+from alens.machine.blocks import slices
 from alens.rows.agreement import ModelChoice
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
@@ -90,6 +91,12 @@ class HeldOutRows:
                 yield HeldOutPart(reader=self.reader, columns=columns)
             if leave_out():
                 return
+
+    def parts_of(self, most: int) -> Iterator[HeldOutPart]:
+        """The same rows, at most `most` at a time."""
+        for part in self.parts():
+            for rows in slices(len(part), most):
+                yield replace(part, columns=part.columns.rows(rows.start, rows.stop))
 
     def _stretches(self) -> Iterator[tuple[int, int, int]]:
         """(shard, first usable row, last usable row + 1) of this rank."""

@@ -7,11 +7,12 @@ Shapes: N rows of a batch, B rows of a block, C tokens of a tile, J = K + M entr
 a tile, D d_model, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
+from alens.machine import blocks
 from alens.store.cache_reader import Targets
 
 
@@ -122,9 +123,29 @@ class ExactTeacher:
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     entropies: torch.Tensor
+    kept: dict[tuple[int, int], "ExactBlock"] | None = None
+    """The blocks that were made, by their first and last row; None where each is made anew."""
     is_dense = True
 
+    def keeping(self) -> "ExactTeacher":
+        """The same teacher, which makes each block once: for readings that come one layer after the other.
+
+        It keeps as many blocks as `LOGIT_BYTES` hold.
+        """
+        return replace(self, kept={})
+
     def block(self, rows: slice) -> "ExactBlock":
+        if self.kept is None:
+            return self._block(rows)
+        place = (rows.start, rows.stop)
+        if place in self.kept:
+            return self.kept[place]
+        made = self._block(rows)
+        if sum(block.probs_BV.nbytes for block in (made, *self.kept.values())) <= blocks.LOGIT_BYTES:
+            self.kept[place] = made
+        return made
+
+    def _block(self, rows: slice) -> "ExactBlock":
         return ExactBlock(self._logits(rows).softmax(dim=-1))
 
     def log_probs(self, rows: slice) -> torch.Tensor:
@@ -133,6 +154,11 @@ class ExactTeacher:
 
     def _logits(self, rows: slice) -> torch.Tensor:
         return torch.addmm(self.b_U_V, self.final_ND[rows].float(), self.W_U_DV)
+
+
+def keeping_blocks(teacher: Teacher) -> Teacher:
+    """The teacher, with dense blocks kept where it makes them from the unembedding."""
+    return teacher.keeping() if isinstance(teacher, ExactTeacher) else teacher
 
 
 @dataclass(frozen=True)
