@@ -49,9 +49,9 @@ NEW_TOKENS = 420
 
 FEWEST_WORDS = 120
 LEAST_NEW = 0.9
-"""Of the runs of four words in an answer, this share must be new: loops repeat theirs."""
+"""This share of the runs of four words in an answer must be new: loops repeat theirs."""
 FEWEST_LETTERS = 0.9
-"""Of the characters that are not spaces, this share must be letters: tables, code and lists of numbers have fewer."""
+"""This share of the characters that are not spaces must be letters: tables, code and lists of numbers have fewer."""
 
 LEFT_OUT = re.compile(
     r"\b(?:sex\w*|rap(?:e|ed|es|ist)|suicid\w*|naked|nude\w*|porn\w*|whore\w*|bitch\w*|fuck\w*|shit\w*|seducti\w*"
