@@ -45,9 +45,10 @@ def test_its_text_is_short_and_narrow(run_alens: Any, tmp_path: Path) -> None:
     assert any(line.startswith("time ") and " with one worker: tokenising " in line for line in lines)
     assert any(" with 2 workers as fast as this one" in line for line in lines)
     assert any(line.startswith("          on 1 thread") for line in lines)
-    assert any(
-        " for a fit of them to save 48.7 MB, also before it stops on request" in line for line in lines
-    )
+    place = lines.index("scaled    model from 32 of the 64 rows of a batch")
+    assert lines[place + 1].startswith("          fit from 128 of the 1,024 rows of a step, ")
+    (line,) = [line for line in lines if line.startswith("fit       ")]
+    assert line.startswith("fit       not with the default settings: the cache has 4 committed shards, and ")
     assert any(line.startswith("room      it fits: ") for line in lines)
     assert any(re.match(r"layer 0 \(6 heads\) +1 ", line) for line in lines)
     assert any(re.match(r"3 layers \(18 heads\) +1 ", line) for line in lines)

@@ -200,9 +200,9 @@ def test_a_save_takes_the_bytes_that_it_says(
             should_stop=stop,
         )
     (state,) = (tmp_path / "lenses/checkpoints").glob("*/state.safetensors")
-    assert estimate.save_bytes((0, 3)) == pytest.approx(state.stat().st_size, rel=0.01)
+    assert estimate.fit_estimate((0, 3)).checkpoint_bytes == pytest.approx(state.stat().st_size, rel=0.01)
     case = estimate.to_json()["passes"]["cases"][0]
-    assert case["save_bytes"] == estimate.save_bytes(estimate.plan.layers[:1])
+    assert case["save_bytes"] == estimate.fit_estimate(estimate.plan.layers[:1]).checkpoint_bytes
     assert case["save_s"] == estimate.disk.save_s(case["save_bytes"]) > 0
     rates = estimate.to_json()["rates"]
     assert rates["threads"] == torch.get_num_threads() and rates["cpus"] == os.cpu_count()

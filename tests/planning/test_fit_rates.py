@@ -9,6 +9,7 @@ from alens.model.models import LoadedModel
 from alens.planning import fit_rates
 from alens.planning.budget import Budget, Took
 from alens.planning.fit_rates import FitRates, _Step
+from alens.planning.judging_rates import JudgingRates
 from alens.planning.model_rates import ModelRates, model_rates
 from alens.store.cache_reader import open_cache
 
@@ -29,7 +30,9 @@ def step(heads: int, seconds: float, rows: int = 100) -> _Step:
 
 def fitted(**changes: Any) -> FitRates:
     given = {"layer_s": 1.0, "head_s": 2.0, "head_step_s": 10.0, "threads": 1, "heads": 3, "rows": 100}
-    return FitRates(settings=FitSettings(), weights=5, took=took(1.0), **{**given, **changes})
+    judging = JudgingRates(teacher_s=1.0, loss_s=1.0, figures_s=1.0, threads=1)
+    sizes = {"weights": 5, "map_bytes": 20, "shared_bytes": 0}
+    return FitRates(settings=FitSettings(), judging=judging, took=took(1.0), **{**sizes, **given, **changes})
 
 
 def test_a_step_is_linear_in_rows_and_heads() -> None:
@@ -37,7 +40,8 @@ def test_a_step_is_linear_in_rows_and_heads() -> None:
 
 
 def test_heads_are_given_to_threads() -> None:
-    assert fitted(threads=2).step_s(5, 100) == 100 * (1.0 + 3 * 2.0) + 5 * 10.0
+    assert fitted(threads=2).step_s(5, 100) == pytest.approx(100 * (1.0 + 5 * 2.0) * 3 / 5 + 5 * 10.0)
+    assert fitted(threads=2).step_s(1, 100) == fitted().step_s(1, 100)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,10 @@ def test_a_line_through_one_head_and_several(one: _Step, several: _Step, line: t
 def test_a_budget_reaches_for_a_layer(model: LoadedModel, rates: ModelRates) -> None:
     fit = fit_rates.fit_rates(model, rates, Budget(60.0))
     assert (fit.heads, fit.rows) == (6, FitSettings().batch_rows)
-    assert fit.weights == (32 + 1) * 4096
+    assert (fit.weights, fit.map_bytes, fit.shared_bytes) == ((32 + 1) * 4096, 4 * (32 + 1) * 4096, 0)
+    judging = fit.judging
+    assert min(judging.teacher_s, judging.loss_s, judging.figures_s) > 0
+    assert judging.loss_s < fit.head_s  # it makes no gradient
     assert min(fit.head_s + fit.layer_s, fit.head_step_s) > 0
 
 
@@ -64,6 +71,19 @@ def test_without_a_budget_few_rows_of_one_head_are_fitted(model: LoadedModel, ra
     fit = fit_rates.fit_rates(model, rates, Budget(0.0))
     assert (fit.heads, fit.rows, fit.layer_s) == (1, fit_rates.FIRST_ROWS, 0.0)
     assert fit.head_s > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "source"),
+    [
+        ({"heads": 4, "rows": 1024}, None),
+        ({"heads": 3, "rows": 1024}, "3 of the 4 heads of a layer"),
+        ({"heads": 4, "rows": 128}, "128 of the 1,024 rows of a step"),
+        ({"heads": 1, "rows": 128}, "128 of the 1,024 rows of a step, 1 of the 4 heads of a layer"),
+    ],
+)
+def test_it_says_what_it_was_scaled_from(changes: dict[str, int], source: str | None) -> None:
+    assert fitted(**changes).scaled_from(4) == source
 
 
 def test_memory_bounds_the_heads(

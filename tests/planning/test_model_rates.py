@@ -34,7 +34,7 @@ def took(seconds: float) -> Took:
 
 def test_pieces_grow_to_a_batch(model: LoadedModel, plan: Plan, tokens: Any) -> None:
     rates = model_rates.model_rates(model, plan, tokens[:8], Budget(20.0))
-    assert (rates.plan.rows, rates.batch_rows, rates.blocks, rates.whole_batch) == (512, 512, None, True)
+    assert (rates.plan.rows, rates.batch_rows, rates.blocks, rates.scaled_from) == (512, 512, None, None)
     assert rates.forward_s > 0
     assert rates.compute_s > 0
     assert rates.arrays["targets/ids"].shape == (512, 8)
@@ -44,7 +44,7 @@ def test_without_a_budget_one_short_sequence_is_run(model: LoadedModel, plan: Pl
     long = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, seq_len=256))
     rates = model_rates.model_rates(model, long, np.resize(tokens, (2, 256)), Budget(0.0))
     assert (rates.plan.rows, rates.plan.settings.seq_len) == (64, 64)
-    assert (rates.blocks, rates.whole_batch) == (None, False)
+    assert (rates.blocks, rates.scaled_from) == (None, "64 of the 512 rows of a batch")
 
 
 def test_a_model_that_is_too_large_is_scaled_by_its_blocks(
@@ -53,7 +53,7 @@ def test_a_model_that_is_too_large_is_scaled_by_its_blocks(
     whole = model_rates.model_rates(model, plan, tokens[:1], Budget(0.0))
     monkeypatch.setattr(model_rates, "LEAST_S", 0.0)
     rates = model_rates.model_rates(model, plan, tokens[:1], Budget(0.0))
-    assert (rates.blocks, rates.whole_batch, rates.plan.rows) == ((1, 4), False, 64)
+    assert (rates.blocks, rates.scaled_from) == ((1, 4), "1 of its 4 blocks, run on 64 rows")
     assert whole.compute_s / 10 < rates.compute_s < 10 * whole.compute_s
     assert rates.forward_s < 10 * whole.forward_s
     fit = fit_rates(model, rates, Budget(0.0))

@@ -4,6 +4,7 @@ In: the document of `Estimate.to_json`. Out: lines of at most 100 columns.
 """
 
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +13,15 @@ from alens.pictures.numbers import duration, fixed, percent, size, tenths, whole
 
 Figures = dict[str, Any]
 
+WIDTH, INDENT = 100, 10
+"""Columns of a line, and of the names at its beginning."""
+
 
 def show_plan(body: Figures) -> None:
     """Print the whole estimate, from what `alens.planning.figures` gives."""
     show(*_text(body), "")
     _show_bytes(body["bytes"], body["text"])
-    show("", *_time(body), "", *_room(body["room"]), "")
+    show("", *_time(body), "", *_fit(body["fit"]), "", *_room(body["room"]), "")
     _show_passes(body["passes"])
 
 
@@ -130,10 +134,8 @@ def _time(body: Figures) -> Iterator[str]:
         f"({size(rates['disk_probe_bytes'])}), {fixed(1000 * rates['disk_sync_s'], 1)} ms to sync a file",
     )
     yield _entry("", f"fit {whole(rates['fit_head_rows_per_s'])} rows/s for one head")
-    scaled = "; ".join(f"{what} from {source}" for what, source in rates["uncertain"].items())
     yield _entry("", f"on {rates['threads']} {'thread' if rates['threads'] == 1 else 'threads'}")
-    if scaled:
-        yield _entry("scaled", scaled)
+    yield from _entries("scaled", [f"{what} from {source}" for what, source in rates["scaled"].items()])
     if rates["slowdown"] > 1:
         yield _entry(
             "busy",
@@ -154,10 +156,40 @@ def _time(body: Figures) -> Iterator[str]:
             "", f"{time['runs_per_worker']:,} runs of {time['max_minutes']:g} minutes for each worker"
         )
     yield _entry("", f"{_hours(time['read_hours'])} for one process to read what a fit of all layers reads")
-    case = body["passes"]["cases"][-1]
+
+
+def _fit(fit: Figures) -> Iterator[str]:
+    """A fit of all cached layers with the default settings."""
+    if fit["refused"]:
+        refusal = f"not with the default settings: {fit['refused']}"
+        yield from _entries("fit", textwrap.wrap(refusal, WIDTH - INDENT))
+        return
+    yield _entry(
+        "fit",
+        f"{fit['lens']} lenses of {fit['heads']:,} heads with the default settings: at most {fit['steps']:,} steps of "
+        f"{fit['batch_rows']:,} rows,",
+    )
+    yield _entry(
+        "", f"{fit['epochs']:g} passes over {fit['train_rows']:,} rows, and {fit['held_out_rows']:,} held out"
+    )
     yield _entry(
         "",
-        f"{duration(case['save_s'])} for a fit of them to save {size(case['save_bytes'])}, also before it stops on request",
+        f"{_hours(fit['fit_hours'])} at most: steps {_hours(fit['step_hours'])}, {fit['evaluations']} evaluations "
+        f"{_hours(fit['evaluate_hours'])}, figures {_hours(fit['figures_hours'])}, writing {_hours(fit['write_hours'])}",
+    )
+    yield _entry(
+        "",
+        f"{size(fit['memory_bytes'])} of memory, {size(fit['training_bytes'])} of it to train {fit['weights']:,} weights, "
+        f"{size(fit['save_memory_bytes'])} to save",
+    )
+    if fit["needed_bytes"] > fit["free_memory_bytes"]:
+        yield _entry(
+            "", f"TOO MUCH for this machine, where {size(fit['free_memory_bytes'])} are free: fit fewer heads"
+        )
+    yield _entry(
+        "",
+        f"lenses {size(fit['lens_bytes'])}; a checkpoint is {size(fit['checkpoint_bytes'])} and takes "
+        f"{duration(fit['save_s'])}, also before it stops",
     )
 
 
@@ -200,7 +232,13 @@ def _show_passes(passes: Figures) -> None:
 
 
 def _entry(name: str, value: str) -> str:
-    return f"{name:<10}{value}"
+    return f"{name:<{INDENT}}{value}"
+
+
+def _entries(name: str, values: list[str]) -> Iterator[str]:
+    """An entry of several lines."""
+    for number, value in enumerate(values):
+        yield _entry("" if number else name, value)
 
 
 def _hours(hours: float) -> str:

@@ -7,14 +7,31 @@ that whole sequences are.
 
 import logging
 import math
+from pathlib import Path
+from typing import Protocol
 
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.store.cache_reader import Cache
+from alens.store.schema import Plan
 
 log = logging.getLogger("alens")
 
 Shards = tuple[int, ...]
+
+
+class Source(Protocol):
+    """A cache, or one that is planned."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def shards(self) -> Shards:
+        """The committed ones."""
 
 
 def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
@@ -26,6 +43,13 @@ def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
             len(cache.shards),
             cache.plan.num_shards,
         )
+    train, held_out = wanted_shards(cache, settings)
+    _warn_of_documents(cache, settings, held_out)
+    return train, held_out
+
+
+def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]:
+    """The same without warnings, also for a cache that is planned."""
     rows_per_shard = cache.plan.settings.rows_per_shard
     num_held_out = math.ceil(settings.eval_rows / rows_per_shard)
     train, held_out = split_shards(cache, num_held_out)
@@ -34,12 +58,11 @@ def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
             f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {settings.eval_rows:,} --eval-rows: "
             "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
         )
-    _warn_of_documents(cache, num_held_out, held_out)
     most = len(train) if settings.rows is None else math.ceil(settings.rows / rows_per_shard)
     return train[:most], held_out
 
 
-def split_shards(cache: Cache, num_held_out: int) -> tuple[Shards, Shards]:
+def split_shards(cache: Source, num_held_out: int) -> tuple[Shards, Shards]:
     """(shards to train on, shards that are held out): `num_held_out` of these, or as many as held-out documents fill.
 
     Either may be empty where the cache has too few committed shards.
@@ -50,9 +73,10 @@ def split_shards(cache: Cache, num_held_out: int) -> tuple[Shards, Shards]:
     return cache.shards[:-num_held_out], cache.shards[-num_held_out:]
 
 
-def _warn_of_documents(cache: Cache, num_held_out: int, held_out: Shards) -> None:
+def _warn_of_documents(cache: Cache, settings: FitSettings, held_out: Shards) -> None:
     """Warn where figures are taken on fewer rows than were asked for, or not on documents of their own."""
     apart, size = cache.plan.shards_of_held_out_documents, cache.plan.settings.rows_per_shard
+    num_held_out = math.ceil(settings.eval_rows / size)
     if apart and held_out[-1] not in apart:
         log.warning(
             "%s: no shard of its held-out documents is committed yet: figures are taken on documents that are trained on",

@@ -18,7 +18,8 @@ from alens.cache.request import CacheRequest, check_settings, with_bos
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
-from alens.machine.allotment import follow_allotment
+from alens.machine.allotment import follow_allotment, free_bytes
+from alens.machine.device import torch_device
 from alens.model import models
 from alens.model.examine import examine, warn_of_other_write
 from alens.planning import disk, token_count
@@ -76,6 +77,7 @@ def estimate_cache(
     budget = Budget(probe_s)
     threads, load = follow_allotment(), os.getloadavg()[0]
     begun = store is not None and (store / "plan.json").exists()
+    free_memory_bytes = free_bytes(torch_device(request.device))
     source = models.find(request.model, request.revision, report=report, hash_weights=begun)
     check_settings(request.settings, source)
     stored = _stored(request, source, store)
@@ -121,6 +123,7 @@ def estimate_cache(
         fit=of_fit,
         threads=threads,
         load=load,
+        free_memory_bytes=free_memory_bytes,
         space=_space(folder, sizes, plan.num_shards - done, skeleton=stored is None),
     )
 

@@ -69,9 +69,13 @@ class ModelRates:
     """Rows of a batch of the plan."""
 
     @property
-    def whole_batch(self) -> bool:
-        """Whether rates are those of a whole batch, not carried over from smaller ones."""
-        return self.blocks is None and self.plan.rows >= self.batch_rows
+    def scaled_from(self) -> str | None:
+        """What the rates were taken from, where that is less than a batch."""
+        if self.blocks is not None:
+            return f"{self.blocks[0]} of its {self.blocks[1]} blocks, run on {self.plan.rows:,} rows"
+        if self.plan.rows < self.batch_rows:
+            return f"{self.plan.rows:,} of the {self.batch_rows:,} rows of a batch"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,17 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from alens.fit.optimiser import STATE
 from alens.planning.budget import FREE
 from alens.planning.codec_rates import CodecRates
 from alens.planning.costs import Costs, FitCosts, break_even, passes_table, rows_of_slowest
 from alens.planning.disk import DiskRates, DiskSpace
+from alens.planning.fit_estimate import FitEstimate
 from alens.planning.fit_rates import FitRates, fit_arrays
 from alens.planning.model_rates import ModelRates
 from alens.planning.sizes import Sizes
 from alens.planning.token_count import TextEstimate
 from alens.result import Result
+from alens.store.arrays import shard_arrays
 from alens.store.schema import Plan
 
 COST_MODEL = "P passes: cache c + w + P max(r, g), no cache P (f + g); seconds a row of compute c, write w, read r, fit g, bare forward f"
@@ -44,6 +45,8 @@ class Estimate(Result):
     load: float
     """The load average over the minute before anything was measured."""
     space: DiskSpace
+    free_memory_bytes: int
+    """Free memory of the device, before anything was loaded."""
 
     @property
     def shards_left(self) -> int:
@@ -81,23 +84,10 @@ class Estimate(Result):
         share = self.cpus_free / self.threads
         return 1.0 if share >= FREE else 1.0 / share
 
-    def uncertain(self) -> dict[str, str]:
-        """Which rates are less certain than others, and what they were taken from."""
-        model, fit, heads = self.model, self.fit, self.plan.model.n_heads
-        reasons = {}
-        if model.blocks is not None:
-            reasons["model"] = (
-                f"{model.blocks[0]} of its {model.blocks[1]} blocks, run on {model.plan.rows:,} rows"
-            )
-        elif not model.whole_batch:
-            reasons["model"] = f"{model.plan.rows:,} of the {model.batch_rows:,} rows of a batch"
-        if fit.rows < fit.settings.batch_rows:
-            reasons["fit"] = (
-                f"{fit.rows:,} of the {fit.settings.batch_rows:,} rows of a step, of {fit.heads} of {heads} heads"
-            )
-        elif fit.heads < heads:
-            reasons["fit"] = f"{fit.heads} of the {heads} heads of a layer"
-        return reasons
+    def scaled(self) -> dict[str, str]:
+        """Which rates were taken from less than the work takes at once, and from what."""
+        sources = {"model": self.model.scaled_from, "fit": self.fit.scaled_from(self.plan.model.n_heads)}
+        return {name: source for name, source in sources.items() if source is not None}
 
     @property
     def costs(self) -> Costs:
@@ -120,11 +110,19 @@ class Estimate(Result):
             fit_s=len(layers) * self.fit.step_s(self.plan.model.n_heads, batch_rows) / batch_rows,
         )
 
-    def save_bytes(self, layers: tuple[int, ...]) -> int:
-        """Bytes of a checkpoint when all heads of `layers` are fitted: weights, the optimiser's state, the best lenses."""
-        model = self.plan.model
-        numbers = len(layers) * model.n_heads * (model.d_head + 1) * model.d_vocab
-        return 4 * numbers * (1 + len(STATE) + 1)
+    def fit_estimate(self, layers: tuple[int, ...]) -> FitEstimate:
+        """A default fit of all heads of `layers`."""
+        specs, settings = shard_arrays(self.plan), self.plan.settings
+        return FitEstimate(
+            plan=self.plan,
+            rates=self.fit,
+            disk=self.disk,
+            heads=dict.fromkeys(layers, self.plan.model.n_heads),
+            shard_bytes=sum(specs[name].row_bytes for name in fit_arrays(self.plan, layers))
+            * settings.rows_per_shard,
+            on_cpu=not self.device.startswith("cuda"),
+            free_memory_bytes=self.free_memory_bytes,
+        )
 
     @property
     def tokenise_hours(self) -> float:
@@ -158,6 +156,7 @@ class Estimate(Result):
             "rates": _rates(self),
             "time": _time(self),
             "room": self.space.to_json(),
+            "fit": self.fit_estimate(self.plan.layers).to_json(),
             "passes": _passes(self),
         }
 
@@ -242,7 +241,7 @@ def _rates(estimate: Estimate) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "cpus_free": estimate.cpus_free,
         "slowdown": estimate.slowdown,
-        "uncertain": estimate.uncertain(),
+        "scaled": estimate.scaled(),
     }
 
 
@@ -281,15 +280,15 @@ def _passes(estimate: Estimate) -> dict[str, Any]:
 
 
 def _case(estimate: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]:
-    fit, save_bytes = estimate.fit_costs(layers), estimate.save_bytes(layers)
+    fit, whole = estimate.fit_costs(layers), estimate.fit_estimate(layers)
     even = break_even(estimate.costs, fit, estimate.rows_left / estimate.plan.rows)
     return {
         "name": name,
         "heads": fit.heads,
         "read_s_per_row": fit.read_s,
         "fit_s_per_row": fit.fit_s,
-        "save_bytes": save_bytes,
-        "save_s": estimate.disk.save_s(save_bytes),
+        "save_bytes": whole.checkpoint_bytes,
+        "save_s": whole.save_s,
         "break_even_passes": even if math.isfinite(even) else None,
         "passes": [
             {
