@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from alens.evaluation.readings import Readings, constant_reading, lens_readings
-from alens.evaluation.sums import KL, SURPRISE, ReadingSums, Reference
+from alens.evaluation.reference import Reference
+from alens.evaluation.sums import KL, SURPRISE, ReadingSums
+from alens.evaluation.tile_figures import Affine
 from alens.lens.maps import AffineMaps
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
@@ -129,7 +131,11 @@ def test_layers_that_are_judged_together_share_the_teacher(threads: int) -> None
 def test_readings_that_share_work_have_the_sums_that_each_has_alone() -> None:
     z_NHE, maps, teacher, next_ids_N = case()
     rest = (teacher, chosen(torch.arange(N) % V), next_ids_N, torch.arange(N) % 4)
-    shared = Readings(logits=lambda rows: (maps.logits(h, z_NHE[rows, h]) for h in range(H)), count=H)
+    shared = Readings(
+        logits=lambda rows: (maps.logits(h, z_NHE[rows, h]) for h in range(H)),
+        affine=lambda rows: (Affine(z_NHE[rows, h], maps.weight_HEV[h], maps.bias_HV[h]) for h in range(H)),
+        count=H,
+    )
     mean_V = torch.full((V,), 1 / V).log()
     sums = [
         added(ReadingSums(2 + H, CPU, num_groups=4), readings, *rest)

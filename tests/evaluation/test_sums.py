@@ -11,7 +11,8 @@ import torch
 from alens.evaluation import sums as module
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.readings import Readings
-from alens.evaluation.sums import ALL, BINS, ReadingSums, Reference, bin_of
+from alens.evaluation.reference import Reference
+from alens.evaluation.sums import ALL, BINS, ReadingSums, bin_of
 from alens.machine import blocks
 from alens.rows.agreement import ModelChoice
 from alens.rows.held_out_rows import NO_NEXT_TOKEN

@@ -41,7 +41,7 @@ def test_no_more_rows_than_there_are(demo_cache: Path) -> None:
 
 def test_parts_of_a_few_rows_are_the_same_rows(demo_cache: Path) -> None:
     held_out = HeldOutRows(reader=reader(demo_cache), shards=(4, 5), num_rows=1500)
-    whole, few = list(held_out.parts()), list(held_out.parts_of(700))
+    whole, few = list(held_out.parts()), list(held_out.parts(700))
     assert [len(part) for part in few] == [700, 308, 492]
     for values in (lambda part: part.next_ids_N, lambda part: part.values(2)):
         assert torch.equal(torch.cat([values(part) for part in few]), torch.cat([values(p) for p in whole]))

@@ -4,7 +4,9 @@ settings.py         what can be asked for
 evaluate.py         lenses on a cache, beside baselines
 judge.py            the loop over held-out rows
 readings.py         what gives logits
+reference.py        what readings are held against
 sums.py             figures, summed over rows and groups of rows
+tile_figures.py     the figures of affine readings, a tile of logits at a time
 panel.py            which readings are judged side by side
 baselines.py        each of these readings
 reading_figures.py  sums -> figures, intervals, differences

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from alens.evaluation.readings import Readings
-from alens.evaluation.sums import FEW, TOP10, ReadingSums, Reference
+from alens.evaluation.reference import Reference
+from alens.evaluation.sums import FEW, TOP10, ReadingSums
 from alens.job.progress import Report, counting, silent
 from alens.rows.columns import Columns
 from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutPart, HeldOutRows

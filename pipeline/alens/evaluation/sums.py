@@ -10,20 +10,20 @@ of confidence, V vocabulary.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 
 import torch
 
 from alens.errors import DamageError
 from alens.evaluation.readings import Readings
+from alens.evaluation.reference import Reference, ReferenceBlock
+from alens.evaluation.tile_figures import TiledReference
 from alens.job.interruption import leave_out
-from alens.machine.blocks import row_blocks
+from alens.machine.blocks import row_blocks, tiled_blocks
 from alens.machine.products import fast_float32
 from alens.machine.side_by_side import each
-from alens.rows.agreement import ModelChoice, largest, shares
+from alens.rows.agreement import largest, shares
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
-from alens.rows.teacher import Teacher, TeacherBlock
 from alens.statistics.divergences import entropy_of_logits, kl_of_logits
 
 KL, SURPRISE, TOP1, TOP10, ENTROPY, CONFIDENCE, RIGHT = range(7)
@@ -46,54 +46,6 @@ MOST_VALUES = 2**23
 
 LEAST_KL = -0.1
 """Nats: the tail samples of a compressed teacher leave a mean over few rows below zero, a mix-up of files does more."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What readings of N rows are held against: the model's distributions, and the text."""
-
-    teacher: Teacher
-    first: ModelChoice
-    """The model's most probable next token."""
-    next_ids_N: torch.Tensor
-    """The text's next token, or NO_NEXT_TOKEN."""
-    several: ModelChoice | None = None
-    """The model's ten most probable tokens, or as many as are stored; for `TOP10`."""
-    groups_N: torch.Tensor | None = None
-    """The group of each row, 0 .. G - 1; None where there are no sums by group."""
-    next_bytes_N: torch.Tensor | None = None
-    """Bytes of the next token, 0 where there is none; for sums by group."""
-
-    def block(self, rows: slice) -> "ReferenceBlock":
-        """The reference of some of the rows, with the teacher's distributions."""
-        return ReferenceBlock(
-            teacher=self.teacher.block(rows),
-            entropy_B=self.teacher.entropies[rows],
-            first=self.first.rows(rows),
-            several=None if self.several is None else self.several.rows(rows),
-            next_ids_B=self.next_ids_N[rows],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceBlock:
-    """What all readings of B rows are held against."""
-
-    teacher: TeacherBlock
-    entropy_B: torch.Tensor
-    first: ModelChoice
-    several: ModelChoice | None
-    next_ids_B: torch.Tensor
-
-    @cached_property
-    def has_next_B(self) -> torch.Tensor:
-        """(B,) bool: the row has a next token."""
-        return self.next_ids_B != NO_NEXT_TOKEN
-
-    @cached_property
-    def next_B1(self) -> torch.Tensor:
-        """(B, 1) the next token, or any token where there is none."""
-        return self.next_ids_B.clamp_min(0)[:, None]
 
 
 class ReadingBlock:
@@ -198,26 +150,29 @@ class ReadingSums:
         first_of = [0, *accumulate(piece.count for piece in readings)]
         assert first_of[-1] == len(self.totals_QF), "as many readings as there are sums"
         by_group = reference.groups_N is not None
-        for stretch, blocks in self._stretches(len(reference.next_ids_N)):
+        tiled = self.figures == FEW and all(piece.affine is not None for piece in readings)
+        for stretch, blocks in self._stretches(len(reference.next_ids_N), tiled):
             size = stretch.stop - stretch.start
             values_QFN = torch.empty(first_of[-1], len(self.figures), size if by_group else 0, device=device)
             for rows in blocks:
                 if leave_out():
                     return
                 block = reference.block(rows)
+                tiles = TiledReference.of(block, _vocabulary_of(readings[0], rows)) if tiled else None
                 within = slice(rows.start - stretch.start, rows.stop - stretch.start)
 
                 def judge(
                     piece: int,
                     rows: slice = rows,
                     block: ReferenceBlock = block,
+                    tiles: TiledReference | None = tiles,
                     values_QFB: torch.Tensor = values_QFN[:, :, within],
                 ) -> None:
                     if leave_out():
                         return
-                    for q, logits_BV in enumerate(readings[piece].logits(rows), first_of[piece]):
-                        reading = ReadingBlock(logits_BV, block)
-                        values_FB = torch.stack([FIGURES_OF_ROWS[figure](reading) for figure in self.figures])
+                    for q, values_FB in enumerate(
+                        self._values(readings[piece], rows, block, tiles), first_of[piece]
+                    ):
                         self.totals_QF[q] += values_FB.double().sum(1)
                         if by_group:
                             values_QFB[q] = values_FB
@@ -236,6 +191,17 @@ class ReadingSums:
 
                 each(sum_up, first_of[-1], device)
         self._count(reference, has_next_N)
+
+    def _values(
+        self, piece: Readings, rows: slice, block: ReferenceBlock, tiles: TiledReference | None
+    ) -> Iterator[torch.Tensor]:
+        """(F, B) the figures of each reading of a piece."""
+        if tiles is not None and piece.affine is not None:
+            yield from map(tiles.figures, piece.affine(rows))
+            return
+        for logits_BV in piece.logits(rows):
+            reading = ReadingBlock(logits_BV, block)
+            yield torch.stack([FIGURES_OF_ROWS[figure](reading) for figure in self.figures])
 
     def reduce(self, over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Sums over all processes, in place."""
@@ -260,9 +226,9 @@ class ReadingSums:
         some.rows_G, some.next_G, some.bytes_G = self.rows_G, self.next_G, self.bytes_G
         return some
 
-    def _stretches(self, num_rows: int) -> Iterator[tuple[slice, list[slice]]]:
+    def _stretches(self, num_rows: int, tiled: bool) -> Iterator[tuple[slice, list[slice]]]:
         """Rows whose figures are kept at once, and their blocks."""
-        blocks = list(row_blocks(num_rows, self.totals_QF.device))
+        blocks = list((tiled_blocks if tiled else row_blocks)(num_rows, self.totals_QF.device))
         rows_of_values = max(1, MOST_VALUES // max(1, self.totals_QF.numel()))
         blocks_each = max(1, rows_of_values // blocks[0].stop) if blocks else 1
         for start in range(0, len(blocks), blocks_each):
@@ -290,6 +256,12 @@ class ReadingSums:
         self.next_G.index_add_(0, groups_N, has_next_N.double())
         if reference.next_bytes_N is not None:
             self.bytes_G.index_add_(0, groups_N, reference.next_bytes_N.double())
+
+
+def _vocabulary_of(piece: Readings, rows: slice) -> int:
+    """V, as affine readings have it."""
+    assert piece.affine is not None  # asked for where all are affine
+    return len(next(iter(piece.affine(rows))).bias_V)
 
 
 def bin_of(confidence_N: torch.Tensor) -> torch.Tensor:

@@ -129,7 +129,7 @@ class Judging:
         shared = self.recipe.judge.exact and len(sizes) > 1  # each layer would make the teacher anew
         most = kept_rows(len(self.log_mean_output_V), self.processes.device) if shared else None
         with self._droppable():
-            for part in rows.parts() if most is None else rows.parts_of(most):
+            for part in rows.parts(most):
                 target = self.recipe.target(part.columns, part.teacher)
                 target = target if most is None else keeping_blocks(target)
                 for sum_U, loss_U in zip(sums, losses_of(part, target), strict=True):

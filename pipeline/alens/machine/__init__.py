@@ -4,6 +4,7 @@ cache.
 allotment.py     CPUs and memory that the job was given, and as many threads
 device.py        auto, cpu, cuda
 blocks.py        how many rows have their logits in memory at once
+logit_tiles.py   logits of an affine map, a tile at a time
 products.py      float32 products by the faster library
 side_by_side.py  independent pieces of work, one thread each
 top_tokens.py    the most probable tokens, in one pass

@@ -57,6 +57,11 @@ def logit_blocks(num_rows: int, vocabulary: int, device: torch.device) -> Iterat
         yield slice(number * num_rows // count, (number + 1) * num_rows // count)
 
 
+def tiled_blocks(num_rows: int, device: torch.device) -> Iterator[slice]:
+    """Consecutive slices that cover `range(num_rows)`, for readings that are judged a tile of logits at a time."""
+    yield from slices(num_rows, min(teacher_rows(device), tile_size(device)[0]))
+
+
 def row_blocks(num_rows: int, device: torch.device) -> Iterator[slice]:
     """Consecutive slices that cover `range(num_rows)`."""
     yield from slices(num_rows, CPU_ROWS if device.type == "cpu" else CUDA_ROWS)

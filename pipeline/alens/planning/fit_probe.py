@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.evaluation.sums import Reference
+from alens.evaluation.reference import Reference
 from alens.fit import plugin
 from alens.fit.lens_module import LensModule
 from alens.fit.objectives import OBJECTIVES

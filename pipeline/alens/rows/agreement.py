@@ -59,7 +59,10 @@ class ModelChoice:
         """(B,) float32 in 0 .. 1, for logits of the same rows; `largest_BK` is the result of `largest`, if it is at hand."""
         if largest_BK is None:
             largest_BK = largest(logits_BV, self.k)
-        share_BJ = shares(logits_BV, largest_BK, self.k, self.ids_NJ)
+        return self.agreement_of(shares(logits_BV, largest_BK, self.k, self.ids_NJ))
+
+    def agreement_of(self, share_BJ: torch.Tensor) -> torch.Tensor:
+        """(B,) float32 in 0 .. 1, from whether each stored token is among the reading's most probable, as `shares` says."""
         sure_B = (share_BJ * self.sure_NJ).sum(1)
         places_B = self.k - self.sure_NJ.sum(1)
         tied_B = torch.where(self.open_N, self.k - sure_B, (share_BJ * self.tied_NJ).sum(1))

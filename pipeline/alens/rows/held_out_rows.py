@@ -5,7 +5,7 @@ Shapes: N rows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -81,22 +81,17 @@ class HeldOutRows:
         """The shards that hold these rows."""
         return [shard for shard, _, _ in self._stretches()]
 
-    def parts(self) -> Iterator[HeldOutPart]:
-        """The rows of one shard after the other, up to where work is to be left out (`job.interruption`)."""
+    def parts(self, most: int | None = None) -> Iterator[HeldOutPart]:
+        """The rows of one shard after the other, up to where work is to be left out (`job.interruption`); at most `most`
+        rows at a time."""
         for shard, start, stop in self._stretches():
             columns = self.reader.shard(
                 shard, *FURTHER_COLUMNS, start=start, stop=stop, rank=self.rank, world_size=self.world_size
             )
-            if len(columns):
-                yield HeldOutPart(reader=self.reader, columns=columns)
-            if leave_out():
-                return
-
-    def parts_of(self, most: int) -> Iterator[HeldOutPart]:
-        """The same rows, at most `most` at a time."""
-        for part in self.parts():
-            for rows in slices(len(part), most):
-                yield replace(part, columns=part.columns.rows(rows.start, rows.stop))
+            for rows in slices(len(columns), most or max(1, len(columns))):
+                yield HeldOutPart(reader=self.reader, columns=columns.rows(rows.start, rows.stop))
+                if leave_out():
+                    return
 
     def _stretches(self) -> Iterator[tuple[int, int, int]]:
         """(shard, first usable row, last usable row + 1) of this rank."""

@@ -7,20 +7,17 @@ Shapes: H heads, N rows, F features, V vocabulary; in a tile R rows, C tokens; A
 two more features, so that a product gives logits ready for `exp2`.
 """
 
-import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 
-from alens.job.interruption import leave_out
 from alens.machine import blocks
+from alens.machine.logit_tiles import BITS, LogitTiles, in_bits
 from alens.machine.products import fast_float32, onednn_is_exact
 from alens.machine.side_by_side import side_by_side
 from alens.rows.teacher import Teacher, TeacherTile
-
-BITS = 1.0 / math.log(2.0)
-"""Logits are made in bits: torch's `exp2` on a CPU is four times as fast as its `exp`."""
 
 Gradients = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 """The gradients of features (H, N, F), weight (H, F, V) and bias (H, V)."""
@@ -96,26 +93,18 @@ class _Taught:
 
 
 class _Tiles:
-    """The tiles for one head, and memory that every tile uses again."""
+    """The tiles for one head, with the teacher's part of each."""
 
     def __init__(self, taught: _Taught, F: int) -> None:
         self.taught = taught
-        # Fresh memory costs a page fault every 4 kB.
-        R, C = taught.rows[0].stop, taught.columns[0].stop
-        self.map, self.logits = (torch.empty(size * C, device=taught.device) for size in (F + 2, R))
+        self.tiles = LogitTiles(taught.rows, taught.columns, F, taught.device)
 
     def through(self, x_NA: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor) -> Iterator[_Tile]:
         """Each tile with its logits; the next one overwrites them."""
-        for columns, teachers in zip(self.taught.columns, self.taught.teachers, strict=True):
-            if leave_out():
-                return
-            A, C = x_NA.shape[1], columns.stop - columns.start
-            map_AC = self.map[: A * C].view(A, C)
-            map_AC[:-2], map_AC[-2], map_AC[-1] = weight_FV[:, columns], bias_V[columns], 1.0
-            for rows, teacher in zip(self.taught.rows, teachers, strict=True):
-                R = rows.stop - rows.start
-                logits_RC = torch.mm(x_NA[rows], map_AC, out=self.logits[: R * C].view(R, C))
-                yield _Tile(rows, columns, map_AC, logits_RC, teacher)
+        tiles = self.tiles.through(x_NA, weight_FV, bias_V)
+        teachers = chain.from_iterable(self.taught.teachers)
+        for tile, teacher in zip(tiles, teachers, strict=False):  # tiles end early when work is left out
+            yield _Tile(*tile, teacher)
 
 
 class _HeadTiles:
@@ -125,8 +114,7 @@ class _HeadTiles:
         self, tiles: _Tiles, features_NF: torch.Tensor, weight_FV: torch.Tensor, bias_V: torch.Tensor
     ) -> None:
         self.tiles, self.features_NF, self.map = tiles, features_NF, (weight_FV, bias_V)
-        ones_N1 = features_NF.new_ones(len(features_NF), 1)
-        self.x_NA = torch.cat([features_NF * BITS, ones_N1 * BITS, ones_N1 * 0.0], dim=1)
+        self.x_NA = in_bits(features_NF)
 
     def cross_entropy(self) -> torch.Tensor:
         """The sum over rows, in nats. After this, the `exp2` of a tile are probabilities."""

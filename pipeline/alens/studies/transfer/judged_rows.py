@@ -19,6 +19,7 @@ from alens.evaluation.judge import judge
 from alens.evaluation.readings import Readings
 from alens.evaluation.shards import JudgedText
 from alens.evaluation.sums import ReadingSums
+from alens.evaluation.tile_figures import Affine
 from alens.evaluation.training import Mask
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
@@ -61,7 +62,16 @@ class TransferReading:
             for place in range(self.maps.num_heads):
                 yield self.maps.logits(place, values_BSE[:, place])
 
-        return Readings(logits=logits, count=self.maps.num_heads)
+        maps = self.maps
+        if not isinstance(maps, AffineMaps):
+            return Readings(logits=logits, count=maps.num_heads)
+
+        def affine(rows: slice) -> Iterator[Affine]:
+            values_BSE = self.values(values_NHE[rows])
+            for place in range(maps.num_heads):
+                yield Affine(values_BSE[:, place], maps.weight_HEV[place], maps.bias_HV[place])
+
+        return Readings(logits=logits, count=maps.num_heads, affine=affine)
 
 
 @dataclass(frozen=True, kw_only=True)
