@@ -14,6 +14,7 @@ from alens.store.schema import CacheSettings, CorpusFile, Plan
 OTHER_SETTINGS: dict[str, Any] = {
     "seq_len": 16,
     "bos": True,
+    "moments_only": True,
     "max_rows": 64,
     "layers": (0,),
     "top_k": 4,

@@ -28,6 +28,7 @@ token_sequences.py     text -> sequences of tokens
 prepare.py             tokens and plan, made once
 target_compression.py  final residuals -> compressed targets
 row_collector.py       values on the device -> rows of a shard, without waiting
+shard_moments.py       one shard of a cache of moments alone
 shard.py               one shard, from tokens to arrays
 write_cache.py         plan -> committed shards, resumable
 recompute.py           some rows computed again, beside what is stored

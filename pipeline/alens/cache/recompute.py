@@ -105,6 +105,7 @@ def recompute(
     Raises `RequestError` when it cannot be loaded
     or has other weights, `DamageError` for a cache that cannot be read, `StoppedError` when asked to stop.
     """
+    cache.check_rows()
     if not cache.shards:
         raise RequestError(f"{cache.root} has no committed shard: nothing can be computed again")
     cache = Cache(cache.root, limits=False)  # impossible numbers are counted as differences here, not refused

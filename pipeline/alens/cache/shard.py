@@ -15,6 +15,7 @@ import torch
 from alens import randomness
 from alens.cache import target_compression
 from alens.cache.row_collector import BatchArrays, RowCollector
+from alens.cache.shard_moments import moments_of_shard
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
@@ -40,6 +41,8 @@ def compute(
     Raises `RunError` when an activation does not fit float16.
     """
     with activations.before_blocks(model, within_batch):
+        if plan.settings.moments_only:
+            return moments_of_shard(model, plan, tokens_BT, batches(plan, shard), after_batch, within_batch)
         return _Shard(model, plan, shard, within_batch).compute(tokens_BT, after_batch)
 
 

@@ -18,7 +18,13 @@ from alens.text.corpus import CorpusOptions
 if TYPE_CHECKING:
     from alens.cache.write_cache import CacheSummary
 
-CACHE = SettingsOptions(CacheSettings, ranges=False, layers=LAYERS, sites=Flag(metavar="SITES"))
+CACHE = SettingsOptions(
+    CacheSettings,
+    ranges=False,
+    layers=LAYERS,
+    sites=Flag(metavar="SITES"),
+    moments_only=Flag("--moments-only"),
+)
 CORPUS = SettingsOptions(
     CorpusOptions, configuration=Flag("--corpus-config"), revision=Flag("--corpus-revision")
 )

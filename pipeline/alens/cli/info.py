@@ -139,8 +139,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "layers": ",".join(map(str, plan.layers)),
         "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
         "z": _encoding(plan.settings),
-        "targets": f"top {plan.settings.top_k} and {plan.settings.tail_samples} tail samples"
-        + (", exact teacher" if plan.settings.exact_teacher else ""),
+        "targets": _targets(plan.settings),
         "bytes_per_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
         "bytes": progress.bytes,
         "software": "; ".join(software)
@@ -191,7 +190,16 @@ def _bos(token: int | None) -> str:
     return "none" if token is None else f"token {token}, before each text"
 
 
+def _targets(settings: Any) -> str:
+    if settings.moments_only:
+        return "none, only the mean output"
+    exact = ", exact teacher" if settings.exact_teacher else ""
+    return f"top {settings.top_k} and {settings.tail_samples} tail samples{exact}"
+
+
 def _encoding(settings: Any) -> str:
+    if settings.moments_only:
+        return "only sums over each shard"
     if settings.z_dtype == "int8":
         return "int8, with a scale for each row and head"
     if settings.keep_bits is not None:

@@ -21,8 +21,11 @@ def show_plan(body: Figures) -> None:
     """Print the whole estimate, from what `alens.planning.figures` gives."""
     show(*_text(body), "")
     _show_bytes(body["bytes"], body["text"])
-    show("", *_time(body), "", *_fit(body["fit"]), "", *_room(body["room"]), "")
-    _show_passes(body["passes"])
+    fit = [] if body["fit"] is None else [*_fit(body["fit"]), ""]
+    show("", *_time(body), "", *fit, *_room(body["room"]))
+    if body["passes"] is not None:
+        show("")
+        _show_passes(body["passes"])
 
 
 def _text(body: Figures) -> Iterator[str]:
@@ -133,7 +136,8 @@ def _time(body: Figures) -> Iterator[str]:
         f"disk {size(rates['disk_write_bytes_per_s'])}/s written, {size(rates['disk_read_bytes_per_s'])}/s read "
         f"({size(rates['disk_probe_bytes'])}), {fixed(1000 * rates['disk_sync_s'], 1)} ms to sync a file",
     )
-    yield _entry("", f"fit {whole(rates['fit_head_rows_per_s'])} rows/s for one head")
+    if rates["fit_head_rows_per_s"] is not None:
+        yield _entry("", f"fit {whole(rates['fit_head_rows_per_s'])} rows/s for one head")
     yield _entry("", f"on {rates['threads']} {'thread' if rates['threads'] == 1 else 'threads'}")
     yield from _entries("scaled", [f"{what} from {source}" for what, source in rates["scaled"].items()])
     if rates["slowdown"] > 1:
@@ -155,6 +159,8 @@ def _time(body: Figures) -> Iterator[str]:
         yield _entry(
             "", f"{time['runs_per_worker']:,} runs of {time['max_minutes']:g} minutes for each worker"
         )
+    if body["passes"] is None:
+        return
     yield _entry("", f"{_hours(time['read_hours'])} for one process to read what a fit of all layers reads")
 
 

@@ -35,6 +35,7 @@ class Recipe:
     """Settings, resolved against a cache. Raises `RequestError` for what it cannot do."""
 
     def __init__(self, settings: FitSettings, cache: Cache, device: torch.device) -> None:
+        cache.check_rows()
         self.cache, self.device = cache, device
         self.objective = plugin.make(
             "objective",

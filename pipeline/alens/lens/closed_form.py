@@ -78,15 +78,16 @@ def closed_form(
     chosen = range(cache.plan.model.n_heads) if heads is None else heads
     if (lacks := lacks_moments(cache)) is not None:
         raise RequestError(lacks)
-    return {
-        layer: regress(of_layer)
-        for layer, of_layer in moments.cross_of_rows(cache, layers, chosen, shards, ENOUGH_ROWS).items()
-    }
+    if cache.plan.settings.moments_only:
+        by_layer = moments.cross_of_cache(cache, layers, chosen, shards)
+    else:
+        by_layer = moments.cross_of_rows(cache, layers, chosen, shards, ENOUGH_ROWS)
+    return {layer: regress(of_layer) for layer, of_layer in by_layer.items()}
 
 
 def lacks_moments(cache: Cache) -> str | None:
     """Why there is no closed form on this cache, and what to do; None where there is one."""
-    if cache.plan.settings.exact_teacher:
+    if cache.plan.settings.exact_teacher or cache.plan.settings.moments_only:
         return None
     return (
         f"{cache.root} holds no moments of z with the final residual, and no exact teacher to make them from: "

@@ -29,19 +29,24 @@ class CodecRates:
     """Bytes on disk for a byte of values, by compressed array."""
 
 
-def codec_rates(rates: ModelRates) -> CodecRates:
-    """Encode and decode the computed arrays as shard files in memory."""
-    memory, rows, cpu = MemoryStore(), rates.plan.rows, torch.device("cpu")
+def codec_rates(rates: ModelRates, rows_per_shard: int) -> CodecRates:
+    """Encode and decode the computed arrays as shard files in memory.
+
+    What is kept of a shard and not of its rows takes the same time for a shard of `rows_per_shard` rows.
+    """
+    memory, cpu = MemoryStore(), torch.device("cpu")
     encode_s, decode_s, stored_share = 0.0, {}, {}
     for name, spec in shard_arrays(rates.plan).items():
-        values = rates.arrays[name]
+        values, rows = rates.arrays[name], rates.plan.rows
+        if spec.dimensions[0] == "shard":
+            rows = rows_per_shard
         array = writer.create_array(memory, spec).with_config({"write_empty_chunks": True})
         _, encoded = timed(functools.partial(array.__setitem__, ..., values), cpu)
         _, decoded = timed(functools.partial(array.__getitem__, ...), cpu)
         # zarr works in one thread of its own: its CPU time is not shared out
-        encode_s += min(encoded.wall_s, encoded.cpu_s)
+        encode_s += min(encoded.wall_s, encoded.cpu_s) / rows
         decode_s[name] = min(decoded.wall_s, decoded.cpu_s) / rows
         if spec.compressed:
             key = f"{name}/{StorePaths.shard_key(0, len(spec.shape))}"
             stored_share[name] = sync(memory.getsize(key)) / values.nbytes
-    return CodecRates(encode_s=encode_s / rows, decode_s=decode_s, stored_share=stored_share)
+    return CodecRates(encode_s=encode_s, decode_s=decode_s, stored_share=stored_share)

@@ -40,7 +40,8 @@ class Estimate(Result):
     model: ModelRates
     codecs: CodecRates
     disk: DiskRates
-    fit: FitRates
+    fit: FitRates | None
+    """None for a cache of moments alone, which holds nothing to fit to."""
     threads: int
     load: float
     """The load average over the minute before anything was measured."""
@@ -86,7 +87,9 @@ class Estimate(Result):
 
     def scaled(self) -> dict[str, str]:
         """Which rates were taken from less than the work takes at once, and from what."""
-        sources = {"model": self.model.scaled_from, "fit": self.fit.scaled_from(self.plan.model.n_heads)}
+        sources = {"model": self.model.scaled_from}
+        if self.fit is not None:
+            sources["fit"] = self.fit.scaled_from(self.plan.model.n_heads)
         return {name: source for name, source in sources.items() if source is not None}
 
     @property
@@ -100,7 +103,8 @@ class Estimate(Result):
         )
 
     def fit_costs(self, layers: tuple[int, ...]) -> FitCosts:
-        """The costs of fitting all heads of `layers` to compressed targets."""
+        """The costs of fitting all heads of `layers` to compressed targets, where the cache holds rows."""
+        assert self.fit is not None
         names = set(fit_arrays(self.plan, layers))
         num_bytes = sum(array.bytes_a_row for array in self.sizes.arrays if array.name in names)
         heads, batch_rows = len(layers) * self.plan.model.n_heads, self.fit.settings.batch_rows
@@ -111,7 +115,8 @@ class Estimate(Result):
         )
 
     def fit_estimate(self, layers: tuple[int, ...]) -> FitEstimate:
-        """A default fit of all heads of `layers`."""
+        """A default fit of all heads of `layers`, where the cache holds rows."""
+        assert self.fit is not None
         specs, settings = shard_arrays(self.plan), self.plan.settings
         return FitEstimate(
             plan=self.plan,
@@ -156,8 +161,8 @@ class Estimate(Result):
             "rates": _rates(self),
             "time": _time(self),
             "room": self.space.to_json(),
-            "fit": self.fit_estimate(self.plan.layers).to_json(),
-            "passes": _passes(self),
+            "fit": None if self.fit is None else self.fit_estimate(self.plan.layers).to_json(),
+            "passes": None if self.fit is None else _passes(self),
         }
 
 
@@ -229,7 +234,9 @@ def _rates(estimate: Estimate) -> dict[str, Any]:
         "forward_rows_per_s": 1 / costs.forward_s,
         "compute_rows_per_s": 1 / costs.compute_s,
         "write_rows_per_s": 1 / costs.write_s,
-        "fit_head_rows_per_s": 1 / estimate.fit_costs(estimate.plan.layers).fit_s * heads,
+        "fit_head_rows_per_s": None
+        if estimate.fit is None
+        else 1 / estimate.fit_costs(estimate.plan.layers).fit_s * heads,
         "tokenise_tokens_per_s": text.tokens_a_second if text else None,
         "disk_probe_bytes": disk.probe_bytes,
         "disk_write_bytes_per_s": 1 / disk.write_s_a_byte,
@@ -260,7 +267,9 @@ def _time(estimate: Estimate) -> dict[str, Any]:
         "cache_hours_with_workers": hours,
         "max_minutes": estimate.max_minutes,
         "runs_per_worker": jobs,
-        "read_hours": estimate.plan.rows * estimate.fit_costs(estimate.plan.layers).read_s / 3600,
+        "read_hours": None
+        if estimate.fit is None
+        else estimate.plan.rows * estimate.fit_costs(estimate.plan.layers).read_s / 3600,
     }
 
 

@@ -74,6 +74,7 @@ class RowReader:
 
         Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
         """
+        cache.check_rows()
         cache.check_layers(layers)
         cache.check_site(site)
         cache.check_heads(heads if site == ATTN_Z else ())

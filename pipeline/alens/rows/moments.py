@@ -135,6 +135,40 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
     )
 
 
+def cross_of_cache(
+    cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int]
+) -> dict[int, CrossMoments]:
+    """By layer, moments of z of these heads with the final residual over `shards` of a cache of moments alone."""
+    cache.check_layers(layers)
+    cache.check_heads(heads)
+    settings, chosen = cache.plan.settings, np.asarray(heads)
+    size = settings.sequences_per_shard * (settings.seq_len - 1)
+    num_rows = size * len(shards)
+    final_SD = np.stack([cache.read_shard("stats/final/sum", shard)[0] for shard in shards])
+    mean_final_D = final_SD.sum(0) / num_rows
+    apart_SD = final_SD / size - mean_final_D
+    """The mean of each shard beside that of all."""
+    variance_final_D = cache.summed("stats/final/squares", shards) / num_rows + np.square(apart_SD).mean(0)
+    by_layer = {}
+    for layer in layers:
+        sum_SHE = np.stack(
+            [cache.read_shard(statistic_name(layer, "sum"), shard)[0, chosen] for shard in shards]
+        )
+        outer_HEE = cache.summed(statistic_name(layer, "outer"), shards)[chosen]
+        mean_HE, covariance_HEE = of_sums(sum_SHE.sum(0), outer_HEE, num_rows)
+        within_HED = cache.summed(statistic_name(layer, "cross"), shards)[chosen] / num_rows
+        between_HED = np.einsum("she,sd->hed", sum_SHE / size - mean_HE, apart_SD) / len(shards)
+        by_layer[layer] = CrossMoments(
+            num_rows=num_rows,
+            mean_HE=mean_HE,
+            covariance_HEE=covariance_HEE,
+            cross_HED=within_HED + between_HED,
+            mean_final_D=mean_final_D,
+            variance_final_D=variance_final_D,
+        )
+    return by_layer
+
+
 def cross_of_rows(
     cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int], num_rows: int
 ) -> dict[int, CrossMoments]:

@@ -73,6 +73,9 @@ class ArraySpec:
         return (self.rows_per_shard, *self.shape[1:])
 
 
+OUTPUT_ROWS = 4
+"""Where only moments are kept, one in so many rows, on average, counts in the mean output (docs/decisions/0050)."""
+
 SITES = "sites"
 """The folder of arrays.zarr with the values of each site."""
 
@@ -107,7 +110,7 @@ def scale_name(layer: int) -> str:
 
 
 def statistic_name(layer: int, which: str) -> str:
-    """`which` is `sum` or `outer`."""
+    """`which` is `sum`, `outer` or `cross`."""
     return f"stats/{ATTN_Z}/{layer:02d}/{which}"
 
 
@@ -129,9 +132,11 @@ def chunk_rows(row_bytes: int, rows_per_shard: int) -> int:
 
 def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
     """The arrays that grow shard by shard, by name."""
+    if plan.settings.moments_only:
+        return {row[0]: _spec(plan.num_shards, 1, *row) for row in (*_sums(plan), *_sums_with_final(plan))}
     model, settings = plan.model, plan.settings
-    heads, d_head, vocabulary = model.n_heads, model.d_head, model.d_vocab
-    ids = token_dtype(vocabulary)
+    heads, d_head = model.n_heads, model.d_head
+    ids = token_dtype(model.d_vocab)
     as_int8 = settings.z_dtype == "int8"
     times_scale = ", times its scale in scales/attn.z" if as_int8 else ""
     per_row: list[_Row] = [
@@ -167,9 +172,22 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
         per_row.append(
             ("targets/final", "float16", (model.d_model,), ("row", "d_model"), "the final residual after the last layer norm: final W_U + b_U = logits")
         )  # fmt: skip
+    rounded = settings.keep_bits is not None
+    specs = [
+        _spec(plan.rows, settings.rows_per_shard, *row, compressed=rounded and row[0].startswith("sites/"))
+        for row in per_row
+    ]
+    specs += [_spec(plan.num_shards, 1, *row) for row in _sums(plan)]
+    return {spec.name: spec for spec in specs}
+
+
+def _sums(plan: Plan) -> list[_Row]:
+    """What every cache keeps of each shard."""
+    heads, d_head = plan.model.n_heads, plan.model.d_head
+    some = f", made from about one in {OUTPUT_ROWS} of them" if plan.settings.moments_only else ""
     per_shard: list[_Row] = [
-        ("stats/output", "float64", (vocabulary,), ("shard", "token"),
-         "the summed output distribution of rows at position 1 and later"),
+        ("stats/output", "float64", (plan.model.d_vocab,), ("shard", "token"),
+         f"the summed output distribution of rows at position 1 and later{some}"),
     ]  # fmt: skip
     for layer in plan.layers:
         per_shard += [
@@ -178,13 +196,25 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
             (statistic_name(layer, "outer"), "float64", (heads, d_head, d_head), ("shard", "head", "d_head", "d_head_2"),
              "sum of the outer products of z with itself over the same rows"),
         ]  # fmt: skip
-    rounded = settings.keep_bits is not None
-    specs = [
-        _spec(plan.rows, settings.rows_per_shard, *row, compressed=rounded and row[0].startswith("sites/"))
-        for row in per_row
-    ]
-    specs += [_spec(plan.num_shards, 1, *row) for row in per_shard]
-    return {spec.name: spec for spec in specs}
+    return per_shard
+
+
+def _sums_with_final(plan: Plan) -> list[_Row]:
+    """What a cache of moments alone keeps too: z with the final residual, each around its mean over the shard."""
+    model = plan.model
+    per_shard: list[_Row] = [
+        ("stats/final/sum", "float64", (model.d_model,), ("shard", "d_model"),
+         "sum of the final residual after the last layer norm over rows at position 1 and later"),
+        ("stats/final/squares", "float64", (model.d_model,), ("shard", "d_model"),
+         "sum of its squares around its mean over the shard"),
+    ]  # fmt: skip
+    per_shard += [
+        (statistic_name(layer, "cross"), "float32", (model.n_heads, model.d_head, model.d_model),
+         ("shard", "head", "d_head", "d_model"),
+         "sum of the products of z with the final residual over the same rows, both around their means over the shard")
+        for layer in plan.layers
+    ]  # fmt: skip
+    return per_shard
 
 
 def weight_arrays(plan: Plan) -> dict[str, ArraySpec]:

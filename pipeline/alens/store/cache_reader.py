@@ -84,7 +84,7 @@ class Cache:
 
     def _check_layers_are_there(self) -> None:
         """Raises `DamageError` for a plan with more layers than there are arrays on disk, before the plan is used."""
-        folder = self.paths.arrays / SITES / ATTN_Z
+        folder = self.paths.arrays / ("stats" if self.plan.settings.moments_only else SITES) / ATTN_Z
         there = sum(path.is_dir() for path in folder.iterdir()) if folder.is_dir() else 0
         if len(self.plan.layers) > there:
             raise DamageError(
@@ -118,6 +118,8 @@ class Cache:
     def spec(self, name: str) -> ArraySpec:
         """Shape, dtype and meaning of an array. Raises `RequestError` when the cache has no such array."""
         if name not in self._specs:
+            if not name.startswith("stats/"):
+                self.check_rows()
             raise RequestError(f"{self.root} has no array {name}: it has {', '.join(sorted(self._specs))}")
         return self._specs[name]
 
@@ -178,6 +180,11 @@ class Cache:
             )
 
     # What the numbers mean
+
+    def check_rows(self) -> None:
+        """Raises `RequestError` for a cache of moments alone."""
+        if self.plan.settings.moments_only:
+            raise RequestError(f"{self.root} was cached with --moments-only: take a cache with rows")
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raises `RequestError` for a layer that is not cached."""
@@ -267,11 +274,9 @@ class Cache:
     def token_documents(self) -> Array | None:
         """(sequences, seq_len) uint32: the document of each token, by its number in the text, from 0.
 
-        Documents count in the order of the text. End-of-text belongs to the document that it opens. None where
-        documents are not known; memory-mapped, hash checked.
+        End-of-text belongs to the document that it opens. None where documents are not known; memory-mapped, hash checked.
         """
-        sha256 = self.plan.tokens.documents_sha256
-        count = self.plan.tokens.documents
+        sha256, count = self.plan.tokens.documents_sha256, self.plan.tokens.documents
         return None if sha256 is None else self._npy(self.paths.documents, sha256, count, "documents")
 
     @cached_property

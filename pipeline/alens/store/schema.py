@@ -35,6 +35,9 @@ FURTHER_SITES = (RESIDUAL_STREAM, "mlp_out")
 
 FLOAT16_MANTISSA_BITS = 10
 
+ROWS_PER_SHARD, MOMENT_ROWS = 16_384, 65_536
+"""Rows of a shard by default, and where it holds sums alone."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheSettings:
@@ -57,8 +60,11 @@ class CacheSettings:
     """Tokens drawn for each row from outside the top k, in proportion to their probability."""
     exact_teacher: bool = False
     """Also store the final residual, from which W_U gives the exact output: 2 x d_model bytes per row."""
-    rows_per_shard: Bounded = 16_384
-    """Rows per shard, a multiple of seq_len. A job that is stopped loses the shard it was computing."""
+    moments_only: bool | None = None
+    """Store no rows, only sums over each shard, from which a lens of every head can be regressed."""
+    rows_per_shard: Bounded = None  # type: ignore[assignment]  # `__post_init__` gives it a number
+    """Rows per shard, a multiple of seq_len. A job that is stopped loses the shard it was computing. None: 16384 (with
+    --moments-only 65536, or an eighth of --max-rows if that is fewer)."""
     batch_size: Bounded = 16
     """Sequences per forward pass. It is part of the plan, because float sums depend on it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -78,6 +84,9 @@ class CacheSettings:
         return "exact" if self.exact_teacher else "compressed"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "moments_only", self.moments_only or None)  # absent, as in older plans
+        if self.rows_per_shard is None:
+            object.__setattr__(self, "rows_per_shard", self._default_rows())
         check(self)
         if self.seq_len < 2:
             raise RequestError("seq_len is 1: position 0 sees only itself, so take at least 2")
@@ -94,12 +103,23 @@ class CacheSettings:
             )
         self._check_encoding()
 
+    def _default_rows(self) -> int:
+        """Rows of a shard where none are asked for. Sums take the same room for few rows as for many."""
+        if not self.moments_only:
+            return ROWS_PER_SHARD
+        rows = MOMENT_ROWS if self.max_rows is None else min(MOMENT_ROWS, self.max_rows // 8)
+        return max(1, max(rows, ROWS_PER_SHARD) // self.seq_len) * self.seq_len
+
     def _check_encoding(self) -> None:
         if self.keep_bits is not None and not 0 <= self.keep_bits < FLOAT16_MANTISSA_BITS:
             raise RequestError(
                 f"keep_bits is {self.keep_bits}: float16 has {FLOAT16_MANTISSA_BITS} mantissa bits, "
                 f"keep 0 to {FLOAT16_MANTISSA_BITS - 1} of them, or leave it out to keep all"
             )
+        of_rows = {"exact_teacher": False, "z_dtype": "float16", "keep_bits": None, "sites": None}
+        asked = [name for name, default in of_rows.items() if getattr(self, name) != default]
+        if self.moments_only and asked:
+            raise RequestError(f"{asked[0]} is about rows, and moments_only stores none: choose one")
         if self.keep_bits is not None and self.z_dtype == "int8":
             raise RequestError("keep_bits rounds float16, and z_dtype is int8: choose one of the two")
         if self.sites is not None:
@@ -260,7 +280,7 @@ class Plan:
             return f"top_k is {self.settings.top_k}, of {model.d_vocab} tokens"
         if tokens.end_of_text is not None and tokens.end_of_text >= model.d_vocab:
             return f"end_of_text is {tokens.end_of_text}, of {model.d_vocab} tokens"
-        if tokens.bos is not None and tokens.bos >= model.d_vocab:
+        if (tokens.bos or 0) >= model.d_vocab:
             return f"bos is {tokens.bos}, of {model.d_vocab} tokens"
         if (tokens.bos is not None) != bool(self.settings.bos):
             return f"settings.bos is {self.settings.bos}, and tokens.bos {tokens.bos}"
