@@ -14,8 +14,8 @@ from alens.fit.lens_module import LensModule
 from alens.planning.budget import Took, timed
 from alens.planning.fit_probe import FitProbe
 
-ROWS = 128
-"""Rows that are judged: two blocks of logits."""
+ROWS = 256
+"""Rows that are judged: a block of rows, as figures take it on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,13 @@
-"""Both stages at the shape of GPT-2 small: 12 layers, 12 heads, d_model 768, V = 50,257, random weights.
+"""How fast both stages are, beside the bare model: a model of yours, or one of the shape of GPT-2 small.
 
-Stage one: rows/s of a bare TransformerLens forward pass (all logits) and of `alens cache` (forward, targets,
-writing, reading back) over the same batches, alternating in one process; the ratio is what counts; and where
-the time goes. Stage two: rows/s and peak memory of `alens fit` for one layer
-and for all, each a process of its own. Random weights take as long
-as trained ones. Prints one JSON document.
+Stage one: rows/s of a bare TransformerLens forward pass (all logits) and of `alens cache` (forward, targets, writing,
+reading back) over the same batches, alternating in one process; the ratio is what counts; and where the time goes. Stage
+two: rows/s and peak memory of `alens fit` for the last layer and for all, each a process of its own. Without --model the
+model has 12 layers, 12 heads, d_model 768, V = 50,257 and random weights, which take as long as trained ones. Prints one
+JSON document. On a machine that others use, `--clock cpu` counts the CPU time of the process.
 
-    python benchmarks/gpt2_small.py [--tokenizer DIR] [--corpus FILE] [--rounds 3] [--shards-a-round 3] [--fit-steps 8]
+    python benchmarks/both_stages.py [--tokenizer DIR] [--corpus FILE] [--rounds 3] [--shards-a-round 3] [--fit-steps 8]
+    python benchmarks/both_stages.py --model DIR --corpus FILE --seq-len 128 --batch-size 16 --exact-teacher --clock cpu
 """
 
 import argparse
@@ -18,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ os.environ.setdefault(
 )  # this is a benchmark of CPUs; else it logs that it found no GPU
 
 import torch
+from against_published import clock
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alens import demo
@@ -46,8 +47,6 @@ from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import CacheSettings, Plan
 from alens.store.writer import ShardWriter
 
-SETTINGS = CacheSettings(seq_len=256, rows_per_shard=4096, batch_size=4)
-
 
 def make_model(folder: Path, tokenizer: Path) -> None:
     """A GPT-2 small with random weights and somebody's tokenizer."""
@@ -59,29 +58,35 @@ def make_model(folder: Path, tokenizer: Path) -> None:
             shutil.copy(tokenizer / name, folder / name)
 
 
-def make_request(work: Path, corpus: str, num_shards: int) -> CacheRequest:
-    """A cache of `num_shards` shards."""
-    settings = CacheSettings(**{**SETTINGS.__dict__, "max_rows": num_shards * SETTINGS.rows_per_shard})
+def make_request(work: Path, asked: argparse.Namespace) -> CacheRequest:
+    """A cache of a shard to warm up with, and those of all rounds."""
+    settings = CacheSettings(
+        seq_len=asked.seq_len,
+        rows_per_shard=asked.rows_per_shard,
+        batch_size=asked.batch_size,
+        exact_teacher=asked.exact_teacher,
+        max_rows=(1 + asked.rounds * asked.shards_a_round) * asked.rows_per_shard,
+    )
     return CacheRequest(
-        model=str(work / "model"), corpus=corpus, store=work / "cache", settings=settings, device="cpu"
+        model=asked.model, corpus=asked.corpus, store=work / "cache", settings=settings, device="cpu"
     )
 
 
 def bare_forward(model: models.LoadedModel, plan: Plan, tokens_BT: Any, shards: Iterable[int]) -> float:
     """Seconds of the model alone over the shards' batches, all logits made and thrown away."""
-    since = time.monotonic()
+    since = clock.now()
     with torch.inference_mode():
         for shard in shards:
             for chosen in batches(plan, shard):
                 model.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
-    return time.monotonic() - since
+    return clock.now() - since
 
 
 def cached(request: CacheRequest, cache: Cache, model: models.LoadedModel, shards: Iterable[int]) -> float:
     """Seconds of `alens cache` over the same shards, the last one's fsync and reading back included."""
-    since = time.monotonic()
+    since = clock.now()
     ShardJob(request, cache, model, 0, silent, never).write(list(shards))
-    return time.monotonic() - since
+    return clock.now() - since
 
 
 def peak_mib() -> int:
@@ -97,9 +102,9 @@ def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> 
     workspace = target_compression.Workspace()
     with torch.inference_mode():
         for chosen in batches(plan, 0):
-            since = time.monotonic()
+            since = clock.now()
             outputs = activations.run(model, torch.from_numpy(tokens_BT[chosen].astype("int64")), plan.layers)
-            forward = time.monotonic()
+            forward = clock.now()
             final_ND = outputs.final_BTD.flatten(0, 1)
             uniforms_NM = torch.rand(len(final_ND), plan.settings.tail_samples, dtype=torch.float64)
             counted_N = torch.arange(len(final_ND)) % T > 0
@@ -109,21 +114,21 @@ def parts(model: models.LoadedModel, plan: Plan, tokens_BT: Any, work: Path) -> 
                     counted_N[block], output_V, workspace,
                 )  # fmt: skip
             spent["forward, one position unembedded"] += forward - since
-            spent["logits and their reduction"] += time.monotonic() - forward
-    since = time.monotonic()
+            spent["logits and their reduction"] += clock.now() - forward
+    since = clock.now()
     arrays = compute(model, plan, tokens_BT, 0, lambda _: None)
-    spent["statistics, casts, placing"] = time.monotonic() - since - sum(spent.values())
-    since = time.monotonic()
+    spent["statistics, casts, placing"] = clock.now() - since - sum(spent.values())
+    since = clock.now()
     ShardWriter(work / "cache", plan).write(
         0, arrays, {"worker": "0/1", "rows": rows, "seconds": 1, "finished": 0}
     )
-    spent["writing, if nothing ran beside it"] = time.monotonic() - since
+    spent["writing, if nothing ran beside it"] = clock.now() - since
     return {what: round(seconds / rows * 1e6, 1) for what, seconds in spent.items()}
 
 
-def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict[str, Any]:
+def stage_one(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Alternating rounds after a warm-up."""
-    request = make_request(work, corpus, 1 + rounds * shards_a_round)
+    request, shards_a_round = make_request(work, asked), asked.shards_a_round
     source = models.find(request.model)
     prepared = prepare(request, source, silent, never)
     plan = prepared.plan
@@ -133,7 +138,7 @@ def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict
     bare_mib = peak_mib()
     cached(request, cache, model, [0])
     bare, ours = [], []
-    for number in range(rounds):
+    for number in range(asked.rounds):
         first = 1 + number * shards_a_round
         shards = range(first, first + shards_a_round)
         bare.append(bare_forward(model, plan, cache.tokens, shards))
@@ -143,6 +148,7 @@ def stage_one(work: Path, corpus: str, rounds: int, shards_a_round: int) -> dict
     specs = shard_arrays(plan).values()
     files = sum(file["bytes"] for file in open_cache(request.store).commits.record(1)["files"].values())
     return {
+        "model": {"layers": plan.model.n_layers, "heads": plan.model.n_heads, "d_vocab": plan.model.d_vocab},
         "bare_rows_a_s": round(rows / statistics.median(bare), 1),
         "cache_rows_a_s": round(rows / statistics.median(ours), 1),
         "ratio_cache_to_bare": [round(a / b, 3) for a, b in zip(ours, bare, strict=True)],
@@ -175,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--model", help="a model as alens takes it  [GPT-2 small, random weights]")
     parser.add_argument(
         "--tokenizer",
         type=Path,
@@ -182,20 +189,30 @@ def main() -> None:
         help="a directory with a tokenizer of at most 50,257 tokens",
     )
     parser.add_argument("--corpus", default="demo")
+    parser.add_argument("--seq-len", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rows-per-shard", type=int, default=4096)
+    parser.add_argument("--exact-teacher", action="store_true")
+    parser.add_argument("--clock", choices=clock.KINDS, default="wall")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shards-a-round", type=int, default=3)
-    parser.add_argument("--fit-steps", type=int, default=8)
+    parser.add_argument("--fit-steps", type=int, default=8, help="0: no stage two")
     parser.add_argument("--batch-rows", type=int, default=1024)
     asked = parser.parse_args()
+    clock.use(asked.clock)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_model(work / "model", asked.tokenizer)
+        if asked.model is None:
+            asked.model = str(work / "model")
+            make_model(work / "model", asked.tokenizer)
         threads = follow_allotment()
-        report = {"threads": threads, **stage_one(work, asked.corpus, asked.rounds, asked.shards_a_round)}
-        report["stage_two"] = [
-            stage_two(work, "11", asked.fit_steps, asked.batch_rows),
-            stage_two(work, "0-11", max(2, asked.fit_steps // 4), asked.batch_rows),
-        ]
+        report: dict[str, Any] = {"threads": threads, "clock": asked.clock, **stage_one(work, asked)}
+        last = report["model"]["layers"] - 1
+        if asked.fit_steps:
+            report["stage_two"] = [
+                stage_two(work, str(last), asked.fit_steps, asked.batch_rows),
+                stage_two(work, f"0-{last}", max(2, asked.fit_steps // 4), asked.batch_rows),
+            ]
         print(json.dumps(report, indent=1))
 
 
