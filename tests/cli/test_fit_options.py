@@ -13,6 +13,7 @@ from alens.fit.objectives import OBJECTIVES
 from alens.lens.designs import DESIGNS
 
 SMALL = ("--heads", "1", "--steps", "3", "--batch-rows", "64", "--eval-rows", "500", "--device", "cpu")
+UNTRAINED = tuple(word for word in SMALL if word not in ("--steps", "3"))
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def fitted(run_alens: Any, demo_cache: Path, tmp_path: Path) -> Any:
     """`fitted(*options)` fits head 1 of layer 3 of the demo and gives the record."""
 
     def fit(*options: object) -> Any:
-        outcome = run_alens("fit", demo_cache, tmp_path / "lenses", "--layers", "3", *SMALL, *options)
+        small = UNTRAINED if "regression" in options else SMALL
+        outcome = run_alens("fit", demo_cache, tmp_path / "lenses", "--layers", "3", *small, *options)
         assert outcome.code == 0, outcome.stderr
         return load_lenses(tmp_path / "lenses").record
 
@@ -33,7 +35,10 @@ def test_every_design_of_attention_heads(
 ) -> None:
     options = ("--lens-option", "rank=2") if name == "low-rank" else ()
     record = fitted("--lens", name, *options)
-    assert (record.design, record.form) == (name, "unembedded" if name == "translator" else "affine")
+    assert (record.design, record.form) == (
+        name,
+        "unembedded" if name in ("translator", "regression") else "affine",
+    )
     assert record.fit["lens_options"] == ({"rank": 2} if options else {})
     outcome = run_alens("eval", tmp_path / "lenses", demo_cache, "--json")
     assert outcome.code == 0, outcome.stderr

@@ -21,7 +21,10 @@ def recipe(store: Path, **settings: Any) -> Recipe:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lens": "cubic"}, "lens is 'cubic': it must be one of linear, low-rank, translator, tuned, summed"),
+        (
+            {"lens": "cubic"},
+            "lens is 'cubic': it must be one of linear, low-rank, translator, regression, tuned, summed",
+        ),
         ({"objective": "l2"}, "objective is 'l2': it must be one of forward-kl, reverse-kl"),
         ({"objective_options": {"x": 1}}, "objective forward-kl has no option 'x': it has none"),
         ({"objective": "reverse-kl", "teacher": "compressed"}, "cannot be fitted to the compressed teacher"),

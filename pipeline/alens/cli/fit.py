@@ -43,8 +43,9 @@ REQUEST = SettingsOptions(
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
 
-    No model is loaded. Run the same command again to resume from the newest checkpoint. One process runs alone,
-    unless a launcher sets RANK, WORLD_SIZE and the like for several: torchrun, deepspeed and srun do.
+    No model is loaded. With --lens regression nothing is trained: the lenses come in closed form, in seconds. Run the
+    same command again to resume from the newest checkpoint. One process runs alone, unless a launcher sets RANK,
+    WORLD_SIZE and the like for several: torchrun, deepspeed and srun do.
     """
 
     # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means
@@ -89,7 +90,7 @@ def _endings(record: Any) -> str:
         for head in record.heads
         if record.says_nothing(layer, head)
     }
-    endings = [f"{len(fit['converged'])} had converged"]
+    endings = [f"{len(fit['converged'])} had converged"] if fit["most_steps"] else []
     if rose := fit.get("rose"):
         endings.append(f"{len(rose)} rose and are kept as they were at their best")
     if diverged := fit.get("diverged"):
@@ -101,6 +102,8 @@ def _endings(record: Any) -> str:
         step == fit["steps"] and name not in fit["converged"] and name not in silent
         for name, step in best.items()
     )
+    if not fit["most_steps"]:
+        endings.append(f"no steps, judged on at most {fit['eval_rows']:,} held-out rows (--eval-rows)")
     if falling and fit["steps"] == fit["most_steps"]:
         endings.append(
             f"{falling} of {lenses} were best at the last step: more --epochs, or more rows, may gain"

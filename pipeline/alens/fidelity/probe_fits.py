@@ -24,7 +24,7 @@ from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
-from alens.fit.settings import FitRequest, FitSettings
+from alens.fit.settings import EVAL_ROWS, FitRequest, FitSettings
 from alens.fit.training_loop import fit_lenses
 from alens.fit.training_shards import split_shards
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
@@ -71,7 +71,7 @@ class Rows:
     def choose(cls, cache: Cache, num_rows: int) -> "Rows":
         """At least `num_rows` to train on, if there are as many; at most a quarter of the shards is held out."""
         size, shards = cache.plan.settings.rows_per_shard, cache.shards
-        held_out = max(1, min(-(-FitSettings.eval_rows // size), len(shards) // 4))
+        held_out = max(1, min(-(-EVAL_ROWS // size), len(shards) // 4))
         train, judged = split_shards(cache, held_out)
         return cls(train=spread(train, -(-num_rows // size)), held_out=judged)
 

@@ -41,6 +41,7 @@ best_maps.py         the best maps of each lens so far
 evaluation_log.py    what the log says about an evaluation
 checkpoints.py       state on disk, whole or absent
 trainer.py           one fit in progress: steps, evaluations, checkpoints
+untrained.py         a design that is whole at its start
 final_lenses.py      what a fit ends with: figures, and the lens directory
 training_loop.py     `alens fit`: everything above in order
 launch.py            which of the processes of a fit this is

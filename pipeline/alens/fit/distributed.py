@@ -138,6 +138,11 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     return Processes(rank=launch.rank, world_size=launch.world_size, device=where)
 
 
+def alone(device: str) -> Processes:
+    """This process by itself, without a group. Raises `RequestError` for a device that is not there."""
+    return Processes(rank=0, world_size=1, device=_device(device, local_rank=0))
+
+
 def printing_to_stderr() -> contextlib.AbstractContextManager[object]:
     """For calls of DeepSpeed: it prints which of its ops cannot be built, and standard output is for results."""
     return contextlib.redirect_stdout(sys.stderr)

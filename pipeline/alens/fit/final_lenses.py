@@ -9,15 +9,21 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from alens.evaluation.sums import HeadFigures
 from alens.evaluation.training import text_of_fit
 from alens.fit.convergence import CONVERGED, ENDINGS
-from alens.fit.trainer import Trainer
-from alens.job.progress import counted
+from alens.fit.curves import Curves
+from alens.fit.distributed import Processes
+from alens.fit.fit_plan import FitPlan
+from alens.fit.judging import Judging
+from alens.fit.recipe import Recipe
+from alens.job.progress import Report, counted
+from alens.lens.designs.design import Ground
+from alens.lens.directory import LensDirectory
 from alens.lens.lenses import Lenses
 from alens.lens.maps import LayerLenses, LensMaps
 from alens.lens.record import LensRecord
@@ -33,7 +39,38 @@ Nothing = Mapping[int, list[int]]
 """By layer, the places of the heads whose lenses do no better than the mean output."""
 
 
-def put_lenses(trainer: Trainer) -> LensRecord:
+class Finished(Protocol):
+    """Lenses that are made, with what they were made from: a `Trainer`, or a design that is whole at its start."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def plan(self) -> FitPlan: ...
+    @property
+    def processes(self) -> Processes: ...
+    @property
+    def directory(self) -> LensDirectory: ...
+    @property
+    def grounds(self) -> Mapping[int, Ground]: ...
+    @property
+    def judging(self) -> Judging: ...
+    @property
+    def curves(self) -> Curves: ...
+    @property
+    def report(self) -> Report: ...
+    @property
+    def step_number(self) -> int: ...
+    @property
+    def rows_seen(self) -> int: ...
+    @property
+    def advice(self) -> str:
+        """What may help lenses that say nothing."""
+
+    def maps(self) -> dict[int, LensMaps]: ...
+    def drop_checkpoints(self) -> None: ...
+
+
+def put_lenses(trainer: Finished) -> LensRecord:
     """Write what was fitted, `lens.json` last; then the checkpoints are no longer needed. Collective.
 
     Raises `DamageError`, and writes nothing, where another cache has replaced the one that was fitted on.
@@ -71,7 +108,7 @@ def put_lenses(trainer: Trainer) -> LensRecord:
     return Lenses(trainer.directory.root).record
 
 
-def _above_by_loss(trainer: Trainer, layer: int) -> list[int]:
+def _above_by_loss(trainer: Finished, layer: int) -> list[int]:
     """The heads whose loss is not below the mean output's, for losses that are not the KL of the figures.
 
     These are compared with themselves, on the rows of the evaluations.
@@ -86,7 +123,7 @@ def _above_by_loss(trainer: Trainer, layer: int) -> list[int]:
     return above
 
 
-def _silence(trainer: Trainer, layer: int, maps: Mapping[int, LensMaps], places: list[int]) -> bool:
+def _silence(trainer: Finished, layer: int, maps: Mapping[int, LensMaps], places: list[int]) -> bool:
     """Replace these lenses by the mean output. False where the form cannot say it: then they stay as they are."""
     nothing = trainer.recipe.design(trainer.grounds[layer]).nothing() if places else None
     if nothing is not None:
@@ -105,17 +142,17 @@ def _held_out(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dic
     }
 
 
-def _names(trainer: Trainer, nothing: Nothing) -> list[str]:
+def _names(trainer: Finished, nothing: Nothing) -> list[str]:
     return [f"{layer}.{trainer.plan.heads[place]}" for layer, places in nothing.items() for place in places]
 
 
-def _without_converged(fit: dict[str, Any], trainer: Trainer, nothing: Nothing) -> dict[str, Any]:
+def _without_converged(fit: dict[str, Any], trainer: Finished, nothing: Nothing) -> dict[str, Any]:
     """A lens that says nothing does not count as converged, even if it had on the fewer rows of the evaluations."""
     silent = _names(trainer, nothing)
     return {**fit, CONVERGED: {name: step for name, step in fit[CONVERGED].items() if name not in silent}}
 
 
-def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
+def _warn(trainer: Finished, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
     """Name the lenses that do no better than a reading that ignores its input, and the step at which each was best."""
     names, best = _names(trainer, nothing), trainer.curves.best_steps
     if not names:
@@ -123,7 +160,7 @@ def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: fl
     named = [f"{name}, best at step {best[name]}" if name in best else name for name in names[:NAMED]]
     log.warning(
         "%s: %d of %d lenses say nothing: at their best they do no better than the mean output, %.3f nats (%s%s); %s. "
-        "A lower --lr than %g, or more rows, may do better",
+        "%s",
         trainer.directory,
         len(names),
         len(trainer.plan.layers) * len(trainer.plan.heads),
@@ -131,11 +168,11 @@ def _warn(trainer: Trainer, nothing: Nothing, replaced: bool, mean_output_kl: fl
         "; ".join(named),
         "; ..." if len(names) > NAMED else "",
         "the mean output stands in their place" if replaced else "lens.json marks them",
-        trainer.lr,
+        trainer.advice,
     )
 
 
-def _layers(trainer: Trainer, maps: Mapping[int, LensMaps]) -> Iterator[tuple[int, LayerLenses]]:
+def _layers(trainer: Finished, maps: Mapping[int, LensMaps]) -> Iterator[tuple[int, LayerLenses]]:
     """The lenses of each layer as they are saved; reports how many layers are written."""
     recipe = trainer.recipe
     W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O")) if recipe.settings.site == ATTN_Z else None
@@ -145,7 +182,7 @@ def _layers(trainer: Trainer, maps: Mapping[int, LensMaps]) -> Iterator[tuple[in
 
 
 def _record(
-    trainer: Trainer,
+    trainer: Finished,
     maps: Mapping[int, LensMaps],
     held_out: dict[str, list[dict[str, Any]]],
     mean_output_kl: float,
@@ -176,7 +213,7 @@ def _record(
             "teacher": recipe.teacher,
             "steps": trainer.step_number,
             "most_steps": plan.steps,
-            "rows_seen": trainer.step_number * recipe.settings.batch_rows,
+            "rows_seen": trainer.rows_seen,
             "best_step": trainer.curves.best_steps,
             **{why: trainer.curves.ended_steps(why) for why in ENDINGS},
         },

@@ -20,7 +20,7 @@ from alens.store import document, durable, typed
 from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
 from alens.store.one_writer import is_aside
-from alens.store.typed import Count, Natural
+from alens.store.typed import Natural
 
 FORMAT = 2
 """The format in which `fit.json` holds its own hash; before it, there was no format either."""
@@ -36,7 +36,8 @@ class FitPlan:
     """The identity of the cache's plan."""
     settings: dict[str, Any]
     """The `FitSettings`, as JSON."""
-    steps: Count
+    steps: Natural
+    """0 for a design that is whole at its start."""
     layers: tuple[Natural, ...]
     heads: tuple[Natural, ...]
     train_shards: tuple[Natural, ...]
@@ -67,20 +68,24 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         raise RequestError(
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
         )
-    settings = request.settings
-    train, held_out = choose_shards(cache, settings)
-    stream = BatchStream(
-        reader=recipe.reader, shards=train, batch_rows=settings.batch_rows, seed=settings.seed
-    )
+    train, held_out = choose_shards(cache, recipe.settings)
     return FitPlan(
         cache_plan=cache.plan.identity,
         settings=recipe.settings.to_json(),
-        steps=settings.steps or stream.steps_for(settings.epochs),
+        steps=_steps(recipe, train) if recipe.trained else 0,
         layers=tuple(recipe.layers),
         heads=tuple(recipe.heads),
         train_shards=train,
         held_out_shards=held_out,
     )
+
+
+def _steps(recipe: Recipe, shards: tuple[int, ...]) -> int:
+    settings = recipe.settings
+    stream = BatchStream(
+        reader=recipe.reader, shards=shards, batch_rows=settings.batch_rows, seed=settings.seed
+    )
+    return settings.steps or stream.steps_for(settings.epochs)
 
 
 def begun(directory: LensDirectory) -> FitPlan | None:

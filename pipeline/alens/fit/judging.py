@@ -95,7 +95,7 @@ class Judging:
 
         num_heads = sum(of_layer.num_heads for of_layer in maps.values())
         sums = ReadingSums(1 + num_heads, self.processes.device)
-        rows = self._held_out(self.recipe.settings.eval_rows)
+        rows = self._held_out(self.recipe.eval_rows)
         with self._droppable():
             judge(rows, readings, sums, target=self.recipe.target, report=report)
         sums.reduce(self.processes.sum)
@@ -144,7 +144,7 @@ class Judging:
         return HeldOutRows(
             reader=self.recipe.judge,
             shards=self.plan.held_out_shards,
-            num_rows=min(num_rows, self.recipe.settings.eval_rows),
+            num_rows=min(num_rows, self.recipe.eval_rows),
             rank=self.processes.rank,
             world_size=self.processes.world_size,
         )

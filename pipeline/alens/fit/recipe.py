@@ -16,7 +16,7 @@ from alens.errors import RequestError
 from alens.fit import plugin
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
-from alens.fit.settings import FitSettings
+from alens.fit.settings import EVAL_ROWS, FitSettings
 from alens.job.progress import Progress, Report, counted, silent
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
@@ -29,6 +29,11 @@ from alens.rows.narrow import Narrow
 from alens.rows.teacher import Teacher
 from alens.store.cache_reader import ENOUGH_SHARDS, Cache, log_shares
 from alens.store.schema import ATTN_Z
+
+QUICK_LOGITS = 2**34
+"""Logits that are judged where no step is taken: 1,294 rows of the 270 heads of SmolLM2, a minute on two cores."""
+
+LEAST_EVAL_ROWS = 256
 
 
 class Recipe:
@@ -44,6 +49,8 @@ class Recipe:
             settings.objective_options,
         )
         self._design = plugin.find("lens", settings.lens, DESIGNS, Design)
+        self.trained = self._design.trained
+        """Whether steps are taken; not for a design that is whole at its start."""
         self.settings = with_rate(settings)
         self.teacher = settings.teacher or self.objective.teachers[0]
         if self.teacher not in self.objective.teachers:
@@ -58,6 +65,29 @@ class Recipe:
         for name, given in (("layers", self.layers), ("heads", self.heads)):
             if not given or len(set(given)) != len(given):
                 raise RequestError(f"{name} is empty or names one twice: name each once")
+        if not self.trained:
+            self._check_untrained(settings)
+            logits_a_row = len(self.layers) * len(self.heads) * cache.plan.model.d_vocab
+            self.settings = replace(self.settings, eval_rows=settings.eval_rows or quick_rows(logits_a_row))
+
+    def _check_untrained(self, given: FitSettings) -> None:
+        """Raises `RequestError` for what a design without steps cannot do, or would ignore."""
+        lens = given.lens
+        if given.site != ATTN_Z:
+            raise RequestError(f"{lens} reads z of heads: leave --site out")
+        if not self.objective.is_forward_kl:
+            raise RequestError(f"{lens} takes no steps, so it has no loss: leave --objective out")
+        ignored = [
+            name for name in ("steps", "lr", "top_k", "tail_samples") if getattr(given, name) is not None
+        ]
+        if ignored:
+            raise RequestError(f"{lens} takes no steps: leave {', '.join(ignored)} out")
+
+    @property
+    def eval_rows(self) -> int:
+        """Held-out rows for figures."""
+        assert self.settings.eval_rows is not None, "a recipe's settings have a number"
+        return self.settings.eval_rows
 
     def _heads(self) -> tuple[int, ...]:
         given, model = self.settings.heads, self.cache.plan.model
@@ -159,7 +189,12 @@ class Recipe:
 
 
 def with_rate(settings: FitSettings) -> FitSettings:
-    """The same settings with a learning rate: the design's own where none was given."""
-    if settings.lr is not None:
-        return settings
-    return replace(settings, lr=plugin.find("lens", settings.lens, DESIGNS, Design).default_lr)
+    """The same settings with what belongs to the design where it was not given: the learning rate, and held-out rows."""
+    design = plugin.find("lens", settings.lens, DESIGNS, Design)
+    rate = design.default_lr if settings.lr is None else settings.lr
+    return replace(settings, lr=rate, eval_rows=settings.eval_rows or (EVAL_ROWS if design.trained else None))
+
+
+def quick_rows(logits_a_row: int) -> int:
+    """Held-out rows for figures that take seconds, where a row takes so many logits."""
+    return min(EVAL_ROWS, max(LEAST_EVAL_ROWS, QUICK_LOGITS // logits_a_row))

@@ -17,6 +17,9 @@ from alens.store.schema import ATTN_Z
 Number = Annotated[int, Ge(1)]
 """How many of something."""
 
+EVAL_ROWS = 16_384
+"""Rows to hold out where none are given."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitSettings:
@@ -29,7 +32,7 @@ class FitSettings:
     site: Literal["attn.z", "resid_post", "mlp_out"] = ATTN_Z
     """What the lenses read: z of each head, or another site that the cache holds."""
     lens: str = "linear"
-    """Design of the lens: linear, low-rank, translator, tuned, summed, or module:Class."""
+    """Design of the lens: linear, low-rank, translator, regression, tuned, summed, or module:Class."""
     lens_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """An option of the design, such as rank=8."""
     objective: str = "forward-kl"
@@ -58,8 +61,9 @@ class FitSettings:
     """Stop a lens when at most this share of its gain over the mean output is still to come; 0 takes all steps."""
     min_position: Annotated[int, Ge(0)] = 1
     """Leave out rows before this position of a sequence: position 0 sees only itself."""
-    eval_rows: Number = 16_384
-    """Rows to hold out for figures, in whole shards; where documents are known, shards of held-out documents."""
+    eval_rows: Number | None = None
+    """Rows to hold out for figures, in whole shards; where documents are known, shards of held-out documents. None: 16,384,
+    and fewer of a design without training."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of the order of shards, and of what a design draws."""
 

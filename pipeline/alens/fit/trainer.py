@@ -106,6 +106,16 @@ class Trainer:
     # Steps
 
     @property
+    def rows_seen(self) -> int:
+        """Rows of the steps taken, over all processes."""
+        return self.step_number * self.settings.batch_rows
+
+    @property
+    def advice(self) -> str:
+        """What may help lenses that say nothing."""
+        return f"A lower --lr than {self.lr:g}, or more rows, may do better"
+
+    @property
     def finished(self) -> bool:
         """Whether all steps are taken, or no lens is trained any more."""
         return self.step_number >= self.plan.steps or not self.curves.trained

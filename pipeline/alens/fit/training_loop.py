@@ -25,6 +25,7 @@ from alens.fit.launch import check_alone, this_launch
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest
 from alens.fit.trainer import Trainer
+from alens.fit.untrained import put_untrained
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import LensDirectory
@@ -75,6 +76,11 @@ def fit_lenses(
         return _finished(request.lenses)
     check_place(directory)
     check_alone("fit")
+    if not plan.steps:
+        record = put_untrained(request, plan, cache, report=report, should_stop=should_stop)
+        return FitSummary(
+            lenses=request.lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0
+        )
     with contextlib.ExitStack() as stack:
         with _marked(directory, plan.steps):
             processes = join(request.device, should_stop)

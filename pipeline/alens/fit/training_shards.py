@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alens.errors import RequestError
-from alens.fit.settings import FitSettings
+from alens.fit.settings import EVAL_ROWS, FitSettings
 from alens.store.cache_reader import Cache
 from alens.store.schema import Plan
 
@@ -34,6 +34,11 @@ class Source(Protocol):
         """The committed ones."""
 
 
+def eval_rows(settings: FitSettings) -> int:
+    """Held-out rows for figures, as the settings ask."""
+    return settings.eval_rows or EVAL_ROWS
+
+
 def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
     """(shards to train on, shards that are held out), as the settings ask. Raises `RequestError` for too few shards."""
     if not cache.sealed:
@@ -51,11 +56,11 @@ def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
 def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]:
     """The same without warnings, also for a cache that is planned."""
     rows_per_shard = cache.plan.settings.rows_per_shard
-    num_held_out = math.ceil(settings.eval_rows / rows_per_shard)
+    num_held_out = math.ceil(eval_rows(settings) / rows_per_shard)
     train, held_out = split_shards(cache, num_held_out)
     if not train or not held_out:
         raise RequestError(
-            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {settings.eval_rows:,} --eval-rows: "
+            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {eval_rows(settings):,} --eval-rows: "
             "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
         )
     most = len(train) if settings.rows is None else math.ceil(settings.rows / rows_per_shard)
@@ -76,7 +81,7 @@ def split_shards(cache: Source, num_held_out: int) -> tuple[Shards, Shards]:
 def _warn_of_documents(cache: Cache, settings: FitSettings, held_out: Shards) -> None:
     """Warn where figures are taken on fewer rows than were asked for, or not on documents of their own."""
     apart, size = cache.plan.shards_of_held_out_documents, cache.plan.settings.rows_per_shard
-    num_held_out = math.ceil(settings.eval_rows / size)
+    num_held_out = math.ceil(eval_rows(settings) / size)
     if apart and held_out[-1] not in apart:
         log.warning(
             "%s: no shard of its held-out documents is committed yet: figures are taken on documents that are trained on",

@@ -15,7 +15,7 @@ from alens.fit.convergence import evaluation_steps
 from alens.fit.judging import ROWS_DURING_FIT
 from alens.fit.optimiser import STATE
 from alens.fit.settings import FitRequest
-from alens.fit.training_shards import Shards, wanted_shards
+from alens.fit.training_shards import Shards, eval_rows, wanted_shards
 from alens.planning.disk import DiskRates
 from alens.planning.fit_rates import COPIES, FitRates
 from alens.store.schema import Plan
@@ -70,7 +70,7 @@ class FitEstimate:
     @property
     def held_out_rows(self) -> int:
         """Rows that figures are taken of at the end."""
-        return min(self.rates.settings.eval_rows, self._usable_rows(len(self.shards[1])))
+        return min(eval_rows(self.rates.settings), self._usable_rows(len(self.shards[1])))
 
     def _usable_rows(self, shards: int) -> int:
         settings = self.plan.settings

@@ -65,6 +65,10 @@ def resolve(request: SweepRequest, cache: Cache) -> list[Planned]:
 def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[Any]) -> Planned:
     settings, lenses = variant.settings, request.out / variant.name
     recipe = Recipe(settings, cache, torch.device("cpu"))
+    if not recipe.trained:
+        raise RequestError(
+            f"{settings.lens} takes no steps, and needs no sweep: `alens fit` makes it in seconds"
+        )
     plan = fit_plan.resolve(
         FitRequest(store=request.store, lenses=lenses, settings=settings, device=request.device), cache
     )

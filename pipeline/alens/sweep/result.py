@@ -22,6 +22,7 @@ from alens.evaluation.judge import judge
 from alens.evaluation.readings import Readings, constant_reading, lens_readings
 from alens.evaluation.sums import KL, ReadingSums
 from alens.fit.settings import FitSettings
+from alens.fit.training_shards import eval_rows
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counted, never, silent
 from alens.lens.directory import LensDirectory
@@ -133,7 +134,7 @@ def judge_variant(
 
     sums = ReadingSums(len(maps) * len(record.heads) + 1, device, num_groups=groups.count)
     with droppable(should_stop) as work:
-        rows = HeldOutRows(reader=reader, shards=shards, num_rows=base.eval_rows)
+        rows = HeldOutRows(reader=reader, shards=shards, num_rows=eval_rows(base))
         judge(rows, readings, sums, groups=groups, report=report)
     if work.left_out:
         raise InterruptedWorkError

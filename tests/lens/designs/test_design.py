@@ -15,7 +15,7 @@ def make(name: str, ground: Ground) -> Design:
     return plugin.make("lens", name, plugin.find("lens", name, DESIGNS, Design), {}, ground)
 
 
-@pytest.fixture(params=[name for name in DESIGNS if name not in ("tuned", "summed")])
+@pytest.fixture(params=[name for name in DESIGNS if name not in ("tuned", "summed", "regression")])
 def design(request: Any, ground: Any, values: torch.Tensor) -> Design:
     """A design with a loss for each head that reads z."""
     if request.param == "low-rank":

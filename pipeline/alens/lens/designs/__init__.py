@@ -6,6 +6,7 @@ design.py      what a design is
 linear.py      the lens of the paper, on z
 low_rank.py    a product of two small maps
 translator.py  into the residual stream, then the unembedding
+regression.py  the same in closed form, without a fit
 tuned.py       the Tuned Lens, on sites of the residual stream
 summed.py      one loss for the heads of a layer
 """
@@ -14,6 +15,7 @@ DESIGNS = {
     "linear": "alens.lens.designs.linear:Linear",
     "low-rank": "alens.lens.designs.low_rank:LowRank",
     "translator": "alens.lens.designs.translator:Translator",
+    "regression": "alens.lens.designs.regression:Regression",
     "tuned": "alens.lens.designs.tuned:Tuned",
     "summed": "alens.lens.designs.summed:Summed",
 }

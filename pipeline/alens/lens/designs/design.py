@@ -17,6 +17,7 @@ from torch import nn
 
 from alens import randomness
 from alens.errors import RequestError
+from alens.lens.closed_form import ClosedForm
 from alens.lens.maps import AffineMaps, LensEnding, LensMaps
 from alens.lens.whitening import Whitening
 from alens.rows.final_norm import FinalNorm
@@ -113,6 +114,9 @@ class Design(nn.Module):
     default_lr: ClassVar[float] = 0.03
     """The learning rate of the first steps where none is given: one that does not diverge."""
 
+    trained: ClassVar[bool] = True
+    """False for a design that is whole at its start: it has no parameters, no `readout`, and takes no step."""
+
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         self.ground = ground
@@ -129,6 +133,10 @@ class Design(nn.Module):
         """
         readout = self.readout(self.ground.whitening.white(z_NHE))
         return use(readout if units is None else readout.select(units))
+
+    def start_at(self, closed: ClosedForm) -> None:
+        """Start at the closed form of these heads. Called once, before the first step."""
+        raise NotImplementedError
 
     def readout(self, white_HNE: torch.Tensor) -> Readout:
         """The readout of white values, (H, N, E) float32."""
