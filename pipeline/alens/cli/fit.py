@@ -70,6 +70,13 @@ def command(**given: Any) -> None:
                     f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {duration(summary.seconds)} "
                     f"({whole(summary.rows / summary.seconds)} rows/s; waited {percent(summary.waited_s / summary.seconds)} of it for data)"
                 )
+            if not heads:
+                count = len(record.layers) * len(record.heads)
+                show(
+                    f"{count} lenses in {summary.lenses}, not judged: {given['store']} holds no rows; "
+                    "`alens eval` judges them on a cache that does"
+                )
+                return
             show(
                 f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {fixed(sum(heads) / len(heads), 4)}, worst {fixed(max(heads), 4)} nats"
                 + (

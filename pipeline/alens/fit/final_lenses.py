@@ -76,6 +76,8 @@ def put_lenses(trainer: Finished) -> LensRecord:
     Raises `DamageError`, and writes nothing, where another cache has replaced the one that was fitted on.
     """
     maps = trainer.maps()
+    if trainer.recipe.cache.plan.settings.moments_only:
+        return _put_unjudged(trainer, maps)
     judged_by_kl = {
         layer: trainer.curves.one_loss_a_head(layer) and trainer.recipe.objective.is_forward_kl
         for layer in maps
@@ -106,6 +108,17 @@ def put_lenses(trainer: Finished) -> LensRecord:
 
     trainer.processes.first_does(put)
     return Lenses(trainer.directory.root).record
+
+
+def _put_unjudged(lenses: Finished, maps: Mapping[int, LensMaps]) -> LensRecord:
+    """Write lenses of a cache that holds no rows to judge them on: they have no figures."""
+    lenses.recipe.cache.check_unchanged()
+    record = _record(lenses, maps, {}, None)
+    log_mean_V = lenses.judging.log_mean_output_V
+    with write_errors(lenses.directory.root):
+        files = lenses.directory.put_lenses(record.heads, _layers(lenses, maps), log_mean_V)
+        lenses.directory.put_record(replace(record, files=files))
+    return Lenses(lenses.directory.root).record
 
 
 def _above_by_loss(trainer: Finished, layer: int) -> list[int]:
@@ -185,7 +198,7 @@ def _record(
     trainer: Finished,
     maps: Mapping[int, LensMaps],
     held_out: dict[str, list[dict[str, Any]]],
-    mean_output_kl: float,
+    mean_output_kl: float | None,
 ) -> LensRecord:
     recipe, plan, cache = trainer.recipe, trainer.plan, trainer.recipe.cache
     packages = ("alens", "torch", "deepspeed")

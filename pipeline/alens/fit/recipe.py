@@ -40,7 +40,6 @@ class Recipe:
     """Settings, resolved against a cache. Raises `RequestError` for what it cannot do."""
 
     def __init__(self, settings: FitSettings, cache: Cache, device: torch.device) -> None:
-        cache.check_rows()
         self.cache, self.device = cache, device
         self.objective = plugin.make(
             "objective",
@@ -51,6 +50,8 @@ class Recipe:
         self._design = plugin.find("lens", settings.lens, DESIGNS, Design)
         self.trained = self._design.trained
         """Whether steps are taken; not for a design that is whole at its start."""
+        if self.trained:
+            cache.check_rows()
         self.settings = with_rate(settings)
         self.teacher = settings.teacher or self.objective.teachers[0]
         if self.teacher not in self.objective.teachers:
@@ -120,6 +121,16 @@ class Recipe:
         """The reader of held-out rows: with the exact teacher where the cache has one, and never narrowed."""
         return self._reader(self.cache.plan.settings.best_teacher, None)
 
+    @property
+    def unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`W_U` (D, V) and `b_U` (V,), also of a cache without rows, which has no reader."""
+        if self.cache.plan.settings.moments_only:
+            W_U_DV, b_U_V = (
+                torch.from_numpy(self.cache.weights(name)).to(self.device) for name in ("W_U", "b_U")
+            )
+            return W_U_DV, b_U_V
+        return self.reader.unembedding
+
     def _reader(self, teacher: str, narrow: Narrow | None) -> RowReader:
         return RowReader(
             self.cache, self.layers, self.heads, teacher, self.min_position, self.device,
@@ -164,7 +175,7 @@ class Recipe:
             grounds[layer] = Ground(
                 whitening=Whitening.from_moments(mean, covariance).to(self.device),
                 log_mean_output_V=log_mean_V,
-                unembedding=lambda: self.reader.unembedding,
+                unembedding=lambda: self.unembedding,
                 final_norm=self._final_norm,
                 layer=layer,
                 seed=self.settings.seed,

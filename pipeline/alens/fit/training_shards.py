@@ -49,6 +49,8 @@ def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
             cache.plan.num_shards,
         )
     train, held_out = wanted_shards(cache, settings)
+    if cache.plan.settings.moments_only:
+        return train, held_out
     _warn_of_documents(cache, settings, held_out)
     return train, held_out
 
@@ -56,6 +58,8 @@ def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
 def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]:
     """The same without warnings, also for a cache that is planned."""
     rows_per_shard = cache.plan.settings.rows_per_shard
+    if cache.plan.settings.moments_only:
+        return _without_figures(cache, settings)
     num_held_out = math.ceil(eval_rows(settings) / rows_per_shard)
     train, held_out = split_shards(cache, num_held_out)
     if not train or not held_out:
@@ -65,6 +69,20 @@ def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]
         )
     most = len(train) if settings.rows is None else math.ceil(settings.rows / rows_per_shard)
     return train[:most], held_out
+
+
+def _without_figures(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]:
+    """The same where nothing can be judged: all shards are used but those of held-out documents."""
+    apart = tuple(shard for shard in cache.shards if shard in cache.plan.shards_of_held_out_documents)
+    train = tuple(shard for shard in cache.shards if shard not in apart)
+    if not train:
+        raise RequestError(
+            f"{cache.root} has no committed shard of text that may be trained on: run `alens cache`"
+        )
+    most = (
+        len(train) if settings.rows is None else math.ceil(settings.rows / cache.plan.settings.rows_per_shard)
+    )
+    return train[:most], apart
 
 
 def split_shards(cache: Source, num_held_out: int) -> tuple[Shards, Shards]:
