@@ -34,13 +34,13 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_cache: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_tables_hold_every_figure_in_100_columns(run_alens: Any, demo_cache: Path) -> None:
+def test_the_tables_hold_every_figure_in_80_columns(run_alens: Any, demo_cache: Path) -> None:
     code, out, _ = run_alens("fidelity", demo_cache, *QUICK, *FIT, env={"COLUMNS": "60"})
     assert code == 0
     body = json.loads(run_alens("fidelity", demo_cache, *QUICK, *FIT, "--json").stdout)
     lines = out.splitlines()
     tables = lines[: next(number for number, line in enumerate(lines) if line.startswith("float16 log-prob"))]
-    assert max(map(len, tables)) <= 100 and "…" not in out
+    assert max(map(len, tables)) <= 80 and "…" not in out
     for mass in body["kept_mass"]:
         assert any(
             line.split() == [str(mass["k"]), f"{mass['mean']:.4f}", f"{mass['percentile_10']:.4f}"]
@@ -78,6 +78,14 @@ def test_the_tables_hold_every_figure_in_100_columns(run_alens: Any, demo_cache:
         in out
     )
     assert "1 heads (2.3) fitted to 2,016 rows" in out
+
+
+def test_it_says_before_the_fits_how_long_they_take(run_alens: Any, demo_cache: Path) -> None:
+    code, out, err = run_alens("fidelity", demo_cache, *QUICK, *FIT, "--held-out-rows", 1)
+    assert code == 0
+    (said,) = [line for line in err.splitlines() if "--no-fit leaves them out" in line]
+    assert said.startswith("6 fits of 1 heads to 2,016 rows, judged on 1,008: about ")
+    assert "lenses: 1 heads (2.3)" in out
 
 
 def test_without_fits_their_columns_are_empty(run_alens: Any, demo_cache: Path) -> None:

@@ -26,7 +26,7 @@ def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None
     fidelity = measure_fidelity(demo, request, report=seen.append)
     sample = RowSample(demo, 200, seed=0)
     exact = ExactDistributions.of(demo, torch.device("cpu"))
-    stored = kl_to_exact(sample.targets(), sample.read("targets/final"), exact).mean()
+    stored = kl_to_exact([sample.targets()], sample.read("targets/final"), exact).mean()
     assert fidelity.rows == len(sample)
     assert [(t.top_k, t.tail_samples, t.stored) for t in fidelity.targets] == [(4, 4, False), (16, 16, True)]
     assert fidelity.targets[1].kl_to_exact == pytest.approx(stored)
@@ -39,7 +39,16 @@ def test_figures_are_those_of_their_modules(demo: Cache, tmp_path: Path) -> None
     assert fidelity.z[0].error is None and fidelity.z[1].error.z.mean > fidelity.z[2].error.z.mean > 0
     assert fidelity.z[0].bytes_per_row > fidelity.z[2].bytes_per_row > fidelity.z[1].bytes_per_row
     assert fidelity.heads == [] and fidelity.reference is None and fidelity.notes == []
-    assert [p.done for p in seen] == list(range(1, len(seen) + 1)) and seen[-1].total == len(seen)
+    figures = [p for p in seen if p.stage == "figures"]
+    assert [p.done for p in figures] == list(range(len(figures))) and figures[-1].total == len(figures)
+    for stage, unit, total in (
+        ("kept mass", "rows", len(sample)),
+        ("KL to exact", "rows", len(sample)),
+        ("error of z", "layers", 4),
+    ):
+        watched = [p for p in seen if p.stage == stage]
+        assert [p.unit for p in watched] == [unit] * len(watched)
+        assert (watched[0].done, watched[-1].done, watched[-1].total) == (0, total, total)
     assert list(tmp_path.iterdir()) == []
     assert json.loads(json.dumps(fidelity.to_json()))["plan"] == demo.plan.identity
 

@@ -35,9 +35,9 @@ def test_heads_are_spread_over_layers(
 
 
 def test_the_last_shards_are_held_out(demo: Cache, as_int8: Cache) -> None:
-    assert Rows.choose(demo, 10**6) == Rows(train=(0, 1, 2, 3, 4), held_out=(5,))
-    assert Rows.choose(demo, 2000) == Rows(train=(0, 4), held_out=(5,))
-    assert Rows.choose(as_int8, 10) == Rows(train=(0,), held_out=(1,))
+    assert Rows.choose(demo, 10**6, 10**6) == Rows(train=(0, 1, 2, 3, 4), held_out=(5,))
+    assert Rows.choose(demo, 2000, 1) == Rows(train=(0, 4), held_out=(5,))
+    assert Rows.choose(as_int8, 10, 10) == Rows(train=(0,), held_out=(1,))
 
 
 def test_lenses_are_judged_as_eval_judges_them(demo: Cache, demo_lenses: Path, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_lenses_are_judged_as_eval_judges_them(demo: Cache, demo_lenses: Path, t
     probe = Probe(
         cache=demo,
         heads=Heads(layers=(0, 3), heads=(1, 4)),
-        rows=Rows.choose(demo, 10**6),
+        rows=Rows.choose(demo, 10**6, 10**6),
         work=tmp_path,
         device=CPU,
     )
@@ -61,7 +61,7 @@ def test_every_form_is_fitted_and_compared(demo: Cache, tmp_path: Path) -> None:
     probe = Probe(
         cache=demo,
         heads=Heads(layers=(3,), heads=(1,)),
-        rows=Rows.choose(demo, 10**6),
+        rows=Rows.choose(demo, 10**6, 10**6),
         work=tmp_path,
         device=CPU,
         report=seen.append,
@@ -77,6 +77,8 @@ def test_every_form_is_fitted_and_compared(demo: Cache, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     done = [p.done for p in seen]
     assert done == sorted(done) and sorted(set(done)) == list(range(seen[-1].total + 1))
+    first = [p.note.removeprefix("fit 1 of 5, reference: ") for p in seen[:3]]
+    assert first[0] == "writing a cache" and seen[-1].note == "fit 5 of 5, keep_bits 0: judging"
 
 
 def test_without_the_exact_teacher_stored_targets_judge(without_teacher: Cache, tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_a_stop_leaves_nothing(demo: Cache, tmp_path: Path, stop_at: int) -> Non
     probe = Probe(
         cache=demo,
         heads=Heads(layers=(3,), heads=(1,)),
-        rows=Rows.choose(demo, 2000),
+        rows=Rows.choose(demo, 2000, 10**6),
         work=tmp_path,
         device=CPU,
         should_stop=lambda: next(asked) >= stop_at,

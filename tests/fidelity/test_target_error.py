@@ -12,6 +12,7 @@ from alens.fidelity.target_error import (
     ExactDistributions,
     kept_mass,
     kl_to_exact,
+    largest_k,
     remade_targets,
     rounding,
     tail_uniforms,
@@ -38,6 +39,10 @@ def sample(demo: Cache) -> RowSample:
     return RowSample(demo, 200, seed=3)
 
 
+def most_probable(sample: RowSample, exact: ExactDistributions) -> torch.Tensor:
+    return exact.most_probable(sample.read("targets/final"), largest_k(sample))
+
+
 @pytest.mark.parametrize(
     ("draws", "expected"),
     [
@@ -57,7 +62,7 @@ def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
         entropy_N=np.zeros(1, np.float32),
         tail_ids_NM=np.array([draws]),
     )
-    (kl,) = kl_to_exact(targets, np.zeros((1, 3), np.float16), model)
+    ((kl,),) = kl_to_exact([targets], np.zeros((1, 3), np.float16), model)
     assert kl == pytest.approx(expected, abs=3e-4)
 
 
@@ -74,7 +79,7 @@ def test_kl_of_stored_targets_against_numpy(
             q_V[token] += rest / 16
         here = q_V > 0
         expected.append((q_V[here] * np.log(q_V[here] / p_V[here])).sum())
-    kls = kl_to_exact(targets, sample.read("targets/final"), exact)
+    (kls,) = kl_to_exact([targets], sample.read("targets/final"), exact)
     assert kls == pytest.approx(np.array(expected), abs=2e-4)
     assert kls.mean() > 0.1
 
@@ -85,7 +90,7 @@ def test_the_whole_distribution_has_no_kl_but_by_rounding(
     final_ND = sample.read("targets/final")
     whole = remade_targets(TargetForm(4096, 1), final_ND, exact, np.zeros((len(sample), 1)))
     assert whole is not None
-    kl_N = kl_to_exact(whole, final_ND, exact)
+    (kl_N,) = kl_to_exact([whole], final_ND, exact)
     assert np.median(kl_N) < 2e-3
     assert (
         np.abs(kl_N).max() < 0.01
@@ -94,7 +99,7 @@ def test_the_whole_distribution_has_no_kl_but_by_rounding(
 
 def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: ExactDistributions) -> None:
     sorted_NV = -np.sort(-dense(demo, sample), axis=1)
-    masses = kept_mass(sample, exact)
+    masses = kept_mass(sample, most_probable(sample, exact))
     assert [mass.k for mass in masses] == [1, 2, 4, 8, 16, 128, 256, 512]
     for mass in masses:
         kept_N = sorted_NV[:, : mass.k].sum(1)
@@ -105,7 +110,7 @@ def test_kept_mass_against_numpy(demo: Cache, sample: RowSample, exact: ExactDis
 def test_without_the_exact_teacher_mass_is_known_up_to_the_stored_k(
     sample: RowSample, exact: ExactDistributions
 ) -> None:
-    masses, known = kept_mass(sample, None), kept_mass(sample, exact)
+    masses, known = kept_mass(sample, None), kept_mass(sample, most_probable(sample, exact))
     assert [mass.k for mass in masses] == [1, 2, 4, 8, 16]
     for mass, true in zip(masses, known, strict=False):
         assert mass.mean == pytest.approx(true.mean, abs=1e-3)
@@ -115,7 +120,7 @@ def test_rounding_against_numpy(demo: Cache, sample: RowSample, exact: ExactDist
     p_NV = dense(demo, sample)
     log_NK = np.log(-np.sort(-p_NV, axis=1)[:, :16])
     rounded_NK = log_NK.astype(np.float16).astype(float)
-    effect = rounding(sample, exact)
+    effect = rounding(most_probable(sample, exact)[:, :16])
     assert effect.mean == pytest.approx(np.abs(rounded_NK - log_NK).mean(), rel=0.02)
     assert effect.largest <= np.abs(log_NK).max() * 2**-11
     q_NK = np.exp(rounded_NK)
@@ -142,13 +147,17 @@ def test_more_samples_and_a_larger_k_come_nearer(
     demo: Cache, sample: RowSample, exact: ExactDistributions
 ) -> None:
     final_ND = sample.read("targets/final")
-    kls = []
+    forms = []
     for form in (TargetForm(8, 8), TargetForm(8, 32), TargetForm(64, 32)):
         uniforms = tail_uniforms(demo.plan, sample.row_numbers(), form.tail_samples)
         made = remade_targets(form, final_ND, exact, uniforms)
         assert made is not None and made.tail_ids_NM.shape == (len(sample), form.tail_samples)
-        kls.append(kl_to_exact(made, final_ND, exact).mean())
-    assert kls == sorted(kls, reverse=True)
+        forms.append(made)
+    rows_done: list[int] = []
+    kls = kl_to_exact(forms, final_ND, exact, rows_done.append)
+    assert kls.mean(1).tolist() == sorted(kls.mean(1), reverse=True)
+    assert np.array_equal(kls[1], kl_to_exact(forms[1:2], final_ND, exact)[0])
+    assert sum(rows_done) == len(sample)
 
 
 def test_making_targets_can_be_stopped(sample: RowSample, exact: ExactDistributions) -> None:

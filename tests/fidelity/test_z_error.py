@@ -59,7 +59,7 @@ def test_a_head_that_writes_nothing_has_no_error() -> None:
 
 
 def test_it_can_be_stopped(demo: Cache) -> None:
-    assert z_errors(RowSample(demo, 10, seed=0), FORMS, lambda: True) is None
+    assert z_errors(RowSample(demo, 10, seed=0), FORMS, should_stop=lambda: True) is None
 
 
 def test_a_spread_names_the_worst() -> None:

@@ -47,8 +47,9 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}: alens fidelity is one process, start it without a launcher"
         )
     with stopping() as should_stop, watching() as report:
-        # a line for each of so many fits would bury the rest
+        # lines of each of so many fits would bury the rest
         logging.getLogger("alens").setLevel(logging.WARNING)
+        logging.getLogger("alens.fidelity").setLevel(logging.INFO)
         from alens.fidelity.measure import measure_fidelity
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache

@@ -9,4 +9,5 @@ z_error.py       errors of z and of z W_O
 z_bytes.py       bytes a row of each form
 reencode.py      a cache -> the same rows in another form
 probe_fits.py    lenses fitted to each form, judged alike
+probe_time.py    how long that takes, before it begins
 """

@@ -4,8 +4,8 @@ In: a cache and a `FidelityRequest`. Out: a `Fidelity`, plain values for a table
 written for the forms under test lie in a temporary directory, which is deleted afterwards.
 """
 
+import logging
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,29 @@ import torch
 from alens.errors import StoppedError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
 from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
+from alens.fidelity.probe_time import measured_rates, probe_seconds, usable_rows
 from alens.fidelity.request import FidelityRequest
 from alens.fidelity.sample import RowSample
 from alens.fidelity.target_error import (
     ExactDistributions,
     KeptMass,
     Rounding,
+    RowsDone,
     kept_mass,
     kl_to_exact,
+    largest_k,
     remade_targets,
     rounding,
     tail_uniforms,
 )
 from alens.fidelity.z_bytes import stored_z_bytes, written_z_bytes
 from alens.fidelity.z_error import ZError, z_errors
-from alens.job.progress import Progress, Report, ShouldStop, never, silent
+from alens.job.progress import Progress, Report, ShouldStop, counting, never, silent
+from alens.pictures.numbers import duration
 from alens.result import Result, flat
 from alens.store.cache_reader import Cache
+
+log = logging.getLogger("alens.fidelity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +152,18 @@ class _Measurement:
         self._done, self._total = 0, 2 + len(self.targets) + len(self.z)
 
     def run(self) -> Fidelity:
-        kept = kept_mass(self.sample, self.exact)
         self._tell("kept mass")
-        rounded = None if self.exact is None else rounding(self.sample, self.exact)
+        top_NK = None
+        if self.exact is not None:
+            final_ND, watch = self.sample.read("targets/final"), self._watch("kept mass")
+            top_NK = self.exact.most_probable(final_ND, largest_k(self.sample), watch)
+        kept = kept_mass(self.sample, top_NK)
+        rounded = None if top_NK is None else rounding(top_NK[:, : self.cache.plan.settings.top_k])
         kls = self._target_kls()
-        errors = z_errors(self.sample, self.z, self.should_stop)
+        self._tell("error of z")
+        errors = z_errors(self.sample, self.z, self.report, self.should_stop)
         if errors is None:
             raise StoppedError("")
-        self._tell("error of z")
         sizes = {form: self._size(form) for form in self.z}
         fits, rows = self._fits()
         return Fidelity(
@@ -166,8 +176,8 @@ class _Measurement:
             targets=self._target_figures(kls, fits),
             z=self._z_figures(errors, sizes, fits),
             heads=self.heads.names if rows else [],
-            train_rows=self._usable(rows.train) if rows else 0,
-            held_out_rows=self._usable(rows.held_out) if rows else 0,
+            train_rows=usable_rows(self.cache, rows.train) if rows else 0,
+            held_out_rows=usable_rows(self.cache, rows.held_out) if rows else 0,
             reference=fits.get(REFERENCE),
             other_order=fits.get(OTHER_ORDER),
             notes=self._notes(),
@@ -214,16 +224,16 @@ class _Measurement:
         if self.exact is None:
             return {}
         final_ND, row_numbers_N = self.sample.read("targets/final"), self.sample.row_numbers()
-        kl_N = kl_to_exact(self.sample.targets(), final_ND, self.exact)
-        kls = {stored_targets(self.cache.plan.settings): float(kl_N.mean())}
+        forms = {stored_targets(self.cache.plan.settings): self.sample.targets()}
         for form in self.targets:
             self._tell(f"targets: {form.name}")
             uniforms_NM = tail_uniforms(self.cache.plan, row_numbers_N, form.tail_samples)
             made = remade_targets(form, final_ND, self.exact, uniforms_NM, self.should_stop)
             if made is None:
                 raise StoppedError("")
-            kls[form] = float(kl_to_exact(made, final_ND, self.exact).mean())
-        return kls
+            forms[form] = made
+        kls_FN = kl_to_exact(list(forms.values()), final_ND, self.exact, self._watch("KL to exact"))
+        return {form: float(kl_N.mean()) for form, kl_N in zip(forms, kls_FN, strict=True)}
 
     def _size(self, form: ZForm) -> float:
         self._tell(f"bytes of z: {form.name}")
@@ -235,7 +245,7 @@ class _Measurement:
     def _fits(self) -> tuple[dict[str, FitFigure], Rows | None]:
         if not self.fits:
             return {}, None
-        rows = Rows.choose(self.cache, self.request.probe_rows)
+        rows = Rows.choose(self.cache, self.request.probe_rows, self.request.held_out_rows)
         probe = Probe(
             cache=self.cache,
             heads=self.heads,
@@ -246,12 +256,17 @@ class _Measurement:
             report=self.report,
             should_stop=self.should_stop,
         )
+        variants = probe.variants(self.z, self.targets)
+        rates = measured_rates(self.cache, len(self.heads.heads), self.device)
+        log.info(
+            "%d fits of %d heads to %s rows, judged on %s: about %s (--no-fit leaves them out)",
+            len(variants),
+            len(self.heads.names),
+            f"{usable_rows(self.cache, rows.train):,}",
+            f"{usable_rows(self.cache, rows.held_out):,}",
+            duration(probe_seconds(self.cache, self.heads, rows, variants, rates)),
+        )
         return {figure.name: figure for figure in probe.run(self.z, self.targets)}, rows
-
-    def _usable(self, shards: Sequence[int]) -> int:
-        """How many rows these shards have at position 1 and later."""
-        settings = self.cache.plan.settings
-        return len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
 
     def _notes(self) -> list[str]:
         stored = stored_z(self.cache.plan.settings)
@@ -272,7 +287,19 @@ class _Measurement:
         return notes
 
     def _tell(self, note: str) -> None:
+        """Report that the figure `note` begins."""
         if self.should_stop():
             raise StoppedError("")
-        self._done += 1
         self.report(Progress(stage="figures", done=self._done, total=self._total, unit="figures", note=note))
+        self._done += 1
+
+    def _watch(self, stage: str) -> RowsDone:
+        """Reports the rows of a pass over the vocabulary, and ends it when `should_stop` says so."""
+        more = counting(self.report, stage, "rows", len(self.sample))
+
+        def rows_done(rows: int) -> None:
+            if self.should_stop():
+                raise StoppedError("")
+            more(rows)
+
+        return rows_done

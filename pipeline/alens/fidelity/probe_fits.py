@@ -8,7 +8,7 @@ of the original cache.
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
-from alens.fit.settings import EVAL_ROWS, FitRequest, FitSettings
+from alens.fit.settings import FitRequest, FitSettings
 from alens.fit.training_loop import fit_lenses
 from alens.fit.training_shards import split_shards
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
@@ -68,10 +68,13 @@ class Rows:
     held_out: tuple[int, ...]
 
     @classmethod
-    def choose(cls, cache: Cache, num_rows: int) -> "Rows":
-        """At least `num_rows` to train on, if there are as many; at most a quarter of the shards is held out."""
+    def choose(cls, cache: Cache, num_rows: int, held_out_rows: int) -> "Rows":
+        """At least `num_rows` to train on, and `held_out_rows` to judge on, if there are as many.
+
+        At most a quarter of the shards is held out.
+        """
         size, shards = cache.plan.settings.rows_per_shard, cache.shards
-        held_out = max(1, min(-(-EVAL_ROWS // size), len(shards) // 4))
+        held_out = max(1, min(-(-held_out_rows // size), len(shards) // 4))
         train, judged = split_shards(cache, held_out)
         return cls(train=spread(train, -(-num_rows // size)), held_out=judged)
 
@@ -125,10 +128,11 @@ class Probe:
     def run(self, z: Sequence[ZForm], targets: Sequence[TargetForm]) -> list[FitFigure]:
         """Fit and judge all forms. Raises `StoppedError` when `should_stop` says so."""
         variants = self.variants(z, targets)
+        bar = OneBar(self.report, len(variants))
         figures: list[FitFigure] = []
         reference: list[float] = []
         for place, variant in enumerate(variants):
-            kls = self._fit(variant, place, len(variants))
+            kls = self._fit(variant, bar.fit(place, variant[0]))
             reference = reference or kls
             ratios = [kl / base for kl, base in zip(kls, reference, strict=True)]
             figures.append(
@@ -140,7 +144,7 @@ class Probe:
             )
         return figures
 
-    def _fit(self, variant: Variant, place: int, total: int) -> list[float]:
+    def _fit(self, variant: Variant, report: Report) -> list[float]:
         name, z, targets = variant
         other_order = name == OTHER_ORDER
         teacher: Literal["exact", "compressed"] = "exact" if self.exact and targets is None else "compressed"
@@ -153,6 +157,7 @@ class Probe:
             seed=randomness.derived_seed(self.seed, randomness.OTHER_ORDER) if other_order else self.seed,
         )
         try:
+            report(Progress(stage="writing a cache"))
             written = reencode(
                 self.cache,
                 store,
@@ -174,9 +179,10 @@ class Probe:
                     device=self.device.type,
                     checkpoint_every=NO_CHECKPOINT,
                 ),
-                report=self._reporting(name, place, total),
+                report=report,
                 should_stop=self.should_stop,
             )
+            report(Progress(stage="judging"))
             return self.judge(lenses)
         finally:
             shutil.rmtree(store, ignore_errors=True)
@@ -198,15 +204,23 @@ class Probe:
         sums = ReadingSums(len(layers) * len(heads), self.device)
         return [figures.kl for figures in judge(rows, readings, sums).means()]
 
-    def _reporting(self, name: str, place: int, total: int) -> Callable[[Progress], None]:
-        """One bar over all fits: each has the same number of steps."""
 
-        def report(fit: Progress) -> None:
-            if fit.stage != "fit":
-                return
-            steps = fit.total or 0
-            note = f"fit {place + 1} of {total}, {name}: {fit.note}"
-            done = place * steps + fit.done
-            self.report(dataclasses.replace(fit, stage="probe", done=done, total=total * steps, note=note))
+class OneBar:
+    """One bar over all fits, which have the same number of steps. Work beside the steps moves nothing, and is named."""
 
-        return report
+    def __init__(self, report: Report, total: int) -> None:
+        self._report, self._total = report, total
+        self._shown = Progress(stage="probe")
+
+    def fit(self, place: int, name: str) -> Report:
+        """The report for the fit number `place`, counted from 0."""
+
+        def shown(part: Progress) -> None:
+            fits = f"fit {place + 1} of {self._total}, {name}"
+            if part.stage == "fit" and part.total:
+                done, steps = place * part.total + part.done, self._total * part.total
+                self._shown = Progress(stage="probe", done=done, total=steps, unit="steps")
+            said = part.note if part.stage == "fit" else part.stage
+            self._report(dataclasses.replace(self._shown, note=f"{fits}: {said}" if said else fits))
+
+        return shown

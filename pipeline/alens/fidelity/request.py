@@ -28,6 +28,8 @@ class FidelityRequest:
     """Heads to fit, spread over layers."""
     probe_rows: Annotated[int, Ge(1)] = 65_536
     """Rows to fit on; whole shards are taken."""
+    held_out_rows: Annotated[int, Ge(1)] = 16_384
+    """Rows to judge lenses on: whole shards, at most a quarter of them."""
     work: Path | None = None
     """Directory for temporary caches, which are removed. None: the system's place."""
     seed: Annotated[int, Ge(0)] = 0

@@ -7,7 +7,7 @@ fit: the draws are unbiased (the idea of "Sparse Logit Sampling", arXiv 2503.168
 Shapes: N rows, B rows of a block, K top-k, M tail samples, J = K + M, D d_model, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,15 @@ from alens.store.cache_reader import Cache, Targets
 from alens.store.schema import Plan
 from alens.store.values import Array
 
+RowsDone = Callable[[int], None]
+"""Called with the number of further rows that are done; what it raises ends the work."""
+
 BEYOND = (128, 256, 512)
 """Values of k beyond the stored one that the kept mass is given for; this needs the exact teacher."""
+
+
+def _uncounted(_: int) -> None:
+    """For callers that do not watch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +76,31 @@ class ExactDistributions:
             final_BD = torch.from_numpy(final_ND[rows]).to(device).float()
             yield rows, torch.addmm(self.b_U_V, final_BD, self.W_U_DV).double().log_softmax(-1)
 
+    def most_probable(self, final_ND: Array, k: int, rows_done: RowsDone = _uncounted) -> torch.Tensor:
+        """(N, k) float64: the largest log-probabilities of each row, descending."""
+        parts = []
+        for rows, log_BV in self.log_probs(final_ND):
+            parts.append(log_BV.topk(k, dim=-1).values.cpu())
+            rows_done(rows.stop - rows.start)
+        return torch.cat(parts)
 
-def kept_mass(sample: RowSample, exact: ExactDistributions | None) -> list[KeptMass]:
-    """For k = 1, 2, 4, ... and the stored k; with the exact teacher also for larger k."""
+
+def largest_k(sample: RowSample) -> int:
+    """The largest k that the kept mass is given for, where the exact distributions are known."""
+    settings, d_vocab = sample.cache.plan.settings, sample.cache.plan.model.d_vocab
+    return max([settings.top_k, *(k for k in BEYOND if k <= d_vocab)])
+
+
+def kept_mass(sample: RowSample, top_NK: torch.Tensor | None) -> list[KeptMass]:
+    """For k = 1, 2, 4, ... and the stored k; with the exact `most_probable` tokens also for larger k."""
     stored = sample.cache.plan.settings.top_k
     ks = sorted({2**power for power in range(stored.bit_length()) if 2**power < stored} | {stored})
-    if exact is None:
+    if top_NK is None:
         probs_NK = np.exp(sample.read("targets/log_probs").astype(np.float64))
         mass_NK = np.minimum(probs_NK.cumsum(1), 1.0)  # float16 may round the sum above 1
     else:
-        ks += [k for k in BEYOND if stored < k <= sample.cache.plan.model.d_vocab]
-        blocks = exact.log_probs(sample.read("targets/final"))
-        parts = [log_BV.topk(ks[-1], dim=-1).values.exp().cumsum(-1).cpu().numpy() for _, log_BV in blocks]
-        mass_NK = np.concatenate(parts)
+        ks += [k for k in BEYOND if stored < k <= top_NK.shape[1]]
+        mass_NK = top_NK.exp().cumsum(1).numpy()
     return [
         KeptMass(
             k=k,
@@ -92,35 +111,37 @@ def kept_mass(sample: RowSample, exact: ExactDistributions | None) -> list[KeptM
     ]
 
 
-def rounding(sample: RowSample, exact: ExactDistributions) -> Rounding:
-    """The effect of float16 at the stored k, on log-probabilities that are computed from the exact teacher."""
-    k = sample.cache.plan.settings.top_k
-    error_sum, largest, kl_sum = 0.0, 0.0, 0.0
-    for _, log_BV in exact.log_probs(sample.read("targets/final")):
-        log_BK = log_BV.topk(k, dim=-1).values
-        rounded_BK = log_BK.half().double()
-        error_BK = (rounded_BK - log_BK).abs()
-        error_sum, largest = error_sum + float(error_BK.sum()), max(largest, float(error_BK.max()))
-        # The draws of both have the same ids, each 1/m of the tail: duplicates need no merging.
-        top_BK = rounded_BK.exp()
-        scale_B1 = top_BK.sum(1, keepdim=True).clamp_min(1.0)  # as `CompressedTeacher` reads them
-        tail_B = (1.0 - (top_BK / scale_B1).sum(1)).clamp_min(0.0)
-        true_tail_B = (1.0 - log_BK.exp().sum(1)).clamp_min(1e-300)
-        log_p_BK = rounded_BK - scale_B1.log()
-        kl_B = kl_with_tail(top_BK / scale_B1, log_p_BK, log_BK, tail_B, true_tail_B)
-        kl_sum += float(kl_B.sum())
-    return Rounding(mean=error_sum / (len(sample) * k), largest=largest, kl=kl_sum / len(sample))
+def rounding(log_NK: torch.Tensor) -> Rounding:
+    """The effect of float16 on the log-probabilities of the stored k, computed from the exact teacher."""
+    rounded_NK = log_NK.half().double()
+    error_NK = (rounded_NK - log_NK).abs()
+    # The draws of both have the same ids, each 1/m of the tail: duplicates need no merging.
+    top_NK = rounded_NK.exp()
+    scale_N1 = top_NK.sum(1, keepdim=True).clamp_min(1.0)  # as `CompressedTeacher` reads them
+    tail_N = (1.0 - (top_NK / scale_N1).sum(1)).clamp_min(0.0)
+    true_tail_N = (1.0 - log_NK.exp().sum(1)).clamp_min(1e-300)
+    log_p_NK = rounded_NK - scale_N1.log()
+    kl_N = kl_with_tail(top_NK / scale_N1, log_p_NK, log_NK, tail_N, true_tail_N)
+    return Rounding(mean=float(error_NK.mean()), largest=float(error_NK.max()), kl=float(kl_N.mean()))
 
 
-def kl_to_exact(targets: Targets, final_ND: Array, exact: ExactDistributions) -> npt.NDArray[np.float64]:
-    """(N,) nats: KL(stored || exact) of each row."""
-    teacher = CompressedTeacher.from_targets(targets, exact.b_U_V.device)
+def kl_to_exact(
+    forms: Sequence[Targets], final_ND: Array, exact: ExactDistributions, rows_done: RowsDone = _uncounted
+) -> npt.NDArray[np.float64]:
+    """(forms, N) nats: KL(stored || exact) of each row, for targets of the same rows in several forms.
+
+    The exact distributions of a block of rows are made once for all forms.
+    """
+    teachers = [CompressedTeacher.from_targets(targets, exact.b_U_V.device) for targets in forms]
     parts = []
     for rows, log_BV in exact.log_probs(final_ND):
-        block = teacher.block(rows)
-        stored_BV = torch.zeros_like(log_BV).scatter_add_(1, block.ids_BJ, block.weights_BJ.double())
-        parts.append(kl_to_log_probs(stored_BV, log_BV).cpu().numpy())
-    return np.concatenate(parts)
+        kls_FB = []
+        for block in (teacher.block(rows) for teacher in teachers):
+            stored_BV = torch.zeros_like(log_BV).scatter_add_(1, block.ids_BJ, block.weights_BJ.double())
+            kls_FB.append(kl_to_log_probs(stored_BV, log_BV).cpu().numpy())
+        parts.append(np.stack(kls_FB))
+        rows_done(rows.stop - rows.start)
+    return np.concatenate(parts, axis=1)
 
 
 def remade_targets(

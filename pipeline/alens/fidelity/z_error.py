@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alens.fidelity.forms import ZForm
 from alens.fidelity.sample import RowSample
-from alens.job.progress import ShouldStop, never
+from alens.job.progress import Report, ShouldStop, counted, never, silent
 
 Errors = npt.NDArray[np.float64]
 
@@ -43,14 +43,14 @@ class ZError:
 
 
 def z_errors(
-    sample: RowSample, forms: Sequence[ZForm], should_stop: ShouldStop = never
+    sample: RowSample, forms: Sequence[ZForm], report: Report = silent, should_stop: ShouldStop = never
 ) -> dict[ZForm, ZError] | None:
     """The errors of every form, over all cached heads; None when `should_stop` says so."""
     cache = sample.cache
     W_O_LHED = cache.weights("W_O").astype(np.float64)
     names = [f"{layer}.{head}" for layer in cache.plan.layers for head in range(cache.plan.model.n_heads)]
     errors: dict[ZForm, list[tuple[Errors, Errors]]] = {form: [] for form in forms}
-    for layer in cache.plan.layers:
+    for layer in counted(cache.plan.layers, report, "error of z", "layers"):
         z_NHE = sample.z(layer)
         # ||e W_O||^2 = e (W_O W_O^T) e^T: E x E numbers a head instead of E x D.
         gram_HEE = W_O_LHED[layer] @ W_O_LHED[layer].swapaxes(1, 2)
