@@ -109,7 +109,7 @@ def test_info_and_plan_say_what_it_holds(store: Path, run_alens: Run, small_writ
     body = json.loads(planned.stdout)
     arrays = {array["name"]: array for array in body["bytes"]["arrays"]}
     assert "sites/attn.z/03" not in arrays and body["passes"] is None
-    assert arrays["stats/attn.z/03/cross"]["bytes"] == pytest.approx(6 * 4 * 6 * 32 * 192, rel=0.01)
+    assert arrays["stats/attn.z/03/cross"]["bytes"] == pytest.approx(6 * 2 * 6 * 32 * 192, rel=0.01)
     assert run_alens("plan", "demo", "demo", *options, "--moments-only", "--probe-seconds", 0.2).code == 0
 
 

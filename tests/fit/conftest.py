@@ -137,7 +137,7 @@ def fit(planted_store: Path, tmp_path: Path) -> Callable[..., LensRecord]:
         stop: int = 10**6,
         **settings: Any,
     ) -> LensRecord:
-        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
+        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, "start": "mean-output", **settings}
         request = FitRequest(
             store=store,
             lenses=tmp_path / name,

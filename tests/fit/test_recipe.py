@@ -11,7 +11,8 @@ from alens import open_cache
 from alens.errors import RequestError
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
-from alens.lens.designs.translator import Translator, white_unembedding
+from alens.lens.designs.translator import Translator
+from alens.lens.designs.white_unembedding import WhiteUnembedding
 
 
 def recipe(store: Path, **settings: Any) -> Recipe:
@@ -127,6 +128,6 @@ def test_the_unembedding_is_whitened_once_a_fit(residual_cache: Path) -> None:
     first, again, other = (resolved.design(grounds[layer]) for layer in (1, 1, 2))
     assert isinstance(first, Translator) and isinstance(again, Translator) and isinstance(other, Translator)
     assert first.basis_DV is again.basis_DV is other.basis_DV
-    assert torch.equal(first.basis_DV, white_unembedding(grounds[2])[1])
+    assert torch.equal(first.basis_DV, WhiteUnembedding.on(grounds[2]).basis_DV)
     elsewhere = resolved.design(resolved.grounds((0, 1))[1])
     assert isinstance(elsewhere, Translator) and elsewhere.basis_DV is not first.basis_DV

@@ -109,5 +109,5 @@ def test_a_cache_without_the_exact_teacher_says_what_to_do(tmp_path: Path) -> No
     write_cache(
         CacheRequest(model="demo", corpus="demo", store=tmp_path / "s", settings=settings, device="cpu")
     )
-    with pytest.raises(RequestError, match=r"no exact teacher to make them from: cache with --exact-teacher"):
+    with pytest.raises(RequestError, match=r"no exact teacher to make them from: cache with --final-moments"):
         closed_form(open_cache(tmp_path / "s"), [0], [0])

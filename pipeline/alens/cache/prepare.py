@@ -20,7 +20,7 @@ from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.model import models
 from alens.model.examine import examine, examine_early, warn_of_other_write
-from alens.store import document, durable
+from alens.store import document, durable, final_moments
 from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.cache_reader import open_cache
 from alens.store.claim import BEAT_S, Claim, LostClaimError, Watch
@@ -213,7 +213,7 @@ class _PlanMaker:
         plan = Plan(
             model=model_record,
             corpus=self.corpus.hashed(self.report).record,
-            settings=settings,
+            settings=final_moments.resolved(settings, model_record.d_model),
             tokens=record,
             created=software(),
         )

@@ -15,16 +15,19 @@ import torch
 from alens import randomness
 from alens.cache import target_compression
 from alens.cache.row_collector import BatchArrays, RowCollector
-from alens.cache.shard_moments import moments_of_shard
+from alens.cache.shard_moments import moments_of_shard, sums_with_final
 from alens.machine.blocks import logit_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
-from alens.rows.moment_sums import MomentSums
+from alens.rows.moment_sums import FinalSums, MomentSums
 from alens.store import encoding
 from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+CENTRED_FINAL = "centred final residual"
+"""The name under which it goes to the CPU with z; it is not stored."""
 
 
 def compute(
@@ -69,8 +72,14 @@ class _Shard:
                 self.settings.rows_per_shard, self.settings.seed, randomness.ROW_ORDER, shard
             )
         )
+        d_head, d_model, T = plan.model.d_head, plan.model.d_model, plan.settings.seq_len
+        self.final = FinalSums(d_model, model.device, T) if self.settings.final_moments else None
+        self.centred_ND: torch.Tensor | None = None
+        """What `final` gave for the rows whose z is placed next, where z is encoded."""
         self.moments = {
-            layer: MomentSums(plan.model.n_heads, plan.model.d_head, plan.settings.seq_len, model.device)
+            layer: MomentSums(
+                plan.model.n_heads, d_head, T, model.device, d_model if self.final is not None else None
+            )
             for layer in plan.layers
         }
         self.output_V = torch.zeros(plan.model.d_vocab, dtype=torch.float64, device=model.device)
@@ -91,6 +100,9 @@ class _Shard:
             sum_HE, outer_HEE = moments.sums()
             self.out[statistic_name(layer, "sum")][0] = sum_HE.cpu().numpy()
             self.out[statistic_name(layer, "outer")][0] = outer_HEE.cpu().numpy()
+        if self.final is not None:
+            for name, values in sums_with_final(self.final, self.moments).items():
+                self.out[name][0] = values.cpu().numpy()
         return self.out
 
     def _batch(self, chosen: slice, batch_BT: torch.Tensor) -> BatchArrays:
@@ -103,10 +115,13 @@ class _Shard:
             activations.check_unembedding(self.model, forward)
         final_ND = forward.final_BTD.flatten(0, 1)
         whole = self._whole(forward)
+        centred_ND = None if self.final is None else self.final.add(final_ND)
         values = {name: value.half() for (name, _), value in whole.items()}
         if not self.encoded:
             for name, layer in self.sites.items():
-                self.moments[layer].add(values[name])
+                self.moments[layer].add(values[name], centred_ND)
+        elif centred_ND is not None:  # first, for the sums of z when it is encoded
+            values = {CENTRED_FINAL: centred_ND, **values}
         values.update(self._targets(final_ND, rows))
         if self.plan.model.keeps_norm:
             assert forward.scale_BT is not None  # the plan was made with this model
@@ -159,15 +174,18 @@ class _Shard:
 
     def _place(self, name: str, values: npt.NDArray[Any], at_N: npt.NDArray[np.int64]) -> None:
         """Encode values that came from the device, and put them into their rows."""
+        if name == CENTRED_FINAL:
+            self.centred_ND = torch.from_numpy(values)
+            return
         layer = self.sites.get(name)
         if self.settings.z_dtype == "int8" and layer is not None:
             values, scale_NH = encoding.quantise(values)
             self.out[scale_name(layer)][at_N] = scale_NH
-            self.moments[layer].add(torch.from_numpy(encoding.dequantise(values, scale_NH)))
+            self.moments[layer].add(torch.from_numpy(encoding.dequantise(values, scale_NH)), self.centred_ND)
         elif self.settings.keep_bits is not None and name.startswith("sites/"):
             values = encoding.round_bits(values, self.settings.keep_bits)
             if layer is not None:
-                self.moments[layer].add(torch.from_numpy(values))
+                self.moments[layer].add(torch.from_numpy(values), self.centred_ND)
         self.out[name][at_N] = values
 
 

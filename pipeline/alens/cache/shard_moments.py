@@ -6,7 +6,7 @@ all sums together, so only some of the rows count in it.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, V vocabulary.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from alens.machine.blocks import logit_blocks, row_blocks
 from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.rows.moment_sums import FinalSums, MomentSums
+from alens.store import encoding
 from alens.store.arrays import OUTPUT_ROWS, shard_arrays, statistic_name
 from alens.store.schema import Plan
 
@@ -47,6 +48,19 @@ def moments_of_shard(
         rows += batch_BT.numel()
         after_batch(rows)
     return sums.arrays()
+
+
+def sums_with_final(final: FinalSums, layers: Mapping[int, MomentSums]) -> dict[str, torch.Tensor]:
+    """What is kept of z with the final residual, by array, without the axis of shards."""
+    made = {
+        "stats/final/sum": final.mean_D * final.rows,
+        "stats/final/squares": final.variance_D.clamp(min=0) * final.rows,
+    }
+    for layer, of_layer in layers.items():
+        cross_HED, scale_H = encoding.scaled((of_layer.cross(final) * final.rows).cpu().numpy())
+        made[statistic_name(layer, "cross")] = torch.from_numpy(cross_HED)
+        made[statistic_name(layer, "cross_scale")] = torch.from_numpy(scale_H)
+    return made
 
 
 class _Sums:
@@ -96,16 +110,12 @@ class _Sums:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """What is stored. Products with the final residual are around the means of the shard, for float32."""
-        sums = {
-            "stats/output": self.output_V * (self.rows / self.counted),
-            "stats/final/sum": self.final.mean_D * self.rows,
-            "stats/final/squares": self.final.variance_D.clamp(min=0) * self.rows,
-        }
+        sums = {"stats/output": self.output_V * (self.rows / self.counted)}
         for layer, of_layer in self.layers.items():
             sum_HE, outer_HEE = of_layer.sums()
             sums[statistic_name(layer, "sum")] = sum_HE
             sums[statistic_name(layer, "outer")] = outer_HEE
-            sums[statistic_name(layer, "cross")] = of_layer.cross(self.final) * self.rows
+        sums.update(sums_with_final(self.final, self.layers))
         specs = shard_arrays(self.plan)
         for name, tensor in sums.items():
             if not bool(tensor.isfinite().all()):

@@ -24,6 +24,7 @@ CACHE = SettingsOptions(
     layers=LAYERS,
     sites=Flag(metavar="SITES"),
     moments_only=Flag("--moments-only"),
+    final_moments=Flag("--final-moments/--no-final-moments"),
 )
 CORPUS = SettingsOptions(
     CorpusOptions, configuration=Flag("--corpus-config"), revision=Flag("--corpus-revision")

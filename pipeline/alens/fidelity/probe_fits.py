@@ -24,7 +24,7 @@ from alens.fidelity.forms import TargetForm, ZForm, stored_targets
 from alens.fidelity.reencode import reencode
 from alens.fidelity.sample import spread
 from alens.fidelity.z_error import MeanAndWorst
-from alens.fit.settings import FitRequest, FitSettings
+from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
 from alens.fit.training_loop import fit_lenses
 from alens.fit.training_shards import split_shards
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
@@ -153,6 +153,7 @@ class Probe:
             layers=self.heads.layers,
             heads=self.heads.heads,
             teacher=teacher,
+            start=MEAN_OUTPUT,  # the same for all: only some of these caches have a closed form
             eval_rows=len(self.rows.held_out) * self.cache.plan.settings.rows_per_shard,
             seed=randomness.derived_seed(self.seed, randomness.OTHER_ORDER) if other_order else self.seed,
         )

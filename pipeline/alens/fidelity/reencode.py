@@ -73,6 +73,7 @@ def reencode(
             sites=None,
             max_rows=len(shards) * settings.rows_per_shard,
             exact_teacher=settings.exact_teacher and exact_teacher,
+            final_moments=None,
         ),
         tokens=dataclasses.replace(
             source.plan.tokens,

@@ -6,8 +6,9 @@ F features, U losses of a layer (one for each head, or one for the layer), V voc
 1. Ask. In: CACHE, LENSES, settings. Out: a `FitRequest`. `settings`
 2. Plan. In: the request, the open cache. Out: `fit.json`: steps, layers, heads, the shards to train on and those that
    are held out. `fit_plan.resolve`, `training_shards.choose_shards`
-3. Prepare. In: settings, the moments of z, (H, E) and (H, E, E) a layer, and the mean output, (V). Out: whitening, a
-   design a layer, an objective, the readers of rows. `recipe.Recipe`
+3. Prepare. In: settings, the moments of z, (H, E) and (H, E, E) a layer, with the final residual, (H, E, D), and the
+   mean output, (V). Out: whitening, a design a layer at its start, an objective, the readers of rows.
+   `recipe.Recipe`, `start`
 4. Batch. In: the arrays of shards. Out: for each step and process z, (N, H, E) float16 a layer, and the targets of its
    rows. `batches.BatchStream`
 5. Step. In: a batch. Out: losses, (L, U) float32; parameters moved by Adam, and their averages.
@@ -26,6 +27,7 @@ settings.py          settings and request of a fit
 training_shards.py   which shards are trained on, which are held out
 fit_plan.py          the request, resolved against the cache
 recipe.py            settings on a cache: objective, readers, designs
+start.py             the closed form or the mean output
 plugin.py            designs and objectives by name, also your own
 batches.py           shards -> batches for this process, resumable
 lens_module.py       designs and objective as a torch module

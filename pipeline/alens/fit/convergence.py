@@ -46,6 +46,9 @@ def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
 
     `history` is in order of steps. The result is below 0 where the loss rises: the fit has begun to overfit.
     """
+    history = [
+        evaluation for evaluation in history if evaluation.step > 0
+    ]  # a start is not on the curve of steps
     if not history:
         return None
     quarter, half = (_at(history, history[-1].step / part) for part in (4, 2))
@@ -78,7 +81,7 @@ def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float 
     if not math.isfinite(last.loss) or lowest is None:
         return DIVERGED
     band = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS)
-    half = _at(history, last.step / 2)
+    half = _at([evaluation for evaluation in history if evaluation.step > 0], last.step / 2)
     if (
         half is not None
         and lowest.step <= last.step / 2

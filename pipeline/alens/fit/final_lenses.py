@@ -1,7 +1,7 @@
 """What a fit ends with: the figures of its lenses on all held-out rows, and the lens directory.
 
 In: a `Trainer` that has finished. Out: a safetensors file a layer, the mean output, and `lens.json`, written last. Lenses
-that do no better than the mean output are replaced by it, and marked.
+that do no better than the mean output are replaced by it, and marked; those that do no better than their start, by that.
 """
 
 import logging
@@ -21,6 +21,7 @@ from alens.fit.distributed import Processes
 from alens.fit.fit_plan import FitPlan
 from alens.fit.judging import Judging
 from alens.fit.recipe import Recipe
+from alens.fit.trainer import Trainer
 from alens.job.progress import Report, counted
 from alens.lens.designs.design import Ground
 from alens.lens.directory import LensDirectory
@@ -31,6 +32,10 @@ from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
 log = logging.getLogger("alens")
+
+CLOSE = 0.02
+"""A lens that was better than its start by more than so many nats, on the rows of the evaluations, is better on all held-out
+rows: the difference of two readings of a row has a spread of some tenths of a nat, and these are thousands of rows."""
 
 NAMED = 5
 """How many lenses a warning names."""
@@ -85,6 +90,9 @@ def put_lenses(trainer: Finished) -> LensRecord:
     nothing = {layer: [] if judged_by_kl[layer] else _above_by_loss(trainer, layer) for layer in maps}
     replaced = {layer: _silence(trainer, layer, maps, places) for layer, places in nothing.items()}
     figures, mean_output = trainer.judging.figures(maps, trainer.report)
+    started = {}
+    if isinstance(trainer, Trainer) and all(judged_by_kl.values()):
+        started = _no_worse_than_start(trainer, maps, figures)
     for layer in (layer for layer, by_kl in judged_by_kl.items() if by_kl):
         nothing[layer] = [place for place, head in enumerate(figures[layer]) if not head.kl < mean_output.kl]
         replaced[layer] = _silence(trainer, layer, maps, nothing[layer])
@@ -98,7 +106,9 @@ def put_lenses(trainer: Finished) -> LensRecord:
         all_replaced = all(replaced[layer] for layer, places in nothing.items() if places)
         _warn(trainer, nothing, all_replaced, mean_output.kl)
         record = _record(trainer, maps, _held_out(figures, nothing), mean_output.kl)
-        record = replace(record, fit=_without_converged(record.fit, trainer, nothing))
+        best_steps = record.fit["best_step"] | dict.fromkeys(_names(trainer, started), 0)
+        fit = _without_converged(record.fit, trainer, nothing)
+        record = replace(record, fit={**fit, "best_step": best_steps})
         with write_errors(trainer.directory.root):
             files = trainer.directory.put_lenses(
                 record.heads, _layers(trainer, maps), trainer.judging.log_mean_output_V
@@ -134,6 +144,39 @@ def _above_by_loss(trainer: Finished, layer: int) -> list[int]:
         if best is None or best.loss >= curves.mean_output:
             above += curves.places(layer, [unit])
     return above
+
+
+def _no_worse_than_start(
+    trainer: Trainer, maps: Mapping[int, LensMaps], figures: Mapping[int, list[HeadFigures]]
+) -> dict[int, list[int]]:
+    """Put lenses back to their start where all held-out rows say that this is better; gives their places, by layer.
+
+    The evaluations chose between the two by some of these rows. Only lenses that were close there are judged again.
+    """
+    close = {layer: _close_to_start(trainer, layer) for layer in maps if trainer.closed_forms}
+    close = {layer: places for layer, places in close.items() if places}
+    if not close or trainer.judging.evaluates_on_all_rows:
+        return {}
+    starts = {layer: trainer.start(layer).maps().select(places) for layer, places in close.items()}
+    start_figures, _ = trainer.judging.figures(starts, trainer.report, close)
+    put_back: dict[int, list[int]] = {layer: [] for layer in close}
+    for layer, places in close.items():
+        for at, (place, start) in enumerate(zip(places, start_figures[layer], strict=True)):
+            if start.kl < figures[layer][place].kl:
+                maps[layer].put([place], starts[layer].select([at]))
+                figures[layer][place] = start
+                put_back[layer].append(place)
+    return put_back
+
+
+def _close_to_start(trainer: Trainer, layer: int) -> list[int]:
+    """The places of heads whose best evaluation is not far below that of their start."""
+    places = []
+    for unit in range(trainer.curves.num_losses[layer]):
+        best, first = trainer.curves.best((layer, unit)), trainer.curves.history[layer, unit][0]
+        if best is not None and best.step > 0 and first.step == 0 and not first.loss - best.loss > CLOSE:
+            places += trainer.curves.places(layer, [unit])
+    return places
 
 
 def _silence(trainer: Finished, layer: int, maps: Mapping[int, LensMaps], places: list[int]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from alens.errors import RequestError
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
-from alens.fit.settings import FitRequest, FitSettings
+from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
 from alens.fit.training_shards import choose_shards
 from alens.lens.directory import LensDirectory
 from alens.sources import hub
@@ -42,6 +42,11 @@ class FitPlan:
     heads: tuple[Natural, ...]
     train_shards: tuple[Natural, ...]
     held_out_shards: tuple[Natural, ...]
+
+    @property
+    def start(self) -> str:
+        """Where the lenses start; a plan from before the closed form has one start."""
+        return str(self.settings.get("start", MEAN_OUTPUT))
 
     def __post_init__(self) -> None:
         """Raises `TypeError`: what is read may come from anywhere."""
@@ -113,10 +118,13 @@ def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun:
     if begun.cache_plan != cache.plan.identity:
         differences.append(f"it was begun on another cache than {request.store}")
     asked = settings.to_json()
+    if request.settings.start is None:  # a cache or an alens that has a better start does not change a fit
+        del asked["start"]
+    begun_with = {"start": begun.start, **begun.settings}
     differences += [
-        f"{name} is {asked[name]} (begun: {begun.settings.get(name)})"
+        f"{name} is {asked[name]} (begun: {begun_with.get(name)})"
         for name in asked
-        if asked[name] != begun.settings.get(name)
+        if asked[name] != begun_with.get(name)
     ]
     if differences:
         raise RequestError(

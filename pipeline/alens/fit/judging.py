@@ -83,14 +83,23 @@ class Judging:
             return self.recipe.objective.loss(Readout(features_UNF, weight_UFV, log_mean_V[None]), teacher)[0]
 
     def figures(
-        self, maps: Mapping[int, LensMaps], report: Report = silent
+        self,
+        maps: Mapping[int, LensMaps],
+        report: Report = silent,
+        places: Mapping[int, Sequence[int]] | None = None,
     ) -> tuple[dict[int, list[HeadFigures]], HeadFigures]:
-        """The figures of every head over all held-out rows, by layer, and those of the mean output."""
+        """The figures of every head over all held-out rows, by layer, and those of the mean output.
 
+        `maps` have the heads at `places` of each layer; None for all.
+        """
+        every = range(len(self.recipe.heads))
         folded = {layer: of_layer.folded() for layer, of_layer in maps.items()}
 
         def readings(part: HeldOutPart) -> list[Readings]:
-            of_heads = [lens_readings(of_layer, part.values(layer)) for layer, of_layer in folded.items()]
+            of_heads = [
+                lens_readings(of_layer, part.values(layer)[:, list(places[layer] if places else every)])
+                for layer, of_layer in folded.items()
+            ]
             return [constant_reading(self.log_mean_output_V), *chain.from_iterable(of_heads)]
 
         num_heads = sum(of_layer.num_heads for of_layer in maps.values())
@@ -104,6 +113,11 @@ class Judging:
         return {
             layer: list(islice(left, of_layer.num_heads)) for layer, of_layer in maps.items()
         }, mean_output
+
+    @property
+    def evaluates_on_all_rows(self) -> bool:
+        """Whether `losses` and `figures` are over the same rows."""
+        return self.recipe.eval_rows <= ROWS_DURING_FIT
 
     @contextlib.contextmanager
     def _droppable(self) -> Iterator[None]:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.fit import plugin
+from alens.fit import plugin, start
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
-from alens.fit.settings import EVAL_ROWS, FitSettings
+from alens.fit.settings import CLOSED_FORM, EVAL_ROWS, FitSettings
 from alens.job.progress import Progress, Report, counted, silent
+from alens.lens.closed_form import ClosedForm, closed_form
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
 from alens.lens.maps import OLD_NORM
@@ -52,7 +53,11 @@ class Recipe:
         """Whether steps are taken; not for a design that is whole at its start."""
         if self.trained:
             cache.check_rows()
-        self.settings = with_rate(settings)
+        self.lacks_closed_form = start.lacking(settings, cache, self._design, self.objective)
+        """Why the default start is not the closed form on this cache; None where it is, or cannot be on any."""
+        self.settings = replace(
+            with_rate(settings), start=start.resolved(settings, cache, self._design, self.objective)
+        )
         self.teacher = settings.teacher or self.objective.teachers[0]
         if self.teacher not in self.objective.teachers:
             raise RequestError(
@@ -193,10 +198,19 @@ class Recipe:
             )
         return (FinalNorm.of_cache(self.cache) or FinalNorm.bare(OLD_NORM, model.d_model)).to(self.device)
 
-    def design(self, ground: Ground) -> Design:
-        """The design of a layer, at its start."""
+    def closed_forms(self, shards: Sequence[int], report: Report = silent) -> dict[int, ClosedForm]:
+        """The closed form of each layer on the first of `shards`. Raises `RequestError` where there is none."""
+        start.resolved(replace(self.settings, start=CLOSED_FORM), self.cache, self._design, self.objective)
+        report(Progress(stage="closed form"))
+        return closed_form(self.cache, self.layers, shards[:ENOUGH_SHARDS], self.heads)
+
+    def design(self, ground: Ground, closed: ClosedForm | None = None) -> Design:
+        """The design of a layer, at the closed form or, without one, at the start of its own."""
         settings = self.settings
-        return plugin.make("lens", settings.lens, self._design, settings.lens_options, ground)
+        design = plugin.make("lens", settings.lens, self._design, settings.lens_options, ground)
+        if closed is not None:
+            design.start_at(closed)
+        return design
 
 
 def with_rate(settings: FitSettings) -> FitSettings:

@@ -20,6 +20,12 @@ Number = Annotated[int, Ge(1)]
 EVAL_ROWS = 16_384
 """Rows to hold out where none are given."""
 
+Start = Literal["closed-form", "mean-output"]
+"""Where lenses start."""
+
+CLOSED_FORM: Start = "closed-form"
+MEAN_OUTPUT: Start = "mean-output"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitSettings:
@@ -46,6 +52,9 @@ class FitSettings:
     """Use only this many of the cached top k, as if no more had been cached. None: all."""
     tail_samples: Number | None = None
     """Use only this many tail samples, drawn for that top k. None: all."""
+    start: Start | None = None
+    """Where lenses start: at the closed form, which needs moments or the exact teacher in the cache, or at the mean output.
+    None: the closed form, where there is one."""
     rows: Number | None = None
     """Train on at most this many rows, in whole shards. None: all that are not held out."""
     steps: Number | None = None

@@ -26,6 +26,7 @@ from alens.fit.judging import Judging
 from alens.fit.lens_module import LensModule
 from alens.fit.optimiser import learning_rate
 from alens.fit.recipe import Recipe
+from alens.fit.settings import CLOSED_FORM
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.designs.design import Design
 from alens.lens.directory import LensDirectory
@@ -69,8 +70,14 @@ class Trainer:
         self.settings, self.lr = recipe.settings, recipe.lr
         self.should_stop, self.report = should_stop, report
         self.grounds = recipe.grounds(plan.train_shards, report)
+        self.closed_forms = (
+            recipe.closed_forms(plan.train_shards, report) if plan.start == CLOSED_FORM else {}
+        )
+        """By layer, what the lenses start at; empty where they start at the mean output."""
+        if processes.first and not self.closed_forms and recipe.lacks_closed_form is not None:
+            log.info("the fit starts at the mean output: %s", recipe.lacks_closed_form)
         report(Progress(stage="preparing the fit"))
-        designs = {layer: recipe.design(ground) for layer, ground in self.grounds.items()}
+        designs = {layer: self.start(layer) for layer in self.grounds}
         self.engine = Engine(
             LensModule(designs, recipe.objective),
             processes,
@@ -83,12 +90,16 @@ class Trainer:
         """Steps taken."""
         self.saved_step = 0
         """Steps taken in the newest checkpoint; a fit that has taken none needs no checkpoint."""
-        self._evaluated_step = 0
+        self._evaluated_step = -1
         self.judging = Judging(recipe, plan, processes, self.grounds, should_stop)
         self.curves = Curves(recipe.heads, {layer: design.num_losses for layer, design in designs.items()})
         self.best_maps = BestMaps()
         self.divergence = DivergenceWatch(processes.world_size)
-        self._evaluate_at = frozenset(evaluation_steps(plan.steps))
+        self._evaluate_at = frozenset((*evaluation_steps(plan.steps), *((0,) if self.closed_forms else ())))
+
+    def start(self, layer: int) -> Design:
+        """A new design of a layer, at the start of the fit."""
+        return self.recipe.design(self.grounds[layer], self.closed_forms.get(layer))
 
     def stream(self) -> BatchStream:
         """This process's batches; they end early when the fit is asked to stop while it waits for one."""
@@ -219,11 +230,11 @@ class Trainer:
     def maps(self) -> dict[int, LensMaps]:
         """The best lenses of every layer, on the device. Lenses that never had a finite loss are as at the start."""
         all_maps = {}
-        for layer, ground in self.grounds.items():
+        for layer in self.grounds:
             units = range(self.curves.num_losses[layer])
             never = [unit for unit in units if self.curves.best((layer, unit)) is None]
             best = self.best_maps.layers.get(layer)
-            start = self.recipe.design(ground).maps() if never or best is None else None
+            start = self.start(layer).maps() if never or best is None else None
             maps = start if best is None else best.to(self.processes.device)
             assert maps is not None, "it was kept, or starts"
             if start is not None and best is not None:
@@ -283,7 +294,7 @@ class Trainer:
             self.step_number = self.saved_step = newest.step
             self.curves.restore(notes["curves"])
             self._evaluated_step = max(
-                (history[-1].step for history in self.curves.history.values()), default=0
+                (history[-1].step for history in self.curves.history.values()), default=-1
             )
             ground = next(iter(self.grounds.values()))
             shared = Shared(unembedding=ground.unembedding, ending=lambda: ground.ending)

@@ -31,6 +31,7 @@ from alens.planning.model_rates import model_rates
 from alens.planning.result import Estimate
 from alens.planning.sizes import Sizes, sizes_of
 from alens.planning.token_count import TextEstimate
+from alens.store import final_moments
 from alens.store.arrays import token_dtype
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.schema import Plan, TokensRecord
@@ -176,7 +177,7 @@ def _plan(
     return Plan(
         model=source.record,
         corpus=corpus.record,
-        settings=request.settings,
+        settings=final_moments.resolved(request.settings, source.record.d_model),
         tokens=TokensRecord(
             sha256=NOT_HASHED,
             sequences=division.sequences,

@@ -56,6 +56,11 @@ class FinalSums:
         return centred_ND
 
     @property
+    def rows(self) -> int:
+        """How many rows count."""
+        return self._final.rows
+
+    @property
     def mean_D(self) -> torch.Tensor:
         """(D,) float64."""
         return self._final.mean

@@ -21,6 +21,7 @@ from alens.rows.columns import RowReader
 from alens.rows.moment_sums import FinalSums, MomentSums
 from alens.store.arrays import scale_name, site_name, statistic_name
 from alens.store.cache_reader import Cache
+from alens.store.encoding import unscaled
 
 log = logging.getLogger("alens")
 
@@ -138,7 +139,7 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
 def cross_of_cache(
     cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int]
 ) -> dict[int, CrossMoments]:
-    """By layer, moments of z of these heads with the final residual over `shards` of a cache of moments alone."""
+    """By layer, moments of z of these heads with the final residual over `shards`, from what stage one keeps."""
     cache.check_layers(layers)
     cache.check_heads(heads)
     settings, chosen = cache.plan.settings, np.asarray(heads)
@@ -156,7 +157,7 @@ def cross_of_cache(
         )
         outer_HEE = cache.summed(statistic_name(layer, "outer"), shards)[chosen]
         mean_HE, covariance_HEE = of_sums(sum_SHE.sum(0), outer_HEE, num_rows)
-        within_HED = cache.summed(statistic_name(layer, "cross"), shards)[chosen] / num_rows
+        within_HED = _summed_products(cache, layer, shards)[chosen] / num_rows
         between_HED = np.einsum("she,sd->hed", sum_SHE / size - mean_HE, apart_SD) / len(shards)
         by_layer[layer] = CrossMoments(
             num_rows=num_rows,
@@ -167,6 +168,17 @@ def cross_of_cache(
             variance_final_D=variance_final_D,
         )
     return by_layer
+
+
+def _summed_products(cache: Cache, layer: int, shards: Sequence[int]) -> Array:
+    """(H, E, D) products of z with the final residual, around the means of each shard."""
+    total = np.zeros(1)
+    for shard in shards:
+        cross_HED, scale_H = (
+            cache.read_shard(statistic_name(layer, which), shard)[0] for which in ("cross", "cross_scale")
+        )
+        total = total + unscaled(cross_HED, scale_H)
+    return total
 
 
 def cross_of_rows(

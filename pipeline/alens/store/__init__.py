@@ -9,7 +9,8 @@ same_model.py        how two records of models differ
 plan_differences.py  how a stored plan differs from a request
 document.py          JSON documents that hold their own hash
 arrays.py            which arrays a plan defines
-encoding.py          rounded and 8-bit z
+encoding.py          rounded and 8-bit z, covariances with a scale
+final_moments.py     whether sums for the closed form are kept
 paths.py             where each file of a cache is
 durable.py           writes a file whole or not at all
 leftovers.py         clears what killed processes left unfinished

@@ -110,7 +110,7 @@ def scale_name(layer: int) -> str:
 
 
 def statistic_name(layer: int, which: str) -> str:
-    """`which` is `sum`, `outer` or `cross`."""
+    """`which` is `sum`, `outer`, `cross` or `cross_scale`."""
     return f"stats/{ATTN_Z}/{layer:02d}/{which}"
 
 
@@ -177,7 +177,8 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
         _spec(plan.rows, settings.rows_per_shard, *row, compressed=rounded and row[0].startswith("sites/"))
         for row in per_row
     ]
-    specs += [_spec(plan.num_shards, 1, *row) for row in _sums(plan)]
+    sums = [*_sums(plan), *(_sums_with_final(plan) if settings.final_moments else ())]
+    specs += [_spec(plan.num_shards, 1, *row) for row in sums]
     return {spec.name: spec for spec in specs}
 
 
@@ -200,7 +201,7 @@ def _sums(plan: Plan) -> list[_Row]:
 
 
 def _sums_with_final(plan: Plan) -> list[_Row]:
-    """What a cache of moments alone keeps too: z with the final residual, each around its mean over the shard."""
+    """What caches keep for the closed form: z with the final residual, each around its mean over the shard."""
     model = plan.model
     per_shard: list[_Row] = [
         ("stats/final/sum", "float64", (model.d_model,), ("shard", "d_model"),
@@ -208,12 +209,15 @@ def _sums_with_final(plan: Plan) -> list[_Row]:
         ("stats/final/squares", "float64", (model.d_model,), ("shard", "d_model"),
          "sum of its squares around its mean over the shard"),
     ]  # fmt: skip
-    per_shard += [
-        (statistic_name(layer, "cross"), "float32", (model.n_heads, model.d_head, model.d_model),
-         ("shard", "head", "d_head", "d_model"),
-         "sum of the products of z with the final residual over the same rows, both around their means over the shard")
-        for layer in plan.layers
-    ]  # fmt: skip
+    for layer in plan.layers:
+        per_shard += [
+            (statistic_name(layer, "cross"), "float16", (model.n_heads, model.d_head, model.d_model),
+             ("shard", "head", "d_head", "d_model"),
+             "sum of the products of z with the final residual over the same rows, both around their means over the shard, "
+             "divided by cross_scale"),
+            (statistic_name(layer, "cross_scale"), "float32", (model.n_heads,), ("shard", "head"),
+             f"what 1 in stats/attn.z/{layer:02d}/cross is worth"),
+        ]  # fmt: skip
     return per_shard
 
 

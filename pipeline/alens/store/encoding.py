@@ -1,7 +1,8 @@
-"""Stores z in fewer bits and reads it back: rounded mantissas, or 8 bits with a scale for each row and head.
+"""Stores numbers in fewer bits and reads them back: z with rounded mantissas or 8 bits, covariances as float16.
 
-In: float16 values. Out: float16 with fewer mantissa bits (which then compress well), or int8 and scales.
-Shapes: N rows, H heads, E d_head.
+In: float16 values. Out: float16 with fewer mantissa bits (which then compress well), or int8 with a scale for each row
+and head. Covariances of heads, float64, become float16 with a scale for each head.
+Shapes: N rows, H heads, E d_head, D d_model.
 """
 
 from typing import Any
@@ -16,6 +17,9 @@ INT8_LARGEST = 127
 LARGEST_SCALE = np.float16(515.5)
 """The largest scale: 127 times it is still a float16. Larger values, up to 65,504, are stored as 127 times this scale:
 an error below half a step."""
+
+SCALED_LARGEST = 2.0**15
+"""What the largest value of `scaled` becomes: within the range of float16."""
 
 
 def limit(keep_bits: int | None) -> float:
@@ -49,3 +53,18 @@ def dequantise(steps_NHE: npt.NDArray[Any], scale_NH: npt.NDArray[Any]) -> Float
         np.float16
     )
     return decoded
+
+
+def scaled(values_HED: npt.NDArray[np.float64]) -> tuple[Float16, npt.NDArray[np.float32]]:
+    """(H, E, D) float16 and (H,) float32 scales. Their product is each head's values, to a share of 2^-11 down to a
+    billionth of its largest."""
+    largest_H = np.abs(values_HED).max((1, 2))
+    scale_H = np.where(largest_H > 0, largest_H / SCALED_LARGEST, 1.0).astype(np.float32)
+    scale_H = np.maximum(scale_H, np.finfo(np.float32).tiny)
+    return (values_HED / scale_H[:, None, None]).astype(np.float16), scale_H
+
+
+def unscaled(values_HED: npt.NDArray[Any], scale_H: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(H, E, D) float64: the values from the result of `scaled`."""
+    values: npt.NDArray[np.float64] = values_HED.astype(np.float64) * scale_H[:, None, None]
+    return values

@@ -27,8 +27,10 @@ def differences(
         phrases.append(f"the corpus is {corpus.id} with other files (the cache: {stored.corpus.id})")
     for name in ("split", "configuration", "text_column", "document_column", "row_documents"):
         phrases += _difference(name, getattr(stored.corpus, name), getattr(corpus, name))
+    if settings.final_moments is not None:  # what a default means may change, and either cache serves it
+        phrases += _difference("final_moments", bool(stored.settings.final_moments), settings.final_moments)
     for field in dataclasses.fields(CacheSettings):
-        if field.name not in ("layers", "bos"):
+        if field.name not in ("layers", "bos", "final_moments"):
             phrases += _difference(
                 field.name, getattr(stored.settings, field.name), getattr(settings, field.name)
             )

@@ -75,6 +75,9 @@ class CacheSettings:
     """Round z (and further sites) to this many of its 10 mantissa bits, and compress it. None: all, uncompressed."""
     sites: tuple[str, ...] | None = None
     """Further sites beside attn.z: resid_post, mlp_out, or both. None: none."""
+    final_moments: bool | None = None
+    """Sum up z with the final residual in each shard, for lenses without a fit: 2 x d_head x d_model bytes per head and shard.
+    None: where that is at most a tenth of the bytes of z."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of the order of sequences, the order of rows in a shard, and the tail samples."""
 
@@ -270,11 +273,7 @@ class Plan:
     def _wrong(self) -> str | None:
         """How the parts of the plan contradict each other. None: they do not."""
         layers, model, tokens = self.layers, self.model, self.tokens
-        if (
-            not layers
-            or len(set(layers)) != len(layers)
-            or not 0 <= min(layers) <= max(layers) < model.n_layers
-        ):
+        if not layers or len(set(layers)) < len(layers) or min(layers) < 0 or max(layers) >= model.n_layers:
             return f"layers are {','.join(map(str, layers))}, of a model with {model.n_layers}"
         if self.settings.top_k > model.d_vocab:
             return f"top_k is {self.settings.top_k}, of {model.d_vocab} tokens"

@@ -32,6 +32,8 @@ def wrong(plan: Plan, spec: ArraySpec, shard: int | None, values: Array) -> str 
     if values.dtype.kind == "f" and spec.name != "targets/log_probs" and not _finite(values):
         return "numbers that are not finite" + _heads(spec, values)
     settings, d_vocab = plan.settings, plan.model.d_vocab
+    if spec.name.endswith(("/final_scale", "/cross_scale")):
+        return _outside("scales", values, 0, math.inf)
     match spec.name:
         case "targets/ids" | "targets/tail_ids" | "rows/token":
             return _outside("token ids", values, 0, d_vocab - 1)
@@ -39,13 +41,13 @@ def wrong(plan: Plan, spec: ArraySpec, shard: int | None, values: Array) -> str 
             return _outside("log-probabilities", values, -math.inf, ROUNDING)
         case "targets/entropy":
             return _outside("entropies", values, -ROUNDING, math.log(d_vocab) + ROUNDING)
-        case "targets/final_scale":
-            return _outside("scales", values, 0, math.inf)
         case "rows/position":
             return _outside("positions", values, 0, settings.seq_len - 1)
         case "rows/sequence":
             first = (shard or 0) * settings.sequences_per_shard
             return _outside("sequences", values, first, first + settings.sequences_per_shard - 1)
+        case "stats/final/squares":
+            return _outside("sums of squares", values, 0, math.inf)
         case "stats/output":
             rows = settings.sequences_per_shard * (settings.seq_len - 1)
             return _outside("summed probabilities", values, 0, rows * (1 + SHARE)) or _outside(

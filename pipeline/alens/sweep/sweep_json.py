@@ -85,6 +85,12 @@ def read(out: Path) -> dict[str, Any]:
 
 def check_same(out: Path, begun: dict[str, Any], asked: dict[str, Any]) -> None:
     """Raises `RequestError` where `out` holds another sweep than was asked for, with the differences."""
+    unset = dict.fromkeys(asked["base"])  # a field that an older alens did not have counts as not given
+    begun = {
+        **begun,
+        "base": {**unset, **begun["base"]},
+        "variants": {name: {**unset, **settings} for name, settings in begun["variants"].items()},
+    }
     if begun == asked:
         return
     before, now = begun["variants"], asked["variants"]

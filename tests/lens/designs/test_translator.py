@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from alens.lens.designs.translator import Translator, white_unembedding
+from alens.lens.designs.translator import Translator
+from alens.lens.designs.white_unembedding import WhiteUnembedding
 
 
 def row_space_error(weight_EV: torch.Tensor, W_U_DV: torch.Tensor) -> float:
@@ -58,7 +59,7 @@ def test_it_starts_at_the_mean_output_whatever_z_is(ground: Any, values: torch.T
 
 def test_rows_of_the_basis_are_uncorrelated_under_the_mean_output(ground: Any, values: torch.Tensor) -> None:
     start = ground(values)
-    _, basis_DV = white_unembedding(start)
+    basis_DV = WhiteUnembedding.on(start).basis_DV
     probs_V = start.log_mean_output_V.exp()
     centred_DV = basis_DV - (basis_DV @ probs_V)[:, None]
     torch.testing.assert_close((centred_DV * probs_V) @ centred_DV.T, torch.eye(6), rtol=1e-3, atol=1e-3)

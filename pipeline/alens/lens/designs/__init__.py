@@ -9,6 +9,7 @@ translator.py  into the residual stream, then the unembedding
 regression.py  the same in closed form, without a fit
 tuned.py       the Tuned Lens, on sites of the residual stream
 summed.py      one loss for the heads of a layer
+white_unembedding.py  coordinates in which W_U is white
 """
 
 DESIGNS = {

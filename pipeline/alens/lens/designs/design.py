@@ -117,6 +117,9 @@ class Design(nn.Module):
     trained: ClassVar[bool] = True
     """False for a design that is whole at its start: it has no parameters, no `readout`, and takes no step."""
 
+    starts_at_closed_form: ClassVar[bool] = False
+    """Whether `start_at` is written."""
+
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         self.ground = ground

@@ -2,10 +2,10 @@
 
 It has E x D numbers for each head in place of E x V. The map goes to the space behind the model's last norm, where the
 unembedding acts, so a lens stays affine, and is saved as `UnembeddedMaps`: logits = (white T + c) W_U + log mean output
-- spread / 2. It starts at T = 0 and c = 0: the mean output. Departures from the Tuned Lens (arXiv 2303.08112): no norm
-between the map and the unembedding (`tuned` has it), and a bias over the vocabulary that follows from T. With unit
-covariance of white z, the lens is a linear discriminant: a token's logit falls with the squared distance between z and
-the token's place, as if z were normal around it.
+- spread / 2. It starts at T = 0 and c = 0, the mean output, or at the closed form. Departures from the Tuned Lens
+(arXiv 2303.08112): no norm between the map and the unembedding (`tuned` has it), and a bias over the vocabulary that
+follows from T. With unit covariance of white z, the lens is a linear discriminant: a token's logit falls with the squared
+distance between z and the token's place, as if z were normal around it.
 T is trained in coordinates in which W_U is white under the mean output, so that all directions are equally steep.
 Shapes: H heads, E width, D d_model, V vocabulary.
 """
@@ -13,25 +13,35 @@ Shapes: H heads, E width, D d_model, V vocabulary.
 import torch
 from torch import nn
 
+from alens.lens.closed_form import ClosedForm, normal_bias
 from alens.lens.designs.design import AffineDesign, Ground
+from alens.lens.designs.white_unembedding import WhiteUnembedding
 from alens.lens.unembedded_maps import UnembeddedMaps
-
-SMALLEST_RATIO = 1e-4
-"""Directions of W_U with less than this share of the largest variance are trained as if they had it."""
 
 
 class Translator(AffineDesign):
     """`translator` (H, E, D) and `shift` (H, D), float32, in the coordinates of `basis`."""
 
+    starts_at_closed_form = True
     default_lr = 0.001
     """Every number moves all logits: with 0.03 losses rose to 40 nats at V = 49,152 (docs/decisions/0032)."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        self.root_DD, self.basis_DV = ground.once("white unembedding", lambda: white_unembedding(ground))
+        self.white = WhiteUnembedding.on(ground)
+        self.root_DD, self.basis_DV = self.white.root_DD, self.white.basis_DV
         H, E, D, device = ground.num_heads, ground.width, len(self.root_DD), self.root_DD.device
         self.translator = nn.Parameter(torch.zeros(H, E, D, device=device))
         self.shift = nn.Parameter(torch.zeros(H, D, device=device))
+
+    def start_at(self, closed: ClosedForm) -> None:
+        translator_HED = closed.white(self.ground.whitening).to(self.root_DD.device) @ self.white.unroot_DD
+        with torch.no_grad():
+            self.translator.copy_(translator_HED)
+            self.shift.zero_()
+            weight_HEV, bias_HV = self.affine()
+            missing_HV = normal_bias(weight_HEV, self.ground.log_mean_output_V) - bias_HV.float()
+            self.shift.copy_(self.white.projected(missing_HV))
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         ending, basis_DV = self.ground.ending, self.basis_DV
@@ -57,14 +67,3 @@ class Translator(AffineDesign):
             scale_HEE=whitening.scale_HEE.clone(),
             ending=self.ground.ending,
         )
-
-
-def white_unembedding(ground: Ground) -> tuple[torch.Tensor, torch.Tensor]:
-    """(D, D) a symmetric root and (D, V) `root W_U`, whose rows are uncorrelated under the mean output."""
-    ending = ground.ending
-    centred_DV = ending.W_U_DV - ending.centre_D[:, None]
-    covariance_DD = ((centred_DV * ending.log_mean_V.softmax(-1)) @ centred_DV.T).double()
-    variance_D, axes_DD = torch.linalg.eigh(covariance_DD)
-    floored_D = variance_D.clamp_min(float(variance_D[-1]) * SMALLEST_RATIO)
-    root_DD = ((axes_DD * floored_D.rsqrt()) @ axes_DD.T).float()
-    return root_DD, root_DD @ ending.W_U_DV
