@@ -26,6 +26,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "z_dtype": "int8",
     "keep_bits": 5,
     "sites": ("mlp_out",),
+    "final_moments": True,
     "seed": 1,
 }
 
