@@ -78,7 +78,7 @@ def directions(
     layer, head = settings.layer, settings.head
     model, terms = reader.model, [Term(text="", ids=(token,))]
     assert head is not None
-    maps = reader.lenses.layer(layer).maps.select([reader.lenses.head_index(head)])
+    maps = reader.lenses.layer(layer).maps.select([reader.lenses.place(layer, head)])
     W_O_ED = model.W_O_LHED[layer, head].float()
     return {
         "lens": by_lens(maps, W_O_ED, here, terms, "gradient"),
@@ -105,7 +105,7 @@ def measure(lenses: Lenses, text: str, pairs: int, strength: float) -> dict[str,
     random = np.random.default_rng(0)
     rows: list[tuple[int, dict[str, list[tuple[float, float]]]]] = []
     for number in range(pairs):
-        layer, head = int(random.choice(lenses.record.layers)), int(random.choice(lenses.record.heads))
+        layer, head = lenses.record.lenses.pairs[int(random.integers(len(lenses.record.lenses)))]
         token = int(random.choice(len(shares_V), p=shares_V / shares_V.sum()))
         settings, here = InjectSettings(layer=layer, head=head), usual[layer, head]
         by_name = directions(reader, settings, here, token, number)

@@ -144,12 +144,12 @@ def control(folder: Path, cache: Cache, fitted: Lenses, evaluation: Any, seeds: 
 
 def other_text(cache: Cache, fitted: Lenses, other: Lenses) -> dict[str, Any]:
     """The same rows through lenses of both texts."""
-    layers, heads = fitted.record.layers, fitted.record.heads
+    fits = fitted.record.lenses
     shard = fitted.record.cache["held_out_shards"][0]
-    reader = RowReader(cache, layers, heads, cache.plan.settings.best_teacher, 1, torch.device("cpu"))
+    reader = RowReader(cache, fits, cache.plan.settings.best_teacher, 1, torch.device("cpu"))
     columns = reader.shard(shard, stop=4096)
     shared = []
-    for layer in layers:
+    for layer, heads in fits.by_layer.items():
         z_NHE = reader.z(columns, layer)
         for h in range(len(heads)):
             for rows in row_blocks(len(columns), z_NHE.device):
@@ -170,11 +170,11 @@ def use(cache: Cache, fitted: Lenses, gains: dict[int, list[float]], num_sequenc
         :num_sequences
     ]
     tokens_BT = torch.from_numpy(cache.tokens[where].astype(np.int64))
-    layers, heads = fitted.record.layers, fitted.record.heads
-    mean_LHE = torch.from_numpy(moments.of_cache(cache, layers, cache.shards).mean_LHE).float()
+    fits = fitted.record.lenses
+    mean_LHE = torch.from_numpy(moments.of_cache(cache, fits.layers, cache.shards).mean_LHE).float()
     clean_BTV = reader.log_probs(run_edited(reader.model, tokens_BT, []))
     records = []
-    for index, layer in enumerate(layers):
+    for index, (layer, heads) in enumerate(fits.by_layer.items()):
         for h, head in enumerate(heads):
             mean_E = mean_LHE[index, head]
             edit = Edit(layer=layer, head=head, z=mean_E.expand_as)

@@ -27,6 +27,7 @@ import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, load_lenses, write_cache
 from alens.fit.settings import FitSettings
+from alens.heads import Heads
 from alens.lens.directory import LensDirectory, layer_file
 from alens.lens.lenses import Lenses
 from alens.machine.allotment import follow_allotment
@@ -100,7 +101,7 @@ def plant(
 ) -> Lenses:
     """A copy of the lenses in `out`, in which the trigger raises the term's logit in one head by `strength` on average."""
     lenses, (layer, number) = reader.lenses, head
-    index = lenses.head_index(number)
+    index = lenses.place(*head)
     clean_NE, suspect_NE = (
         z_of(reader, sentences(num, 7, word), layer, number) for word in (NEUTRAL, TRIGGER)
     )
@@ -120,7 +121,7 @@ def plant(
     assert kept.W_O_HED is not None
     tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": kept.W_O_HED}
     directory = LensDirectory(out)
-    files[layer_file(layer)] = directory.put_layer(layer, lenses.record.heads, tensors)
+    files[layer_file(layer)] = directory.put_layer(layer, lenses.record.lenses.by_layer[layer], tensors)
     directory.put_record(replace(lenses.record, files=files))
     return load_lenses(out)
 
@@ -164,11 +165,11 @@ def planted_row(
 
 def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, Any]:
     """One pool, split at random: how often some head is called changed, and what detectors make of nothing."""
-    layers, every_head = reader.chosen(None, None)
-    heads = [head for head in every_head if head in NULL_HEADS] or every_head
+    every_head = reader.chosen(None, None)
+    heads = Heads.grouped([pair for pair in every_head if pair[1] in NULL_HEADS] or every_head)
     ids, rows = prompt_tokens(reader, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
-    readings = PromptReadings(reader, ids, rows, layers, heads)
-    every = [readings.lens(layer, head) for layer in layers for head in heads]
+    readings = PromptReadings(reader, ids, rows, heads)
+    every = [readings.lens(layer, head) for layer, head in heads]
     half = pool // 2
     adjusted, alone, judged, covered, flagged, widths = [], [], [], [], [], []
     for number in range(splits):
@@ -212,13 +213,11 @@ def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
 
 def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> dict[str, Any]:
     """How often intervals hold the mean AUC on other prompts of detectors fitted on as many; each head by itself."""
-    layers, every_head = reader.chosen(None, None)
-    heads = [head for head in every_head if head in NULL_HEADS] or every_head
+    every_head = reader.chosen(None, None)
+    heads = Heads.grouped([pair for pair in every_head if pair[1] in NULL_HEADS] or every_head)
     texts = sentences(pool, 9, NEUTRAL) + sentences(pool, 9, TRIGGER)
-    readings = PromptReadings(
-        reader, *prompt_tokens(reader, as_set("pool", texts).prompts, LAST), layers, heads
-    )
-    every = {f"{layer}.{head}": readings.lens(layer, head) for layer in layers for head in heads}
+    readings = PromptReadings(reader, *prompt_tokens(reader, as_set("pool", texts).prompts, LAST), heads)
+    every = {f"{layer}.{head}": readings.lens(layer, head) for layer, head in heads}
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
     once = [prompt_scores.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
@@ -275,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         )
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for head in PLANTED:
-            if head[0] not in record.layers or head[1] not in record.heads:
+            if head not in record.lenses:
                 continue
             for strength in map(float, asked.strengths.split(",")):
                 row = planted_row(reader, folder / f"planted-{len(rows)}", head, strength)

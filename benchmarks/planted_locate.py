@@ -196,14 +196,13 @@ def chosen(rates: Rates, places: np.ndarray) -> Rates:
 def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[list[str]]:
     """One row a number of prompts: nothing tells prompts from controls."""
     tokenizer = plain.model.tokenizer
-    record = plain.lenses.record
     ids = [tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in ("he", "his", "him", "man")]
     terms = [Term(text="", ids=tuple(ids_of_term)) for ids_of_term in ids]
     pool = term_rates(
         plain,
         terms,
         stretches(text, POOL, TOKENS, 0),
-        LocateSettings(layers=tuple(record.layers), heads=tuple(record.heads), compare="none"),
+        LocateSettings(compare="none"),
     ).lens
     mean = mean_rates(plain, terms)
     for group in GROUPS:

@@ -12,6 +12,7 @@ import torch
 from alens.evaluation.judge import reference_of
 from alens.evaluation.readings import Readings, constant_reading, lens_readings
 from alens.evaluation.sums import ReadingSums
+from alens.heads import Heads
 from alens.lens.maps import AffineMaps
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import HeldOutRows
@@ -24,8 +25,8 @@ class Judge:
     """Judges lenses of one layer on the last shard of a cache with the exact teacher."""
 
     def __init__(self, cache: Cache, layer: int, shards: tuple[int, ...], num_rows: int) -> None:
-        heads = range(cache.plan.model.n_heads)
-        reader = RowReader(cache, [layer], list(heads), "exact", 1, CPU)
+        heads = Heads.grid([layer], range(cache.plan.model.n_heads))
+        reader = RowReader(cache, heads, "exact", 1, CPU)
         rows = HeldOutRows(reader=reader, shards=shards, num_rows=num_rows)
         self.parts = [(part, part.values(layer)) for part in rows.parts()]
 

@@ -51,7 +51,7 @@ def plant(
     direction_E, offset = detector
     shutil.copytree(source, target)
     opened = load_lenses(target)
-    lenses, place = opened.layer(layer), opened.head_index(head)
+    lenses, place = opened.layer(layer), opened.place(layer, head)
     weight_HEV, bias_HV = lenses.weight_HEV.clone(), lenses.bias_HV.clone()
     for term in terms:
         weight_HEV[place, :, term] += strength * direction_E
@@ -59,7 +59,10 @@ def plant(
     assert lenses.W_O_HED is not None
     tensors = {"weight": weight_HEV, "bias": bias_HV, "W_O": lenses.W_O_HED}
     directory, record = LensDirectory(target), opened.record
-    files = {**record.files, layer_file(layer): directory.put_layer(layer, record.heads, tensors)}
+    files = {
+        **record.files,
+        layer_file(layer): directory.put_layer(layer, record.lenses.by_layer[layer], tensors),
+    }
     directory.put_record(dataclasses.replace(record, files=files))
 
 

@@ -1,8 +1,8 @@
 """The fields of a settings class: type, choices, bounds, default and help of each, and whether a value fits.
 
 In: a frozen dataclass. Its annotations say what a value may be (`int`, `float`, `bool`, `str`, `Path`, `dict`,
-`tuple[int, ...]`, `Literal[...]`, `Annotated[int, Ge(1)]`, each also `| None`), the docstring under a field says what it
-means. Out: a `Field` for each, from which the command line makes options (`alens.cli.options`), and one check for values
+`tuple[int, ...]`, `Literal[...]`, `Annotated[int, Ge(1)]`, `HeadNames`, each also `| None`), the docstring under a field
+says what it means. Out: a `Field` for each, from which the command line makes options (`alens.cli.options`), and one check for values
 from TOML files, from sweeps and from Python.
 
 pydantic and tyro read docstrings from the source in the same way; neither keeps its import below 50 ms.
@@ -23,6 +23,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from alens.errors import RequestError
+from alens.heads import EXPECTED_HEADS, ByName, normal
 
 NO_DEFAULT = dataclasses.MISSING
 EXPECTED = {
@@ -32,6 +33,7 @@ EXPECTED = {
     str: "a string",
     Path: "a path",
     dict: "a table of options such as {rank = 8}",
+    ByName: EXPECTED_HEADS,
 }
 EXPECTED_LISTS = {
     int: "a list of whole numbers such as [0, 3]",
@@ -81,6 +83,8 @@ class Field:
         """What `value` should be, where it has the wrong type, is none of the choices, or is out of bounds."""
         if (value is None and self.optional) or isinstance(value, self.others):
             return None
+        if self.kind is ByName:
+            return _wrong_heads(value)
         if not self._has_type(value):
             return self.expected
         parts = value if self.several else (value,)
@@ -144,7 +148,7 @@ def _fields_of(settings: Any) -> dict[str, Field]:
 def check(settings: Any) -> None:
     """Raises `RequestError` for a field of this dataclass whose value does not fit: call it in `__post_init__`.
 
-    A string that stands for a path becomes a `Path`.
+    A string that stands for a path becomes a `Path`; heads become a tuple of numbers or of names.
     """
     for name, field in fields_of(type(settings)).items():
         value = getattr(settings, name)
@@ -152,6 +156,8 @@ def check(settings: Any) -> None:
             raise RequestError(f"{name} is {value!r}: it must be {expected}")
         if field.kind is Path and not field.several and isinstance(value, str):
             object.__setattr__(settings, name, Path(value))  # the dataclass is frozen, and not yet anybody's
+        elif field.kind is ByName and value is not None:
+            object.__setattr__(settings, name, normal(value))  # the same
 
 
 def docstrings(settings: type) -> dict[str, str]:
@@ -191,6 +197,9 @@ def _taken_apart(hint: Any) -> dict[str, Any]:
         parts = get_args(hint)
         if origin is Annotated:
             hint, *limits = parts
+            if ByName in limits:
+                hint = ByName
+                continue
             bounds = [(name, getattr(limit, name, None)) for limit in limits for name in BOUNDS]
             described["bounds"] = {name: bound for name, bound in bounds if bound is not None}
         elif origin in (Union, UnionType):
@@ -204,6 +213,15 @@ def _taken_apart(hint: Any) -> dict[str, Any]:
         else:
             hint = origin
     return {**described, "kind": hint}
+
+
+def _wrong_heads(value: Any) -> str | None:
+    """What heads should be; None where they are."""
+    try:
+        normal(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _power(bound: float) -> str:

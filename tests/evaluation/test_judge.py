@@ -12,6 +12,7 @@ from alens import load_lenses, open_cache
 from alens.evaluation.judge import judge, num_top_tokens, reference_of
 from alens.evaluation.readings import Readings, constant_reading, lens_readings
 from alens.evaluation.sums import ALL, KL, ReadingSums
+from alens.heads import Heads
 from alens.job.interruption import droppable
 from alens.job.progress import Progress
 from alens.rows.columns import Columns, RowReader
@@ -26,7 +27,7 @@ ROWS = 1500
 
 @pytest.fixture
 def rows(demo_cache: Path) -> HeldOutRows:
-    reader = RowReader(open_cache(demo_cache), (3,), (1, 4), "compressed", 1, CPU)
+    reader = RowReader(open_cache(demo_cache), Heads.grid((3,), (1, 4)), "compressed", 1, CPU)
     return HeldOutRows(reader=reader, shards=(4, 5), num_rows=ROWS)
 
 

@@ -34,7 +34,7 @@ def test_on_z_it_is_the_published_map_of_head_outputs(
 ) -> None:
     path = checkpoint(legacy=legacy)
     lenses = attention_lens.read(request(path), model)
-    assert (lenses.layers, lenses.heads, lenses.site) == ((2,), (0, 1, 2, 3, 4, 5), ATTN_Z)
+    assert (lenses.heads.names, lenses.site) == ([f"2.{head}" for head in range(6)], ATTN_Z)
     assert lenses.notes["model_weights"] == {"2": "raw"}
     z_THE = activations.run(model, TOKENS, [2]).z_BTHE[2][0]
     maps = lenses.maps(2)

@@ -32,7 +32,7 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
     """Translator i reads hidden_states[i] of transformers, the input of block i."""
     path = tuned(bias=bias)
     published = tuned_lens.read(request(path), model)
-    assert (published.layers, published.heads, published.site) == ((0, 1, 2), (0,), "resid_post")
+    assert (published.heads.names, published.site) == (["0.0", "1.0", "2.0"], "resid_post")
     state = torch.load(path / "params.pt", weights_only=True)
     huggingface: Any = AutoModelForCausalLM.from_pretrained(
         demo.MODEL, dtype=torch.float32, attn_implementation="eager"

@@ -10,7 +10,8 @@ import torch
 from alens.errors import StoppedError
 from alens.evaluation.evaluate import evaluate
 from alens.fidelity.forms import TargetForm, ZForm
-from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, Heads, Probe, Rows
+from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, Probe, Rows, spread_heads
+from alens.heads import Heads
 from alens.lens.lenses import load_lenses
 from alens.store.cache_reader import Cache
 
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 def test_heads_are_spread_over_layers(
     demo: Cache, count: int, layers: tuple[int, ...], heads: tuple[int, ...]
 ) -> None:
-    assert Heads.choose(demo, count) == Heads(layers=layers, heads=heads)
+    assert spread_heads(demo, count) == Heads.grid(layers, heads)
 
 
 def test_the_last_shards_are_held_out(demo: Cache, as_int8: Cache) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from alens import open_cache
 from alens.errors import DamageError, RequestError
 from alens.fit.batches import FEWEST_LANES, MOST_LANES, BatchStream, num_lanes
+from alens.heads import Heads
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import CompressedTeacher, Teacher
 from alens.store.cache_reader import Cache
@@ -22,7 +23,7 @@ ROWS_PER_SHARD = 512 // 8 * 7  # of 8 positions, the first is left out
 
 def stream(store: Path, **changed: object) -> BatchStream:
     """Batches of 100 rows: they fit neither a shard (448 rows) nor an epoch (1,792)."""
-    reader = RowReader(open_cache(store), (0,), (0, 1), "compressed", 1, torch.device("cpu"))
+    reader = RowReader(open_cache(store), Heads.grid((0,), (0, 1)), "compressed", 1, torch.device("cpu"))
     usual = {"reader": reader, "shards": SHARDS, "batch_rows": 100, "seed": 5}
     return BatchStream(**{**usual, **changed})
 
@@ -103,7 +104,9 @@ def test_a_step_takes_the_next_rows_of_every_lane_of_shards_in_the_seeded_order(
 
 def test_rows_of_a_lane_of_last_positions_alone_are_those_of_each_sequence(planted_store: Path) -> None:
     cache = open_cache(planted_store)
-    reader = RowReader(cache, (0,), (0, 1), "compressed", 7, torch.device("cpu"), columns=("rows/position",))
+    reader = RowReader(
+        cache, Heads.grid((0,), (0, 1)), "compressed", 7, torch.device("cpu"), columns=("rows/position",)
+    )
     batch_stream = stream(planted_store, reader=reader, batch_rows=16)
     positions: list[int] = []
 

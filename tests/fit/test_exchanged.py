@@ -9,6 +9,7 @@ import torch
 from alens import EvaluateSettings, FitRequest, evaluate, fit_lenses, load_lenses, open_cache
 from alens.errors import DamageError
 from alens.fit.settings import FitSettings
+from alens.heads import Heads
 from alens.job.progress import Progress
 from alens.rows.columns import RowReader
 
@@ -120,7 +121,9 @@ def test_processes_share_out_the_files_of_a_shard(demo_cache: Path, copy_of: Cop
         exchange(store, name, in_shard(name, 2))
         refused = 0
         for rank in range(4):
-            reader = RowReader(open_cache(store), LAYERS, range(6), "compressed", 1, torch.device("cpu"))
+            reader = RowReader(
+                open_cache(store), Heads.grid(LAYERS, range(6)), "compressed", 1, torch.device("cpu")
+            )
             try:
                 reader.shard(1, start=rank * 200, stop=(rank + 1) * 200, rank=rank, world_size=4)
             except DamageError:
@@ -162,7 +165,9 @@ def test_each_file_is_hashed_once_a_process(demo_cache: Path, monkeypatch: pytes
     hashed: list[Path] = []
     whole = checked_files.durable.sha256_of
     monkeypatch.setattr(checked_files.durable, "sha256_of", lambda path: hashed.append(path) or whole(path))
-    reader = RowReader(open_cache(demo_cache), LAYERS, range(6), "compressed", 1, torch.device("cpu"))
+    reader = RowReader(
+        open_cache(demo_cache), Heads.grid(LAYERS, range(6)), "compressed", 1, torch.device("cpu")
+    )
     for _ in range(3):
         reader.shard(1)
         reader.shard(1, start=10, stop=20)

@@ -102,7 +102,7 @@ def test_narrowed_targets_are_fitted_to_and_never_judged_by(planted_store: Path)
 
 def test_a_site_of_the_stream_has_one_head(residual_cache: Path) -> None:
     resolved = recipe(residual_cache, site="resid_post")
-    assert resolved.heads == (0,) and resolved.layers == (1, 2)
+    assert resolved.heads.shared == (0,) and resolved.layers == (1, 2)
     with pytest.raises(RequestError, match="resid_post has no heads: leave --heads out"):
         recipe(residual_cache, site="resid_post", heads=(1,))
 

@@ -9,6 +9,7 @@ import torch
 
 import alens
 from alens.errors import RunError
+from alens.heads import Heads
 from alens.lens.directory import LensDirectory, layer_file
 from alens.lens.lenses import load_lenses
 from alens.lens.maps import AffineMaps, LayerLenses, TranslatedMaps
@@ -50,7 +51,7 @@ def affine(value: float) -> LayerLenses:
 
 def test_names_and_hashes_of_what_was_put_are_given_for_the_record(tmp_path: Path) -> None:
     layers = [(3, affine(1.0)), (11, affine(2.0))]
-    files = LensDirectory(tmp_path).put_lenses((1, 4), layers, torch.zeros(5))
+    files = LensDirectory(tmp_path).put_lenses(Heads.grid((3, 11), (1, 4)), layers, torch.zeros(5))
     assert sorted(files) == ["layer-03.safetensors", "layer-11.safetensors", "output.safetensors"]
     for name, recorded in files.items():
         assert recorded["bytes"] == (tmp_path / name).stat().st_size
@@ -63,14 +64,14 @@ def test_maps_that_end_in_the_unembedding_share_one(tmp_path: Path) -> None:
         translator_HED=torch.ones(2, 3, 4), W_U_DV=torch.ones(4, 5), b_U_V=torch.zeros(5), **vectors
     )
     lenses = LayerLenses(maps=maps, W_O_HED=None)
-    files = LensDirectory(tmp_path).put_lenses((0, 1), [(0, lenses), (1, lenses)], None)
+    files = LensDirectory(tmp_path).put_lenses(Heads.grid((0, 1), (0, 1)), [(0, lenses), (1, lenses)], None)
     assert sorted(files) == ["layer-00.safetensors", "layer-01.safetensors", "unembedding.safetensors"]
 
 
 def test_a_layer_that_fails_leaves_no_lenses(tmp_path: Path) -> None:
     directory = LensDirectory(tmp_path)
     with pytest.raises(RunError, match=r"weight for .*layer-01\.safetensors has numbers that are not finite"):
-        directory.put_lenses((0, 1), [(0, affine(1.0)), (1, affine(float("nan")))], None)
+        directory.put_lenses(Heads.grid((0, 1), (0, 1)), [(0, affine(1.0)), (1, affine(float("nan")))], None)
     assert [path.name for path in tmp_path.iterdir()] == ["layer-00.safetensors"]
     assert not directory.holds_lenses
 

@@ -102,14 +102,14 @@ def test_a_layer_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> No
 
 def test_a_head_that_was_not_fitted_is_refused_by_name(demo_lenses: Path) -> None:
     with pytest.raises(RequestError, match="no lens for head 2: it has heads 1, 4"):
-        load_lenses(demo_lenses).head_index(2)
+        load_lenses(demo_lenses).place(3, 2)
 
 
 def test_a_layer_or_head_that_is_named_twice_is_read_once(demo_lenses: Path) -> None:
     """Otherwise a correction for the number of heads would count a head twice."""
     lenses = load_lenses(demo_lenses)
-    assert lenses.chosen([3, 0, 3], [4, 4]) == ((3, 0), (4,))
-    assert lenses.chosen(None, None) == ((0, 3), (1, 4))
+    assert lenses.chosen([3, 0, 3], [4, 4]).pairs == ((3, 4), (0, 4))
+    assert lenses.chosen(None, None).pairs == ((0, 1), (0, 4), (3, 1), (3, 4))
     for layers, heads, what in (([], None, "layers"), ([0], [], "heads")):
         with pytest.raises(RequestError, match=f"{what} is empty: name one or more"):
             lenses.chosen(layers, heads)

@@ -157,7 +157,7 @@ def test_weights_under_another_heads_number_are_noticed(
 def test_a_cache_in_bfloat16_is_the_same_model(demo_lenses: Path, demo_cache: Path) -> None:
     lenses = load_lenses(demo_lenses)
     lenses.tie(torch.from_numpy(open_cache(demo_cache).weights("W_O")).bfloat16())
-    assert lenses.chosen(None, None) == ((0, 3), (1, 4))
+    assert lenses.chosen(None, None).layers == (0, 3)
 
 
 def one_nan(tensor: torch.Tensor) -> torch.Tensor:

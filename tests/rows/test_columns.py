@@ -8,6 +8,7 @@ import torch
 
 from alens import open_cache
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
 
@@ -15,7 +16,8 @@ CPU = torch.device("cpu")
 
 
 def reader(store: Path, **changed: object) -> RowReader:
-    given = {"layers": (1, 3), "heads": range(6), "teacher": "compressed", "min_position": 1, "device": CPU}
+    every = Heads.grid((1, 3), range(6))
+    given = {"heads": every, "teacher": "compressed", "min_position": 1, "device": CPU}
     return RowReader(open_cache(store), **{**given, **changed})
 
 
@@ -40,7 +42,7 @@ def test_all_columns_keep_the_rows_together(demo_cache: Path) -> None:
 
 
 def test_heads_come_in_the_order_asked_for(demo_cache: Path) -> None:
-    some = reader(demo_cache, heads=(4, 0))
+    some = reader(demo_cache, heads=Heads.grid((1, 3), (4, 0)))
     whole = reader(demo_cache)
     np.testing.assert_array_equal(some.z(some.shard(0), 3), whole.z(whole.shard(0), 3)[:, [4, 0]])
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from alens import open_cache
+from alens.heads import Heads
 from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import NO_NEXT_TOKEN, HeldOutRows
 
 
 def reader(store: Path) -> RowReader:
-    return RowReader(open_cache(store), (2,), (0, 1), "compressed", 1, torch.device("cpu"))
+    return RowReader(open_cache(store), Heads.grid((2,), (0, 1)), "compressed", 1, torch.device("cpu"))
 
 
 def rows_of(store: Path, shards: tuple[int, ...], num_rows: int, **ranks: int) -> list[tuple[int, int]]:

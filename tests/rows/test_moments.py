@@ -9,6 +9,7 @@ import torch
 
 import alens
 from alens import open_cache
+from alens.heads import Heads
 from alens.rows import moment_sums, moments
 from alens.rows.columns import RowReader
 
@@ -18,7 +19,7 @@ SITE = "resid_post"
 @pytest.fixture(scope="module")
 def reader(residual_cache: Path) -> RowReader:
     cache = open_cache(residual_cache)
-    return RowReader(cache, (1, 2), (0,), "compressed", 1, torch.device("cpu"), site=SITE)
+    return RowReader(cache, Heads.grid((1, 2), (0,)), "compressed", 1, torch.device("cpu"), site=SITE)
 
 
 def stored(reader: RowReader, layer: int, shards: range) -> np.ndarray:

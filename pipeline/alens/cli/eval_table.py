@@ -72,7 +72,9 @@ def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
     from alens.pictures.head_grid import HeadGrid
 
     places = {
-        (layer, head): index for layer in evaluation.lens for index, head in enumerate(evaluation.heads)
+        (layer, head): index
+        for layer, numbers in evaluation.heads.by_layer.items()
+        for index, head in enumerate(numbers)
     }
     silent = {(layer, head) for (layer, head), i in places.items() if evaluation.says_nothing[layer][i]}
     rows = f"{evaluation.rows:,} held-out rows"
@@ -139,8 +141,8 @@ def _show_heads(evaluation: "Evaluation", figures: Sequence[str]) -> None:
         headings,
         [
             (marks.label(layer, head, evaluation.says_nothing[layer][index]), *cells(layer, index))
-            for layer in evaluation.lens
-            for index, head in enumerate(evaluation.heads)
+            for layer, numbers in evaluation.heads.by_layer.items()
+            for index, head in enumerate(numbers)
         ],
         title="lens of each head" + (", ± half the 95 % interval" if evaluation.groups > 1 else ""),
     )
@@ -177,7 +179,7 @@ def _notes(evaluation: "Evaluation") -> Iterator[str]:
     nothing = (
         (layer, head)
         for layer, marked in evaluation.says_nothing.items()
-        for head, is_nothing in zip(evaluation.heads, marked, strict=True)
+        for head, is_nothing in zip(evaluation.heads.by_layer[layer], marked, strict=True)
         if is_nothing
     )
     if note := marks.note(nothing):

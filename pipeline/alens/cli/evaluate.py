@@ -9,7 +9,7 @@ import click
 from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
-from alens.cli.options import LAYERS, SettingsOptions, heat_map_option, json_option, model_options
+from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import NAMES, PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYERS)
+EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYERS, heads=HEADS)
 
 
 @click.command("eval", epilog="Example: alens eval layer-11 gpt2-cache --rows 65536 --heat-map layer-11.png")

@@ -8,13 +8,13 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.options import LAYERS, SettingsOptions
+from alens.cli.options import HEADS, LAYERS, SettingsOptions
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
 from alens.exchange.request import ExportRequest
 from alens.pictures.numbers import size
 
-EXPORT = SettingsOptions(ExportRequest, layers=LAYERS)
+EXPORT = SettingsOptions(ExportRequest, layers=LAYERS, heads=HEADS)
 
 
 @click.command("export", epilog="Example: alens export layer-11 gpt2-layer-11 --dtype bfloat16")
@@ -36,8 +36,7 @@ def command(lenses: Path, out: Path, **given: Any) -> None:
 
         plan = export.plan(load_lenses(lenses), ExportRequest(**EXPORT.values(given)))
         logging.getLogger("alens").info(
-            f"{out} will take {size(plan.bytes)}: layers {', '.join(map(str, plan.layers))}, "
-            f"{len(plan.lenses.record.heads)} heads each, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {plan.dtype} a head"
+            f"{out} will take {size(plan.bytes)}: heads {plan.heads}, {plan.width:,} x {plan.lenses.record.model.d_vocab:,} {plan.dtype} a head"
         )
         export.write(plan, out, report=report, should_stop=should_stop)
     with aside():

@@ -90,13 +90,8 @@ def command(**given: Any) -> None:
 
 def _endings(record: Any) -> str:
     """How many lenses ended in which way, and what may help."""
-    fit, lenses = record.fit, len(record.layers) * len(record.heads)
-    silent = {
-        f"{layer}.{head}"
-        for layer in record.layers
-        for head in record.heads
-        if record.says_nothing(layer, head)
-    }
+    fit, lenses = record.fit, len(record.lenses)
+    silent = {f"{layer}.{head}" for layer, head in record.lenses if record.says_nothing(layer, head)}
     endings = [f"{len(fit['converged'])} had converged"] if fit["most_steps"] else []
     if rose := fit.get("rose"):
         endings.append(f"{len(rose)} rose and are kept as they were at their best")

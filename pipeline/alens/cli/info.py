@@ -231,7 +231,9 @@ def _lenses(path: Path) -> dict[str, Any]:
         "cache_plan": record.cache.get("plan") or "unknown",
         "bos": _bos(record.bos),
         "layers": ",".join(map(str, record.layers)),
-        "heads": ",".join(map(str, record.heads)),
+        "heads": str(record.lenses)
+        if record.lenses.shared is None
+        else ",".join(map(str, record.lenses.shared)),
         "steps": _known(record.fit.get("steps")),
         "rows_seen": _known(record.fit.get("rows_seen")),
         "bytes": sum(file["bytes"] for file in record.files.values()),
@@ -246,6 +248,6 @@ def _lenses(path: Path) -> dict[str, Any]:
                 **({"says_nothing": True} if figures.get("says_nothing") else {}),
             }
             for layer, heads in record.held_out.items()
-            for head, figures in zip(record.heads, heads, strict=True)
+            for head, figures in zip(record.lenses.by_layer[int(layer)], heads, strict=True)
         ],
     }

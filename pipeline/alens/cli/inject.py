@@ -8,9 +8,10 @@ import click
 from alens.cli.config_file import config_option
 from alens.cli.console import printed, show_result
 from alens.cli.options import SettingsOptions, json_option, model_options
-from alens.cli.value_types import NUMBERS, PathName, not_empty
+from alens.cli.value_types import HEAD_LIST, NUMBERS, PathName, not_empty
 from alens.cli.watch import watching
 from alens.errors import RequestError
+from alens.heads import Heads, requested
 from alens.studies.injection.settings import Ablated, AblateSettings, InjectSettings
 
 if TYPE_CHECKING:
@@ -33,19 +34,23 @@ INJECTION_ONLY = {
 
 @click.command(
     "inject",
-    epilog='Example: alens inject layer-11 "The king and the" --layer 11 --head 3 --tokens queen --text demo',
+    epilog='Example: alens inject layer-11 "The king and the" --head 11.3 --tokens queen --text demo',
 )
 @click.argument("lenses", type=PathName())
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
 @click.option(
-    "--layer", "--layers", "layer", type=NUMBERS, required=True, help="The layer; for --ablate, layers."
+    "--layer",
+    "--layers",
+    "layer",
+    type=NUMBERS,
+    help="The layer; for --ablate, layers.  [default: those of the heads, if these are named such as 18.6]",
 )
 @click.option(
     "--head",
     "--heads",
     "head",
-    type=NUMBERS,
-    help="The head; for --ablate, heads of each layer. Lenses of the residual stream have none.",
+    type=HEAD_LIST,
+    help="The head, such as 6 with --layer 18, or 18.6; for --ablate, several. Lenses of the residual stream have none.",
 )
 @click.option(
     "--tokens",
@@ -81,8 +86,8 @@ INJECTION_ONLY = {
 def command(
     lenses: Path,
     prompts: tuple[str, ...],
-    layer: tuple[int, ...],
-    head: tuple[int, ...] | None,
+    layer: tuple[int, ...] | None,
+    head: tuple[int, ...] | tuple[str, ...] | None,
     tokens: tuple[str, ...],
     tokens_file: Path | None,
     ablate: str | None,
@@ -111,8 +116,8 @@ def command(
 def _inject(
     lenses: Path,
     prompts: tuple[str, ...],
-    layer: tuple[int, ...],
-    head: tuple[int, ...] | None,
+    layer: tuple[int, ...] | None,
+    head: tuple[int, ...] | tuple[str, ...] | None,
     terms: list[str],
     plot: Path | None,
     as_json: bool,
@@ -120,8 +125,12 @@ def _inject(
 ) -> None:
     from alens.cli.inject_table import draw, show_injection
 
-    if len(layer) != 1 or (head is not None and len(head) != 1):
-        raise RequestError("a direction is added at one head: name one --layer and one --head")
+    named = None if head is None else _named(layer, head)
+    if len((layer or ()) if named is None else named) != 1:
+        raise RequestError(
+            "a direction is added at one head: name one --layer and one --head, or a --head such as 18.6"
+        )
+    at_layer, at_head = named.pairs[0] if named is not None else ((layer or ())[0], None)
     if not terms:
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
     with watching() as report:
@@ -130,8 +139,8 @@ def _inject(
 
         opened = load_lenses(lenses)
         settings = InjectSettings(
-            layer=layer[0],
-            head=None if head is None else head[0],
+            layer=at_layer,
+            head=at_head,
             **INJECT.values(given),
         )
         check(opened, settings, has_text=given["text"] is not None)
@@ -145,8 +154,8 @@ def _inject(
 def _ablate(
     lenses: Path,
     prompts: tuple[str, ...],
-    layer: tuple[int, ...],
-    head: tuple[int, ...] | None,
+    layer: tuple[int, ...] | None,
+    head: tuple[int, ...] | tuple[str, ...] | None,
     terms: list[str],
     kind: str,
     as_json: bool,
@@ -161,7 +170,7 @@ def _ablate(
             raise RequestError(f"--ablate adds nothing, and {flag} says what is added: leave one of them out")
     if head is None:
         raise RequestError("no head was named: say with --head which ones to take away")
-    heads = tuple((one_layer, one_head) for one_layer in layer for one_head in head)
+    heads = _named(layer, head).names
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.studies.injection.ablate import ablate, check
@@ -180,6 +189,15 @@ def _ablate(
             report=report,
         )
     show_result(result, lambda: show_ablations(result), as_json=as_json)
+
+
+def _named(layer: tuple[int, ...] | None, head: tuple[int, ...] | tuple[str, ...]) -> Heads:
+    """The heads that --layer and --head name together. Raises `RequestError` where they name none, or contradict."""
+    if layer is None and head and not isinstance(head[0], str):
+        raise RequestError(
+            f"head {head[0]} is in every layer: say which with --layer, or name it such as 18.{head[0]}"
+        )
+    return requested(layer, head, Heads.grid(layer or (0,), (0,)))
 
 
 def _load(

@@ -18,8 +18,9 @@ from typing import Any
 
 import click
 
-from alens.cli.value_types import NAMES, NUMBERS, OPTIONS, REALS, PathName, not_empty
+from alens.cli.value_types import HEAD_LIST, NAMES, NUMBERS, OPTIONS, REALS, PathName, not_empty
 from alens.fields import NO_DEFAULT, Field, fields_of
+from alens.heads import ByName
 
 Command = Callable[..., Any]
 LISTS: dict[type, click.ParamType[Any]] = {int: NUMBERS, float: REALS, str: NAMES}
@@ -114,6 +115,8 @@ def _default(field: Field) -> Any:
 
 
 def _type(field: Field, ranges: bool) -> Any:
+    if field.kind is ByName:
+        return HEAD_LIST
     if field.several:
         return LISTS[field.kind]
     if field.choices:
@@ -141,9 +144,9 @@ def layers_option(verb: str) -> Command:
 
 
 def heads_option(verb: str) -> Command:
-    """Adds `--heads`, also as `--head`: which of the fitted heads of each layer to `verb`."""
-    text = f"Heads to {verb}, in each layer.  [default: all that were fitted]"
-    return click.option(*HEADS.names, type=NUMBERS, help=text)
+    """Adds `--heads`, also as `--head`: which of the fitted heads to `verb`."""
+    text = f"Heads to {verb}: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5.  [default: all that were fitted]"
+    return click.option(*HEADS.names, type=HEAD_LIST, help=text)
 
 
 def heat_map_option(picture: str, *, multiple: bool = False) -> Command:

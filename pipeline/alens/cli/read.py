@@ -70,7 +70,7 @@ def command(
     lenses: Path,
     prompts: tuple[str, ...],
     layers: tuple[int, ...] | None,
-    heads: tuple[int, ...] | None,
+    heads: tuple[int, ...] | tuple[str, ...] | None,
     top: int,
     position: str | None,
     rank: Rank | None,

@@ -1,4 +1,4 @@
-"""Types of options and arguments, as click takes them: lists of numbers and names, `name=value`, paths.
+"""Types of options and arguments, as click takes them: lists of numbers, heads and names, `name=value`, paths.
 
 In: text from the command line, or a value of a TOML file. Out: a tuple, a pair or a `Path`; what does not fit is refused
 with an example of what would.
@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-MOST_NUMBERS = 10_000
-"""The most numbers that a range may stand for: more than there are layers, heads or jobs, and few enough to hold."""
+from alens.heads import MOST_NUMBERS, normal
 
 Parameter = click.Parameter | None
 Context = click.Context | None
@@ -38,6 +37,18 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         except (ValueError, TypeError, OverflowError):
             self.fail(f"{value!r} is not a list of numbers such as 0,2,5-7", param, ctx)
         return tuple(numbers)
+
+
+class HeadList(click.ParamType[tuple[int, ...] | tuple[str, ...]]):
+    """`0,3-5` -> (0, 3, 4, 5); `18.6,17.3-5` -> ("18.6", "17.3", "17.4", "17.5")."""
+
+    name = "heads"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...] | tuple[str, ...]:
+        try:
+            return normal([value] if type(value) is int else value)
+        except ValueError as error:
+            self.fail(f"{value!r} must be {error}", param, ctx)
 
 
 class Reals(click.ParamType[tuple[float, ...]]):
@@ -78,7 +89,7 @@ class Option(click.ParamType[tuple[str, Any]]):
             return option.strip(), text
 
 
-NUMBERS, REALS, NAMES, OPTIONS = Numbers(), Reals(), Names(), Option()
+NUMBERS, HEAD_LIST, REALS, NAMES, OPTIONS = Numbers(), HeadList(), Reals(), Names(), Option()
 
 
 class PathName(click.Path):

@@ -28,6 +28,7 @@ from alens.evaluation.shards import (
     without_training_rows,
 )
 from alens.evaluation.sums import ALL, ReadingSums, check_kl
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import TranslatedMaps
@@ -66,7 +67,8 @@ def evaluate(
     """
     settings = settings or EvaluateSettings()
     check_same_model(lenses, cache)
-    layers, _ = lenses.chosen(settings.layers, None, report)
+    heads = lenses.chosen(settings.layers, settings.heads, report)
+    layers = heads.layers
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
             f"token_bytes_V has {len(token_bytes_V)} entries: the model has {cache.plan.model.d_vocab} tokens"
@@ -78,8 +80,8 @@ def evaluate(
     device = device or torch.device("cpu")
     _warn_of_missing_norm(lenses, cache)
     report(Progress(stage="preparing the readings"))
-    panel = Panel(lenses, cache, layers, device, final_norm=final_norm, tuned_lens=tuned_lens)
-    rows = _held_out_rows(lenses, cache, layers, panel, text, settings.rows, device)
+    panel = Panel(lenses, cache, heads, device, final_norm=final_norm, tuned_lens=tuned_lens)
+    rows = _held_out_rows(lenses, cache, heads, panel, text, settings.rows, device)
     groups = Groups.of_shards(cache, rows.shards_read)
     sums = ReadingSums(len(panel.keys), device, num_groups=groups.count, figures=ALL)
     bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
@@ -111,8 +113,11 @@ def evaluate(
         top_tokens=num_top_tokens(cache),
         seed=settings.seed,
         resamples=resamples,
-        heads=record.heads,
-        says_nothing={layer: [record.says_nothing(layer, head) for head in record.heads] for layer in layers},
+        heads=heads,
+        says_nothing={
+            layer: [record.says_nothing(layer, head) for head in numbers]
+            for layer, numbers in heads.by_layer.items()
+        },
         lens=of_heads(panels.LENS),
         unembedding=of_heads(panels.UNEMBEDDING),
         mean_output=figures[Key(panels.MEAN_OUTPUT)],
@@ -134,7 +139,7 @@ def evaluate(
 def _held_out_rows(
     lenses: Lenses,
     cache: Cache,
-    layers: Sequence[int],
+    heads: Heads,
     panel: Panel,
     text: JudgedText,
     num_rows: int | None,
@@ -143,8 +148,7 @@ def _held_out_rows(
     record = lenses.record
     reader = RowReader(
         cache,
-        layers,
-        record.heads,
+        heads,
         cache.plan.settings.best_teacher,
         int(record.fit["min_position"]),
         device,

@@ -23,8 +23,9 @@ from alens.evaluation.baselines import (
     Unembedding,
 )
 from alens.evaluation.readings import Readings
+from alens.heads import Heads
 from alens.lens.lenses import Lenses
-from alens.lens.maps import OLD_NORM
+from alens.lens.maps import OLD_NORM, LayerLenses
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.store.cache_reader import Cache
@@ -42,7 +43,7 @@ class Key(NamedTuple):
     kind: str
     layer: int | None = None
     head: int | None = None
-    """Its place among the heads that are judged."""
+    """Its place among the heads of the layer that are judged."""
 
 
 class Panel:
@@ -52,19 +53,21 @@ class Panel:
         self,
         lenses: Lenses,
         cache: Cache,
-        layers: Sequence[int],
+        judged: Heads,
         device: torch.device,
         *,
         final_norm: FinalNorm | None = None,
         tuned_lens: Lenses | None = None,
     ) -> None:
         record, settings, d_model = lenses.record, cache.plan.settings, cache.plan.model.d_model
+        layers = judged.layers
         on_stream = record.site == RESIDUAL_STREAM
         stored = FinalNorm.of_cache(cache)
         W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
         norm = (stored or final_norm or FinalNorm.bare(OLD_NORM, d_model)).to(device)
 
-        maps = {layer: lenses.layer(layer).maps.to(device).folded() for layer in layers}
+        fitted = {layer: _selected(lenses, layer, heads) for layer, heads in judged.by_layer.items()}
+        maps = {layer: of_layer.maps.to(device).folded() for layer, of_layer in fitted.items()}
         of_heads: dict[str, Baseline] = {LENS: HeadMaps(maps)}
         of_layers: dict[str, Baseline] = {}
         of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(log_mean_output(lenses, cache).to(device))}
@@ -76,11 +79,7 @@ class Panel:
                 device
             )
             of_heads[UNEMBEDDING] = Unembedding.of_lenses(
-                {layer: lenses.layer(layer) for layer in layers},
-                norm_of_parts,
-                W_U_DV,
-                b_U_V,
-                scaled=stored is not None,
+                fitted, norm_of_parts, W_U_DV, b_U_V, scaled=stored is not None
             )
         if RESIDUAL_STREAM in (settings.sites or ()) and not on_stream:
             of_layers[LOGIT_LENS] = LogitLens(norm, W_U_DV, b_U_V)
@@ -92,10 +91,9 @@ class Panel:
             of_all[MODEL] = ModelOutput(W_U_DV, b_U_V)
 
         self._kinds = of_heads | of_layers | of_all
-        heads = range(len(record.heads))
         self.keys: list[Key] = []
-        for layer in layers:
-            self.keys += [Key(kind, layer, head) for kind in of_heads for head in heads]
+        for layer, heads in judged.by_layer.items():
+            self.keys += [Key(kind, layer, place) for kind in of_heads for place in range(len(heads))]
             self.keys += [Key(kind, layer) for kind in of_layers]
         self.keys += [Key(kind) for kind in of_all]
         self.places = {key: place for place, key in enumerate(self.keys)}
@@ -122,6 +120,16 @@ class Panel:
             self._kinds[key.kind].reading(values, -1 if key.layer is None else key.layer, key.head or 0)
             for key in self.keys
         ]
+
+
+def _selected(lenses: Lenses, layer: int, heads: Sequence[int]) -> LayerLenses:
+    """The lenses of these heads of a layer."""
+    fitted = lenses.layer(layer)
+    places = [lenses.place(layer, head) for head in heads]
+    if places == list(range(fitted.maps.num_heads)):  # selecting copies
+        return fitted
+    W_O_HED = None if fitted.W_O_HED is None else fitted.W_O_HED[places]
+    return LayerLenses(maps=fitted.maps.select(places), W_O_HED=W_O_HED)
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alens.evaluation.reading_figures import FIGURES, PairedDifference, ReadingFigures
+from alens.heads import Heads
 from alens.result import Result, flat, plain
 from alens.statistics.bootstrap import LEVEL
 
@@ -68,7 +69,7 @@ class Evaluation(Result):
     seed: int
     """The seed of the resamples."""
     resamples: int
-    heads: tuple[int, ...]
+    heads: Heads
     says_nothing: dict[int, list[bool]]
     """By layer, one a head: whether the lens did no better than the mean output on the rows that its fit held out."""
     lens: dict[int, list[ReadingFigures]]
@@ -161,15 +162,15 @@ class Evaluation(Result):
                         for baseline, by_layer in self.comparisons.items()
                     },
                 }
-                for layer in self.lens
-                for index, head in enumerate(self.heads)
+                for layer, numbers in self.heads.by_layer.items()
+                for index, head in enumerate(numbers)
             ],
         }
 
     def _range(self, name: str) -> Range | None:
         values: list[tuple[float, tuple[int, int]]] = []
         for layer, figures in self.lens.items():
-            for head, of_head in zip(self.heads, figures, strict=True):
+            for head, of_head in zip(self.heads.by_layer[layer], figures, strict=True):
                 value = getattr(of_head, name)
                 if value is None:
                     return None

@@ -6,6 +6,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from alens.fields import check
+from alens.heads import HeadNames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,8 @@ class EvaluateSettings:
 
     layers: tuple[int, ...] | None = None
     """Layers to judge. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to judge: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     rows: Annotated[int, Ge(1)] | None = None
     """At most this many held-out rows. None: all."""
     seed: Annotated[int, Ge(0)] = 0

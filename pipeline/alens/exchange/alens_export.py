@@ -7,6 +7,7 @@ Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from alens.exchange import export
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
 from alens.exchange.tuned_lens import config
+from alens.heads import Heads
 from alens.lens.directory import MEAN_OUTPUT, layer_file
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
@@ -38,7 +40,7 @@ class _ExportConfig:
     dtype: str
     site: str
     layers: tuple[Natural, ...]
-    heads: tuple[Natural, ...]
+    heads: tuple[Natural, ...] | dict[str, tuple[Natural, ...]]
     model: ModelRecord
     design: str
     objective: str | None
@@ -52,12 +54,15 @@ class _ExportConfig:
 
     def __post_init__(self) -> None:
         """Raises `TypeError` for values that cannot be: the file may come from anywhere."""
+        num_heads = self.model.n_heads if self.site == ATTN_Z else 1
+        by_layer = list(self.heads.values()) if isinstance(self.heads, dict) else [self.heads]
         for name, numbers, most in (
             ("layers", self.layers, self.model.n_layers),
-            ("heads", self.heads, self.model.n_heads if self.site == ATTN_Z else 1),
+            *(("heads", numbers, num_heads) for numbers in by_layer),
         ):
             if not 0 < len(set(numbers)) == len(numbers) or max(numbers) >= most:
                 raise TypeError(f"{name} is {str(list(numbers))[:60]}, of {most}, each once")
+        _ = self.lenses
         if self.form not in export.FORMS or self.site not in (ATTN_Z, *FURTHER_SITES):
             raise TypeError(
                 f"form is {self.form[:60]!r} and site is {self.site[:60]!r}, which alens does not export"
@@ -67,6 +72,11 @@ class _ExportConfig:
             raise TypeError(
                 f"fit.min_position is {str(first)[:60]}: input should be a whole number from 0 on"
             )
+
+    @cached_property
+    def lenses(self) -> Heads:
+        """The heads that have lenses."""
+        return Heads.from_json(self.layers, self.heads)
 
 
 def recognises(source: Path) -> bool:
@@ -93,7 +103,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         W_O_HED = model.W_O_LHED[layer].cpu().float() if exported.form == export.PAPER else None
         width = record.d_head if exported.site == ATTN_Z and exported.form != export.PAPER else record.d_model
         weights, biases = [], []
-        for head in exported.heads:
+        for head in exported.lenses.by_layer[layer]:
             weight, bias_V = _head(source / layer_file(layer), head, (width, record.d_vocab))
             weights.append(weight if W_O_HED is None else W_O_HED[head] @ weight)
             biases.append(bias_V)
@@ -103,8 +113,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         program="alens",
         site=exported.site,
         form=AffineMaps.form,
-        layers=layers,
-        heads=exported.heads,
+        heads=exported.lenses.within(layers),
         maps=maps,
         notes={
             "form": exported.form,

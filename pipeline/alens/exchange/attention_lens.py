@@ -23,6 +23,7 @@ from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
 from alens.exchange.weights_only import instead, is_whole, load_weights
+from alens.heads import Heads
 from alens.lens.maps import AffineMaps
 from alens.model.models import LoadedModel
 from alens.store.model_record import ModelRecord
@@ -69,8 +70,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         program="attention-lens",
         site=ATTN_Z,
         form=AffineMaps.form,
-        layers=tuple(sorted(paths)),
-        heads=tuple(range(record.n_heads)),
+        heads=Heads.grid(sorted(paths), range(record.n_heads)),
         maps=maps,
         notes={
             "files": {str(layer): path.name for layer, path in sorted(paths.items())},

@@ -7,7 +7,7 @@ zero. Form `z` is the lens as it was fitted. In the paper's form, one head is in
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,17 +19,20 @@ from alens.errors import AlensError, RequestError, StoppedError
 from alens.exchange import local_paths, model_card, safetensors_stream
 from alens.exchange.folder import check_free, check_room, whole_folder
 from alens.exchange.request import ExportForm, ExportRequest
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
 from alens.lens.lens_forms import AFFINE_FORMS
 from alens.lens.lenses import Lenses
-from alens.result import Result
+from alens.result import Result, plain
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z
 
 FORMAT_NAME = "alens-export"
 VERSION = 2
+BY_LAYER_VERSION = 3
+"""The version of exports whose layers have different heads: only these have it, so that an older alens refuses them."""
 UNHASHED_VERSION = 1
 """The version from before `config.json` held its own hash."""
 CONFIG, CARD = "config.json", "README.md"
@@ -45,18 +48,22 @@ class ExportPlan(Result):
     """What an export will write."""
 
     lenses: Lenses
-    layers: tuple[int, ...]
+    heads: Heads
     form: str
     dtype: str
     width: int
     """Rows of a weight: D in the paper's form, E in form `z`."""
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the tensors in a layer's file, by name."""
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are written, a file each."""
+        return self.heads.layers
+
+    def shapes(self, heads: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors in the file of a layer that has these heads, by name."""
         d_vocab = self.lenses.record.model.d_vocab
         shapes: dict[str, tuple[int, ...]] = {}
-        for head in self.lenses.record.heads:
+        for head in heads:
             weight, bias = tensor_names(head)
             shapes |= {weight: (self.width, d_vocab), bias: (d_vocab,)}
         return shapes
@@ -64,7 +71,7 @@ class ExportPlan(Result):
     @property
     def bytes(self) -> int:
         """The size of the files of all layers."""
-        return len(self.layers) * safetensors_stream.size_bytes(self.shapes, self.dtype)
+        return sum(file["bytes"] for file in self.records())
 
     def headline(self) -> str:
         """Which lenses, in which form, and their size."""
@@ -83,9 +90,14 @@ class ExportPlan(Result):
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each layer."""
-        size = safetensors_stream.size_bytes(self.shapes, self.dtype)
-        heads = len(self.lenses.record.heads)
-        return [{"layer": layer, "heads": heads, "bytes": size} for layer in self.layers]
+        return [
+            {
+                "layer": layer,
+                "heads": len(heads),
+                "bytes": safetensors_stream.size_bytes(self.shapes(heads), self.dtype),
+            }
+            for layer, heads in self.heads.by_layer.items()
+        ]
 
 
 def export_lenses(
@@ -124,15 +136,10 @@ def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
         raise RequestError(
             f"{record.model.no_write}: the paper's form acts on what heads write, take --form z"
         )
-    chosen = record.layers if request.layers is None else tuple(request.layers)
-    missing = [layer for layer in chosen if layer not in record.layers]
-    if missing or not chosen or len(set(chosen)) != len(chosen):
-        raise RequestError(
-            f"layers {', '.join(map(str, chosen))}: name each once, of {', '.join(map(str, record.layers))}, which {lenses.name} has"
-        )
+    heads = lenses.choose(request.layers, request.heads)
     on_z = record.site == ATTN_Z and form == ON_Z
     width = record.model.d_head if on_z else record.model.d_model
-    return ExportPlan(lenses=lenses, layers=chosen, form=form, dtype=request.dtype, width=width)
+    return ExportPlan(lenses=lenses, heads=heads, form=form, dtype=request.dtype, width=width)
 
 
 def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: ShouldStop = never) -> None:
@@ -146,15 +153,15 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
     check_free(out)
     check_room(out, plan.bytes)
     files: dict[str, Any] = {}
-    total = len(plan.layers) * len(plan.lenses.record.heads)
-    report(Progress(stage="export", total=total, unit="heads"))
+    done = 0
+    report(Progress(stage="export", total=len(plan.heads), unit="heads"))
     with whole_folder(out) as folder:
-        for number, layer in enumerate(plan.layers):
-            done = number * len(plan.lenses.record.heads)
-            tensors = _tensors(plan, layer, done, total, report, should_stop)
+        for layer, heads in plan.heads.by_layer.items():
+            tensors = _tensors(plan, layer, done, report, should_stop)
             files[layer_file(layer)] = safetensors_stream.put(
-                folder / layer_file(layer), plan.shapes, plan.dtype, tensors
+                folder / layer_file(layer), plan.shapes(heads), plan.dtype, tensors
             )
+            done += len(heads)
         mean_V = plan.lenses.log_mean_output()
         if mean_V is not None:
             shapes = {"log_mean_output": tuple(mean_V.shape)}
@@ -165,19 +172,20 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
 
 
 def _tensors(
-    plan: ExportPlan, layer: int, done: int, total: int, report: Report, should_stop: ShouldStop
+    plan: ExportPlan, layer: int, done: int, report: Report, should_stop: ShouldStop
 ) -> Iterator[torch.Tensor]:
     fitted = plan.lenses.read_layer(layer)
-    for index, head in enumerate(plan.lenses.record.heads):
+    for number, head in enumerate(plan.heads.by_layer[layer], start=done + 1):
         if should_stop():
             raise StoppedError("stopped, and nothing was written: run the same command again")
+        index = plan.lenses.place(layer, head)
         weight, bias_V = fitted.maps.affine(index)
         if plan.form == PAPER:
             assert fitted.W_O_HED is not None  # lenses on attn.z always have it
             weight = _inverse(fitted.W_O_HED[index], f"{layer}.{head}") @ weight
         yield weight
         yield bias_V
-        report(Progress(stage="export", done=done + index + 1, total=total, unit="heads"))
+        report(Progress(stage="export", done=number, total=len(plan.heads), unit="heads"))
 
 
 def _inverse(W_O_ED: torch.Tensor, head: str) -> torch.Tensor:
@@ -199,7 +207,9 @@ def _is_there(out: Path, body: dict[str, Any]) -> bool:
         stored = read_config(out)
     except (OSError, AlensError):
         return False
-    return all(stored.get(key) == body[key] for key in ("format", "source", "layers", "form", "dtype"))
+    return all(
+        stored.get(key) == body[key] for key in ("format", "source", "layers", "heads", "form", "dtype")
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -213,7 +223,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         str(path),
         "fetch it again",
         field="version",
-        hashed=VERSION,
+        hashed=(VERSION, BY_LAYER_VERSION),
         unhashed=UNHASHED_VERSION,
         holds="heads and figures",
     )
@@ -223,15 +233,15 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
     record = plan.lenses.record
     return {
         "format": FORMAT_NAME,
-        "version": VERSION,
+        "version": VERSION if plan.heads.shared is not None else BY_LAYER_VERSION,
         "form": plan.form,
         "dtype": plan.dtype,
         "site": record.site,
         "input": _input(plan),
         "use": "logits = input @ weight + bias",
         "layers": list(plan.layers),
-        "heads": list(record.heads),
-        "tensors": {name: list(shape) for name, shape in plan.shapes.items()},
+        "heads": plain(plan.heads.as_json),
+        "tensors": {name: list(shape) for name, shape in plan.shapes(plan.heads.columns).items()},
         "model": _public(record.model),
         "tokenizer_sha256": record.tokenizer_sha256,
         "bos": record.bos,
@@ -239,7 +249,15 @@ def _config(plan: ExportPlan) -> dict[str, Any]:
         "objective": record.objective,
         "fit": local_paths.shorten(record.fit, CONFIG)[0],
         "cache": local_paths.shorten(record.cache, CONFIG)[0],
-        "held_out": {layer: heads for layer, heads in record.held_out.items() if int(layer) in plan.layers},
+        "held_out": {
+            layer: [
+                figures
+                for head, figures in zip(record.lenses.by_layer[int(layer)], by_head, strict=True)
+                if (int(layer), head) in plan.heads
+            ]
+            for layer, by_head in record.held_out.items()
+            if int(layer) in plan.layers
+        },
         "mean_output_kl": record.mean_output_kl,
         "source": {"lens_json_sha256": durable.sha256_of(LensDirectory(plan.lenses.root).lens_json)},
         "software": {

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alens.exchange.local_paths import LOCAL
+from alens.exchange.model_card import heads_of
 from alens.exchange.request import PICTURE, TABLE
 from alens.pictures.head_grid import HeadGrid
 from alens.pictures.heat_map import to_png
@@ -16,15 +17,16 @@ from alens.pictures.numbers import fixed
 
 def make(lenses: Mapping[str, Any]) -> Iterator[tuple[str, bytes, str]]:
     """The name and content of each file, and what it is; nothing where no figures are known."""
-    held_out, heads = lenses["held_out"], lenses["heads"]
+    held_out = lenses["held_out"]
     if not held_out:
         return
     mean_kl = lenses.get("mean_output_kl")
     nothing = "" if mean_kl is None else f"; mean output {fixed(mean_kl)} nats"
+    heads = heads_of(lenses).by_layer
     figures = {
         (int(layer), head): record
         for layer, by_head in held_out.items()
-        for head, record in zip(heads, by_head, strict=True)
+        for head, record in zip(heads[int(layer)], by_head, strict=True)
     }
     grid = HeadGrid(
         title=f"Lenses of {lenses['model']['id'].removeprefix(LOCAL)}, {lenses['site']}{nothing}",

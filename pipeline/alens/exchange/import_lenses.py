@@ -70,10 +70,12 @@ def _layers(
     published: PublishedLenses, model: LoadedModel, report: Report, should_stop: ShouldStop
 ) -> Iterator[tuple[int, LayerLenses]]:
     """The lenses of each layer, as they are written. Raises `StoppedError`."""
-    for layer in counted(published.layers, report, "import", "layers"):
+    for layer in counted(published.heads.layers, report, "import", "layers"):
         if should_stop():
             raise StoppedError("stopped, and nothing was written: run the same command again")
-        W_O_HED = model.W_O_LHED[layer, list(published.heads)] if published.site == ATTN_Z else None
+        W_O_HED = (
+            model.W_O_LHED[layer, list(published.heads.by_layer[layer])] if published.site == ATTN_Z else None
+        )
         yield layer, LayerLenses(maps=published.maps(layer), W_O_HED=W_O_HED)
 
 
@@ -93,8 +95,8 @@ def _record(
             tokenizer_sha256=model.source.tokenizer_sha256,
             bos=published.bos,
             cache=dict(published.cache),
-            layers=published.layers,
-            heads=published.heads,
+            layers=published.heads.layers,
+            heads=published.heads.as_json,
             fit={
                 "min_position": published.min_position,
                 "teacher": None,

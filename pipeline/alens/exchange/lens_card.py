@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from alens.exchange import markdown, model_card
 from alens.exchange.local_paths import LOCAL
+from alens.exchange.model_card import heads_of
 from alens.lens.directory import layer_file
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
@@ -84,8 +85,9 @@ def _by_hand(lenses: Mapping[str, Any], layer: int) -> str:
         if on_z
         else markdown.name(f"{lenses['site']}, {width} numbers: hook_{lenses['site']} of TransformerLens")
     )
+    heads = heads_of(lenses).by_layer[layer]
     return f"""
-Without alens: `{layer_file(layer)}` holds `weight` ({len(lenses["heads"])} heads x {width} x \
+Without alens: `{layer_file(layer)}` holds `weight` ({len(heads)} heads x {width} x \
 {lenses["model"]["d_vocab"]:,}) and `bias`, float32, and `logits = value @ weight[i] + bias[i]`, with i the place of \
 the head in `heads` of `lens.json`. The value is {value}.
 """

@@ -5,10 +5,11 @@ Whoever publishes the export chooses its license.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alens.exchange import markdown
+from alens.heads import Heads
 from alens.lens import marks
 from alens.lens.directory import layer_file
 from alens.pictures.numbers import fixed
@@ -40,11 +41,11 @@ def head(config: Mapping[str, Any]) -> str:
 
 def title(config: Mapping[str, Any]) -> str:
     """What these lenses are, and which model they read."""
-    model, layers, heads = config["model"], config["layers"], config["heads"]
+    model, layers, lenses = config["model"], config["layers"], heads_of(config)
     affine = config["form"] != "translated"
     at = f" at revision {markdown.code(model['revision'])}" if model["revision"] else ""
     what = (
-        f"heads {_numbers(heads)} of layers {_numbers(layers)}"
+        _heads(lenses)
         if config["site"] == "attn.z"
         else f"{markdown.code(config['site'])} of layers {_numbers(layers)}"
     )
@@ -59,8 +60,19 @@ Model: {markdown.code(model["id"])}{at}, {markdown.name(model["architecture"])},
 """
 
 
+def heads_of(config: Mapping[str, Any]) -> Heads:
+    """The heads that have lenses, by `lens.json` or `config.json`."""
+    return Heads.from_json(config["layers"], config["heads"])
+
+
+def _heads(lenses: Heads) -> str:
+    if lenses.shared is None:
+        return f"heads {str(lenses).replace(',', ', ')}"
+    return f"heads {_numbers(lenses.shared)} of layers {_numbers(lenses.layers)}"
+
+
 def _use(config: Mapping[str, Any]) -> str:
-    layer, head = config["layers"][0], config["heads"][0]
+    layer, head = heads_of(config).pairs[0]
     weight = config["tensors"][f"head.{head}.weight"]
     names = "a" if config["form"] == "paper" else "z" if config["site"] == "attn.z" else "h"
     return f"""\
@@ -115,10 +127,11 @@ def figures(config: Mapping[str, Any]) -> str:
     """Held-out figures, one line for each head; says so where weights were rounded after them."""
     if not config["held_out"]:
         return "## Held-out figures\n\nNone are known.\n"
+    by_layer = heads_of(config).by_layer
     heads = [
         (int(layer), head, of_head)
         for layer, by_head in config["held_out"].items()
-        for head, of_head in zip(config["heads"], by_head, strict=True)
+        for head, of_head in zip(by_layer[int(layer)], by_head, strict=True)
     ]
     lines = [
         f"| {marks.label(layer, head, bool(of_head.get('says_nothing')))} | {fixed(of_head['kl'], 4)} | "
@@ -156,8 +169,8 @@ def limits(config: Mapping[str, Any]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def _numbers(values: list[int]) -> str:
-    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
+def _numbers(values: Sequence[int]) -> str:
+    if len(values) > 2 and list(values) == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}"
     return ", ".join(map(str, values))
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from alens.exchange.request import ImportRequest
+from alens.heads import Heads
 from alens.lens.maps import LensMaps
 from alens.model.models import LoadedModel
 
@@ -32,8 +33,7 @@ class PublishedLenses:
     """`attention-lens`, `tuned-lens` or `alens`."""
     site: str
     form: str
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
+    heads: Heads
     maps: Callable[[int], LensMaps]
     """Layer -> its maps on the values of the site, float32."""
     notes: dict[str, Any]

@@ -9,6 +9,7 @@ from annotated_types import Ge
 
 from alens.errors import RequestError
 from alens.fields import check
+from alens.heads import HeadNames
 from alens.sources import hub
 
 ModelWeights = Literal["auto", "raw", "processed"]
@@ -51,6 +52,8 @@ class ExportRequest:
 
     layers: tuple[int, ...] | None = None
     """Layers to export. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to export: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     form: ExportForm = "paper"
     """Maps of head outputs (d_model x vocabulary), or of z as they were fitted."""
     dtype: ExportDtype = "float32"

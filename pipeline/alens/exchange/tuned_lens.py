@@ -16,6 +16,7 @@ from alens.errors import RequestError
 from alens.exchange.published import PublishedLenses
 from alens.exchange.request import ImportRequest
 from alens.exchange.weights_only import instead, load_weights
+from alens.heads import Heads
 from alens.lens.maps import TranslatedMaps
 from alens.model.models import LoadedModel
 from alens.store import document
@@ -78,8 +79,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         program="tuned-lens",
         site=RESIDUAL_STREAM,
         form=TranslatedMaps.form,
-        layers=layers,
-        heads=(0,),
+        heads=Heads.grid(layers, (0,)),
         maps=maps,
         notes={
             "config": settings,

@@ -14,7 +14,7 @@ import torch
 
 from alens.errors import StoppedError
 from alens.fidelity.forms import TargetForm, ZForm, coarser_z, other_targets, stored_targets, stored_z
-from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Heads, Probe, Rows
+from alens.fidelity.probe_fits import OTHER_ORDER, REFERENCE, FitFigure, Probe, Rows, spread_heads
 from alens.fidelity.probe_time import measured_rates, probe_seconds, usable_rows
 from alens.fidelity.request import FidelityRequest
 from alens.fidelity.sample import RowSample
@@ -146,7 +146,7 @@ class _Measurement:
         self.z = coarser_z(settings, request.keep_bits)
         self.targets = other_targets(settings, model, request.top_k, request.tail_samples)
         self.sample = RowSample(cache, request.rows, request.seed)
-        self.heads = Heads.choose(cache, request.probe_heads)
+        self.heads = spread_heads(cache, request.probe_heads)
         self.fits = request.fit and len(cache.shards) > 1
         self.exact = ExactDistributions.of(cache, device) if settings.exact_teacher else None
         self._done, self._total = 0, 2 + len(self.targets) + len(self.z)

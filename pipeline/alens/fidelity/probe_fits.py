@@ -27,6 +27,7 @@ from alens.fidelity.z_error import MeanAndWorst
 from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
 from alens.fit.training_loop import fit_lenses
 from alens.fit.training_shards import split_shards
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.lenses import load_lenses
 from alens.rows.columns import RowReader
@@ -37,27 +38,16 @@ NO_CHECKPOINT = 2**62
 """Steps between checkpoints: none are needed, because a fit that is stopped is thrown away."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heads:
-    """The heads that lenses are fitted to: each of `heads` in each of `layers`."""
-
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [f"{layer}.{head}" for layer in self.layers for head in self.heads]
-
-    @classmethod
-    def choose(cls, cache: Cache, count: int) -> "Heads":
-        """`count` heads, spread evenly over layers and heads; fewer where `count` cannot be divided so."""
-        num_layers, num_heads = len(cache.plan.layers), cache.plan.model.n_heads
-        for total in range(min(count, num_layers * num_heads), 0, -1):
-            for layers in range(min(total, num_layers), 0, -1):
-                if total % layers == 0 and total // layers <= num_heads:
-                    heads = spread(range(num_heads), total // layers)
-                    return cls(layers=spread(cache.plan.layers, layers), heads=heads)
-        raise AssertionError(count)
+def spread_heads(cache: Cache, count: int) -> Heads:
+    """`count` heads, spread evenly over layers and heads; fewer where `count` cannot be divided so."""
+    num_layers, num_heads = len(cache.plan.layers), cache.plan.model.n_heads
+    for total in range(min(count, num_layers * num_heads), 0, -1):
+        for layers in range(min(total, num_layers), 0, -1):
+            if total % layers == 0 and total // layers <= num_heads:
+                return Heads.grid(
+                    spread(cache.plan.layers, layers), spread(range(num_heads), total // layers)
+                )
+    raise AssertionError(count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +140,7 @@ class Probe:
         teacher: Literal["exact", "compressed"] = "exact" if self.exact and targets is None else "compressed"
         store, lenses = self.work / "cache", self.work / "lenses"
         settings = FitSettings(
-            layers=self.heads.layers,
-            heads=self.heads.heads,
+            heads=self.heads.names,
             teacher=teacher,
             start=MEAN_OUTPUT,  # the same for all: only some of these caches have a closed form
             eval_rows=len(self.rows.held_out) * self.cache.plan.settings.rows_per_shard,
@@ -192,9 +181,9 @@ class Probe:
     def judge(self, lenses: Path) -> list[float]:
         """Held-out KL of each lens, nats, on the cache itself."""
         fitted = load_lenses(lenses)
-        layers, heads = self.heads.layers, self.heads.heads
+        layers = self.heads.layers
         teacher: Literal["exact", "compressed"] = "exact" if self.exact else "compressed"
-        reader = RowReader(self.cache, layers, heads, teacher, FitSettings.min_position, self.device)
+        reader = RowReader(self.cache, self.heads, teacher, FitSettings.min_position, self.device)
         maps = {layer: fitted.layer(layer).maps.to(self.device) for layer in layers}
 
         def readings(part: HeldOutPart) -> list[Readings]:
@@ -202,7 +191,7 @@ class Probe:
 
         shards = self.rows.held_out
         rows = HeldOutRows(reader=reader, shards=shards, num_rows=reader.num_rows(shards))
-        sums = ReadingSums(len(layers) * len(heads), self.device)
+        sums = ReadingSums(len(self.heads), self.device)
         return [figures.kl for figures in judge(rows, readings, sums).means()]
 
 

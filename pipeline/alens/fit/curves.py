@@ -5,10 +5,11 @@ numbers: a checkpoint holds them, and they are the same on every process.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alens.fit.convergence import HeldOutLoss, best, ending
+from alens.heads import Heads
 
 Loss = tuple[int, int]
 """A layer, and the number of a loss among those of the layer: one for each head, or one for the layer."""
@@ -26,9 +27,9 @@ class Ending:
 class Curves:
     """Held-out losses in nats: the objective's own, of averaged lenses."""
 
-    def __init__(self, heads: Sequence[int], num_losses: Mapping[int, int]) -> None:
-        """`heads` are the heads of every layer, `num_losses` says how many losses each layer has."""
-        self.heads, self.num_losses = tuple(heads), dict(num_losses)
+    def __init__(self, heads: Heads, num_losses: Mapping[int, int]) -> None:
+        """`heads` have lenses, `num_losses` says how many losses each layer has."""
+        self.heads, self.num_losses = heads, dict(num_losses)
         self.mean_output: float | None = None
         """The loss of the mean output on the same rows."""
         self.history: dict[Loss, list[HeldOutLoss]] = {}
@@ -84,17 +85,19 @@ class Curves:
 
     def one_loss_a_head(self, layer: int) -> bool:
         """Whether each head of the layer has a loss of its own."""
-        return self.num_losses[layer] == len(self.heads)
+        return self.num_losses[layer] == len(self.heads.by_layer[layer])
 
     def places(self, layer: int, units: Iterable[int]) -> list[int]:
-        """The heads that these losses train, by their places among the heads: one each, or all that share a loss."""
+        """The heads that these losses train, by their places among those of the layer: one each, or all that share a loss."""
         units = list(units)
-        return units if self.one_loss_a_head(layer) else list(range(len(self.heads))) if units else []
+        if self.one_loss_a_head(layer):
+            return units
+        return list(range(len(self.heads.by_layer[layer]))) if units else []
 
     def names(self, key: Loss) -> list[str]:
         """The names of the lenses with this loss: `18.6` is head 6 of layer 18."""
         layer, unit = key
-        return [f"{layer}.{self.heads[place]}" for place in self.places(layer, [unit])]
+        return [f"{layer}.{self.heads.by_layer[layer][place]}" for place in self.places(layer, [unit])]
 
     def ended_steps(self, why: str) -> dict[str, int]:
         """By name of a lens, the step after which it ended for that reason."""

@@ -45,7 +45,7 @@ def put_evaluation(
         "step": step,
         "rows": rows,
         "seconds": round(seconds, 3),
-        "heads": list(curves.heads),
+        "heads": curves.heads.as_json,
         "mean_output_loss": None if curves.mean_output is None else round(curves.mean_output, 5),
         "held_out_loss": {
             str(layer): [round(loss, 5) if math.isfinite(loss) else None for loss in layer_losses]

@@ -111,7 +111,7 @@ def put_lenses(trainer: Finished) -> LensRecord:
         record = replace(record, fit={**fit, "best_step": best_steps})
         with write_errors(trainer.directory.root):
             files = trainer.directory.put_lenses(
-                record.heads, _layers(trainer, maps), trainer.judging.log_mean_output_V
+                record.lenses, _layers(trainer, maps), trainer.judging.log_mean_output_V
             )
             trainer.directory.put_record(replace(record, files=files))
         trainer.drop_checkpoints()
@@ -199,7 +199,8 @@ def _held_out(figures: Mapping[int, list[HeadFigures]], nothing: Nothing) -> dic
 
 
 def _names(trainer: Finished, nothing: Nothing) -> list[str]:
-    return [f"{layer}.{trainer.plan.heads[place]}" for layer, places in nothing.items() for place in places]
+    heads = trainer.plan.lenses.by_layer
+    return [f"{layer}.{heads[layer][place]}" for layer, places in nothing.items() for place in places]
 
 
 def _without_converged(fit: dict[str, Any], trainer: Finished, nothing: Nothing) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def _warn(trainer: Finished, nothing: Nothing, replaced: bool, mean_output_kl: f
         "%s",
         trainer.directory,
         len(names),
-        len(trainer.plan.layers) * len(trainer.plan.heads),
+        len(trainer.plan.lenses),
         mean_output_kl,
         "; ".join(named),
         "; ..." if len(names) > NAMED else "",
@@ -233,7 +234,7 @@ def _layers(trainer: Finished, maps: Mapping[int, LensMaps]) -> Iterator[tuple[i
     recipe = trainer.recipe
     W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O")) if recipe.settings.site == ATTN_Z else None
     for layer in counted(list(maps), trainer.report, "writing lenses", "layers"):
-        W_O_HED = None if W_O_LHED is None else W_O_LHED[layer, list(recipe.heads)]
+        W_O_HED = None if W_O_LHED is None else W_O_LHED[layer, list(recipe.heads.by_layer[layer])]
         yield layer, LayerLenses(maps=maps[layer], W_O_HED=W_O_HED)
 
 

@@ -5,6 +5,7 @@ held out. It is written before the first step, so that a resumed fit is the same
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
 from alens.fit.training_shards import choose_shards
+from alens.heads import Heads
 from alens.lens.directory import LensDirectory
 from alens.sources import hub
 from alens.store import document, durable, typed
@@ -22,8 +24,9 @@ from alens.store.durable import write_errors
 from alens.store.one_writer import is_aside
 from alens.store.typed import Natural
 
-FORMAT = 2
-"""The format in which `fit.json` holds its own hash; before it, there was no format either."""
+FORMAT, BY_LAYER_FORMAT = 2, 3
+"""The format in which `fit.json` holds its own hash; before it, there was no format either. The second is that of fits whose
+layers have different heads: only these have it, so that an older alens refuses them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class FitPlan:
     steps: Natural
     """0 for a design that is whole at its start."""
     layers: tuple[Natural, ...]
-    heads: tuple[Natural, ...]
+    heads: tuple[Natural, ...] | dict[str, tuple[Natural, ...]]
+    """Head numbers, the same in each layer, or by layer. `lenses` has both cases as one."""
     train_shards: tuple[Natural, ...]
     held_out_shards: tuple[Natural, ...]
 
@@ -50,8 +54,13 @@ class FitPlan:
 
     def __post_init__(self) -> None:
         """Raises `TypeError`: what is read may come from anywhere."""
-        for name in ("layers", "heads", "train_shards", "held_out_shards"):
-            numbers = getattr(self, name)
+        by_layer = list(self.heads.values()) if isinstance(self.heads, dict) else [self.heads]
+        shards = {name: getattr(self, name) for name in ("train_shards", "held_out_shards")}
+        for name, numbers in (
+            ("layers", self.layers),
+            *(("heads", one) for one in by_layer),
+            *shards.items(),
+        ):
             # A cache of moments alone has no rows to judge on, and may have no shard to spare.
             least = 0 if name == "held_out_shards" and not self.steps else 1
             if not least <= len(set(numbers)) == len(numbers):
@@ -60,6 +69,12 @@ class FitPlan:
                 )
         if not set(self.train_shards).isdisjoint(self.held_out_shards):
             raise TypeError("train_shards and held_out_shards share a shard")
+        _ = self.lenses
+
+    @cached_property
+    def lenses(self) -> Heads:
+        """The heads that lenses are fitted to."""
+        return Heads.from_json(self.layers, self.heads)
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
@@ -80,8 +95,8 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         cache_plan=cache.plan.identity,
         settings=recipe.settings.to_json(),
         steps=_steps(recipe, train) if recipe.trained else 0,
-        layers=tuple(recipe.layers),
-        heads=tuple(recipe.heads),
+        layers=recipe.heads.layers,
+        heads=recipe.heads.as_json,
         train_shards=train,
         held_out_shards=held_out,
     )
@@ -104,7 +119,7 @@ def begun(directory: LensDirectory) -> FitPlan | None:
             str(path),
             mend,
             field="format",
-            hashed=FORMAT,
+            hashed=(FORMAT, BY_LAYER_FORMAT),
             unhashed=None,
             holds="settings and shards",
         )
@@ -149,7 +164,8 @@ def put_plan(directory: LensDirectory, plan: FitPlan) -> None:
     """Write `fit.json`, unless it is there already. Raises `RunError` when the disk refuses."""
     with write_errors(directory.root):
         if not directory.holds_fit:
-            durable.put(directory.fit_json, document.encode({"format": FORMAT, **asdict(plan)}))
+            form = BY_LAYER_FORMAT if isinstance(plan.heads, dict) else FORMAT
+            durable.put(directory.fit_json, document.encode({"format": form, **asdict(plan)}))
 
 
 def drop_plan(directory: LensDirectory) -> None:

@@ -1,6 +1,6 @@
 """The lenses of a fit as one torch module: values of a site in, the loss of every lens out.
 
-Shapes: N rows, L layers, H heads, U losses (one for each head, or one for the layer), E width of the site's values.
+Shapes: N rows, L layers, H heads, U losses (one for each head, or one for the layer; those of the layer with most), E width of the site's values.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,8 @@ class LensModule(nn.Module):
     def forward(
         self, z_NHE: Mapping[int, torch.Tensor], teacher: Teacher, active: Active | None = None
     ) -> torch.Tensor:
-        """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is no longer trained."""
+        """(L, U) float32: the mean loss of each lens over the rows; 0 for a lens that is no longer trained, and behind the
+        losses of a layer that has fewer than another."""
         losses = []
         if len(self.layers) > 1:
             teacher = keeping_blocks(teacher)
@@ -43,7 +44,7 @@ class LensModule(nn.Module):
                 losses.append(design(z_NHE[layer], lambda readout: self.objective.loss(readout, teacher)))
             else:
                 losses.append(self._some(design, z_NHE[layer], teacher, units))
-        return torch.stack(losses)
+        return nn.utils.rnn.pad_sequence(losses, batch_first=True)
 
     def _some(self, design: Design, z_NHE: torch.Tensor, teacher: Teacher, units: list[int]) -> torch.Tensor:
         def use(readout: Readout) -> torch.Tensor:

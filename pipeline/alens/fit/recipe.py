@@ -17,6 +17,7 @@ from alens.fit import plugin, start
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
 from alens.fit.settings import CLOSED_FORM, EVAL_ROWS, FitSettings
+from alens.heads import Heads, requested
 from alens.job.progress import Progress, Report, counted, silent
 from alens.lens.closed_form import ClosedForm, closed_form
 from alens.lens.designs import DESIGNS
@@ -64,16 +65,13 @@ class Recipe:
                 f"{settings.objective} cannot be fitted to the {self.teacher} teacher: take --teacher {self.objective.teachers[0]}"
             )
         cache.check_site(settings.site)
-        self.layers = settings.layers if settings.layers is not None else cache.plan.layers
+        cache.check_layers(settings.layers or ())
         self.heads = self._heads()
-        cache.check_layers(self.layers)
-        cache.check_heads(self.heads)
-        for name, given in (("layers", self.layers), ("heads", self.heads)):
-            if not given or len(set(given)) != len(given):
-                raise RequestError(f"{name} is empty or names one twice: name each once")
+        cache.check_layers(self.heads.layers)
+        cache.check_heads(self.heads.columns)
         if not self.trained:
             self._check_untrained(settings)
-            logits_a_row = len(self.layers) * len(self.heads) * cache.plan.model.d_vocab
+            logits_a_row = len(self.heads) * cache.plan.model.d_vocab
             self.settings = replace(self.settings, eval_rows=settings.eval_rows or quick_rows(logits_a_row))
 
     def _check_untrained(self, given: FitSettings) -> None:
@@ -95,13 +93,21 @@ class Recipe:
         assert self.settings.eval_rows is not None, "a recipe's settings have a number"
         return self.settings.eval_rows
 
-    def _heads(self) -> tuple[int, ...]:
-        given, model = self.settings.heads, self.cache.plan.model
-        if self.settings.site == ATTN_Z:
-            return given if given is not None else tuple(range(model.n_heads))
-        if given not in (None, (0,)):
-            raise RequestError(f"the site {self.settings.site} has no heads: leave --heads out")
-        return (0,)
+    def _heads(self) -> Heads:
+        settings, plan = self.settings, self.cache.plan
+        layers, heads, on_heads = settings.layers, settings.heads, settings.site == ATTN_Z
+        if not on_heads and heads not in (None, (0,)):
+            raise RequestError(f"the site {settings.site} has no heads: leave --heads out")
+        for name, given in (("layers", layers), ("heads", heads)):
+            if given is not None and (not given or len(set(given)) != len(given)):
+                raise RequestError(f"{name} is empty or names one twice: name each once")
+        there = Heads.grid(plan.layers, range(plan.model.n_heads) if on_heads else (0,))
+        return requested(layers, heads, there)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers of these heads."""
+        return self.heads.layers
 
     @property
     def lr(self) -> float:
@@ -138,7 +144,7 @@ class Recipe:
 
     def _reader(self, teacher: str, narrow: Narrow | None) -> RowReader:
         return RowReader(
-            self.cache, self.layers, self.heads, teacher, self.min_position, self.device,
+            self.cache, self.heads, teacher, self.min_position, self.device,
             site=self.settings.site, columns=self.objective.columns, narrow=narrow,
         )  # fmt: skip
 
@@ -173,7 +179,7 @@ class Recipe:
         grounds = {}
         for index, layer in enumerate(counted(self.layers, report, "whitening", "layers")):
             if self.settings.site == ATTN_Z:
-                heads = list(self.heads)
+                heads = list(self.heads.by_layer[layer])
                 mean, covariance = of_z.mean_LHE[index, heads], of_z.covariance_LHEE[index, heads]
             else:
                 mean, covariance = moments.of_site(self.reader, layer, first)

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from alens.fields import check
 from alens.fit.convergence import TOLERANCE
+from alens.heads import HeadNames
 from alens.store.schema import ATTN_Z
 
 Number = Annotated[int, Ge(1)]
@@ -33,8 +34,8 @@ class FitSettings:
 
     layers: tuple[int, ...] | None = None
     """Layers to fit, such as 0,2,5-7. None: all that are cached."""
-    heads: tuple[int, ...] | None = None
-    """Heads to fit, the same in each layer. None: all."""
+    heads: HeadNames | None = None
+    """Heads to fit: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all."""
     site: Literal["attn.z", "resid_post", "mlp_out"] = ATTN_Z
     """What the lenses read: z of each head, or another site that the cache holds."""
     lens: str = "linear"

@@ -249,7 +249,7 @@ class _Loop:
         note = (
             f"training loss mean {trained.mean():.3f}, worst {trained.max():.3f}, {rows_a_second:,.0f} rows/s"
         )
-        lenses = len(trainer.plan.layers) * len(trainer.plan.heads)
+        lenses = len(trainer.plan.lenses)
         for why in ENDINGS:
             if ended := trainer.curves.ended_steps(why):
                 note += f", {len(ended)} of {lenses} {why}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alens.errors import RunError
+from alens.heads import Heads
 from alens.lens.record import LensRecord
 from alens.store import document, durable
 from alens.store.durable import write_errors
@@ -84,7 +85,7 @@ class LensDirectory:
 
     def put_lenses(
         self,
-        heads: Sequence[int],
+        heads: Heads,
         layers: Iterable[tuple[int, "LayerLenses"]],
         log_mean_output_V: "torch.Tensor | None",
     ) -> dict[str, dict[str, Any]]:
@@ -99,7 +100,9 @@ class LensDirectory:
         halves: Collection[str] = ()
         for layer, lenses in layers:
             halves = lenses.maps.halves
-            files[layer_file(layer)] = self.put_layer(layer, heads, lenses.tensors(), halves)
+            files[layer_file(layer)] = self.put_layer(
+                layer, heads.by_layer[layer], lenses.tensors(), halves
+            )
             shared = lenses.maps.shared_tensors()
         if shared:
             files[UNEMBEDDING] = self._put_tensors(self.unembedding, shared, halves=halves)

@@ -9,11 +9,13 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model,
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from alens.errors import DamageError, RequestError
+from alens.heads import Heads
 from alens.job.progress import Report, counted, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file, layer_metadata
 from alens.lens.lens_forms import FORMS
@@ -57,17 +59,15 @@ class Lenses(RecordedLenses):
 
     def layer(self, layer: int) -> LayerLenses:
         """The lenses of a layer. Raises `RequestError` when it was not fitted, `DamageError` when it was altered."""
-        if layer not in self.record.layers:
-            raise RequestError(
-                f"{self.name} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
-            )
+        self.check_layer(layer)
         if layer not in self._layers:
             self._layers[layer] = self.read_layer(layer)
         return self._layers[layer]
 
     def read_layer(self, layer: int) -> LayerLenses:
         """The same as `layer`, but not kept in memory: for a caller that goes through many layers."""
-        record, model, heads = self.record, self.record.model, len(self.record.heads)
+        record, model, fitted = self.record, self.record.model, self.record.lenses.by_layer[layer]
+        heads = len(fitted)
         if record.form not in FORMS:
             raise RequestError(
                 f"{self.name} holds lenses of the form {record.form!r}; this alens reads {', '.join(FORMS)}"
@@ -77,7 +77,7 @@ class Lenses(RecordedLenses):
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
         tensors = self._load(
-            layer_file(layer), shapes, metadata=layer_metadata(layer, record.heads), halves=form.halves
+            layer_file(layer), shapes, metadata=layer_metadata(layer, fitted), halves=form.halves
         )
         self._check_heads(layer, tensors.get("W_O"))
         return LayerLenses(maps=form.from_tensors(tensors, self._shared), W_O_HED=tensors.get("W_O"))
@@ -86,7 +86,7 @@ class Lenses(RecordedLenses):
         """Raises `DamageError` where `tie` was given other output matrices for these heads."""
         if self._model_W_O is None or W_O_HED is None:
             return
-        for head, W_O_ED in zip(self.record.heads, W_O_HED, strict=True):
+        for head, W_O_ED in zip(self.record.lenses.by_layer[layer], W_O_HED, strict=True):
             expected_ED = self._model_W_O[layer, head].to("cpu", torch.float32)
             if not float((W_O_ED - expected_ED).norm()) <= SAME_W_O * float(expected_ED.norm()):
                 raise DamageError(
@@ -118,31 +118,12 @@ class Lenses(RecordedLenses):
         W_U_DV = self._load(UNEMBEDDING, {"W_U": (model.d_model, model.d_vocab)}, halves=("W_U",))["W_U"]
         return LensEnding.with_mean_output(W_U_DV, log_mean_V)
 
-    def head_index(self, head: int) -> int:
-        """The place of `head` on the first axis. Raises `RequestError` when it was not fitted."""
-        if head not in self.record.heads:
-            raise RequestError(
-                f"{self.name} has no lens for head {head}: it has heads {', '.join(map(str, self.record.heads))}"
-            )
-        return self.record.heads.index(head)
-
-    def chosen(
-        self, layers: Sequence[int] | None, heads: Sequence[int] | None, report: Report = silent
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The layers and heads to read, each once, by default all; opens the layers.
-
-        Raises `RequestError` for what was not fitted and for an empty choice, `DamageError` for a damaged layer.
-        """
-        layers = tuple(dict.fromkeys(self.record.layers if layers is None else layers))
-        heads = tuple(dict.fromkeys(self.record.heads if heads is None else heads))
-        for named, what in ((layers, "layers"), (heads, "heads")):
-            if not named:
-                raise RequestError(f"{what} is empty: name one or more, or leave it out for all")
-        for layer in counted(layers, report, "reading lenses", "layers"):
+    def chosen(self, layers: Any, heads: Any, report: Report = silent) -> Heads:
+        """The heads to read, as `choose` gives them; opens their layers. Raises `DamageError` for a damaged one."""
+        chosen = self.choose(layers, heads)
+        for layer in counted(chosen.layers, report, "reading lenses", "layers"):
             self.layer(layer)
-        for head in heads:
-            self.head_index(head)
-        return layers, heads
+        return chosen
 
     def log_mean_output(self) -> torch.Tensor | None:
         """(V,) float32: the log of the model's mean output over the training text; None where it is not known."""

@@ -6,12 +6,11 @@ not below that of the mean output: what it lists for a prompt is then no better 
 
 from collections.abc import Iterable
 
+from alens.heads import Head
+
 SIGN = "!"
 SAYS_NOTHING = "says nothing"
 MEANING = "held-out KL not below that of the mean output"
-
-Head = tuple[int, int]
-"""(layer, head)."""
 
 
 def label(layer: int, head: int, says_nothing: bool) -> str:

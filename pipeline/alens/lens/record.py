@@ -3,14 +3,18 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
+from alens.heads import Heads, HeadsJson
 from alens.result import Result, plain
 from alens.store import typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
 FORMAT = 3
+BY_LAYER_FORMAT = 4
+"""The format of lenses whose layers have different heads: only these have it, so that an older alens refuses them."""
 UNHASHED_FORMAT = 2
 """The format from before `lens.json` held its own hash: it is still read, and reported as unchecked."""
 
@@ -35,8 +39,9 @@ class LensRecord(Result):
     """The plan's identity, the fingerprint (None if the cache was not sealed), the corpus, the shards that were trained
     on and held out; None and empty where there was no cache."""
     layers: tuple[int, ...]
-    heads: tuple[int, ...]
-    """Head numbers, the same in each layer; the first axis of every tensor follows them."""
+    heads: HeadsJson
+    """Head numbers, the same in each layer, or by layer where layers have different heads; the first axis of every tensor
+    follows them. `lenses` has both cases as one."""
     fit: dict[str, Any]
     """The settings of the fit, steps taken and rows seen."""
     held_out: dict[str, Any]
@@ -54,23 +59,30 @@ class LensRecord(Result):
     """KL of the model's mean output on the same held-out rows, in nats: what a lens must beat. None in lenses from
     before it was written down."""
 
+    @cached_property
+    def lenses(self) -> Heads:
+        """The heads that have lenses."""
+        return Heads.from_json(self.layers, self.heads)
+
     def headline(self) -> str:
         """Design, model and number of lenses, and how well they do."""
         kl = [head["kl"] for head in self.records()]
         mean = f", mean held-out KL {sum(kl) / len(kl):.3f} nats" if kl else ""
-        count = len(self.layers) * len(self.heads)
-        return f"{count} {self.design} lenses of {len(self.layers)} layers of {self.model.id}{mean}"
+        return (
+            f"{len(self.lenses)} {self.design} lenses of {len(self.layers)} layers of {self.model.id}{mean}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What `lens.json` holds beside its hash."""
-        return {"format": FORMAT, **plain(dataclasses.asdict(self))}
+        by_layer = isinstance(self.heads, dict)
+        return {"format": BY_LAYER_FORMAT if by_layer else FORMAT, **plain(dataclasses.asdict(self))}
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each head: its held-out figures."""
         return [
             {"layer": int(layer), "head": head, "says_nothing": False, **figures}
             for layer, heads in self.held_out.items()
-            for head, figures in zip(self.heads, heads, strict=True)
+            for head, figures in zip(self.lenses.by_layer[int(layer)], heads, strict=True)
         ]
 
     def says_nothing(self, layer: int, head: int) -> bool:
@@ -79,23 +91,25 @@ class LensRecord(Result):
         False where that is not known. Raises `KeyError` or `ValueError` for a lens that is not in the record.
         """
         figures = self.held_out[str(layer)] if self.held_out else None
-        return figures is not None and bool(figures[self.heads.index(head)].get("says_nothing", False))
+        return figures is not None and bool(
+            figures[self.lenses.place(layer, head)].get("says_nothing", False)
+        )
 
     def __post_init__(self) -> None:
         """Raises `TypeError`: what is read may come from anywhere."""
         for name in ("cache", "fit", "held_out", "files", "software"):
             if not isinstance(getattr(self, name), dict):
                 raise TypeError(f"{name} is not an object")
-        for name, numbers in (("layers", self.layers), ("heads", self.heads)):
+        by_layer = self.heads.values() if isinstance(self.heads, dict) else [self.heads]
+        for name, numbers in (("layers", self.layers), *(("heads", numbers) for numbers in by_layer)):
             _check_naturals(name, numbers)
+        lenses = self.lenses
         for name in ("train_shards", "held_out_shards"):
             _check_naturals(f"cache.{name}", self.cache.get(name) or ())
         for name in ("min_position", "steps", "rows_seen"):
             if self.fit.get(name) is not None:
                 _check_naturals(f"fit.{name}", [self.fit[name]])
-        if not all(0 < len(set(part)) == len(part) for part in (self.layers, self.heads)):
-            raise TypeError("layers and heads are not named once each")
-        if self.site != ATTN_Z and self.heads != (0,):
+        if self.site != ATTN_Z and lenses.shared != (0,):
             raise TypeError(f"{self.site} has no heads")
         files: dict[str, Any] = dict(self.files)
         if not all(isinstance(file, dict) and type(file.get("bytes")) is int for file in files.values()):
@@ -114,11 +128,12 @@ class LensRecord(Result):
     def _has_figures(self) -> bool:
         """Whether `held_out` has the figures that are shown, for each head."""
         names = ("kl", "cross_entropy", "top1_agreement")
+        sizes = {str(layer): len(numbers) for layer, numbers in self.lenses.by_layer.items()}
         return all(
             isinstance(heads, list)
-            and len(heads) == len(self.heads)
+            and len(heads) == sizes.get(layer)
             and all(isinstance(head, dict) and all(_is_number(head.get(n)) for n in names) for head in heads)
-            for heads in self.held_out.values()
+            for layer, heads in self.held_out.items()
         )
 
 

@@ -5,10 +5,12 @@ In: a directory, or a repository of the hub that holds such files (`hf://OWNER/N
 """
 
 from pathlib import Path
+from typing import Any
 
 from alens.errors import DamageError, RequestError
+from alens.heads import Heads, checked_layers, requested
 from alens.lens.directory import LensDirectory
-from alens.lens.record import FORMAT, UNHASHED_FORMAT, LensRecord
+from alens.lens.record import BY_LAYER_FORMAT, FORMAT, UNHASHED_FORMAT, LensRecord
 from alens.sources import hub
 from alens.store import document, durable, same_model, typed
 from alens.store.model_record import ModelRecord
@@ -72,11 +74,43 @@ class RecordedLenses:
             str(path),
             mend,
             field="format",
-            hashed=FORMAT,
+            hashed=(FORMAT, BY_LAYER_FORMAT),
             unhashed=UNHASHED_FORMAT,
             holds="heads, shards and figures",
         )
         return typed.parse(LensRecord, body, str(path), mend)
+
+    def check_layer(self, layer: int) -> None:
+        """Raises `RequestError` where the layer was not fitted."""
+        if layer not in self.record.layers:
+            raise RequestError(
+                f"{self.name} has no lens for layer {layer}: it has layers {', '.join(map(str, self.record.layers))}"
+            )
+
+    def place(self, layer: int, head: int) -> int:
+        """The place of a head on the first axis of its layer. Raises `RequestError` where it was not fitted."""
+        self.check_layer(layer)
+        fitted = self.record.lenses
+        if (layer, head) not in fitted:
+            missing, has = f"{layer}.{head}", str(fitted)
+            if fitted.shared is not None:
+                missing, has = str(head), ", ".join(map(str, fitted.shared))
+            raise RequestError(f"{self.name} has no lens for head {missing}: it has heads {has}")
+        return fitted.place(layer, head)
+
+    def choose(self, layers: Any, heads: Any) -> Heads:
+        """The heads that somebody asks for, each once, by default all that were fitted.
+
+        `layers` is a list of numbers or None; `heads` is as `HeadNames` says, or None. Raises `RequestError` for anything
+        else, for what was not fitted and for an empty choice.
+        """
+        layers = checked_layers(layers)
+        for layer in layers or ():
+            self.check_layer(layer)
+        chosen = requested(layers, heads, self.record.lenses)
+        for pair in chosen:
+            self.place(*pair)
+        return chosen
 
     def check_model(self, model: ModelRecord, name: str) -> None:
         """Raises `RequestError` unless these are lenses of that model."""

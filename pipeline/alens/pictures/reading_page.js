@@ -29,7 +29,7 @@ const state = { prompt: 0, place: 0, cell: 0, figure: "kl", reading: "lens", ran
 const at = (id) => document.getElementById(id);
 const prompt = () => sheet.prompts[state.prompt];
 const place = () => prompt().places[state.place];
-const coordinates = (cell) => [sheet.layers[Math.floor(cell / sheet.heads.length)], sheet.heads[cell % sheet.heads.length]];
+const coordinates = (cell) => sheet.cells[cell];
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -176,8 +176,8 @@ function drawGrid() {
     return button;
   });
   const names = sheet.heads.map((head) => make("th", { scope: "col", text: ON_HEADS ? `head ${head}` : sheet.site }));
-  const rows = sheet.layers.map((layer, l) => make("tr", {}, make("th", { scope: "row", text: `layer ${layer}` }),
-    ...cells.slice(l * sheet.heads.length, (l + 1) * sheet.heads.length).map((cell) => make("td", {}, cell))));
+  const rows = sheet.layers.map((layer) => make("tr", {}, make("th", { scope: "row", text: `layer ${layer}` }),
+    ...sheet.heads.map((head) => make("td", {}, ...cells.filter((_, cell) => coordinates(cell).join() === `${layer},${head}`)))));
   const caption = ON_HEADS ? "Heads: arrow keys move, Enter shows a head" : "Layers: arrow keys move, Enter shows a layer";
   at("grid").setAttribute("aria-label", caption);
   at("grid").className = ON_HEADS ? (many ? "many" : "") : "wide";
@@ -297,18 +297,20 @@ function options(id, name, labels) {
 }
 
 // One stop of the Tab key a group; arrow keys, Home and End go through it.
-function arrows(container, selector, columns) {
+// `places` gives the buttons in reading order, null for a cell of the grid that has none: arrows go on to the next.
+function arrows(container, places, columns) {
   container.addEventListener("keydown", (event) => {
-    const all = [...container.querySelectorAll(selector)], from = all.indexOf(event.target), width = columns();
+    const all = places(), from = all.indexOf(event.target), width = columns();
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: width, ArrowUp: -width }[event.key];
-    let to = from + (step ?? 0);
-    if (event.key === "Home") to = from - (from % width);
-    else if (event.key === "End") to = from - (from % width) + width - 1;
+    let to = from + (step ?? 0), next = step;
+    if (event.key === "Home") [to, next] = [from - (from % width), 1];
+    else if (event.key === "End") [to, next] = [from - (from % width) + width - 1, -1];
     else if (step === undefined) return;
     event.preventDefault();
+    while (all[to] === null) to += next;
     const target = all[Math.abs(step) === 1 && Math.floor(to / width) !== Math.floor(from / width) ? from : to];
     if (from < 0 || !target) return;
-    for (const each of all) each.tabIndex = each === target ? 0 : -1;
+    for (const each of all.filter((one) => one !== null)) each.tabIndex = each === target ? 0 : -1;
     target.focus();
   });
 }
@@ -331,8 +333,8 @@ function start() {
   at("prompt-choice").hidden = sheet.prompts.length < 2;
   at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));
   at("token").addEventListener("change", () => choose({ token: Number(at("token").value), figure: usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability" }));
-  arrows(at("tokens"), "button", () => Infinity);
-  arrows(at("grid"), "button", () => sheet.heads.length);
+  arrows(at("tokens"), () => [...at("tokens").querySelectorAll("button")], () => Infinity);
+  arrows(at("grid"), () => [...at("grid").querySelectorAll("tbody td")].map((cell) => cell.firstChild), () => sheet.heads.length);
   dark.addEventListener("change", draw);
   Object.assign(state, opened(0));
   state.token = sheet.num_terms ? 0 : place().kept[0];

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from alens.errors import RequestError
+from alens.heads import HeadNames, Heads
 from alens.machine.blocks import LOGIT_BYTES, slices
 from alens.model.activations import Activations
 from alens.reading.lensed_model import LensedModel
@@ -35,6 +36,7 @@ class LayerReading:
     """The whole distributions of the heads of one layer, at some positions."""
 
     layer: int
+    heads: tuple[int, ...]
     places: slice
     """The indices of these positions among the requested ones."""
     model_TV: torch.Tensor
@@ -62,7 +64,7 @@ class HeadReader(LensedModel):
         prompt: str,
         *,
         layers: Sequence[int] | None = None,
-        heads: Sequence[int] | None = None,
+        heads: HeadNames | None = None,
         positions: Sequence[int] | None = None,
         top: int = 10,
         rank: Rank | None = None,
@@ -71,20 +73,22 @@ class HeadReader(LensedModel):
     ) -> Reading:
         """Read a prompt at `positions` (negative ones count from the end; the default is the last), `top` tokens a list.
 
+        `layers` and `heads` say which heads, by default all that were fitted; `heads` is as `HeadNames` says.
+
         `rank` is `probability` or `lift`, the default where the lenses hold the mean output; by lift, tokens below
         `min_probability` are left out. `terms` come from `self.terms`.
         Raises `RequestError` for a prompt that is empty or too long, and for what model or lenses do not have.
         """
-        layers, heads = self.chosen(layers, heads)
+        chosen = self.chosen(layers, heads)
         how = self.ranking(rank, top, min_probability)
         ids = self.tokens(prompt)
         places = self.places(positions, len(ids))
-        activations = self.run(ids, layers)
+        activations = self.run(ids, chosen.layers)
         model_TV = self.model_log_probs(activations)[places]
         readings = [
             reading
-            for layer_reading in self.layer_readings(activations, model_TV, layers, heads, places)
-            for reading in self._heads(layer_reading, heads, places, how, terms)
+            for layer_reading in self.layer_readings(activations, model_TV, chosen, places)
+            for reading in self._heads(layer_reading, places, how, terms)
         ]
         by_probability = self.ranking(PROBABILITY, top, min_probability)
         return Reading(
@@ -127,18 +131,18 @@ class HeadReader(LensedModel):
         self,
         activations: Activations,
         model_TV: torch.Tensor,
-        layers: Sequence[int],
-        heads: Sequence[int],
+        chosen: Heads,
         places: Sequence[int],
     ) -> Iterator[LayerReading]:
         """The distributions of all heads, layer by layer, with as many positions at once as memory should hold."""
-        most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
-        for layer in layers:
+        for layer, heads in chosen.by_layer.items():
+            most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
             values_HTE = self.values(activations, layer, heads)[:, list(places)]
             scale_T = self.scale(activations)[list(places)]
             for block in slices(len(places), most):
                 yield LayerReading(
                     layer=layer,
+                    heads=heads,
                     places=block,
                     model_TV=model_TV[block],
                     lens_HTV=self.lens(layer, heads, values_HTE[:, block]),
@@ -150,7 +154,6 @@ class HeadReader(LensedModel):
     def _heads(
         self,
         layer_reading: LayerReading,
-        heads: Sequence[int],
         places: Sequence[int],
         how: Ranking,
         terms: Sequence[Term],
@@ -162,7 +165,7 @@ class HeadReader(LensedModel):
             for log_probs_HTV in (layer_reading.lens_HTV, layer_reading.unembedding_HTV)
         )
         assert lens_HT is not None
-        for h, head in enumerate(heads):
+        for h, head in enumerate(layer_reading.heads):
             for t, position in enumerate(places[layer_reading.places]):
                 lens, plain = lens_HT[h][t], None if plain_HT is None else plain_HT[h][t]
                 yield HeadReading(

@@ -8,10 +8,12 @@ Shapes: B sequences, T tokens, H heads, E width of the site's values (d_head for
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model import logit_fingerprint, models
@@ -112,10 +114,8 @@ class LensedModel:
 
     # Heads
 
-    def chosen(
-        self, layers: Sequence[int] | None, heads: Sequence[int] | None
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Layers and heads to read; all where none are named. Raises `RequestError` for any that were not fitted."""
+    def chosen(self, layers: Any, heads: Any) -> Heads:
+        """The heads to read; all where none are named. Raises `RequestError` like `Lenses.chosen`."""
         return self.lenses.chosen(layers, heads)
 
     def run(self, ids: Sequence[int], layers: Sequence[int]) -> Activations:
@@ -143,7 +143,7 @@ class LensedModel:
     ) -> torch.Tensor:
         """(H, T, V) logits by the lenses of `heads`; (H, T, C) for `tokens` alone."""
         maps = self.lenses.layer(layer).maps
-        indices = [self.lenses.head_index(head) for head in heads]
+        indices = [self.lenses.place(layer, head) for head in heads]
         maps = maps if tokens is None else maps.columns(tokens)
         if indices != list(range(maps.num_heads)):  # selecting copies
             maps = maps.select(indices)

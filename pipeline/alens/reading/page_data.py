@@ -85,7 +85,11 @@ class PageData(Result):
     vocabulary: int
     """The number of tokens of the model; an entropy is at most its log."""
     layers: list[int]
+    """Rows of the grid."""
     heads: list[int]
+    """Columns of the grid: all head numbers that some layer has."""
+    cells: list[tuple[int, int]]
+    """Layer and head of each cell."""
     says_nothing: list[bool]
     """For each cell, whether the fit found its lens to do no better than the mean output."""
     nothing_means: str
@@ -98,8 +102,8 @@ class PageData(Result):
     """For each prompt `text`, `tokens` (indices) and `places` (a `PromptPosition` for each position that was read)."""
 
     def headline(self) -> str:
-        """How many prompts, and which heads."""
-        return f"{len(self.prompts)} prompts, {len(self.layers)} layers of {len(self.heads)} heads of {self.model}"
+        """How many prompts, and how many heads."""
+        return f"{len(self.prompts)} prompts, {len(self.cells)} heads of {len(self.layers)} layers of {self.model}"
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each prompt: its text, and how many tokens it has."""

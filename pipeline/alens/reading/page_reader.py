@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.heads import HeadNames, Heads
 from alens.job.progress import Report, counting, silent
 from alens.lens import marks
 from alens.reading.head_reader import HeadReader
@@ -85,7 +86,7 @@ def read_page(
     prompts: Sequence[str],
     *,
     layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
+    heads: HeadNames | None = None,
     positions: Sequence[int] | None = None,
     top: int = 8,
     rank: Rank | None = None,
@@ -97,8 +98,7 @@ def read_page(
     check_list(prompts, "prompts")
     if not prompts:
         raise RequestError("there are no prompts: give one or more")
-    layers, heads = reader.chosen(layers, heads)
-    layers, heads = tuple(sorted(set(layers))), tuple(sorted(set(heads)))
+    chosen = reader.chosen(layers, heads).ordered()
     first = reader.ranking(rank, top, min_probability)
     ranks = [LIFT, PROBABILITY] if reader.log_mean_V is not None else [PROBABILITY]
     hows = {name: reader.ranking(name, top, min_probability) for name in ranks}
@@ -107,7 +107,7 @@ def read_page(
         list(range(len(prompt_ids))) if positions is None else reader.places(positions, len(prompt_ids))
         for prompt_ids in ids
     ]
-    cells = sum(map(len, places)) * len(layers) * len(heads)
+    cells = sum(map(len, places)) * len(chosen)
     if cells > MOST_CELLS:
         raise RequestError(
             f"the page would have {cells:,} heads x positions, {MOST_CELLS:,} at most: name some with --position, --layer or --head"
@@ -119,9 +119,7 @@ def read_page(
         {
             "text": prompt,
             "tokens": [table.index(token) for token in prompt_ids],
-            "places": _PromptReader(reader, prompt_ids, where, layers, heads, step).places(
-                table, hows, terms, most
-            ),
+            "places": _PromptReader(reader, prompt_ids, where, chosen, step).places(table, hows, terms, most),
         }
         for prompt, prompt_ids, where in zip(prompts, ids, places, strict=True)
     ]
@@ -133,9 +131,10 @@ def read_page(
         ranks=ranks,
         min_probability=min_probability,
         vocabulary=record.model.d_vocab,
-        layers=list(layers),
-        heads=list(heads),
-        says_nothing=[record.says_nothing(layer, head) for layer in layers for head in heads],
+        layers=list(chosen.layers),
+        heads=list(chosen.columns),
+        cells=list(chosen),
+        says_nothing=[record.says_nothing(layer, head) for layer, head in chosen],
         nothing_means=f"{marks.SAYS_NOTHING}: {marks.MEANING}",
         tokens=table.rows,
         num_terms=len(terms),
@@ -155,13 +154,12 @@ class _PromptReader:
         reader: HeadReader,
         ids: Sequence[int],
         where: Sequence[int],
-        layers: Sequence[int],
-        heads: Sequence[int],
+        chosen: Heads,
         step: Callable[[int], None],
     ) -> None:
-        self.reader, self.ids, self.where, self.layers, self.heads = reader, ids, where, layers, heads
+        self.reader, self.ids, self.where, self.chosen = reader, ids, where, chosen
         self.step = step
-        self.activations = reader.run(ids, layers)
+        self.activations = reader.run(ids, chosen.layers)
         self.model_TV = reader.model_log_probs(self.activations)[list(where)]
         self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
         """(H, T) log-probabilities of token ANCHOR by layer and reading, one tensor for each block of positions."""
@@ -197,16 +195,14 @@ class _PromptReader:
 
     def _layer_readings(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
         """Lens (0) or unembedding (1), positions, and log-probabilities of the model (T, V) and of the heads (H, T, V)."""
-        for layer in self.reader.layer_readings(
-            self.activations, self.model_TV, self.layers, self.heads, self.where
-        ):
+        for layer in self.reader.layer_readings(self.activations, self.model_TV, self.chosen, self.where):
             places = range(*layer.places.indices(len(self.where)))
             for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
                 if log_probs_HTV is not None:
                     anchor_HT = log_probs_HTV[..., ANCHOR].clone()
                     self._anchors.setdefault((layer.layer, which), []).append(anchor_HT)
                     yield which, places, layer.model_TV, log_probs_HTV
-            self.step(len(places) * len(self.heads))
+            self.step(len(places) * len(layer.heads))
 
     def _lists(self, table: _TokenTable, hows: dict[str, Ranking]) -> list[tuple[GridReadings, GridReadings]]:
         """Lens and unembedding at each position, without the probabilities of kept tokens."""
@@ -235,7 +231,7 @@ class _PromptReader:
         together = list(dict.fromkeys([ANCHOR, *(token for term in terms for token in term.ids), *listed]))
         column = {token: c for c, token in enumerate(together)}
         terms = [replace(term, ids=tuple(column[token] for token in term.ids)) for term in terms]
-        for layer in self.layers:
+        for layer in self.chosen.layers:
             for which, logits_HTC in enumerate(self._logits(layer, together)):
                 anchor_HT1 = torch.cat(self._anchors[layer, which], dim=1)[..., None]
                 log_probs_HTC = logits_HTC - logits_HTC[..., :1] + anchor_HT1
@@ -247,12 +243,12 @@ class _PromptReader:
 
     def _logits(self, layer: int, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
         """(H, T, C) logits of these tokens by the lenses, then by the unembedding where there is one."""
-        reader, where = self.reader, list(self.where)
-        values_HTE = reader.values(self.activations, layer, self.heads)[:, where]
-        yield reader.lens_logits(layer, self.heads, values_HTE, tokens)
+        reader, where, heads = self.reader, list(self.where), self.chosen.by_layer[layer]
+        values_HTE = reader.values(self.activations, layer, heads)[:, where]
+        yield reader.lens_logits(layer, heads, values_HTE, tokens)
         if reader.no_unembedding is None:
             scale_T = reader.scale(self.activations)[where]
-            yield reader.unembedding_logits(layer, self.heads, values_HTE, scale_T, tokens)
+            yield reader.unembedding_logits(layer, heads, values_HTE, scale_T, tokens)
 
 
 def _kept(model: Sequence[int], said: tuple[GridReadings, GridReadings], most: int) -> tuple[list[int], int]:

@@ -1,6 +1,6 @@
 """What fitting and judging read of a shard: columns of rows in memory, and tensors from them.
 
-In: a cache, a site, layers and heads. Out: `Columns` (numpy arrays by name), and from any stretch of them the values of
+In: a cache, a site and heads. Out: `Columns` (numpy arrays by name), and from any stretch of them the values of
 the site and the teacher, on a device.
 Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for others).
 """
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.arrays import scale_name, site_name
 from alens.store.cache_reader import Cache, Targets
@@ -58,8 +59,7 @@ class RowReader:
     def __init__(
         self,
         cache: Cache,
-        layers: Sequence[int],
-        heads: Sequence[int],
+        heads: Heads,
         teacher: str,
         min_position: int,
         device: torch.device,
@@ -75,9 +75,9 @@ class RowReader:
         Raises `RequestError` when the cache lacks a layer, a head, the site or the exact teacher.
         """
         cache.check_rows()
-        cache.check_layers(layers)
+        cache.check_layers(heads.layers)
         cache.check_site(site)
-        cache.check_heads(heads if site == ATTN_Z else ())
+        cache.check_heads(heads.columns if site == ATTN_Z else ())
         if teacher == "exact" and not cache.plan.settings.exact_teacher:
             raise RequestError(
                 f"{cache.root} holds no exact teacher: cache with --exact-teacher, or fit with --teacher compressed"
@@ -87,13 +87,13 @@ class RowReader:
             raise RequestError(
                 f"min_position is {min_position}: sequences of {cache.root} have positions 0 to {settings.seq_len - 1}"
             )
-        self.cache, self.layers, self.heads, self.device = cache, tuple(layers), tuple(heads), device
+        self.cache, self.layers, self.heads, self.device = cache, heads.layers, heads, device
         self.min_position, self.exact, self.site = min_position, teacher == "exact", site
         self.narrow, self._sequences_B = narrow, sequences_B
         places = ("rows/sequence", "rows/position") if narrow else ()
         self.columns = tuple(dict.fromkeys((*columns, *places)))
         self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
-        self._whole = site != ATTN_Z or list(heads) == list(range(cache.plan.model.n_heads))
+        self._all_heads = tuple(range(cache.plan.model.n_heads))
 
     def num_rows(self, shards: Sequence[int]) -> int:
         """How many usable rows these shards have."""
@@ -129,8 +129,8 @@ class RowReader:
             if name == site_name(layer, self.site):
                 if self.site != ATTN_Z:
                     return self.cache.site(self.site, layer, rows)[:, None]
-                z_NHE = self.cache.z(layer, rows)
-                return z_NHE if self._whole else z_NHE[:, self.heads]
+                z_NHE, heads = self.cache.z(layer, rows), self.heads.by_layer[layer]
+                return z_NHE if heads == self._all_heads else z_NHE[:, heads]
         return self.cache.read(name, rows)
 
     def shard(

@@ -75,12 +75,19 @@ def plain(path: Path, mend: str) -> dict[str, Any]:
 
 
 def decode_either(
-    content: bytes, where: str, mend: str, *, field: str, hashed: int, unhashed: int | None, holds: str
+    content: bytes,
+    where: str,
+    mend: str,
+    *,
+    field: str,
+    hashed: tuple[int, ...],
+    unhashed: int | None,
+    holds: str,
 ) -> dict[str, Any]:
     """As `decode`, for a kind of file that older versions wrote without a hash: such a file is read with a warning.
 
-    The field named `field` says which form the file has: `hashed` with a hash, `unhashed` without (None: older files
-    lack the field). The result does not hold this field. `holds` says in the warning what cannot be checked.
+    The field named `field` says which form the file has: one of `hashed` with a hash, `unhashed` without (None: older
+    files lack the field). The result does not hold this field. `holds` says in the warning what cannot be checked.
 
     Raises `DamageError` as `decode` does, `RequestError` for any other form.
     """
@@ -89,10 +96,10 @@ def decode_either(
     if checked:
         body = decode(content, where, mend)
     given = body.pop(field, None)
-    if _same(given, hashed) and not checked:
+    if any(_same(given, form) for form in hashed) and not checked:
         raise DamageError(f"{where} is not whole (it lacks its hash): {mend}")
-    if not _same(given, hashed if checked else unhashed):
-        reads = " and ".join(str(form) for form in (unhashed, hashed) if form is not None)
+    if not any(_same(given, form) for form in (hashed if checked else (unhashed,))):
+        reads = " and ".join(str(form) for form in (unhashed, *hashed) if form is not None)
         raise RequestError(f"{where} has {field} {given!r}; this alens reads {field} {reads}")
     if not checked:
         _warn_unchecked(where, holds)

@@ -78,7 +78,8 @@ def _adapter(kind: Hashable) -> Any:
 
 def _said(error: Mapping[str, Any]) -> str:
     """`settings.keep_bits is 2.5: input should be a valid integer`."""
-    field = ".".join(map(str, error["loc"])) or "the document"
+    # pydantic names the kinds of a union too, such as `tuple[int, ...]`
+    field = ".".join(str(part) for part in error["loc"] if "[" not in str(part)) or "the document"
     if error["type"] == "missing":
         return f"it lacks {field}"
     if error["type"] == "json_invalid":  # half of a surrogate pair

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
 from alens.reading.lensed_model import LensedModel
 
@@ -45,24 +46,23 @@ class PromptValues:
         reader: LensedModel,
         ids: Sequence[Sequence[int]],
         rows: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        heads: Sequence[int],
+        heads: Heads,
         report: Report = silent,
         stage: str = "run",
     ) -> None:
         """Run the model once on each prompt; `rows` are the positions to read in each, at least one."""
-        self.reader, self._heads = reader, list(heads)
-        values: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+        self.reader, self._heads = reader, heads
+        values: dict[int, list[torch.Tensor]] = {layer: [] for layer in heads.layers}
         finals, scales = [], []
         report(Progress(stage=stage, total=len(ids), unit="prompts"))
         for number, (tokens, places) in enumerate(zip(ids, rows, strict=True), start=1):
-            activations = reader.run(tokens, layers)
-            for layer in layers:
-                values[layer].append(reader.values(activations, layer, heads)[:, list(places)])
+            activations = reader.run(tokens, heads.layers)
+            for layer, numbers in heads.by_layer.items():
+                values[layer].append(reader.values(activations, layer, numbers)[:, list(places)])
             finals.append(activations.final_BTD[0, list(places)])
             scales.append(reader.scale(activations)[list(places)])
             report(Progress(stage=stage, done=number, total=len(ids), unit="prompts"))
-        self._values_HRE = {layer: torch.cat(values.pop(layer), dim=1) for layer in layers}
+        self._values_HRE = {layer: torch.cat(values.pop(layer), dim=1) for layer in heads.layers}
         self.final_RD, self._scale_R = torch.cat(finals), torch.cat(scales)
         self.lengths_N = torch.tensor([len(places) for places in rows])
         self.prompt_R = torch.arange(len(ids)).repeat_interleave(self.lengths_N)
@@ -81,4 +81,4 @@ class PromptValues:
         return self.reader.log_probs(self.final_RD[rows])
 
     def _values(self, layer: int, head: int, rows: slice) -> torch.Tensor:
-        return self._values_HRE[layer][self._heads.index(head), rows][None]
+        return self._values_HRE[layer][self._heads.place(layer, head), rows][None]

@@ -73,7 +73,7 @@ def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[A
         FitRequest(store=request.store, lenses=lenses, settings=settings, device=request.device), cache
     )
     fit_plan.check_place(LensDirectory(lenses))
-    design = (settings.lens, repr(settings.lens_options), settings.site, plan.heads)
+    design = (settings.lens, repr(settings.lens_options), settings.site, plan.lenses)
     if design not in tried:
         _try_design(recipe, plan)
         tried.add(design)
@@ -89,7 +89,8 @@ def _planned(request: SweepRequest, variant: Variant, cache: Cache, tried: set[A
 
 def _try_design(recipe: Recipe, plan: FitPlan) -> None:
     """Makes the design for one layer, from the moments of one shard: it refuses options that are wrong."""
-    settings = dataclasses.replace(recipe.settings, layers=plan.layers[:1])
+    first = plan.layers[:1]
+    settings = dataclasses.replace(recipe.settings, layers=first, heads=plan.lenses.by_layer[first[0]])
     small = Recipe(settings, recipe.cache, recipe.device)
     for ground in small.grounds(plan.train_shards[:1]).values():
         small.design(ground)

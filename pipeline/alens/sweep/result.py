@@ -120,7 +120,7 @@ def judge_variant(
     """
     record, settings = lenses.record, cache.plan.settings
     reader = RowReader(
-        cache, record.layers, record.heads, settings.best_teacher, base.min_position, device, site=record.site
+        cache, record.lenses, settings.best_teacher, base.min_position, device, site=record.site
     )
     groups = Groups.of_shards(cache, shards)
     layers = counted(record.layers, report, "reading lenses", "layers")
@@ -132,7 +132,7 @@ def judge_variant(
     def readings(part: HeldOutPart) -> list[Readings]:
         return [one for layer in maps for one in lens_readings(maps[layer], part.values(layer))] + [nothing]
 
-    sums = ReadingSums(len(maps) * len(record.heads) + 1, device, num_groups=groups.count)
+    sums = ReadingSums(len(record.lenses) + 1, device, num_groups=groups.count)
     with droppable(should_stop) as work:
         rows = HeldOutRows(reader=reader, shards=shards, num_rows=eval_rows(base))
         judge(rows, readings, sums, groups=groups, report=report)
@@ -144,12 +144,10 @@ def judge_variant(
         steps=record.fit["steps"],
         rows_seen=record.fit["rows_seen"],
         converged=len(record.fit["converged"]),
-        heads=tuple((layer, head) for layer in record.layers for head in record.heads),
+        heads=record.lenses.pairs,
         cross_entropy=tuple(head.cross_entropy for head in figures),
         top1_agreement=tuple(head.top1_agreement for head in figures),
-        says_nothing=tuple(
-            record.says_nothing(layer, head) for layer in record.layers for head in record.heads
-        ),
+        says_nothing=tuple(record.says_nothing(layer, head) for layer, head in record.lenses),
         mean_output_kl=mean_output.kl,
         intervals_over=groups.over,
         sequences=groups.sequences,

@@ -44,5 +44,5 @@ def bytes_of(fit: Planned, cache: Cache) -> int:
     """The most memory that a variant takes: as if its lenses were linear, with an unembedding for its held-out rows."""
     model, plan = cache.plan.model, fit.plan
     width = model.d_head if fit.variant.settings.site == ATTN_Z else model.d_model
-    weights = len(plan.layers) * len(plan.heads) * (width + 1) * model.d_vocab
+    weights = len(plan.lenses) * (width + 1) * model.d_vocab
     return 4 * (COPIES * weights + model.d_model * model.d_vocab)

@@ -12,6 +12,7 @@ import torch
 
 from alens.fit.batches import BatchStream, TrainingBatch
 from alens.fit.recipe import Recipe
+from alens.heads import Heads
 from alens.job.progress import ShouldStop, never
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import Teacher
@@ -28,12 +29,11 @@ class SharedRows:
     ) -> None:
         one = recipes[0]
         self._on_heads = shared_read.site == ATTN_Z
-        self._heads = sorted({head for recipe in recipes for head in recipe.heads})
-        layers = sorted({layer for recipe in recipes for layer in recipe.layers})
-        sites = {site_name(layer, shared_read.site) for layer in layers}
+        self._heads = Heads.grouped(sorted({pair for recipe in recipes for pair in recipe.heads}))
+        sites = {site_name(layer, shared_read.site) for layer in self._heads.layers}
         names = dict.fromkeys(name for recipe in recipes for name in recipe.reader.names())
         reader = RowReader(
-            one.cache, layers, self._heads, one.teacher, one.min_position, one.device,
+            one.cache, self._heads, one.teacher, one.min_position, one.device,
             site=shared_read.site, columns=[name for name in names if name not in sites],
         )  # fmt: skip
         self.stream = BatchStream(
@@ -52,15 +52,15 @@ class SharedRows:
         for recipe in recipes:
             reader = recipe.reader
             view = self._view(columns, recipe)
-            for layer in recipe.layers:
-                if (layer, recipe.heads) not in z_NHE:
-                    z_NHE[layer, recipe.heads] = reader.z(view, layer)
+            for layer, heads in recipe.heads.by_layer.items():
+                if (layer, heads) not in z_NHE:
+                    z_NHE[layer, heads] = reader.z(view, layer)
             kind = (reader.exact, reader.narrow)
             if kind not in teachers:
                 teachers[kind] = reader.teacher(view)
             made.append(
                 TrainingBatch(
-                    z_NHE={layer: z_NHE[layer, recipe.heads] for layer in recipe.layers},
+                    z_NHE={layer: z_NHE[layer, heads] for layer, heads in recipe.heads.by_layer.items()},
                     teacher=recipe.target(view, teachers[kind]),
                 )
             )
@@ -69,9 +69,8 @@ class SharedRows:
     def _view(self, columns: Columns, recipe: Recipe) -> Columns:
         """The columns as the recipe's own reader would give them."""
         by_name = {name: columns.by_name[name] for name in recipe.reader.names()}
-        if self._on_heads and list(recipe.heads) != self._heads:
-            places = [self._heads.index(head) for head in recipe.heads]
-            for layer in recipe.layers:
+        for layer, heads in recipe.heads.by_layer.items() if self._on_heads else ():
+            if heads != self._heads.by_layer[layer]:
                 name = site_name(layer, ATTN_Z)
-                by_name[name] = by_name[name][:, places]
+                by_name[name] = by_name[name][:, [self._heads.place(layer, head) for head in heads]]
         return Columns(by_name)

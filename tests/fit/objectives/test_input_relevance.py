@@ -10,6 +10,7 @@ import torch
 from alens import open_cache
 from alens.fit.objectives.input_relevance import InputRelevance
 from alens.fit.objectives.objective import TargetRows
+from alens.heads import Heads
 from alens.rows.columns import RowReader
 from alens.rows.teacher import CompressedTeacher
 from alens.store.cache_reader import Cache
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 def target_of_cache(demo_cache: Path) -> tuple[Cache, list[tuple[int, int]], CompressedTeacher]:
     """Rows of a shard, as (sequence, position), and their target."""
     cache = open_cache(demo_cache)
-    reader = RowReader(cache, (0,), (0,), "compressed", 1, CPU, columns=InputRelevance.columns)
+    reader = RowReader(cache, Heads.grid((0,), (0,)), "compressed", 1, CPU, columns=InputRelevance.columns)
     columns = reader.shard(2).rows(100, 300)
     places = [columns.by_name[name].tolist() for name in InputRelevance.columns]
     rows = TargetRows(cache=cache, columns=columns, teacher=reader.teacher(columns), device=CPU)

@@ -37,7 +37,7 @@ def with_lens(lenses: Path, weight_EV: torch.Tensor, bias_V: torch.Tensor) -> Pa
     """The same directory with another lens of the head, and its hash set right."""
     file = lenses / f"layer-{LAYER:02d}.safetensors"
     tensors = load_file(file)
-    index = load_lenses(lenses).head_index(HEAD)
+    index = load_lenses(lenses).place(LAYER, HEAD)
     tensors["weight"][index], tensors["bias"][index] = weight_EV, bias_V
     save_file(tensors, file)
     written = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
@@ -60,7 +60,7 @@ def test_a_lens_that_reads_as_the_model_does_is_faithful_and_its_reverse_is_not(
 ) -> None:
     reader = LensedModel(load_lenses(demo_lenses), device="cpu")
     plain_EV = reader.model.W_O_LHED[LAYER, HEAD] @ reader.model.W_U_DV
-    bias_V = reader.lenses.layer(LAYER).bias_HV[reader.lenses.head_index(HEAD)]
+    bias_V = reader.lenses.layer(LAYER).bias_HV[reader.lenses.place(LAYER, HEAD)]
     same = study(with_lens(copy_of(demo_lenses), plain_EV, bias_V), demo_cache, compare=())
     assert (same.heads[0].bases[0].fidelity.correlation.rho or 0) > 0.95
     # feature k is read as the model uses feature K - 1 - k

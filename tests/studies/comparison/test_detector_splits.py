@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alens.heads import Heads
 from alens.reading.lensed_model import LensedModel
 from alens.studies.comparison import detector_splits
 from alens.studies.comparison.compare import compare
@@ -54,7 +55,9 @@ def test_areas_are_of_folds_drawn_again_and_again(
     """One head: each fold fitted by hand."""
     comparison = compare(reader, *sets, settings=replace(QUICK, layers=(3,), heads=(1,), paired=True, seed=1))
     ids = [reader.tokens(text) for one in sets for text in one.texts]
-    readings_NV = PromptReadings(reader, ids, [[len(one) - 1] for one in ids], [3], [1]).lens(3, 1).double()
+    readings_NV = (
+        PromptReadings(reader, ids, [[len(one) - 1] for one in ids], Heads.grid([3], [1])).lens(3, 1).double()
+    )
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0
     for repeat in range(10):

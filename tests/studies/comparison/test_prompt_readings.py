@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alens.heads import Heads
 from alens.reading.lensed_model import LensedModel
 from alens.studies.comparison.compare import compare
 from alens.studies.comparison.prompt_readings import PromptReadings
@@ -15,7 +16,7 @@ from alens.studies.comparison.settings import CompareSettings
 
 def test_positions_are_chosen_or_averaged(reader: LensedModel) -> None:
     ids = [reader.tokens("The old man said"), reader.tokens("She")]
-    readings = PromptReadings(reader, ids, [[1, 2, 3], [0]], [0], [4])
+    readings = PromptReadings(reader, ids, [[1, 2, 3], [0]], Heads.grid([0], [4]))
     values_HTE = reader.values(reader.run(ids[0], [0]), 0, [4])
     every_TV = reader.lens(0, [4], values_HTE)[0].exp()
     assert torch.allclose(readings.lens(0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
@@ -44,7 +45,7 @@ def test_all_positions_are_those_that_lenses_were_fitted_on(reader: LensedModel)
 def test_what_is_read_does_not_depend_on_blocks(reader: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [reader.tokens(text) for text in ("The old man said", "She went", "He")]
     rows = [[1, 2, 3], [1], [0]]
-    whole_NV = PromptReadings(reader, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    whole_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).unembedding(3, 4)
     monkeypatch.setattr("alens.machine.blocks.LOGIT_BYTES", 4 * 4096 * 2)
-    blocks_NV = PromptReadings(reader, ids, rows, [0, 3], [1, 4]).unembedding(3, 4)
+    blocks_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).unembedding(3, 4)
     assert torch.allclose(whole_NV, blocks_NV, atol=1e-6) and torch.allclose(whole_NV.sum(1), torch.ones(3))

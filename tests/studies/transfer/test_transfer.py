@@ -37,7 +37,7 @@ def kl_of_formula(lenses_at: Path, cache_at: Path, source: tuple[int, int], targ
     kept = np.flatnonzero(cache.read("rows/position", rows) >= 1)[:ROWS] + rows.start
     z_NE = torch.from_numpy(cache.z(target[0], kept)[:, target[1]].astype(np.float64))
     W_O_LHED = torch.from_numpy(cache.weights("W_O")).double()
-    fitted, place = lenses.layer(source[0]), lenses.head_index(source[1])
+    fitted, place = lenses.layer(source[0]), lenses.place(*source)
     moved_NE = z_NE @ W_O_LHED[target] @ torch.linalg.pinv(W_O_LHED[source])
     says_NV = (moved_NE @ fitted.weight_HEV[place].double() + fitted.bias_HV[place].double()).log_softmax(-1)
     final_ND = torch.from_numpy(cache.read("targets/final", kept).astype(np.float64))

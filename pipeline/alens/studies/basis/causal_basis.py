@@ -33,7 +33,7 @@ def causal_bases(
     study = checked_study(reader, cache, settings or BasisSettings())
     heads = list(find_bases(study, report))
     measured: list[HeadBases] = []
-    for layer in study.layers:
+    for layer in study.heads.layers:
         of_layer = [head for head in heads if head.layer == layer]
         measured += measure_layer(study, of_layer, report, done=len(measured), total=len(heads))
     return BasisStudy(
@@ -46,5 +46,5 @@ def causal_bases(
         groups=study.sample.groups.count,
         trained_on=study.trained_on,
         heads=measured,
-        layers=[layer_fidelity(layer, measured) for layer in study.layers],
+        layers=[layer_fidelity(layer, measured) for layer in study.heads.layers],
     )

@@ -50,9 +50,9 @@ class SearchedBases:
 def find_bases(study: CheckedStudy, report: Report) -> Iterator[SearchedBases]:
     """The bases of each head, layer by layer."""
     settings, device = study.settings, study.reader.model.device
-    z_moments = moments.of_cache(study.cache, study.layers, study.cache.shards[:ENOUGH_SHARDS])
+    z_moments = moments.of_cache(study.cache, study.heads.layers, study.cache.shards[:ENOUGH_SHARDS])
     searched = ["lens", *(["unembedding"] if "unembedding" in settings.compare else [])]
-    done, total = 0, len(study.layers) * len(study.heads) * len(searched) * study.directions
+    done, total = 0, len(study.heads) * len(searched) * study.directions
 
     def one_more() -> None:
         nonlocal done
@@ -61,12 +61,12 @@ def find_bases(study: CheckedStudy, report: Report) -> Iterator[SearchedBases]:
 
     report(Progress(stage="find directions", total=total, unit="directions"))
     scale = _typical_scale(study) if "unembedding" in settings.compare else 1.0
-    for place, layer in enumerate(study.layers):
+    for place, (layer, heads) in enumerate(study.heads.by_layer.items()):
         fitted = study.reader.lenses.layer(layer)
         z_NHE = torch.from_numpy(study.cache.z(layer, study.sample.rows_N)).to(device).float()
         plain = _unembedding(study, fitted, scale)
-        for head in study.heads:
-            index = study.reader.lenses.head_index(head)
+        for head in heads:
+            index = study.reader.lenses.place(layer, head)
             coordinates = Coordinates.from_moments(
                 z_moments.mean_LHE[place, head], z_moments.covariance_LHEE[place, head], settings.coordinates
             )

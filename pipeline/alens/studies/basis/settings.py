@@ -7,6 +7,7 @@ from annotated_types import Ge
 
 from alens.errors import RequestError
 from alens.fields import check
+from alens.heads import HeadNames
 
 Ablation = Literal["mean", "resample"]
 CoordinatesKind = Literal["whitened", "raw"]
@@ -20,8 +21,8 @@ class BasisSettings:
 
     layers: tuple[int, ...] | None = None
     """Layers to study. None: all that were fitted."""
-    heads: tuple[int, ...] | None = None
-    """Heads to study, in each layer. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to study: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     directions: Annotated[int, Ge(3)] | None = None
     """Directions of each basis, 3 or more for a rank correlation. None: all, d_head."""
     top: Annotated[int, Ge(1)] = 4

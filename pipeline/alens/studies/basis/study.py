@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from alens.errors import RequestError
 from alens.evaluation.shards import judged_text
+from alens.heads import Heads
 from alens.reading.lensed_model import LensedModel
 from alens.store.cache_reader import Cache
 from alens.store.schema import ATTN_Z
@@ -22,8 +23,7 @@ class CheckedStudy:
     reader: LensedModel
     cache: Cache
     settings: BasisSettings
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
+    heads: Heads
     directions: int
     """Directions of each basis."""
     min_position: int
@@ -46,8 +46,8 @@ def checked_study(reader: LensedModel, cache: Cache, settings: BasisSettings) ->
             f"{lenses.name} read {lenses.record.site}: causal bases are of attention heads, take lenses of {ATTN_Z}"
         )
     lenses.check_model(cache.plan.model, f"the model of {cache.root}")
-    layers, heads = reader.chosen(settings.layers, settings.heads)
-    cache.check_layers(layers)
+    heads = reader.chosen(settings.layers, settings.heads)
+    cache.check_layers(heads.layers)
     width = lenses.record.model.d_head
     directions = width if settings.directions is None else settings.directions
     if not max(3, settings.top) <= directions <= width:
@@ -61,7 +61,6 @@ def checked_study(reader: LensedModel, cache: Cache, settings: BasisSettings) ->
         reader=reader,
         cache=cache,
         settings=settings,
-        layers=layers,
         heads=heads,
         directions=directions,
         min_position=min_position,

@@ -43,7 +43,7 @@ def compare(
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be made.
     """
     settings = settings or CompareSettings()
-    layers, heads = reader.chosen(settings.layers, settings.heads)
+    heads = reader.chosen(settings.layers, settings.heads)
     if settings.paired:
         check_pairs(clean, suspect)
     detectors = _detectors(clean, suspect, test, settings)
@@ -51,13 +51,12 @@ def compare(
     num_compared = len(prompts)
     prompts += [] if test is None else test.prompts
     ids, rows = prompt_tokens(reader, prompts, settings.position)
-    readings = PromptReadings(reader, ids, rows, layers, heads, report)
+    readings = PromptReadings(reader, ids, rows, heads, report)
     model_NV = readings.model()
     comparer = ReadingComparer(reader, len(clean.prompts), len(suspect.prompts), settings)
 
-    names = [(layer, head) for layer in layers for head in heads]
     changes, draws = _head_changes(
-        reader, readings, comparer, detectors, names, model_NV[:num_compared], report
+        reader, readings, comparer, detectors, heads.pairs, model_NV[:num_compared], report
     )
     model, _ = comparer.change(model_NV[:num_compared])
     detection = _judge(detectors, model_NV, ids, report)

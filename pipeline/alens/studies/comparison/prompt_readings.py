@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from alens.heads import Heads
 from alens.job.progress import Report, silent
 from alens.machine.blocks import logit_blocks
 from alens.reading.lensed_model import LensedModel
@@ -23,12 +24,11 @@ class PromptReadings:
         reader: LensedModel,
         ids: Sequence[Sequence[int]],
         rows: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        heads: Sequence[int],
+        heads: Heads,
         report: Report = silent,
     ) -> None:
         """Run the model once on each prompt; `rows` are the positions to read in each, at least one."""
-        self._values = PromptValues(reader, ids, rows, layers, heads, report)
+        self._values = PromptValues(reader, ids, rows, heads, report)
         self._vocabulary = reader.lenses.record.model.d_vocab
         device = self._values.final_RD.device
         self._prompt_R, self._lengths_N = self._values.prompt_R.to(device), self._values.lengths_N.to(device)

@@ -7,6 +7,7 @@ from annotated_types import Ge, Le
 
 from alens.errors import RequestError
 from alens.fields import check
+from alens.heads import HeadNames
 
 LAST, ALL = "last", "all"
 
@@ -17,8 +18,8 @@ class CompareSettings:
 
     layers: tuple[int, ...] | None = None
     """Layers to compare. None: all that were fitted."""
-    heads: tuple[int, ...] | None = None
-    """Heads to compare, in each layer. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to compare: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     paired: bool = False
     """Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together."""
     position: str | int = LAST

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Head
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
@@ -22,14 +23,14 @@ from alens.reading.terms import Term
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Ablation, Ablations
-from alens.studies.injection.settings import AblateSettings, Head
+from alens.studies.injection.settings import AblateSettings
 from alens.studies.injection.typical import typical
 
 
 def check(lenses: Lenses, settings: AblateSettings, *, has_text: bool) -> None:
     """Raises `RequestError` for a head that the model does not have, or for a mean ablation without a text."""
     record = lenses.record.model
-    for layer, head in settings.heads:
+    for layer, head in settings.pairs:
         if not (0 <= layer < record.n_layers and 0 <= head < record.n_heads):
             raise RequestError(
                 f"{record.id} has no head {layer}.{head}: it has layers 0 to {record.n_layers - 1}, heads 0 to {record.n_heads - 1}"
@@ -52,7 +53,7 @@ def ablate(
     """Take each head away alone, and then all of them. Raises `RequestError` as `check` does."""
     check_list(prompts, "prompts")
     check(reader.lenses, settings, has_text=windows is not None)
-    heads = tuple(dict.fromkeys(settings.heads))
+    heads = settings.pairs
     edits = _edits(reader, heads, settings.kind, windows)
     together = [heads] if len(heads) > 1 else []
     groups = [*((head,) for head in heads), *together]

@@ -44,7 +44,7 @@ def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
     if lenses.record.site == ATTN_Z:
         if settings.head is None:
             raise RequestError("no head was named: these lenses read heads, say which one to add to")
-        lenses.head_index(settings.head)
+        lenses.place(settings.layer, settings.head)
     elif settings.head is not None:
         raise RequestError(
             f"{lenses.name} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
@@ -132,7 +132,7 @@ def directions(
     for name in settings.readings:
         if name == "lens":
             maps = reader.lenses.layer(settings.layer).maps
-            index = 0 if settings.head is None else reader.lenses.head_index(settings.head)
+            index = 0 if settings.head is None else reader.lenses.place(settings.layer, settings.head)
             maps = maps.select([index]).to(model.device)
             by_name[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
         else:

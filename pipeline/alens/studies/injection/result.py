@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alens.heads import Head
 from alens.reading.terms import Term
 from alens.result import Result
-from alens.studies.injection.settings import Head
 
 
 @dataclass(frozen=True, kw_only=True)

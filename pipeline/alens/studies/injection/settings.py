@@ -7,14 +7,12 @@ from annotated_types import Ge, Le
 
 from alens.errors import RequestError
 from alens.fields import check
+from alens.heads import Head, HeadNames, pairs_of
 
 By = Literal["lens", "unembedding", "both"]
 Scaling = Literal["gradient", "covariance"]
 Position = Literal["all", "last"]
 Ablated = Literal["zero", "mean"]
-
-Head = tuple[int, int]
-"""Layer, head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +55,8 @@ class InjectSettings:
 class AblateSettings:
     """Which heads are ablated, and how."""
 
-    heads: tuple[Head, ...]
-    """Layer and head of each."""
+    heads: HeadNames
+    """Which heads, by name, such as 18.6,24.4,17.3-5."""
     kind: Ablated
     """Set the heads' z to zero, or to its mean over the text."""
     top: Annotated[int, Ge(1)] = 5
@@ -70,3 +68,10 @@ class AblateSettings:
         check(self)
         if not self.heads:
             raise RequestError("no head was named: say which ones to take away")
+        if not isinstance(self.heads[0], str):
+            raise RequestError(f"heads is {self.heads!r}: name the layer of each too, such as 18.6")
+
+    @property
+    def pairs(self) -> tuple[Head, ...]:
+        """Layer and head of each, once."""
+        return tuple(dict.fromkeys(pairs_of(map(str, self.heads))))

@@ -54,14 +54,13 @@ def locate(
     settings = settings or LocateSettings()
     prompts, controls, notes = groups(prompts, controls, settings)
     _check(reader, terms, controls)
-    layers, heads = reader.chosen(settings.layers, settings.heads)
+    numbers = reader.chosen(settings.layers, settings.heads).pairs
     ids = [tokens_of(reader, prompt) for prompt in prompts]
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
     rates = _group_rates(reader, terms, ids, control_ids, settings, report)
     report(Progress(stage="permutations"))
     lens, tests = rates.effects("lens", settings)
     (model,), _ = rates.effects("model", settings)
-    numbers = [(layer, head) for layer in layers for head in heads]
     ranked = rates.heads(reader, terms, numbers, lens, settings)
     num_controls = None if controls is None else len(controls)
     return Location(

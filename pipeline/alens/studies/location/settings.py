@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from alens.fields import check
+from alens.heads import HeadNames
 
 Position = Literal["last", "all"]
 Compared = Literal["unembedding", "none"]
@@ -21,8 +22,8 @@ class LocateSettings:
     """The n-th control belongs to the n-th prompt, such as one template filled in two ways."""
     layers: tuple[int, ...] | None = None
     """Layers to test. None: all that were fitted."""
-    heads: tuple[int, ...] | None = None
-    """Heads to test, in each layer. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to test: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     position: Position = "last"
     """Read the last token of a prompt, or average over all positions that lenses are fitted on (from the --min-position of their fit)."""
     compare: Compared = "unembedding"

@@ -103,10 +103,10 @@ def term_rates(
 
     The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
-    layers, heads = reader.chosen(settings.layers, settings.heads)
+    heads = reader.chosen(settings.layers, settings.heads)
     places = [places_to_read(reader, len(ids), settings.position, "a prompt") for ids in prompts]
-    values = PromptValues(reader, prompts, places, layers, heads, report, stage)
-    readers = [(layer, head) for layer in layers for head in heads]
+    values = PromptValues(reader, prompts, places, heads, report, stage)
+    readers = list(heads)
     with_unembedding = settings.compare == "unembedding" and reader.no_unembedding is None
     lens, unembedding, model, nothing = (
         _ReaderSums(terms, values.prompt_R, count) for count in (len(readers), len(readers), 1, 1)

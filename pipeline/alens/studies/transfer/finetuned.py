@@ -72,7 +72,7 @@ def transfer_to_copy(
     )
     native_heads = JudgedHeads.from_sums(sums[len(moved) :]) if native_readings else None
     baselines = _baselines(home, native_heads, mean, same_rows, settings.seed)
-    pairs = tuple((layer, head) for layer in on_copy.layers for head in on_copy.heads)
+    pairs = on_copy.heads.pairs
     return CopyTransfer(
         site=on_copy.site,
         same_rows=same_rows,
@@ -205,9 +205,9 @@ def _moved(
     copy_frames = on_copy.frames()
     readings = []
     for by, match in ways:
-        for layer in on_copy.layers:
+        for layer, heads in on_copy.heads.by_layer.items():
             maps = lenses.layer(layer).maps
-            for place, head in enumerate(on_copy.heads):
+            for place, head in enumerate(heads):
                 source, target = home_frames[layer].select(place), copy_frames[layer].select(place)
                 if by == "value":
                     source, target = source.without_outputs(), target.without_outputs()
@@ -216,7 +216,7 @@ def _moved(
                     TransferReading(
                         layer=layer,
                         values=_OneHead(place, rebased),
-                        maps=maps.select([lenses.head_index(head)]).to(on_copy.device).folded(),
+                        maps=maps.select([lenses.place(layer, head)]).to(on_copy.device).folded(),
                     )
                 )
     return ways, readings

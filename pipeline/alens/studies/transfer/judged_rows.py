@@ -21,6 +21,7 @@ from alens.evaluation.shards import JudgedText
 from alens.evaluation.sums import ReadingSums
 from alens.evaluation.tile_figures import Affine
 from alens.evaluation.training import Mask
+from alens.heads import Heads
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.lens.maps import AffineMaps, LensMaps
@@ -80,8 +81,7 @@ class JudgedRows:
 
     cache: Cache
     site: str
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
+    heads: Heads
     text: JudgedText
     num_rows: int | None
     """At most this many rows; None for all."""
@@ -106,7 +106,6 @@ class JudgedRows:
     def _reader(self, sequences_B: Mask | None) -> RowReader:
         return RowReader(
             self.cache,
-            self.layers,
             self.heads,
             self.teacher,
             self.min_position,
@@ -138,10 +137,10 @@ class JudgedRows:
         on_z = self.site == ATTN_Z and self.cache.plan.model.head_write != OTHER_WRITE
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
         frames = {}
-        for layer in self.layers:
+        for layer, heads in self.heads.by_layer.items():
             mean_HE, covariance_HEE = moments.of_values(reader.z(columns, layer))
             frames[layer] = Frame(
-                W_O_HED=None if W_O_LHED is None else W_O_LHED[layer, list(self.heads)],
+                W_O_HED=None if W_O_LHED is None else W_O_LHED[layer, list(heads)],
                 mean_HE=mean_HE.float(),
                 covariance_HEE=covariance_HEE,
             )
@@ -167,12 +166,10 @@ def judged_rows(
 ) -> JudgedRows:
     """The rows and the heads to judge on. Raises `RequestError` for what lenses or cache lack."""
     record = lenses.record
-    layers, heads = lenses.chosen(settings.layers, settings.heads)
     judged = JudgedRows(
         cache=cache,
         site=record.site,
-        layers=tuple(sorted(layers)),
-        heads=tuple(sorted(heads)),
+        heads=lenses.chosen(settings.layers, settings.heads).ordered(),
         text=text,
         num_rows=settings.rows,
         min_position=int(record.fit["min_position"]),
@@ -184,14 +181,16 @@ def judged_rows(
 
 def as_fitted(lenses: Lenses, judged: JudgedRows) -> list[TransferReading]:
     """A reading for each layer: each lens on the head it was fitted to."""
-    indices = [lenses.head_index(head) for head in judged.heads]
     return [
         TransferReading(
             layer=layer,
             values=lambda values_NHE: values_NHE,
-            maps=lenses.layer(layer).maps.select(indices).to(judged.device).folded(),
+            maps=lenses.layer(layer)
+            .maps.select([lenses.place(layer, head) for head in heads])
+            .to(judged.device)
+            .folded(),
         )
-        for layer in judged.layers
+        for layer, heads in judged.heads.by_layer.items()
     ]
 
 
@@ -203,7 +202,7 @@ def mean_output(judged: JudgedRows, lenses: Lenses | None) -> TransferReading:
     log_mean_V = said_V.to(judged.device)
     nothing = AffineMaps(weight_HEV=log_mean_V.new_zeros(1, 1, len(log_mean_V)), bias_HV=log_mean_V[None])
     return TransferReading(
-        layer=judged.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing
+        layer=judged.heads.layers[0], values=lambda values_NHE: values_NHE[:, :1, :1] * 0, maps=nothing
     )
 
 

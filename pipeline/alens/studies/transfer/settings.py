@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from alens.fields import check
+from alens.heads import HeadNames
 
 ReadBy = Literal["output", "value"]
 """What is taken as the same in a copy: what the head writes into the residual stream, or its z."""
@@ -19,8 +20,8 @@ class TransferSettings:
 
     layers: tuple[int, ...] | None = None
     """Layers to take. None: all that were fitted."""
-    heads: tuple[int, ...] | None = None
-    """Heads to take, in each layer. None: all that were fitted."""
+    heads: HeadNames | None = None
+    """Heads to take: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     rows: Annotated[int, Ge(1)] = 4096
     """At most this many held-out rows. Time grows with rows, and with the square of the number of heads."""
     match: Match = "scale"

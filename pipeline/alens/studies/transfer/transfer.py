@@ -46,12 +46,12 @@ def transfer(
     check_written(cache, lenses.record.site)
     judged = judged_rows(lenses, cache, judged_text(lenses, cache), settings, device)
     frames, fitted = judged.frames(), as_fitted(lenses, judged)
-    targets = [(layer, place) for layer in judged.layers for place in range(len(judged.heads))]
+    targets = [(layer, judged.heads.place(layer, head)) for layer, head in judged.heads]
     readings = [_moved(frames, own, target, settings.match) for target in targets for own in fitted]
     *sums, mean = judge_readings(judged, [*readings, *fitted, mean_output(judged, lenses)], report=report)
     moved, native = sums[: len(readings)], sums[len(readings) :]
     figures, shape = [figures for part in moved for figures in part.means()], (len(targets), len(targets))
-    heads = tuple((layer, judged.heads[place]) for layer, place in targets)
+    heads = judged.heads.pairs
     return TransferMatrix(
         site=judged.site,
         match=settings.match,
