@@ -36,6 +36,11 @@ def test_a_file_gives_the_product_of_its_lists_and_then_its_tables(tmp_path: Pat
     [
         ({}, ["base"]),
         ({"grid": {"layers": [[0], [0, 3]]}}, ["layers=0", "layers=0+3"]),
+        ({"grid": {"heads": ["0.1,3.4-5", [1], "2"]}}, ["heads=0.1+3.4+3.5", "heads=1", "heads=2"]),
+        (
+            {"heads": ["0.1"], "variant": [{"heads": "0.1", "seed": 1}, {"heads": "3.1"}]},
+            ["seed=1", "heads=3.1"],
+        ),
         ({"grid": {"lr": [1e-5], "seed": [0, 1]}}, ["seed=0", "seed=1"]),
         ({"grid": {"lens_options": [{"rank": 4}, {}]}}, ["lens_options.rank=4", "lens_options=none"]),
         ({"grid": {"lens": ["a/b:C", "linear"]}}, ["lens=a-b-C", "lens=linear"]),
@@ -57,6 +62,9 @@ def test_a_long_name_is_cut_and_stays_distinct() -> None:
         ({"colour": 1}, "c.toml has the unknown key 'colour': valid keys are batch_rows, epochs, eval_rows, grid,"),
         ({"grid": {"colour": [1]}}, r"\[grid\] of c.toml has the unknown key 'colour': valid keys are batch_rows, epochs, heads,"),
         ({"variant": [{"colour": 1}]}, r"\[\[variant\]\] of c.toml has the unknown key .* name,"),
+        ({"heads": 3.1}, "c.toml gives heads the value 3.1: it must be a string such as"),
+        ({"grid": {"heads": ["0,3.1"]}}, "it must be either head numbers"),
+        ({"heads": []}, "it must be head numbers such as"),
         ({"grid": {"lr": 0.1}}, "lr in .* is 0.1: it must be a list of values to try"),
         ({"grid": {"lr": []}}, r"lr in .* is \[\]"),
         ({"grid": {"layers": [0, 3]}}, "layers the value 0: it must be a list of whole numbers such as"),

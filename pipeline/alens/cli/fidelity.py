@@ -9,14 +9,17 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import show_result
-from alens.cli.options import Flag, SettingsOptions, json_option
+from alens.cli.options import HEADS, Flag, SettingsOptions, json_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
 from alens.errors import RequestError
 from alens.fidelity.request import FidelityRequest
 
 FIDELITY = SettingsOptions(
-    FidelityRequest, without=("fit",), work=Flag(type=PathName(exists=True, file_okay=False), metavar="DIR")
+    FidelityRequest,
+    without=("fit",),
+    heads=HEADS,
+    work=Flag(type=PathName(exists=True, file_okay=False), metavar="DIR"),
 )
 
 

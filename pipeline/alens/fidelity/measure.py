@@ -32,6 +32,8 @@ from alens.fidelity.target_error import (
 )
 from alens.fidelity.z_bytes import stored_z_bytes, written_z_bytes
 from alens.fidelity.z_error import ZError, z_errors
+from alens.fit.recipe import Recipe
+from alens.fit.settings import FitSettings
 from alens.job.progress import Progress, Report, ShouldStop, counting, never, silent
 from alens.pictures.numbers import duration
 from alens.result import Result, flat
@@ -147,6 +149,8 @@ class _Measurement:
         self.targets = other_targets(settings, model, request.top_k, request.tail_samples)
         self.sample = RowSample(cache, request.rows, request.seed)
         self.heads = spread_heads(cache, request.probe_heads)
+        if request.heads is not None:
+            self.heads = Recipe(FitSettings(heads=request.heads), cache, device).heads
         self.fits = request.fit and len(cache.shards) > 1
         self.exact = ExactDistributions.of(cache, device) if settings.exact_teacher else None
         self._done, self._total = 0, 2 + len(self.targets) + len(self.z)

@@ -8,6 +8,7 @@ from annotated_types import Ge
 
 from alens.errors import RequestError
 from alens.fields import check
+from alens.heads import HeadNames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,9 @@ class FidelityRequest:
     fit: bool = True
     """Whether to fit lenses to each form, which takes most of the time."""
     probe_heads: Annotated[int, Ge(1)] = 6
-    """Heads to fit, spread over layers."""
+    """How many heads to fit, spread over layers."""
+    heads: HeadNames | None = None
+    """Heads to fit in place of these: 0,3 in each layer, or by name, such as 18.6,24.4. None: spread over layers."""
     probe_rows: Annotated[int, Ge(1)] = 65_536
     """Rows to fit on; whole shards are taken."""
     held_out_rows: Annotated[int, Ge(1)] = 16_384

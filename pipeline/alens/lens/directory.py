@@ -100,9 +100,7 @@ class LensDirectory:
         halves: Collection[str] = ()
         for layer, lenses in layers:
             halves = lenses.maps.halves
-            files[layer_file(layer)] = self.put_layer(
-                layer, heads.by_layer[layer], lenses.tensors(), halves
-            )
+            files[layer_file(layer)] = self.put_layer(layer, heads.by_layer[layer], lenses.tensors(), halves)
             shared = lenses.maps.shared_tensors()
         if shared:
             files[UNEMBEDDING] = self._put_tensors(self.unembedding, shared, halves=halves)

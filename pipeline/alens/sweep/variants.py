@@ -18,6 +18,7 @@ from typing import Any
 from alens.errors import RequestError
 from alens.fields import fields_of
 from alens.fit.settings import FitSettings
+from alens.heads import ByName, normal
 
 FIELDS = fields_of(FitSettings)
 ALIASES = {"lens_option": "lens_options", "objective_option": "objective_options"}
@@ -165,13 +166,15 @@ def _checked(
 
 
 def _fitting(name: str, value: Any, where: str) -> Any:
-    """The value as the field has it: 1.0 for 1 where the field is a float, a tuple for a list."""
+    """The value as the field has it: 1.0 for 1 where the field is a float, a tuple for a list or for heads."""
     field = FIELDS[name]
     expected = field.mismatch(value)
-    if field.several and not value:
+    if (field.several or field.kind is ByName) and not value:
         expected = field.expected
     if expected is not None:
         raise RequestError(f"{where} gives {name} the value {value!r}: it must be {expected}")
+    if field.kind is ByName:
+        return normal(value)
     if field.several:
         return tuple(value)
     return float(value) if field.kind is float else value
