@@ -144,7 +144,7 @@ def test_they_move_and_are_studied(run_alens: Any, named: Path, demo_cache: Path
         "--head",
         "3.4",
         "--tokens",
-        "queen",
+        "he",
         "--random",
         0,
         "--strength",
