@@ -27,7 +27,7 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
     }
     directory = LensDirectory(tmp_path)
     files = {layer_file(2): directory.put_layer(2, (1, 4), tensors)}
-    directory.put_record(dataclasses.replace(record, layers=(2,), files=files))
+    directory.put_record(dataclasses.replace(record, layers=(2,), held_out={}, files=files))
     lenses = load_lenses(tmp_path).layer(2)
     for part, name in ((lenses.weight_HEV, "weight"), (lenses.bias_HV, "bias"), (lenses.W_O_HED, "W_O")):
         assert torch.equal(part, tensors[name])
