@@ -78,12 +78,12 @@ def test_columns_are_cut_and_joined_row_by_row() -> None:
 
 def test_a_layer_that_is_not_cached_is_refused(demo_cache: Path) -> None:
     with pytest.raises(RequestError, match=r"layer 4 is not in .*: it holds layers 0, 1, 2, 3"):
-        reader(demo_cache, layers=(4,))
+        reader(demo_cache, heads=Heads.grid((4,), range(6)))
 
 
 def test_a_head_that_does_not_exist_is_refused(demo_cache: Path) -> None:
     with pytest.raises(RequestError, match="head 6 does not exist: demo has heads 0 to 5"):
-        reader(demo_cache, heads=(6,))
+        reader(demo_cache, heads=Heads.grid((1,), (6,)))
 
 
 def test_a_min_position_past_the_end_of_a_sequence_is_refused(demo_cache: Path) -> None:

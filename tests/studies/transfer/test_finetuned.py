@@ -211,7 +211,10 @@ def test_rows_that_either_fit_has_seen_are_never_judged_on(opened: Opened, demo_
 def test_native_lenses_that_lack_a_layer_are_told_before_the_work(opened: Opened, demo_lenses: Path) -> None:
     native = as_of_the_copy(demo_lenses, opened.copy)
     body = {**native.record.cache, "plan": opened.copy.plan.identity}
-    native.record = dataclasses.replace(native.record, model=opened.copy.plan.model, cache=body, layers=(3,))
+    figures = {"3": native.record.held_out["3"]}
+    native.record = dataclasses.replace(
+        native.record, model=opened.copy.plan.model, cache=body, layers=(3,), held_out=figures
+    )
     work: list[Progress] = []
     with pytest.raises(RequestError, match="has no lens for layer 0"):
         transfer_to_copy(opened.lenses, opened.cache, opened.copy, native=native, report=work.append)
