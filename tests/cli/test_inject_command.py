@@ -133,7 +133,9 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
     ("arguments", "message"),
     [
         ((PROMPT, *AT), "no tokens were named: give --tokens TERM, or --ablate"),
-        ((PROMPT, "--head", "4", "--tokens", "she"), "Missing option '--layer'"),
+        ((PROMPT, "--head", "4", "--tokens", "she"), "head 4 is in every layer: say which with --layer"),
+        ((PROMPT, "--head", "3.1,3.4", "--tokens", "she"), "added at one head: name one --layer"),
+        ((PROMPT, "--head", "3.1", "--layer", "0", "--tokens", "she"), "head 3.1 is not in layers 0"),
         ((PROMPT, "--layer", "3", "--tokens", "she"), "no head was named"),
         ((PROMPT, "--layer", "3", "--head", "1,4", "--tokens", "she"), "added at one head: name one --layer"),
         ((PROMPT, "--layer", "2", "--head", "4", "--tokens", "she"), "no lens for layer 2"),

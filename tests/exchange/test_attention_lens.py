@@ -88,14 +88,14 @@ def test_what_is_asked_for_beats_the_keys(checkpoint: Publish, model: LoadedMode
 
 def test_a_bare_state_dict_is_read(model: LoadedModel, checkpoint: Publish, tmp_path: Path) -> None:
     torch.save(torch.load(checkpoint(prefix=""), weights_only=True)["state_dict"], tmp_path / "lens.pt")
-    assert attention_lens.read(request(tmp_path / "lens.pt", layer=1), model).layers == (1,)
+    assert attention_lens.read(request(tmp_path / "lens.pt", layer=1), model).heads.layers == (1,)
 
 
 def test_a_directory_gives_a_layer_a_file(checkpoint: Publish, model: LoadedModel, tmp_path: Path) -> None:
     checkpoint("attnlens-layer-0-epoch=00.ckpt")
     checkpoint("attnlens-layer-3-epoch=00.ckpt")
-    assert attention_lens.read(request(tmp_path), model).layers == (0, 3)
-    assert attention_lens.read(request(tmp_path, layer=3), model).layers == (3,)
+    assert attention_lens.read(request(tmp_path), model).heads.layers == (0, 3)
+    assert attention_lens.read(request(tmp_path, layer=3), model).heads.layers == (3,)
     with pytest.raises(RequestError, match="has no checkpoint of layer 1"):
         attention_lens.read(request(tmp_path, layer=1), model)
     checkpoint("attnlens-layer-3-epoch=01.ckpt")
@@ -129,4 +129,4 @@ def test_the_models_own_weights_in_a_checkpoint_are_recognised(
     checkpoint: Publish, model: LoadedModel
 ) -> None:
     path = checkpoint(more={"model.lm_head.weight": model.W_U_DV.T.half()})
-    assert attention_lens.read(request(path), model).layers == (2,)
+    assert attention_lens.read(request(path), model).heads.layers == (2,)

@@ -155,8 +155,9 @@ def test_an_empty_directory_is_filled(demo_lenses: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"layers": (1,)}, "name each once, of 0, 3"),
-        ({"layers": (0, 0)}, "name each once"),
+        ({"layers": (1,)}, "has no lens for layer 1: it has layers 0, 3"),
+        ({"layers": ()}, "layers is empty: name one or more"),
+        ({"heads": "3.2"}, "has no lens for head 2: it has heads 1, 4"),
         ({"form": "other"}, "form is 'other': it must be one of paper, z"),
         ({"dtype": "int8"}, "dtype is 'int8': it must be one of float32, float16, bfloat16"),
     ],

@@ -164,7 +164,7 @@ def test_an_altered_or_missing_file_of_an_export_is_named(
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"version": 3}, RequestError, "has version 3; this alens reads version 1 and 2"),
+        ({"version": 4}, RequestError, "has version 4; this alens reads version 1 and 2 and 3"),
         ({"model": {"id": "gpt2", "weights_sha256": "0"}}, RequestError, "holds lenses of gpt2, and demo has other weights"),
         ({"model": {"config": {"n_layer": 9}}}, RequestError, "holds lenses of demo, and demo has another configuration"),
         ({"model": {"owner": "me"}}, DamageError, r"config\.json is not whole"),

@@ -40,7 +40,7 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
     values = activations.run(model, TOKENS, [0, 1, 2], ("resid_post",)).sites_BTD
     with torch.no_grad():
         hidden = huggingface(TOKENS, output_hidden_states=True).hidden_states
-        for layer in published.layers:
+        for layer in published.heads.layers:
             i = layer + 1
             h_TD = hidden[i][0]
             moved_TD = h_TD + h_TD @ state[f"{i}.weight"].T + (state[f"{i}.bias"] if bias else 0)
@@ -50,7 +50,7 @@ def test_it_says_what_the_package_says_of_the_same_hidden_states(
 
 
 def test_one_layer_can_be_chosen(tuned: Publish, model: LoadedModel) -> None:
-    assert tuned_lens.read(request(tuned(), layer=1), model).layers == (1,)
+    assert tuned_lens.read(request(tuned(), layer=1), model).heads.layers == (1,)
 
 
 @pytest.mark.parametrize(

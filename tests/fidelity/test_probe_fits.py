@@ -46,7 +46,7 @@ def test_lenses_are_judged_as_eval_judges_them(demo: Cache, demo_lenses: Path, t
     expected = evaluate(load_lenses(demo_lenses), demo)
     probe = Probe(
         cache=demo,
-        heads=Heads(layers=(0, 3), heads=(1, 4)),
+        heads=Heads.grid((0, 3), (1, 4)),
         rows=Rows.choose(demo, 10**6, 10**6),
         work=tmp_path,
         device=CPU,
@@ -61,7 +61,7 @@ def test_every_form_is_fitted_and_compared(demo: Cache, tmp_path: Path) -> None:
     seen = []
     probe = Probe(
         cache=demo,
-        heads=Heads(layers=(3,), heads=(1,)),
+        heads=Heads.grid((3,), (1,)),
         rows=Rows.choose(demo, 10**6, 10**6),
         work=tmp_path,
         device=CPU,
@@ -85,7 +85,7 @@ def test_every_form_is_fitted_and_compared(demo: Cache, tmp_path: Path) -> None:
 def test_without_the_exact_teacher_stored_targets_judge(without_teacher: Cache, tmp_path: Path) -> None:
     probe = Probe(
         cache=without_teacher,
-        heads=Heads(layers=(3,), heads=(2,)),
+        heads=Heads.grid((3,), (2,)),
         rows=Rows(train=(0,), held_out=(5,)),
         work=tmp_path,
         device=CPU,
@@ -104,7 +104,7 @@ def test_a_stop_leaves_nothing(demo: Cache, tmp_path: Path, stop_at: int) -> Non
     asked = iter(range(1, 10**6))
     probe = Probe(
         cache=demo,
-        heads=Heads(layers=(3,), heads=(1,)),
+        heads=Heads.grid((3,), (1,)),
         rows=Rows.choose(demo, 2000, 10**6),
         work=tmp_path,
         device=CPU,
