@@ -10,6 +10,7 @@ import pytest
 from alens import CacheRequest, open_cache, write_cache
 from alens.cache import shard_moments
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.job.worker import Worker
 from alens.lens.closed_form import closed_form
 from alens.rows import moments
@@ -34,8 +35,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_its_sums_are_those_of_the_rows(store: Path, demo_cache: Path) -> None:
     alone, rows = open_cache(store), open_cache(demo_cache)
     assert np.array_equal(np.asarray(alone.tokens), np.asarray(rows.tokens))
-    mine = moments.cross_of_cache(alone, (0, 3), HEADS, TRAIN)
-    theirs = moments.cross_of_rows(rows, (0, 3), HEADS, TRAIN, 10**6)
+    mine = moments.cross_of_cache(alone, Heads.grid((0, 3), HEADS), TRAIN)
+    theirs = moments.cross_of_rows(rows, Heads.grid((0, 3), HEADS), TRAIN, 10**6)
     for layer, expected in theirs.items():
         given = mine[layer]
         assert given.num_rows == expected.num_rows == 4 * 16 * 63
@@ -43,7 +44,7 @@ def test_its_sums_are_those_of_the_rows(store: Path, demo_cache: Path) -> None:
             one, other = getattr(given, name), getattr(expected, name)
             # Rows are stored as float16.
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-3 * np.abs(other).max(), err_msg=name)
-    closed = [closed_form(cache, (3,), TRAIN, HEADS)[3] for cache in (alone, rows)]
+    closed = [closed_form(cache, Heads.grid((3,), HEADS), TRAIN)[3] for cache in (alone, rows)]
     np.testing.assert_allclose(closed[0].r2_H, closed[1].r2_H, atol=1e-4)
 
 

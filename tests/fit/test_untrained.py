@@ -15,6 +15,7 @@ import torch
 from alens import FitRequest, FitSettings, fit_lenses, load_lenses, open_cache
 from alens.errors import RequestError, StoppedError
 from alens.fit.recipe import QUICK_LOGITS, Recipe, quick_rows
+from alens.heads import Heads
 from alens.lens.closed_form import closed_form
 from alens.lens.lenses import Lenses
 from alens.lens.record import LensRecord
@@ -52,13 +53,13 @@ def test_lenses_are_the_closed_form_of_the_shards_that_are_not_held_out(
     record, cache = of_demo.record, open_cache(demo_cache)
     train, held_out = (record.cache[f"{part}_shards"] for part in ("train", "held_out"))
     assert sorted([*train, *held_out]) == list(cache.shards) and not set(train) & set(held_out)
-    closed, log_mean_V = closed_form(cache, (3,), train, (1, 4))[3], of_demo.log_mean_output()
+    closed, log_mean_V = closed_form(cache, Heads.grid((3,), (1, 4)), train)[3], of_demo.log_mean_output()
     assert log_mean_V is not None and record.fit["rows_seen"] == closed.num_rows
     whitening = Whitening.from_moments(closed.mean_HE, closed.covariance_HEE)
     W_U_DV = torch.from_numpy(cache.weights("W_U"))
     weight_HEV, _ = closed.affine(W_U_DV, log_mean_V, whitening)
     bias_HV = log_mean_V - weight_HEV.square().sum(1) / 2  # what the form of E x D keeps of it
-    reader = RowReader(cache, (3,), (1, 4), "exact", 1, torch.device("cpu"))
+    reader = RowReader(cache, Heads.grid((3,), (1, 4)), "exact", 1, torch.device("cpu"))
     z_NHE = reader.z(reader.shard(0, stop=50), 3)
     for place in (0, 1):
         expected_NV = torch.addmm(bias_HV[place], whitening.white(z_NHE)[place], weight_HEV[place])

@@ -8,6 +8,7 @@ import torch
 
 from alens import CacheRequest, open_cache, write_cache
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.lens.closed_form import ClosedForm, closed_form, regress
 from alens.lens.whitening import Whitening
 from alens.rows import moments
@@ -25,7 +26,7 @@ def cache(demo_cache: Path) -> Cache:
 
 @pytest.fixture(scope="module")
 def form(cache: Cache) -> ClosedForm:
-    return closed_form(cache, [LAYER], SHARDS, HEADS)[LAYER]
+    return closed_form(cache, Heads.grid([LAYER], HEADS), SHARDS)[LAYER]
 
 
 def rows_of(cache: Cache, shards: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -96,8 +97,8 @@ def test_a_head_that_does_not_vary_has_zeros(mean: float) -> None:
 
 
 def test_no_more_rows_are_summed_than_are_asked_for(cache: Cache) -> None:
-    all_rows = moments.cross_of_rows(cache, [LAYER], HEADS, SHARDS, 5000)[LAYER]
-    some = moments.cross_of_rows(cache, [LAYER], HEADS, SHARDS, 1500)[LAYER]
+    all_rows = moments.cross_of_rows(cache, Heads.grid([LAYER], HEADS), SHARDS, 5000)[LAYER]
+    some = moments.cross_of_rows(cache, Heads.grid([LAYER], HEADS), SHARDS, 1500)[LAYER]
     z_NHE, final_ND = rows_of(cache, SHARDS)
     assert all_rows.num_rows == 4032 and some.num_rows == 1500
     np.testing.assert_allclose(some.mean_HE, z_NHE[:1500].mean(0), atol=1e-6)
@@ -110,4 +111,4 @@ def test_a_cache_without_the_exact_teacher_says_what_to_do(tmp_path: Path) -> No
         CacheRequest(model="demo", corpus="demo", store=tmp_path / "s", settings=settings, device="cpu")
     )
     with pytest.raises(RequestError, match=r"no exact teacher to make them from: cache with --final-moments"):
-        closed_form(open_cache(tmp_path / "s"), [0], [0])
+        closed_form(open_cache(tmp_path / "s"), Heads.grid([0], [0]), [0])

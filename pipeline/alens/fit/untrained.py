@@ -47,7 +47,8 @@ class WholeAtStart:
     @cached_property
     def curves(self) -> Curves:
         """No loss has been looked at."""
-        return Curves(self.recipe.heads, dict.fromkeys(self.plan.layers, len(self.recipe.heads)))
+        heads = self.recipe.heads
+        return Curves(heads, {layer: len(numbers) for layer, numbers in heads.by_layer.items()})
 
     def maps(self) -> dict[int, LensMaps]:
         """By layer."""
@@ -72,7 +73,7 @@ def put_untrained(
         recipe = Recipe(request.settings, cache, processes.device)
         grounds = recipe.grounds(plan.train_shards, report)
         report(Progress(stage="regressing on z"))
-        closed = closed_form(cache, plan.layers, plan.train_shards, plan.heads)
+        closed = closed_form(cache, recipe.heads, plan.train_shards)
         started = {}
         for layer, ground in grounds.items():
             design = recipe.design(ground)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.lens.whitening import Whitening
 from alens.rows import moments
 from alens.store import final_moments
@@ -84,20 +85,18 @@ def normal_bias(weight_HEV: torch.Tensor, log_mean_output_V: torch.Tensor) -> to
     return bias_HV
 
 
-def closed_form(
-    cache: Cache, layers: Sequence[int], shards: Sequence[int], heads: Sequence[int] | None = None
-) -> dict[int, ClosedForm]:
-    """By layer, the closed form of `heads` (None: all) over the rows at position 1 and later of `shards`.
+def closed_form(cache: Cache, heads: Heads, shards: Sequence[int]) -> dict[int, ClosedForm]:
+    """By layer, the closed form of `heads` over the rows at position 1 and later of `shards`.
 
     Raises `RequestError` for a cache that holds what is needed neither as moments nor as rows.
     """
-    chosen = range(cache.plan.model.n_heads) if heads is None else heads
     if (lacks := lacks_moments(cache)) is not None:
         raise RequestError(lacks)
-    if final_moments.kept(cache.plan.settings):
-        by_layer = moments.cross_of_cache(cache, layers, chosen, shards)
-    else:
-        by_layer = moments.cross_of_rows(cache, layers, chosen, shards, ENOUGH_ROWS)
+    by_layer = (
+        moments.cross_of_cache(cache, heads, shards)
+        if final_moments.kept(cache.plan.settings)
+        else moments.cross_of_rows(cache, heads, shards, ENOUGH_ROWS)
+    )
     return {layer: regress(of_layer) for layer, of_layer in by_layer.items()}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from alens.heads import Heads
 from alens.rows.columns import RowReader
 from alens.rows.moment_sums import FinalSums, MomentSums
 from alens.store.arrays import scale_name, site_name, statistic_name
@@ -136,13 +137,11 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
     )
 
 
-def cross_of_cache(
-    cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int]
-) -> dict[int, CrossMoments]:
+def cross_of_cache(cache: Cache, heads: Heads, shards: Sequence[int]) -> dict[int, CrossMoments]:
     """By layer, moments of z of these heads with the final residual over `shards`, from what stage one keeps."""
-    cache.check_layers(layers)
-    cache.check_heads(heads)
-    settings, chosen = cache.plan.settings, np.asarray(heads)
+    cache.check_layers(heads.layers)
+    cache.check_heads(heads.columns)
+    settings = cache.plan.settings
     size = settings.sequences_per_shard * (settings.seq_len - 1)
     num_rows = size * len(shards)
     final_SD = np.stack([cache.read_shard("stats/final/sum", shard)[0] for shard in shards])
@@ -151,7 +150,8 @@ def cross_of_cache(
     """The mean of each shard beside that of all."""
     variance_final_D = cache.summed("stats/final/squares", shards) / num_rows + np.square(apart_SD).mean(0)
     by_layer = {}
-    for layer in layers:
+    for layer, numbers in heads.by_layer.items():
+        chosen = np.asarray(numbers)
         sum_SHE = np.stack(
             [cache.read_shard(statistic_name(layer, "sum"), shard)[0, chosen] for shard in shards]
         )
@@ -182,23 +182,26 @@ def _summed_products(cache: Cache, layer: int, shards: Sequence[int]) -> Array:
 
 
 def cross_of_rows(
-    cache: Cache, layers: Sequence[int], heads: Sequence[int], shards: Sequence[int], num_rows: int
+    cache: Cache, heads: Heads, shards: Sequence[int], num_rows: int
 ) -> dict[int, CrossMoments]:
     """By layer, moments of z of these heads with the final residual, over the first `num_rows` rows of `shards`.
 
     Raises `RequestError` for a cache without the exact teacher.
     """
-    cache.check_layers(layers)
-    cache.check_heads(heads)
+    cache.check_layers(heads.layers)
+    cache.check_heads(heads.columns)
     device = torch.device("cpu")
     d_head, d_model = cache.plan.model.d_head, cache.plan.model.d_model
     final = FinalSums(d_model, device)
-    sums = {layer: MomentSums(len(heads), d_head, None, device, d_model) for layer in layers}
+    sums = {
+        layer: MomentSums(len(numbers), d_head, None, device, d_model)
+        for layer, numbers in heads.by_layer.items()
+    }
     left = num_rows
     for shard in shards:
-        names = [site_name(layer) for layer in layers]
+        names = [site_name(layer) for layer in heads.layers]
         if cache.plan.settings.z_dtype == "int8":
-            names += [scale_name(layer) for layer in layers]
+            names += [scale_name(layer) for layer in heads.layers]
         cache.check_files(shard, ["targets/final", *names])
         usable_N = np.flatnonzero(cache.read_shard("rows/position", shard) >= 1)[:left]
         left -= len(usable_N)
@@ -207,8 +210,8 @@ def cross_of_rows(
             block_N = usable_N[start : start + ROWS_PER_PRODUCT]
             rows, keep_N = slice(first + int(block_N[0]), first + int(block_N[-1]) + 1), block_N - block_N[0]
             centred_ND = final.add(torch.from_numpy(cache.read("targets/final", rows)[keep_N]))
-            for layer in layers:
-                z_NHE = cache.z(layer, rows)[keep_N[:, None], np.asarray(heads)]
+            for layer, numbers in heads.by_layer.items():
+                z_NHE = cache.z(layer, rows)[keep_N[:, None], np.asarray(numbers)]
                 sums[layer].add(torch.from_numpy(z_NHE), centred_ND)
         if not left:
             break
