@@ -71,7 +71,7 @@ def command(**given: Any) -> None:
                     f"({whole(summary.rows / summary.seconds)} rows/s; waited {percent(summary.waited_s / summary.seconds)} of it for data)"
                 )
             if not heads:
-                count = len(record.layers) * len(record.heads)
+                count = len(record.lenses)
                 show(
                     f"{count} lenses in {summary.lenses}, not judged: {given['store']} holds no rows; "
                     "`alens eval` judges them on a cache that does"

@@ -126,7 +126,7 @@ def _put_unjudged(lenses: Finished, maps: Mapping[int, LensMaps]) -> LensRecord:
     record = _record(lenses, maps, {}, None)
     log_mean_V = lenses.judging.log_mean_output_V
     with write_errors(lenses.directory.root):
-        files = lenses.directory.put_lenses(record.heads, _layers(lenses, maps), log_mean_V)
+        files = lenses.directory.put_lenses(record.lenses, _layers(lenses, maps), log_mean_V)
         lenses.directory.put_record(replace(record, files=files))
     return Lenses(lenses.directory.root).record
 
