@@ -261,11 +261,11 @@ class _Measurement:
             should_stop=self.should_stop,
         )
         variants = probe.variants(self.z, self.targets)
-        rates = measured_rates(self.cache, len(self.heads.heads), self.device)
+        rates = measured_rates(self.cache, -(-len(self.heads) // len(self.heads.layers)), self.device)
         log.info(
             "%d fits of %d heads to %s rows, judged on %s: about %s (--no-fit leaves them out)",
             len(variants),
-            len(self.heads.names),
+            len(self.heads),
             f"{usable_rows(self.cache, rows.train):,}",
             f"{usable_rows(self.cache, rows.held_out):,}",
             duration(probe_seconds(self.cache, self.heads, rows, variants, rates)),

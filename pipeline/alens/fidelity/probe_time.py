@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.fidelity.probe_fits import Heads, Rows, Variant
+from alens.fidelity.probe_fits import Rows, Variant
 from alens.fit.convergence import evaluation_steps
 from alens.fit.objectives.forward_kl import forward_kl
 from alens.fit.settings import FitSettings
+from alens.heads import Heads
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
 from alens.store.cache_reader import Cache
 
@@ -38,7 +39,7 @@ class Rates:
 
 
 def probe_seconds(cache: Cache, heads: Heads, rows: Rows, variants: Sequence[Variant], rates: Rates) -> float:
-    """Seconds that these fits and their judging take, at the rates of `heads.heads` in one layer."""
+    """Seconds that these fits and their judging take, at the rates of as many heads as a layer has."""
     settings = FitSettings()
     trained = usable_rows(cache, rows.train) * settings.epochs
     judged = usable_rows(cache, rows.held_out)
