@@ -8,6 +8,7 @@ import pytest
 
 from alens import CacheRequest, open_cache, write_cache
 from alens.errors import DamageError, RequestError
+from alens.heads import Heads
 from alens.lens.closed_form import closed_form
 from alens.rows import moments
 from alens.store.cache_reader import Cache
@@ -42,8 +43,8 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cache]:
 def test_they_are_those_of_the_stored_rows_after_position_0(caches: dict[str, Cache], form: str) -> None:
     cache = caches[form]
     for layer, shards in ((0, [1]), (3, [0, 2])):
-        ours = moments.cross_of_cache(cache, [layer], HEADS, shards)[layer]
-        rows = moments.cross_of_rows(cache, [layer], HEADS, shards, 10**6)[layer]
+        ours = moments.cross_of_cache(cache, Heads.grid([layer], HEADS), shards)[layer]
+        rows = moments.cross_of_rows(cache, Heads.grid([layer], HEADS), shards, 10**6)[layer]
         assert ours.num_rows == rows.num_rows == len(shards) * 16 * 31
         np.testing.assert_allclose(ours.mean_HE, rows.mean_HE, atol=1e-5)
         np.testing.assert_allclose(ours.mean_final_D, rows.mean_final_D, atol=1e-3)
@@ -54,9 +55,9 @@ def test_they_are_those_of_the_stored_rows_after_position_0(caches: dict[str, Ca
 
 
 def test_the_closed_form_comes_from_them(caches: dict[str, Cache], monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = moments.cross_of_rows(caches["plain"], [3], HEADS, [0, 1], 10**6)[3]
+    rows = moments.cross_of_rows(caches["plain"], Heads.grid([3], HEADS), [0, 1], 10**6)[3]
     monkeypatch.setattr(moments, "cross_of_rows", None)
-    ours = closed_form(caches["plain"], [0, 3], [0, 1], HEADS)[3]
+    ours = closed_form(caches["plain"], Heads.grid([0, 3], HEADS), [0, 1])[3]
     assert ours.num_rows == rows.num_rows and ours.T_HED.shape == (2, 32, 192)
     assert (ours.r2_H > 0.01).all()
 
@@ -66,7 +67,7 @@ def test_damage_is_named(caches: dict[str, Cache], tmp_path: Path) -> None:
     assert verify_cache(cache.root).whole
     flip(cache.root / "arrays.zarr/stats/attn.z/03/cross/c.0.0.0.0")
     with pytest.raises(DamageError, match=r"attn.z/03/cross/c.0.0.0.0"):
-        closed_form(open_cache(cache.root), [3], [0])
+        closed_form(open_cache(cache.root), Heads.grid([3], HEADS), [0])
     assert "attn.z/03/cross/c.0.0.0.0" in str(verify_cache(cache.root).to_json())
 
 

@@ -92,12 +92,14 @@ class Judging:
 
         `maps` have the heads at `places` of each layer; None for all.
         """
-        every = range(len(self.recipe.heads))
         folded = {layer: of_layer.folded() for layer, of_layer in maps.items()}
 
         def readings(part: HeldOutPart) -> list[Readings]:
             of_heads = [
-                lens_readings(of_layer, part.values(layer)[:, list(places[layer] if places else every)])
+                lens_readings(
+                    of_layer,
+                    part.values(layer) if places is None else part.values(layer)[:, list(places[layer])],
+                )
                 for layer, of_layer in folded.items()
             ]
             return [constant_reading(self.log_mean_output_V), *chain.from_iterable(of_heads)]

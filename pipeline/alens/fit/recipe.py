@@ -208,7 +208,7 @@ class Recipe:
         """The closed form of each layer on the first of `shards`. Raises `RequestError` where there is none."""
         start.resolved(replace(self.settings, start=CLOSED_FORM), self.cache, self._design, self.objective)
         report(Progress(stage="closed form"))
-        return closed_form(self.cache, self.layers, shards[:ENOUGH_SHARDS], self.heads)
+        return closed_form(self.cache, self.heads, shards[:ENOUGH_SHARDS])
 
     def design(self, ground: Ground, closed: ClosedForm | None = None) -> Design:
         """The design of a layer, at the closed form or, without one, at the start of its own."""
