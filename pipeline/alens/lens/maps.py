@@ -21,6 +21,10 @@ OLD_NORM = NormRecord(kind=LAYER_NORM, epsilon=1e-5)
 Lens."""
 
 
+COMMON = 1024
+"""Tokens whose columns stand for all: those with the largest share of the mean output."""
+
+
 class LensMaps(Protocol):
     """The maps of one layer's heads."""
 
@@ -97,8 +101,9 @@ class LensEnding(Moves):
     log_mean_V: torch.Tensor
     centre_D: torch.Tensor
     """The mean column of `W_U` under the mean output: what all logits have in common makes no difference to a softmax."""
-    reach: float
-    """The largest squared distance of a column from it."""
+    common_DS: torch.Tensor
+    """Columns of the most probable tokens around it, times the root of their share: `common common^T` is nearly the
+    covariance of columns under the mean output."""
     copies: dict[torch.device, "LensEnding"] = field(default_factory=dict, compare=False, repr=False)
     """The same on other devices: one copy for the lenses of all layers."""
 
@@ -106,9 +111,11 @@ class LensEnding(Moves):
     def with_mean_output(cls, W_U_DV: torch.Tensor, log_mean_V: torch.Tensor) -> Self:
         """The ending in this unembedding, (D, V), and log mean output, (V,)."""
         W_U_DV, log_mean_V = W_U_DV.float(), log_mean_V.float()
-        centre_D = W_U_DV @ log_mean_V.softmax(-1)
-        reach = float(torch.linalg.vector_norm(W_U_DV - centre_D[:, None], dim=0).max()) ** 2
-        return cls(W_U_DV=W_U_DV, log_mean_V=log_mean_V, centre_D=centre_D, reach=reach)
+        probs_V = log_mean_V.softmax(-1)
+        centre_D = W_U_DV @ probs_V
+        probs_S, tokens_S = probs_V.topk(min(COMMON, len(probs_V)))
+        common_DS = (W_U_DV[:, tokens_S] - centre_D[:, None]) * (probs_S / probs_S.sum()).sqrt()
+        return cls(W_U_DV=W_U_DV, log_mean_V=log_mean_V, centre_D=centre_D, common_DS=common_DS)
 
     def to(self, device: torch.device) -> "LensEnding":
         if device == self.W_U_DV.device:

@@ -7,6 +7,7 @@ Shapes: B sequences, T tokens, H heads, E width of the site's values (d_head for
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from alens.errors import RequestError
 from alens.heads import Heads
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
+from alens.lens.maps import LensMaps
+from alens.lens.unembedded_maps import UnembeddedMaps
 from alens.model import logit_fingerprint, models
 from alens.model.activations import Activations
 from alens.model.activations import run as run_model
@@ -27,6 +30,9 @@ from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 from alens.text.text_tokens import check_ids
 
 log = logging.getLogger("alens")
+
+FOLDED_BYTES = 2**32
+"""The most memory for lenses that are folded because many prompts are read: 341 heads at V = 49,152 and d_head 64."""
 
 
 class LensedModel:
@@ -48,6 +54,9 @@ class LensedModel:
         self.lenses = lenses
         self.model = models.load(source, dtype="float32", device=device, report=report)
         lenses.tie(self.model.W_O_LHED)
+        self._folded: dict[tuple[int, tuple[int, ...]], LensMaps] = {}
+        self._folded_bytes = 0
+        self._rows_read: Counter[tuple[int, tuple[int, ...]]] = Counter()
         self._within = WithinText(self.model.tokenizer)
         mean_V = lenses.log_mean_output()
         self.log_mean_V = None if mean_V is None else mean_V.to(self.model.device)
@@ -142,14 +151,28 @@ class LensedModel:
         self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, tokens: Sequence[int] | None = None
     ) -> torch.Tensor:
         """(H, T, V) logits by the lenses of `heads`; (H, T, C) for `tokens` alone."""
-        maps = self.lenses.layer(layer).maps
-        indices = [self.lenses.place(layer, head) for head in heads]
+        maps = self._maps(layer, tuple(self.lenses.place(layer, head) for head in heads), values_HTE)
         maps = maps if tokens is None else maps.columns(tokens)
-        if indices != list(range(maps.num_heads)):  # selecting copies
-            maps = maps.select(indices)
-        maps = maps.to(self.model.device)
         with torch.inference_mode():
             return torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
+
+    def _maps(self, layer: int, places: tuple[int, ...], values_HTE: torch.Tensor) -> LensMaps:
+        """The maps of these heads on the device; folded and kept once more rows were read than folding costs."""
+        if (layer, places) in self._folded:
+            return self._folded[layer, places]
+        maps = self.lenses.layer(layer).maps
+        if places != tuple(range(maps.num_heads)):  # selecting copies
+            maps = maps.select(places)
+        maps = maps.to(self.model.device)
+        if not isinstance(maps, UnembeddedMaps):
+            return maps
+        _, rows, width = values_HTE.shape
+        self._rows_read[layer, places] += rows
+        weight_bytes = 4 * len(places) * width * self.lenses.record.model.d_vocab
+        if self._rows_read[layer, places] <= width or self._folded_bytes + weight_bytes > FOLDED_BYTES:
+            return maps
+        self._folded_bytes += weight_bytes
+        return self._folded.setdefault((layer, places), maps.folded())
 
     def scale(self, activations: Activations) -> torch.Tensor:
         """(T,) float32: what the last norm divides the residual stream by on one prompt; ones where alens does not know it."""
