@@ -13,6 +13,7 @@ from alens import CacheRequest, FitRequest, fit_lenses
 from alens.errors import RequestError, StoppedError
 from alens.fit.convergence import FIRST_EVALUATION
 from alens.fit.settings import FitSettings
+from alens.heads import Heads
 from alens.planning.result import Estimate
 
 from ..stops import Stop
@@ -112,7 +113,7 @@ def test_what_a_fit_reads(
     estimate = estimated(request_for(tmp_path / "store", settings))
     z = 6 * 32 + 6 * 2 if "z_dtype" in settings else 6 * 32 * 2
     targets = 8 * 2 + 8 * 2 + 4 + 4 + 8 * 2 + 2
-    cost = estimate.fit_costs((2,))
+    cost = estimate.fit_costs(Heads.grid((2,), range(6)))
     decode = cost.read_s - (z + targets) * estimate.disk.read_s_a_byte
     names = {"targets/ids", "targets/log_probs", "targets/logsumexp", "targets/entropy", "targets/tail_ids"}
     names |= {"rows/position", "sites/attn.z/02"} | ({"scales/attn.z/02"} if "z_dtype" in settings else set())
@@ -200,9 +201,14 @@ def test_a_save_takes_the_bytes_that_it_says(
             should_stop=stop,
         )
     (state,) = (tmp_path / "lenses/checkpoints").glob("*/state.safetensors")
-    assert estimate.fit_estimate((0, 3)).checkpoint_bytes == pytest.approx(state.stat().st_size, rel=0.01)
+    assert estimate.fit_estimate(Heads.grid((0, 3), range(6))).checkpoint_bytes == pytest.approx(
+        state.stat().st_size, rel=0.01
+    )
     case = estimate.to_json()["passes"]["cases"][0]
-    assert case["save_bytes"] == estimate.fit_estimate(estimate.plan.layers[:1]).checkpoint_bytes
+    assert (
+        case["save_bytes"]
+        == estimate.fit_estimate(Heads.grid(estimate.plan.layers[:1], range(6))).checkpoint_bytes
+    )
     assert case["save_s"] == estimate.disk.save_s(case["save_bytes"]) > 0
     rates = estimate.to_json()["rates"]
     assert rates["threads"] == torch.get_num_threads() and rates["cpus"] == os.cpu_count()

@@ -12,8 +12,8 @@ import click
 from alens.cli.cache import cache_options, cache_request
 from alens.cli.config_file import config_option
 from alens.cli.console import show_json
-from alens.cli.options import json_option
-from alens.cli.value_types import PathName, not_empty
+from alens.cli.options import HEADS, json_option
+from alens.cli.value_types import HEAD_LIST, PathName, not_empty
 from alens.cli.watch import watching
 from alens.errors import RequestError, RunError
 
@@ -32,6 +32,11 @@ from alens.errors import RequestError, RunError
 )
 @click.option(
     "--max-minutes", type=float, help="As for `alens cache`: also say how many such runs a worker needs."
+)
+@click.option(
+    *HEADS.names,
+    type=HEAD_LIST,
+    help="Heads that you will fit: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5.  [default: all that are cached]",
 )
 @click.option(
     "--probe-seconds",
@@ -65,6 +70,7 @@ def command(**given: Any) -> None:
             store=store,
             workers=workers,
             max_minutes=max_minutes,
+            heads=given["heads"],
             probe_s=given["probe_seconds"],
             report=report,
         )

@@ -11,6 +11,7 @@ fit_rates.py       speed of a step of a fit
 judging_rates.py   speed of its held-out losses and figures
 stand_ins.py       numbers in the place of those that were not computed
 disk.py            speed and room of this disk
+fit_heads.py       which heads are to be fitted
 fit_estimate.py    what a fit takes: steps, time, memory, sizes
 costs.py           rates -> hours, and when a cache pays
 result.py          all of it as plain numbers

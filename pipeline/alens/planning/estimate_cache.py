@@ -17,6 +17,7 @@ from alens.cache.prepare import check_place, software, stored_plan
 from alens.cache.request import CacheRequest, check_settings, with_bos
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
+from alens.heads import HeadNames
 from alens.job.progress import Progress, Report, silent
 from alens.machine.allotment import follow_allotment, free_bytes
 from alens.machine.device import torch_device
@@ -26,6 +27,7 @@ from alens.planning import disk, token_count
 from alens.planning.budget import Budget
 from alens.planning.codec_rates import codec_rates
 from alens.planning.disk import DiskSpace
+from alens.planning.fit_heads import heads_to_fit
 from alens.planning.fit_rates import fit_rates
 from alens.planning.model_rates import model_rates
 from alens.planning.result import Estimate
@@ -63,13 +65,14 @@ def estimate_cache(
     store: Path | None,
     workers: int = 1,
     max_minutes: float | None = None,
+    heads: HeadNames | None = None,
     probe_s: float = PROBE_S,
     report: Report = silent,
 ) -> Estimate:
     """Estimate the cache of `request` in `store`, or on the file system of the current directory if that is None.
 
-    Raises what `alens cache` would raise for this request. Writes nothing but a file without a name, to
-    measure the disk.
+    `heads` are those to fit, by default all that are cached. Raises what `alens cache` would raise for this request, and
+    `RequestError` for heads that the cache would not hold. Writes nothing but a file without a name, to measure the disk.
     """
     if workers < 1:
         raise RequestError(f"workers is {workers}: it must be at least 1")
@@ -98,6 +101,7 @@ def estimate_cache(
     else:
         plan = stored.plan
         tokens_BT = stored.tokens[: plan.settings.sequences_per_shard]
+    chosen = heads_to_fit(plan, heads)
     steps = _Steps(report)
     of_model = model_rates(model, plan, tokens_BT, budget.part(MODEL_SHARE))
     steps.done("codecs")
@@ -112,6 +116,7 @@ def estimate_cache(
     done = len(stored.shards) if stored else 0
     return Estimate(
         plan=plan,
+        heads=chosen,
         device=str(model.device),
         text=text,
         shards_done=done,

@@ -8,11 +8,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from alens.heads import Heads
 from alens.planning.budget import FREE
 from alens.planning.codec_rates import CodecRates
 from alens.planning.costs import Costs, FitCosts, break_even, passes_table, rows_of_slowest
 from alens.planning.disk import DiskRates, DiskSpace
 from alens.planning.fit_estimate import FitEstimate
+from alens.planning.fit_heads import every_head
 from alens.planning.fit_rates import FitRates, fit_arrays
 from alens.planning.model_rates import ModelRates
 from alens.planning.sizes import Sizes
@@ -48,6 +50,8 @@ class Estimate(Result):
     space: DiskSpace
     free_memory_bytes: int
     """Free memory of the device, before anything was loaded."""
+    heads: Heads
+    """The heads that a fit is estimated for."""
 
     @property
     def shards_left(self) -> int:
@@ -102,28 +106,28 @@ class Estimate(Result):
             write_s=self.codecs.encode_s + commit_s,
         )
 
-    def fit_costs(self, layers: tuple[int, ...]) -> FitCosts:
-        """The costs of fitting all heads of `layers` to compressed targets, where the cache holds rows."""
+    def fit_costs(self, heads: Heads) -> FitCosts:
+        """The costs of fitting `heads` to compressed targets, where the cache holds rows."""
         assert self.fit is not None
-        names = set(fit_arrays(self.plan, layers))
+        names = set(fit_arrays(self.plan, heads.layers))
         num_bytes = sum(array.bytes_a_row for array in self.sizes.arrays if array.name in names)
-        heads, batch_rows = len(layers) * self.plan.model.n_heads, self.fit.settings.batch_rows
+        batch_rows = self.fit.settings.batch_rows
         return FitCosts(
-            heads=heads,
+            heads=len(heads),
             read_s=num_bytes * self.disk.read_s_a_byte + sum(self.codecs.decode_s[name] for name in names),
-            fit_s=len(layers) * self.fit.step_s(self.plan.model.n_heads, batch_rows) / batch_rows,
+            fit_s=sum(self.fit.step_s(len(one), batch_rows) for one in heads.by_layer.values()) / batch_rows,
         )
 
-    def fit_estimate(self, layers: tuple[int, ...]) -> FitEstimate:
-        """A default fit of all heads of `layers`, where the cache holds rows."""
+    def fit_estimate(self, heads: Heads) -> FitEstimate:
+        """A default fit of `heads`, where the cache holds rows."""
         assert self.fit is not None
         specs, settings = shard_arrays(self.plan), self.plan.settings
         return FitEstimate(
             plan=self.plan,
             rates=self.fit,
             disk=self.disk,
-            heads=dict.fromkeys(layers, self.plan.model.n_heads),
-            shard_bytes=sum(specs[name].row_bytes for name in fit_arrays(self.plan, layers))
+            heads={layer: len(numbers) for layer, numbers in heads.by_layer.items()},
+            shard_bytes=sum(specs[name].row_bytes for name in fit_arrays(self.plan, heads.layers))
             * settings.rows_per_shard,
             on_cpu=not self.device.startswith("cuda"),
             free_memory_bytes=self.free_memory_bytes,
@@ -161,7 +165,7 @@ class Estimate(Result):
             "rates": _rates(self),
             "time": _time(self),
             "room": self.space.to_json(),
-            "fit": None if self.fit is None else self.fit_estimate(self.plan.layers).to_json(),
+            "fit": None if self.fit is None else self.fit_estimate(self.heads).to_json(),
             "passes": None if self.fit is None else _passes(self),
         }
 
@@ -228,7 +232,7 @@ def _bytes(estimate: Estimate) -> dict[str, Any]:
 
 def _rates(estimate: Estimate) -> dict[str, Any]:
     costs, text, disk = estimate.costs, estimate.text, estimate.disk
-    heads = len(estimate.plan.layers) * estimate.plan.model.n_heads
+    every = every_head(estimate.plan)
     return {
         "probe_rows": estimate.model.plan.rows,
         "forward_rows_per_s": 1 / costs.forward_s,
@@ -236,7 +240,7 @@ def _rates(estimate: Estimate) -> dict[str, Any]:
         "write_rows_per_s": 1 / costs.write_s,
         "fit_head_rows_per_s": None
         if estimate.fit is None
-        else 1 / estimate.fit_costs(estimate.plan.layers).fit_s * heads,
+        else 1 / estimate.fit_costs(every).fit_s * len(every),
         "tokenise_tokens_per_s": text.tokens_a_second if text else None,
         "disk_probe_bytes": disk.probe_bytes,
         "disk_write_bytes_per_s": 1 / disk.write_s_a_byte,
@@ -269,15 +273,17 @@ def _time(estimate: Estimate) -> dict[str, Any]:
         "runs_per_worker": jobs,
         "read_hours": None
         if estimate.fit is None
-        else estimate.plan.rows * estimate.fit_costs(estimate.plan.layers).read_s / 3600,
+        else estimate.plan.rows * estimate.fit_costs(every_head(estimate.plan)).read_s / 3600,
     }
 
 
 def _passes(estimate: Estimate) -> dict[str, Any]:
-    layers = estimate.plan.layers
-    cases = {f"layer {layers[0]}": layers[:1]}
-    if len(layers) > 1:
-        cases[f"{len(layers)} layers"] = layers
+    every = every_head(estimate.plan)
+    cases = {f"layer {every.layers[0]}": every.within(every.layers[:1])}
+    if len(every.layers) > 1:
+        cases[f"{len(every.layers)} layers"] = every
+    if estimate.heads != every:
+        cases["those named"] = estimate.heads
     costs = estimate.costs
     return {
         "cost_model": COST_MODEL,
@@ -288,8 +294,8 @@ def _passes(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _case(estimate: Estimate, name: str, layers: tuple[int, ...]) -> dict[str, Any]:
-    fit, whole = estimate.fit_costs(layers), estimate.fit_estimate(layers)
+def _case(estimate: Estimate, name: str, heads: Heads) -> dict[str, Any]:
+    fit, whole = estimate.fit_costs(heads), estimate.fit_estimate(heads)
     even = break_even(estimate.costs, fit, estimate.rows_left / estimate.plan.rows)
     return {
         "name": name,
