@@ -1,7 +1,9 @@
 """Sums of z with the final residual, as stage one keeps them: against the stored rows, and in the closed form."""
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +92,15 @@ def test_a_cache_from_before_them_is_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"final_moments is True \(the cache: False\)"):
         write(tmp_path / "store", dataclasses.replace(without, final_moments=True))
     assert write(tmp_path / "new", without).plan.settings.final_moments is True
+
+
+def test_info_says_where_a_lens_is_worth_its_fit(run_alens: Any, caches: dict[str, Cache]) -> None:
+    cache = caches["plain"]
+    r2_H = closed_form(cache, Heads.grid([3], range(6)), cache.shards)[3].r2_H
+    best = f"3.{r2_H.argmax()} {r2_H.max():.3f}"
+    lines = run_alens("info", cache.root).stdout.splitlines()
+    assert any(line.startswith("  1,488 rows; best: ") for line in lines)
+    assert any(line.startswith("  layer  3  mean 0.") and f"best {best}" in line for line in lines)
+    body = json.loads(run_alens("info", cache.root, "--json").stdout)
+    assert [entry["layer"] for entry in body["r2"]] == [0, 3]
+    np.testing.assert_allclose(body["r2"][1]["r2"], r2_H, atol=1e-5)

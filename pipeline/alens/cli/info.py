@@ -18,7 +18,14 @@ from alens.sources import hub
 from alens.store.paths import LENS_JSON, PLAN, StorePaths
 
 if TYPE_CHECKING:
+    from alens.store.cache_reader import Cache
     from alens.store.schema import Plan
+
+NAMED = 3
+"""Heads that a line names."""
+
+R2_SHARDS = 8
+"""Shards whose moments are read: enough rows to see which heads count, and quick."""
 
 
 @click.command(
@@ -37,8 +44,9 @@ if TYPE_CHECKING:
 def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     """Show what the cache or the lens directory PATH holds, and how much of a cache is written.
 
-    PATH may also be lenses on the hub, hf://OWNER/NAME; then only lens.json is fetched. Only records are read, so
-    this is quick, also on a log-in node and while jobs write. Pass what --array prints to `sbatch --array`, to submit
+    PATH may also be lenses on the hub, hf://OWNER/NAME; then only lens.json is fetched. Only records are read, and
+    the sums of a few shards where they tell the r2 of heads, which says where a lens is worth its fit. So this is
+    quick, also on a log-in node and while jobs write. Pass what --array prints to `sbatch --array`, to submit
     again only the workers that have shards to write.
     """
 
@@ -52,13 +60,32 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
         show_json(body)
         return
     for name, value in body.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
+        if name == "r2":
+            _show_r2(value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
             show(f"{name}:")
             for entry in value:
                 cells = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
                 show("  " + "  ".join(cells))
         elif value != []:
             show(f"{name}: {value}")
+
+
+def _show_r2(layers: list[dict[str, Any]]) -> None:
+    """A line a layer, with the heads of which z says most; first the best of all heads."""
+    by_head = {(entry["layer"], head): r2 for entry in layers for head, r2 in enumerate(entry["r2"])}
+    ranked = sorted(by_head, key=lambda place: -by_head[place])
+
+    def named(places: list[tuple[int, int]]) -> str:
+        return ", ".join(f"{layer}.{head} {fixed(by_head[layer, head])}" for layer, head in places[:NAMED])
+
+    if layers:
+        show("r2: the share of the final residual's variance that z of a head explains, on")
+        show(f"  {layers[0]['rows']:,} rows; best: {named(ranked)}")
+    for entry in layers:
+        of_layer = [place for place in ranked if place[0] == entry["layer"]]
+        mean = sum(entry["r2"]) / len(entry["r2"])
+        show(f"  layer {entry['layer']:>2}  mean {fixed(mean)}  best {named(of_layer)}")
 
 
 def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any] | str:
@@ -95,6 +122,7 @@ def _array(path: Path, num_workers: int) -> str:
 
 
 def _cache(path: Path, report: Report) -> dict[str, Any]:
+    from alens.store import final_moments
     from alens.store.arrays import all_arrays
     from alens.store.cache_reader import open_cache
     from alens.store.status import array_specification, cache_status, specification_of, workers_to_run
@@ -144,6 +172,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "bytes": progress.bytes,
         "software": "; ".join(software)
         + (" (a mixture: shards may differ in the last bits)" if len(software) > 1 else ""),
+        "r2": _r2(cache, report) if final_moments.kept(plan.settings) else [],
         "arrays": [
             {
                 "name": spec.name,
@@ -154,6 +183,21 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
             for spec in specs
         ],
     }
+
+
+def _r2(cache: "Cache", report: Report) -> list[dict[str, Any]]:
+    """By layer, the R2 of each head, on the rows of the first shards: where a lens is worth its fit."""
+    from alens.heads import Heads
+    from alens.lens.closed_form import closed_form
+
+    shards = cache.shards[:R2_SHARDS]
+    entries = []
+    for layer in counted(cache.plan.layers if shards else (), report, "reading moments", "layers"):
+        heads = Heads.grid([layer], range(cache.plan.model.n_heads))
+        closed = closed_form(cache, heads, shards)[layer]
+        r2 = [round(float(r2), 5) for r2 in closed.r2_H]
+        entries.append({"layer": layer, "rows": closed.num_rows, "r2": r2})
+    return entries
 
 
 def _taken(plan: "Plan") -> str:
