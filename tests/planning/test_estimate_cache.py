@@ -1,6 +1,7 @@
 """An estimate as a whole: what it refuses, what it leaves alone, what is left of a cache that was begun."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_a_larger_probe_runs_more_rows(
     few, many = estimated(request, probe_s=1e-4), estimated(request, probe_s=3.0)
     assert few.model.plan.rows < many.model.plan.rows <= 2048
     assert few.sizes.bytes_of("row", "shard", "token") == many.sizes.bytes_of("row", "shard", "token")
+
+
+def test_no_probe_takes_more_than_the_budget(
+    tmp_path: Path, request_for: MakeRequest, estimated: MakeEstimate
+) -> None:
+    """On more work than there is time for: half a second beside the smallest pieces, which are always measured."""
+    request = request_for(tmp_path / "store", {"rows_per_shard": 32768, "max_rows": 65536, "batch_size": 512})
+
+    def cpu_s(probe_s: float) -> float:
+        since = time.process_time()
+        estimated(request, probe_s=probe_s)
+        return time.process_time() - since
+
+    cpu_s(1e-4)  # loads what is loaded once
+    least_s = cpu_s(1e-4)
+    assert cpu_s(least_s + 0.5) < least_s + 0.5 + 0.5
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,10 @@ def estimate_cache(
 ) -> Estimate:
     """Estimate the cache of `request` in `store`, or on the file system of the current directory if that is None.
 
-    `heads` are those to fit, by default all that are cached. Raises what `alens cache` would raise for this request, and
-    `RequestError` for heads that the cache would not hold. Writes nothing but a file without a name, to measure the disk.
+    `heads` are those to fit, by default all that are cached. `probe_s` are CPU seconds that loading the model and all
+    measurements may take together, roughly: the smallest pieces are always measured. Raises what `alens cache` would raise
+    for this request, and `RequestError` for heads that the cache would not hold. Writes nothing but a file without a name,
+    to measure the disk.
     """
     if workers < 1:
         raise RequestError(f"workers is {workers}: it must be at least 1")
