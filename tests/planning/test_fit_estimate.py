@@ -9,6 +9,7 @@ import pytest
 
 from alens import CacheRequest, FitRequest, fit_lenses, open_cache
 from alens.errors import RequestError
+from alens.fit.convergence import evaluation_steps
 from alens.fit.fit_plan import resolve
 from alens.fit.settings import FitSettings
 from alens.heads import Heads, requested
@@ -63,6 +64,7 @@ def test_the_time_is_that_of_its_parts(estimate: Estimate) -> None:
     assert (body["heads"], body["layers"], body["refused"]) == (12, 2, None)
     assert (body["train_rows"], body["held_out_rows"]) == (3 * 8 * 63, 8 * 63)
     assert body["steps"] == 2 * 3 * 8 * 63 // 256
+    assert body["evaluations"] == len(evaluation_steps(body["steps"])) + 1  # one before the first step
     assert body["step_hours"] == pytest.approx(body["steps"] * 2 * rates.step_s(6, 256) / 3600)
     assert body["evaluate_hours"] == pytest.approx(
         body["evaluations"] * rates.judging.losses_s(12, 504) / 3600

@@ -31,7 +31,7 @@ def step(heads: int, seconds: float, rows: int = 100) -> _Step:
 def fitted(**changes: Any) -> FitRates:
     given = {"layer_s": 1.0, "head_s": 2.0, "head_step_s": 10.0, "threads": 1, "heads": 3, "rows": 100}
     judging = JudgingRates(teacher_s=1.0, loss_s=1.0, figures_s=1.0, threads=1)
-    sizes = {"weights": 5, "map_bytes": 20, "shared_bytes": 0}
+    sizes = {"weights": 5, "map_bytes": 20, "shared_bytes": 0, "at_closed_form": True}
     return FitRates(settings=FitSettings(), judging=judging, took=took(1.0), **{**sizes, **given, **changes})
 
 
@@ -63,7 +63,6 @@ def test_a_budget_reaches_for_a_layer(model: LoadedModel, rates: ModelRates) -> 
     assert (fit.weights, fit.map_bytes, fit.shared_bytes) == ((32 + 1) * 4096, 4 * (32 + 1) * 4096, 0)
     judging = fit.judging
     assert min(judging.teacher_s, judging.loss_s, judging.figures_s) > 0
-    assert judging.loss_s < fit.head_s  # it makes no gradient
     assert min(fit.head_s + fit.layer_s, fit.head_step_s) > 0
 
 

@@ -180,7 +180,7 @@ def _fit(fit: Figures) -> Iterator[str]:
     )
     yield _entry(
         "",
-        f"{_hours(fit['fit_hours'])} at most: steps {_hours(fit['step_hours'])}, {fit['evaluations']} evaluations "
+        f"{_hours(fit['fit_hours'])} at most: steps {_hours(fit['step_hours'])}, evaluations "
         f"{_hours(fit['evaluate_hours'])}, figures {_hours(fit['figures_hours'])}, writing {_hours(fit['write_hours'])}",
     )
     yield _entry(

@@ -88,7 +88,7 @@ class FitEstimate:
     @property
     def evaluations(self) -> int:
         """How many times held-out losses are computed."""
-        return len(evaluation_steps(self.steps))
+        return len(evaluation_steps(self.steps)) + self.rates.at_closed_form
 
     @property
     def evaluate_s(self) -> float:

@@ -16,7 +16,7 @@ from alens.fit import plugin
 from alens.fit.lens_module import LensModule
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective
-from alens.fit.settings import FitSettings
+from alens.fit.settings import MEAN_OUTPUT, FitSettings
 from alens.lens.designs import DESIGNS
 from alens.lens.designs.design import Design, Ground
 from alens.lens.maps import OLD_NORM
@@ -47,6 +47,11 @@ class FitProbe:
             self.settings.objective_options,
         )
         self.lr = self.settings.lr or self._design.default_lr
+
+    @property
+    def at_closed_form(self) -> bool:
+        """Whether lenses start at the closed form."""
+        return self._design.starts_at_closed_form and self.settings.start != MEAN_OUTPUT
 
     def module(self, heads: int) -> LensModule:
         """The lenses of the first heads of the layer, at their start."""

@@ -64,6 +64,8 @@ class FitRates:
     shared_bytes: int
     """Bytes that are saved once for all lenses."""
     judging: JudgingRates
+    at_closed_form: bool
+    """Whether the fit starts at the closed form, which is judged before the first step."""
     took: Took
     """The time that all of it took."""
 
@@ -132,6 +134,7 @@ def fit_rates(model: LoadedModel, rates: ModelRates, budget: Budget) -> FitRates
         weights=several.weights // several.heads,
         map_bytes=sum(part.nbytes for part in maps.tensors().values()) // several.heads,
         shared_bytes=sum(part.nbytes for part in maps.shared_tensors().values()),
+        at_closed_form=probe.at_closed_form,
         judging=judging_rates(probe, module, several.heads),
         took=took,
     )
