@@ -89,9 +89,9 @@ def test_the_last_figures_are_dropped_too_and_no_step_is_taken_again(
     stop = Stop(10**9)
     plain = training_loop.put_lenses
 
-    def put_lenses(trained: trainer.Trainer) -> Any:
+    def put_lenses(trained: trainer.Trainer, *read: Any) -> Any:
         stop.left = 0
-        return plain(trained)
+        return plain(trained, *read)
 
     with monkeypatch.context() as patch:
         patch.setattr(training_loop, "put_lenses", put_lenses)

@@ -25,7 +25,7 @@ FIT = SettingsOptions(
 )
 REQUEST = SettingsOptions(
     FitRequest,
-    only=("zero", "deepspeed", "checkpoint_every", "device"),
+    only=("zero", "deepspeed", "checkpoint_every", "layers_at_once", "device"),
     deepspeed=Flag(type=PathName(dir_okay=False), metavar="FILE.json"),
 )
 

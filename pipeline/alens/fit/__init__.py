@@ -45,6 +45,7 @@ checkpoints.py       state on disk, whole or absent
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 untrained.py         a design that is whole at its start
 final_lenses.py      what a fit ends with: figures, and the lens directory
+layer_groups.py      layers one after the other, where memory holds only some
 training_loop.py     `alens fit`: everything above in order
 launch.py            which of the processes of a fit this is
 rendezvous.py        where the processes meet, and who waits for whom

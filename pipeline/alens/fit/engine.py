@@ -87,13 +87,19 @@ class Engine:
         inner: AveragedAdam = self._engine.optimizer if self.zero == 0 else self._engine.optimizer.optimizer
         return inner
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Full float32 parameters (`name`) and moments (`name/exp_avg`, ...), on the CPU. Collective."""
+    def state(self, *, copy: bool = True) -> dict[str, torch.Tensor]:
+        """Full float32 parameters (`name`) and moments (`name/exp_avg`, ...), on the CPU. Collective.
+
+        Without `copy`, tensors may be those that are trained: for what is written at once. They take 16 bytes a weight.
+        """
+        copy = copy or self.zero > 0  # what was gathered may lie in one buffer, which safetensors refuses
         state = {}
         for name, parameter in self.module.named_parameters():
             parts = {name: self._parameter(parameter)}
             parts |= {f"{name}/{key}": self._moment(parameter, key) for key in STATE}
-            state.update({key: value.detach().float().cpu().clone() for key, value in parts.items()})
+            for key, value in parts.items():
+                whole = value.detach().float().cpu()
+                state[key] = whole.clone() if copy else whole
         return state
 
     def averages(self) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ that do no better than the mean output are replaced by it, and marked; those tha
 
 import logging
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -75,8 +75,12 @@ class Finished(Protocol):
     def drop_checkpoints(self) -> None: ...
 
 
-def put_lenses(trainer: Finished) -> LensRecord:
+def put_lenses(
+    trainer: Finished, read: Callable[[LensDirectory], LensRecord | None] | None = None
+) -> LensRecord:
     """Write what was fitted, `lens.json` last; then the checkpoints are no longer needed. Collective.
+
+    `read` reads the record that was put where it is not `lens.json`.
 
     Raises `DamageError`, and writes nothing, where another cache has replaced the one that was fitted on.
     """
@@ -117,7 +121,9 @@ def put_lenses(trainer: Finished) -> LensRecord:
         trainer.drop_checkpoints()
 
     trainer.processes.first_does(put)
-    return Lenses(trainer.directory.root).record
+    record = Lenses(trainer.directory.root).record if read is None else read(trainer.directory)
+    assert record is not None, "it was written"
+    return record
 
 
 def _put_unjudged(lenses: Finished, maps: Mapping[int, LensMaps]) -> LensRecord:

@@ -4,8 +4,9 @@ In: a `FitRequest` and the open cache. Out: a `FitPlan`: steps, layers, heads, w
 held out. It is written before the first step, so that a resumed fit is the same fit.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ FORMAT, BY_LAYER_FORMAT = 2, 3
 """The format in which `fit.json` holds its own hash; before it, there was no format either. The second is that of fits whose
 layers have different heads: only these have it, so that an older alens refuses them."""
 
+Groups = tuple[tuple[Natural, ...], ...]
+"""Layers, group after group."""
+
 
 @dataclass(frozen=True)
 class FitPlan:
@@ -46,6 +50,8 @@ class FitPlan:
     """Head numbers, the same in each layer, or by layer. `lenses` has both cases as one."""
     train_shards: tuple[Natural, ...]
     held_out_shards: tuple[Natural, ...]
+    groups: Groups | None = None
+    """Layers that are fitted together, group after group; None for all of them at once."""
 
     @property
     def start(self) -> str:
@@ -69,12 +75,25 @@ class FitPlan:
                 )
         if not set(self.train_shards).isdisjoint(self.held_out_shards):
             raise TypeError("train_shards and held_out_shards share a shard")
+        if self.groups is not None and sum(self.groups, ()) != self.layers:
+            raise TypeError("groups are not the layers, one after the other")
         _ = self.lenses
 
     @cached_property
     def lenses(self) -> Heads:
         """The heads that lenses are fitted to."""
         return Heads.from_json(self.layers, self.heads)
+
+    def of_group(self, layers: tuple[int, ...]) -> "FitPlan":
+        """The plan of a group by itself."""
+        return replace(self, layers=layers, heads=self.lenses.within(layers).as_json, groups=None)
+
+
+def divided(layers: tuple[int, ...], most: int) -> Groups | None:
+    """`layers` in groups of at most `most`, of nearly equal size; None where one group holds them all."""
+    count = -(-len(layers) // most)
+    ends = [number * len(layers) // count for number in range(count + 1)]
+    return tuple(layers[start:end] for start, end in pairwise(ends)) if count > 1 else None
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
@@ -141,6 +160,10 @@ def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun:
         for name in asked
         if asked[name] != begun_with.get(name)
     ]
+    at_once = request.layers_at_once if begun.steps else None  # a design without training has no groups
+    if at_once is not None and divided(begun.layers, at_once) != begun.groups:
+        most = max(map(len, begun.groups or (begun.layers,)))
+        differences.append(f"layers_at_once is {at_once} (begun: {most})")
     if differences:
         raise RequestError(
             f"{request.lenses} holds another fit: {'; '.join(differences)}. Ask for the same, or name a new LENSES"
@@ -165,7 +188,10 @@ def put_plan(directory: LensDirectory, plan: FitPlan) -> None:
     with write_errors(directory.root):
         if not directory.holds_fit:
             form = BY_LAYER_FORMAT if isinstance(plan.heads, dict) else FORMAT
-            durable.put(directory.fit_json, document.encode({"format": form, **asdict(plan)}))
+            body = asdict(plan)
+            if plan.groups is None:
+                del body["groups"]
+            durable.put(directory.fit_json, document.encode({"format": form, **body}))
 
 
 def drop_plan(directory: LensDirectory) -> None:

@@ -142,12 +142,14 @@ class Judging:
         tell = counting(report, stage, unit, rows.count * len(sizes))
         total = torch.zeros(sum(sizes) + 1, dtype=torch.float64, device=self.processes.device)
         sums = total[:-1].split(list(sizes))
-        shared = self.recipe.judge.exact and len(sizes) > 1  # each layer would make the teacher anew
-        most = kept_rows(len(self.log_mean_output_V), self.processes.device) if shared else None
+        # The same parts whatever the number of layers: losses must not depend on which others are fitted.
+        exact = self.recipe.judge.exact
+        most = kept_rows(len(self.log_mean_output_V), self.processes.device) if exact else None
         with self._droppable():
             for part in rows.parts(most):
                 target = self.recipe.target(part.columns, part.teacher)
-                target = target if most is None else keeping_blocks(target)
+                if len(sizes) > 1:  # each layer would make the teacher anew
+                    target = keeping_blocks(target)
                 for sum_U, loss_U in zip(sums, losses_of(part, target), strict=True):
                     sum_U.add_(loss_U.double() * len(part))
                     tell(len(part))

@@ -5,6 +5,7 @@ are made, so that all of them read the same rows and fit the same targets.
 Shapes: H heads, E width of the site's values, V vocabulary.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -108,6 +109,14 @@ class Recipe:
     def layers(self) -> tuple[int, ...]:
         """The layers of these heads."""
         return self.heads.layers
+
+    def of_layers(self, layers: Sequence[int]) -> "Recipe":
+        """The same for some of its layers."""
+        some = copy.copy(self)
+        some.heads = self.heads.within(layers)
+        for made in ("reader", "judge"):  # they read all layers
+            some.__dict__.pop(made, None)
+        return some
 
     @property
     def lr(self) -> float:

@@ -100,6 +100,8 @@ class FitRequest:
     """DeepSpeed configuration: partitioning, offload, bf16, monitors."""
     checkpoint_every: Number = 500
     """Steps between checkpoints."""
+    layers_at_once: Number | None = None
+    """Fit at most this many layers at a time, group after group. None: as many as the free memory holds."""
     device: str = "auto"
     """auto, cpu or cuda."""
 

@@ -265,12 +265,12 @@ class Trainer:
             return
         self.report(Progress(stage="saving a checkpoint"))
         windows = self.divergence.state(self.processes.sum)
-        state = self.engine.state() | {f"{WINDOWS}{name}": value for name, value in windows.items()}
+        state = self.engine.state(copy=False) | {f"{WINDOWS}{name}": value for name, value in windows.items()}
+        state |= self.best_maps.tensors()
         notes = {"format": NOTES, "curves": self.curves.to_json(), "form": self.best_maps.form}
+        notes["layers"] = list(self.plan.layers)
         save, folder = checkpoints.save, self.directory.checkpoints
-        self.processes.first_does(
-            lambda: save(folder, self.step_number, state | self.best_maps.tensors(), notes)
-        )
+        self.processes.first_does(lambda: save(folder, self.step_number, state, notes))
         self.saved_step = self.step_number
 
     def restore(self) -> None:
@@ -281,6 +281,11 @@ class Trainer:
             log.warning(
                 "%s: its checkpoint is of an older alens, which kept others: beginning anew", self.directory
             )
+            newest = None
+        layers = list(self.plan.layers)
+        stale = newest is not None and newest.notes.get("layers", layers) != layers
+        if self.processes.any(stale):  # all have read it
+            self.processes.first_does(self.drop_checkpoints)  # of the group before, which is finished
             newest = None
         if newest is None:
             self.engine.start()

@@ -7,7 +7,7 @@ In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from alens.fit.final_lenses import put_lenses
 from alens.fit.fit_plan import FitPlan, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
 from alens.fit.launch import check_alone, this_launch
+from alens.fit.layer_groups import fit_groups, group_record, with_groups
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest
 from alens.fit.trainer import Trainer
@@ -88,8 +89,33 @@ def fit_lenses(
             hold = stack.enter_context(held(request.lenses, processes, should_stop))
         if processes.any(processes.first and directory.holds_lenses):
             return _finished(request.lenses)  # the process that held it before has finished
-        trainer = _begin(request, plan, cache, processes, should_stop, report, zero=zero, given=given)
-        return _Loop(request, trainer, hold, report, should_stop).run()
+        begun = processes.any(directory.holds_fit)
+        plan = _planned(request, cache, plan, processes, zero)
+
+        def fit(
+            recipe: Recipe, plan: FitPlan, directory: LensDirectory, number: int, groups: int
+        ) -> FitSummary:
+            trainer = _trainer(
+                request, recipe, plan, processes, directory, should_stop, report, given=given, begun=begun
+            )
+            return _Loop(request, trainer, hold, report, should_stop, number=number, groups=groups).run()
+
+        recipe = Recipe(request.settings, cache, processes.device)
+        if plan.groups is None:
+            return fit(recipe, plan, directory, 0, 1)
+        return _together(directory.root, fit_groups(plan, recipe, processes, directory.root, fit, hold.check))
+
+
+def _together(lenses: Path, groups: Sequence[FitSummary]) -> FitSummary:
+    """The summary of a run that fitted these groups of layers."""
+    return FitSummary(
+        lenses=lenses,
+        record=load_lenses(lenses).record,
+        steps_taken=sum(group.steps_taken for group in groups),
+        rows=sum(group.rows for group in groups),
+        seconds=sum(group.seconds for group in groups),
+        waited_s=sum(group.waited_s for group in groups),
+    )
 
 
 @contextlib.contextmanager
@@ -110,35 +136,42 @@ def _finished(lenses: Path) -> FitSummary:
     return FitSummary(lenses=lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
 
 
-def _begin(
-    request: FitRequest,
-    plan: FitPlan,
-    cache: Cache,
-    processes: Processes,
-    should_stop: ShouldStop,
-    report: Report,
-    *,
-    zero: int,
-    given: Mapping[str, Any],
-) -> Trainer:
-    """The trainer: writes the plan where there is none yet, and goes on from the newest checkpoint where there is one."""
+def _planned(request: FitRequest, cache: Cache, plan: FitPlan, processes: Processes, zero: int) -> FitPlan:
+    """The plan of the fit: written where there is none yet, with the groups of layers that are fitted together."""
     directory = LensDirectory(request.lenses)
-    begun = directory.holds_fit
+    if not processes.any(processes.first and directory.holds_fit):
+        recipe = Recipe(request.settings, cache, processes.device)
+        plan = with_groups(plan, recipe, processes, request.layers_at_once, zero=zero)
 
     def put() -> None:
         put_plan(directory, plan)
         directory.clear_stopped()
 
     processes.first_does(put)
-    plan = resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
-    recipe = Recipe(request.settings, cache, processes.device)
+    return resolve(request, cache)  # as rank 0 wrote it: an unsealed cache may have grown since
+
+
+def _trainer(
+    request: FitRequest,
+    recipe: Recipe,
+    plan: FitPlan,
+    processes: Processes,
+    directory: LensDirectory,
+    should_stop: ShouldStop,
+    report: Report,
+    *,
+    given: Mapping[str, Any],
+    begun: bool,
+) -> Trainer:
+    """A trainer that goes on from the newest checkpoint, where there is one; `begun` says whether the fit was begun before
+    this run."""
     try:
         trainer = Trainer(
             recipe,
             plan,
             processes,
             directory,
-            zero=zero,
+            zero=deepspeed_config.stage(given, request.zero),
             deepspeed=given,
             should_stop=should_stop,
             report=report,
@@ -161,9 +194,15 @@ class _Loop:
         hold: Hold,
         report: Report,
         should_stop: ShouldStop,
+        *,
+        number: int,
+        groups: int,
     ) -> None:
+        """This is group `number` of the fit, counted from 0."""
         self.request, self.trainer, self.hold = request, trainer, hold
         self.report, self.should_stop = report, should_stop
+        self.groups, self.before = groups, number * trainer.plan.steps
+        self.total = groups * trainer.plan.steps
         self.start = trainer.step_number
         self.seconds = self.waited_s = 0.0
         self._since = time.monotonic()
@@ -173,7 +212,7 @@ class _Loop:
         try:
             self._steps()
             self.hold.check()
-            record = put_lenses(trainer)
+            record = put_lenses(trainer, None if self.groups == 1 else group_record)
         except InterruptedWorkError:
             raise self._stopped() from None
         steps = trainer.step_number - self.start
@@ -192,7 +231,7 @@ class _Loop:
         if trainer.wants_evaluation:  # the run before was stopped during it
             trainer.evaluate(self.seconds)
         self._since = time.monotonic()
-        self.report(Progress(stage="fit", done=self.start, total=trainer.plan.steps, unit="steps"))
+        self.report(Progress(stage="fit", done=self.before + self.start, total=self.total, unit="steps"))
         with contextlib.closing(trainer.stream().batches(self.start, trainer.plan.steps)) as batches:
             while not trainer.finished:
                 batch = next(batches, None)
@@ -231,11 +270,10 @@ class _Loop:
         if trainer.step_number > trainer.saved_step and trainer.processes.first:
             log.info("stopping: saving step %d of %d", trainer.step_number, trainer.plan.steps)
         trainer.save()
-        trainer.processes.first_does(lambda: directory.mark_stopped(trainer.step_number, trainer.plan.steps))
-        where = f"saved in {directory}" if trainer.step_number else "nothing was learnt yet"
-        return StoppedError(
-            f"stopped after step {trainer.step_number:,} of {trainer.plan.steps:,} ({where}); run again to go on"
-        )
+        step = self.before + trainer.step_number
+        trainer.processes.first_does(lambda: directory.mark_stopped(step, self.total))
+        where = f"saved in {directory}" if step else "nothing was learnt yet"
+        return StoppedError(f"stopped after step {step:,} of {self.total:,} ({where}); run again to go on")
 
     def _tell(self, loss_LU: torch.Tensor) -> None:
         trainer = self.trainer
@@ -254,5 +292,11 @@ class _Loop:
             if ended := trainer.curves.ended_steps(why):
                 note += f", {len(ended)} of {lenses} {why}"
         self.report(
-            Progress(stage="fit", done=trainer.step_number, total=trainer.plan.steps, unit="steps", note=note)
+            Progress(
+                stage="fit",
+                done=self.before + trainer.step_number,
+                total=self.total,
+                unit="steps",
+                note=note,
+            )
         )

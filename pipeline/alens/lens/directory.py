@@ -57,6 +57,7 @@ class LensDirectory:
         self.fit_json = root / FIT_JSON
         self.log = root / "log.jsonl"
         self.checkpoints = root / "checkpoints"
+        self.groups = root / "groups"
         self.stopped = root / "stopped.json"
         self.claim = root / CLAIM
         # What a sweep keeps beside the lenses of a variant.
@@ -173,3 +174,11 @@ def _as_half(value: "torch.Tensor") -> "torch.Tensor":
         (error <= HALF_ROUNDING * value.norm(dim=-1)).all()
     )  # infinite where a number is too large
     return half if survives else value
+
+
+class GroupDirectory(LensDirectory):
+    """The same directory for a group of its layers, which is fitted by itself: its record stands in for `lens.json`."""
+
+    def __init__(self, root: Path, layers: Sequence[int]) -> None:
+        super().__init__(root)
+        self.lens_json = self.groups / f"layer-{layers[0]:02d}.json"
