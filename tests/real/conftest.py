@@ -1,4 +1,4 @@
-"""SmolLM2, a small cache of it and lenses of six of its heads, made once for all processes of the tests."""
+"""SmolLM2, a small cache of it and lenses of two layers, made once for all processes of the tests."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ from alens import HeadReader, load_lenses
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / ".real" / "smollm2"
 STORIES = ROOT / "benchmarks" / "real" / "stories.parquet"
-LIMIT_S = 900
+LIMIT_S = 3600
 """Only a process that hangs takes so long, even on a busy machine."""
 
-BY_STORY = ("--document-column", "story", "--seq-len", "64", "--exact-teacher")
+BY_STORY = ("--document-column", "story", "--exact-teacher")
 """How the caches of these tests are written."""
 
-LAYERS, HEADS = (18, 23), (0, 3, 7)
-"""What the lenses read: heads 23.0 and 23.3 say much about the next token, head 18.7 hardly anything."""
+LAYERS = (18, 23)
+"""What is cached: heads 23.0 and 23.1 move names, 23.3 says much about the next token, 18.7 hardly anything."""
 
 Made = Callable[[str, Callable[[Path], None]], Path]
 
@@ -69,11 +69,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture(scope="session")
 def real_cache(smollm2: Path, made: Made) -> Path:
-    """A sealed cache of layers 18 and 23, 6 shards of 1,024 rows, the last of held-out stories. Shared: never write to it."""
+    """A sealed cache of layers 18 and 23, 8 shards of 2,048 rows, the last of held-out stories. Shared: never write to it.
+
+    With a third of these rows the closed form of the heads that move names says nothing yet.
+    """
 
     def make(store: Path) -> None:
         layers = ",".join(map(str, LAYERS))
-        size = ("--max-rows", "6144", "--rows-per-shard", "1024")
+        size = ("--seq-len", "128", "--max-rows", "16384", "--rows-per-shard", "2048")
         alens("cache", smollm2, STORIES, store, *BY_STORY, *size, "--layers", layers, threads=2)
 
     return made("cache", make)
@@ -81,13 +84,8 @@ def real_cache(smollm2: Path, made: Made) -> Path:
 
 @pytest.fixture(scope="session")
 def real_lenses(real_cache: Path, made: Made) -> Path:
-    """Lenses of heads 0, 3 and 7 of both layers, fitted to the exact teacher. Shared: never write to it."""
-
-    def make(lenses: Path) -> None:
-        chosen = ("--layers", "18,23", "--heads", "0,3,7", "--eval-rows", "1024")
-        alens("fit", real_cache, lenses, *chosen, "--teacher", "exact")
-
-    return made("lenses", make)
+    """Lenses of all heads of both layers, in closed form. Shared: never write to it."""
+    return made("lenses", lambda lenses: alens("fit", real_cache, lenses, "--lens", "regression"))
 
 
 @pytest.fixture(scope="session")

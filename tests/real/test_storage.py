@@ -21,7 +21,7 @@ from .conftest import BY_STORY, LIMIT_S, STORIES, Made, alens
 
 pytestmark = pytest.mark.real
 
-SMALL = (*BY_STORY, "--max-rows", "1024", "--rows-per-shard", "256", "--layers", "23")
+SMALL = (*BY_STORY, "--seq-len", "64", "--max-rows", "1024", "--rows-per-shard", "256", "--layers", "23")
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +48,15 @@ def test_z_in_8_bits_reads_as_in_16(
     smollm2: Path, few_stories: Path, small_cache: Path, real_lenses: Path, tmp_path: Path
 ) -> None:
     alens("cache", smollm2, few_stories, tmp_path / "int8", *SMALL, "--z-dtype", "int8")
-    rows = np.arange(512)
+    rows = np.arange(256)
     layer = load_lenses(real_lenses).layer(23)
     log_probs = []
     for store in (small_cache, tmp_path / "int8"):
-        z_NHE = torch.from_numpy(open_cache(store).z(23, rows)[:, [0, 3, 7]]).float()
+        z_NHE = torch.from_numpy(open_cache(store).z(23, rows)).float()
         log_probs.append(layer.logits(z_NHE).log_softmax(-1))
     exact_NHV, coarse_NHV = log_probs
     kl_H = (exact_NHV.exp() * (exact_NHV - coarse_NHV)).sum(-1).mean(0)
-    assert 0 < float(kl_H.max()) < 5e-3
+    assert float(kl_H.min()) > 0 and float(kl_H.max()) < 5e-3
     sizes = [
         open_cache(store).spec("sites/attn.z/23").row_bytes for store in (small_cache, tmp_path / "int8")
     ]
