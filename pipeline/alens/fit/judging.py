@@ -61,7 +61,7 @@ class Judging:
             loss = functools.partial(self.recipe.objective.loss, teacher=target)
             for layer, design in designs.items():
                 trained = list(units[layer])
-                yield design(part.values(layer), loss, trained) if trained else torch.zeros(0)
+                yield design(part.values(layer), loss, trained, losses=True) if trained else torch.zeros(0)
 
         sizes = [len(units[layer]) for layer in designs]
         return dict(zip(designs, self._means(losses_of, sizes, report, "evaluate"), strict=True))

@@ -41,22 +41,24 @@ class LensModule(nn.Module):
             design = self.design(layer)
             units = None if active is None else active.get(layer)
             if units is None or len(units) == design.num_losses:
-                losses.append(design(z_NHE[layer], lambda readout: self.objective.loss(readout, teacher)))
+                losses.append(
+                    design(z_NHE[layer], lambda readout: self.objective.loss(readout, teacher), losses=True)
+                )
             else:
                 losses.append(self._some(design, z_NHE[layer], teacher, units))
         return nn.utils.rnn.pad_sequence(losses, batch_first=True)
 
     def _some(self, design: Design, z_NHE: torch.Tensor, teacher: Teacher, units: list[int]) -> torch.Tensor:
         def use(readout: Readout) -> torch.Tensor:
-            loss_U = readout.bias_UV.new_zeros(design.num_losses, dtype=torch.float32)
-            if not units:  # sums of nothing: every parameter keeps a gradient, which DeepSpeed reduces
-                parts = (readout.features_UNF, readout.weight_UFV, readout.bias_UV)
-                return loss_U + torch.stack([part.float().sum() for part in parts]).sum()
-            return loss_U.index_copy(
-                0, torch.tensor(units, device=loss_U.device), self.objective.loss(readout, teacher)
-            )
+            if units:
+                return self.objective.loss(readout, teacher)
+            # sums of nothing: every parameter keeps a gradient, which DeepSpeed reduces
+            parts = (readout.features_UNF, readout.weight_UFV, readout.bias_UV)
+            return torch.stack([part.float().sum() for part in parts]).sum().expand(0)
 
-        return design(z_NHE, use, units)  # type: ignore[no-any-return]  # torch leaves calls of modules untyped
+        some: torch.Tensor = design(z_NHE, use, units, losses=True)
+        places = torch.tensor(units, dtype=torch.int64, device=some.device)
+        return some.new_zeros(design.num_losses).index_copy(0, places, some)
 
     def maps(self, layer: int) -> LensMaps:
         """The maps of a layer, which act on the values as they are. The parameters must be gathered."""

@@ -8,6 +8,7 @@ import torch
 from alens.errors import RequestError
 from alens.fit import plugin
 from alens.lens.designs import DESIGNS
+from alens.lens.designs import design as design_module
 from alens.lens.designs.design import Design, Ground, Readout
 
 
@@ -81,3 +82,55 @@ def test_random_draws_depend_on_seed_and_layer_alone(values: torch.Tensor, groun
     # a seed and a layer are not one number, and any seed that a fit takes will do
     assert not torch.equal(first, ground(values, seed=0, layer=1002).random(5))
     assert len(ground(values, seed=2**63 - 1, layer=2).random(5)) == 5
+
+
+def product(name: str, ground: Ground) -> Design:
+    """A design whose weights are products; of rank 2 where that is an option."""
+    options = {"rank": 2} if name == "low-rank" else {}
+    return plugin.make("lens", name, plugin.find("lens", name, DESIGNS, Design), options, ground)
+
+
+@pytest.mark.parametrize("name", ["translator", "low-rank"])
+@pytest.mark.parametrize("units", [None, [1], []])
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_gradients_that_are_made_at_once_are_those_of_autograd(
+    ground: Any,
+    values: torch.Tensor,
+    disturbed: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    units: list[int] | None,
+    at_a_time: int,
+) -> None:
+    monkeypatch.setattr(design_module, "WEIGHT_BYTES", at_a_time * 4 * 4 * 17)
+    scale_U = torch.tensor([0.5, 3.0])
+    gradients, losses = [], []
+    for forward in (type(product(name, ground(values))).forward, Design.forward):
+        design = product(name, ground(values))
+        disturbed(design)
+
+        def loss(readout: Readout) -> torch.Tensor:
+            logits_UNV = torch.baddbmm(readout.bias_UV[:, None], readout.features_UNF, readout.weight_UFV)
+            return logits_UNV.log_softmax(-1)[..., 3].mean(1)
+
+        loss_U = forward(design, values, loss, units, losses=True)
+        (loss_U * (scale_U if units is None else scale_U[units])).sum().backward()
+        gradients.append([parameter.grad for parameter in design.parameters()])
+        losses.append(loss_U)
+    torch.testing.assert_close(*losses)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_some_heads_are_made_at_a_time(
+    ground: Any, values: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(design_module, "WEIGHT_BYTES", 4 * 4 * 17)
+    sizes: list[int] = []
+
+    def loss(readout: Readout) -> torch.Tensor:
+        sizes.append(len(readout.weight_UFV))
+        return readout.weight_UFV.sum((1, 2)) + readout.bias_UV.sum(1)
+
+    make("translator", ground(values))(values, loss, losses=True).sum().backward()
+    assert sizes == [1, 1]

@@ -14,15 +14,20 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from alens import randomness
 from alens.errors import RequestError
 from alens.lens.closed_form import ClosedForm
 from alens.lens.maps import AffineMaps, LensEnding, LensMaps
 from alens.lens.whitening import Whitening
+from alens.machine.blocks import slices
 from alens.rows.final_norm import FinalNorm
 
 T = TypeVar("T")
+
+WEIGHT_BYTES = 2**28
+"""Bytes of the E x V weights that a `ProductDesign` makes at a time: 21 heads at V = 49,152 and d_head 64."""
 
 
 def _no_unembedding() -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,10 +134,18 @@ class Design(nn.Module):
         """U: one loss for each head, unless heads share one."""
         return self.ground.num_heads
 
-    def forward(self, z_NHE: torch.Tensor, use: Callable[[Readout], T], units: list[int] | None = None) -> T:
+    def forward(
+        self,
+        z_NHE: torch.Tensor,
+        use: Callable[[Readout], T],
+        units: list[int] | None = None,
+        *,
+        losses: bool = False,
+    ) -> T:
         """`use(readout)`, for all losses or for `units`.
 
         What needs the readout runs inside this call, so that ZeRO-3 may gather parameters before it and free them after.
+        With `losses`, `use` gives a loss for each unit that it gets, and a design may call it for some of them at a time.
         """
         readout = self.readout(self.ground.whitening.white(z_NHE))
         return use(readout if units is None else readout.select(units))
@@ -177,6 +190,72 @@ class AffineDesign(Design):
         return AffineMaps(
             weight_HEV=log_mean_V.new_zeros(H, E, len(log_mean_V)), bias_HV=log_mean_V.repeat(H, 1)
         )
+
+
+class ProductDesign(AffineDesign):
+    """An affine design whose weights are products of small parameters, each (H, ...): every head has its own.
+
+    The weights of some heads are made, used and dropped, and their gradient is turned into that of the parameters at
+    once: those of all heads of a fit would take as much memory as the fit of a linear lens.
+    """
+
+    def affine_of(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(H, E, V) weight and (H, V) bias on white values, from parameters of some heads in the order of definition."""
+        raise NotImplementedError
+
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.affine_of(*self.parameters())
+
+    def forward(
+        self,
+        z_NHE: torch.Tensor,
+        use: Callable[[Readout], T],
+        units: list[int] | None = None,
+        *,
+        losses: bool = False,
+    ) -> T:
+        if not losses:
+            return super().forward(z_NHE, use, units)
+        white_HNE = self.ground.whitening.white(z_NHE)
+        heads = list(range(self.ground.num_heads)) if units is None else units
+        at_once = max(1, WEIGHT_BYTES // (4 * self.ground.width * len(self.ground.log_mean_output_V)))
+        parts = [
+            self._losses(white_HNE, use, heads[some]) for some in slices(len(heads), at_once) or [slice(0)]
+        ]
+        return torch.cat(parts)  # type: ignore[return-value]  # a loss for each head
+
+    def _losses(
+        self, white_HNE: torch.Tensor, use: Callable[[Readout], Any], heads: list[int]
+    ) -> torch.Tensor:
+        def work(*parameters: torch.Tensor) -> torch.Tensor:
+            loss_U: torch.Tensor = use(Readout(white_HNE[heads], *self.affine_of(*parameters)))
+            return loss_U
+
+        parameters = [parameter[heads] for parameter in self.parameters()]
+        if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
+            return work(*parameters)
+        losses: torch.Tensor = _GradientAtOnce.apply(work, *parameters)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+        return losses
+
+
+class _GradientAtOnce(torch.autograd.Function):
+    """Losses of a function of parameters, (U, ...) each, of which loss u depends on row u alone. Their gradients are made
+    in forward, so that nothing else is kept until backward."""
+
+    @staticmethod
+    def forward(ctx: Any, work: Callable[..., torch.Tensor], *parameters: torch.Tensor) -> torch.Tensor:
+        own = [parameter.detach().requires_grad_() for parameter in parameters]
+        with torch.enable_grad():
+            loss_U = work(*own)
+            ctx.gradients = torch.autograd.grad(loss_U.sum(), own)
+        return loss_U.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (scale_U,) = incoming
+        gradients, ctx.gradients = ctx.gradients, None
+        return None, *(part * scale_U.to(part.dtype).view(-1, *[1] * (part.ndim - 1)) for part in gradients)
 
 
 def small(scale: float, fan_in: int) -> float:

@@ -11,11 +11,11 @@ from torch import nn
 
 from alens.errors import RequestError
 from alens.lens.closed_form import ClosedForm, normal_bias
-from alens.lens.designs.design import AffineDesign, Ground, small
+from alens.lens.designs.design import Ground, ProductDesign, small
 from alens.lens.designs.white_unembedding import WhiteUnembedding
 
 
-class LowRank(AffineDesign):
+class LowRank(ProductDesign):
     """`down` (H, E, R), `up` (H, R, V) and `bias` (H, V), float32."""
 
     starts_at_closed_form = True
@@ -43,5 +43,6 @@ class LowRank(AffineDesign):
             self.up[:, :kept] = up_HRD @ white.basis_DV
             self.bias.copy_(normal_bias(torch.bmm(self.down, self.up), self.ground.log_mean_output_V))
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.bmm(self.down, self.up), self.bias
+    def affine_of(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        down_HER, up_HRV, bias_HV = parameters
+        return torch.bmm(down_HER, up_HRV), bias_HV

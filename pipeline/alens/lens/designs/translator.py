@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from alens.lens.closed_form import ClosedForm, normal_bias
-from alens.lens.designs.design import AffineDesign, Ground
+from alens.lens.designs.design import Ground, ProductDesign
 from alens.lens.designs.white_unembedding import WhiteUnembedding
 from alens.lens.unembedded_maps import UnembeddedMaps
 
 
-class Translator(AffineDesign):
+class Translator(ProductDesign):
     """`translator` (H, E, D) and `shift` (H, D), float32, in the coordinates of `basis`."""
 
     starts_at_closed_form = True
@@ -43,13 +43,13 @@ class Translator(AffineDesign):
             missing_HV = normal_bias(weight_HEV, self.ground.log_mean_output_V) - bias_HV.float()
             self.shift.copy_(self.white.projected(missing_HV))
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def affine_of(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ending, basis_DV = self.ground.ending, self.basis_DV
-        translator_HED = self.translator.to(basis_DV.dtype)
+        translator_HED, shift_HD = (parameter.to(basis_DV.dtype) for parameter in parameters)
         weight_HEV = torch.matmul(translator_HED, basis_DV)
         centre_HE = translator_HED @ (self.root_DD @ ending.centre_D)
         spread_HV = (weight_HEV - centre_HE[..., None]).square().sum(1)
-        return weight_HEV, ending.log_mean_V - spread_HV / 2 + self.shift.to(basis_DV.dtype) @ basis_DV
+        return weight_HEV, ending.log_mean_V - spread_HV / 2 + shift_HD @ basis_DV
 
     def maps(self) -> UnembeddedMaps:
         with torch.no_grad():
