@@ -6,7 +6,7 @@ In: SmolLM2-135M-Instruct, as `fetch.py` makes it. Out: a .jsonl of what the mod
 run continues; and a .parquet of the stories that are kept, with the columns `text` (a paragraph a row) and `story` (the
 number of the answer). Each answer is drawn at temperature 1 from the 95 % most probable mass, 420 tokens at most, 40 at a
 time from a seed of their own, in float32 on one thread. So the same versions give the same text: `stories.parquet` here
-was made with torch 2.13.0 and transformers 5.23.0 on a CPU, and says so in its metadata. It took 20 minutes.
+was made with torch 2.13.0 and transformers 5.23.0 on a CPU, and says so in its metadata.
 
 The asks name no person. Answers are left out that are short, go in circles, are not prose, or name what a text that is
 shipped should not. Shapes: B answers, T tokens.

@@ -1,7 +1,7 @@
 """A design: a linear lens on four of the white coordinates of z.
 
 The loss stays convex, and an optimiser comes near its optimum in forty steps. With all 64 coordinates and a few
-thousand rows it takes six hundred (docs/decisions/0051).
+thousand rows it would take six hundred (docs/decisions/0051).
 """
 
 import torch
