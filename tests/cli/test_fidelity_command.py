@@ -72,6 +72,9 @@ def test_the_tables_hold_every_figure_in_80_columns(run_alens: Any, demo_cache: 
         ]
         assert any(line.split() == [*form["name"].split(), *expected] for line in tables), expected
     assert any(line.split()[:2] == ["float16", "(stored)"] for line in tables)
+    assert f"({body['z'][-1]['error']['spread']['worst_head']})" in next(
+        line for line in out.splitlines() if line.startswith("int8 beside the spread of z")
+    )
     assert "KL to exact is not what a fit suffers: the samples are unbiased" in out
     assert (
         f"noise: the reference with another order of rows has ratio {body['other_order']['ratio']['mean']:.4f}"

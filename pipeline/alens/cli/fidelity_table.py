@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alens.cli.console import show
-from alens.pictures.numbers import UNKNOWN, fixed, significant, whole
+from alens.pictures.numbers import UNKNOWN, fixed, percent, significant, whole
 
 if TYPE_CHECKING:
     from alens.fidelity.measure import Fidelity, TargetFigure, ZFigure
@@ -76,6 +76,13 @@ def _notes(fidelity: "Fidelity") -> Iterator[str]:
             f"float16 log-probabilities: off by {significant(rounding.mean)} nats (largest {significant(rounding.largest)}), "
             f"KL {significant(rounding.kl)} nats"
         )
+    for form in fidelity.z:
+        if form.name == "int8" and form.error is not None:
+            spread = form.error.spread
+            yield (
+                f"int8 beside the spread of z around its mean, which is what a lens reads: off by {percent(spread.mean)}, "
+                f"worst {percent(spread.worst)} ({spread.worst_head})"
+            )
     if fidelity.exact_teacher:
         yield (
             "KL to exact is not what a fit suffers: the samples are unbiased; the ratio says what a fit loses"

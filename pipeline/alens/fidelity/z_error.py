@@ -1,7 +1,8 @@
 """The error of z, and of what a head writes with it, in forms that are coarser than the stored one.
 
 In: rows of a cache and a form. Out: for each head, the root mean square of the error divided by that of the stored
-values: for z, and for the head's output `z W_O`, which is what a reader of the residual stream sees.
+values: for z, and for the head's output `z W_O`, which is what a reader of the residual stream sees; and the error of z
+divided by its spread.
 Shapes: N rows, L layers, H heads, E d_head.
 """
 
@@ -40,6 +41,9 @@ class ZError:
     z: MeanAndWorst
     output: MeanAndWorst
     """Error of the head output z W_O."""
+    spread: MeanAndWorst
+    """The error of z beside the spread of z around its mean over rows, which is what a lens reads: large where the mean
+    of a head is far above its spread."""
 
 
 def z_errors(
@@ -49,7 +53,7 @@ def z_errors(
     cache = sample.cache
     W_O_LHED = cache.weights("W_O").astype(np.float64)
     names = [f"{layer}.{head}" for layer in cache.plan.layers for head in range(cache.plan.model.n_heads)]
-    errors: dict[ZForm, list[tuple[Errors, Errors]]] = {form: [] for form in forms}
+    errors: dict[ZForm, list[tuple[Errors, Errors, Errors]]] = {form: [] for form in forms}
     for layer in counted(cache.plan.layers, report, "error of z", "layers"):
         z_NHE = sample.z(layer)
         # ||e W_O||^2 = e (W_O W_O^T) e^T: E x E numbers a head instead of E x D.
@@ -58,23 +62,29 @@ def z_errors(
             if should_stop():
                 return None
             errors[form].append(relative_errors(z_NHE, form.decoded(z_NHE, layer), gram_HEE))
-    return {
-        form: ZError(
-            z=MeanAndWorst.over(np.concatenate([z_H for z_H, _ in parts]).tolist(), names),
-            output=MeanAndWorst.over(np.concatenate([out_H for _, out_H in parts]).tolist(), names),
-        )
-        for form, parts in errors.items()
-    }
+    return {form: _over_heads(parts, names) for form, parts in errors.items()}
+
+
+def _over_heads(parts: Sequence[tuple[Errors, Errors, Errors]], names: Sequence[str]) -> ZError:
+    """From the errors of each layer."""
+    z, output, spread = (
+        MeanAndWorst.over(np.concatenate(errors_H).tolist(), names) for errors_H in zip(*parts, strict=True)
+    )
+    return ZError(z=z, output=output, spread=spread)
 
 
 def relative_errors(
     z_NHE: npt.NDArray[np.float16], decoded_NHE: npt.NDArray[np.float16], gram_HEE: Errors
-) -> tuple[Errors, Errors]:
-    """(H,) for z and (H,) for z W_O; 0 where the stored values are all 0."""
+) -> tuple[Errors, Errors, Errors]:
+    """(H,) for z, (H,) for z W_O, and (H,) for z beside its spread; 0 where the stored values or their spread are 0."""
     z_HNE = z_NHE.astype(np.float64).swapaxes(0, 1)
     error_HNE = decoded_NHE.astype(np.float64).swapaxes(0, 1) - z_HNE
-    of_z = _ratio((error_HNE**2).sum((1, 2)), (z_HNE**2).sum((1, 2)))
-    return of_z, _ratio(_output_squares(error_HNE, gram_HEE), _output_squares(z_HNE, gram_HEE))
+    error_H, spread_HNE = (error_HNE**2).sum((1, 2)), z_HNE - z_HNE.mean(1, keepdims=True)
+    return (
+        _ratio(error_H, (z_HNE**2).sum((1, 2))),
+        _ratio(_output_squares(error_HNE, gram_HEE), _output_squares(z_HNE, gram_HEE)),
+        _ratio(error_H, (spread_HNE**2).sum((1, 2))),
+    )
 
 
 def _output_squares(values_HNE: Errors, gram_HEE: Errors) -> Errors:
