@@ -35,8 +35,8 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_cache: Path, tmp_pa
 
 
 def test_the_tables_hold_every_figure_in_80_columns(run_alens: Any, demo_cache: Path) -> None:
-    code, out, _ = run_alens("fidelity", demo_cache, *QUICK, *FIT, env={"COLUMNS": "60"})
-    assert code == 0
+    code, out, err = run_alens("fidelity", demo_cache, *QUICK, *FIT, env={"COLUMNS": "60"})
+    assert code == 0, err
     body = json.loads(run_alens("fidelity", demo_cache, *QUICK, *FIT, "--json").stdout)
     lines = out.splitlines()
     tables = lines[: next(number for number, line in enumerate(lines) if line.startswith("float16 log-prob"))]
