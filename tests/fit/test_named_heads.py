@@ -237,3 +237,18 @@ def test_python_takes_names_and_pairs(named: Path, demo_cache: Path) -> None:
     with pytest.raises(RequestError, match="layers is 3: it must be a list"):
         reader.read("She", layers=3)  # type: ignore[arg-type]
     assert open_cache(demo_cache).plan.layers == (0, 1, 2, 3)
+
+
+def test_layers_fitted_one_after_the_other_keep_their_heads(
+    demo_cache: Path, named: Path, tmp_path: Path
+) -> None:
+    settings = FitSettings(heads=NAMED, **SMALL)
+    fit_lenses(
+        FitRequest(store=demo_cache, lenses=tmp_path, settings=settings, device="cpu", layers_at_once=1)
+    )
+    record = load_lenses(tmp_path).record
+    assert list(record.lenses) == PAIRS
+    for layer in record.layers:
+        torch.testing.assert_close(
+            load_lenses(tmp_path).layer(layer).weight_HEV, load_lenses(named).layer(layer).weight_HEV
+        )
