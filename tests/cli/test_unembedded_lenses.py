@@ -67,7 +67,7 @@ def words(demo_cache: Path, rotated_cache: Path, shared: Path) -> dict[str, obje
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two documents differ by more than rounding."""
+    """Where two documents differ by more than rounding, and what is left out where few rows are read."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [line for key in one for line in differences(one[key], other.get(key), f"{where}.{key}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
@@ -77,7 +77,7 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
             for line in differences(*pair, f"{where}[{place}]")
         ]
     numbers = all(isinstance(value, int | float) for value in (one, other))
-    same = one == pytest.approx(other, rel=0.01, abs=0.003) if numbers else one == other
+    same = one == pytest.approx(other, rel=0.03, abs=0.003) if numbers else one == other
     return [] if same else [f"{where}: {one} and {other}"]
 
 
