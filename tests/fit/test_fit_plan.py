@@ -10,8 +10,9 @@ import pytest
 
 from alens import FitRequest, open_cache
 from alens.errors import DamageError, RequestError
-from alens.fit.fit_plan import begun, check_place, put_plan, resolve
+from alens.fit.fit_plan import as_begun, begun, check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
+from alens.fit.training_shards import eval_rows
 from alens.lens.directory import LensDirectory
 
 from .. import documents
@@ -32,6 +33,27 @@ def test_the_last_whole_shards_are_held_out(
     plan = resolved(demo_cache, tmp_path / "lenses", eval_rows=eval_rows)
     assert plan.held_out_shards == tuple(range(6))[-held_out:]
     assert plan.train_shards == tuple(range(6))[:-held_out]
+
+
+@pytest.mark.parametrize(("shards", "rows"), [(1, 512), (19, 512), (20, 1024), (400, 16_384)])
+def test_a_tenth_is_held_out_where_no_number_is_given(demo_cache: Path, shards: int, rows: int) -> None:
+    plan = open_cache(demo_cache).plan
+    settings = dataclasses.replace(plan.settings, rows_per_shard=512)
+    tokens = dataclasses.replace(plan.tokens, sequences=shards * settings.sequences_per_shard)
+    large = dataclasses.replace(plan, settings=settings, tokens=tokens)
+    assert eval_rows(FitSettings(), large) == rows
+    assert eval_rows(FitSettings(eval_rows=7), large) == 7
+
+
+def test_a_fit_goes_on_with_the_defaults_that_it_was_begun_with(demo_cache: Path, tmp_path: Path) -> None:
+    asked = FitRequest(store=demo_cache, lenses=tmp_path / "lenses")
+    plan = resolve(asked, open_cache(demo_cache))
+    old = dataclasses.replace(plan, settings={**plan.settings, "lr": 0.5, "eval_rows": 512})
+    put_plan(LensDirectory(asked.lenses), old)
+    assert resolve(asked, open_cache(demo_cache)) == old
+    assert (as_begun(FitSettings(), old).lr, as_begun(FitSettings(lr=0.1), old).lr) == (0.5, 0.1)
+    with pytest.raises(RequestError, match=r"lr is 0.1 \(begun: 0.5\)"):
+        resolve(dataclasses.replace(asked, settings=FitSettings(lr=0.1)), open_cache(demo_cache))
 
 
 def test_no_sequence_is_both_trained_on_and_held_out(demo_cache: Path, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def fit(planted_store: Path, tmp_path: Path) -> Fit:
 
     def call(name: str, stop: Stop | None = None, zero: int = 0, **settings: Any) -> Stop:
         stop = stop or Stop(10**9)
-        given = FitSettings(**{"steps": STEPS, "batch_rows": 128, "eval_rows": 512, **settings})
+        sizes = {"steps": STEPS, "batch_rows": 128, "eval_rows": 512, "start": "mean-output"}
+        given = FitSettings(**{**sizes, **settings})
         request = FitRequest(
             store=planted_store, lenses=tmp_path / name, settings=given, zero=zero, device="cpu"
         )

@@ -38,14 +38,16 @@ def test_an_evaluation_makes_the_teacher_once_for_all_layers(
     demo_cache: Path, tmp_path: Path, rows_made: list[int]
 ) -> None:
     fitted(demo_cache, tmp_path / "lenses")
-    assert sum(rows_made) == 3 * ROWS  # the mean output, the only evaluation, and the figures
+    assert (
+        sum(rows_made) == 4 * ROWS
+    )  # the mean output, the start, the only evaluation after it, and the figures
 
 
 def test_a_step_makes_the_teacher_once_for_all_layers(
     demo_cache: Path, tmp_path: Path, rows_made: list[int]
 ) -> None:
     fitted(demo_cache, tmp_path / "lenses", "exact")
-    assert sum(rows_made) == 3 * ROWS + 3 * 512  # the first step judges the mean output too
+    assert sum(rows_made) == 4 * ROWS + 3 * 512  # the first step judges the mean output too
 
 
 def test_a_teacher_that_is_kept_in_parts_gives_the_same_lenses(

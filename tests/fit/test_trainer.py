@@ -40,7 +40,7 @@ def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return CONVERGED if key in converge and self.history[key][-1].step >= FROZEN_AFTER else None
 
         monkeypatch.setattr(curves.Curves, "ending", ending)
-        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, **settings}
+        given = {"steps": 20, "batch_rows": 128, "eval_rows": 512, "start": "mean-output", **settings}
         request = FitRequest(
             store=store, lenses=tmp_path / name, settings=FitSettings(**given), zero=zero, device="cpu"
         )
@@ -122,7 +122,9 @@ def test_with_tolerance_0_nothing_converges(
     monkeypatch.setattr(trainer, "evaluation_steps", lambda *_: frozenset({2}))
     monkeypatch.setattr(curves, "ending", lambda *_: CONVERGED)
     for tolerance, steps in ((0.0, 4), (0.1, 2)):
-        settings = FitSettings(steps=4, batch_rows=64, eval_rows=512, tolerance=tolerance)
+        settings = FitSettings(
+            steps=4, batch_rows=64, eval_rows=512, tolerance=tolerance, start="mean-output"
+        )
         lenses = tmp_path / f"lenses-{tolerance}"
         request = FitRequest(store=planted_store, lenses=lenses, settings=settings, device="cpu")
         assert fit_lenses(request).steps_taken == steps

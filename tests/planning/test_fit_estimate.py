@@ -94,7 +94,7 @@ def test_memory_is_twenty_bytes_a_weight_and_what_is_beside(estimate: Estimate) 
     assert fit.save_memory_bytes == (20 + 16 + 4) * weights + 2 * shard
     body = fit.to_json()
     body_of_gpu = dataclasses.replace(fit, on_cpu=False)
-    assert body["refused"] is not None  # too few rows for the defaults
+    assert body["refused"] is None
     assert with_settings(fit, eval_rows=512).to_json()["needed_bytes"] == fit.memory_bytes
     assert with_settings(body_of_gpu, eval_rows=512).to_json()["needed_bytes"] == fit.training_bytes
 
@@ -109,8 +109,9 @@ def test_the_lenses_have_the_size_that_was_estimated(
     assert estimate.fit_estimate(Heads.grid((0, 2), range(6))).lens_bytes == pytest.approx(files, rel=0.01)
 
 
-def test_a_cache_that_is_too_small_for_the_defaults(estimate: Estimate) -> None:
-    (refused,) = {estimate.to_json()["fit"]["refused"]}
+def test_rows_that_leave_nothing_to_train_on_are_refused(estimate: Estimate) -> None:
+    asked = with_settings(estimate.fit_estimate(estimate.heads), eval_rows=16_384)
+    refused = asked.to_json()["refused"]
     assert refused.startswith("the cache has 4 committed shards, and ")
     assert "nothing is left to train on" in refused
 

@@ -141,6 +141,6 @@ def test_an_altered_sweep_json_is_damage(sweep: Any) -> None:
     request = sweep()
     sweep_json.put(request.out, sweep_json.content(request, open_cache(request.store)))
     file = request.out / sweep_json.NAME
-    file.write_text(file.read_text().replace("0.03", "0.05"))
+    file.write_text(file.read_text().replace("forward-kl", "reverse-kl"))
     with pytest.raises(DamageError, match=r"sweep.json was altered: delete"):
         sweep_json.read(request.out)

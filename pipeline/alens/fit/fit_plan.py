@@ -33,6 +33,10 @@ Groups = tuple[tuple[Natural, ...], ...]
 """Layers, group after group."""
 
 
+DEFAULTS_THAT_CHANGE = "start", "lr", "eval_rows"
+"""Settings whose default depends on the cache, on the design and on the alens that begins the fit."""
+
+
 @dataclass(frozen=True)
 class FitPlan:
     """What `fit.json` holds."""
@@ -99,9 +103,12 @@ def divided(layers: tuple[int, ...], most: int) -> Groups | None:
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     """The plan of the requested fit. Raises `RequestError` where another fit was begun in LENSES."""
     hub.check_local(request.lenses)
-    recipe = Recipe(request.settings, cache, torch.device("cpu"))
     directory = LensDirectory(request.lenses)
     earlier = begun(directory)
+    settings = request.settings
+    if earlier is not None and earlier.cache_plan == cache.plan.identity:
+        settings = as_begun(settings, earlier)
+    recipe = Recipe(settings, cache, torch.device("cpu"))
     if earlier is not None:
         _check_same(request, recipe.settings, cache, earlier)
         return earlier
@@ -119,6 +126,16 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         train_shards=train,
         held_out_shards=held_out,
     )
+
+
+def as_begun(settings: FitSettings, plan: FitPlan) -> FitSettings:
+    """The same settings, and what they leave to a default as the fit was begun with: another alens has other defaults."""
+    if not plan.steps:  # a design that is whole at its start takes none of them
+        return settings
+    begun_with: dict[str, Any] = {**plan.settings, "start": plan.start}
+    left = [name for name in DEFAULTS_THAT_CHANGE if getattr(settings, name) is None]
+    kept: dict[str, Any] = {name: begun_with.get(name) for name in left}
+    return replace(settings, **kept)
 
 
 def _steps(recipe: Recipe, shards: tuple[int, ...]) -> int:
@@ -152,8 +169,6 @@ def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun:
     if begun.cache_plan != cache.plan.identity:
         differences.append(f"it was begun on another cache than {request.store}")
     asked = settings.to_json()
-    if request.settings.start is None:  # a cache or an alens that has a better start does not change a fit
-        del asked["start"]
     begun_with = {"start": begun.start, **begun.settings}
     differences += [
         f"{name} is {asked[name]} (begun: {begun_with.get(name)})"

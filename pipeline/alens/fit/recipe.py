@@ -18,6 +18,7 @@ from alens.fit import plugin, start
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
 from alens.fit.settings import CLOSED_FORM, EVAL_ROWS, FitSettings
+from alens.fit.training_shards import eval_rows
 from alens.heads import Heads, requested
 from alens.job.progress import Progress, Report, counted, silent
 from alens.lens.closed_form import ClosedForm, closed_form
@@ -57,9 +58,11 @@ class Recipe:
             cache.check_rows()
         self.lacks_closed_form = start.lacking(settings, cache, self._design, self.objective)
         """Why the default start is not the closed form on this cache; None where it is, or cannot be on any."""
-        self.settings = replace(
-            with_rate(settings), start=start.resolved(settings, cache, self._design, self.objective)
-        )
+        begins = start.resolved(settings, cache, self._design, self.objective)
+        rate = self._design.closed_form_lr if begins == CLOSED_FORM else self._design.default_lr
+        self.settings = replace(settings, start=begins, lr=rate if settings.lr is None else settings.lr)
+        if self.trained:
+            self.settings = replace(self.settings, eval_rows=eval_rows(settings, cache.plan))
         self.teacher = settings.teacher or self.objective.teachers[0]
         if self.teacher not in self.objective.teachers:
             raise RequestError(
@@ -226,13 +229,6 @@ class Recipe:
         if closed is not None:
             design.start_at(closed)
         return design
-
-
-def with_rate(settings: FitSettings) -> FitSettings:
-    """The same settings with what belongs to the design where it was not given: the learning rate, and held-out rows."""
-    design = plugin.find("lens", settings.lens, DESIGNS, Design)
-    rate = design.default_lr if settings.lr is None else settings.lr
-    return replace(settings, lr=rate, eval_rows=settings.eval_rows or (EVAL_ROWS if design.trained else None))
 
 
 def quick_rows(logits_a_row: int) -> int:

@@ -19,7 +19,7 @@ Number = Annotated[int, Ge(1)]
 """How many of something."""
 
 EVAL_ROWS = 16_384
-"""Rows to hold out where none are given."""
+"""The most rows to hold out where no number is given."""
 
 Start = Literal["closed-form", "mean-output"]
 """Where lenses start."""
@@ -66,14 +66,15 @@ class FitSettings:
     """Rows per step, over all processes."""
     lr: Annotated[float, Gt(0)] | None = None
     """Learning rate of the first steps, in the design's own coordinates; it decays with the square root of the step.
-    None: the design's."""
+    None: the design's, lower from the
+    closed form."""
     tolerance: Annotated[float, Ge(0), Lt(1)] = TOLERANCE
     """Stop a lens when at most this share of its gain over the mean output is still to come; 0 takes all steps."""
     min_position: Annotated[int, Ge(0)] = 1
     """Leave out rows before this position of a sequence: position 0 sees only itself."""
     eval_rows: Number | None = None
-    """Rows to hold out for figures, in whole shards; where documents are known, shards of held-out documents. None: 16,384,
-    and fewer of a design without training."""
+    """Rows to hold out for figures, in whole shards; where documents are known, shards of held-out documents. None: a tenth of
+    the rows, at most 16,384, and fewer for a design without training."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of the order of shards, and of what a design draws."""
 

@@ -69,11 +69,15 @@ class Trainer:
         self.recipe, self.plan, self.processes, self.directory = recipe, plan, processes, directory
         self.settings, self.lr = recipe.settings, recipe.lr
         self.should_stop, self.report = should_stop, report
-        self.grounds = recipe.grounds(plan.train_shards, report)
+        grounds = recipe.grounds(plan.train_shards, report)
         self.closed_forms = (
             recipe.closed_forms(plan.train_shards, report) if plan.start == CLOSED_FORM else {}
         )
         """By layer, what the lenses start at; empty where they start at the mean output."""
+        self.grounds = {
+            layer: ground.paced(self.closed_forms[layer]) if self.closed_forms else ground
+            for layer, ground in grounds.items()
+        }
         if processes.first and not self.closed_forms and recipe.lacks_closed_form is not None:
             log.info("the fit starts at the mean output: %s", recipe.lacks_closed_form)
         report(Progress(stage="preparing the fit"))

@@ -19,7 +19,7 @@ from alens.fit import checkpoints, deepspeed_config
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
 from alens.fit.final_lenses import put_lenses
-from alens.fit.fit_plan import FitPlan, check_place, drop_plan, put_plan, resolve
+from alens.fit.fit_plan import FitPlan, as_begun, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
 from alens.fit.launch import check_alone, this_launch
 from alens.fit.layer_groups import fit_groups, group_record, with_groups
@@ -100,7 +100,7 @@ def fit_lenses(
             )
             return _Loop(request, trainer, hold, report, should_stop, number=number, groups=groups).run()
 
-        recipe = Recipe(request.settings, cache, processes.device)
+        recipe = Recipe(as_begun(request.settings, plan), cache, processes.device)
         if plan.groups is None:
             return fit(recipe, plan, directory, 0, 1)
         return _together(directory.root, fit_groups(plan, recipe, processes, directory.root, fit, hold.check))

@@ -19,6 +19,9 @@ log = logging.getLogger("alens")
 
 Shards = tuple[int, ...]
 
+SHARE = 0.1
+"""The share of the shards that is held out where no number of rows is given; one shard at least."""
+
 
 class Source(Protocol):
     """A cache, or one that is planned."""
@@ -34,9 +37,10 @@ class Source(Protocol):
         """The committed ones."""
 
 
-def eval_rows(settings: FitSettings) -> int:
-    """Held-out rows for figures, as the settings ask."""
-    return settings.eval_rows or EVAL_ROWS
+def eval_rows(settings: FitSettings, plan: Plan) -> int:
+    """Held-out rows for figures, as the settings ask, or at most a tenth of what the cache will hold, in whole shards."""
+    size = plan.settings.rows_per_shard
+    return settings.eval_rows or min(EVAL_ROWS, max(1, int(plan.num_shards * SHARE)) * size)
 
 
 def choose_shards(cache: Cache, settings: FitSettings) -> tuple[Shards, Shards]:
@@ -60,11 +64,11 @@ def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]
     rows_per_shard = cache.plan.settings.rows_per_shard
     if cache.plan.settings.moments_only:
         return _without_figures(cache, settings)
-    num_held_out = math.ceil(eval_rows(settings) / rows_per_shard)
+    num_held_out = math.ceil(eval_rows(settings, cache.plan) / rows_per_shard)
     train, held_out = split_shards(cache, num_held_out)
     if not train or not held_out:
         raise RequestError(
-            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {eval_rows(settings):,} --eval-rows: "
+            f"{cache.root} has {len(cache.shards)} committed shards, and {num_held_out} would be held out for {eval_rows(settings, cache.plan):,} --eval-rows: "
             "nothing is left to train on; take fewer --eval-rows, or cache more or smaller shards"
         )
     most = len(train) if settings.rows is None else math.ceil(settings.rows / rows_per_shard)
@@ -99,7 +103,7 @@ def split_shards(cache: Source, num_held_out: int) -> tuple[Shards, Shards]:
 def _warn_of_documents(cache: Cache, settings: FitSettings, held_out: Shards) -> None:
     """Warn where figures are taken on fewer rows than were asked for, or not on documents of their own."""
     apart, size = cache.plan.shards_of_held_out_documents, cache.plan.settings.rows_per_shard
-    num_held_out = math.ceil(eval_rows(settings) / size)
+    num_held_out = math.ceil(eval_rows(settings, cache.plan) / size)
     if apart and held_out[-1] not in apart:
         log.warning(
             "%s: no shard of its held-out documents is committed yet: figures are taken on documents that are trained on",

@@ -70,7 +70,7 @@ class FitEstimate:
     @property
     def held_out_rows(self) -> int:
         """Rows that figures are taken of at the end."""
-        return min(eval_rows(self.rates.settings), self._usable_rows(len(self.shards[1])))
+        return min(eval_rows(self.rates.settings, self.plan), self._usable_rows(len(self.shards[1])))
 
     def _usable_rows(self, shards: int) -> int:
         settings = self.plan.settings

@@ -134,7 +134,7 @@ def judge_variant(
 
     sums = ReadingSums(len(record.lenses) + 1, device, num_groups=groups.count)
     with droppable(should_stop) as work:
-        rows = HeldOutRows(reader=reader, shards=shards, num_rows=eval_rows(base))
+        rows = HeldOutRows(reader=reader, shards=shards, num_rows=eval_rows(base, cache.plan))
         judge(rows, readings, sums, groups=groups, report=report)
     if work.left_out:
         raise InterruptedWorkError

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError
-from alens.fit.recipe import with_rate
 from alens.store import document, durable, leftovers, typed
 from alens.store.cache_reader import Cache
 from alens.store.durable import write_errors
@@ -19,12 +18,12 @@ FORMAT = 1
 
 
 def content(request: SweepRequest, cache: Cache) -> dict[str, Any]:
-    """What `sweep.json` holds."""
+    """What `sweep.json` holds: settings as they were given."""
     return {
         "format": FORMAT,
         "cache_plan": cache.plan.identity,
-        "base": with_rate(request.grid.base).to_json(),
-        "variants": {v.name: with_rate(v.settings).to_json() for v in request.grid.variants},
+        "base": request.grid.base.to_json(),
+        "variants": {variant.name: variant.settings.to_json() for variant in request.grid.variants},
     }
 
 

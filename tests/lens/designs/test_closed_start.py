@@ -1,5 +1,6 @@
 """Designs at the closed form: what each can hold of it."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,25 @@ def test_low_rank_is_the_nearest_of_its_rank(ground: Any, values: torch.Tensor, 
         singular = torch.linalg.svdvals(left_VE)[2:].square().sum()
         assert far(cut.affine()[0][head], head) == pytest.approx(float(singular), rel=1e-3)
     assert torch.equal(cut.bias, normal_bias(cut.affine()[0].detach(), start.log_mean_output_V))
+
+
+def test_a_head_that_knows_more_moves_faster_from_the_same_start(
+    ground: Any, values: torch.Tensor, closed: ClosedForm
+) -> None:
+    """The first head explains four times as much as the others: the same step moves its logits twice as far."""
+    even = ground(values)
+    paced = even.paced(dataclasses.replace(closed, r2_H=np.where(np.arange(H) == 0, 0.4, 0.1)))
+    starts, moves = {}, {}
+    for name, at in (("even", even), ("paced", paced)):
+        lens = Linear(at)
+        lens.start_at(closed)
+        starts[name] = [part.detach().clone() for part in lens.affine()]
+        with torch.no_grad():
+            lens.weight.add_(0.01)
+        moves[name] = (lens.affine()[0] - starts[name][0]).abs().sum((1, 2))
+    for one, other in zip(starts["even"], starts["paced"], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    faster_H = moves["paced"] / moves["even"]
+    torch.testing.assert_close(
+        faster_H / faster_H[1], torch.where(torch.arange(H) == 0, 2.0, 1.0), rtol=1e-3, atol=0
+    )

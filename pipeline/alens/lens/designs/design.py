@@ -9,7 +9,7 @@ readout, D d_model, V vocabulary.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -28,6 +28,12 @@ T = TypeVar("T")
 
 WEIGHT_BYTES = 2**28
 """Bytes of the E x V weights that a `ProductDesign` makes at a time: 21 heads at V = 49,152 and d_head 64."""
+
+TYPICAL_R2 = 0.1
+"""What a head of a real model explains of the final residual: a head like this has the pace 1."""
+
+PACES = 0.1, 2.0
+"""The slowest and the fastest pace: a head without R2 would not move, and one with all of it would be thrown about."""
 
 
 def _no_unembedding() -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,6 +58,8 @@ class Ground:
     """Gives the model's last norm, on the device; read only where a design asks for it."""
     layer: int = 0
     seed: int = 0
+    pace_H: torch.Tensor | None = None
+    """(H,) float32: how fast the parameters of each head move, for designs that ask; None: all alike, at 1."""
     made: dict[str, Any] = field(default_factory=dict)
     """What `once` has made; one dictionary for all layers of a fit."""
 
@@ -87,6 +95,18 @@ class Ground:
         value: T = self.made[name]
         return value
 
+    def paced(self, closed: ClosedForm) -> "Ground":
+        """The same, where heads that know more move faster."""
+        pace_H = torch.from_numpy(closed.r2_H / TYPICAL_R2).sqrt().clamp(*PACES).float()
+        return replace(self, pace_H=pace_H.to(self.log_mean_output_V.device))
+
+    @property
+    def pace_H11(self) -> torch.Tensor:
+        """(H, 1, 1) the pace of each head."""
+        if self.pace_H is None:
+            return self.log_mean_output_V.new_ones(self.num_heads, 1, 1, dtype=torch.float32)
+        return self.pace_H[:, None, None]
+
     def random(self, *shape: int) -> torch.Tensor:
         """Standard normal draws; the same seed and layer give the same draws on every device."""
         generator = torch.Generator().manual_seed(
@@ -118,6 +138,9 @@ class Design(nn.Module):
 
     default_lr: ClassVar[float] = 0.03
     """The learning rate of the first steps where none is given: one that does not diverge."""
+
+    closed_form_lr: ClassVar[float] = 0.01
+    """The same for a fit that starts at the closed form, near its end."""
 
     trained: ClassVar[bool] = True
     """False for a design that is whole at its start: it has no parameters, no `readout`, and takes no step."""

@@ -14,9 +14,12 @@ from alens.lens.closed_form import ClosedForm, normal_bias
 from alens.lens.designs.design import Ground, ProductDesign, small
 from alens.lens.designs.white_unembedding import WhiteUnembedding
 
+DOWN_PACE = 0.1
+"""How fast `down` moves from the closed form: its numbers are small, and each moves all logits."""
+
 
 class LowRank(ProductDesign):
-    """`down` (H, E, R), `up` (H, R, V) and `bias` (H, V), float32."""
+    """`down` (H, E, R), over the pace at which it is trained, `up` (H, R, V) and `bias` (H, V), float32."""
 
     starts_at_closed_form = True
 
@@ -31,6 +34,7 @@ class LowRank(ProductDesign):
         self.down = nn.Parameter(ground.random(H, E, rank) * small(1.0, E))
         self.up = nn.Parameter(torch.zeros(H, rank, V, device=ground.log_mean_output_V.device))
         self.bias = nn.Parameter(ground.log_mean_output_V.float().expand(H, -1).clone())
+        self.down_pace = 1.0 if ground.pace_H is None else DOWN_PACE
 
     def start_at(self, closed: ClosedForm) -> None:
         white = WhiteUnembedding.on(self.ground)
@@ -39,10 +43,10 @@ class LowRank(ProductDesign):
         kept = min(self.down.shape[2], values_HK.shape[1])  # more rank than d_model stays random, times zero
         up_HRD = values_HK[:, :kept, None] * right_HKD[:, :kept]
         with torch.no_grad():
-            self.down[:, :, :kept] = left_HEK[:, :, :kept]
+            self.down[:, :, :kept] = left_HEK[:, :, :kept] / self.down_pace
             self.up[:, :kept] = up_HRD @ white.basis_DV
-            self.bias.copy_(normal_bias(torch.bmm(self.down, self.up), self.ground.log_mean_output_V))
+            self.bias.copy_(normal_bias(self.affine()[0], self.ground.log_mean_output_V))
 
     def affine_of(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         down_HER, up_HRV, bias_HV = parameters
-        return torch.bmm(down_HER, up_HRV), bias_HV
+        return torch.bmm(down_HER * self.down_pace, up_HRV), bias_HV
