@@ -66,6 +66,31 @@ def test_lenses_above_the_mean_output_become_the_mean_output_and_are_told_of(
         assert head["lens"]["kl"] == pytest.approx(body["mean_output"]["kl"], rel=1e-5)
 
 
+def test_it_says_how_many_rows_a_lens_would_gain_from(
+    run_alens: Any, demo_cache: Path, tmp_path: Path
+) -> None:
+    """From the mean output, few steps leave much to gain."""
+    sizes = (
+        "--layers",
+        3,
+        "--heads",
+        "0,5",
+        "--batch-rows",
+        16,
+        "--eval-rows",
+        512,
+        "--steps",
+        128,
+        "--lr",
+        0.003,
+    )
+    code, out, err = run_alens("fit", demo_cache, tmp_path / "lenses", *sizes, "--start", "mean-output")
+    assert code == 0, err
+    wanted = load_lenses(tmp_path / "lenses").record.fit["rows_wanted"]
+    assert set(wanted) == {"3.0", "3.5"} and all(rows % 2048 == 0 and rows > 2048 for rows in wanted.values())
+    assert "2 of 2 would gain from more rows or --epochs: about " in out and "for 3.0" in out
+
+
 def test_again_on_finished_lenses_it_says_so_and_changes_nothing(
     run_alens: Any, demo_cache: Path, tmp_path: Path
 ) -> None:

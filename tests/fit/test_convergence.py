@@ -15,6 +15,7 @@ from alens.fit.convergence import (
     TOLERANCE,
     HeldOutLoss,
     best,
+    doublings_left,
     ending,
     evaluation_steps,
     left_to_gain,
@@ -173,3 +174,22 @@ def test_evaluations_are_half_a_doubling_apart_and_one_is_at_the_end() -> None:
     assert evaluation_steps(5) == [5]
     assert evaluation_steps(FIRST_EVALUATION) == [FIRST_EVALUATION]
     assert all(later > earlier for earlier, later in itertools.pairwise(steps))
+
+
+def test_the_rows_that_a_lens_wants_bring_it_within_its_tolerance() -> None:
+    """On curves of a known end: after so many doublings, and not after one fewer, what is left is in the band."""
+    for power, scale in ((1.0, 4.0), (0.7, 2.0), (0.5, 1.0)):
+        whole = curve(2.0, scale, power)
+        seen = [evaluation for evaluation in whole if evaluation.step <= 128]
+        doublings = doublings_left(seen, MEAN_OUTPUT)
+        assert doublings is not None and doublings > 0
+        band = TOLERANCE * (MEAN_OUTPUT - seen[-1].loss)
+        after = [scale / (seen[-1].step * 2**times) ** power for times in (doublings - 1, doublings)]
+        assert after[1] <= 1.2 * band and after[0] > 0.8 * band
+
+
+def test_a_lens_at_its_end_wants_no_rows_and_one_that_overfits_wants_some() -> None:
+    assert doublings_left(curve(2.0, 1.0, 1.0), MEAN_OUTPUT) == 0
+    rising = [HeldOutLoss(step=step, loss=2.0 + 0.1 * math.log2(step / 32)) for step in (32, 64, 128, 256)]
+    assert doublings_left(rising, MEAN_OUTPUT) == 1
+    assert doublings_left(rising, 1.9) is None and doublings_left(rising[:1], MEAN_OUTPUT) is None

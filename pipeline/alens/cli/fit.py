@@ -13,6 +13,9 @@ from alens.cli.watch import speaks_for_all, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
 from alens.pictures.numbers import duration, fixed, percent, whole
 
+NAMED = 5
+"""How many lenses a line names that want so many rows."""
+
 FIT = SettingsOptions(
     FitSettings,
     ranges=False,
@@ -99,15 +102,20 @@ def _endings(record: Any) -> str:
         endings.append(f"{len(diverged)} diverged: take a lower --lr")
     if silent:
         endings.append(f"{len(silent)} say nothing")
-    best = fit.get("best_step", {})
-    falling = sum(
-        step == fit["steps"] and name not in fit["converged"] and name not in silent
-        for name, step in best.items()
-    )
     if not fit["most_steps"]:
         endings.append(f"no steps, judged on at most {fit['eval_rows']:,} held-out rows (--eval-rows)")
-    if falling and fit["steps"] == fit["most_steps"]:
-        endings.append(
-            f"{falling} of {lenses} were best at the last step: more --epochs, or more rows, may gain"
-        )
+    if wanted := fit.get("rows_wanted"):
+        endings.append(f"{len(wanted)} of {lenses} would gain from more rows or --epochs: {_wanted(wanted)}")
     return "; ".join(endings)
+
+
+def _wanted(rows: dict[str, int]) -> str:
+    """How many rows which lenses want, the fewest first."""
+    by_rows: dict[int, list[str]] = {}
+    for name, number in rows.items():
+        by_rows.setdefault(number, []).append(name)
+    parts = []
+    for number, names in sorted(by_rows.items()):
+        named = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        parts.append(f"about {whole(round(number, -3))} for {named}")
+    return ", ".join(parts)

@@ -27,6 +27,10 @@ RATIOS = (0.5, 0.9)
 """Bounds of what a doubling gains, as a share of what the doubling before it gained: 1/step, and very slow."""
 
 
+MOST_DOUBLINGS = 10
+"""A thousand times the rows: a curve of two doublings says nothing about more."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeldOutLoss:
     """The held-out loss of one lens after `step` steps, in nats."""
@@ -46,20 +50,52 @@ def left_to_gain(history: Sequence[HeldOutLoss]) -> float | None:
 
     `history` is in order of steps. The result is below 0 where the loss rises: the fit has begun to overfit.
     """
-    history = [
-        evaluation for evaluation in history if evaluation.step > 0
-    ]  # a start is not on the curve of steps
+    doublings = _doublings(history)
+    if doublings is None:
+        return None
+    before, gain = doublings
+    ratio = _ratio(before, gain)
+    # The second is the same figure from two doublings, under the law of 1/step: so a chance dip at the last evaluation
+    # does not stop a lens.
+    return max(gain * ratio / (1.0 - ratio), (before + gain) / 3.0)
+
+
+def doublings_left(
+    history: Sequence[HeldOutLoss], mean_output: float, tolerance: float = TOLERANCE
+) -> int | None:
+    """How often the rows must double until a lens has at most `tolerance` of its gain over the mean output left to gain.
+
+    0 where it has no more than that now, one at least where it has overfitted its rows; at most MOST_DOUBLINGS. None where
+    the curve is too short to say, and for a lens that does no better than the mean output.
+    """
+    doublings, lowest, left = _doublings(history), best(history), left_to_gain(history)
+    if doublings is None or left is None or lowest is None or lowest.loss >= mean_output:
+        return None
+    band = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS)
+    if (
+        history[-1].loss - lowest.loss > band
+    ):  # it gains from rows that it has not seen, and nobody can say how much
+        return 1
+    if left <= band:
+        return 0
+    return min(MOST_DOUBLINGS, math.ceil(math.log(band / left) / math.log(_ratio(*doublings))))
+
+
+def _doublings(history: Sequence[HeldOutLoss]) -> tuple[float, float] | None:
+    """Nats gained by the last doubling of the steps but one, and by the last. A start is not on the curve of steps."""
+    history = [evaluation for evaluation in history if evaluation.step > 0]
     if not history:
         return None
     quarter, half = (_at(history, history[-1].step / part) for part in (4, 2))
     if quarter is None or half is None or not math.isfinite(quarter - half - history[-1].loss):
         return None
-    before, gain = quarter - half, half - history[-1].loss
+    return quarter - half, half - history[-1].loss
+
+
+def _ratio(before: float, gain: float) -> float:
+    """What a doubling gains, as a share of what the doubling before it gained, within RATIOS."""
     slowest = 1.0 if before <= 0 else gain / before
-    ratio = min(max(slowest, RATIOS[0]), RATIOS[1])
-    # The second is the same figure from two doublings, under the law of 1/step: so a chance dip at the last evaluation
-    # does not stop a lens.
-    return max(gain * ratio / (1.0 - ratio), (before + gain) / 3.0)
+    return min(max(slowest, RATIOS[0]), RATIOS[1])
 
 
 def best(history: Sequence[HeldOutLoss]) -> HeldOutLoss | None:

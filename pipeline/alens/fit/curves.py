@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from alens.fit.convergence import HeldOutLoss, best, ending
+from alens.fit.convergence import TOLERANCE, HeldOutLoss, best, doublings_left, ending
 from alens.heads import Heads
 
 Loss = tuple[int, int]
@@ -107,6 +107,15 @@ class Curves:
             if ending.why == why
             for name in self.names(key)
         }
+
+    def rows_wanted(self, rows: int, tolerance: float) -> dict[str, int]:
+        """By name of a lens that would gain from more than the `rows` it was trained on: about how many it wants."""
+        wanted: dict[str, int] = {}
+        for key, history in sorted(self.history.items()):
+            assert self.mean_output is not None, "it was evaluated before any lens"
+            if doublings := doublings_left(history, self.mean_output, tolerance or TOLERANCE):
+                wanted |= dict.fromkeys(self.names(key), rows * 2**doublings)
+        return wanted
 
     @property
     def best_steps(self) -> dict[str, int]:

@@ -210,9 +210,14 @@ def _names(trainer: Finished, nothing: Nothing) -> list[str]:
 
 
 def _without_converged(fit: dict[str, Any], trainer: Finished, nothing: Nothing) -> dict[str, Any]:
-    """A lens that says nothing does not count as converged, even if it had on the fewer rows of the evaluations."""
+    """A lens that says nothing does not count as converged, even if it had on the fewer rows of the evaluations, and nobody
+    can say what it would gain."""
     silent = _names(trainer, nothing)
-    return {**fit, CONVERGED: {name: step for name, step in fit[CONVERGED].items() if name not in silent}}
+    speaking = {
+        what: {name: value for name, value in fit[what].items() if name not in silent}
+        for what in (CONVERGED, "rows_wanted")
+    }
+    return {**fit, **speaking}
 
 
 def _warn(trainer: Finished, nothing: Nothing, replaced: bool, mean_output_kl: float) -> None:
@@ -278,6 +283,10 @@ def _record(
             "most_steps": plan.steps,
             "rows_seen": trainer.rows_seen,
             "best_step": trainer.curves.best_steps,
+            "rows_wanted": trainer.curves.rows_wanted(
+                min(trainer.rows_seen, len(plan.train_shards) * cache.plan.settings.rows_per_shard),
+                recipe.settings.tolerance,
+            ),
             **{why: trainer.curves.ended_steps(why) for why in ENDINGS},
         },
         held_out=held_out,
