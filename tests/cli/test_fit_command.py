@@ -48,7 +48,7 @@ def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(
 def test_lenses_above_the_mean_output_become_the_mean_output_and_are_told_of(
     run_alens: Any, demo_cache: Path, tmp_path: Path, objective: str
 ) -> None:
-    """Two steps at a huge rate, from a start that is no better."""
+    """Two steps at a huge rate, from a start that is not better."""
     lenses, start = tmp_path / "lenses", ("--start", "mean-output")
     sizes = ("--layers", 0, "--heads", "0,5", "--batch-rows", 16, "--eval-rows", 512, "--steps", 2, "--lr", 3)
     code, out, err = run_alens("fit", demo_cache, lenses, *sizes, *start, "--objective", objective)

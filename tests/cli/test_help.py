@@ -143,7 +143,7 @@ def test_what_is_called_alike_is_given_alike() -> None:
             if "--layers" in parameter.opts or "--heads" in parameter.opts:
                 spelled = "--layer" if "--layers" in parameter.opts else "--head"
                 assert spelled in parameter.opts, name
-    assert collected["--heads"] == collected["--head"] == {("numbers", None)}
+    assert collected["--heads"] == collected["--head"] == {("heads", None)}
     assert collected["--heat-map"] == {("path", "FILE.png|FILE.html")}
     assert collected["--show"] == {("integer range", None)}
 

@@ -62,7 +62,7 @@ def test_the_store_page_has_every_array() -> None:
     )
     small, large = plan(50_257), plan(100_000)
     settings = CacheSettings(
-        layers=(11,), exact_teacher=True, z_dtype="int8", sites=("resid_post", "mlp_out")
+        layers=(11,), exact_teacher=True, final_moments=True, z_dtype="int8", sites=("resid_post", "mlp_out")
     )
     small = dataclasses.replace(small, settings=settings)
     specs = {**shard_arrays(small), **weight_arrays(small)}

@@ -5,7 +5,7 @@ import torch
 
 from alens.fidelity.forms import TargetForm
 from alens.fidelity.probe_fits import Rows
-from alens.fidelity.probe_time import Rates, measured_rates, probe_seconds, usable_rows
+from alens.fidelity.probe_time import ProbeRates, measured_rates, probe_seconds, usable_rows
 from alens.heads import Heads
 from alens.store.cache_reader import Cache
 
@@ -27,7 +27,7 @@ def test_a_loss_without_gradient_takes_less_and_the_exact_teacher_takes_some(
 def test_the_seconds_of_fits_by_hand(demo: Cache) -> None:
     """5,040 rows twice are 9 steps of 1,024, which the fit evaluates after the last; 1,008 rows are judged."""
     heads, rows = Heads.grid((0, 3), (1, 4)), Rows(train=(0, 1, 2, 3, 4), held_out=(5,))
-    rates = Rates(step=1.0, loss=100.0, exact=10_000.0)
+    rates = ProbeRates(step=1.0, loss=100.0, exact=10_000.0)
     exact_fit = 2 * 5040 * (2 * 1.0 + 10_000.0) + 3 * 1008 * (2 * 100.0 + 10_000.0)
     other_fit = 2 * 5040 * 2 * 1.0 + 1008 * (3 * 2 * 100.0 + 2 * 10_000.0)
     variants = [("reference", None, None), ("other targets", None, TargetForm(4, 4))]

@@ -27,7 +27,7 @@ JUDGINGS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
+class ProbeRates:
     """Seconds a row."""
 
     step: float
@@ -38,7 +38,9 @@ class Rates:
     """The exact distribution, which all layers share; 0 without the exact teacher."""
 
 
-def probe_seconds(cache: Cache, heads: Heads, rows: Rows, variants: Sequence[Variant], rates: Rates) -> float:
+def probe_seconds(
+    cache: Cache, heads: Heads, rows: Rows, variants: Sequence[Variant], rates: ProbeRates
+) -> float:
     """Seconds that these fits and their judging take, at the rates of as many heads as a layer has."""
     settings = FitSettings()
     trained = usable_rows(cache, rows.train) * settings.epochs
@@ -59,7 +61,7 @@ def usable_rows(cache: Cache, shards: Sequence[int]) -> int:
     return len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
 
 
-def measured_rates(cache: Cache, num_heads: int, device: torch.device) -> Rates:
+def measured_rates(cache: Cache, num_heads: int, device: torch.device) -> ProbeRates:
     """Time `TIMED_ROWS` rows of `num_heads` heads of one layer."""
     model, settings = cache.plan.model, cache.plan.settings
     entries = settings.top_k + settings.tail_samples
@@ -87,7 +89,7 @@ def measured_rates(cache: Cache, num_heads: int, device: torch.device) -> Rates:
         final_ND = torch.randn(TIMED_ROWS, model.d_model, device=device)
         exact = ExactTeacher(final_ND, W_U_DV, b_U_V, compressed.entropies)
         exact_s = _seconds(lambda: exact.block(slice(0, TIMED_ROWS)), device)
-    return Rates(step=step_s / TIMED_ROWS, loss=loss_s / TIMED_ROWS, exact=exact_s / TIMED_ROWS)
+    return ProbeRates(step=step_s / TIMED_ROWS, loss=loss_s / TIMED_ROWS, exact=exact_s / TIMED_ROWS)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -69,15 +69,11 @@ class Trainer:
         self.recipe, self.plan, self.processes, self.directory = recipe, plan, processes, directory
         self.settings, self.lr = recipe.settings, recipe.lr
         self.should_stop, self.report = should_stop, report
-        grounds = recipe.grounds(plan.train_shards, report)
-        self.closed_forms = (
-            recipe.closed_forms(plan.train_shards, report) if plan.start == CLOSED_FORM else {}
-        )
+        self.grounds = recipe.grounds(plan.train_shards, report)
+        begun_near = plan.start == CLOSED_FORM
+        self.closed_forms = recipe.closed_forms(plan.train_shards, report) if begun_near else {}
         """By layer, what the lenses start at; empty where they start at the mean output."""
-        self.grounds = {
-            layer: ground.paced(self.closed_forms[layer]) if self.closed_forms else ground
-            for layer, ground in grounds.items()
-        }
+        self.grounds |= {layer: self.grounds[layer].paced(form) for layer, form in self.closed_forms.items()}
         if processes.first and not self.closed_forms and recipe.lacks_closed_form is not None:
             log.info("the fit starts at the mean output: %s", recipe.lacks_closed_form)
         report(Progress(stage="preparing the fit"))
