@@ -55,7 +55,7 @@ show alens plan "$model" "$1" "$work/cache" "${@:2}" "${asked[@]}"
 show alens cache "$model" "$1" "$work/cache" "${@:2}" "${asked[@]}"
 show alens info "$work/cache"
 show alens fit "$work/cache" "$work/all-heads" --lens regression
-show alens fit "$work/cache" "$work/six-heads" --heads "$known_heads" --lr 0.003 --eval-rows "$shard_rows"
+show alens fit "$work/cache" "$work/six-heads" --heads "$known_heads" --eval-rows "$shard_rows"
 show alens eval "$work/all-heads" "$work/cache" --heads "$known_heads" --rows "$judged_rows"
 show alens eval "$work/six-heads" "$work/cache" --rows "$judged_rows"
 show alens read "$work/all-heads" "$prompt" --layer 23 --top 5
