@@ -1,6 +1,6 @@
 """Do lenses give the answer where it is known? Indirect objects, capitals, agreement: rank, probability, sign.
 
-    python benchmarks/real/known_answers.py LENSES [LENSES ...] [--model DIR]
+    python benchmarks/real/known_answers.py LENSES [LENSES ...] [--heads 23.0,24.4] [--model DIR]
 
 Prompts are made here from tables of words; each has an answer and a foil, both a single token of the model's. For each
 kind and head the table gives: KL(model, lens) in nats at the last position, the mean probability of the answer, the
@@ -116,12 +116,12 @@ LISTED = 1000
 """Tokens in a list: a rank beyond it counts as this one."""
 
 
-def answers(reader: HeadReader, question: Question) -> dict[str, Answer]:
+def answers(reader: HeadReader, question: Question, heads: str | None) -> dict[str, Answer]:
     """By name of a head, and for `model`, what it says to a question."""
     terms = reader.terms([question.answer, question.foil])
-    reading = reader.read(question.prompt, terms=terms, top=LISTED, rank="probability", min_probability=0.0)
+    reading = reader.read(question.prompt, heads=heads, terms=terms, top=LISTED, rank="probability")
     (position,) = reading.positions
-    target = terms[0].ids[0]
+    target = reader.model.tokenizer.encode(question.answer, add_special_tokens=False).ids[0]
     listed = [score.id for score in reading.model[position]]
     yes, no = (score.probability for score in reading.model_terms[position])
     said = {"model": Answer(kl=0.0, probability=yes, above=_place(listed, target), right=yes > no)}
@@ -160,12 +160,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("lenses", nargs="+", help="lens directories of one model")
+    parser.add_argument("--heads", help="heads to ask, such as 23.0,24.4; all by default")
     parser.add_argument("--model", help="where the model lies, if not where the lenses say")
     args = parser.parse_args()
     for directory in args.lenses:
         reader = HeadReader(load_lenses(directory), model=args.model)
         for kind, asked in itertools.groupby(questions(), key=lambda question: question.kind):
-            said = [answers(reader, question) for question in asked]
+            said = [answers(reader, question, args.heads) for question in asked]
             print(f"\n## {directory}: {kind}, {len(said)} prompts\n")
             print("\n".join(table(said)), flush=True)
 

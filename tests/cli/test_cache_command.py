@@ -98,7 +98,7 @@ def test_arguments_may_stand_in_the_file_too(run_alens: Any, tmp_path: Path) -> 
     [
         (
             "seqlen = 3",
-            "has the unknown key 'seqlen': valid keys are batch-size, corpus, corpus-config, corpus-revision, device",
+            "has the unknown key 'seqlen': valid keys are batch-size, bos, corpus, corpus-config, corpus-revision, device",
         ),
         ("[cache]\nseq_len = 3", "has the unknown key 'cache': valid keys are"),
         ("seq_len =", "is not a TOML file"),
