@@ -59,7 +59,7 @@ def test_its_covariance_is_that_of_its_rows(far_cache: Cache) -> None:
 def test_its_lens_reads_as_well_as_without_the_shift(
     far_cache: Cache, demo_cache: Path, tmp_path: Path
 ) -> None:
-    """Within a percent: float16 values are 0.125 and 0.25 apart at 200 and 300."""
+    """Within two percent: float16 values are 0.125 and 0.25 apart at 200 and 300."""
     settings = FitSettings(layers=(LAYER,), heads=(HEAD,), batch_rows=512, eval_rows=1024)
     kl = [
         fit_lenses(
@@ -67,7 +67,7 @@ def test_its_lens_reads_as_well_as_without_the_shift(
         ).record.held_out[str(LAYER)][0]["kl"]
         for name, store in (("plain", demo_cache), ("far", far_cache.root))
     ]
-    assert kl[1] == pytest.approx(kl[0], rel=0.01)
+    assert kl[1] == pytest.approx(kl[0], rel=0.02)
 
 
 def test_a_covariance_summed_in_float32_is_named(

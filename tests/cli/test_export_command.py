@@ -18,7 +18,7 @@ def test_the_size_is_said_and_the_layers_are_written(
     out = tmp_path / "out"
     outcome = run_alens("export", demo_lenses, out, "--layers", "3", "--form", "z", "--dtype", "float16")
     assert outcome.code == 0, outcome.stderr
-    assert "will take 541 kB: layers 3, 2 heads each, 32 x 4,096 float16 a head" in outcome.stderr
+    assert "will take 541 kB: heads 3.1,3.4, 32 x 4,096 float16 a head" in outcome.stderr
     assert f"{out}: {(out / 'layer-03.safetensors').stat().st_size:,} bytes" in outcome.stdout
     assert {path.name for path in out.iterdir()} == {
         "README.md",
@@ -32,7 +32,7 @@ def test_the_size_is_said_and_the_layers_are_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--layers", "1"), "name each once, of 0, 3"),
+        (("--layers", "1"), "has no lens for layer 1: it has layers 0, 3"),
         (("--form", "x"), "'x' is not one of 'paper', 'z'"),
         (("--dtype", "x"), "is not one of 'float32', 'float16', 'bfloat16'"),
     ],

@@ -95,7 +95,7 @@ def test_without_fits_their_columns_are_empty(run_alens: Any, demo_cache: Path) 
     code, out, err = run_alens("fidelity", demo_cache, *QUICK, "--no-fit")
     assert code == 0 and "probe" not in err
     assert "KL to exact" in out and "lenses:" not in out and "noise:" not in out
-    (line,) = [line for line in out.splitlines() if line.split()[:1] == ["int8"]]
+    line = next(line for line in out.splitlines() if line.split()[:1] == ["int8"])
     assert line.split()[-2:] == ["-", "-"]
 
 

@@ -148,7 +148,7 @@ def test_a_record_of_a_group_that_was_altered_is_named(request_of: Callable[...,
     stop = Stop(8)
     with pytest.raises(StoppedError):
         fit_lenses(request_of("g", 1), report=stop.report, should_stop=stop)
-    path = request_of("g").lenses / "groups" / "layer-01.json"
+    path = request_of("g").lenses / "layer-groups" / "layer-01.json"
     path.write_text(path.read_text().replace("kl", "KL", 1))
     with pytest.raises(DamageError, match=r"layer-01\.json was altered.*delete"):
         fit_lenses(request_of("g"))

@@ -57,7 +57,7 @@ class LensDirectory:
         self.fit_json = root / FIT_JSON
         self.log = root / "log.jsonl"
         self.checkpoints = root / "checkpoints"
-        self.groups = root / "groups"
+        self.groups = root / "layer-groups"
         self.stopped = root / "stopped.json"
         self.claim = root / CLAIM
         # What a sweep keeps beside the lenses of a variant.

@@ -181,7 +181,7 @@ class FitEstimate:
             "epochs": settings.epochs,
             "steps": self.steps,
             "evaluations": self.evaluations,
-            "checkpoints": self.saves,
+            "saves": self.saves,
             "step_hours": self.step_s / 3600,
             "evaluate_hours": self.evaluate_s / 3600,
             "figures_hours": self.figures_s / 3600,
