@@ -87,11 +87,12 @@ def test_a_fit(demo_cache: Path, tmp_path: Path, told: Told) -> None:
     assert told.stages == [
         "reading moments",
         "whitening",
+        "closed form",
         "preparing the fit",
         "looking for a checkpoint",
-        "fit",
         "mean output",
         "evaluate",
+        "fit",
         "judge",
         "writing lenses",
     ]
