@@ -65,20 +65,23 @@ def doublings_left(
 ) -> int | None:
     """How often the rows must double until a lens has at most `tolerance` of its gain over the mean output left to gain.
 
-    0 where it has no more than that now, one at least where it has overfitted its rows; at most MOST_DOUBLINGS. None where
-    the curve is too short to say, and for a lens that does no better than the mean output.
+    0 where it has no more than that now, one at least where it has overfitted its rows; at most MOST_DOUBLINGS. A curve of
+    one doubling is taken to go on as 1/step. None for a shorter one, and for a lens that does no better than the mean output.
     """
-    doublings, lowest, left = _doublings(history), best(history), left_to_gain(history)
-    if doublings is None or left is None or lowest is None or lowest.loss >= mean_output:
+    lowest = best(history)
+    steps = [evaluation for evaluation in history if evaluation.step > 0]
+    half = _at(steps, steps[-1].step / 2) if steps else None
+    if half is None or lowest is None or not lowest.loss < mean_output:
         return None
-    band = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS)
-    if (
-        history[-1].loss - lowest.loss > band
-    ):  # it gains from rows that it has not seen, and nobody can say how much
+    band, last = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS), steps[-1].loss
+    if not math.isfinite(half - last):
+        return None
+    if last - lowest.loss > band:  # more rows would help, and nobody can say how much
         return 1
-    if left <= band:
-        return 0
-    return min(MOST_DOUBLINGS, math.ceil(math.log(band / left) / math.log(_ratio(*doublings))))
+    doublings, left = _doublings(history), left_to_gain(history)
+    ratio = RATIOS[0] if doublings is None else _ratio(*doublings)
+    left = half - last if left is None else left
+    return 0 if left <= band else min(MOST_DOUBLINGS, math.ceil(math.log(band / left) / math.log(ratio)))
 
 
 def _doublings(history: Sequence[HeldOutLoss]) -> tuple[float, float] | None:
