@@ -141,10 +141,13 @@ class Curves:
         }
 
     def restore(self, body: Mapping[str, Any]) -> None:
-        """Put `to_json()` back."""
+        """Put `to_json()` back. Raises `ValueError` for the curves of other lenses."""
         self.mean_output = body["mean_output"]
         self.history = {
             (layer, unit): [HeldOutLoss(step=step, loss=loss) for step, loss in history]
             for layer, unit, history in body["history"]
         }
         self.ended = {(layer, unit): Ending(step=step, why=why) for layer, unit, step, why in body["ended"]}
+        known, keys = self.history.keys() | self.ended.keys(), set(self.keys)
+        if not known <= keys or (self.history and known != keys):
+            raise ValueError("the curves are of other lenses")
