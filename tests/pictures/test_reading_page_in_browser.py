@@ -304,6 +304,7 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
     (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     numbers = json.loads(held)
     numbers["heads"] = list(range(32))
+    numbers["cells"] = [[layer, head] for layer in numbers["layers"] for head in numbers["heads"]]
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
         for said in (place["lens"], place["unembedding"]):
             said["kl"], said["entropy"] = wide(said["kl"]), wide(said["entropy"])
