@@ -192,3 +192,17 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot write"), claimed(tmp_path / "file"):
         pass
+
+
+def test_what_a_process_left_that_was_killed_while_it_claimed_goes(tmp_path: Path, quick: None) -> None:
+    """One of another host may still be writing."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, theirs = (
+        tmp_path / f".{CLAIM}.{host}-{dead.pid}-1886e255.partial"
+        for host in (socket.gethostname(), "elsewhere")
+    )
+    left.touch()
+    theirs.touch()
+    with claimed(tmp_path):
+        assert not left.exists() and theirs.exists()

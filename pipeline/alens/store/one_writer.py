@@ -51,6 +51,7 @@ def claimed(folder: Path, should_stop: ShouldStop = never) -> Iterator[Claim]:
     try:
         with _held(folder, should_stop) as claim:
             leftovers.clear_held(folder, OWN)
+            leftovers.clear(folder / CLAIM)  # another process may be writing one now: only those of dead ones
             yield claim
     finally:
         if made:
