@@ -56,18 +56,19 @@ def test_its_covariance_is_that_of_its_rows(far_cache: Cache) -> None:
     np.testing.assert_allclose(found_EE, np.cov(counted_NE.T, bias=True), rtol=0, atol=1e-6 * variance_E[-1])
 
 
+@pytest.mark.parametrize(("start", "off"), [("mean-output", 0.01), ("closed-form", 0.02)])
 def test_its_lens_reads_as_well_as_without_the_shift(
-    far_cache: Cache, demo_cache: Path, tmp_path: Path
+    far_cache: Cache, demo_cache: Path, tmp_path: Path, start: str, off: float
 ) -> None:
-    """Within two percent: float16 values are 0.125 and 0.25 apart at 200 and 300."""
-    settings = FitSettings(layers=(LAYER,), heads=(HEAD,), batch_rows=512, eval_rows=1024)
+    """Within a percent or two: float16 values are 0.125 and 0.25 apart at 200 and 300."""
+    settings = FitSettings(layers=(LAYER,), heads=(HEAD,), batch_rows=512, eval_rows=1024, start=start)
     kl = [
         fit_lenses(
             FitRequest(store=store, lenses=tmp_path / name, settings=settings, device="cpu")
         ).record.held_out[str(LAYER)][0]["kl"]
         for name, store in (("plain", demo_cache), ("far", far_cache.root))
     ]
-    assert kl[1] == pytest.approx(kl[0], rel=0.02)
+    assert kl[1] == pytest.approx(kl[0], rel=off)
 
 
 def test_a_covariance_summed_in_float32_is_named(
