@@ -69,11 +69,10 @@ def doublings_left(
     one doubling is taken to go on as 1/step. None for a shorter one, and for a lens that does no better than the mean output.
     """
     lowest = best(history)
-    steps = [evaluation for evaluation in history if evaluation.step > 0]
-    half = _at(steps, steps[-1].step / 2) if steps else None
+    half = _at(history, history[-1].step / 2) if history else None
     if half is None or lowest is None or not lowest.loss < mean_output:
         return None
-    band, last = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS), steps[-1].loss
+    band, last = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS), history[-1].loss
     if not math.isfinite(half - last):
         return None
     if last - lowest.loss > band:  # more rows would help, and nobody can say how much
@@ -85,8 +84,7 @@ def doublings_left(
 
 
 def _doublings(history: Sequence[HeldOutLoss]) -> tuple[float, float] | None:
-    """Nats gained by the last doubling of the steps but one, and by the last. A start is not on the curve of steps."""
-    history = [evaluation for evaluation in history if evaluation.step > 0]
+    """Nats gained by the last doubling of the steps but one, and by the last."""
     if not history:
         return None
     quarter, half = (_at(history, history[-1].step / part) for part in (4, 2))
@@ -120,7 +118,7 @@ def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float 
     if not math.isfinite(last.loss) or lowest is None:
         return DIVERGED
     band = max(tolerance * (mean_output - lowest.loss), SMALLEST_NATS)
-    half = _at([evaluation for evaluation in history if evaluation.step > 0], last.step / 2)
+    half = _at(history, last.step / 2)
     if (
         half is not None
         and lowest.step <= last.step / 2
@@ -133,8 +131,11 @@ def ending(history: Sequence[HeldOutLoss], mean_output: float, tolerance: float 
 
 
 def _at(history: Sequence[HeldOutLoss], step: float) -> float | None:
-    """The loss after `step` steps, interpolated between evaluations on a line over the logarithm of steps."""
-    for earlier, later in itertools.pairwise(history):
+    """The loss after `step` steps, interpolated between evaluations on a line over the logarithm of steps.
+
+    A start is not on the curve of steps.
+    """
+    for earlier, later in itertools.pairwise(evaluation for evaluation in history if evaluation.step > 0):
         if earlier.step <= step <= later.step:
             part = math.log(step / earlier.step) / math.log(later.step / earlier.step)
             return earlier.loss + part * (later.loss - earlier.loss)
