@@ -1,6 +1,7 @@
 """A fit from cache to lenses, in one process: what it learns, that it repeats, and that it goes on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from alens.store import durable
 
 from .. import documents
 from ..damage import flip
+from ..folders import entry_names
 from ..lens_files import tensors
 
 Fit = Callable[..., LensRecord]
@@ -207,6 +209,19 @@ def test_two_checkpoints_are_kept_on_the_way_and_none_at_the_end(fit: Fit, tmp_p
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000012", "step-00000013"]
     fit("lenses", every=3)
     assert not folder.exists()
+
+
+def test_what_a_kill_right_after_the_end_left_goes_with_the_next_run(fit: Fit, tmp_path: Path) -> None:
+    lenses = tmp_path / "lenses"
+    with pytest.raises(StoppedError):
+        fit("lenses", stop=5)
+    shutil.copytree(lenses / "checkpoints", tmp_path / "checkpoints")
+    fit("lenses")
+    finished = entry_names(lenses)
+    shutil.move(tmp_path / "checkpoints", lenses / "checkpoints")
+    (lenses / "stopped.json").write_text('{"step": 5, "steps": 20}\n')
+    fit("lenses")
+    assert entry_names(lenses) == finished
 
 
 def test_a_damaged_newest_checkpoint_costs_its_steps_and_no_more(fit: Fit, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ In: a `FitRequest`. Out: a lens directory: one safetensors file a layer, `output
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from alens.errors import RequestError, StoppedError
+from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import checkpoints, deepspeed_config
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
@@ -74,7 +75,7 @@ def fit_lenses(
     cache, directory = open_cache(request.store), LensDirectory(request.lenses)
     plan = resolve(request, cache)
     if directory.holds_lenses:
-        return _finished(request.lenses)
+        return _finished(directory)
     check_place(directory)
     check_alone("fit")
     if not plan.steps:
@@ -88,7 +89,7 @@ def fit_lenses(
             stack.enter_context(lost_processes(processes.world_size))
             hold = stack.enter_context(held(request.lenses, processes, should_stop))
         if processes.any(processes.first and directory.holds_lenses):
-            return _finished(request.lenses)  # the process that held it before has finished
+            return _finished(directory)  # the process that held it before has finished
         begun = processes.any(directory.holds_fit)
         plan = _planned(request, cache, plan, processes, zero)
 
@@ -130,10 +131,16 @@ def _marked(directory: LensDirectory, steps: int) -> Iterator[None]:
         raise
 
 
-def _finished(lenses: Path) -> FitSummary:
-    record = load_lenses(lenses).record
-    log.info("%s is finished: nothing to do", lenses)
-    return FitSummary(lenses=lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
+def _finished(directory: LensDirectory) -> FitSummary:
+    """The summary of a fit that had finished before; what it left because it was killed right after that goes."""
+    record = load_lenses(directory.root).record
+    if this_launch().rank == 0:
+        with contextlib.suppress(RunError):  # a directory that may only be read
+            directory.clear_stopped()
+        checkpoints.drop_all(directory.checkpoints)
+        shutil.rmtree(directory.groups, ignore_errors=True)
+    log.info("%s is finished: nothing to do", directory.root)
+    return FitSummary(lenses=directory.root, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
 
 
 def _planned(request: FitRequest, cache: Cache, plan: FitPlan, processes: Processes, zero: int) -> FitPlan:
