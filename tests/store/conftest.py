@@ -156,6 +156,19 @@ def every(request: pytest.FixtureRequest, wholes: dict[str, Path], copy_of: Call
     return copy_of(wholes[request.param])
 
 
+QUICK_AND_SLOW: list[Any] = [
+    pytest.param(name, marks=[] if name == "float16" else pytest.mark.slow) for name in ENCODINGS
+]
+
+
+@pytest.fixture(params=QUICK_AND_SLOW)
+def every_harmed(
+    request: pytest.FixtureRequest, wholes: dict[str, Path], copy_of: Callable[[Path], Path]
+) -> Path:
+    """The same, for tests that verify it some hundred times: one encoding quick, the others with the slow tests."""
+    return copy_of(wholes[request.param])
+
+
 @pytest.fixture
 def whole_store(wholes: dict[str, Path], copy_of: Callable[[Path], Path]) -> Path:
     """A copy of a whole cache."""

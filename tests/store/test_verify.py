@@ -55,18 +55,18 @@ def flips(size: int, draw: random.Random) -> list[int]:
     return sorted({0, size - 1, *(draw.randrange(size) for _ in range(3))})
 
 
-def test_every_flipped_byte_is_named_and_nothing_else(every: Path) -> None:
+def test_every_flipped_byte_is_named_and_nothing_else(every_harmed: Path) -> None:
     draw, tried = random.Random(7), 0
-    for name in file_names(every):
-        path = every / name
+    for name in file_names(every_harmed):
+        path = every_harmed / name
         whole = path.read_bytes()
         for place in flips(len(whole), draw):
             path.write_bytes(flipped(whole, place, draw.randrange(1, 256)))
-            assert short(verify_cache(every)) == [("damaged", name)], place
+            assert short(verify_cache(every_harmed)) == [("damaged", name)], place
             tried += 1
         path.write_bytes(whole)
     assert tried > 300
-    assert verify_cache(every).whole
+    assert verify_cache(every_harmed).whole
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_every_single_byte_of_a_document_counts(whole_store: Path, document_name
     assert findings.read_document(path)[2] is None
 
 
-def test_every_cut_is_named_and_nothing_else(every: Path) -> None:
-    for name in file_names(every):
-        path = every / name
+def test_every_cut_is_named_and_nothing_else(every_harmed: Path) -> None:
+    for name in file_names(every_harmed):
+        path = every_harmed / name
         whole = path.read_bytes()
         for length in (0, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:length])
-            assert short(verify_cache(every)) == [("damaged", name)], length
+            assert short(verify_cache(every_harmed)) == [("damaged", name)], length
         path.write_bytes(whole + b"\0")
-        assert short(verify_cache(every)) == [("damaged", name)]
+        assert short(verify_cache(every_harmed)) == [("damaged", name)]
         path.write_bytes(whole)
 
 
