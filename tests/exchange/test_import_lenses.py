@@ -50,6 +50,7 @@ def test_what_was_exported_comes_back(
         torch.testing.assert_close(imported.weight_HEV, given.weight_HEV, rtol=0, atol=tolerance * scale)
         torch.testing.assert_close(imported.bias_HV, given.bias_HV, rtol=0, atol=tolerance * 20)
         assert torch.equal(imported.W_O_HED, given.W_O_HED)
+        assert torch.equal(imported.mean_z_HE, given.mean_z_HE) and given.mean_z_HE.shape == (2, 32)
     assert torch.equal(back.log_mean_output(), lenses.log_mean_output())
 
 

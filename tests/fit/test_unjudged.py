@@ -44,6 +44,7 @@ def test_lenses_come_from_sums_and_are_judged_elsewhere(
     assert body["held_out"] == {} and body["mean_output_kl"] is None
     assert body["cache"]["held_out_shards"] == [apart] and apart not in body["cache"]["train_shards"]
     assert body["fit"]["rows_seen"] == 5 * 16 * 63
+    assert load_lenses(lenses).mean_z(3).shape == (6, 32)
     # The same text with rows: its held-out documents are those that the moments left out.
     judged = evaluate(load_lenses(lenses), open_cache(document_cache))
     assert judged.trained_on == "no" and judged.shards == (apart,)

@@ -20,6 +20,7 @@ from alens.lens.closed_form import closed_form
 from alens.lens.lenses import Lenses
 from alens.lens.record import LensRecord
 from alens.lens.whitening import Whitening
+from alens.rows import moments
 from alens.rows.columns import RowReader
 
 Run = Callable[..., LensRecord]
@@ -45,6 +46,12 @@ def of_demo(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Lense
     with mock.patch.dict(os.environ):
         fit_lenses(FitRequest(store=demo_cache, lenses=lenses, settings=settings, device="cpu"))
     return load_lenses(lenses)
+
+
+def test_the_mean_of_z_is_that_of_all_shards_of_the_fit(of_demo: Lenses, demo_cache: Path) -> None:
+    (mean_HE,) = moments.mean_z(open_cache(demo_cache), Heads.grid((3,), (1, 4))).values()
+    kept_HE = of_demo.mean_z(3)
+    assert kept_HE is not None and torch.equal(kept_HE, mean_HE)
 
 
 def test_lenses_are_the_closed_form_of_the_shards_that_are_not_held_out(

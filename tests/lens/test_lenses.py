@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,29 @@ def test_tensors_come_back_as_they_were_put(demo_lenses: Path, tmp_path: Path) -
     lenses = load_lenses(tmp_path).layer(2)
     for part, name in ((lenses.weight_HEV, "weight"), (lenses.bias_HV, "bias"), (lenses.W_O_HED, "W_O")):
         assert torch.equal(part, tensors[name])
+
+
+def test_the_mean_of_z_is_kept_beside_the_lenses(demo_lenses: Path, demo_cache: Path) -> None:
+    lenses, cache = load_lenses(demo_lenses), open_cache(demo_cache)
+    rows = np.arange(6 * 1024)
+    rows = rows[cache.read("rows/position", rows) >= 1]
+    expected_HE = cache.z(3, rows)[:, [1, 4]].astype(np.float64).mean(0)
+    np.testing.assert_allclose(lenses.mean_z(3), expected_HE, rtol=1e-5, atol=1e-6)  # nothing else is read
+    assert torch.equal(lenses.mean_z(3), lenses.layer(3).mean_z_HE)
+    assert torch.equal(lenses.mean_z(3, (4,)), lenses.mean_z(3)[1:])
+    with pytest.raises(RequestError, match="no lens for head 2"):
+        lenses.mean_z(3, (2,))
+
+
+def test_lenses_of_before_it_was_kept_are_read(demo_lenses: Path, copy_of: Copy) -> None:
+    root = copy_of(demo_lenses)
+    record, directory = load_lenses(root).record, LensDirectory(root)
+    tensors = load_lenses(root).layer(3).tensors()
+    del tensors["mean_z"]
+    files = {**record.files, layer_file(3): directory.put_layer(3, (1, 4), tensors)}
+    directory.put_record(dataclasses.replace(record, files=files))
+    assert load_lenses(root).mean_z(3) is None and load_lenses(root).layer(3).mean_z_HE is None
+    assert load_lenses(root).mean_z(0) is not None
 
 
 def test_the_record_comes_back_as_it_was_put(demo_lenses: Path, tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ def test_statistics_are_the_moments_of_the_rows_after_position_0(demo_cache: Pat
             np.testing.assert_allclose(statistics.covariance_LHEE[at, head], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_mean_of_heads_is_that_of_the_rows_after_position_0(demo_cache: Path) -> None:
+    cache = open_cache(demo_cache)
+    heads = Heads.grouped([(0, 2), (3, 4), (3, 1)])
+    for shards in ([1, 4], None):
+        rows = np.concatenate([np.arange(s * 1024, (s + 1) * 1024) for s in shards or range(6)])
+        rows = rows[cache.read("rows/position", rows) >= 1]
+        means = moments.mean_z(cache, heads, shards)
+        for layer, numbers in ((0, [2]), (3, [4, 1])):
+            expected_HE = cache.z(layer, rows)[:, numbers].astype(np.float64).mean(0)
+            assert means[layer].dtype == torch.float32
+            np.testing.assert_allclose(means[layer], expected_HE, rtol=1e-5, atol=1e-6)
+
+
 def test_the_mean_output_is_a_distribution(demo_cache: Path) -> None:
     mean_V = moments.of_cache(open_cache(demo_cache), [0], range(6)).mean_output_V
     assert mean_V.shape == (4096,)

@@ -129,7 +129,8 @@ def _selected(lenses: Lenses, layer: int, heads: Sequence[int]) -> LayerLenses:
     if places == list(range(fitted.maps.num_heads)):  # selecting copies
         return fitted
     W_O_HED = None if fitted.W_O_HED is None else fitted.W_O_HED[places]
-    return LayerLenses(maps=fitted.maps.select(places), W_O_HED=W_O_HED)
+    mean_z_HE = None if fitted.mean_z_HE is None else fitted.mean_z_HE[places]
+    return LayerLenses(maps=fitted.maps.select(places), W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:

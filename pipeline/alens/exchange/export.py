@@ -36,6 +36,8 @@ BY_LAYER_VERSION = 3
 UNHASHED_VERSION = 1
 """The version from before `config.json` held its own hash."""
 CONFIG, CARD = "config.json", "README.md"
+MEAN_Z_FILE = "mean-z.safetensors"
+"""E[z] of the heads over the cache, in float32 whatever the dtype of the lenses."""
 FORMS = get_args(ExportForm)
 PAPER, ON_Z = FORMS
 
@@ -122,6 +124,11 @@ def tensor_names(head: int) -> tuple[str, str]:
     return f"head.{head}.weight", f"head.{head}.bias"
 
 
+def mean_z_name(layer: int) -> str:
+    """The name of E[z] of a layer's heads, (H, E)."""
+    return f"layer.{layer}"
+
+
 def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
     """Which lenses are exported, and how. Raises `RequestError` for lenses that do not have this form."""
     request = request or ExportRequest()
@@ -166,6 +173,12 @@ def write(plan: ExportPlan, out: Path, *, report: Report = silent, should_stop: 
         if mean_V is not None:
             shapes = {"log_mean_output": tuple(mean_V.shape)}
             files[MEAN_OUTPUT] = safetensors_stream.put(folder / MEAN_OUTPUT, shapes, "float32", [mean_V])
+        means = _means(plan)
+        if means:
+            shapes = {name: tuple(mean_HE.shape) for name, mean_HE in means.items()}
+            files[MEAN_Z_FILE] = safetensors_stream.put(
+                folder / MEAN_Z_FILE, shapes, "float32", means.values()
+            )
         body["files"] = files
         durable.put(folder / CARD, model_card.text(body).encode())
         durable.put(folder / CONFIG, document.encode(body))
@@ -186,6 +199,14 @@ def _tensors(
         yield weight
         yield bias_V
         report(Progress(stage="export", done=number, total=len(plan.heads), unit="heads"))
+
+
+def _means(plan: ExportPlan) -> dict[str, torch.Tensor]:
+    """E[z] of the exported heads by layer, as the file names it; without the layers whose lenses do not hold it."""
+    means = {
+        mean_z_name(layer): plan.lenses.mean_z(layer, heads) for layer, heads in plan.heads.by_layer.items()
+    }
+    return {name: mean_HE for name, mean_HE in means.items() if mean_HE is not None}
 
 
 def _inverse(W_O_ED: torch.Tensor, head: str) -> torch.Tensor:

@@ -76,7 +76,8 @@ def _layers(
         W_O_HED = (
             model.W_O_LHED[layer, list(published.heads.by_layer[layer])] if published.site == ATTN_Z else None
         )
-        yield layer, LayerLenses(maps=published.maps(layer), W_O_HED=W_O_HED)
+        mean_z_HE = published.mean_z.get(layer)
+        yield layer, LayerLenses(maps=published.maps(layer), W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)
 
 
 def _record(

@@ -28,6 +28,7 @@ from alens.lens.directory import LensDirectory
 from alens.lens.lenses import Lenses
 from alens.lens.maps import LayerLenses, LensMaps
 from alens.lens.record import LensRecord
+from alens.rows import moments
 from alens.store.durable import write_errors
 from alens.store.schema import ATTN_Z
 
@@ -242,11 +243,14 @@ def _warn(trainer: Finished, nothing: Nothing, replaced: bool, mean_output_kl: f
 
 def _layers(trainer: Finished, maps: Mapping[int, LensMaps]) -> Iterator[tuple[int, LayerLenses]]:
     """The lenses of each layer as they are saved; reports how many layers are written."""
-    recipe = trainer.recipe
-    W_O_LHED = torch.from_numpy(recipe.cache.weights("W_O")) if recipe.settings.site == ATTN_Z else None
+    cache, heads = trainer.recipe.cache, trainer.recipe.heads
+    W_O_LHED, mean_z = None, {}
+    if trainer.recipe.settings.site == ATTN_Z:
+        W_O_LHED = torch.from_numpy(cache.weights("W_O"))
+        mean_z = moments.mean_z(cache, heads, (*trainer.plan.train_shards, *trainer.plan.held_out_shards))
     for layer in counted(list(maps), trainer.report, "writing lenses", "layers"):
-        W_O_HED = None if W_O_LHED is None else W_O_LHED[layer, list(recipe.heads.by_layer[layer])]
-        yield layer, LayerLenses(maps=maps[layer], W_O_HED=W_O_HED)
+        W_O_HED = None if W_O_LHED is None else W_O_LHED[layer, list(heads.by_layer[layer])]
+        yield layer, LayerLenses(maps=maps[layer], W_O_HED=W_O_HED, mean_z_HE=mean_z.get(layer))
 
 
 def _record(

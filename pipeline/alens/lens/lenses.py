@@ -19,7 +19,7 @@ from alens.heads import Heads
 from alens.job.progress import Report, counted, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file, layer_metadata
 from alens.lens.lens_forms import FORMS
-from alens.lens.maps import LayerLenses, LensEnding, Shared
+from alens.lens.maps import MEAN_Z, LayerLenses, LensEnding, Shared
 from alens.lens.recorded_lenses import RecordedLenses
 from alens.store.paths import LENS_JSON
 from alens.store.schema import ATTN_Z
@@ -42,6 +42,7 @@ class Lenses(RecordedLenses):
         """
         super().__init__(root)
         self._layers: dict[int, LayerLenses] = {}
+        self._mean_z: dict[int, torch.Tensor | None] = {}
         self._model_W_O: torch.Tensor | None = None
 
     def __repr__(self) -> str:
@@ -77,10 +78,41 @@ class Lenses(RecordedLenses):
         if on_z:
             shapes["W_O"] = (heads, model.d_head, model.d_model)
         tensors = self._load(
-            layer_file(layer), shapes, metadata=layer_metadata(layer, fitted), halves=form.halves
+            layer_file(layer),
+            shapes,
+            metadata=layer_metadata(layer, fitted),
+            halves=form.halves,
+            optional={MEAN_Z: (heads, model.d_head)} if on_z else {},
         )
         self._check_heads(layer, tensors.get("W_O"))
-        return LayerLenses(maps=form.from_tensors(tensors, self._shared), W_O_HED=tensors.get("W_O"))
+        return LayerLenses(
+            maps=form.from_tensors(tensors, self._shared),
+            W_O_HED=tensors.get("W_O"),
+            mean_z_HE=tensors.get(MEAN_Z),
+        )
+
+    def mean_z(self, layer: int, heads: Sequence[int] | None = None) -> torch.Tensor | None:
+        """(H, E) float32: E[z] over the cache of these heads, by default all that were fitted in the layer.
+
+        None where the files do not hold it: they are of an earlier alens, or were made without a cache. Raises like
+        `layer`, and `RequestError` for a head that was not fitted.
+        """
+        self.check_layer(layer)
+        if layer not in self._mean_z:
+            self._mean_z[layer] = self._read_mean_z(layer)
+        mean_HE = self._mean_z[layer]
+        if mean_HE is None or heads is None:
+            return mean_HE
+        return mean_HE[[self.place(layer, head) for head in heads]]
+
+    def _read_mean_z(self, layer: int) -> torch.Tensor | None:
+        """E[z] of a layer, without its maps where these are not in memory."""
+        if layer in self._layers:
+            return self._layers[layer].mean_z_HE
+        if self.record.site != ATTN_Z:
+            return None
+        shape = len(self.record.lenses.by_layer[layer]), self.record.model.d_head
+        return self._load(layer_file(layer), {}, optional={MEAN_Z: shape}).get(MEAN_Z)
 
     def _check_heads(self, layer: int, W_O_HED: torch.Tensor | None) -> None:
         """Raises `DamageError` where `tie` was given other output matrices for these heads."""
@@ -144,14 +176,17 @@ class Lenses(RecordedLenses):
         shapes: Mapping[str, tuple[int, ...]],
         metadata: Mapping[str, str] | None = None,
         halves: Collection[str] = (),
+        optional: Mapping[str, tuple[int, ...]] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Checked tensors, as float32. `metadata` is what the file must say about itself, where it says anything;
-        `halves` are the tensors that may be float16 in the file."""
+        `halves` are the tensors that may be float16 in the file, `optional` those that may be missing."""
         path = self.check_file(name)
         try:
             with safe_open(path, framework="pt") as file:
                 in_file = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in shapes if key in file.keys()}  # noqa: SIM118  # it is not a dict
+                keys = set(file.keys())
+                shapes = {**shapes, **{key: shape for key, shape in (optional or {}).items() if key in keys}}
+                tensors = {key: file.get_tensor(key) for key in shapes if key in keys}
         except SafetensorError as error:
             raise DamageError(f"{path} is not a safetensors file ({error}): {self._mend(name)}") from None
         for key, value in (metadata or {}).items():

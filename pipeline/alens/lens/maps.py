@@ -25,6 +25,10 @@ COMMON = 1024
 """Tokens whose columns stand for all: those with the largest share of the mean output."""
 
 
+MEAN_Z = "mean_z"
+"""The tensor of a layer's file that holds E[z] of its heads."""
+
+
 class LensMaps(Protocol):
     """The maps of one layer's heads."""
 
@@ -247,6 +251,9 @@ class LayerLenses:
     W_O_HED: torch.Tensor | None
     """The heads' output matrices, so that a lens can be written on head outputs: pinv(W_O) weight. None for a
     site of the residual stream."""
+    mean_z_HE: torch.Tensor | None = None
+    """E[z] of each head over the cache: what a head writes is counted from there. None for a site of the residual
+    stream, for lenses that were made without a cache, and for those of an earlier alens."""
 
     @property
     def weight_HEV(self) -> torch.Tensor:
@@ -260,7 +267,8 @@ class LayerLenses:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What the file of the layer holds, by name."""
-        return {**self.maps.tensors(), **({} if self.W_O_HED is None else {"W_O": self.W_O_HED})}
+        of_heads = {"W_O": self.W_O_HED, MEAN_Z: self.mean_z_HE}
+        return self.maps.tensors() | {name: value for name, value in of_heads.items() if value is not None}
 
     def _affine(self) -> AffineMaps:
         maps = self.maps.folded()

@@ -5,6 +5,7 @@ held_out_rows.py  rows that no fit has seen
 teacher.py        the final distributions, compressed or exact
 agreement.py      the same most probable tokens, under ties
 final_norm.py     what stands between residual stream and unembedding
+direct_write.py   what a head writes by itself, in logits
 narrow.py         targets as if fewer had been cached
 moments.py        means and covariances
 moment_sums.py    the sums from which they are made

@@ -137,6 +137,20 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
     )
 
 
+def mean_z(cache: Cache, heads: Heads, shards: Sequence[int] | None = None) -> dict[int, torch.Tensor]:
+    """By layer, (H, E) float32: E[z] of these heads over the rows at position 1 and later of `shards`, by default all."""
+    cache.check_layers(heads.layers)
+    cache.check_heads(heads.columns)
+    shards, settings = cache.shards if shards is None else shards, cache.plan.settings
+    num_rows = len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
+    return {
+        layer: torch.from_numpy(
+            (cache.summed(statistic_name(layer, "sum"), shards)[list(numbers)] / num_rows).astype(np.float32)
+        )
+        for layer, numbers in heads.by_layer.items()
+    }
+
+
 def cross_of_cache(cache: Cache, heads: Heads, shards: Sequence[int]) -> dict[int, CrossMoments]:
     """By layer, moments of z of these heads with the final residual over `shards`, from what stage one keeps."""
     cache.check_layers(heads.layers)
