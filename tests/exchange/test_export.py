@@ -94,7 +94,8 @@ def test_the_config_says_where_the_lenses_come_from(exported: Path, demo_lenses:
     assert body["cache"]["plan"] == record.cache["plan"]
     assert body["cache"]["corpus"]["id"] == "demo"
     assert body["tensors"]["head.1.weight"] == [192, 4096]
-    assert set(body["files"]) == {"layer-00.safetensors", "layer-03.safetensors", "output.safetensors"}
+    layers = {"layer-00.safetensors", "layer-03.safetensors"}
+    assert set(body["files"]) == {*layers, "mean-z.safetensors", "output.safetensors"}
     assert "host" not in body["software"]
 
 
