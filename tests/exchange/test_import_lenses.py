@@ -148,7 +148,7 @@ def exported(demo_lenses: Path, out: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", ["layer-03.safetensors", "output.safetensors"])
+@pytest.mark.parametrize("name", ["layer-03.safetensors", "output.safetensors", "mean-z.safetensors"])
 def test_an_altered_or_missing_file_of_an_export_is_named(
     demo_lenses: Path, tmp_path: Path, name: str
 ) -> None:

@@ -5,7 +5,7 @@ The paper's form is turned back by W_O pinv(W_O) W = W, which is the exported le
 Shapes: H heads, E width of the site's values, D d_model, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +128,7 @@ def read(request: ImportRequest, model: LoadedModel) -> PublishedLenses:
         held_out={key: exported.held_out[key] for key in map(str, layers) if key in exported.held_out},
         mean_output_kl=exported.mean_output_kl,
         log_mean_output_V=_mean_output(source, exported.files, record.d_vocab),
-        mean_z=_mean_z(source, exported, layers, record.d_head),
+        mean_z=lambda layer: _mean_z(source, exported, layer, record.d_head),
     )
 
 
@@ -178,15 +178,10 @@ def _mean_output(source: Path, files: Mapping[str, FileRecord], d_vocab: int) ->
     return _tensor(source / MEAN_OUTPUT, "log_mean_output", (d_vocab,))
 
 
-def _mean_z(
-    source: Path, exported: _ExportConfig, layers: Sequence[int], d_head: int
-) -> dict[int, torch.Tensor]:
-    """By layer, (H, E): E[z] of its heads; empty for an export that does not hold it."""
+def _mean_z(source: Path, exported: _ExportConfig, layer: int, d_head: int) -> torch.Tensor | None:
+    """(H, E): E[z] of the heads of a layer; None for an export that does not hold it."""
     if export.MEAN_Z_FILE not in exported.files:
-        return {}
+        return None
     path = source / export.MEAN_Z_FILE
     _check_file(path, exported.files)
-    return {
-        layer: _tensor(path, export.mean_z_name(layer), (len(exported.lenses.by_layer[layer]), d_head))
-        for layer in layers
-    }
+    return _tensor(path, export.mean_z_name(layer), (len(exported.lenses.by_layer[layer]), d_head))

@@ -76,8 +76,8 @@ def _layers(
         W_O_HED = (
             model.W_O_LHED[layer, list(published.heads.by_layer[layer])] if published.site == ATTN_Z else None
         )
-        mean_z_HE = published.mean_z.get(layer)
-        yield layer, LayerLenses(maps=published.maps(layer), W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)
+        maps, mean_z_HE = published.maps(layer), published.mean_z(layer)
+        yield layer, LayerLenses(maps=maps, W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)
 
 
 def _record(

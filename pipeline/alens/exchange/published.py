@@ -49,8 +49,8 @@ class PublishedLenses:
     mean_output_kl: float | None = None
     """On the rows of these figures, nats."""
     log_mean_output_V: torch.Tensor | None = None
-    mean_z: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    """By layer, (H, E): E[z] of its heads over the cache; without the layers where it is not known."""
+    mean_z: Callable[[int], torch.Tensor | None] = lambda layer: None
+    """Layer -> E[z] of its heads over the cache, (H, E); None where it is not known."""
 
 
 class Reader(Protocol):
