@@ -150,6 +150,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             "basis.safetensors",
         ],
     )
+    yield "heads", ["heads", "demo", "--sequences", "4", "--length", "32", "--json"]
     yield "transfer", ["transfer", "fit-linear", "cache", "--layers", "2,3", "--rows", "512", "--json"]
     yield "export", ["export", "fit-linear", "export"]
     yield "import", ["import", "export", "imported", "--model", "demo"]

@@ -24,10 +24,17 @@ SOURCE = Path(alens.__file__).parent
 HEADS = {(0, 1), (0, 4), (3, 1), (3, 4)}
 """Layer and head of each lens of `demo_lenses`."""
 
+ALL_HEADS = {(layer, head) for layer in range(4) for head in range(6)}
+"""Those of the demo's model."""
+
 PROMPT = "He took her hand and"
 COMMANDS = {
     "Evaluation": ("alens.evaluation.evaluate:evaluate", "eval {lenses} {cache} --rows 64"),
     "Reading": ("alens.reading.head_reader:HeadReader.read", "read {lenses} {prompt} --token her --top 3"),
+    "HeadFamilies": (
+        "alens.studies.families.score_heads:score_heads",
+        "heads demo --sequences 1 --length 4",
+    ),
     "Location": (
         "alens.studies.location.locate:locate",
         "locate {lenses} --terms {terms} --prompts {men} --control {women} --permutations 19",
@@ -118,7 +125,8 @@ def check(result: Result) -> None:
     frame = result.to_frame()
     assert len(frame) == len(records)
     if "head" in frame.columns:
-        assert set(zip(frame["layer"], frame["head"], strict=True)) <= HEADS
+        heads = ALL_HEADS if type(result).__name__ == "HeadFamilies" else HEADS
+        assert set(zip(frame["layer"], frame["head"], strict=True)) <= heads
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,6 +12,7 @@
 | sweep | `run_sweep(SweepRequest(...))`, `write_sweep_table(...)` | a store | a lens directory for each variant, a table |
 | open | `load_lenses(path)` | a lens directory | `Lenses` |
 | judge | `evaluate(lenses, cache)` | lenses, a store | held-out figures of each head |
+| heads | `score_heads(model)` | the model alone | which head does what |
 | read | `HeadReader(lenses).read(prompt)` | lenses, the model, a prompt | top tokens of each head |
 | page | `write_page(path, read_page(reader, prompts).to_json())` | a reader, prompts | an HTML page |
 | locate | `locate(reader, terms, prompts, controls)` | a reader | heads that raise some terms |
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from alens.studies.comparison.compare import compare as compare
     from alens.studies.comparison.prompt_sets import prompt_set as prompt_set
     from alens.studies.comparison.settings import CompareSettings as CompareSettings
+    from alens.studies.families.score_heads import score_heads as score_heads
+    from alens.studies.families.settings import FamilySettings as FamilySettings
     from alens.studies.injection.ablate import ablate as ablate
     from alens.studies.injection.inject import inject as inject
     from alens.studies.injection.settings import AblateSettings as AblateSettings
@@ -107,6 +110,8 @@ _HOME = {
     "compare": "alens.studies.comparison.compare",
     "prompt_set": "alens.studies.comparison.prompt_sets",
     "CompareSettings": "alens.studies.comparison.settings",
+    "score_heads": "alens.studies.families.score_heads",
+    "FamilySettings": "alens.studies.families.settings",
     "ablate": "alens.studies.injection.ablate",
     "inject": "alens.studies.injection.inject",
     "AblateSettings": "alens.studies.injection.settings",

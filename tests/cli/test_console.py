@@ -144,6 +144,7 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
         "fit": ["fit", cache, folder / "fit", *fit],
         "sweep": ["sweep", grid, cache, folder / "sweep", "--device", "cpu"],
         "eval": ["eval", lenses, cache, *few],
+        "heads": ["heads", "demo", "--sequences", "1", "--length", "8"],
         "read": ["read", lenses, "He was", *one],
         "locate": ["locate", lenses, *one, "--terms", terms, "--prompts", prompts, "--permutations", "9"],
         "compare": ["compare", lenses, *one, "--clean", "He", "--suspect", "She"],

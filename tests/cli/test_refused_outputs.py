@@ -42,13 +42,14 @@ def arguments(name: str, lenses: Path, cache: Path, prompts: tuple[Path, Path], 
         "locate": ["locate", lenses, *ONE, "--terms", terms, "--prompts", texts, "--permutations", "9", "--heat-map", picture],
         "compare": ["compare", lenses, *ONE, "--clean", "He", "--suspect", "She", "--heat-map", picture],
         "eval": ["eval", lenses, cache, "--layers", "0", "--rows", "64", "--heat-map", picture],
+        "heads": ["heads", "demo", "--sequences", "1", "--length", "8", "--heat-map", picture],
         "transfer": ["transfer", lenses, cache, "--layers", "0", "--rows", "64", "--heat-map", picture],
         "inject": ["inject", lenses, "He was", *ONE, "--tokens", "he", "--strength", "1", "--random", "0", "--plot", curves],
         "basis": ["basis", lenses, cache, *ONE, *small, "--save", directions],
     }[name]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["locate", "compare", "eval", "transfer", "inject", "basis"])
+@pytest.mark.parametrize("name", ["locate", "compare", "eval", "heads", "transfer", "inject", "basis"])
 def test_a_result_is_printed_though_its_file_cannot_be_written(
     run_alens: Any, demo_lenses: Path, demo_cache: Path, prompts: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:

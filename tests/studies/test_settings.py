@@ -16,7 +16,7 @@ from alens.studies.comparison.settings import CompareSettings
 from alens.studies.injection.settings import InjectSettings
 from alens.studies.location.settings import Alternative, Correction, LocateSettings
 
-STUDIES = ("basis", "comparison", "injection", "location", "transfer")
+STUDIES = ("basis", "comparison", "families", "injection", "location", "transfer")
 
 
 @pytest.mark.parametrize("study", STUDIES)

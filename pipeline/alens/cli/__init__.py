@@ -19,6 +19,8 @@ fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
 eval_table.py      its figures as text and grid
+heads.py           alens heads
+heads_table.py     its scores as text and grid
 read.py            alens read
 read_table.py      its reading as text
 locate.py          alens locate
@@ -72,6 +74,7 @@ COMMANDS = {
     "fit": "Train lenses from a cache, with no model loaded.",
     "sweep": "Train many variants of lenses from one read, and compare them in a table.",
     "eval": "Judge lenses on held-out text, beside baselines.",
+    "heads": "Score every head of a model on what it does: no lenses, no cache.",
     "read": "Show which tokens each head writes on a prompt.",
     "locate": "Rank heads by how far they raise some terms on prompts above control prompts.",
     "compare": "Rank heads by how differently they read two sets of prompts, with a detector.",

@@ -9,6 +9,7 @@ last_norm.py          the last norm, measured
 logit_fingerprint.py  the logits of a few fixed tokens
 models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
+attention.py          token rows -> where heads look
 edits.py              the model run with heads changed
 examine.py            what the loaded model does, by numbers
 beginning.py          what a tokenizer puts before a text

@@ -1,0 +1,77 @@
+"""`alens heads`: which head of a model does what."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alens.cli.config_file import config_option
+from alens.cli.console import printed
+from alens.cli.options import SettingsOptions, device_option, heat_map_option, json_option
+from alens.cli.value_types import not_empty
+from alens.cli.watch import watching
+from alens.studies.families.settings import FamilySettings
+
+HEADS = SettingsOptions(FamilySettings)
+
+
+@click.command("heads", epilog="Example: alens heads gpt2 --heat-map induction.png")
+@click.argument("model", callback=not_empty)
+@HEADS
+@click.option(
+    "--show",
+    "--top",
+    "show",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Heads of each family in the table.",
+)
+@heat_map_option("how far all heads stand above their control in one family")
+@click.option(
+    "--heat-map-of",
+    default="induction",
+    show_default=True,
+    metavar="FAMILY",
+    help="Which family, by its name in the table.",
+)
+@click.option("--revision", help="Revision of a MODEL on the hub.")
+@device_option
+@json_option
+@config_option
+def command(
+    model: str,
+    show: int,
+    heat_map: Path | None,
+    heat_map_of: str,
+    revision: str | None,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Score every head of MODEL on what it does: no lenses, no cache and no labels are needed.
+
+    MODEL is a hub id, a Hugging Face directory, or `demo`. Heads are scored by their mean attention on random tokens: to
+    the previous token, to the same token earlier (duplicate), to the token after that (induction), and to the first
+    token. The control of a score is the attention of the same head to other places, or to the same places where no token
+    repeats; heads are ranked by how far they stand above it.
+    """
+    from alens.cli.heads_table import check_family, head_grid, show_families
+
+    with watching() as report:
+        from alens.pictures import heat_map as pictures
+        from alens.studies.families.score_heads import score_heads
+
+        if heat_map is not None:
+            pictures.check_path(heat_map)
+            check_family(heat_map_of)
+        families = score_heads(
+            model,
+            FamilySettings(**HEADS.values(given)),
+            revision=revision,
+            device=device,
+            report=report,
+        )
+    with printed(families, lambda: show_families(families, show), as_json=as_json):
+        if heat_map is not None:
+            pictures.write(heat_map, head_grid(families, heat_map_of))
