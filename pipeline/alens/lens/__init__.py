@@ -7,6 +7,7 @@ lens_forms.py       all forms, by name
 marks.py            the mark of lenses that say nothing
 whitening.py        coordinates in which fitting is easy
 closed_form.py      lenses from moments, without a fit
+bias_shift.py       what the bias of a map into the unembedding lacks
 record.py           what lens.json holds
 directory.py        where the files of a lens directory are, and how they are written
 recorded_lenses.py  a lens directory opened: its record, its files checked

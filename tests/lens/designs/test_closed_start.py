@@ -10,6 +10,7 @@ import torch
 from alens.lens.closed_form import ClosedForm, normal_bias
 from alens.lens.designs.linear import Linear
 from alens.lens.designs.low_rank import LowRank
+from alens.lens.designs.regression import Regression
 from alens.lens.designs.translator import Translator
 
 from .conftest import D, E, H
@@ -81,6 +82,23 @@ def test_translator_has_the_same_weight_and_the_nearest_bias(
         assert far() > nearest
         with torch.no_grad():
             design.shift -= change
+
+
+def test_regression_says_what_a_translator_starts_with(
+    ground: Any, values: torch.Tensor, closed: ClosedForm
+) -> None:
+    start = ground(values)
+    whole, begun = Regression(start), Translator(start)
+    for design in (whole, begun):
+        design.start_at(closed)
+    assert whole.maps().shift_HD.abs().min() > 0
+    for head in range(H):
+        said_NV, expected_NV = (
+            design.maps().logits(head, values[:, head]).log_softmax(-1) for design in (whole, begun)
+        )
+        torch.testing.assert_close(said_NV, expected_NV, rtol=1e-3, atol=1e-3)
+    nothing = whole.nothing().logits(0, values[:, 0]).log_softmax(-1)
+    torch.testing.assert_close(nothing, start.log_mean_output_V.expand_as(nothing))
 
 
 def test_low_rank_is_the_nearest_of_its_rank(ground: Any, values: torch.Tensor, closed: ClosedForm) -> None:

@@ -13,7 +13,8 @@ Shapes: H heads, E width, D d_model, V vocabulary.
 import torch
 from torch import nn
 
-from alens.lens.closed_form import ClosedForm, normal_bias
+from alens.lens.bias_shift import BiasShift
+from alens.lens.closed_form import ClosedForm
 from alens.lens.designs.design import Ground, ProductDesign
 from alens.lens.designs.white_unembedding import WhiteUnembedding
 from alens.lens.unembedded_maps import UnembeddedMaps
@@ -36,13 +37,11 @@ class Translator(ProductDesign):
         self.shift = nn.Parameter(torch.zeros(H, D, device=device))
 
     def start_at(self, closed: ClosedForm) -> None:
-        translator_HED = closed.white(self.ground.whitening).to(self.root_DD.device) @ self.white.unroot_DD
+        translator_HED = closed.white(self.ground.whitening).to(self.root_DD.device)
+        lacking = self.ground.once("bias shift", lambda: BiasShift.before(self.ground.ending))
         with torch.no_grad():
-            self.translator.copy_(translator_HED)
-            self.shift.zero_()
-            weight_HEV, bias_HV = self.affine()
-            missing_HV = normal_bias(weight_HEV, self.ground.log_mean_output_V) - bias_HV.float()
-            self.shift.copy_(self.white.projected(missing_HV))
+            self.translator.copy_(translator_HED @ self.white.unroot_DD)
+            self.shift.copy_(lacking.shift(translator_HED) @ self.white.unroot_DD)
 
     def affine_of(self, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ending, basis_DV = self.ground.ending, self.basis_DV

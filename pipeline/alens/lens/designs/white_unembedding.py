@@ -23,8 +23,6 @@ class WhiteUnembedding:
     root_DD: torch.Tensor
     unroot_DD: torch.Tensor
     """`T W_U = (T unroot) basis`."""
-    probs_V: torch.Tensor
-    """The mean output."""
 
     @classmethod
     def on(cls, ground: Ground) -> "WhiteUnembedding":
@@ -41,11 +39,4 @@ class WhiteUnembedding:
         floored_D = variance_D.clamp_min(float(variance_D[-1]) * SMALLEST_RATIO)
         root_DD = ((axes_DD * floored_D.rsqrt()) @ axes_DD.T).float()
         unroot_DD = ((axes_DD * floored_D.sqrt()) @ axes_DD.T).float()
-        return cls(basis_DV=root_DD @ ending.W_U_DV, root_DD=root_DD, unroot_DD=unroot_DD, probs_V=probs_V)
-
-    def projected(self, wanted_V: torch.Tensor) -> torch.Tensor:
-        """(..., D): the coordinates whose logits are nearest to `wanted_V` (..., V) by least squares under the mean
-        output: basis rows are uncorrelated there, so projections suffice."""
-        around_V = wanted_V - (wanted_V @ self.probs_V)[..., None]
-        projected: torch.Tensor = (around_V * self.probs_V) @ self.basis_DV.T
-        return projected
+        return cls(basis_DV=root_DD @ ending.W_U_DV, root_DD=root_DD, unroot_DD=unroot_DD)
