@@ -13,6 +13,7 @@ from alens.errors import DamageError, RequestError
 from alens.fit.fit_plan import as_begun, begun, check_place, put_plan, resolve
 from alens.fit.settings import FitSettings
 from alens.fit.training_shards import eval_rows
+from alens.heads import HeadNames
 from alens.lens.directory import LensDirectory
 
 from .. import documents
@@ -51,7 +52,10 @@ def test_a_fit_goes_on_with_the_defaults_that_it_was_begun_with(demo_cache: Path
     old = dataclasses.replace(plan, settings={**plan.settings, "lr": 0.5, "eval_rows": 512})
     put_plan(LensDirectory(asked.lenses), old)
     assert resolve(asked, open_cache(demo_cache)) == old
-    assert (as_begun(FitSettings(), old).lr, as_begun(FitSettings(lr=0.1), old).lr) == (0.5, 0.1)
+    of_defaults, of_rate = (
+        as_begun(asked, old, open_cache(demo_cache)) for asked in (FitSettings(), FitSettings(lr=0.1))
+    )
+    assert (of_defaults.lr, of_rate.lr) == (0.5, 0.1)
     with pytest.raises(RequestError, match=r"lr is 0.1 \(begun: 0.5\)"):
         resolve(dataclasses.replace(asked, settings=FitSettings(lr=0.1)), open_cache(demo_cache))
 
@@ -159,6 +163,17 @@ def test_a_begun_fit_keeps_its_shards_though_the_cache_grew(
     (tmp_path / "later.json").rename(growing / "commits" / "000005.json")
     assert open_cache(growing).shards == (0, 1, 2, 3, 4, 5)
     assert resolved(growing, tmp_path / "lenses").held_out_shards == (4,)
+
+
+@pytest.mark.parametrize("heads", ["2.0-1", "2.1,2.0", [(2, 0), (2, 1)]])
+def test_a_fit_goes_on_whatever_the_words_for_its_heads(
+    demo_cache: Path, tmp_path: Path, heads: HeadNames
+) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses", layers=(2,), heads=(0, 1))
+    put_plan(LensDirectory(tmp_path / "lenses"), plan)
+    assert resolved(demo_cache, tmp_path / "lenses", heads=heads) == plan
+    with pytest.raises(RequestError, match="holds another fit: "):
+        resolved(demo_cache, tmp_path / "lenses", heads="2.0-2")
 
 
 @pytest.mark.parametrize(

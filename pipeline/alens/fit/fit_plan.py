@@ -107,7 +107,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     earlier = begun(directory)
     settings = request.settings
     if earlier is not None and earlier.cache_plan == cache.plan.identity:
-        settings = as_begun(settings, earlier)
+        settings = as_begun(settings, earlier, cache)
     recipe = Recipe(settings, cache, torch.device("cpu"))
     if earlier is not None:
         _check_same(request, recipe.settings, cache, earlier)
@@ -128,13 +128,18 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
     )
 
 
-def as_begun(settings: FitSettings, plan: FitPlan) -> FitSettings:
-    """The same settings, and what they leave to a default as the fit was begun with: another alens has other defaults."""
-    if not plan.steps:  # a design that is whole at its start takes none of them
-        return settings
+def as_begun(settings: FitSettings, plan: FitPlan, cache: Cache) -> FitSettings:
+    """The same settings, as the fit was begun with: the same heads in its words, and what is left to a default.
+
+    Another alens has other defaults. A design that is whole at its start takes none of them.
+    """
     begun_with: dict[str, Any] = {**plan.settings, "start": plan.start}
-    left = [name for name in DEFAULTS_THAT_CHANGE if getattr(settings, name) is None]
+    left = [name for name in DEFAULTS_THAT_CHANGE if plan.steps and getattr(settings, name) is None]
     kept: dict[str, Any] = {name: begun_with.get(name) for name in left}
+    if set(Recipe(settings, cache, torch.device("cpu")).heads) == set(plan.lenses):
+        for name in ("layers", "heads"):
+            words = begun_with.get(name)
+            kept[name] = None if words is None else tuple(words)
     return replace(settings, **kept)
 
 

@@ -101,7 +101,7 @@ def fit_lenses(
             )
             return _Loop(request, trainer, hold, report, should_stop, number=number, groups=groups).run()
 
-        recipe = Recipe(as_begun(request.settings, plan), cache, processes.device)
+        recipe = Recipe(as_begun(request.settings, plan, cache), cache, processes.device)
         if plan.groups is None:
             return fit(recipe, plan, directory, 0, 1)
         return _together(directory.root, fit_groups(plan, recipe, processes, directory.root, fit, hold.check))

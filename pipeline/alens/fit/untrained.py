@@ -11,7 +11,7 @@ from alens.errors import RequestError, StoppedError
 from alens.fit.curves import Curves
 from alens.fit.distributed import Processes, alone
 from alens.fit.final_lenses import put_lenses
-from alens.fit.fit_plan import FitPlan, put_plan
+from alens.fit.fit_plan import FitPlan, as_begun, put_plan
 from alens.fit.hold import held
 from alens.fit.judging import Judging
 from alens.fit.launch import this_launch
@@ -70,7 +70,7 @@ def put_untrained(
     with held(request.lenses, processes, should_stop) as hold:
         put_plan(directory, plan)
         directory.clear_stopped()
-        recipe = Recipe(request.settings, cache, processes.device)
+        recipe = Recipe(as_begun(request.settings, plan, cache), cache, processes.device)
         grounds = recipe.grounds(plan.train_shards, report)
         report(Progress(stage="regressing on z"))
         closed = closed_form(cache, recipe.heads, plan.train_shards)
