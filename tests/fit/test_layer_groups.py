@@ -131,6 +131,17 @@ def test_by_default_as_many_layers_are_fitted_as_memory_holds(
     assert body["groups"] == [[1], [2, 3]]
 
 
+def test_layers_count_as_the_largest_where_they_have_different_heads(
+    request_of: Callable[..., FitRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_groups, "ROWS_BYTES", 0)
+    monkeypatch.setattr(layer_groups, "SHARE", 1.0)
+    monkeypatch.setattr(layer_groups, "free_bytes", lambda device: 2 * 33 * 4096 * 32)  # two linear lenses
+    ragged = replace(SETTINGS, layers=None, heads="1.0,2.0-1", steps=1)
+    fit_lenses(replace(request_of("g"), settings=ragged))
+    assert json.loads((request_of("g").lenses / "fit.json").read_text())["groups"] == [[1], [2]]
+
+
 def test_a_fit_keeps_the_groups_that_it_was_begun_with(
     request_of: Callable[..., FitRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

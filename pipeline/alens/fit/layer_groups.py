@@ -54,11 +54,12 @@ def with_groups(
 
 
 def _most_layers(plan: FitPlan, recipe: Recipe, processes: Processes, zero: int) -> int:
-    """How many layers fit into the memory of this process, at least one."""
+    """How many layers fit into the memory of this process if all have as many heads as the largest, at least one."""
     free = free_bytes(processes.device)
     if processes.device.type == "cpu":  # its memory may be that of all processes
         free //= processes.world_size
-    (ground,) = recipe.of_layers(plan.layers[:1]).grounds(plan.train_shards).values()
+    largest = max(plan.layers, key=lambda layer: len(plan.lenses.by_layer[layer]))
+    (ground,) = recipe.of_layers((largest,)).grounds(plan.train_shards).values()
     design = recipe.design(ground)
     weights = sum(parameter.numel() for parameter in design.parameters())
     maps_bytes = sum(tensor.nbytes for tensor in design.maps().tensors().values())
