@@ -93,7 +93,6 @@ def test_what_needs_rows_refuses_it_in_a_line(
         ("fit", store, tmp_path / "lenses"),
         ("eval", demo_lenses, store, "--layers", 3),
         ("fidelity", store),
-        ("verify", store, "--deep", 8),
         ("basis", demo_lenses, store, "--layers", 3),
         ("transfer", demo_lenses, store, "--layers", 3),
     ):

@@ -36,6 +36,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16 model": {"dtype": "bfloat16", "exact_teacher": True, "sites": ("resid_post",)},
     "float16 model": {"dtype": "float16", "exact_teacher": True},
     "whole vocabulary": {"top_k": 4096},
+    "final moments": {"final_moments": True},
+    "final moments of int8": {"final_moments": True, "z_dtype": "int8"},
+    "moments only": {"moments_only": True},
 }
 
 MODELS: dict[tuple[Path, str], models.LoadedModel] = {}
@@ -95,13 +98,14 @@ def test_what_is_right_agrees_in_every_array(caches: Callable[[str], Path], name
     store = caches(name)
     recomputed = deep(store)
     assert wrong(recomputed) == set()
-    assert (recomputed.rows, recomputed.tail_draws) == (256, 1024)
-    assert recomputed.tail_moved <= 3
     plan = open_cache(store).plan
-    per_row = {name for name in shard_arrays(plan) if not name.startswith("stats/")}
-    products = {f"sites/attn.z/{layer:02d} W_O + b_O" for layer in plan.layers}
+    rows = 0 if plan.settings.moments_only else 256
+    assert (recomputed.rows, recomputed.shards, recomputed.tail_draws) == (rows, 2, 4 * rows)
+    assert recomputed.tail_moved <= 3
+    arrays = {name for name in shard_arrays(plan) if not name.endswith("/cross_scale")}
+    products = {f"sites/attn.z/{layer:02d} W_O + b_O" for layer in plan.layers if rows}
     weights = {f"model/{name}" for name in ("W_O", "W_U", "b_U", "norm_gain", "norm_offset")}
-    assert {c.array for c in recomputed.comparisons} == per_row | products | weights
+    assert {c.array for c in recomputed.comparisons} == arrays | products | weights
 
 
 def test_tolerances_are_tight(caches: Callable[[str], Path]) -> None:
@@ -179,6 +183,7 @@ def draw_from_the_top(arrays: dict[str, Array]) -> None:
     arrays["targets/tail_ids"][9] = arrays["targets/ids"][9, 0]
 
 
+STATS0 = "stats/attn.z/00"
 Z0, Z0_OUT = "sites/attn.z/00", "sites/attn.z/00 W_O + b_O"
 TARGETS = [f"targets/{name}" for name in ("ids", "log_probs", "logsumexp", "entropy", "tail_ids")]
 
@@ -210,6 +215,14 @@ PLANTED: dict[str, tuple[str, Callable[[dict[str, Array]], None], set[str]]] = {
     "the token": ("float16 z", rolled("rows/token"), {"rows/token"}),
     "the sequence": ("float16 z", rolled("rows/sequence"), {"rows/sequence"}),
     "the position": ("float16 z", edited("rows/position", lambda v: 31 - v), {"rows/position"}),
+    "the mean output": ("moments only", edited("stats/output", lambda v: v[:, ::-1]), {"stats/output"}),
+    "a sum of z": ("float16 z", edited(f"{STATS0}/sum", lambda v: v * 1.01), {f"{STATS0}/sum"}),
+    "products of z": ("int8", edited(f"{STATS0}/outer", lambda v: v * 1.01), {f"{STATS0}/outer"}),
+    "a sum of the final residual": ("final moments", edited("stats/final/sum", lambda v: v * 1.01), {"stats/final/sum"}),
+    "its squares": ("final moments of int8", edited("stats/final/squares", lambda v: v * 1.01), {"stats/final/squares"}),
+    "products of z with it": ("final moments", edited(f"{STATS0}/cross", lambda v: v * np.float16(1.01)), {f"{STATS0}/cross"}),
+    "products of int8 z with it": ("final moments of int8", edited(f"{STATS0}/cross", lambda v: v[:, ::-1]), {f"{STATS0}/cross"}),
+    "scales of products": ("moments only", edited(f"{STATS0}/cross_scale", lambda v: v * np.float32(1.01)), {f"{STATS0}/cross"}),
     "z in a bfloat16 model": ("bfloat16 model", rolled(Z0), {Z0, Z0_OUT}),
     "targets in a bfloat16 model": ("bfloat16 model", rolled(*TARGETS), set(TARGETS)),
     "z in a float16 model": ("float16 model", rolled(Z0), {Z0, Z0_OUT}),
@@ -226,6 +239,15 @@ def test_what_is_wrong_is_found_and_nothing_else(
     recomputed = deep(store)
     assert wrong(recomputed) == expected
     assert {c.shard for c in recomputed.comparisons if not c.agrees} == {1}
+
+
+def test_sums_of_as_many_shards_as_have_the_rows_are_compared(caches: Callable[[str], Path]) -> None:
+    for name, rows, shards in (("float16 z", 127, 0), ("float16 z", 128, 1), ("moments only", 1, 1)):
+        recomputed = deep(caches(name), rows=rows)
+        assert recomputed.shards == shards
+        assert {c.shard for c in recomputed.comparisons if c.array == "stats/output"} <= {0, 1}
+    with pytest.raises(StoppedError, match="stopped; the sums of 0 of 1 shards"):
+        deep(caches("moments only"), rows=1, should_stop=lambda: True)
 
 
 def test_a_few_rows_are_enough_where_all_are_wrong(caches: Callable[[str], Path], copy_of: Copy) -> None:

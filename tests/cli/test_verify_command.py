@@ -206,6 +206,7 @@ def test_deep_shows_each_array(run_alens: Any, demo_cache: Path) -> None:
     assert len(lines) == 23
     assert any(line.startswith("agrees      sites/attn.z/03 W_O + b_O  by ") for line in lines)
     assert "8 rows were computed again; 0 of 128 tail draws (0%) fall on another token" in out
+    assert "no sums were computed again: that takes --deep with as many rows as a shard has" in out
 
 
 def test_deep_finds_what_hashes_cannot(run_alens: Any, store: Path) -> None:

@@ -20,7 +20,7 @@ class ArrayDifference:
     difference: float
     tolerance: float
     row: int | None
-    """The row in the arrays; None for weights."""
+    """The row in the arrays; None for weights and for sums over a shard."""
     shard: int | None
 
     @property
@@ -32,7 +32,7 @@ class LargestDifferences:
     """Collects differences, and keeps the largest of each array."""
 
     def __init__(self) -> None:
-        self._worst: dict[str, tuple[float, float, float, int | None]] = {}
+        self._worst: dict[str, tuple[float, float, float, int | None, int | None]] = {}
 
     def add(
         self,
@@ -40,8 +40,11 @@ class LargestDifferences:
         difference: torch.Tensor,
         allowed: torch.Tensor | float,
         row_N: npt.NDArray[np.int64] | None,
+        *,
+        shard: int | None = None,
     ) -> None:
-        """Add the (N, ...) differences of the rows `row_N`; `allowed` has the same shape, or is one number."""
+        """Add the (N, ...) differences of the rows `row_N`; `allowed` has the same shape, or is one number. Sums over a
+        shard are (1, ...), with its number in place of rows."""
         flat = torch.nan_to_num(difference.double().reshape(len(difference), -1), nan=math.inf)
         limits = torch.as_tensor(allowed, dtype=torch.float64, device=flat.device)
         limits = limits.expand(difference.shape).reshape(flat.shape)
@@ -50,7 +53,7 @@ class LargestDifferences:
         share, place = float(used.flatten()[at]), at // flat.shape[1]
         if array not in self._worst or share > self._worst[array][0]:
             row = None if row_N is None else int(row_N[place])
-            self._worst[array] = share, float(flat.flatten()[at]), float(limits.flatten()[at]), row
+            self._worst[array] = share, float(flat.flatten()[at]), float(limits.flatten()[at]), row, shard
 
     def by_array(self, rows_per_shard: int) -> tuple[ArrayDifference, ...]:
         """The largest difference of each array, in the order of their names."""
@@ -60,7 +63,7 @@ class LargestDifferences:
                 difference=difference,
                 tolerance=allowed,
                 row=row,
-                shard=None if row is None else row // rows_per_shard,
+                shard=shard if row is None else row // rows_per_shard,
             )
-            for array, (_, difference, allowed, row) in sorted(self._worst.items())
+            for array, (_, difference, allowed, row, shard) in sorted(self._worst.items())
         )

@@ -6,7 +6,8 @@ numbers that were wrong when they were written, which hashes cannot.
 
 z is compared twice: with the model's z, and, times the stored W_O, with the model's attention output. A tail draw is
 the token in which its threshold falls, in the distribution outside the stored top k. Near the edge of a token noise may
-move the draw to the neighbour, so the threshold's distance to the stored token is compared.
+move the draw to the neighbour, so the threshold's distance to the stored token is compared. Sums over a shard are compared
+where whole shards are computed again (`recompute_sums.py`).
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.cache import recompute_targets, tolerance
+from alens.cache import recompute_sums, recompute_targets, tolerance
 from alens.cache.array_differences import ArrayDifference, LargestDifferences
 from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError, StoppedError
@@ -41,6 +42,8 @@ class Recomputed(Result):
     """The result of a comparison with the model."""
 
     rows: int
+    shards: int
+    """Whole shards whose sums were compared."""
     comparisons: tuple[ArrayDifference, ...]
     """The largest difference of each array, in the order of their names."""
     tail_draws: int
@@ -60,6 +63,7 @@ class Recomputed(Result):
         """The key `deep` of `alens verify --deep N --json`."""
         return {
             "rows": self.rows,
+            "shards": self.shards,
             "agrees": self.agrees,
             "tail_draws": self.tail_draws,
             "tail_moved": self.tail_moved,
@@ -100,18 +104,19 @@ def recompute(
     report: Report = silent,
     should_stop: ShouldStop = never,
 ) -> Recomputed:
-    """Compare the committed rows that `request` asks for, or all if there are fewer, with what the model computes.
+    """Compare the committed rows that `request` asks for, or all if there are fewer, with what the model computes, and the
+    sums of as many whole shards as have so many rows; of one at least in a cache that has only sums.
 
-    Raises `RequestError` when it cannot be loaded
-    or has other weights, `DamageError` for a cache that cannot be read, `StoppedError` when asked to stop.
+    Raises `RequestError` when the model cannot be loaded or has other weights, `DamageError` for a cache that cannot be
+    read, `StoppedError` when asked to stop.
     """
-    cache.check_rows()
     if not cache.shards:
         raise RequestError(f"{cache.root} has no committed shard: nothing can be computed again")
     cache = Cache(cache.root, limits=False)  # impossible numbers are counted as differences here, not refused
     source = models.find_again(cache.plan.model, cache.root, model=request.model, report=report)
     loaded = models.load(source, dtype=cache.plan.settings.dtype, device=request.device, report=report)
-    picked = _pick(cache, request.rows, request.seed)
+    rows = 0 if cache.plan.settings.moments_only else request.rows
+    picked = _pick(cache, rows, request.seed)
     report(Progress(stage="recompute", total=len(picked.row_N), unit="rows"))
     comparer = _Comparer(cache, loaded)
     comparer.weights()
@@ -127,8 +132,12 @@ def recompute(
             comparer.batch(batch, part)
         done += len(part.row_N)
         report(Progress(stage="recompute", done=done, total=len(picked.row_N), unit="rows"))
+    shards = _pick_shards(cache, request)
+    for number, shard in enumerate(shards):
+        _compare_sums(comparer, shard, (number, len(shards)), report, should_stop)
     return Recomputed(
         rows=done,
+        shards=len(shards),
         comparisons=comparer.differences.by_array(cache.plan.settings.rows_per_shard),
         tail_draws=done * cache.plan.settings.tail_samples,
         tail_moved=comparer.moved,
@@ -150,6 +159,33 @@ def _pick(cache: Cache, num_rows: int, seed: int) -> _PickedRows:
     by_source = np.argsort(from_N)
     row_N, from_N = (shard_N * size + at_N)[by_source], from_N[by_source]
     return _PickedRows(row_N, from_N // settings.seq_len, from_N % settings.seq_len)
+
+
+def _pick_shards(cache: Cache, request: RecomputeRequest) -> list[int]:
+    """Shards at random, as many as have the rows that are asked for."""
+    least = 1 if cache.plan.settings.moments_only else 0
+    count = max(least, request.rows // cache.plan.settings.rows_per_shard)
+    return sorted(random.Random(request.seed).sample(cache.shards, min(count, len(cache.shards))))
+
+
+def _compare_sums(
+    comparer: "_Comparer", shard: int, place: tuple[int, int], report: Report, should_stop: ShouldStop
+) -> None:
+    """Compare the sums of a shard, the first of `place` of the second of them."""
+    (number, count), size = place, comparer.settings.rows_per_shard
+
+    def within_batch() -> None:
+        if should_stop():
+            raise StoppedError(f"stopped; the sums of {number} of {count} shards were compared")
+
+    def after_batch(rows: int) -> None:
+        within_batch()
+        report(Progress(stage="recompute sums", done=number * size + rows, total=count * size, unit="rows"))
+
+    report(Progress(stage="recompute sums", done=number * size, total=count * size, unit="rows"))
+    recompute_sums.compare(
+        comparer.cache, comparer.model, shard, after_batch, within_batch, comparer.differences
+    )
 
 
 class _Comparer:

@@ -110,15 +110,23 @@ def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
     if recomputed is not None:
         for array in recomputed.comparisons:
             state = "agrees" if array.agrees else "differs"
-            where = "" if array.row is None else f" at row {array.row} of shard {array.shard}"
+            where = "" if array.shard is None else f" in shard {array.shard}"
+            if array.row is not None:
+                where = f" at row {array.row} of shard {array.shard}"
             show(
                 f"{state:<10}  {array.array}  by {significant(array.difference)} of {significant(array.tolerance)} allowed{where}"
             )
-        share = recomputed.tail_moved / recomputed.tail_draws
-        show(
-            f"{recomputed.rows:,} rows were computed again; {recomputed.tail_moved:,} of {recomputed.tail_draws:,} "
-            f"tail draws ({percent(share)}) fall on another token"
-        )
+        if recomputed.rows:
+            share = recomputed.tail_moved / recomputed.tail_draws
+            show(
+                f"{recomputed.rows:,} rows were computed again; {recomputed.tail_moved:,} of {recomputed.tail_draws:,} "
+                f"tail draws ({percent(share)}) fall on another token"
+            )
+        if recomputed.shards:
+            shards = "shard" if recomputed.shards == 1 else "shards"
+            show(f"the sums of {recomputed.shards:,} whole {shards} were computed again")
+        else:
+            show("no sums were computed again: that takes --deep with as many rows as a shard has")
     missing = "an unknown number" if verdict.shards_missing is None else verdict.shards_missing
     show(
         f"{verdict.files:,} files, {verdict.bytes:,} bytes in {duration(verdict.seconds)}; "
