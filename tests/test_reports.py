@@ -104,7 +104,7 @@ def test_an_evaluation(demo_cache: Path, demo_lenses: Path, told: Told) -> None:
     evaluate(
         load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(rows=300), report=told
     )
-    assert told.stages == ["reading lenses", "preparing the readings", "eval", "intervals"]
+    assert told.stages == ["checking lenses", "preparing the readings", "eval", "intervals"]
     told.check()
     eval_done = [report.done for report in told.reports if report.stage == "eval"]
     assert len(eval_done) > 5, "a shard is not one step"

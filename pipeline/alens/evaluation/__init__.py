@@ -2,6 +2,7 @@
 
 settings.py         what can be asked for
 evaluate.py         lenses on a cache, beside baselines
+layers_in_turn.py   a group of layers after the other
 judge.py            the loop over held-out rows
 readings.py         what gives logits
 reference.py        what readings are held against

@@ -15,28 +15,25 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
-from alens.evaluation.judge import judge, num_top_tokens
-from alens.evaluation.panel import Key, Panel
+from alens.evaluation.judge import num_top_tokens
+from alens.evaluation.layers_in_turn import LayersInTurn
+from alens.evaluation.panel import Key, PanelKeys
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.result import BaselineComparison, Evaluation
 from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import (
-    JudgedText,
     check_same_model,
     judged_text,
     text_held_out_by,
     without_training_rows,
 )
-from alens.evaluation.sums import ALL, ReadingSums, check_kl
-from alens.heads import Heads
-from alens.job.progress import Progress, Report, silent
+from alens.evaluation.sums import check_kl
+from alens.job.progress import Report, counted, silent
+from alens.lens.directory import layer_file
 from alens.lens.lenses import Lenses
 from alens.lens.maps import TranslatedMaps
-from alens.rows.columns import RowReader
 from alens.rows.final_norm import FinalNorm
-from alens.rows.held_out_rows import HeldOutRows
 from alens.statistics.bootstrap import RESAMPLES
-from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
 from alens.store.schema import RESIDUAL_STREAM
 
@@ -67,7 +64,9 @@ def evaluate(
     """
     settings = settings or EvaluateSettings()
     check_same_model(lenses, cache)
-    heads = lenses.chosen(settings.layers, settings.heads, report)
+    heads = lenses.choose(settings.layers, settings.heads)
+    for layer in counted(heads.layers, report, "checking lenses", "layers"):
+        lenses.check_file(layer_file(layer))  # now, not after hours of judging other layers
     layers = heads.layers
     if token_bytes_V is not None and len(token_bytes_V) != cache.plan.model.d_vocab:
         raise RequestError(
@@ -79,23 +78,43 @@ def evaluate(
         text = without_training_rows(text, tuned_lens, cache)
     device = device or torch.device("cpu")
     _warn_of_missing_norm(lenses, cache)
-    report(Progress(stage="preparing the readings"))
-    panel = Panel(lenses, cache, heads, device, final_norm=final_norm, tuned_lens=tuned_lens)
-    rows = _held_out_rows(lenses, cache, heads, panel, text, settings.rows, device)
-    groups = Groups.of_shards(cache, rows.shards_read)
-    sums = ReadingSums(len(panel.keys), device, num_groups=groups.count, figures=ALL)
-    bytes_V = None if token_bytes_V is None else torch.from_numpy(np.asarray(token_bytes_V)).to(device)
-    judge(rows, panel.readings, sums, groups=groups, token_bytes_V=bytes_V, report=report, stage="eval")
-    report(Progress(stage="intervals"))
     resamples = RESAMPLES if settings.resamples is None else settings.resamples
-    judged = Judged(sums, seed=settings.seed, resamples=resamples)
-    figures = {key: judged.figures(place) for key, place in panel.places.items()}
+    in_turn = LayersInTurn(
+        lenses=lenses,
+        cache=cache,
+        heads=heads,
+        text=text,
+        num_rows=settings.rows,
+        seed=settings.seed,
+        resamples=resamples,
+        device=device,
+        final_norm=final_norm,
+        tuned_lens=tuned_lens,
+        token_bytes_V=None
+        if token_bytes_V is None
+        else torch.from_numpy(np.asarray(token_bytes_V)).to(device),
+        report=report,
+    )
+    groups = in_turn.groups
+    figures: dict[Key, ReadingFigures] = {}
+    comparisons: dict[str, dict[int, list[BaselineComparison]]] = {}
+    for order, judged in in_turn.judged():
+        figures |= {key: judged.figures(place) for key, place in order.places.items()}
+        for kind in filter(order.has, panels.BASELINES):
+            for layer in order.judged.layers:
+                compared = [
+                    _compare(judged, order, lens, kind) for lens in order.of_layer(panels.LENS, layer)
+                ]
+                comparisons.setdefault(kind, {})[layer] = compared
     cache.check_unchanged()
     check_kl([reading.kl for reading in figures.values()])
 
     def of_heads(kind: str) -> dict[int, list[ReadingFigures]]:
-        keys = {layer: panel.of_layer(kind, layer) for layer in layers}
-        return {layer: [figures[key] for key in of_layer] for layer, of_layer in keys.items() if of_layer}
+        by_layer: dict[int, list[ReadingFigures]] = {}
+        for key, reading in figures.items():
+            if key.kind == kind and key.layer is not None:
+                by_layer.setdefault(key.layer, []).append(reading)
+        return by_layer
 
     def of_layers(kind: str) -> dict[int, ReadingFigures]:
         return {layer: reading for layer, (reading,) in of_heads(kind).items()}
@@ -125,40 +144,7 @@ def evaluate(
         tuned_lens=of_layers(panels.TUNED_LENS),
         model=figures.get(Key(panels.MODEL)),
         norm_is_the_models=final_norm is not None or cache.plan.model.keeps_norm,
-        comparisons={
-            kind: {
-                layer: [_compare(judged, panel, lens, kind) for lens in panel.of_layer(panels.LENS, layer)]
-                for layer in layers
-            }
-            for kind in panels.BASELINES
-            if panel.has(kind)
-        },
-    )
-
-
-def _held_out_rows(
-    lenses: Lenses,
-    cache: Cache,
-    heads: Heads,
-    panel: Panel,
-    text: JudgedText,
-    num_rows: int | None,
-    device: torch.device,
-) -> HeldOutRows:
-    record = lenses.record
-    reader = RowReader(
-        cache,
-        heads,
-        cache.plan.settings.best_teacher,
-        int(record.fit["min_position"]),
-        device,
-        site=record.site,
-        columns=panel.columns,
-        sequences_B=text.sequences_B,
-    )
-    total = reader.num_rows(text.shards)
-    return HeldOutRows(
-        reader=reader, shards=text.shards, num_rows=total if num_rows is None else min(total, num_rows)
+        comparisons=comparisons,
     )
 
 
@@ -176,8 +162,8 @@ def _warn_of_missing_norm(lenses: Lenses, cache: Cache) -> None:
         )
 
 
-def _compare(judged: Judged, panel: Panel, lens: Key, kind: str) -> BaselineComparison:
-    place, baseline = panel.places[lens], panel.baseline(kind, lens)
+def _compare(judged: Judged, order: PanelKeys, lens: Key, kind: str) -> BaselineComparison:
+    place, baseline = order.places[lens], order.baseline(kind, lens)
     assert baseline is not None  # the panel has this kind
     kl = judged.difference("kl", place, baseline)
     assert kl is not None  # every row has one
@@ -194,4 +180,5 @@ def _check_tuned_lens(tuned_lens: Lenses, cache: Cache, layers: Sequence[int]) -
         )
     cache.check_site(RESIDUAL_STREAM)
     for layer in layers:
-        tuned_lens.layer(layer)
+        tuned_lens.check_layer(layer)
+        tuned_lens.check_file(layer_file(layer))

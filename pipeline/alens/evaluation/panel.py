@@ -46,8 +46,38 @@ class Key(NamedTuple):
     """Its place among the heads of the layer that are judged."""
 
 
+class PanelKeys:
+    """Which readings there are. Attributes: `judged`, the heads; `keys` in order; `places`, by key; `num_own`, how many
+    belong to layers: they stand before those of all layers."""
+
+    def __init__(
+        self, judged: Heads, of_heads: Sequence[str], of_layers: Sequence[str], of_all: Sequence[str]
+    ) -> None:
+        self.judged, self._kinds = judged, (*of_heads, *of_layers, *of_all)
+        self.keys: list[Key] = []
+        for layer, heads in judged.by_layer.items():
+            self.keys += [Key(kind, layer, place) for kind in of_heads for place in range(len(heads))]
+            self.keys += [Key(kind, layer) for kind in of_layers]
+        self.num_own = len(self.keys)
+        self.keys += [Key(kind) for kind in of_all]
+        self.places = {key: place for place, key in enumerate(self.keys)}
+
+    def baseline(self, kind: str, lens: Key) -> int | None:
+        """The place of a lens's baseline among the readings; None where there is none of that kind."""
+        keys = (Key(kind, lens.layer, lens.head), Key(kind, lens.layer), Key(kind))
+        return next((self.places[key] for key in keys if key in self.places), None)
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a reading of this kind."""
+        return kind in self._kinds
+
+    def of_layer(self, kind: str, layer: int) -> list[Key]:
+        """The readings of a kind that belong to a layer."""
+        return [key for key in self.keys if key.kind == kind and key.layer == layer]
+
+
 class Panel:
-    """Attributes: `keys`, the readings in order; `columns`, what must be read beside the lenses' own values."""
+    """Attributes: `order`, the readings; `columns`, what must be read beside the lenses' own values."""
 
     def __init__(
         self,
@@ -85,46 +115,28 @@ class Panel:
             of_layers[LOGIT_LENS] = LogitLens(norm, W_U_DV, b_U_V)
         if tuned_lens is not None:
             of_layers[TUNED_LENS] = StreamMaps(
-                {layer: tuned_lens.layer(layer).maps.to(device) for layer in layers}
+                {layer: tuned_lens.read_layer(layer).maps.to(device) for layer in layers}
             )
         if settings.exact_teacher:
             of_all[MODEL] = ModelOutput(W_U_DV, b_U_V)
 
         self._kinds = of_heads | of_layers | of_all
-        self.keys: list[Key] = []
-        for layer, heads in judged.by_layer.items():
-            self.keys += [Key(kind, layer, place) for kind in of_heads for place in range(len(heads))]
-            self.keys += [Key(kind, layer) for kind in of_layers]
-        self.keys += [Key(kind) for kind in of_all]
-        self.places = {key: place for place, key in enumerate(self.keys)}
+        self.order = PanelKeys(judged, list(of_heads), list(of_layers), list(of_all))
         columns = (kind.columns(layers) for kind in self._kinds.values())
         self.columns = list(dict.fromkeys(chain.from_iterable(columns)))
 
-    def baseline(self, kind: str, lens: Key) -> int | None:
-        """The place of a lens's baseline among the readings; None where there is none of that kind."""
-        keys = (Key(kind, lens.layer, lens.head), Key(kind, lens.layer), Key(kind))
-        return next((self.places[key] for key in keys if key in self.places), None)
-
-    def has(self, kind: str) -> bool:
-        """Whether there is a reading of this kind."""
-        return kind in self._kinds
-
-    def of_layer(self, kind: str, layer: int) -> list[Key]:
-        """The readings of a kind that belong to a layer."""
-        return [key for key in self.keys if key.kind == kind and key.layer == layer]
-
-    def readings(self, part: HeldOutPart) -> list[Readings]:
+    def readings(self, part: HeldOutPart, keys: Sequence[Key]) -> list[Readings]:
         """One for each key, for the rows of `part`."""
         values = PartValues(part)
         return [
             self._kinds[key.kind].reading(values, -1 if key.layer is None else key.layer, key.head or 0)
-            for key in self.keys
+            for key in keys
         ]
 
 
 def _selected(lenses: Lenses, layer: int, heads: Sequence[int]) -> LayerLenses:
     """The lenses of these heads of a layer."""
-    fitted = lenses.layer(layer)
+    fitted = lenses.read_layer(layer)
     places = [lenses.place(layer, head) for head in heads]
     if places == list(range(fitted.maps.num_heads)):  # selecting copies
         return fitted

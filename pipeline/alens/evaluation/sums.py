@@ -226,6 +226,15 @@ class ReadingSums:
         some.rows_G, some.next_G, some.bytes_G = self.rows_G, self.next_G, self.bytes_G
         return some
 
+    def beside(self, other: "ReadingSums") -> "ReadingSums":
+        """The sums of these readings and then of others, over the same rows."""
+        both = ReadingSums(0, self.totals_QF.device, figures=self.figures)
+        both.totals_QF, both.counts = torch.cat([self.totals_QF, other.totals_QF]), self.counts
+        both.sums_GQC = torch.cat([self.sums_GQC, other.sums_GQC], dim=1)
+        both.bins_QM2 = torch.cat([self.bins_QM2, other.bins_QM2])
+        both.rows_G, both.next_G, both.bytes_G = self.rows_G, self.next_G, self.bytes_G
+        return both
+
     def _stretches(self, num_rows: int, tiled: bool) -> Iterator[tuple[slice, list[slice]]]:
         """Rows whose figures are kept at once, and their blocks."""
         blocks = list((tiled_blocks if tiled else row_blocks)(num_rows, self.totals_QF.device))
