@@ -1,5 +1,6 @@
 """`alens read`: tables and JSON of what heads say, and how it refuses."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from alens import FitRequest, demo, fit_lenses
 from alens.fit.settings import FitSettings
+from alens.pictures.numbers import signed
 
 from .. import documents
 from ..outcomes import refusal
@@ -57,7 +59,7 @@ def test_what_is_named_twice_is_read_once(run_alens: Any, demo_lenses: Path) -> 
 
 def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Path) -> None:
     given = ("read", demo_lenses, "She went to", "--layer", "3", "--head", "1", "--top", "2")
-    out = run_alens(*given).stdout
+    out = run_alens(*given, "--compare", "unembedding").stdout
     (reading,) = json.loads(run_alens(*given, "--json").stdout)
     (head,) = reading["heads"]
     assert "3.1" in out
@@ -77,7 +79,8 @@ def test_the_table_shows_the_tokens_of_the_json(run_alens: Any, demo_lenses: Pat
 def test_the_mean_output_stands_beside_the_heads(run_alens: Any, demo_lenses: Path) -> None:
     given = ("read", demo_lenses, "She went to the door", "--position", "all")
     (reading,) = json.loads(run_alens(*given, "--json").stdout)
-    out = run_alens(*given).stdout
+    assert max(map(len, run_alens(*given).stdout.splitlines())) <= 80
+    out = run_alens(*given, "--compare", "unembedding").stdout
     assert max(map(len, out.splitlines())) <= 80
     assert set(map(int, reading["mean_output_kl"])) == set(reading["positions"])
     for kl in reading["mean_output_kl"].values():
@@ -206,9 +209,64 @@ def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(
     assert loaded == [] and (tmp_path / "mine.html").read_text() == "mine"
 
 
-def test_the_unembedding_can_be_left_out(run_alens: Any, demo_lenses: Path) -> None:
-    assert "unembedding" in run_alens("read", demo_lenses, "He").stdout
-    assert "unembedding" not in run_alens("read", demo_lenses, "He", "--compare", "none").stdout
+@pytest.mark.parametrize(
+    ("compare", "columns"),
+    [
+        ((), ["lens", "raises", "lowers"]),
+        (("--compare", "written"), ["lens", "raises", "lowers"]),
+        (("--compare", "unembedding"), ["lens", "unembedding"]),
+        (("--compare", "all"), ["lens", "raises", "lowers", "unembedding"]),
+        (("--compare", "none"), ["lens"]),
+    ],
+)
+def test_what_stands_beside_the_lens_is_chosen(
+    run_alens: Any, demo_lenses: Path, compare: tuple[str, ...], columns: list[str]
+) -> None:
+    out = run_alens("read", demo_lenses, "He", "--top", "2", *compare).stdout
+    (heading,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["head"]]
+    assert heading == ["head", *columns]
+
+
+def test_the_table_shows_what_heads_write(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "He took her hand and she took his hand and", "--position", "all")
+    given = (*given, "--top", "3", "--token", "king")
+    (reading,) = json.loads(run_alens(*given, "--json").stdout)
+    words = " ".join(run_alens(*given).stdout.split())
+    suppressing = 0
+    for head in reading["heads"]:
+        written = head["written"]
+        for one in [*written["raised"], *written["lowered"], *written["suppressed"][:3]]:
+            assert f"{one['token']!r} {signed(one['logit'], 2)}" in words
+        (term,) = head["written_terms"]
+        assert f"* 'king' {signed(term['logit'], 2)}" in words and term["term"] == "king"
+        suppressing += bool(written["suppressed"])
+    assert 0 < suppressing < len(reading["heads"])
+    assert words.count("knows, and suppresses") == suppressing + 1  # and once what it means
+
+
+def test_what_heads_write_is_left_out_with_a_reason(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, copy_of: Copy
+) -> None:
+    lenses = copy_of(demo_lenses)
+    tensors = load_file(lenses / "layer-03.safetensors")
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if name != "mean_z"},
+        lenses / "layer-03.safetensors",
+    )
+    digest = hashlib.sha256((lenses / "layer-03.safetensors").read_bytes()).hexdigest()
+    documents.edit(
+        lenses / "lens.json", lambda body: body["files"]["layer-03.safetensors"].update(sha256=digest)
+    )
+    given = ("read", lenses, "He", "--layer", "3")
+    out, err = run_alens(*given)[1:]
+    assert "unembedding" in out and "raises" not in out
+    (line,) = [line for line in err.splitlines() if "is left out" in line]
+    assert (
+        "does not hold the mean z of its heads" in line and "name the cache of the fit with --store" in line
+    )
+    assert "raises" in run_alens(*given, "--store", demo_cache).stdout
+    (reading,) = json.loads(run_alens(*given, "--json").stdout)
+    assert "--store" in reading["no_write"] and reading["heads"][0]["written"] is None
 
 
 @pytest.mark.parametrize("prompt", ["[bold]x[/bold]", ":smile:", "[/]", "\\[red]", "[link=x]y"])

@@ -78,6 +78,13 @@ def test_a_reading_has_the_lens_alone(reader: HeadReader) -> None:
         assert len(head.lens) == 10 and head.lens_kl > 0
         assert (head.unembedding, head.unembedding_kl, head.unembedding_entropy) == ([], None, None)
         assert head.unembedding_terms == []
+        assert head.written is None and head.written_terms == []
+
+
+def test_a_reading_says_why_it_has_no_write(reader: HeadReader) -> None:
+    assert (reader.read(PROMPT).no_write or "").startswith(SAYS)
+    with pytest.raises(RequestError, match=SAYS):
+        reader.writes.logits(1, [0], torch.zeros(1, 2, 8), torch.ones(2))
 
 
 def test_a_page_has_the_lens_alone(reader: HeadReader) -> None:

@@ -21,6 +21,15 @@ def test_a_term_counts_with_and_without_a_space(tokenizer: Any) -> None:
     assert {tokenizer.decode([i]) for i in term.ids} == {"the", " the"}
 
 
+def test_one_token_stands_for_a_term_where_logits_are_read(tokenizer: Any) -> None:
+    """With a space where that is a single token, else as written."""
+    both, spaced, written = to_tokens(["the", " the", "ould"], tokenizer)
+    assert tokenizer.decode([both.token]) == tokenizer.decode([spaced.token]) == " the"
+    assert len(both.ids) == 2 and tokenizer.decode([written.token]) == "ould"
+    (first,) = to_tokens(["ould"], tokenizer, first_token=True)  # " ould" begins with " o"
+    assert len(first.ids) == 2 and first.token == written.token
+
+
 def test_a_single_string_is_not_a_list_of_terms(tokenizer: Any) -> None:
     """Python would take its characters for terms."""
     with pytest.raises(RequestError, match=r"^terms is the string 'he': give a list of strings$"):

@@ -1,5 +1,6 @@
 """`alens read`: which tokens each head writes on a prompt, as tables, JSON or a page."""
 
+import logging
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,8 @@ from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
 from alens.reading.settings import MIN_PROBABILITY, Rank
+
+log = logging.getLogger("alens")
 
 
 @click.command(
@@ -51,10 +54,16 @@ from alens.reading.settings import MIN_PROBABILITY, Rank
 @click.option("--first-token", is_flag=True, help="If a --token is several tokens long, use its first one.")
 @click.option(
     "--compare",
-    type=click.Choice(["unembedding", "none"]),
-    default="unembedding",
-    show_default=True,
-    help="The reading that is shown beside the lens's in the tables.",
+    type=click.Choice(["written", "unembedding", "all", "none"]),
+    help="What is shown beside the lens's list in the tables: the tokens that the head raises and lowers by what it writes, "
+    "or its unembedding.  [default: written; unembedding where what heads write is not known]",
+)
+@click.option(
+    "--store",
+    type=PathName(),
+    metavar="STORE",
+    help="The cache of the fit, for lenses that do not hold the mean z of their heads, from which what these write is "
+    "counted: those of an earlier alens, and imported ones.",
 )
 @click.option(
     "--html",
@@ -77,7 +86,8 @@ def command(
     min_probability: float,
     tokens: tuple[str, ...],
     first_token: bool,
-    compare: str,
+    compare: str | None,
+    store: Path | None,
     page: Path | None,
     model: str | None,
     device: str,
@@ -85,10 +95,11 @@ def command(
 ) -> None:
     """Show the top tokens of each head of LENSES on each PROMPT.
 
-    The model runs once for each prompt. The unembedding of a head is shown beside its lens, and the model's own next
-    tokens above all heads, by probability. Each token has its probability and its lift, which is that probability
-    divided by the token's share of the model's mean output. KL is KL(model, head) in nats; 0 means that the head's
-    reading is the model's output.
+    The model runs once for each prompt. A lens says what can be predicted from a head; beside it stand the tokens that the
+    head raises and lowers by what it writes, in logits. The model's own next tokens stand above all heads, by
+    probability. Each token of a lens has its probability and its lift, which is that probability divided by the token's
+    share of the model's mean output. KL is KL(model, head) in nats; 0 means that the head's reading is the model's
+    output.
     """
     from alens.pictures import reading_page
 
@@ -109,7 +120,10 @@ def command(
             has_lift=opened.log_mean_output() is not None,
             vocabulary=opened.record.model.d_vocab,
         )  # refuses before the model is loaded, not after
-        reader = HeadReader(opened, model=model, device=device, report=report)
+        reader = HeadReader(opened, model=model, store=store, device=device, report=report)
+        no_write = reader.writes.lacking(opened.chosen(layers, heads))
+        if no_write is not None and reader.no_unembedding is None:  # else a line said so
+            log.warning("%s: what heads write is left out", no_write)
         terms = reader.terms(tokens, first_token=first_token)
         if page is not None:
             from alens.reading.page_reader import read_page
@@ -149,10 +163,17 @@ def command(
     if as_json:
         show_json([reading.to_json() for reading in readings])
         return
-    from alens.cli.read_table import show_reading
+    from alens.cli.read_table import LENS, UNEMBEDDING, WRITTEN, show_reading
 
+    if compare is None:
+        compare = "written" if no_write is None else "unembedding"
+    columns = [LENS]
+    if compare in ("written", "all") and no_write is None:
+        columns += WRITTEN
+    if compare in ("unembedding", "all") and reader.no_unembedding is None:
+        columns.append(UNEMBEDDING)
     for reading in readings:
-        show_reading(reading, compare == "unembedding" and reader.no_unembedding is None)
+        show_reading(reading, columns)
 
 
 def _positions(text: str) -> list[int] | None:

@@ -1,6 +1,7 @@
 """What `alens read` prints: for each position the model's own list, the KL of the mean output, and a table of heads.
 
-In: a `Reading`. Out: lines, and tables with one or two lists of tokens a head.
+In: a `Reading`. Out: lines, and tables with lists of tokens for each head: by its lens, by what it writes, and by its
+unembedding.
 """
 
 import math
@@ -8,20 +9,37 @@ from collections.abc import Sequence
 
 from alens.cli.console import show
 from alens.lens import marks
-from alens.pictures.numbers import UNKNOWN, fixed, percent, times
+from alens.pictures.numbers import UNKNOWN, fixed, percent, signed, times
 from alens.reading.ranking import LIFT
-from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
+from alens.reading.result import HeadReading, Reading, TermScore, TokenScore, WrittenTerm, WrittenToken
+from alens.reading.settings import KNOWN_LIFT, MIN_PROBABILITY, SUPPRESSED_LOGIT
 from alens.store.schema import ATTN_Z
 
 ABOVE = "above the mean output"
 """Marks a KL above that of a reading that looks at nothing."""
 
 
-def show_reading(reading: Reading, compare: bool) -> None:
-    """Print a reading; with `compare`, the unembedding stands beside the lens."""
+SUPPRESSES = "knows, and suppresses"
+"""Stands above the tokens that a head's lens raises and its write lowers."""
+
+SUPPRESSED = 3
+"""Such tokens that a table shows."""
+
+LENS, RAISES, LOWERS, UNEMBEDDING = "lens", "raises", "lowers", "unembedding"
+WRITTEN = RAISES, LOWERS
+
+WRITTEN_NOTE = (
+    f"{RAISES}, {LOWERS}: what the head writes beside its mean, in logits centred over the vocabulary, at the scale of the "
+    f"last norm. {SUPPRESSES}: the lens gives {percent(MIN_PROBABILITY)} and {times(KNOWN_LIFT)} or more, and the write "
+    f"lowers by {fixed(SUPPRESSED_LOGIT, 1)} or more."
+)
+
+
+def show_reading(reading: Reading, columns: Sequence[str]) -> None:
+    """Print a reading with these columns, such as LENS, *WRITTEN."""
     from alens.cli.tables import console, show_table
 
-    shown, columns = console(), ("lens", "unembedding") if compare else ("lens",)
+    shown = console()
     for position in reading.positions:
         mean_kl = reading.mean_output_kl[position]
         own = ", ".join(" ".join(_entry(score)) for score in reading.model[position])
@@ -33,28 +51,38 @@ def show_reading(reading: Reading, compare: bool) -> None:
             "",
         )
         shown.print("\n".join(lines))
-        heads = [head for head in reading.heads if head.position == position]
+        cells = [(head, _cells(head, mean_kl)) for head in reading.heads if head.position == position]
         show_table(
             ("head", *columns),
-            [(_name(reading, head), *_lists(head, mean_kl)[: len(columns)]) for head in heads],
+            [(_name(reading, head), *(of_head[name] for name in columns)) for head, of_head in cells],
             text=columns,
             spaced=True,
         )
     shown.print(_note(reading))
+    if RAISES in columns:
+        shown.print(WRITTEN_NOTE)
     nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)
     if note := marks.note(nothing):
         show(note)
 
 
-def _lists(head: HeadReading, mean_kl: float | None) -> tuple[str, str]:
-    """The cells of the lens and of the unembedding."""
-    lens = _cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)
+def _cells(head: HeadReading, mean_kl: float | None) -> dict[str, str]:
+    """The cell of each column."""
+    cells = dict.fromkeys((RAISES, LOWERS, UNEMBEDDING), "")
+    cells[LENS] = _cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)
     if head.says_nothing:
-        lens = f"{marks.SIGN} {marks.SAYS_NOTHING}\n{lens}"
-    if head.unembedding_kl is None or head.unembedding_entropy is None:
-        return lens, ""
-    kl, entropy = head.unembedding_kl, head.unembedding_entropy
-    return lens, _cell(kl, mean_kl, entropy, head.unembedding, head.unembedding_terms)
+        cells[LENS] = f"{marks.SIGN} {marks.SAYS_NOTHING}\n{cells[LENS]}"
+    if head.unembedding_kl is not None and head.unembedding_entropy is not None:
+        figures = head.unembedding_kl, mean_kl, head.unembedding_entropy
+        cells[UNEMBEDDING] = _cell(*figures, head.unembedding, head.unembedding_terms)
+    if head.written is not None:
+        terms = head.written_terms
+        suppressed = head.written.suppressed[:SUPPRESSED]
+        cells[RAISES] = _logits(head.written.raised, [term for term in terms if term.logit >= 0])
+        cells[LOWERS] = _logits(head.written.lowered, [term for term in terms if term.logit < 0])
+        if suppressed:
+            cells[LOWERS] = f"{SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[LOWERS]}"
+    return cells
 
 
 def _name(reading: Reading, head: HeadReading) -> str:
@@ -76,6 +104,14 @@ def _note(reading: Reading) -> str:
         f"{ranked}{lacking}{chosen}. KL(model, head) and entropy in nats: KL is 0 for the model itself, "
         f"entropy at most ln {reading.vocabulary:,} = {fixed(math.log(reading.vocabulary), 2)}."
     )
+
+
+def _logits(tokens: Sequence[WrittenToken], terms: Sequence[WrittenTerm] = ()) -> str:
+    """Tokens and chosen terms with their logits, one on each line, in columns."""
+    rows = [("  ", repr(one.token), signed(one.logit, 2)) for one in tokens]
+    rows += [("* ", repr(one.term), signed(one.logit, 2)) for one in terms]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return "\n".join(f"{mark}{token:<{widths[1]}} {logit:>{widths[2]}}" for mark, token, logit in rows)
 
 
 def _cell(

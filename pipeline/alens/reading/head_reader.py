@@ -1,8 +1,8 @@
 """A prompt -> what each head says about it: the top tokens by its lens, beside those of the unembedding.
 
 In: lenses with their model, and a prompt. Out: a `Reading`: for each position, layer and head two ranked lists of tokens
-with KL and entropy in nats, and the model's own list (Fig. 1 and section 3 of "Attention Lens", arXiv 2310.16270,
-compare the same two).
+with KL and entropy in nats (Fig. 1 and section 3 of "Attention Lens", arXiv 2310.16270, compare the same two), the tokens
+that the head raises and lowers by what it writes, and the model's own list.
 Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 """
 
@@ -28,6 +28,7 @@ from alens.reading.ranking import (
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.settings import MIN_PROBABILITY, Rank
 from alens.reading.terms import Term, to_tokens
+from alens.reading.written_lists import written_lists, written_terms
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
 
@@ -44,6 +45,8 @@ class LayerReading:
     lens_HTV: torch.Tensor
     unembedding_HTV: torch.Tensor | None
     """None where `LensedModel.no_unembedding` gives a reason."""
+    written_HTV: torch.Tensor | None
+    """Logits of the direct write, centred over the vocabulary; None where `HeadWrites.lacking` gives a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,7 @@ class HeadReader(LensedModel):
             model_entropy=dict(zip(places, entropy(model_TV).tolist(), strict=True)),
             model_terms=dict(zip(places, self._terms(model_TV, terms), strict=True)),
             mean_output_kl=self._mean_output_kl(model_TV, places),
+            no_write=self.writes.lacking(chosen),
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
 
@@ -139,6 +143,7 @@ class HeadReader(LensedModel):
             most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
             values_HTE = self.values(activations, layer, heads)[:, list(places)]
             scale_T = self.scale(activations)[list(places)]
+            written = self.writes.lacking(chosen) is None
             for block in slices(len(places), most):
                 yield LayerReading(
                     layer=layer,
@@ -149,6 +154,9 @@ class HeadReader(LensedModel):
                     unembedding_HTV=None
                     if self.no_unembedding
                     else self.unembedding(layer, heads, values_HTE[:, block], scale_T[block]),
+                    written_HTV=self.writes.logits(layer, heads, values_HTE[:, block], scale_T[block])
+                    if written
+                    else None,
                 )
 
     def _heads(
@@ -165,6 +173,11 @@ class HeadReader(LensedModel):
             for log_probs_HTV in (layer_reading.lens_HTV, layer_reading.unembedding_HTV)
         )
         assert lens_HT is not None
+        written_HTV, written_HT = layer_reading.written_HTV, None
+        if written_HTV is not None:
+            written_HT = written_lists(
+                written_HTV, layer_reading.lens_HTV, self.log_mean_V, how.top, self.text
+            )
         for h, head in enumerate(layer_reading.heads):
             for t, position in enumerate(places[layer_reading.places]):
                 lens, plain = lens_HT[h][t], None if plain_HT is None else plain_HT[h][t]
@@ -181,6 +194,8 @@ class HeadReader(LensedModel):
                     unembedding_entropy=plain.entropy if plain else None,
                     lens_terms=lens.terms,
                     unembedding_terms=plain.terms if plain else [],
+                    written=written_HT[h][t] if written_HT else None,
+                    written_terms=[] if written_HTV is None else written_terms(written_HTV[h, t], terms),
                 )
 
     def _figures(

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from alens.model.activations import Activations
 from alens.model.activations import run as run_model
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText
+from alens.reading.head_writes import HeadWrites
 from alens.statistics.divergences import kl_of_log_probs
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
@@ -39,15 +41,24 @@ class LensedModel:
     """Lenses and the model they were fitted on.
 
     Attributes: `lenses`; `model`; `log_mean_V`, the log of the mean output, (V,) float32, or None where the lenses do not
-    hold it; `no_unembedding`, the reason why what the lenses read cannot be unembedded, or None.
+    hold it; `no_unembedding`, the reason why what the lenses read cannot be unembedded, or None; `writes`, what the heads
+    write.
     """
 
     def __init__(
-        self, lenses: Lenses, *, model: str | None = None, device: str = "auto", report: Report = silent
+        self,
+        lenses: Lenses,
+        *,
+        model: str | None = None,
+        store: Path | str | None = None,
+        device: str = "auto",
+        report: Report = silent,
     ) -> None:
-        """`model` names the place of the model where it is not the one that the lenses name.
+        """`model` names the place of the model where it is not the one that the lenses name, `store` the cache of the fit
+        where the lenses do not hold the mean z of their heads, from which what these write is counted.
 
-        Raises `RequestError` when there is no model, or it or its tokenizer is not the one of the lenses.
+        Raises `RequestError` when there is no model, it or its tokenizer is not the one of the lenses, or `store` is a
+        cache of another model.
         """
         source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)
@@ -62,7 +73,8 @@ class LensedModel:
         self.log_mean_V = None if mean_V is None else mean_V.to(self.model.device)
         self.no_unembedding = self._no_unembedding()
         if self.no_unembedding is not None:
-            log.warning("%s: their unembedding is left out", self.no_unembedding)
+            log.warning("%s: their unembedding and what they write are left out", self.no_unembedding)
+        self.writes = HeadWrites(lenses, self.model, no_unembedding=self.no_unembedding, store=store)
 
     def _no_unembedding(self) -> str | None:
         """Why the values that these lenses read cannot be unembedded; None where they can."""

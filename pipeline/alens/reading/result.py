@@ -33,6 +33,39 @@ class TermScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrittenToken:
+    """What a head writes on one token."""
+
+    token: str
+    id: int
+    logit: float
+    """Signed; centred over the vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenTerm:
+    """What a head writes on a chosen term: on its form with a space before it where that is a single token, else on its
+    form as written. Logits of forms are not added up."""
+
+    term: str
+    id: int
+    logit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The direct write of one head at one position, in logits."""
+
+    raised: list[WrittenToken]
+    """The tokens that the head raises most, the most raised first."""
+    lowered: list[WrittenToken]
+    """The tokens that it lowers most, the most lowered first."""
+    suppressed: list[WrittenToken]
+    """The tokens that its lens raises and the head lowers, both clearly, the most lowered first: the head knows, and
+    suppresses. Empty where the lenses do not hold the mean output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadReading:
     """What one head says at one position."""
 
@@ -53,6 +86,10 @@ class HeadReading:
     lens_terms: list[TermScore]
     """The chosen terms, in their order."""
     unembedding_terms: list[TermScore]
+    written: Written | None
+    """None where `Reading.no_write` gives a reason."""
+    written_terms: list[WrittenTerm]
+    """The chosen terms, in their order; empty where `written` is None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +118,8 @@ class Reading(Result):
     mean_output_kl: dict[int, float | None]
     """By position: KL(model, mean output) in nats, the KL of a reading that ignores its input. None where it is not
     known."""
+    no_write: str | None
+    """Why it is left out what heads write; None where it is there."""
     heads: list[HeadReading]
 
     def headline(self) -> str:
@@ -99,6 +138,10 @@ class Reading(Result):
             for reading, scores in (("lens", head.lens_terms), ("unembedding", head.unembedding_terms))
             for score in scores
             for name in ("probability", "lift")
+        } | {f"written.{score.term}.logit": score.logit for score in head.written_terms}
+        written = {
+            name: None if head.written is None else [score.token for score in getattr(head.written, name)]
+            for name in ("raised", "lowered", "suppressed")
         }
         return {
             "layer": head.layer,
@@ -112,5 +155,6 @@ class Reading(Result):
             "mean_output_kl": self.mean_output_kl[head.position],
             "lens": [score.token for score in head.lens],
             "unembedding": [score.token for score in head.unembedding],
+            **{f"written.{name}": tokens for name, tokens in written.items()},
             **terms,
         }

@@ -7,3 +7,7 @@ Rank = Literal["lift", "probability"]
 
 MIN_PROBABILITY = 0.001
 """Lists by lift have tokens of this probability or more, unless told otherwise."""
+
+KNOWN_LIFT, SUPPRESSED_LOGIT = 4.0, 0.5
+"""A head knows a token and suppresses it where its lens gives the token at least this lift, and `MIN_PROBABILITY`, and its
+write lowers the token by at least so many logits (decision 0056)."""

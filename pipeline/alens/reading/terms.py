@@ -25,6 +25,13 @@ class Term:
 
     text: str
     ids: tuple[int, ...]
+    """The tokens that stand for it, `token` last."""
+
+    @property
+    def token(self) -> int:
+        """The one token that stands for it where logits are read, which are not added up as probabilities are: that of
+        the form with a space before it where this is a single token, else of the form as written."""
+        return self.ids[-1]
 
 
 def read_terms(path: Path) -> list[str]:
@@ -49,6 +56,7 @@ def to_tokens(terms: Sequence[str], tokenizer: Any, *, first_token: bool = False
         if not text.strip():
             raise RequestError("a term is empty: give a word")
         forms = [within.ids(form) for form in dict.fromkeys((text, f" {text.lstrip()}"))]
+        forms.sort(key=lambda form: len(form) == 1)  # a single token last, and of two the one with a space
         firsts = dict.fromkeys(form[0] for form in forms if len(form) == 1 or (first_token and form))
         ids = tuple(token for token in firsts if within.text([token]).strip())
         if not ids:
