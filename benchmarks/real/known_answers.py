@@ -4,8 +4,9 @@
 
 Prompts are made here from tables of words; each has an answer and a foil, both a single token of the model's. For each
 kind and head the table gives: KL(model, lens) in nats at the last position, the mean probability of the answer, the
-median number of tokens that the lens finds more probable, and on how many prompts the lens puts the answer above the foil.
-The model itself stands in the first line of a kind. Prints Markdown.
+median number of tokens that the lens finds more probable, and on how many prompts the lens puts the answer above the foil;
+then the mean of what the head writes on the answer and on the foil, in logits, on how many prompts it raises each, and on
+how many it knows the answer and suppresses it. The model itself stands in the first line of a kind. Prints Markdown.
 """
 
 import argparse
@@ -110,6 +111,10 @@ class Answer:
     """How many tokens have a higher probability, among the listed ones. None: more than are listed."""
     right: bool
     """Whether the answer stands above the foil."""
+    written: tuple[float, float] | None = None
+    """What the head writes on the answer and on the foil, in logits. None for the model."""
+    suppresses: bool = False
+    """Whether the answer is marked as known and suppressed."""
 
 
 LISTED = 1000
@@ -132,6 +137,8 @@ def answers(reader: HeadReader, question: Question, heads: str | None) -> dict[s
             probability=yes,
             above=_place([score.id for score in head.lens], target),
             right=yes > no,
+            written=(head.written_terms[0].logit, head.written_terms[1].logit) if head.written else None,
+            suppresses=head.written is not None and target in (one.id for one in head.written.suppressed),
         )
     return said
 
@@ -142,16 +149,32 @@ def _place(listed: list[int], token: int) -> int | None:
 
 def table(said: list[dict[str, Answer]]) -> Iterator[str]:
     """The lines of a table, one for the model and one for each head."""
-    yield "| head | KL, nats | probability | tokens above | above the foil |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield (
+        "| head | KL, nats | probability | tokens above | above the foil | writes on the answer | raises it "
+        "| on the foil | raises it | knows and suppresses the answer |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for name in said[0]:
         of_head = [by_name[name] for by_name in said]
         above = statistics.median(LISTED if one.above is None else one.above for one in of_head)
         yield (
             f"| {name} | {statistics.mean(one.kl for one in of_head):.2f} "
             f"| {statistics.mean(one.probability for one in of_head):.4f} "
-            f"| {above:,.0f}{'+' if above >= LISTED else ''} | {sum(one.right for one in of_head)} of {len(of_head)} |"
+            f"| {above:,.0f}{'+' if above >= LISTED else ''} | {sum(one.right for one in of_head)} of {len(of_head)} "
+            f"| {_written(of_head)} |"
         )
+
+
+def _written(of_head: list[Answer]) -> str:
+    """The cells of what a head writes."""
+    pairs = [one.written for one in of_head if one.written is not None]
+    if not pairs:
+        return "- | - | - | - | -"
+    cells = [
+        f"{statistics.mean(logits):+.2f} | {sum(logit > 0 for logit in logits)} of {len(logits)}"
+        for logits in zip(*pairs, strict=True)
+    ]
+    return f"{' | '.join(cells)} | {sum(one.suppresses for one in of_head)} of {len(of_head)}"
 
 
 def main() -> None:
