@@ -13,6 +13,8 @@ from alens.lens import marks
 from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
 
+from ..page_data import held
+
 MARKED = (0, 1)
 QUICK_BASIS = ("--directions", "4", "--rows", "64", "--sequences", "2", "--compare", "none")
 TEXTS = ("He saw the dog and", "She saw the door and", "They saw the sea and", "I saw the house and")
@@ -136,8 +138,7 @@ def test_injecting_its_direction_says_so(run_alens: Any, lenses: Path) -> None:
 
 def test_the_page_has_it(run_alens: Any, lenses: Path, tmp_path: Path) -> None:
     assert run_alens("read", lenses, "He was", "--html", tmp_path / "page.html").code == 0
-    (held,) = re.findall(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text(), re.DOTALL)
-    body = json.loads(held)
+    body = held((tmp_path / "page.html").read_text())
     assert body["says_nothing"] == [True, False, False, False]
     assert body["nothing_means"] == f"says nothing: {marks.MEANING}"
 

@@ -17,6 +17,7 @@ from alens.pictures.numbers import signed
 
 from .. import documents
 from ..outcomes import refusal
+from ..page_data import held
 
 Copy = Callable[[Path], Path]
 
@@ -176,22 +177,13 @@ def test_a_page_is_written_instead_of_tables(run_alens: Any, demo_lenses: Path, 
     page = tmp_path / "page.html"
     code, out, err = run_alens("read", demo_lenses, "He was", "She went to", "--html", page, "--top", "2")
     assert (code, out) == (0, "") and re.search(rf"wrote {page} \([\d.]+ kB\)", err)
-    text = page.read_text()
-    (held,) = re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)
-    body = json.loads(held)
+    body = held(page.read_text())
     assert [prompt["text"] for prompt in body["prompts"]] == ["He was", "She went to"]
     for prompt in body["prompts"]:  # every position, because nothing else was asked for
         assert [place["position"] for place in prompt["places"]] == list(range(len(prompt["tokens"])))
     code, out, _ = run_alens("read", demo_lenses, "He was", "--html", page, "--position", "-1", "--json")
     assert code == 0 and len(json.loads(out)[0]["positions"]) == 1
-    assert (
-        len(
-            json.loads(re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[0])["prompts"][0][
-                "places"
-            ]
-        )
-        == 1
-    )
+    assert len(held(page.read_text())["prompts"][0]["places"]) == 1
 
 
 def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(

@@ -1,6 +1,5 @@
 """The file of the reading page: what stands in it, where it may be written, what it leaves alone."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from alens.pictures import reading_page
 from alens.reading import page_reader
 from alens.reading.result import Reading, TokenScore
 
+from ..page_data import held
+
 PROMPTS = ("She went", "x</script><b>y")
 
 
@@ -25,11 +26,6 @@ def reader(demo_lenses: Path) -> HeadReader:
 @pytest.fixture(scope="module")
 def page_data(reader: HeadReader) -> page_reader.PageData:
     return page_reader.read_page(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
-
-
-def held(page: str) -> Any:
-    (document,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    return json.loads(document)
 
 
 def test_the_page_holds_its_numbers_and_nothing_becomes_markup(

@@ -9,8 +9,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+from alens.pictures import page as frame
 from alens.pictures import reading_page
 
+from ..page_data import held
 from .conftest import Browser
 
 pytestmark = pytest.mark.slow
@@ -182,8 +184,7 @@ def test_a_token_can_be_chosen_from_the_menu_and_from_a_list(
 def test_a_head_above_the_mean_output_is_marked_and_has_another_colour(
     browser: Browser, page: Path, tmp_path: Path, scheme: str
 ) -> None:
-    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
-    numbers = json.loads(held)
+    numbers = held(page.read_text())
     last = numbers["prompts"][0]["places"][-1]
     last["lens"]["kl"], last["mean_output_kl"] = [1000, 2400, 2600, 4000], 2500
     (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
@@ -200,8 +201,7 @@ def test_a_head_above_the_mean_output_is_marked_and_has_another_colour(
 def test_a_lens_that_says_nothing_is_never_shown_without_its_mark(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
-    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
-    numbers = json.loads(held)
+    numbers = held(page.read_text())
     numbers["says_nothing"] = [False, True, False, False]
     (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
     browser.open(tmp_path / "set.html")
@@ -301,8 +301,7 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
     browser: Browser, page: Path, tmp_path: Path, width: int
 ) -> None:
     """A page like that of a model with 32 heads a layer, made by repeating two heads."""
-    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
-    numbers = json.loads(held)
+    numbers = held(page.read_text())
     numbers["heads"] = list(range(32))
     numbers["cells"] = [[layer, head] for layer in numbers["layers"] for head in numbers["heads"]]
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
@@ -325,8 +324,12 @@ def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
     """Lenses of a site of the residual stream have no heads either."""
-    (held,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
-    numbers = {**json.loads(held), "rank": "probability", "ranks": ["probability"], "site": "resid_post"}
+    numbers = {
+        **held(page.read_text()),
+        "rank": "probability",
+        "ranks": ["probability"],
+        "site": "resid_post",
+    }
     numbers["tokens"] = [[text, None] for text, _ in numbers["tokens"]]
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
         place["mean_output_kl"] = None
@@ -364,3 +367,17 @@ def test_the_page_cannot_fetch(browser: Browser, page: Path) -> None:
     assert browser.driver.execute_async_script(script) == "refused"
     said = [entry["message"] for entry in browser.complaints()]
     assert said and all("Content Security Policy" in message for message in said)
+
+
+def test_a_large_page_shows_what_it_holds(
+    browser: Browser, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers are compressed."""
+    monkeypatch.setattr(frame, "COMPRESSED_FROM", 0)
+    (tmp_path / "large.html").write_text(reading_page.to_html(held(page.read_text())))
+    assert 'type="application/gzip"' in (tmp_path / "large.html").read_text()
+    browser.open(page)
+    small = cells(browser)
+    browser.open(tmp_path / "large.html")
+    browser.wait_until(lambda: browser.all(".cell"))
+    assert cells(browser) == small

@@ -8,6 +8,8 @@ import pytest
 
 from alens import EvaluateSettings, HeadReader, evaluate, load_lenses, open_cache
 
+from ..page_data import held
+
 pytestmark = pytest.mark.real
 
 PROMPT = "When Mary and John went to the store, John gave a drink to"
@@ -55,6 +57,7 @@ def test_the_page_shows_tokens_as_they_stand_in_a_text(
     page = tmp_path / "reading.html"
     code, out, err = run_alens("read", real_lenses, PROMPT, "--html", page, "--json")
     assert code == 0, err
-    assert " Mary" in page.read_text() and "\u0120" not in page.read_text()
+    texts = [text for text, _ in held(page.read_text())["tokens"]]
+    assert " Mary" in texts and not any("\u0120" in text for text in texts)
     (reading,) = json.loads(out)
     assert len(reading["heads"]) == 18 * len(reading["tokens"])

@@ -1,8 +1,7 @@
-"use strict";
 // Draws the page of `alens read --html` from its data: see alens/reading/page_data.py for every field.
 // Text of prompts and tokens only ever becomes text (textContent), never markup.
 
-const sheet = JSON.parse(document.getElementById("data").textContent);
+const sheet = await heldData();
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const ON_HEADS = sheet.site === "attn.z";
 const PART = ON_HEADS ? "head" : "layer";
