@@ -34,3 +34,15 @@ def test_lenses_are_folded_once_more_rows_were_read_than_folding_costs(lenses: P
     assert torch.equal(first, second) == (room == 0)
     torch.testing.assert_close(first, third, rtol=0, atol=0.05)
     assert (first.exp() * (first - third)).sum(-1).max() < 1e-4
+
+
+def test_some_tokens_of_a_prompt_need_no_folded_lens(lenses: Path) -> None:
+    """A page asks for them after its lists: folding then would make the whole weight of every head once more."""
+    reader = LensedModel(load_lenses(lenses), device="cpu")
+    z_HTE = torch.randn(2, 40, 32, generator=torch.Generator().manual_seed(0))
+    whole = reader.lens_logits(3, [1, 4], z_HTE)
+    some = reader.lens_logits(3, [1, 4], z_HTE, [7, 4000, 7])
+    torch.testing.assert_close(some, whole[..., [7, 4000, 7]], rtol=1e-5, atol=1e-4)
+    few = reader.lens_logits(3, [1, 4], z_HTE[:, :3], [7, 4000])
+    torch.testing.assert_close(few, whole[:, :3, [7, 4000]], rtol=1e-5, atol=1e-4)
+    assert not reader._folded

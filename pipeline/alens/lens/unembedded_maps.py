@@ -42,7 +42,10 @@ class UnembeddedMaps(Moves):
 
     def logits(self, head: int, z_NE: torch.Tensor) -> torch.Tensor:
         white_NE = (z_NE.float() - self.mean_HE[head]) @ self.scale_HEE[head]
-        if len(white_NE) >= white_NE.shape[1]:
+        columns, common = self.ending.W_U_DV.shape[1], self.ending.common_DS.shape[1]
+        if (
+            len(white_NE) >= white_NE.shape[1] or columns < common
+        ):  # axes alone cost as much as `common` columns
             weight_EV, bias_V = self._on_white(head)
             return torch.addmm(bias_V, white_NE, weight_EV)
         moved_ND = torch.addmm(self.shift_HD[head], white_NE, self.translator_HED[head])

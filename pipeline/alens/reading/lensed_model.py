@@ -163,28 +163,34 @@ class LensedModel:
         self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, tokens: Sequence[int] | None = None
     ) -> torch.Tensor:
         """(H, T, V) logits by the lenses of `heads`; (H, T, C) for `tokens` alone."""
-        maps = self._maps(layer, tuple(self.lenses.place(layer, head) for head in heads), values_HTE)
+        places = tuple(self.lenses.place(layer, head) for head in heads)
+        if tokens is None:
+            self._count(layer, places, values_HTE)
+        maps = self._maps(layer, places)
         maps = maps if tokens is None else maps.columns(tokens)
         with torch.inference_mode():
             return torch.stack([maps.logits(h, z_TE) for h, z_TE in enumerate(values_HTE)])
 
-    def _maps(self, layer: int, places: tuple[int, ...], values_HTE: torch.Tensor) -> LensMaps:
-        """The maps of these heads on the device; folded and kept once more rows were read than folding costs."""
+    def _maps(self, layer: int, places: tuple[int, ...]) -> LensMaps:
+        """The maps of these heads on the device, folded if they were."""
         if (layer, places) in self._folded:
             return self._folded[layer, places]
         maps = self.lenses.layer(layer).maps
         if places != tuple(range(maps.num_heads)):  # selecting copies
             maps = maps.select(places)
-        maps = maps.to(self.model.device)
-        if not isinstance(maps, UnembeddedMaps):
-            return maps
+        return maps.to(self.model.device)
+
+    def _count(self, layer: int, places: tuple[int, ...], values_HTE: torch.Tensor) -> None:
+        """Fold the maps of these heads and keep them, once more rows were read in earlier calls and this one than folding
+        costs. A single call has no use for it: it makes the weight of each head once anyway."""
+        maps, before = self._maps(layer, places), self._rows_read[layer, places]
         _, rows, width = values_HTE.shape
         self._rows_read[layer, places] += rows
         weight_bytes = 4 * len(places) * width * self.lenses.record.model.d_vocab
-        if self._rows_read[layer, places] <= width or self._folded_bytes + weight_bytes > FOLDED_BYTES:
-            return maps
-        self._folded_bytes += weight_bytes
-        return self._folded.setdefault((layer, places), maps.folded())
+        many = before > 0 and before + rows > width and isinstance(maps, UnembeddedMaps)
+        if many and self._folded_bytes + weight_bytes <= FOLDED_BYTES:
+            self._folded_bytes += weight_bytes
+            self._folded[layer, places] = maps.folded()
 
     def scale(self, activations: Activations) -> torch.Tensor:
         """(T,) float32: what the last norm divides the residual stream by on one prompt; ones where alens does not know it."""

@@ -4,10 +4,10 @@ In: nothing; `read_page` fills them. Out: `PageData` and its parts. Log-probabil
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from alens.result import Result
+from alens.result import Result, plain
 
 Grid = list[int]
 """One number for each cell, layer by layer."""
@@ -27,24 +27,18 @@ class GridReadings:
     kept: list[Grid] = field(default_factory=list)
     """The log-probability of each token that the position keeps."""
 
-    def keep(self, values_HC: Sequence[Sequence[int]], tokens: Sequence[int], num_terms: int) -> None:
-        """Add the next layer to each grid: the terms, then `tokens`.
+    def keep(self, grids: Sequence[Grid], tokens: Sequence[int]) -> None:
+        """Add the grids of some tokens.
 
         A token of a cell's own list gets the number that stands there, from which rounding may otherwise part it.
         """
-        cell = len(self.kept[0]) if self.kept else 0
-        for head_values in values_HC:
-            listed = [lists[cell] for lists in self.lists.values()]
-            own = {
-                token: value
-                for entries in listed
-                for token, value in zip(entries[::2], entries[1::2], strict=True)
-            }
-            values = [*head_values[:num_terms], *map(own.get, tokens, head_values[num_terms:])]
-            self.kept.extend([] for _ in values[len(self.kept) :])
-            for grid, value in zip(self.kept, values, strict=True):
-                grid.append(value)
-            cell += 1
+        grid_of = dict(zip(tokens, grids, strict=True))
+        for lists in self.lists.values():
+            for cell, entries in enumerate(lists):
+                for token, value in zip(entries[::2], entries[1::2], strict=True):
+                    if token in grid_of:
+                        grid_of[token][cell] = value
+        self.kept.extend(grids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +95,15 @@ class PageData(Result):
     prompts: list[dict[str, Any]]
     """For each prompt `text`, `tokens` (indices) and `places` (a `PromptPosition` for each position that was read)."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The document. The numbers of positions are handed on as they are: there are millions, and all are plain."""
+        return {
+            **{name: plain(value) for name, value in _fields(self).items() if name != "prompts"},
+            "prompts": [
+                {**prompt, "places": list(map(_position, prompt["places"]))} for prompt in self.prompts
+            ],
+        }
+
     def headline(self) -> str:
         """How many prompts, and how many heads."""
         return f"{len(self.prompts)} prompts, {len(self.cells)} heads of {len(self.layers)} layers of {self.model}"
@@ -108,3 +111,12 @@ class PageData(Result):
     def records(self) -> list[dict[str, Any]]:
         """One record for each prompt: its text, and how many tokens it has."""
         return [{"prompt": one["text"], "num_tokens": len(one["tokens"])} for one in self.prompts]
+
+
+def _position(place: PromptPosition) -> dict[str, Any]:
+    unembedding = None if place.unembedding is None else _fields(place.unembedding)
+    return {**_fields(place), "lens": _fields(place.lens), "unembedding": unembedding}
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    return {one.name: getattr(part, one.name) for one in fields(part)}

@@ -70,14 +70,15 @@ class _TokenTable:
         return self.where[token]
 
     def lists(self, ids_TK: torch.Tensor, log_probs_TK: torch.Tensor) -> Lists:
+        counts_T = (log_probs_TK > -math.inf).sum(-1).tolist()
+        numbers_TK = _all(log_probs_TK.clamp(min=NO_MASS))
         return [
             [
                 number
-                for token, log_prob in zip(ids, log_probs, strict=True)
-                if log_prob > -math.inf
-                for number in (self.index(token), _thousandths(log_prob))
+                for token, value in zip(ids[:count], values, strict=False)
+                for number in (self.index(token), value)
             ]
-            for ids, log_probs in zip(ids_TK.tolist(), log_probs_TK.tolist(), strict=True)
+            for ids, values, count in zip(ids_TK.tolist(), numbers_TK, counts_T, strict=True)
         ]
 
 
@@ -185,7 +186,7 @@ class _PromptReader:
                 mean_output_kl=nothing[at],
                 model=listed[at],
                 kept=[*range(len(terms)), *kept[at]],
-                model_kept=_columns(self.model_TV[at : at + 1], terms, tokens[at])[0],
+                model_kept=_all(_columns(self.model_TV[at : at + 1], terms, tokens[at])[0]),
                 left_out=left_out[at],
                 lens=said[at][0],
                 unembedding=None if self.reader.no_unembedding else said[at][1],
@@ -214,9 +215,9 @@ class _PromptReader:
                 for t, at in enumerate(places):
                     lists = said[at][which].lists.setdefault(name, [])
                     lists += table.lists(ids_HTK[:, t], log_probs_HTK[:, t])
-            for t, at in enumerate(places):
-                said[at][which].kl.extend(_all(kl_HT[:, t]))
-                said[at][which].entropy.extend(_all(unsure_HT[:, t]))
+            for at, kl_H, unsure_H in zip(places, _all(kl_HT.T), _all(unsure_HT.T), strict=True):
+                said[at][which].kl.extend(kl_H)
+                said[at][which].entropy.extend(unsure_H)
         return said
 
     def _fill(
@@ -230,16 +231,18 @@ class _PromptReader:
         listed = [token for position_tokens in tokens for token in position_tokens]
         together = list(dict.fromkeys([ANCHOR, *(token for term in terms for token in term.ids), *listed]))
         column = {token: c for c, token in enumerate(together)}
+        own = [[column[token] for token in position_tokens] for position_tokens in tokens]
         terms = [replace(term, ids=tuple(column[token] for token in term.ids)) for term in terms]
+        grids: dict[tuple[int, int], list[torch.Tensor]] = {}
         for layer in self.chosen.layers:
             for which, logits_HTC in enumerate(self._logits(layer, together)):
                 anchor_HT1 = torch.cat(self._anchors[layer, which], dim=1)[..., None]
                 log_probs_HTC = logits_HTC - logits_HTC[..., :1] + anchor_HT1
-                for at, position_tokens in enumerate(tokens):
-                    values_HC = _columns(
-                        log_probs_HTC[:, at], terms, [column[token] for token in position_tokens]
-                    )
-                    said[at][which].keep(values_HC, kept[at], len(terms))
+                for at, columns in enumerate(own):
+                    chosen_HC = _columns(log_probs_HTC[:, at], terms, columns)
+                    grids.setdefault((at, which), []).append(chosen_HC)
+        for (at, which), layers in grids.items():
+            said[at][which].keep(_all(torch.cat(layers).T), [*range(len(terms)), *kept[at]])
 
     def _logits(self, layer: int, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
         """(H, T, C) logits of these tokens by the lenses, then by the unembedding where there is one."""
@@ -264,11 +267,10 @@ def _kept(model: Sequence[int], said: tuple[GridReadings, GridReadings], most: i
     return list(ordered)[:most], max(0, len(ordered) - most)
 
 
-def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence[int]) -> list[list[int]]:
-    """Thousandths of the log-probability of each term and token, one list for each head."""
+def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence[int]) -> torch.Tensor:
+    """(H, C) the log-probability of each term and token."""
     chosen = [term_log_probs(log_probs_HV, terms)] if terms else []
-    together_HC = torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
-    return [_all(values_C) for values_C in together_HC]
+    return torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
 
 
 def _end(text: str) -> str:
@@ -276,8 +278,9 @@ def _end(text: str) -> str:
     return text if len(text) <= SHOWN_BEFORE else f"...{text[-SHOWN_BEFORE:]}"
 
 
-def _all(values: torch.Tensor) -> list[int]:
-    return [_thousandths(value) for value in values.tolist()]
+def _all(values: torch.Tensor) -> Any:
+    """Thousandths, in nested lists."""
+    return (1000 * values.double()).round().long().tolist()
 
 
 def _thousandths(value: float) -> int:

@@ -66,16 +66,16 @@ def best(
 
     The log-probability is -inf where fewer than K tokens count.
     """
-    if how.rank == PROBABILITY or log_mean_V is None:
-        values, ids = log_probs_V.topk(how.top)
-        return ids, values
-    largest = top_tokens(log_probs_V.reshape(-1, log_probs_V.shape[-1]), how.top)[0]  # values alone: no ties
-    most_probable = largest[:, -1].view(*log_probs_V.shape[:-1], 1)
-    counts_V = (log_probs_V >= most_probable.clamp(max=math.log(how.min_probability))) & (
-        log_mean_V > NO_MASS
-    )
-    lift, ids = (log_probs_V - log_mean_V).masked_fill(~counts_V, -math.inf).topk(how.top)
-    return ids, log_probs_V.gather(-1, ids).masked_fill(lift == -math.inf, -math.inf)
+    lists = (*log_probs_V.shape[:-1], how.top)
+    log_probs_NV = log_probs_V.reshape(-1, log_probs_V.shape[-1])
+    values_NK, ids_NK = top_tokens(log_probs_NV, how.top)
+    if how.rank == LIFT and log_mean_V is not None:
+        least_N1 = values_NK[:, -1:].clamp(max=math.log(how.min_probability))
+        lift_NV = log_probs_NV - log_mean_V.masked_fill(log_mean_V <= NO_MASS, math.inf)
+        lift_NV.masked_fill_(log_probs_NV < least_N1, -math.inf)
+        lift_NK, ids_NK = top_tokens(lift_NV, how.top)
+        values_NK = log_probs_NV.gather(-1, ids_NK).masked_fill(lift_NK == -math.inf, -math.inf)
+    return ids_NK.view(lists), values_NK.view(lists)
 
 
 def term_log_probs(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
