@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 SEQUENCE_ORDER, ROW_ORDER, TAIL_SAMPLES, SHARD_ORDER, NARROWED_TAIL, BOOTSTRAP = range(6)
-HELD_OUT_DOCUMENTS, SPREAD, OUTPUT_ROWS = range(100, 103)
+HELD_OUT_DOCUMENTS, SPREAD, OUTPUT_ROWS, EFFECT_ROWS = range(100, 104)
 STUDY_TEXT, DONORS, RANDOM_BASIS, FOLDS, DESIGN_START, OTHER_ORDER, PAIRINGS, RANDOM_TOKENS = range(200, 208)
 """Purposes. The draws of one purpose never repeat those of another."""
 

@@ -5,11 +5,9 @@ What is missing or damaged later is made again, and must be what the plan says.
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from alens.cache import token_sequences
 from alens.cache.request import CacheRequest, with_bos
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
+from alens.machine.software import software
 from alens.model import models
 from alens.model.examine import examine, examine_early, warn_of_other_write
 from alens.store import document, durable, final_moments
@@ -253,17 +252,6 @@ class _PlanMaker:
             f"{self.paths.tokens} was lost, and {self.corpus.record.id} does not give the same tokens any more: "
             "restore the file or the text from a copy"
         )
-
-
-def software() -> dict[str, str]:
-    """Host and versions, for plan and commit records: provenance, not identity."""
-    packages = ("alens", "torch", "transformer-lens", "transformers", "zarr", "numpy")
-    return {
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **{name: version(name) for name in packages},
-    }
 
 
 def _checking(claim: Claim, should_stop: ShouldStop) -> Callable[[], bool]:

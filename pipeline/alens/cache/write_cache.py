@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from alens.cache import shard as shards
-from alens.cache.prepare import prepare, software
+from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest, check_settings
 from alens.errors import StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.job.worker import Worker
 from alens.machine.allotment import follow_allotment
+from alens.machine.software import software
 from alens.model import models
 from alens.model.examine import examine_again
 from alens.result import Result

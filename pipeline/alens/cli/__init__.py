@@ -15,6 +15,7 @@ the work. The text of a table stands in a module of its own.
 plan.py            alens plan
 plan_table.py      its estimate as text
 cache.py           alens cache
+effects.py         alens effects
 fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
@@ -71,6 +72,7 @@ from alens.machine.allotment import wait_asleep
 COMMANDS = {
     "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",
     "cache": "Run a model once over a text and write what every head computes.",
+    "effects": "Measure what the model loses without each head, on some rows of a cache.",
     "fit": "Train lenses from a cache, with no model loaded.",
     "sweep": "Train many variants of lenses from one read, and compare them in a table.",
     "eval": "Judge lenses on held-out text, beside baselines.",

@@ -168,6 +168,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
         "z": _encoding(plan.settings),
         "targets": _targets(plan.settings),
+        "effects": _effects(cache),
         "bytes_per_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
         "bytes": progress.bytes,
         "software": "; ".join(software)
@@ -239,6 +240,14 @@ def _targets(settings: Any) -> str:
         return "none, only the mean output"
     exact = ", exact teacher" if settings.exact_teacher else ""
     return f"top {settings.top_k} and {settings.tail_samples} tail samples{exact}"
+
+
+def _effects(cache: "Cache") -> str:
+    """How many effects `alens effects` has measured."""
+    from alens.store.effect_reader import measured
+
+    heads, rows = measured(cache)
+    return f"of {heads:,} heads, on up to {rows:,} rows" if heads else "not measured"
 
 
 def _encoding(settings: Any) -> str:

@@ -15,6 +15,7 @@ from alens.cli.watch import stopping, watching
 from alens.errors import DamageError, RequestError
 from alens.pictures.numbers import duration, percent, significant
 from alens.printable import printable
+from alens.store.paths import EFFECTS
 
 if TYPE_CHECKING:
     from alens.cache.recompute import Recomputed
@@ -100,7 +101,9 @@ def _queue(store: Path, would: list[str], went: dict[str, str | None]) -> None:
         where = "was removed" if to is None else f"was moved to {printable(to)}"
         show(f"{'queued':<10}  {printable(path)}  {where}")
     if any(went.values()):
-        show(f"run `alens cache` again, with the same arguments, to rewrite what was queued in {store}")
+        show(
+            f"run {_again(list(went))} again, with the same arguments, to rewrite what was queued in {store}"
+        )
     for path in () if went else would:
         what = "remove it" if path.endswith(PARTIAL) else f"move it into {ASIDE}/"
         show(f"{'repairable':<10}  {printable(path)}  --repair would {what}")
@@ -154,6 +157,13 @@ def _body(
     }
 
 
+def _again(queued: list[str]) -> str:
+    """The commands that rewrite these files."""
+    effects = [path.startswith(f"{EFFECTS}/") for path in queued]
+    commands = ["`alens cache`"] * (not all(effects)) + ["`alens effects`"] * any(effects)
+    return " and ".join(commands)
+
+
 def _files(counts: list[str]) -> str:
     """`3 damaged`, `1 missing` -> `3 files damaged, 1 missing`"""
     number, kind = counts[0].split()
@@ -175,7 +185,7 @@ def _judge(
         ]
         mend = "the lines above say what to do"
         if queued:
-            mend = "run `alens cache` again to rewrite what was queued"
+            mend = f"run {_again(queued)} again to rewrite what was queued"
         elif any(finding.fails and finding.queue for finding in verdict.findings):
             mend = f"`alens verify {shlex.quote(str(store))} --repair` queues them"
         skipped = "; --deep was left out" if deep is not None else ""

@@ -7,5 +7,6 @@ blocks.py        how many rows have their logits in memory at once
 logit_tiles.py   logits of an affine map, a tile at a time
 products.py      float32 products by the faster library
 side_by_side.py  independent pieces of work, one thread each
+software.py      host and versions
 top_tokens.py    the most probable tokens, in one pass
 """

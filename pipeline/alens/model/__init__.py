@@ -11,6 +11,7 @@ models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
 attention.py          token rows -> where heads look
 edits.py              the model run with heads changed
+partial_pass.py       the model run from a layer on, without one head in each copy of a sequence
 examine.py            what the loaded model does, by numbers
 beginning.py          what a tokenizer puts before a text
 token_bytes.py        token ids -> how many bytes of text each stands for

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.cache.held_out_documents import Division, divide, held_out_shards
-from alens.cache.prepare import check_place, software, stored_plan
+from alens.cache.prepare import check_place, stored_plan
 from alens.cache.request import CacheRequest, check_settings, with_bos
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
@@ -21,6 +21,7 @@ from alens.heads import HeadNames
 from alens.job.progress import Progress, Report, silent
 from alens.machine.allotment import follow_allotment, free_bytes
 from alens.machine.device import torch_device
+from alens.machine.software import software
 from alens.model import models
 from alens.model.examine import examine, warn_of_other_write
 from alens.planning import disk, token_count

@@ -19,6 +19,9 @@ one_writer.py        lets one process at a time write into a directory
 writer.py            writes a shard's files, then its commit record
 commits.py           the commit records of a cache
 cache_reader.py      reads numbers from committed shards
+effect_files.py      writes the measured effects of heads, and finds them
+effect_check.py      what verify checks of them
+effect_reader.py     reads them, and which rows they are of
 checked_arrays.py    reads spans of rows through Zarr
 compressed_files.py  checks what chunks claim before they are decompressed
 checked_files.py     remembers which files were compared with their hashes

@@ -11,7 +11,10 @@ SKELETON = f"{COMMITS}/model.json"
 CLAIM = "plan.claim"
 """In STORE while a job makes the plan: it says which job."""
 
-PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM)
+EFFECTS = "effects"
+"""The folder of measured effects of heads: `alens effects` adds it to a sealed cache."""
+
+PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM, EFFECTS)
 """All files and folders that lie in STORE itself."""
 
 LENS_JSON, FIT_JSON = "lens.json", "fit.json"
