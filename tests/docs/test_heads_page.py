@@ -16,5 +16,5 @@ def test_the_commands_run(run_alens: Any, tmp_path: Path, monkeypatch: pytest.Mo
         words = ["demo" if word == ".real/smollm2" else word for word in arguments]
         code, out, err = run_alens(*words, "--sequences", 2, "--length", 16, "--device", "cpu")
         assert code == 0, err
-        assert "first-token" in out
-    assert {path.name for path in tmp_path.iterdir()} == {"induction.png", "first.html"}
+        assert "first-token" in out and "copying" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"induction.png", "copying.html"}

@@ -7,17 +7,25 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import printed
-from alens.cli.options import SettingsOptions, device_option, heat_map_option, json_option
-from alens.cli.value_types import not_empty
+from alens.cli.options import Flag, SettingsOptions, device_option, heat_map_option, json_option
+from alens.cli.value_types import PathName, not_empty
 from alens.cli.watch import watching
 from alens.studies.families.settings import FamilySettings
 
-HEADS = SettingsOptions(FamilySettings)
+FAMILY = SettingsOptions(FamilySettings, top_k=Flag("--top-k"))
 
 
 @click.command("heads", epilog="Example: alens heads gpt2 --heat-map induction.png")
 @click.argument("model", callback=not_empty)
-@HEADS
+@FAMILY
+@click.option(
+    "--relations",
+    "relation_files",
+    type=PathName(),
+    metavar="FILE.json|FILE.tsv",
+    multiple=True,
+    help="Further families: pairs of words, one relation in a .tsv, one or several in a .json.",
+)
 @click.option(
     "--show",
     "--top",
@@ -41,6 +49,7 @@ HEADS = SettingsOptions(FamilySettings)
 @config_option
 def command(
     model: str,
+    relation_files: tuple[Path, ...],
     show: int,
     heat_map: Path | None,
     heat_map_of: str,
@@ -51,23 +60,29 @@ def command(
 ) -> None:
     """Score every head of MODEL on what it does: no lenses, no cache and no labels are needed.
 
-    MODEL is a hub id, a Hugging Face directory, or `demo`. Heads are scored by their mean attention on random tokens: to
+    MODEL is a hub id, a Hugging Face directory, or `demo`. Four families are scored by mean attention on random tokens: to
     the previous token, to the same token earlier (duplicate), to the token after that (induction), and to the first
-    token. The control of a score is the attention of the same head to other places, or to the same places where no token
-    repeats; heads are ranked by how far they stand above it.
+    token. Further ones are scored by the parameters: a head that looks at a token raises it (copying), lowers it
+    (suppression), or raises its partner in a relation, such as a capital or a past tense. The control of a score is the
+    same for other places or other tokens; heads are ranked by how far they stand above it.
     """
     from alens.cli.heads_table import check_family, head_grid, show_families
 
     with watching() as report:
         from alens.pictures import heat_map as pictures
-        from alens.studies.families.score_heads import score_heads
+        from alens.studies.families.relations import read_relations
+        from alens.studies.families.score_heads import families_of, score_heads
 
+        settings = FamilySettings(**FAMILY.values(given))
+        relations = read_relations(relation_files)
+        names = families_of(relations)
         if heat_map is not None:
             pictures.check_path(heat_map)
-            check_family(heat_map_of)
+            check_family(heat_map_of, names)
         families = score_heads(
             model,
-            FamilySettings(**HEADS.values(given)),
+            settings,
+            relations=relations,
             revision=revision,
             device=device,
             report=report,

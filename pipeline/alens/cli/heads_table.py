@@ -3,6 +3,7 @@
 In: `HeadFamilies`. Out: a table for 80 columns, and a grid of heads.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alens.cli.console import show
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from alens.pictures.head_grid import HeadGrid
     from alens.studies.families.result import HeadFamilies
 
-MEASURES = {
+LOOKS = {
     "previous-token": ("the token before", "two before"),
     "duplicate-token": ("the same token, earlier", "the same places, other tokens"),
     "induction": ("the token after that", "the same places, other tokens"),
@@ -21,11 +22,14 @@ MEASURES = {
 }
 """By family: what is attended to, and by the control."""
 
+WRITES = {"copying": ("the token itself", "raised"), "suppression": ("the token itself", "lowered")}
+"""By family: which token of a map, and what becomes of it."""
 
-def check_family(name: str) -> None:
+
+def check_family(name: str, families: list[str]) -> None:
     """Raises `RequestError` for a family that is not scored."""
-    if name not in MEASURES:
-        raise RequestError(f"there is no family {name!r}: take one of {', '.join(MEASURES)}")
+    if name not in families:
+        raise RequestError(f"there is no family {name!r}: take one of {', '.join(families)}")
 
 
 def show_families(families: "HeadFamilies", most: int) -> None:
@@ -37,7 +41,6 @@ def show_families(families: "HeadFamilies", most: int) -> None:
     lines = []
     for name, scores in families.families.items():
         shown = scores[:most]
-        measure, control = MEASURES[name]
         lines.append(
             (
                 name,
@@ -45,7 +48,7 @@ def show_families(families: "HeadFamilies", most: int) -> None:
                 "\n".join(fixed(one.score) for one in shown),
                 "\n".join(fixed(one.control) for one in shown),
                 "\n".join(signed(one.above) for one in shown),
-                f"attention to {measure}; control: {control}",
+                _measure(name, families),
             )
         )
     show_table(
@@ -55,17 +58,40 @@ def show_families(families: "HeadFamilies", most: int) -> None:
         text=("family", "measure"),
         spaced=True,
     )
-    show(f"{len(next(iter(families.families.values()))):,} heads in each family; --json has all of them")
+    show(*_notes(families))
 
 
 def head_grid(families: "HeadFamilies", name: str) -> "HeadGrid":
-    """How far each head stands above its control in one family."""
+    """How far each head stands above its control in one family. Raises `RequestError` for one that was left out."""
     from alens.pictures.head_grid import HeadGrid
 
-    measure, control = MEASURES[name]
+    check_family(name, list(families.families))
     return HeadGrid(
-        title=f"{name}: attention to {measure}, less that to {control}",
+        title=f"{name}: {_measure(name, families)}",
         values={(one.layer, one.head): one.above for one in families.families[name]},
         number_title="score above control",
         centre=0.0,
     )
+
+
+def _measure(name: str, families: "HeadFamilies") -> str:
+    """What a score and its control are."""
+    if name in LOOKS:
+        measure, control = LOOKS[name]
+        return f"attention to {measure}; control: {control}"
+    which, how = WRITES.get(name, ("the partner", "raised"))
+    size = families.relations.get(name)
+    wrong = "other tokens" if size is None else f"other partners; {size.pairs} pairs"
+    return f"{which} among the {families.settings.top_k} most {how}; control: {wrong}"
+
+
+def _notes(families: "HeadFamilies") -> Iterator[str]:
+    yield f"{len(next(iter(families.families.values()))):,} heads in each family; --json has all of them"
+    if families.left_out is not None:
+        yield f"copying, suppression and relations are left out: {families.left_out}"
+        return
+    for name, size in families.relations.items():
+        if name not in families.families:
+            yield (
+                f"{name} is left out: {size.pairs} of {size.pairs + size.left_out} pairs are single tokens of this model"
+            )

@@ -16,8 +16,9 @@ PLACES, NUM_HEADS = 40, 3
 LENGTH = 8
 """How many random tokens are repeated: two repetitions and a first token find room."""
 
-PREVIOUS, DUPLICATE, INDUCTION, FIRST = (0, 1), (0, 2), (1, 2), (1, 0)
-"""Layer and head. The induction head copies what it looks at, the duplicate-token head suppresses it."""
+PREVIOUS, DUPLICATE, INDUCTION, FIRST, NEXT = (0, 1), (0, 2), (1, 2), (1, 0), (1, 1)
+"""Layer and head. The induction head copies what it looks at, the duplicate-token head suppresses it, and NEXT raises the
+token with the next number."""
 
 TOKEN, PLACE, MOVED = (slice(start, start + SIZE) for start in (0, SIZE, 2 * SIZE))
 
@@ -48,6 +49,7 @@ def planted_model(folder: Path, *, bos: bool = True) -> Path:
         _set(model, PREVIOUS, query=(PLACE, one.roll(-1, 1)), key=(PLACE, one), writes=(MOVED, 0.1 * one))
         _set(model, DUPLICATE, query=(TOKEN, one), key=(TOKEN, one), writes=(TOKEN, -0.03 * one))
         _set(model, INDUCTION, query=(TOKEN, one), key=(MOVED, one), writes=(TOKEN, 0.1 * one))
+        _set(model, NEXT, query=(TOKEN, 0.0 * one), key=(TOKEN, one), writes=(TOKEN, 0.1 * one.roll(1, 1)))
         _set(model, FIRST, query=(PLACE, to_first), key=(PLACE, one), writes=(TOKEN, 0.0 * one))
     model.save_pretrained(folder)
     _tokenizer(bos).save_pretrained(folder)

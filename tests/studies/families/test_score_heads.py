@@ -7,19 +7,25 @@ import pytest
 
 from alens import FamilySettings, score_heads
 from alens.errors import RequestError
+from alens.studies.families.attention_scores import FAMILIES
+from alens.studies.families.relations import Relation
 from alens.studies.families.result import HeadFamilies
+from alens.studies.families.score_heads import families_of
 
+from ...model.families import GATED, save
 from .planted_heads import (
     DUPLICATE,
     FIRST,
     INDUCTION,
     LENGTH,
+    NEXT,
     NUM_HEADS,
     PREVIOUS,
     planted_model,
 )
 
-FEW = {"sequences": 4, "length": LENGTH}
+FEW = {"sequences": 4, "length": LENGTH, "tokens": 20, "top_k": 1}
+WORDS = Relation(name="next", pairs=tuple((f"w{n}", f"w{n + 1}") for n in range(5, 25)), source="words")
 PLANTED = {
     "previous-token": PREVIOUS,
     "duplicate-token": DUPLICATE,
@@ -29,7 +35,7 @@ PLANTED = {
 
 
 def scored(model: Path, **settings: Any) -> HeadFamilies:
-    return score_heads(str(model), FamilySettings(**{**FEW, **settings}), device="cpu")
+    return score_heads(str(model), FamilySettings(**{**FEW, **settings}), relations=[WORDS], device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,24 @@ def check_planted(families: HeadFamilies) -> None:
 def test_planted_heads_come_first(families: HeadFamilies) -> None:
     check_planted(families)
     assert families.bos == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("copying", INDUCTION), ("suppression", DUPLICATE), ("next", NEXT)]
+)
+def test_parameters_say_what_planted_heads_write(
+    families: HeadFamilies, name: str, place: tuple[int, int]
+) -> None:
+    first, second = families.families[name][:2]
+    assert (first.layer, first.head) == place
+    assert (first.score, first.control) == (1.0, 0.0 if name != "next" else pytest.approx(0.0))
+    assert second.score < 0.3
+
+
+def test_relations_of_other_words_are_left_out(families: HeadFamilies) -> None:
+    assert "capitals" not in families.families
+    assert (families.relations["capitals"].pairs, families.relations["capitals"].left_out) == (0, 48)
+    assert (families.relations["next"].pairs, families.relations["next"].left_out) == (20, 0)
 
 
 def test_a_model_without_bos_begins_with_a_random_token(tmp_path: Path) -> None:
@@ -84,7 +108,41 @@ def test_too_long_a_stretch_is_refused(planted: Path) -> None:
         scored(planted, length=20)
 
 
-@pytest.mark.parametrize("given", [{"length": 2}, {"sequences": 0}, {"batch_size": 0}, {"seed": -1}])
+def test_a_relation_of_other_words_that_was_asked_for_is_refused(planted: Path) -> None:
+    other = Relation(name="colours", pairs=(("red", "green"), *WORDS.pairs[:4]), source="colours.tsv")
+    with pytest.raises(RequestError, match=r"colours.tsv: 4 of 5 pairs of 'colours' .* and 5 are needed"):
+        score_heads(str(planted), FamilySettings(**FEW), relations=[other], device="cpu")
+
+
+@pytest.mark.parametrize("name", ["induction", "copying", "next"])
+def test_two_families_of_one_name_are_refused(name: str) -> None:
+    with pytest.raises(RequestError, match=f"two families are called '{name}'"):
+        families_of([WORDS, Relation(name=name, pairs=WORDS.pairs, source="words")])
+
+
+def test_a_relation_takes_the_place_of_a_shipped_one() -> None:
+    other = Relation(name="capitals", pairs=WORDS.pairs, source="words")
+    assert families_of([other]).count("capitals") == 1
+
+
+def test_what_heads_write_is_left_out_behind_a_norm(tmp_path: Path) -> None:
+    """Gemma 2 norms what its attention adds."""
+    folder = save(tmp_path / "model", "Gemma2Config", {**GATED, "head_dim": 16})
+    families = score_heads(str(folder), FamilySettings(sequences=1, length=4), device="cpu")
+    assert list(families.families) == list(FAMILIES)
+    assert (
+        families.left_out is not None and "has a norm or a factor behind its attention" in families.left_out
+    )
+
+
+def test_more_top_tokens_than_there_are_is_refused(planted: Path) -> None:
+    with pytest.raises(RequestError, match=r"top_k is 65: .* has 64 tokens"):
+        scored(planted, top_k=65)
+
+
+@pytest.mark.parametrize(
+    "given", [{"tokens": 1}, {"top_k": 0}, {"length": 2}, {"sequences": 0}, {"batch_size": 0}, {"seed": -1}]
+)
 def test_settings_are_checked(given: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=next(iter(given))):
         FamilySettings(**given)

@@ -10,6 +10,7 @@ Shapes: B sequences, T = 1 + 2 length tokens.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from alens import randomness
@@ -28,7 +29,7 @@ class RepeatedTokens:
         """`length` is that of x. Raises `RequestError` where model or vocabulary are too small for it."""
         record = model.source.record
         self.bos, self.length, self._seed = model.beginning.token, length, seed
-        self._ordinary = _ordinary(model)
+        self._ordinary = ordinary_tokens(model)
         longest = min((record.n_ctx - 1) // 2, (len(self._ordinary) - 1) // 2)
         if length > longest:
             raise RequestError(
@@ -53,8 +54,16 @@ class RepeatedTokens:
         return torch.tensor(repeated), torch.tensor(controls)
 
 
-def _ordinary(model: LoadedModel) -> "np.typing.NDArray[np.int64]":
-    """The tokens that stand for text."""
+def ordinary_tokens(model: LoadedModel) -> npt.NDArray[np.int64]:
+    """The tokens that are not special, in order."""
     known = min(model.tokenizer.get_vocab_size(with_added_tokens=True), model.source.record.d_vocab)
     special = {*model.tokenizer.get_added_tokens_decoder(), model.beginning.token, model.end_of_text}
     return np.array([token for token in range(known) if token not in special])
+
+
+def sampled_tokens(model: LoadedModel, count: int, seed: int) -> list[int]:
+    """Ordinary tokens, drawn without replacement; all where there are no more than `count`."""
+    ordinary = ordinary_tokens(model)
+    draws = randomness.generator(seed, randomness.SAMPLED_TOKENS)
+    chosen: list[int] = draws.choice(ordinary, min(count, len(ordinary)), replace=False).tolist()
+    return chosen

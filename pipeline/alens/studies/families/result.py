@@ -26,6 +26,16 @@ class FamilyScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelationSize:
+    """How many pairs of a relation heads were scored on; a relation with too few is not among the families."""
+
+    pairs: int
+    """Pairs of single tokens."""
+    left_out: int
+    """Pairs with a word of several tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadFamilies(Result):
     """Every head in every family."""
 
@@ -36,6 +46,9 @@ class HeadFamilies(Result):
     settings: FamilySettings
     families: Mapping[str, Sequence[FamilyScore]]
     """By name; the head that stands furthest above its control comes first."""
+    relations: Mapping[str, RelationSize]
+    left_out: str | None
+    """Why copying, suppression and relations are not among the families; None where they are."""
 
     def headline(self) -> str:
         firsts = (f"{name} {scores[0].layer}.{scores[0].head}" for name, scores in self.families.items())
@@ -50,6 +63,8 @@ class HeadFamilies(Result):
             "model": self.model,
             "bos": self.bos,
             "settings": plain(self.settings),
+            "relations": plain(self.relations),
+            "left_out": self.left_out,
             "families": families,
         }
 
