@@ -38,6 +38,7 @@ export.py          alens export
 import_.py         alens import
 publish.py         alens publish
 info.py            alens info
+info_lenses.py     what it says of lenses
 verify.py          alens verify
 fidelity.py        alens fidelity
 fidelity_table.py  its findings as text

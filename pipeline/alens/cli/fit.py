@@ -11,6 +11,7 @@ from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_
 from alens.cli.value_types import PathName
 from alens.cli.watch import speaks_for_all, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
+from alens.lens.record import EFFECT
 from alens.pictures.numbers import duration, fixed, percent, whole
 
 NAMED = 5
@@ -46,7 +47,8 @@ REQUEST = SettingsOptions(
 def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
 
-    No model is loaded. With --lens regression nothing is trained: the lenses come in closed form, in seconds. Run the
+    No model is loaded. With --lens regression nothing is trained: the lenses come in closed form, in seconds. With --lens
+    effect they are fitted to what the model loses without each head, which `alens effects` measures first. Run the
     same command again to resume from the newest checkpoint. One process runs alone, unless a launcher sets RANK,
     WORLD_SIZE and the like for several: torchrun, deepspeed and srun do.
     """
@@ -73,6 +75,9 @@ def command(**given: Any) -> None:
                     f"took {summary.steps_taken:,} steps of {settings.batch_rows:,} rows in {duration(summary.seconds)} "
                     f"({whole(summary.rows / summary.seconds)} rows/s; waited {percent(summary.waited_s / summary.seconds)} of it for data)"
                 )
+            if record.design == EFFECT:
+                show(_effects(record, summary.lenses))
+                return
             if not heads:
                 count = len(record.lenses)
                 show(
@@ -89,6 +94,20 @@ def command(**given: Any) -> None:
                 )
                 + f"; {_endings(record)}"
             )
+
+
+def _effects(record: Any, lenses: Any) -> str:
+    """What effect lenses explain, beside what heads write."""
+    figures = [head for layer in record.fit["effects"].values() for head in layer]
+    lens, written = (
+        sum(head[name]["share"] for head in figures) / len(figures) for name in ("explained", "written")
+    )
+    better = sum(head["explained"]["share"] > head["written"]["share"] for head in figures)
+    return (
+        f"{len(figures)} effect lenses in {lenses}: on {record.fit['held_out_rows']:,} rows of held-out documents they explain "
+        f"{percent(lens)} of the effect of a head in the mean, and what the head writes {percent(written)}; {better} of "
+        f"{len(figures)} explain more than that"
+    )
 
 
 def _endings(record: Any) -> str:

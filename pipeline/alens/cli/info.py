@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import show, show_json
+from alens.cli.info_lenses import bos_said, lenses_body
 from alens.cli.options import json_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
@@ -93,14 +94,14 @@ def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any]
     from alens.lens.directory import LensDirectory
 
     if num_workers is None and hub.address(path) is not None:
-        return _lenses(path)
+        return lenses_body(path)
     store, lenses = StorePaths(path), LensDirectory(path)
     if store.plan.exists():
         return _cache(path, report) if num_workers is None else _array(path, num_workers)
     if num_workers is not None:
         raise RequestError(f"--array is for caches, and {path} has no {PLAN}")
     if lenses.holds_lenses:
-        return _lenses(path)
+        return lenses_body(path)
     if lenses.holds_fit:
         raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
     if store.claim.exists():
@@ -163,7 +164,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "rows_planned": plan.rows,
         "taken": _taken(plan),
         "documents": _documents(plan),
-        "bos": _bos(plan.tokens.bos),
+        "bos": bos_said(plan.tokens.bos),
         "layers": ",".join(map(str, plan.layers)),
         "sites": ",".join(("attn.z", *(plan.settings.sites or ()))),
         "z": _encoding(plan.settings),
@@ -230,11 +231,6 @@ def _documents(plan: "Plan") -> str:
     return f"{taken}, {count}held out in {shards}"
 
 
-def _bos(token: int | None) -> str:
-    """Whether sequences and prompts begin with BOS."""
-    return "none" if token is None else f"token {token}, before each text"
-
-
 def _targets(settings: Any) -> str:
     if settings.moments_only:
         return "none, only the mean output"
@@ -258,49 +254,3 @@ def _encoding(settings: Any) -> str:
     if settings.keep_bits is not None:
         return f"float16 rounded to {settings.keep_bits} mantissa bits, compressed"
     return "float16"
-
-
-def _known(value: Any) -> Any:
-    return "unknown" if value is None else value
-
-
-def _nats(value: float | None) -> str:
-    return "unknown" if value is None else fixed(value, 4)
-
-
-def _lenses(path: Path) -> dict[str, Any]:
-    from alens.lens.recorded_lenses import RecordedLenses
-
-    lenses = RecordedLenses(path)
-    record = lenses.record
-    return {
-        "lenses": lenses.name,
-        **({} if lenses.commit is None else {"commit": lenses.commit}),
-        "design": record.design,
-        "form": record.form,
-        "site": record.site,
-        "objective": record.objective or "unknown",
-        "model": f"{record.model.id}: {record.model.architecture}, weights {record.model.weights_sha256[:12]}",
-        "cache_plan": record.cache.get("plan") or "unknown",
-        "bos": _bos(record.bos),
-        "layers": ",".join(map(str, record.layers)),
-        "heads": str(record.lenses)
-        if record.lenses.shared is None
-        else ",".join(map(str, record.lenses.shared)),
-        "steps": _known(record.fit.get("steps")),
-        "rows_seen": _known(record.fit.get("rows_seen")),
-        "bytes": sum(file["bytes"] for file in record.files.values()),
-        "mean_output_kl": _known(record.mean_output_kl),
-        "held_out": [
-            {
-                "head": f"{layer}.{head}",
-                "kl": f"KL {fixed(figures['kl'], 4)}",
-                "mean_output": f"mean output {_nats(record.mean_output_kl)}",
-                "cross_entropy": f"CE {fixed(figures['cross_entropy'], 4)}",
-                "top1": f"top-1 {fixed(figures['top1_agreement'], 4)}",
-                **({"says_nothing": True} if figures.get("says_nothing") else {}),
-            }
-            for layer, heads in record.held_out.items()
-            for head, figures in zip(record.lenses.by_layer[int(layer)], heads, strict=True)
-        ],
-    }

@@ -44,6 +44,7 @@ evaluation_log.py    what the log says about an evaluation
 checkpoints.py       state on disk, whole or absent
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 untrained.py         a design that is whole at its start
+effect_fit.py        effect lenses, from measured effects
 final_lenses.py      what a fit ends with: figures, and the lens directory
 layer_groups.py      layers one after the other, where memory holds only some
 training_loop.py     `alens fit`: everything above in order

@@ -110,7 +110,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         settings = as_begun(settings, earlier, cache)
     recipe = Recipe(settings, cache, torch.device("cpu"))
     if earlier is not None:
-        _check_same(request, recipe.settings, cache, earlier)
+        check_same(request, recipe.settings, cache, earlier)
         return earlier
     if directory.holds_lenses:
         raise RequestError(
@@ -169,7 +169,8 @@ def begun(directory: LensDirectory) -> FitPlan | None:
     return typed.parse(FitPlan, body, str(path), mend)
 
 
-def _check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: FitPlan) -> None:
+def check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: FitPlan) -> None:
+    """Raises `RequestError` where another fit than the requested one was begun in its directory."""
     differences = []
     if begun.cache_plan != cache.plan.identity:
         differences.append(f"it was begun on another cache than {request.store}")

@@ -39,7 +39,8 @@ class FitSettings:
     site: Literal["attn.z", "resid_post", "mlp_out"] = ATTN_Z
     """What the lenses read: z of each head, or another site that the cache holds."""
     lens: str = "linear"
-    """Design of the lens: linear, low-rank, translator, regression, tuned, summed, or module:Class."""
+    """Design of the lens: linear, low-rank, translator, regression, tuned, summed, or module:Class; or effect: what the model
+    loses without the head, as `alens effects` measured it."""
     lens_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """An option of the design, such as rank=8."""
     objective: str = "forward-kl"

@@ -19,6 +19,7 @@ from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import checkpoints, deepspeed_config
 from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, lost_processes
+from alens.fit.effect_fit import effect_plan, put_effect_lenses
 from alens.fit.final_lenses import put_lenses
 from alens.fit.fit_plan import FitPlan, as_begun, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
@@ -32,7 +33,7 @@ from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
-from alens.lens.record import LensRecord
+from alens.lens.record import EFFECT, LensRecord
 from alens.result import Result
 from alens.store.cache_reader import Cache, open_cache
 
@@ -73,13 +74,15 @@ def fit_lenses(
     given = deepspeed_config.read(request.deepspeed) if request.deepspeed else {}
     zero = deepspeed_config.stage(given, request.zero)
     cache, directory = open_cache(request.store), LensDirectory(request.lenses)
-    plan = resolve(request, cache)
+    effect = request.settings.lens == EFFECT
+    plan = effect_plan(request, cache) if effect else resolve(request, cache)
     if directory.holds_lenses:
         return _finished(directory)
     check_place(directory)
     check_alone("fit")
     if not plan.steps:
-        record = put_untrained(request, plan, cache, report=report, should_stop=should_stop)
+        put = put_effect_lenses if effect else put_untrained
+        record = put(request, plan, cache, report=report, should_stop=should_stop)
         return FitSummary(
             lenses=request.lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0
         )

@@ -18,6 +18,10 @@ BY_LAYER_FORMAT = 4
 UNHASHED_FORMAT = 2
 """The format from before `lens.json` held its own hash: it is still read, and reported as unchecked."""
 
+EFFECT = "effect"
+"""The form and design of effect lenses (`effect_lenses.py`), which say what a head adds to logits and have no maps to a
+distribution; also the tensor of a layer's file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LensRecord(Result):
@@ -28,7 +32,8 @@ class LensRecord(Result):
     design: str
     """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
     form: str
-    """What the files hold: `affine`, `unembedded` (a map, the unembedding), or `translated` (a norm between the two)."""
+    """What the files hold: `affine`, `unembedded` (a map, the unembedding), `translated` (a norm between the two), or
+    `effect` (a map to a change of the final residual)."""
     site: str
     """What the lenses read: `attn.z`, or a site of the residual stream."""
     objective: str | None

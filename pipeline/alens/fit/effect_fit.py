@@ -1,0 +1,242 @@
+"""A fit of effect lenses: the measured effects of heads are regressed on z, in closed form, and judged on held-out documents.
+
+In: a `FitRequest` with the lens `effect`, and a cache with effects (`alens effects`). Out: a lens directory of the form
+`effect`, whose `fit` in `lens.json` says how much of the effect of each head the lens and its direct write explain.
+Shapes: N rows, H heads, E d_head, D d_model, G documents.
+"""
+
+import dataclasses
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.errors import RequestError, StoppedError
+from alens.fit.distributed import alone
+from alens.fit.fit_plan import FitPlan, begun, check_same, put_plan
+from alens.fit.hold import held
+from alens.fit.launch import this_launch
+from alens.fit.settings import FitRequest, FitSettings
+from alens.heads import requested
+from alens.job.progress import Report, ShouldStop, counted
+from alens.lens.directory import LensDirectory, layer_file
+from alens.lens.effect_lenses import EffectLenses
+from alens.lens.effect_regression import Array, EffectMoments, logit_metric, regress_effect, squared
+from alens.lens.maps import MEAN_Z
+from alens.lens.record import EFFECT, LensRecord
+from alens.rows import moments
+from alens.rows.direct_write import direct_write
+from alens.rows.final_norm import FinalNorm
+from alens.statistics import bootstrap
+from alens.store.cache_reader import Cache
+from alens.store.durable import write_errors
+from alens.store.effect_reader import EffectRows, EffectStore
+
+TAKEN = "lens", "layers", "heads", "seed"
+"""The settings that a fit without training, teacher and objective takes."""
+
+
+def effect_plan(request: FitRequest, cache: Cache) -> FitPlan:
+    """The plan of the requested fit.
+
+    Raises `RequestError` for settings of other designs, for a cache without these effects, without rows to judge on or
+    without what a direct write is made of, and where another fit was begun in LENSES.
+    """
+    for one in dataclasses.fields(FitSettings):
+        default = one.default if one.default is not dataclasses.MISSING else {}
+        if one.name not in TAKEN and getattr(request.settings, one.name) != default:
+            raise RequestError(
+                f"{one.name} is for lenses that are fitted to the model's output, and effect lenses are fitted to "
+                "measured effects: leave it out"
+            )
+    if FinalNorm.of_cache(cache) is None:
+        raise RequestError(
+            f"{cache.root} does not hold the model's last norm, which a direct write needs: an earlier alens made it, or the "
+            "norm is of another kind; cache the text again"
+        )
+    effects = _effects(request, cache)
+    rows = effects.rows
+    if rows.held_out_N.all() or not rows.held_out_N.any():
+        raise RequestError(
+            f"the effects in {cache.root} are of rows that are {'all' if rows.held_out_N.all() else 'not'} held out: measure "
+            "more rows with `alens effects`, or take a cache of more shards"
+        )
+    train, held_out = (
+        tuple(int(shard) for shard in np.unique(rows.shard_N[side_N]))
+        for side_N in (~rows.held_out_N, rows.held_out_N)
+    )
+    plan = FitPlan(
+        cache_plan=cache.plan.identity,
+        settings=request.settings.to_json(),
+        steps=0,
+        layers=effects.layers,
+        heads=effects.heads.as_json,
+        train_shards=train,
+        held_out_shards=held_out,
+    )
+    earlier = begun(LensDirectory(request.lenses))
+    if earlier is not None:
+        check_same(request, request.settings, cache, earlier)
+    return plan
+
+
+def _effects(request: FitRequest, cache: Cache) -> EffectStore:
+    """The effects of the heads that are asked for, by default of all that were measured."""
+    settings = request.settings
+    there = EffectStore(cache).heads
+    for layer in settings.layers or ():
+        if layer not in there.layers:
+            raise RequestError(f"{cache.root} holds no effects of layer {layer}: run `alens effects` for it")
+    return EffectStore(cache, requested(settings.layers, settings.heads, there))
+
+
+def put_effect_lenses(
+    request: FitRequest, plan: FitPlan, cache: Cache, *, report: Report, should_stop: ShouldStop
+) -> LensRecord:
+    """Write the effect lenses that `request` asks for. Raises what `fit_lenses` raises; when stopped, nothing is kept."""
+    if this_launch().world_size > 1:
+        raise RequestError("effect takes no steps, which processes could share: run it as one process")
+    directory, processes = LensDirectory(request.lenses), alone(request.device)
+    with held(request.lenses, processes, should_stop) as hold:
+        put_plan(directory, plan)
+        directory.clear_stopped()
+        fit = _EffectFit(cache, _effects(request, cache))
+        files, figures = {}, {}
+        for layer in counted(plan.layers, report, "regressing effects on z", "layers"):
+            if should_stop():
+                directory.mark_stopped(0, 0)
+                raise StoppedError("stopped, and nothing was written: run the same command again")
+            tensors, figures[str(layer)] = fit.layer(layer)
+            hold.check()
+            with write_errors(directory.root):
+                files[layer_file(layer)] = directory.put_layer(
+                    layer, plan.lenses.by_layer[layer], tensors, halves=(EFFECT, "W_O")
+                )
+        cache.check_unchanged()
+        with write_errors(directory.root):
+            directory.put_record(_record(cache, plan, fit.rows, files, figures))
+    return EffectLenses(directory.root).record
+
+
+class _EffectFit:
+    """What all layers share."""
+
+    def __init__(self, cache: Cache, effects: EffectStore) -> None:
+        norm = FinalNorm.of_cache(cache)
+        assert norm is not None, "the plan says so"
+        self.rows: EffectRows = effects.rows
+        self._cache, self._effects, self._norm = cache, effects, norm
+        self._metric_DD = logit_metric(cache.weights("W_U"))
+        self._W_O_LHED = torch.from_numpy(cache.weights("W_O"))
+        self._mean_z = moments.mean_z(cache, effects.heads)
+        self._scale_N = torch.from_numpy(cache.read("targets/final_scale", self.rows.row_N))
+
+    def layer(self, layer: int) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+        """The tensors of a layer's file, and the figures of its heads."""
+        numbers = list(self._effects.heads.by_layer[layer])
+        z_NHE = torch.from_numpy(self._cache.z(layer, self.rows.row_N)[:, numbers]).float()
+        effect_NHD = self._effects.delta(layer)
+        mean_HE, W_O_HED = self._mean_z[layer], self._W_O_LHED[layer, numbers]
+        maps, figures = [], []
+        for place in range(len(numbers)):
+            effect_ED, of_head = self._head(
+                z_NHE[:, place], effect_NHD[:, place].astype(np.float32), mean_HE[place], W_O_HED[place]
+            )
+            maps.append(torch.from_numpy(effect_ED))
+            figures.append(of_head)
+        return {EFFECT: torch.stack(maps), "W_O": W_O_HED, MEAN_Z: mean_HE}, figures
+
+    def _head(
+        self,
+        z_NE: torch.Tensor,
+        effect_ND: npt.NDArray[np.float32],
+        mean_E: torch.Tensor,
+        W_O_ED: torch.Tensor,
+    ) -> tuple[Array, dict[str, Any]]:
+        """(E, D) the map of a head, and its figures on held-out rows."""
+        held_N, group_N = self.rows.held_out_N, self._groups()
+        x_NE = (z_NE - mean_E).double().numpy()
+        train, held_out = (
+            EffectMoments.of_rows(x_NE[side_N], effect_ND[side_N], group_N[side_N], self._metric_DD)
+            for side_N in (~held_N, held_N)
+        )
+        typical = float((1 / self._scale_N[torch.from_numpy(~held_N)]).mean())
+        towards_ED = self._norm.linear(W_O_ED).double().numpy() * typical
+        map_ED, ridge = regress_effect(train, towards_ED, self._metric_DD)
+        written_ND = direct_write(z_NE, mean_E, W_O_ED, self._norm, self._scale_N).numpy()
+        left_ND = effect_ND - written_ND
+        groups = [held_N & (group_N == group) for group in np.unique(group_N[held_N])]
+        by_write_G = np.array([squared(left_ND[rows_N], self._metric_DD) for rows_N in groups])
+        total_G = held_out.squares_G
+        vocabulary = self._cache.plan.model.d_vocab
+        return map_ED, {
+            "explained": _explained(held_out.left_G(map_ED, self._metric_DD), total_G),
+            "written": _explained(by_write_G, total_G),
+            "logits": float(np.sqrt(total_G.sum() / held_out.rows_G.sum() / vocabulary)),
+            "ridge": ridge,
+        }
+
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """The documents, or the sequences where one side has fewer than two documents."""
+        rows = self.rows
+        sides = (rows.group_N[side_N] for side_N in (rows.held_out_N, ~rows.held_out_N))
+        return rows.group_N if all(len(np.unique(side)) > 1 for side in sides) else rows.sequence_N
+
+
+def _explained(left_G: Array, total_G: Array) -> dict[str, Any]:
+    """The share of the effect that is explained on all rows, and its interval over documents."""
+    total = float(total_G.sum())
+    if not total > 0:
+        return {"share": 0.0, "interval": None}
+    interval = None
+    if len(total_G) > 1:
+        counts_RG = bootstrap.counts(0, bootstrap.RESAMPLES, len(total_G), 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares_R = 1 - (counts_RG @ left_G) / (counts_RG @ total_G)
+        interval = bootstrap.finite_interval(shares_R, groups=len(total_G))
+    return {"share": 1 - float(left_G.sum()) / total, "interval": interval}
+
+
+def _record(
+    cache: Cache,
+    plan: FitPlan,
+    rows: EffectRows,
+    files: dict[str, dict[str, Any]],
+    figures: dict[str, list[dict[str, Any]]],
+) -> LensRecord:
+    return LensRecord(
+        design=EFFECT,
+        form=EFFECT,
+        site="attn.z",
+        objective=None,
+        model=cache.plan.model,
+        tokenizer_sha256=cache.plan.tokens.tokenizer_sha256,
+        bos=cache.plan.tokens.bos,
+        cache={
+            "plan": plan.cache_plan,
+            "fingerprint": cache.fingerprint,
+            "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
+            "train_shards": list(plan.train_shards),
+            "held_out_shards": list(plan.held_out_shards),
+        },
+        layers=plan.layers,
+        heads=plan.heads,
+        fit={
+            **plan.settings,
+            "min_position": int(rows.position_N.min()),
+            "steps": 0,
+            "most_steps": 0,
+            "rows_seen": int((~rows.held_out_N).sum()),
+            "held_out_rows": int(rows.held_out_N.sum()),
+            "effects": figures,
+        },
+        held_out={},
+        files=files,
+        software={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("alens", "torch")},
+        },
+    )
