@@ -54,9 +54,16 @@ log = logging.getLogger("alens")
 @click.option("--first-token", is_flag=True, help="If a --token is several tokens long, use its first one.")
 @click.option(
     "--compare",
-    type=click.Choice(["written", "unembedding", "all", "none"]),
+    type=click.Choice(["written", "effect", "unembedding", "all", "none"]),
     help="What is shown beside the lens's list in the tables: the tokens that the head raises and lowers by what it writes, "
-    "or its unembedding.  [default: written; unembedding where what heads write is not known]",
+    "or by its effect lens, or its unembedding.  [default: written, with --effect also effect; unembedding where what heads "
+    "write is not known]",
+)
+@click.option(
+    "--effect",
+    type=PathName(),
+    metavar="LENSES",
+    help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits.",
 )
 @click.option(
     "--store",
@@ -87,6 +94,7 @@ def command(
     tokens: tuple[str, ...],
     first_token: bool,
     compare: str | None,
+    effect: Path | None,
     store: Path | None,
     page: Path | None,
     model: str | None,
@@ -103,10 +111,13 @@ def command(
     """
     from alens.pictures import reading_page
 
+    if compare == "effect" and effect is None:
+        raise RequestError("--compare effect needs effect lenses: name them with --effect")
     places = _positions(("last" if page is None else "all") if position is None else position)
     if page is not None:
         reading_page.check_path(page)
     with watching() as report:
+        from alens.lens.effect_lenses import load_effect_lenses
         from alens.lens.lenses import load_lenses
         from alens.reading.head_reader import HeadReader
         from alens.reading.ranking import ranking
@@ -120,7 +131,8 @@ def command(
             has_lift=opened.log_mean_output() is not None,
             vocabulary=opened.record.model.d_vocab,
         )  # refuses before the model is loaded, not after
-        reader = HeadReader(opened, model=model, store=store, device=device, report=report)
+        effects = None if effect is None else load_effect_lenses(effect)
+        reader = HeadReader(opened, model=model, store=store, effect=effects, device=device, report=report)
         no_write = reader.writes.lacking(opened.chosen(layers, heads))
         if no_write is not None and reader.no_unembedding is None:  # else a line said so
             log.warning("%s: what heads write is left out", no_write)
@@ -163,13 +175,16 @@ def command(
     if as_json:
         show_json([reading.to_json() for reading in readings])
         return
-    from alens.cli.read_table import LENS, UNEMBEDDING, WRITTEN, show_reading
+    from alens.cli.read_table import EFFECT, LENS, UNEMBEDDING, WRITTEN, show_reading
 
+    by_default = compare is None
     if compare is None:
         compare = "written" if no_write is None else "unembedding"
     columns = [LENS]
     if compare in ("written", "all") and no_write is None:
         columns += WRITTEN
+    if (by_default or compare in ("effect", "all")) and effect is not None:
+        columns += EFFECT
     if compare in ("unembedding", "all") and reader.no_unembedding is None:
         columns.append(UNEMBEDDING)
     for reading in readings:

@@ -27,11 +27,17 @@ SUPPRESSED = 3
 
 LENS, RAISES, LOWERS, UNEMBEDDING = "lens", "raises", "lowers", "unembedding"
 WRITTEN = RAISES, LOWERS
+EFFECT = "effect raises", "effect lowers"
 
 WRITTEN_NOTE = (
     f"{RAISES}, {LOWERS}: what the head writes beside its mean, in logits centred over the vocabulary, at the scale of the "
     f"last norm. {SUPPRESSES}: the lens gives {percent(MIN_PROBABILITY)} and {times(KNOWN_LIFT)} or more, and the write "
     f"lowers by {fixed(SUPPRESSED_LOGIT, 1)} or more."
+)
+
+EFFECT_NOTE = (
+    f"{EFFECT[0]}, {EFFECT[1]}: what the head adds to the logits, all in all, as its effect lens says from measured effects "
+    "of other text: what would be lost if its z were replaced by its mean."
 )
 
 
@@ -61,6 +67,8 @@ def show_reading(reading: Reading, columns: Sequence[str]) -> None:
     shown.print(_note(reading))
     if RAISES in columns:
         shown.print(WRITTEN_NOTE)
+    if EFFECT[0] in columns:
+        shown.print(EFFECT_NOTE)
     nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)
     if note := marks.note(nothing):
         show(note)
@@ -68,20 +76,23 @@ def show_reading(reading: Reading, columns: Sequence[str]) -> None:
 
 def _cells(head: HeadReading, mean_kl: float | None) -> dict[str, str]:
     """The cell of each column."""
-    cells = dict.fromkeys((RAISES, LOWERS, UNEMBEDDING), "")
+    cells = dict.fromkeys((*WRITTEN, *EFFECT, UNEMBEDDING), "")
     cells[LENS] = _cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)
     if head.says_nothing:
         cells[LENS] = f"{marks.SIGN} {marks.SAYS_NOTHING}\n{cells[LENS]}"
     if head.unembedding_kl is not None and head.unembedding_entropy is not None:
         figures = head.unembedding_kl, mean_kl, head.unembedding_entropy
         cells[UNEMBEDDING] = _cell(*figures, head.unembedding, head.unembedding_terms)
-    if head.written is not None:
-        terms = head.written_terms
-        suppressed = head.written.suppressed[:SUPPRESSED]
-        cells[RAISES] = _logits(head.written.raised, [term for term in terms if term.logit >= 0])
-        cells[LOWERS] = _logits(head.written.lowered, [term for term in terms if term.logit < 0])
-        if suppressed:
-            cells[LOWERS] = f"{SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[LOWERS]}"
+    for (raises, lowers), added, terms in (
+        (WRITTEN, head.written, head.written_terms),
+        (EFFECT, head.effect, head.effect_terms),
+    ):
+        if added is not None:
+            suppressed = added.suppressed[:SUPPRESSED]
+            cells[raises] = _logits(added.raised, [term for term in terms if term.logit >= 0])
+            cells[lowers] = _logits(added.lowered, [term for term in terms if term.logit < 0])
+            if suppressed:
+                cells[lowers] = f"{SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[lowers]}"
     return cells
 
 

@@ -7,7 +7,7 @@ Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,7 @@ from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.settings import MIN_PROBABILITY, Rank
 from alens.reading.terms import Term, to_tokens
 from alens.reading.written_lists import written_lists, written_terms
+from alens.rows.direct_write import centred_logits
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
 
@@ -47,6 +48,8 @@ class LayerReading:
     """None where `LensedModel.no_unembedding` gives a reason."""
     written_HTV: torch.Tensor | None
     """Logits of the direct write, centred over the vocabulary; None where `HeadWrites.lacking` gives a reason."""
+    effect_TV: Mapping[int, torch.Tensor]
+    """By head, where an effect lens of it was given: what the head adds to the logits, centred over the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +160,22 @@ class HeadReader(LensedModel):
                     written_HTV=self.writes.logits(layer, heads, values_HTE[:, block], scale_T[block])
                     if written
                     else None,
+                    effect_TV=self._effects(layer, heads, values_HTE[:, block]),
                 )
+
+    def _effects(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> dict[int, torch.Tensor]:
+        """(T, V) logits of the effect lens of each head that has one."""
+        having = [
+            place
+            for place, head in enumerate(heads)
+            if self.effect is not None and self.effect.has(layer, head)
+        ]
+        if self.effect is None or not having:
+            return {}
+        numbers = [heads[place] for place in having]
+        with torch.inference_mode():
+            final_HTD = self.effect.final(layer, numbers, values_HTE[having])
+            return dict(zip(numbers, centred_logits(final_HTD, self.model.W_U_DV), strict=True))
 
     def _heads(
         self,
@@ -179,6 +197,10 @@ class HeadReader(LensedModel):
                 written_HTV, layer_reading.lens_HTV, self.log_mean_V, how.top, self.text
             )
         for h, head in enumerate(layer_reading.heads):
+            effect_TV, effect_T = layer_reading.effect_TV.get(head), None
+            if effect_TV is not None:
+                lens_1TV = layer_reading.lens_HTV[h : h + 1]
+                effect_T = written_lists(effect_TV[None], lens_1TV, self.log_mean_V, how.top, self.text)[0]
             for t, position in enumerate(places[layer_reading.places]):
                 lens, plain = lens_HT[h][t], None if plain_HT is None else plain_HT[h][t]
                 yield HeadReading(
@@ -196,6 +218,8 @@ class HeadReader(LensedModel):
                     unembedding_terms=plain.terms if plain else [],
                     written=written_HT[h][t] if written_HT else None,
                     written_terms=[] if written_HTV is None else written_terms(written_HTV[h, t], terms),
+                    effect=effect_T[t] if effect_T else None,
+                    effect_terms=[] if effect_TV is None else written_terms(effect_TV[t], terms),
                 )
 
     def _figures(

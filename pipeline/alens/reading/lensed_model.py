@@ -17,6 +17,7 @@ import torch
 from alens.errors import RequestError
 from alens.heads import Heads
 from alens.job.progress import Report, silent
+from alens.lens.effect_lenses import EffectLenses
 from alens.lens.lenses import Lenses
 from alens.lens.maps import LensMaps
 from alens.lens.unembedded_maps import UnembeddedMaps
@@ -42,7 +43,7 @@ class LensedModel:
 
     Attributes: `lenses`; `model`; `log_mean_V`, the log of the mean output, (V,) float32, or None where the lenses do not
     hold it; `no_unembedding`, the reason why what the lenses read cannot be unembedded, or None; `writes`, what the heads
-    write.
+    write; `effect`, effect lenses of the same model, or None.
     """
 
     def __init__(
@@ -51,20 +52,31 @@ class LensedModel:
         *,
         model: str | None = None,
         store: Path | str | None = None,
+        effect: EffectLenses | None = None,
         device: str = "auto",
         report: Report = silent,
     ) -> None:
         """`model` names the place of the model where it is not the one that the lenses name, `store` the cache of the fit
-        where the lenses do not hold the mean z of their heads, from which what these write is counted.
+        where the lenses do not hold the mean z of their heads, from which what these write is counted; `effect` are effect
+        lenses, to read what heads add to the logits, all in all.
 
-        Raises `RequestError` when there is no model, it or its tokenizer is not the one of the lenses, or `store` is a
-        cache of another model.
+        Raises `RequestError` when there is no model, it or its tokenizer is not the one of the lenses, or `store` or
+        `effect` are of another model.
         """
+        if effect is not None:
+            effect.check_model(lenses.record.model, lenses.name)
+            if lenses.record.site != ATTN_Z:
+                raise RequestError(
+                    f"{effect.name} reads z of heads, and {lenses.name} holds lenses of {lenses.record.site}: leave it out"
+                )
         source = models.find_again(lenses.record.model, lenses.name, model=model, report=report)
         _check_tokenizer(lenses, source)
         self.lenses = lenses
         self.model = models.load(source, dtype="float32", device=device, report=report)
-        lenses.tie(self.model.W_O_LHED)
+        for opened in (lenses, effect):
+            if opened is not None:
+                opened.tie(self.model.W_O_LHED)
+        self.effect = effect
         self._folded: dict[tuple[int, tuple[int, ...]], LensMaps] = {}
         self._folded_bytes = 0
         self._rows_read: Counter[tuple[int, tuple[int, ...]]] = Counter()

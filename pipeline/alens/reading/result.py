@@ -54,7 +54,7 @@ class WrittenTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The direct write of one head at one position, in logits."""
+    """What one head adds to the logits at one position: its direct write, or its effect."""
 
     raised: list[WrittenToken]
     """The tokens that the head raises most, the most raised first."""
@@ -90,6 +90,10 @@ class HeadReading:
     """None where `Reading.no_write` gives a reason."""
     written_terms: list[WrittenTerm]
     """The chosen terms, in their order; empty where `written` is None."""
+    effect: Written | None
+    """What its effect lens says that the head adds to the logits, all in all; None where there is none."""
+    effect_terms: list[WrittenTerm]
+    """The chosen terms, in their order; empty where `effect` is None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +142,16 @@ class Reading(Result):
             for reading, scores in (("lens", head.lens_terms), ("unembedding", head.unembedding_terms))
             for score in scores
             for name in ("probability", "lift")
-        } | {f"written.{score.term}.logit": score.logit for score in head.written_terms}
-        written = {
-            name: None if head.written is None else [score.token for score in getattr(head.written, name)]
-            for name in ("raised", "lowered", "suppressed")
         }
+        added: dict[str, list[str] | None] = {}
+        for reading, lists, scores in (
+            ("written", head.written, head.written_terms),
+            ("effect", head.effect, head.effect_terms),
+        ):
+            terms |= {f"{reading}.{score.term}.logit": score.logit for score in scores}
+            for name in ("raised", "lowered", "suppressed"):
+                tokens = None if lists is None else [score.token for score in getattr(lists, name)]
+                added[f"{reading}.{name}"] = tokens
         return {
             "layer": head.layer,
             "head": head.head,
@@ -155,6 +164,6 @@ class Reading(Result):
             "mean_output_kl": self.mean_output_kl[head.position],
             "lens": [score.token for score in head.lens],
             "unembedding": [score.token for score in head.unembedding],
-            **{f"written.{name}": tokens for name, tokens in written.items()},
+            **added,
             **terms,
         }
