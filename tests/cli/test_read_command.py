@@ -327,3 +327,30 @@ def test_another_models_weights_are_refused(run_alens: Any, demo_lenses: Path, c
     save_file({**weights, name: weights[name] * 2}, other / "model.safetensors", {"format": "pt"})
     line = refusal(run_alens("read", demo_lenses, "He", "--model", other), 2)
     assert f"{other} has other weights than the model of {demo_lenses} (demo): say with --model" in line
+
+
+def test_a_reading_says_where_heads_look(run_alens: Any, demo_lenses: Path) -> None:
+    given = ("read", demo_lenses, "She went to the old house", "--heads", "3.1", "--position")
+    reading = json.loads(run_alens(*given, "1,-1", "--json").stdout)[0]
+    second, last = (head["attention"] for head in reading["heads"])
+    assert reading["no_attention"] is None
+    assert [len(second[name]) for name in ("weights", "moved")] == [2, 2]
+    assert len(last["weights"]) == len(reading["tokens"]) and sum(last["weights"]) == pytest.approx(
+        1, abs=1e-4
+    )
+    for attention, option, words in (
+        (last["weights"], (), "looks at"),
+        (last["moved"], ("moved",), "moves from"),
+    ):
+        text = run_alens(*given, "-1", *(("--attention", *option) if option else ())).stdout
+        place = max(range(len(attention)), key=attention.__getitem__)
+        share = 100 * attention[place] / sum(attention)
+        assert re.search(rf"{words} {place} {reading['tokens'][place]!r} {share:.1f}%", text)
+    assert not re.search(r"looks at \d", run_alens(*given, "-1", "--attention", "none").stdout)
+
+
+def test_lenses_of_the_residual_stream_look_at_nothing(run_alens: Any, residual_lenses: Path) -> None:
+    (reading,) = json.loads(run_alens("read", residual_lenses, "She went", "--json").stdout)
+    assert reading["no_attention"] == "these are lenses of resid_post, not of heads"
+    assert all(head["attention"] is None for head in reading["heads"])
+    assert not re.search(r"looks at \d", run_alens("read", residual_lenses, "She went").stdout)

@@ -65,6 +65,10 @@ def assert_same(
     assert place.mean_output_kl is not None
     assert place.mean_output_kl / 1000 == pytest.approx(reading.mean_output_kl[place.position], abs=6e-4)
     for cell, head in enumerate(heads):
+        assert head.attention is not None and place.looks is not None and place.moves is not None
+        total = sum(head.attention.moved)
+        assert place.looks[cell] == pytest.approx([1000 * w for w in head.attention.weights], abs=0.6)
+        assert place.moves[cell] == pytest.approx([1000 * w / total for w in head.attention.moved], abs=0.6)
         for name in ("lens", "unembedding"):
             said = getattr(place, name)
             assert_entries(page_data, said.lists[rank][cell], getattr(head, name))

@@ -381,3 +381,30 @@ def test_a_large_page_shows_what_it_holds(
     browser.open(tmp_path / "large.html")
     browser.wait_until(lambda: browser.all(".cell"))
     assert cells(browser) == small
+
+
+def test_the_prompt_is_shaded_by_where_the_chosen_head_looks(
+    browser: Browser, page: Path, readings: dict[str, Any]
+) -> None:
+    browser.open(page)
+    reading = readings["lift"][0]
+    last = len(reading["tokens"]) - 1
+    for cell in (3, 0):
+        browser.one(f"[data-cell='{cell}']").click()
+        (head,) = [h for h in reading["heads"] if h["position"] == last][cell : cell + 1]
+        for shade, name in (("looks", "weights"), ("moves", "moved")):
+            choose(browser, "shade", shade)
+            values = head["attention"][name]
+            strongest = max(range(len(values)), key=values.__getitem__)
+            shown = visible(reading["tokens"][strongest])
+            assert re.match(rf".* {strongest} .{re.escape(shown)}. [\d.]+%", browser.one("#sources").text)
+            grounds = [piece.value_of_css_property("background-color") for piece in browser.all(".piece")]
+            light = [sum(map(int, re.findall(r"\d+", ground)[:3])) for ground in grounds]
+            assert min(range(len(light)), key=light.__getitem__) == strongest
+            assert browser.poor_contrast() == []
+    browser.all("#tokens .piece")[1].click()  # what comes after a position has no shade
+    shaded = [piece.get_attribute("style") != "" for piece in browser.all(".piece")]
+    assert shaded == [True, True] + [False] * (last - 1)
+    choose(browser, "shade", "none")
+    assert not any(piece.get_attribute("style") for piece in browser.all(".piece"))
+    assert browser.one("#sources").text == ""

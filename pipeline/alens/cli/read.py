@@ -13,7 +13,7 @@ from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
-from alens.reading.settings import MIN_PROBABILITY, Rank
+from alens.reading.settings import MIN_PROBABILITY, Looks, Rank
 
 log = logging.getLogger("alens")
 
@@ -73,6 +73,14 @@ log = logging.getLogger("alens")
     "counted: those of an earlier alens, and imported ones.",
 )
 @click.option(
+    "--attention",
+    type=click.Choice(get_args(Looks)),
+    default="weights",
+    show_default=True,
+    help="Below each lens's list, the tokens that the head looks at most: by attention weight, or by the size of what it "
+    "moves from each (the norm of weight v W_O).",
+)
+@click.option(
     "--html",
     "page",
     type=PathName(),
@@ -96,6 +104,7 @@ def command(
     compare: str | None,
     effect: Path | None,
     store: Path | None,
+    attention: Looks,
     page: Path | None,
     model: str | None,
     device: str,
@@ -188,7 +197,7 @@ def command(
     if compare in ("unembedding", "all") and reader.no_unembedding is None:
         columns.append(UNEMBEDDING)
     for reading in readings:
-        show_reading(reading, columns)
+        show_reading(reading, columns, attention)
 
 
 def _positions(text: str) -> list[int] | None:

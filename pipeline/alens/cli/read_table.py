@@ -12,7 +12,7 @@ from alens.lens import marks
 from alens.pictures.numbers import UNKNOWN, fixed, percent, signed, times
 from alens.reading.ranking import LIFT
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore, WrittenTerm, WrittenToken
-from alens.reading.settings import KNOWN_LIFT, MIN_PROBABILITY, SUPPRESSED_LOGIT
+from alens.reading.settings import KNOWN_LIFT, MIN_PROBABILITY, SUPPRESSED_LOGIT, Looks
 from alens.store.schema import ATTN_Z
 
 ABOVE = "above the mean output"
@@ -25,9 +25,19 @@ SUPPRESSES = "knows, and suppresses"
 SUPPRESSED = 3
 """Such tokens that a table shows."""
 
+SOURCES, LEAST_SOURCE = 3, 0.05
+"""Tokens that a head is shown to look at, at most, and the least share of one."""
+
+LOOKS = {"weights": "looks at", "moved": "moves from"}
+
 LENS, RAISES, LOWERS, UNEMBEDDING = "lens", "raises", "lowers", "unembedding"
 WRITTEN = RAISES, LOWERS
 EFFECT = "effect raises", "effect lowers"
+
+MOVED_NOTE = (
+    f"{LOOKS['moved']}: places and tokens of the prompt, each with its share of the sizes (norms) of what the head adds to the "
+    "residual stream from there."
+)
 
 WRITTEN_NOTE = (
     f"{RAISES}, {LOWERS}: what the head writes beside its mean, in logits centred over the vocabulary, at the scale of the "
@@ -41,7 +51,7 @@ EFFECT_NOTE = (
 )
 
 
-def show_reading(reading: Reading, columns: Sequence[str]) -> None:
+def show_reading(reading: Reading, columns: Sequence[str], looks: Looks) -> None:
     """Print a reading with these columns, such as LENS, *WRITTEN."""
     from alens.cli.tables import console, show_table
 
@@ -58,6 +68,8 @@ def show_reading(reading: Reading, columns: Sequence[str]) -> None:
         )
         shown.print("\n".join(lines))
         cells = [(head, _cells(head, mean_kl)) for head in reading.heads if head.position == position]
+        for head, of_head in cells:
+            of_head[LENS] += _sources(head, reading.tokens, looks)
         show_table(
             ("head", *columns),
             [(_name(reading, head), *(of_head[name] for name in columns)) for head, of_head in cells],
@@ -69,6 +81,8 @@ def show_reading(reading: Reading, columns: Sequence[str]) -> None:
         shown.print(WRITTEN_NOTE)
     if EFFECT[0] in columns:
         shown.print(EFFECT_NOTE)
+    if looks == "moved" and reading.no_attention is None:
+        shown.print(MOVED_NOTE)
     nothing = dict.fromkeys((head.layer, head.head) for head in reading.heads if head.says_nothing)
     if note := marks.note(nothing):
         show(note)
@@ -94,6 +108,24 @@ def _cells(head: HeadReading, mean_kl: float | None) -> dict[str, str]:
             if suppressed:
                 cells[lowers] = f"{SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[lowers]}"
     return cells
+
+
+def _sources(head: HeadReading, tokens: Sequence[str], looks: Looks) -> str:
+    """Lines with the tokens that a head looks at most, or moves most from: place, token, share of all."""
+    if head.attention is None or looks == "none":
+        return ""
+    values = head.attention.weights if looks == "weights" else head.attention.moved
+    total = 1.0 if looks == "weights" else sum(values) or 1.0
+    places = sorted(range(len(values)), key=lambda place: -values[place])[:SOURCES]
+    texts = [
+        f"{place} {tokens[place]!r} {percent(values[place] / total)}"
+        for place in places
+        if values[place] >= LEAST_SOURCE * total
+    ]
+    if not texts:
+        return f"\n{LOOKS[looks]} nothing from {percent(LEAST_SOURCE)} on"
+    gap = "\n" + " " * (len(LOOKS[looks]) + 1)
+    return f"\n{LOOKS[looks]} {gap.join(texts)}"
 
 
 def _name(reading: Reading, head: HeadReading) -> str:

@@ -10,6 +10,7 @@ logit_fingerprint.py  the logits of a few fixed tokens
 models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
 attention.py          token rows -> where heads look
+attention_sources.py  a prompt -> where heads look from some positions, and how much they move
 token_values.py       tokens -> what heads take from them, from the parameters
 edits.py              the model run with heads changed
 partial_pass.py       the model run from a layer on, without one head in each copy of a sequence

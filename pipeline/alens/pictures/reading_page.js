@@ -16,6 +16,10 @@ const UNEMBEDDING = (HAS_UNEMBEDDING
 const READINGS = HAS_UNEMBEDDING ? { lens: "lens", unembedding: "unembedding" } : { lens: "lens" };
 const RANKS = { lift: "lift", probability: "probability" };
 const NONE = "–";
+// Where the chosen head looks: shares of its attention, or of what it moves from each token of the prompt.
+const SHADES = { looks: "where the head looks", moves: "what it moves", none: "nothing" };
+const HAS_LOOKS = sheet.prompts[0].places[0].looks !== null;
+const SOURCES = 5;
 
 // A figure becomes a place on a ramp, 0 to 1. Low KL and entropy, which people look for, have strong colours.
 const RAMPS = {
@@ -23,7 +27,7 @@ const RAMPS = {
   dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
 };
 
-const state = { prompt: 0, place: 0, cell: 0, figure: "kl", reading: "lens", rank: sheet.rank, token: 0 };
+const state = { prompt: 0, place: 0, cell: 0, figure: "kl", reading: "lens", rank: sheet.rank, token: 0, shade: HAS_LOOKS ? "looks" : "none" };
 
 const at = (id) => document.getElementById(id);
 const prompt = () => sheet.prompts[state.prompt];
@@ -104,10 +108,10 @@ function range(values) {
   }
   return [low, high, (value) => (high > low ? 1 - (value - low) / (high - low) : 0.5)];
 }
-const ramp = () => RAMPS[dark.matches ? "dark" : "light"][twoSided() ? "part" : "rise"];
+const ramps = () => RAMPS[dark.matches ? "dark" : "light"];
+const ramp = () => ramps()[twoSided() ? "part" : "rise"];
 
-function colour(share) {
-  const stops = ramp();
+function colour(share, stops = ramp()) {
   const x = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
   const first = Math.min(Math.floor(x), stops.length - 2);
   const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
@@ -123,18 +127,38 @@ function ink(rgb) {
 
 function drawPrompt() {
   const places = new Map(prompt().places.map((place, index) => [place.position, index]));
+  const shares = sharesOf(state.shade), most = Math.max(...shares, 0.001);
   const pieces = prompt().tokens.map((token, position) => {
-    const shown = visible(sheet.tokens[token][0]);
-    if (!places.has(position)) return make("span", { class: "piece", text: shown, title: "not read: see --position" });
-    const index = places.get(position), chosen = index === state.place;
-    const button = make("button", {
-      type: "button", class: "piece", text: shown, "data-place": index, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
-      "aria-label": `position ${position}: ${shown}`,
-    });
-    button.addEventListener("click", () => choose({ place: index }, `#tokens [data-place="${index}"]`));
-    return button;
+    const shown = visible(sheet.tokens[token][0]), share = shares[position];
+    const shaded = share === undefined ? "" : `: ${SHADES[state.shade]} ${percent(share)}`;
+    let piece = make("span", { class: "piece", text: shown, title: `not read: see --position${shaded}` });
+    if (places.has(position)) {
+      const index = places.get(position), chosen = index === state.place;
+      piece = make("button", {
+        type: "button", class: "piece", text: shown, "data-place": index, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
+        "aria-label": `position ${position}: ${shown}${shaded}`, title: shaded ? `${shown}${shaded}` : null,
+      });
+      piece.addEventListener("click", () => choose({ place: index }, `#tokens [data-place="${index}"]`));
+    }
+    if (shaded) {
+      const rgb = colour(share / most, ramps().rise);
+      piece.style.backgroundColor = `rgb(${rgb.join(",")})`;
+      piece.style.color = ink(rgb);
+    }
+    return piece;
   });
   at("tokens").replaceChildren(...pieces);
+}
+
+// Shares of the chosen head at the chosen position, by place in the prompt; what comes after the position has none.
+const sharesOf = (shade) => (shade === "none" || !HAS_LOOKS ? [] : place()[shade][state.cell].map((thousandths) => thousandths / 1000));
+
+function drawSources() {
+  at("sources").hidden = state.shade === "none";
+  const shares = sharesOf(state.shade);
+  const places = shares.map((_, position) => position).sort((a, b) => shares[b] - shares[a]).slice(0, SOURCES).filter((position) => shares[position] >= 0.01);
+  const texts = places.map((position) => `${position} ‘${visible(sheet.tokens[prompt().tokens[position]][0])}’ ${percent(shares[position])}`);
+  at("sources").textContent = `${state.shade === "looks" ? "Looks at" : "Moves from"}: ${texts.join(", ") || "nothing from 1% on"}`;
 }
 
 function drawTokenChoice() {
@@ -275,12 +299,13 @@ function choose(change, focus = null) {
 }
 
 function draw() {
-  for (const name of ["figure", "reading", "rank"]) {
+  for (const name of ["figure", "reading", "rank", "shade"]) {
     const chosen = document.querySelector(`input[name="${name}"][value="${state[name]}"]`);
     if (chosen) chosen.checked = true;
   }
   const scrolled = at("scroll").scrollLeft;
   drawPrompt();
+  drawSources();
   drawTokenChoice();
   drawGrid();
   drawLists();
@@ -323,11 +348,15 @@ function start() {
   options("figures", "figure", Object.fromEntries(kinds));
   options("readings", "reading", READINGS);
   options("ranks", "rank", Object.fromEntries(sheet.ranks.map((rank) => [rank, RANKS[rank]])));
+  options("shades", "shade", SHADES);
+  at("shades").hidden = !HAS_LOOKS;
   at("ranks").hidden = sheet.ranks.length < 2;
   at("notes").textContent = HAS_LIFT
     ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough tokens are above it; ` +
       "the model's own list is always by probability. " + UNEMBEDDING
     : "These lenses do not hold the model's mean output, so there is no lift. " + UNEMBEDDING;
+  if (HAS_LOOKS) at("notes").textContent += " The prompt is shaded by the attention of the chosen head at the chosen position, or by the size of what it moves from each token: " +
+    "the norm of weight v W_O, as a share of all. The strongest token has the strongest colour.";
   at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));
   at("prompt-choice").hidden = sheet.prompts.length < 2;
   at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));

@@ -1,16 +1,17 @@
 """Reading prompts with lenses: what does a head say about a prompt? The model runs once for each prompt.
 
-lensed_model.py   lenses with their model loaded
-settings.py       what lists can be asked for
-head_writes.py    what heads write, in logits
-head_reader.py    a prompt -> the top tokens of each head
-result.py         the result of a reading
-written_lists.py  the tokens that heads raise, lower and suppress
-ranking.py        lists of tokens by lift or probability
-page_reader.py    prompts -> all that a page shows
-page_data.py      the numbers of a page
-text_file.py      text files that people write by hand
-prompts.py        files of prompts
-terms.py          words -> tokens
-model_parts.py    the parts of the model that help to judge lenses
+lensed_model.py    lenses with their model loaded
+settings.py        what lists can be asked for
+head_writes.py     what heads write, in logits
+head_attention.py  where heads look
+head_reader.py     a prompt -> the top tokens of each head
+result.py          the result of a reading
+written_lists.py   the tokens that heads raise, lower and suppress
+ranking.py         lists of tokens by lift or probability
+page_reader.py     prompts -> all that a page shows
+page_data.py       the numbers of a page
+text_file.py       text files that people write by hand
+prompts.py         files of prompts
+terms.py           words -> tokens
+model_parts.py     the parts of the model that help to judge lenses
 """

@@ -8,7 +8,7 @@ Shapes: T tokens, H heads, K entries of a list, V vocabulary.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,6 +16,7 @@ from alens.errors import RequestError
 from alens.heads import HeadNames, Heads
 from alens.machine.blocks import LOGIT_BYTES, slices
 from alens.model.activations import Activations
+from alens.reading.head_attention import attention, sources
 from alens.reading.lensed_model import LensedModel
 from alens.reading.ranking import (
     NO_MASS,
@@ -91,8 +92,10 @@ class HeadReader(LensedModel):
         places = self.places(positions, len(ids))
         activations = self.run(ids, chosen.layers)
         model_TV = self.model_log_probs(activations)[places]
+        by_layer, no_attention = sources(self, ids, chosen, places)
+        looks = attention(by_layer, chosen, places)
         readings = [
-            reading
+            replace(reading, attention=looks.get((reading.position, reading.layer, reading.head)))
             for layer_reading in self.layer_readings(activations, model_TV, chosen, places)
             for reading in self._heads(layer_reading, places, how, terms)
         ]
@@ -111,6 +114,7 @@ class HeadReader(LensedModel):
             model_terms=dict(zip(places, self._terms(model_TV, terms), strict=True)),
             mean_output_kl=self._mean_output_kl(model_TV, places),
             no_write=self.writes.lacking(chosen),
+            no_attention=no_attention,
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
 

@@ -63,6 +63,10 @@ class PromptPosition:
     lens: GridReadings
     unembedding: GridReadings | None
     """None where what heads write cannot be unembedded."""
+    looks: Lists | None
+    """For each cell, thousandths of attention to each token of the prompt up to here; None where it is not known."""
+    moves: Lists | None
+    """The same of the sizes of what the head moves from each token: thousandths of their sum."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from alens.errors import RequestError
 from alens.heads import HeadNames, Heads
 from alens.job.progress import Report, counting, silent
 from alens.lens import marks
+from alens.reading.head_attention import sources
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
 from alens.reading.prompts import check_list
@@ -176,6 +177,7 @@ class _PromptReader:
         token_of = {index: token for token, index in table.where.items()}
         tokens = [[token_of[index] for index in indices] for indices in kept]
         self._fill(said, terms, kept, tokens)
+        looks, moves = self._looks()
         unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
         nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
         return [
@@ -190,9 +192,25 @@ class _PromptReader:
                 left_out=left_out[at],
                 lens=said[at][0],
                 unembedding=None if self.reader.no_unembedding else said[at][1],
+                looks=looks[at],
+                moves=moves[at],
             )
             for at, position in enumerate(self.where)
         ]
+
+    def _looks(self) -> tuple[list[Lists | None], list[Lists | None]]:
+        """At each position, the cells' attention to the tokens before it, and what they move from there."""
+        by_layer, reason = sources(self.reader, self.ids, self.chosen, self.where)
+        if reason is not None:
+            return [None] * len(self.where), [None] * len(self.where)
+        weights_CQT = torch.cat([of_layer.weights_HQT for of_layer in by_layer.values()])
+        moved_CQT = torch.cat([of_layer.moved_HQT for of_layer in by_layer.values()])
+        moved_CQT = moved_CQT / moved_CQT.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        looks, moves = (
+            [_all(values_CQT[:, at, : position + 1]) for at, position in enumerate(self.where)]
+            for values_CQT in (weights_CQT, moved_CQT)
+        )
+        return looks, moves
 
     def _layer_readings(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
         """Lens (0) or unembedding (1), positions, and log-probabilities of the model (T, V) and of the heads (H, T, V)."""

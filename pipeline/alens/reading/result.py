@@ -66,6 +66,16 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Where one head looks from one position: a number for each token of the prompt up to there."""
+
+    weights: list[float]
+    """The attention weights; they sum to 1, or to less where the model gives a part to no token."""
+    moved: list[float]
+    """The norm of what each of these tokens adds to the residual stream through the head: of weight v W_O."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadReading:
     """What one head says at one position."""
 
@@ -94,6 +104,8 @@ class HeadReading:
     """What its effect lens says that the head adds to the logits, all in all; None where there is none."""
     effect_terms: list[WrittenTerm]
     """The chosen terms, in their order; empty where `effect` is None."""
+    attention: Attention | None = None
+    """None where `Reading.no_attention` gives a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +136,8 @@ class Reading(Result):
     known."""
     no_write: str | None
     """Why it is left out what heads write; None where it is there."""
+    no_attention: str | None
+    """Why it is left out where heads look; None where it is there."""
     heads: list[HeadReading]
 
     def headline(self) -> str:

@@ -5,6 +5,9 @@ from typing import Literal
 Rank = Literal["lift", "probability"]
 """What comes first in a list."""
 
+Looks = Literal["weights", "moved", "none"]
+"""What is shown of where heads look."""
+
 MIN_PROBABILITY = 0.001
 """Lists by lift have tokens of this probability or more, unless told otherwise."""
 
