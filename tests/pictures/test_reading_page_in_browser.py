@@ -305,6 +305,7 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
     numbers["heads"] = list(range(32))
     numbers["cells"] = [[layer, head] for layer in numbers["layers"] for head in numbers["heads"]]
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
+        place["looks"], place["moves"] = wide(place["looks"]), wide(place["moves"])
         for said in (place["lens"], place["unembedding"]):
             said["kl"], said["entropy"] = wide(said["kl"]), wide(said["entropy"])
             said["lists"] = {rank: wide(lists) for rank, lists in said["lists"].items()}

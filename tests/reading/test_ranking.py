@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from alens.reading.ranking import LIFT, PROBABILITY, Ranking, best, term_log_probs
+from alens.reading.ranking import Ranking, best, term_log_probs
+from alens.reading.settings import LIFT, OWN_LIFT, PROBABILITY, Z_SCORE
 from alens.reading.terms import Term
 
 PROBS_V = [0.5, 0.3, 0.1, 0.06, 0.04]
@@ -42,6 +43,20 @@ def test_what_comes_first(ranking: Ranking, expected: list[int]) -> None:
     lift = [round(PROBS_V[i] / MEAN_V[i], 3) for i in best_ids]
     assert sorted(best_ids) == sorted(expected)
     assert ranking.rank == PROBABILITY or lift == sorted(lift, reverse=True)
+
+
+def test_own_lift_and_z_score_are_beside_the_lenss_own_mean() -> None:
+    own = logs(0.2, 0.3, 0.3, 0.1, 0.1), torch.tensor([3.0, 0.1, 1.0, 1.0, 1.0])
+    best_ids, _ = best(logs(*PROBS_V), logs(*MEAN_V), how(OWN_LIFT, 3, 0.03), own)
+    assert best_ids.tolist() == [0, 1, 3]  # 2.5, 1, 0.6, of 0.4 and 0.33
+    above = logs(*PROBS_V) - own[0]
+    above = (above - (above * torch.tensor(MEAN_V)).sum()) / own[1]
+    best_ids, values = best(logs(*PROBS_V), logs(*MEAN_V), how(Z_SCORE, 5, 0.03), own)
+    assert best_ids.tolist() == above.argsort(descending=True).tolist()
+    assert best_ids[0] != 1 and values.exp().tolist() == pytest.approx([PROBS_V[i] for i in best_ids])
+    assert ids(how(OWN_LIFT, 2)) == ids(
+        how(LIFT, 2)
+    )  # of the model and the unembedding nothing of the kind is known
 
 
 def test_a_token_that_the_mean_output_never_saw_has_no_lift() -> None:

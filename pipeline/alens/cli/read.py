@@ -35,7 +35,8 @@ log = logging.getLogger("alens")
     "--rank",
     type=click.Choice(get_args(Rank)),
     help="What comes first in the heads' lists. By probability, frequent tokens fill every list; by lift, what a "
-    "head makes more likely than it is on average.  [default: lift; probability where imported lenses lack the mean output]",
+    "head makes more likely than the model does on average; by own lift, than the lens itself does at its mean z; by z-score, "
+    "what stands out most beside how it varies.  [default: lift; probability where imported lenses lack the mean output]",
 )
 @click.option(
     "--min-probability",
@@ -128,6 +129,7 @@ def command(
     with watching() as report:
         from alens.lens.effect_lenses import load_effect_lenses
         from alens.lens.lenses import load_lenses
+        from alens.reading import own_moments
         from alens.reading.head_reader import HeadReader
         from alens.reading.ranking import ranking
 
@@ -140,6 +142,8 @@ def command(
             has_lift=opened.log_mean_output() is not None,
             vocabulary=opened.record.model.d_vocab,
         )  # refuses before the model is loaded, not after
+        if rank is not None:
+            own_moments.check(opened, opened.chosen(layers, heads), rank)
         effects = None if effect is None else load_effect_lenses(effect)
         reader = HeadReader(opened, model=model, store=store, effect=effects, device=device, report=report)
         no_write = reader.writes.lacking(opened.chosen(layers, heads))

@@ -10,9 +10,16 @@ from collections.abc import Sequence
 from alens.cli.console import show
 from alens.lens import marks
 from alens.pictures.numbers import UNKNOWN, fixed, percent, signed, times
-from alens.reading.ranking import LIFT
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore, WrittenTerm, WrittenToken
-from alens.reading.settings import KNOWN_LIFT, MIN_PROBABILITY, SUPPRESSED_LOGIT, Looks
+from alens.reading.settings import (
+    KNOWN_LIFT,
+    LIFT,
+    MIN_PROBABILITY,
+    OWN_LIFT,
+    SUPPRESSED_LOGIT,
+    Z_SCORE,
+    Looks,
+)
 from alens.store.schema import ATTN_Z
 
 ABOVE = "above the mean output"
@@ -27,6 +34,12 @@ SUPPRESSED = 3
 
 SOURCES, LEAST_SOURCE = 3, 0.05
 """Tokens that a head is shown to look at, at most, and the least share of one."""
+
+ORDERS = {
+    LIFT: "lift (probability / mean output)",
+    OWN_LIFT: "own lift (probability / the lens's own at its mean z)",
+    Z_SCORE: "z-score (how many standard deviations the logit is above its mean)",
+}
 
 LOOKS = {"weights": "looks at", "moved": "moves from"}
 
@@ -136,8 +149,8 @@ def _name(reading: Reading, head: HeadReading) -> str:
 
 def _note(reading: Reading) -> str:
     """How to read the lists and the figures."""
-    if reading.rank == LIFT:
-        ranked = f"Lists by lift (probability / mean output), without tokens below {percent(reading.min_probability)} where enough are above it"
+    if reading.rank in ORDERS:
+        ranked = f"Lists by {ORDERS[reading.rank]}, without tokens below {percent(reading.min_probability)} where enough are above it"
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)

@@ -83,11 +83,18 @@ class UnembeddedMaps(Moves):
         axes_RD: torch.Tensor = axes_EE[:, left_out:].T @ self.translator_HED[head]
         return axes_RD
 
+    def spread(self, head: int) -> torch.Tensor:
+        """(V,) the variance of each logit over the rows of the fit, around the mean of all logits under the mean output."""
+        translator_ED = self.translator_HED[head]
+        return self._spread(translator_ED, translator_ED @ self.ending.W_U_DV)
+
     def _base(self, axes_RD: torch.Tensor, logits_RV: torch.Tensor) -> torch.Tensor:
         """(V,) log mean output - spread / 2."""
+        return self.ending.log_mean_V - self._spread(axes_RD, logits_RV) / 2
+
+    def _spread(self, axes_RD: torch.Tensor, logits_RV: torch.Tensor) -> torch.Tensor:
         centred_RV = logits_RV - (axes_RD @ self.ending.centre_D)[:, None]
-        base_V: torch.Tensor = self.ending.log_mean_V - centred_RV.square().sum(0) / 2
-        return base_V
+        return centred_RV.square().sum(0)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {

@@ -8,6 +8,7 @@ head_reader.py     a prompt -> the top tokens of each head
 result.py          the result of a reading
 written_lists.py   the tokens that heads raise, lower and suppress
 ranking.py         lists of tokens by lift or probability
+own_moments.py     what lenses say on average: the base of lists by own lift and z-score
 page_reader.py     prompts -> all that a page shows
 page_data.py       the numbers of a page
 text_file.py       text files that people write by hand

@@ -16,18 +16,12 @@ from alens.errors import RequestError
 from alens.heads import HeadNames, Heads
 from alens.machine.blocks import LOGIT_BYTES, slices
 from alens.model.activations import Activations
+from alens.reading import own_moments
 from alens.reading.head_attention import attention, sources
 from alens.reading.lensed_model import LensedModel
-from alens.reading.ranking import (
-    NO_MASS,
-    PROBABILITY,
-    Ranking,
-    best,
-    ranking,
-    term_log_probs,
-)
+from alens.reading.ranking import NO_MASS, Own, Ranking, best, ranking, term_log_probs
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
-from alens.reading.settings import MIN_PROBABILITY, Rank
+from alens.reading.settings import MIN_PROBABILITY, PROBABILITY, Rank
 from alens.reading.terms import Term, to_tokens
 from alens.reading.written_lists import written_lists, written_terms
 from alens.rows.direct_write import centred_logits
@@ -82,12 +76,12 @@ class HeadReader(LensedModel):
 
         `layers` and `heads` say which heads, by default all that were fitted; `heads` is as `HeadNames` says.
 
-        `rank` is `probability` or `lift`, the default where the lenses hold the mean output; by lift, tokens below
-        `min_probability` are left out. `terms` come from `self.terms`.
+        `rank` is `lift`, the default where the lenses hold the mean output, `own-lift`, `z-score` or `probability`; but by
+        probability, tokens below `min_probability` are left out. `terms` come from `self.terms`.
         Raises `RequestError` for a prompt that is empty or too long, and for what model or lenses do not have.
         """
         chosen = self.chosen(layers, heads)
-        how = self.ranking(rank, top, min_probability)
+        how = self.ranking(rank, top, min_probability, chosen)
         ids = self.tokens(prompt)
         places = self.places(positions, len(ids))
         activations = self.run(ids, chosen.layers)
@@ -118,10 +112,19 @@ class HeadReader(LensedModel):
             heads=sorted(readings, key=lambda r: (r.position, r.layer, r.head)),
         )
 
-    def ranking(self, rank: str | None, top: int, min_probability: float) -> Ranking:
-        """How lists are made. Raises `RequestError` for what these lenses cannot give."""
+    def ranking(
+        self, rank: str | None, top: int, min_probability: float, heads: Heads | None = None
+    ) -> Ranking:
+        """How lists are made. Raises `RequestError` for what the lenses of `heads` cannot give."""
         vocabulary, has_lift = self.lenses.record.model.d_vocab, self.log_mean_V is not None
-        return ranking(rank, top, min_probability, has_lift=has_lift, vocabulary=vocabulary)
+        how = ranking(rank, top, min_probability, has_lift=has_lift, vocabulary=vocabulary)
+        if heads is not None:
+            own_moments.check(self.lenses, heads, how.rank)
+        return how
+
+    def own(self, layer: int, heads: Sequence[int], how: Ranking) -> Sequence[Own | None]:
+        """What the lens of each head says on average, where lists are ordered by it."""
+        return own_moments.own_moments(self, layer, heads, how.rank)
 
     def terms(self, texts: Sequence[str], *, first_token: bool = False) -> list[Term]:
         """The tokens of terms, for `read`. Raises `RequestError` for one that no token stands for."""
@@ -188,11 +191,15 @@ class HeadReader(LensedModel):
         how: Ranking,
         terms: Sequence[Term],
     ) -> Iterator[HeadReading]:
+        own_H = self.own(layer_reading.layer, layer_reading.heads, how)
         lens_HT, plain_HT = (
             None
             if log_probs_HTV is None
-            else self._figures(log_probs_HTV, layer_reading.model_TV, how, terms)
-            for log_probs_HTV in (layer_reading.lens_HTV, layer_reading.unembedding_HTV)
+            else self._figures(log_probs_HTV, layer_reading.model_TV, how, terms, own)
+            for log_probs_HTV, own in (
+                (layer_reading.lens_HTV, own_H),
+                (layer_reading.unembedding_HTV, [None] * len(own_H)),
+            )
         )
         assert lens_HT is not None
         written_HTV, written_HT = layer_reading.written_HTV, None
@@ -227,7 +234,12 @@ class HeadReader(LensedModel):
                 )
 
     def _figures(
-        self, log_probs_HTV: torch.Tensor, model_TV: torch.Tensor, how: Ranking, terms: Sequence[Term]
+        self,
+        log_probs_HTV: torch.Tensor,
+        model_TV: torch.Tensor,
+        how: Ranking,
+        terms: Sequence[Term],
+        own_H: Sequence[Own | None],
     ) -> list[list["_HeadFigures"]]:
         """List and figures by head, then by position."""
         kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV).tolist(), entropy(log_probs_HTV).tolist()
@@ -235,7 +247,7 @@ class HeadReader(LensedModel):
             [
                 _HeadFigures(scores=scores, kl=kl, entropy=unsure, terms=term_scores)
                 for scores, kl, unsure, term_scores in zip(
-                    self._lists(log_probs_TV, how),
+                    self._lists(log_probs_TV, how, own_H[h]),
                     kl_HT[h],
                     unsure_HT[h],
                     self._terms(log_probs_TV, terms),
@@ -249,9 +261,11 @@ class HeadReader(LensedModel):
         kl_T = self.mean_output_kl(model_TV)
         return dict(zip(places, [None] * len(places) if kl_T is None else kl_T.tolist(), strict=True))
 
-    def _lists(self, log_probs_TV: torch.Tensor, how: Ranking) -> list[list[TokenScore]]:
+    def _lists(
+        self, log_probs_TV: torch.Tensor, how: Ranking, own: Own | None = None
+    ) -> list[list[TokenScore]]:
         """A ranked list for each position."""
-        ids_TK, log_probs_TK = best(log_probs_TV, self.log_mean_V, how)
+        ids_TK, log_probs_TK = best(log_probs_TV, self.log_mean_V, how, own)
         lift_TK = self._lift(log_probs_TK, None if self.log_mean_V is None else self.log_mean_V[ids_TK])
         return [
             [

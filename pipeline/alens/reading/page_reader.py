@@ -22,15 +22,8 @@ from alens.reading.head_attention import sources
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
 from alens.reading.prompts import check_list
-from alens.reading.ranking import (
-    LIFT,
-    NO_MASS,
-    PROBABILITY,
-    Ranking,
-    best,
-    term_log_probs,
-)
-from alens.reading.settings import MIN_PROBABILITY, Rank
+from alens.reading.ranking import NO_MASS, Ranking, best, term_log_probs
+from alens.reading.settings import LIFT, MIN_PROBABILITY, PROBABILITY, Rank
 from alens.reading.terms import Term
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
@@ -103,6 +96,10 @@ def read_page(
     chosen = reader.chosen(layers, heads).ordered()
     first = reader.ranking(rank, top, min_probability)
     ranks = [LIFT, PROBABILITY] if reader.log_mean_V is not None else [PROBABILITY]
+    if first.rank not in ranks:
+        raise RequestError(
+            f"a page has lists by {' and by '.join(ranks)}: {first.rank} is for tables and JSON"
+        )
     hows = {name: reader.ranking(name, top, min_probability) for name in ranks}
     ids = [reader.tokens(prompt) for prompt in prompts]
     places = [

@@ -15,11 +15,12 @@ import torch
 
 from alens.errors import RequestError
 from alens.machine.top_tokens import top_tokens
-from alens.reading.settings import Rank
+from alens.reading.settings import LIFT, OWN_LIFT, PROBABILITY, Rank
 from alens.reading.terms import Term
 
 RANKS = get_args(Rank)
-LIFT, PROBABILITY = RANKS
+Own = tuple[torch.Tensor, torch.Tensor | None]
+"""What a lens says on average: (V,) its log-probabilities for the mean z, and (V,) the standard deviation of its logits."""
 NO_MASS = math.log(torch.finfo(torch.float32).tiny) + 1
 """Below this log-probability the mean output has never seen a token, and its lift is not known."""
 
@@ -29,11 +30,11 @@ class Ranking:
     """How lists are made."""
 
     rank: str
-    """`lift` or `probability`."""
+    """One of `RANKS`."""
     top: int
     """Entries of a list at most."""
     min_probability: float
-    """Lists by lift have tokens of this probability or more. Where fewer than `top` reach it, as in a flat distribution,
+    """Lists, but those by probability, have tokens of this probability or more. Where fewer than `top` reach it, as in a flat distribution,
     they have the `top` most probable tokens."""
 
 
@@ -52,7 +53,7 @@ def ranking(
         rank = LIFT if has_lift else PROBABILITY
     if rank not in RANKS:
         raise RequestError(f"rank {rank!r} is unknown: give {' or '.join(RANKS)}")
-    if rank == LIFT and not has_lift:
+    if rank != PROBABILITY and not has_lift:
         raise RequestError(
             "these lenses lack the model's mean output (they were imported), so there is no lift: rank by probability"
         )
@@ -60,22 +61,36 @@ def ranking(
 
 
 def best(
-    log_probs_V: torch.Tensor, log_mean_V: torch.Tensor | None, how: Ranking
+    log_probs_V: torch.Tensor, log_mean_V: torch.Tensor | None, how: Ranking, own: Own | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The ids and log-probabilities of the best tokens, both (..., K), from log-probabilities (..., V).
 
-    The log-probability is -inf where fewer than K tokens count.
+    `own` is what the lens says on average; without it, lists by own lift and z-score are by lift. The log-probability is -inf where fewer than K tokens count.
     """
     lists = (*log_probs_V.shape[:-1], how.top)
     log_probs_NV = log_probs_V.reshape(-1, log_probs_V.shape[-1])
     values_NK, ids_NK = top_tokens(log_probs_NV, how.top)
-    if how.rank == LIFT and log_mean_V is not None:
+    if how.rank != PROBABILITY and log_mean_V is not None:
         least_N1 = values_NK[:, -1:].clamp(max=math.log(how.min_probability))
-        lift_NV = log_probs_NV - log_mean_V.masked_fill(log_mean_V <= NO_MASS, math.inf)
+        lift_NV = _above(log_probs_NV, log_mean_V, how, own).masked_fill_(log_mean_V <= NO_MASS, -math.inf)
         lift_NV.masked_fill_(log_probs_NV < least_N1, -math.inf)
         lift_NK, ids_NK = top_tokens(lift_NV, how.top)
         values_NK = log_probs_NV.gather(-1, ids_NK).masked_fill(lift_NK == -math.inf, -math.inf)
     return ids_NK.view(lists), values_NK.view(lists)
+
+
+def _above(
+    log_probs_NV: torch.Tensor, log_mean_V: torch.Tensor, how: Ranking, own: Own | None
+) -> torch.Tensor:
+    """(N, V) what lists are ordered by: how far a token stands above the mean output or the lens's own mean."""
+    if own is None or how.rank == LIFT:
+        return log_probs_NV - log_mean_V
+    log_probs_V, deviation_V = own
+    above_NV = log_probs_NV - log_probs_V
+    if how.rank == OWN_LIFT or deviation_V is None:
+        return above_NV
+    above_NV -= (above_NV @ log_mean_V.softmax(-1))[:, None]
+    return above_NV.div_(deviation_V.clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def term_log_probs(log_probs_V: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """What the lists of a reading can be asked for. It loads no torch, so that the options of `alens read` are made from it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
-Rank = Literal["lift", "probability"]
+Rank = Literal["lift", "probability", "own-lift", "z-score"]
 """What comes first in a list."""
+
+LIFT, PROBABILITY, OWN_LIFT, Z_SCORE = get_args(Rank)
 
 Looks = Literal["weights", "moved", "none"]
 """What is shown of where heads look."""
