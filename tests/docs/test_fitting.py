@@ -13,8 +13,10 @@ from . import pages
 
 PAGE = pages.ROOT / "docs" / "fitting.md"
 COMMANDS = [
-    words for words in pages.alens_commands(PAGE) if "all" not in words and "known" not in words
-]  # the one is torchrun's, and other tests fit heads by name
+    words
+    for words in pages.alens_commands(PAGE)
+    if not {"all", "known", "effect-lenses", "effects"} & set(words)
+]  # the first is torchrun's, and other tests fit heads by name and effects
 QUICK = ["--steps", "3", "--batch-rows", "128", "--eval-rows", "256", "--device", "cpu"]
 ON_THE_DEMO = {"5": "1", "11": "3"}
 """Layers: the demo has four."""
