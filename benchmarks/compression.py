@@ -27,9 +27,17 @@ def alens(*arguments: str) -> str:
     return done.stdout
 
 
-def summary(figures: list[dict[str, Any]], which: str) -> dict[str, float]:
+def of_reading(judged: dict[str, Any], which: str, layer: int | None = None) -> list[float]:
+    """The KL of each head of one reading, of all layers or one."""
+    return [
+        one["kl"]
+        for one in judged["readings"]
+        if one["reading"] == which and one["head"] is not None and layer in (None, one["layer"])
+    ]
+
+
+def summary(kls: list[float]) -> dict[str, float]:
     """Mean and worst head."""
-    kls = [head[which]["kl"] for head in figures]
     return {"mean_kl": round(sum(kls) / len(kls), 4), "worst_kl": round(max(kls), 4)}
 
 
@@ -56,17 +64,17 @@ def main() -> None:
         )
         judged = json.loads(alens("eval", ours, store, "--json"))
         judged_exact = json.loads(alens("eval", exact, store, "--json"))
-    layer = [head for head in judged["heads"] if head["layer"] == int(asked.layer)]
-    ours_kl, exact_kl = summary(layer, "lens")["mean_kl"], summary(judged_exact["heads"], "lens")["mean_kl"]
+    layer = summary(of_reading(judged, "lens", int(asked.layer)))
+    layer_exact = summary(of_reading(judged_exact, "lens"))
     body = {
         "held_out_rows": judged["rows"],
-        "heads": len(judged["heads"]),
-        "lens": summary(judged["heads"], "lens"),
-        "unembedding": summary(judged["heads"], "unembedding"),
-        "mean_output_kl": round(judged["mean_output"]["kl"], 4),
-        f"layer_{asked.layer}_compressed": summary(layer, "lens"),
-        f"layer_{asked.layer}_exact": summary(judged_exact["heads"], "lens"),
-        "compressed_over_exact": round(ours_kl / exact_kl, 4),
+        "heads": len(of_reading(judged, "lens")),
+        "lens": summary(of_reading(judged, "lens")),
+        "unembedding": summary(of_reading(judged, "unembedding")),
+        "mean_output_kl": round(judged["readings"][0]["kl"], 4),
+        f"layer_{asked.layer}_compressed": layer,
+        f"layer_{asked.layer}_exact": layer_exact,
+        "compressed_over_exact": round(layer["mean_kl"] / layer_exact["mean_kl"], 4),
         "seconds": round(time.monotonic() - started),
     }
     print(json.dumps(body, indent=1))

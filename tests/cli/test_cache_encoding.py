@@ -15,6 +15,7 @@ from alens.store import encoding
 from alens.store.cache_reader import open_cache
 
 from ..folders import array_hashes, states
+from ..judged import of_heads
 from ..outcomes import assert_one_line
 
 Copy = Callable[[Path], Path]
@@ -202,4 +203,4 @@ def test_lenses_are_fitted_and_judged(
     assert fitted.code == 0, fitted.stderr
     judged = run_alens("eval", tmp_path / "lenses", stores[choice], "--json")
     assert judged.code == 0, judged.stderr
-    assert len(json.loads(judged.stdout)["heads"]) == 1
+    assert len(of_heads(judged.stdout)) == 1

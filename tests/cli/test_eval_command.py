@@ -15,6 +15,7 @@ from alens.store import document
 
 from .. import documents
 from ..damage import flip
+from ..judged import of_heads
 from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
@@ -36,8 +37,36 @@ def test_json_is_what_the_library_finds(run_alens: Any, demo_lenses: Path, demo_
         token_bytes_V=token_bytes_of_the_demo(),
     )
     assert json.loads(out) == expected.to_json()
-    (first, _) = json.loads(out)["heads"]
-    assert first["lens"]["bits_per_byte"] == pytest.approx(first["lens"]["cross_entropy"] / 2.5, rel=0.3)
+    (first, _) = of_heads(out)
+    assert first["bits_per_byte"] == pytest.approx(first["cross_entropy"] / 2.5, rel=0.3)
+
+
+def test_every_figure_carries_the_name_of_its_reading(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path
+) -> None:
+    given = ("--rows", "100", "--layers", "3", "--baselines", "scaled-write,regression", "--json")
+    readings = json.loads(run_alens("eval", demo_lenses, demo_cache, *given).stdout)["readings"]
+    kls = {(one["layer"], one["head"], one["reading"]): one["kl"] for one in readings}
+    assert all(isinstance(kl, float) for kl in kls.values())
+    of_a_head = [reading for layer, head, reading in kls if (layer, head) == (3, 4)]
+    assert of_a_head == ["lens", "mean-output", "scaled-write", "regression"]
+    assert kls[3, 4, "mean-output"] == kls[3, 1, "mean-output"] == kls[None, None, "mean-output"]
+    assert kls[3, 4, "scaled-write"] < kls[3, 4, "mean-output"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--baselines", "random"), "lacks the residual stream: cache with --sites resid_post"),
+        (("--baselines", "tuned-composition"), "it needs a Tuned Lens: give one with --tuned-lens"),
+        (("--baselines", "nothing"), "one of unembedding, written, scaled-write"),
+    ],
+)
+def test_a_baseline_that_cannot_be_had_is_refused(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, given: tuple[str, ...], told: str
+) -> None:
+    outcome = run_alens("eval", demo_lenses, demo_cache, *given)
+    assert outcome.code == 2 and told in refusal(outcome)
 
 
 def test_names_of_readings_are_not_wrapped(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
@@ -73,7 +102,7 @@ def test_the_tables_have_every_head_and_every_baseline(
     (mean,) = [line for line in out.splitlines() if line.startswith("mean output ")]
     assert f"{evaluation.mean_output.kl:.3f}" in mean and f"{evaluation.mean_output.entropy:.3f}" in mean
     assert any(line.startswith("the model ") for line in out.splitlines())
-    wins = evaluation.wins("mean_output")
+    wins = evaluation.wins("mean-output")
     assert f"lens better than mean output with intervals apart: {wins.better_apart} of 4 heads" in out
     assert "lens better than unembedding with intervals apart: 4 of 4 heads" in out
     assert "…" not in out and max(map(len, out.split("lens better")[0].splitlines())) <= 80
@@ -100,11 +129,12 @@ def test_a_heat_map_is_written(
         return
     page = file.read_text()
     assert page.count("<td") == 4  # two layers, two heads
-    for head in json.loads(outcome.stdout)["heads"]:
+    plain = of_heads(outcome.stdout, "unembedding")
+    for lens, unembedding in zip(of_heads(outcome.stdout), plain, strict=True):
         value = {
-            "kl": head["lens"]["kl"],
-            "ece": head["lens"]["calibration_error"],
-            "gain-unembedding": -head["comparisons"]["unembedding"]["kl"]["difference"],
+            "kl": lens["kl"],
+            "ece": lens["calibration_error"],
+            "gain-unembedding": -unembedding["lens_minus"]["kl"]["difference"],
         }[shown]
         assert f">{value:.3g}</td>" in page
     assert (shown == "gain-unembedding") == ("intervals apart" in page) == ("class=marked" in page)
@@ -119,11 +149,11 @@ def test_a_model_that_is_gone_costs_bits_a_byte_and_one_line(
         model["id"] = "/nowhere/model"
     outcome = run_alens("eval", demo_lenses, store, "--rows", "100", "--json")
     assert outcome.code == 0, outcome.stderr
-    assert json.loads(outcome.stdout)["heads"][0]["lens"]["bits_per_byte"] is None
+    assert of_heads(outcome.stdout)[0]["bits_per_byte"] is None
     (line,) = [line for line in outcome.stderr.splitlines() if "bits per byte" in line]
     assert "bits per byte are left out: /nowhere/model does not exist" in line and line.count("--model") == 1
     again = run_alens("eval", demo_lenses, store, "--rows", "100", "--json", "--model", "demo")
-    assert json.loads(again.stdout)["heads"][0]["lens"]["bits_per_byte"] > 0
+    assert of_heads(again.stdout)[0]["bits_per_byte"] > 0
 
 
 @contextlib.contextmanager
@@ -147,15 +177,14 @@ def test_the_layers_logit_lens_has_the_models_own_norm(
     )
     assert outcome.code == 0, outcome.stderr
     body = json.loads(outcome.stdout)
-    assert body["norm_is_the_models"] and list(body["summary"]["wins"])[2:] == ["logit_lens", "tuned_lens"]
-    assert [layer["layer"] for layer in body["layers"]] == [1, 2]
+    assert body["norm_is_the_models"] and list(body["summary"]["wins"])[-2:] == ["logit-lens", "tuned-lens"]
+    layers = [one for one in body["readings"] if one["reading"] == "logit-lens" and one["head"] is None]
+    assert [one["layer"] for one in layers] == [1, 2]
     without_model = evaluate(
         load_lenses(tmp_path / "heads"), open_cache(residual_cache), settings=EvaluateSettings(resamples=2)
     )
-    for layer in body["layers"]:
-        assert layer["logit_lens"]["kl"] == pytest.approx(
-            without_model.logit_lens[layer["layer"]].kl, rel=1e-6
-        )
+    for one in layers:
+        assert one["kl"] == pytest.approx(without_model.logit_lens[one["layer"]].kl, rel=1e-6)
     assert "Tuned Lens" in (tmp_path / "map.html").read_text()
 
 

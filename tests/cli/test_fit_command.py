@@ -1,6 +1,5 @@
 """`alens fit`: what it writes, what it says, and how it refuses."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from alens import demo, load_lenses
 
 from ..damage import flip
 from ..folders import contents
+from ..judged import mean_output_kl, of_heads
 from ..outcomes import refusal
 
 Copy = Callable[[Path], Path]
@@ -37,11 +37,12 @@ def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(
     code, _, err = run_alens("fit", demo_cache, tmp_path / "lenses", *sizes)
     assert code == 0 and "they say nothing" not in err
     assert not any(load_lenses(tmp_path / "lenses").record.says_nothing(3, head) for head in range(6))
-    body = json.loads(run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout)
-    assert len(body["heads"]) == 6
-    for head in body["heads"]:
-        assert head["lens"]["kl"] < body["mean_output"]["kl"]
-        assert head["lens"]["kl"] < head["unembedding"]["kl"]
+    document = run_alens("eval", tmp_path / "lenses", demo_cache, "--json").stdout
+    heads, plain = of_heads(document), of_heads(document, "unembedding")
+    assert len(heads) == 6
+    for head, unembedding in zip(heads, plain, strict=True):
+        assert head["kl"] < mean_output_kl(document)
+        assert head["kl"] < unembedding["kl"]
 
 
 @pytest.mark.parametrize("objective", ["forward-kl", "last-position"])
@@ -61,9 +62,9 @@ def test_lenses_above_the_mean_output_become_the_mean_output_and_are_told_of(
     assert "A lower --lr than 3, or more rows, may do better" in line and "longer" not in line
     assert f"(mean output {record.mean_output_kl:.4f}); 0 had converged; 2 say nothing" in out
     assert "epochs" not in out
-    body = json.loads(run_alens("eval", lenses, demo_cache, "--rows", 512, "--json").stdout)
-    for head in body["heads"]:
-        assert head["lens"]["kl"] == pytest.approx(body["mean_output"]["kl"], rel=1e-5)
+    document = run_alens("eval", lenses, demo_cache, "--rows", 512, "--json").stdout
+    for head in of_heads(document):
+        assert head["kl"] == pytest.approx(mean_output_kl(document), rel=1e-5)
 
 
 def test_it_says_how_many_rows_a_lens_would_gain_from(

@@ -12,6 +12,8 @@ from alens import evaluate, load_lenses, open_cache
 from alens.fit.objectives import OBJECTIVES
 from alens.lens.designs import DESIGNS
 
+from ..judged import of_heads
+
 SMALL = ("--heads", "1", "--steps", "3", "--batch-rows", "64", "--eval-rows", "500", "--device", "cpu")
 UNTRAINED = tuple(word for word in SMALL if word not in ("--steps", "3"))
 
@@ -42,8 +44,8 @@ def test_every_design_of_attention_heads(
     assert record.fit["lens_options"] == ({"rank": 2} if options else {})
     outcome = run_alens("eval", tmp_path / "lenses", demo_cache, "--json")
     assert outcome.code == 0, outcome.stderr
-    (head,) = json.loads(outcome.stdout)["heads"]
-    assert head["lens"]["kl"] == pytest.approx(record.held_out["3"][0]["kl"], rel=0.2)
+    (head,) = of_heads(outcome.stdout)
+    assert head["kl"] == pytest.approx(record.held_out["3"][0]["kl"], rel=0.2)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -69,11 +71,10 @@ def test_the_tuned_lens_on_the_stream_is_fitted_and_judged(
     assert unembedding["W_U"].shape == (model.d_model, model.d_vocab)
     outcome = run_alens("eval", lenses, residual_cache, "--json")
     assert outcome.code == 0, outcome.stderr
-    body = json.loads(outcome.stdout)
-    (head,) = body["heads"]
-    assert head["lens"]["kl"] == pytest.approx(record.held_out["2"][0]["kl"], abs=0.05)
+    (head,) = of_heads(outcome.stdout)
+    assert head["kl"] == pytest.approx(record.held_out["2"][0]["kl"], abs=0.05)
     start = evaluate(load_lenses(lenses), open_cache(residual_cache)).unembedding[2][0]  # the norm alone
-    assert head["lens"]["kl"] < start.kl
+    assert head["kl"] < start.kl
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ def test_results_go_into_pandas(
     names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)
     assert list(names["heads"].index) == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    mean_output = names["result"]["mean_output"]["kl"]
-    assert names["heads"]["gain"].to_list() == pytest.approx(mean_output - names["heads"]["lens.kl"])
+    mean_output = names["result"]["readings"][0]["kl"]
+    assert names["heads"]["gain"].to_list() == pytest.approx(mean_output - names["heads"]["lens"])
     assert len(names["tokens"]) == 4 * 8
-    assert "lens.kl" in capsys.readouterr().out
+    assert "unembedding" in capsys.readouterr().out
 
 
 def test_the_exit_codes_are_all_there() -> None:

@@ -154,8 +154,11 @@ def test_fewer_rows_can_be_asked_for(demo_lenses: Path, demo_cache: Path) -> Non
 
 def test_the_result_is_plain_json(evaluation: Evaluation) -> None:
     body = json.loads(json.dumps(evaluation.to_json()))
-    assert [(head["layer"], head["head"]) for head in body["heads"]] == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    assert body["mean_output"]["kl"] == evaluation.mean_output.kl
+    lenses = [one for one in body["readings"] if one["reading"] == "lens"]
+    assert [(one["layer"], one["head"]) for one in lenses] == [(0, 1), (0, 4), (3, 1), (3, 4)]
+    assert all(len(one["reliability"]) == 15 for one in lenses)
+    assert body["readings"][0]["reading"] == "mean-output"
+    assert body["readings"][0]["kl"] == evaluation.mean_output.kl
 
 
 def test_the_repr_is_one_short_line(evaluation: Evaluation) -> None:
@@ -164,15 +167,17 @@ def test_the_repr_is_one_short_line(evaluation: Evaluation) -> None:
     assert len(text) <= 200
 
 
-def test_the_frame_has_a_row_a_head(evaluation: Evaluation) -> None:
-    frame = evaluation.to_frame().set_index(["layer", "head"])
-    assert list(frame.index) == [(0, 1), (0, 4), (3, 1), (3, 4)]
-    assert frame.loc[(3, 4), "lens.kl"] == evaluation.lens[3][1].kl
+def test_the_frame_has_a_row_a_head_and_reading(evaluation: Evaluation) -> None:
+    frame = evaluation.to_frame().set_index(["layer", "head", "reading"])
+    readings = ("lens", "mean-output", "unembedding", "scaled-write")
+    heads = [(0, 1), (0, 4), (3, 1), (3, 4)]
+    assert list(frame.index) == [(*head, reading) for head in heads for reading in readings]
+    assert frame.loc[(3, 4, "lens"), "kl"] == evaluation.lens[3][1].kl
     interval = evaluation.lens[3][1].intervals["kl"]
     assert interval is not None
-    assert frame.loc[(3, 4), "lens.intervals.kl.high"] == interval[1]
+    assert frame.loc[(3, 4, "lens"), "intervals.kl.high"] == interval[1]
     difference = evaluation.comparisons["unembedding"][0][0].kl.difference
-    assert frame.loc[(0, 1), "comparisons.unembedding.kl.difference"] == difference
+    assert frame.loc[(0, 1, "unembedding"), "lens_minus.kl.difference"] == difference
     assert not any("reliability" in column for column in frame.columns)
 
 
@@ -228,7 +233,7 @@ def test_intervals_are_over_documents_where_they_are_known(
 
 
 def test_comparisons_are_differences_of_the_figures(evaluation: Evaluation) -> None:
-    assert set(evaluation.comparisons) == {"mean_output", "unembedding"}
+    assert set(evaluation.comparisons) == {"mean-output", "unembedding", "scaled-write"}
     for layer in (0, 3):
         for head, plain, comparison in zip(
             evaluation.lens[layer],
@@ -240,12 +245,12 @@ def test_comparisons_are_differences_of_the_figures(evaluation: Evaluation) -> N
             assert comparison.cross_entropy is not None and head.cross_entropy is not None
             low, high = comparison.cross_entropy.interval or (0.0, 0.0)
             assert low < comparison.cross_entropy.difference < high
-    with_mean = [one for heads in evaluation.comparisons["mean_output"].values() for one in heads]
+    with_mean = [one for heads in evaluation.comparisons["mean-output"].values() for one in heads]
     kls = [head.kl for heads in evaluation.lens.values() for head in heads]
     assert [one.kl.difference for one in with_mean] == pytest.approx(
         [kl - evaluation.mean_output.kl for kl in kls]
     )
-    wins = evaluation.wins("mean_output")
+    wins = evaluation.wins("mean-output")
     assert wins.heads == 4 and wins.better == sum(kl < evaluation.mean_output.kl for kl in kls)
     assert wins.better_apart == sum(one.kl.better_apart for one in with_mean) <= wins.surely_better
 

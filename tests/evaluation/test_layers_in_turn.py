@@ -22,10 +22,10 @@ def test_layers_are_divided_by_what_their_maps_take(
     layer_bytes = 2 * 2 * 4 * record.model.d_head * record.model.d_vocab
     for room, expected in ((0, [1, 1, 1, 1]), (2 * layer_bytes, [2, 2]), (3 * layer_bytes, [3, 1])):
         monkeypatch.setattr(layers_in_turn, "MAPS_BYTES", room)
-        assert [len(some.layers) for some in layers_in_turn.divided(record, heads)] == expected
+        assert [len(some.layers) for some in layers_in_turn.divided(record, heads, 2)] == expected
     stream = dataclasses.replace(record, site="resid_post", heads=(0,), held_out={})
     monkeypatch.setattr(layers_in_turn, "MAPS_BYTES", 2 * 4 * record.model.d_model * record.model.d_vocab)
-    divided = layers_in_turn.divided(stream, Heads.grid(range(4), (0,)))
+    divided = layers_in_turn.divided(stream, Heads.grid(range(4), (0,)), 1)
     assert [len(some.layers) for some in divided] == [2, 2]  # the unembedding is that of the model
 
 

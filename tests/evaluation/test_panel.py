@@ -15,6 +15,7 @@ from alens.errors import RequestError
 from alens.evaluation.panel import log_mean_output
 from alens.evaluation.result import Evaluation
 from alens.fit.settings import FitSettings
+from alens.lens.maps import TranslatedMaps
 from alens.rows.final_norm import FinalNorm
 from alens.store.cache_reader import Cache
 
@@ -54,7 +55,9 @@ def evaluation(residual_cache: Path, of_heads: Path, tuned: Path) -> Evaluation:
 
 def test_there_is_one_of_each_a_layer(evaluation: Evaluation) -> None:
     assert list(evaluation.logit_lens) == list(evaluation.tuned_lens) == [1, 2]
-    assert list(evaluation.comparisons) == ["mean_output", "unembedding", "logit_lens", "tuned_lens"]
+    assert list(evaluation.comparisons) == [
+        *("mean-output", "unembedding", "scaled-write", "tuned-composition", "logit-lens", "tuned-lens")
+    ]
     assert all(len(heads) == 2 for by_layer in evaluation.comparisons.values() for heads in by_layer.values())
 
 
@@ -69,7 +72,7 @@ def test_the_logit_lens_norms_the_stream_as_it_was_told(evaluation: Evaluation, 
         lens_NV = (norm(cache, stream_ND) @ W_U_DV + b_U_V).log_softmax(-1)
         expected = float((model_NV.exp() * (model_NV - lens_NV)).sum(1).mean())
         assert evaluation.logit_lens[layer].kl == pytest.approx(expected, rel=1e-3)
-        assert evaluation.comparisons["logit_lens"][layer][1].kl.difference == pytest.approx(
+        assert evaluation.comparisons["logit-lens"][layer][1].kl.difference == pytest.approx(
             evaluation.lens[layer][1].kl - expected, abs=1e-2
         )
     assert evaluation.norm_is_the_models
@@ -123,7 +126,8 @@ def test_heads_that_write_something_else_have_no_unembedding(
     without = evaluate(load_lenses(of_heads), cache, settings=EvaluateSettings(resamples=2))
     assert without.unembedding == {} and "unembedding" not in without.comparisons
     assert without.lens[2][0].kl == pytest.approx(evaluation.lens[2][0].kl, rel=1e-6)
-    assert [head["unembedding"] for head in without.to_json()["heads"]] == [None] * 4
+    readings = {one["reading"] for one in without.to_json()["readings"]}
+    assert not {"unembedding", "scaled-write", "tuned-composition"} & readings
     assert any(line.endswith("the unembedding of heads is left out") for line in caplog.messages)
 
 
@@ -180,3 +184,47 @@ def test_the_mean_output_is_of_the_whole_cache_where_lenses_do_not_say_it(
     mean_V = cache.read("stats/output", slice(0, 6)).sum(0)
     expected_V = np.log(mean_V / mean_V.sum())
     np.testing.assert_allclose(log_mean_output(lenses, cache).numpy(), expected_V, atol=1e-4)
+
+
+def test_baselines_are_regressed_on_rows_that_are_not_judged(
+    residual_cache: Path, of_heads: Path, tmp_path: Path
+) -> None:
+    """The regression is that of `--lens regression`, but for how its bias is kept; more directions know more."""
+    cache, lenses = open_cache(residual_cache), load_lenses(of_heads)
+    directory, settings = tmp_path / "lenses", FitSettings(lens="regression", heads=(0, 2), eval_rows=ROWS)
+    with mock.patch.dict(os.environ):
+        fit_lenses(FitRequest(store=residual_cache, lenses=directory, settings=settings, device="cpu"))
+    asked = EvaluateSettings(baselines=("regression", "random"), resamples=2)
+    evaluation = evaluate(lenses, cache, settings=asked)
+    also = evaluate(
+        lenses,
+        cache,
+        settings=EvaluateSettings(baselines=("unembedding",), resamples=2),
+        also=[load_lenses(directory)],
+    )
+    for layer in (1, 2):
+        for made, read in zip(
+            evaluation.of_heads["regression"][layer], also.of_heads["regression"][layer], strict=True
+        ):
+            assert made.kl == pytest.approx(read.kl, abs=0.02)
+        assert evaluation.of_layers["random"][layer].kl < evaluation.mean_output.kl
+    with pytest.raises(RequestError, match="would be a second reading regression"):
+        evaluate(lenses, cache, also=[load_lenses(directory)] * 2)
+
+
+def test_the_tuned_composition_is_the_tuned_lens_of_a_heads_part(
+    evaluation: Evaluation, residual_cache: Path, of_heads: Path, tuned: Path
+) -> None:
+    cache, own = open_cache(residual_cache), load_lenses(of_heads).layer(2)
+    maps = load_lenses(tuned).layer(2).maps
+    assert isinstance(maps, TranslatedMaps) and own.W_O_HED is not None
+    keep_N = np.flatnonzero(cache.read_shard("rows/position", 3) > 0) + 3 * 512
+    part_ND = torch.from_numpy(cache.z(2, keep_N)[:, 2]).float() @ own.W_O_HED[1]
+    moved_ND = part_ND @ maps.translator_HED[0] + maps.shift_HD[0]
+    moved_ND = (moved_ND - moved_ND.mean(1, keepdim=True)) * maps.gain_HD[0]
+    moved_ND = moved_ND / torch.from_numpy(cache.read("targets/final_scale", keep_N))[:, None]
+    reading_NV = ((moved_ND + maps.offset_HD[0]) @ maps.W_U_DV + maps.b_U_V).log_softmax(-1)
+    final_ND = torch.from_numpy(cache.read("targets/final", keep_N)).float()
+    model_NV = (final_ND @ maps.W_U_DV + maps.b_U_V).log_softmax(-1)
+    expected = float((model_NV.exp() * (model_NV - reading_NV)).sum(1).mean())
+    assert evaluation.of_heads["tuned-composition"][2][1].kl == pytest.approx(expected, rel=1e-3)

@@ -15,6 +15,7 @@ from alens.errors import RequestError, StoppedError
 from alens.fit.settings import FitSettings
 
 from .. import documents
+from ..judged import of_heads
 from ..outcomes import refusal
 from ..stops import Stop
 
@@ -97,10 +98,10 @@ def test_the_command_line_takes_what_tables_print(
     shown = re.findall(r"^ *(\d+\.\d+)!? ", outcome.stdout, re.MULTILINE)
     assert shown[:5] == [f"{layer}.{head}" for layer, head in PAIRS], outcome.stdout
     some = run_alens("eval", named, demo_cache, "--heads", ",".join(shown[1:4]), "--json")
-    heads = json.loads(some.stdout)["heads"]
+    every = run_alens("eval", named, demo_cache, "--json")
+    heads, all_heads = of_heads(some.stdout), of_heads(every.stdout)
     assert [(one["layer"], one["head"]) for one in heads] == PAIRS[1:4]
-    every = json.loads(run_alens("eval", named, demo_cache, "--json").stdout)["heads"]
-    assert [one["lens"]["kl"] for one in heads] == pytest.approx([one["lens"]["kl"] for one in every[1:4]])
+    assert [one["kl"] for one in heads] == pytest.approx([one["kl"] for one in all_heads[1:4]])
 
 
 def test_readings_and_studies_take_heads_by_name(run_alens: Any, named: Path, tmp_path: Path) -> None:

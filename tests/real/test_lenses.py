@@ -27,7 +27,7 @@ def test_held_out_figures_tell_strong_heads_from_weak_ones(real_lenses: Path, re
     }
     assert len(gains) == 18
     assert gains[23, 3] > 0.1 > gains[18, 7] > -0.01
-    assert result.comparisons["mean_output"][23][3].kl.surely_better
+    assert result.comparisons["mean-output"][23][3].kl.surely_better
     assert result.wins("unembedding").better == 18
 
 

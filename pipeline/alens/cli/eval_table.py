@@ -44,14 +44,21 @@ SHOWN = "kl,ce,top1,top10"
 """The figures of each head, unless others are asked for."""
 
 BASELINES = {
-    "mean_output": "mean output",
+    "mean-output": "mean output",
     "unembedding": "unembedding",
-    "logit_lens": "Logit Lens of the layer",
-    "tuned_lens": "Tuned Lens of the layer",
+    "written": "write",
+    "scaled-write": "scaled write",
+    "tuned-composition": "tuned composition",
+    "regression": "regression",
+    "effect": "effect lens",
+    "jacobian": "Jacobian lens",
+    "logit-lens": "Logit Lens of the layer",
+    "tuned-lens": "Tuned Lens of the layer",
+    "random": "random directions of the layer",
 }
-"""By the name that `Evaluation.comparisons` has."""
+"""By the name that `Evaluation.comparisons` has; further lenses that are none of these go by their design."""
 
-GAINS = {f"gain-{name.replace('_', '-')}": name for name in BASELINES}
+GAINS = {f"gain-{name}": name for name in BASELINES}
 """By the name of an option: the baseline whose KL, less that of the lens, is the gain."""
 
 
@@ -60,6 +67,10 @@ def show_evaluation(evaluation: "Evaluation", figures: Sequence[str]) -> None:
     show(*_heading(evaluation), "")
     _show_heads(evaluation, figures)
     _show_readings(evaluation)
+    if evaluation.effects is not None:
+        from alens.cli.effect_table import show_effects
+
+        show_effects(evaluation.effects)
     show(*_notes(evaluation))
 
 
@@ -162,11 +173,14 @@ def _show_readings(evaluation: "Evaluation") -> None:
         [f"lens {part}", *(fixed(getattr(ranges[field], part, None)) for field in fields)]
         for part in ("mean", "lowest", "highest")
     ]
-    plain = [figures for heads in evaluation.unembedding.values() for figures in heads]
-    if plain:
-        lines.append(["unembedding mean", *(fixed(_mean(plain, field)) for field in fields)])
+    for reading, by_layer in evaluation.of_heads.items():
+        if reading != "lens":
+            all_heads = [figures for heads in by_layer.values() for figures in heads]
+            title = f"{BASELINES.get(reading, reading)} mean"
+            lines.append([title, *(fixed(_mean(all_heads, field)) for field in fields)])
     lines.append(line("mean output", evaluation.mean_output))
-    for title, layers in (("Logit Lens", evaluation.logit_lens), ("Tuned Lens", evaluation.tuned_lens)):
+    for reading, layers in evaluation.of_layers.items():
+        title = BASELINES[reading].removesuffix(" of the layer")
         lines += [line(f"{title} {layer}", figures) for layer, figures in layers.items()]
     if evaluation.model is not None:
         lines.append(line("the model", evaluation.model))
@@ -187,7 +201,7 @@ def _notes(evaluation: "Evaluation") -> Iterator[str]:
     for baseline in evaluation.comparisons:
         wins = evaluation.wins(baseline)
         yield (
-            f"lens better than {BASELINES[baseline]} with intervals apart: {wins.better_apart} of {wins.heads} heads "
+            f"lens better than {BASELINES.get(baseline, baseline)} with intervals apart: {wins.better_apart} of {wins.heads} heads "
             f"(by the paired difference: {wins.surely_better}; lower KL: {wins.better})"
         )
 

@@ -45,6 +45,14 @@ EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYE
     help="A further baseline: lenses fitted with --lens tuned --site resid_post.",
 )
 @click.option(
+    "--also",
+    type=PathName(),
+    metavar="LENSES",
+    multiple=True,
+    help="Further lenses of the same heads to judge beside, such as `--lens regression`, once or more. Their readings "
+    "are named by their design.",
+)
+@click.option(
     "--figures",
     type=NAMES,
     default=SHOWN,
@@ -67,6 +75,7 @@ def command(
     store: Path,
     held_out_by: Path | None,
     tuned_lens: Path | None,
+    also: tuple[Path, ...],
     figures: tuple[str, ...],
     heat_map: Path | None,
     heat_map_of: str,
@@ -81,8 +90,12 @@ def command(
     model, text that the fit trained on is left out, by document where both caches know documents. Where that text
     cannot be identified, all rows are used and a warning says so: lenses look better on rows they were fitted on.
 
-    Baselines are the mean output and the unembedding of the head; where the cache has the site resid_post,
-    the Logit Lens of the layer; with --tuned-lens, the Tuned Lens of the layer. Intervals are 95 % bootstrap
+    Baselines are the mean output, the unembedding of the head, and the mean output with a fitted scalar times what the
+    head writes; where the cache has the site resid_post, the Logit Lens of the layer; with --tuned-lens, the Tuned Lens
+    of the layer, and what it says of each head's output. Others cost more and are asked for: --baselines regression is
+    fitted in closed form on shards that are not judged, and random the same on random directions of the residual
+    stream; --also takes lenses of another fit. Where the cache has effects (alens effects), every reading is also held
+    against what the model loses without the head. Intervals are 95 % bootstrap
     intervals over documents, or over sequences where documents are not known. Bits per byte need the model's
     tokenizer: --model says where it is.
     """
@@ -97,10 +110,11 @@ def command(
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
 
+        settings = EvaluateSettings(**EVALUATE.values(given))
         opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
         tuned = None if tuned_lens is None else load_lenses(tuned_lens)
         if heat_map is not None:
-            _check_heat_map(heat_map, heat_map_of, opened, cache, tuned)
+            _check_heat_map(heat_map, heat_map_of, opened, cache, tuned, settings.baselines)
         opened.check_model(cache.plan.model, f"the model of {cache.root}")
         parts = _model(opened, cache, model, where, report)
         if heat_map is not None and heat_map_of == "bits" and parts.token_bytes_V is None:
@@ -108,9 +122,10 @@ def command(
         evaluation = evaluate(
             opened,
             cache,
-            settings=EvaluateSettings(**EVALUATE.values(given)),
+            settings=settings,
             held_out_by=None if held_out_by is None else load_lenses(held_out_by),
             tuned_lens=tuned,
+            also=[load_lenses(path) for path in also],
             final_norm=parts.final_norm,
             token_bytes_V=parts.token_bytes_V,
             device=where,
@@ -146,15 +161,22 @@ def _model(
 
 
 def _check_heat_map(
-    path: Path, figure: str, lenses: "Lenses", cache: "Cache", tuned: "Lenses | None"
+    path: Path,
+    figure: str,
+    lenses: "Lenses",
+    cache: "Cache",
+    tuned: "Lenses | None",
+    baselines: tuple[str, ...] | None,
 ) -> None:
     """Raises `RequestError`, before the work, for a picture that cannot be written or would have nothing to show."""
     from alens.pictures.heat_map import check_path
     from alens.store.schema import RESIDUAL_STREAM
 
     check_path(path)
-    if figure == "gain-tuned-lens" and tuned is None:
-        raise RequestError("--heat-map-of gain-tuned-lens needs --tuned-lens LENSES")
+    if figure in ("gain-tuned-lens", "gain-tuned-composition") and tuned is None:
+        raise RequestError(f"--heat-map-of {figure} needs --tuned-lens LENSES")
+    if figure == "gain-random" and "random" not in (baselines or ()):
+        raise RequestError("--heat-map-of gain-random needs --baselines random")
     in_cache = RESIDUAL_STREAM in (cache.plan.settings.sites or ())
     if figure == "gain-logit-lens" and (not in_cache or lenses.record.site == RESIDUAL_STREAM):
         raise RequestError(

@@ -6,6 +6,7 @@ In: maps and weights on the device, and the values of some rows. Out: `Readings`
     Unembedding    a head's own output, unembedded    z W_O behind the last norm, W_U and b_U
     LogitLens      the stream after a layer           norm(h) W_U + b_U
     StreamMaps     the Tuned Lens of a layer          norm(h A + c) W_U + b_U
+    TunedHeads     a head's output through it         part(z W_O A + c) W_U + b_U
     Constant       the mean output                    reads nothing
     ModelOutput    the model itself, not a baseline   what cannot be beaten; with the exact teacher alone
 
@@ -15,13 +16,15 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z), D d_model,
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 
+from alens.evaluation.additions import Addition
 from alens.evaluation.readings import Readings, constant_reading, lens_reading
-from alens.lens.maps import AffineMaps, LayerLenses, LensMaps
+from alens.lens.maps import AffineMaps, LayerLenses, LensMaps, TranslatedMaps
+from alens.machine.blocks import row_blocks
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.rows.teacher import ExactTeacher
@@ -29,6 +32,9 @@ from alens.store.arrays import site_name
 from alens.store.schema import RESIDUAL_STREAM
 
 SCALE = "targets/final_scale"
+
+MEAN_ROWS = 512
+"""Rows that the mean output of a lens is averaged over, where what it adds is counted from there."""
 
 
 class PartValues:
@@ -71,19 +77,42 @@ class Baseline(Protocol):
         """The reading of some rows. What is the same for all heads, or for all layers, ignores the number."""
 
 
-class _ReadsSite:
+@runtime_checkable
+class SaysAddition(Protocol):
+    """A kind of reading that says what a head adds to the logits."""
+
+    def addition(self, values: PartValues, layer: int, head: int) -> Addition | None:
+        """What the head adds at some rows; None where the reading is not affine."""
+
+
+class ReadsSite:
+    """Needs nothing but the values of the lenses' site."""
+
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
         return ()
 
 
 @dataclass(frozen=True)
-class HeadMaps(_ReadsSite):
+class HeadMaps(ReadsSite):
     """Maps of each head, by layer, on its values."""
 
     maps: Mapping[int, LensMaps]
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         return lens_reading(self.maps[layer], head, values.site(layer)[:, head])
+
+    def addition(self, values: PartValues, layer: int, head: int) -> Addition | None:
+        """Log-probabilities of the lens, less the log of its mean output."""
+        maps, z_NE = self.maps[layer], values.site(layer)[:, head].float()
+        if not isinstance(maps, AffineMaps):
+            return None
+        weight_EV, bias_V = maps.weight_HEV[head], maps.bias_HV[head]
+        some_NE = z_NE[:: max(1, -(-len(z_NE) // MEAN_ROWS))]
+        total_V = torch.zeros_like(bias_V)
+        for rows in row_blocks(len(some_NE), z_NE.device):
+            total_V += torch.addmm(bias_V, some_NE[rows], weight_EV).softmax(-1).sum(0)
+        log_mean_V = (total_V / len(some_NE)).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return Addition(features_NF=z_NE, weight_FV=weight_EV, constant_V=bias_V - log_mean_V)
 
 
 @dataclass(frozen=True)
@@ -120,6 +149,12 @@ class Unembedding:
         scale_N1 = values.scale_N1
         return Readings.one(lambda rows: maps.logits(head, z_NE[rows].float() / scale_N1[rows]))
 
+    def addition(self, values: PartValues, layer: int, head: int) -> Addition:
+        """The logits of what the head writes, whatever it writes on average."""
+        z_NE = values.site(layer)[:, head].float()
+        features_NE = z_NE / values.scale_N1 if self.scaled else z_NE
+        return Addition(features_NF=features_NE, weight_FV=self.maps[layer].weight_HEV[head])
+
 
 @dataclass(frozen=True)
 class LogitLens:
@@ -132,7 +167,7 @@ class LogitLens:
     """The stream is what the lenses read."""
 
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
-        return () if self.of_site else _stream_columns(layers)
+        return () if self.of_site else stream_columns(layers)
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         stream_ND = values.site(layer)[:, 0] if self.of_site else values.stream(layer)
@@ -148,14 +183,52 @@ class StreamMaps:
     maps: Mapping[int, LensMaps]
 
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
-        return _stream_columns(layers)
+        return stream_columns(layers)
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         return lens_reading(self.maps[layer], 0, values.stream(layer))
 
 
 @dataclass(frozen=True)
-class Constant(_ReadsSite):
+class TunedHeads:
+    """What the Tuned Lens of a layer says of what each head writes, at the row's scale of the last norm."""
+
+    tuned: Mapping[int, TranslatedMaps]
+    W_O: Mapping[int, torch.Tensor]
+    """By layer, (H, E, D)."""
+    means: Mapping[int, torch.Tensor]
+    """By layer, (H, E) E[z]."""
+
+    def columns(self, layers: Sequence[int]) -> Sequence[str]:
+        return (SCALE,)
+
+    def translated(self, layer: int, head: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(E, D) map of z and (D,) shift, into the space behind the last norm, before the division by its scale."""
+        maps = self.tuned[layer]
+        norm = FinalNorm(record=maps.norm, gain_D=maps.gain_HD[0], offset_D=maps.offset_HD[0])
+        return norm.linear(self.W_O[layer][head] @ maps.translator_HED[0]), norm.linear(maps.shift_HD[0])
+
+    def reading(self, values: PartValues, layer: int, head: int) -> Readings:
+        maps, (map_ED, shift_D) = self.tuned[layer], self.translated(layer, head)
+        z_NE, scale_N1 = values.site(layer)[:, head], values.scale_N1
+        both_V = torch.stack([maps.offset_HD[0], shift_D]) @ maps.W_U_DV
+        weight_EV = map_ED @ maps.W_U_DV
+
+        def logits(rows: slice) -> torch.Tensor:
+            moved_BV = torch.addmm(both_V[1], z_NE[rows].float(), weight_EV).div_(scale_N1[rows])
+            return moved_BV.add_(maps.b_U_V + both_V[0])
+
+        return Readings.one(logits)
+
+    def addition(self, values: PartValues, layer: int, head: int) -> Addition:
+        """The logits of what the head writes around its mean, translated."""
+        z_NE = values.site(layer)[:, head].float() - self.means[layer][head]
+        moved_ND = z_NE @ self.translated(layer, head)[0] / values.scale_N1
+        return Addition(features_NF=moved_ND, weight_FV=self.tuned[layer].W_U_DV)
+
+
+@dataclass(frozen=True)
+class Constant(ReadsSite):
     """One distribution for all rows."""
 
     log_probs_V: torch.Tensor
@@ -165,7 +238,7 @@ class Constant(_ReadsSite):
 
 
 @dataclass(frozen=True)
-class ModelOutput(_ReadsSite):
+class ModelOutput(ReadsSite):
     """The model's own distribution, from the exact teacher."""
 
     W_U_DV: torch.Tensor
@@ -187,5 +260,6 @@ def unembedding(
     return AffineMaps(weight_HEV=weight_HEV, bias_HV=(norm.offset_D @ W_U_DV + b_U_V).expand(heads, -1))
 
 
-def _stream_columns(layers: Sequence[int]) -> Sequence[str]:
+def stream_columns(layers: Sequence[int]) -> Sequence[str]:
+    """The arrays of the residual stream after these layers."""
     return [site_name(layer, RESIDUAL_STREAM) for layer in layers]

@@ -7,6 +7,7 @@ Shapes: V vocabulary.
 """
 
 import logging
+import typing
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,15 @@ import torch
 
 from alens.errors import RequestError
 from alens.evaluation import panel as panels
+from alens.evaluation.choice import chosen_baselines
+from alens.evaluation.effect_judge import EffectJudge, HeadSums
 from alens.evaluation.judge import num_top_tokens
+from alens.evaluation.judged_effects import JudgedEffects
 from alens.evaluation.layers_in_turn import LayersInTurn
-from alens.evaluation.panel import Key, PanelKeys
+from alens.evaluation.panel import Beside, Key, PanelKeys
 from alens.evaluation.reading_figures import Judged, ReadingFigures
 from alens.evaluation.result import BaselineComparison, Evaluation
-from alens.evaluation.settings import EvaluateSettings
+from alens.evaluation.settings import BaselineName, EvaluateSettings
 from alens.evaluation.shards import (
     check_same_model,
     judged_text,
@@ -28,6 +32,7 @@ from alens.evaluation.shards import (
     without_training_rows,
 )
 from alens.evaluation.sums import check_kl
+from alens.heads import Head, Heads
 from alens.job.progress import Report, counted, silent
 from alens.lens.directory import layer_file
 from alens.lens.lenses import Lenses
@@ -35,7 +40,7 @@ from alens.lens.maps import TranslatedMaps
 from alens.rows.final_norm import FinalNorm
 from alens.statistics.bootstrap import RESAMPLES
 from alens.store.cache_reader import Cache
-from alens.store.schema import RESIDUAL_STREAM
+from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 
 log = logging.getLogger("alens")
 
@@ -47,6 +52,7 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     held_out_by: Lenses | None = None,
     tuned_lens: Lenses | None = None,
+    also: Sequence[Lenses] = (),
     final_norm: FinalNorm | None = None,
     token_bytes_V: npt.NDArray[np.int64] | None = None,
     device: torch.device | None = None,
@@ -55,12 +61,13 @@ def evaluate(
     """Judge lenses on a cache of the same model.
 
     `held_out_by` are other lenses: the shards that their fit held out are judged on. `tuned_lens` are lenses of
-    `resid_post`, a further baseline. `final_norm` is the model's last norm, for a cache that was written before alens
+    `resid_post`, a further baseline. `also` are further lenses of these heads; their readings are named by their design
+    (`effect`, where they were fitted to effects). `final_norm` is the model's last norm, for a cache that was written before alens
     kept it: without the norm, the Logit Lens is normed as in GPT-2, but without gain and offset. `token_bytes_V` (V,)
     are the bytes of each token: without them there are no bits per byte.
 
-    Raises `RequestError` when the cache is of another model, when it lacks a layer, or when `tuned_lens` holds no Tuned
-    Lens.
+    Raises `RequestError` when the cache is of another model, when it lacks a layer or what a baseline needs, or when
+    `tuned_lens` holds no Tuned Lens.
     """
     settings = settings or EvaluateSettings()
     check_same_model(lenses, cache)
@@ -76,6 +83,19 @@ def evaluate(
     if tuned_lens is not None:
         _check_tuned_lens(tuned_lens, cache, layers)
         text = without_training_rows(text, tuned_lens, cache)
+    further = _named(also, lenses, cache, heads)
+    for other in further.values():
+        text = without_training_rows(text, other, cache)
+    other_shards = tuple(sorted({*cache.shards} - {*text.shards}))
+    effects = None if lenses.record.site != ATTN_Z else EffectJudge.of_cache(cache, heads, text)
+    baselines = chosen_baselines(
+        settings.baselines,
+        lenses,
+        cache,
+        tuned_lens=tuned_lens,
+        other_shards=other_shards,
+        by_cause=effects is not None,
+    )
     device = device or torch.device("cpu")
     _warn_of_missing_norm(lenses, cache)
     resamples = RESAMPLES if settings.resamples is None else settings.resamples
@@ -88,8 +108,16 @@ def evaluate(
         seed=settings.seed,
         resamples=resamples,
         device=device,
-        final_norm=final_norm,
-        tuned_lens=tuned_lens,
+        beside=lambda groups: Beside(
+            baselines=baselines,
+            groups=groups,
+            shards=other_shards,
+            seed=settings.seed,
+            final_norm=final_norm,
+            tuned_lens=tuned_lens,
+            also=further,
+        ),
+        effects=effects,
         token_bytes_V=None
         if token_bytes_V is None
         else torch.from_numpy(np.asarray(token_bytes_V)).to(device),
@@ -98,9 +126,11 @@ def evaluate(
     groups = in_turn.groups
     figures: dict[Key, ReadingFigures] = {}
     comparisons: dict[str, dict[int, list[BaselineComparison]]] = {}
-    for order, judged in in_turn.judged():
+    by_cause: dict[Head, HeadSums] = {}
+    for order, judged, sums in in_turn.judged():
+        by_cause |= sums
         figures |= {key: judged.figures(place) for key, place in order.places.items()}
-        for kind in filter(order.has, panels.BASELINES):
+        for kind in order.baselines:
             for layer in order.judged.layers:
                 compared = [
                     _compare(judged, order, lens, kind) for lens in order.of_layer(panels.LENS, layer)
@@ -109,15 +139,13 @@ def evaluate(
     cache.check_unchanged()
     check_kl([reading.kl for reading in figures.values()])
 
-    def of_heads(kind: str) -> dict[int, list[ReadingFigures]]:
-        by_layer: dict[int, list[ReadingFigures]] = {}
-        for key, reading in figures.items():
-            if key.kind == kind and key.layer is not None:
-                by_layer.setdefault(key.layer, []).append(reading)
-        return by_layer
-
-    def of_layers(kind: str) -> dict[int, ReadingFigures]:
-        return {layer: reading for layer, (reading,) in of_heads(kind).items()}
+    of_heads: dict[str, dict[int, list[ReadingFigures]]] = {}
+    of_layers: dict[str, dict[int, ReadingFigures]] = {}
+    for key, reading in figures.items():
+        if key.head is not None and key.layer is not None:
+            of_heads.setdefault(key.kind, {}).setdefault(key.layer, []).append(reading)
+        elif key.layer is not None:
+            of_layers.setdefault(key.kind, {})[key.layer] = reading
 
     record = lenses.record
     return Evaluation(
@@ -137,15 +165,34 @@ def evaluate(
             layer: [record.says_nothing(layer, head) for head in numbers]
             for layer, numbers in heads.by_layer.items()
         },
-        lens=of_heads(panels.LENS),
-        unembedding=of_heads(panels.UNEMBEDDING),
+        of_heads=of_heads,
+        of_layers=of_layers,
         mean_output=figures[Key(panels.MEAN_OUTPUT)],
-        logit_lens=of_layers(panels.LOGIT_LENS),
-        tuned_lens=of_layers(panels.TUNED_LENS),
         model=figures.get(Key(panels.MODEL)),
         norm_is_the_models=final_norm is not None or cache.plan.model.keeps_norm,
         comparisons=comparisons,
+        effects=None
+        if effects is None
+        else JudgedEffects.of_sums(effects, by_cause, cache.plan.model.d_vocab, settings.seed, resamples),
     )
+
+
+def _named(also: Sequence[Lenses], lenses: Lenses, cache: Cache, heads: Heads) -> dict[str, Lenses]:
+    """Further lenses of the heads that are judged, by the names of their readings."""
+    by_name: dict[str, Lenses] = {}
+    for other in also:
+        record = other.record
+        name = "effect" if record.fit.get("target") == "effect" else record.design
+        if name in by_name or (
+            name in (panels.LENS, *typing.get_args(BaselineName)) and name != panels.REGRESSION
+        ):
+            raise RequestError(f"{other.name} would be a second reading {name}: give one of them")
+        if record.site != lenses.record.site:
+            raise RequestError(f"{other.name} reads {record.site}, and {lenses.name} {lenses.record.site}")
+        check_same_model(other, cache)
+        other.choose(None, heads.names)
+        by_name[name] = other
+    return by_name
 
 
 def _warn_of_missing_norm(lenses: Lenses, cache: Cache) -> None:

@@ -6,12 +6,14 @@ an entry in `Panel`.
 Shapes: V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 
+from alens.evaluation.additions import Addition
 from alens.evaluation.baselines import (
     Baseline,
     Constant,
@@ -19,22 +21,52 @@ from alens.evaluation.baselines import (
     LogitLens,
     ModelOutput,
     PartValues,
+    SaysAddition,
     StreamMaps,
+    TunedHeads,
     Unembedding,
 )
 from alens.evaluation.readings import Readings
+from alens.evaluation.regressed import RandomDirections, regressed_heads
+from alens.evaluation.scaled_write import ScaledWrite
 from alens.heads import Heads
 from alens.lens.lenses import Lenses
-from alens.lens.maps import OLD_NORM, LayerLenses
+from alens.lens.maps import OLD_NORM, LayerLenses, TranslatedMaps
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
+from alens.rows.moments import mean_z
+from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
 from alens.store.model_record import NO_NORM, NormRecord
 from alens.store.schema import RESIDUAL_STREAM
 
-LENS, UNEMBEDDING, MEAN_OUTPUT = "lens", "unembedding", "mean_output"
-LOGIT_LENS, TUNED_LENS, MODEL = "logit_lens", "tuned_lens", "model"
-BASELINES = (MEAN_OUTPUT, UNEMBEDDING, LOGIT_LENS, TUNED_LENS)
+LENS, UNEMBEDDING, MEAN_OUTPUT, MODEL = "lens", "unembedding", "mean-output", "model"
+WRITTEN, SCALED_WRITE = "written", "scaled-write"
+TUNED_COMPOSITION, REGRESSION = "tuned-composition", "regression"
+LOGIT_LENS, TUNED_LENS, RANDOM = "logit-lens", "tuned-lens", "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What lenses are judged beside."""
+
+    baselines: tuple[str, ...]
+    """Which readings are made here, of those that can be chosen (`choice`)."""
+    groups: Groups
+    """The groups of all the text: scalars of writes are fitted on the rows of others."""
+    shards: tuple[int, ...]
+    """Shards that no row is judged on, for what is regressed."""
+    seed: int
+    final_norm: FinalNorm | None
+    tuned_lens: Lenses | None
+    also: Mapping[str, Lenses]
+    """Further lenses, by the names of their readings."""
+
+    @property
+    def num_maps(self) -> int:
+        """How many readings of a head have maps of their own; the unembedding and what it is scaled by share theirs."""
+        made = ({UNEMBEDDING, WRITTEN, SCALED_WRITE}, {TUNED_COMPOSITION}, {REGRESSION})
+        return 1 + len(self.also) + sum(bool(some & set(self.baselines)) for some in made)
 
 
 class Key(NamedTuple):
@@ -67,9 +99,10 @@ class PanelKeys:
         keys = (Key(kind, lens.layer, lens.head), Key(kind, lens.layer), Key(kind))
         return next((self.places[key] for key in keys if key in self.places), None)
 
-    def has(self, kind: str) -> bool:
-        """Whether there is a reading of this kind."""
-        return kind in self._kinds
+    @property
+    def baselines(self) -> list[str]:
+        """The kinds that lenses are compared with: all but the lenses themselves and the model."""
+        return [MEAN_OUTPUT, *(kind for kind in self._kinds if kind not in (LENS, MEAN_OUTPUT, MODEL))]
 
     def of_layer(self, kind: str, layer: int) -> list[Key]:
         """The readings of a kind that belong to a layer."""
@@ -85,45 +118,123 @@ class Panel:
         cache: Cache,
         judged: Heads,
         device: torch.device,
-        *,
-        final_norm: FinalNorm | None = None,
-        tuned_lens: Lenses | None = None,
+        beside: Beside,
     ) -> None:
-        record, settings, d_model = lenses.record, cache.plan.settings, cache.plan.model.d_model
-        layers = judged.layers
-        on_stream = record.site == RESIDUAL_STREAM
-        stored = FinalNorm.of_cache(cache)
-        W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
-        norm = (stored or final_norm or FinalNorm.bare(OLD_NORM, d_model)).to(device)
+        self.cache, self.device, self.beside, self.judged = cache, device, beside, judged
+        self.W_U_DV, self.b_U_V = (
+            torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U")
+        )
+        self.log_mean_V = log_mean_output(lenses, cache).to(device)
+        self.on_stream = lenses.record.site == RESIDUAL_STREAM
+        self.stored = FinalNorm.of_cache(cache)
+        norm = self.stored or beside.final_norm or FinalNorm.bare(OLD_NORM, cache.plan.model.d_model)
+        self.norm = norm.to(device)
 
         fitted = {layer: _selected(lenses, layer, heads) for layer, heads in judged.by_layer.items()}
-        maps = {layer: of_layer.maps.to(device).folded() for layer, of_layer in fitted.items()}
-        of_heads: dict[str, Baseline] = {LENS: HeadMaps(maps)}
-        of_layers: dict[str, Baseline] = {}
-        of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(log_mean_output(lenses, cache).to(device))}
-        if on_stream:  # there, the Logit Lens is the unembedding
-            of_heads[UNEMBEDDING] = LogitLens(norm, W_U_DV, b_U_V, of_site=True)
-        elif cache.plan.model.no_write is None:
-            # A cache of before the last norm was kept has no row's scale: heads are unembedded without the norm there.
-            norm_of_parts = (stored or FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), d_model)).to(
-                device
+        of_heads = {LENS: self._lenses(fitted), **self._of_heads(fitted)}
+        of_heads |= {
+            name: self._lenses(
+                {layer: _selected(other, layer, judged.by_layer[layer]) for layer in judged.layers}
             )
-            of_heads[UNEMBEDDING] = Unembedding.of_lenses(
-                fitted, norm_of_parts, W_U_DV, b_U_V, scaled=stored is not None
-            )
-        if RESIDUAL_STREAM in (settings.sites or ()) and not on_stream:
-            of_layers[LOGIT_LENS] = LogitLens(norm, W_U_DV, b_U_V)
-        if tuned_lens is not None:
-            of_layers[TUNED_LENS] = StreamMaps(
-                {layer: tuned_lens.read_layer(layer).maps.to(device) for layer in layers}
-            )
-        if settings.exact_teacher:
-            of_all[MODEL] = ModelOutput(W_U_DV, b_U_V)
-
+            for name, other in beside.also.items()
+        }
+        of_layers = self._of_layers()
+        of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(self.log_mean_V)}
+        if cache.plan.settings.exact_teacher:
+            of_all[MODEL] = ModelOutput(self.W_U_DV, self.b_U_V)
         self._kinds = of_heads | of_layers | of_all
         self.order = PanelKeys(judged, list(of_heads), list(of_layers), list(of_all))
-        columns = (kind.columns(layers) for kind in self._kinds.values())
+        columns = (kind.columns(judged.layers) for kind in self._kinds.values())
         self.columns = list(dict.fromkeys(chain.from_iterable(columns)))
+
+    def fit(self, some_rows: Callable[[], HeldOutPart]) -> None:
+        """Fit what is fitted on rows of the judged text, across documents: the scalars of `scaled-write`."""
+        scaled = self._kinds.get(SCALED_WRITE)
+        if isinstance(scaled, ScaledWrite):
+            scaled.fit(some_rows())
+
+    def additions(self, values: PartValues, layer: int, place: int) -> dict[str, Addition]:
+        """By the names of readings, what they say that a head adds to the logits, where they say it."""
+        said = {
+            name: kind.addition(values, layer, place)
+            for name, kind in self._kinds.items()
+            if isinstance(kind, SaysAddition)
+        }
+        return {name: addition for name, addition in said.items() if addition is not None}
+
+    def _lenses(self, lenses: Mapping[int, LayerLenses]) -> Baseline:
+        return HeadMaps({layer: of_layer.maps.to(self.device).folded() for layer, of_layer in lenses.items()})
+
+    def _of_heads(self, fitted: Mapping[int, LayerLenses]) -> dict[str, Baseline]:
+        """Baselines of each head, with maps of their own."""
+        cache, beside, made = self.cache, self.beside, dict[str, Baseline]()
+        if self.on_stream:  # there, the Logit Lens is the unembedding
+            made[UNEMBEDDING] = LogitLens(self.norm, self.W_U_DV, self.b_U_V, of_site=True)
+            return made
+        if cache.plan.model.no_write is None and {UNEMBEDDING, WRITTEN, SCALED_WRITE} & set(beside.baselines):
+            # A cache of before the last norm was kept has no row's scale: heads are unembedded without the norm there.
+            bare = FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), cache.plan.model.d_model)
+            unembedded = Unembedding.of_lenses(
+                fitted,
+                (self.stored or bare).to(self.device),
+                self.W_U_DV,
+                self.b_U_V,
+                scaled=self.stored is not None,
+            )
+            if UNEMBEDDING in beside.baselines:
+                made[UNEMBEDDING] = unembedded
+            for name in (WRITTEN, SCALED_WRITE):
+                if name in beside.baselines:
+                    made[name] = ScaledWrite(
+                        weights=unembedded.maps,
+                        means=self._means(fitted),
+                        log_mean_V=self.log_mean_V,
+                        groups=beside.groups,
+                    )
+        if TUNED_COMPOSITION in beside.baselines:
+            made[TUNED_COMPOSITION] = TunedHeads(
+                self._tuned(),
+                {
+                    layer: of_layer.W_O_HED.to(self.device)
+                    for layer, of_layer in fitted.items()
+                    if of_layer.W_O_HED is not None
+                },
+                self._means(fitted),
+            )
+        if REGRESSION in beside.baselines:
+            maps = regressed_heads(cache, self.judged, beside.shards, self.W_U_DV, self.log_mean_V)
+            made[REGRESSION] = HeadMaps(maps)
+        return made
+
+    def _means(self, fitted: Mapping[int, LayerLenses]) -> dict[int, torch.Tensor]:
+        """By layer, (H, E) E[z], as the lenses have it."""
+        stored = {layer: of_layer.mean_z_HE for layer, of_layer in fitted.items()}
+        means = {layer: mean_HE for layer, mean_HE in stored.items() if mean_HE is not None}
+        if len(means) < len(fitted):  # lenses of an earlier alens
+            means = mean_z(self.cache, self.judged)
+        return {layer: mean_HE.to(self.device) for layer, mean_HE in means.items()}
+
+    def _of_layers(self) -> dict[str, Baseline]:
+        """Baselines that all heads of a layer share."""
+        cache, beside, made = self.cache, self.beside, dict[str, Baseline]()
+        if RESIDUAL_STREAM in (cache.plan.settings.sites or ()) and not self.on_stream:
+            made[LOGIT_LENS] = LogitLens(self.norm, self.W_U_DV, self.b_U_V)
+        if beside.tuned_lens is not None:
+            made[TUNED_LENS] = StreamMaps(self._tuned())
+        if RANDOM in beside.baselines:
+            made[RANDOM] = RandomDirections.drawn(
+                cache, self.judged.layers, beside.shards, self.W_U_DV, self.log_mean_V, beside.seed
+            )
+        return made
+
+    def _tuned(self) -> dict[int, TranslatedMaps]:
+        tuned, maps = self.beside.tuned_lens, dict[int, TranslatedMaps]()
+        assert tuned is not None  # what needs one was not chosen without
+        for layer in self.judged.layers:
+            of_layer = tuned.read_layer(layer).maps.to(self.device)
+            assert isinstance(of_layer, TranslatedMaps)  # as `evaluate` checked
+            maps[layer] = of_layer
+        return maps
 
     def readings(self, part: HeldOutPart, keys: Sequence[Key]) -> list[Readings]:
         """One for each key, for the rows of `part`."""

@@ -3,9 +3,11 @@
 `evaluate` fills an `Evaluation`; its `to_json` is the document of `alens eval --json`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from alens.evaluation.judged_effects import JudgedEffects
 from alens.evaluation.reading_figures import FIGURES, PairedDifference, ReadingFigures
 from alens.heads import Heads
 from alens.result import Result, flat, plain
@@ -72,20 +74,39 @@ class Evaluation(Result):
     heads: Heads
     says_nothing: dict[int, list[bool]]
     """By layer, one a head: whether the lens did no better than the mean output on the rows that its fit held out."""
-    lens: dict[int, list[ReadingFigures]]
-    unembedding: dict[int, list[ReadingFigures]]
-    """Empty where what heads write cannot be unembedded."""
+    of_heads: dict[str, dict[int, list[ReadingFigures]]]
+    """By reading (`lens`, `unembedding`, `scaled-write`, ...) and layer, one a head."""
+    of_layers: dict[str, dict[int, ReadingFigures]]
+    """By reading (`logit-lens` where the cache has `resid_post`, `tuned-lens`, `random`) and layer."""
     mean_output: ReadingFigures
-    logit_lens: dict[int, ReadingFigures]
-    """By layer; empty where the cache has no `resid_post`."""
-    tuned_lens: dict[int, ReadingFigures]
-    """By layer; empty where none was given."""
     model: ReadingFigures | None
     """The model's own distribution, which is not a baseline; None without the exact teacher."""
     norm_is_the_models: bool
     """Whether the Logit Lens has the model's last norm; if not, it has the norm without gain and offset."""
     comparisons: dict[str, dict[int, list[BaselineComparison]]]
-    """By baseline (`mean_output`, `unembedding`, `logit_lens`, `tuned_lens`) and layer, one a head."""
+    """By baseline (`mean-output`, `unembedding`, ...) and layer, one a head."""
+    effects: JudgedEffects | None = None
+    """How readings agree with what the model loses without a head; None where the cache has no effects of these heads."""
+
+    @property
+    def lens(self) -> dict[int, list[ReadingFigures]]:
+        """The figures of the lenses that are judged, by layer, one a head."""
+        return self.of_heads["lens"]
+
+    @property
+    def unembedding(self) -> dict[int, list[ReadingFigures]]:
+        """Those of the unembedding of each head; empty where what heads write cannot be unembedded."""
+        return self.of_heads.get("unembedding", {})
+
+    @property
+    def logit_lens(self) -> dict[int, ReadingFigures]:
+        """By layer; empty where the cache has no `resid_post`."""
+        return self.of_layers.get("logit-lens", {})
+
+    @property
+    def tuned_lens(self) -> dict[int, ReadingFigures]:
+        """By layer; empty where none was given."""
+        return self.of_layers.get("tuned-lens", {})
 
     def ranges(self) -> dict[str, Range | None]:
         """Mean, lowest and highest of each figure over all lenses; None where a figure has no value."""
@@ -112,18 +133,17 @@ class Evaluation(Result):
         )
 
     def records(self) -> list[dict[str, Any]]:
-        """One record a head, with the names of the JSON document: `lens.kl`, `comparisons.mean_output.kl.difference`.
+        """One record a head and reading, with the names of the JSON document: `kl`, `lens_minus.kl.difference`.
 
-        Reliability bins, a table within each head, are left out.
+        Reliability bins, a table within each reading, are left out.
         """
-        flattened = [flat(head) for head in self.to_json()["heads"]]
+        flattened = [flat(reading) for reading in self._readings_of_heads()]
         return [
-            {name: value for name, value in head.items() if not name.endswith(".reliability")}
-            for head in flattened
+            {name: value for name, value in reading.items() if name != "reliability"} for reading in flattened
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: what holds for all, then one record a layer and one a head."""
+        """Plain values: what holds for all, then one record a reading: of no head, of a layer, of a head."""
         return {
             "rows": self.rows,
             "sequences": self.sequences,
@@ -140,32 +160,50 @@ class Evaluation(Result):
                 "lenses": {name: plain(over_lenses) for name, over_lenses in self.ranges().items()},
                 "wins": {baseline: plain(self.wins(baseline)) for baseline in self.comparisons},
             },
-            "mean_output": plain(self.mean_output),
-            "model": plain(self.model),
-            "layers": [
-                {
-                    "layer": layer,
-                    "logit_lens": plain(self.logit_lens.get(layer)),
-                    "tuned_lens": plain(self.tuned_lens.get(layer)),
-                }
-                for layer in self.lens
-            ],
-            "heads": [
-                {
-                    "layer": layer,
-                    "head": head,
-                    "says_nothing": self.says_nothing[layer][index],
-                    "lens": plain(self.lens[layer][index]),
-                    "unembedding": plain(self.unembedding[layer][index] if self.unembedding else None),
-                    "comparisons": {
-                        baseline: plain(by_layer[layer][index])
-                        for baseline, by_layer in self.comparisons.items()
-                    },
-                }
-                for layer, numbers in self.heads.by_layer.items()
-                for index, head in enumerate(numbers)
+            "effects": None if self.effects is None else _effects(self.effects),
+            "readings": [
+                _entry(None, None, "mean-output", self.mean_output),
+                *([] if self.model is None else [_entry(None, None, "model", self.model)]),
+                *(
+                    _entry(layer, None, reading, figures)
+                    for reading, by_layer in self.of_layers.items()
+                    for layer, figures in by_layer.items()
+                ),
+                *self._readings_of_heads(),
             ],
         }
+
+    def _readings_of_heads(self) -> Iterator[dict[str, Any]]:
+        """For each head its readings, those that it shares with others too."""
+        for layer, numbers in self.heads.by_layer.items():
+            for index, head in enumerate(numbers):
+                nothing = {"says_nothing": self.says_nothing[layer][index]}
+                yield self._by_cause(_entry(layer, head, "lens", self.lens[layer][index]) | nothing)
+                for baseline, by_layer in self.comparisons.items():
+                    minus = {"lens_minus": plain(by_layer[layer][index])}
+                    if baseline in self.of_heads:
+                        own = self.of_heads[baseline][layer][index]
+                        yield self._by_cause(_entry(layer, head, baseline, own) | minus)
+                    else:
+                        shared = (
+                            self.of_layers[baseline][layer]
+                            if baseline in self.of_layers
+                            else self.mean_output
+                        )
+                        entry = _entry(layer, head, baseline, shared) | minus
+                        del entry["reliability"]  # it stands once, without the head
+                        yield entry
+
+    def _by_cause(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """The entry of a head's reading with its figures beside the effect, where there are some."""
+        of_head = (
+            {} if self.effects is None else self.effects.figures.get((entry["layer"], entry["head"]), {})
+        )
+        if (figures := of_head.get(entry["reading"])) is None:
+            return entry
+        beside: dict[str, Any] = plain(figures)
+        entry["intervals"] |= beside.pop("intervals")
+        return entry | beside
 
     def _range(self, name: str) -> Range | None:
         values: list[tuple[float, tuple[int, int]]] = []
@@ -183,3 +221,21 @@ class Evaluation(Result):
             highest=highest[0],
             highest_head=highest[1],
         )
+
+
+def _entry(layer: int | None, head: int | None, reading: str, figures: ReadingFigures) -> dict[str, Any]:
+    """What the document says of one reading."""
+    return {"layer": layer, "head": head, "reading": reading, **plain(figures)}
+
+
+def _effects(effects: JudgedEffects) -> dict[str, Any]:
+    """What the document says of effects themselves; the figures of readings stand with the readings."""
+    return {
+        "rows": effects.rows,
+        "sign_rows": effects.sign_rows,
+        "intervals_over": effects.intervals_over,
+        "groups": effects.groups,
+        "heads": [
+            {"layer": layer, "head": head, **plain(effect)} for (layer, head), effect in effects.heads.items()
+        ],
+    }

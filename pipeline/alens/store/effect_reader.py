@@ -153,6 +153,12 @@ def shards_held_out(cache: Cache) -> list[int]:
     return list(range(number - max(1, int(number * HELD_OUT_SHARE)), number)) if number > 1 else []
 
 
+def measured_together(cache: Cache) -> frozenset[Head]:
+    """The heads that share rows: those of the shard of effects that has most; none where there are no effects."""
+    files = EffectFiles(cache.root, cache.plan.identity)
+    return max((frozenset(_by_head(files, shard)) for shard in files.shards()), key=len, default=frozenset())
+
+
 def measured(cache: Cache) -> tuple[int, int]:
     """(heads whose effects were measured, the most rows on which one of them was), from records alone."""
     files = EffectFiles(cache.root, cache.plan.identity)
