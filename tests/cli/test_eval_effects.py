@@ -16,6 +16,8 @@ from alens.evaluation.result import Evaluation
 from alens.job.worker import Worker
 from alens.store.effect_reader import open_effects
 
+from ..judged import of_heads
+
 
 @pytest.fixture(scope="module")
 def with_effects(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -99,3 +101,19 @@ def test_the_document_and_the_table_say_which_reading_to_believe(
 def test_without_effects_nothing_is_said_of_them(run_alens: Any, demo_lenses: Path, demo_cache: Path) -> None:
     body = json.loads(run_alens("eval", demo_lenses, demo_cache, "--rows", "64", "--json").stdout)
     assert body["effects"] is None and "written" not in {one["reading"] for one in body["readings"]}
+
+
+def test_effect_lenses_are_judged_beside_and_by_themselves(
+    run_alens: Any, with_effects: Path, demo_lenses: Path, tmp_path: Path
+) -> None:
+    fit = run_alens("fit", with_effects, tmp_path / "effects", "--lens", "effect")
+    assert fit.code == 0, fit.stderr
+    few = ("--heads", "3.4", "--baselines", "written", "--rows", "64", "--json")
+    beside = run_alens("eval", demo_lenses, with_effects, "--also", tmp_path / "effects", *few)
+    assert beside.code == 0, beside.stderr
+    (effect,), (written,) = of_heads(beside.stdout, "effect"), of_heads(beside.stdout, "written")
+    assert effect["correlation"] > 0.5 * written["correlation"] and effect["kl"] > 0
+    alone = run_alens("eval", tmp_path / "effects", with_effects, *few)
+    assert alone.code == 0, alone.stderr
+    (lens,) = of_heads(alone.stdout)
+    assert lens["correlation"] == pytest.approx(effect["correlation"], abs=0.05)

@@ -86,11 +86,10 @@ def test_info_says_what_is_explained(lenses: Path, run_alens: Any) -> None:
 
 
 def test_nobody_takes_an_effect_lens_for_a_distribution(
-    store: Path, lenses: Path, demo_lenses: Path, run_alens: Any
+    lenses: Path, demo_lenses: Path, run_alens: Any
 ) -> None:
-    for command in (("read", lenses, "He took"), ("eval", lenses, store)):
-        says = refusal(run_alens(*command), after_log=True)
-        assert "holds effect lenses, which say what a head adds to the logits" in says
+    says = refusal(run_alens("read", lenses, "He took"), after_log=True)
+    assert "holds effect lenses, which say what a head adds to the logits" in says
     with pytest.raises(RequestError, match="holds linear lenses, not effect lenses"):
         load_effect_lenses(demo_lenses)
     with pytest.raises(RequestError, match="holds effect lenses"):

@@ -23,7 +23,7 @@ import torch
 
 from alens.evaluation.additions import Addition
 from alens.evaluation.readings import Readings, constant_reading, lens_reading
-from alens.lens.maps import AffineMaps, LayerLenses, LensMaps, TranslatedMaps
+from alens.lens.maps import AffineMaps, LensMaps, TranslatedMaps
 from alens.machine.blocks import row_blocks
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
@@ -125,18 +125,18 @@ class Unembedding:
     """Whether rows say the norm's scale."""
 
     @classmethod
-    def of_lenses(
+    def of_heads(
         cls,
-        lenses: Mapping[int, LayerLenses],
+        W_O: Mapping[int, torch.Tensor],
         norm: FinalNorm,
         W_U_DV: torch.Tensor,
         b_U_V: torch.Tensor,
         *,
         scaled: bool,
     ) -> Self:
-        """The unembedding of the heads that have lenses."""
+        """The unembedding of heads, by layer their W_O (H, E, D)."""
         return cls(
-            {layer: unembedding(fitted, norm, W_U_DV, b_U_V) for layer, fitted in lenses.items()}, scaled
+            {layer: unembedding(W_O_HED, norm, W_U_DV, b_U_V) for layer, W_O_HED in W_O.items()}, scaled
         )
 
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
@@ -251,13 +251,13 @@ class ModelOutput(ReadsSite):
 
 
 def unembedding(
-    fitted: LayerLenses, norm: FinalNorm, W_U_DV: torch.Tensor, b_U_V: torch.Tensor
+    W_O_HED: torch.Tensor, norm: FinalNorm, W_U_DV: torch.Tensor, b_U_V: torch.Tensor
 ) -> AffineMaps:
     """The unembedding of each head as maps on its values, divided by the norm's scale."""
-    heads, d_model = fitted.maps.num_heads, len(W_U_DV)
-    W_O_HED = torch.eye(d_model)[None] if fitted.W_O_HED is None else fitted.W_O_HED
     weight_HEV = torch.matmul(norm.linear(W_O_HED.to(W_U_DV)), W_U_DV)
-    return AffineMaps(weight_HEV=weight_HEV, bias_HV=(norm.offset_D @ W_U_DV + b_U_V).expand(heads, -1))
+    return AffineMaps(
+        weight_HEV=weight_HEV, bias_HV=(norm.offset_D @ W_U_DV + b_U_V).expand(len(W_O_HED), -1)
+    )
 
 
 def stream_columns(layers: Sequence[int]) -> Sequence[str]:

@@ -61,8 +61,8 @@ def evaluate(
     """Judge lenses on a cache of the same model.
 
     `held_out_by` are other lenses: the shards that their fit held out are judged on. `tuned_lens` are lenses of
-    `resid_post`, a further baseline. `also` are further lenses of these heads; their readings are named by their design
-    (`effect`, where they were fitted to effects). `final_norm` is the model's last norm, for a cache that was written before alens
+    `resid_post`, a further baseline. `also` are further lenses of these heads; their readings are named by their design.
+    `final_norm` is the model's last norm, for a cache that was written before alens
     kept it: without the norm, the Logit Lens is normed as in GPT-2, but without gain and offset. `token_bytes_V` (V,)
     are the bytes of each token: without them there are no bits per byte.
 
@@ -182,7 +182,7 @@ def _named(also: Sequence[Lenses], lenses: Lenses, cache: Cache, heads: Heads) -
     by_name: dict[str, Lenses] = {}
     for other in also:
         record = other.record
-        name = "effect" if record.fit.get("target") == "effect" else record.design
+        name = record.design
         if name in by_name or (
             name in (panels.LENS, *typing.get_args(BaselineName)) and name != panels.REGRESSION
         ):

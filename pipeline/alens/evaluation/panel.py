@@ -30,8 +30,10 @@ from alens.evaluation.readings import Readings
 from alens.evaluation.regressed import RandomDirections, regressed_heads
 from alens.evaluation.scaled_write import ScaledWrite
 from alens.heads import Heads
+from alens.lens.effect_lenses import load_effect_lenses
 from alens.lens.lenses import Lenses
-from alens.lens.maps import OLD_NORM, LayerLenses, TranslatedMaps
+from alens.lens.maps import OLD_NORM, AffineMaps, LensMaps, TranslatedMaps
+from alens.lens.record import EFFECT
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.rows.moments import mean_z
@@ -126,18 +128,20 @@ class Panel:
         )
         self.log_mean_V = log_mean_output(lenses, cache).to(device)
         self.on_stream = lenses.record.site == RESIDUAL_STREAM
+        self.means: dict[int, torch.Tensor] = {}
+        self.W_O: dict[int, torch.Tensor] = {}
+        if not self.on_stream:
+            W_O_LHED, of_cache = cache.weights("W_O"), mean_z(cache, judged)
+            for layer, heads in judged.by_layer.items():
+                self.W_O[layer] = torch.from_numpy(W_O_LHED[layer, list(heads)]).to(device)
+                own_HE = lenses.mean_z(layer, heads)  # None in lenses of an earlier alens
+                self.means[layer] = (of_cache[layer] if own_HE is None else own_HE).to(device)
         self.stored = FinalNorm.of_cache(cache)
         norm = self.stored or beside.final_norm or FinalNorm.bare(OLD_NORM, cache.plan.model.d_model)
         self.norm = norm.to(device)
 
-        fitted = {layer: _selected(lenses, layer, heads) for layer, heads in judged.by_layer.items()}
-        of_heads = {LENS: self._lenses(fitted), **self._of_heads(fitted)}
-        of_heads |= {
-            name: self._lenses(
-                {layer: _selected(other, layer, judged.by_layer[layer]) for layer in judged.layers}
-            )
-            for name, other in beside.also.items()
-        }
+        of_heads = {LENS: self._lenses(lenses), **self._of_heads(lenses)}
+        of_heads |= {name: self._lenses(other) for name, other in beside.also.items()}
         of_layers = self._of_layers()
         of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(self.log_mean_V)}
         if cache.plan.settings.exact_teacher:
@@ -162,10 +166,28 @@ class Panel:
         }
         return {name: addition for name, addition in said.items() if addition is not None}
 
-    def _lenses(self, lenses: Mapping[int, LayerLenses]) -> Baseline:
-        return HeadMaps({layer: of_layer.maps.to(self.device).folded() for layer, of_layer in lenses.items()})
+    def _lenses(self, lenses: Lenses) -> Baseline:
+        """The lenses of the judged heads; effect lenses add to the mean output what they say that a head adds."""
+        by_layer = self.judged.by_layer
+        if lenses.record.form == EFFECT:
+            effects = load_effect_lenses(lenses.name)
+            said = {layer: effects.maps(layer, heads) for layer, heads in by_layer.items()}
+            return ScaledWrite(
+                weights={layer: self._unembedded(map_HED) for layer, (map_HED, _) in said.items()},
+                means={layer: mean_HE.to(self.device) for layer, (_, mean_HE) in said.items()},
+                log_mean_V=self.log_mean_V,
+                groups=self.beside.groups,
+                normed=False,
+            )
+        maps = {layer: _selected(lenses, layer, heads) for layer, heads in by_layer.items()}
+        return HeadMaps({layer: of_layer.to(self.device).folded() for layer, of_layer in maps.items()})
 
-    def _of_heads(self, fitted: Mapping[int, LayerLenses]) -> dict[str, Baseline]:
+    def _unembedded(self, map_HED: torch.Tensor) -> AffineMaps:
+        """Maps to the final normed residual as maps to logits, without a bias."""
+        weight_HEV = torch.matmul(map_HED.to(self.W_U_DV), self.W_U_DV)
+        return AffineMaps(weight_HEV=weight_HEV, bias_HV=torch.zeros_like(weight_HEV[:, 0]))
+
+    def _of_heads(self, lenses: Lenses) -> dict[str, Baseline]:
         """Baselines of each head, with maps of their own."""
         cache, beside, made = self.cache, self.beside, dict[str, Baseline]()
         if self.on_stream:  # there, the Logit Lens is the unembedding
@@ -174,8 +196,8 @@ class Panel:
         if cache.plan.model.no_write is None and {UNEMBEDDING, WRITTEN, SCALED_WRITE} & set(beside.baselines):
             # A cache of before the last norm was kept has no row's scale: heads are unembedded without the norm there.
             bare = FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), cache.plan.model.d_model)
-            unembedded = Unembedding.of_lenses(
-                fitted,
+            unembedded = Unembedding.of_heads(
+                self.W_O,
                 (self.stored or bare).to(self.device),
                 self.W_U_DV,
                 self.b_U_V,
@@ -187,32 +209,20 @@ class Panel:
                 if name in beside.baselines:
                     made[name] = ScaledWrite(
                         weights=unembedded.maps,
-                        means=self._means(fitted),
+                        means=self.means,
                         log_mean_V=self.log_mean_V,
                         groups=beside.groups,
                     )
         if TUNED_COMPOSITION in beside.baselines:
             made[TUNED_COMPOSITION] = TunedHeads(
                 self._tuned(),
-                {
-                    layer: of_layer.W_O_HED.to(self.device)
-                    for layer, of_layer in fitted.items()
-                    if of_layer.W_O_HED is not None
-                },
-                self._means(fitted),
+                self.W_O,
+                self.means,
             )
         if REGRESSION in beside.baselines:
             maps = regressed_heads(cache, self.judged, beside.shards, self.W_U_DV, self.log_mean_V)
             made[REGRESSION] = HeadMaps(maps)
         return made
-
-    def _means(self, fitted: Mapping[int, LayerLenses]) -> dict[int, torch.Tensor]:
-        """By layer, (H, E) E[z], as the lenses have it."""
-        stored = {layer: of_layer.mean_z_HE for layer, of_layer in fitted.items()}
-        means = {layer: mean_HE for layer, mean_HE in stored.items() if mean_HE is not None}
-        if len(means) < len(fitted):  # lenses of an earlier alens
-            means = mean_z(self.cache, self.judged)
-        return {layer: mean_HE.to(self.device) for layer, mean_HE in means.items()}
 
     def _of_layers(self) -> dict[str, Baseline]:
         """Baselines that all heads of a layer share."""
@@ -245,15 +255,11 @@ class Panel:
         ]
 
 
-def _selected(lenses: Lenses, layer: int, heads: Sequence[int]) -> LayerLenses:
-    """The lenses of these heads of a layer."""
-    fitted = lenses.read_layer(layer)
+def _selected(lenses: Lenses, layer: int, heads: Sequence[int]) -> LensMaps:
+    """The maps of these heads of a layer."""
+    fitted = lenses.read_layer(layer).maps
     places = [lenses.place(layer, head) for head in heads]
-    if places == list(range(fitted.maps.num_heads)):  # selecting copies
-        return fitted
-    W_O_HED = None if fitted.W_O_HED is None else fitted.W_O_HED[places]
-    mean_z_HE = None if fitted.mean_z_HE is None else fitted.mean_z_HE[places]
-    return LayerLenses(maps=fitted.maps.select(places), W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)
+    return fitted if places == list(range(fitted.num_heads)) else fitted.select(places)  # selecting copies
 
 
 def log_mean_output(lenses: Lenses, cache: Cache) -> torch.Tensor:

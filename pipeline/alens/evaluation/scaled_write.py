@@ -32,20 +32,23 @@ HALVES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledWrite:
-    """A reading of each head of some layers. Without `fit` every scalar is 1: the write as it is."""
+    """A reading of each head of some layers: softmax(log mean output + s addition). Without `fit` every s is 1: the write, or
+    what an effect lens says that the head adds, as it is."""
 
     weights: Mapping[int, AffineMaps]
-    """By layer, what heads write of values that are divided by the norm's scale; their biases are not read."""
+    """By layer, from z around its mean to logits; their biases are not read."""
     means: Mapping[int, torch.Tensor]
     """By layer, (H, E) E[z]."""
     log_mean_V: torch.Tensor
     groups: Groups
     """Whose members are judged with the scalar of others; of all the text."""
+    normed: bool = True
+    """Whether what is added is divided by the scale of the last norm, as a write is."""
     scalars: dict[int, torch.Tensor] = field(default_factory=dict)
     """By layer, (2, H) the scalars for the rows of each half."""
 
     def columns(self, layers: object) -> tuple[str, ...]:
-        return (SCALE,)
+        return (SCALE,) if self.normed else ()
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         features_NE = self._features(values, layer, head)
@@ -85,7 +88,7 @@ class ScaledWrite:
     def _written(self, values: PartValues, layer: int, head: int) -> torch.Tensor:
         """(N, E) z around its mean, divided by the scale of the last norm."""
         written_NE: torch.Tensor = values.site(layer)[:, head].float() - self.means[layer][head]
-        return written_NE / values.scale_N1
+        return written_NE / values.scale_N1 if self.normed else written_NE
 
     def _halves(self, part: HeldOutPart) -> torch.Tensor:
         """(N,) 0 or 1: the half that a row belongs to; whole documents, or sequences. Of one sequence, every other row."""

@@ -119,5 +119,7 @@ def _unembedding(study: CheckedStudy, fitted: LayerLenses, scale: float) -> Affi
     model = study.reader.model
     if "unembedding" not in study.settings.compare or model.final_norm is None:
         return None
-    maps = unembedding(fitted, model.final_norm, model.W_U_DV.float(), model.b_U_V.float())
+    own_HED = fitted.W_O_HED
+    W_O_HED = torch.eye(len(model.W_U_DV))[None] if own_HED is None else own_HED  # of the stream
+    maps = unembedding(W_O_HED, model.final_norm, model.W_U_DV.float(), model.b_U_V.float())
     return AffineMaps(weight_HEV=maps.weight_HEV / scale, bias_HV=maps.bias_HV)
