@@ -20,6 +20,7 @@ fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
 eval_table.py      its figures as text and grid
+effect_table.py    its figures beside effects as text
 heads.py           alens heads
 heads_table.py     its scores as text and grid
 read.py            alens read
