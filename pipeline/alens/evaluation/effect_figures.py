@@ -44,7 +44,7 @@ class EffectFigures:
     explained_variance: float | None
     """The share of the variance of the effect: 1 minus that of what is left. Below 0 where the reading is too large."""
     sign_agreement: float | None
-    """Of the tokens that change by more than 0.2 logits, the share with the sign that the reading says."""
+    """The share of the tokens that change by more than 0.2 logits with the sign that the reading says."""
     top10_sign_agreement: float | None
     """The same of the ten tokens of each row that change most."""
     intervals: dict[str, Interval | None] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class EffectFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadEffect:
+class EffectSize:
     """How much the model loses without a head."""
 
     size: float
@@ -117,11 +117,11 @@ def effect_figures(sums_GQC: Array, *, seed: int, resamples: int) -> list[Effect
     return figures
 
 
-def head_effect(sums_GQC: Array, vocabulary: int) -> HeadEffect:
+def head_effect(sums_GQC: Array, vocabulary: int) -> EffectSize:
     """How large the effect is, from the sums of any of the readings."""
     sums_C = sums_GQC[:, 0].sum(0)
     asked_rows = sums_C[TOP] / min(TOP_TOKENS, vocabulary)
-    return HeadEffect(
+    return EffectSize(
         size=float(np.sqrt(sums_C[EFFECT] / (sums_C[ROWS] * vocabulary))),
         changed_tokens=float(sums_C[CHANGES] / max(1.0, asked_rows)),
     )

@@ -10,7 +10,7 @@ from typing import Self
 from alens.evaluation.effect_figures import (
     SIGN_ROWS,
     EffectFigures,
-    HeadEffect,
+    EffectSize,
     effect_figures,
     head_effect,
 )
@@ -30,7 +30,7 @@ class JudgedEffects:
     intervals_over: str
     """What the bootstrap draws: `documents`, or `sequences` where documents are not known."""
     groups: int
-    heads: dict[Head, HeadEffect]
+    heads: dict[Head, EffectSize]
     """How large the effect of each head is."""
     figures: dict[Head, dict[str, EffectFigures]]
     """By head and reading (`lens`, `written`, ...). A reading that says nothing about what a head adds has none."""
