@@ -39,6 +39,8 @@ def test_a_file_of_each_form(tmp_path: Path, name: str, text: str, names: list[s
         ("a.json", "{", "a.json is not JSON"),
         ("a.json", '{"a": []}', "holds no pairs of 'a'"),
         ("a.json", '{"a": [["king", 3]]}', "is not a pair of two words"),
+        ("a.json", "{}", "has a relation without a name, or none"),
+        ("a.json", '{" ": [["king", "queen"]]}', "has a relation without a name"),
         ("a.json", '"king"', "holds no pairs of 'a'"),
     ],
 )

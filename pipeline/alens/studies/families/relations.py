@@ -88,6 +88,8 @@ def _read(path: Path) -> list[Relation]:
         except (ValueError, RecursionError) as error:
             raise RequestError(f"{path} is not JSON: {error}") from None
         named = body if isinstance(body, dict) else {path.stem: body}
+        if not named or not all(name.strip() for name in named):
+            raise RequestError(f"{path} has a relation without a name, or none: name each list of pairs")
     return [
         Relation(name=name, pairs=tuple(_pair(pair, name, path) for pair in _list(pairs, name, path)), source=str(path))
         for name, pairs in named.items()
