@@ -90,11 +90,16 @@ def test_a_sample_is_the_beginning_of_every_larger_one_and_takes_each_document_b
     assert sorted(order) == list(range(cache.plan.tokens.sequences))
     taken = [sequence for shard in sample_shards(cache, 600) for sequence in shard]
     assert taken == order[: len(taken)] and 600 <= len(taken) * 64 < len(order) * 64
-    assert cache.documents is not None
-    held_out = [sequence for sequence in order if sequence // 16 in cache.plan.shards_of_held_out_documents]
-    documents = cache.documents[held_out]
-    first = documents[: len(set(documents))]
-    assert len(set(first)) == len(first)
+    vars(cache)["documents"] = np.arange(len(order)) // 4  # four sequences a document
+    order = sample_order(cache)
+    for held_out in (True, False):
+        documents = [
+            sequence // 4
+            for sequence in order
+            if (sequence // 16 in cache.plan.shards_of_held_out_documents) == held_out
+        ]
+        turns = [documents[:at].count(document) for at, document in enumerate(documents)]
+        assert turns == sorted(turns) and turns[-1] == 3
 
 
 def test_heads_and_rows_that_are_asked_for_later_are_added_and_nothing_is_measured_twice(

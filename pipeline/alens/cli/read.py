@@ -64,7 +64,7 @@ log = logging.getLogger("alens")
     "--effect",
     type=PathName(),
     metavar="LENSES",
-    help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits.",
+    help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits, in tables and --json.",
 )
 @click.option(
     "--store",
