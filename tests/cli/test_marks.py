@@ -13,6 +13,7 @@ from alens.lens import marks
 from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
 
+from ..judged import of_heads
 from ..page_data import held
 
 MARKED = (0, 1)
@@ -70,8 +71,9 @@ def test_table_and_json_have_it(run_alens: Any, commands: dict[str, tuple[Any, .
     assert code == 0, err
     assert re.search(r"\b0\.1!", out) and not re.search(r"\b(0\.4|3\.1|3\.4)!", out)
     assert f"! says nothing: {marks.MEANING} (0.1)" in " ".join(out.split())
-    body = json.loads(run_alens(*commands[name], "--json").stdout)
-    heads = (body[0] if name == "read" else body)["heads"]
+    document = run_alens(*commands[name], "--json").stdout
+    body = json.loads(document)
+    heads = of_heads(document) if name == "eval" else (body[0] if name == "read" else body)["heads"]
     assert {(head["layer"], head["head"]): head["says_nothing"] for head in heads} == {
         (layer, head): (layer, head) == MARKED for layer in (0, 3) for head in (1, 4)
     }
