@@ -125,6 +125,8 @@ def test_without_controls_it_says_what_it_compares_with(
 
 def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files) -> None:
     more = [
+        "--by",
+        "written",
         "--paired",
         "--correction",
         "bonferroni",
@@ -139,6 +141,7 @@ def test_options_reach_the_test(run_alens: Any, demo_lenses: Path, files: Files)
         run_alens, demo_lenses, *files.with_control, *more, "--permutations", "9", "--position", "all"
     )
     assert body["settings"] == {
+        "by": "written",
         "paired": True,
         "correction": "bonferroni",
         "alternative": "greater",

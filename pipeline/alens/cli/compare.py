@@ -15,6 +15,7 @@ from alens.cli.options import (
     heat_map_option,
     json_option,
     model_options,
+    store_of_fit_option,
 )
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
@@ -48,6 +49,7 @@ COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=
 @click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
 @click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")
 @heat_map_option("the change of every head")
+@store_of_fit_option
 @model_options
 @json_option
 @config_option
@@ -59,6 +61,7 @@ def command(
     show: int,
     roc: Path | None,
     heat_map: Path | None,
+    store: Path | None,
     model: str | None,
     device: str,
     as_json: bool,
@@ -104,7 +107,7 @@ def command(
             raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
         opened.chosen(settings.layers, settings.heads, report)
         comparison = compare(
-            LensedModel(opened, model=model, device=device, report=report),
+            LensedModel(opened, model=model, store=store, device=device, report=report),
             *sets,
             test=tested,
             settings=settings,

@@ -27,6 +27,8 @@ DETECTORS = {
     "lenses, anomaly": "lens_anomaly",
     "unembedding, contrast": "unembedding_contrast",
     "unembedding, anomaly": "unembedding_anomaly",
+    "written, contrast": "written_contrast",
+    "written, anomaly": "written_anomaly",
     "model's output, contrast": "model_contrast",
     "model's output, anomaly": "model_anomaly",
     "length alone": "length",
@@ -34,8 +36,14 @@ DETECTORS = {
 }
 """The field of each detector, by its name for people."""
 
-CURVES = ("lenses, contrast", "lenses, anomaly", "model's output, contrast", "length alone")
-"""The detectors whose ROC curves are drawn."""
+CURVES = (
+    "lenses, contrast",
+    "lenses, anomaly",
+    "written, contrast",
+    "model's output, contrast",
+    "length alone",
+)
+"""The detectors whose ROC curves are drawn, where there are any."""
 
 
 def show_comparison(comparison: "Comparison", most: int) -> None:
@@ -45,7 +53,7 @@ def show_comparison(comparison: "Comparison", most: int) -> None:
     noisy, detection = comparison.model.noise is not None, comparison.detection
     aucs = {(one.layer, one.head): one.contrast_auc for one in detection.heads} if detection else {}
     rows = [
-        (_name(one, comparison.mean_output_kl), one.lens, aucs.get((one.layer, one.head)))
+        (_name(one, comparison), one.ranked(comparison.by), aucs.get((one.layer, one.head)))
         for one in comparison.heads[:most]
     ]
     rows.append(("model", comparison.model, detection.model_contrast.auc if detection else None))
@@ -64,7 +72,7 @@ def show_comparison(comparison: "Comparison", most: int) -> None:
         ],
         title=f"{comparison.num_clean} clean and {comparison.num_suspect} suspect prompts, position {comparison.position}; "
         f"{min(most, len(comparison.heads))} of {len(comparison.heads)} heads\n"
-        "Jensen-Shannon divergence (JS) in nats, at most 0.693",
+        f"Jensen-Shannon divergence (JS) by {comparison.by} in nats, at most 0.693",
         text=("chance", "appear\n(clean>suspect, %)", "vanish"),
         spaced=True,
     )
@@ -80,8 +88,8 @@ def head_grid(comparison: "Comparison") -> "HeadGrid":
     noisy = comparison.model.noise is not None
     return HeadGrid.from_heads(
         comparison.heads,
-        lambda one: one.lens.above_noise,
-        _is_significant,
+        lambda one: one.ranked(comparison.by).above_noise,
+        lambda one: _is_significant(one, comparison.by),
         title=f"Change of readings, {comparison.num_clean} clean to {comparison.num_suspect} suspect prompts",
         number_title="divergence less noise, nats" if noisy else "divergence, nats",
         mark_title=f"p at most {ALPHA:g}" if noisy else "",
@@ -92,7 +100,7 @@ def roc_curves(comparison: "Comparison") -> tuple[str, dict[str, "Curve"]]:
     """Title and curves of the detectors."""
     judged = comparison.detection
     assert judged is not None  # checked before the work
-    detectors = {name: getattr(judged, DETECTORS[name]) for name in CURVES}
+    detectors = {name: one for name in CURVES if (one := getattr(judged, DETECTORS[name])) is not None}
     curves = {
         f"{name}: AUC {fixed(one.auc)}": (one.false_positive_rate, one.true_positive_rate)
         for name, one in detectors.items()
@@ -100,20 +108,21 @@ def roc_curves(comparison: "Comparison") -> tuple[str, dict[str, "Curve"]]:
     return f"{judged.clean} clean, {judged.suspect} suspect prompts: {judged.judged_by}", curves
 
 
-def _is_significant(one: "HeadChange") -> bool:
-    noise = one.lens.noise
+def _is_significant(one: "HeadChange", by: str) -> bool:
+    noise = one.ranked(by).noise
     return noise is not None and noise.p_adjusted is not None and noise.p_adjusted <= ALPHA
 
 
-def _name(one: "HeadChange", mean_output_kl: float | None) -> str:
-    """Layer and head, above the KL of its lens."""
-    above = ">" if mean_output_kl is not None and one.lens_kl > mean_output_kl else ""
-    return f"{label(one.layer, one.head, one.says_nothing)}\n{above}{fixed(one.lens_kl, 2)}"
+def _name(one: "HeadChange", comparison: "Comparison") -> str:
+    """Layer and head, above the KL of the reading that heads are ranked by."""
+    mean_output_kl, kl = comparison.mean_output_kl, getattr(one, f"{comparison.by}_kl")
+    above = ">" if mean_output_kl is not None and kl > mean_output_kl else ""
+    return f"{label(one.layer, one.head, one.says_nothing)}\n{above}{fixed(kl, 2)}"
 
 
 def _references(comparison: "Comparison") -> Iterator[str]:
     """What KL, JS and p are to be compared with."""
-    yield from kl_reference(comparison.mean_output_kl)
+    yield from kl_reference(comparison.mean_output_kl, comparison.by)
     if meaning := note((one.layer, one.head) for one in comparison.heads if one.says_nothing):
         yield meaning
     if comparison.model.noise is not None:

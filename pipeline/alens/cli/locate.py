@@ -7,7 +7,15 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import printed
-from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
+from alens.cli.options import (
+    HEADS,
+    LAYERS,
+    SettingsOptions,
+    heat_map_option,
+    json_option,
+    model_options,
+    store_of_fit_option,
+)
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
@@ -55,6 +63,7 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
     help="Heads in the table.",
 )
 @heat_map_option("the effects of all heads; may be given several times", multiple=True)
+@store_of_fit_option
 @model_options
 @json_option
 @config_option
@@ -66,6 +75,7 @@ def command(
     first_token: bool,
     show: int,
     heat_map: tuple[Path, ...],
+    store: Path | None,
     model: str | None,
     device: str,
     as_json: bool,
@@ -74,7 +84,8 @@ def command(
     """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
 
     The effect of a head is the mean log of the terms' summed probability on the prompts, minus the same mean on the
-    controls, in nats. The tests are permutation tests, corrected for the number of heads.
+    controls, in nats, by the head's lens or, with --by written, by what it writes. The tests are permutation tests,
+    corrected for the number of heads.
     """
     from alens.cli.locate_table import head_grid, show_location
 
@@ -94,7 +105,7 @@ def command(
         groups(prompts, controls, settings)  # refuses before the model is loaded, not after
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
-        reader = LensedModel(opened, model=model, device=device, report=report)
+        reader = LensedModel(opened, model=model, store=store, device=device, report=report)
         terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
         location = locate(
             reader,

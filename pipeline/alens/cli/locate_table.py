@@ -34,7 +34,7 @@ def show_location(location: "Location", most: int) -> None:
     from alens.cli.tables import show_table
 
     settings, own = location.settings, location.model
-    has_unembedding = location.heads[0].unembedding is not None
+    beside = _beside(location)
     rising = "terms that\nrise most"
     show_table(
         (
@@ -43,12 +43,12 @@ def show_location(location: "Location", most: int) -> None:
             f"p\n{settings.correction}",
             f"P(terms)\n{'controls' if location.controls else 'mean'}",
             "lift\nKL",
-            *(("unembedding\np",) if has_unembedding else ()),
+            *((f"{beside}\np",) if beside else ()),
             rising,
         ),
         [_row(head, location) for head in location.heads[:most]],
         title=f"{len(location.terms)} terms, {location.prompts} prompts against {_reference(location)}"
-        f"{' in pairs' if settings.paired else ''}, {location.position} position; effects in nats",
+        f"{' in pairs' if settings.paired else ''}, {location.position} position; effects by {settings.by}, nats",
         text=(rising,),
     )
     show(
@@ -59,14 +59,14 @@ def show_location(location: "Location", most: int) -> None:
 
 
 def head_grid(location: "Location") -> "HeadGrid":
-    """The effects by the lenses, in nats."""
+    """The effects by which heads are ranked, in nats."""
     from alens.pictures.head_grid import HeadGrid
 
     settings = location.settings
     more = ", ..." if len(location.terms) > TERMS_NAMED else ""
     return HeadGrid.from_heads(
         location.heads,
-        lambda head: head.lens.effect,
+        lambda head: location.ranked(head).effect,
         lambda head: head.significant,
         title=f"{', '.join(location.terms[:TERMS_NAMED])}{more}: {location.prompts} prompts against {_reference(location)}",
         number_title="effect, nats",
@@ -81,17 +81,25 @@ def _reference(location: "Location") -> str:
     return "the mean output" if location.controls is None else f"{location.controls} controls"
 
 
+def _beside(location: "Location") -> str | None:
+    """The reading that stands beside the one that heads are ranked by: the lens, or else the unembedding."""
+    if location.settings.by != "lens":
+        return "lens"
+    return None if location.heads[0].unembedding is None else "unembedding"
+
+
 def _row(head: "HeadEffect", location: "Location") -> tuple[str, ...]:
-    effect, mean_output_kl, plain = head.lens, location.mean_output_kl, head.unembedding
-    above = ">" if mean_output_kl is not None and head.lens_kl > mean_output_kl else ""
+    effect, mean_output_kl, beside = location.ranked(head), location.mean_output_kl, _beside(location)
+    kl, other = getattr(head, f"{location.settings.by}_kl"), getattr(head, beside) if beside else None
+    above = ">" if mean_output_kl is not None and kl > mean_output_kl else ""
     rising = [share for share in head.terms if share.probability > share.control_probability]
     return (
         label(head.layer, head.head, head.says_nothing) if location.on_heads else str(head.layer),
         f"{signed(effect.effect)}\n{interval((effect.low, effect.high), 2, sign=True)}",
         p_value(effect.p_corrected) + ("*" if head.significant else " "),
         f"{percent(effect.probability)}\n{percent(effect.control_probability)}",
-        f"{times(effect.lift)}\n{above}{fixed(head.lens_kl, 2)}",
-        *(() if plain is None else (f"{signed(plain.effect)}\n{p_value(plain.p_corrected)}",)),
+        f"{times(effect.lift)}\n{above}{fixed(kl, 2)}",
+        *(() if other is None else (f"{signed(other.effect)}\n{p_value(other.p_corrected)}",)),
         "\n".join(
             f"{share.term} {percent_change(share.probability - share.control_probability)}"
             for share in rising[:TERMS_SHOWN]
@@ -104,15 +112,15 @@ def _notes(location: "Location") -> Iterator[str]:
 
     settings = location.settings
     yield from location.notes
-    raised = sum(head.significant and head.lens.effect > 0 for head in location.heads)
-    lowered = sum(head.significant and head.lens.effect < 0 for head in location.heads)
+    marked = [location.ranked(head).effect for head in location.heads if head.significant]
+    raised, lowered = sum(effect > 0 for effect in marked), sum(effect < 0 for effect in marked)
     more = f", {location.more_draws:,} {'redraws' if location.controls is None else 'sign flips'}"
     yield (
         f"* significant: {raised} of {len(location.heads)} {'heads' if location.on_heads else 'layers'} raise the terms, "
         f"{lowered} lower them (p {settings.correction} <= {settings.alpha:g}, {location.relabellings:,} relabellings, "
         f"{'all' if location.exact else 'drawn'}{more if location.more_draws else ''})"
     )
-    yield from kl_reference(location.mean_output_kl)
+    yield from kl_reference(location.mean_output_kl, settings.by)
     if meaning := note((head.layer, head.head) for head in location.heads if head.says_nothing):
         yield meaning
     if not location.can_be_significant:

@@ -172,6 +172,15 @@ def model_options(command: Command) -> Command:
     return click.option("--model", callback=not_empty, help=text)(device_option(command))
 
 
+def store_of_fit_option(command: Command) -> Command:
+    """Adds `--store`, for commands that show what heads write."""
+    text = (
+        "The cache of the fit, for lenses that do not hold the mean z of their heads, from which what these write is "
+        "counted: those of an earlier alens, and imported ones."
+    )
+    return click.option("--store", type=PathName(), metavar="STORE", help=text)(command)
+
+
 def worker_option(command: Command) -> Command:
     """Adds `--worker`."""
     text = "This job's share of the work: the I-th (from 0) of N."

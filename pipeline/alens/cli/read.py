@@ -8,7 +8,13 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import show_json, tell
-from alens.cli.options import heads_option, json_option, layers_option, model_options
+from alens.cli.options import (
+    heads_option,
+    json_option,
+    layers_option,
+    model_options,
+    store_of_fit_option,
+)
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
@@ -67,13 +73,6 @@ log = logging.getLogger("alens")
     help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits, in tables and --json.",
 )
 @click.option(
-    "--store",
-    type=PathName(),
-    metavar="STORE",
-    help="The cache of the fit, for lenses that do not hold the mean z of their heads, from which what these write is "
-    "counted: those of an earlier alens, and imported ones.",
-)
-@click.option(
     "--attention",
     type=click.Choice(get_args(Looks)),
     default="weights",
@@ -88,6 +87,7 @@ log = logging.getLogger("alens")
     metavar="FILE",
     help="Write one page for a browser instead of the tables: all prompts, positions and heads. An earlier page of `alens read` is replaced.",
 )
+@store_of_fit_option
 @model_options
 @json_option
 @config_option

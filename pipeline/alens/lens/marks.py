@@ -24,9 +24,9 @@ def note(heads: Iterable[Head]) -> str | None:
     return f"{SIGN} {SAYS_NOTHING}: {MEANING} ({named})" if named else None
 
 
-def kl_reference(mean_output_kl: float | None) -> tuple[str, ...]:
-    """What to compare the KL of lenses on some prompts with, in lines of at most 80 columns."""
-    figure = "KL(model, lens) on these prompts, in nats"
+def kl_reference(mean_output_kl: float | None, reading: str = "lens") -> tuple[str, ...]:
+    """What to compare the KL of a reading on some prompts with, in lines of at most 80 columns."""
+    figure = f"KL(model, {reading}) on these prompts, in nats"
     if mean_output_kl is None:
         return (f"{figure}; these lenses lack the mean output",)
     return (f"{figure}; that of the mean output is {mean_output_kl:.2f}", "> above it: worse than no reading")

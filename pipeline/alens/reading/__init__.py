@@ -3,6 +3,7 @@
 lensed_model.py    lenses with their model loaded
 settings.py        what lists can be asked for
 head_writes.py     what heads write, in logits
+head_says.py       what heads say by any of their readings, as distributions
 head_attention.py  where heads look
 head_reader.py     a prompt -> the top tokens of each head
 result.py          the result of a reading

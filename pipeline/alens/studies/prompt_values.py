@@ -14,6 +14,7 @@ import torch
 from alens.errors import RequestError
 from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
+from alens.reading.head_says import says
 from alens.reading.lensed_model import LensedModel
 
 
@@ -67,18 +68,11 @@ class PromptValues:
         self.lengths_N = torch.tensor([len(places) for places in rows])
         self.prompt_R = torch.arange(len(ids)).repeat_interleave(self.lengths_N)
 
-    def lens(self, layer: int, head: int, rows: slice) -> torch.Tensor:
-        """(rows, V) log-probabilities by the head's lens."""
-        return self.reader.lens(layer, [head], self._values(layer, head, rows))[0]
-
-    def unembedding(self, layer: int, head: int, rows: slice) -> torch.Tensor:
-        """(rows, V) log-probabilities by the unembedding of what the head writes."""
-        values_HRE = self._values(layer, head, rows)
-        return self.reader.unembedding(layer, [head], values_HRE, self._scale_R[rows])[0]
+    def says(self, reading: str, layer: int, head: int, rows: slice) -> torch.Tensor:
+        """(rows, V) log-probabilities by a reading of the head: its lens, what it writes, or its unembedding."""
+        values_1RE = self._values_HRE[layer][self._heads.place(layer, head), rows][None]
+        return says(self.reader, reading, layer, [head], values_1RE, self._scale_R[rows])[0]
 
     def model(self, rows: slice) -> torch.Tensor:
         """(rows, V) log-probabilities by the model itself."""
         return self.reader.log_probs(self.final_RD[rows])
-
-    def _values(self, layer: int, head: int, rows: slice) -> torch.Tensor:
-        return self._values_HRE[layer][self._heads.place(layer, head), rows][None]

@@ -110,6 +110,47 @@ def test_sets_are_compared_by_their_mean_readings(
         assert change.lens.divergence == pytest.approx(float(divergences.jensen_shannon(*means)), rel=1e-4)
 
 
+def test_heads_are_ranked_and_tested_by_what_they_write(
+    reader: LensedModel, sets: tuple[PromptSet, PromptSet], compared: Comparison
+) -> None:
+    comparison = compare(reader, *sets, settings=replace(QUICK, by="written"))
+    above = [change.written.above_noise for change in comparison.heads if change.written is not None]
+    assert len(above) == len(compared.heads) and above == sorted(above, reverse=True)
+    by_head = {(change.layer, change.head): change for change in compared.heads}
+    for change in comparison.heads:
+        twin, written = by_head[change.layer, change.head], change.written
+        assert written is not None and written.noise is not None and written.noise.p_adjusted is not None
+        assert change.lens.noise is None and change.lens.divergence == twin.lens.divergence
+        assert twin.written is None and twin.lens.noise is not None
+    detection = comparison.detection
+    assert detection is not None and detection.written_contrast is not None and compared.detection is not None
+    assert detection.lens_contrast.auc == compared.detection.lens_contrast.auc
+    assert compared.detection.written_contrast is None
+    assert [one.contrast_auc for one in detection.heads] != [
+        one.contrast_auc for one in compared.detection.heads
+    ]
+    assert f"AUC of writes {detection.written_contrast.auc:.3f}" in repr(comparison)
+    assert comparison.to_json()["by"] == "written"
+
+
+def test_the_change_of_a_write_is_that_of_the_mean_output_with_it_added(reader: LensedModel) -> None:
+    texts = ("The old man said", "She read the letter")
+    comparison = compare(reader, *map(prompt_set, texts), settings=CompareSettings(by="written"))
+    for change in comparison.heads:
+        readings = []
+        for text in texts:
+            ran = reader.run(reader.tokens(text), [change.layer])
+            z_HTE = reader.values(ran, change.layer, [change.head])
+            logits_V = reader.writes.logits(change.layer, [change.head], z_HTE, reader.scale(ran))[0, -1]
+            readings.append((reader.log_mean_V + logits_V).softmax(-1))
+        expected = float(divergences.jensen_shannon(*readings))
+        assert change.written.divergence == pytest.approx(expected, rel=1e-3)
+        rise = change.written.appear[0]
+        assert (rise.clean, rise.suspect) == pytest.approx(
+            [float(p_V[rise.id]) for p_V in readings], rel=1e-3
+        )
+
+
 @pytest.mark.parametrize(("ratio", "says"), [(2.5, True), (0.4, True), (1.5, False), (None, False)])
 def test_the_table_says_where_p_needs_readings_that_are_not_skewed(
     compared: Comparison, capsys: pytest.CaptureFixture[str], ratio: float | None, says: bool

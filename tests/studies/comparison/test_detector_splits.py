@@ -56,7 +56,9 @@ def test_areas_are_of_folds_drawn_again_and_again(
     comparison = compare(reader, *sets, settings=replace(QUICK, layers=(3,), heads=(1,), paired=True, seed=1))
     ids = [reader.tokens(text) for one in sets for text in one.texts]
     readings_NV = (
-        PromptReadings(reader, ids, [[len(one) - 1] for one in ids], Heads.grid([3], [1])).lens(3, 1).double()
+        PromptReadings(reader, ids, [[len(one) - 1] for one in ids], Heads.grid([3], [1]))
+        .says("lens", 3, 1)
+        .double()
     )
     flags, names = np.repeat([False, True], 12), [str(n % 12) for n in range(24)]
     won, made = 0.0, 0

@@ -19,7 +19,7 @@ def test_positions_are_chosen_or_averaged(reader: LensedModel) -> None:
     readings = PromptReadings(reader, ids, [[1, 2, 3], [0]], Heads.grid([0], [4]))
     values_HTE = reader.values(reader.run(ids[0], [0]), 0, [4])
     every_TV = reader.lens(0, [4], values_HTE)[0].exp()
-    assert torch.allclose(readings.lens(0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
+    assert torch.allclose(readings.says("lens", 0, 4)[0], every_TV[1:].mean(0), atol=1e-6)
     given = [prompt_set("The old man said"), prompt_set("The old man went")]
     before = compare(reader, *given, settings=CompareSettings(position=2))
     assert all(change.lens.divergence < 1e-9 for change in before.heads)
@@ -45,7 +45,7 @@ def test_all_positions_are_those_that_lenses_were_fitted_on(reader: LensedModel)
 def test_what_is_read_does_not_depend_on_blocks(reader: LensedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [reader.tokens(text) for text in ("The old man said", "She went", "He")]
     rows = [[1, 2, 3], [1], [0]]
-    whole_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).unembedding(3, 4)
+    whole_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).says("unembedding", 3, 4)
     monkeypatch.setattr("alens.machine.blocks.LOGIT_BYTES", 4 * 4096 * 2)
-    blocks_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).unembedding(3, 4)
+    blocks_NV = PromptReadings(reader, ids, rows, Heads.grid([0, 3], [1, 4])).says("unembedding", 3, 4)
     assert torch.allclose(whole_NV, blocks_NV, atol=1e-6) and torch.allclose(whole_NV.sum(1), torch.ones(3))

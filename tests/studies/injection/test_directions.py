@@ -11,6 +11,7 @@ from alens.studies.injection.directions import (
     at_random,
     by_lens,
     by_unembedding,
+    by_written,
     mean_log_probability,
     within,
 )
@@ -144,6 +145,25 @@ def test_the_unembeddings_is_its_column_less_what_all_logits_share(
     basis_DE = torch.linalg.qr(model.W_O_LHED[3, 4].T).Q
     part_D = basis_DE @ (basis_DE.T @ expected_D)
     torch.testing.assert_close(kept_D, part_D / part_D.norm(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_written_direction_raises_what_the_head_writes_most(reader: LensedModel) -> None:
+    """Among all directions of one norm that the head can write, on the logits of the terms less that of all tokens."""
+    model, terms = reader.model, [SHE, HE]
+    norm, W_O_ED = model.final_norm, model.W_O_LHED[3, 4]
+    direction_D = by_written(model, W_O_ED, terms)
+    assert float(direction_D.norm()) == pytest.approx(1.0)
+    torch.testing.assert_close(within(direction_D, W_O_ED), direction_D, atol=1e-4, rtol=1e-3)
+
+    def written(part_D: torch.Tensor) -> float:
+        logits_V = norm.linear(part_D) @ model.W_U_DV
+        return float(logits_V[[7, 5]].mean() - logits_V.mean())  # one token of each term
+
+    others = at_random(W_O_ED, len(direction_D), 20, 0, torch.device("cpu"))
+    near = [direction_D + 0.1 * other_D for other_D in others]
+    best = written(direction_D)
+    assert best > 0
+    assert all(written(other_D / other_D.norm()) < best for other_D in [*others, *near])
 
 
 def test_what_the_head_can_write_is_kept_and_the_rest_is_not(W_O: torch.Tensor) -> None:

@@ -128,6 +128,21 @@ def test_lenses_of_the_residual_stream_add_to_it_after_the_layer(
     assert injection.writable is None and injection.cosine is None and injection.clean.nats is None
 
 
+def test_the_written_direction_has_a_curve_of_its_own(reader: LensedModel, residual_lenses: Path) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    more: dict[str, Any] = {"layer": LAYER, "strength": (2.0,), "random": 0}
+    every, alone = (
+        inject(reader, [PROMPT], terms, InjectSettings(head=HEAD, by=by, **more)) for by in ("all", "written")
+    )
+    assert [curve.by for curve in every.curves] == ["lens", "written", "unembedding"]
+    assert [curve.by for curve in alone.curves] == ["written"] and alone.curves[0] == every.curves[1]
+    assert every.cosine is not None and alone.cosine is None
+    assert every.curves[1].points[0].change.prompts[0].probability > every.clean.prompts[0].probability
+    of_stream = LensedModel(load_lenses(residual_lenses), device="cpu")
+    with pytest.raises(RequestError, match="reads resid_post: no head writes it, take --by lens"):
+        inject(of_stream, [PROMPT], terms, InjectSettings(layer=1, by="written"))
+
+
 def test_a_token_of_two_terms_counts_once(reader: LensedModel) -> None:
     alone, both = (
         PromptEffects(reader, reader.tokens(PROMPT), to_tokens(terms, reader.model.tokenizer), top=1).clean

@@ -1,5 +1,6 @@
 """Bias localisation: effects against the saved weights, rankings, and what it refuses."""
 
+import copy
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from scipy import stats
 
 from alens import FitRequest, fit_lenses, load_lenses
 from alens.cli.locate_table import head_grid
+from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
@@ -39,12 +41,14 @@ class Direct:
         if reading == "lens":
             return (z_TE @ tensors["weight"][place] + tensors["bias"][place]).log_softmax(-1)
         bridge = self.reader.model.bridge
+        if reading == "written":
+            z_TE = z_TE - tensors["mean_z"][place]
         written_TD = z_TE @ tensors["W_O"][place]
         norm, scale_T = bridge.ln_final.original_component, run.scale_BT[0]
-        written_TD = (written_TD - written_TD.mean(-1, keepdim=True)) / scale_T[
-            :, None
-        ] * norm.weight + norm.bias
-        return (written_TD @ bridge.W_U + bridge.b_U).log_softmax(-1)
+        written_TD = (written_TD - written_TD.mean(-1, keepdim=True)) / scale_T[:, None] * norm.weight
+        if reading == "written":
+            return (self.reader.log_mean_V + written_TD @ bridge.W_U).log_softmax(-1)
+        return ((written_TD + norm.bias) @ bridge.W_U + bridge.b_U).log_softmax(-1)
 
     def p(
         self, texts: Sequence[str], layer: int, head: int, reading: str = "lens", first: int = -1
@@ -62,13 +66,18 @@ def direct(reader: LensedModel, terms: list[Term]) -> Direct:
     return Direct(reader, terms)
 
 
-@pytest.mark.parametrize("reading", ["lens", "unembedding"])
+@pytest.fixture(scope="module")
+def by_written(reader: LensedModel, terms: list[Term]) -> Location:
+    return locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=LocateSettings(by="written"))
+
+
+@pytest.mark.parametrize("reading", ["lens", "unembedding", "written"])
 @pytest.mark.parametrize(("layer", "head"), [(0, 1), (3, 4)])
 def test_the_effect_is_the_difference_of_mean_log_probabilities(
-    location: Location, direct: Direct, reading: str, layer: int, head: int
+    by_written: Location, direct: Direct, reading: str, layer: int, head: int
 ) -> None:
     ours, theirs = (direct.scores(texts, layer, head, reading) for texts in (MEN, WOMEN))
-    effect = getattr(one(location, layer, head), reading)
+    effect = getattr(one(by_written, layer, head), reading)
     assert effect.effect == pytest.approx(ours.mean() - theirs.mean(), rel=1e-3, abs=1e-4)
     p_ours, p_theirs = (np.concatenate(direct.p(texts, layer, head, reading)) for texts in (MEN, WOMEN))
     assert effect.probability == pytest.approx(p_ours.mean(), rel=1e-3)
@@ -103,6 +112,49 @@ def test_heads_are_ranked_by_their_effect(location: Location) -> None:
     assert effects == sorted(effects, reverse=True)
     assert {(each.layer, each.head) for each in location.heads} == {(0, 1), (0, 4), (3, 1), (3, 4)}
     assert [each["rank"] for each in location.to_json()["heads"]] == [1, 2, 3, 4]
+
+
+def test_heads_are_ranked_and_marked_by_what_they_write(by_written: Location, location: Location) -> None:
+    effects = [each.written.effect for each in by_written.heads if each.written is not None]
+    assert len(effects) == 4 and effects == sorted(effects, reverse=True)
+    for each in by_written.heads:
+        assert each.written is not None and by_written.ranked(each) == each.written
+        assert each.significant == (each.written.p_corrected <= 0.05)
+        assert sum(share.probability for share in each.terms) == pytest.approx(each.written.probability)
+        twin = one(location, each.layer, each.head)
+        assert twin.written is None and twin.written_kl is None and twin.lens == each.lens
+        assert each.written_kl != each.lens_kl == twin.lens_kl
+    assert head_grid(by_written).values[3, 1] == one(by_written, 3, 1).written.effect
+    assert by_written.to_json()["settings"]["by"] == "written"
+    assert f"{effects[0]:+.3f}" in repr(by_written)
+
+
+def test_what_a_head_writes_can_be_compared_with_the_mean_output(
+    reader: LensedModel, terms: list[Term], direct: Direct
+) -> None:
+    """A head that writes nothing has no effect there."""
+    located = locate(reader, terms, prompts(MEN), settings=LocateSettings(by="written"))
+    nothing = float(reader.log_mean_V[direct.ids].logsumexp(0))
+    for each in located.heads:
+        scores = direct.scores(MEN, each.layer, each.head, "written")
+        assert each.written.effect == pytest.approx(scores.mean() - nothing, abs=1e-4)
+
+
+def test_what_is_not_known_of_writes_is_refused(
+    reader: LensedModel, terms: list[Term], residual_lenses: Path
+) -> None:
+    of_stream, settings = (
+        LensedModel(load_lenses(residual_lenses), device="cpu"),
+        LocateSettings(by="written"),
+    )
+    with pytest.raises(RequestError, match="what heads write is not known: these are lenses of resid_post"):
+        locate(of_stream, terms, prompts(MEN), prompts(WOMEN), settings=settings)
+    without_mean = copy.copy(reader)
+    without_mean.log_mean_V = None
+    with pytest.raises(
+        RequestError, match="lacks the model's mean output, to which what heads write is added"
+    ):
+        locate(without_mean, terms, prompts(MEN), prompts(WOMEN), settings=settings)
 
 
 def test_every_terms_share_adds_up(location: Location) -> None:

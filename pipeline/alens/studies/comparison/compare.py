@@ -15,6 +15,7 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
+from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN, check
 from alens.reading.lensed_model import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison import detector_splits
@@ -23,7 +24,7 @@ from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
 from alens.studies.comparison.prompt_sets import PromptSet, labels_of, prompt_tokens
 from alens.studies.comparison.reading_change import ReadingComparer, adjusted, spread_ratio
-from alens.studies.comparison.result import Comparison, Detection, HeadChange
+from alens.studies.comparison.result import Comparison, Detection, HeadChange, ReadingChange
 from alens.studies.comparison.settings import CompareSettings
 
 
@@ -44,6 +45,7 @@ def compare(
     """
     settings = settings or CompareSettings()
     heads = reader.chosen(settings.layers, settings.heads)
+    check(reader, settings.by, heads)
     if settings.paired:
         check_pairs(clean, suspect)
     detectors = _detectors(clean, suspect, test, settings)
@@ -56,7 +58,7 @@ def compare(
     comparer = ReadingComparer(reader, len(clean.prompts), len(suspect.prompts), settings)
 
     changes, draws = _head_changes(
-        reader, readings, comparer, detectors, heads.pairs, model_NV[:num_compared], report
+        reader, readings, comparer, detectors, heads.pairs, model_NV[:num_compared], settings.by, report
     )
     model, _ = comparer.change(model_NV[:num_compared])
     detection = _judge(detectors, model_NV, ids, report)
@@ -71,7 +73,10 @@ def compare(
         more_draws=comparer.more_draws,
         spread_ratio=spread_ratio(draws),
         seed=settings.seed,
-        heads=sorted(adjusted(changes, draws), key=lambda change: -change.lens.above_noise),
+        by=settings.by,
+        heads=sorted(
+            adjusted(changes, draws, settings.by), key=lambda one: -one.ranked(settings.by).above_noise
+        ),
         model=model,
         mean_output_kl=_mean_output_kl(reader, model_NV[:num_compared]),
         detection=detection,
@@ -118,40 +123,44 @@ def _head_changes(
     detectors: Detectors | None,
     names: Sequence[tuple[int, int]],
     model_NV: torch.Tensor,
+    by: str,
     report: Report,
 ) -> tuple[list[HeadChange], list[Draws | None]]:
-    """The change of each head over the prompts of `model_NV`, which are the first ones, and what chance gives.
+    """The change of each head over the prompts of `model_NV`, which are the first ones, and what chance gives for the
+    reading that heads are ranked by.
 
     Detectors get the readings of all prompts.
     """
     changes: list[HeadChange] = []
     draws: list[Draws | None] = []
     num_compared = len(model_NV)
+    of_heads = [LENS, *((UNEMBEDDING,) if reader.no_unembedding is None else ())]
+    of_heads += [by] if by not in of_heads else []
     report(Progress(stage="compare", total=len(names), unit="heads"))
     for number, (layer, head) in enumerate(names, start=1):
-        lens_NV = readings.lens(layer, head)
-        unembedding_NV = None if reader.no_unembedding else readings.unembedding(layer, head)
-        change, drawn = comparer.change(lens_NV[:num_compared])
-        unembedding, unembedding_kl = None, None
-        if unembedding_NV is not None:
-            unembedding, _ = comparer.change(unembedding_NV[:num_compared], noise=False)
-            unembedding_kl = _kl(model_NV, unembedding_NV)
+        change: dict[str, ReadingChange] = {}
+        kl: dict[str, float] = {}
+        for name in of_heads:
+            reading_NV = readings.says(name, layer, head)
+            change[name], drawn = comparer.change(reading_NV[:num_compared], noise=name == by)
+            kl[name] = _kl(model_NV, reading_NV)
+            if name == by:
+                draws.append(drawn)
+            if detectors:
+                detectors.add(name, reading_NV, (layer, head) if name == by else None)
         changes.append(
             HeadChange(
                 layer=layer,
                 head=head,
                 says_nothing=reader.lenses.record.says_nothing(layer, head),
-                lens_kl=_kl(model_NV, lens_NV),
-                unembedding_kl=unembedding_kl,
-                lens=change,
-                unembedding=unembedding,
+                lens_kl=kl[LENS],
+                unembedding_kl=kl.get(UNEMBEDDING),
+                written_kl=kl.get(WRITTEN),
+                lens=change[LENS],
+                unembedding=change.get(UNEMBEDDING),
+                written=change.get(WRITTEN),
             )
         )
-        draws.append(drawn)
-        if detectors:
-            detectors.add("lens", lens_NV, (layer, head))
-            if unembedding_NV is not None:
-                detectors.add("unembedding", unembedding_NV)
         report(Progress(stage="compare", done=number, total=len(names), unit="heads"))
     return changes, draws
 

@@ -33,13 +33,9 @@ class PromptReadings:
         device = self._values.final_RD.device
         self._prompt_R, self._lengths_N = self._values.prompt_R.to(device), self._values.lengths_N.to(device)
 
-    def lens(self, layer: int, head: int) -> torch.Tensor:
-        """(N, V) float32: probabilities by the head's lens."""
-        return self._means(lambda rows: self._values.lens(layer, head, rows))
-
-    def unembedding(self, layer: int, head: int) -> torch.Tensor:
-        """(N, V) float32: probabilities by the unembedding of what the head writes."""
-        return self._means(lambda rows: self._values.unembedding(layer, head, rows))
+    def says(self, reading: str, layer: int, head: int) -> torch.Tensor:
+        """(N, V) float32: probabilities by a reading of the head: its lens, what it writes, or its unembedding."""
+        return self._means(lambda rows: self._values.says(reading, layer, head, rows))
 
     def model(self) -> torch.Tensor:
         """(N, V) float32: the model's own probabilities."""

@@ -6,6 +6,7 @@ Shapes: N prompts, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,17 +84,20 @@ class ReadingComparer:
         ]
 
 
-def adjusted(changes: Sequence[HeadChange], draws: Sequence[chance.Draws | None]) -> list[HeadChange]:
-    """The changes of all heads, with p-values for the largest change of any head."""
+def adjusted(
+    changes: Sequence[HeadChange], draws: Sequence[chance.Draws | None], by: str
+) -> list[HeadChange]:
+    """The changes of all heads, with p-values for the largest change of any head in the reading that ranks them."""
     known = [one for one in draws if one is not None]
     if not known:
         return list(changes)
     _, adjusted_H = chance.p_values(known)
     with_p = []
     for change, p in zip(changes, adjusted_H.tolist(), strict=True):
-        assert change.lens.noise is not None
-        noise = replace(change.lens.noise, p_adjusted=p)
-        with_p.append(replace(change, lens=replace(change.lens, noise=noise)))
+        ranked = change.ranked(by)
+        assert ranked.noise is not None
+        of_reading: dict[str, Any] = {by: replace(ranked, noise=replace(ranked.noise, p_adjusted=p))}
+        with_p.append(replace(change, **of_reading))
     return with_p
 
 

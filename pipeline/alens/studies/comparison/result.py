@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from alens.result import Result
 from alens.statistics.separation import Separation
 
+READINGS = {"lens": "lenses", "written": "writes"}
+"""What the readings of all heads together are called."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenChange:
@@ -62,7 +65,7 @@ class ReadingChange:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadChange:
-    """One head: the change by its lens, and by the unembedding of the same values."""
+    """One head: the change by its lens, and by other readings of the same values."""
 
     layer: int
     head: int
@@ -73,9 +76,19 @@ class HeadChange:
     prompt's mean reading."""
     unembedding_kl: float | None
     """KL(model, unembedding), the same way."""
+    written_kl: float | None
+    """KL(model, written), the same way."""
     lens: ReadingChange
     unembedding: ReadingChange | None
     """None where what heads write cannot be unembedded."""
+    written: ReadingChange | None
+    """By what the head writes, added to the model's mean output; None unless heads are ranked by it."""
+
+    def ranked(self, by: str) -> ReadingChange:
+        """The change in the reading that heads are ranked by."""
+        change: ReadingChange | None = getattr(self, by)
+        assert change is not None, "it was asked for"
+        return change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +121,9 @@ class Detection:
     unembedding_contrast: Separation | None = None
     """By the unembedding of all heads; None where what heads write cannot be unembedded."""
     unembedding_anomaly: Separation | None = None
+    written_contrast: Separation | None = None
+    """By what all heads write; None unless heads are ranked by it."""
+    written_anomaly: Separation | None = None
     model_contrast: Separation
     """By the model's own output."""
     model_anomaly: Separation
@@ -138,6 +154,8 @@ class Comparison(Result):
     """The spread of suspect readings divided by that of clean ones, geometric mean over heads; None for single
     prompts, and where the readings of some head are all alike."""
     seed: int
+    by: str
+    """The reading that heads are ranked, tested and judged by."""
     heads: list[HeadChange]
     """The largest change above noise first."""
     model: ReadingChange
@@ -153,8 +171,9 @@ class Comparison(Result):
     def headline(self) -> str:
         """The numbers of prompts and the head that changes most."""
         first = self.heads[0]
-        auc = "" if self.detection is None else f", AUC of lenses {self.detection.lens_contrast.auc:.3f}"
+        contrast = None if self.detection is None else getattr(self.detection, f"{self.by}_contrast")
+        auc = "" if contrast is None else f", AUC of {READINGS[self.by]} {contrast.auc:.3f}"
         return (
             f"prompts: {self.num_clean} clean, {self.num_suspect} suspect, heads: {len(self.heads)}, "
-            f"first {first.layer}.{first.head} by {first.lens.divergence:.3f} nats{auc}"
+            f"first {first.layer}.{first.head} by {first.ranked(self.by).divergence:.3f} nats{auc}"
         )

@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 from alens.errors import RequestError
 from alens.fields import check
 from alens.heads import HeadNames
+from alens.reading.settings import RankedBy
 
 LAST, ALL = "last", "all"
 
@@ -20,6 +21,9 @@ class CompareSettings:
     """Layers to compare. None: all that were fitted."""
     heads: HeadNames | None = None
     """Heads to compare: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
+    by: RankedBy = "lens"
+    """The reading that heads are ranked, tested and judged by: their lens, or what they write
+    (the model's mean output with it added)."""
     paired: bool = False
     """Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together."""
     position: str | int = LAST

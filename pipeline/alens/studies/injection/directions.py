@@ -1,4 +1,4 @@
-"""Tokens -> directions in the residual stream: by a head's lens, by the unembedding, and at random.
+"""Tokens -> directions in the residual stream: by a head's lens, by its write, by the unembedding, and at random.
 
 In: terms with their tokens, a lens, and what the head typically holds (`Typical`). Out: unit vectors (D,).
 
@@ -12,6 +12,10 @@ logits have in common makes no difference to a softmax. In the space that a head
   can write.
 - `covariance`: g Cov(z) W_O, what the head's output does when the reading of the terms rises over the rows: the
   weights of a reading filter out what varies together, its pattern does not (Haufe et al. 2014, NeuroImage 87, 96).
+
+What a head writes on the terms is a linear function of its output at a fixed scale of the last norm: the logits of their
+tokens, centred over the vocabulary. Its direction is gain * (the mean of the tokens' columns of W_U - that of all columns),
+within what the head can write.
 
 The unembedding reads the residual after the last norm; its direction is that gradient at a fixed scale of the norm,
 gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the
@@ -64,6 +68,17 @@ def by_unembedding(
     if model.final_norm is not None:
         direction_D = model.final_norm.pulled_back(direction_D)
     return _unit(direction_D if W_O_ED is None else within(direction_D, W_O_ED), "unembedding")
+
+
+def by_written(model: LoadedModel, W_O_ED: torch.Tensor, terms: Sequence[Term]) -> torch.Tensor:
+    """(D,) the direction, among those that the head can write, that raises the terms' logits most beside all others.
+
+    Each term is its one token, as in `alens.reading`. Needs a last norm that alens knows.
+    """
+    assert model.final_norm is not None, "what heads write was checked"
+    W_U_DV = model.W_U_DV.float()
+    direction_D = W_U_DV[:, [term.token for term in terms]].mean(-1) - W_U_DV.mean(-1)
+    return _unit(within(model.final_norm.pulled_back(direction_D), W_O_ED), "write")
 
 
 def at_random(

@@ -1,7 +1,7 @@
 """Activation engineering: add the direction of some tokens to what a head writes, and see what the model does.
 
 In: lenses with their model, prompts, terms, a layer and head, strengths. Out: an `Injection`: for each reading
-(lens, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
+(lens, written, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
 it the same for random directions of the same norm. Section 3.3 of "Attention Lens", arXiv 2310.16270, proposes it.
 
 Strength s adds s * u * d at the chosen positions: d is the unit direction, and u the root mean square norm of
@@ -23,7 +23,7 @@ from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import check_list
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.injection.directions import at_random, by_lens, by_unembedding, within
+from alens.studies.injection.directions import at_random, by_lens, by_unembedding, by_written, within
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Curve, Injection, Point, StrengthUnit
@@ -48,6 +48,10 @@ def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
     elif settings.head is not None:
         raise RequestError(
             f"{lenses.name} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
+        )
+    elif "written" in settings.readings:
+        raise RequestError(
+            f"{lenses.name} reads {lenses.record.site}: no head writes it, take --by lens or unembedding"
         )
     elif settings.within_head:
         raise RequestError(f"{lenses.name} reads {lenses.record.site}: no head bounds what can be written")
@@ -96,7 +100,7 @@ def inject(
         unit=StrengthUnit(
             norm=here.output_norm, rows=here.rows, rows_of="prompts" if windows is None else "text"
         ),
-        cosine=float(by_name["lens"] @ by_name["unembedding"]) if num_readings == 2 else None,
+        cosine=float(by_name["lens"] @ by_name["unembedding"]) if num_readings > 1 else None,
         writable=_writable(reader, terms, settings, here),
         clean=runner.clean,
         curves=tuple(curves[:num_readings]),
@@ -135,6 +139,9 @@ def directions(
             index = 0 if settings.head is None else reader.lenses.place(settings.layer, settings.head)
             maps = maps.select([index]).to(model.device)
             by_name[name] = by_lens(maps, W_O_ED, here, terms, settings.scaling)
+        elif name == "written":
+            assert W_O_ED is not None  # else `check` refuses
+            by_name[name] = by_written(model, W_O_ED, terms)
         else:
             by_name[name] = by_unembedding(model, W_O_ED if settings.within_head else None, here, terms)
     drawn = at_random(W_O_ED, model.W_U_DV.shape[0], settings.random, settings.seed, model.device)

@@ -9,7 +9,9 @@ from alens.errors import RequestError
 from alens.fields import check
 from alens.heads import Head, HeadNames, pairs_of
 
-By = Literal["lens", "unembedding", "both"]
+By = Literal["lens", "written", "unembedding", "both", "all"]
+SEVERAL = {"both": ("lens", "unembedding"), "all": ("lens", "written", "unembedding")}
+"""Choices that name several readings."""
 Scaling = Literal["gradient", "covariance"]
 Position = Literal["all", "last"]
 Ablated = Literal["zero", "mean"]
@@ -24,7 +26,8 @@ class InjectSettings:
     head: int | None = None
     """The head. None: no head, for lenses of the residual stream."""
     by: By = "both"
-    """Whose direction to add."""
+    """Whose direction to add: that of the head's lens, of what the head writes (what it can write that raises the tokens
+    most by itself), of the unembedding, `both` lens and unembedding, or `all` three."""
     scaling: Scaling = "gradient"
     """The lens's direction: the steepest for its norm, or scaled by how the head's output varies over the text."""
     within_head: bool = False
@@ -47,8 +50,8 @@ class InjectSettings:
 
     @property
     def readings(self) -> tuple[str, ...]:
-        """Whose directions are added: `lens`, `unembedding`."""
-        return ("lens", "unembedding") if self.by == "both" else (self.by,)
+        """Whose directions are added."""
+        return SEVERAL.get(self.by, (self.by,))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ In: lenses with their model, terms, prompts, controls. Out: a `Location`: for ea
 a p-value and one corrected for the number of heads; the head that raises the terms most comes first.
 Source: "Attention Lens" (arXiv 2310.16270), section 3.1; intervals, tests and corrections are ours.
 
+With `by="written"` heads are ranked by what they write, added to the model's mean output (`reading/head_says.py`).
 The score of a prompt is the log of the terms' summed probability at its last position (or the mean over positions),
 in nats. The effect is the mean score of the prompts minus that of the controls; exp(effect) is how many times more
 probable the terms are. How probable they are in general is part of both means, and cancels. Without controls the
@@ -17,6 +18,7 @@ from typing import Any
 
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
+from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
@@ -59,9 +61,9 @@ def locate(
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
     rates = _group_rates(reader, terms, ids, control_ids, settings, report)
     report(Progress(stage="permutations"))
-    lens, tests = rates.effects("lens", settings)
+    ranked, tests = rates.effects(settings.by, settings)
     (model,), _ = rates.effects("model", settings)
-    ranked = rates.heads(reader, terms, numbers, lens, settings)
+    heads = rates.heads(reader, terms, numbers, ranked, settings)
     num_controls = None if controls is None else len(controls)
     return Location(
         site=reader.lenses.record.site,
@@ -74,9 +76,9 @@ def locate(
         relabellings=tests.relabellings,
         exact=tests.exact,
         more_draws=tests.more_draws,
-        spread_ratio=rates.spread_ratio(),
+        spread_ratio=rates.spread_ratio(settings.by),
         smallest_p=smallest_corrected(len(prompts), num_controls, len(numbers), settings),
-        heads=sorted(ranked, key=lambda head: -head.lens.effect),
+        heads=sorted(heads, key=lambda head: -getattr(head, settings.by).effect),
         model=model,
         mean_output_kl=rates.kl("mean_output_kl"),
         notes=notes,
@@ -104,7 +106,7 @@ class _GroupRates:
     """Numbers of prompts and of controls."""
 
     def effects(self, reader: str, settings: LocateSettings) -> tuple[list[ReaderEffect], HeadTests]:
-        """Effects by `lens`, `unembedding` or `model`."""
+        """Effects by a reading of heads, or by `model`."""
         controls = None if self.controls is None else getattr(self.controls, reader)
         return tested_effects(getattr(self.prompts, reader), controls, self.mean, settings)
 
@@ -117,47 +119,55 @@ class _GroupRates:
         weighted = num_prompts * on_prompts + num_controls * getattr(self.controls, field)
         return weighted / (num_prompts + num_controls)
 
-    def spread_ratio(self) -> float | None:
+    def spread_ratio(self, reader: str) -> float | None:
         """The ratio of spreads; None without controls, and where the scores of some head are all equal."""
-        return None if self.controls is None else spread_ratio(self.prompts.lens, self.controls.lens)
+        if self.controls is None:
+            return None
+        return spread_ratio(getattr(self.prompts, reader), getattr(self.controls, reader))
 
     def heads(
         self,
         reader: LensedModel,
         terms: Sequence[Term],
         numbers: Sequence[tuple[int, int]],
-        lens: Sequence[ReaderEffect],
+        ranked: Sequence[ReaderEffect],
         settings: LocateSettings,
     ) -> list[HeadEffect]:
-        """The effect of each head, given those by its lens."""
-        unembedding: Sequence[ReaderEffect | None] = [None] * len(lens)
-        if self.prompts.unembedding is not None:
-            unembedding, _ = self.effects("unembedding", settings)
-        lens_kl_F, unembedding_kl_F = self.kl("lens_kl_F"), self.kl("unembedding_kl_F")
+        """The effect of each head, given those by the reading that heads are ranked by."""
+        of_reading: dict[str, Sequence[ReaderEffect | None]] = {settings.by: ranked}
+        kl_F: dict[str, Any] = {}
+        for name in (LENS, UNEMBEDDING, WRITTEN):
+            if name not in of_reading:
+                known = getattr(self.prompts, name) is not None
+                of_reading[name] = self.effects(name, settings)[0] if known else [None] * len(numbers)
+            kl = self.kl(f"{name}_kl_F")
+            kl_F[name] = [None] * len(numbers) if kl is None else kl.tolist()
+        lens = [effect for effect in of_reading[LENS] if effect is not None]
         return [
             HeadEffect(
                 layer=layer,
                 head=head,
                 says_nothing=reader.lenses.record.says_nothing(layer, head),
                 lens=lens[f],
-                unembedding=unembedding[f],
-                significant=lens[f].p_corrected <= settings.alpha,
-                lens_kl=float(lens_kl_F[f]),
-                unembedding_kl=None if unembedding_kl_F is None else float(unembedding_kl_F[f]),
-                terms=self._shares(terms, f),
+                unembedding=of_reading[UNEMBEDDING][f],
+                written=of_reading[WRITTEN][f],
+                significant=ranked[f].p_corrected <= settings.alpha,
+                lens_kl=kl_F[LENS][f],
+                unembedding_kl=kl_F[UNEMBEDDING][f],
+                written_kl=kl_F[WRITTEN][f],
+                terms=self._shares(terms, f, settings.by),
             )
             for f, (layer, head) in enumerate(numbers)
         ]
 
-    def _shares(self, terms: Sequence[Term], head: int) -> list[TermShare]:
-        beside = self.mean if self.controls is None else self.controls.lens
+    def _shares(self, terms: Sequence[Term], head: int, reading: str) -> list[TermShare]:
+        beside = self.mean if self.controls is None else getattr(self.controls, reading)
+        on_prompts = getattr(self.prompts, reading)
         assert beside is not None  # without controls there is a mean output
         beside_W = beside.by_term_FW[head % len(beside.by_term_FW)]  # the mean output is one reader
         shares = [
             TermShare(term=term.text, probability=float(probability), control_probability=float(other))
-            for term, probability, other in zip(
-                terms, self.prompts.lens.by_term_FW[head], beside_W, strict=True
-            )
+            for term, probability, other in zip(terms, on_prompts.by_term_FW[head], beside_W, strict=True)
         ]
         return sorted(shares, key=lambda share: share.control_probability - share.probability)
 

@@ -8,7 +8,7 @@ from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
 from alens.studies.location.settings import LocateSettings
 
-TEST_SETTINGS = ("paired", "alternative", "correction", "alpha", "permutations", "seed")
+TEST_SETTINGS = ("by", "paired", "alternative", "correction", "alpha", "permutations", "seed")
 """Settings that the JSON document repeats: how heads were tested."""
 
 UNEQUAL = 2.0
@@ -39,7 +39,7 @@ class ReaderEffect:
 
 @dataclass(frozen=True, kw_only=True)
 class TermShare:
-    """How probable one term is by one lens."""
+    """How probable one term is by one reading."""
 
     term: str
     probability: float
@@ -50,7 +50,7 @@ class TermShare:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadEffect:
-    """One head: the effect by its lens, and by the unembedding of the same values."""
+    """One head: the effect by its lens, and by other readings of the same values."""
 
     layer: int
     head: int
@@ -59,19 +59,23 @@ class HeadEffect:
     lens: ReaderEffect
     unembedding: ReaderEffect | None
     """None where it was not asked for, or where what heads write cannot be unembedded."""
+    written: ReaderEffect | None
+    """By what the head writes, added to the model's mean output; None unless heads are ranked by it."""
     significant: bool
-    """Whether the corrected p of the lens is at most alpha."""
+    """Whether the corrected p of the reading that heads are ranked by is at most alpha."""
     lens_kl: float
     """KL(model, lens) in nats, mean over prompts and controls: how far its readings here are from the model's."""
     unembedding_kl: float | None
     """KL(model, unembedding), the same way."""
+    written_kl: float | None
+    """KL(model, written), the same way."""
     terms: list[TermShare]
-    """By the lens; the term whose probability rises most comes first."""
+    """By the reading that heads are ranked by; the term whose probability rises most comes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location(Result):
-    """Heads, ranked by the effect in their lenses."""
+    """Heads, ranked by the effect in one of their readings."""
 
     site: str
     """What the lenses read."""
@@ -106,6 +110,12 @@ class Location(Result):
     notes: list[str]
     """What to know about the prompts, such as repeats, which count once."""
 
+    def ranked(self, head: HeadEffect) -> ReaderEffect:
+        """The effect of a head in the reading that heads are ranked by."""
+        effect: ReaderEffect | None = getattr(head, self.settings.by)
+        assert effect is not None, "it was asked for"
+        return effect
+
     @property
     def on_heads(self) -> bool:
         """Whether the lenses read heads. If not, they read a site of the residual stream, with one lens per layer."""
@@ -132,10 +142,10 @@ class Location(Result):
         """The number of heads and the head that raises the terms most."""
         first = self.heads[0]
         against = "the mean output" if self.controls is None else f"{self.controls} controls"
-        significant = sum(head.significant for head in self.heads)
+        significant, effect = sum(head.significant for head in self.heads), self.ranked(first)
         return (
             f"prompts: {self.prompts} against {against}, significant heads: {significant} of {len(self.heads)}, "
-            f"first {first.layer}.{first.head} by {first.lens.effect:+.3f} nats (p {first.lens.p_corrected:.3g})"
+            f"first {first.layer}.{first.head} by {effect.effect:+.3f} nats (p {effect.p_corrected:.3g})"
         )
 
     def to_json(self) -> dict[str, Any]:

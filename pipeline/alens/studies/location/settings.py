@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from alens.fields import check
 from alens.heads import HeadNames
+from alens.reading.settings import RankedBy
 
 Position = Literal["last", "all"]
 Compared = Literal["unembedding", "none"]
@@ -26,8 +27,11 @@ class LocateSettings:
     """Heads to test: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     position: Position = "last"
     """Read the last token of a prompt, or average over all positions that lenses are fitted on (from the --min-position of their fit)."""
+    by: RankedBy = "lens"
+    """The reading that heads are ranked and marked by: their lens, or what they write
+    (the model's mean output with it added)."""
     compare: Compared = "unembedding"
-    """The reading that is tested beside the lens's."""
+    """The reading that is tested beside it."""
     alternative: Alternative = "two-sided"
     """Test whether terms are raised or lowered, or only whether they are raised; without controls always `greater`."""
     correction: Correction = "max-t"

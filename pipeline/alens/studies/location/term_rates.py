@@ -1,5 +1,5 @@
-"""How probable a list of terms is on each prompt, by the lens of every head, by its unembedding, and by the model; and
-how far these readings are from the model's.
+"""How probable a list of terms is on each prompt, by the readings of every head, and by the model; and how far these
+readings are from the model's.
 
 In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once on each
 prompt; then every head reads a block of rows at a time.
@@ -14,6 +14,7 @@ import torch
 
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
+from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN, check
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics.bootstrap import Array
@@ -40,11 +41,14 @@ class TermRates:
 
     lens: Rates
     unembedding: Rates | None
+    written: Rates | None
+    """None unless heads are ranked by it; so is its KL."""
     model: Rates
     """By the model's own next token: F is 1."""
     lens_kl_F: Array
-    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next two."""
+    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next three."""
     unembedding_kl_F: Array | None
+    written_kl_F: Array | None
     mean_output_kl: float | None
     """KL(model, mean output): the KL of a reading that ignores its input. None where the lenses lack the mean
     output."""
@@ -104,13 +108,15 @@ def term_rates(
     The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
     heads = reader.chosen(settings.layers, settings.heads)
+    check(reader, settings.by, heads)
     places = [places_to_read(reader, len(ids), settings.position, "a prompt") for ids in prompts]
     values = PromptValues(reader, prompts, places, heads, report, stage)
     readers = list(heads)
-    with_unembedding = settings.compare == "unembedding" and reader.no_unembedding is None
-    lens, unembedding, model, nothing = (
-        _ReaderSums(terms, values.prompt_R, count) for count in (len(readers), len(readers), 1, 1)
-    )
+    names = [LENS, *((WRITTEN,) if settings.by == WRITTEN else ())]
+    if settings.compare == UNEMBEDDING and reader.no_unembedding is None:
+        names.append(UNEMBEDDING)
+    by_name = {name: _ReaderSums(terms, values.prompt_R, len(readers)) for name in names}
+    model, nothing = (_ReaderSums(terms, values.prompt_R, 1) for _ in range(2))
     blocks = list(row_blocks(len(values.final_RD), values.final_RD.device))
     done, total = 0, len(blocks) * len(readers)
     report(Progress(stage=f"heads on {stage}", total=total, unit="readings"))
@@ -120,20 +126,22 @@ def term_rates(
         if (kl_N := reader.mean_output_kl(model_NV)) is not None:
             nothing.add_kl(0, rows, kl_N)
         for number, (layer, head) in enumerate(readers):
-            readings = [(lens, values.lens(layer, head, rows))]
-            if with_unembedding:
-                readings.append((unembedding, values.unembedding(layer, head, rows)))
-            for sums, log_probs_NV in readings:
+            for name, sums in by_name.items():
+                log_probs_NV = values.says(name, layer, head, rows)
                 sums.add(number, rows, log_probs_NV)
                 sums.add_kl(number, rows, kl_of_log_probs(model_NV, log_probs_NV[None])[0])
             done += 1
             report(Progress(stage=f"heads on {stage}", done=done, total=total, unit="readings"))
+    rates = {name: sums.rates() for name, sums in by_name.items()}
+    kl_F = {name: sums.kl() for name, sums in by_name.items()}
     return TermRates(
-        lens=lens.rates(),
-        unembedding=unembedding.rates() if with_unembedding else None,
+        lens=rates[LENS],
+        unembedding=rates.get(UNEMBEDDING),
+        written=rates.get(WRITTEN),
         model=model.rates(),
-        lens_kl_F=lens.kl(),
-        unembedding_kl_F=unembedding.kl() if with_unembedding else None,
+        lens_kl_F=kl_F[LENS],
+        unembedding_kl_F=kl_F.get(UNEMBEDDING),
+        written_kl_F=kl_F.get(WRITTEN),
         mean_output_kl=None if reader.log_mean_V is None else float(nothing.kl()[0]),
     )
 
