@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.job.progress import Progress
+from alens.lens.lenses import Lenses
 from alens.pictures import reading_page
 from alens.reading import page_reader
 from alens.reading.result import Reading, TokenScore
@@ -77,6 +79,13 @@ def assert_same(
             assert place.kept[0] == 0 and page_data.tokens[0][0] == "door"
             (term,) = getattr(head, f"{name}_terms")
             assert lift(page_data, 0, said.kept[0][cell]) == pytest.approx(term.lift, rel=2e-3)
+        for name in ("raised", "lowered", "suppressed"):
+            entries, tokens = getattr(place.written, name)[cell], getattr(head.written, name)
+            assert [page_data.tokens[token][0] for token in entries[::2]] == [one.token for one in tokens]
+            expected = [one.logit for one in tokens]
+            assert [value / 1000 for value in entries[1::2]] == pytest.approx(expected, abs=6e-4)
+        (term,) = head.written_terms
+        assert place.written.kept[0][cell] / 1000 == pytest.approx(term.logit, abs=6e-4)
 
 
 def assert_entries(page_data: page_reader.PageData, entries: list[int], scores: list[TokenScore]) -> None:
@@ -100,6 +109,35 @@ def test_every_token_of_a_list_is_kept_for_all_heads_where_there_is_room(
                 for cell, entries in enumerate(lists):
                     for token, thousandths in zip(entries[::2], entries[1::2], strict=True):
                         assert said.kept[place.kept.index(token)][cell] == thousandths
+
+
+def test_what_heads_write_is_kept_for_all_heads(page_data: page_reader.PageData, reader: HeadReader) -> None:
+    assert page_data.no_write is None and "knows, and suppresses" in page_data.suppressed_means
+    prompt = page_data.prompts[0]
+    ran = reader.run(reader.tokens(prompt["text"]), [0, 3])
+    written_HTV = torch.cat(
+        [
+            reader.writes.logits(layer, (1, 4), reader.values(ran, layer, (1, 4)), reader.scale(ran))
+            for layer in (0, 3)
+        ]
+    )
+    text_of = {reader.text(token): token for token in range(4096)}
+    for place in prompt["places"]:
+        assert [len(grid) for grid in place.written.kept] == [4] * len(place.kept)
+        for index, grid in list(zip(place.kept, place.written.kept, strict=True))[1:]:
+            logits_H = written_HTV[:, place.position, text_of[page_data.tokens[index][0]]]
+            assert [value / 1000 for value in grid] == pytest.approx(logits_H.tolist(), abs=6e-4)
+        for lists in (place.written.raised, place.written.lowered):
+            assert all(set(entries[::2]) <= set(place.kept) for entries in lists)
+
+
+def test_a_page_of_lenses_without_the_mean_of_z_says_why(
+    demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lenses, "mean_z", lambda *given: None)  # as lenses of an earlier alens
+    data = page_reader.read_page(HeadReader(load_lenses(demo_lenses), device="cpu"), PROMPTS[:1], top=2)
+    assert data.no_write is not None and "--store" in data.no_write
+    assert {place.written for place in data.prompts[0]["places"]} == {None}
 
 
 def test_a_large_page_keeps_the_models_tokens_and_says_what_it_leaves_out(

@@ -155,6 +155,74 @@ def test_the_figure_of_the_grid_can_be_chosen(
     assert len(seen) == 4
 
 
+def test_the_grid_shows_what_heads_write_around_zero(
+    browser: Browser, page: Path, readings: dict[str, Any]
+) -> None:
+    browser.open(page)
+    reading = readings["lift"][0]
+    heads = [head for head in reading["heads"] if head["position"] == reading["positions"][-1]]
+    choose(browser, "figure", "written")
+    logits = [head["written_terms"][0]["logit"] for head in heads]
+    drawn = cells(browser)
+    assert [float(text) for text, _ in drawn] == pytest.approx(logits, abs=ROUNDED)
+    reds, blues = ([int(re.findall(r"\d+", colour)[part]) for _, colour in drawn] for part in (0, 2))
+    for red, blue, logit in zip(reds, blues, logits, strict=True):
+        assert (blue >= red) if logit > 0.01 else (red >= blue) if logit < -0.01 else True
+    low, high = (float(browser.one(f"#{end}").text) for end in ("low", "high"))
+    assert -low == high == pytest.approx(max(0.1, *map(abs, logits)), abs=ROUNDED)
+    assert browser.one("#readings").get_attribute("disabled")
+    choose(browser, "figure", "kl")
+    for cell, head in enumerate(heads):
+        browser.one(f"[data-cell='{cell}']").click()
+        for name, sign in (("raised", 1), ("lowered", -1)):
+            shown = rows(browser, name)
+            expected = [(visible(one["token"]), one["logit"]) for one in head["written"][name]]
+            expected += [
+                (t["term"], t["logit"]) for t in head["written_terms"] if (t["logit"] >= 0) == (sign > 0)
+            ]
+            assert [row[0] for row in shown] == [token for token, _ in expected]
+            assert [float(row[1]) for row in shown] == pytest.approx([x for _, x in expected], abs=ROUNDED)
+    button = browser.all("[data-list=lowered] button.word")[0]
+    token = button.text
+    button.click()
+    assert browser.one("input[name=figure]:checked").get_attribute("value") == "written"
+    assert Select(browser.one("#token")).first_selected_option.text == token
+    assert float(cells(browser)[3][0]) == pytest.approx(
+        heads[3]["written"]["lowered"][0]["logit"], abs=ROUNDED
+    )
+
+
+def test_a_token_that_a_head_knows_and_suppresses_is_marked(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    numbers = held(page.read_text())
+    last = numbers["prompts"][0]["places"][-1]
+    token = last["kept"][1]
+    last["written"]["suppressed"] = [[], [token, -1500], [], []]
+    last["written"]["kept"][1] = [100, -1500, 0, 200]
+    (tmp_path / "set.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "set.html")
+    choose(browser, "figure", "written")
+    Select(browser.one("#token")).select_by_value(str(token))
+    assert [cell.text.split("\n")[1:] for cell in browser.all(".cell")] == [[], ["knows it"], [], []]
+    assert "knows, and suppresses" in browser.one("[data-cell='1']").get_attribute("aria-label")
+    browser.one("[data-cell='1']").click()
+    shown = visible(numbers["tokens"][token][0])
+    assert browser.one("#suppressed").text == f"Knows, and suppresses: {shown} -1.50"
+    browser.one("[data-cell='0']").click()
+    assert browser.one("#suppressed").text == ""
+
+
+def test_a_page_without_what_heads_write_says_why(browser: Browser, page: Path, tmp_path: Path) -> None:
+    numbers = {**held(page.read_text()), "no_write": "nobody knows"}
+    for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
+        place["written"] = None
+    (tmp_path / "none.html").write_text(reading_page.to_html(numbers))
+    browser.open(tmp_path / "none.html")
+    assert browser.one("#writes").text == "What the heads write is left out: nobody knows."
+    assert browser.all("input[value=written]") == browser.all("[data-list=raised]") == []
+
+
 def test_a_token_can_be_chosen_from_the_menu_and_from_a_list(
     browser: Browser, page: Path, readings: dict[str, Any]
 ) -> None:
@@ -287,7 +355,7 @@ def test_it_can_be_read_on_a_laptop_and_a_phone_by_day_and_night(
     browser.open(page, width=width, height=700, scheme=scheme)
     grounds = {"light": "rgb(255, 255, 255)", "dark": "rgb(15, 19, 24)"}
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == grounds[scheme]
-    for figure in ("kl", "entropy", "probability", "lift"):
+    for figure in ("kl", "entropy", "probability", "lift", "written"):
         choose(browser, "figure", figure)
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth && innerWidth") == width
         assert browser.poor_contrast() == []
@@ -310,6 +378,9 @@ def test_a_grid_of_many_heads_scrolls_in_its_box(
             said["kl"], said["entropy"] = wide(said["kl"]), wide(said["entropy"])
             said["lists"] = {rank: wide(lists) for rank, lists in said["lists"].items()}
             said["kept"] = [wide(grid) for grid in said["kept"]]
+        for name in ("raised", "lowered", "suppressed"):
+            place["written"][name] = wide(place["written"][name])
+        place["written"]["kept"] = [wide(grid) for grid in place["written"]["kept"]]
     (tmp_path / "wide.html").write_text(reading_page.to_html(numbers))
     browser.open(tmp_path / "wide.html", width=width)
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
@@ -330,10 +401,11 @@ def test_lenses_without_a_mean_output_have_no_lift_in_the_page(
         "rank": "probability",
         "ranks": ["probability"],
         "site": "resid_post",
+        "no_write": "these are lenses of resid_post, not of heads",
     }
     numbers["tokens"] = [[text, None] for text, _ in numbers["tokens"]]
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
-        place["mean_output_kl"] = None
+        place["mean_output_kl"] = place["written"] = None
     (tmp_path / "none.html").write_text(reading_page.to_html(numbers))
     browser.open(tmp_path / "none.html")
     assert browser.all("input[value=lift]") == [] and browser.all(".lift-of") == []

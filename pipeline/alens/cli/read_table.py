@@ -11,26 +11,11 @@ from alens.cli.console import show
 from alens.lens import marks
 from alens.pictures.numbers import UNKNOWN, fixed, percent, signed, times
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore, WrittenTerm, WrittenToken
-from alens.reading.settings import (
-    KNOWN_LIFT,
-    LIFT,
-    MIN_PROBABILITY,
-    OWN_LIFT,
-    SUPPRESSED_LOGIT,
-    Z_SCORE,
-    Looks,
-)
+from alens.reading.settings import LIFT, OWN_LIFT, SUPPRESSED_SHOWN, Z_SCORE, Looks, suppression
 from alens.store.schema import ATTN_Z
 
 ABOVE = "above the mean output"
 """Marks a KL above that of a reading that looks at nothing."""
-
-
-SUPPRESSES = "knows, and suppresses"
-"""Stands above the tokens that a head's lens raises and its write lowers."""
-
-SUPPRESSED = 3
-"""Such tokens that a table shows."""
 
 SOURCES, LEAST_SOURCE = 3, 0.05
 """Tokens that a head is shown to look at, at most, and the least share of one."""
@@ -54,9 +39,9 @@ MOVED_NOTE = (
 
 WRITTEN_NOTE = (
     f"{RAISES}, {LOWERS}: what the head writes beside its mean, in logits centred over the vocabulary, at the scale of the "
-    f"last norm. {SUPPRESSES}: the lens gives {percent(MIN_PROBABILITY)} and {times(KNOWN_LIFT)} or more, and the write "
-    f"lowers by {fixed(SUPPRESSED_LOGIT, 1)} or more."
+    f"last norm. {marks.SUPPRESSES}: {suppression()}."
 )
+"""Says how to read the two columns."""
 
 EFFECT_NOTE = (
     f"{EFFECT[0]}, {EFFECT[1]}: what the head adds to the logits, all in all, as its effect lens says from measured effects "
@@ -115,11 +100,11 @@ def _cells(head: HeadReading, mean_kl: float | None) -> dict[str, str]:
         (EFFECT, head.effect, head.effect_terms),
     ):
         if added is not None:
-            suppressed = added.suppressed[:SUPPRESSED]
+            suppressed = added.suppressed[:SUPPRESSED_SHOWN]
             cells[raises] = _logits(added.raised, [term for term in terms if term.logit >= 0])
             cells[lowers] = _logits(added.lowered, [term for term in terms if term.logit < 0])
             if suppressed:
-                cells[lowers] = f"{SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[lowers]}"
+                cells[lowers] = f"{marks.SUPPRESSES}\n{_logits(suppressed)}\n{LOWERS}\n{cells[lowers]}"
     return cells
 
 

@@ -10,6 +10,8 @@ from alens.heads import Head
 
 SIGN = "!"
 SAYS_NOTHING = "says nothing"
+SUPPRESSES = "knows, and suppresses"
+"""Marks tokens that the lens of a head raises and its write lowers."""
 MEANING = "held-out KL not below that of the mean output"
 
 

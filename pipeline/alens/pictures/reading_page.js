@@ -6,13 +6,18 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const ON_HEADS = sheet.site === "attn.z";
 const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
-const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token" };
+const FIGURES = { kl: "KL to the model", entropy: "Entropy", probability: "Probability of a token", lift: "Lift of a token",
+  written: "What it writes on a token" };
 const ABOVE = "▲";
 // In some models a norm or a factor follows the attention: what their heads write cannot be unembedded.
 const HAS_UNEMBEDDING = sheet.prompts[0].places[0].unembedding !== null;
 const UNEMBEDDING = (HAS_UNEMBEDDING
   ? "Unembedding: what is written there, through the last norm (with its scale at this position) and the model's unembedding, without a lens. "
   : "What these heads write cannot be unembedded: a norm or a factor follows their attention. ") + "␣ is a space, \\n a new line.";
+const HAS_WRITTEN = sheet.no_write === null;
+const WRITTEN = HAS_WRITTEN
+  ? `Writes: what the ${PART} adds to the logit of a token by itself, beside what it adds on average, centred over the vocabulary, with the last norm at its scale here; what later layers make of it is left out. A ${PART} ${sheet.suppressed_means}.`
+  : ON_HEADS ? `What the heads write is left out: ${sheet.no_write}.` : "";
 const READINGS = HAS_UNEMBEDDING ? { lens: "lens", unembedding: "unembedding" } : { lens: "lens" };
 const RANKS = { lift: "lift", probability: "probability" };
 const NONE = "–";
@@ -71,14 +76,20 @@ function liftOf(token, thousandths) {
 // ---- The figure of each cell
 
 function figures() {
-  const said = place()[state.reading];
+  const said = place()[state.figure === "written" ? "written" : state.reading];
   if (state.figure === "kl" || state.figure === "entropy") return said[state.figure].map((value) => value / 1000);
   const row = place().kept.indexOf(state.token);
-  if (row < 0) return said.kl.map(() => null);
+  if (row < 0) return sheet.cells.map(() => null);
+  if (state.figure === "written") return said.kept[row].map((value) => value / 1000);
   return said.kept[row].map((value) => (state.figure === "lift" ? liftOf(state.token, value) : shareOf(value)));
 }
-function written(value) {
+function signed(value) {  // as pictures/numbers.py writes it: zero is +0.00
+  const shown = value.toFixed(2);
+  return shown === "-0.00" ? "+0.00" : value < 0 ? shown : `+${shown}`;
+}
+function asText(value) {
   if (value === null) return NONE;
+  if (state.figure === "written") return signed(value);
   if (state.figure === "probability") return percent(value);
   return state.figure === "lift" ? times(value) : value.toFixed(2);
 }
@@ -86,7 +97,7 @@ function written(value) {
 // KL of the mean output, which looks at nothing: a head above it says less than no head at all. Null where it is not known.
 const nothing = () => (place().mean_output_kl === null ? null : place().mean_output_kl / 1000);
 const above = (kl) => nothing() !== null && kl > nothing();
-const twoSided = () => state.figure === "lift" || (state.figure === "kl" && nothing() !== null);
+const twoSided = () => state.figure === "lift" || state.figure === "written" || (state.figure === "kl" && nothing() !== null);
 
 // Lenses that the fit found to do no better than the mean output: never shown without the mark.
 const saysNothing = (cell, reading) => reading === "lens" && sheet.says_nothing[cell];
@@ -98,6 +109,10 @@ function range(values) {
   if (!known.length) return null;
   const low = Math.min(...known), high = Math.max(...known);
   if (state.figure === "probability") return [0, high, (value) => value / (high || 1)];
+  if (state.figure === "written") {
+    const reach = Math.max(0.1, high, -low);
+    return [-reach, reach, (value) => 0.5 + value / (2 * reach)];
+  }
   if (state.figure === "lift") {
     const reach = Math.max(2, high, 1 / Math.max(low, 1e-9));
     return [1 / reach, reach, (value) => 0.5 + Math.log(Math.max(value, 1e-9)) / Math.log(reach) / 2];
@@ -183,13 +198,17 @@ function drawGrid() {
     const name = ON_HEADS ? `layer ${layer}, head ${head}` : `layer ${layer}`;
     const button = make("button", {
       type: "button", class: "cell", "data-cell": cell, "aria-pressed": chosen, tabindex: chosen ? 0 : -1,
-      "aria-label": `${name}: ${FIGURES[state.figure]} ${written(value)}${worse ? ", above the mean output" : ""}${tokenShown ? `, first token ${first}` : ""}`,
+      "aria-label": `${name}: ${FIGURES[state.figure]} ${asText(value)}${worse ? ", above the mean output" : ""}${tokenShown ? `, first token ${first}` : ""}`,
     });
-    const silent = saysNothing(cell, state.reading);
+    const silent = state.figure !== "written" && saysNothing(cell, state.reading);
     if (silent) button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, ${sheet.nothing_means}`);
     if (silent) button.append(make("span", { class: "nothing", text: "says nothing", title: sheet.nothing_means }));
     else if (tokenShown) button.append(make("span", { class: "first", text: first, title: first }));
-    button.append(make("span", { class: "number", text: (worse ? `${ABOVE} ` : "") + written(value) }));
+    button.append(make("span", { class: "number", text: (worse ? `${ABOVE} ` : "") + asText(value) }));
+    if (state.figure === "written" && suppresses(cell)) {
+      button.append(make("span", { class: "nothing", text: "knows it", title: sheet.suppressed_means }));
+      button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, ${sheet.suppressed_means}`);
+    }
     if (value !== null) {
       const rgb = colour(scale[2](value));
       button.style.backgroundColor = `rgb(${rgb.join(",")})`;
@@ -215,8 +234,8 @@ function drawLegend(scale) {
     at("meaning").textContent = `${token} is in none of the lists at this position, or there was no room for it: --token keeps it everywhere.`;
     return;
   }
-  at("low").textContent = written(scale[0]);
-  at("high").textContent = written(scale[1]);
+  at("low").textContent = asText(scale[0]);
+  at("high").textContent = asText(scale[1]);
   let stops = state.figure === "entropy" ? [...ramp()].reverse() : ramp();
   if (state.figure === "kl") {  // bent at the mean output: drawn from the colours themselves
     stops = Array.from({ length: 21 }, (_, i) => `rgb(${colour(scale[2](scale[0] + ((scale[1] - scale[0]) * i) / 20)).join(",")})`);
@@ -228,6 +247,7 @@ function drawLegend(scale) {
     kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself. ` + meanOutput(),
     entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are equally likely. The model's own: ${nats(place().entropy)}.`,
     probability: `Probability of ${token}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
+    written: `What each ${PART} writes on ${token}, in logits: blue raises it, orange lowers it, 0 is no change. “knows it” marks a ${PART} whose lens raises it all the same.`,
     lift: `Lift of ${token}: its probability over its share of the mean output. Above 1, the ${PART} raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
@@ -248,15 +268,51 @@ function drawLists() {
     return [reading, said.lists[state.rank][state.cell], said.kept.slice(0, sheet.num_terms).map((row) => row[state.cell]),
       figuresOf(said.kl[state.cell] / 1000, said.entropy[state.cell])];
   });
+  if (HAS_WRITTEN) at("suppressed").textContent = suppressed();
   lists.push(["model", place().model, place().model_kept.slice(0, sheet.num_terms), figuresOf(0, place().entropy)]);
-  at("lists").replaceChildren(...lists.map((list) => drawList(...list)));
+  const drawn = lists.map((list) => drawList(...list));
+  if (HAS_WRITTEN) drawn.splice(1, 0, drawWrites("raised"), drawWrites("lowered"));
+  at("lists").replaceChildren(...drawn);
+}
+
+// The tokens that the lens of a head raises and its write lowers: token, thousandths, token, ...
+const suppressedOf = (cell) => place().written.suppressed[cell];
+const bare = (token) => sheet.tokens[token][0].trim();
+const isChosen = (token) => token === state.token || (state.token < sheet.num_terms && bare(token) === bare(state.token));
+const suppresses = (cell) => suppressedOf(cell).some((token, i) => i % 2 === 0 && isChosen(token));
+function suppressed() {
+  const entries = suppressedOf(state.cell), tokens = [];
+  for (let i = 0; i < entries.length; i += 2) tokens.push(`${word(entries[i])} ${signed(entries[i + 1] / 1000)}`);
+  return tokens.length ? `Knows, and suppresses: ${tokens.join(", ")}` : "";
+}
+
+function drawWrites(name) {
+  const entries = place().written[name][state.cell], most = Math.max(...entries.filter((_, i) => i % 2 === 1).map(Math.abs));
+  const rows = [], sign = name === "raised" ? 1 : -1;
+  for (let i = 0; i < entries.length; i += 2) rows.push(drawWritten(entries[i], entries[i + 1], most));
+  place().written.kept.slice(0, sheet.num_terms).forEach((row, token) => {
+    const value = row[state.cell];
+    if ((value >= 0 ? 1 : -1) === sign) rows.push(drawWritten(token, value, most, token));
+  });
+  return make("table", { class: "list", "data-list": name },
+    make("caption", {}, make("strong", { text: TITLES[name] }), make("span", { class: "quiet", text: "by itself, in logits" })),
+    make("colgroup", {}, make("col"), make("col", { class: "share" })),
+    make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "token" }), make("th", { scope: "col", text: "logit" }))),
+    make("tbody", {}, ...rows));
+}
+
+function drawWritten(token, thousandths, most, term = null) {
+  const bar = make("span", { class: thousandths < 0 ? "bar lowers" : "bar" });
+  bar.style.width = `${Math.min(100, (100 * Math.abs(thousandths)) / (most || 1))}%`;
+  return make("tr", { class: term === null ? null : "asked" }, make("td", {}, chooser(token, "written")),
+    make("td", { class: "share" }, bar, make("span", { class: "text", text: signed(thousandths / 1000) })));
 }
 
 const figuresOf = (kl, entropy) => [
   (above(kl) ? `${ABOVE} ` : "") + `KL ${kl.toFixed(2)}` + (nothing() === null ? "" : ` (mean output ${nothing().toFixed(2)})`),
   `entropy ${nats(entropy)}`,
 ];
-const TITLES = { lens: "Lens", unembedding: "Unembedding", model: "The model itself" };
+const TITLES = { lens: "Lens", raised: "Writes: raises", lowered: "Writes: lowers", unembedding: "Unembedding", model: "The model itself" };
 
 function drawList(name, entries, terms, figuresOfIt) {
   const rows = [], most = shareOf(Math.max(...entries.filter((_, i) => i % 2 === 1)));
@@ -270,17 +326,21 @@ function drawList(name, entries, terms, figuresOfIt) {
     make("tbody", {}, ...rows));
 }
 
+// The name of a token in a list, which colours the grid by it where it is kept.
+function chooser(token, figure = null) {
+  const shown = word(token);
+  if (!place().kept.includes(token)) return make("span", { class: "word", text: shown, title: shown });
+  const name = make("button", { type: "button", class: "word", text: shown, title: `colour the grid by ${shown}`, "data-token": token,
+    "aria-pressed": usesToken() && token === state.token });
+  name.addEventListener("click", () => {
+    const list = name.closest(".list").dataset.list;
+    choose({ token, figure: figure ?? tokenFigure() }, `[data-list="${list}"] [data-token="${token}"]`);
+  });
+  return name;
+}
+
 function drawEntry(token, thousandths, most, firstTerm = false) {
-  const share = shareOf(thousandths), shown = word(token);
-  let name = make("span", { class: "word", text: shown, title: shown });
-  if (place().kept.includes(token)) {
-    name = make("button", { type: "button", class: "word", text: shown, title: `colour the grid by ${shown}`, "data-token": token,
-      "aria-pressed": usesToken() && token === state.token });
-    name.addEventListener("click", () => {
-      const list = name.closest(".list").dataset.list;
-      choose({ token, figure: usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability" }, `[data-list="${list}"] [data-token="${token}"]`);
-    });
-  }
+  const share = shareOf(thousandths), name = chooser(token);
   const bar = make("span", { class: "bar" });
   bar.style.width = `${Math.min(100, (100 * share) / most)}%`;
   return make("tr", { class: firstTerm ? "asked" : null }, make("td", {}, name),
@@ -290,7 +350,8 @@ function drawEntry(token, thousandths, most, firstTerm = false) {
 
 // ---- What people do
 
-const usesToken = () => state.figure === "probability" || state.figure === "lift";
+const usesToken = () => ["probability", "lift", "written"].includes(state.figure);
+const tokenFigure = () => (usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability");
 
 function choose(change, focus = null) {
   Object.assign(state, change);
@@ -304,6 +365,7 @@ function draw() {
     if (chosen) chosen.checked = true;
   }
   const scrolled = at("scroll").scrollLeft;
+  at("readings").disabled = state.figure === "written";
   drawPrompt();
   drawSources();
   drawTokenChoice();
@@ -342,9 +404,9 @@ function arrows(container, places, columns) {
 function start() {
   const what = ON_HEADS ? "attention heads" : `layers (${sheet.site})`;
   at("title").textContent = `What the ${what} of ${sheet.model} say`;
-  at("about").textContent = "Choose a token of the prompt, then a cell of the grid: its lists say what the lens reads there as the next token. " +
+  at("about").textContent = `Choose a token of the prompt, then a cell of the grid: its lists say what the lens reads there as the next token, and what the ${PART} writes. ` +
     "A click on a token of a list colours the grid by it.";
-  const kinds = Object.entries(FIGURES).filter(([name]) => name !== "lift" || HAS_LIFT);
+  const kinds = Object.entries(FIGURES).filter(([name]) => (name !== "lift" || HAS_LIFT) && (name !== "written" || HAS_WRITTEN));
   options("figures", "figure", Object.fromEntries(kinds));
   options("readings", "reading", READINGS);
   options("ranks", "rank", Object.fromEntries(sheet.ranks.map((rank) => [rank, RANKS[rank]])));
@@ -357,10 +419,11 @@ function start() {
     : "These lenses do not hold the model's mean output, so there is no lift. " + UNEMBEDDING;
   if (HAS_LOOKS) at("notes").textContent += " The prompt is shaded by the attention of the chosen head at the chosen position, or by the size of what it moves from each token: " +
     "the norm of weight v W_O, as a share of all. The strongest token has the strongest colour.";
+  at("writes").textContent = WRITTEN;
   at("prompt").append(...sheet.prompts.map((each, index) => make("option", { value: index, text: visible(each.text).replaceAll("␣", " ") })));
   at("prompt-choice").hidden = sheet.prompts.length < 2;
   at("prompt").addEventListener("change", () => choose(opened(Number(at("prompt").value))));
-  at("token").addEventListener("change", () => choose({ token: Number(at("token").value), figure: usesToken() ? state.figure : HAS_LIFT ? "lift" : "probability" }));
+  at("token").addEventListener("change", () => choose({ token: Number(at("token").value), figure: tokenFigure() }));
   arrows(at("tokens"), () => [...at("tokens").querySelectorAll("button")], () => Infinity);
   arrows(at("grid"), () => [...at("grid").querySelectorAll("tbody td")].map((cell) => cell.firstChild), () => sheet.heads.length);
   dark.addEventListener("change", draw);

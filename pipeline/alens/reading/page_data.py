@@ -42,6 +42,26 @@ class GridReadings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrittenGrid:
+    """What all heads write at one position: logits, centred over the vocabulary, in thousandths."""
+
+    raised: Lists = field(default_factory=list)
+    """The tokens that each cell raises most, the most raised first."""
+    lowered: Lists = field(default_factory=list)
+    """The tokens that each cell lowers most, the most lowered first."""
+    suppressed: Lists = field(default_factory=list)
+    """The tokens that each cell knows and suppresses, the most lowered first."""
+    kept: list[Grid] = field(default_factory=list)
+    """The logit of each token that the position keeps."""
+
+    def keep(self, values_CH: Sequence[Sequence[int]]) -> None:
+        """Add the next layer to the grid of each token."""
+        self.kept.extend([] for _ in values_CH[len(self.kept) :])
+        for grid, values_H in zip(self.kept, values_CH, strict=True):
+            grid.extend(values_H)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptPosition:
     """One position of a prompt."""
 
@@ -67,6 +87,8 @@ class PromptPosition:
     """For each cell, thousandths of attention to each token of the prompt up to here; None where it is not known."""
     moves: Lists | None
     """The same of the sizes of what the head moves from each token: thousandths of their sum."""
+    written: WrittenGrid | None
+    """None where `PageData.no_write` gives a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +112,10 @@ class PageData(Result):
     """Layer and head of each cell."""
     says_nothing: list[bool]
     """For each cell, whether the fit found its lens to do no better than the mean output."""
+    no_write: str | None
+    """Why it is left out what heads write; None where it is there."""
+    suppressed_means: str
+    """The explanation of tokens that a head knows and suppresses."""
     nothing_means: str
     """The explanation of `says_nothing` on the page."""
     tokens: list[list[Any]]
@@ -118,8 +144,8 @@ class PageData(Result):
 
 
 def _position(place: PromptPosition) -> dict[str, Any]:
-    unembedding = None if place.unembedding is None else _fields(place.unembedding)
-    return {**_fields(place), "lens": _fields(place.lens), "unembedding": unembedding}
+    parts = {name: getattr(place, name) for name in ("lens", "unembedding", "written")}
+    return _fields(place) | {name: None if part is None else _fields(part) for name, part in parts.items()}
 
 
 def _fields(part: Any) -> dict[str, Any]:

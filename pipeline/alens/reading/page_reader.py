@@ -6,11 +6,9 @@ layer by layer. The lists of tokens are those of `HeadReader.read`.
 Shapes: H heads, T tokens, K entries of a list, C tokens kept for the colours, V vocabulary.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -20,10 +18,12 @@ from alens.job.progress import Report, counting, silent
 from alens.lens import marks
 from alens.reading.head_attention import sources
 from alens.reading.head_reader import HeadReader
-from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition
+from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition, WrittenGrid
+from alens.reading.page_tokens import TokenTable, thousandths
+from alens.reading.page_writes import PageWrites
 from alens.reading.prompts import check_list
-from alens.reading.ranking import NO_MASS, Ranking, best, term_log_probs
-from alens.reading.settings import LIFT, MIN_PROBABILITY, PROBABILITY, Rank
+from alens.reading.ranking import Ranking, best, term_log_probs
+from alens.reading.settings import LIFT, MIN_PROBABILITY, PROBABILITY, Rank, suppression
 from alens.reading.terms import Term
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
@@ -41,39 +41,6 @@ LEAST_KEPT = 16
 
 SHOWN_BEFORE = 80
 """Characters of the text before a position that are shown."""
-
-
-class _TokenTable:
-    """The table of tokens while it grows."""
-
-    def __init__(self, reader: HeadReader, terms: Sequence[Term]) -> None:
-        self.reader, self.log_mean_V = reader, reader.log_mean_V
-        mean_C = (
-            [] if not terms or self.log_mean_V is None else term_log_probs(self.log_mean_V, terms).tolist()
-        )
-        self.rows: list[list[Any]] = [
-            [term.text, _known(mean_C[i]) if mean_C else None] for i, term in enumerate(terms)
-        ]
-        self.where: dict[int, int] = {}
-
-    def index(self, token: int) -> int:
-        if token not in self.where:
-            self.where[token] = len(self.rows)
-            mean = None if self.log_mean_V is None else _known(float(self.log_mean_V[token]))
-            self.rows.append([self.reader.text(token), mean])
-        return self.where[token]
-
-    def lists(self, ids_TK: torch.Tensor, log_probs_TK: torch.Tensor) -> Lists:
-        counts_T = (log_probs_TK > -math.inf).sum(-1).tolist()
-        numbers_TK = _all(log_probs_TK.clamp(min=NO_MASS))
-        return [
-            [
-                number
-                for token, value in zip(ids[:count], values, strict=False)
-                for number in (self.index(token), value)
-            ]
-            for ids, values, count in zip(ids_TK.tolist(), numbers_TK, counts_T, strict=True)
-        ]
 
 
 def read_page(
@@ -111,8 +78,10 @@ def read_page(
         raise RequestError(
             f"the page would have {cells:,} heads x positions, {MOST_CELLS:,} at most: name some with --position, --layer or --head"
         )
-    most = max(LEAST_KEPT, KEPT_NUMBERS // (2 * cells))
-    table = _TokenTable(reader, terms)
+    no_write = reader.writes.lacking(chosen)
+    readings = 1 + (reader.no_unembedding is None) + (no_write is None)
+    most = max(LEAST_KEPT, KEPT_NUMBERS // (readings * cells))
+    table = TokenTable(reader, terms)
     step = counting(report, "read", "readings", cells)
     shown = [
         {
@@ -134,6 +103,8 @@ def read_page(
         heads=list(chosen.columns),
         cells=list(chosen),
         says_nothing=[record.says_nothing(layer, head) for layer, head in chosen],
+        no_write=no_write,
+        suppressed_means=f"{marks.SUPPRESSES}: {suppression()}",
         nothing_means=f"{marks.SAYS_NOTHING}: {marks.MEANING}",
         tokens=table.rows,
         num_terms=len(terms),
@@ -164,19 +135,25 @@ class _PromptReader:
         """(H, T) log-probabilities of token ANCHOR by layer and reading, one tensor for each block of positions."""
 
     def places(
-        self, table: _TokenTable, hows: dict[str, Ranking], terms: Sequence[Term], most: int
+        self, table: TokenTable, hows: dict[str, Ranking], terms: Sequence[Term], most: int
     ) -> list[PromptPosition]:
         listed = table.lists(*best(self.model_TV, self.reader.log_mean_V, hows[PROBABILITY]))
-        said = self._lists(table, hows)
+        writes = PageWrites(self.reader, len(self.where), hows[PROBABILITY].top)
+        said = self._lists(table, hows, writes)
         kept, left_out = zip(
-            *(_kept(own, readings, most) for own, readings in zip(listed, said, strict=True)), strict=True
+            *(_kept(*of_place, most) for of_place in zip(listed, said, writes.grids, strict=True)),
+            strict=True,
         )
         token_of = {index: token for token, index in table.where.items()}
         tokens = [[token_of[index] for index in indices] for indices in kept]
         self._fill(said, terms, kept, tokens)
         looks, moves = self._looks()
-        unsure, nothing_T = _all(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
-        nothing = [None] * len(self.where) if nothing_T is None else _all(nothing_T)
+        has_writes = self.reader.writes.lacking(self.chosen) is None
+        if has_writes:
+            for layer, heads in self.chosen.by_layer.items():
+                writes.keep(layer, heads, *self._values(layer, heads), terms, tokens)
+        unsure, nothing_T = thousandths(entropy(self.model_TV)), self.reader.mean_output_kl(self.model_TV)
+        nothing = [None] * len(self.where) if nothing_T is None else thousandths(nothing_T)
         return [
             PromptPosition(
                 position=position,
@@ -185,12 +162,13 @@ class _PromptReader:
                 mean_output_kl=nothing[at],
                 model=listed[at],
                 kept=[*range(len(terms)), *kept[at]],
-                model_kept=_all(_columns(self.model_TV[at : at + 1], terms, tokens[at])[0]),
+                model_kept=thousandths(_columns(self.model_TV[at : at + 1], terms, tokens[at])[0]),
                 left_out=left_out[at],
                 lens=said[at][0],
                 unembedding=None if self.reader.no_unembedding else said[at][1],
                 looks=looks[at],
                 moves=moves[at],
+                written=writes.grids[at] if has_writes else None,
             )
             for at, position in enumerate(self.where)
         ]
@@ -204,15 +182,19 @@ class _PromptReader:
         moved_CQT = torch.cat([of_layer.moved_HQT for of_layer in by_layer.values()])
         moved_CQT = moved_CQT / moved_CQT.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         looks, moves = (
-            [_all(values_CQT[:, at, : position + 1]) for at, position in enumerate(self.where)]
+            [thousandths(values_CQT[:, at, : position + 1]) for at, position in enumerate(self.where)]
             for values_CQT in (weights_CQT, moved_CQT)
         )
         return looks, moves
 
-    def _layer_readings(self) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
-        """Lens (0) or unembedding (1), positions, and log-probabilities of the model (T, V) and of the heads (H, T, V)."""
+    def _layer_readings(
+        self, table: TokenTable, writes: PageWrites
+    ) -> Iterator[tuple[int, range, torch.Tensor, torch.Tensor]]:
+        """Lens (0) or unembedding (1), positions, and log-probabilities of the model (T, V) and of the heads (H, T, V);
+        fills the lists of `writes`."""
         for layer in self.reader.layer_readings(self.activations, self.model_TV, self.chosen, self.where):
             places = range(*layer.places.indices(len(self.where)))
+            writes.add(layer, places, table.lists)
             for which, log_probs_HTV in enumerate((layer.lens_HTV, layer.unembedding_HTV)):
                 if log_probs_HTV is not None:
                     anchor_HT = log_probs_HTV[..., ANCHOR].clone()
@@ -220,17 +202,21 @@ class _PromptReader:
                     yield which, places, layer.model_TV, log_probs_HTV
             self.step(len(places) * len(layer.heads))
 
-    def _lists(self, table: _TokenTable, hows: dict[str, Ranking]) -> list[tuple[GridReadings, GridReadings]]:
+    def _lists(
+        self, table: TokenTable, hows: dict[str, Ranking], writes: PageWrites
+    ) -> list[tuple[GridReadings, GridReadings]]:
         """Lens and unembedding at each position, without the probabilities of kept tokens."""
         said = [(GridReadings(kl=[], entropy=[]), GridReadings(kl=[], entropy=[])) for _ in self.where]
-        for which, places, model_TV, log_probs_HTV in self._layer_readings():
+        for which, places, model_TV, log_probs_HTV in self._layer_readings(table, writes):
             kl_HT, unsure_HT = kl_of_log_probs(model_TV, log_probs_HTV), entropy(log_probs_HTV)
             for name, how in hows.items():
                 ids_HTK, log_probs_HTK = best(log_probs_HTV, self.reader.log_mean_V, how)
                 for t, at in enumerate(places):
                     lists = said[at][which].lists.setdefault(name, [])
                     lists += table.lists(ids_HTK[:, t], log_probs_HTK[:, t])
-            for at, kl_H, unsure_H in zip(places, _all(kl_HT.T), _all(unsure_HT.T), strict=True):
+            for at, kl_H, unsure_H in zip(
+                places, thousandths(kl_HT.T), thousandths(unsure_HT.T), strict=True
+            ):
                 said[at][which].kl.extend(kl_H)
                 said[at][which].entropy.extend(unsure_H)
         return said
@@ -257,27 +243,30 @@ class _PromptReader:
                     chosen_HC = _columns(log_probs_HTC[:, at], terms, columns)
                     grids.setdefault((at, which), []).append(chosen_HC)
         for (at, which), layers in grids.items():
-            said[at][which].keep(_all(torch.cat(layers).T), [*range(len(terms)), *kept[at]])
+            said[at][which].keep(thousandths(torch.cat(layers).T), [*range(len(terms)), *kept[at]])
 
     def _logits(self, layer: int, tokens: Sequence[int]) -> Iterator[torch.Tensor]:
         """(H, T, C) logits of these tokens by the lenses, then by the unembedding where there is one."""
-        reader, where, heads = self.reader, list(self.where), self.chosen.by_layer[layer]
-        values_HTE = reader.values(self.activations, layer, heads)[:, where]
+        reader, heads = self.reader, self.chosen.by_layer[layer]
+        values_HTE, scale_T = self._values(layer, heads)
         yield reader.lens_logits(layer, heads, values_HTE, tokens)
         if reader.no_unembedding is None:
-            scale_T = reader.scale(self.activations)[where]
             yield reader.unembedding_logits(layer, heads, values_HTE, scale_T, tokens)
 
+    def _values(self, layer: int, heads: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(H, T, E) values of these heads and (T,) scales of the last norm, at the positions that are read."""
+        where = list(self.where)
+        values_HTE = self.reader.values(self.activations, layer, heads)[:, where]
+        return values_HTE, self.reader.scale(self.activations)[where]
 
-def _kept(model: Sequence[int], said: tuple[GridReadings, GridReadings], most: int) -> tuple[list[int], int]:
+
+def _kept(
+    model: Sequence[int], said: tuple[GridReadings, GridReadings], written: WrittenGrid, most: int
+) -> tuple[list[int], int]:
     """The tokens to keep at a position, and how many are left out: the model's own first, then those of most lists."""
-    counts = Counter(
-        token
-        for readings in said
-        for lists in readings.lists.values()
-        for entries in lists
-        for token in entries[::2]
-    )
+    all_lists = [lists for readings in said for lists in readings.lists.values()]
+    all_lists += [written.raised, written.lowered, written.suppressed]
+    counts = Counter(token for lists in all_lists for entries in lists for token in entries[::2])
     ordered = dict.fromkeys([*model[::2], *(token for token, _ in counts.most_common())])
     return list(ordered)[:most], max(0, len(ordered) - most)
 
@@ -291,16 +280,3 @@ def _columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence
 def _end(text: str) -> str:
     """The end of a long text: the whole prompt stands on the page anyway."""
     return text if len(text) <= SHOWN_BEFORE else f"...{text[-SHOWN_BEFORE:]}"
-
-
-def _all(values: torch.Tensor) -> Any:
-    """Thousandths, in nested lists."""
-    return (1000 * values.double()).round().long().tolist()
-
-
-def _thousandths(value: float) -> int:
-    return round(1000 * value)
-
-
-def _known(log_mean: float) -> int | None:
-    return _thousandths(log_mean) if log_mean > NO_MASS else None

@@ -19,3 +19,11 @@ MIN_PROBABILITY = 0.001
 KNOWN_LIFT, SUPPRESSED_LOGIT = 4.0, 0.5
 """A head knows a token and suppresses it where its lens gives the token at least this lift, and `MIN_PROBABILITY`, and its
 write lowers the token by at least so many logits (decision 0056)."""
+
+SUPPRESSED_SHOWN = 3
+"""Such tokens of a head that tables and pages show; results have as many as their lists."""
+
+
+def suppression() -> str:
+    """The same, in words for tables and pages."""
+    return f"the lens gives {100 * MIN_PROBABILITY}% and {KNOWN_LIFT}x or more, and the write lowers by {SUPPRESSED_LOGIT} or more"

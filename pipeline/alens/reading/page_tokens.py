@@ -1,0 +1,58 @@
+"""The table of tokens of a page while it grows, and numbers as a page holds them.
+
+In: ids and log-probabilities of lists. Out: indices into one table, and whole numbers of thousandths.
+Shapes: T rows, K entries of a list.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from alens.reading.head_reader import HeadReader
+from alens.reading.page_data import Lists
+from alens.reading.ranking import NO_MASS, term_log_probs
+from alens.reading.terms import Term
+
+
+class TokenTable:
+    """The table of tokens while it grows."""
+
+    def __init__(self, reader: HeadReader, terms: Sequence[Term]) -> None:
+        self.reader, self.log_mean_V = reader, reader.log_mean_V
+        mean_C = (
+            [] if not terms or self.log_mean_V is None else term_log_probs(self.log_mean_V, terms).tolist()
+        )
+        self.rows: list[list[Any]] = [
+            [term.text, _known(mean_C[i]) if mean_C else None] for i, term in enumerate(terms)
+        ]
+        self.where: dict[int, int] = {}
+
+    def index(self, token: int) -> int:
+        if token not in self.where:
+            self.where[token] = len(self.rows)
+            mean = None if self.log_mean_V is None else _known(float(self.log_mean_V[token]))
+            self.rows.append([self.reader.text(token), mean])
+        return self.where[token]
+
+    def lists(self, ids_TK: torch.Tensor, log_probs_TK: torch.Tensor) -> Lists:
+        counts_T = (log_probs_TK > -math.inf).sum(-1).tolist()
+        numbers_TK = thousandths(log_probs_TK.clamp(min=NO_MASS))
+        return [
+            [
+                number
+                for token, value in zip(ids[:count], values, strict=False)
+                for number in (self.index(token), value)
+            ]
+            for ids, values, count in zip(ids_TK.tolist(), numbers_TK, counts_T, strict=True)
+        ]
+
+
+def thousandths(values: torch.Tensor) -> Any:
+    """The numbers of a tensor in thousandths, in nested lists."""
+    return (1000 * values.double()).round().long().tolist()
+
+
+def _known(log_mean: float) -> int | None:
+    return round(1000 * log_mean) if log_mean > NO_MASS else None
