@@ -169,7 +169,7 @@ def null(reader: LensedModel, splits: int, pool: int = 2 * PAIRS) -> dict[str, A
     heads = Heads.grouped([pair for pair in every_head if pair[1] in NULL_HEADS] or every_head)
     ids, rows = prompt_tokens(reader, as_set("pool", sentences(pool, 9, NEUTRAL)).prompts, LAST)
     readings = PromptReadings(reader, ids, rows, heads)
-    every = [readings.lens(layer, head) for layer, head in heads]
+    every = [readings.says("lens", layer, head) for layer, head in heads]
     half = pool // 2
     adjusted, alone, judged, covered, flagged, widths = [], [], [], [], [], []
     for number in range(splits):
@@ -217,7 +217,7 @@ def known(reader: LensedModel, splits: int, paired: bool, pool: int = 130) -> di
     heads = Heads.grouped([pair for pair in every_head if pair[1] in NULL_HEADS] or every_head)
     texts = sentences(pool, 9, NEUTRAL) + sentences(pool, 9, TRIGGER)
     readings = PromptReadings(reader, *prompt_tokens(reader, as_set("pool", texts).prompts, LAST), heads)
-    every = {f"{layer}.{head}": readings.lens(layer, head) for layer, head in heads}
+    every = {f"{layer}.{head}": readings.says("lens", layer, head) for layer, head in heads}
     flags, fresh_flags = np.repeat([False, True], PAIRS), np.repeat([False, True], pool - 2 * PAIRS)
     names = [str(n % PAIRS if paired else n) for n in range(2 * PAIRS)]
     once = [prompt_scores.Split(fit=np.arange(2 * PAIRS), judge=np.arange(2 * PAIRS, 2 * (pool - PAIRS)))]
