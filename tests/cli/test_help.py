@@ -158,7 +158,10 @@ def test_a_file_may_spell_an_option_as_the_command_line_may(
     assert outcome.code == 2 and "has no lens for layer 2" in outcome.stderr
     config.write_text("laier = [2]\n")
     refused = run_alens("read", demo_lenses, "The man", "--config", config).stderr
-    assert "valid keys are compare, device, effect, first-token, heads, html" in refused and "layer," not in refused
+    assert (
+        "valid keys are compare, device, effect, first-token, heads, html" in refused
+        and "layer," not in refused
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
