@@ -37,18 +37,53 @@ def rows_of(cache: Cache, shards: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return z_NHE, cache.read("targets/final", rows).astype(np.float64)
 
 
-def test_it_is_the_least_squares_fit_of_the_final_residual_to_z(cache: Cache, form: ClosedForm) -> None:
+def cross_moments(z_NHE: np.ndarray, final_ND: np.ndarray) -> CrossMoments:
+    """The moments of these rows."""
+    around_NHE, around_ND = z_NHE - z_NHE.mean(0), final_ND - final_ND.mean(0)
+    return CrossMoments(
+        num_rows=len(z_NHE),
+        mean_HE=z_NHE.mean(0),
+        covariance_HEE=np.einsum("nhe,nhf->hef", around_NHE, around_NHE) / len(z_NHE),
+        cross_HED=np.einsum("nhe,nd->hed", around_NHE, around_ND) / len(z_NHE),
+        mean_final_D=final_ND.mean(0),
+        variance_final_D=final_ND.var(0),
+    )
+
+
+def test_it_is_a_ridge_regression_of_the_final_residual_on_z(cache: Cache, form: ClosedForm) -> None:
     z_NHE, final_ND = rows_of(cache, SHARDS)
     assert form.num_rows == len(z_NHE) == 4 * 16 * 63
     np.testing.assert_allclose(form.mean_final_D, final_ND.mean(0), atol=1e-5)
     centred_ND = final_ND - final_ND.mean(0)
     for place in range(len(HEADS)):
         z_NE = z_NHE[:, place] - z_NHE[:, place].mean(0)
-        expected_ED, _, _, _ = np.linalg.lstsq(z_NE, centred_ND, rcond=None)
-        left_ND = centred_ND - z_NE @ expected_ED
+        least_ED, _, _, _ = np.linalg.lstsq(z_NE, centred_ND, rcond=None)
+        left_ND = centred_ND - z_NE @ least_ED
         explained = 1 - np.square(left_ND).sum() / np.square(centred_ND).sum()
         assert form.r2_H[place] == pytest.approx(explained, rel=1e-3)
+        noise = 2 * z_NE.shape[1] / len(z_NE) * (1 - explained)
+        penalty = noise / (explained - noise) * np.square(z_NE).sum(0).mean()
+        more_NE = np.sqrt(penalty) * np.eye(z_NE.shape[1])
+        expected_ED, _, _, _ = np.linalg.lstsq(
+            np.concatenate([z_NE, more_NE]), np.pad(centred_ND, ((0, len(more_NE)), (0, 0))), rcond=None
+        )
         np.testing.assert_allclose(z_NE @ form.T_HED[place], z_NE @ expected_ED, atol=2e-2)
+
+
+def test_a_head_of_noise_says_little_however_few_its_rows() -> None:
+    """256 rows of a head that says nothing, and of one that says all, 16 wide; judged on other rows."""
+    random = np.random.default_rng(0)
+    z_NHE = random.normal(size=(512, 2, 16)) * np.geomspace(1, 0.01, 16)
+    final_ND = 3 * random.normal(size=(512, 24))
+    final_ND[:, :4] += 40 * z_NHE[:, 1, :4]
+    form = regress(cross_moments(z_NHE[:256], final_ND[:256]))
+    centred_ND = final_ND[256:] - form.mean_final_D
+    left_H = [
+        np.square(centred_ND - (z_NHE[256:, head] - form.mean_HE[head]) @ form.T_HED[head]).sum()
+        / np.square(centred_ND).sum()
+        for head in (0, 1)
+    ]
+    assert left_H[0] < 1.02 and left_H[1] < 0.08  # least squares leaves 1.064 and 0.074
 
 
 def test_the_lens_is_better_than_the_mean_output_on_other_rows(cache: Cache, form: ClosedForm) -> None:
@@ -78,20 +113,9 @@ def test_a_head_that_does_not_vary_has_zeros(mean: float) -> None:
     z_NHE = random.normal(size=(500, 2, 4))
     z_NHE[:, 0] = mean
     final_ND = random.normal(size=(500, 5)) + z_NHE[:, 1, :1]
-    mean_HE, covariance_HEE = z_NHE.mean(0), np.stack([np.cov(z_NHE[:, h].T, bias=True) for h in (0, 1)])
-    cross_HED = np.einsum("nhe,nd->hed", z_NHE - mean_HE, final_ND - final_ND.mean(0)) / 500
-    form = regress(
-        CrossMoments(
-            num_rows=500,
-            mean_HE=mean_HE,
-            covariance_HEE=covariance_HEE,
-            cross_HED=cross_HED,
-            mean_final_D=final_ND.mean(0),
-            variance_final_D=final_ND.var(0),
-        )
-    )
+    form = regress(cross_moments(z_NHE, final_ND))
     assert form.r2_H[0] == pytest.approx(0, abs=1e-9) and 0.3 < form.r2_H[1] < 0.7
-    whitening = Whitening.from_moments(mean_HE, covariance_HEE)
+    whitening = Whitening.from_moments(form.mean_HE, form.covariance_HEE)
     assert form.white(whitening).isfinite().all()
     assert float(form.white(whitening)[0].abs().max()) < 1e-6
 

@@ -30,6 +30,14 @@ blown up."""
 MEAN_RIDGE = 1e-12
 """Added too, as a share of the squared mean: a head that always says the same has no variance but rounding."""
 
+NOISE_ROWS = 2.0
+"""How many rows count as one where noise is estimated: rows of a sequence resemble each other."""
+
+MOST_PENALTY = 3.0
+"""The largest penalty, as a share of the mean variance of z: that of a head that explains no more than noise would."""
+
+TINY = float(np.finfo(np.float32).tiny)
+
 ENOUGH_ROWS = 131_072
 """Rows that are summed where stage one kept no moments."""
 
@@ -112,25 +120,40 @@ def lacks_moments(cache: Cache) -> str | None:
 
 
 def regress(of_layer: moments.CrossMoments) -> ClosedForm:
-    """The closed form from the moments of a layer."""
+    """The closed form from the moments of a layer: ridge regression, the stronger the less a head explains on few rows.
+
+    The penalty is that of Hoerl, Kennard and Baldwin (1975), noise over signal; R2 is that of least squares, without it.
+    docs/decisions/0045 has the measurement.
+    """
     variance_HE, axes_HEE = np.linalg.eigh(of_layer.covariance_HEE)
-    largest_H = variance_HE[:, -1].clip(min=0)
-    ridge_H = RIDGE * largest_H + MEAN_RIDGE * np.square(of_layer.mean_HE).max(-1) + np.finfo(np.float32).tiny
-    along_HED = (
-        axes_HEE.swapaxes(1, 2)
-        @ of_layer.cross_HED
-        / (variance_HE.clip(min=0) + ridge_H[:, None])[:, :, None]
-    )
+    variance_HE = variance_HE.clip(min=0)
+    rounding_H = RIDGE * variance_HE[:, -1] + MEAN_RIDGE * np.square(of_layer.mean_HE).max(-1) + TINY
+    cross_HED = axes_HEE.swapaxes(1, 2) @ of_layer.cross_HED
+
+    def along(ridge_H: Array) -> Array:
+        """(H, E, D): the map, along the axes of z."""
+        map_HED: Array = cross_HED / (variance_HE + ridge_H[:, None])[:, :, None]
+        return map_HED
+
     # With a ridge, the variance explained is 2 cov(prediction, final) - var(prediction).
-    T_HED = axes_HEE @ along_HED
-    predicted_H = (variance_HE.clip(min=0)[:, :, None] * np.square(along_HED)).sum((1, 2))
-    explained_H = 2 * (T_HED * of_layer.cross_HED).sum((1, 2)) - predicted_H
+    least_HED = along(rounding_H)
+    predicted_H = (variance_HE[:, :, None] * np.square(least_HED)).sum((1, 2))
+    explained_H = (2 * (least_HED * cross_HED).sum((1, 2)) - predicted_H).clip(min=0)
     total = of_layer.variance_final_D.sum()
+    r2_H = explained_H / total if total > 0 else np.zeros_like(explained_H)
+    ridge_H = rounding_H + _penalty(r2_H, of_layer.num_rows, variance_HE.shape[1]) * variance_HE.mean(1)
     return ClosedForm(
-        T_HED=T_HED,
+        T_HED=axes_HEE @ along(ridge_H),
         mean_HE=of_layer.mean_HE,
         covariance_HEE=of_layer.covariance_HEE,
         mean_final_D=of_layer.mean_final_D,
-        r2_H=explained_H.clip(min=0) / total if total > 0 else np.zeros_like(explained_H),
+        r2_H=r2_H,
         num_rows=of_layer.num_rows,
     )
+
+
+def _penalty(r2_H: Array, num_rows: int, d_head: int) -> Array:
+    """(H,) noise over signal: what noise explains by chance, over what is explained beyond it."""
+    noise_H = NOISE_ROWS * d_head / num_rows * (1 - r2_H).clip(min=0)
+    penalty_H: Array = noise_H / (r2_H - noise_H).clip(min=noise_H / MOST_PENALTY + TINY)
+    return penalty_H
