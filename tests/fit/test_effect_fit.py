@@ -90,6 +90,8 @@ def test_nobody_takes_an_effect_lens_for_a_distribution(
 ) -> None:
     says = refusal(run_alens("read", lenses, "He took"), after_log=True)
     assert "holds effect lenses, which say what a head adds to the logits" in says
+    says = refusal(run_alens("export", lenses, lenses.parent / "exported"), after_log=True)
+    assert "holds lenses of the form 'effect': only affine lenses have a weight" in says
     with pytest.raises(RequestError, match="holds linear lenses, not effect lenses"):
         load_effect_lenses(demo_lenses)
     with pytest.raises(RequestError, match="holds effect lenses"):

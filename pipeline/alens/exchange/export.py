@@ -135,7 +135,7 @@ def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
     record, form = lenses.record, request.form
     if record.form not in AFFINE_FORMS:
         raise RequestError(
-            f"{lenses.name} holds lenses of the form {record.form!r}, behind a norm: only affine lenses have a weight and a bias to export"
+            f"{lenses.name} holds lenses of the form {record.form!r}: only affine lenses have a weight and a bias to export"
         )
     if form == PAPER and record.site != ATTN_Z:
         raise RequestError(f"{lenses.name} holds lenses of {record.site}, which has no heads: take --form z")
