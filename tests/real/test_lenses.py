@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from alens import EvaluateSettings, HeadReader, evaluate, load_lenses, open_cache
+from alens.heads import Heads
+from alens.rows import moments
 
 from ..page_data import held
 
@@ -49,6 +52,37 @@ def test_a_head_that_moves_names_names_the_right_one(real_reader: HeadReader) ->
     mary, john = head.lens_terms
     assert mary.lift is not None and mary.lift > 500 and mary.probability > 10 * john.probability
     assert head.lens[0].token == " Mary" and head.lens_kl < 3
+
+
+def test_what_a_head_writes_has_the_sign_of_what_the_model_loses_without_it(
+    real_reader: HeadReader, real_cache: Path, plain_model: Any
+) -> None:
+    """23.0 moves both names, 23.3 lowers the repeated one."""
+    terms = real_reader.terms(["Mary", "John"])
+    reading = real_reader.read(PROMPT, heads="23.0,23.3", terms=terms)
+    mover, suppressor = reading.heads
+    assert [term.logit > 0.3 for term in mover.written_terms] == [True, True]
+    assert suppressor.written_terms[1].logit < -1
+    ids = torch.tensor([real_reader.tokens(PROMPT)])
+    output = plain_model.model.layers[23].self_attn.o_proj
+    (mean_HE,) = moments.mean_z(open_cache(real_cache), Heads.grouped([(23, 0), (23, 3)])).values()
+    whole_V = plain_model(ids).logits[0, -1]
+    for mean_E, head in zip(mean_HE, reading.heads, strict=True):
+        mine = slice(64 * head.head, 64 * head.head + 64)
+
+        def ablated(module: Any, given: Any, mine: slice = mine, mean_E: torch.Tensor = mean_E) -> Any:
+            return (
+                given[0].index_copy(
+                    2, torch.arange(mine.start, mine.stop), mean_E.expand(1, ids.shape[1], 64)
+                ),
+            )
+
+        hook = output.register_forward_pre_hook(ablated)
+        lost_V = whole_V - plain_model(ids).logits[0, -1]
+        hook.remove()
+        for term in head.written_terms:
+            effect = float(lost_V[term.id] - lost_V.mean())
+            assert abs(term.logit) < 0.3 or (effect > 0) == (term.logit > 0), (head.head, term, effect)
 
 
 def test_the_page_shows_tokens_as_they_stand_in_a_text(
