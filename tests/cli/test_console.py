@@ -6,6 +6,7 @@ Real processes, with the descriptors as a shell would leave them.
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     assert int(reader.communicate()[0]) == 1_000_000
 
 
-WORKS = ("cache", "fit", "sweep", "verify", "export", "import", "publish")
+WORKS = ("cache", "effects", "fit", "sweep", "verify", "export", "import", "publish")
 """What they print only says what they did; the exit code is that of the work."""
 
 
@@ -154,6 +155,7 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
         "export": ["export", lenses, folder / "export", "--form", "z"],
         "import": ["import", folder / "export", folder / "import", "--model", "demo"],
         "publish": ["publish", lenses, "--repo", "me/lenses", "--out", folder / "bundle"],
+        "effects": ["effects", shutil.copytree(cache, folder / "measured"), *few],
         "info": ["info", cache],
         "verify": ["verify", cache],
         "fidelity": ["fidelity", cache, "--rows", "256", "--no-fit"],

@@ -24,6 +24,7 @@ def test_the_size_is_said_and_the_layers_are_written(
         "README.md",
         "config.json",
         "layer-03.safetensors",
+        "mean-z.safetensors",
         "output.safetensors",
     }
     assert load_file(out / "layer-03.safetensors")["head.4.weight"].shape == (32, 4096)

@@ -87,6 +87,13 @@ def test_a_resumed_fit_that_is_deep_in_a_step(log: Log) -> None:
     ]
 
 
+def test_what_is_left_is_never_below_nothing(log: Log) -> None:
+    log.at(0, "judge", 0, 2048, "rows")
+    log.at(20, "judge", 2000, 2048, "rows")
+    log.wait(34)
+    assert log.taken()[-1] == (33, "judge 2,000 of 2,048 rows (97 %), 0:00 left, 0:13 at the next")
+
+
 def test_what_is_left_follows_the_pace(log: Log) -> None:
     """A step takes 1 s, then 5 s: after a minute the first steps no longer count."""
     for step in range(101):

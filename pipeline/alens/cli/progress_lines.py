@@ -40,12 +40,12 @@ class _Pace:
             self._marks.popleft()
 
     def left_s(self, now: float, total: int) -> float | None:
-        """Seconds until `total` units are done; None before the first step of this run."""
+        """Seconds until `total` units are done, not below 0; None before the first step of this run."""
         (since, before), (latest, done) = self._marks[0], self._marks[-1]
         if done == before:
             return None
         under_way_s = min(now - latest, latest - self._marks[-2][0])
-        return (latest - since) / (done - before) * (total - done) - under_way_s
+        return max(0.0, (latest - since) / (done - before) * (total - done) - under_way_s)
 
 
 class _Stage:
