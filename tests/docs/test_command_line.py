@@ -82,7 +82,9 @@ def test_commands_on_a_page_are_valid(page: Path, monkeypatch: pytest.MonkeyPatc
 def test_flags_on_a_page_exist(page: Path) -> None:
     quoted = " ".join(re.findall(r"`([^`\n]+)`", pages.prose(page)))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", quoted))
-    about_benchmarks = page.name in ("benchmarks.md", "heads.md", "limits.md") or page.parent.name == "decisions"
+    about_benchmarks = (
+        page.name in ("benchmarks.md", "heads.md", "limits.md") or page.parent.name == "decisions"
+    )
     known = FLAGS | OTHER_TOOLS.keys() | (BENCHMARK_FLAGS if about_benchmarks else set())
     assert named <= known, f"{page.name} names flags that do not exist"
 
