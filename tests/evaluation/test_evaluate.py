@@ -56,8 +56,10 @@ def test_it_finds_the_figures_that_the_fit_recorded(evaluation: Evaluation, demo
     record = load_lenses(demo_lenses).record
     for layer in (0, 3):
         for head, stated in zip(evaluation.lens[layer], record.held_out[str(layer)], strict=True):
-            figures = {name: getattr(head, name) for name in stated}
-            assert figures == pytest.approx(stated, rel=1e-6, abs=1e-9)
+            for name, value in stated.items():
+                # The two best tokens of one row of head 0.4 are 1.7e-6 logits apart, and sums differ by as much.
+                row = 1 / evaluation.rows if name.endswith("_agreement") else 0.0
+                assert getattr(head, name) == pytest.approx(value, rel=1e-6, abs=1e-9 + row), name
 
 
 def test_kl_of_a_lens_is_the_dense_one(
