@@ -90,8 +90,14 @@ def test_kl_of_two_coins_is_not_below_0_by_rounding() -> None:
     assert divergences.kl_of_log_probs(fair_TV, fair_TV[None]).tolist() == [[0.0]]
 
 
-KERNELS = ("cache/target_compression.py", "fit/objectives/", "evaluation/tile_figures.py")
-"""They compute it as part of what they do to whole batches, or to tiles of logits that never stand whole."""
+KERNELS = (
+    "cache/target_compression.py",
+    "fit/objectives/",
+    "evaluation/tile_figures.py",
+    "evaluation/scaled_write.py",
+)
+"""They compute it as part of what they do to whole batches, or to tiles of logits that never stand whole; the last only its
+slope."""
 
 
 def test_divergences_are_computed_here_alone() -> None:

@@ -34,8 +34,8 @@ MEND = "remove it, and run `alens effects` again"
 ROWS_PER_SHARD = 512
 """About the rows that one file has of each head: whole sequences, one at least."""
 
-ARRAY_NAME = re.compile(r"layer-\d{2,5}\.[0-9a-f]+\.npy", re.ASCII)
-_RECORD_NAME = re.compile(r"layer-\d{2,5}\.[0-9a-f]+\.json", re.ASCII)
+ARRAY_NAME = re.compile(r"\d{2,5}\.[0-9a-f]+\.npy", re.ASCII)
+_RECORD_NAME = re.compile(r"\d{2,5}\.[0-9a-f]+\.json", re.ASCII)
 _FOLDER = re.compile(r"\d{6,}", re.ASCII)
 
 
@@ -134,7 +134,7 @@ class EffectFiles:
     def path(self, shard: int, layer: int, heads: Sequence[int]) -> Path:
         """The record of these heads; the array is beside it. The heads are named by a bit each."""
         mask = sum(1 << head for head in heads)
-        return self.folder_of_shard(shard) / f"layer-{layer:02d}.{mask:x}.json"
+        return self.folder_of_shard(shard) / f"{layer:02d}.{mask:x}.json"
 
     def put(
         self,

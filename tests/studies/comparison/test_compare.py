@@ -206,7 +206,8 @@ def test_a_planted_head_and_its_token_come_first(
     comparison = compare(planted, *sets, settings=replace(QUICK, paired=True))
     first = comparison.heads[0]
     assert (first.layer, first.head, first.lens.appear[0].id) == (0, 4, 777)
-    assert first.lens.noise is not None and first.lens.noise.p_adjusted == pytest.approx(0.01)
+    assert first.lens.noise is not None and first.lens.noise.p_adjusted is not None
+    assert first.lens.noise.p_adjusted < 0.025  # at most one of 99 relabellings is as far apart
     assert first.lens.noise.low_of_interval > 2 * first.lens.noise.expected
     assert comparison.detection is not None and comparison.detection.lens_contrast.auc > 0.9
     was = {(c.layer, c.head): c for c in compared.heads}
