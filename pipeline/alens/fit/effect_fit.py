@@ -16,7 +16,7 @@ import torch
 
 from alens.errors import RequestError, StoppedError
 from alens.fit.distributed import alone
-from alens.fit.fit_plan import FitPlan, begun, check_same, put_plan
+from alens.fit.fit_plan import FitPlan, begun, check_same, fitted_on, put_plan
 from alens.fit.hold import held
 from alens.fit.launch import this_launch
 from alens.fit.settings import FitRequest, FitSettings
@@ -212,16 +212,7 @@ def _record(
         form=EFFECT,
         site="attn.z",
         objective=None,
-        model=cache.plan.model,
-        tokenizer_sha256=cache.plan.tokens.tokenizer_sha256,
-        bos=cache.plan.tokens.bos,
-        cache={
-            "plan": plan.cache_plan,
-            "fingerprint": cache.fingerprint,
-            "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
-            "train_shards": list(plan.train_shards),
-            "held_out_shards": list(plan.held_out_shards),
-        },
+        **fitted_on(plan, cache),
         layers=plan.layers,
         heads=plan.heads,
         fit={

@@ -14,11 +14,10 @@ from typing import Any, Protocol
 import torch
 
 from alens.evaluation.sums import HeadFigures
-from alens.evaluation.training import text_of_fit
 from alens.fit.convergence import CONVERGED, ENDINGS
 from alens.fit.curves import Curves
 from alens.fit.distributed import Processes
-from alens.fit.fit_plan import FitPlan
+from alens.fit.fit_plan import FitPlan, fitted_on
 from alens.fit.judging import Judging
 from alens.fit.recipe import Recipe
 from alens.fit.trainer import Trainer
@@ -266,17 +265,7 @@ def _record(
         form=next(iter(maps.values())).form,
         site=recipe.settings.site,
         objective=recipe.settings.objective,
-        model=cache.plan.model,
-        tokenizer_sha256=cache.plan.tokens.tokenizer_sha256,
-        bos=cache.plan.tokens.bos,
-        cache={
-            "plan": plan.cache_plan,
-            "fingerprint": cache.fingerprint,
-            "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
-            "text": text_of_fit(cache, plan.train_shards),
-            "train_shards": list(plan.train_shards),
-            "held_out_shards": list(plan.held_out_shards),
-        },
+        **fitted_on(plan, cache),
         layers=plan.layers,
         heads=plan.heads,
         fit={

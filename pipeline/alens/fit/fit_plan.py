@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
+from alens.evaluation.training import text_of_fit
 from alens.fit.batches import BatchStream
 from alens.fit.recipe import Recipe
 from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
@@ -98,6 +99,23 @@ def divided(layers: tuple[int, ...], most: int) -> Groups | None:
     count = -(-len(layers) // most)
     ends = [number * len(layers) // count for number in range(count + 1)]
     return tuple(layers[start:end] for start, end in pairwise(ends)) if count > 1 else None
+
+
+def fitted_on(plan: FitPlan, cache: Cache) -> dict[str, Any]:
+    """What a `LensRecord` says of the model and the rows that lenses were fitted on."""
+    return {
+        "model": cache.plan.model,
+        "tokenizer_sha256": cache.plan.tokens.tokenizer_sha256,
+        "bos": cache.plan.tokens.bos,
+        "cache": {
+            "plan": plan.cache_plan,
+            "fingerprint": cache.fingerprint,
+            "corpus": {name: getattr(cache.plan.corpus, name) for name in ("id", "revision", "split")},
+            "text": text_of_fit(cache, plan.train_shards),
+            "train_shards": list(plan.train_shards),
+            "held_out_shards": list(plan.held_out_shards),
+        },
+    }
 
 
 def resolve(request: FitRequest, cache: Cache) -> FitPlan:
