@@ -86,7 +86,7 @@ def asked(reader: HeadReader, everything: Sequence[Case]) -> dict[tuple[int, int
                 reader.model,
                 torch.tensor([case.ids]),
                 heads.layers,
-                lambda layer, pattern: looks.update({layer: pattern[0, :, -1]}),  # noqa: B023
+                lambda layer, pattern: looks.update({layer: pattern[0, :, -1]}),  # noqa: B023  # called at once
             )
         for layer, of_layer in heads.by_layer.items():
             z_HE = reader.values(activations, layer, of_layer)[:, -1:]

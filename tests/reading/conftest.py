@@ -1,10 +1,27 @@
-"""Tokenizers as those of Llama 2, tiny: pieces of words behind `▁`, bytes where a character has no token."""
+"""Lenses in closed form; tokenizers as those of Llama 2, tiny: pieces of words behind `▁`, bytes where a character has no
+token."""
+
+import os
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from alens import FitRequest, FitSettings, fit_lenses
+
 WORDS = ("king", "man", "the", "super")
 """Each is a token, with and without a space before it."""
+
+
+@pytest.fixture(scope="session")
+def closed_forms(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Heads 1 and 4 of layer 3 of the demo, in closed form. Shared: never write to it."""
+    root = tmp_path_factory.mktemp("closed-forms") / "lenses"
+    settings = FitSettings(lens="regression", layers=(3,), heads=(1, 4), eval_rows=256)
+    with mock.patch.dict(os.environ):
+        fit_lenses(FitRequest(store=demo_cache, lenses=root, settings=settings, device="cpu"))
+    return root
 
 
 @pytest.fixture(params=["normaliser", "pre-tokenizer"])

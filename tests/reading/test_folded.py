@@ -1,31 +1,20 @@
 """Lenses of E x D are folded once many rows were read, and say the same before and after."""
 
-import os
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
-from alens import FitRequest, FitSettings, fit_lenses, load_lenses
+from alens import load_lenses
 from alens.lens.maps import AffineMaps
 from alens.reading import lensed_model
 from alens.reading.lensed_model import LensedModel
 
 
-@pytest.fixture(scope="module")
-def lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Heads 1 and 4 of layer 3 of the demo, in closed form."""
-    root = tmp_path_factory.mktemp("folded") / "lenses"
-    settings = FitSettings(lens="regression", layers=(3,), heads=(1, 4), eval_rows=256)
-    with mock.patch.dict(os.environ):
-        fit_lenses(FitRequest(store=demo_cache, lenses=root, settings=settings, device="cpu"))
-    return root
-
-
 @pytest.mark.parametrize("room", [2**32, 0])
-def test_lenses_are_folded_once_more_rows_were_read_than_folding_costs(lenses: Path, room: int) -> None:
-    reader = LensedModel(load_lenses(lenses), device="cpu")
+def test_lenses_are_folded_once_more_rows_were_read_than_folding_costs(closed_forms: Path, room: int) -> None:
+    reader = LensedModel(load_lenses(closed_forms), device="cpu")
     z_HTE = torch.randn(1, 20, 32, generator=torch.Generator().manual_seed(0))
     with mock.patch.object(lensed_model, "FOLDED_BYTES", room):
         first, second, third = (reader.lens(3, [4], z_HTE) for _ in range(3))  # d_head is 32
@@ -36,9 +25,9 @@ def test_lenses_are_folded_once_more_rows_were_read_than_folding_costs(lenses: P
     assert (first.exp() * (first - third)).sum(-1).max() < 1e-4
 
 
-def test_some_tokens_of_a_prompt_need_no_folded_lens(lenses: Path) -> None:
+def test_some_tokens_of_a_prompt_need_no_folded_lens(closed_forms: Path) -> None:
     """A page asks for them after its lists: folding then would make the whole weight of every head once more."""
-    reader = LensedModel(load_lenses(lenses), device="cpu")
+    reader = LensedModel(load_lenses(closed_forms), device="cpu")
     z_HTE = torch.randn(2, 40, 32, generator=torch.Generator().manual_seed(0))
     whole = reader.lens_logits(3, [1, 4], z_HTE)
     some = reader.lens_logits(3, [1, 4], z_HTE, [7, 4000, 7])

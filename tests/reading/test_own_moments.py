@@ -1,31 +1,19 @@
 """What lenses say on average, beside what they say about the rows of their cache."""
 
-import os
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
 
-from alens import FitRequest, FitSettings, HeadReader, fit_lenses, load_lenses, open_cache
+from alens import HeadReader, load_lenses, open_cache
 from alens.errors import RequestError
 from alens.reading.own_moments import own_moments
 from alens.reading.settings import OWN_LIFT, Z_SCORE
 
 
-@pytest.fixture(scope="module")
-def lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Heads 1 and 4 of layer 3 of the demo, in closed form."""
-    root = tmp_path_factory.mktemp("own") / "lenses"
-    settings = FitSettings(lens="regression", layers=(3,), heads=(1, 4), eval_rows=256)
-    with mock.patch.dict(os.environ):
-        fit_lenses(FitRequest(store=demo_cache, lenses=root, settings=settings, device="cpu"))
-    return root
-
-
-def test_mean_and_deviation_are_those_of_the_rows(lenses: Path, demo_cache: Path) -> None:
-    reader, cache = HeadReader(load_lenses(lenses), device="cpu"), open_cache(demo_cache)
+def test_mean_and_deviation_are_those_of_the_rows(closed_forms: Path, demo_cache: Path) -> None:
+    reader, cache = HeadReader(load_lenses(closed_forms), device="cpu"), open_cache(demo_cache)
     settings = cache.plan.settings
     rows = torch.arange(settings.rows_per_shard * len(cache.shards))
     usable = rows[rows % settings.seq_len >= 1]
@@ -43,26 +31,28 @@ def test_mean_and_deviation_are_those_of_the_rows(lenses: Path, demo_cache: Path
 
 
 def test_lists_by_them_need_what_lenses_hold(
-    run_alens: Any, lenses: Path, demo_lenses: Path, tmp_path: Path
+    run_alens: Any, closed_forms: Path, demo_lenses: Path, tmp_path: Path
 ) -> None:
-    given = ("read", lenses, "It was a dark and stormy", "--top", "6", "--rank")
+    given = ("read", closed_forms, "It was a dark and stormy", "--top", "6", "--rank")
     lists = {}
     for rank in ("lift", "own-lift", "z-score"):
         text = run_alens(*given, rank)
         assert text.code == 0 and f"Lists by {rank.replace('own-', 'own ')} (" in text.stdout
-        reader = HeadReader(load_lenses(lenses), device="cpu")
+        reader = HeadReader(load_lenses(closed_forms), device="cpu")
         lists[rank] = [head.lens for head in reader.read("It was a dark and stormy", top=6, rank=rank).heads]
         assert all(score.probability >= 0.001 for scores in lists[rank] for score in scores)
     assert lists["lift"] != lists["own-lift"] != lists["z-score"]
     reader = HeadReader(load_lenses(demo_lenses), device="cpu")
     with pytest.raises(RequestError, match=r"^lenses of the design 'linear' do not hold how z spreads"):
         reader.read("It was", rank="z-score")
-    code, _, err = run_alens("read", lenses, "It was", "--rank", "z-score", "--html", tmp_path / "page.html")
+    code, _, err = run_alens(
+        "read", closed_forms, "It was", "--rank", "z-score", "--html", tmp_path / "page.html"
+    )
     assert code == 2 and "a page has lists by lift and by probability" in err
 
 
-def test_only_lists_that_need_it_ask_for_the_mean(lenses: Path) -> None:
-    reader = HeadReader(load_lenses(lenses), device="cpu")
+def test_only_lists_that_need_it_ask_for_the_mean(closed_forms: Path) -> None:
+    reader = HeadReader(load_lenses(closed_forms), device="cpu")
     assert own_moments(reader, 3, (1,), "lift") == [None]
     (own,) = own_moments(reader, 3, (1,), OWN_LIFT)
     assert own is not None and own[1] is None

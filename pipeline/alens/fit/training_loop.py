@@ -83,9 +83,7 @@ def fit_lenses(
     if not plan.steps:
         put = put_effect_lenses if effect else put_untrained
         record = put(request, plan, cache, report=report, should_stop=should_stop)
-        return FitSummary(
-            lenses=request.lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0
-        )
+        return _without_steps(request.lenses, record)
     with contextlib.ExitStack() as stack:
         with _marked(directory, plan.steps):
             processes = join(request.device, should_stop)
@@ -143,7 +141,11 @@ def _finished(directory: LensDirectory) -> FitSummary:
         checkpoints.drop_all(directory.checkpoints)
         shutil.rmtree(directory.groups, ignore_errors=True)
     log.info("%s is finished: nothing to do", directory.root)
-    return FitSummary(lenses=directory.root, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
+    return _without_steps(directory.root, record)
+
+
+def _without_steps(lenses: Path, record: LensRecord) -> FitSummary:
+    return FitSummary(lenses=lenses, record=record, steps_taken=0, rows=0, seconds=0.0, waited_s=0.0)
 
 
 def _planned(request: FitRequest, cache: Cache, plan: FitPlan, processes: Processes, zero: int) -> FitPlan:

@@ -42,7 +42,7 @@ class HeadWrites:
             self._mean_z |= _mean_of_cache(store, lenses)
 
     def lacking(self, heads: Heads) -> str | None:
-        """Why there is no write of these heads, for a message; None where there is."""
+        """What keeps the write of these heads from being made, for a message; None where nothing does."""
         if self._unknown is not None:
             return self._unknown
         if all(self._mean(layer, numbers) is not None for layer, numbers in heads.by_layer.items()):
