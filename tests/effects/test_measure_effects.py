@@ -116,8 +116,13 @@ def test_heads_and_rows_that_are_asked_for_later_are_added_and_nothing_is_measur
     np.testing.assert_array_equal(after[:, [1, 4]], before)
     assert measure(store, rows=600, layers=(3,)).effects_measured == 8 * 63 * 6
     assert len(open_effects(store).rows) == 16 * 63
-    with pytest.raises(RequestError, match=r"holds no effects of head 2\.0: run `alens effects"):
-        open_effects(store, Heads(((2, 0),)))
+    # the first shard lacks other layers than the second
+    assert measure(store, rows=600, layers=(2, 3), heads="2.0,3.0").effects_measured == 16 * 63
+    assert measure(store, rows=1100, layers=(2, 3), heads="2.0,3.0").effects_measured == 8 * 63 * 2
+    assert measure(store, rows=1, layers=(0,)).effects_measured == 8 * 63 * 6
+    assert measure(store, rows=600, layers=(0, 2)).effects_measured == 8 * 63 * (5 + 11)
+    with pytest.raises(RequestError, match=r"holds no effects of head 1\.0: run `alens effects"):
+        open_effects(store, Heads(((1, 0),)))
 
 
 def test_two_workers_and_a_stopped_run_give_the_same_effects(

@@ -146,6 +146,7 @@ class _EffectJob:
         self._request, self._cache, self._model, self._files = request, cache, model, files
         self._report, self._should_stop = report, should_stop
         self._positions = cache.plan.settings.seq_len - FIRST_POSITION
+        self._heads = heads
         self._mean_HE = {layer: self._mean(layer) for layer in heads.layers}
         self._whole = False
         self._cost: EffectCost | None = None
@@ -168,9 +169,9 @@ class _EffectJob:
         try:
             for shard, (sequences, heads) in work.items():
                 self._look()
-                clean = self._clean(sequences, heads)
                 if self._cost is None:
-                    self._begin(clean, heads, work, total)
+                    self._begin(self._clean(sequences, self._heads), work, total)
+                clean = self._clean(sequences, heads)
                 for layer, numbers in heads.by_layer.items():
                     since = time.monotonic()
                     effects_NHD = self._effects(clean, layer, numbers, total)
@@ -195,19 +196,18 @@ class _EffectJob:
             )
         return clean
 
-    def _begin(
-        self, clean: CleanPass, heads: Heads, work: dict[int, tuple[list[int], Heads]], total: int
-    ) -> None:
+    def _begin(self, clean: CleanPass, work: dict[int, tuple[list[int], Heads]], total: int) -> None:
         """Choose how to run the model, and say what the work will cost."""
         self._report(Progress(stage="timing the model"))
-        self._whole = not begins_at(self._model, clean, max(heads.layers))
+        layers = tuple(sorted({layer for _, left in work.values() for layer in left.layers}))
+        self._whole = not begins_at(self._model, clean, max(layers))
         if self._whole:
             log.warning(
                 "%s hands more from layer to layer than the residual stream: each pass runs all layers, which takes longer",
                 self._cache.plan.model.architecture,
             )
-        copies = min(self._cache.plan.settings.batch_size, len(clean.tokens_BT) * len(heads))
-        layers = tuple(sorted({layer for _, left in work.values() for layer in left.layers}))
+        most = max(len(sequences) * len(left) for sequences, left in work.values())
+        copies = min(self._cache.plan.settings.batch_size, most)
         self._cost = probe(self._model, clean, layers, self._mean_HE, copies, self._whole)
         num_copies = dict.fromkeys(layers, 0)
         for sequences, left in work.values():
