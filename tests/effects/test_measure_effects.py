@@ -212,6 +212,27 @@ def test_damage_is_named_by_verify_and_refused_by_the_reader(
         open_effects(store, Heads(((0, 0),))).delta(0)
 
 
+def test_what_the_model_computes_again_agrees_and_effects_that_were_wrong_when_written_do_not(
+    copy_of: Callable[[Path], Path], measured: Path, run_alens: Any
+) -> None:
+    code, out, _ = run_alens("verify", measured, "--deep", 400, "--device", "cpu")
+    assert code == 0 and "effects of 6 heads on whole sequences were computed again" in out
+    assert any(line.startswith("agrees      effects/0") for line in out.splitlines())
+    store = copy_of(measured)
+    cache = open_cache(store)
+    files = effect_files.EffectFiles(store, cache.plan.identity)
+    for file in [file for shard in files.shards() for file in files.of_shard(shard)]:
+        record = file.record
+        values_NHD = file.read(cache.plan.settings.seq_len, cache.plan.model.d_model)
+        note = {"sequences": list(record.sequences), "mean_sha256": record.mean_sha256}
+        files.put(record.shard, record.layer, record.heads, values_NHD[:, ::-1].copy(), note)
+    assert run_alens("verify", store).code == 0
+    code, out, err = run_alens("verify", store, "--deep", 1, "--device", "cpu")
+    assert code == 1 and "differs     effects/0" in out
+    assert err.rstrip().endswith(f"move {store}/effects away, then run `alens effects` again")
+    assert "effects of one head on whole sequences were computed again" in out
+
+
 def test_records_of_another_cache_do_not_count(
     copy_of: Callable[[Path], Path], measured: Path, demo_cache: Path
 ) -> None:

@@ -34,6 +34,7 @@ write_cache.py         plan -> committed shards, resumable
 recompute.py           some rows computed again, beside what is stored
 recompute_targets.py   stored targets beside the model's logits
 recompute_sums.py      stored sums of a shard beside those computed again
+recompute_effects.py   stored effects of heads beside those computed again
 tolerance.py           how far rounding may take the two apart
 array_differences.py   the largest difference of each array
 """

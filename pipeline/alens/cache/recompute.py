@@ -7,7 +7,8 @@ numbers that were wrong when they were written, which hashes cannot.
 z is compared twice: with the model's z, and, times the stored W_O, with the model's attention output. A tail draw is
 the token in which its threshold falls, in the distribution outside the stored top k. Near the edge of a token noise may
 move the draw to the neighbour, so the threshold's distance to the stored token is compared. Sums over a shard are compared
-where whole shards are computed again (`recompute_sums.py`).
+where whole shards are computed again (`recompute_sums.py`), measured effects of heads where the cache has some
+(`recompute_effects.py`).
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, M tail samples, V vocabulary.
 """
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from alens import randomness
-from alens.cache import recompute_sums, recompute_targets, tolerance
+from alens.cache import recompute_effects, recompute_sums, recompute_targets, tolerance
 from alens.cache.array_differences import ArrayDifference, LargestDifferences
 from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError, StoppedError
@@ -44,6 +45,8 @@ class Recomputed(Result):
     rows: int
     shards: int
     """Whole shards whose sums were compared."""
+    effects: int
+    """Measured effects that were compared: heads on whole sequences."""
     comparisons: tuple[ArrayDifference, ...]
     """The largest difference of each array, in the order of their names."""
     tail_draws: int
@@ -64,6 +67,7 @@ class Recomputed(Result):
         return {
             "rows": self.rows,
             "shards": self.shards,
+            "effects": self.effects,
             "agrees": self.agrees,
             "tail_draws": self.tail_draws,
             "tail_moved": self.tail_moved,
@@ -135,9 +139,14 @@ def recompute(
     shards = _pick_shards(cache, request)
     for number, shard in enumerate(shards):
         _compare_sums(comparer, shard, (number, len(shards)), report, should_stop)
+    picked_effects = recompute_effects.pick_effects(cache, request.rows, request.seed)
+    recompute_effects.compare_effects(
+        cache, loaded, picked_effects, report, should_stop, comparer.differences
+    )
     return Recomputed(
         rows=done,
         shards=len(shards),
+        effects=len(picked_effects),
         comparisons=comparer.differences.by_array(cache.plan.settings.rows_per_shard),
         tail_draws=done * cache.plan.settings.tail_samples,
         tail_moved=comparer.moved,

@@ -44,7 +44,7 @@ class RecomputeRequest:
     """Which rows of a cache the model computes again."""
 
     rows: Annotated[int, Ge(1)]
-    """Also compute N rows again with the model and compare, and the sums of as many whole shards as have N rows."""
+    """Also compute N rows again with the model and compare, and as many sums of whole shards and effects of heads on sequences as have N rows."""
     model: str | None = None
     """Where the model for --deep is, if it is not where the cache says."""
     device: str = "auto"

@@ -130,6 +130,9 @@ def _summary(verdict: "Verdict", recomputed: "Recomputed | None") -> None:
             show(f"the sums of {recomputed.shards:,} whole {shards} were computed again")
         else:
             show("no sums were computed again: that takes --deep with as many rows as a shard has")
+        if recomputed.effects:
+            what = "one head" if recomputed.effects == 1 else f"{recomputed.effects:,} heads"
+            show(f"effects of {what} on whole sequences were computed again")
     missing = "an unknown number" if verdict.shards_missing is None else verdict.shards_missing
     show(
         f"{verdict.files:,} files, {verdict.bytes:,} bytes in {duration(verdict.seconds)}; "
@@ -192,6 +195,11 @@ def _judge(
         raise DamageError(f"{_files(counts)} in {store}: {mend}{skipped}")
     if recomputed is not None and not recomputed.agrees:
         wrong = [array for array in recomputed.comparisons if not array.agrees]
+        if all(array.array.startswith(f"{EFFECTS}/") for array in wrong):
+            raise DamageError(
+                f"{wrong[0].array} in {store} is not what the model loses without these heads: move {store}/{EFFECTS} "
+                f"away, then run `alens effects` again"
+            )
         shards = sorted({array.shard for array in wrong if array.shard is not None})
         where = f"move away {store}/MANIFEST.json and the records in {store}/commits of shards {','.join(map(str, shards))}"
         if not shards:

@@ -31,8 +31,7 @@ from alens.model.examine import examine_again
 from alens.model.partial_pass import CleanPass, begins_at, clean_pass, without_heads
 from alens.pictures.numbers import duration
 from alens.result import Result
-from alens.rows.moments import of_sums
-from alens.store.arrays import statistic_name
+from alens.rows.moments import mean_z
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.effect_files import FIRST_POSITION, EffectFiles
 
@@ -147,20 +146,13 @@ class _EffectJob:
         self._report, self._should_stop = report, should_stop
         self._positions = cache.plan.settings.seq_len - FIRST_POSITION
         self._heads = heads
-        self._mean_HE = {layer: self._mean(layer) for layer in heads.layers}
+        every_head = Heads.grid(heads.layers, range(cache.plan.model.n_heads))
+        self._mean_HE = {
+            layer: mean_HE.to(model.device) for layer, mean_HE in mean_z(cache, every_head).items()
+        }
         self._whole = False
         self._cost: EffectCost | None = None
         self.measured = 0
-
-    def _mean(self, layer: int) -> torch.Tensor:
-        """(H, E) float32: the mean of z over the cache, of all heads of a layer."""
-        cache, settings = self._cache, self._cache.plan.settings
-        rows = len(cache.shards) * settings.sequences_per_shard * (settings.seq_len - 1)
-        sum_HE, outer_HEE = (
-            cache.summed(statistic_name(layer, which), cache.shards) for which in ("sum", "outer")
-        )
-        mean_HE, _ = of_sums(sum_HE, outer_HEE, rows)
-        return torch.from_numpy(mean_HE.astype(np.float32)).to(self._model.device)
 
     def run(self, work: dict[int, tuple[list[int], Heads]]) -> float:
         """Measure these heads on these sequences, by shard; the seconds that it took. Raises `StoppedError`."""
