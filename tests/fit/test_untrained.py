@@ -145,10 +145,12 @@ def test_a_stop_leaves_no_lenses_and_the_next_run_makes_them(planted_store: Path
     assert not (tmp_path / "lenses" / "stopped.json").exists()
 
 
-def test_figures_take_seconds_whatever_the_number_of_heads(planted_store: Path) -> None:
+def test_figures_take_seconds_and_at_most_a_tenth_of_the_rows(planted_store: Path) -> None:
     cache = open_cache(planted_store)
     small = Recipe(FitSettings(lens="regression"), cache, torch.device("cpu"))
-    assert small.eval_rows == 16_384
+    shards, rows = cache.plan.num_shards, cache.plan.settings.rows_per_shard
+    assert small.eval_rows == max(1, shards // 10) * rows < 16_384
+    assert quick_rows(1) == 16_384
     assert quick_rows(270 * 49_152) == QUICK_LOGITS // (270 * 49_152) == 1_294
     assert quick_rows(10**9) == 256
     assert Recipe(FitSettings(lens="regression", eval_rows=7), cache, torch.device("cpu")).eval_rows == 7

@@ -76,7 +76,8 @@ class Recipe:
         if not self.trained:
             self._check_untrained(settings)
             logits_a_row = len(self.heads) * cache.plan.model.d_vocab
-            self.settings = replace(self.settings, eval_rows=settings.eval_rows or quick_rows(logits_a_row))
+            few = min(eval_rows(settings, cache.plan), quick_rows(logits_a_row))
+            self.settings = replace(self.settings, eval_rows=settings.eval_rows or few)
 
     def _check_untrained(self, given: FitSettings) -> None:
         """Raises `RequestError` for what a design without steps cannot do, or would ignore."""
