@@ -202,6 +202,7 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
         plain,
         terms,
         stretches(text, POOL, TOKENS, 0),
+        plain.chosen(None, None),
         LocateSettings(compare="none"),
     ).lens
     mean = mean_rates(plain, terms)

@@ -25,6 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from alens import CacheRequest, FitRequest, cli, demo, fit_lenses, open_cache, write_cache
 from alens.cli import progress_lines as lines
+from alens.effects.measure_effects import measure_effects
+from alens.effects.settings import EffectRequest, EffectSettings
 from alens.fit.settings import FitSettings
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
@@ -142,6 +144,21 @@ def demo_lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with mock.patch.dict(os.environ):
         fit_lenses(FitRequest(store=demo_cache, lenses=lenses, settings=settings, device="cpu"))
     return lenses
+
+
+@pytest.fixture(scope="session")
+def demo_effect_lenses(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Effect lenses of heads 1 and 4 of layer 3 of the demo. Shared: never write to it, copy it."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copytree(demo_cache, folder / "cache")
+    effects = EffectSettings(rows=4096, heads="3.1,3.4")
+    measure_effects(EffectRequest(store=folder / "cache", settings=effects, device="cpu"))
+    settings = FitSettings(lens="effect")
+    with mock.patch.dict(os.environ):
+        fit_lenses(
+            FitRequest(store=folder / "cache", lenses=folder / "lenses", settings=settings, device="cpu")
+        )
+    return folder / "lenses"
 
 
 @pytest.fixture(scope="session")

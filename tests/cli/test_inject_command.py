@@ -154,6 +154,12 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ((" the", *AT, "--tokens", "she"), "no position after the first: give a longer prompt, or --text"),
         ((PROMPT, *AT, "--ablate", "mean"), "a mean ablation needs the heads' means over a text"),
         ((PROMPT, *AT, "--ablate", "zero", "--strength", "1"), "--strength says what is added"),
+        ((PROMPT, *AT, "--ablate", "zero", "--effect", "lenses"), "--effect says what is added"),
+        ((PROMPT, *AT, "--tokens", "she", "--effect", "lenses"), "nothing is read by them: say --by effect"),
+        (
+            (PROMPT, *AT, "--tokens", "she", "--by", "effect"),
+            "by effect needs effect lenses of the same model",
+        ),
         ((PROMPT, "--layer", "3", "--head", "6", "--ablate", "zero"), "demo has no head 3.6"),
         ((PROMPT, "--layer", "3", "--ablate", "zero"), "no head was named"),
         ((*AT, "--tokens", "she"), "Missing argument 'PROMPT...'"),

@@ -159,6 +159,17 @@ def test_the_unembedding_can_be_left_out(run_alens: Any, demo_lenses: Path, file
     assert "unembedding" not in run_alens("locate", demo_lenses, *given).stdout
 
 
+def test_effect_lenses_rank_the_heads_that_have_one(
+    run_alens: Any, demo_lenses: Path, demo_effect_lenses: Path, files: Files
+) -> None:
+    given = (demo_lenses, *files.with_control, "--by", "effect", "--effect", demo_effect_lenses)
+    body = located(run_alens, *given)
+    assert [head["effect"] is not None for head in body["heads"]] == [True, True]
+    out = run_alens("locate", *given).stdout
+    assert "effects by effect, nats" in out and f"{body['heads'][0]['effect']['effect']:+.3f}" in out
+    assert "which are left out: 2 of 4" in " ".join(out.split())
+
+
 def test_too_few_prompts_are_said_and_nothing_is_starred(
     run_alens: Any, demo_lenses: Path, files: Files
 ) -> None:
@@ -191,6 +202,11 @@ def test_heat_maps_are_written(run_alens: Any, demo_lenses: Path, files: Files, 
         (["--correction", "tukey"], "--correction"),
         (["--control", "none.txt"], "cannot read none.txt"),
         (["--model", "/nowhere"], "/nowhere does not exist"),
+        (
+            ["--by", "effect"],
+            "by effect needs effect lenses of the same model (`alens fit --lens effect`): name them",
+        ),
+        (["--effect", "lenses"], "nothing is read by them: say --by effect, or leave it out"),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(

@@ -1,7 +1,6 @@
 """What effect lenses say on a prompt, beside what the model itself loses without a head."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,6 @@ import pytest
 import torch
 
 from alens import FitRequest, HeadReader, fit_lenses, load_lenses
-from alens.effects.measure_effects import measure_effects
-from alens.effects.settings import EffectRequest, EffectSettings
 from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.lens.effect_lenses import EffectLenses, load_effect_lenses
@@ -23,22 +20,8 @@ PROMPT = "The old man opened the door and said"
 
 
 @pytest.fixture(scope="module")
-def effect_path(demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Effect lenses of heads 1 and 4 of layer 3 of the demo. Shared."""
-    folder = tmp_path_factory.mktemp("effects")
-    shutil.copytree(demo_cache, folder / "cache")
-    request = EffectRequest(
-        store=folder / "cache", settings=EffectSettings(rows=4096, heads="3.1,3.4"), device="cpu"
-    )
-    measure_effects(request)
-    settings = FitSettings(lens="effect")
-    fit_lenses(FitRequest(store=folder / "cache", lenses=folder / "lenses", settings=settings, device="cpu"))
-    return folder / "lenses"
-
-
-@pytest.fixture(scope="module")
-def effect(effect_path: Path) -> EffectLenses:
-    return load_effect_lenses(effect_path)
+def effect(demo_effect_lenses: Path) -> EffectLenses:
+    return load_effect_lenses(demo_effect_lenses)
 
 
 def test_the_lists_are_near_what_the_model_loses_without_the_head(
@@ -72,9 +55,9 @@ def test_the_lists_are_near_what_the_model_loses_without_the_head(
 
 
 def test_the_command_shows_it_where_it_was_fitted(
-    demo_lenses: Path, effect_path: Path, run_alens: Any
+    demo_lenses: Path, demo_effect_lenses: Path, run_alens: Any
 ) -> None:
-    line = ("read", demo_lenses, PROMPT, "--effect", effect_path, "--token", "door", "--device", "cpu")
+    line = ("read", demo_lenses, PROMPT, "--effect", demo_effect_lenses, "--token", "door", "--device", "cpu")
     outcome = run_alens(*line)
     assert outcome.code == 0, outcome
     assert "effect raises" in outcome.stdout and "what would be" in outcome.stdout
@@ -92,7 +75,7 @@ def test_the_command_shows_it_where_it_was_fitted(
 
 
 def test_what_cannot_be_shown_is_refused(
-    demo_lenses: Path, effect_path: Path, residual_cache: Path, tmp_path: Path, run_alens: Any
+    demo_lenses: Path, demo_effect_lenses: Path, residual_cache: Path, tmp_path: Path, run_alens: Any
 ) -> None:
     says = refusal(run_alens("read", demo_lenses, PROMPT, "--compare", "effect"))
     assert says == "--compare effect needs effect lenses: name them with --effect"
@@ -102,4 +85,4 @@ def test_what_cannot_be_shown_is_refused(
     lenses = tmp_path / "tuned"
     fit_lenses(FitRequest(store=residual_cache, lenses=lenses, settings=of_residual, device="cpu"))
     with pytest.raises(RequestError, match="holds lenses of resid_post: leave it out"):
-        HeadReader(load_lenses(lenses), effect=load_effect_lenses(effect_path), device="cpu")
+        HeadReader(load_lenses(lenses), effect=load_effect_lenses(demo_effect_lenses), device="cpu")

@@ -97,7 +97,8 @@ def test_rates_of_terms_are_of_the_lens_alone(reader: HeadReader) -> None:
         reader,
         [Term(text="sea", ids=(300,))],
         [reader.tokens(PROMPT)],
-        LocateSettings(layers=(1,), heads=(0,)),
+        reader.chosen((1,), (0,)),
+        LocateSettings(),
     )
     assert rates.unembedding is None and rates.lens.p_PF.shape == (1, 1)
 

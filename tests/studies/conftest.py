@@ -10,12 +10,19 @@ import torch
 
 from alens import FitRequest, demo, fit_lenses, load_lenses
 from alens.fit.settings import FitSettings
+from alens.lens.effect_lenses import load_effect_lenses
 from alens.reading.lensed_model import LensedModel
 
 
 @pytest.fixture(scope="module")
 def reader(demo_lenses: Path) -> LensedModel:
     return LensedModel(load_lenses(demo_lenses), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def effect_reader(demo_lenses: Path, demo_effect_lenses: Path) -> LensedModel:
+    """The same with effect lenses of two of the four heads."""
+    return LensedModel(load_lenses(demo_lenses), effect=load_effect_lenses(demo_effect_lenses), device="cpu")
 
 
 @pytest.fixture

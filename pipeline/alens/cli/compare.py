@@ -12,6 +12,7 @@ from alens.cli.options import (
     LAYERS,
     Flag,
     SettingsOptions,
+    effect_option,
     heat_map_option,
     json_option,
     model_options,
@@ -49,6 +50,7 @@ COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=
 @click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
 @click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")
 @heat_map_option("the change of every head")
+@effect_option
 @store_of_fit_option
 @model_options
 @json_option
@@ -61,6 +63,7 @@ def command(
     show: int,
     roc: Path | None,
     heat_map: Path | None,
+    effect: Path | None,
     store: Path | None,
     model: str | None,
     device: str,
@@ -96,6 +99,7 @@ def command(
             labels_of(tested)
         opened = load_lenses(lenses)
 
+        from alens.reading.head_says import EFFECT, open_effect_lenses
         from alens.reading.lensed_model import LensedModel
         from alens.studies.comparison.compare import check_pairs, compare
         from alens.studies.comparison.detector_splits import detectable
@@ -106,8 +110,9 @@ def command(
         if roc is not None and tested is None and not detectable(*sets):
             raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
         opened.chosen(settings.layers, settings.heads, report)
+        effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
         comparison = compare(
-            LensedModel(opened, model=model, store=store, device=device, report=report),
+            LensedModel(opened, model=model, store=store, effect=effects, device=device, report=report),
             *sets,
             test=tested,
             settings=settings,

@@ -29,6 +29,8 @@ DETECTORS = {
     "unembedding, anomaly": "unembedding_anomaly",
     "written, contrast": "written_contrast",
     "written, anomaly": "written_anomaly",
+    "effect lenses, contrast": "effect_contrast",
+    "effect lenses, anomaly": "effect_anomaly",
     "model's output, contrast": "model_contrast",
     "model's output, anomaly": "model_anomaly",
     "length alone": "length",
@@ -40,6 +42,7 @@ CURVES = (
     "lenses, contrast",
     "lenses, anomaly",
     "written, contrast",
+    "effect lenses, contrast",
     "model's output, contrast",
     "length alone",
 )

@@ -7,7 +7,7 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import printed, show_result
-from alens.cli.options import SettingsOptions, json_option, model_options
+from alens.cli.options import SettingsOptions, effect_option, json_option, model_options
 from alens.cli.value_types import HEAD_LIST, NUMBERS, PathName, not_empty
 from alens.cli.watch import watching
 from alens.errors import RequestError
@@ -16,12 +16,14 @@ from alens.studies.injection.settings import Ablated, AblateSettings, InjectSett
 
 if TYPE_CHECKING:
     from alens.job.progress import Report
+    from alens.lens.effect_lenses import EffectLenses
     from alens.lens.lenses import Lenses
 
 INJECT = SettingsOptions(InjectSettings, without=("layer", "head"))
 
 INJECTION_ONLY = {
     "by": "--by",
+    "effect": "--effect",
     "scaling": "--scaling",
     "within_head": "--within-head",
     "strength": "--strength",
@@ -79,6 +81,7 @@ INJECTION_ONLY = {
     show_default=True,
     help="At most this many tokens of the text.",
 )
+@effect_option
 @click.option("--plot", type=PathName(), metavar="FILE.png", help="Draw the curves of strength.")
 @model_options
 @json_option
@@ -98,7 +101,7 @@ def command(
     """Add the direction of some tokens to what a head of LENSES writes, and see what follows each PROMPT.
 
     For each strength it shows the terms' probability and rank, the KL to the unchanged model, and the loss on a text,
-    for the lens's direction, the unembedding's, and random ones of the same norm. With --ablate it shows the same for
+    for the direction of each reading, such as the lens's and the unembedding's, and random ones of the same norm. With --ablate it shows the same for
     heads that are removed.
     """
     from alens.pictures.dose_response import check_path
@@ -135,6 +138,7 @@ def _inject(
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
     with watching() as report:
         from alens.lens.lenses import load_lenses
+        from alens.reading.head_says import open_effect_lenses
         from alens.studies.injection.inject import check, inject
 
         opened = load_lenses(lenses)
@@ -143,8 +147,10 @@ def _inject(
             head=at_head,
             **INJECT.values(given),
         )
-        check(opened, settings, has_text=given["text"] is not None)
-        reader, token_groups, windows = _load(opened, terms, given, report)
+        wanted = "effect" in settings.readings(has_effect=given["effect"] is not None)
+        effect = open_effect_lenses(given["effect"], wanted=wanted)
+        check(opened, settings, has_text=given["text"] is not None, effect=effect)
+        reader, token_groups, windows = _load(opened, terms, given, report, effect)
         result = inject(reader, prompts, token_groups, settings, windows=windows, report=report)
     with printed(result, lambda: show_injection(result), as_json=as_json):
         if plot is not None:
@@ -201,7 +207,11 @@ def _named(layer: tuple[int, ...] | None, head: tuple[int, ...] | tuple[str, ...
 
 
 def _load(
-    opened: "Lenses", terms: list[str], given: dict[str, Any], report: "Report"
+    opened: "Lenses",
+    terms: list[str],
+    given: dict[str, Any],
+    report: "Report",
+    effect: "EffectLenses | None" = None,
 ) -> tuple[Any, Any, Any]:
     """(model with lenses, tokens of the terms, windows of the text); a missing text is refused before the model is loaded."""
     from alens.reading.lensed_model import LensedModel
@@ -210,7 +220,7 @@ def _load(
     from alens.text.corpus import CorpusOptions, resolve
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
-    reader = LensedModel(opened, model=given["model"], device=given["device"], report=report)
+    reader = LensedModel(opened, model=given["model"], effect=effect, device=given["device"], report=report)
     result = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
     windows = None
     if corpus is not None:

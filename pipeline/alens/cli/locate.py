@@ -11,6 +11,7 @@ from alens.cli.options import (
     HEADS,
     LAYERS,
     SettingsOptions,
+    effect_option,
     heat_map_option,
     json_option,
     model_options,
@@ -63,6 +64,7 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
     help="Heads in the table.",
 )
 @heat_map_option("the effects of all heads; may be given several times", multiple=True)
+@effect_option
 @store_of_fit_option
 @model_options
 @json_option
@@ -75,6 +77,7 @@ def command(
     first_token: bool,
     show: int,
     heat_map: tuple[Path, ...],
+    effect: Path | None,
     store: Path | None,
     model: str | None,
     device: str,
@@ -84,14 +87,15 @@ def command(
     """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
 
     The effect of a head is the mean log of the terms' summed probability on the prompts, minus the same mean on the
-    controls, in nats, by the head's lens or, with --by written, by what it writes. The tests are permutation tests,
-    corrected for the number of heads.
+    controls, in nats, by the head's lens or, with --by written, by what it writes, or with --by effect by its effect lens.
+    The tests are permutation tests, corrected for the number of heads.
     """
     from alens.cli.locate_table import head_grid, show_location
 
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.pictures import heat_map as pictures
+        from alens.reading.head_says import EFFECT, open_effect_lenses
         from alens.reading.lensed_model import LensedModel
         from alens.reading.terms import read_terms, to_tokens
         from alens.studies.location.locate import locate
@@ -105,7 +109,8 @@ def command(
         groups(prompts, controls, settings)  # refuses before the model is loaded, not after
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
-        reader = LensedModel(opened, model=model, store=store, device=device, report=report)
+        effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
+        reader = LensedModel(opened, model=model, store=store, effect=effects, device=device, report=report)
         terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
         location = locate(
             reader,

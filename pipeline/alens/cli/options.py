@@ -181,6 +181,12 @@ def store_of_fit_option(command: Command) -> Command:
     return click.option("--store", type=PathName(), metavar="STORE", help=text)(command)
 
 
+def effect_option(command: Command) -> Command:
+    """Adds `--effect`, for commands that take heads by a reading."""
+    text = "Effect lenses of the same model (`alens fit --lens effect`), for --by effect; heads without one are left out."
+    return click.option("--effect", type=PathName(), metavar="LENSES", help=text)(command)
+
+
 def worker_option(command: Command) -> Command:
     """Adds `--worker`."""
     text = "This job's share of the work: the I-th (from 0) of N."

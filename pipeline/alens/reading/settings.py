@@ -10,8 +10,9 @@ LIFT, PROBABILITY, OWN_LIFT, Z_SCORE = get_args(Rank)
 Looks = Literal["weights", "moved", "none"]
 """What is shown of where heads look."""
 
-RankedBy = Literal["lens", "written"]
-"""By which reading of heads a study ranks them: what can be predicted from a head, or what it writes."""
+RankedBy = Literal["lens", "written", "effect"]
+"""By which reading of heads a study ranks them: what can be predicted from a head, what it writes, or what its effect lens says
+that it adds."""
 
 MIN_PROBABILITY = 0.001
 """Lists by lift have tokens of this probability or more, unless told otherwise."""

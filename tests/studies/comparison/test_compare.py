@@ -133,6 +133,20 @@ def test_heads_are_ranked_and_tested_by_what_they_write(
     assert comparison.to_json()["by"] == "written"
 
 
+def test_heads_are_ranked_by_their_effect_lenses(
+    effect_reader: LensedModel, sets: tuple[PromptSet, PromptSet]
+) -> None:
+    comparison = compare(effect_reader, *sets, settings=replace(QUICK, by="effect"))
+    assert {(change.layer, change.head) for change in comparison.heads} == {(3, 1), (3, 4)}
+    assert comparison.notes[0].endswith("which are left out: 2 of 4")
+    for change in comparison.heads:
+        assert change.effect is not None and change.effect.noise is not None and change.written is None
+        assert change.effect.noise.p_adjusted is not None and change.effect_kl != change.lens_kl
+        assert change.effect.divergence != change.lens.divergence
+    assert comparison.detection is not None and comparison.detection.effect_contrast is not None
+    assert f"AUC of effect lenses {comparison.detection.effect_contrast.auc:.3f}" in repr(comparison)
+
+
 def test_the_change_of_a_write_is_that_of_the_mean_output_with_it_added(reader: LensedModel) -> None:
     texts = ("The old man said", "She read the letter")
     comparison = compare(reader, *map(prompt_set, texts), settings=CompareSettings(by="written"))

@@ -9,6 +9,7 @@ from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.studies.injection.directions import (
     at_random,
+    by_effect,
     by_lens,
     by_unembedding,
     by_written,
@@ -164,6 +165,26 @@ def test_the_written_direction_raises_what_the_head_writes_most(reader: LensedMo
     best = written(direction_D)
     assert best > 0
     assert all(written(other_D / other_D.norm()) < best for other_D in [*others, *near])
+
+
+def test_the_effect_lens_direction_raises_what_the_lens_says_most(
+    reader: LensedModel, effect_reader: LensedModel
+) -> None:
+    """Among all directions of one norm that the head can write, on the logits of the terms less that of all tokens."""
+    model, W_O_ED = reader.model, reader.model.W_O_LHED[3, 4]
+    assert effect_reader.effect is not None
+    (map_ED,), _ = effect_reader.effect.maps(3, [4])
+    direction_D = by_effect(model, map_ED, W_O_ED, [SHE, HE])
+    assert float(direction_D.norm()) == pytest.approx(1.0)
+    torch.testing.assert_close(within(direction_D, W_O_ED), direction_D, atol=1e-4, rtol=1e-3)
+
+    def raised(part_D: torch.Tensor) -> float:
+        logits_V = part_D @ torch.linalg.pinv(W_O_ED) @ map_ED @ model.W_U_DV
+        return float(logits_V[[7, 5]].mean() - logits_V.mean())  # one token of each term
+
+    others = at_random(W_O_ED, len(direction_D), 20, 0, torch.device("cpu"))
+    near = [direction_D + 0.1 * other_D for other_D in others]
+    assert all(raised(other_D / other_D.norm()) < raised(direction_D) for other_D in [*others, *near])
 
 
 def test_what_the_head_can_write_is_kept_and_the_rest_is_not(W_O: torch.Tensor) -> None:

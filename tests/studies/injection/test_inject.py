@@ -143,6 +143,24 @@ def test_the_written_direction_has_a_curve_of_its_own(reader: LensedModel, resid
         inject(of_stream, [PROMPT], terms, InjectSettings(layer=1, by="written"))
 
 
+def test_the_direction_of_an_effect_lens_is_asked_for_or_part_of_all(
+    reader: LensedModel, effect_reader: LensedModel
+) -> None:
+    terms = to_tokens(["she"], reader.model.tokenizer)
+    more: dict[str, Any] = {"layer": LAYER, "strength": (2.0,), "random": 0}
+    every, alone = (
+        inject(effect_reader, [PROMPT], terms, InjectSettings(head=HEAD, by=by, **more))
+        for by in ("all", "effect")
+    )
+    assert [curve.by for curve in every.curves] == ["lens", "written", "unembedding", "effect"]
+    assert [curve.by for curve in alone.curves] == ["effect"] and alone.curves[0] == every.curves[3]
+    assert every.curves[3].points[0].change.prompts[0].probability > every.clean.prompts[0].probability
+    with pytest.raises(RequestError, match="name them with --effect"):
+        inject(reader, [PROMPT], terms, InjectSettings(head=HEAD, by="effect", **more))
+    with pytest.raises(RequestError, match=r"of none of the heads 0\.1"):
+        inject(effect_reader, [PROMPT], terms, InjectSettings(layer=0, head=1, by="effect"))
+
+
 def test_a_token_of_two_terms_counts_once(reader: LensedModel) -> None:
     alone, both = (
         PromptEffects(reader, reader.tokens(PROMPT), to_tokens(terms, reader.model.tokenizer), top=1).clean

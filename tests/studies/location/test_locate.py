@@ -157,6 +157,37 @@ def test_what_is_not_known_of_writes_is_refused(
         locate(without_mean, terms, prompts(MEN), prompts(WOMEN), settings=settings)
 
 
+def test_heads_are_ranked_by_their_effect_lenses(
+    effect_reader: LensedModel, reader: LensedModel, terms: list[Term], location: Location
+) -> None:
+    """Heads without one are left out, and a note counts them."""
+    settings = LocateSettings(by="effect")
+    located = locate(effect_reader, terms, prompts(MEN), prompts(WOMEN), settings=settings)
+    assert {(each.layer, each.head) for each in located.heads} == {(3, 1), (3, 4)}
+    assert located.notes[0].endswith("which are left out: 2 of 4")
+    assert effect_reader.effect is not None and effect_reader.log_mean_V is not None
+    ids = sorted({token for term in terms for token in term.ids})
+    for each in located.heads:
+        (map_ED,), (mean_E,) = effect_reader.effect.maps(each.layer, [each.head])
+        means = []
+        for texts in (MEN, WOMEN):
+            scores = []
+            for text in texts:
+                run = reader.run(reader.tokens(text), [each.layer])
+                added_D = (run.z_BTHE[each.layer][0, -1, each.head] - mean_E) @ map_ED
+                log_V = (effect_reader.log_mean_V + added_D @ reader.model.W_U_DV).log_softmax(-1)
+                scores.append(float(log_V[ids].logsumexp(0)))
+            means.append(np.mean(scores))
+        assert each.effect is not None and each.effect_kl is not None and located.ranked(each) == each.effect
+        assert each.effect.effect == pytest.approx(means[0] - means[1], rel=1e-3, abs=1e-4)
+        assert each.written is None and each.lens.effect == one(location, each.layer, each.head).lens.effect
+    with pytest.raises(RequestError, match="by effect needs effect lenses of the same model"):
+        locate(reader, terms, prompts(MEN), prompts(WOMEN), settings=settings)
+    with pytest.raises(RequestError, match=r"of none of the heads 0\.1,0\.4: it has 3\.1,3\.4"):
+        none = LocateSettings(by="effect", layers=(0,))
+        locate(effect_reader, terms, prompts(MEN), prompts(WOMEN), settings=none)
+
+
 def test_every_terms_share_adds_up(location: Location) -> None:
     for each in location.heads:
         assert sorted(share.term for share in each.terms) == sorted(WORDS)

@@ -15,7 +15,7 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
-from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN, check
+from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN, known
 from alens.reading.lensed_model import LensedModel
 from alens.statistics import divergences
 from alens.studies.comparison import detector_splits
@@ -44,8 +44,7 @@ def compare(
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be made.
     """
     settings = settings or CompareSettings()
-    heads = reader.chosen(settings.layers, settings.heads)
-    check(reader, settings.by, heads)
+    heads, lacking = known(reader, settings.by, reader.chosen(settings.layers, settings.heads))
     if settings.paired:
         check_pairs(clean, suspect)
     detectors = _detectors(clean, suspect, test, settings)
@@ -80,7 +79,7 @@ def compare(
         model=model,
         mean_output_kl=_mean_output_kl(reader, model_NV[:num_compared]),
         detection=detection,
-        notes=_notes(clean, suspect) + (detection.confounds if detection else []),
+        notes=lacking + _notes(clean, suspect) + (detection.confounds if detection else []),
     )
 
 
@@ -156,9 +155,11 @@ def _head_changes(
                 lens_kl=kl[LENS],
                 unembedding_kl=kl.get(UNEMBEDDING),
                 written_kl=kl.get(WRITTEN),
+                effect_kl=kl.get(EFFECT),
                 lens=change[LENS],
                 unembedding=change.get(UNEMBEDDING),
                 written=change.get(WRITTEN),
+                effect=change.get(EFFECT),
             )
         )
         report(Progress(stage="compare", done=number, total=len(names), unit="heads"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from alens.result import Result
 from alens.statistics.separation import Separation
 
-READINGS = {"lens": "lenses", "written": "writes"}
+READINGS = {"lens": "lenses", "written": "writes", "effect": "effect lenses"}
 """What the readings of all heads together are called."""
 
 
@@ -78,11 +78,15 @@ class HeadChange:
     """KL(model, unembedding), the same way."""
     written_kl: float | None
     """KL(model, written), the same way."""
+    effect_kl: float | None
+    """KL(model, effect), the same way."""
     lens: ReadingChange
     unembedding: ReadingChange | None
     """None where what heads write cannot be unembedded."""
     written: ReadingChange | None
     """By what the head writes, added to the model's mean output; None unless heads are ranked by it."""
+    effect: ReadingChange | None
+    """By what its effect lens says that it adds, the same way; None unless heads are ranked by it."""
 
     def ranked(self, by: str) -> ReadingChange:
         """The change in the reading that heads are ranked by."""
@@ -124,6 +128,9 @@ class Detection:
     written_contrast: Separation | None = None
     """By what all heads write; None unless heads are ranked by it."""
     written_anomaly: Separation | None = None
+    effect_contrast: Separation | None = None
+    """By the effect lenses of all heads; None unless heads are ranked by them."""
+    effect_anomaly: Separation | None = None
     model_contrast: Separation
     """By the model's own output."""
     model_anomaly: Separation

@@ -22,8 +22,8 @@ class CompareSettings:
     heads: HeadNames | None = None
     """Heads to compare: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     by: RankedBy = "lens"
-    """The reading that heads are ranked, tested and judged by: their lens, or what they write
-    (the model's mean output with it added)."""
+    """The reading that heads are ranked, tested and judged by: their lens, what they write,
+    or what their effect lenses (--effect) say that they add, the last two added to the model's mean output."""
     paired: bool = False
     """Suspect prompt i was made from clean prompt i: pairs are shuffled, drawn and held out together."""
     position: str | int = LAST

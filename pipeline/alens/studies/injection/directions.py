@@ -1,4 +1,4 @@
-"""Tokens -> directions in the residual stream: by a head's lens, by its write, by the unembedding, and at random.
+"""Tokens -> directions in the residual stream: by a head's lens, its write, its effect lens, the unembedding, at random.
 
 In: terms with their tokens, a lens, and what the head typically holds (`Typical`). Out: unit vectors (D,).
 
@@ -15,7 +15,8 @@ logits have in common makes no difference to a softmax. In the space that a head
 
 What a head writes on the terms is a linear function of its output at a fixed scale of the last norm: the logits of their
 tokens, centred over the vocabulary. Its direction is gain * (the mean of the tokens' columns of W_U - that of all columns),
-within what the head can write.
+within what the head can write. An effect lens M is a linear map of z to what the head adds to the final normed residual, all
+in all: its direction is pinv(W_O) M (the mean of the tokens' columns of W_U - that of all columns).
 
 The unembedding reads the residual after the last norm; its direction is that gradient at a fixed scale of the norm,
 gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the
@@ -76,9 +77,22 @@ def by_written(model: LoadedModel, W_O_ED: torch.Tensor, terms: Sequence[Term]) 
     Each term is its one token, as in `alens.reading`. Needs a last norm that alens knows.
     """
     assert model.final_norm is not None, "what heads write was checked"
+    return _unit(within(model.final_norm.pulled_back(_beside_all(model, terms)), W_O_ED), "write")
+
+
+def by_effect(
+    model: LoadedModel, effect_ED: torch.Tensor, W_O_ED: torch.Tensor, terms: Sequence[Term]
+) -> torch.Tensor:
+    """(D,) the direction, among those that the head can write, that raises the terms' logits most beside all others by its
+    effect lens, later layers included. Each term is its one token, as for `by_written`."""
+    gradient_E = effect_ED.double() @ _beside_all(model, terms).double()
+    return _unit((torch.linalg.pinv(W_O_ED.double()) @ gradient_E).float(), "effect lens")
+
+
+def _beside_all(model: LoadedModel, terms: Sequence[Term]) -> torch.Tensor:
+    """(D,) the mean of the terms' columns of W_U, less that of all columns."""
     W_U_DV = model.W_U_DV.float()
-    direction_D = W_U_DV[:, [term.token for term in terms]].mean(-1) - W_U_DV.mean(-1)
-    return _unit(within(model.final_norm.pulled_back(direction_D), W_O_ED), "write")
+    return W_U_DV[:, [term.token for term in terms]].mean(-1) - W_U_DV.mean(-1)
 
 
 def at_random(

@@ -1,7 +1,7 @@
 """Activation engineering: add the direction of some tokens to what a head writes, and see what the model does.
 
 In: lenses with their model, prompts, terms, a layer and head, strengths. Out: an `Injection`: for each reading
-(lens, written, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
+(lens, written, effect, unembedding) and strength the change of the next token after each prompt, and of the loss on a text; beside
 it the same for random directions of the same norm. Section 3.3 of "Attention Lens", arXiv 2310.16270, proposes it.
 
 Strength s adds s * u * d at the chosen positions: d is the unit direction, and u the root mean square norm of
@@ -15,15 +15,25 @@ from collections.abc import Sequence
 import torch
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.job.progress import Report, silent
+from alens.lens.effect_lenses import EffectLenses
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
+from alens.reading.head_says import NO_EFFECT_LENSES, with_effect
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import check_list
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
-from alens.studies.injection.directions import at_random, by_lens, by_unembedding, by_written, within
+from alens.studies.injection.directions import (
+    at_random,
+    by_effect,
+    by_lens,
+    by_unembedding,
+    by_written,
+    within,
+)
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
 from alens.studies.injection.result import Curve, Injection, Point, StrengthUnit
@@ -31,8 +41,11 @@ from alens.studies.injection.settings import InjectSettings
 from alens.studies.injection.typical import Typical, typical
 
 
-def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
+def check(
+    lenses: Lenses, settings: InjectSettings, *, has_text: bool, effect: EffectLenses | None = None
+) -> None:
     """Raises `RequestError` for a layer, head or reading that these lenses or their model do not have."""
+    readings = settings.readings(has_effect=effect is not None)
     most = lenses.record.model.d_vocab
     if not 1 <= settings.top <= most:
         raise RequestError(f"top is {settings.top}: it must be in 1 .. {most}")
@@ -45,11 +58,15 @@ def check(lenses: Lenses, settings: InjectSettings, *, has_text: bool) -> None:
         if settings.head is None:
             raise RequestError("no head was named: these lenses read heads, say which one to add to")
         lenses.place(settings.layer, settings.head)
+        if "effect" in readings and effect is None:
+            raise RequestError(NO_EFFECT_LENSES)
+        if "effect" in readings and effect is not None:
+            with_effect(effect, Heads(((settings.layer, settings.head),)))
     elif settings.head is not None:
         raise RequestError(
             f"{lenses.name} reads {lenses.record.site}, not heads: leave the head out, and it is added to the residual stream"
         )
-    elif "written" in settings.readings:
+    elif {"written", "effect"} & set(readings):
         raise RequestError(
             f"{lenses.name} reads {lenses.record.site}: no head writes it, take --by lens or unembedding"
         )
@@ -71,7 +88,7 @@ def inject(
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
     check_list(prompts, "prompts")
-    check(reader.lenses, settings, has_text=windows is not None)
+    check(reader.lenses, settings, has_text=windows is not None, effect=reader.effect)
     _check_direction(reader, terms)
     here = _typical(reader, prompts, settings, windows)
     by_name = directions(reader, terms, settings, here)
@@ -84,7 +101,7 @@ def inject(
         _curve(runner, settings, strengths, name, direction_D, here.output_norm)
         for name, direction_D in by_name.items()
     ]
-    num_readings = len(settings.readings)
+    num_readings = len(settings.readings(has_effect=reader.effect is not None))
     return Injection(
         layer=settings.layer,
         head=settings.head,
@@ -133,7 +150,7 @@ def directions(
     """Unit vectors (D,) by name: the readings asked for, then `random 1` and so on."""
     model, W_O_ED = reader.model, output_matrix(reader, settings)
     by_name = {}
-    for name in settings.readings:
+    for name in settings.readings(has_effect=reader.effect is not None):
         if name == "lens":
             maps = reader.lenses.layer(settings.layer).maps
             index = 0 if settings.head is None else reader.lenses.place(settings.layer, settings.head)
@@ -142,6 +159,12 @@ def directions(
         elif name == "written":
             assert W_O_ED is not None  # else `check` refuses
             by_name[name] = by_written(model, W_O_ED, terms)
+        elif name == "effect":
+            assert (
+                reader.effect is not None and settings.head is not None and W_O_ED is not None
+            )  # else `check` refuses
+            (effect_ED,), _ = reader.effect.maps(settings.layer, [settings.head])
+            by_name[name] = by_effect(model, effect_ED.to(model.device), W_O_ED, terms)
         else:
             by_name[name] = by_unembedding(model, W_O_ED if settings.within_head else None, here, terms)
     drawn = at_random(W_O_ED, model.W_U_DV.shape[0], settings.random, settings.seed, model.device)

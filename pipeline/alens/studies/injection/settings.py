@@ -9,7 +9,7 @@ from alens.errors import RequestError
 from alens.fields import check
 from alens.heads import Head, HeadNames, pairs_of
 
-By = Literal["lens", "written", "unembedding", "both", "all"]
+By = Literal["lens", "written", "effect", "unembedding", "both", "all"]
 SEVERAL = {"both": ("lens", "unembedding"), "all": ("lens", "written", "unembedding")}
 """Choices that name several readings."""
 Scaling = Literal["gradient", "covariance"]
@@ -27,7 +27,9 @@ class InjectSettings:
     """The head. None: no head, for lenses of the residual stream."""
     by: By = "both"
     """Whose direction to add: that of the head's lens, of what the head writes (what it can write that raises the tokens
-    most by itself), of the unembedding, `both` lens and unembedding, or `all` three."""
+    most by itself), of its effect lens (what it can write that raises them most, later layers included), of the
+    unembedding, `both` lens and unembedding, or `all`: these two and what is written, and the effect lens's where there
+    is one."""
     scaling: Scaling = "gradient"
     """The lens's direction: the steepest for its norm, or scaled by how the head's output varies over the text."""
     within_head: bool = False
@@ -48,10 +50,10 @@ class InjectSettings:
         if not self.strength:
             raise RequestError("strength is empty: give such as -2,0,2")
 
-    @property
-    def readings(self) -> tuple[str, ...]:
-        """Whose directions are added."""
-        return SEVERAL.get(self.by, (self.by,))
+    def readings(self, *, has_effect: bool) -> tuple[str, ...]:
+        """Whose directions are added; `all` takes in that of an effect lens where there is one."""
+        readings = SEVERAL.get(self.by, (self.by,))
+        return (*readings, "effect") if self.by == "all" and has_effect else readings
 
 
 @dataclass(frozen=True, kw_only=True)

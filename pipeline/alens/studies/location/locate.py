@@ -4,7 +4,8 @@ In: lenses with their model, terms, prompts, controls. Out: a `Location`: for ea
 a p-value and one corrected for the number of heads; the head that raises the terms most comes first.
 Source: "Attention Lens" (arXiv 2310.16270), section 3.1; intervals, tests and corrections are ours.
 
-With `by="written"` heads are ranked by what they write, added to the model's mean output (`reading/head_says.py`).
+With `by="written"` heads are ranked by what they write, with `by="effect"` by what their effect lenses say that they add,
+either added to the model's mean output (`reading/head_says.py`).
 The score of a prompt is the log of the terms' summed probability at its last position (or the mean over positions),
 in nats. The effect is the mean score of the prompts minus that of the controls; exp(effect) is how many times more
 probable the terms are. How probable they are in general is part of both means, and cancels. Without controls the
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from alens.errors import RequestError
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
-from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN
+from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN, known
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt, tokens_of
 from alens.reading.terms import Term
@@ -56,14 +58,14 @@ def locate(
     settings = settings or LocateSettings()
     prompts, controls, notes = groups(prompts, controls, settings)
     _check(reader, terms, controls)
-    numbers = reader.chosen(settings.layers, settings.heads).pairs
+    chosen, lacking = known(reader, settings.by, reader.chosen(settings.layers, settings.heads))
     ids = [tokens_of(reader, prompt) for prompt in prompts]
     control_ids = None if controls is None else [tokens_of(reader, prompt) for prompt in controls]
-    rates = _group_rates(reader, terms, ids, control_ids, settings, report)
+    rates = _group_rates(reader, terms, ids, control_ids, chosen, settings, report)
     report(Progress(stage="permutations"))
     ranked, tests = rates.effects(settings.by, settings)
     (model,), _ = rates.effects("model", settings)
-    heads = rates.heads(reader, terms, numbers, ranked, settings)
+    heads = rates.heads(reader, terms, chosen.pairs, ranked, settings)
     num_controls = None if controls is None else len(controls)
     return Location(
         site=reader.lenses.record.site,
@@ -77,11 +79,11 @@ def locate(
         exact=tests.exact,
         more_draws=tests.more_draws,
         spread_ratio=rates.spread_ratio(settings.by),
-        smallest_p=smallest_corrected(len(prompts), num_controls, len(numbers), settings),
+        smallest_p=smallest_corrected(len(prompts), num_controls, len(chosen), settings),
         heads=sorted(heads, key=lambda head: -getattr(head, settings.by).effect),
         model=model,
         mean_output_kl=rates.kl("mean_output_kl"),
-        notes=notes,
+        notes=lacking + notes,
     )
 
 
@@ -136,10 +138,10 @@ class _GroupRates:
         """The effect of each head, given those by the reading that heads are ranked by."""
         of_reading: dict[str, Sequence[ReaderEffect | None]] = {settings.by: ranked}
         kl_F: dict[str, Any] = {}
-        for name in (LENS, UNEMBEDDING, WRITTEN):
+        for name in (LENS, UNEMBEDDING, WRITTEN, EFFECT):
             if name not in of_reading:
-                known = getattr(self.prompts, name) is not None
-                of_reading[name] = self.effects(name, settings)[0] if known else [None] * len(numbers)
+                given = getattr(self.prompts, name) is not None
+                of_reading[name] = self.effects(name, settings)[0] if given else [None] * len(numbers)
             kl = self.kl(f"{name}_kl_F")
             kl_F[name] = [None] * len(numbers) if kl is None else kl.tolist()
         lens = [effect for effect in of_reading[LENS] if effect is not None]
@@ -151,10 +153,12 @@ class _GroupRates:
                 lens=lens[f],
                 unembedding=of_reading[UNEMBEDDING][f],
                 written=of_reading[WRITTEN][f],
+                effect=of_reading[EFFECT][f],
                 significant=ranked[f].p_corrected <= settings.alpha,
                 lens_kl=kl_F[LENS][f],
                 unembedding_kl=kl_F[UNEMBEDDING][f],
                 written_kl=kl_F[WRITTEN][f],
+                effect_kl=kl_F[EFFECT][f],
                 terms=self._shares(terms, f, settings.by),
             )
             for f, (layer, head) in enumerate(numbers)
@@ -177,14 +181,17 @@ def _group_rates(
     terms: Sequence[Term],
     ids: Sequence[Sequence[int]],
     control_ids: Sequence[Sequence[int]] | None,
+    heads: Heads,
     settings: LocateSettings,
     report: Report,
 ) -> _GroupRates:
     """Run the model on prompts and controls (token ids), and take the rates of the terms."""
-    rates = term_rates(reader, terms, ids, settings, report=report, stage="prompts")
+    rates = term_rates(reader, terms, ids, heads, settings, report=report, stage="prompts")
     control_rates = None
     if control_ids is not None:
-        control_rates = term_rates(reader, terms, control_ids, settings, report=report, stage="controls")
+        control_rates = term_rates(
+            reader, terms, control_ids, heads, settings, report=report, stage="controls"
+        )
     sizes = (len(ids), len(control_ids or ()))
     return _GroupRates(prompts=rates, controls=control_rates, mean=mean_rates(reader, terms), sizes=sizes)
 

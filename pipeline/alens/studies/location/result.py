@@ -61,6 +61,8 @@ class HeadEffect:
     """None where it was not asked for, or where what heads write cannot be unembedded."""
     written: ReaderEffect | None
     """By what the head writes, added to the model's mean output; None unless heads are ranked by it."""
+    effect: ReaderEffect | None
+    """By what its effect lens says that it adds, the same way; None unless heads are ranked by it."""
     significant: bool
     """Whether the corrected p of the reading that heads are ranked by is at most alpha."""
     lens_kl: float
@@ -69,6 +71,8 @@ class HeadEffect:
     """KL(model, unembedding), the same way."""
     written_kl: float | None
     """KL(model, written), the same way."""
+    effect_kl: float | None
+    """KL(model, effect), the same way."""
     terms: list[TermShare]
     """By the reading that heads are ranked by; the term whose probability rises most comes first."""
 

@@ -28,8 +28,8 @@ class LocateSettings:
     position: Position = "last"
     """Read the last token of a prompt, or average over all positions that lenses are fitted on (from the --min-position of their fit)."""
     by: RankedBy = "lens"
-    """The reading that heads are ranked and marked by: their lens, or what they write
-    (the model's mean output with it added)."""
+    """The reading that heads are ranked and marked by: their lens, what they write,
+    or what their effect lenses (--effect) say that they add, the last two added to the model's mean output."""
     compare: Compared = "unembedding"
     """The reading that is tested beside it."""
     alternative: Alternative = "two-sided"

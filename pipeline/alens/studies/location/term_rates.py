@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
-from alens.reading.head_says import LENS, UNEMBEDDING, WRITTEN, check
+from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics.bootstrap import Array
@@ -43,12 +44,15 @@ class TermRates:
     unembedding: Rates | None
     written: Rates | None
     """None unless heads are ranked by it; so is its KL."""
+    effect: Rates | None
+    """The same."""
     model: Rates
     """By the model's own next token: F is 1."""
     lens_kl_F: Array
-    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next three."""
+    """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next four."""
     unembedding_kl_F: Array | None
     written_kl_F: Array | None
+    effect_kl_F: Array | None
     mean_output_kl: float | None
     """KL(model, mean output): the KL of a reading that ignores its input. None where the lenses lack the mean
     output."""
@@ -98,21 +102,20 @@ def term_rates(
     reader: LensedModel,
     terms: Sequence[Term],
     prompts: Sequence[Sequence[int]],
+    heads: Heads,
     settings: LocateSettings,
     *,
     report: Report = silent,
     stage: str = "prompts",
 ) -> TermRates:
-    """Rates of `terms` on `prompts` (token ids), for the F heads of `settings`.
+    """Rates of `terms` on `prompts` (token ids), for the F `heads`.
 
     The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
-    heads = reader.chosen(settings.layers, settings.heads)
-    check(reader, settings.by, heads)
     places = [places_to_read(reader, len(ids), settings.position, "a prompt") for ids in prompts]
     values = PromptValues(reader, prompts, places, heads, report, stage)
     readers = list(heads)
-    names = [LENS, *((WRITTEN,) if settings.by == WRITTEN else ())]
+    names = [LENS, *((settings.by,) if settings.by != LENS else ())]
     if settings.compare == UNEMBEDDING and reader.no_unembedding is None:
         names.append(UNEMBEDDING)
     by_name = {name: _ReaderSums(terms, values.prompt_R, len(readers)) for name in names}
@@ -138,10 +141,12 @@ def term_rates(
         lens=rates[LENS],
         unembedding=rates.get(UNEMBEDDING),
         written=rates.get(WRITTEN),
+        effect=rates.get(EFFECT),
         model=model.rates(),
         lens_kl_F=kl_F[LENS],
         unembedding_kl_F=kl_F.get(UNEMBEDDING),
         written_kl_F=kl_F.get(WRITTEN),
+        effect_kl_F=kl_F.get(EFFECT),
         mean_output_kl=None if reader.log_mean_V is None else float(nothing.kl()[0]),
     )
 
