@@ -71,6 +71,10 @@ COMMANDS = {
     ),
     "Verdict": ("alens.store.verify:verify_cache", "verify {cache}"),
     "Recomputed": ("alens.cache.recompute:recompute", "verify {cache} --deep 8"),
+    "Atlas": (
+        "alens.atlas.make_atlas:make_atlas",
+        "atlas {lenses} {cache} --html {atlas} --rows 8 --judged-rows 16 --roles none",
+    ),
     "Bundle": ("alens.exchange.bundle:prepare", "publish {lenses} --repo me/demo-lenses"),
 }
 """The function that makes each result, and a command that prints it."""
@@ -86,7 +90,12 @@ def words(
     for name, nouns in (("men", "man boy king father son"), ("women", "woman girl queen mother aunt")):
         (folder / f"{name}.txt").write_text("".join(f"The {noun} said that\n" for noun in nouns.split()))
     files = {path.stem: str(path) for path in folder.iterdir()}
-    stores = {"cache": str(demo_cache), "lenses": str(demo_lenses), "copy": str(rotated_cache)}
+    stores = {
+        "cache": str(demo_cache),
+        "lenses": str(demo_lenses),
+        "copy": str(rotated_cache),
+        "atlas": str(folder / "atlas"),
+    }
     return {**files, **stores, "prompt": PROMPT}
 
 
@@ -148,7 +157,7 @@ def test_a_command_prints_the_document_of_its_result(
     with mock.patch(place.replace(":", "."), remembered):
         arguments = [word.format(**words) for word in line.split()]
         outcome = run_alens(
-            *arguments, *(["--device", "cpu"] if name not in ("Verdict", "Bundle") else []), "--json"
+            *arguments, *(["--device", "cpu"] if name not in ("Verdict", "Atlas", "Bundle") else []), "--json"
         )
     assert outcome.code == 0, outcome.stderr
     (result,) = made

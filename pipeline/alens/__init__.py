@@ -15,6 +15,7 @@
 | heads | `score_heads(model)` | the model alone | which head does what |
 | read | `HeadReader(lenses).read(prompt)` | lenses, the model, a prompt | top tokens of each head |
 | page | `write_page(path, read_page(reader, prompts).to_json())` | a reader, prompts | an HTML page |
+| atlas | `make_atlas(lenses, cache, path)` | lenses, a store | a page for every head |
 | locate | `locate(reader, terms, prompts, controls)` | a reader | heads that raise some terms |
 | compare | `compare(reader, prompt_set(...), prompt_set(...))` | a reader | what changes between two sets of prompts |
 | inject | `inject(reader, prompts, terms, InjectSettings(...))` | a reader | how the output changes when a head writes more of the terms |
@@ -32,6 +33,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alens.atlas.make_atlas import make_atlas as make_atlas
+    from alens.atlas.settings import AtlasSettings as AtlasSettings
     from alens.cache.request import CacheRequest as CacheRequest
     from alens.cache.write_cache import write_cache as write_cache
     from alens.errors import AlensError as AlensError
@@ -80,6 +83,8 @@ if TYPE_CHECKING:
     from alens.text.corpus import CorpusOptions as CorpusOptions
 
 _HOME = {
+    "make_atlas": "alens.atlas.make_atlas",
+    "AtlasSettings": "alens.atlas.settings",
     "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.write_cache",
     "AlensError": "alens.errors",

@@ -127,7 +127,7 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     assert int(reader.communicate()[0]) == 1_000_000
 
 
-WORKS = ("cache", "effects", "fit", "sweep", "verify", "export", "import", "publish")
+WORKS = ("cache", "effects", "fit", "sweep", "atlas", "verify", "export", "import", "publish")
 """What they print only says what they did; the exit code is that of the work."""
 
 
@@ -147,6 +147,7 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
         "eval": ["eval", lenses, cache, *few],
         "heads": ["heads", "demo", "--sequences", "1", "--length", "8"],
         "read": ["read", lenses, "He was", *one],
+        "atlas": ["atlas", lenses, cache, "--html", folder / "atlas", "--rows", "8", "--judged-rows", "16", "--roles", "none"],
         "locate": ["locate", lenses, *one, "--terms", terms, "--prompts", prompts, "--permutations", "9"],
         "compare": ["compare", lenses, *one, "--clean", "He", "--suspect", "She"],
         "inject": ["inject", lenses, "He was", *one, "--tokens", "he", "--strength", "1", "--random", "0"],

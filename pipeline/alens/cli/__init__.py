@@ -25,6 +25,7 @@ heads.py           alens heads
 heads_table.py     its scores as text and grid
 read.py            alens read
 read_table.py      its reading as text
+atlas.py           alens atlas
 locate.py          alens locate
 locate_table.py    its findings as text and grid
 compare.py         alens compare
@@ -80,6 +81,7 @@ COMMANDS = {
     "eval": "Judge lenses on held-out text, beside baselines.",
     "heads": "Score every head of a model on what it does: no lenses, no cache.",
     "read": "Show which tokens each head writes on a prompt.",
+    "atlas": "Write a page for every head over the rows of a cache, with an index.",
     "locate": "Rank heads by how far they raise some terms on prompts above control prompts.",
     "compare": "Rank heads by how differently they read two sets of prompts, with a detector.",
     "inject": "Add the direction of chosen tokens at a head, or take heads away, and see what the model does.",
