@@ -29,6 +29,8 @@ ALL_HEADS = {(layer, head) for layer in range(4) for head in range(6)}
 """Those of the demo's model."""
 
 PROMPT = "He took her hand and"
+FRAME, MOST_HTML = "<iframe ", 12_000
+"""What a page is shown in; characters of the HTML of any other result: a short table."""
 COMMANDS = {
     "Evaluation": ("alens.evaluation.evaluate:evaluate", "eval {lenses} {cache} --rows 64"),
     "Reading": ("alens.reading.head_reader:HeadReader.read", "read {lenses} {prompt} --token her --top 3"),
@@ -135,6 +137,10 @@ def check(result: Result) -> None:
     records = result.records()
     assert json.loads(json.dumps(records, allow_nan=False)) == records
     assert not any(isinstance(value, dict) for record in records for value in record.values())
+    shown = result._repr_html_()
+    assert "object at" not in shown and len(shown.replace(FRAME, "")) > len(line)
+    if FRAME not in shown:
+        assert len(shown) < MOST_HTML and type(result).__name__ in shown
     frame = result.to_frame()
     assert len(frame) == len(records)
     if "head" in frame.columns:

@@ -13,6 +13,7 @@
 | open | `load_lenses(path)` | a lens directory | `Lenses` |
 | judge | `evaluate(lenses, cache)` | lenses, a store | held-out figures of each head |
 | heads | `score_heads(model)` | the model alone | which head does what |
+| read | `read(lenses, prompt)` | lenses, a prompt | the page of all heads, shown in a notebook |
 | read | `HeadReader(lenses).read(prompt)` | lenses, the model, a prompt | top tokens of each head |
 | page | `write_page(path, read_page(reader, prompts).to_json())` | a reader, prompts | an HTML page |
 | atlas | `make_atlas(lenses, cache, path)` | lenses, a store | a page for every head |
@@ -25,7 +26,8 @@
 | export | `export_lenses(lenses, path)` | lenses | safetensors in the paper's form |
 | import | `import_lenses(ImportRequest(...))` | published lenses | a lens directory |
 
-Settings are dataclasses with a docstring under each field. Results have a short repr, `to_json()` and `to_frame()`.
+Settings are dataclasses with a docstring under each field. Results have a short repr, `to_json()` and `to_frame()`, and show themselves
+in a notebook.
 Everything raises kinds of `AlensError`. Nothing heavy is imported before it is asked for.
 """
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from alens.reading.head_reader import HeadReader as HeadReader
     from alens.reading.page_reader import read_page as read_page
     from alens.reading.prompts import Prompt as Prompt
+    from alens.reading.read import read as read
     from alens.store.cache_reader import open_cache as open_cache
     from alens.store.schema import CacheSettings as CacheSettings
     from alens.store.status import cache_status as cache_status
@@ -105,6 +108,7 @@ _HOME = {
     "HeadReader": "alens.reading.head_reader",
     "read_page": "alens.reading.page_reader",
     "Prompt": "alens.reading.prompts",
+    "read": "alens.reading.read",
     "open_cache": "alens.store.cache_reader",
     "CacheSettings": "alens.store.schema",
     "cache_status": "alens.store.status",

@@ -1,7 +1,7 @@
 """The base class of results: what a function of alens returns, shown in one line, as JSON and as a pandas DataFrame.
 
-In: a dataclass that derives from `Result`. Out: a short `repr`, the document that a command prints with `--json`, and a
-frame with one row a head, prompt or figure.
+In: a dataclass that derives from `Result`. Out: a short `repr`, the document that a command prints with `--json`, a
+frame with one row a head, prompt or figure, and a short table of the most telling rows for notebooks.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alens.errors import RunError
+from alens.short_table import short_table
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +22,7 @@ class Result:
     """A frozen dataclass that shows itself.
 
     A subclass is a dataclass and defines `headline` and `records`; it overrides `to_json` where the document is not
-    the dataclass's own fields.
+    the dataclass's own fields, and `telling` where the first records are not the most telling ones.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -39,6 +40,10 @@ class Result:
         The default makes one row of each entry of `heads` in the JSON document.
         """
         return [flat(head) for head in self.to_json()["heads"]]
+
+    def telling(self) -> list[dict[str, Any]]:
+        """What a notebook shows: rows for `short_table`, the most telling first. The default are the records."""
+        return self.records()
 
     def to_json(self) -> dict[str, Any]:
         """The result as dictionaries, lists, strings, numbers, booleans and None."""
@@ -60,9 +65,18 @@ class Result:
             ) from error
         return pandas.DataFrame(self.records())
 
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the headline and the first of the telling rows."""
+        return short_table(f"{type(self).__name__}: {self.headline()}", self.telling())
+
     def __repr__(self) -> str:
         text = f"<{type(self).__name__}: {self.headline()}>"
         return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 4]}...>"
+
+
+def number_of(number: int, noun: str, nouns: str = "") -> str:
+    """`1 head`, or `1,234 heads`."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def plain(value: Any) -> Any:

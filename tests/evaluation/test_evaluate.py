@@ -323,6 +323,28 @@ def test_a_cache_of_another_model_is_refused(demo_lenses: Path, demo_cache: Path
         evaluate(load_lenses(demo_lenses), cache)
 
 
+def test_directories_are_opened_and_anything_else_is_refused(demo_lenses: Path, demo_cache: Path) -> None:
+    settings = EvaluateSettings(layers=(0,), rows=64, resamples=2)
+    opened = evaluate(load_lenses(demo_lenses), open_cache(demo_cache), settings=settings)
+    assert evaluate(str(demo_lenses), demo_cache, settings=settings).to_json() == opened.to_json()
+    with pytest.raises(
+        RequestError, match=r"^lenses is a Cache: give a lens directory, .*, or what load_lenses gave"
+    ):
+        evaluate(open_cache(demo_cache), load_lenses(demo_lenses))  # type: ignore[arg-type]
+    with pytest.raises(
+        RequestError, match=r"^cache is a Lenses: give the directory of a cache, or what open_cache gave"
+    ):
+        evaluate(demo_lenses, load_lenses(demo_lenses))  # type: ignore[arg-type]
+
+
+def test_the_table_of_a_notebook_has_the_best_lens_first(evaluation: Evaluation) -> None:
+    rows = evaluation.telling()
+    assert [row["kl"] for row in rows] == sorted(
+        one.kl for layer in evaluation.lens.values() for one in layer
+    )
+    assert {"unembedding.kl", "mean-output.kl", "intervals.kl.low"} <= set(rows[0])
+
+
 def test_a_layer_without_lenses_is_refused(demo_lenses: Path, demo_cache: Path) -> None:
     with pytest.raises(RequestError, match="no lens for layer 1"):
         evaluate(load_lenses(demo_lenses), open_cache(demo_cache), settings=EvaluateSettings(layers=(1,)))

@@ -9,6 +9,7 @@ Shapes: V vocabulary.
 import logging
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -35,30 +36,31 @@ from alens.evaluation.sums import check_kl
 from alens.heads import Head, Heads
 from alens.job.progress import Report, counted, silent
 from alens.lens.directory import layer_file
-from alens.lens.lenses import Lenses
+from alens.lens.lenses import Lenses, opened_lenses
 from alens.lens.maps import TranslatedMaps
 from alens.rows.final_norm import FinalNorm
 from alens.statistics.bootstrap import RESAMPLES
 from alens.store.cache_reader import Cache
+from alens.store.opened_cache import opened_cache
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
 
 log = logging.getLogger("alens")
 
 
 def evaluate(
-    lenses: Lenses,
-    cache: Cache,
+    lenses: Lenses | Path | str,
+    cache: Cache | Path | str,
     *,
     settings: EvaluateSettings | None = None,
-    held_out_by: Lenses | None = None,
-    tuned_lens: Lenses | None = None,
-    also: Sequence[Lenses] = (),
+    held_out_by: Lenses | Path | str | None = None,
+    tuned_lens: Lenses | Path | str | None = None,
+    also: Sequence[Lenses | Path | str] = (),
     final_norm: FinalNorm | None = None,
     token_bytes_V: npt.NDArray[np.int64] | None = None,
     device: torch.device | None = None,
     report: Report = silent,
 ) -> Evaluation:
-    """Judge lenses on a cache of the same model.
+    """Judge lenses on a cache of the same model; both are open, or the directories to open.
 
     `held_out_by` are other lenses: the shards that their fit held out are judged on. `tuned_lens` are lenses of
     `resid_post`, a further baseline. `also` are further lenses of these heads; their readings are named by their design.
@@ -70,6 +72,9 @@ def evaluate(
     `tuned_lens` holds no Tuned Lens.
     """
     settings = settings or EvaluateSettings()
+    lenses, cache = opened_lenses(lenses), opened_cache(cache)
+    held_out_by = None if held_out_by is None else opened_lenses(held_out_by)
+    tuned_lens = None if tuned_lens is None else opened_lenses(tuned_lens)
     check_same_model(lenses, cache)
     heads = lenses.choose(settings.layers, settings.heads)
     for layer in counted(heads.layers, report, "checking lenses", "layers"):
@@ -83,7 +88,7 @@ def evaluate(
     if tuned_lens is not None:
         _check_tuned_lens(tuned_lens, cache, layers)
         text = without_training_rows(text, tuned_lens, cache)
-    further = _named(also, lenses, cache, heads)
+    further = _named([opened_lenses(given) for given in also], lenses, cache, heads)
     for other in further.values():
         text = without_training_rows(text, other, cache)
     other_shards = tuple(sorted({*cache.shards} - {*text.shards}))

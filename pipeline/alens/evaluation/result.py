@@ -10,7 +10,7 @@ from typing import Any
 from alens.evaluation.judged_effects import JudgedEffects
 from alens.evaluation.reading_figures import FIGURES, PairedDifference, ReadingFigures
 from alens.heads import Heads
-from alens.result import Result, flat, plain
+from alens.result import Result, flat, number_of, plain
 from alens.statistics.bootstrap import LEVEL
 
 
@@ -128,7 +128,7 @@ class Evaluation(Result):
         lenses = sum(len(figures) for figures in self.lens.values())
         mean = sum(one.kl for figures in self.lens.values() for one in figures) / lenses
         return (
-            f"{lenses} lenses of {len(self.lens)} layers on {self.rows:,} held-out rows, "
+            f"{number_of(lenses, 'lens', 'lenses')} of {number_of(len(self.lens), 'layer')} on {self.rows:,} held-out rows, "
             f"mean KL {mean:.3f} nats, mean output {self.mean_output.kl:.3f}"
         )
 
@@ -141,6 +141,25 @@ class Evaluation(Result):
         return [
             {name: value for name, value in reading.items() if name != "reliability"} for reading in flattened
         ]
+
+    def telling(self) -> list[dict[str, Any]]:
+        """One row a lens, the lowest KL first, with the KL of the other readings of the same head."""
+        rows: list[dict[str, Any]] = []
+        for layer, numbers in self.heads.by_layer.items():
+            for index, head in enumerate(numbers):
+                own = self.lens[layer][index]
+                others = {
+                    f"{name}.kl": by_layer[layer][index].kl
+                    for name, by_layer in self.of_heads.items()
+                    if name != "lens"
+                }
+                low, high = own.intervals["kl"] or (None, None)
+                rows.append(
+                    {"layer": layer, "head": head, "says_nothing": self.says_nothing[layer][index]}
+                    | {"kl": own.kl, "intervals.kl.low": low, "intervals.kl.high": high}
+                    | {"mean-output.kl": self.mean_output.kl, **others, "top1_agreement": own.top1_agreement}
+                )
+        return sorted(rows, key=lambda row: row["kl"])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: what holds for all, then one record a reading: of no head, of a layer, of a head."""

@@ -62,6 +62,10 @@ class FitSummary(Result):
         """One record for each head: its held-out figures."""
         return self.record.records()
 
+    def telling(self) -> list[dict[str, Any]]:
+        """Those of the record, the lowest held-out KL first."""
+        return self.record.telling()
+
 
 def fit_lenses(
     request: FitRequest, *, report: Report = silent, should_stop: ShouldStop = never

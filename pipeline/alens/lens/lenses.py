@@ -230,3 +230,14 @@ def load_lenses(path: Path | str) -> Lenses:
     """Open a lens directory that `alens fit` wrote, or lenses that `alens publish` put on the hub:
     `hf://OWNER/NAME[@REVISION]`."""
     return Lenses(path)
+
+
+def opened_lenses(lenses: Any) -> Lenses:
+    """Lenses that were given open, or by their directory or address. Raises `RequestError` for anything else."""
+    if isinstance(lenses, Lenses):
+        return lenses
+    if isinstance(lenses, str | Path):
+        return load_lenses(lenses)
+    raise RequestError(
+        f"lenses is a {type(lenses).__name__}: give a lens directory, hf://OWNER/NAME, or what load_lenses gave"
+    )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from alens.heads import Heads, HeadsJson
-from alens.result import Result, plain
+from alens.result import Result, number_of, plain
 from alens.store import typed
 from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
@@ -74,7 +74,8 @@ class LensRecord(Result):
         kl = [head["kl"] for head in self.records()]
         mean = f", mean held-out KL {sum(kl) / len(kl):.3f} nats" if kl else ""
         return (
-            f"{len(self.lenses)} {self.design} lenses of {len(self.layers)} layers of {self.model.id}{mean}"
+            f"{number_of(len(self.lenses), f'{self.design} lens', f'{self.design} lenses')} of "
+            f"{number_of(len(self.layers), 'layer')} of {self.model.id}{mean}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +90,10 @@ class LensRecord(Result):
             for layer, heads in self.held_out.items()
             for head, figures in zip(self.lenses.by_layer[int(layer)], heads, strict=True)
         ]
+
+    def telling(self) -> list[dict[str, Any]]:
+        """The records, the lowest held-out KL first."""
+        return sorted(self.records(), key=lambda head: float(head["kl"]))
 
     def says_nothing(self, layer: int, head: int) -> bool:
         """Whether this lens did no better in its fit than the mean output, which reads nothing.

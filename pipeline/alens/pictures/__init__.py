@@ -1,6 +1,7 @@
 """Numbers as people see them: as text, as PNG files, and as HTML pages that load nothing.
 
 page.py           the frame of every page
+framed.py         a page inside another one
 png.py            figures of matplotlib as files
 reading_page.py   the page of a reading
 numbers.py        numbers as text

@@ -6,6 +6,7 @@ head_writes.py     what heads write, in logits
 head_says.py       what heads say by any of their readings, as distributions
 head_attention.py  where heads look
 head_reader.py     a prompt -> the top tokens of each head
+read.py            lenses and prompts -> a page, in one call
 result.py          the result of a reading
 written_lists.py   the tokens that heads raise, lower and suppress
 ranking.py         lists of tokens by lift or probability

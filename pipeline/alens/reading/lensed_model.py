@@ -18,7 +18,7 @@ from alens.errors import RequestError
 from alens.heads import Heads
 from alens.job.progress import Report, silent
 from alens.lens.effect_lenses import EffectLenses
-from alens.lens.lenses import Lenses
+from alens.lens.lenses import Lenses, opened_lenses
 from alens.lens.maps import LensMaps
 from alens.lens.unembedded_maps import UnembeddedMaps
 from alens.model import logit_fingerprint, models
@@ -48,7 +48,7 @@ class LensedModel:
 
     def __init__(
         self,
-        lenses: Lenses,
+        lenses: Lenses | Path | str,
         *,
         model: str | None = None,
         store: Path | str | None = None,
@@ -56,13 +56,15 @@ class LensedModel:
         device: str = "auto",
         report: Report = silent,
     ) -> None:
-        """`model` names the place of the model where it is not the one that the lenses name, `store` the cache of the fit
-        where the lenses do not hold the mean z of their heads, from which what these write is counted; `effect` are effect
-        lenses, to read what heads add to the logits, all in all.
+        """`lenses` are open, or the directory or `hf://OWNER/NAME` to open. `model` names the place of the model where it
+        is not the one that the lenses name, `store` the cache of the fit where the lenses do not hold the mean z of their
+        heads, from which what these write is counted; `effect` are effect lenses, to read what heads add to the logits,
+        all in all.
 
         Raises `RequestError` when there is no model, it or its tokenizer is not the one of the lenses, or `store` or
         `effect` are of another model.
         """
+        lenses = opened_lenses(lenses)
         if effect is not None:
             effect.check_model(lenses.record.model, lenses.name)
             if lenses.record.site != ATTN_Z:

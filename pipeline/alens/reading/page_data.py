@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from alens.result import Result, plain
+from alens.result import Result, number_of, plain
 
 Grid = list[int]
 """One number for each cell, layer by layer."""
@@ -136,11 +136,52 @@ class PageData(Result):
 
     def headline(self) -> str:
         """How many prompts, and how many heads."""
-        return f"{len(self.prompts)} prompts, {len(self.cells)} heads of {len(self.layers)} layers of {self.model}"
+        return ", ".join(
+            (
+                number_of(len(self.prompts), "prompt"),
+                f"{number_of(len(self.cells), 'head')} of {number_of(len(self.layers), 'layer')} of {self.model}",
+            )
+        )
 
     def records(self) -> list[dict[str, Any]]:
-        """One record for each prompt: its text, and how many tokens it has."""
-        return [{"prompt": one["text"], "num_tokens": len(one["tokens"])} for one in self.prompts]
+        """One record for each prompt, position and head, with the names of those of a `Reading`."""
+        return [
+            self._record(prompt["text"], place, cell)
+            for prompt in self.prompts
+            for place in prompt["places"]
+            for cell in range(len(self.cells))
+        ]
+
+    def _record(self, prompt: str, place: PromptPosition, cell: int) -> dict[str, Any]:
+        layer, head = self.cells[cell]
+        other, written, nothing = place.unembedding, place.written, place.mean_output_kl
+        return {
+            "prompt": prompt,
+            "position": place.position,
+            "layer": layer,
+            "head": head,
+            "says_nothing": self.says_nothing[cell],
+            "lens_kl": place.lens.kl[cell] / 1000,
+            "lens_entropy": place.lens.entropy[cell] / 1000,
+            "unembedding_kl": None if other is None else other.kl[cell] / 1000,
+            "unembedding_entropy": None if other is None else other.entropy[cell] / 1000,
+            "mean_output_kl": None if nothing is None else nothing / 1000,
+            "lens": self._texts(place.lens.lists[self.rank][cell]),
+            "unembedding": None if other is None else self._texts(other.lists[self.rank][cell]),
+            "written.raised": None if written is None else self._texts(written.raised[cell]),
+            "written.lowered": None if written is None else self._texts(written.lowered[cell]),
+            "written.suppressed": None if written is None else self._texts(written.suppressed[cell]),
+        }
+
+    def _texts(self, entries: Sequence[int]) -> list[str]:
+        """The tokens of a list."""
+        return [self.tokens[token][0] for token in entries[::2]]
+
+    def _repr_html_(self) -> str:
+        """The page itself, in a frame."""
+        from alens.pictures import framed, reading_page
+
+        return framed.framed(reading_page.to_html(self.to_json()), self.headline())
 
 
 def _position(place: PromptPosition) -> dict[str, Any]:

@@ -6,7 +6,7 @@ In: nothing; `alens.reading.head_reader` fills it. Out: the document of `alens r
 from dataclasses import dataclass
 from typing import Any
 
-from alens.result import Result
+from alens.result import Result, number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,8 @@ class Reading(Result):
         """The prompt, and how many heads were read at which positions."""
         heads = len({(head.layer, head.head) for head in self.heads})
         prompt = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:57]}..."
-        return f"{prompt!r}, {heads} heads at {len(self.positions)} positions, listed by {self.rank}"
+        where = number_of(len(self.positions), "position")
+        return f"{prompt!r}, {number_of(heads, 'head')} at {where}, listed by {self.rank}"
 
     def records(self) -> list[dict[str, Any]]:
         """One record for each head and position: its figures, the tokens of its lists, and the chosen terms."""

@@ -19,6 +19,7 @@ one_writer.py        lets one process at a time write into a directory
 writer.py            writes a shard's files, then its commit record
 commits.py           the commit records of a cache
 cache_reader.py      reads numbers from committed shards
+opened_cache.py      a cache that was given open, or by its directory
 effect_files.py      writes the measured effects of heads, and finds them
 effect_check.py      what verify checks of them
 effect_reader.py     reads them, and which rows they are of

@@ -68,6 +68,17 @@ class HeadFamilies(Result):
             "families": families,
         }
 
+    def telling(self) -> list[dict[str, Any]]:
+        """A row a family, with its first heads and how far each stands above its control."""
+        return [
+            {"family": name}
+            | {
+                place: f"{one.layer}.{one.head} ({one.above:+.3f})"
+                for place, one in zip(("first", "second", "third"), scores, strict=False)
+            }
+            for name, scores in self.families.items()
+        ]
+
     def records(self) -> list[dict[str, Any]]:
         """A row a family and head."""
         return [
