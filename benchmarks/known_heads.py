@@ -1,34 +1,38 @@
 """Heads whose work is known: are they first in their families, and which reading has the sign of what they do?
 
     python benchmarks/known_heads.py [MODEL] [--lenses LENSES] [--effect-lenses LENSES] [--published gpt2-small]
-        [--parts families,loss,names] [--prompts N]
+        [--parts families,loss,names,capitals,agreement] [--prompts N] [--keep DIR]
 
 MODEL is a directory or an id, `demo` by default. `families`: the first heads of each family by `alens heads`, and with
 `--published` the places of the heads that papers name. `loss`: the loss on the second copy of repeated random tokens
-without the first induction heads, beside as many other heads of the same layers, drawn at random. `names`: on
-indirect-object prompts, what the logits of the two names lose when z of a head is replaced by its mean at every position
-(E[z] of the lenses; without lenses, of the prompts); the heads that raise the answer above the foil most (movers) and
-those that lower it most (suppressors); and for each reading
+without the first induction heads, beside as many other heads of the same layers, drawn at random. `names`, `capitals` and
+`agreement` take prompts whose answer is known (`real/known_answers.py`: indirect objects, capitals of countries, verbs
+behind another noun), each with a foil: what the logits of the two words lose when z of a head is replaced by its mean at
+every position (E[z] of the lenses; without lenses, of the prompts); the heads that raise the answer above the foil most
+(movers) and those that lower it most (suppressors); and for each reading
 
-- the sign test: the share of names that gain or lose at least 0.2 logits by the head whose reading has that sign, of
-  movers, of suppressors, and of all heads, with a 95 % interval over prompts,
-- the same for the heads of each sixth of the layers,
+- the sign test: the share of words that gain or lose at least 0.2 logits by the head whose reading has that sign, of
+  movers, of suppressors, and of all heads,
 - the rank correlation over all heads of its difference between answer and foil with the measured one,
-- the places it gives to movers (from above) and to suppressors (from below) by that difference, mean.
+- the places it gives to movers (from above) and to suppressors (from below) by that difference, mean,
+- sign test and places for the heads of each sixth of the layers: its own movers and suppressors, among its heads.
 
-Readings that know some heads alone are compared with the others on these heads.
-Prints Markdown. SmolLM2 takes minutes on two cores.
+Intervals hold 95 % over prompts; movers and suppressors are those of all prompts.
+Readings that know some heads alone are compared with the others on these heads. `--keep DIR` keeps what was measured, for
+another run with other lenses. Prints Markdown. SmolLM2 takes minutes on two cores.
 """
 
 import argparse
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import scipy.stats
 from known import ablation
-from known.names import Array, NameEffects, name_effects
+from known.answers import AnswerEffects, Array, answer_effects
 
 from alens import load_lenses, score_heads
 from alens.heads import Head
@@ -50,7 +54,10 @@ PUBLISHED: dict[str, dict[str, tuple[Head, ...]]] = {
 }
 """Heads that papers name (arXiv 2211.00593, 2310.04625); those that move names are copying heads."""
 
-PARTS = ("families", "loss", "names")
+KINDS = {"names": "indirect object", "capitals": "capital", "agreement": "agreement"}
+"""Parts that take prompts, and the kind of these prompts."""
+
+PARTS = ("families", "loss", *KINDS)
 FIRST = 5
 """How many heads of a family, movers and suppressors are looked at."""
 
@@ -66,7 +73,7 @@ MOVES = 0.2
 RESAMPLES = 1000
 
 STRETCHES = 6
-"""Parts of the layers, from below, each with a sign test of its own."""
+"""Parts of the layers, from below, each with a sign test and places of its own."""
 
 
 def families_part(families: HeadFamilies, published: str | None) -> Iterator[str]:
@@ -118,65 +125,122 @@ def _others(first: Sequence[Head], others: Sequence[Head], draws: random.Random)
     return chosen
 
 
-def names_part(effects: NameEffects) -> Iterator[str]:
+def answers_part(part: str, effects: AnswerEffects) -> Iterator[str]:
     """Movers, suppressors, and how each reading tells them."""
     by_effect = sorted(effects.effects, key=lambda head: -_difference(effects.effects[head]))
-    movers, suppressors = by_effect[:FIRST], by_effect[: -FIRST - 1 : -1]
     model_P = effects.difference_P
     yield (
-        f"\n## Indirect objects: {len(model_P)} prompts, answer above the foil in {(model_P > 0).sum()}, by {model_P.mean():.2f} "
-        "logits\n"
+        f"\n## {part.capitalize()}: {len(model_P)} prompts, answer above the foil in {(model_P > 0).sum()}, "
+        f"by {model_P.mean():.2f} logits\n"
     )
     names = list(effects.readings)
     yield f"| head | answer, foil: effect | {' | '.join(names)} |\n| --- | --- |{' --- |' * len(names)}"
-    for head in (*movers, *suppressors):
+    for head in (*by_effect[:FIRST], *by_effect[: -FIRST - 1 : -1]):
         cells = [effects.effects[head], *(effects.readings[name].get(head) for name in names)]
         yield f"| {_name(head)} | {' | '.join(_pair(cell) for cell in cells)} |"
     complete = [name for name in names if len(effects.readings[name]) == len(by_effect)]
     yield from _readings_table(effects, complete, by_effect)
-    yield f"\n| layers, sign test | {' | '.join(complete)} |\n| --- |{' --- |' * len(complete)}"
-    for layers in np.array_split(sorted({layer for layer, _ in by_effect}), STRETCHES):
-        heads = [head for head in by_effect if head[0] in layers]
-        if heads:
-            shares = [_sign_test(effects, effects.readings[name], heads) for name in complete]
-            yield f"| {layers[0]} to {layers[-1]} | {' | '.join(shares)} |"
+    yield from _stretches_table("sign test", effects, complete, by_effect, _sign_test)
+    yield from _stretches_table(f"place of {2 * FIRST} heads", effects, complete, by_effect, _both_places)
     shared = [head for head in by_effect if all(head in effects.readings[name] for name in names)]
     if shared and len(shared) < len(by_effect):
         yield f"\nThe {len(shared)} heads that every reading knows:"
         yield from _readings_table(effects, names, shared)
 
 
-def _readings_table(effects: NameEffects, names: Sequence[str], heads: Sequence[Head]) -> Iterator[str]:
+def _readings_table(effects: AnswerEffects, names: Sequence[str], heads: Sequence[Head]) -> Iterator[str]:
     """A line a reading, over `heads`, which are ranked by their measured effect."""
     first = min(FIRST, len(heads) // 2)
     movers, suppressors = heads[:first], heads[: -first - 1 : -1]
     yield f"\n| reading | sign: {first} movers | {first} suppressors | all heads | rank correlation | place of movers | of suppressors |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for name in names:
-        read = {head: effects.readings[name][head] for head in heads}
+        read = effects.readings[name]
         cells = [_sign_test(effects, read, group) for group in (movers, suppressors, heads)]
-        by_head = [(_difference(effects.effects[head]), _difference(read[head])) for head in heads]
-        cells.append(f"{scipy.stats.spearmanr(*zip(*by_head, strict=True)).statistic:.2f}")
-        places = sorted(read, key=lambda head: -_difference(read[head]))
-        above = [places.index(head) + 1 for head in movers]
-        below = [len(places) - places.index(head) for head in suppressors]
-        cells += [f"{statistics.mean(ranks):.1f} of {len(heads)}" for ranks in (above, below)]
+        cells.append(_rank_correlation(effects, read, heads))
+        cells.append(_places(read, heads, movers, ()))
+        cells.append(_places(read, heads, (), suppressors))
         yield f"| {name} | {' | '.join(cells)} |"
 
 
-def _sign_test(effects: NameEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
-    """The share of names that move whose reading has the sign; the interval is over prompts."""
-    effect_HP2, reading_HP2 = (
-        np.stack([values[head] for head in heads]) for values in (effects.effects, read)
-    )
+Figure = Callable[[AnswerEffects, dict[Head, Array], Sequence[Head]], str]
+
+
+def _stretches_table(
+    what: str, effects: AnswerEffects, names: Sequence[str], by_effect: Sequence[Head], figure: Figure
+) -> Iterator[str]:
+    """A line for each sixth of the layers."""
+    yield f"\n| layers, {what} | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}"
+    for layers in np.array_split(sorted({layer for layer, _ in by_effect}), STRETCHES):
+        heads = [head for head in by_effect if head[0] in layers]
+        if heads:
+            cells = [figure(effects, effects.readings[name], heads) for name in names]
+            yield f"| {layers[0]} to {layers[-1]} | {' | '.join(cells)} |"
+
+
+def _sign_test(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
+    """The share of words that move whose reading has the sign."""
+    effect_HP2, reading_HP2 = _stacked(effects.effects, heads), _stacked(read, heads)
     moves_P = (np.abs(effect_HP2) >= MOVES).sum((0, 2))
     right_P = ((np.abs(effect_HP2) >= MOVES) & (np.sign(effect_HP2) == np.sign(reading_HP2))).sum((0, 2))
     if not moves_P.sum():
         return "-"
-    drawn = np.random.default_rng(0).integers(len(moves_P), size=(RESAMPLES, len(moves_P)))
-    shares = right_P[drawn].sum(1) / np.maximum(1, moves_P[drawn].sum(1))
-    low, high = np.quantile(shares, (0.025, 0.975))
-    return f"{100 * right_P.sum() / moves_P.sum():.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {moves_P.sum()}"
+    drawn_RP = _resamples(len(moves_P))
+    shares_R = right_P[drawn_RP].sum(1) / np.maximum(1, moves_P[drawn_RP].sum(1))
+    return f"{100 * right_P.sum() / moves_P.sum():.0f} % {_interval(100 * shares_R, 0)} of {moves_P.sum()}"
+
+
+def _rank_correlation(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
+    """Of the mean differences between answer and foil, over heads."""
+    effect_HP, read_HP = (
+        values_HP2[..., 0] - values_HP2[..., 1]
+        for values_HP2 in (_stacked(effects.effects, heads), _stacked(read, heads))
+    )
+    value = float(scipy.stats.spearmanr(effect_HP.mean(1), read_HP.mean(1)).statistic)
+    drawn_RP = _resamples(effect_HP.shape[1])
+    ranks = (
+        scipy.stats.rankdata(values_HP[:, drawn_RP].mean(2), axis=0) for values_HP in (effect_HP, read_HP)
+    )
+    effect_HR, read_HR = (ranks_HR - ranks_HR.mean(0) for ranks_HR in ranks)
+    norms_R = np.linalg.norm(effect_HR, axis=0) * np.linalg.norm(read_HR, axis=0)
+    return f"{value:.2f} {_interval((effect_HR * read_HR).sum(0) / norms_R, 2)}"
+
+
+def _both_places(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
+    """Of the first movers and suppressors among `heads`, which are ranked by their measured effect."""
+    first = min(FIRST, len(heads) // 2)
+    return _places(read, heads, heads[:first], heads[: -first - 1 : -1])
+
+
+def _places(
+    read: dict[Head, Array], heads: Sequence[Head], movers: Sequence[Head], suppressors: Sequence[Head]
+) -> str:
+    """The mean of the movers' places from above and of the suppressors' from below, by a reading's difference."""
+    read_HP2 = _stacked(read, heads)
+    read_HP = read_HP2[..., 0] - read_HP2[..., 1]
+
+    def place(means_HR: Array) -> Array:
+        places_HR = scipy.stats.rankdata(-means_HR, axis=0)
+        above = [places_HR[heads.index(head)] for head in movers]
+        below = [len(heads) + 1 - places_HR[heads.index(head)] for head in suppressors]
+        return np.mean([*above, *below], axis=0)
+
+    value = float(place(read_HP.mean(1)[:, None])[0])
+    places_R = place(read_HP[:, _resamples(read_HP.shape[1])].mean(2))
+    return f"{value:.0f} {_interval(places_R, 0)} of {len(heads)}"
+
+
+def _resamples(prompts: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(0).integers(prompts, size=(RESAMPLES, prompts))
+
+
+def _interval(values_R: Array, digits: int) -> str:
+    low, high = np.quantile(values_R, (0.025, 0.975))
+    return f"({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _stacked(values: dict[Head, Array], heads: Sequence[Head]) -> Array:
+    return np.stack([values[head] for head in heads])
 
 
 def _difference(values_P2: Array) -> float:
@@ -203,7 +267,8 @@ def main() -> None:
     parser.add_argument("--effect-lenses", help="effect lenses of some of its heads")
     parser.add_argument("--published", choices=list(PUBLISHED), help="heads of a model that papers name")
     parser.add_argument("--parts", default=",".join(PARTS), help="which parts to run")
-    parser.add_argument("--prompts", type=int, help="prompts of the part `names`; all by default")
+    parser.add_argument("--prompts", type=int, help="prompts of each kind; all by default")
+    parser.add_argument("--keep", type=Path, help="a directory for what was measured")
     args = parser.parse_args()
     parts = args.parts.split(",")
     if unknown := [part for part in parts if part not in PARTS]:
@@ -216,14 +281,19 @@ def main() -> None:
             print("\n".join(families_part(families, args.published)), flush=True)
         if "loss" in parts:
             print("\n".join(loss_part(model, families)), flush=True)
-    if "names" in parts:
-        reader, effects = None, None
-        if args.lenses is not None:
-            reader = LensedModel(load_lenses(args.lenses), model=args.model, device="cpu")
-        if args.effect_lenses is not None:
-            effects = load_effect_lenses(args.effect_lenses)
-        measured = name_effects(model, reader, effects, args.prompts)
-        print("\n".join(names_part(measured)), flush=True)
+    reader, effect_lenses = None, None
+    if args.lenses is not None and set(KINDS) & set(parts):
+        reader = LensedModel(load_lenses(args.lenses), model=args.model, device="cpu")
+    if args.effect_lenses is not None:
+        effect_lenses = load_effect_lenses(args.effect_lenses)
+    if args.keep is not None:
+        args.keep.mkdir(exist_ok=True)
+    for part in [part for part in parts if part in KINDS]:
+        measured = None if args.keep is None else args.keep / f"{part}.npz"
+        effects = answer_effects(
+            model, reader, effect_lenses, kind=KINDS[part], most=args.prompts, measured=measured
+        )
+        print("\n".join(answers_part(part, effects)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""What heads do to the two names of indirect-object prompts, measured and as readings say.
+"""What heads do to the answer and the foil of prompts whose answer is known, measured and as readings say.
 
-In: a loaded model, lenses of all its heads, and effect lenses of some. Out: for each head, prompt and name what the
-name's logit loses when z of the head is replaced by its mean at every position, and what each reading says the head adds to
-it at the last position. Logits are centred over the vocabulary. The readings: `written`, `unembedding` (of the whole z),
-`effect` (of effect lenses), and `lens`: the log lift, log-probability of the name by the lens less that in the mean output.
-Shapes: P prompts, B of one length, L layers, H heads, E d_head, D d_model, two names: the answer and the foil.
+In: a loaded model, lenses of all its heads, and effect lenses of some. Out: for each head, prompt and word (answer, foil)
+what the word's logit loses when z of the head is replaced by its mean at every position, and what each reading says the
+head adds to it at the last position. Logits are centred over the vocabulary. The readings: `written`, `unembedding` (of the
+whole z), `effect` (of effect lenses), and `lens`: the log lift, log-probability of the word by the lens less that in the
+mean output.
+Shapes: P prompts, B of one length, L layers, H heads, E d_head, D d_model, two words: the answer and the foil.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +31,12 @@ from . import ablation
 
 Array = npt.NDArray[np.float64]
 
+MEASURED = "measured"
+"""Among the readings, what the model loses."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class NameEffects:
+class AnswerEffects:
     """Figures of every head on every prompt."""
 
     difference_P: Array
@@ -42,60 +47,81 @@ class NameEffects:
     """(P, 2) by the name of a reading, and by head; heads that a reading does not know are left out."""
 
 
-def name_effects(
+def answer_effects(
     model: LoadedModel,
     reader: LensedModel | None,
     effect_lenses: EffectLenses | None = None,
+    *,
+    kind: str,
     most: int | None = None,
-) -> NameEffects:
-    """Measure and read all heads on the prompts whose names are single tokens, `most` of them at most."""
-    batches = _batches(model, reader, most)
+    measured: Path | None = None,
+) -> AnswerEffects:
+    """Measure and read all heads on the prompts of a kind whose words are single tokens, `most` of them at most.
+
+    With `measured`, effects are taken from this file where it is there, and kept in it where it is not.
+    """
+    batches = _batches(model, reader, kind, most)
     means = _means(model, reader, [tokens_BT for tokens_BT, _ in batches])
     parts: dict[str, dict[Head, list[Array]]] = defaultdict(lambda: defaultdict(list))
     differences = []
     layers = range(len(model.W_O_LHED))
-    for tokens_BT, names_B2 in batches:
+    known = measured is not None and measured.exists()
+    for tokens_BT, words_B2 in batches:
         with torch.inference_mode():
             ran = activations.run(model, tokens_BT, layers)
-        whole_B2 = _centred(model, ran.final_BTD[:, -1], names_B2)
+        whole_B2 = _centred(model, ran.final_BTD[:, -1], words_B2)
         differences.append((whole_B2[:, 0] - whole_B2[:, 1]).numpy())
-        clean = clean_pass(model, tokens_BT, layers)
+        clean = None if known else clean_pass(model, tokens_BT, layers)
         for layer in layers:
-            for copies, final_CD in ablation.last_without_each(model, clean, layer, means[layer]):
-                for (head, sequence), final_D in zip(copies, final_CD, strict=True):
-                    left_2 = _centred(model, final_D[None], names_B2[sequence : sequence + 1])[0]
-                    parts["effect"][layer, head].append((whole_B2[sequence] - left_2).numpy()[None])
+            if clean is not None:
+                for copies, final_CD in ablation.last_without_each(model, clean, layer, means[layer]):
+                    for (head, sequence), final_D in zip(copies, final_CD, strict=True):
+                        left_2 = _centred(model, final_D[None], words_B2[sequence : sequence + 1])[0]
+                        parts[MEASURED][layer, head].append((whole_B2[sequence] - left_2).numpy()[None])
             for name, head, values_B2 in _readings(
-                model, reader, effect_lenses, ran, layer, means[layer], names_B2
+                model, reader, effect_lenses, ran, layer, means[layer], words_B2
             ):
                 parts[name][layer, head].append(values_B2.numpy())
     joined = {
         name: {head: np.concatenate(pieces).astype(np.float64) for head, pieces in by_head.items()}
         for name, by_head in parts.items()
     }
-    return NameEffects(
-        difference_P=np.concatenate(differences), effects=joined.pop("effect"), readings=joined
-    )
+    effects = _kept(measured, joined.pop(MEASURED, {}), len(np.concatenate(differences)))
+    return AnswerEffects(difference_P=np.concatenate(differences), effects=effects, readings=joined)
+
+
+def _kept(measured: Path | None, effects: dict[Head, Array], prompts: int) -> dict[Head, Array]:
+    """`effects`, written into the file; or what the file holds."""
+    if measured is None:
+        return effects
+    if effects:
+        np.savez(measured, **{f"{layer}.{head}": values for (layer, head), values in effects.items()})
+        return effects
+    with np.load(measured) as file:
+        kept = {(int(name.split(".")[0]), int(name.split(".")[1])): file[name] for name in file.files}
+    if any(len(values) != prompts for values in kept.values()):
+        raise SystemExit(f"{measured} is of other prompts: remove it")
+    return kept
 
 
 def _batches(
-    model: LoadedModel, reader: LensedModel | None, most: int | None
+    model: LoadedModel, reader: LensedModel | None, kind: str, most: int | None
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(B, T) tokens and (B, 2) names, of each length."""
+    """(B, T) tokens and (B, 2) answers and foils, of each length."""
     bos = None if reader is None else reader.lenses.record.bos
     by_length: dict[int, list[tuple[list[int], list[int]]]] = defaultdict(list)
-    for asked in [one for one in questions() if one.kind == "indirect object"][:most]:
-        prompt, *names = (
+    for asked in [one for one in questions() if one.kind == kind][:most]:
+        prompt, *words = (
             model.tokenizer.encode(text, add_special_tokens=False).ids
             for text in (asked.prompt, asked.answer, asked.foil)
         )
-        if all(len(name) == 1 for name in names):
+        if all(len(word) == 1 for word in words):
             ids = prompt if bos is None else [bos, *prompt]
-            by_length[len(ids)].append((ids, [name[0] for name in names]))
+            by_length[len(ids)].append((ids, [word[0] for word in words]))
     if not by_length:
-        raise SystemExit("no name of the prompts is a single token of this model: leave the part `names` out")
+        raise SystemExit(f"no answer of kind {kind!r} is a single token of this model: leave this part out")
     return [
-        (torch.tensor([ids for ids, _ in group]), torch.tensor([names for _, names in group]))
+        (torch.tensor([ids for ids, _ in group]), torch.tensor([words for _, words in group]))
         for group in by_length.values()
     ]
 
@@ -122,9 +148,9 @@ def _readings(
     ran: Activations,
     layer: int,
     mean_HE: torch.Tensor,
-    names_B2: torch.Tensor,
+    words_B2: torch.Tensor,
 ) -> Iterator[tuple[str, int, torch.Tensor]]:
-    """Reading, head, and (B, 2) what it says that a head of the layer adds to the names at the last position."""
+    """Reading, head, and (B, 2) what it says that a head of the layer adds to the words at the last position."""
     z_HBE = ran.z_BTHE[layer][:, -1].float().transpose(0, 1)
     assert ran.scale_BT is not None and model.final_norm is not None, "the last norm is not known"
     scale_B = ran.scale_BT[:, -1]
@@ -132,18 +158,18 @@ def _readings(
         W_O_ED = model.W_O_LHED[layer, head]
         for name, centre_E in (("written", mean_E), ("unembedding", torch.zeros_like(mean_E))):
             final_BD = direct_write(z_BE, centre_E, W_O_ED, model.final_norm, scale_B)
-            yield name, head, _centred(model, final_BD, names_B2)
+            yield name, head, _centred(model, final_BD, words_B2)
         if effect_lenses is not None and effect_lenses.has(layer, head):
             (final_BD,) = effect_lenses.final(layer, [head], z_BE[None])
-            yield "effect", head, _centred(model, final_BD, names_B2)
+            yield "effect", head, _centred(model, final_BD, words_B2)
         if reader is not None:
             assert reader.log_mean_V is not None, f"{reader.lenses.name} does not say the mean output"
             (lens_BV,) = reader.lens(layer, [head], z_BE[None])
-            yield "lens", head, (lens_BV - reader.log_mean_V.log_softmax(-1)).gather(-1, names_B2)
+            yield "lens", head, (lens_BV - reader.log_mean_V.log_softmax(-1)).gather(-1, words_B2)
 
 
-def _centred(model: LoadedModel, final_BD: torch.Tensor, names_B2: torch.Tensor) -> torch.Tensor:
-    """(B, 2) the logits of each row's names, centred over the vocabulary."""
+def _centred(model: LoadedModel, final_BD: torch.Tensor, words_B2: torch.Tensor) -> torch.Tensor:
+    """(B, 2) the logits of each row's words, centred over the vocabulary."""
     with torch.inference_mode():
-        distinct, place_B2 = names_B2.unique(return_inverse=True)
+        distinct, place_B2 = words_B2.unique(return_inverse=True)
         return centred_logits(final_BD, model.W_U_DV, distinct.tolist()).gather(-1, place_B2)
