@@ -223,7 +223,8 @@ def _places(
         places_HR = scipy.stats.rankdata(-means_HR, axis=0)
         above = [places_HR[heads.index(head)] for head in movers]
         below = [len(heads) + 1 - places_HR[heads.index(head)] for head in suppressors]
-        return np.mean([*above, *below], axis=0)
+        mean_R: Array = np.mean([*above, *below], axis=0)
+        return mean_R
 
     value = float(place(read_HP.mean(1)[:, None])[0])
     places_R = place(read_HP[:, _resamples(read_HP.shape[1])].mean(2))

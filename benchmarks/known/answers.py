@@ -95,10 +95,14 @@ def _kept(measured: Path | None, effects: dict[Head, Array], prompts: int) -> di
     if measured is None:
         return effects
     if effects:
-        np.savez(measured, **{f"{layer}.{head}": values for (layer, head), values in effects.items()})
+        heads = list(effects)
+        np.savez(measured, heads=np.array(heads), effects=np.stack([effects[head] for head in heads]))
         return effects
     with np.load(measured) as file:
-        kept = {(int(name.split(".")[0]), int(name.split(".")[1])): file[name] for name in file.files}
+        kept = {
+            (int(layer), int(head)): values
+            for (layer, head), values in zip(file["heads"], file["effects"], strict=True)
+        }
     if any(len(values) != prompts for values in kept.values()):
         raise SystemExit(f"{measured} is of other prompts: remove it")
     return kept
