@@ -1,6 +1,7 @@
-"""The data that a page of alens holds, however they stand in it."""
+"""The data that a page of alens holds, however they stand in it, and the same for a larger model."""
 
 import base64
+import copy
 import gzip
 import json
 import re
@@ -13,3 +14,32 @@ def held(page: str) -> Any:
         r'<script type="application/(json|gzip)" id="data">(.*?)</script>', page, re.DOTALL
     )
     return json.loads(content if kind == "json" else gzip.decompress(base64.b64decode(content)))
+
+
+def enlarged(numbers: Any, *, layers: int, heads: int) -> Any:
+    """The data of a page of two layers of two heads as a larger model would have them: its heads are repeated."""
+    numbers = copy.deepcopy(numbers)
+    sources = [2 * (layer % 2) + head % 2 for layer in range(layers) for head in range(heads)]
+
+    def repeated(cells: list[Any]) -> list[Any]:
+        assert len(cells) == 4
+        return [copy.copy(cells[source]) for source in sources]
+
+    numbers["layers"], numbers["heads"] = list(range(layers)), list(range(heads))
+    numbers["cells"] = [[layer, head] for layer in range(layers) for head in range(heads)]
+    numbers["says_nothing"] = repeated(numbers["says_nothing"])
+    for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
+        for name in ("looks", "moves"):
+            place[name] = repeated(place[name])
+        for name in ("lens", "unembedding"):
+            if place[name] is not None:
+                place[name]["kl"], place[name]["entropy"] = (
+                    repeated(place[name][figure]) for figure in ("kl", "entropy")
+                )
+                place[name]["lists"] = {rank: repeated(lists) for rank, lists in place[name]["lists"].items()}
+        for name in ("raised", "lowered", "suppressed"):
+            place["written"][name] = repeated(place["written"][name])
+        for said in (place["lens"], place["unembedding"], place["written"]):
+            if said is not None:
+                said["kept"] = [repeated(grid) for grid in said["kept"]]
+    return numbers

@@ -150,3 +150,18 @@ def test_what_cannot_be_a_heat_map_is_told_first(tmp_path: Path) -> None:
         heat_map.check_path(tmp_path / "map.svg")
     with pytest.raises(RequestError, match="does not exist"):
         heat_map.check_path(tmp_path / "no" / "map.png")
+
+
+def test_an_odd_number_has_a_mark_and_leaves_the_others_their_colours() -> None:
+    values = {(row, column): 3.0 + 0.01 * (9 * row + column) for row in range(6) for column in range(9)}
+    odd = dataclasses.replace(GRID, values={**values, (2, 2): 24.87}, centre=None, marked={(2, 2)})
+    _, norm = heat_map._colours(odd)
+    assert norm(3.0) == 0.0 and norm(24.87) == 1.0 and 0.1 < norm(3.2) < 0.9
+    cells = Cells()
+    cells.feed(heat_map.to_html(odd))
+    assert [text for kind, text in cells.texts if "beyond" in kind] == ["24.9"]
+    assert "Marked corner: beyond the colours (3 to 24.9)." in heat_map.to_html(odd)
+    assert "Marked corner" not in heat_map.to_html(dataclasses.replace(odd, values=values))
+    figure = png.figure(9.0, 6.0)
+    heat_map._draw(figure, odd, 9.0)
+    assert len(figure.axes[0].patches) == 1

@@ -1,7 +1,8 @@
 """The page of `alens read --html`: a grid of layers and heads, and the lists of the head that was clicked.
 
-In: a `PageData` (`alens.reading.page_data`) as plain values. Out: one HTML file that loads nothing. Its style, script and
-body stand beside this module, as reading_page.css, reading_page.js and reading_page.body.html.
+In: a `PageData` (`alens.reading.page_data`) as plain values. Out: one HTML file that loads nothing. Its body, style and
+scripts stand in page_parts. They take the names of elements and the colours of a whole document for themselves, so in a
+notebook each page needs a frame of its own (an iframe with `srcdoc`); there, too, it works without an address.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from alens.pictures.page import page
 from alens.store import result_file
 
 SUFFIX = ".html"
+
+SCRIPTS = "sheet", "colours", "prompt", "grids", "panel", "page"
+"""One script in parts, in this order: the data, colours, the prompt, the grid of each view, the lists, and what is chosen."""
 
 
 def check_path(path: Path) -> None:
@@ -34,9 +38,8 @@ def write_page(path: str | Path, numbers: Mapping[str, Any]) -> int:
 
 def to_html(numbers: Mapping[str, Any]) -> str:
     """The page of these numbers."""
-    folder = files("alens.pictures")
-    style, script, body = (
-        folder.joinpath(f"reading_page.{suffix}").read_text(encoding="utf-8")
-        for suffix in ("css", "js", "body.html")
-    )
+    folder = files("alens.pictures").joinpath("page_parts")
+    names = ("body.html", "style.css", *(f"{name}.js" for name in SCRIPTS))
+    body, style, *scripts = (folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    script = "".join(scripts)
     return page(title=f"Heads of {numbers['model']}", body=body, style=style, script=script, data=numbers)

@@ -1,0 +1,94 @@
+
+// ---- Colours: a figure becomes a place on a ramp, 0 to 1. Low KL and entropy, which people look for, have strong colours.
+
+const RAMPS = {
+  light: { rise: ["#eef3f9", "#a9cbea", "#3d84c0", "#0c3d75"], part: ["#a24b00", "#efb980", "#f1f3f5", "#8fbce5", "#0c3d75"] },
+  dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
+};
+const ramps = () => RAMPS[dark.matches ? "dark" : "light"];
+const FAR = 3;
+
+// The ends of a scale of colours: the lowest and highest number, but not further from the middle half of the numbers than
+// three times its width (Tukey's far outliers). So one odd head does not paint all others alike. As pictures/colour_limits.py.
+function limits(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b), most = sorted.length - 1;
+  const low = sorted[0], high = sorted[most], lower = quantile(sorted, 0.25), upper = quantile(sorted, 0.75);
+  const reach = FAR * (upper - lower);
+  return reach > 0 ? [Math.max(low, lower - reach), Math.min(high, upper + reach)] : [low, high];
+}
+function quantile(sorted, share) {
+  const x = share * (sorted.length - 1), below = Math.floor(x), above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below] + (x - below) * (sorted[above] - sorted[below]);
+}
+// The same around zero, with both sides alike.
+const reachOf = (numbers) => limits(numbers.map(Math.abs))[1];
+
+// The scale of some values: its ends as values, the middle of a scale of two sides or null, value -> place on the ramp, and
+// whether a value lies beyond the ends. Null where no value is known.
+function scaleOf(values, { figure = state.figure, middle = null } = {}) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return null;
+  if (figure === "probability") {
+    const logs = known.map((value) => Math.log(Math.max(value, 1e-9))), [low, high] = limits(logs);
+    return scale(known, Math.exp(low), Math.exp(high), null, (value) => (Math.log(Math.max(value, 1e-9)) - low) / (high - low || 1), false, true);
+  }
+  if (figure === "lift" || figure === "factor") {
+    const reach = Math.max(Math.log(2), reachOf(known.map((value) => Math.log(Math.max(value, 1e-9)))));
+    return scale(known, Math.exp(-reach), Math.exp(reach), 1, (value) => 0.5 + Math.log(Math.max(value, 1e-9)) / (2 * reach), true, true);
+  }
+  if (figure === "logit" || LOGITS.includes(figure)) {
+    const reach = Math.max(0.1, reachOf(known));
+    return scale(known, -reach, reach, 0, (value) => 0.5 + value / (2 * reach), true);
+  }
+  const [low, high] = limits(known);
+  if (middle !== null) {  // the worse side is no steeper than the better one, so that what is barely worse looks so
+    const better = Math.max(middle - low, 0), worse = Math.max(high - middle, better) || 1;
+    return scale(known, low, high, middle, (value) => 0.5 + (middle - value) / (2 * (value < middle ? better || 1 : worse)), true);
+  }
+  return scale(known, low, high, null, (value) => (high > low ? 1 - (value - low) / (high - low) : 0.5), false);
+}
+function scale(known, low, high, middle, share, twoSided, logarithmic = false) {
+  const most = known.reduce((a, b) => Math.max(a, b)), least = known.reduce((a, b) => Math.min(a, b));
+  const slack = 1e-9 * Math.max(1, Math.abs(low), Math.abs(high));
+  return { low, high, middle, share, most, least, twoSided, logarithmic, beyond: (value) => value > high + slack || value < low - slack };
+}
+
+function colour(share, stops) {
+  const x = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const from = Math.min(Math.floor(x), stops.length - 2);
+  const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
+  return [0, 1, 2].map((i) => Math.round(channel(stops[from], i) * (from + 1 - x) + channel(stops[from + 1], i) * (x - from)));
+}
+const colourOf = (value, by) => colour(by.share(value), ramps()[by.twoSided ? "part" : "rise"]);
+function ink(rgb) {
+  const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  const luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  return (luminance + 0.05) ** 2 > 1.05 * 0.05 ? "#000000" : "#ffffff"; // whichever has more contrast, at least 4.5
+}
+function paint(element, value, by) {
+  if (value === null) return;
+  const rgb = colourOf(value, by);
+  element.style.backgroundColor = `rgb(${rgb.join(",")})`;
+  element.style.color = ink(rgb);
+  if (by.beyond(value)) element.classList.add("beyond");
+}
+
+// The legend of a scale, drawn from the colours themselves: even steps of the ramp's axis.
+function drawLegend(by, text) {
+  at("legend").hidden = by === null;
+  if (by === null) return;
+  const valueAt = (x) => (by.logarithmic ? by.low * (by.high / by.low) ** x : by.low + (by.high - by.low) * x);
+  const stops = Array.from({ length: 21 }, (_, i) => `rgb(${colourOf(valueAt(i / 20), by).join(",")})`);
+  at("low").textContent = (by.beyond(by.least) ? "≤ " : "") + text(by.low);
+  at("high").textContent = (by.beyond(by.most) ? "≥ " : "") + text(by.high);
+  at("scale").style.background = `linear-gradient(to right, ${stops.join(",")})`;
+  const position = by.middle === null || by.high <= by.low ? null : by.logarithmic ? 0.5 : (by.middle - by.low) / (by.high - by.low);
+  at("middle").hidden = position === null || position < 0.08 || position > 0.92;
+  at("middle").style.left = `${100 * (position ?? 0)}%`;
+  at("middle").textContent = by.middle === null ? "" : text(by.middle);
+}
+const beyondText = (by, text) => {
+  if (by === null) return "";
+  const ends = [by.beyond(by.least) ? `down to ${text(by.least)}` : "", by.beyond(by.most) ? `up to ${text(by.most)}` : ""].filter(Boolean);
+  return ends.length ? ` A cell with a marked corner lies beyond the scale: numbers go ${ends.join(" and ")}.` : "";
+};
