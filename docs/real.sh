@@ -58,5 +58,5 @@ show alens fit "$work/cache" "$work/all-heads" --lens regression
 show alens fit "$work/cache" "$work/six-heads" --heads "$known_heads" --eval-rows "$shard_rows"
 show alens eval "$work/all-heads" "$work/cache" --heads "$known_heads" --rows "$judged_rows"
 show alens eval "$work/six-heads" "$work/cache" --rows "$judged_rows"
-show alens read "$work/all-heads" "$prompt" --layer 23 --top 5
+show alens read "$work/all-heads" "$prompt" --layer 23 --top 5 --details
 show alens read "$work/six-heads" "$prompt" --top 5

@@ -25,5 +25,11 @@ def printable_lines(text: str) -> str:
     return _IN_LINES.sub(_escape, text)
 
 
+def quoted(token: str, most: int = 24) -> str:
+    """A token as Python writes it, `' Mary'`; one of more than `most` characters is cut, with an ellipsis."""
+    text = repr(token)
+    return text if len(text) <= most else f"{text[: most - 2]}…{text[-1]}"
+
+
 def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")

@@ -214,7 +214,7 @@ def test_where_a_page_cannot_be_is_told_before_the_model_is_loaded(
 def test_what_stands_beside_the_lens_is_chosen(
     run_alens: Any, demo_lenses: Path, compare: tuple[str, ...], columns: list[str]
 ) -> None:
-    out = run_alens("read", demo_lenses, "He", "--top", "2", *compare).stdout
+    out = run_alens("read", demo_lenses, "He", "--top", "2", *compare, env={"COLUMNS": "120"}).stdout
     (heading,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["head"]]
     assert heading == ["head", *columns]
 

@@ -1,5 +1,6 @@
 """Tables in a narrow terminal, in a wide one and in a log: no number is cut, whatever the width."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,18 @@ def test_tables_are_made_here_alone() -> None:
     rooms = Path(tables.__file__).parents[1]
     makers = [path.name for path in rooms.rglob("*.py") if "rich.table" in path.read_text()]
     assert makers == ["tables.py"]
+
+
+@pytest.mark.parametrize("columns", range(48, 70, 3))
+def test_pieces_are_whole_and_share_the_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    pieces = [tables.Pieces([f"' t{n}'" for n in range(start, start + 9)]) for start in (0, 100)]
+    tables.show_table(("head", "KL", "up", "down"), [("0.0", "1.5", *pieces)], text=("up", "down"))
+    line = capsys.readouterr().out.splitlines()[2]
+    assert columns - 16 < len(line) <= columns and "..." not in line
+    assert len(re.findall(r"' t\d+'", line)) * 2 == line.count("'") >= 10
+    tables.show_pieces("lead:", [f"' t{n}' 1%" for n in range(20)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns and all(line.rstrip(",").endswith("1%") for line in lines)

@@ -45,7 +45,7 @@ PAGES = {
         more=("--text-tokens", "300"),
     ),
     "locate": Tutorial(commands=2),
-    "read": Tutorial(commands=6, words={"2": "3", "0": "1"}),
+    "read": Tutorial(commands=7, words={"2": "3", "0": "1"}),
     "transfer": Tutorial(
         commands=4,
         says="mean output (no lens): KL",

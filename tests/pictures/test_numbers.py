@@ -66,7 +66,17 @@ def test_numbers_of_any_size_have_plain_digits_where_they_fit(value: float, text
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"), [(1648.6, "1,650x"), (9.96, "10.0x"), (1.64, "1.6x"), (0.045, "0.045x")]
+    ("ratio", "text"),
+    [
+        (1648.6, "1,650x"),
+        (9.96, "10.0x"),
+        (1.64, "1.6x"),
+        (0.045, "0.045x"),
+        (99_949, "99,900x"),
+        (2.2e8, ">99,999x"),
+        (1e-7, "<0.001x"),
+        (0, "0x"),
+    ],
 )
 def test_ratios(ratio: float, text: str) -> None:
     assert numbers.times(ratio) == text
@@ -109,3 +119,8 @@ def test_numbers_for_people_are_written_by_this_module_alone(room: str) -> None:
     at = PACKAGE / room
     modules = sorted(at.rglob("*.py")) if at.is_dir() else [at]
     assert [spec for path in modules if path.name != "numbers.py" for spec in formats(path)] == []
+
+
+def test_one_is_singular() -> None:
+    assert [numbers.number_of(n, "layer") for n in (0, 1, 1234)] == ["0 layers", "1 layer", "1,234 layers"]
+    assert numbers.number_of(2, "loss", "losses") == "2 losses"

@@ -25,6 +25,8 @@ heads.py           alens heads
 heads_table.py     its scores as text and grid
 read.py            alens read
 read_table.py      its reading as text
+read_lines.py      the table with one line a head
+read_details.py    the table with full lists
 atlas.py           alens atlas
 locate.py          alens locate
 locate_table.py    its findings as text and grid

@@ -19,7 +19,7 @@ from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
-from alens.reading.settings import MIN_PROBABILITY, Looks, Rank
+from alens.reading.settings import MIN_PROBABILITY, Looks, Rank, Sort
 
 log = logging.getLogger("alens")
 
@@ -87,6 +87,24 @@ log = logging.getLogger("alens")
     metavar="FILE",
     help="Write one page for a browser instead of the tables: all prompts, positions and heads. An earlier page of `alens read` is replaced.",
 )
+@click.option(
+    "--sort",
+    type=click.Choice(get_args(Sort)),
+    help="What comes first in tables: the heads with the largest effect or write on any token, with the largest gain of the lens over "
+    "the mean output, with the lowest KL, or that move the first --token most; or layer by layer.  "
+    "[default: effect, written, gain, kl: the first that is known]",
+)
+@click.option(
+    "--all",
+    "all_heads",
+    is_flag=True,
+    help="Show all heads in tables, and not the first 20 (6 at each of several positions). --json and --html always have all.",
+)
+@click.option(
+    "--details/--lines",
+    default=None,
+    help="Show full lists of each head, or one line.  [default: full lists of up to 6 heads, else lines]",
+)
 @store_of_fit_option
 @model_options
 @json_option
@@ -107,6 +125,9 @@ def command(
     store: Path | None,
     attention: Looks,
     page: Path | None,
+    sort: Sort | None,
+    all_heads: bool,
+    details: bool | None,
     model: str | None,
     device: str,
     as_json: bool,
@@ -129,7 +150,7 @@ def command(
     with watching() as report:
         from alens.lens.effect_lenses import load_effect_lenses
         from alens.lens.lenses import load_lenses
-        from alens.reading import own_moments
+        from alens.reading import own_moments, worth_reading
         from alens.reading.head_reader import HeadReader
         from alens.reading.ranking import ranking
 
@@ -150,6 +171,13 @@ def command(
         if no_write is not None and reader.no_unembedding is None:  # else a line said so
             log.warning("%s: what heads write is left out", no_write)
         terms = reader.terms(tokens, first_token=first_token)
+        worth_reading.check(
+            sort,
+            has_effects=effect is not None,
+            no_write=no_write,
+            has_mean=reader.log_mean_V is not None,
+            terms=bool(terms),
+        )
         if page is not None:
             from alens.reading.page_reader import read_page
 
@@ -188,7 +216,17 @@ def command(
     if as_json:
         show_json([reading.to_json() for reading in readings])
         return
-    from alens.cli.read_table import EFFECT, LENS, UNEMBEDDING, WRITTEN, show_reading
+    from alens.cli.read_table import Screen, show_reading
+
+    columns = _columns(compare, no_write, effect is not None, reader.no_unembedding is None)
+    screen = Screen(columns=columns, looks=attention, sort=sort, all_heads=all_heads, details=details)
+    for reading in readings:
+        show_reading(reading, opened.record.model.id, screen)
+
+
+def _columns(compare: str | None, no_write: str | None, has_effects: bool, unembeds: bool) -> list[str]:
+    """The lists that `--compare` asks for, as far as they can be had."""
+    from alens.cli.read_details import EFFECT, LENS, UNEMBEDDING, WRITTEN
 
     by_default = compare is None
     if compare is None:
@@ -196,12 +234,11 @@ def command(
     columns = [LENS]
     if compare in ("written", "all") and no_write is None:
         columns += WRITTEN
-    if (by_default or compare in ("effect", "all")) and effect is not None:
+    if (by_default or compare in ("effect", "all")) and has_effects:
         columns += EFFECT
-    if compare in ("unembedding", "all") and reader.no_unembedding is None:
+    if compare in ("unembedding", "all") and unembeds:
         columns.append(UNEMBEDDING)
-    for reading in readings:
-        show_reading(reading, columns, attention)
+    return columns
 
 
 def _positions(text: str) -> list[int] | None:

@@ -31,7 +31,12 @@ BETWEEN = 2
 LEAST_TEXT = 16
 """Characters of a column of words at least, where it has so many."""
 
-Cell = str | tuple[str, ...]
+
+class Pieces(list[str]):
+    """A cell of one line: as many pieces, such as tokens, as its column has room for. None is cut."""
+
+
+Cell = str | tuple[str, ...] | Pieces
 """A text of one line or more, or parts: side by side where the table has room for it, else one above the other."""
 
 
@@ -47,21 +52,24 @@ def show_table(
     """Print a table under its title, and an empty line.
 
     Columns hold numbers, which stand at the right and are never cut or folded; those whose heading is in `text` hold
-    words, stand at the left and may be folded. `foot` are rows below a line; `spaced` puts a line between rows. A table
+    words, stand at the left and may be folded, or `Pieces`. `foot` are rows below a line; `spaced` puts a line between rows. A table
     that is too wide for the terminal is drawn all the same: no number is lost.
     """
     shown = console()
-    lines = [tuple(headings), *map(tuple, rows), *map(tuple, foot)]
+    lines: list[list[Cell]] = [list(headings), *map(list, rows), *map(list, foot)]
     is_text = [heading in text for heading in _joined(lines[:1], " ")[0]]
+    of_pieces = {c for line in lines for c, cell in enumerate(line) if isinstance(cell, Pieces)}
+    _fill(lines, of_pieces, shown.width)
+    folds = [is_words and c not in of_pieces for c, is_words in enumerate(is_text)]
     laid_out = _joined(lines, " ")
-    if _width(laid_out, is_text) > shown.width:
+    if _width(laid_out) > shown.width:
         laid_out = _joined(lines, "\n")
-    if (least := _width(laid_out, is_text, folded=True)) > shown.width:
+    if (least := _width(laid_out, folds)) > shown.width:
         shown = console(width=least)
     drawn = Table(box=SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True, show_lines=spaced)
-    for heading, is_words in zip(laid_out[0], is_text, strict=True):
+    for heading, is_words, may_fold in zip(laid_out[0], is_text, folds, strict=True):
         drawn.add_column(
-            heading, justify="left" if is_words else "right", no_wrap=not is_words, overflow="fold"
+            heading, justify="left" if is_words else "right", no_wrap=not may_fold, overflow="fold"
         )
     for number, line in enumerate(laid_out[1:], start=1):
         if foot and number == len(laid_out) - len(foot):
@@ -92,22 +100,60 @@ def show_grid(
     )
 
 
+def show_pieces(lead: str, pieces: Sequence[str]) -> None:
+    """Print a line of words and pieces, with commas between these; no piece is split where the line is too long."""
+    shown, lines = console(soft_wrap=True), [lead]
+    for number, piece in enumerate(pieces, start=1):
+        text = piece if number == len(pieces) else f"{piece},"
+        if cell_len(lines[-1]) + 1 + cell_len(text) > shown.width:
+            lines.append(" ")
+        lines[-1] += f" {text}"
+    shown.print("\n".join(lines))
+
+
 def fits(lines: Sequence[Sequence[str]]) -> bool:
     """Whether a table of these lines, headings first, is no wider than the terminal."""
-    return _width(lines, [False] * len(lines[0])) <= console().width
+    return _width(lines) <= console().width
+
+
+def _fill(lines: list[list[Cell]], columns: Collection[int], width: int) -> None:
+    """Columns of pieces share the width that the others leave; each takes what it needs at most."""
+    others = [[cell for c, cell in enumerate(line) if c not in columns] for line in lines]
+    left = width - BETWEEN * len(columns) - (_width(_joined(others, " ")) if others[0] else 0)
+    needed = {c: max(cell_len(_text(line[c], " ")) for line in lines) for c in columns}
+    for number, c in enumerate(sorted(columns, key=lambda c: needed[c])):
+        room = max(LEAST_TEXT, left // (len(columns) - number))
+        left -= min(room, needed[c])
+        for line in lines:
+            if isinstance(cell := line[c], Pieces):
+                line[c] = _as_fit(cell, room)
+
+
+def _as_fit(pieces: Sequence[str], room: int) -> str:
+    """As many pieces as fit, and the first one always."""
+    text = "".join(pieces[:1])
+    for piece in pieces[1:]:
+        if cell_len(text) + 1 + cell_len(piece) > room:
+            break
+        text += f" {piece}"
+    return text
+
+
+def _text(cell: Cell, joint: str) -> str:
+    return cell if isinstance(cell, str) else joint.join(cell)
 
 
 def _joined(lines: Sequence[Sequence[Cell]], joint: str) -> list[list[str]]:
     """The parts of each cell, joined."""
-    return [[cell if isinstance(cell, str) else joint.join(cell) for cell in line] for line in lines]
+    return [[_text(cell, joint) for cell in line] for line in lines]
 
 
-def _width(lines: Sequence[Sequence[str]], is_text: Sequence[bool], *, folded: bool = False) -> int:
-    """Characters of a table across, where columns of words are whole, or `folded` as far as can be read."""
+def _width(lines: Sequence[Sequence[str]], folds: Sequence[bool] | None = None) -> int:
+    """Characters of a table across; columns that fold are folded as far as can be read."""
     widths = []
-    for cells, is_words in zip(zip(*lines, strict=True), is_text, strict=True):
+    for c, cells in enumerate(zip(*lines, strict=True)):
         whole = max(cell_len(part) for cell in cells for part in cell.split("\n"))
-        widths.append(min(whole, LEAST_TEXT) if folded and is_words else whole)
+        widths.append(min(whole, LEAST_TEXT) if folds and folds[c] else whole)
     return sum(widths) + BETWEEN * (len(widths) - 1)
 
 

@@ -71,12 +71,21 @@ def p_value(p: float | None, digits: int = 4) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """`1.6x`, `0.045x` or `1,650x`: how many times as large."""
+    """`1.6x`, `0.045x` or `1,650x`: how many times as large; `>99,999x` and `<0.001x` beyond what can be read."""
     if ratio is None:
         return UNKNOWN
+    if ratio >= 99_950:
+        return ">99,999x"
     if ratio >= 10:
         return f"{float(f'{ratio:.3g}'):,.0f}x"
-    return f"{ratio:.1f}x" if ratio >= 0.1 else f"{ratio:.2g}x"
+    if ratio >= 0.1:
+        return f"{ratio:.1f}x"
+    return f"{ratio:.2g}x" if ratio >= 1e-3 or ratio == 0 else "<0.001x"
+
+
+def number_of(count: int, noun: str, nouns: str | None = None) -> str:
+    """`1 layer` or `1,234 layers`: a count of things; `nouns` where the plural has no plain s."""
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
 def whole(value: float) -> str:

@@ -8,6 +8,7 @@ head_attention.py  where heads look
 head_reader.py     a prompt -> the top tokens of each head
 read.py            lenses and prompts -> a page, in one call
 result.py          the result of a reading
+worth_reading.py   which heads come first in tables
 written_lists.py   the tokens that heads raise, lower and suppress
 ranking.py         lists of tokens by lift or probability
 own_moments.py     what lenses say on average: the base of lists by own lift and z-score

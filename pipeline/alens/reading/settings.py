@@ -10,6 +10,10 @@ LIFT, PROBABILITY, OWN_LIFT, Z_SCORE = get_args(Rank)
 Looks = Literal["weights", "moved", "none"]
 """What is shown of where heads look."""
 
+Sort = Literal["effect", "written", "gain", "kl", "token", "layer"]
+"""Which heads come first in tables: those with the largest effect or write on any token, whose lens gains most over the
+mean output, whose KL is lowest, who move the first chosen token most; or by layer and head."""
+
 RankedBy = Literal["lens", "written", "effect"]
 """By which reading of heads a study ranks them: what can be predicted from a head, what it writes, or what its effect lens says
 that it adds."""
@@ -27,4 +31,4 @@ SUPPRESSED_SHOWN = 3
 
 def suppression() -> str:
     """The same, in words for tables and pages."""
-    return f"the lens gives {100 * MIN_PROBABILITY}% and {KNOWN_LIFT}x or more, and the write lowers by {SUPPRESSED_LOGIT} or more"
+    return f"the lens gives {100 * MIN_PROBABILITY}% and {KNOWN_LIFT:g}x or more, and the write lowers by {SUPPRESSED_LOGIT} or more"
