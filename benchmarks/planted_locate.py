@@ -32,6 +32,7 @@ from alens.store.schema import CacheSettings
 from alens.studies.location.effect_tests import tested_effects
 from alens.studies.location.locate import locate
 from alens.studies.location.result import Location
+from alens.studies.location.scored import TermList
 from alens.studies.location.settings import Correction, LocateSettings
 from alens.studies.location.term_rates import Rates, mean_rates, term_rates
 
@@ -200,12 +201,12 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
     terms = [Term(text="", ids=tuple(ids_of_term)) for ids_of_term in ids]
     pool = term_rates(
         plain,
-        terms,
+        TermList(terms),
         stretches(text, POOL, TOKENS, 0),
         plain.chosen(None, None),
         LocateSettings(compare="none"),
     ).lens
-    mean = mean_rates(plain, terms)
+    mean = mean_rates(plain, TermList(terms))
     for group in GROUPS:
         for form in ("two groups", "pairs", "mean output"):
             false = dict.fromkeys(CORRECTIONS, 0)
@@ -218,7 +219,9 @@ def nothing(plain: LensedModel, text: list[list[int]], splits: int) -> Iterator[
                     settings = LocateSettings(
                         paired=form == "pairs", correction=correction, permutations=PERMUTATIONS, seed=split
                     )
-                    effects, _ = tested_effects(ours, theirs, mean, settings)
+                    effects, _ = tested_effects(
+                        ours, theirs, mean, settings, "greater" if theirs is None else settings.alternative
+                    )
                     false[correction] += any(one.p_corrected <= settings.alpha for one in effects)
                 held += [sum(one.low <= 0 <= one.high for one in effects), len(effects)]
             covered = "" if form == "mean output" else f"{100 * held[0] / held[1]:.1f}%"

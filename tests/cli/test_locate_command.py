@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from alens.pictures.numbers import percent
+
 from ..outcomes import refusal
 
 MEN = ["The old man opened the door, and", "John took his hat, and", "The king said that", "My father was"]
@@ -168,6 +170,55 @@ def test_effect_lenses_rank_the_heads_that_have_one(
     out = run_alens("locate", *given).stdout
     assert "effects by effect, nats" in out and f"{body['heads'][0]['effect']['effect']:+.3f}" in out
     assert "which are left out: 2 of 4" in " ".join(out.split())
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    """Prompts with targets and foils of their own."""
+    path = tmp_path / "asked.jsonl"
+    answers = [("he", "she"), ("the", "a"), ("she", "he"), ("not", "very")]
+    rows = [
+        {"prompt": text, "target": target, "foil": foil}
+        for text, (target, foil) in zip(MEN, answers, strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_prompts_with_targets_of_their_own_need_no_terms(
+    run_alens: Any, demo_lenses: Path, asked: Path, tmp_path: Path
+) -> None:
+    given = (demo_lenses, "--prompts", asked, "--by", "written")
+    body = located(run_alens, *given)
+    assert body["own_answers"] and body["controls"] is None and len(body["heads"]) == 4
+    does = body["model_does"]["prompts"]
+    assert does["right_low"] < does["right"] < does["right_high"]
+    outcome = run_alens("locate", *given, "--heat-map", tmp_path / "map.png")
+    assert outcome.code == 0, outcome.stderr
+    out = " ".join(outcome.stdout.split())
+    assert "the own targets of 4 prompts against their foils" in out and "P(target)" in out
+    assert f"the model itself prefers the target to its foil on {percent(does['right'])} of prompts" in out
+    assert max(map(len, outcome.stdout[: outcome.stdout.index("the model itself")].splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--terms", "{terms}", "--prompts", "{asked}"], "leave the terms out"),
+        (["--prompts", "{men}"], "--terms is missing: name a file of words, or give each line of"),
+        (
+            ["--prompts", "{asked}", "--control", "{men}"],
+            "the control prompt of a line is its field `control`",
+        ),
+        (["--prompts", "{asked}", "--position", "all"], "take the position `last`"),
+    ],
+)
+def test_targets_and_terms_do_not_mix(
+    run_alens: Any, demo_lenses: Path, files: Files, asked: Path, arguments: list[str], message: str
+) -> None:
+    named = {"terms": files.terms, "men": files.men, "asked": asked}
+    given = [argument.format(**named) for argument in arguments]
+    assert message in refusal(run_alens("locate", demo_lenses, *given))
 
 
 def test_too_few_prompts_are_said_and_nothing_is_starred(

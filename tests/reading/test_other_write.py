@@ -29,6 +29,7 @@ from alens.studies.basis.causal_basis import causal_bases
 from alens.studies.basis.settings import BasisSettings
 from alens.studies.injection.inject import inject
 from alens.studies.injection.settings import InjectSettings
+from alens.studies.location.scored import TermList
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import term_rates
 from alens.studies.transfer.transfer import transfer
@@ -95,7 +96,7 @@ def test_a_page_has_the_lens_alone(reader: HeadReader) -> None:
 def test_rates_of_terms_are_of_the_lens_alone(reader: HeadReader) -> None:
     rates = term_rates(
         reader,
-        [Term(text="sea", ids=(300,))],
+        TermList([Term(text="sea", ids=(300,))]),
         [reader.tokens(PROMPT)],
         reader.chosen((1,), (0,)),
         LocateSettings(),

@@ -1,4 +1,4 @@
-"""`alens locate`: which heads raise a list of terms on some prompts."""
+"""`alens locate`: which heads raise a list of terms on some prompts, or each prompt's own answer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from alens.studies.location.settings import LocateSettings
 
 if TYPE_CHECKING:
     from alens.reading.prompts import Prompt
+    from alens.studies.location.questions import Question
 
 LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 
@@ -36,15 +37,16 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
     "--terms",
     "terms_file",
     type=PathName(),
-    required=True,
-    help="A file of words, one per line; each counts as it is and with a space before it.",
+    help="A file of words, one per line; each counts as it is and with a space before it. Not where the lines of --prompts have "
+    "targets of their own.",
 )
 @click.option(
     "--prompts",
     "prompts_file",
     type=PathName(),
     required=True,
-    help="A file of prompts: .txt with one per line, or .jsonl, where the label `control` marks controls.",
+    help="A file of prompts: .txt with one per line, or .jsonl, where the label `control` marks controls; or where each line has "
+    "`prompt` and its own `target`, and perhaps a `foil` and a `control` prompt.",
 )
 @click.option(
     "--control",
@@ -53,7 +55,9 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
     help="A file of control prompts.  [default: those so labelled; else the model's mean output]",
 )
 @LOCATE
-@click.option("--first-token", is_flag=True, help="If a term is several tokens long, use its first one.")
+@click.option(
+    "--first-token", is_flag=True, help="If a term, target or foil is several tokens long, use its first one."
+)
 @click.option(
     "--show",
     "--top",
@@ -71,7 +75,7 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 @config_option
 def command(
     lenses: Path,
-    terms_file: Path,
+    terms_file: Path | None,
     prompts_file: Path,
     control_file: Path | None,
     first_token: bool,
@@ -84,7 +88,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Rank the heads of LENSES by how far they raise terms on prompts above control prompts.
+    """Rank the heads of LENSES by how far they raise terms on prompts above control prompts, or each prompt's own answer.
 
     The effect of a head is the mean log of the terms' summed probability on the prompts, minus the same mean on the
     controls, in nats, by the head's lens or, with --by written, by what it writes, or with --by effect by its effect lens.
@@ -99,25 +103,24 @@ def command(
         from alens.reading.lensed_model import LensedModel
         from alens.reading.terms import read_terms, to_tokens
         from alens.studies.location.locate import locate
-        from alens.studies.location.prompt_groups import groups
 
         for path in heat_map:
             pictures.check_path(path)
         settings = LocateSettings(**LOCATE.values(given))
-        words = read_terms(terms_file)
-        prompts, controls = _prompts(prompts_file, control_file)
-        groups(prompts, controls, settings)  # refuses before the model is loaded, not after
+        words = [] if terms_file is None else read_terms(terms_file)
+        prompts, controls = _asked(prompts_file, control_file, settings, has_terms=terms_file is not None)
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
         effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
         reader = LensedModel(opened, model=model, store=store, effect=effects, device=device, report=report)
-        terms = to_tokens(words, reader.model.tokenizer, first_token=first_token)
+        terms = to_tokens(words, reader.model.tokenizer, first_token=first_token) if words else None
         location = locate(
             reader,
             terms,
             prompts,
             controls,
             settings=settings,
+            first_token=first_token,
             report=report,
         )
     with printed(location, lambda: show_location(location, show), as_json=as_json):
@@ -125,15 +128,29 @@ def command(
             pictures.write(path, head_grid(location))
 
 
-def _prompts(prompts_file: Path, control_file: Path | None) -> "tuple[list[Prompt], list[Prompt] | None]":
+def _asked(
+    prompts_file: Path, control_file: Path | None, settings: LocateSettings, *, has_terms: bool
+) -> "tuple[list[Prompt] | list[Question], list[Prompt] | None]":
+    """Prompts and controls. What cannot be asked is refused before the model is loaded, not after."""
     from alens.reading.prompts import read_prompts
+    from alens.studies.location.asked_prompts import check_questions
     from alens.studies.location.locate import by_label
+    from alens.studies.location.prompt_groups import groups
+    from alens.studies.location.questions import once, read_questions
 
+    if (questions := read_questions(prompts_file)) is not None:
+        check_questions(has_terms=has_terms, has_controls=control_file is not None, settings=settings)
+        once(questions)
+        return questions, None
+    if not has_terms:
+        raise RequestError(
+            f"--terms is missing: name a file of words, or give each line of {prompts_file} a `target` of its own (.jsonl)"
+        )
     prompts, labelled = by_label(read_prompts(prompts_file))
-    if control_file is None:
-        return prompts, labelled or None
-    if labelled:
+    if labelled and control_file is not None:
         raise RequestError(
             f"{prompts_file} holds controls of its own (label `control`), and {control_file} others: leave one out"
         )
-    return prompts, read_prompts(control_file)
+    controls = labelled or None if control_file is None else read_prompts(control_file)
+    groups(prompts, controls, settings)
+    return prompts, controls

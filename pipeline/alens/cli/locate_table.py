@@ -33,29 +33,27 @@ def show_location(location: "Location", most: int) -> None:
     """Print the `most` heads that raise the terms most, and what to know beside them."""
     from alens.cli.tables import show_table
 
-    settings, own = location.settings, location.model
+    settings = location.settings
     beside = _beside(location)
-    rising = "terms that\nrise most"
+    rising = () if location.own_answers else ("terms that\nrise most",)
+    has_foils = location.model_does is not None and location.model_does.foils
+    other = "P(foil)" if has_foils else "controls" if location.controls else "mean"
     show_table(
         (
             "head" if location.on_heads else "layer",
             f"effect\n{100 * (1 - settings.alpha):g} %",
             f"p\n{settings.correction}",
-            f"P(terms)\n{'controls' if location.controls else 'mean'}",
-            "lift\nKL",
+            f"P({'target' if location.own_answers else 'terms'})\n{other}",
+            f"{'above 0' if location.own_answers else 'lift'}\nKL",
             *((f"{beside}\np",) if beside else ()),
-            rising,
+            *rising,
         ),
         [_row(head, location) for head in location.heads[:most]],
-        title=f"{len(location.terms)} terms, {location.prompts} prompts against {_reference(location)}"
+        title=f"{_asked(location)} against {location.reference}"
         f"{' in pairs' if settings.paired else ''}, {location.position} position; effects by {settings.by}, nats",
-        text=(rising,),
+        text=rising,
     )
-    show(
-        f"the model's own next token: effect {signed(own.effect)}, {interval((own.low, own.high), sign=True)}, "
-        f"p {p_value(own.p_corrected)} (one test)",
-        *_notes(location),
-    )
+    show(*_model(location), *_notes(location))
 
 
 def head_grid(location: "Location") -> "HeadGrid":
@@ -68,7 +66,7 @@ def head_grid(location: "Location") -> "HeadGrid":
         location.heads,
         lambda head: location.ranked(head).effect,
         lambda head: head.significant,
-        title=f"{', '.join(location.terms[:TERMS_NAMED])}{more}: {location.prompts} prompts against {_reference(location)}",
+        title=f"{', '.join(location.terms[:TERMS_NAMED])}{more}: {location.prompts} prompts against {location.reference}",
         number_title="effect, nats",
         centre=0.0,
         mark_title=f"p {settings.correction} <= {settings.alpha:g}",
@@ -76,9 +74,29 @@ def head_grid(location: "Location") -> "HeadGrid":
     )
 
 
-def _reference(location: "Location") -> str:
-    """What prompts are compared with."""
-    return "the mean output" if location.controls is None else f"{location.controls} controls"
+def _asked(location: "Location") -> str:
+    """What is asked of heads."""
+    if location.own_answers:
+        return f"the own targets of {location.prompts} prompts"
+    return f"{len(location.terms)} terms, {location.prompts} prompts"
+
+
+def _model(location: "Location") -> Iterator[str]:
+    """How well the model itself does."""
+    own, does = location.model, location.model_does
+    if does is not None:
+        how = "prefers the target to its foil" if does.foils else "has the target as its first choice"
+        unit = "logits" if does.foils else "log-probability of the target"
+        for group, where in ((does.prompts, "prompts"), (does.controls, "controls")):
+            if group is not None:
+                between = interval((group.difference_low, group.difference_high), sign=True)
+                yield (
+                    f"the model itself {how} on {percent(group.right)} of {where} "
+                    f"({percent(group.right_low)} to {percent(group.right_high)}); {unit} {signed(group.difference)}, {between}"
+                )
+    if does is None or does.controls is not None or not does.foils:
+        between = interval((own.low, own.high), sign=True)
+        yield f"the model's own next token: effect {signed(own.effect)}, {between}, p {p_value(own.p_corrected)} (one test)"
 
 
 def _beside(location: "Location") -> str | None:
@@ -93,17 +111,24 @@ def _row(head: "HeadEffect", location: "Location") -> tuple[str, ...]:
     kl, other = getattr(head, f"{location.settings.by}_kl"), getattr(head, beside) if beside else None
     above = ">" if mean_output_kl is not None and kl > mean_output_kl else ""
     rising = [share for share in head.terms if share.probability > share.control_probability]
+    second = (
+        head.terms[-1].probability
+        if len(head.terms) == 2 and location.own_answers
+        else effect.control_probability
+    )
+    third = percent(effect.share_above) if location.own_answers else times(effect.lift)
+    terms = "\n".join(
+        f"{share.term} {percent_change(share.probability - share.control_probability)}"
+        for share in rising[:TERMS_SHOWN]
+    )
     return (
         label(head.layer, head.head, head.says_nothing) if location.on_heads else str(head.layer),
         f"{signed(effect.effect)}\n{interval((effect.low, effect.high), 2, sign=True)}",
         p_value(effect.p_corrected) + ("*" if head.significant else " "),
-        f"{percent(effect.probability)}\n{percent(effect.control_probability)}",
-        f"{times(effect.lift)}\n{above}{fixed(kl, 2)}",
+        f"{percent(effect.probability)}\n{percent(second)}",
+        f"{third}\n{above}{fixed(kl, 2)}",
         *(() if other is None else (f"{signed(other.effect)}\n{p_value(other.p_corrected)}",)),
-        "\n".join(
-            f"{share.term} {percent_change(share.probability - share.control_probability)}"
-            for share in rising[:TERMS_SHOWN]
-        ),
+        *(() if location.own_answers else (terms,)),
     )
 
 
@@ -114,9 +139,10 @@ def _notes(location: "Location") -> Iterator[str]:
     yield from location.notes
     marked = [location.ranked(head).effect for head in location.heads if head.significant]
     raised, lowered = sum(effect > 0 for effect in marked), sum(effect < 0 for effect in marked)
+    targets = "targets" if location.own_answers else "terms"
     more = f", {location.more_draws:,} {'redraws' if location.controls is None else 'sign flips'}"
     yield (
-        f"* significant: {raised} of {len(location.heads)} {'heads' if location.on_heads else 'layers'} raise the terms, "
+        f"* significant: {raised} of {len(location.heads)} {'heads' if location.on_heads else 'layers'} raise the {targets}, "
         f"{lowered} lower them (p {settings.correction} <= {settings.alpha:g}, {location.relabellings:,} relabellings, "
         f"{'all' if location.exact else 'drawn'}{more if location.more_draws else ''})"
     )
@@ -126,7 +152,7 @@ def _notes(location: "Location") -> Iterator[str]:
     if not location.can_be_significant:
         yield (
             f"too few prompts: one head alone could reach p {significant(location.smallest_p)} at best; "
-            "give more prompts and controls"
+            f"give more prompts{'' if location.own_answers else ' and controls'}"
         )
     if location.needs_equal_spread:
         yield (
@@ -138,14 +164,14 @@ def _notes(location: "Location") -> Iterator[str]:
             f"scores of prompts spread {significant(location.spread_ratio, 2)} times as much as those of controls: "
             "p holds if they are not skewed"
         )
-    if location.controls is None:
+    if location.reference == "the mean output":
         yield (
-            "no controls: compared with the model's mean output over the text of the fit; "
-            "other prompts of this form may raise the terms as much (--control)"
+            "no controls: compared with the model's mean output over the text of the fit; other prompts of this form "
+            f"may raise the {targets} as much ({'field `control`' if location.own_answers else '--control'})"
         )
     if location.prompts_with_terms:
         prompts = location.prompts + (location.controls or 0)
         yield (
-            f"a term stands in {location.prompts_with_terms} of {prompts} prompts and controls: "
+            f"{'its target' if location.own_answers else 'a term'} stands in {location.prompts_with_terms} of {prompts} prompts and controls: "
             "a head may raise it there by copying"
         )

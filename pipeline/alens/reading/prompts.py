@@ -33,15 +33,33 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise RequestError(
             f"{path} is not a file of prompts: give .txt (a prompt on each line) or .jsonl (objects with `prompt`, and `label` where known)"
         )
-    read = _from_json if path.suffix == ".jsonl" else _from_text
-    prompts = [
-        read(line, f"{path}:{number}")
-        for number, line in enumerate(read_lines(path), start=1)
-        if line.strip()
-    ]
-    if not prompts:
-        raise RequestError(f"{path} holds no prompt: write one on each line")
-    return prompts
+    if path.suffix == ".jsonl":
+        return [prompt_from(source, body) for source, body in json_lines(path)]
+    return [Prompt(text=line, source=source) for source, line in _lines(path)]
+
+
+def json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """`FILE:LINE` and the object of each line. Raises `RequestError` for a file without prompts, or that is not JSON."""
+    lines = []
+    for source, line in _lines(path):
+        try:
+            body: Any = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{source} is not JSON: {error}") from None
+        if not isinstance(body, dict) or not isinstance(body.get("prompt"), str) or not body["prompt"]:
+            raise RequestError(f'{source} has no prompt: write {{"prompt": "..."}}')
+        lines.append((source, body))
+    return lines
+
+
+def prompt_from(source: str, body: dict[str, Any]) -> Prompt:
+    """The prompt of one of these objects. Raises `RequestError` for a label that is neither a word nor a number."""
+    label = body.get("label")
+    if isinstance(label, bool):
+        label = int(label)
+    if label is not None and not isinstance(label, str | int):
+        raise RequestError(f"{source} has the label {label!r}: give a word, a whole number, true or false")
+    return Prompt(text=body["prompt"], label=None if label is None else str(label), source=source)
 
 
 def check_list(texts: Sequence[str], name: str) -> None:
@@ -66,20 +84,10 @@ def tokens_of(reader: LensedModel, prompt: Prompt) -> list[int]:
         raise RequestError(f"{prompt.source}: {error}") from None
 
 
-def _from_text(line: str, source: str) -> Prompt:
-    return Prompt(text=line, label=None, source=source)
-
-
-def _from_json(line: str, source: str) -> Prompt:
-    try:
-        body: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{source} is not JSON: {error}") from None
-    if not isinstance(body, dict) or not isinstance(body.get("prompt"), str) or not body["prompt"]:
-        raise RequestError(f'{source} has no prompt: write {{"prompt": "..."}}')
-    label = body.get("label")
-    if isinstance(label, bool):
-        label = int(label)
-    if label is not None and not isinstance(label, str | int):
-        raise RequestError(f"{source} has the label {label!r}: give a word, a whole number, true or false")
-    return Prompt(text=body["prompt"], label=None if label is None else str(label), source=source)
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """`FILE:LINE` and the text of each line that is not blank."""
+    numbered = enumerate(read_lines(path), start=1)
+    lines = [(f"{path}:{number}", line) for number, line in numbered if line.strip()]
+    if not lines:
+        raise RequestError(f"{path} holds no prompt: write one on each line")
+    return lines

@@ -14,18 +14,22 @@ import numpy as np
 from alens.statistics import corrections, permutation
 from alens.statistics.bootstrap import Array
 from alens.statistics.permutation import HeadTests
-from alens.studies.location.result import ReaderEffect
+from alens.studies.location.result import AnswerFigures, ModelAnswers, ReaderEffect
 from alens.studies.location.settings import LocateSettings
 from alens.studies.location.term_rates import Rates
 
 
 def tested_effects(
-    rates: Rates, controls: Rates | None, mean: Rates | None, settings: LocateSettings
+    rates: Rates,
+    controls: Rates | None,
+    mean: Rates | None,
+    settings: LocateSettings,
+    alternative: str,
 ) -> tuple[list[ReaderEffect], HeadTests]:
     """The effect of each reader. `mean` are the rates in the mean output, which takes the place of missing controls."""
     options: dict[str, Any] = {
         "correction": settings.correction,
-        "alternative": "greater" if controls is None else settings.alternative,
+        "alternative": alternative,
         "permutations": settings.permutations,
         "seed": settings.seed,
     }
@@ -35,9 +39,11 @@ def tested_effects(
         differences_PF = rates.log_p_PF - beside.log_p_PF
         tests = permutation.one_group(differences_PF, skewed=controls is None, **options)
         half_F = _half_width([differences_PF], settings.alpha)
+        above_F = (differences_PF > 0).mean(0).tolist()
     else:
         tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **options)
         half_F = _half_width([rates.log_p_PF, controls.log_p_PF], settings.alpha)
+        above_F = [None] * len(tests.effect_F)
     p_F, beside_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
     effects = [
         ReaderEffect(
@@ -48,7 +54,8 @@ def tested_effects(
             p_corrected=float(tests.p_corrected_F[f]),
             probability=float(p_F[f]),
             control_probability=float(beside_F[f]),
-            lift=None if mean is None else float(p_F[f] / mean.p_PF[0, 0]),
+            lift=None if mean is None else float(p_F[f] / mean.p_PF.mean()),
+            share_above=above_F[f],
         )
         for f, effect in enumerate(tests.effect_F)
     ]
@@ -68,6 +75,32 @@ def _half_width(groups: Sequence[Array], alpha: float) -> Array:
     return half_F
 
 
+def model_answers(
+    prompts: tuple[Array, Array], controls: tuple[Array, Array] | None, *, foils: bool, alpha: float
+) -> ModelAnswers:
+    """How well the model does, from (P,) where it is right and (P,) its scores, on prompts and on controls."""
+    return ModelAnswers(
+        foils=foils,
+        prompts=_figures(*prompts, alpha),
+        controls=None if controls is None else _figures(*controls, alpha),
+    )
+
+
+def _figures(right_P: Array, score_P: Array, alpha: float) -> AnswerFigures:
+    from scipy import stats
+
+    share = stats.binomtest(round(right_P.sum()), len(right_P)).proportion_ci(1.0 - alpha, method="wilson")
+    half, mean = float(_half_width([score_P[:, None]], alpha)[0]), float(score_P.mean())
+    return AnswerFigures(
+        right=float(right_P.mean()),
+        right_low=float(share.low),
+        right_high=float(share.high),
+        difference=mean,
+        difference_low=mean - half,
+        difference_high=mean + half,
+    )
+
+
 def spread_ratio(rates: Rates, controls: Rates) -> float | None:
     """The ratio of the spread of the prompts' scores to that of the controls', geometric mean over heads."""
     prompts_F, controls_F = (each.log_p_PF.std(0, ddof=1) for each in (rates, controls))
@@ -77,13 +110,17 @@ def spread_ratio(rates: Rates, controls: Rates) -> float | None:
 
 
 def smallest_corrected(
-    num_prompts: int, num_controls: int | None, num_heads: int, settings: LocateSettings
+    num_prompts: int,
+    num_controls: int | None,
+    num_heads: int,
+    settings: LocateSettings,
+    alternative: str,
 ) -> float:
     """The least corrected p that one head could have with so many prompts when no other head shows anything."""
     least = permutation.smallest_p(
         num_prompts,
         num_controls,
-        alternative="greater" if num_controls is None else settings.alternative,
+        alternative=alternative,
         permutations=settings.permutations,
         paired=settings.paired,
     )

@@ -17,7 +17,7 @@ UNEQUAL = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderEffect:
-    """How far one reader raises the terms."""
+    """How far one reader raises the terms, or the targets that prompts have of their own above their foils."""
 
     effect: float
     """Nats."""
@@ -30,11 +30,40 @@ class ReaderEffect:
     p_corrected: float
     """Corrected for the number of heads; the same as `p` for the model, which is tested alone."""
     probability: float
-    """The terms' summed probability, mean over prompts."""
+    """The terms' summed probability, mean over prompts; that of the prompts' own targets where they have these."""
     control_probability: float
     """The same over controls; in the mean output where there are none."""
     lift: float | None
     """`probability` divided by the terms' share of the model's mean output; None where the lenses lack it."""
+    share_above: float | None
+    """Share of prompts, or of pairs, whose own effect is above 0; None for prompts and controls that are not pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerFigures:
+    """How well the model itself does on some prompts with targets of their own; intervals have the level 1 - alpha."""
+
+    right: float
+    """Share of prompts where it prefers the target to the foil; without foils, where the target is its first choice."""
+    right_low: float
+    """Lower end of the Wilson interval of that share."""
+    right_high: float
+    difference: float
+    """Logit of the target less that of the foil, mean over prompts; without foils, log-probability of the target, nats."""
+    difference_low: float
+    """Lower end of its interval over prompts, by Student's t."""
+    difference_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelAnswers:
+    """The same on prompts and on controls."""
+
+    foils: bool
+    """Whether prompts have foils."""
+    prompts: AnswerFigures
+    controls: AnswerFigures | None
+    """Target and foil of the prompt, after its control; None without controls."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +103,8 @@ class HeadEffect:
     effect_kl: float | None
     """KL(model, effect), the same way."""
     terms: list[TermShare]
-    """By the reading that heads are ranked by; the term whose probability rises most comes first."""
+    """By the reading that heads are ranked by; the term whose probability rises most comes first. `target`, and `foil`, where
+    prompts have their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +114,9 @@ class Location(Result):
     site: str
     """What the lenses read."""
     terms: list[str]
+    """The terms; where prompts have targets of their own, these, each once."""
+    own_answers: bool
+    """Whether each prompt has its own target."""
     position: str
     """`last` or `all`."""
     prompts: int
@@ -91,7 +124,7 @@ class Location(Result):
     controls: int | None
     """How many controls; None: compared with the mean output."""
     prompts_with_terms: int
-    """Prompts and controls that hold a term themselves: a head that copies raises it there."""
+    """Prompts and controls that hold a term, or their own target, themselves: a head that copies raises it there."""
     settings: LocateSettings
     relabellings: int
     """Relabellings that the tests took."""
@@ -108,6 +141,8 @@ class Location(Result):
     """The largest effect first."""
     model: ReaderEffect
     """The effect in the model's own next-token distribution."""
+    model_does: ModelAnswers | None
+    """How well the model itself does where prompts have targets of their own; else None."""
     mean_output_kl: float | None
     """KL(model, mean output) on the same prompts and controls: the KL of a reading that ignores its input. None where
     the lenses lack the mean output."""
@@ -119,6 +154,14 @@ class Location(Result):
         effect: ReaderEffect | None = getattr(head, self.settings.by)
         assert effect is not None, "it was asked for"
         return effect
+
+    @property
+    def reference(self) -> str:
+        """What prompts are compared with."""
+        if self.controls is not None:
+            return f"{self.controls} controls"
+        has_foils = self.model_does is not None and self.model_does.foils
+        return "their foils" if has_foils else "the mean output"
 
     @property
     def on_heads(self) -> bool:
@@ -145,10 +188,9 @@ class Location(Result):
     def headline(self) -> str:
         """The number of heads and the head that raises the terms most."""
         first = self.heads[0]
-        against = "the mean output" if self.controls is None else f"{self.controls} controls"
         significant, effect = sum(head.significant for head in self.heads), self.ranked(first)
         return (
-            f"prompts: {self.prompts} against {against}, significant heads: {significant} of {len(self.heads)}, "
+            f"prompts: {self.prompts} against {self.reference}, significant heads: {significant} of {len(self.heads)}, "
             f"first {first.layer}.{first.head} by {effect.effect:+.3f} nats (p {effect.p_corrected:.3g})"
         )
 

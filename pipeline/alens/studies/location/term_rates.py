@@ -1,7 +1,7 @@
-"""How probable a list of terms is on each prompt, by the readings of every head, and by the model; and how far these
+"""How probable terms or answers are on each prompt, by the readings of every head, and by the model; and how far these
 readings are from the model's.
 
-In: lenses with their model, terms as tokens, prompts as token ids. Out: `TermRates`. The model runs once on each
+In: lenses with their model, what is scored (`scored.py`), prompts as token ids. Out: `TermRates`. The model runs once on each
 prompt; then every head reads a block of rows at a time.
 Shapes: P prompts, N rows (the positions that are read, of all prompts), F heads (layer by layer), V vocabulary, W
 terms.
@@ -17,23 +17,23 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
 from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN
 from alens.reading.lensed_model import LensedModel
-from alens.reading.terms import Term
 from alens.statistics.bootstrap import Array
 from alens.statistics.divergences import kl_of_log_probs
+from alens.studies.location.scored import Scored
 from alens.studies.location.settings import LocateSettings
 from alens.studies.prompt_values import PromptValues, places_to_read
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """How probable the terms are by F readers."""
+    """How probable the terms are by F readers, or the prompts' own targets."""
 
     log_p_PF: Array
-    """Log of the terms' summed probability, nats; the mean over the positions of a prompt."""
+    """Log of the terms' summed probability, or the score of the answer, nats; the mean over the positions of a prompt."""
     p_PF: Array
-    """The terms' summed probability; the mean over positions."""
+    """The terms' summed probability, or the target's; the mean over positions."""
     by_term_FW: Array
-    """The probability of each term; the mean over positions and prompts."""
+    """The probability of each term, or of target and foil; the mean over positions and prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class TermRates:
     """The same."""
     model: Rates
     """By the model's own next token: F is 1."""
+    model_right_P: Array
+    """The share of a prompt's positions where the model is right (`Scored.right`)."""
     lens_kl_F: Array
     """KL(model, lens) in nats, the mean over the positions of a prompt, then over prompts; so are the next four."""
     unembedding_kl_F: Array | None
@@ -61,27 +63,36 @@ class TermRates:
 class _ReaderSums:
     """Adds up the terms' rates and the KL to the model over rows, for F readers; gives their means over prompts."""
 
-    def __init__(self, terms: Sequence[Term], prompt_N: torch.Tensor, num_readers: int) -> None:
-        self._term_ids = [list(term.ids) for term in terms]
-        self._ids = sorted({token for term in terms for token in term.ids})
+    def __init__(self, scored: Scored, prompt_N: torch.Tensor, num_readers: int) -> None:
+        self._scored = scored
         self._prompt_N, self._rows_P = prompt_N, torch.bincount(prompt_N).double()
         shape = (len(self._rows_P), num_readers)
         self._log_p_PF, self._p_PF = torch.zeros(shape).double(), torch.zeros(shape).double()
-        self._by_term_FW = torch.zeros(num_readers, len(terms)).double()
+        self._by_term_FW = torch.zeros(num_readers, len(scored.names)).double()
         self._kl_F = torch.zeros(num_readers).double()
+        self._right_P = torch.zeros(shape[0]).double()
 
     def add(self, reader: int, rows: slice, log_probs_NV: torch.Tensor) -> None:
         """Add (rows, V) log-probabilities of one reader."""
         prompts = self._prompt_N[rows]
-        log_p_N = log_probs_NV[:, self._ids].double().logsumexp(-1).cpu()
-        by_term_NW = torch.stack([log_probs_NV[:, ids].double().exp().sum(-1) for ids in self._term_ids], -1)
-        self._log_p_PF[:, reader].index_add_(0, prompts, log_p_N)
-        self._p_PF[:, reader].index_add_(0, prompts, log_p_N.exp())
-        self._by_term_FW[reader] += (by_term_NW.cpu() / self._rows_P[prompts, None]).sum(0)
+        score_N, p_N, by_term_NW = self._scored.scores(prompts, log_probs_NV)
+        self._log_p_PF[:, reader].index_add_(0, prompts, score_N)
+        self._p_PF[:, reader].index_add_(0, prompts, p_N)
+        self._by_term_FW[reader] += (by_term_NW / self._rows_P[prompts, None]).sum(0)
 
     def add_kl(self, reader: int, rows: slice, kl_N: torch.Tensor) -> None:
         """Add (rows,) KL of one reader to the model, nats."""
         self._kl_F[reader] += (kl_N.double().cpu() / self._rows_P[self._prompt_N[rows]]).sum()
+
+    def add_right(self, rows: slice, log_probs_NV: torch.Tensor) -> None:
+        """Count the rows where (rows, V) log-probabilities are right."""
+        prompts = self._prompt_N[rows]
+        self._right_P.index_add_(0, prompts, self._scored.right(prompts, log_probs_NV).double())
+
+    def right(self) -> Array:
+        """(P,) the share of rows that are right."""
+        right_P: Array = (self._right_P / self._rows_P).numpy()
+        return right_P
 
     def rates(self) -> Rates:
         """The means of what was added."""
@@ -100,7 +111,7 @@ class _ReaderSums:
 
 def term_rates(
     reader: LensedModel,
-    terms: Sequence[Term],
+    scored: Scored,
     prompts: Sequence[Sequence[int]],
     heads: Heads,
     settings: LocateSettings,
@@ -108,7 +119,7 @@ def term_rates(
     report: Report = silent,
     stage: str = "prompts",
 ) -> TermRates:
-    """Rates of `terms` on `prompts` (token ids), for the F `heads`.
+    """Rates of what is scored on `prompts` (token ids), for the F `heads`.
 
     The last position of a prompt is read, or all that lenses are fitted on (not the first, where heads rest).
     """
@@ -118,14 +129,15 @@ def term_rates(
     names = [LENS, *((settings.by,) if settings.by != LENS else ())]
     if settings.compare == UNEMBEDDING and reader.no_unembedding is None:
         names.append(UNEMBEDDING)
-    by_name = {name: _ReaderSums(terms, values.prompt_R, len(readers)) for name in names}
-    model, nothing = (_ReaderSums(terms, values.prompt_R, 1) for _ in range(2))
+    by_name = {name: _ReaderSums(scored, values.prompt_R, len(readers)) for name in names}
+    model, nothing = (_ReaderSums(scored, values.prompt_R, 1) for _ in range(2))
     blocks = list(row_blocks(len(values.final_RD), values.final_RD.device))
     done, total = 0, len(blocks) * len(readers)
     report(Progress(stage=f"heads on {stage}", total=total, unit="readings"))
     for rows in blocks:
         model_NV = values.model(rows)
         model.add(0, rows, model_NV)
+        model.add_right(rows, model_NV)
         if (kl_N := reader.mean_output_kl(model_NV)) is not None:
             nothing.add_kl(0, rows, kl_N)
         for number, (layer, head) in enumerate(readers):
@@ -143,6 +155,7 @@ def term_rates(
         written=rates.get(WRITTEN),
         effect=rates.get(EFFECT),
         model=model.rates(),
+        model_right_P=model.right(),
         lens_kl_F=kl_F[LENS],
         unembedding_kl_F=kl_F.get(UNEMBEDDING),
         written_kl_F=kl_F.get(WRITTEN),
@@ -151,10 +164,12 @@ def term_rates(
     )
 
 
-def mean_rates(reader: LensedModel, terms: Sequence[Term]) -> Rates | None:
-    """Rates in the model's mean output, as one reader of one prompt; None where the lenses lack it."""
+def mean_rates(reader: LensedModel, scored: Scored) -> Rates | None:
+    """Rates in the model's mean output, as one reader of one prompt, or of each prompt with an answer of its own; None where
+    the lenses lack it."""
     if reader.log_mean_V is None:
         return None
-    sums = _ReaderSums(terms, torch.tensor([0]), 1)
-    sums.add(0, slice(0, 1), reader.log_mean_V[None])
+    sums = _ReaderSums(scored, torch.arange(scored.num_prompts), 1)
+    for prompt in range(scored.num_prompts):
+        sums.add(0, slice(prompt, prompt + 1), reader.log_mean_V[None])
     return sums.rates()
