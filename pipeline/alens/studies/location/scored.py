@@ -1,6 +1,6 @@
 """What is scored on a prompt: a list of terms, the same for all prompts, or the answer that each prompt has of its own.
 
-In: log-probabilities of one reader at rows of prompts. Out: `Scores` of these rows. A list scores the log of the terms'
+In: log-probabilities of one reader at rows of prompts. Out: `RowScores` of these rows. A list scores the log of the terms'
 summed probability. An answer scores the log-probability of its target, less that of its foil where there is one: the
 difference of their logits.
 Shapes: N rows, P prompts, V vocabulary, W terms, or 2 for target and foil.
@@ -16,7 +16,7 @@ from alens.reading.terms import Term
 TARGET, FOIL = "target", "foil"
 
 
-class Scores(NamedTuple):
+class RowScores(NamedTuple):
     """Float64, on the CPU."""
 
     score_N: torch.Tensor
@@ -42,7 +42,7 @@ class Scored(Protocol):
     def num_prompts(self) -> int:
         """How many prompts have something of their own to score; 1 where it is the same for all."""
 
-    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> Scores:
+    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:
         """Of rows of these prompts."""
 
     def right(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> torch.Tensor:
@@ -60,10 +60,10 @@ class TermList:
         self._term_ids = [list(term.ids) for term in terms]
         self._ids = sorted({token for term in terms for token in term.ids})
 
-    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> Scores:
+    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:
         log_p_N = log_probs_NV[:, self._ids].double().logsumexp(-1).cpu()
         by_term = [log_probs_NV[:, ids].double().exp().sum(-1) for ids in self._term_ids]
-        return Scores(log_p_N, log_p_N.exp(), torch.stack(by_term, -1).cpu())
+        return RowScores(log_p_N, log_p_N.exp(), torch.stack(by_term, -1).cpu())
 
     def right(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> torch.Tensor:
         return torch.isin(log_probs_NV.argmax(-1).cpu(), torch.tensor(self._ids))
@@ -77,10 +77,10 @@ class OwnAnswers:
         self.against_itself, self.num_prompts = foils is not None, len(targets)
         self._ids_PW = torch.tensor([targets] if foils is None else [targets, foils]).T
 
-    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> Scores:
+    def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:
         log_p_NW = self._own(prompt_N, log_probs_NV)
         score_N = log_p_NW[:, 0] - log_p_NW[:, 1] if self.against_itself else log_p_NW[:, 0]
-        return Scores(score_N, log_p_NW[:, 0].exp(), log_p_NW.exp())
+        return RowScores(score_N, log_p_NW[:, 0].exp(), log_p_NW.exp())
 
     def right(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> torch.Tensor:
         if self.against_itself:
