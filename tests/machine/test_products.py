@@ -41,3 +41,35 @@ def test_a_library_that_rounds_to_bfloat16_is_found_out(monkeypatch: pytest.Monk
     rounds = lambda a, b: (a.bfloat16().float(), b)[0]  # noqa: E731  # as with AMX; the other factor is the identity
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounds)
     assert not products.onednn_is_exact.__wrapped__()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_logits_of_16_bit_numbers_are_rounded_only_where_the_unembedding_is(dtype: torch.dtype) -> None:
+    random = torch.Generator().manual_seed(0)
+    final_ND, W_U_DV = (torch.randn(shape, generator=random).to(dtype) for shape in ((32, 64), (64, 512)))
+    b_U_V = torch.randn(512, generator=random).to(dtype)
+    exact = final_ND.double() @ W_U_DV.double() + b_U_V.double()
+    whole = products.unembed(final_ND, W_U_DV.float(), b_U_V.float())
+    torch.testing.assert_close(whole.double(), exact, rtol=0, atol=3e-5)
+    out = torch.empty(32, 512)
+    assert torch.equal(products.unembed(final_ND, W_U_DV.float(), b_U_V.float(), out=out), whole)
+    rounded = products.unembed(final_ND, W_U_DV, b_U_V, out=out)
+    assert rounded.dtype == torch.float32 and torch.equal(rounded, rounded.to(dtype).float())
+
+
+def test_tf32_is_allowed_for_16_bit_rows_alone_and_for_their_product_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its 11 bits hold them; float32 rows would be cut."""
+    switch, seen, addmm = torch.backends.cuda.matmul, [], torch.addmm
+
+    def spied(*args: Any, **more: Any) -> torch.Tensor:
+        seen.append(switch.fp32_precision)
+        return addmm(*args, **more)
+
+    before = switch.fp32_precision
+    monkeypatch.setattr(torch, "addmm", spied)
+    for rows in (torch.ones(2, 3), torch.ones(2, 3).bfloat16()):
+        products.unembed(rows, torch.ones(3, 4), torch.ones(4))
+    assert seen == [before, "tf32"]
+    assert switch.fp32_precision == before

@@ -14,6 +14,7 @@ import numpy as np
 
 from alens.cache import token_sequences
 from alens.cache.request import CacheRequest, with_bos
+from alens.cache.target_compression import logits_dtype
 from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.machine.software import software
@@ -214,6 +215,7 @@ class _PlanMaker:
             corpus=self.corpus.hashed(self.report).record,
             settings=final_moments.resolved(settings, model_record.d_model),
             tokens=record,
+            target_logits=logits_dtype(settings),
             created=software(),
         )
         for path in sorted(self.paths.commits.glob("*.json")):

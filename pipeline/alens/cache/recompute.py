@@ -28,6 +28,7 @@ from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.blocks import row_blocks
+from alens.machine.products import unembed
 from alens.model import activations, models
 from alens.result import Result
 from alens.store.arrays import scale_name, site_name, weight_arrays
@@ -302,11 +303,11 @@ class _Comparer:
     def _targets(self, final_ND: torch.Tensor, part: _PickedRows) -> None:
         targets = self.cache.targets(part.row_N)
         source_N = part.sequence_N * self.settings.seq_len + part.position_N
+        W_U_DV, b_U_V = self.model.unembedding(self.plan.target_logits)
         for rows in row_blocks(len(part.row_N), self.model.device):
-            logits_NV = final_ND[rows] @ self.model.W_U_DV + self.model.b_U_V
             self.moved += recompute_targets.compare(
                 self.plan,
-                logits_NV.float(),
+                unembed(final_ND[rows], W_U_DV, b_U_V),
                 recompute_targets.target_rows(targets, rows, self.model.device),
                 source_N[rows],
                 part.row_N[rows],

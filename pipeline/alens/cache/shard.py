@@ -148,6 +148,7 @@ class _Shard:
             int(rows[0]), len(rows), settings.tail_samples, settings.seed, randomness.TAIL_SAMPLES
         )
         uniforms = torch.from_numpy(uniforms_NM).to(device)
+        W_U_DV, b_U_V = self.model.unembedding(self.plan.target_logits)
         counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(device)
         blocks = []
         for part in logit_blocks(len(rows), self.plan.model.d_vocab, device):
@@ -155,8 +156,8 @@ class _Shard:
             blocks.append(
                 target_compression.compress(
                     final_ND[part],
-                    self.model.W_U_DV,
-                    self.model.b_U_V,
+                    W_U_DV,
+                    b_U_V,
                     uniforms[part],
                     settings.top_k,
                     counted_N[part],

@@ -16,6 +16,7 @@ import torch
 from alens import randomness
 from alens.errors import RunError
 from alens.machine.blocks import logit_blocks, row_blocks
+from alens.machine.products import unembed
 from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.rows.moment_sums import FinalSums, MomentSums
@@ -98,11 +99,11 @@ class _Sums:
         return torch.from_numpy(counted).to(self.model.device)
 
     def _add_output(self, final_ND: torch.Tensor) -> None:
-        model = self.model
-        for part in logit_blocks(len(final_ND), len(model.b_U_V), model.device):
+        device, (W_U_DV, b_U_V) = self.model.device, self.model.unembedding(self.plan.target_logits)
+        for part in logit_blocks(len(final_ND), len(b_U_V), device):
             self.before_logits()
-            logits_NV = torch.addmm(model.b_U_V, final_ND[part], model.W_U_DV).float()
-            for rows in row_blocks(len(logits_NV), model.device):
+            logits_NV = unembed(final_ND[part], W_U_DV, b_U_V)
+            for rows in row_blocks(len(logits_NV), device):
                 weights_NV = logits_NV[rows]
                 weights_NV -= weights_NV.amax(1, keepdim=True)
                 weights_NV.exp_()

@@ -15,10 +15,13 @@ Shapes: N rows, D d_model, K top-k, M tail samples, V vocabulary, P = G W >= V p
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from alens.machine.blocks import row_blocks
+from alens.machine.products import unembed
+from alens.store.schema import CacheSettings
 
 GROUP = 64
 """G, the tokens of a group."""
@@ -36,6 +39,12 @@ class TargetBlock:
     logsumexp_N: torch.Tensor
     entropy_N: torch.Tensor
     tail_ids_NM: torch.Tensor
+
+
+def logits_dtype(settings: CacheSettings) -> Literal["float32"] | None:
+    """What a new plan says of the logits of its targets. In the 16 bits of a model they have few values, and ties among
+    the most probable tokens (docs/decisions/0068)."""
+    return None if settings.dtype == "float32" else "float32"
 
 
 class Workspace:
@@ -119,10 +128,7 @@ def _logits(
     padded = -(-vocabulary // GROUP) * GROUP
     logits_NP = workspace.buffer("logits", len(final_ND), padded, final_ND.device)
     logits_NP[:, vocabulary:] = PAD
-    if final_ND.dtype == torch.float32:
-        torch.addmm(b_U_V, final_ND, W_U_DV, out=logits_NP[:, :vocabulary])
-    else:
-        logits_NP[:, :vocabulary] = torch.addmm(b_U_V, final_ND, W_U_DV)
+    unembed(final_ND, W_U_DV, b_U_V, out=logits_NP[:, :vocabulary])
     return logits_NP
 
 

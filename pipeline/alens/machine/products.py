@@ -1,6 +1,6 @@
-"""Float32 matrix products by the faster of the two libraries that torch has on a CPU.
+"""Float32 matrix products: of 16-bit numbers without rounding, and by the faster of the two libraries of a CPU.
 
-In: nothing. Out: a context in which `torch.mm` and similar functions use oneDNN, if it keeps float32 precision.
+In: rows and an unembedding. Out: float32 logits. And a context in which `torch.mm` and similar functions use oneDNN, if it keeps float32 precision.
 torch sends float32 products to MKL, which uses only half of the vector unit of processors that are not
 Intel's: oneDNN is twice as fast there (docs/decisions/0015). The only switch that sends them to oneDNN also
 allows bfloat16 inside. Whether oneDNN then rounds depends on the processor and the version (AMX: yes,
@@ -23,6 +23,36 @@ def fast_float32() -> Iterator[None]:
         return
     with _onednn():
         yield
+
+
+def unembed(
+    final_ND: torch.Tensor, W_U_DV: torch.Tensor, b_U_V: torch.Tensor, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(N, V) float32 logits `final W_U + b_U`, into `out` where it is given.
+
+    Where W_U is float32 nothing is rounded on the way, whatever the dtype of the rows. Where rows and W_U have 16 bits,
+    so have the logits, which are then turned into float32.
+    """
+    if W_U_DV.dtype == torch.float32:
+        with contextlib.nullcontext() if final_ND.dtype == torch.float32 else _tf32():
+            return torch.addmm(b_U_V, final_ND.float(), W_U_DV, out=out)
+    logits_NV = torch.addmm(b_U_V, final_ND, W_U_DV)
+    return logits_NV.float() if out is None else out.copy_(logits_NV)
+
+
+@contextlib.contextmanager
+def _tf32() -> Iterator[None]:
+    """On CUDA, factors are cut to the 11 bits of TF32, which hold every number of a model in 16 bits. Sums stay float32."""
+    switch: Any = torch.backends.cuda.matmul
+    name, fast = (
+        ("fp32_precision", "tf32") if hasattr(torch.backends, "fp32_precision") else ("allow_tf32", True)
+    )
+    before = getattr(switch, name)
+    setattr(switch, name, fast)
+    try:
+        yield
+    finally:
+        setattr(switch, name, before)
 
 
 @functools.cache

@@ -11,8 +11,9 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,14 @@ class LoadedModel:
     final_norm: FinalNorm | None
     """Float32, on the device; None where alens does not know the model's kind of last norm."""
     device: torch.device
+
+    def unembedding(self, logits: Literal["float32"] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """W_U and b_U in the dtype in which logits are to come out; None: the model's."""
+        return (self.W_U_DV, self.b_U_V) if logits is None else self._float32_unembedding
+
+    @cached_property
+    def _float32_unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.W_U_DV.float(), self.b_U_V.float()
 
     def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
         """The arrays `model/...` of a cache, float32, by name."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from alens.cache.held_out_documents import Division, divide, held_out_shards
 from alens.cache.prepare import check_place, stored_plan
 from alens.cache.request import CacheRequest, check_settings, with_bos
+from alens.cache.target_compression import logits_dtype
 from alens.cache.token_sequences import check_fills_a_shard
 from alens.errors import RequestError
 from alens.heads import HeadNames
@@ -186,6 +187,7 @@ def _plan(
         model=source.record,
         corpus=corpus.record,
         settings=final_moments.resolved(request.settings, source.record.d_model),
+        target_logits=logits_dtype(request.settings),
         tokens=TokensRecord(
             sha256=NOT_HASHED,
             sequences=division.sequences,

@@ -22,6 +22,7 @@ from alens.cache import shard as shards
 from alens.cache import target_compression
 from alens.cache.shard import batches
 from alens.errors import RunError
+from alens.machine.products import unembed
 from alens.model.models import LoadedModel
 from alens.planning.budget import Budget, Clock, Took, timed
 from alens.planning.stand_ins import stand_ins
@@ -241,13 +242,14 @@ def _by_blocks(model: LoadedModel, part: Plan, stopped: _StoppedError, batch_row
     uniforms_NM = randomness.row_uniforms(
         0, rows, part.settings.tail_samples, part.settings.seed, randomness.TAIL_SAMPLES
     )
+    W_U_DV, b_U_V = model.unembedding(part.target_logits)
     with torch.inference_mode():
-        _, unembedding = timed(lambda: torch.addmm(model.b_U_V, final_ND, model.W_U_DV), model.device)
+        _, unembedding = timed(lambda: unembed(final_ND, W_U_DV, b_U_V), model.device)
         _, targets = timed(
             lambda: target_compression.compress(
                 final_ND,
-                model.W_U_DV,
-                model.b_U_V,
+                W_U_DV,
+                b_U_V,
                 torch.from_numpy(uniforms_NM).to(model.device),
                 part.settings.top_k,
                 torch.ones(rows, dtype=torch.bool, device=model.device),

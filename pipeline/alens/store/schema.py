@@ -96,8 +96,7 @@ class CacheSettings:
         if self.rows_per_shard % self.seq_len:
             nearest = max(1, round(self.rows_per_shard / self.seq_len)) * self.seq_len
             raise RequestError(
-                f"rows_per_shard is {self.rows_per_shard}, not a multiple of seq_len {self.seq_len}: "
-                f"take {nearest}, say"
+                f"rows_per_shard is {self.rows_per_shard}, not a multiple of seq_len {self.seq_len}: take {nearest}, say"
             )
         if self.max_rows is not None and self.max_rows < self.rows_per_shard:
             raise RequestError(
@@ -129,8 +128,7 @@ class CacheSettings:
             unknown = [site for site in self.sites if site not in FURTHER_SITES]
             if unknown or not self.sites or len(set(self.sites)) != len(self.sites):
                 raise RequestError(
-                    f"sites is {','.join(self.sites) or 'empty'}: name {' or '.join(FURTHER_SITES)}, each once "
-                    f"({ATTN_Z} is always cached)"
+                    f"sites is {','.join(self.sites) or 'empty'}: name {' or '.join(FURTHER_SITES)}, each once ({ATTN_Z} is always cached)"
                 )
 
     @property
@@ -230,6 +228,8 @@ class Plan:
     tokens: TokensRecord
     numerics: int | None = NUMERICS
     """`NUMERICS` of the alens that made the plan. None: the plan is older than this field."""
+    target_logits: Literal["float32"] | None = None
+    """The dtype of the logits that targets are made from. None: the model's; in 16 bits they were rounded by an older alens."""
     created: dict[str, str] = dataclasses.field(default_factory=dict)
     """Versions and host of the job that made the plan: provenance, not identity."""
 
