@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from deepspeed import ops
 
+from alens import FitRequest, fit_lenses
 from alens.errors import DamageError, RequestError, RunError
 from alens.fit import distributed, launch
 
@@ -80,6 +82,55 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(key, value)
     with pytest.raises(RequestError, match="no GPU for LOCAL_RANK 99: torch sees"):
         distributed.join("cuda")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_a_process_takes_the_gpu_of_its_local_rank_or_the_only_one_that_it_sees(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm with --gpu-bind or --tres-per-task shows each process its own GPU alone, as the first."""
+    assert distributed._device("cuda", 1) == torch.device("cuda", 1)
+    with pytest.raises(RequestError, match="no GPU for LOCAL_RANK 2: torch sees 2 CUDA devices"):
+        distributed._device("auto", 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert distributed._device("cuda", 1) == torch.device("cuda", 0)
+
+
+def test_a_fit_on_cuda_after_one_on_the_cpu_in_the_same_process_is_refused(
+    two_gpus: None, demo_cache: Path, tmp_path: Path
+) -> None:
+    """DeepSpeed keeps the device that it chose, and would move the lenses back to the CPU."""
+    distributed.join("cpu")
+    with pytest.raises(RequestError, match=r"DeepSpeed works on cpu in this process .* this fit is on cuda"):
+        fit_lenses(FitRequest(store=demo_cache, lenses=tmp_path / "lenses", device="cuda"))
+
+
+ON_CUDA = """
+import torch
+from alens.fit.distributed import join
+
+def end(device):
+    from deepspeed.accelerator import get_accelerator
+    raise SystemExit(f"{device}, and DeepSpeed on {get_accelerator().device_name()}")
+
+torch.cuda.is_available, torch.cuda.device_count, torch.cuda.set_device = lambda: True, lambda: 1, end
+join("cuda")
+"""
+
+
+def test_what_the_environment_says_to_deepspeed_does_not_count() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_CUDA],
+        env={**os.environ, "DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines()[-1] == "cuda:0, and DeepSpeed on cuda"
 
 
 def test_alone_the_collective_operations_change_nothing() -> None:

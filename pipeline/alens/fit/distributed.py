@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from alens.errors import AlensError, DamageError, RequestError, RunError, Stoppe
 from alens.fit.launch import this_launch
 from alens.fit.rendezvous import meet
 from alens.job.progress import ShouldStop, never
+from alens.machine.device import cuda_devices, takes_cuda
 
 LOOPBACK = "lo"
 """The network interface that is used when all processes are on this host."""
@@ -107,15 +109,7 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     """
     launch = this_launch()
     where = _device(device, launch.local_rank)
-    if where.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    with printing_to_stderr():
-        import deepspeed
-
-        if where.type == "cpu":
-            # DeepSpeed would compile a shared-memory op for a minute, and a killed build hangs every later start.
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed = _deepspeed_on(where.type)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     backend = "nccl" if where.type == "cuda" else "gloo"
@@ -136,6 +130,31 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     with printing_to_stderr():
         deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
     return Processes(rank=launch.rank, world_size=launch.world_size, device=where)
+
+
+def _deepspeed_on(kind: str) -> Any:
+    """DeepSpeed, which moves what it trains to the kind of device that it chose when it was imported.
+
+    Raises `RequestError` where that is another than `kind`.
+    """
+    os.environ["DS_ACCELERATOR"] = (
+        kind  # what the environment had may be left over from a fit on another device
+    )
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    with printing_to_stderr():
+        import deepspeed
+        from deepspeed.accelerator import get_accelerator
+
+        if kind == "cpu":
+            # DeepSpeed would compile a shared-memory op for a minute, and a killed build hangs every later start.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        chosen = get_accelerator().device_name()
+    if chosen != kind:
+        raise RequestError(
+            f"DeepSpeed works on {chosen} in this process since it was imported, and this fit is on {kind}: fit in a new "
+            f"process (in a notebook, restart the kernel), or set DS_ACCELERATOR={kind} before anything imports DeepSpeed"
+        )
+    return deepspeed
 
 
 def alone(device: str) -> Processes:
@@ -170,15 +189,15 @@ def _is_of_network(error: RuntimeError) -> bool:
 
 def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if takes_cuda() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     if name != "cuda":
         raise RequestError(
             f"device {name!r} is unknown: take auto, cpu or cuda (each process takes the GPU of its LOCAL_RANK)"
         )
-    if local_rank >= torch.cuda.device_count():
-        raise RequestError(
-            f"there is no GPU for LOCAL_RANK {local_rank}: torch sees {torch.cuda.device_count()} CUDA devices"
-        )
-    return torch.device("cuda", local_rank)
+    # A launcher that binds a GPU to each process (srun --gpu-bind, --tres-per-task) shows it that one alone.
+    index = 0 if torch.cuda.device_count() == 1 else local_rank
+    if not (torch.cuda.is_available() and index < torch.cuda.device_count()):
+        raise RequestError(f"there is no GPU for LOCAL_RANK {local_rank}: {cuda_devices()}")
+    return torch.device("cuda", index)
