@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from alens.model.edits import run_edited
-from alens.studies.injection import edit_effects, perplexity
+from alens import Cache, load_lenses, open_cache
+from alens.model import edited_runs, partial_pass
+from alens.model.edits import Edit, run_edited
+from alens.reading.lensed_model import LensedModel
 
 from ..outcomes import refusal
 
@@ -50,10 +53,9 @@ def test_each_strength_runs_once_and_0_is_the_model_as_it_is(
     def counted(*arguments: Any) -> Any:
         nonlocal runs
         runs += 1
-        return run_edited(*arguments)
+        return partial_pass.edited_pass(*arguments)
 
-    monkeypatch.setattr(edit_effects, "run_edited", counted)
-    monkeypatch.setattr(perplexity, "run_edited", counted)
+    monkeypatch.setattr(edited_runs, "edited_pass", counted)
     given = (demo_lenses, PROMPT, *AT, *SMALL_TEXT, "--tokens", "she", "--by", "lens", "--random", "1")
     body = json.loads(run_alens("inject", *given, "--strength", "1,0,1,0", "--json").stdout)
     for one, zero in (curve["points"] for curve in body["curves"] + body["random"]):
@@ -61,7 +63,7 @@ def test_each_strength_runs_once_and_0_is_the_model_as_it_is(
         assert zero["change"]["prompts"] == body["clean"]["prompts"]
         assert zero["change"]["text"] == {"nats": body["clean"]["nats"], "added": 0, "interval": [0, 0]}
     batches = 2  # of the text
-    assert runs == (1 + batches) * (1 + len(["lens", "random 1"]))
+    assert runs == (1 + batches) * len(["lens", "random 1"])
 
 
 def test_the_unembeddings_direction_raises_its_token(run_alens: Any, demo_lenses: Path) -> None:
@@ -121,6 +123,41 @@ def test_heads_are_taken_away_one_by_one_and_together(run_alens: Any, demo_lense
         assert f"{one['change']['text']['added']:+.4f}" in out
 
 
+def test_means_are_those_of_the_lenses_or_of_a_cache_and_need_no_text(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path
+) -> None:
+    given = ("inject", demo_lenses, PROMPT, "--head", "3.1,3.4", "--ablate", "mean", "--json")
+    by_lenses = json.loads(run_alens(*given).stdout)
+    by_cache = json.loads(run_alens(*given, "--store", demo_cache).stdout)
+    assert by_lenses["means_of"] == str(demo_lenses) and by_cache["means_of"] == str(demo_cache)
+    model = LensedModel(load_lenses(demo_lenses), device="cpu").model
+    ids = model.tokenizer.encode(PROMPT, add_special_tokens=False).ids
+    clean_V, without_V = (
+        (run_edited(model, torch.tensor([ids]), edits)[0, -1] @ model.W_U_DV + model.b_U_V).log_softmax(-1)
+        for edits in ([], [Edit(layer=3, head=4, z=mean_of(open_cache(demo_cache)))])
+    )
+    kl = float((clean_V.exp() * (clean_V - without_V)).sum())
+    for body in (by_lenses, by_cache):  # the lenses were fitted on all of the cache but its last shards
+        assert [one["heads"] for one in body["ablations"]] == [[[3, 1]], [[3, 4]], [[3, 1], [3, 4]]]
+        assert body["clean"]["nats"] is None
+    assert by_cache["ablations"][1]["change"]["prompts"][0]["kl"] == pytest.approx(kl, rel=1e-2)
+    assert by_lenses["ablations"][1]["change"]["prompts"][0]["kl"] == pytest.approx(kl, rel=0.2)
+    assert (
+        run_alens(
+            "inject", demo_lenses, PROMPT, "--head", "2.3", "--ablate", "mean", "--store", demo_cache
+        ).code
+        == 0
+    )
+
+
+def mean_of(cache: Cache) -> Any:
+    """The change of z of head 3.4 to its mean over the cache."""
+    z_NE = torch.from_numpy(cache.z(3, slice(None)).astype("float32"))[:, 4]
+    later_N = torch.from_numpy(cache.read("rows/position", slice(None)) > 0)
+    mean_E = z_NE[later_N].mean(0)
+    return lambda z_BTE: mean_E.expand_as(z_BTE)
+
+
 @pytest.mark.parametrize("prompt", ["[bold]x[/bold]", ":smile:", "[/]"])
 def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: str) -> None:
     given = (demo_lenses, prompt, *AT, "--strength", "1", "--random", "0", "--tokens", "she")
@@ -152,7 +189,9 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ((PROMPT, *AT, "--tokens", "she", "--plot", "/nowhere/c.png"), "/nowhere does not exist"),
         (("", *AT, "--tokens", "she"), "the prompt is empty"),
         ((" the", *AT, "--tokens", "she"), "no position after the first: give a longer prompt, or --text"),
-        ((PROMPT, *AT, "--ablate", "mean"), "a mean ablation needs the heads' means over a text"),
+        ((PROMPT, "--head", "2.4", "--ablate", "mean"), "needs the mean z of head 2.4, which"),
+        ((PROMPT, *AT, "--ablate", "zero", "--store", "x"), "--store gives the means of --ablate mean"),
+        ((PROMPT, *AT, "--tokens", "she", "--store", "x"), "--store gives the means of --ablate mean"),
         ((PROMPT, *AT, "--ablate", "zero", "--strength", "1"), "--strength says what is added"),
         ((PROMPT, *AT, "--ablate", "zero", "--effect", "lenses"), "--effect says what is added"),
         ((PROMPT, *AT, "--tokens", "she", "--effect", "lenses"), "nothing is read by them: say --by effect"),

@@ -66,13 +66,20 @@ INJECTION_ONLY = {
 @click.option(
     "--ablate",
     type=click.Choice(get_args(Ablated)),
-    help="Add nothing: set the heads to zero, or to their mean over the text.",
+    help="Add nothing: set the heads to zero, or to their mean over the cache that --store names, else over the text, else over "
+    "the cache of the fit, which the lenses hold.",
+)
+@click.option(
+    "--store",
+    type=PathName(),
+    metavar="STORE",
+    help="For --ablate mean: a cache of the model, whose mean z the heads are set to.",
 )
 @click.option(
     "--text",
     callback=not_empty,
     metavar="TEXT",
-    help="Text for perplexity and for the head's usual output: a .txt, .jsonl or .parquet file, or `demo`.  [default: none]",
+    help="Text for perplexity, and for the head's usual output or mean: a .txt, .jsonl or .parquet file, or `demo`.  [default: none]",
 )
 @click.option(
     "--text-tokens",
@@ -128,6 +135,8 @@ def _inject(
 ) -> None:
     from alens.cli.inject_table import draw, show_injection
 
+    if given["store"] is not None:
+        raise RequestError("--store gives the means of --ablate mean: leave it out")
     named = None if head is None else _named(layer, head)
     if len((layer or ()) if named is None else named) != 1:
         raise RequestError(
@@ -184,7 +193,10 @@ def _ablate(
         opened = load_lenses(lenses)
         asked: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
         settings = AblateSettings(**asked)
-        check(opened, settings, has_text=given["text"] is not None)
+        store = given["store"]
+        if store is not None and kind != "mean":
+            raise RequestError("--store gives the means of --ablate mean: leave it out")
+        check(opened, settings, has_mean=store is not None or given["text"] is not None)
         reader, token_groups, windows = _load(opened, terms, given, report)
         result = ablate(
             reader,
@@ -192,6 +204,7 @@ def _ablate(
             settings,
             terms=token_groups,
             windows=windows,
+            store=store,
             report=report,
         )
     show_result(result, lambda: show_ablations(result), as_json=as_json)

@@ -119,7 +119,9 @@ def show_ablations(ablations: "Ablations") -> None:
     """Print what follows on each prompt and on the text when heads are ablated."""
     from alens.cli.tables import show_table
 
-    how = "zero" if ablations.kind == "zero" else "their mean over the text"
+    how = "zero"
+    if ablations.kind == "mean":
+        how = f"their mean {'over the text' if ablations.means_of == 'text' else f'as {ablations.means_of} has it'}"
     show(f"heads set to {how}, at all positions")
     if ablations.terms:
         show(_terms("watched:", ablations.terms, {}))

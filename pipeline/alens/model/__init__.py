@@ -13,6 +13,7 @@ attention.py          token rows -> where heads look
 attention_sources.py  a prompt -> where heads look from some positions, and how much they move
 token_values.py       tokens -> what heads take from them, from the parameters
 edits.py              the model run with heads changed
+edited_runs.py        the same sequences under many edits, each pass from its first edit on
 partial_pass.py       the model run from a layer on, without one head in each copy of a sequence
 examine.py            what the loaded model does, by numbers
 beginning.py          what a tokenizer puts before a text

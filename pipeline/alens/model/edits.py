@@ -6,7 +6,8 @@ something added to the output of one head is the same as something added to the 
 Shapes: B sequences, T tokens, H heads, E d_head, D d_model.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,12 @@ def run_edited(model: LoadedModel, tokens_BT: torch.Tensor, edits: Sequence[Edit
 
     Raises `RequestError` when TransformerLens cannot edit the model there.
     """
+    with edited(model), torch.inference_mode():
+        return activations.run_hooked(model, tokens_BT, hooks_of(edits))[0]
+
+
+def hooks_of(edits: Sequence[Edit]) -> list[tuple[str, Any]]:
+    """The hooks that make these edits."""
     hooks: list[tuple[str, Any]] = []
     for edit in edits:
         if edit.z is not None:
@@ -48,14 +55,18 @@ def run_edited(model: LoadedModel, tokens_BT: torch.Tensor, edits: Sequence[Edit
             hooks.append((f"blocks.{edit.layer}.hook_attn_out", _on_residual(edit.output)))
         if edit.residual is not None:
             hooks.append((f"blocks.{edit.layer}.hook_resid_post", _on_residual(edit.residual)))
+    return hooks
+
+
+@contextlib.contextmanager
+def edited(model: LoadedModel) -> Iterator[None]:
+    """Raises `RequestError` where a pass within the block has an edit that TransformerLens cannot make."""
     try:
-        with torch.inference_mode():
-            final_BTD, _ = activations.run_hooked(model, tokens_BT, hooks)
+        yield
     except KeyError as error:  # a hook name that the bridge does not know
         raise RequestError(
             f"{model.source.record.architecture} cannot be edited there in TransformerLens: {error}"
         ) from None
-    return final_BTD
 
 
 def _on_z(head: int | None, change: Change) -> Any:

@@ -1,6 +1,6 @@
 """Forward passes that begin at a layer: the blocks below it are left out, and its input is given.
 
-In: tokens, the residual stream before a layer, and z of some of its heads to replace. Out: the residual after the last
+In: tokens, the residual stream before a layer, and z of some of its heads to replace, or edits. Out: the residual after the last
 norm. What a head does to a model is the same whether the layers below it run again or not, and on average they are half
 of the work.
 Shapes: B sequences, T tokens, L layers, H heads, E d_head, D d_model, C copies of sequences, each with one head changed.
@@ -15,6 +15,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.model import activations
+from alens.model.edits import Edit, edited, hooks_of
 from alens.model.models import LoadedModel
 
 APART = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
@@ -85,6 +86,16 @@ def without_heads(
         return _run(
             model, clean, layer, sequence_C, [(f"blocks.{layer}.attn.hook_z", replace_z)], whole=whole
         )
+
+
+def edited_pass(model: LoadedModel, clean: CleanPass, layer: int, edits: Sequence[Edit]) -> torch.Tensor:
+    """(B, T, D) the residual after the last norm, with `edits` made in their order, none of them below `layer`.
+
+    Raises `RequestError` when TransformerLens cannot edit the model there.
+    """
+    everything_C = torch.arange(len(clean.tokens_BT), device=model.device)
+    with edited(model), torch.inference_mode():
+        return _run(model, clean, layer, everything_C, hooks_of(edits), whole=False)
 
 
 def begins_at(model: LoadedModel, clean: CleanPass, layer: int) -> bool:

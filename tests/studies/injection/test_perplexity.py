@@ -9,6 +9,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.machine import blocks
+from alens.model.edited_runs import EditedRuns
 from alens.model.edits import Edit
 from alens.reading.lensed_model import LensedModel
 from alens.studies.injection.perplexity import Loss, cut, loss_of, read_windows
@@ -28,7 +29,7 @@ def test_the_loss_is_that_of_transformers(
     monkeypatch.setattr(blocks, "LOGIT_BYTES", 4 * 4096 * 100)  # several blocks a window
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 600)
     assert [tuple(batch.shape) for batch in windows.batches] == [(2, 256), (1, 88)]
-    loss = loss_of(reader.model, windows, [])
+    loss = loss_of(reader.model, windows, EditedRuns(reader.model, windows.batches, ()))
     assert loss.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)
     assert loss.tokens_W.tolist() == [255.0, 255.0, 87.0]
     assert windows.predicted == 597 and windows.count == 3
@@ -37,7 +38,8 @@ def test_the_loss_is_that_of_transformers(
 
 def test_an_edit_changes_the_loss_as_the_same_weights_do(reader: LensedModel, plain_model: Any) -> None:
     windows = read_windows(resolve("demo", CorpusOptions()), reader.model, 300)
-    loss = loss_of(reader.model, windows, [Edit(layer=0, head=1, z=torch.zeros_like)])
+    runs = EditedRuns(reader.model, windows.batches, ())
+    loss = loss_of(reader.model, windows, runs, [Edit(layer=0, head=1, z=torch.zeros_like)])
     with torch.no_grad():
         plain_model.transformer.h[0].attn.c_proj.weight[32:64] = 0
     assert loss.nats_W.tolist() == pytest.approx(direct(plain_model, windows.batches), rel=1e-4)

@@ -1,7 +1,7 @@
 """What edits of the model do to the next token of prompts and to the loss on a text.
 
 In: lenses with their model, prompts, terms to watch, and perhaps the windows of a text. Out: an `EditEffect` for each
-list of edits, against the model as it is, which runs once.
+list of edits, against the model as it is, which runs once; each pass begins at its first edit (`model/edited_runs.py`).
 Shapes: T tokens, V vocabulary.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from alens.job.progress import Progress, Report, silent
-from alens.model.edits import Edit, run_edited
+from alens.model.edited_runs import EditedRuns
+from alens.model.edits import Edit
 from alens.reading.lensed_model import LensedModel
 from alens.reading.terms import Term
 from alens.statistics import divergences
-from alens.studies.injection.perplexity import Windows, loss_of
+from alens.studies.injection.perplexity import Loss, Windows, loss_of
 from alens.studies.injection.result import (
     CleanRun,
     EditEffect,
@@ -28,17 +29,27 @@ from alens.studies.injection.result import (
 class PromptEffects:
     """One prompt under edits. Attributes: `ids`, `clean` (the `NextTokenEffect` of no edit)."""
 
-    def __init__(self, reader: LensedModel, ids: Sequence[int], terms: Sequence[Term], top: int) -> None:
+    def __init__(
+        self,
+        reader: LensedModel,
+        ids: Sequence[int],
+        terms: Sequence[Term],
+        top: int,
+        layers: Sequence[int] = (),
+        quick: bool | None = None,
+    ) -> None:
+        """`layers` and `quick` are as `EditedRuns` takes them."""
         self.ids, self._reader, self._terms, self._top = list(ids), reader, list(terms), top
-        self._clean_V = self._run([])
+        self.runs = EditedRuns(reader.model, [torch.tensor([self.ids])], layers, quick=quick)
+        self._clean_V = self._log_probs(self.runs.clean[0].final_BTD)
         self.clean = self._effect(self._clean_V)
 
     def under(self, edits: Sequence[Edit]) -> NextTokenEffect:
         """The next token with `edits` made; one forward pass."""
-        return self._effect(self._run(edits))
+        (final_BTD,) = self.runs.under(edits)
+        return self._effect(self._log_probs(final_BTD))
 
-    def _run(self, edits: Sequence[Edit]) -> torch.Tensor:
-        final_BTD = run_edited(self._reader.model, torch.tensor([self.ids]), edits)
+    def _log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
         return self._reader.log_probs(final_BTD[:, -1:])[0, 0].double()
 
     def _effect(self, log_probs_V: torch.Tensor) -> NextTokenEffect:
@@ -76,12 +87,14 @@ class EditRunner:
         terms: Sequence[Term],
         windows: Windows | None,
         *,
+        layers: Sequence[int] = (),
         top: int = 5,
         seed: int = 0,
         report: Report = silent,
         total: int = 0,
     ) -> None:
-        """Run the model as it is. `total`, for `report`, is how many runs with edits will follow.
+        """Run the model as it is. `layers` are the first layers of the edits that will follow, from which they are run; `total`,
+        for `report`, is how many there will be.
 
         Raises `RequestError` for a prompt that cannot be read.
         """
@@ -89,8 +102,14 @@ class EditRunner:
         self._report, self._done, self._total = report, 0, total
         report(Progress(stage="run", total=total, unit="changes"))
         ids = [reader.tokens(prompt) for prompt in prompts]
-        self._prompts = [PromptEffects(reader, tokens, terms, top) for tokens in ids]
-        self._loss = None if windows is None else loss_of(reader.model, windows, [])
+        self._prompts: list[PromptEffects] = []
+        for tokens in ids:
+            quick = self._prompts[0].runs.quick if self._prompts else None
+            self._prompts.append(PromptEffects(reader, tokens, terms, top, layers, quick))
+        self._text = None
+        if windows is not None:
+            self._text = EditedRuns(reader.model, windows.batches, layers, quick=self._prompts[0].runs.quick)
+        self._loss = self._loss_under([])
         self.clean = CleanRun(
             prompts=tuple(prompt.clean for prompt in self._prompts),
             nats=None if self._loss is None else self._loss.mean,
@@ -108,9 +127,15 @@ class EditRunner:
             effects = tuple(prompt.under(on_prompts) for prompt in self._prompts)
         text = None
         if self._windows is not None and self._loss is not None:
-            loss = loss_of(self._reader.model, self._windows, on_text) if on_text else self._loss
+            loss = self._loss_under(on_text) if on_text else self._loss
+            assert loss is not None
             added, interval = loss.more_than(self._loss, self._seed)
             text = TextChange(nats=loss.mean, added=added, interval=interval)
         self._done += 1
         self._report(Progress(stage="run", done=self._done, total=self._total, unit="changes"))
         return EditEffect(prompts=effects, text=text)
+
+    def _loss_under(self, edits: Sequence[Edit]) -> Loss | None:
+        if self._windows is None or self._text is None:
+            return None
+        return loss_of(self._reader.model, self._windows, self._text, edits)

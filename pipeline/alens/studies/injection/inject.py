@@ -95,7 +95,15 @@ def inject(
     strengths = tuple(dict.fromkeys(settings.strength))
     total = len(by_name) * len(strengths)
     runner = EditRunner(
-        reader, prompts, terms, windows, top=settings.top, seed=settings.seed, report=report, total=total
+        reader,
+        prompts,
+        terms,
+        windows,
+        layers=[settings.layer],
+        top=settings.top,
+        seed=settings.seed,
+        report=report,
+        total=total,
     )
     curves = [
         _curve(runner, settings, strengths, name, direction_D, here.output_norm)

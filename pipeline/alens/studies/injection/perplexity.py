@@ -18,7 +18,8 @@ from torch.nn.functional import pad
 
 from alens.errors import RequestError
 from alens.machine.blocks import logit_blocks
-from alens.model.edits import Edit, run_edited
+from alens.model.edited_runs import EditedRuns
+from alens.model.edits import Edit
 from alens.model.models import LoadedModel
 from alens.statistics.bootstrap import mean_intervals
 from alens.store.arrays import token_dtype
@@ -109,11 +110,12 @@ def cut(tokens: torch.Tensor, width: int, bos: int | None = None) -> tuple[torch
     return tuple(batches if bos is None else (pad(text_BT, (1, 0), value=bos) for text_BT in batches))
 
 
-def loss_of(model: LoadedModel, windows: Windows, edits: Sequence[Edit]) -> Loss:
-    """The loss on each window with `edits` made; one forward pass over the text."""
+def loss_of(model: LoadedModel, windows: Windows, runs: EditedRuns, edits: Sequence[Edit] = ()) -> Loss:
+    """The loss on each window with `edits` made, one pass over the text; without them it is that of the pass of `runs`, which
+    has the windows' batches."""
+    finals = runs.under(edits) if edits else (clean.final_BTD for clean in runs.clean)
     nats: list[float] = []
-    for tokens_BT in windows.batches:
-        final_BTD = run_edited(model, tokens_BT, edits)
+    for tokens_BT, final_BTD in zip(windows.batches, finals, strict=True):
         nats += _nats(model, final_BTD[:, :-1], tokens_BT[:, 1:].to(model.device)).tolist()
     counts = [float(b.shape[1] - 1) for b in windows.batches for _ in b]
     return Loss(nats_W=np.array(nats), tokens_W=np.array(counts))

@@ -185,6 +185,8 @@ class Ablations(Result):
 
     kind: str
     """`zero` or `mean`."""
+    means_of: str | None
+    """Where the means are from: `text`, or the name of the lenses or of the cache that hold them; None for `zero`."""
     prompts: tuple[str, ...]
     terms: tuple[Term, ...]
     clean: CleanRun

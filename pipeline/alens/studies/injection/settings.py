@@ -63,7 +63,7 @@ class AblateSettings:
     heads: HeadNames
     """Which heads, by name, such as 18.6,24.4,17.3-5."""
     kind: Ablated
-    """Set the heads' z to zero, or to its mean over the text."""
+    """Set the heads' z to zero, or to its mean: of a cache, of the text, or of the lens directory."""
     top: Annotated[int, Ge(1)] = 5
     """Next tokens to show."""
     seed: Annotated[int, Ge(0)] = 0
