@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from alens import Cache, load_lenses, open_cache
+from alens import load_lenses, open_cache
 from alens.model import edited_runs, partial_pass
 from alens.model.edits import Edit, run_edited
 from alens.reading.lensed_model import LensedModel
+from alens.store.cache_reader import Cache
 
 from ..outcomes import refusal
 

@@ -210,7 +210,7 @@ class _GroupRates:
 def _group_rates(reader: LensedModel, asked: AskedPrompts, heads: Heads, report: Report) -> _GroupRates:
     """Run the model on prompts and controls, and take the rates of what is asked."""
     mean = mean_rates(reader, asked.scored)
-    if mean is not None and not np.isfinite(mean.log_p_PF).all():
+    if asked.own_answers and mean is not None and not np.isfinite(mean.log_p_PF).all():
         raise RequestError(
             f"the mean output of {reader.lenses.name} has never seen some target or foil: take others"
         )
