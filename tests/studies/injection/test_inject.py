@@ -316,7 +316,7 @@ def test_lenses_of_the_residual_stream_have_no_head(residual_lenses: Path) -> No
 def test_heads_that_the_model_lacks_cannot_be_ablated(reader: LensedModel) -> None:
     with pytest.raises(RequestError, match=r"has no head 4\.0: it has layers 0 to 3, heads 0 to 5"):
         ablate(reader, [PROMPT], AblateSettings(heads=((4, 0),), kind="zero"))
-    with pytest.raises(RequestError, match="a mean ablation needs the heads' means over a text"):
+    with pytest.raises(RequestError, match=r"a mean ablation needs the mean z of head 0\.0, which"):
         ablate(reader, [PROMPT], AblateSettings(heads=((0, 0),), kind="mean"))
     with pytest.raises(RequestError, match="no head was named"):
         AblateSettings(heads=(), kind="zero")
