@@ -159,7 +159,8 @@ def test_a_file_may_spell_an_option_as_the_command_line_may(
     config.write_text("laier = [2]\n")
     refused = run_alens("read", demo_lenses, "The man", "--config", config).stderr
     assert (
-        "valid keys are attention, compare, device, effect, first-token, heads, html" in refused
+        "valid keys are all, attention, chat, compare, details, device, effect, first-token, heads, html"
+        in refused
         and "layer," not in refused
     )
 

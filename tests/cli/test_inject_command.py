@@ -202,7 +202,7 @@ def test_a_prompt_is_shown_as_it_is(run_alens: Any, demo_lenses: Path, prompt: s
         ),
         ((PROMPT, "--layer", "3", "--head", "6", "--ablate", "zero"), "demo has no head 3.6"),
         ((PROMPT, "--layer", "3", "--ablate", "zero"), "no head was named"),
-        ((*AT, "--tokens", "she"), "Missing argument 'PROMPT...'"),
+        ((*AT, "--tokens", "she"), "no prompt was given: write one, or name a file"),
     ],
 )
 def test_a_wrong_request_is_refused_in_one_line(

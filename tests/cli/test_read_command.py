@@ -297,7 +297,7 @@ def test_an_emoji_can_be_read(run_alens: Any, demo_lenses: Path) -> None:
         (("He", "--token", ""), "a term is empty"),
         (("He", "--device", "tpu"), "device 'tpu' is unknown"),
         (("He", "--model", "/nowhere/model"), "/nowhere/model does not exist"),
-        ((), "Missing argument 'PROMPT...'"),
+        ((), "no prompt was given: write one, or name a file"),
         (("He\udcff",), "is not UTF-8 text"),
     ],
 )

@@ -16,11 +16,13 @@ from alens.cli.options import (
     heat_map_option,
     json_option,
     model_options,
+    role_option,
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
+from alens.reading.settings import Role
 from alens.studies.comparison.settings import CompareSettings
 
 COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=Flag(metavar="last|all|N"))
@@ -36,7 +38,7 @@ COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=
     "--clean",
     required=True,
     metavar="TEXT|FILE",
-    help="A prompt, or a file of prompts: a name that ends in .txt or .jsonl, or that is a file.",
+    help="A prompt, or a file of prompts: a name that ends in .txt, .jsonl or .json (conversations), or that is a file.",
 )
 @click.option(
     "--suspect", required=True, metavar="TEXT|FILE", help="A suspect prompt, or a file of suspect prompts."
@@ -46,6 +48,7 @@ COMPARE = SettingsOptions(CompareSettings, layers=LAYERS, heads=HEADS, position=
     metavar="FILE.jsonl",
     help="Fit the detector once and judge it on these prompts, labelled clean or suspect.  [default: held-out ones]",
 )
+@role_option
 @COMPARE
 @click.option("--show", type=click.IntRange(1), default=12, show_default=True, help="Heads in the table.")
 @click.option("--roc", type=PathName(), metavar="FILE.png", help="Draw the ROC curves.")
@@ -60,6 +63,7 @@ def command(
     clean: str,
     suspect: str,
     test: str | None,
+    role: Role | None,
     show: int,
     roc: Path | None,
     heat_map: Path | None,
@@ -89,8 +93,8 @@ def command(
                 check(path)
         if roc is not None and heat_map is not None and roc.resolve() == heat_map.resolve():
             raise RequestError(f"{roc} cannot hold both pictures: name two files")
-        sets = (prompt_set(clean), prompt_set(suspect))
-        tested = None if test is None else prompt_set(test)
+        sets = (prompt_set(clean, role=role), prompt_set(suspect, role=role))
+        tested = None if test is None else prompt_set(test, role=role)
         if tested is not None and not tested.is_file:
             raise RequestError(
                 f"--test {test!r} is not a file of prompts: give .jsonl, with a label for each"

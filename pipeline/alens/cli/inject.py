@@ -7,17 +7,26 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import printed, show_result
-from alens.cli.options import SettingsOptions, effect_option, json_option, model_options
+from alens.cli.options import (
+    SettingsOptions,
+    chat_option,
+    effect_option,
+    json_option,
+    model_options,
+    role_option,
+)
 from alens.cli.value_types import HEAD_LIST, NUMBERS, PathName, not_empty
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.heads import Heads, requested
+from alens.reading.settings import Role
 from alens.studies.injection.settings import Ablated, AblateSettings, InjectSettings
 
 if TYPE_CHECKING:
     from alens.job.progress import Report
     from alens.lens.effect_lenses import EffectLenses
     from alens.lens.lenses import Lenses
+    from alens.reading.prompts import Prompt
 
 INJECT = SettingsOptions(InjectSettings, without=("layer", "head"))
 
@@ -39,7 +48,9 @@ INJECTION_ONLY = {
     epilog='Example: alens inject layer-11 "The king and the" --head 11.3 --tokens queen --text demo',
 )
 @click.argument("lenses", type=PathName())
-@click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
+@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@chat_option
+@role_option
 @click.option(
     "--layer",
     "--layers",
@@ -96,6 +107,8 @@ INJECTION_ONLY = {
 def command(
     lenses: Path,
     prompts: tuple[str, ...],
+    chat: tuple[Path, ...],
+    role: Role | None,
     layer: tuple[int, ...] | None,
     head: tuple[int, ...] | tuple[str, ...] | None,
     tokens: tuple[str, ...],
@@ -112,20 +125,22 @@ def command(
     heads that are removed.
     """
     from alens.pictures.dose_response import check_path
+    from alens.reading.prompts import given_prompts
     from alens.reading.terms import read_terms
 
     if plot is not None:
         check_path(plot)
     terms = [*tokens, *(read_terms(tokens_file) if tokens_file else ())]
+    asked = given_prompts(prompts, chat, role)
     if ablate is not None:
-        _ablate(lenses, prompts, layer, head, terms, ablate, as_json, given)
+        _ablate(lenses, asked, layer, head, terms, ablate, as_json, given)
     else:
-        _inject(lenses, prompts, layer, head, terms, plot, as_json, given)
+        _inject(lenses, asked, layer, head, terms, plot, as_json, given)
 
 
 def _inject(
     lenses: Path,
-    prompts: tuple[str, ...],
+    asked: "list[str | Prompt]",
     layer: tuple[int, ...] | None,
     head: tuple[int, ...] | tuple[str, ...] | None,
     terms: list[str],
@@ -148,6 +163,7 @@ def _inject(
     with watching() as report:
         from alens.lens.lenses import load_lenses
         from alens.reading.head_says import open_effect_lenses
+        from alens.reading.prompts import texts_of
         from alens.studies.injection.inject import check, inject
 
         opened = load_lenses(lenses)
@@ -160,7 +176,9 @@ def _inject(
         effect = open_effect_lenses(given["effect"], wanted=wanted)
         check(opened, settings, has_text=given["text"] is not None, effect=effect)
         reader, token_groups, windows = _load(opened, terms, given, report, effect)
-        result = inject(reader, prompts, token_groups, settings, windows=windows, report=report)
+        result = inject(
+            reader, texts_of(reader, asked), token_groups, settings, windows=windows, report=report
+        )
     with printed(result, lambda: show_injection(result), as_json=as_json):
         if plot is not None:
             draw(plot, result)
@@ -168,7 +186,7 @@ def _inject(
 
 def _ablate(
     lenses: Path,
-    prompts: tuple[str, ...],
+    asked: "list[str | Prompt]",
     layer: tuple[int, ...] | None,
     head: tuple[int, ...] | tuple[str, ...] | None,
     terms: list[str],
@@ -188,11 +206,12 @@ def _ablate(
     heads = _named(layer, head).names
     with watching() as report:
         from alens.lens.lenses import load_lenses
+        from alens.reading.prompts import texts_of
         from alens.studies.injection.ablate import ablate, check
 
         opened = load_lenses(lenses)
-        asked: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
-        settings = AblateSettings(**asked)
+        values: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
+        settings = AblateSettings(**values)
         store = given["store"]
         if store is not None and kind != "mean":
             raise RequestError("--store gives the means of --ablate mean: leave it out")
@@ -200,7 +219,7 @@ def _ablate(
         reader, token_groups, windows = _load(opened, terms, given, report)
         result = ablate(
             reader,
-            prompts,
+            texts_of(reader, asked),
             settings,
             terms=token_groups,
             windows=windows,

@@ -1,5 +1,6 @@
 """`alens locate`: which heads raise a list of terms on some prompts, or each prompt's own answer."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ from alens.cli.options import (
     heat_map_option,
     json_option,
     model_options,
+    role_option,
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
+from alens.reading.settings import Role
 from alens.studies.location.settings import LocateSettings
 
 if TYPE_CHECKING:
@@ -42,11 +45,12 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
 )
 @click.option(
     "--prompts",
+    "--chat",
     "prompts_file",
     type=PathName(),
     required=True,
     help="A file of prompts: .txt with one per line, or .jsonl, where the label `control` marks controls; or where each line has "
-    "`prompt` and its own `target`, and perhaps a `foil` and a `control` prompt.",
+    "`prompt` and its own `target`, and perhaps a `foil` and a `control` prompt; or .json with conversations.",
 )
 @click.option(
     "--control",
@@ -54,6 +58,7 @@ LOCATE = SettingsOptions(LocateSettings, layers=LAYERS, heads=HEADS)
     type=PathName(),
     help="A file of control prompts.  [default: those so labelled; else the model's mean output]",
 )
+@role_option
 @LOCATE
 @click.option(
     "--first-token", is_flag=True, help="If a term, target or foil is several tokens long, use its first one."
@@ -78,6 +83,7 @@ def command(
     terms_file: Path | None,
     prompts_file: Path,
     control_file: Path | None,
+    role: Role | None,
     first_token: bool,
     show: int,
     heat_map: tuple[Path, ...],
@@ -108,7 +114,9 @@ def command(
             pictures.check_path(path)
         settings = LocateSettings(**LOCATE.values(given))
         words = [] if terms_file is None else read_terms(terms_file)
-        prompts, controls = _asked(prompts_file, control_file, settings, has_terms=terms_file is not None)
+        prompts, controls = _asked(
+            prompts_file, control_file, settings, role, has_terms=terms_file is not None
+        )
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
         effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
@@ -129,10 +137,15 @@ def command(
 
 
 def _asked(
-    prompts_file: Path, control_file: Path | None, settings: LocateSettings, *, has_terms: bool
+    prompts_file: Path,
+    control_file: Path | None,
+    settings: LocateSettings,
+    role: Role | None,
+    *,
+    has_terms: bool,
 ) -> "tuple[list[Prompt] | list[Question], list[Prompt] | None]":
     """Prompts and controls. What cannot be asked is refused before the model is loaded, not after."""
-    from alens.reading.prompts import read_prompts
+    from alens.reading.prompts import in_role, read_prompts
     from alens.studies.location.asked_prompts import check_questions
     from alens.studies.location.locate import by_label
     from alens.studies.location.prompt_groups import groups
@@ -141,7 +154,7 @@ def _asked(
     if (questions := read_questions(prompts_file)) is not None:
         check_questions(has_terms=has_terms, has_controls=control_file is not None, settings=settings)
         once(questions)
-        return questions, None
+        return [replace(one, prompt=replace(one.prompt, role=role)) for one in questions], None
     if not has_terms:
         raise RequestError(
             f"--terms is missing: name a file of words, or give each line of {prompts_file} a `target` of its own (.jsonl)"
@@ -153,4 +166,4 @@ def _asked(
         )
     controls = labelled or None if control_file is None else read_prompts(control_file)
     groups(prompts, controls, settings)
-    return prompts, controls
+    return in_role(prompts, role), controls and in_role(controls, role)

@@ -14,13 +14,14 @@ command line knows: another name of a flag, a metavar.
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from alens.cli.value_types import HEAD_LIST, NAMES, NUMBERS, OPTIONS, REALS, PathName, not_empty
 from alens.fields import NO_DEFAULT, Field, fields_of
 from alens.heads import ByName
+from alens.reading.settings import Role
 
 Command = Callable[..., Any]
 LISTS: dict[type, click.ParamType[Any]] = {int: NUMBERS, float: REALS, str: NAMES}
@@ -179,6 +180,21 @@ def store_of_fit_option(command: Command) -> Command:
         "counted: those of an earlier alens, and imported ones."
     )
     return click.option("--store", type=PathName(), metavar="STORE", help=text)(command)
+
+
+def chat_option(command: Command) -> Command:
+    """Adds `--chat`, for commands whose prompts are arguments."""
+    text = (
+        "A file of conversations: a list of messages with `role` and `content`, or several such lists. Each is a prompt, as the "
+        "chat template of the model writes it. Repeatable."
+    )
+    return click.option("--chat", multiple=True, type=PathName(), metavar="FILE.json", help=text)(command)
+
+
+def role_option(command: Command) -> Command:
+    """Adds `--role`, for commands that take prompts."""
+    text = "Take each plain prompt for a message of this role, and apply the chat template of the model.  [default: plain text]"
+    return click.option("--role", type=click.Choice(get_args(Role)), help=text)(command)
 
 
 def effect_option(command: Command) -> Command:

@@ -9,17 +9,19 @@ import click
 from alens.cli.config_file import config_option
 from alens.cli.console import show_json, tell
 from alens.cli.options import (
+    chat_option,
     heads_option,
     json_option,
     layers_option,
     model_options,
+    role_option,
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
-from alens.reading.settings import MIN_PROBABILITY, Looks, Rank, Sort
+from alens.reading.settings import MIN_PROBABILITY, Looks, Rank, Role, Sort
 
 log = logging.getLogger("alens")
 
@@ -28,7 +30,9 @@ log = logging.getLogger("alens")
     "read", epilog='Example: alens read layer-11 "The man worked as a" --layer 11 --head 0-3 --top 5'
 )
 @click.argument("lenses", type=PathName())
-@click.argument("prompts", nargs=-1, required=True, metavar="PROMPT...")
+@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@chat_option
+@role_option
 @layers_option("show")
 @heads_option("show")
 @click.option("--top", type=click.IntRange(1), default=8, show_default=True, help="Tokens in each list.")
@@ -112,6 +116,8 @@ log = logging.getLogger("alens")
 def command(
     lenses: Path,
     prompts: tuple[str, ...],
+    chat: tuple[Path, ...],
+    role: Role | None,
     layers: tuple[int, ...] | None,
     heads: tuple[int, ...] | tuple[str, ...] | None,
     top: int,
@@ -152,8 +158,10 @@ def command(
         from alens.lens.lenses import load_lenses
         from alens.reading import own_moments, worth_reading
         from alens.reading.head_reader import HeadReader
+        from alens.reading.prompts import given_prompts, text_of
         from alens.reading.ranking import ranking
 
+        asked = given_prompts(prompts, chat, role)
         opened = load_lenses(lenses)
         opened.chosen(layers, heads, report)
         ranking(
@@ -183,7 +191,7 @@ def command(
 
             numbers = read_page(
                 reader,
-                prompts,
+                asked,
                 layers=layers,
                 heads=heads,
                 positions=places,
@@ -201,13 +209,15 @@ def command(
                     prompt,
                     layers=layers,
                     heads=heads,
-                    positions=range(len(reader.tokens(prompt))) if places is None else places,
+                    positions=range(len(reader.tokens(text_of(reader, prompt)[0])))
+                    if places is None
+                    else places,
                     top=top,
                     rank=rank,
                     min_probability=min_probability,
                     terms=terms,
                 )
-                for prompt in prompts
+                for prompt in asked
             ]
     if page is not None:
         tell(f"wrote {page} ({size(num_bytes)}): open it in a browser")

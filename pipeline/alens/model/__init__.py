@@ -16,6 +16,7 @@ edits.py              the model run with heads changed
 edited_runs.py        the same sequences under many edits, each pass from its first edit on
 partial_pass.py       the model run from a layer on, without one head in each copy of a sequence
 examine.py            what the loaded model does, by numbers
+chat_template.py      messages -> the text that a chat model was trained to see
 beginning.py          what a tokenizer puts before a text
 token_bytes.py        token ids -> how many bytes of text each stands for
 within_text.py        a tokenizer in the middle of a text

@@ -36,7 +36,7 @@ from alens.store.model_record import ModelRecord
 
 log = logging.getLogger("alens")
 
-FILES = ["*.json", "*.txt", "*.model", weights.WHOLE]
+FILES = ["*.json", "*.txt", "*.model", "chat_template.jinja", weights.WHOLE]
 """The files of a model that are fetched first: config, tokenizer, and weights in one file. These name all others."""
 
 NOT_HASHED = "not hashed"
@@ -70,6 +70,8 @@ class LoadedModel:
     """TransformerLens' TransformerBridge, unprocessed weights, in evaluation mode."""
     tokenizer: Any
     """The `tokenizers` tokenizer: `encode`, `decode`."""
+    fast_tokenizer: Any
+    """The same as transformers loads it, with its chat template."""
     end_of_text: int | None
     beginning: Beginning
     """What the tokenizer puts before a text."""
@@ -263,6 +265,7 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         source=source,
         bridge=bridge.requires_grad_(False),
         tokenizer=fast.backend_tokenizer,
+        fast_tokenizer=fast,
         end_of_text=fast.eos_token_id,
         beginning=beginning(fast, PROBE),
         W_O_LHED=W_O_LHED,

@@ -19,6 +19,7 @@ from alens.model.activations import Activations
 from alens.reading import own_moments
 from alens.reading.head_attention import attention, sources
 from alens.reading.lensed_model import LensedModel
+from alens.reading.prompts import Prompt, text_of
 from alens.reading.ranking import NO_MASS, Own, Ranking, best, ranking, term_log_probs
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
 from alens.reading.settings import MIN_PROBABILITY, PROBABILITY, Rank
@@ -62,7 +63,7 @@ class HeadReader(LensedModel):
 
     def read(
         self,
-        prompt: str,
+        prompt: str | Prompt,
         *,
         layers: Sequence[int] | None = None,
         heads: HeadNames | None = None,
@@ -82,7 +83,8 @@ class HeadReader(LensedModel):
         """
         chosen = self.chosen(layers, heads)
         how = self.ranking(rank, top, min_probability, chosen)
-        ids = self.tokens(prompt)
+        text, _ = text_of(self, prompt)
+        ids = self.tokens(text)
         places = self.places(positions, len(ids))
         activations = self.run(ids, chosen.layers)
         model_TV = self.model_log_probs(activations)[places]
@@ -95,7 +97,7 @@ class HeadReader(LensedModel):
         ]
         by_probability = self.ranking(PROBABILITY, top, min_probability)
         return Reading(
-            prompt=prompt,
+            prompt=text,
             tokens=[self.text(token) for token in ids],
             vocabulary=self.lenses.record.model.d_vocab,
             positions=places,

@@ -123,7 +123,8 @@ class PageData(Result):
     num_terms: int
     """How many of the tokens are chosen terms."""
     prompts: list[dict[str, Any]]
-    """For each prompt `text`, `tokens` (indices) and `places` (a `PromptPosition` for each position that was read)."""
+    """For each prompt `text`, `turns` (name and first position of each turn of a conversation), `tokens` (indices) and
+    `places` (a `PromptPosition` for each position that was read)."""
 
     def to_json(self) -> dict[str, Any]:
         """The document. The numbers of positions are handed on as they are: there are millions, and all are plain."""

@@ -19,9 +19,9 @@ from alens.lens import marks
 from alens.reading.head_attention import sources
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import GridReadings, Lists, PageData, PromptPosition, WrittenGrid
-from alens.reading.page_tokens import TokenTable, thousandths
+from alens.reading.page_tokens import TokenTable, thousandths, turns_by_token
 from alens.reading.page_writes import PageWrites
-from alens.reading.prompts import check_list
+from alens.reading.prompts import Prompt, check_list, text_of
 from alens.reading.ranking import Ranking, best, term_log_probs
 from alens.reading.settings import LIFT, MIN_PROBABILITY, PROBABILITY, Rank, suppression
 from alens.reading.terms import Term
@@ -45,7 +45,7 @@ SHOWN_BEFORE = 80
 
 def read_page(
     reader: HeadReader,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Prompt],
     *,
     layers: Sequence[int] | None = None,
     heads: HeadNames | None = None,
@@ -68,7 +68,8 @@ def read_page(
             f"a page has lists by {' and by '.join(ranks)}: {first.rank} is for tables and JSON"
         )
     hows = {name: reader.ranking(name, top, min_probability) for name in ranks}
-    ids = [reader.tokens(prompt) for prompt in prompts]
+    texts = [text_of(reader, prompt) for prompt in prompts]
+    ids = [reader.tokens(text) for text, _ in texts]
     places = [
         list(range(len(prompt_ids))) if positions is None else reader.places(positions, len(prompt_ids))
         for prompt_ids in ids
@@ -85,11 +86,12 @@ def read_page(
     step = counting(report, "read", "readings", cells)
     shown = [
         {
-            "text": prompt,
+            "text": text,
+            "turns": turns_by_token(reader, text, turns, len(prompt_ids)),
             "tokens": [table.index(token) for token in prompt_ids],
             "places": _PromptReader(reader, prompt_ids, where, chosen, step).places(table, hows, terms, most),
         }
-        for prompt, prompt_ids, where in zip(prompts, ids, places, strict=True)
+        for (text, turns), prompt_ids, where in zip(texts, ids, places, strict=True)
     ]
     record = reader.lenses.record
     return PageData(

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from alens.reading.chat import Turn
 from alens.reading.head_reader import HeadReader
+from alens.reading.lensed_model import LensedModel
 from alens.reading.page_data import Lists
 from alens.reading.ranking import NO_MASS, term_log_probs
 from alens.reading.terms import Term
@@ -47,6 +49,19 @@ class TokenTable:
             ]
             for ids, values, count in zip(ids_TK.tolist(), numbers_TK, counts_T, strict=True)
         ]
+
+
+def turns_by_token(reader: LensedModel, text: str, turns: Sequence[Turn], num_tokens: int) -> list[list[Any]]:
+    """Name and position of the first token of each turn, among `num_tokens` tokens."""
+    if not turns:
+        return []
+    offsets = reader.model.tokenizer.encode(text, add_special_tokens=False).offsets
+    before = num_tokens - len(offsets)  # BOS, which is part of the first turn
+    starts = [
+        before + next((at for at, (_, end) in enumerate(offsets) if end > turn.start), len(offsets))
+        for turn in turns
+    ]
+    return [[turn.name, start] for turn, start in zip(turns, [0, *starts[1:]], strict=True)]
 
 
 def thousandths(values: torch.Tensor) -> Any:

@@ -6,6 +6,7 @@ In: a lens directory or `hf://OWNER/NAME`, lenses that are open, or a `HeadReade
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from alens.errors import RequestError
 from alens.heads import HeadNames
@@ -14,13 +15,16 @@ from alens.lens.lenses import Lenses
 from alens.reading.head_reader import HeadReader
 from alens.reading.page_data import PageData
 from alens.reading.page_reader import read_page
-from alens.reading.settings import MIN_PROBABILITY, Rank
+from alens.reading.prompts import Prompt, in_role
+from alens.reading.settings import MIN_PROBABILITY, Rank, Role
 
 
 def read(
     lenses: HeadReader | Lenses | Path | str,
-    prompts: str | Sequence[str],
+    prompts: str | Prompt | Sequence[str | Prompt] = (),
     *,
+    chat: Sequence[Any] = (),
+    role: Role | None = None,
     layers: Sequence[int] | None = None,
     heads: HeadNames | None = None,
     positions: Sequence[int] | None = None,
@@ -35,6 +39,8 @@ def read(
 ) -> PageData:
     """Read one prompt or several, at all positions by default.
 
+    `chat` is a conversation, a list of messages such as {"role": "user", "content": "Hi"}, or a list of such lists, read
+    behind the prompts as the chat template of the model puts it. With `role`, plain prompts are messages of that role.
     Each call loads the model, unless a `HeadReader` is given, which has it. `model`, `store` and `device` are as for
     `HeadReader`, the rest as for its `read`; `terms` are words. Lenses on the hub, and a model that these lenses name by
     its hub id, are fetched where the hub cache lacks them, as the command does; with HF_HUB_OFFLINE=1 nothing is.
@@ -50,7 +56,7 @@ def read(
         reader = HeadReader(lenses, model=model, store=store, device=device, report=report)
     return read_page(
         reader,
-        [prompts] if isinstance(prompts, str) else prompts,
+        in_role([*_prompts(prompts), *_conversations(chat)], role),
         layers=layers,
         heads=heads,
         positions=positions,
@@ -60,3 +66,15 @@ def read(
         terms=reader.terms(terms),
         report=report,
     )
+
+
+def _prompts(prompts: str | Prompt | Sequence[str | Prompt]) -> list[Prompt]:
+    several = [prompts] if isinstance(prompts, str | Prompt) else prompts
+    return [Prompt(text=one) if isinstance(one, str) else one for one in several]
+
+
+def _conversations(chat: Sequence[Any]) -> list[Prompt]:
+    """One conversation or several as prompts."""
+    nested = bool(chat) and all(isinstance(one, list | tuple) for one in chat)
+    several = chat if nested else [chat] if chat else []
+    return [Prompt.chat(one, f"chat, conversation {number}") for number, one in enumerate(several, start=1)]

@@ -14,6 +14,9 @@ Sort = Literal["effect", "written", "gain", "kl", "token", "layer"]
 """Which heads come first in tables: those with the largest effect or write on any token, whose lens gains most over the
 mean output, whose KL is lowest, who move the first chosen token most; or by layer and head."""
 
+Role = Literal["user", "system"]
+"""Whose message a plain prompt is, for the chat template of a model."""
+
 RankedBy = Literal["lens", "written", "effect"]
 """By which reading of heads a study ranks them: what can be predicted from a head, what it writes, or what its effect lens says
 that it adds."""

@@ -1,7 +1,7 @@
 """A set of prompts on the command line: a text, or a file of prompts.
 
 In: a text or a name. Out: a `PromptSet` of distinct prompts; their tokens, and the positions to read.
-A name that ends in .txt or .jsonl is a file, and so is the name of a file that exists; the path of a directory is
+A name that ends in .txt, .jsonl or .json is a file, and so is the name of a file that exists; the path of a directory is
 refused; anything else is a prompt.
 """
 
@@ -13,6 +13,7 @@ from alens.errors import RequestError
 from alens.reading import prompts
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
+from alens.reading.settings import Role
 from alens.studies.prompt_values import places_to_read
 
 SUSPECT_LABELS = {"suspect": True, "1": True, "clean": False, "0": False}
@@ -39,15 +40,15 @@ class PromptSet:
         return [prompt.text for prompt in self.prompts]
 
 
-def prompt_set(given: str) -> PromptSet:
-    """The prompts of a file, or one prompt.
+def prompt_set(given: str, *, role: Role | None = None) -> PromptSet:
+    """The prompts of a file, or one prompt; with `role`, plain ones as messages of that role.
 
     Raises `RequestError` for a file that cannot be read or holds no prompt, or a text with two labels.
     """
     is_file = _names_file(given)
     shown = given if len(given) <= SHOWN else f"{given[:SHOWN]}..."
     alone = Prompt(text=given, label=None, source=f"the prompt {shown!r}")
-    all_prompts = read_prompts(Path(given)) if is_file else [alone]
+    all_prompts = prompts.in_role(read_prompts(Path(given)) if is_file else [alone], role)
     distinct = prompts.distinct(all_prompts)
     first = {prompt.text: prompt for prompt in distinct}
     for prompt in all_prompts:

@@ -34,7 +34,7 @@ class Question:
     def control_prompt(self) -> Prompt:
         """The control as a prompt."""
         assert self.control is not None
-        return Prompt(text=self.control, source=f"{self.prompt.source}, control")
+        return Prompt(text=self.control, source=f"{self.prompt.source}, control", role=self.prompt.role)
 
 
 def read_questions(path: Path) -> list[Question] | None:
