@@ -50,6 +50,7 @@ options.py         options made from a settings class, and those that several co
 value_types.py     lists of numbers and names, name=value, paths
 config_file.py     --config
 console.py         every line that is printed, made fit to be shown; output that never ends the work
+screenful.py       how much of a long table is shown
 tables.py          the one form of every table
 watch.py           progress, logs, signals
 progress_lines.py  progress as lines of a log, with the time that is left

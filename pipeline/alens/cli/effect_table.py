@@ -6,7 +6,9 @@ In: an `Evaluation` of a cache with effects. Out: a table of readings, and one o
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from alens.pictures.numbers import plus_minus, signed, significant, tenths
+from alens.cli.screenful import SCREENFUL
+from alens.evaluation.settings import HeadSort
+from alens.pictures.numbers import number_of, plus_minus, signed, significant, tenths
 
 if TYPE_CHECKING:
     from alens.cli.tables import Cell
@@ -29,17 +31,24 @@ SHORT: dict[str, "Cell"] = {
 """Headings of readings with long names."""
 
 
-def show_effects(effects: "JudgedEffects") -> None:
-    """Print which reading to believe: means over heads, then the correlation of each reading for each head."""
-    from alens.cli.tables import show_table
+def show_effects(effects: "JudgedEffects", sort: HeadSort, *, all_heads: bool) -> None:
+    """Print which reading to believe: means over heads, then the correlation of each reading for the first heads, by the
+    size of their effect or by layer.
+    """
+    from alens.cli.tables import console, show_table
 
     readings = effects.readings()
     show_table(
         ("reading", *HEADINGS.values()),
         [(reading, *(_signed(effects.mean(reading, figure)) for figure in HEADINGS)) for reading in readings],
-        title=f"readings beside the effect of the head, mean of {len(effects.figures)} heads on {effects.rows:,} rows",
+        title=f"readings beside the effect of the head, mean of {number_of(len(effects.figures), 'head')} on {effects.rows:,} rows",
         text=("reading",),
     )
+
+    heads = list(effects.heads)
+    if sort != "layer":
+        heads.sort(key=lambda head: -effects.heads[head].size)
+    shown = heads if all_heads else heads[:SCREENFUL]
 
     def cells(head: tuple[int, int]) -> Iterator["Cell"]:
         for reading in readings:
@@ -60,14 +69,18 @@ def show_effects(effects: "JudgedEffects") -> None:
         [
             (
                 f"{head[0]}.{head[1]}",
-                significant(effect.size),
-                tenths(effect.changed_tokens),
+                significant(effects.heads[head].size),
+                tenths(effects.heads[head].changed_tokens),
                 *cells(head),
             )
-            for head, effect in effects.heads.items()
+            for head in shown
         ],
         title="correlation with the effect, over tokens and rows; effect: root mean square in logits",
     )
+    if len(heads) > len(shown):
+        console().print(
+            f"The largest effects first; {len(heads) - len(shown)} more of {len(heads)}: --all.\n"
+        )
 
 
 def _signed(value: float | None) -> str:

@@ -4,13 +4,16 @@ In: an `Evaluation`, and which figures to show. Out: tables and lines, for 80 co
 default, and a grid of heads.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, get_args
 
-from alens.cli.console import show
+from alens.cli.screenful import SCREENFUL, order_said
 from alens.errors import RequestError
+from alens.evaluation.settings import HeadSort
+from alens.heads import Head
 from alens.lens import marks
-from alens.pictures.numbers import fixed, interval, plus_minus, significant
+from alens.pictures.numbers import fixed, interval, number_of, plus_minus, signed, significant
 
 if TYPE_CHECKING:
     from alens.cli.tables import Cell
@@ -58,20 +61,70 @@ BASELINES = {
 }
 """By the name that `Evaluation.comparisons` has; further lenses that are none of these go by their design."""
 
+NAMED, FEW_LAYERS = 12, 6
+"""Heads that a note names, and layers that have a line each, unless all are asked for."""
+
+SORTED: dict[HeadSort, str] = {
+    "gain": "the gain over the mean output",
+    "kl": "KL, the lowest first",
+    "effect": "the size of the effect",
+    "layer": "layer and head",
+}
+"""What heads are sorted by, in words."""
+
 GAINS = {f"gain-{name}": name for name in BASELINES}
 """By the name of an option: the baseline whose KL, less that of the lens, is the gain."""
 
 
-def show_evaluation(evaluation: "Evaluation", figures: Sequence[str]) -> None:
-    """Print what was judged on, a line a head, a line a reading, and how often lenses beat baselines."""
-    show(*_heading(evaluation), "")
-    _show_heads(evaluation, figures)
-    _show_readings(evaluation)
+def show_evaluation(
+    evaluation: "Evaluation", figures: Sequence[str], *, sort: HeadSort | None = None, all_heads: bool = False
+) -> None:
+    """Print what was judged on, how many lenses beat which baselines, a line a reading, and a line for the first heads."""
+    from alens.cli.tables import console
+
+    shown = console()
+    shown.print("\n".join((*_heading(evaluation), *_summary(evaluation), "")))
+    _show_readings(evaluation, all_heads=all_heads)
+    _show_wins(evaluation)
+    _show_heads(evaluation, figures, "gain" if sort is None else sort, all_heads=all_heads)
     if evaluation.effects is not None:
         from alens.cli.effect_table import show_effects
 
-        show_effects(evaluation.effects)
-    show(*_notes(evaluation))
+        shown.print()
+        show_effects(evaluation.effects, "effect" if sort is None else sort, all_heads=all_heads)
+    nothing = [
+        (layer, head)
+        for (layer, head), (of_layer, index) in places(evaluation).items()
+        if evaluation.says_nothing[of_layer][index]
+    ]
+    if note := marks.note(nothing, NAMED):
+        shown.print(note)
+
+
+def places(evaluation: "Evaluation") -> dict[Head, tuple[int, int]]:
+    """By head, its layer and its place in the lists of that layer."""
+    return {
+        (layer, head): (layer, index)
+        for layer, numbers in evaluation.heads.by_layer.items()
+        for index, head in enumerate(numbers)
+    }
+
+
+def in_order(evaluation: "Evaluation", sort: HeadSort) -> list[Head]:
+    """All heads, the first ones first; those without a measured effect come last where this is asked for."""
+    there = places(evaluation)
+    effects = {} if evaluation.effects is None else evaluation.effects.heads
+    keys: dict[HeadSort, Callable[[Head], float]] = {
+        "gain": lambda head: -gain(evaluation, *there[head]),
+        "kl": lambda head: evaluation.lens[there[head][0]][there[head][1]].kl,
+        "effect": lambda head: -effects[head].size if head in effects else 0.0,
+    }
+    return list(there) if sort == "layer" else sorted(there, key=keys[sort])
+
+
+def gain(evaluation: "Evaluation", layer: int, index: int) -> float:
+    """KL of the mean output less that of the lens, nats."""
+    return -evaluation.comparisons["mean-output"][layer][index].kl.difference
 
 
 def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
@@ -82,19 +135,15 @@ def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
     """
     from alens.pictures.head_grid import HeadGrid
 
-    places = {
-        (layer, head): index
-        for layer, numbers in evaluation.heads.by_layer.items()
-        for index, head in enumerate(numbers)
-    }
-    silent = {(layer, head) for (layer, head), i in places.items() if evaluation.says_nothing[layer][i]}
+    there = places(evaluation)
+    silent = {head for head, (layer, i) in there.items() if evaluation.says_nothing[layer][i]}
     rows = f"{evaluation.rows:,} held-out rows"
     if figure in GAINS:
         baseline = BASELINES[GAINS[figure]]
         if GAINS[figure] not in evaluation.comparisons:
             raise RequestError(f"there is no {baseline} to compare with here")
         compared = evaluation.comparisons[GAINS[figure]]
-        differences = {(layer, head): compared[layer][i].kl for (layer, head), i in places.items()}
+        differences = {head: compared[layer][i].kl for head, (layer, i) in there.items()}
         title = f"gain over the {baseline}, KL"
         return HeadGrid(
             title=f"{title}; {rows}",
@@ -110,9 +159,7 @@ def head_grid(evaluation: "Evaluation", figure: str) -> "HeadGrid":
     beside = "" if mean_output is None else f"; mean output {significant(mean_output)}"
     return HeadGrid(
         title=f"{title}; {rows}{beside}",
-        values={
-            (layer, head): getattr(evaluation.lens[layer][i], field) for (layer, head), i in places.items()
-        },
+        values={head: getattr(evaluation.lens[layer][i], field) for head, (layer, i) in there.items()},
         number_title=f"{title} ({UNITS[figure]})" if figure in UNITS else title,
         silent=silent,
     )
@@ -125,42 +172,59 @@ def _heading(evaluation: "Evaluation") -> Iterator[str]:
     kind = "held-out rows" if evaluation.trained_on == "no" else "rows, perhaps trained on,"
     left_out = ""
     if evaluation.sequences_left_out:
-        left_out = f" ({evaluation.sequences_left_out:,} sequences that were trained on are left out)"
+        left_out = f" ({number_of(evaluation.sequences_left_out, 'sequence')} left out: trained on)"
     yield (
-        f"{evaluation.rows:,} {kind} of {evaluation.sequences:,} sequences{left_out}, {evaluation.teacher} teacher; "
+        f"{evaluation.rows:,} {kind} of {number_of(evaluation.sequences, 'sequence')}{left_out}, {evaluation.teacher} teacher; "
         "KL, CE and entropy in nats"
     )
     yield said(evaluation.intervals_over, evaluation.groups)
 
 
-def _show_heads(evaluation: "Evaluation", figures: Sequence[str]) -> None:
-    """A line a head: the chosen figures of its lens with their intervals, and the KL of its unembedding."""
-    from alens.cli.tables import show_table
+def _summary(evaluation: "Evaluation") -> Iterator[str]:
+    """How many lenses beat the mean output, and by how much."""
+    gains = {head: gain(evaluation, *place) for head, place in places(evaluation).items()}
+    wins, best = evaluation.wins("mean-output"), max(gains, key=lambda head: gains[head])
+    yield (
+        f"{number_of(wins.heads, 'lens', 'lenses')}: {wins.better} beat the mean output, {wins.surely_better} surely; "
+        f"gain in nats: median {signed(median(gains.values()))}, best {signed(gains[best])} ({best[0]}.{best[1]})"
+    )
+
+
+def _show_heads(evaluation: "Evaluation", figures: Sequence[str], sort: HeadSort, *, all_heads: bool) -> None:
+    """A line a head: the chosen figures of its lens with their intervals, its gain and the KL of its unembedding."""
+    from alens.cli.tables import console, show_table
 
     def cells(layer: int, index: int) -> "Iterator[Cell]":
         for name in figures:
             yield _with_interval(evaluation.lens[layer][index], FIGURES[name][0])
-            if name == "kl" and evaluation.unembedding:
-                yield fixed(evaluation.unembedding[layer][index].kl)
+            if name == "kl":
+                yield signed(gain(evaluation, layer, index))
+                if evaluation.unembedding:
+                    yield fixed(evaluation.unembedding[layer][index].kl)
 
     headings: list[Cell] = ["head"]
     for name in figures:
         headings.append(FIGURES[name][1])
-        if name == "kl" and evaluation.unembedding:
-            headings.append(("KL", "unemb."))
+        if name == "kl":
+            headings += ["gain", *(["unemb."] if evaluation.unembedding else [])]
+    there, heads = places(evaluation), in_order(evaluation, sort)
+    shown = heads if all_heads else heads[:SCREENFUL]
     show_table(
         headings,
         [
-            (marks.label(layer, head, evaluation.says_nothing[layer][index]), *cells(layer, index))
-            for layer, numbers in evaluation.heads.by_layer.items()
-            for index, head in enumerate(numbers)
+            (marks.label(*head, evaluation.says_nothing[layer][index]), *cells(layer, index))
+            for head, (layer, index) in ((head, there[head]) for head in shown)
         ],
         title="lens of each head" + (", ± half the 95 % interval" if evaluation.groups > 1 else ""),
     )
+    if len(heads) > 1:
+        sorts = [name for name in get_args(HeadSort) if name != "effect" or evaluation.effects is not None]
+        hidden = len(heads) - len(shown)
+        console().print(order_said(SORTED[sort], hidden, len(heads), sort=sort, sorts=sorts))
 
 
-def _show_readings(evaluation: "Evaluation") -> None:
-    """A line a reading: all figures of lenses, baselines and the model."""
+def _show_readings(evaluation: "Evaluation", *, all_heads: bool) -> None:
+    """A line a reading: all figures of lenses, baselines and the model. Readings of many layers have a mean."""
     from alens.cli.tables import show_table
 
     fields = [field for field, _ in FIGURES.values()]
@@ -175,35 +239,38 @@ def _show_readings(evaluation: "Evaluation") -> None:
     ]
     for reading, by_layer in evaluation.of_heads.items():
         if reading != "lens":
-            all_heads = [figures for heads in by_layer.values() for figures in heads]
+            everyone = [figures for heads in by_layer.values() for figures in heads]
             title = f"{BASELINES.get(reading, reading)} mean"
-            lines.append([title, *(fixed(_mean(all_heads, field)) for field in fields)])
+            lines.append([title, *(fixed(_mean(everyone, field)) for field in fields)])
     lines.append(line("mean output", evaluation.mean_output))
     for reading, layers in evaluation.of_layers.items():
         title = BASELINES[reading].removesuffix(" of the layer")
-        lines += [line(f"{title} {layer}", figures) for layer, figures in layers.items()]
+        if all_heads or len(layers) <= FEW_LAYERS:
+            lines += [line(f"{title} {layer}", figures) for layer, figures in layers.items()]
+        else:
+            means = (fixed(_mean(list(layers.values()), field)) for field in fields)
+            lines.append([f"{title} mean", *means])
     if evaluation.model is not None:
         lines.append(line("the model", evaluation.model))
     headings = [heading for _, heading in FIGURES.values()]
     show_table(("reading", *headings), lines, title="lenses and baselines", text=("reading",))
 
 
-def _notes(evaluation: "Evaluation") -> Iterator[str]:
-    """Which lenses say nothing, and in how many heads the lens has a lower KL than each baseline."""
-    nothing = (
-        (layer, head)
-        for layer, marked in evaluation.says_nothing.items()
-        for head, is_nothing in zip(evaluation.heads.by_layer[layer], marked, strict=True)
-        if is_nothing
-    )
-    if note := marks.note(nothing):
-        yield note
+def _show_wins(evaluation: "Evaluation") -> None:
+    """In how many heads the lens has a lower KL than each baseline."""
+    from alens.cli.tables import show_table
+
+    lines = []
     for baseline in evaluation.comparisons:
         wins = evaluation.wins(baseline)
-        yield (
-            f"lens better than {BASELINES.get(baseline, baseline)} with intervals apart: {wins.better_apart} of {wins.heads} heads "
-            f"(by the paired difference: {wins.surely_better}; lower KL: {wins.better})"
-        )
+        counts = (wins.better, wins.surely_better, wins.better_apart)
+        lines.append((BASELINES.get(baseline, baseline), *(f"{count:,}" for count in counts)))
+    show_table(
+        ("baseline", ("lower", "KL"), ("paired", "interval below 0"), ("intervals", "apart")),
+        lines,
+        title=f"in how many of {number_of(evaluation.wins('mean-output').heads, 'head')} the lens is better than a baseline",
+        text=("baseline",),
+    )
 
 
 def _mean(figures: "Sequence[ReadingFigures]", field: str) -> float | None:

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -13,7 +13,7 @@ from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, j
 from alens.cli.value_types import NAMES, PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
-from alens.evaluation.settings import EvaluateSettings
+from alens.evaluation.settings import EvaluateSettings, HeadSort
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,18 @@ EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYE
     show_default=True,
     help=f"Columns of the table of heads, of {','.join(FIGURES)}.",
 )
+@click.option(
+    "--sort",
+    type=click.Choice(get_args(HeadSort)),
+    help="Which heads come first in tables: those whose lens gains most over the mean output, whose KL is lowest, or whose measured "
+    "effect is largest; or layer by layer.  [default: gain, and effect in the table of effects]",
+)
+@click.option(
+    "--all",
+    "all_heads",
+    is_flag=True,
+    help="Show all heads and layers in tables, and not the first 20 heads. --json always has all.",
+)
 @heat_map_option("one figure of all heads")
 @click.option(
     "--heat-map-of",
@@ -77,6 +89,8 @@ def command(
     tuned_lens: Path | None,
     also: tuple[Path, ...],
     figures: tuple[str, ...],
+    sort: HeadSort | None,
+    all_heads: bool,
     heat_map: Path | None,
     heat_map_of: str,
     model: str | None,
@@ -109,12 +123,15 @@ def command(
         from alens.lens.lenses import load_lenses
         from alens.machine.device import torch_device
         from alens.store.cache_reader import open_cache
+        from alens.store.effect_reader import measured
 
         settings = EvaluateSettings(**EVALUATE.values(given))
         opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
         tuned = None if tuned_lens is None else load_lenses(tuned_lens)
         if heat_map is not None:
             _check_heat_map(heat_map, heat_map_of, opened, cache, tuned, settings.baselines)
+        if sort == "effect" and not measured(cache)[0]:
+            raise RequestError(f"{store} has no effects to sort by: `alens effects {store}` measures them")
         opened.check_model(cache.plan.model, f"the model of {cache.root}")
         parts = _model(opened, cache, model, where, report)
         if heat_map is not None and heat_map_of == "bits" and parts.token_bytes_V is None:
@@ -135,7 +152,11 @@ def command(
             log.info(
                 "the cache holds %d top tokens a row: top-10 agreement is of these", evaluation.top_tokens
             )
-    with printed(evaluation, lambda: show_evaluation(evaluation, figures), as_json=as_json):
+    with printed(
+        evaluation,
+        lambda: show_evaluation(evaluation, figures, sort=sort, all_heads=all_heads),
+        as_json=as_json,
+    ):
         if heat_map is not None:
             from alens.pictures.heat_map import write
 

@@ -10,6 +10,7 @@ from typing import get_args
 from alens.cli.console import show
 from alens.cli.read_details import EFFECT, RAISES, entry, notes, show_details
 from alens.cli.read_lines import EFFECT_FIGURE, WRITE_FIGURE, chosen_columns, show_lines
+from alens.cli.screenful import SCREENFUL, order_said
 from alens.lens import marks
 from alens.pictures.numbers import fixed, number_of
 from alens.reading import worth_reading
@@ -18,9 +19,6 @@ from alens.reading.settings import Looks, Sort, suppression
 
 FEW = 6
 """So many heads are shown with their full lists unless told otherwise, and as many at each of several positions."""
-
-SCREENFUL = 20
-"""Heads of one position that are shown, unless all are asked for."""
 
 SORTED = {
     "effect": "the largest effect on a token",
@@ -68,7 +66,8 @@ def show_reading(reading: Reading, model: str, screen: Screen) -> None:
     shown = console()
     hidden = len(read) - min(most, len(read))
     if len(read) > 1:
-        shown.print(_order(sort, len(read), hidden, details))
+        lists = () if details else ("full lists: --details",)
+        shown.print(order_said(SORTED[sort], hidden, len(read), *lists, sort=sort, sorts=get_args(Sort)))
     for note in notes(reading, columns, screen.looks) if details else _notes(seen, columns):
         shown.print(note)
     nothing = dict.fromkeys((head.layer, head.head) for head in seen if head.says_nothing)
@@ -101,14 +100,6 @@ def _counts(heads: Sequence[HeadReading], mean_kl: float | None) -> Iterator[str
     added = [head.effect or head.written for head in heads]
     if any(added):
         yield f"{sum(bool(one and one.suppressed) for one in added)} with tokens known and suppressed"
-
-
-def _order(sort: Sort, heads: int, hidden: int, details: bool) -> str:
-    """What the heads are sorted by, how many are left out, and which options show more."""
-    more = [f"{hidden} more of {heads}: --all"] if hidden else []
-    lists = [] if details else ["full lists: --details"]
-    others = "|".join(name for name in get_args(Sort) if name != sort)
-    return f"Sorted by {SORTED[sort]}; {'; '.join((*more, *lists, f'other orders: --sort {others}'))}."
 
 
 def _notes(heads: Sequence[HeadReading], columns: Sequence[str]) -> Iterator[str]:

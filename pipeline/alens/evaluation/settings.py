@@ -10,6 +10,10 @@ from alens.heads import HeadNames
 
 BaselineName = Literal["unembedding", "written", "scaled-write", "tuned-composition", "regression", "random"]
 
+HeadSort = Literal["gain", "kl", "effect", "layer"]
+"""Which heads come first in tables: those whose lens gains most over the mean output, whose KL is lowest, whose measured
+effect is largest; or by layer and head."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:

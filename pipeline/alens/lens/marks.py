@@ -21,10 +21,12 @@ def label(layer: int, head: int, says_nothing: bool) -> str:
     return f"{layer}.{head}{SIGN if says_nothing else ''}"
 
 
-def note(heads: Iterable[Head]) -> str | None:
-    """What the sign means, with the heads that have it; None where no head has it."""
-    named = ", ".join(f"{layer}.{head}" for layer, head in heads)
-    return f"{SIGN} {SAYS_NOTHING}: {MEANING} ({named})" if named else None
+def note(heads: Iterable[Head], most: int | None = None) -> str | None:
+    """What the sign means, with the heads that have it, of many only `most`; None where no head has it."""
+    named = [f"{layer}.{head}" for layer, head in heads]
+    if most is not None and len(named) > most:
+        named[most:] = [f"and {len(named) - most} more"]
+    return f"{SIGN} {SAYS_NOTHING}: {MEANING} ({', '.join(named)})" if named else None
 
 
 def kl_reference(mean_output_kl: float | None, reading: str = "lens") -> tuple[str, ...]:
