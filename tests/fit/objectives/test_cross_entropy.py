@@ -1,7 +1,11 @@
 """Cross-entropy and its three gradients, tile by tile, against dense float64 and autograd."""
 
+import importlib.util
 import logging
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alens.fit.objectives import cross_entropy as module
+from alens.fit.objectives import cross_entropy_triton
 from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.cross_entropy_tiles import Wanted, loss_and_gradients
 from alens.machine import blocks
@@ -18,6 +23,19 @@ from alens.rows.teacher import CompressedTeacher, ExactTeacher
 
 Teacher = CompressedTeacher | ExactTeacher
 Tensors = tuple[torch.Tensor, ...]
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_decided() -> Iterator[None]:
+    """Whether there is a kernel is decided once in a process."""
+    decisions = (module._triton_kernel, module._without_kernel, cross_entropy_triton._trial)
+    for decision in decisions:
+        decision.cache_clear()
+    yield
+    for decision in decisions:
+        decision.cache_clear()
 
 
 def a_teacher(kind: str, N: int, V: int, seed: int = 0) -> tuple[Teacher, torch.Tensor]:
@@ -206,8 +224,8 @@ def test_a_kernel_takes_the_place_of_the_tiles(monkeypatch: pytest.MonkeyPatch) 
 def test_the_kernel_is_asked_for_weight_and_bias_of_compressed_targets_on_cuda(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_triton_kernel", lambda _: max)
-    on_cuda, on_cpu = SimpleNamespace(is_cuda=True), SimpleNamespace(is_cuda=False)
+    monkeypatch.setattr(module, "_triton_kernel", lambda *_: max)
+    on_cuda, on_cpu = (SimpleNamespace(is_cuda=cuda, shape=(2, 5, 3), device="") for cuda in (True, False))
     compressed, exact = a_teacher("compressed", 2, 5)[0], a_teacher("exact", 2, 5)[0]
     mine = Wanted(weight=True, bias=True)
     assert module._kernel_for(on_cuda, compressed, mine) is max
@@ -217,19 +235,60 @@ def test_the_kernel_is_asked_for_weight_and_bias_of_compressed_targets_on_cuda(
 
 
 @pytest.mark.parametrize(
-    "triton_module", [None, SimpleNamespace(available=lambda _: "no Triton", cross_entropy_and_gradients=max)]
+    "triton_module",
+    [
+        None,
+        SimpleNamespace(available=lambda _: "no Triton"),
+        SimpleNamespace(available=lambda _: None, trial=lambda *_: "no compiler"),
+    ],
 )
 def test_a_missing_kernel_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, triton_module: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "alens.fit.objectives.cross_entropy_triton", triton_module)
-    module._without_kernel.cache_clear()
     with caplog.at_level(logging.WARNING, logger="alens"):
-        assert [module._triton_kernel(torch.zeros(1)) for _ in range(3)] == [None, None, None]
+        assert [module._triton_kernel(features, CPU) for features in (1, 2, 3)] == [None, None, None]
     assert len(caplog.records) == 1
 
 
 def test_a_kernel_that_can_run_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = SimpleNamespace(available=lambda _: None, cross_entropy_and_gradients=max)
+    there = SimpleNamespace(available=lambda _: None, trial=lambda *_: None, cross_entropy_and_gradients=max)
     monkeypatch.setitem(sys.modules, "alens.fit.objectives.cross_entropy_triton", there)
-    assert module._triton_kernel(torch.zeros(1)) is max
+    assert module._triton_kernel(1, CPU) is max
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not made for this system")
+def test_a_triton_that_imports_and_cannot_launch_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here it has no driver; elsewhere it may lack a C compiler, or a directory that it can write."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    with caplog.at_level(logging.WARNING, logger="alens"):
+        assert module._triton_kernel(64, CPU) is None
+        assert module._triton_kernel(60, CPU) is None  # padded to 64: one trial
+    (record,) = caplog.records
+    assert "no Triton kernel for the loss (Triton cannot build or start it: " in record.message
+
+
+AGREE = """
+import sys, torch
+from alens.fit.objectives.cross_entropy import _agreed
+rank = int(sys.argv[1])
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+print(_agreed("no compiler" if rank else None, torch.device("cpu")), _agreed(None, torch.device("cpu")), sep="; ")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_where_one_process_lacks_the_kernel_no_process_takes_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AGREE]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "met")], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    assert [process.communicate(timeout=300)[0] for process in processes] == [
+        "another process of this fit cannot use it; None\n",
+        "no compiler; None\n",
+    ]

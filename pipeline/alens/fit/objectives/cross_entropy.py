@@ -94,17 +94,35 @@ def _kernel_for(features_HNF: torch.Tensor, teacher: Teacher, wanted: Wanted) ->
         return None
     if wanted.features or not any(wanted):
         return None
-    return _triton_kernel(features_HNF)
+    return _triton_kernel(features_HNF.shape[-1], features_HNF.device)
 
 
-def _triton_kernel(features_HNF: torch.Tensor) -> Kernel | None:
+@functools.cache
+def _triton_kernel(num_features: int, device: torch.device) -> Kernel | None:
+    """The kernel, if it can be used by every process of the fit. Collective the first time."""
+    module: Any = None
+    reason: str | None
     try:
         module = importlib.import_module("alens.fit.objectives.cross_entropy_triton")
     except ImportError as error:
-        return _without_kernel(str(error))
-    reason = module.available(features_HNF.shape[-1])
+        reason = str(error)
+    else:
+        reason = module.available(num_features) or module.trial(num_features, device)
+    if (reason := _agreed(reason, device)) is not None:
+        return _without_kernel(reason)
     kernel: Kernel = module.cross_entropy_and_gradients
-    return _without_kernel(reason) if reason else kernel
+    return kernel
+
+
+def _agreed(reason: str | None, device: torch.device) -> str | None:
+    """`reason`, or that another process has one: the sums of a step are to be of one kind."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if together and torch.distributed.get_world_size() > 1:
+        lacking = torch.tensor([float(reason is not None)], device=device)
+        torch.distributed.all_reduce(lacking)
+        if reason is None and lacking.item():
+            return "another process of this fit cannot use it"
+    return reason
 
 
 @functools.cache

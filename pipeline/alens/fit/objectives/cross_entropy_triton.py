@@ -9,7 +9,9 @@ Shapes: H heads, G heads of one launch, N rows (P padded), F features, V vocabul
 of the teacher, C = N J, S parts that share a row's vocabulary.
 """
 
+import functools
 import importlib.util
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +108,31 @@ def available(num_features: int = 1) -> str | None:
     return None
 
 
+def trial(num_features: int, device: torch.device) -> str | None:
+    """Why the kernel cannot be built or launched on a device, or None where it gives the loss of an easy case.
+
+    Triton wants a driver, a C compiler, and a directory for what it builds: all of them only when it launches.
+    """
+    return _trial(_padded_features(num_features), device)
+
+
+@functools.cache
+def _trial(num_features: int, device: torch.device) -> str | None:
+    try:
+        features_11F, weight_1F2, bias_12 = (
+            torch.zeros(shape, device=device)
+            for shape in ((1, 1, num_features), (1, num_features, 2), (1, 2))
+        )
+        ids_11, weights_11 = bias_12[:, :1].long(), bias_12[:, :1] + 1
+        loss = float(cross_entropy_and_gradients(features_11F, weight_1F2, bias_12, ids_11, weights_11)[0])
+    except Exception as error:  # each part of Triton and of the compiler has errors of its own
+        said = str(error).strip().splitlines()
+        return f"Triton cannot build or start it: {said[0] if said else type(error).__name__}"
+    return (
+        None if math.isclose(loss, math.log(2), rel_tol=1e-2) else f"a trial gave a loss of {loss}, not log 2"
+    )
+
+
 def cross_entropy_and_gradients(
     features_HNF: torch.Tensor,
     weight_HFV: torch.Tensor,
@@ -159,7 +186,7 @@ class _Padded:
         (G, N, F), V = features.shape, weight.shape[-1]
         dtype = torch.bfloat16 if products == "bfloat16" else torch.float32
         P, VP = _up(N, tiles.rows), _up(V, tiles.tokens)
-        FP = max(16, 1 << (F - 1).bit_length())  # Triton's products and ranges want powers of 2
+        FP = _padded_features(F)
         features_GPF = features.new_zeros(G, P, FP, dtype=dtype)
         features_GPF[:, :N, :F] = features
         weight_GFV = weight.new_zeros(G, FP, VP, dtype=dtype)
@@ -214,6 +241,11 @@ def _launch(
         num_warps=two.warps, num_stages=two.stages,
     )  # fmt: skip
     return loss_G - expected_GT.sum(dim=1) / padded.num_rows
+
+
+def _padded_features(num_features: int) -> int:
+    """Triton's products and ranges want powers of 2."""
+    return max(16, 1 << (num_features - 1).bit_length())
 
 
 def _up(count: int, multiple: int) -> int:
