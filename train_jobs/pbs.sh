@@ -101,14 +101,17 @@ marker=$lenses/stopped.json
 rm -f -- "$marker"
 
 # Run process I on the node of line I, in a background process of its own, and end with its exit code. pbsdsh names no
-# rank, takes neither environment nor directory along, and ends with 0: it prints the code of what it ran.
+# rank, takes neither environment nor directory along, and ends with 0: it prints the code of what it ran. GPUs and
+# temporary directories are those of a node: on another, what pbsdsh gives there counts.
 start() {
     local rank=$1 local_rank=0 before name number said environment=()
     for ((before = 0; before < rank; before++)); do
         [ "${nodes[before]}" != "${nodes[rank]}" ] || local_rank=$((local_rank + 1))
     done
     for name in $(compgen -e); do
-        [[ $name == PBS_* || $name == HOSTNAME ]] || environment+=("$name=${!name}")
+        [[ $name != PBS_* && $name != HOSTNAME ]] || continue
+        [[ ${nodes[rank]} == "${nodes[0]}" || ! $name =~ ^(.*_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|TMPDIR)$ ]] || continue
+        environment+=("$name=${!name}")
     done
     # A port below those that systems give away by themselves; two jobs on one node seldom meet.
     number=${PBS_JOBID%%[^0-9]*}

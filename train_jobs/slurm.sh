@@ -86,12 +86,12 @@ export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 # Compute nodes seldom have network. A fit needs none.
 export HF_HUB_OFFLINE=1
 
-# What alens reads, for each process; one alone needs no meeting place. With --gpus-per-task a process sees its own
-# GPU only, as the first.
+# What alens reads, for each process; one alone needs no meeting place. A process that sees one GPU only
+# (--gpus-per-task, --gpu-bind, --tres-per-task) sees it as the first.
 # shellcheck disable=SC2016
 process='if [ "$SLURM_NTASKS" -gt 1 ]; then
     export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID
-    [[ -z ${SLURM_GPUS_PER_TASK:-} || ${CUDA_VISIBLE_DEVICES:-} == *,* ]] || LOCAL_RANK=0
+    [[ -z ${CUDA_VISIBLE_DEVICES:-} || $CUDA_VISIBLE_DEVICES == *,* ]] || LOCAL_RANK=0
 else
     unset MASTER_ADDR MASTER_PORT
 fi

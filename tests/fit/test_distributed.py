@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from deepspeed import ops
+from deepspeed import comm, ops
 
-from alens import FitRequest, fit_lenses
+from alens import FitRequest, FitSettings, fit_lenses
 from alens.errors import DamageError, RequestError, RunError
 from alens.fit import distributed, launch
 
@@ -111,12 +111,12 @@ def test_a_fit_on_cuda_after_one_on_the_cpu_in_the_same_process_is_refused(
 
 
 ON_CUDA = """
-import torch
+import os, torch
 from alens.fit.distributed import join
 
 def end(device):
     from deepspeed.accelerator import get_accelerator
-    raise SystemExit(f"{device}, and DeepSpeed on {get_accelerator().device_name()}")
+    raise SystemExit(f"{device}, and DeepSpeed on {get_accelerator().device_name()} {os.environ['LOCAL_RANK']}")
 
 torch.cuda.is_available, torch.cuda.device_count, torch.cuda.set_device = lambda: True, lambda: 1, end
 join("cuda")
@@ -126,11 +126,21 @@ join("cuda")
 def test_what_the_environment_says_to_deepspeed_does_not_count() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ON_CUDA],
-        env={**os.environ, "DS_ACCELERATOR": "cpu"},
+        env={**os.environ, **WHOLE, "LOCAL_RANK": "1", "DS_ACCELERATOR": "cpu"},
         capture_output=True,
         text=True,
     )
-    assert done.stderr.splitlines()[-1] == "cuda:0, and DeepSpeed on cuda"
+    assert done.stderr.splitlines()[-1] == "cuda:0, and DeepSpeed on cuda 0"
+
+
+def test_at_its_end_a_fit_leaves_its_group(demo_cache: Path, tmp_path: Path) -> None:
+    """A group that is left open is warned of by NCCL, and would be that of the next fit, whatever its device."""
+    if torch.distributed.is_initialized():
+        comm.destroy_process_group()  # which another test joined
+    settings = FitSettings(layers=(1,), heads="1.0", steps=2, batch_rows=64, eval_rows=1024)
+    for name in ("lenses", "others"):
+        fit_lenses(FitRequest(store=demo_cache, lenses=tmp_path / name, settings=settings, device="cpu"))
+        assert not torch.distributed.is_initialized()
 
 
 def test_alone_the_collective_operations_change_nothing() -> None:

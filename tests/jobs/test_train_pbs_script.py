@@ -118,6 +118,19 @@ def test_a_line_of_the_nodefile_is_a_process_that_knows_its_place(
         assert (seen["WANDB_MODE"], seen["PBS_NODENUM"]) == ("off\nline, 'two'", str(rank))
 
 
+def test_gpus_and_temporary_directories_of_the_first_node_stay_there(run: Run, stand_ins: Any) -> None:
+    run(
+        **ASKED,
+        nodes="node07 node08",
+        CUDA_VISIBLE_DEVICES="2,3",
+        TMPDIR="/tmp/108.server",
+        CUDA_CACHE_PATH="/here",
+    )
+    names = ("CUDA_VISIBLE_DEVICES", "TMPDIR", "CUDA_CACHE_PATH")
+    seen = [[environment_of(stand_ins, rank).get(name) for name in names] for rank in range(2)]
+    assert seen == [["2,3", "/tmp/108.server", "/here"], [None, None, "/here"]]
+
+
 def test_processes_of_one_node_meet_where_no_other_reaches_them(run: Run, stand_ins: Any) -> None:
     run(**ASKED, nodes="node07 node07")
     assert [environment_of(stand_ins, rank)["MASTER_ADDR"] for rank in range(2)] == ["127.0.0.1"] * 2

@@ -79,6 +79,8 @@ def test_several_processes_get_what_alens_reads(run: Run, stand_ins: Any) -> Non
     assert stand_ins.environment_of("alens")["MASTER_ADDR"] == "127.0.0.1"  # which no other node reaches
     run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="1")
     assert stand_ins.environment_of("alens")["LOCAL_RANK"] == "0"  # the only GPU that it sees
+    run("cache", "lenses", **A_TASK_OF_A_STEP, CUDA_VISIBLE_DEVICES="3")  # --gpu-bind, --tres-per-task
+    assert stand_ins.environment_of("alens")["LOCAL_RANK"] == "0"
     run("cache", "lenses", **A_TASK_OF_A_STEP, SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="0,1")
     assert stand_ins.environment_of("alens")["LOCAL_RANK"] == "1"
 

@@ -42,6 +42,8 @@ class Processes:
     rank: int
     world_size: int
     device: torch.device
+    begun: bool = False
+    """Whether `join` started the group, which `leaving` ends then."""
 
     @property
     def first(self) -> bool:
@@ -111,9 +113,11 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
     where = _device(device, launch.local_rank)
     deepspeed = _deepspeed_on(where.type)
     if where.type == "cuda":
+        os.environ["LOCAL_RANK"] = str(where.index)  # DeepSpeed takes the GPU of this number
         torch.cuda.set_device(where)
     backend = "nccl" if where.type == "cuda" else "gloo"
-    if not torch.distributed.is_initialized():
+    begun = not torch.distributed.is_initialized()
+    if begun:
         if launch.all_local:
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, LOOPBACK)
@@ -129,7 +133,26 @@ def join(device: str, should_stop: ShouldStop = never) -> Processes:
             )
     with printing_to_stderr():
         deepspeed.init_distributed(dist_backend=backend, verbose=False)  # takes the group that is there
-    return Processes(rank=launch.rank, world_size=launch.world_size, device=where)
+    return Processes(rank=launch.rank, world_size=launch.world_size, device=where, begun=begun)
+
+
+@contextlib.contextmanager
+def leaving(processes: Processes) -> Iterator[None]:
+    """Within the block the processes work together; at its end they leave their group, so that each may end, and this
+    one may join another. Not after a failure: processes that were left would be waited for."""
+    try:
+        yield
+    except StoppedError:
+        _leave(processes)
+        raise
+    _leave(processes)
+
+
+def _leave(processes: Processes) -> None:
+    if processes.begun and torch.distributed.is_initialized():
+        from deepspeed import comm
+
+        comm.destroy_process_group()
 
 
 def _deepspeed_on(kind: str) -> Any:

@@ -18,7 +18,7 @@ import torch
 from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import checkpoints, deepspeed_config
 from alens.fit.convergence import ENDINGS
-from alens.fit.distributed import Processes, join, lost_processes
+from alens.fit.distributed import Processes, join, leaving, lost_processes
 from alens.fit.effect_fit import effect_plan, put_effect_lenses
 from alens.fit.final_lenses import put_lenses
 from alens.fit.fit_plan import FitPlan, as_begun, check_place, drop_plan, put_plan, resolve
@@ -91,6 +91,7 @@ def fit_lenses(
     with contextlib.ExitStack() as stack:
         with _marked(directory, plan.steps):
             processes = join(request.device, should_stop)
+            stack.enter_context(leaving(processes))
             stack.enter_context(lost_processes(processes.world_size))
             hold = stack.enter_context(held(request.lenses, processes, should_stop))
         if processes.any(processes.first and directory.holds_lenses):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alens.errors import RequestError, StoppedError
 from alens.fit.batches import TrainingBatch
-from alens.fit.distributed import join
+from alens.fit.distributed import join, leaving
 from alens.fit.launch import check_alone
 from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
@@ -51,16 +51,17 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
     processes = join(request.device, should_stop)
     course = _Course(request.out, share(planned, request.worker), report, should_stop)
     pending = [fit for fit in course.mine if fit.variant.name not in course.steps]
-    for fits in in_rounds(pending, cache, processes.device, request.at_once):
-        members: list[Member] = []
-        with _claimed(fits, should_stop) as claims:
-            try:
-                for fit, claim in zip(fits, claims, strict=True):
-                    course.interrupt_if_asked()
-                    members.append(Member(fit, claim, request, cache, processes, should_stop, report))
-                _together(members, course)
-            except InterruptedWorkError:
-                raise course.stopped(members) from None
+    with leaving(processes):
+        for fits in in_rounds(pending, cache, processes.device, request.at_once):
+            members: list[Member] = []
+            with _claimed(fits, should_stop) as claims:
+                try:
+                    for fit, claim in zip(fits, claims, strict=True):
+                        course.interrupt_if_asked()
+                        members.append(Member(fit, claim, request, cache, processes, should_stop, report))
+                    _together(members, course)
+                except InterruptedWorkError:
+                    raise course.stopped(members) from None
 
 
 @contextlib.contextmanager
