@@ -16,6 +16,8 @@ from unittest import mock
 
 # Before torch and the hub's library are imported: offline, the same sums and widths of tables on every machine.
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", COLUMNS="80")
+if "ALENS_TEST_GPU" not in os.environ:  # `make test-gpu` sets it
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import pytest
