@@ -172,6 +172,15 @@ def test_effect_lenses_rank_the_heads_that_have_one(
     assert "which are left out: 2 of 4" in " ".join(out.split())
 
 
+def test_head_pursuit_ranks_heads_by_shares(run_alens: Any, demo_lenses: Path, files: Files) -> None:
+    given = (demo_lenses, *files.given, "--by", "pursuit")
+    (best, *_) = located(run_alens, *given)["heads"]
+    out = run_alens("locate", *given).stdout
+    assert "against random tokens, last position; effects by pursuit, share of what a" in " ".join(out.split())
+    assert f"{best['pursuit']['effect']:+.3f}" in out and "compared with the model's mean output" not in out
+    assert max(map(len, out[: out.index("the model's own")].splitlines())) <= 80
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> Path:
     """Prompts with targets and foils of their own."""

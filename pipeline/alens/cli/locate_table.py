@@ -36,21 +36,22 @@ def show_location(location: "Location", most: int) -> None:
     settings = location.settings
     beside = _beside(location)
     rising = () if location.own_answers else ("terms that\nrise most",)
-    has_foils = location.model_does is not None and location.model_does.foils
-    other = "P(foil)" if has_foils else "controls" if location.controls else "mean"
+    pursued = settings.by == "pursuit"
+    has_foils = not pursued and location.model_does is not None and location.model_does.foils
+    other = "P(foil)" if has_foils else "controls" if location.controls else "random" if pursued else "mean"
     show_table(
         (
             "head" if location.on_heads else "layer",
             f"effect\n{100 * (1 - settings.alpha):g} %",
             f"p\n{settings.correction}",
-            f"P({'target' if location.own_answers else 'terms'})\n{other}",
+            f"{_measure(location)}\n{other}",
             f"{'above 0' if location.own_answers else 'lift'}\nKL",
             *((f"{beside}\np",) if beside else ()),
             *rising,
         ),
         [_row(head, location) for head in location.heads[:most]],
         title=f"{_asked(location)} against {location.reference}"
-        f"{' in pairs' if settings.paired else ''}, {location.position} position; effects by {settings.by}, nats",
+        f"{' in pairs' if settings.paired else ''}, {location.position} position; effects by {settings.by}, {location.unit}",
         text=rising,
     )
     show(*_model(location), *_notes(location))
@@ -67,11 +68,18 @@ def head_grid(location: "Location") -> "HeadGrid":
         lambda head: location.ranked(head).effect,
         lambda head: head.significant,
         title=f"{', '.join(location.terms[:TERMS_NAMED])}{more}: {location.prompts} prompts against {location.reference}",
-        number_title="effect, nats",
+        number_title=f"effect, {location.unit}",
         centre=0.0,
         mark_title=f"p {settings.correction} <= {settings.alpha:g}",
         site=location.site,
     )
+
+
+def _measure(location: "Location") -> str:
+    """What is measured of the terms."""
+    if location.settings.by == "pursuit":
+        return "share"
+    return "P(target)" if location.own_answers else "P(terms)"
 
 
 def _asked(location: "Location") -> str:
@@ -108,14 +116,13 @@ def _beside(location: "Location") -> str | None:
 
 def _row(head: "HeadEffect", location: "Location") -> tuple[str, ...]:
     effect, mean_output_kl, beside = location.ranked(head), location.mean_output_kl, _beside(location)
-    kl, other = getattr(head, f"{location.settings.by}_kl"), getattr(head, beside) if beside else None
+    pursued = location.settings.by == "pursuit"
+    kl = head.lens_kl if pursued else getattr(head, f"{location.settings.by}_kl")
+    other = getattr(head, beside) if beside else None
     above = ">" if mean_output_kl is not None and kl > mean_output_kl else ""
     rising = [share for share in head.terms if share.probability > share.control_probability]
-    second = (
-        head.terms[-1].probability
-        if len(head.terms) == 2 and location.own_answers
-        else effect.control_probability
-    )
+    has_foils = location.own_answers and len(head.terms) == 2 and not pursued
+    second = head.terms[-1].probability if has_foils else effect.control_probability
     third = percent(effect.share_above) if location.own_answers else times(effect.lift)
     terms = "\n".join(
         f"{share.term} {percent_change(share.probability - share.control_probability)}"
@@ -146,7 +153,7 @@ def _notes(location: "Location") -> Iterator[str]:
         f"{lowered} lower them (p {settings.correction} <= {settings.alpha:g}, {location.relabellings:,} relabellings, "
         f"{'all' if location.exact else 'drawn'}{more if location.more_draws else ''})"
     )
-    yield from kl_reference(location.mean_output_kl, settings.by)
+    yield from kl_reference(location.mean_output_kl, "lens" if settings.by == "pursuit" else settings.by)
     if meaning := note((head.layer, head.head) for head in location.heads if head.says_nothing):
         yield meaning
     if not location.can_be_significant:

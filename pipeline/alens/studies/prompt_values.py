@@ -73,6 +73,11 @@ class PromptValues:
         values_1RE = self._values_HRE[layer][self._heads.place(layer, head), rows][None]
         return says(self.reader, reading, layer, [head], values_1RE, self._scale_R[rows])[0]
 
+    def writes(self, layer: int, head: int) -> torch.Tensor:
+        """(R, D) what the head adds to the final normed residual. Raises `RequestError` where it is not known."""
+        values_1RE = self._values_HRE[layer][self._heads.place(layer, head)][None]
+        return self.reader.writes.final(layer, [head], values_1RE, self._scale_R)[0]
+
     def model(self, rows: slice) -> torch.Tensor:
         """(rows, V) log-probabilities by the model itself."""
         return self.reader.log_probs(self.final_RD[rows])

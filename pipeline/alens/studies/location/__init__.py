@@ -8,5 +8,6 @@ questions.py      prompts with a target, foil and control of their own
 asked_prompts.py  either of them as tokens, ready to run
 scored.py         what is scored: a list of terms, or each prompt's own answer
 term_rates.py     how probable that is by each head, on each prompt
+pursuit.py        what heads write, along the unembedding vectors of tokens
 effect_tests.py   effects with intervals and p-values
 """

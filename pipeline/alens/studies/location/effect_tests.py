@@ -44,6 +44,7 @@ def tested_effects(
         tests = permutation.two_groups(rates.log_p_PF, controls.log_p_PF, **options)
         half_F = _half_width([rates.log_p_PF, controls.log_p_PF], settings.alpha)
         above_F = [None] * len(tests.effect_F)
+    usual_F = None if mean is None else np.broadcast_to(mean.p_PF.mean(0), rates.p_PF.shape[1:])
     p_F, beside_F = rates.p_PF.mean(0), np.broadcast_to(beside.p_PF.mean(0), rates.p_PF.shape[1:])
     effects = [
         ReaderEffect(
@@ -54,7 +55,7 @@ def tested_effects(
             p_corrected=float(tests.p_corrected_F[f]),
             probability=float(p_F[f]),
             control_probability=float(beside_F[f]),
-            lift=None if mean is None else float(p_F[f] / mean.p_PF.mean()),
+            lift=None if usual_F is None else float(p_F[f] / usual_F[f]),
             share_above=above_F[f],
         )
         for f, effect in enumerate(tests.effect_F)

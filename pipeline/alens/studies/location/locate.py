@@ -38,10 +38,11 @@ from alens.studies.location.effect_tests import (
     spread_ratio,
     tested_effects,
 )
+from alens.studies.location.pursuit import pursuit_rates
 from alens.studies.location.questions import CONTROL, Question
 from alens.studies.location.result import HeadEffect, Location, ModelAnswers, ReaderEffect, TermShare
 from alens.studies.location.settings import LocateSettings
-from alens.studies.location.term_rates import Rates, TermRates, mean_rates, term_rates
+from alens.studies.location.term_rates import PURSUIT, Rates, TermRates, mean_rates, term_rates
 
 
 def by_label(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
@@ -76,7 +77,12 @@ def locate(
         raise RequestError(
             f"{reader.lenses.name} does not say the model's mean output: give control prompts to compare with"
         )
-    chosen, lacking = known(reader, settings.by, reader.chosen(settings.layers, settings.heads))
+    chosen = reader.chosen(settings.layers, settings.heads)
+    lacking: list[str] = []
+    if settings.by != PURSUIT:
+        chosen, lacking = known(reader, settings.by, chosen)
+    elif (why := reader.writes.lacking(chosen)) is not None:
+        raise RequestError(f"what heads write is not known: {why}")
     rates = _group_rates(reader, asked, chosen, report)
     report(Progress(stage="permutations"))
     ranked, tests = rates.effects(settings.by)
@@ -115,11 +121,13 @@ class _GroupRates:
     controls: TermRates | None
     mean: Rates | None
     """The rates in the mean output; None where the lenses lack it."""
+    chance: Rates | None
+    """What random tokens explain, where heads are ranked by pursuit."""
 
     def effects(self, reader: str) -> tuple[list[ReaderEffect], HeadTests]:
         """Effects by a reading of heads, or by `model`."""
         controls = None if self.controls is None else getattr(self.controls, reader)
-        beside = self.mean
+        beside = self.chance if reader == PURSUIT else self.mean
         if beside is not None and self.asked.scored.against_itself and reader in ("model", UNEMBEDDING):
             beside = replace(
                 beside, log_p_PF=0 * beside.log_p_PF
@@ -165,11 +173,11 @@ class _GroupRates:
         settings = self.asked.settings
         of_reading: dict[str, Sequence[ReaderEffect | None]] = {settings.by: ranked}
         kl_F: dict[str, Any] = {}
-        for name in (LENS, UNEMBEDDING, WRITTEN, EFFECT):
+        for name in (LENS, UNEMBEDDING, WRITTEN, EFFECT, PURSUIT):
             if name not in of_reading:
                 given = getattr(self.prompts, name) is not None
                 of_reading[name] = self.effects(name)[0] if given else [None] * len(numbers)
-            kl = self.kl(f"{name}_kl_F")
+            kl = None if name == PURSUIT else self.kl(f"{name}_kl_F")
             kl_F[name] = [None] * len(numbers) if kl is None else kl.tolist()
         lens = [effect for effect in of_reading[LENS] if effect is not None]
         return [
@@ -181,6 +189,7 @@ class _GroupRates:
                 unembedding=of_reading[UNEMBEDDING][f],
                 written=of_reading[WRITTEN][f],
                 effect=of_reading[EFFECT][f],
+                pursuit=of_reading[PURSUIT][f],
                 significant=ranked[f].p_corrected <= settings.alpha,
                 lens_kl=kl_F[LENS][f],
                 unembedding_kl=kl_F[UNEMBEDDING][f],
@@ -192,7 +201,9 @@ class _GroupRates:
         ]
 
     def _shares(self, head: int, reading: str) -> list[TermShare]:
-        beside = self.mean if self.controls is None else getattr(self.controls, reading)
+        beside = self.chance if reading == PURSUIT else self.mean
+        if self.controls is not None:
+            beside = getattr(self.controls, reading)
         on_prompts = getattr(self.prompts, reading)
         assert beside is not None  # without controls there is a mean output
         beside_W = beside.by_term_FW[head % len(beside.by_term_FW)]  # the mean output is one reader
@@ -221,4 +232,12 @@ def _group_rates(reader: LensedModel, asked: AskedPrompts, heads: Heads, report:
         for ids, stage in ((asked.ids, "prompts"), (asked.control_ids, "controls"))
     )
     assert rates is not None
-    return _GroupRates(asked=asked, prompts=rates, controls=control_rates, mean=mean)
+    chance = None
+    if asked.settings.by == PURSUIT:
+        groups = [rates, *([control_rates] if control_rates else [])]
+        (pursued, *others), chance = pursuit_rates(
+            asked.scored, reader.model.W_U_DV.float(), groups, asked.settings.seed
+        )
+        rates = replace(rates, pursuit=pursued)
+        control_rates = replace(control_rates, pursuit=others[0]) if control_rates else None
+    return _GroupRates(asked=asked, prompts=rates, controls=control_rates, mean=mean, chance=chance)

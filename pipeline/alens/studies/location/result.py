@@ -90,6 +90,9 @@ class HeadEffect:
     """None where it was not asked for, or where what heads write cannot be unembedded."""
     written: ReaderEffect | None
     """By what the head writes, added to the model's mean output; None unless heads are ranked by it."""
+    pursuit: ReaderEffect | None
+    """By Head Pursuit: the share of what the head writes that lies along the terms' unembedding vectors, in the place of
+    their probability, and in that of the mean output what random tokens explain; None unless heads are ranked by it."""
     effect: ReaderEffect | None
     """By what its effect lens says that it adds, the same way; None unless heads are ranked by it."""
     significant: bool
@@ -156,10 +159,17 @@ class Location(Result):
         return effect
 
     @property
+    def unit(self) -> str:
+        """The unit of effects."""
+        return "share of what a head writes" if self.settings.by == "pursuit" else "nats"
+
+    @property
     def reference(self) -> str:
         """What prompts are compared with."""
         if self.controls is not None:
             return f"{self.controls} controls"
+        if self.settings.by == "pursuit":
+            return "random tokens"
         has_foils = self.model_does is not None and self.model_does.foils
         return "their foils" if has_foils else "the mean output"
 
@@ -191,7 +201,7 @@ class Location(Result):
         significant, effect = sum(head.significant for head in self.heads), self.ranked(first)
         return (
             f"prompts: {self.prompts} against {self.reference}, significant heads: {significant} of {len(self.heads)}, "
-            f"first {first.layer}.{first.head} by {effect.effect:+.3f} nats (p {effect.p_corrected:.3g})"
+            f"first {first.layer}.{first.head} by {effect.effect:+.3f} {self.unit} (p {effect.p_corrected:.3g})"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -35,6 +35,10 @@ class Scored(Protocol):
         """W names, for `by_term_NW`."""
 
     @property
+    def token_groups(self) -> Sequence[Sequence[int]]:
+        """The tokens of each name."""
+
+    @property
     def against_itself(self) -> bool:
         """Whether a score is the difference of two tokens of one distribution, 0 where a reader favours neither."""
 
@@ -57,12 +61,12 @@ class TermList:
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self.names = tuple(term.text for term in terms)
-        self._term_ids = [list(term.ids) for term in terms]
+        self.token_groups = [list(term.ids) for term in terms]
         self._ids = sorted({token for term in terms for token in term.ids})
 
     def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:
         log_p_N = log_probs_NV[:, self._ids].double().logsumexp(-1).cpu()
-        by_term = [log_probs_NV[:, ids].double().exp().sum(-1) for ids in self._term_ids]
+        by_term = [log_probs_NV[:, ids].double().exp().sum(-1) for ids in self.token_groups]
         return RowScores(log_p_N, log_p_N.exp(), torch.stack(by_term, -1).cpu())
 
     def right(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> torch.Tensor:
@@ -75,6 +79,7 @@ class OwnAnswers:
     def __init__(self, targets: Sequence[int], foils: Sequence[int] | None) -> None:
         self.names = (TARGET,) if foils is None else (TARGET, FOIL)
         self.against_itself, self.num_prompts = foils is not None, len(targets)
+        self.token_groups = [list(dict.fromkeys(tokens)) for tokens in (targets, foils) if tokens is not None]
         self._ids_PW = torch.tensor([targets] if foils is None else [targets, foils]).T
 
     def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:

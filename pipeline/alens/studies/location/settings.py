@@ -7,9 +7,9 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from alens.fields import check
 from alens.heads import HeadNames
-from alens.reading.settings import RankedBy
 
 Position = Literal["last", "all"]
+LocatedBy = Literal["lens", "written", "effect", "pursuit"]
 Compared = Literal["unembedding", "none"]
 Alternative = Literal["two-sided", "greater"]
 Correction = Literal["max-t", "holm", "bonferroni", "bh", "by", "none"]
@@ -27,9 +27,10 @@ class LocateSettings:
     """Heads to test: 0,3 in each layer, or by name, such as 18.6,24.4,17.3-5. None: all that were fitted."""
     position: Position = "last"
     """Read the last token of a prompt, or average over all positions that lenses are fitted on (from the --min-position of their fit)."""
-    by: RankedBy = "lens"
+    by: LocatedBy = "lens"
     """The reading that heads are ranked and marked by: their lens, what they write,
-    or what their effect lenses (--effect) say that they add, the last two added to the model's mean output."""
+    or what their effect lenses (--effect) say that they add, the last two added to the model's mean output;
+    or by Head Pursuit, the share of what they write that lies along the terms' unembedding vectors."""
     compare: Compared = "unembedding"
     """The reading that is tested beside it."""
     alternative: Alternative = "two-sided"

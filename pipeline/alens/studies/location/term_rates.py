@@ -8,7 +8,7 @@ terms.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,6 +22,9 @@ from alens.statistics.divergences import kl_of_log_probs
 from alens.studies.location.scored import Scored
 from alens.studies.location.settings import LocateSettings
 from alens.studies.prompt_values import PromptValues, places_to_read
+
+PURSUIT = "pursuit"
+"""The reading of heads that takes no distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,12 @@ class TermRates:
     mean_output_kl: float | None
     """KL(model, mean output): the KL of a reading that ignores its input. None where the lenses lack the mean
     output."""
+    pursuit: Rates | None = None
+    """Shares in the place of probabilities (`pursuit.py`); None unless heads are ranked by it."""
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    """(R, D) what each head writes, where heads are ranked by pursuit; else nothing."""
+    prompt_R: torch.Tensor
+    """The prompt of each row."""
 
 
 class _ReaderSums:
@@ -126,7 +135,7 @@ def term_rates(
     places = [places_to_read(reader, len(ids), settings.position, "a prompt") for ids in prompts]
     values = PromptValues(reader, prompts, places, heads, report, stage)
     readers = list(heads)
-    names = [LENS, *((settings.by,) if settings.by != LENS else ())]
+    names = [LENS, *((settings.by,) if settings.by in (WRITTEN, EFFECT) else ())]
     if settings.compare == UNEMBEDDING and reader.no_unembedding is None:
         names.append(UNEMBEDDING)
     by_name = {name: _ReaderSums(scored, values.prompt_R, len(readers)) for name in names}
@@ -160,6 +169,8 @@ def term_rates(
         unembedding_kl_F=kl_F.get(UNEMBEDDING),
         written_kl_F=kl_F.get(WRITTEN),
         effect_kl_F=kl_F.get(EFFECT),
+        outputs=[values.writes(*head) for head in readers] if settings.by == PURSUIT else [],
+        prompt_R=values.prompt_R,
         mean_output_kl=None if reader.log_mean_V is None else float(nothing.kl()[0]),
     )
 
