@@ -176,7 +176,9 @@ def test_head_pursuit_ranks_heads_by_shares(run_alens: Any, demo_lenses: Path, f
     given = (demo_lenses, *files.given, "--by", "pursuit")
     (best, *_) = located(run_alens, *given)["heads"]
     out = run_alens("locate", *given).stdout
-    assert "against random tokens, last position; effects by pursuit, share of what a" in " ".join(out.split())
+    assert "against random tokens, last position; effects by pursuit, share of what a" in " ".join(
+        out.split()
+    )
     assert f"{best['pursuit']['effect']:+.3f}" in out and "compared with the model's mean output" not in out
     assert max(map(len, out[: out.index("the model's own")].splitlines())) <= 80
 
