@@ -5,7 +5,7 @@ frame with one row a head, prompt or figure, and a short table of the most telli
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alens.errors import RunError
@@ -72,6 +72,11 @@ class Result:
     def __repr__(self) -> str:
         text = f"<{type(self).__name__}: {self.headline()}>"
         return text if len(text) <= REPR_LENGTH else f"{text[: REPR_LENGTH - 4]}...>"
+
+
+def chosen(records: Iterable[Mapping[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """The records with these names alone, as far as they have them, in this order."""
+    return [{name: record[name] for name in names if name in record} for record in records]
 
 
 def number_of(number: int, noun: str, nouns: str = "") -> str:

@@ -23,7 +23,7 @@ from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
 from alens.lens.lens_forms import AFFINE_FORMS
-from alens.lens.lenses import Lenses
+from alens.lens.lenses import Lenses, opened_lenses
 from alens.result import Result, plain
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
@@ -103,7 +103,7 @@ class ExportPlan(Result):
 
 
 def export_lenses(
-    lenses: Lenses,
+    lenses: Lenses | Path | str,
     out: str | Path,
     request: ExportRequest | None = None,
     *,
@@ -114,7 +114,7 @@ def export_lenses(
 
     Raises what `plan` and `write` raise.
     """
-    planned = plan(lenses, request)
+    planned = plan(opened_lenses(lenses), request)
     write(planned, Path(out), report=report, should_stop=should_stop)
     return planned
 

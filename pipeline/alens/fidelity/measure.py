@@ -38,6 +38,7 @@ from alens.job.progress import Progress, Report, ShouldStop, counting, never, si
 from alens.pictures.numbers import duration
 from alens.result import Result, flat
 from alens.store.cache_reader import Cache
+from alens.store.opened_cache import opened_cache
 
 log = logging.getLogger("alens.fidelity")
 
@@ -110,7 +111,7 @@ class Fidelity(Result):
 
 
 def measure_fidelity(
-    cache: Cache,
+    cache: Cache | Path | str,
     request: FidelityRequest,
     *,
     device: torch.device | None = None,
@@ -121,6 +122,7 @@ def measure_fidelity(
 
     Raises `RequestError` for a request that the cache cannot answer, `StoppedError` when `should_stop` says so.
     """
+    cache = opened_cache(cache)
     with tempfile.TemporaryDirectory(prefix="alens-fidelity-", dir=request.work) as work:
         try:
             return _Measurement(

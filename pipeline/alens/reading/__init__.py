@@ -19,6 +19,7 @@ page_data.py       the numbers of a page
 text_file.py       text files that people write by hand
 prompts.py         files of prompts
 chat.py            conversations as prompts, and their turns
+given.py           what was given to a study in Python
 terms.py           words -> tokens
 model_parts.py     the parts of the model that help to judge lenses
 """

@@ -6,7 +6,7 @@ In: nothing; `alens.reading.head_reader` fills it. Out: the document of `alens r
 from dataclasses import dataclass
 from typing import Any
 
-from alens.result import Result, number_of
+from alens.result import Result, chosen, number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +151,16 @@ class Reading(Result):
         """One record for each head and position: its figures, the tokens of its lists, and the chosen terms."""
         return [self._record(head) for head in self.heads]
 
+    def telling(self) -> list[dict[str, Any]]:
+        """Heads at the last position, those first that move any token most by their effect, else by what they write; else
+        those with the lowest KL."""
+        last = [head for head in self.heads if head.position == max(self.positions)]
+        rows = [self._record(head) for head in sorted(last, key=_least_telling_last)]
+        return chosen(
+            rows, "layer", "head", "position", "says_nothing", "lens_kl", "mean_output_kl", "lens",
+            *(f"{reading}.{name}" for reading in ("effect", "written") for name in ("raised", "lowered")),
+        )  # fmt: skip
+
     def _record(self, head: "HeadReading") -> dict[str, Any]:
         terms = {
             f"{reading}.{score.term}.{name}": getattr(score, name)
@@ -182,3 +192,11 @@ class Reading(Result):
             **added,
             **terms,
         }
+
+
+def _least_telling_last(head: HeadReading) -> float:
+    """A sort key: minus the largest logit that the head moves, or its KL."""
+    lists = head.effect or head.written
+    if lists is None:
+        return head.lens_kl
+    return -max((abs(one.logit) for one in [*lists.raised[:1], *lists.lowered[:1]]), default=0.0)

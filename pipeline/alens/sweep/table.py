@@ -90,6 +90,14 @@ class SweepTable(Result):
         """Plain values."""
         return {**dataclasses.asdict(self), "level": LEVEL, "resamples": RESAMPLES}
 
+    def telling(self) -> list[dict[str, Any]]:
+        """One row a variant, the lowest mean KL first; those that failed last."""
+        rows = sorted(self.rows, key=lambda row: (row.kl is None, row.kl or 0.0))
+        return [
+            {"variant": row.name, "kl": row.kl, "mean_output_kl": row.mean_output_kl, "failed": row.failed}
+            for row in rows
+        ]
+
     def records(self) -> list[dict[str, Any]]:
         """One record for each head of each variant: the lines of heads.csv."""
         records = []

@@ -226,7 +226,7 @@ def test_the_last_report_says_that_all_is_done(reader: LensedModel) -> None:
 
 def test_a_single_string_is_not_a_list_of_prompts(reader: LensedModel) -> None:
     terms = to_tokens(["she"], reader.model.tokenizer)
-    message = f"^prompts is the string {PROMPT!r}: give a list of strings$"
+    message = f"^prompts is the string {PROMPT!r}: give a list of texts or prompts$"
     with pytest.raises(RequestError, match=message):
         inject(reader, PROMPT, terms, InjectSettings(layer=3, head=0))
     with pytest.raises(RequestError, match=message):

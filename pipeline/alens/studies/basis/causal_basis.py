@@ -8,9 +8,12 @@ Source: "Eliciting Latent Predictions from Transformers with the Tuned Lens", ar
 for heads in place of layers, and in whitened coordinates.
 """
 
+from pathlib import Path
+
 from alens.job.progress import Report, silent
-from alens.reading.lensed_model import LensedModel
+from alens.reading.given import GivenReader, reader_of, settings_of
 from alens.store.cache_reader import Cache
+from alens.store.opened_cache import opened_cache
 from alens.studies.basis.causal_fidelity import layer_fidelity
 from alens.studies.basis.head_bases import find_bases
 from alens.studies.basis.measured_bases import measure_layer
@@ -20,8 +23,8 @@ from alens.studies.basis.study import checked_study
 
 
 def causal_bases(
-    reader: LensedModel,
-    cache: Cache,
+    reader: GivenReader,
+    cache: Cache | Path | str,
     *,
     settings: BasisSettings | None = None,
     report: Report = silent,
@@ -30,7 +33,8 @@ def causal_bases(
 
     Raises `RequestError` for what lenses or cache do not have.
     """
-    study = checked_study(reader, cache, settings or BasisSettings())
+    settings = BasisSettings() if settings is None else settings_of(settings, BasisSettings)
+    study = checked_study(reader_of(reader), opened_cache(cache), settings)
     heads = list(find_bases(study, report))
     measured: list[HeadBases] = []
     for layer in study.heads.layers:

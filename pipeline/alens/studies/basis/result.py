@@ -143,6 +143,13 @@ class BasisStudy(Result):
             for basis in head.bases
         ]
 
+    def telling(self) -> list[dict[str, Any]]:
+        """The lens's own basis of each head, the highest correlation first."""
+        own = [
+            record for record in self.records() if record["basis"] == self.heads[0].bases[0].fidelity.basis
+        ]
+        return sorted(own, key=lambda record: -(record["correlation.rho"] or -1.0))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values without the directions, which are in the file of `basis_file.put`."""
         return {

@@ -15,23 +15,25 @@ import torch
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.blocks import row_blocks
+from alens.reading.given import GivenReader, reader_of, settings_of
 from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN, known
 from alens.reading.lensed_model import LensedModel
+from alens.reading.prompts import Prompt
 from alens.statistics import divergences
 from alens.studies.comparison import detector_splits
 from alens.studies.comparison.chance import Draws
 from alens.studies.comparison.detectors import Detectors
 from alens.studies.comparison.prompt_readings import PromptReadings
-from alens.studies.comparison.prompt_sets import PromptSet, labels_of, prompt_tokens
+from alens.studies.comparison.prompt_sets import PromptSet, labels_of, prompt_tokens, set_of
 from alens.studies.comparison.reading_change import ReadingComparer, adjusted, spread_ratio
 from alens.studies.comparison.result import Comparison, Detection, HeadChange, ReadingChange
 from alens.studies.comparison.settings import CompareSettings
 
 
 def compare(
-    reader: LensedModel,
-    clean: PromptSet,
-    suspect: PromptSet,
+    reader: GivenReader,
+    clean: PromptSet | str | Sequence[Prompt | str],
+    suspect: PromptSet | str | Sequence[Prompt | str],
     *,
     test: PromptSet | None = None,
     settings: CompareSettings | None = None,
@@ -43,7 +45,9 @@ def compare(
     these.
     Raises `RequestError` for prompts, layers, heads or positions that cannot be read, or a test that cannot be made.
     """
-    settings = settings or CompareSettings()
+    reader = reader_of(reader)
+    settings = CompareSettings() if settings is None else settings_of(settings, CompareSettings)
+    clean, suspect = set_of(clean, "clean"), set_of(suspect, "suspect")
     heads, lacking = known(reader, settings.by, reader.chosen(settings.layers, settings.heads))
     if settings.paired:
         check_pairs(clean, suspect)

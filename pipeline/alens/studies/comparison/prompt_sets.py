@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alens.errors import RequestError
 from alens.reading import prompts
+from alens.reading.given import prompts_of
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import SUFFIXES, Prompt, read_prompts
 from alens.reading.settings import Role
@@ -57,6 +58,19 @@ def prompt_set(given: str, *, role: Role | None = None) -> PromptSet:
                 f"{prompt.source} has another label than {first[prompt.text].source}, with the same text"
             )
     return PromptSet(name=given, prompts=distinct, is_file=is_file, repeated=len(all_prompts) - len(distinct))
+
+
+def set_of(given: PromptSet | str | Sequence[Prompt | str], name: str) -> PromptSet:
+    """A set as it is, by `prompt_set`, or of a list of prompts or texts. Raises `RequestError` for anything else."""
+    if isinstance(given, PromptSet):
+        return given
+    if isinstance(given, str):
+        return prompt_set(given)
+    listed: list[Prompt] = prompts_of(given, name)
+    if not listed:
+        raise RequestError(f"{name} is empty: give one prompt or more")
+    once = prompts.distinct(listed)
+    return PromptSet(name=name, prompts=once, is_file=len(listed) > 1, repeated=len(listed) - len(once))
 
 
 def labels_of(given: PromptSet) -> list[bool]:

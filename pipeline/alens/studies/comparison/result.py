@@ -1,8 +1,9 @@
 """The result of `compare`: heads ranked by how their readings change, tokens that appear and vanish, and detectors."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from alens.result import Result
+from alens.result import Result, chosen
 from alens.statistics.separation import Separation
 
 READINGS = {"lens": "lenses", "written": "writes", "effect": "effect lenses"}
@@ -184,3 +185,17 @@ class Comparison(Result):
             f"prompts: {self.num_clean} clean, {self.num_suspect} suspect, heads: {len(self.heads)}, "
             f"first {first.layer}.{first.head} by {first.ranked(self.by).divergence:.3f} nats{auc}"
         )
+
+    def telling(self) -> list[dict[str, Any]]:
+        """The change of each head in the reading that heads are ranked by, and the tokens that appear and vanish."""
+        rows = chosen(
+            self.records(),
+            *("layer", "head", "says_nothing"),
+            *(f"{self.by}.{name}" for name in ("divergence", "noise.expected", "noise.p_adjusted")),
+        )
+        changes = [head.ranked(self.by) for head in self.heads]
+        return [
+            row
+            | {"appear": [one.token for one in change.appear], "vanish": [one.token for one in change.vanish]}
+            for row, change in zip(rows, changes, strict=True)
+        ]

@@ -18,8 +18,9 @@ from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
+from alens.reading.given import GivenReader, prompts_of, reader_of, settings_of, terms_of
 from alens.reading.lensed_model import LensedModel
-from alens.reading.prompts import check_list
+from alens.reading.prompts import Prompt, texts_of
 from alens.reading.terms import Term
 from alens.studies.injection.edit_effects import EditRunner
 from alens.studies.injection.perplexity import Windows
@@ -52,11 +53,11 @@ def check(lenses: Lenses, settings: AblateSettings, *, has_mean: bool) -> None:
 
 
 def ablate(
-    reader: LensedModel,
-    prompts: Sequence[str],
+    reader: GivenReader,
+    prompts: Sequence[Prompt | str],
     settings: AblateSettings,
     *,
-    terms: Sequence[Term] = (),
+    terms: Sequence[Term | str] = (),
     windows: Windows | None = None,
     store: Path | str | None = None,
     report: Report = silent,
@@ -66,7 +67,8 @@ def ablate(
 
     Raises `RequestError` as `check` does, and for a cache of another model.
     """
-    check_list(prompts, "prompts")
+    settings, reader = settings_of(settings, AblateSettings), reader_of(reader)
+    prompts, terms = texts_of(reader, prompts_of(prompts, "prompts")), terms_of(reader, terms)
     check(reader.lenses, settings, has_mean=store is not None or windows is not None)
     heads = settings.pairs
     edits, means_of = _edits(reader, heads, settings.kind, windows, store)

@@ -21,9 +21,10 @@ from alens.lens.effect_lenses import EffectLenses
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
 from alens.model.edits import Edit
+from alens.reading.given import GivenReader, prompts_of, reader_of, settings_of, terms_of
 from alens.reading.head_says import NO_EFFECT_LENSES, with_effect
 from alens.reading.lensed_model import LensedModel
-from alens.reading.prompts import check_list
+from alens.reading.prompts import Prompt, texts_of
 from alens.reading.terms import Term
 from alens.store.schema import ATTN_Z
 from alens.studies.injection.directions import (
@@ -75,9 +76,9 @@ def check(
 
 
 def inject(
-    reader: LensedModel,
-    prompts: Sequence[str],
-    terms: Sequence[Term],
+    reader: GivenReader,
+    prompts: Sequence[Prompt | str],
+    terms: Sequence[Term | str],
     settings: InjectSettings,
     *,
     windows: Windows | None = None,
@@ -87,7 +88,8 @@ def inject(
 
     Raises `RequestError` for a layer, head or prompt that is not there.
     """
-    check_list(prompts, "prompts")
+    settings, reader = settings_of(settings, InjectSettings), reader_of(reader)
+    prompts, terms = texts_of(reader, prompts_of(prompts, "prompts")), terms_of(reader, terms)
     check(reader.lenses, settings, has_text=windows is not None, effect=reader.effect)
     _check_direction(reader, terms)
     here = _typical(reader, prompts, settings, windows)

@@ -207,6 +207,10 @@ class Ablations(Result):
             for number in range(len(self.prompts))
         ]
 
+    def telling(self) -> list[dict[str, Any]]:
+        """The records, the largest change first."""
+        return sorted(self.records(), key=lambda record: -float(record["kl"]))
+
 
 def spread(values: Sequence[float]) -> RandomSpread:
     """The spread of a figure over random directions, at least one."""

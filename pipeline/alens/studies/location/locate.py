@@ -26,6 +26,7 @@ import numpy as np
 from alens.errors import RequestError
 from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
+from alens.reading.given import GivenReader, prompts_of, reader_of, settings_of, terms_of
 from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN, known
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt
@@ -52,10 +53,10 @@ def by_label(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
 
 
 def locate(
-    reader: LensedModel,
-    terms: Sequence[Term] | None,
-    prompts: Sequence[Prompt] | Sequence[Question],
-    controls: Sequence[Prompt] | None = None,
+    reader: GivenReader,
+    terms: Sequence[Term | str] | None,
+    prompts: Sequence[Prompt | str] | Sequence[Question],
+    controls: Sequence[Prompt | str] | None = None,
     *,
     settings: LocateSettings | None = None,
     first_token: bool = False,
@@ -69,8 +70,14 @@ def locate(
     A text counts once, and so does a pair. Raises `RequestError` for too few prompts, pairs that do not match, or what
     model or lenses lack.
     """
+    reader = reader_of(reader)
     asked = asked_prompts(
-        reader, terms, prompts, controls, settings or LocateSettings(), first_token=first_token
+        reader,
+        None if terms is None else terms_of(reader, terms),
+        prompts_of(prompts, "prompts", also=Question),
+        None if controls is None else prompts_of(controls, "controls"),
+        LocateSettings() if settings is None else settings_of(settings, LocateSettings),
+        first_token=first_token,
     )
     settings = asked.settings
     if asked.control_ids is None and reader.log_mean_V is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from alens.result import Result, plain
+from alens.result import Result, chosen, plain
 from alens.statistics.permutation import FEWEST_OF_UNEQUAL_SPREAD
 from alens.store.schema import ATTN_Z
 from alens.studies.location.settings import LocateSettings
@@ -203,6 +203,12 @@ class Location(Result):
             f"prompts: {self.prompts} against {self.reference}, significant heads: {significant} of {len(self.heads)}, "
             f"first {first.layer}.{first.head} by {effect.effect:+.3f} {self.unit} (p {effect.p_corrected:.3g})"
         )
+
+    def telling(self) -> list[dict[str, Any]]:
+        """The effect of each head in the reading that heads are ranked by."""
+        names = ("effect", "low", "high", "p_corrected", "probability", "control_probability")
+        by = [f"{self.settings.by}.{name}" for name in names]
+        return chosen(self.records(), "layer", "head", "says_nothing", *by, "significant")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the rank of each head and what the tests can and cannot show."""

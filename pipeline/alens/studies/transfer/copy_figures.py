@@ -111,6 +111,10 @@ class CopyTransfer(Result):
             for n, (layer, head) in enumerate(self.heads)
         ]
 
+    def telling(self) -> list[dict[str, Any]]:
+        """One row for each way of reading: the mean over heads."""
+        return [{"by": way.by, "match": way.match, "kl": way.kl} for way in self.ways]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         body = super().to_json()

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -19,10 +20,11 @@ from alens.errors import RequestError
 from alens.evaluation.shards import JudgedText, check_same_model, judged_text, without_training_rows
 from alens.evaluation.sums import HeadFigures, ReadingSums
 from alens.job.progress import Report, silent
-from alens.lens.lenses import Lenses
+from alens.lens.lenses import Lenses, opened_lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
 from alens.store.model_record import OTHER_WRITE
+from alens.store.opened_cache import opened_cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads, Way
 from alens.studies.transfer.judged_rows import (
@@ -45,11 +47,11 @@ SAME = ("architecture", "n_layers", "n_heads", "d_head", "d_model", "d_vocab")
 
 
 def transfer_to_copy(
-    lenses: Lenses,
-    cache: Cache,
-    copy: Cache,
+    lenses: Lenses | Path | str,
+    cache: Cache | Path | str,
+    copy: Cache | Path | str,
     *,
-    native: Lenses | None = None,
+    native: Lenses | Path | str | None = None,
     settings: TransferSettings | None = None,
     device: torch.device | None = None,
     report: Report = silent,
@@ -59,6 +61,8 @@ def transfer_to_copy(
     Raises `RequestError` when `copy` is not of a copy of the model, or no row is left that no fit has seen.
     """
     settings = settings or TransferSettings()
+    lenses, cache, copy = opened_lenses(lenses), opened_cache(cache), opened_cache(copy)
+    native = None if native is None else opened_lenses(native)
     check_copy(lenses, cache, copy, native)
     same_rows = same_rows_in(cache, copy)
     text, home_text = _texts(lenses, cache, copy, native, same_rows)

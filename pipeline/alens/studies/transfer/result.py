@@ -201,6 +201,16 @@ class TransferMatrix(Result):
             for t, target in enumerate(self.heads)
         ]
 
+    def telling(self) -> list[dict[str, Any]]:
+        """Pairs of different heads, those whose lens reads the other best first."""
+        others = [
+            record
+            for record in self.records()
+            if (record["source_layer"], record["source_head"])
+            != (record["target_layer"], record["target_head"])
+        ]
+        return sorted(others, key=lambda record: float(record["kl_difference"]))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: what was read, the layers, the heads, and the whole matrices, sources outermost."""
         best = self.best_sources()

@@ -6,6 +6,7 @@ Shapes: S source heads, T target heads, G groups (documents or sequences).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ import torch
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.evaluation.sums import KL, SURPRISE, ReadingSums
 from alens.job.progress import Report, silent
-from alens.lens.lenses import Lenses
+from alens.lens.lenses import Lenses, opened_lenses
 from alens.store.cache_reader import Cache
+from alens.store.opened_cache import opened_cache
 from alens.studies.transfer.judged_rows import (
     TransferReading,
     as_fitted,
@@ -29,8 +31,8 @@ from alens.studies.transfer.settings import TransferSettings
 
 
 def transfer(
-    lenses: Lenses,
-    cache: Cache,
+    lenses: Lenses | Path | str,
+    cache: Cache | Path | str,
     *,
     settings: TransferSettings | None = None,
     device: torch.device | None = None,
@@ -42,6 +44,7 @@ def transfer(
     Raises `RequestError` when the cache is another model's, or lenses or cache lack a layer or a head.
     """
     settings = settings or TransferSettings()
+    lenses, cache = opened_lenses(lenses), opened_cache(cache)
     check_same_model(lenses, cache)
     check_written(cache, lenses.record.site)
     judged = judged_rows(lenses, cache, judged_text(lenses, cache), settings, device)
