@@ -1,7 +1,7 @@
 """Heads whose work is known: are they first in their families, and which reading has the sign of what they do?
 
     python benchmarks/known_heads.py [MODEL] [--lenses LENSES] [--effect-lenses LENSES] [--published gpt2-small]
-        [--parts families,loss,names,capitals,agreement] [--prompts N] [--keep DIR]
+        [--parts families,loss,names,capitals,agreement] [--prompts N] [--layers 17,23] [--keep DIR]
 
 MODEL is a directory or an id, `demo` by default. `families`: the first heads of each family by `alens heads`, and with
 `--published` the places of the heads that papers name. `loss`: the loss on the second copy of repeated random tokens
@@ -141,7 +141,7 @@ def answers_part(part: str, effects: AnswerEffects) -> Iterator[str]:
     complete = [name for name in names if len(effects.readings[name]) == len(by_effect)]
     yield from _readings_table(effects, complete, by_effect)
     yield from _stretches_table("sign test", effects, complete, by_effect, _sign_test)
-    yield from _stretches_table(f"place of {2 * FIRST} heads", effects, complete, by_effect, _both_places)
+    yield from _stretches_table("place of those moved most", effects, complete, by_effect, _both_places)
     shared = [head for head in by_effect if all(head in effects.readings[name] for name in names)]
     if shared and len(shared) < len(by_effect):
         yield f"\nThe {len(shared)} heads that every reading knows:"
@@ -269,6 +269,7 @@ def main() -> None:
     parser.add_argument("--published", choices=list(PUBLISHED), help="heads of a model that papers name")
     parser.add_argument("--parts", default=",".join(PARTS), help="which parts to run")
     parser.add_argument("--prompts", type=int, help="prompts of each kind; all by default")
+    parser.add_argument("--layers", help="layers whose heads take part, such as 17,23,24; all by default")
     parser.add_argument("--keep", type=Path, help="a directory for what was measured")
     args = parser.parse_args()
     parts = args.parts.split(",")
@@ -289,10 +290,17 @@ def main() -> None:
         effect_lenses = load_effect_lenses(args.effect_lenses)
     if args.keep is not None:
         args.keep.mkdir(exist_ok=True)
+    layers = None if args.layers is None else [int(layer) for layer in args.layers.split(",")]
     for part in [part for part in parts if part in KINDS]:
         measured = None if args.keep is None else args.keep / f"{part}.npz"
         effects = answer_effects(
-            model, reader, effect_lenses, kind=KINDS[part], most=args.prompts, measured=measured
+            model,
+            reader,
+            effect_lenses,
+            kind=KINDS[part],
+            most=args.prompts,
+            layers=layers,
+            measured=measured,
         )
         print("\n".join(answers_part(part, effects)), flush=True)
 

@@ -9,7 +9,7 @@ Shapes: P prompts, B of one length, L layers, H heads, E d_head, D d_model, two 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +54,11 @@ def answer_effects(
     *,
     kind: str,
     most: int | None = None,
+    layers: Sequence[int] | None = None,
     measured: Path | None = None,
 ) -> AnswerEffects:
-    """Measure and read all heads on the prompts of a kind whose words are single tokens, `most` of them at most.
+    """Measure and read all heads, of all layers or some, on the prompts of a kind whose words are single tokens, `most` of
+    them at most.
 
     With `measured`, effects are taken from this file where it is there, and kept in it where it is not.
     """
@@ -64,7 +66,7 @@ def answer_effects(
     means = _means(model, reader, [tokens_BT for tokens_BT, _ in batches])
     parts: dict[str, dict[Head, list[Array]]] = defaultdict(lambda: defaultdict(list))
     differences = []
-    layers = range(len(model.W_O_LHED))
+    layers = range(len(model.W_O_LHED)) if layers is None else layers
     known = measured is not None and measured.exists()
     for tokens_BT, words_B2 in batches:
         with torch.inference_mode():
