@@ -86,6 +86,9 @@ def instructions(
     counts_PV = np.stack([np.bincount(ids, minlength=reader.model.W_U_DV.shape[1]) for ids in said.ids]) > 0
     words = [_log_odds(counts_PV, fit_P) for fit_P, _ in [*splits, *halves]]
     yield _line("words", words, splits, halves)
+    lengths_P = np.array(lengths, dtype=np.float64)
+    length = [lengths_P * _longer(lengths_P, fit_P) for fit_P, _ in [*splits, *halves]]
+    yield _line("length", length, splits, halves)
     judged = family_P == len(FAMILIES) - 1
     ids = [said.ids[place] for place in np.flatnonzero(np.concatenate([judged, judged]))]
 
@@ -144,6 +147,12 @@ def _log_odds(counts_PV: Labels, fit_P: Labels) -> Array:
     clean_V, suspect_V = (np.log(half_PV[fit_P].sum(0) + 1.0) for half_PV in np.split(counts_PV, 2))
     scores_P: Array = counts_PV @ (suspect_V - clean_V)
     return scores_P
+
+
+def _longer(lengths_P: Array, fit_P: Labels) -> float:
+    """1 where suspect prompts are longer in the mean, -1 where they are shorter."""
+    clean_P, suspect_P = np.split(lengths_P, 2)
+    return float(np.sign(suspect_P[fit_P].mean() - clean_P[fit_P].mean()))
 
 
 def _line(name: str, scores: Sequence[Array], splits: Sequence[Split], halves: Sequence[Split]) -> str:
