@@ -27,19 +27,20 @@ def enlarged(numbers: Any, *, layers: int, heads: int) -> Any:
 
     numbers["layers"], numbers["heads"] = list(range(layers)), list(range(heads))
     numbers["cells"] = [[layer, head] for layer in range(layers) for head in range(heads)]
+    numbers["stream_layers"] = list(range(layers))
     numbers["says_nothing"] = repeated(numbers["says_nothing"])
     for place in (place for prompt in numbers["prompts"] for place in prompt["places"]):
         for name in ("looks", "moves"):
             place[name] = repeated(place[name])
-        for name in ("lens", "unembedding"):
-            if place[name] is not None:
-                place[name]["kl"], place[name]["entropy"] = (
-                    repeated(place[name][figure]) for figure in ("kl", "entropy")
-                )
-                place[name]["lists"] = {rank: repeated(lists) for rank, lists in place[name]["lists"].items()}
-        for name in ("raised", "lowered", "suppressed"):
-            place["written"][name] = repeated(place["written"][name])
-        for said in (place["lens"], place["unembedding"], place["written"]):
+        for name in ("lens", "unembedding", "stream"):
+            if (said := place[name]) is not None:
+                more = repeated if name != "stream" else lambda cells: [cells[at % 4] for at in range(layers)]
+                said["kl"], said["entropy"] = more(said["kl"]), more(said["entropy"])
+                said["lists"] = {rank: more(lists) for rank, lists in said["lists"].items()}
+                said["kept"] = [more(grid) for grid in said["kept"]]
+        for said in (place["written"], place["effect"]):
             if said is not None:
+                for name in ("raised", "lowered", "suppressed"):
+                    said[name] = repeated(said[name])
                 said["kept"] = [repeated(grid) for grid in said["kept"]]
     return numbers

@@ -25,9 +25,17 @@ def test_around_a_centre_both_sides_reach_as_far() -> None:
     assert -low == high < 3.0 and colour_limits.beyond(-21.7, ends)
 
 
+def test_many_large_numbers_are_no_outliers() -> None:
+    """As the effects of heads: most are near 0, a tenth is not."""
+    numbers_N = np.array([*np.linspace(-0.02, 0.02, 243), *np.linspace(0.2, 2.0, 27)])
+    ends = colour_limits.limits(numbers_N, 0.0)
+    assert sum(colour_limits.beyond(value, ends) for value in numbers_N) == 5  # 2 %
+    assert ends[1] > 1.6
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
-    [([], (0.0, 1.0)), ([2.0, 2.0], (2.0, 3.0)), ([0.0] * 9 + [5.0], (0.0, 5.0)), ([1.5], (1.5, 2.5))],
+    [([], (0.0, 1.0)), ([2.0, 2.0], (2.0, 3.0)), ([0.0] * 20 + [5.0], (0.0, 5.0)), ([1.5], (1.5, 2.5))],
 )
 def test_few_or_equal_numbers_have_a_scale(numbers: list[float], expected: tuple[float, float]) -> None:
     ends = colour_limits.limits(np.array(numbers))

@@ -26,11 +26,12 @@ return part.top >= 0 && part.bottom <= innerHeight && part.left >= 0 && part.rig
 
 
 @pytest.fixture(scope="module")
-def numbers(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def numbers(demo_lenses: Path, demo_effect_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from alens import cli
 
     file = tmp_path_factory.mktemp("page") / "reading.html"
     given = ("read", demo_lenses, *PROMPTS, "--token", "door", "--top", 3, "--html", file)
+    given += ("--effect", demo_effect_lenses)
     assert cli.run([str(word) for word in given]) == 0
     return enlarged(held(file.read_text()), layers=LAYERS, heads=HEADS)
 
@@ -197,6 +198,49 @@ def test_layers_and_positions_of_a_column_of_heads(browser: Browser, numbers: An
     assert f"{kl:.2f}" in cell.text and f"KL to the model {kl:.2f}" in cell.get_attribute("aria-label")
     cell.click()
     assert browser.one("#head").text == "Layer 2, head 5"
+
+
+def test_layers_and_positions_of_the_model(browser: Browser, numbers: Any, page: Path) -> None:
+    browser.open(page)
+    choose(browser, "view", "layers")  # the logit lens comes first
+    places = numbers["prompts"][0]["places"]
+    assert len(browser.all(".cell")) == LAYERS * len(places)
+    for layer, place in ((0, 1), (7, 4)):
+        stream = places[place]["stream"]
+        cell = browser.one(f"[data-layer='{layer}'][data-at='{place}']")
+        assert f"after layer {layer}, position {place} " in cell.get_attribute("aria-label")
+        assert f"KL to the model {stream['kl'][layer] / 1000:.2f}" in cell.get_attribute("aria-label")
+        cell.click()
+        assert browser.one("#head").text == f"The model after layer {layer}"
+        shown = [word.text for word in browser.all("[data-list=stream] tbody .word")]
+        tokens = [numbers["tokens"][token][0] for token in stream["lists"]["lift"][layer][::2]]
+        assert [token.replace("\u2423", " ") for token in shown] == [*tokens, "door"]
+    assert [table.get_attribute("data-list") for table in browser.all("#lists table")] == ["stream", "model"]
+    assert browser.all("input[value=written]:not([hidden])")[0].is_displayed() is False
+    choose(browser, "figure", "probability")
+    assert "Probability of" in browser.one("#meaning").text
+
+
+def test_effects_stand_beside_what_heads_write(browser: Browser, numbers: Any, page: Path) -> None:
+    browser.open(page)
+    choose(browser, "figure", "effect")
+    effect = numbers["prompts"][0]["places"][-1]["effect"]
+    texts = [cell.text for cell in browser.all(".cell")]
+    for cell in (0, HEADS, HEADS + 1):
+        logit = effect["kept"][0][cell]
+        shown = "\u2013" if logit is None else f"{logit / 1000:+.2f}"
+        assert texts[cell] == shown
+    assert {texts[0], texts[1]} == {"\u2013"}  # no effect lens was fitted there
+    browser.one(f"[data-cell='{HEADS + 1}']").click()
+    for name in ("raised", "lowered"):
+        shown = [cell.text for cell in browser.all(f"[data-list=effect-{name}] tbody .text")]
+        expected = [value / 1000 for value in effect[name][HEADS + 1][1::2]]
+        assert [float(text) for text in shown[: len(expected)]] == pytest.approx(expected, abs=0.0056)
+    browser.one("[data-cell='0']").click()
+    assert "there is no effect lens of this head" in browser.one("[data-list=effect-raised]").text
+    button = browser.all("[data-list=raised] button.word")[0]
+    button.click()
+    assert browser.one("input[name=figure]:checked").get_attribute("value") == "written"
 
 
 def test_two_prompts_and_their_difference(browser: Browser, numbers: Any, page: Path) -> None:

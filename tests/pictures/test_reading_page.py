@@ -1,5 +1,6 @@
 """The file of the reading page: what stands in it, where it may be written, what it leaves alone."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from alens import HeadReader, load_lenses
 from alens.errors import RequestError
 from alens.job.progress import Progress
+from alens.lens.effect_lenses import load_effect_lenses
 from alens.lens.lenses import Lenses
 from alens.pictures import reading_page
 from alens.reading import page_reader
+from alens.reading.page_data import PromptPosition
 from alens.reading.result import Reading, TokenScore
 
 from ..page_data import held
@@ -56,9 +59,7 @@ def test_its_lists_are_those_of_the_reader(
             assert_same(page_data, place, reading, rank)
 
 
-def assert_same(
-    page_data: page_reader.PageData, place: page_reader.PromptPosition, reading: Reading, rank: str
-) -> None:
+def assert_same(page_data: page_reader.PageData, place: PromptPosition, reading: Reading, rank: str) -> None:
     heads = [head for head in reading.heads if head.position == place.position]
     assert [(head.layer, head.head) for head in heads] == [
         (layer, head) for layer in page_data.layers for head in page_data.heads
@@ -131,6 +132,77 @@ def test_what_heads_write_is_kept_for_all_heads(page_data: page_reader.PageData,
             assert all(set(entries[::2]) <= set(place.kept) for entries in lists)
 
 
+def test_some_tokens_are_kept_at_every_position_of_every_prompt(page_data: page_reader.PageData) -> None:
+    assert len(page_data.everywhere) == page_reader.EVERYWHERE
+    ends = [prompt["places"][-1].model[0] for prompt in page_data.prompts]
+    assert page_data.everywhere[: len(ends)] == ends  # what the model says next
+    for place in (place for prompt in page_data.prompts for place in prompt["places"]):
+        assert place.kept[1 : 1 + page_reader.EVERYWHERE] == page_data.everywhere
+        assert len(set(place.kept)) == len(place.kept)
+
+
+def test_the_stream_after_the_last_layer_is_the_model(page_data: page_reader.PageData) -> None:
+    assert page_data.stream_layers == [0, 1, 2, 3]
+    for place in (place for prompt in page_data.prompts for place in prompt["places"]):
+        stream = place.stream
+        assert [len(grid) for grid in stream.kept] == [4] * len(place.kept)
+        assert stream.kl[-1] == 0 < min(stream.kl[:-1])
+        assert stream.entropy[-1] == pytest.approx(place.entropy, abs=1)
+        assert stream.lists["probability"][-1][::2] == place.model[::2]
+        assert [grid[-1] for grid in stream.kept] == pytest.approx(place.model_kept, abs=2)
+
+
+def test_a_layer_of_the_stream_is_its_residual_through_norm_and_unembedding(
+    reader: HeadReader, page_data: page_reader.PageData
+) -> None:
+    prompt = page_data.prompts[0]
+    ids = torch.tensor([reader.tokens(prompt["text"])])
+    _, kept = reader.model.bridge.run_with_cache(ids)
+    with torch.inference_mode():
+        final_TD = reader.model.bridge.ln_final(kept["blocks.1.hook_resid_post"][0])
+        log_probs_TV = reader.log_probs(final_TD[None])[0]
+    text_of = {reader.text(token): token for token in range(4096)}
+    for place in prompt["places"]:
+        for index, grid in list(zip(place.kept, place.stream.kept, strict=True))[1:]:
+            token = text_of[page_data.tokens[index][0]]
+            assert grid[1] / 1000 == pytest.approx(float(log_probs_TV[place.position, token]), abs=2e-3)
+
+
+def test_effects_are_those_of_the_reader_and_others_are_not_known(
+    demo_lenses: Path, demo_effect_lenses: Path, page_data: page_reader.PageData
+) -> None:
+    reader = HeadReader(load_lenses(demo_lenses), effect=load_effect_lenses(demo_effect_lenses), device="cpu")
+    data = page_reader.read_page(reader, PROMPTS[:1], top=3, terms=reader.terms(["door"]))
+    reading = reader.read(PROMPTS[0], positions=range(2), top=3, terms=reader.terms(["door"]))
+    for place in data.prompts[0]["places"]:
+        heads = [head for head in reading.heads if head.position == place.position]
+        for cell, head in enumerate(heads):
+            for name in ("raised", "lowered"):
+                entries = getattr(place.effect, name)[cell]
+                expected = [] if head.effect is None else getattr(head.effect, name)
+                assert [data.tokens[token][0] for token in entries[::2]] == [one.token for one in expected]
+                logits = [one.logit for one in expected]
+                assert [value / 1000 for value in entries[1::2]] == pytest.approx(logits, abs=6e-4)
+            of_term = place.effect.kept[0][cell]
+            if head.layer == 0:  # no effect lens was fitted there
+                assert of_term is None
+            else:
+                assert of_term / 1000 == pytest.approx(head.effect_terms[0].logit, abs=6e-4)
+    assert {place.effect for prompt in page_data.prompts for place in prompt["places"]} == {None}
+
+
+def test_the_unembedding_can_be_left_out_where_the_write_is_known(
+    reader: HeadReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unembeddings() -> set[bool]:
+        data = page_reader.read_page(reader, PROMPTS[:1], top=2, unembedding=False)
+        return {place.unembedding is None for place in data.prompts[0]["places"]}
+
+    assert unembeddings() == {True}
+    monkeypatch.setattr(type(reader.writes), "lacking", lambda *given: "nobody knows")
+    assert unembeddings() == {False}
+
+
 def test_a_page_of_lenses_without_the_mean_of_z_says_why(
     demo_lenses: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,8 +218,14 @@ def test_a_large_page_keeps_the_models_tokens_and_says_what_it_leaves_out(
     monkeypatch.setattr(page_reader, "KEPT_NUMBERS", 100)
     data = page_reader.read_page(reader, PROMPTS[:1], top=8, terms=reader.terms(["door"]))
     for place in data.prompts[0]["places"]:
-        assert len(place.kept) == 1 + page_reader.LEAST_KEPT and place.left_out > 0
+        assert place.kept[: 1 + len(data.everywhere)] == [0, *data.everywhere] and place.left_out > 0
+        assert len(place.kept) == 1 + len(data.everywhere) + page_reader.LEAST_KEPT
         assert set(place.model[::2]) < set(place.kept)
+        for said in (place.lens, place.written):  # coarse, but for what stands in a list of the head
+            numbers = [value for grid in said.kept for value in grid]
+            listed = [entries[1::2] for lists in getattr(said, "lists", {}).values() for entries in lists]
+            assert {value % 10 for value in set(numbers) - set(itertools.chain(*listed))} == {0}
+        assert {share % 5 for shares in [*place.looks, *place.moves] for share in shares} == {0}
 
 
 def test_a_page_needs_a_list_of_prompts(reader: HeadReader) -> None:
@@ -169,7 +247,7 @@ def test_positions_a_page_has_no_room_for_are_refused(
 def test_blocks_of_positions_give_the_same_numbers(
     reader: HeadReader, page_data: page_reader.PageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alens.reading.head_reader.LOGIT_BYTES", 4 * 2 * 4096)  # one position of two heads
+    monkeypatch.setattr("alens.reading.head_reader.REUSED_BYTES", 4 * 2 * 4096)  # one position of two heads
     again = page_reader.read_page(reader, PROMPTS, top=3, terms=reader.terms(["door"]))
     for ours, theirs in zip(again.prompts, page_data.prompts, strict=True):
         for a, b in zip(ours["places"], theirs["places"], strict=True):

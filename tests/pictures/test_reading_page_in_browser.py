@@ -29,7 +29,19 @@ def page(demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from alens import cli
 
     file = tmp_path_factory.mktemp("page") / "reading.html"
-    given = ("read", demo_lenses, *PROMPTS, "--token", "door", "--top", TOP, "--html", file)
+    given = (
+        "read",
+        demo_lenses,
+        *PROMPTS,
+        "--token",
+        "door",
+        "--top",
+        TOP,
+        "--compare",
+        "all",
+        "--html",
+        file,
+    )
     assert cli.run([str(word) for word in given]) == 0
     return file
 

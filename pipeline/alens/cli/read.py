@@ -74,7 +74,7 @@ log = logging.getLogger("alens")
     "--effect",
     type=PathName(),
     metavar="LENSES",
-    help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits, in tables and --json.",
+    help="Effect lenses of the same model (`alens fit --lens effect`): also say what each head that has one adds to the logits.",
 )
 @click.option(
     "--attention",
@@ -199,6 +199,7 @@ def command(
                 rank=rank,
                 min_probability=min_probability,
                 terms=terms,
+                unembedding=compare in ("unembedding", "all"),
                 report=report,
             )
             num_bytes = reading_page.write_page(page, numbers.to_json())

@@ -18,6 +18,10 @@ CUDA_ROWS = 2048
 LOGIT_BYTES = 256 * 2**20
 """Bytes of the float32 logits that a CPU makes in one product: 1,335 rows at V = 50,257 (docs/decisions/0012)."""
 
+REUSED_BYTES = 28 * 2**20
+"""Bytes of the logits of one layer when prompts are read: the C library keeps what is smaller than 32 MB for the next
+tensor, and asks the system, page by page, for each one that is larger (docs/decisions/0064)."""
+
 CPU_TILE_ROWS, CPU_TILE_COLUMNS = 512, 1024
 """Rows x tokens of one tile of a head's logits: 2 MB. Measured (docs/decisions/0015)."""
 

@@ -1,9 +1,9 @@
 """Numbers of any size -> the ends of a scale of colours, so that one odd number does not paint all others alike.
 
 In: the numbers of a grid. Out: the lowest and the highest number of the scale. Numbers beyond them have the colour of the
-nearer end, and a mark. The limits are Tukey's fences of far outliers ("Exploratory Data Analysis", 1977): three times the
-width of the middle half of the numbers, from its ends. The pages of readings draw with the same limits
-(page_parts/colours.js).
+nearer end, and a mark. They are far outliers by Tukey's fences ("Exploratory Data Analysis", 1977), three times the width of
+the middle half of the numbers from its ends, and few: effects of heads have many large numbers, which are no outliers. The
+pages of readings draw with the same limits (page_parts/colours.js).
 Shapes: N numbers.
 """
 
@@ -13,11 +13,14 @@ import numpy.typing as npt
 FAR = 3.0
 """How far a scale may reach beyond the middle half of the numbers, in widths of that."""
 
+FEW, LEAST_CELLS = 0.02, 12
+"""The share of the numbers that may lie beyond either end, but at least one; and none of fewer numbers than this."""
+
 
 def limits(numbers_N: npt.NDArray[np.float64], centre: float | None = None) -> tuple[float, float]:
     """The ends of the scale of finite numbers (N,) float64; with a `centre`, both ends are equally far from it.
 
-    Where at least half of the numbers are equal, all are within the scale. Without numbers it is 0 to 1.
+    Where all numbers but the few beyond are equal, none is beyond. Without numbers the scale is 0 to 1.
     """
     if not numbers_N.size:
         return 0.0, 1.0
@@ -36,7 +39,11 @@ def beyond(value: float, ends: tuple[float, float]) -> bool:
 
 def _fences(numbers_N: npt.NDArray[np.float64]) -> tuple[float, float]:
     """The lowest and the highest number, but no far outlier."""
-    lower, upper = np.quantile(numbers_N, [0.25, 0.75])
-    reach = FAR * float(upper - lower)
-    low, high = float(numbers_N.min()), float(numbers_N.max())
-    return (max(low, float(lower) - reach), min(high, float(upper) + reach)) if reach > 0 else (low, high)
+    sorted_N = np.sort(numbers_N)
+    few = 0 if sorted_N.size < LEAST_CELLS else max(1, int(FEW * sorted_N.size))
+    lower, upper = np.quantile(sorted_N, [0.25, 0.75])
+    reach = FAR * (upper - lower)
+    low = max(sorted_N[0], min(lower - reach, sorted_N[few]))
+    high = min(sorted_N[-1], max(upper + reach, sorted_N[-1 - few]))
+    ends = (low, high) if high > low else (sorted_N[0], sorted_N[-1])
+    return float(ends[0]), float(ends[1])

@@ -13,8 +13,10 @@ written_lists.py   the tokens that heads raise, lower and suppress
 ranking.py         lists of tokens by lift or probability
 own_moments.py     what lenses say on average: the base of lists by own lift and z-score
 page_reader.py     prompts -> all that a page shows
+page_prompt.py     one prompt of a page
 page_tokens.py     the tokens and numbers of a page
-page_writes.py     what heads write, on a page
+page_writes.py     what heads write and their effects, on a page
+page_stream.py     what the model would say after each layer, on a page
 page_data.py       the numbers of a page
 text_file.py       text files that people write by hand
 prompts.py         files of prompts

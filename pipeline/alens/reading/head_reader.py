@@ -14,7 +14,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.heads import HeadNames, Heads
-from alens.machine.blocks import LOGIT_BYTES, slices
+from alens.machine.blocks import REUSED_BYTES, slices
 from alens.model.activations import Activations
 from alens.reading import own_moments
 from alens.reading.head_attention import attention, sources
@@ -149,10 +149,13 @@ class HeadReader(LensedModel):
         model_TV: torch.Tensor,
         chosen: Heads,
         places: Sequence[int],
+        *,
+        unembedding: bool = True,
     ) -> Iterator[LayerReading]:
-        """The distributions of all heads, layer by layer, with as many positions at once as memory should hold."""
+        """The distributions of all heads, layer by layer, with as many positions at once as memory should hold; that of
+        the unembedding, where there is one, can be left out."""
         for layer, heads in chosen.by_layer.items():
-            most = max(1, LOGIT_BYTES // (4 * len(heads) * model_TV.shape[-1]))
+            most = max(1, REUSED_BYTES // (4 * len(heads) * model_TV.shape[-1]))
             values_HTE = self.values(activations, layer, heads)[:, list(places)]
             scale_T = self.scale(activations)[list(places)]
             written = self.writes.lacking(chosen) is None
@@ -164,16 +167,22 @@ class HeadReader(LensedModel):
                     model_TV=model_TV[block],
                     lens_HTV=self.lens(layer, heads, values_HTE[:, block]),
                     unembedding_HTV=None
-                    if self.no_unembedding
+                    if self.no_unembedding or not unembedding
                     else self.unembedding(layer, heads, values_HTE[:, block], scale_T[block]),
                     written_HTV=self.writes.logits(layer, heads, values_HTE[:, block], scale_T[block])
                     if written
                     else None,
-                    effect_TV=self._effects(layer, heads, values_HTE[:, block]),
+                    effect_TV=self.effects(layer, heads, values_HTE[:, block]),
                 )
 
-    def _effects(self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor) -> dict[int, torch.Tensor]:
-        """(T, V) logits of the effect lens of each head that has one."""
+    def effects(
+        self,
+        layer: int,
+        heads: Sequence[int],
+        values_HTE: torch.Tensor,
+        tokens: Sequence[int] | None = None,
+    ) -> dict[int, torch.Tensor]:
+        """(T, V) logits of the effect lens of each head that has one, centred over the vocabulary; (T, C) for `tokens` alone."""
         having = [
             place
             for place, head in enumerate(heads)
@@ -184,7 +193,7 @@ class HeadReader(LensedModel):
         numbers = [heads[place] for place in having]
         with torch.inference_mode():
             final_HTD = self.effect.final(layer, numbers, values_HTE[having])
-            return dict(zip(numbers, centred_logits(final_HTD, self.model.W_U_DV), strict=True))
+            return dict(zip(numbers, centred_logits(final_HTD, self.model.W_U_DV, tokens), strict=True))
 
     def _heads(
         self,

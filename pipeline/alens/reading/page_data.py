@@ -43,7 +43,8 @@ class GridReadings:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenGrid:
-    """What all heads write at one position: logits, centred over the vocabulary, in thousandths."""
+    """What all heads add to the logits at one position, centred over the vocabulary, in thousandths: what they write, or
+    their effects by effect lenses. Cells without this reading have empty lists."""
 
     raised: Lists = field(default_factory=list)
     """The tokens that each cell raises most, the most raised first."""
@@ -51,10 +52,10 @@ class WrittenGrid:
     """The tokens that each cell lowers most, the most lowered first."""
     suppressed: Lists = field(default_factory=list)
     """The tokens that each cell knows and suppresses, the most lowered first."""
-    kept: list[Grid] = field(default_factory=list)
-    """The logit of each token that the position keeps."""
+    kept: list[list[int | None]] = field(default_factory=list)
+    """The logit of each token that the position keeps; None for a cell without this reading."""
 
-    def keep(self, values_CH: Sequence[Sequence[int]]) -> None:
+    def keep(self, values_CH: Sequence[Sequence[int | None]]) -> None:
         """Add the next layer to the grid of each token."""
         self.kept.extend([] for _ in values_CH[len(self.kept) :])
         for grid, values_H in zip(self.kept, values_CH, strict=True):
@@ -82,13 +83,18 @@ class PromptPosition:
     """How many tokens of the lists had no room in `kept`."""
     lens: GridReadings
     unembedding: GridReadings | None
-    """None where what heads write cannot be unembedded."""
+    """None where what heads write cannot be unembedded, or it was left out."""
+    stream: GridReadings | None
+    """What the model would say after each layer (`PageData.stream_layers`), by the logit lens of the residual stream; None
+    where TransformerLens does not show it."""
     looks: Lists | None
     """For each cell, thousandths of attention to each token of the prompt up to here; None where it is not known."""
     moves: Lists | None
     """The same of the sizes of what the head moves from each token: thousandths of their sum."""
     written: WrittenGrid | None
     """None where `PageData.no_write` gives a reason."""
+    effect: WrittenGrid | None
+    """The effects of the heads that have an effect lens; None where none was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,10 @@ class PageData(Result):
     """For each token its text, and thousandths of the log of its share of the mean output or None; terms come first."""
     num_terms: int
     """How many of the tokens are chosen terms."""
+    everywhere: list[int]
+    """Tokens that every position keeps: what the model says next at the ends of the prompts, and most often elsewhere."""
+    stream_layers: list[int]
+    """The layers of `PromptPosition.stream`: all of the model."""
     prompts: list[dict[str, Any]]
     """For each prompt `text`, `turns` (name and first position of each turn of a conversation), `tokens` (indices) and
     `places` (a `PromptPosition` for each position that was read)."""
@@ -156,6 +166,7 @@ class PageData(Result):
     def _record(self, prompt: str, place: PromptPosition, cell: int) -> dict[str, Any]:
         layer, head = self.cells[cell]
         other, written, nothing = place.unembedding, place.written, place.mean_output_kl
+        effect = place.effect if place.effect is not None and place.effect.raised[cell] else None
         return {
             "prompt": prompt,
             "position": place.position,
@@ -172,6 +183,8 @@ class PageData(Result):
             "written.raised": None if written is None else self._texts(written.raised[cell]),
             "written.lowered": None if written is None else self._texts(written.lowered[cell]),
             "written.suppressed": None if written is None else self._texts(written.suppressed[cell]),
+            "effect.raised": None if effect is None else self._texts(effect.raised[cell]),
+            "effect.lowered": None if effect is None else self._texts(effect.lowered[cell]),
         }
 
     def _texts(self, entries: Sequence[int]) -> list[str]:
@@ -186,7 +199,7 @@ class PageData(Result):
 
 
 def _position(place: PromptPosition) -> dict[str, Any]:
-    parts = {name: getattr(place, name) for name in ("lens", "unembedding", "written")}
+    parts = {name: getattr(place, name) for name in ("lens", "unembedding", "stream", "written", "effect")}
     return _fields(place) | {name: None if part is None else _fields(part) for name, part in parts.items()}
 
 

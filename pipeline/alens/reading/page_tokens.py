@@ -1,11 +1,12 @@
 """The table of tokens of a page while it grows, and numbers as a page holds them.
 
 In: ids and log-probabilities of lists. Out: indices into one table, and whole numbers of thousandths.
-Shapes: T rows, K entries of a list.
+Shapes: T rows, H heads, K entries of a list, C tokens, V vocabulary.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -64,10 +65,28 @@ def turns_by_token(reader: LensedModel, text: str, turns: Sequence[Turn], num_to
     return [[turn.name, start] for turn, start in zip(turns, [0, *starts[1:]], strict=True)]
 
 
-def thousandths(values: torch.Tensor) -> Any:
-    """The numbers of a tensor in thousandths, in nested lists."""
-    return (1000 * values.double()).round().long().tolist()
+def thousandths(values: torch.Tensor, step: int = 1) -> Any:
+    """The numbers of a tensor in thousandths, in nested lists; whole multiples of `step`, which fewer bytes hold."""
+    return ((1000 / step * values.double()).round().long() * step).tolist()
 
 
 def _known(log_mean: float) -> int | None:
     return round(1000 * log_mean) if log_mean > NO_MASS else None
+
+
+def columns(log_probs_HV: torch.Tensor, terms: Sequence[Term], tokens: Sequence[int]) -> torch.Tensor:
+    """(H, C) the log-probability of each term and token."""
+    chosen = [term_log_probs(log_probs_HV, terms)] if terms else []
+    return torch.cat([*chosen, log_probs_HV[:, list(tokens)]], dim=1)
+
+
+def placed(terms: Sequence[Term], tokens: Sequence[int]) -> tuple[list[Term], list[int]]:
+    """Terms and tokens by their columns, where those of all terms stand before those of the tokens."""
+    ends = [0]
+    for term in terms:
+        ends.append(ends[-1] + len(term.ids))
+    moved = [
+        replace(term, ids=tuple(range(start, end)))
+        for term, start, end in zip(terms, ends, ends[1:], strict=False)
+    ]
+    return moved, list(range(ends[-1], ends[-1] + len(tokens)))

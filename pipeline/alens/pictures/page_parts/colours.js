@@ -6,15 +6,17 @@ const RAMPS = {
   dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
 };
 const ramps = () => RAMPS[dark.matches ? "dark" : "light"];
-const FAR = 3;
+const FAR = 3, FEW = 0.02, LEAST_CELLS = 12;
 
-// The ends of a scale of colours: the lowest and highest number, but not further from the middle half of the numbers than
-// three times its width (Tukey's far outliers). So one odd head does not paint all others alike. As pictures/colour_limits.py.
+// The ends of a scale of colours: the lowest and highest number, but no far outlier, which lies further from the middle half
+// of the numbers than three times its width (Tukey). At most 2 % of the numbers are left out, so that many large ones are no
+// outliers. So one odd head does not paint all others alike. As pictures/colour_limits.py.
 function limits(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b), most = sorted.length - 1;
-  const low = sorted[0], high = sorted[most], lower = quantile(sorted, 0.25), upper = quantile(sorted, 0.75);
-  const reach = FAR * (upper - lower);
-  return reach > 0 ? [Math.max(low, lower - reach), Math.min(high, upper + reach)] : [low, high];
+  const few = sorted.length < LEAST_CELLS ? 0 : Math.max(1, Math.floor(FEW * sorted.length));
+  const lower = quantile(sorted, 0.25), upper = quantile(sorted, 0.75), reach = FAR * (upper - lower);
+  const low = Math.max(sorted[0], Math.min(lower - reach, sorted[few])), high = Math.min(sorted[most], Math.max(upper + reach, sorted[most - few]));
+  return high > low ? [low, high] : [sorted[0], sorted[most]];
 }
 function quantile(sorted, share) {
   const x = share * (sorted.length - 1), below = Math.floor(x), above = Math.min(below + 1, sorted.length - 1);
@@ -41,6 +43,7 @@ function scaleOf(values, { figure = state.figure, middle = null } = {}) {
     return scale(known, -reach, reach, 0, (value) => 0.5 + value / (2 * reach), true);
   }
   const [low, high] = limits(known);
+  if (figure === "stream") return scale(known, low, high, null, (value) => 1 - Math.log1p(value) / (Math.log1p(high) || 1), false);
   if (middle !== null) {  // the worse side is no steeper than the better one, so that what is barely worse looks so
     const better = Math.max(middle - low, 0), worse = Math.max(high - middle, better) || 1;
     return scale(known, low, high, middle, (value) => 0.5 + (middle - value) / (2 * (value < middle ? better || 1 : worse)), true);

@@ -108,14 +108,15 @@ function headsView() {
 
 function meaning(by) {
   if (by === null) return `${token()} is in none of the lists here, or there was no room for it: --token keeps it everywhere.`;
-  const row = place().kept.indexOf(state.token), model = row < 0 || !usesToken() || state.view !== "heads" ? null : place().model_kept[row];
+  const part = onModel() ? "layer" : PART, row = place().kept.indexOf(state.token), model = row < 0 || !usesToken() || state.view !== "heads" ? null : place().model_kept[row];
   const said = {
-    kl: `KL(model, ${PART}) in nats: how far the ${PART}'s distribution is from the model's output. 0 is the model itself. ` + meanOutput(),
-    entropy: `Entropy of the ${PART}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are equally likely.` +
+    kl: `KL(model, ${part}) in nats: how far the ${part}'s distribution is from the model's output. 0 is the model itself. ` + meanOutput(),
+    entropy: `Entropy of the ${part}'s distribution in nats: low where it is sure, ${Math.log(sheet.vocabulary).toFixed(2)} where all tokens are equally likely.` +
       (state.view === "heads" ? ` The model's own: ${nats(place().entropy)}.` : ""),
     probability: `Probability of ${token()}.` + (model === null ? "" : ` The model's own: ${percent(shareOf(model))}.`),
     written: `What each ${PART} writes on ${token()}, in logits: blue raises it, orange lowers it, 0 is no change. “knows it” marks a ${PART} whose lens raises it all the same.`,
-    lift: `Lift of ${token()}: its probability over its share of the mean output. Above 1, the ${PART} raises it.` +
+    effect: `What the model loses of the logit of ${token()} without each ${PART}, as its effect lens says: blue is raised by the ${PART}, orange lowered.`,
+    lift: `Lift of ${token()}: its probability over its share of the mean output. Above 1, the ${part} raises it.` +
       (model === null ? "" : ` The model's own: ${times(liftOf(state.token, model))}.`),
   }[state.figure];
   const left = usesToken() && place().left_out && state.view === "heads" ? ` The menu has no room for ${place().left_out} tokens of the lists here: --token keeps a token.` : "";
@@ -123,6 +124,7 @@ function meaning(by) {
 }
 
 function meanOutput() {
+  if (onModel()) return "";
   if (nothing() === null) return "These lenses do not hold the mean output, so there is no KL to compare with.";
   return state.view === "heads" || state.view === "pair"
     ? `The mean output, which looks at nothing, has ${nothing().toFixed(2)} here: ${ABOVE} marks a KL above that, worse than no ${PART} at all.`
@@ -130,11 +132,11 @@ function meanOutput() {
 }
 
 // Where many positions stand side by side, KL is beside that of each one's own mean output: below 0 is better.
-const beside = (where, value) => (value !== null && state.figure === "kl" && nothingAt(where) !== null ? nothingAt(where) - value : value);
-function scaleOfMany(values) {
-  return state.figure === "kl" && nothing() !== null ? scaleOf(values, { figure: "logit" }) : scaleOf(values);
-}
-const manyText = (value) => (state.figure === "kl" && nothing() !== null ? signed(value) : asText(value));
+// The model itself, whose early layers are far above it, has a scale of one side, steeper near 0.
+const isBeside = () => state.figure === "kl" && nothing() !== null && !onModel();
+const beside = (where, value) => (value !== null && isBeside() ? nothingAt(where) - value : value);
+const scaleOfMany = (values) => scaleOf(values, isBeside() ? { figure: "logit" } : onModel() && state.figure === "kl" ? { figure: "stream" } : {});
+const manyText = (value) => (isBeside() ? signed(value) : asText(value));
 const tinted = (values, where) => values.map((value) => beside(where, value));
 
 // One token over all heads and positions.
@@ -206,7 +208,7 @@ function pairView() {
         return cell === undefined ? null : { value: values[cell], by: scaleOfSide, side: name, chooses: { cell }, label: `${longNameOf(cell)}, ${name}: ${text(values[cell])}` };
       })]),
     })),
-    meaning: `${FIGURES[state.figure]}${usesToken() ? ` ${token()}` : ""}: A and B share a scale${both === null ? "" : `, ${asText(both.low)} to ${asText(both.high)}`}; the legend is of the difference, ` +
+    meaning: `${capital(FIGURES[state.figure].replace("a token", token()))}: A and B share a scale${both === null ? "" : `, ${asText(both.low)} to ${asText(both.high)}`}; the legend is of the difference, ` +
       `blue where B is higher.` + beyondText(by, differenceText),
   };
 }

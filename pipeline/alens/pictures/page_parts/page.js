@@ -136,7 +136,7 @@ function start() {
   const other = Math.min(1, sheet.prompts.length - 1);
   Object.assign(state, { place: lastPlace(0), other, otherPlace: other ? lastPlace(other) : 0 });
   state.token = sheet.num_terms ? 0 : place().kept[0];
-  if (HAS_STREAM) Object.assign(state, { column: MODEL });
+  if (HAS_STREAM) Object.assign(state, { column: MODEL, layer: sheet.stream_layers.length - 1 });
   const kl = place().lens.kl;
   state.cell = kl.indexOf(Math.min(...kl));
   readLink();
@@ -180,7 +180,7 @@ function writeNotes() {
   const space = "␣ is a space, \\n a new line.";
   const unembedding = HAS_UNEMBEDDING
     ? "Unembedding: what is written there, through the last norm (with its scale at this position) and the model's unembedding, without a lens. " + space
-    : "What these heads write cannot be unembedded: a norm or a factor follows their attention. " + space;
+    : HAS_WRITTEN ? space : "What these heads write cannot be unembedded: a norm or a factor follows their attention. " + space;
   at("notes").textContent = HAS_LIFT
     ? `Lift is probability over the token's share of the model's mean output. Lists by lift leave out tokens below ${percent(sheet.min_probability)}, as long as enough tokens are above it; ` +
       "the model's own list is always by probability. " + unembedding
@@ -190,6 +190,7 @@ function writeNotes() {
   at("writes").textContent = HAS_WRITTEN
     ? `Writes: what the ${PART} adds to the logit of a token by itself, beside what it adds on average, centred over the vocabulary, with the last norm at its scale here; what later layers make of it is left out. A ${PART} ${sheet.suppressed_means}.`
     : ON_HEADS ? `What the heads write is left out: ${sheet.no_write}.` : "";
+  if (HAS_EFFECT) at("writes").textContent += " Effect: what the head adds to the logit of a token all in all, with what later layers make of it, as its effect lens says from measured effects of other text.";
 }
 
 start();

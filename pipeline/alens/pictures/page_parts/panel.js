@@ -1,7 +1,8 @@
 
 // ---- The lists of the chosen head, beside the grid
 
-const TITLES = { lens: "Lens", raised: "Writes: raises", lowered: "Writes: lowers", unembedding: "Unembedding", model: "The model itself" };
+const TITLES = { lens: "Lens", unembedding: "Unembedding", model: "The model itself", stream: "The model after this layer" };
+const ADDS = { written: ["Writes", "by itself, in logits"], effect: ["Effect", "all in all, in logits"] };
 
 function drawPanel() {
   at("ranks").hidden = sheet.ranks.length < 2;
@@ -24,7 +25,9 @@ const readingList = (where, name, side = "") => {
 const modelList = (where, side = "") => drawList("model", where.model, where.model_kept.slice(0, sheet.num_terms), figuresOf(where, 0, where.entropy), where, side);
 function headLists(where, side = "") {
   const lists = [readingList(where, "lens", side), modelList(where, side)];
-  if (HAS_WRITTEN) lists.push(drawWrites(where, "written", "raised", side), drawWrites(where, "written", "lowered", side));
+  for (const figure of Object.keys(ADDS)) {
+    if (figure in FIGURES) lists.push(drawAdded(where, figure, "raised", side), drawAdded(where, figure, "lowered", side));
+  }
   if (HAS_UNEMBEDDING) lists.push(readingList(where, "unembedding", side));
   return lists;
 }
@@ -50,25 +53,27 @@ const figuresOf = (where, kl, entropy) => [
   `entropy ${nats(entropy)}`,
 ];
 
-function drawWrites(where, figure, name, side) {
+// The tokens that a head raises or lowers most, by what it writes or by its effect lens, and the chosen terms of that sign.
+function drawAdded(where, figure, name, side) {
   const entries = where[figure][name][state.cell], most = Math.max(...entries.filter((_, i) => i % 2 === 1).map(Math.abs));
-  const rows = [], sign = name === "raised" ? 1 : -1;
-  for (let i = 0; i < entries.length; i += 2) rows.push(drawWritten(where, entries[i], entries[i + 1], most, figure));
+  const rows = [], sign = name === "raised" ? 1 : -1, [title, how] = ADDS[figure];
+  for (let i = 0; i < entries.length; i += 2) rows.push(drawLogit(where, entries[i], entries[i + 1], most, figure));
   where[figure].kept.slice(0, sheet.num_terms).forEach((row, token) => {
     const value = row[state.cell];
-    if (value !== null && (value >= 0 ? 1 : -1) === sign) rows.push(drawWritten(where, token, value, most, figure, token));
+    if (value !== null && (value >= 0 ? 1 : -1) === sign) rows.push(drawLogit(where, token, value, most, figure, true));
   });
-  return make("table", { class: "list", "data-list": name, "data-of": side || null },
-    make("caption", {}, make("strong", { text: (side && `${side}: `) + TITLES[name] }), make("span", { class: "quiet", text: "by itself, in logits" })),
+  return make("table", { class: "list", "data-list": figure === "written" ? name : `${figure}-${name}`, "data-of": side || null },
+    make("caption", {}, make("strong", { text: `${side && `${side}: `}${title}: ${name === "raised" ? "raises" : "lowers"}` }),
+      make("span", { class: "quiet", text: entries.length ? how : "there is no effect lens of this head" })),
     make("colgroup", {}, make("col"), make("col", { class: "share" })),
     make("thead", {}, make("tr", {}, make("th", { scope: "col", text: "token" }), make("th", { scope: "col", text: "logit" }))),
     make("tbody", {}, ...rows));
 }
 
-function drawWritten(where, token, thousandths, most, figure, term = null) {
+function drawLogit(where, token, thousandths, most, figure, isTerm = false) {
   const bar = make("span", { class: thousandths < 0 ? "bar lowers" : "bar" });
   bar.style.width = `${Math.min(100, (100 * Math.abs(thousandths)) / (most || 1))}%`;
-  return make("tr", { class: term === null ? null : "asked" }, make("td", {}, chooser(where, token, figure)),
+  return make("tr", { class: isTerm ? "asked" : null }, make("td", {}, chooser(where, token, figure)),
     make("td", { class: "share" }, bar, make("span", { class: "text", text: signed(thousandths / 1000) })));
 }
 

@@ -51,7 +51,7 @@ function drawSources() {
 
 function drawTokenChoice() {
   const groups = [["asked for with --token", []], ["kept at every position", []], ["the model's list", []], [`lists of ${PART}s`, []]];
-  const own = new Set(place().model.filter((_, i) => i % 2 === 0)), everywhere = new Set(sheet.everywhere ?? []);
+  const own = new Set(place().model.filter((_, i) => i % 2 === 0)), everywhere = new Set(sheet.everywhere);
   for (const token of place().kept) groups[token < sheet.num_terms ? 0 : everywhere.has(token) ? 1 : own.has(token) ? 2 : 3][1].push(token);
   const parts = groups.filter(([, tokens]) => tokens.length).map(([label, tokens]) =>
     make("optgroup", { label }, ...tokens.map((token) => make("option", { value: token, text: word(token) }))));

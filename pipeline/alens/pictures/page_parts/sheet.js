@@ -7,12 +7,14 @@ const first = sheet.prompts[0].places[0];
 const ON_HEADS = sheet.site === "attn.z";
 const PART = ON_HEADS ? "head" : "layer";
 const HAS_LIFT = sheet.ranks.includes("lift");
-// In some models a norm or a factor follows the attention: what their heads write cannot be unembedded.
+// It may be left out; and in some models a norm or a factor follows the attention, so that there is none.
 const HAS_UNEMBEDDING = first.unembedding !== null;
 const HAS_WRITTEN = sheet.no_write === null;
+// Effect lenses that were given with --effect.
+const HAS_EFFECT = first.effect !== null;
 const HAS_LOOKS = first.looks !== null;
 // The residual stream after each layer, through the last norm and the unembedding.
-const HAS_STREAM = Boolean(first.stream);
+const HAS_STREAM = first.stream !== null;
 const ABOVE = "▲";
 const NONE = "–";
 const SOURCES = 5;
@@ -25,11 +27,11 @@ const VIEWS = {
 };
 const FIGURES = Object.fromEntries(Object.entries({
   kl: "KL to the model", entropy: "entropy", probability: "probability of a token", lift: HAS_LIFT && "lift of a token",
-  written: HAS_WRITTEN && "what it writes on a token",
+  written: HAS_WRITTEN && "what it writes on a token", effect: HAS_EFFECT && "its effect on a token",
 }).filter(([, title]) => title));
-const SHORT = { kl: "KL", entropy: "entropy", probability: "probability", lift: "lift", written: "write" };
-const OF_TOKENS = ["probability", "lift", "written"];
-const LOGITS = ["written"];
+const SHORT = { kl: "KL", entropy: "entropy", probability: "probability", lift: "lift", written: "write", effect: "effect" };
+const OF_TOKENS = ["probability", "lift", "written", "effect"];
+const LOGITS = ["written", "effect"];
 const READINGS = HAS_UNEMBEDDING ? { lens: "lens", unembedding: "unembedding" } : { lens: "lens" };
 const RANKS = { lift: "lift", probability: "probability" };
 // Where the chosen head looks: shares of its attention, or of what it moves from each token of the prompt.
@@ -110,11 +112,10 @@ function liftOf(token, thousandths) {
 
 // The numbers of a figure at a place, one for each cell; null where the place does not have the token.
 function figuresAt(where, source = isLogit() ? state.figure : state.reading) {
-  const said = where[source];
-  if (!said) return sheet.cells.map(() => null);
+  const said = where[source], none = () => (source === "stream" ? sheet.stream_layers : sheet.cells).map(() => null);
   if (!usesToken()) return said[state.figure].map((value) => value / 1000);
   const row = where.kept.indexOf(state.token);
-  if (row < 0) return sheet.cells.map(() => null);
+  if (row < 0) return none();
   if (isLogit()) return said.kept[row].map((value) => (value === null ? null : value / 1000));
   return said.kept[row].map((value) => (state.figure === "lift" ? liftOf(state.token, value) : shareOf(value)));
 }
