@@ -20,7 +20,7 @@ def test_an_earlier_atlas_is_replaced_with_all_its_pages(
 ) -> None:
     out = shutil.copytree(atlas, tmp_path / "atlas")
     outcome = run_alens("atlas", demo_lenses, demo_cache, "--html", out, *FEW)
-    assert outcome.code == 0 and outcome.stdout.startswith("wrote an atlas of 1 heads, 2 files")
+    assert outcome.code == 0 and outcome.stdout.startswith("wrote an atlas of 1 head, 8 files")
     assert entry_names(out / "heads") == ["3.4.html"] and entry_names(tmp_path) == ["atlas"]
 
 

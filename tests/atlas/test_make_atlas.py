@@ -61,6 +61,18 @@ def page_of(atlas: Path, head: tuple[int, int] = HEAD) -> Path:
     return atlas / head_file(head)
 
 
+def script(atlas: Path, name: str) -> Any:
+    """What a script of the index of tokens assigns."""
+    first, second = (atlas / "tokens" / f"{name}.js").read_text().splitlines()
+    assert first == "window.alensAtlas ??= { parts: {} };"
+    return json.loads(second.partition(" = ")[2].rstrip(";"))
+
+
+def token_parts(atlas: Path) -> list[Any]:
+    count = len(list((atlas / "tokens").glob("part-*.js")))
+    return [script(atlas, f"part-{number}") for number in range(count)]
+
+
 def test_rows_are_of_the_text_that_no_fit_has_seen(rows: ChosenRows, demo_lenses: Path, cache: Cache) -> None:
     assert len(rows) == ROWS and rows.position_N.min() >= 1
     shards = np.unique(rows.rows_N // cache.plan.settings.rows_per_shard).tolist()
@@ -69,8 +81,11 @@ def test_rows_are_of_the_text_that_no_fit_has_seen(rows: ChosenRows, demo_lenses
 
 
 def test_every_head_has_its_page_and_every_link_a_place(atlas: Path) -> None:
-    assert file_names(atlas) == sorted(["index.html", *map(head_file, HEADS)])
-    for name in file_names(atlas):
+    parts = [f"tokens/part-{number}.js" for number in range(len(token_parts(atlas)))]
+    assert file_names(atlas) == sorted(
+        ["index.html", *map(head_file, HEADS), *parts, "tokens/names.js", "tokens/rows.js"]
+    )
+    for name in ("index.html", *map(head_file, HEADS)):
         for link in links(atlas / name):
             file = link.partition("#")[0]
             assert link == "data:," or ((atlas / name).parent / file).is_file(), link
@@ -160,3 +175,31 @@ def test_roles_are_ranked_within_their_family(atlas: Path) -> None:
         f for f in held((atlas / "index.html").read_text())["figures"] if f["title"] == "induction"
     ]
     assert induction["values"] == [0.0625, 0.0625, 0.0625, 0.1875]
+
+
+def test_the_index_of_tokens_has_the_heads_that_write_each(
+    atlas: Path, written: dict[tuple[int, int], torch.Tensor], rows: ChosenRows, text: RowText
+) -> None:
+    entries = [entry for part in token_parts(atlas) for entry in part]
+    names, shown = script(atlas, "names"), script(atlas, "rows")
+    written_HNV = torch.stack([written[head] for head in HEADS])
+    assert len(entries) == len(names) == written_HNV.shape[-1]
+    next_N = text.next_ids()
+    common = np.bincount(next_N[next_N >= 0]).argsort()[-3:].tolist()
+    for token in (*range(0, len(names), 97), *common):
+        assert names[token] == text.token(token)
+        raised, lowered, coming = entries[token]
+        for flat, values_HN in ((raised, written_HNV[:, :, token]), (lowered, -written_HNV[:, :, token])):
+            peaks_H = values_HN.amax(1)
+            expected = [h for h in peaks_H.argsort(descending=True).tolist() if peaks_H[h] >= 0.055]
+            assert flat[::3][: len(expected)] == expected
+            for head, value, row in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+                assert value == pytest.approx(100 * float(peaks_H[head]), abs=0.51)
+                assert float(values_HN[head, row]) == pytest.approx(float(peaks_H[head]), abs=1e-5)
+                assert shown[str(row)] == list(text.short(row))
+        before = next_N == token
+        if coming:
+            assert coming[2] == before.sum() >= 3
+            mean = float(written_HNV[coming[0], before, token].mean())
+            assert coming[1] == pytest.approx(100 * mean, abs=0.51)
+    assert any(entry[2] for entry in entries)

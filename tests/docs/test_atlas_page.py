@@ -29,5 +29,5 @@ def test_the_commands_run(
         if arguments[0] == "heads":
             Path("heads.json").write_text(out)
         else:
-            heads.append(out.split("atlas of ")[1].split(" heads")[0])
+            heads.append(out.split("atlas of ")[1].split(" head")[0])
     assert heads == ["4", "2"]

@@ -9,6 +9,7 @@ head_reading.py   one head, at all rows and at those that are shown
 head_pass.py      the pass over its rows, a block at a time
 listed_tokens.py  its tokens over all rows
 token_peaks.py    the most that it raises and lowers each token
+token_index.py    the heads that write each token
 strong_rows.py    which rows are shown
 judged_heads.py   its figures
 roles.py          its place in families of heads

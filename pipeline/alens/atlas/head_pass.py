@@ -74,8 +74,20 @@ class HeadPass:
     """(N,) standard deviation of the written logits over the vocabulary."""
     lens_kl_N: torch.Tensor
     """(N,) KL of the lens's reading to the mean output, in nats: how far the reading moves from what is said on average."""
-    peaks: Peaks | None
-    """The most that the head raises and lowers each token."""
+    written: "HeadWriting | None"
+    """What it writes on each token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadWriting:
+    """What a head writes on each token of the vocabulary, over the rows of an atlas."""
+
+    raised: Peaks
+    """The most that it raises each token."""
+    lowered: Peaks
+    """The most that it lowers each token; values are turned round."""
+    next_N: torch.Tensor
+    """(N,) what it writes on the text's next token of each row; 0 where a row has none."""
 
 
 def pass_over(
@@ -84,13 +96,14 @@ def pass_over(
     lens: LensMaps,
     log_mean_V: torch.Tensor,
     *,
+    next_ids_N: torch.Tensor,
     top: int,
     how: Ranking,
 ) -> HeadPass:
     """Read one head at all rows; `lens` has the maps of this head alone, `how` says how its lists are made."""
     vocabulary = len(log_mean_V)
     raised, lowered, listed = (ListedTokens(vocabulary) for _ in range(3))
-    peaks = None if written is None else Peaks.of_no_rows(vocabulary)
+    highest, lowest = (Peaks.of_no_rows(vocabulary) for _ in range(2))
     kl_N = torch.zeros(len(z_NE))
     for block in row_blocks(len(z_NE), z_NE.device):
         lens_BV = lens.logits(0, z_NE[block]).log_softmax(-1)
@@ -98,14 +111,14 @@ def pass_over(
         ids_BK, log_probs_BK = best(lens_BV, log_mean_V, how)
         lift_BK = log_probs_BK - log_mean_V[ids_BK]
         listed.add(ids_BK, lift_BK.masked_fill(lift_BK <= 0.0, -math.inf))
-        if written is None or peaks is None:
+        if written is None:
             continue
         written_BV = written.logits(z_NE, block)
-        peaks.add_raised(written_BV, block.start)
+        highest.add(written_BV, block.start)
         values_BK, ids_BK = top_tokens(written_BV, how.top)
         raised.add(ids_BK, values_BK)
         written_BV.neg_()
-        peaks.add_lowered(written_BV, block.start)
+        lowest.add(written_BV, block.start)
         values_BK, ids_BK = top_tokens(written_BV, how.top)
         lowered.add(ids_BK, values_BK)
     return HeadPass(
@@ -114,5 +127,18 @@ def pass_over(
         listed=listed.best(top),
         write_strength_N=None if written is None else written.strength(z_NE),
         lens_kl_N=kl_N,
-        peaks=peaks,
+        written=None if written is None else _writing(z_NE, written, highest, lowest, next_ids_N),
+    )
+
+
+def _writing(
+    z_NE: torch.Tensor, written: WrittenMap, highest: Peaks, lowest: Peaks, next_ids_N: torch.Tensor
+) -> HeadWriting:
+    inputs_NE = written.inputs(z_NE)
+    size = next(iter(row_blocks(len(z_NE), z_NE.device))).stop
+    next_EN = written.map_EV[:, next_ids_N.clamp_min(0)]
+    return HeadWriting(
+        raised=highest.settled(inputs_NE, written.map_EV, size),
+        lowered=lowest.settled(-inputs_NE, written.map_EV, size),
+        next_N=torch.linalg.vecdot(inputs_NE, next_EN.T).masked_fill(next_ids_N < 0, 0.0),
     )

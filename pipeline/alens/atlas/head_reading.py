@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alens.atlas.atlas_head import RowGroup, ShownRow, TokenValues
-from alens.atlas.head_pass import LISTED, WrittenMap, pass_over
+from alens.atlas.head_pass import LISTED, HeadWriting, WrittenMap, pass_over
 from alens.atlas.row_text import RowText
 from alens.atlas.strong_rows import strong_rows
 from alens.lens.maps import LensMaps
@@ -36,6 +36,8 @@ class Vocabulary:
     norm: FinalNorm | None
     """None where what heads write is not known."""
     scale_N: torch.Tensor | None
+    next_ids_N: torch.Tensor
+    """(N,) int64: the text's next token of each row, or NO_NEXT_TOKEN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +55,17 @@ class HeadOnRows:
     text: RowText
     top: int
 
-    def read(self) -> dict[str, Any]:
-        """What its page shows of the rows."""
+    def read(self) -> tuple[dict[str, Any], HeadWriting | None]:
+        """What its page shows of the rows, and what it writes on each token, where that is known."""
         shared = self.vocabulary
         lens = self.maps.select([self.place]).folded()
         written = self._written()
         how = Ranking(rank=LIFT, top=min(LISTED, len(shared.log_mean_V)), min_probability=MIN_PROBABILITY)
-        passed = pass_over(self.z_NE, written, lens, shared.log_mean_V, top=self.top, how=how)
+        passed = pass_over(
+            self.z_NE, written, lens, shared.log_mean_V, next_ids_N=shared.next_ids_N, top=self.top, how=how
+        )
         strength_N = passed.write_strength_N
-        return {
+        shown = {
             "raised": passed.raised,
             "lowered": passed.lowered,
             "listed": passed.listed,
@@ -70,6 +74,7 @@ class HeadOnRows:
             "written_rows": [] if strength_N is None else self._groups(strength_N, written, lens),
             "lens_rows": self._groups(passed.lens_kl_N, written, lens),
         }
+        return shown, passed.written
 
     def final(self, rows_M: torch.Tensor) -> torch.Tensor:
         """(M, D) what the head writes at some rows, in the final normed residual."""

@@ -13,12 +13,21 @@ from alens.atlas.markup import escaped
 from alens.atlas.result import AtlasEntry
 from alens.atlas.roles import Roles
 from alens.atlas.style import HEAD_STYLE, INDEX_STYLE
+from alens.atlas.token_index import TOKENS_A_FILE
 from alens.heads import Head, Heads
 from alens.lens import marks
 from alens.pictures.page import page
 
 DIGITS = 4
 """Digits of a figure that count: no cell shows more."""
+
+SEARCH = (
+    '<section aria-labelledby="search"><h2 id="search">Which heads write a token?</h2>'
+    '<p><label for="asked">Token</label> <input id="asked" type="search" autocomplete="off" autocapitalize="off" '
+    'spellcheck="false"> <span class="quiet">␣ is a space, \\n a new line.</span></p>'
+    '<div id="matches" role="group" aria-label="Tokens of the model with this text"></div>'
+    '<div id="answer" aria-live="polite"></div></section>'
+)
 
 
 def to_html(entries: Sequence[AtlasEntry], heads: Heads, facts: AtlasFacts, roles: Roles) -> str:
@@ -41,13 +50,19 @@ def to_html(entries: Sequence[AtlasEntry], heads: Heads, facts: AtlasFacts, role
         '<p id="choice"><label for="figure">Colour by</label> <select id="figure"></select></p>'
         '<p class="quiet" id="meaning"></p>'
         '<div id="legend" hidden><span id="low"></span><span id="scale"></span><span id="high"></span></div>'
+        f"{SEARCH if facts.no_write is None else ''}"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Grid of layers and heads"><table id="grid">'
         f'<thead><tr><th scope="col">layer</th>{top}</tr></thead><tbody>{rows}</tbody></table></div>{note}</main>'
     )
     script = files("alens.atlas").joinpath("atlas_index.js").read_text(encoding="utf-8")
-    data = {"figures": _figures(entries, roles)}
+    data = {"figures": _figures(entries, roles), "tokens_a_file": TOKENS_A_FILE}
     return page(
-        title=f"Heads of {facts.model}", body=body, style=HEAD_STYLE + INDEX_STYLE, script=script, data=data
+        title=f"Heads of {facts.model}",
+        body=body,
+        style=HEAD_STYLE + INDEX_STYLE,
+        script=script,
+        data=data,
+        scripts_beside=True,
     )
 
 

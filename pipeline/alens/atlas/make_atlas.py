@@ -24,6 +24,7 @@ from alens.atlas.result import Atlas, AtlasEntry
 from alens.atlas.roles import Roles, scored_roles
 from alens.atlas.row_text import RowText
 from alens.atlas.settings import AtlasSettings
+from alens.atlas.token_index import TokenIndex
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
 from alens.evaluation.panel import log_mean_output
@@ -31,7 +32,7 @@ from alens.evaluation.result import Evaluation
 from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.heads import Head, Heads
-from alens.job.progress import Report, counting, silent
+from alens.job.progress import Progress, Report, counting, silent
 from alens.lens.lenses import Lenses
 from alens.machine.allotment import follow_allotment
 from alens.machine.products import fast_float32
@@ -133,6 +134,7 @@ class _AtlasWriter:
         roles: Roles,
     ) -> None:
         self.lenses, self.cache, self.heads, self.rows, self.text = lenses, cache, heads, rows, text
+        self._places = {head: place for place, head in enumerate(heads)}
         self.evaluation, self.settings, self.roles = evaluation, settings, roles
         norm = FinalNorm.of_cache(cache)
         self.no_write = cache.plan.model.no_write
@@ -141,13 +143,16 @@ class _AtlasWriter:
         if self.no_write is not None:
             log.warning("%s: what heads write is left out", self.no_write)
         known = norm if self.no_write is None else None
+        next_ids_N = torch.from_numpy(text.next_ids())
         self.vocabulary = Vocabulary(
             W_U_DV=torch.from_numpy(cache.weights("W_U")),
             log_mean_V=log_mean_output(lenses, cache),
             norm=known,
             scale_N=None if known is None else torch.from_numpy(rows.read("targets/final_scale")),
+            next_ids_N=next_ids_N,
         )
         self.W_O_LHED = torch.from_numpy(cache.weights("W_O"))
+        self.tokens = TokenIndex(cache.plan.model.d_vocab, next_ids_N)
         self.likeness = Likeness(self.vocabulary.W_U_DV, len(rows), len(heads))
 
     def write(self, folder: Path, report: Report) -> list[AtlasEntry]:
@@ -172,10 +177,17 @@ class _AtlasWriter:
             )
             durable.put(folder / head_file(head.name), page.encode())
             pages(1)
+        if self.no_write is None:
+            self._put_tokens(folder, report)
         entries = [_entry(head) for head in shown.values()]
         index = index_page.to_html(entries, self.heads, facts, self.roles)
         durable.put(folder / INDEX, index.encode())
         return entries
+
+    def _put_tokens(self, folder: Path, report: Report) -> None:
+        report(Progress(stage="index tokens"))
+        texts = [self.text.token(token) for token in range(self.cache.plan.model.d_vocab)]
+        self.tokens.write(folder, texts, self.text.short)
 
     def _layer(self, layer: int) -> Iterator[AtlasHead]:
         """The heads of a layer, read side by side."""
@@ -201,15 +213,16 @@ class _AtlasWriter:
         ]
         with fast_float32():
             read = side_by_side(lambda place: readers[place].read(), len(readers))
-        for head, reader, reading in zip(numbers, readers, read, strict=True):
-            if self.no_write is None:
+        for head, reader, (shown, writing) in zip(numbers, readers, read, strict=True):
+            if writing is not None:
+                self.tokens.add(self._places[layer, head], writing)
                 self.likeness.add((layer, head), reader.final(self.likeness.rows_M))
             yield AtlasHead(
                 layer=layer,
                 head=head,
                 says_nothing=self.lenses.record.says_nothing(layer, head),
                 judged=judged[head],
-                **reading,
+                **shown,
             )
 
 

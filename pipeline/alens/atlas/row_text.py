@@ -6,10 +6,15 @@ In: tokens of the cache and the model's tokenizer. Out: strings, as they stand w
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from alens.atlas.chosen_rows import ChosenRows
 from alens.model.within_text import WithinText
+from alens.rows.held_out_rows import NO_NEXT_TOKEN
 
 TOKENS_BEFORE, TOKENS_AFTER = 32, 8
+SHORT_CHARACTERS = 60
 
 
 class RowText:
@@ -26,6 +31,20 @@ class RowText:
         before = tokens_T[max(0, at - TOKENS_BEFORE) : at].tolist()
         after = tokens_T[at + 1 : at + 1 + TOKENS_AFTER].tolist()
         return self._text(before), self._text([int(tokens_T[at])]), self._text(after)
+
+    def next_ids(self) -> npt.NDArray[np.int64]:
+        """(N,) the text's next token of each row, or NO_NEXT_TOKEN."""
+        rows = self._rows
+        tokens_BT, next_N = rows.cache.tokens, rows.position_N + 1
+        inside_N = next_N < tokens_BT.shape[1]
+        next_ids_N = np.full(len(rows), NO_NEXT_TOKEN, dtype=np.int64)
+        next_ids_N[inside_N] = tokens_BT[rows.sequence_N[inside_N], next_N[inside_N]]
+        return next_ids_N
+
+    def short(self, row: int) -> tuple[str, str]:
+        """The last words before a row's token, and the token."""
+        before, token, _ = self.around(row)
+        return before.replace("\n", " ⏎ ")[-SHORT_CHARACTERS:], token
 
     def next_token(self, row: int) -> str | None:
         """The text's next token; None at the end of a sequence."""

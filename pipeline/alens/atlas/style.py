@@ -55,6 +55,15 @@ select, input { font: inherit; color: inherit; background: var(--raised); border
   text-decoration: none; text-align: center; line-height: 1.25; }
 .cell span { display: block; font-size: .8rem; }
 .cell:hover { box-shadow: 0 0 0 2px var(--text); }
+.cell.hit { box-shadow: 0 0 0 2px var(--ground), 0 0 0 4px var(--text); position: relative; }
+#asked { width: 14rem; }
+#matches { display: flex; flex-wrap: wrap; gap: .3rem; align-items: center; margin: .4rem 0; }
+#matches button { font-size: .92rem; padding: .2rem .5rem; border: 1px solid var(--line); border-radius: .35rem; background: var(--raised);
+  color: var(--text); cursor: pointer; }
+#matches button:hover { border-color: var(--accent); }
+.answers { display: grid; gap: .6rem 2.2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); align-items: start; }
+.where { text-align: left; padding-left: .8rem; overflow-wrap: anywhere; font-family: ui-serif, Georgia, serif; }
+#answer { margin-bottom: 1rem; }
 .cell.outlier .value { text-decoration: underline; }
 #legend { display: flex; align-items: center; gap: .5rem; max-width: 24rem; font-variant-numeric: tabular-nums; }
 #legend[hidden] { display: none; }

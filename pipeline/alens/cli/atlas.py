@@ -75,7 +75,8 @@ def command(
     if as_json:
         show_json(atlas.to_json())
         return
+    heads = f"{len(atlas.heads):,} head{'' if len(atlas.heads) == 1 else 's'}"
     with aside():
         show(
-            f"wrote an atlas of {len(atlas.heads):,} heads, {atlas.files:,} files ({size(atlas.bytes)}): open {out}/index.html in a browser"
+            f"wrote an atlas of {heads}, {atlas.files:,} files ({size(atlas.bytes)}): open {out}/index.html in a browser"
         )

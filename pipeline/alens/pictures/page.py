@@ -14,6 +14,9 @@ from alens.store.result_file import MARKS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
+BESIDE = "'self' file:"
+"""Where the scripts beside a page are, whether it is opened from disk or by a server."""
+
 STYLE = """\
 :root { color-scheme: light dark; --text: #1b1f24; --quiet: #57606a; --ground: #ffffff; --raised: #f3f5f7; --line: #d0d7de; --accent: #0b62c4; }
 @media (prefers-color-scheme: dark) {
@@ -40,17 +43,26 @@ async function heldData() {
 """
 
 
-def page(*, title: str, body: str, style: str = "", script: str = "", data: Any = None) -> str:
+def page(
+    *,
+    title: str,
+    body: str,
+    style: str = "",
+    script: str = "",
+    data: Any = None,
+    scripts_beside: bool = False,
+) -> str:
     """The whole page. `body`, `style` and `script` are trusted text of alens; `title` and `data` may hold anything.
 
-    The script finds `data` as `await heldData()`.
+    The script finds `data` as `await heldData()`. With `scripts_beside` it may also load scripts of files beside the page.
     """
+    policy = POLICY.replace("script-src", f"script-src {BESIDE}") if scripts_beside else POLICY
     held = "" if data is None else _held(data)
     code = f'<script type="module">\n{READ_DATA if held else ""}{script}</script>\n' if script else ""
     return (
         "<!doctype html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"{MARKS['.html'].decode()}\n"
         '<link rel="icon" href="data:,">\n'
