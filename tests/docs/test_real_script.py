@@ -12,7 +12,7 @@ SCRIPT = pages.ROOT / "docs" / "real.sh"
 MADE = ("cache", "all-heads", "six-heads")
 
 
-def run_script(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_script(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     stand_in = folder / "bin" / "alens"
     stand_in.parent.mkdir(exist_ok=True)
     stand_in.write_text("#!/bin/sh\n")
@@ -20,7 +20,12 @@ def run_script(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
     return subprocess.run(
         ["bash", str(SCRIPT), *arguments],
         cwd=folder,
-        env={**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"},
+        env={
+            **os.environ,
+            "PATH": f"{stand_in.parent}:{os.environ['PATH']}",
+            "PIP_NO_INDEX": "1",
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -81,3 +86,13 @@ def test_it_leaves_alone_what_it_did_not_make(with_model: Path, made: str) -> No
 def test_it_wants_a_directory(tmp_path: Path) -> None:
     done = run_script(tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("usage: ")
+
+
+def test_an_atlas_is_made_where_it_is_asked_for(with_model: Path) -> None:
+    made = [
+        command
+        for variables in ({}, {"ATLAS": "1"})
+        for command in commands(run_script(with_model, ".real", **variables))
+        if command[0] == "atlas"
+    ]
+    assert made == [["atlas", ".real/all-heads", ".real/cache", "--html", ".real/atlas"]]

@@ -73,3 +73,10 @@ def test_the_next_token_is_the_one_at_the_next_position(demo_cache: Path) -> Non
 def test_the_top_token_is_the_models(demo_cache: Path) -> None:
     (part,) = HeldOutRows(reader=reader(demo_cache), shards=(5,), num_rows=10**6).parts()
     assert part.choice(1).ids_NJ[:, 0].tolist() == part.columns.by_name["targets/ids"][:, 0].tolist()
+
+
+def test_rows_of_all_shards_are_as_many_of_each(demo_cache: Path) -> None:
+    rows = rows_of(demo_cache, (3, 4, 5), 100, all_shards=True)
+    shards = [sequence // 16 for sequence, _ in rows]
+    assert sorted(shards.count(shard) for shard in (3, 4, 5)) == [33, 33, 34]
+    assert len(rows_of(demo_cache, (4, 5), 10**6, all_shards=True)) == 2016

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alens.atlas.listed_tokens import TokenShare
-from alens.evaluation.effect_figures import EffectFigures, EffectSize
-from alens.evaluation.reading_figures import PairedDifference, ReadingFigures
 from alens.heads import Head
+
+Interval = tuple[float, float]
 
 TokenValues = Sequence[tuple[int, float]]
 """Tokens with a value each, largest first."""
@@ -24,6 +24,8 @@ class Role:
     control: float
     rank: int
     """1 for the head that stands furthest above its control."""
+    heads: int
+    """How many heads were scored."""
 
     @property
     def above(self) -> float:
@@ -32,16 +34,27 @@ class Role:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedHead:
-    """The figures of a head, on held-out rows."""
+class JudgedReading:
+    """The figures of one reading of a head, on held-out rows (docs/metrics.md)."""
 
-    readings: Mapping[str, ReadingFigures]
-    """By reading; the lens comes first."""
-    gains: Mapping[str, PairedDifference]
-    """By reading: the KL of the lens minus that of the reading."""
-    effect: EffectSize | None
-    by_cause: Mapping[str, EffectFigures]
-    """By reading, where effects of the head were measured."""
+    kl: float
+    kl_interval: Interval | None
+    top1_agreement: float
+    gain: float | None
+    """The KL of the reading minus that of the lens; None for the lens."""
+    gain_interval: Interval | None
+    causes: tuple[float | None, ...]
+    """Correlation with the effect, share of its variance that is explained, and agreement of signs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedHead:
+    """The figures of a head."""
+
+    readings: Mapping[str, JudgedReading]
+    """By reading."""
+    effect: float | None
+    """The root of the mean square of what the model loses in a logit without the head; None where it was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

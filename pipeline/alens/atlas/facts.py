@@ -1,11 +1,10 @@
 """What every page of an atlas says about where its numbers are from.
 
-In: lenses, a cache and an evaluation. Out: an `AtlasFacts`.
+In: lenses, a cache and what was judged. Out: an `AtlasFacts`.
 """
 
 from dataclasses import dataclass
 
-from alens.evaluation.result import Evaluation
 from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache
 
@@ -25,17 +24,23 @@ class AtlasFacts:
 
     @classmethod
     def of_run(
-        cls, lenses: Lenses, cache: Cache, evaluation: Evaluation, rows: int, no_write: str | None
+        cls,
+        lenses: Lenses,
+        cache: Cache,
+        judged: tuple[int, str, int],
+        rows: int,
+        no_write: str | None,
     ) -> "AtlasFacts":
-        """The facts of one atlas."""
+        """The facts of one atlas; `judged` are rows, what intervals are over, and how many of these there are."""
+        judged_rows, intervals_over, groups = judged
         return cls(
             model=lenses.record.model.name,
             design=lenses.record.design,
             store=cache.root.resolve().name,
             rows=rows,
-            judged_rows=evaluation.rows,
-            intervals_over=evaluation.intervals_over,
-            groups=evaluation.groups,
+            judged_rows=judged_rows,
+            intervals_over=intervals_over,
+            groups=groups,
             no_write=no_write,
         )
 

@@ -23,11 +23,13 @@ MOST_ALIKE, LEAST_ALIKE = 6, 3
 
 NAMES = {
     "lens": "lens",
-    "mean-output": "mean output: what a head that looks at nothing says",
-    "unembedding": "unembedding of what the head writes",
-    "written": "mean output and what the head writes",
-    "scaled-write": "mean output and a fitted share of what the head writes",
+    "mean-output": "mean output",
+    "unembedding": "unembedding",
+    "written": "written",
+    "scaled-write": "scaled write",
+    "effect": "effect lens",
 }
+"""Readings as pages name them, in order."""
 
 Text = Callable[[int], str]
 
@@ -50,7 +52,7 @@ def to_html(
     ]
     if head.says_nothing:
         parts.append(f"<p><strong>Its lens {marks.SAYS_NOTHING}</strong>: {marks.MEANING}.</p>")
-    parts.append(f'<div class="columns">{_figures(head)}{_roles(roles, len(heads))}{_alike(alike)}</div>')
+    parts.append(f'<div class="columns">{_figures(head)}{_roles(roles)}{_alike(alike)}</div>')
     parts.append(_lists(head, token, facts))
     parts.append(
         _rows(
@@ -86,33 +88,31 @@ def _navigation(head: AtlasHead, heads: Heads) -> str:
 
 
 def _figures(head: AtlasHead) -> str:
-    rows = []
-    for name, figures in head.judged.readings.items():
-        if name not in NAMES:
-            continue
-        gain = head.judged.gains.get(name)
-        rows.append(
-            [
-                NAMES[name],
-                f"{fixed(figures.kl)}<br><small>{interval(figures.intervals.get('kl'))}</small>",
-                ""
-                if gain is None
-                else f"{signed(-gain.difference)}<br><small>{_turned(gain.interval)}</small>",
-                percent(figures.top1_agreement),
-            ]
-        )
-    parts = [table(["reading", "KL, nats", "lens better by", "same first token"], rows)]
+    judged = head.judged.readings
+    order = [*(name for name in NAMES if name in judged), *(name for name in judged if name not in NAMES)]
+    rows = [
+        [
+            escaped(NAMES.get(name, name)),
+            f"{fixed(one.kl)}<br><small>{interval(one.kl_interval)}</small>",
+            ""
+            if one.gain is None
+            else f"{signed(one.gain)}<br><small>{interval(one.gain_interval, sign=True)}</small>",
+            percent(one.top1_agreement),
+        ]
+        for name, one in ((name, judged[name]) for name in order)
+    ]
+    parts = [table(["reading", "KL, nats", "lens is better by", "same first token"], rows)]
     if head.judged.effect is not None:
         causes = [
             [
-                name,
-                signed(figures.correlation, 2),
-                signed(figures.explained_variance, 2),
-                percent(figures.sign_agreement),
+                escaped(NAMES.get(name, name)),
+                *(signed(value, 2) for value in judged[name].causes[:2]),
+                percent(judged[name].causes[2]),
             ]
-            for name, figures in head.judged.by_cause.items()
+            for name in order
+            if any(value is not None for value in judged[name].causes)
         ]
-        size = fixed(head.judged.effect.size)
+        size = fixed(head.judged.effect)
         parts.append(
             table(
                 ["reading", "correlation", "explained", "same sign"],
@@ -123,16 +123,11 @@ def _figures(head: AtlasHead) -> str:
     return f"<section><h2>How well it is read</h2>{''.join(parts)}</section>"
 
 
-def _turned(ends: tuple[float, float] | None) -> str:
-    """The interval of the opposite difference."""
-    return interval(None if ends is None else (-ends[1], -ends[0]), sign=True)
-
-
-def _roles(roles: Sequence[Role], count: int) -> str:
+def _roles(roles: Sequence[Role]) -> str:
     if not roles:
         return ""
     rows = [
-        [escaped(role.family), fixed(role.score), fixed(role.control), f"{role.rank} of {count}"]
+        [escaped(role.family), fixed(role.score), fixed(role.control), f"{role.rank} of {role.heads}"]
         for role in sorted(roles, key=lambda one: one.rank)
     ]
     return f"<section><h2>What it does</h2>{table(['family', 'score', 'control', 'rank'], rows)}</section>"

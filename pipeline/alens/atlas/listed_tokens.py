@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+ROWS_TO_COUNT = 1024
+"""A token needs one row more than there are such numbers of rows: its share of rows is not one chance row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShare:
@@ -42,8 +45,12 @@ class ListedTokens:
         self._rows += len(ids_BK)
 
     def best(self, top: int, sign: float = 1.0) -> list[TokenShare]:
-        """The tokens with the largest sums of squares, at most `top`; `sign` is that of their means."""
-        ids = self._squares_V.topk(min(top, len(self._squares_V))).indices.tolist()
+        """The tokens with the largest sums of squares, at most `top`; `sign` is that of their means.
+
+        What only a row or two in a thousand rows list is left out.
+        """
+        worth_V = self._squares_V.masked_fill(self._count_V <= self._rows // ROWS_TO_COUNT, 0.0)
+        ids = worth_V.topk(min(top, len(worth_V))).indices.tolist()
         return [
             TokenShare(
                 id=token,
@@ -51,5 +58,5 @@ class ListedTokens:
                 mean=sign * float(self._total_V[token] / self._count_V[token]),
             )
             for token in ids
-            if self._count_V[token] > 0
+            if worth_V[token] > 0
         ]

@@ -7,8 +7,9 @@ Shapes: L layers, H heads, N rows, E d_head, D d_model, V vocabulary.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from alens.atlas.atlas_head import AtlasHead
 from alens.atlas.chosen_rows import ChosenRows
 from alens.atlas.facts import AtlasFacts
 from alens.atlas.head_reading import HeadOnRows, Vocabulary
-from alens.atlas.judged_heads import judged_heads
+from alens.atlas.judged_heads import figures_of, judged_heads, read_figures
 from alens.atlas.likeness import Likeness
 from alens.atlas.result import Atlas, AtlasEntry
 from alens.atlas.roles import Roles, scored_roles
@@ -27,8 +28,7 @@ from alens.atlas.settings import AtlasSettings
 from alens.atlas.token_index import TokenIndex
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
-from alens.evaluation.panel import log_mean_output
-from alens.evaluation.result import Evaluation
+from alens.evaluation.panel import LENS, MEAN_OUTPUT, log_mean_output
 from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.heads import Head, Heads
@@ -53,12 +53,14 @@ def make_atlas(
     out: Path | str,
     *,
     settings: AtlasSettings | None = None,
+    figures: Path | str | None = None,
     roles: Roles | None = None,
     model: str | None = None,
     report: Report = silent,
 ) -> Atlas:
     """Write the atlas of `lenses` over the rows of `cache` into the directory `out`, in the place of an earlier atlas.
 
+    `figures` is a file that `alens eval --json` wrote of these lenses; without one, they are judged on a few rows.
     `roles` are the places of heads in families (`roles_of`); None scores them anew, and without any they are left out.
     `model` says where the model is, whose tokenizer is needed, if it is not where the cache says. Raises `RequestError` for lenses of another site than z, a
     cache of another model or without rows, a model that is not there, and a directory that is not an atlas; `DamageError`
@@ -68,6 +70,7 @@ def make_atlas(
     follow_allotment()
     check_place(out)
     heads = _checked(lenses, cache, settings)
+    document = {} if figures is None else read_figures(Path(figures), heads)
     source = models.find_again(cache.plan.model, cache.root, model=model, local_only=True, report=report)
     if source.tokenizer_sha256 != cache.plan.tokens.tokenizer_sha256:
         raise RequestError(
@@ -77,12 +80,9 @@ def make_atlas(
     rows = ChosenRows.of_text(
         cache, judged_text(lenses, cache), settings.rows, int(lenses.record.fit["min_position"])
     )
-    evaluation = evaluate(
-        lenses,
-        cache,
-        settings=EvaluateSettings(layers=settings.layers, heads=settings.heads, rows=settings.judged_rows),
-        report=report,
-    )
+    if figures is None:
+        asked = EvaluateSettings(layers=settings.layers, heads=settings.heads, rows=settings.judged_rows)
+        document = evaluate(lenses, cache, settings=asked, all_shards=True, report=report).to_json()
     no_roles = None
     if roles is None:
         try:
@@ -90,14 +90,14 @@ def make_atlas(
         except RequestError as error:  # such as for a model that does not show where its heads look
             roles, no_roles = {}, str(error)
             log.warning("%s: role scores are left out", no_roles)
-    writer = _AtlasWriter(lenses, cache, heads, rows, RowText(rows, tokenizer), evaluation, settings, roles)
+    writer = _AtlasWriter(lenses, cache, heads, rows, RowText(rows, tokenizer), document, settings, roles)
     with whole_atlas(out) as folder:
         entries = writer.write(folder, report)
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return Atlas(
         folder=out,
         rows=len(rows),
-        judged_rows=evaluation.rows,
+        judged_rows=figures_of(document)[0],
         files=len(sizes),
         bytes=sum(sizes),
         no_write=writer.no_write,
@@ -129,13 +129,14 @@ class _AtlasWriter:
         heads: Heads,
         rows: ChosenRows,
         text: RowText,
-        evaluation: Evaluation,
+        document: Mapping[str, Any],
         settings: AtlasSettings,
         roles: Roles,
     ) -> None:
         self.lenses, self.cache, self.heads, self.rows, self.text = lenses, cache, heads, rows, text
         self._places = {head: place for place, head in enumerate(heads)}
-        self.evaluation, self.settings, self.roles = evaluation, settings, roles
+        self.settings, self.roles = settings, roles
+        self.judged, self.figures = judged_heads(document), figures_of(document)
         norm = FinalNorm.of_cache(cache)
         self.no_write = cache.plan.model.no_write
         if self.no_write is None and norm is None:
@@ -165,7 +166,7 @@ class _AtlasWriter:
                 step(1)
         alike = self.likeness.correlations() if self.no_write is None else {}
         pages = counting(report, "write pages", "pages", len(shown))
-        facts = AtlasFacts.of_run(self.lenses, self.cache, self.evaluation, len(self.rows), self.no_write)
+        facts = AtlasFacts.of_run(self.lenses, self.cache, self.figures, len(self.rows), self.no_write)
         for head in shown.values():
             page = head_page.to_html(
                 head,
@@ -197,7 +198,6 @@ class _AtlasWriter:
         mean_HE = self.lenses.mean_z(layer, numbers)
         if mean_HE is None:
             mean_HE = mean_z(self.cache, self.heads.within([layer]))[layer]
-        judged = judged_heads(self.evaluation, layer)
         readers = [
             HeadOnRows(
                 z_NE=z_HNE[place],
@@ -221,7 +221,7 @@ class _AtlasWriter:
                 layer=layer,
                 head=head,
                 says_nothing=self.lenses.record.says_nothing(layer, head),
-                judged=judged[head],
+                judged=self.judged[layer, head],
                 **shown,
             )
 
@@ -232,8 +232,8 @@ def _entry(head: AtlasHead) -> AtlasEntry:
         head=head.head,
         page=head_file(head.name),
         says_nothing=head.says_nothing,
-        kl=head.judged.readings["lens"].kl,
-        gain=-head.judged.gains["mean-output"].difference,
+        kl=head.judged.readings[LENS].kl,
+        gain=head.judged.readings[MEAN_OUTPUT].gain or 0.0,
         write_strength=head.write_strength,
-        effect=None if head.judged.effect is None else head.judged.effect.size,
+        effect=head.judged.effect,
     )

@@ -28,9 +28,14 @@ def word(text: str, token: int, index: str) -> str:
     return f'<a class="word" href="{index}#token={token}">{escaped(visible(text))}</a>'
 
 
-def running(text: str) -> str:
+def lines_shown(text: str) -> str:
     """Text of the cache, with its line breaks shown."""
-    return escaped(text.replace("\r", "").replace("\n", " ⏎ "))
+    return text.replace("\r", "").replace("\n", " ⏎ ")
+
+
+def running(text: str) -> str:
+    """The same as HTML."""
+    return escaped(lines_shown(text))
 
 
 def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], *, caption: Cell = "", kind: str = "") -> str:

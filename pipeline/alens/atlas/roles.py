@@ -25,7 +25,11 @@ def roles_of(document: Mapping[str, Any]) -> Roles:
         ranked = sorted(scores, key=lambda one: one["control"] - one["score"])
         for rank, one in enumerate(ranked, start=1):
             role = Role(
-                family=str(family), score=float(one["score"]), control=float(one["control"]), rank=rank
+                family=str(family),
+                score=float(one["score"]),
+                control=float(one["control"]),
+                rank=rank,
+                heads=len(ranked),
             )
             by_head.setdefault((int(one["layer"]), int(one["head"])), []).append(role)
     return by_head

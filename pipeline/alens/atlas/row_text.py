@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.atlas.chosen_rows import ChosenRows
+from alens.atlas.markup import lines_shown
 from alens.model.within_text import WithinText
 from alens.rows.held_out_rows import NO_NEXT_TOKEN
 
@@ -43,8 +44,11 @@ class RowText:
 
     def short(self, row: int) -> tuple[str, str]:
         """The last words before a row's token, and the token."""
-        before, token, _ = self.around(row)
-        return before.replace("\n", " ⏎ ")[-SHORT_CHARACTERS:], token
+        before, token, _ = (lines_shown(text) for text in self.around(row))
+        short = (
+            before if len(before) <= SHORT_CHARACTERS else "…" + before[-SHORT_CHARACTERS:].partition(" ")[2]
+        )
+        return (f"{short} ", token[1:]) if token.startswith(" ") else (short, token)
 
     def next_token(self, row: int) -> str | None:
         """The text's next token; None at the end of a sequence."""

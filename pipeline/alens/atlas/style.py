@@ -38,7 +38,13 @@ dl div { display: flex; gap: .6rem; min-width: 0; }
 dt { color: var(--quiet); flex: 0 0 3rem; font-size: .88rem; }
 dd { margin: 0; min-width: 0; }
 .pair { display: inline-block; margin-right: .6rem; }
-@media (max-width: 34rem) { body { padding: .75rem; } }
+@media (max-width: 34rem) {
+  body { padding: .75rem; }
+  .lists { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem 1rem; }
+  .lists td, .lists th { font-size: .82rem; }
+  .lists .number { padding-left: .3rem; }
+  .lists .word { font-size: .8rem; }
+}
 """
 
 INDEX_STYLE = """\
@@ -63,6 +69,7 @@ select, input { font: inherit; color: inherit; background: var(--raised); border
 #matches button:hover { border-color: var(--accent); }
 .answers { display: grid; gap: .6rem 2.2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); align-items: start; }
 .where { text-align: left; padding-left: .8rem; overflow-wrap: anywhere; font-family: ui-serif, Georgia, serif; }
+#answer th { white-space: nowrap; }
 #answer { margin-bottom: 1rem; }
 .cell.outlier .value { text-decoration: underline; }
 #legend { display: flex; align-items: center; gap: .5rem; max-width: 24rem; font-variant-numeric: tabular-nums; }

@@ -29,6 +29,12 @@ ATLAS = SettingsOptions(AtlasSettings, layers=LAYERS, heads=HEADS)
 )
 @ATLAS
 @click.option(
+    "--figures",
+    type=PathName(),
+    metavar="FILE.json",
+    help="Take the figures of heads from a file that `alens eval LENSES STORE --json` wrote.  [default: judge a few rows]",
+)
+@click.option(
     "--roles",
     type=PathName(),
     metavar="FILE.json|none",
@@ -42,6 +48,7 @@ def command(
     lenses: Path,
     store: Path,
     out: Path,
+    figures: Path | None,
     roles: Path | None,
     model: str | None,
     as_json: bool,
@@ -68,6 +75,7 @@ def command(
             open_cache(store),
             out,
             settings=AtlasSettings(**ATLAS.values(given)),
+            figures=figures,
             roles=scores,
             model=model,
             report=report,

@@ -58,6 +58,7 @@ def evaluate(
     final_norm: FinalNorm | None = None,
     token_bytes_V: npt.NDArray[np.int64] | None = None,
     device: torch.device | None = None,
+    all_shards: bool = False,
     report: Report = silent,
 ) -> Evaluation:
     """Judge lenses on a cache of the same model; both are open, or the directories to open.
@@ -66,7 +67,8 @@ def evaluate(
     `resid_post`, a further baseline. `also` are further lenses of these heads; their readings are named by their design.
     `final_norm` is the model's last norm, for a cache that was written before alens
     kept it: without the norm, the Logit Lens is normed as in GPT-2, but without gain and offset. `token_bytes_V` (V,)
-    are the bytes of each token: without them there are no bits per byte.
+    are the bytes of each token: without them there are no bits per byte. With `all_shards`, rows are taken from each shard
+    in equal numbers, so that few rows are of many documents, and not from the first shards.
 
     Raises `RequestError` when the cache is of another model, when it lacks a layer or what a baseline needs, or when
     `tuned_lens` holds no Tuned Lens.
@@ -127,6 +129,7 @@ def evaluate(
         if token_bytes_V is None
         else torch.from_numpy(np.asarray(token_bytes_V)).to(device),
         report=report,
+        all_shards=all_shards,
     )
     groups = in_turn.groups
     figures: dict[Key, ReadingFigures] = {}

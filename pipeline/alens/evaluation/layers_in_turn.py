@@ -74,6 +74,8 @@ class LayersInTurn:
     """What readings are judged by beside the model's output; None where the cache has no effects of these heads."""
     token_bytes_V: torch.Tensor | None
     report: Report
+    all_shards: bool = False
+    """Whether rows are taken from each shard in equal numbers, and not from the first shards alone."""
 
     @cached_property
     def groups(self) -> Groups:
@@ -122,6 +124,7 @@ class LayersInTurn:
             reader=reader,
             shards=shards,
             num_rows=total if self.num_rows is None else min(total, self.num_rows),
+            all_shards=self.all_shards,
         )
 
     def sample(self, heads: Heads, columns: Sequence[str]) -> HeldOutPart:

@@ -70,6 +70,9 @@ class HeldOutRows:
     num_rows: int
     rank: int = 0
     world_size: int = 1
+    all_shards: bool = False
+    """Whether as many rows are read of each shard, and not all of the first shards: those of a shard are permuted, but its
+    documents may be few."""
 
     @property
     def count(self) -> int:
@@ -96,10 +99,11 @@ class HeldOutRows:
     def _stretches(self) -> Iterator[tuple[int, int, int]]:
         """(shard, first usable row, last usable row + 1) of this rank."""
         rows_left = self.num_rows
-        for shard in self.shards:
+        for number, shard in enumerate(self.shards):
             if rows_left <= 0:
                 return
-            rows_here = min(rows_left, self.reader.num_rows([shard]))
+            most = -(-rows_left // (len(self.shards) - number)) if self.all_shards else rows_left
+            rows_here = min(most, self.reader.num_rows([shard]))
             rows_left -= rows_here
             yield (
                 shard,
