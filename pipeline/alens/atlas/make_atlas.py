@@ -28,7 +28,7 @@ from alens.atlas.settings import AtlasSettings
 from alens.atlas.token_index import TokenIndex
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
-from alens.evaluation.panel import LENS, MEAN_OUTPUT, log_mean_output
+from alens.evaluation.panel import LENS, MEAN_OUTPUT, SCALED_WRITE, log_mean_output
 from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.heads import Head, Heads
@@ -81,7 +81,12 @@ def make_atlas(
         cache, judged_text(lenses, cache), settings.rows, int(lenses.record.fit["min_position"])
     )
     if figures is None:
-        asked = EvaluateSettings(layers=settings.layers, heads=settings.heads, rows=settings.judged_rows)
+        asked = EvaluateSettings(
+            layers=settings.layers,
+            heads=settings.heads,
+            rows=settings.judged_rows,
+            baselines=(SCALED_WRITE,) if _no_write(cache) is None else None,
+        )
         document = evaluate(lenses, cache, settings=asked, all_shards=True, report=report).to_json()
     no_roles = None
     if roles is None:
@@ -119,6 +124,15 @@ def _checked(lenses: Lenses, cache: Cache, settings: AtlasSettings) -> Heads:
     return heads
 
 
+def _no_write(cache: Cache) -> str | None:
+    """Why what heads write is not known; None where it is."""
+    if cache.plan.model.no_write is not None:
+        return cache.plan.model.no_write
+    if not cache.plan.model.keeps_norm:
+        return f"{cache.root} was written before alens kept the last norm"
+    return None
+
+
 class _AtlasWriter:
     """Reads the heads and writes their pages. Attribute: `no_write`, why what heads write is not known, or None."""
 
@@ -137,10 +151,7 @@ class _AtlasWriter:
         self._places = {head: place for place, head in enumerate(heads)}
         self.settings, self.roles = settings, roles
         self.judged, self.figures = judged_heads(document), figures_of(document)
-        norm = FinalNorm.of_cache(cache)
-        self.no_write = cache.plan.model.no_write
-        if self.no_write is None and norm is None:
-            self.no_write = f"{cache.root} was written before alens kept the last norm"
+        norm, self.no_write = FinalNorm.of_cache(cache), _no_write(cache)
         if self.no_write is not None:
             log.warning("%s: what heads write is left out", self.no_write)
         known = norm if self.no_write is None else None
