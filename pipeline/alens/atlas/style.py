@@ -17,7 +17,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; max-width
 caption { text-align: left; padding: .4rem 0 .2rem; }
 th, td { padding: .12rem .5rem .12rem 0; text-align: left; vertical-align: top; }
 thead th { font-weight: 400; font-size: .85rem; color: var(--quiet); border-bottom: 1px solid var(--line); }
-tbody th { font-weight: 400; overflow-wrap: anywhere; }
+tbody th { font-weight: 400; overflow-wrap: break-word; }
 .number { text-align: right; white-space: nowrap; padding: .12rem 0 .12rem .7rem; }
 thead .number { white-space: normal; }
 small { color: var(--quiet); }
@@ -25,7 +25,7 @@ small { color: var(--quiet); }
 .lists { display: grid; gap: .5rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); align-items: start; }
 .tokens { width: 100%; max-width: 22rem; }
 .tokens caption { font-weight: 600; }
-.tokens tbody th { max-width: 10rem; }
+.tokens tbody th { max-width: 10rem; overflow-wrap: anywhere; }
 .word { font-family: ui-monospace, monospace; font-size: .92rem; overflow-wrap: anywhere; }
 .plain, ol { padding: 0; margin: 0; list-style: none; }
 .rows { max-width: 76rem; }
