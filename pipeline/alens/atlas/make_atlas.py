@@ -28,7 +28,7 @@ from alens.atlas.settings import AtlasSettings
 from alens.atlas.token_index import TokenIndex
 from alens.errors import RequestError
 from alens.evaluation.evaluate import evaluate
-from alens.evaluation.panel import LENS, MEAN_OUTPUT, SCALED_WRITE, log_mean_output
+from alens.evaluation.panel import LENS, MEAN_OUTPUT, log_mean_output
 from alens.evaluation.settings import EvaluateSettings
 from alens.evaluation.shards import check_same_model, judged_text
 from alens.heads import Head, Heads
@@ -85,7 +85,7 @@ def make_atlas(
             layers=settings.layers,
             heads=settings.heads,
             rows=settings.judged_rows,
-            baselines=(SCALED_WRITE,) if _no_write(cache) is None else None,
+            baselines=("scaled-write",) if _no_write(cache) is None else None,
         )
         document = evaluate(lenses, cache, settings=asked, all_shards=True, report=report).to_json()
     no_roles = None
