@@ -1,5 +1,7 @@
 """The values of a batch are put into their rows, or refused when float16 cannot hold them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,56 @@ def put(largest: float, keep_bits: int | None = None) -> npt.NDArray[Any]:
     collector.put(batch)
     collector.finish()
     return out
+
+
+def test_copies_from_a_gpu_are_waited_for_there_one_batch_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --device cuda:1, GPU 0 knows nothing of the copy. Stand-ins take the place of CUDA's event and memory."""
+    events: list[str] = []
+    current = ["cuda:0"]
+
+    @contextlib.contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        current.append(str(device))
+        yield
+        current.pop()
+
+    class Event:
+        def record(self) -> None:
+            events.append(f"recorded on {current[-1]}")
+
+        def synchronize(self) -> None:
+            events.append("waited")
+
+    def empty(*size: Any, pin_memory: bool, **more: Any) -> torch.Tensor:
+        events.append(f"pinned on {current[-1]}")
+        return new(*size, **more)
+
+    new = torch.empty
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", on)
+    placed: list[float] = []
+
+    def check_finite(finite: torch.Tensor) -> None:
+        if not finite:
+            raise RunError("not finite")
+
+    collector = RowCollector(
+        torch.device("cuda", 1), None, lambda _, values, __: placed.append(values[0]), check_finite
+    )
+    for number in (1.0, 2.0, 3.0):
+        device_values = {"z": torch.tensor([number]).half()}
+        largest, finite = {"z of layer 3": torch.tensor(number)}, torch.tensor(number < 3)
+        collector.put(BatchArrays(values=device_values, largest=largest, finite=finite, at_N=np.array([0])))
+        largest["z of layer 3"].fill_(float("nan"))  # what was copied counts, not what the device has by then
+        assert len(placed) == number - 1
+    with pytest.raises(RunError, match="not finite"):
+        collector.finish()
+    assert events == [
+        *["pinned on cuda:1"] * 3, "recorded on cuda:1",
+        *["pinned on cuda:1"] * 3, "recorded on cuda:1", "waited",
+        "recorded on cuda:1", "waited", "waited",
+    ]  # fmt: skip
 
 
 def test_rows_go_to_their_places() -> None:

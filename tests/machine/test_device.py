@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,14 @@ def raising(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         raise RuntimeError(text)
 
     monkeypatch.setattr(torch.cuda, "init", init)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64])
+def test_ids_arrive_whole_whatever_their_dtype(dtype: type[np.integer]) -> None:
+    most = min(int(np.iinfo(dtype).max), 2**40)
+    ids = np.array([[0, 1], [most - 1, most]], dtype)
+    sent = device.send_ids(ids[:, ::-1], torch.device("cpu"))
+    assert sent.dtype == torch.int64 and sent.tolist() == [[1, 0], [most, most - 1]]
 
 
 def test_auto_says_once_that_the_driver_is_too_old_and_what_to_install(

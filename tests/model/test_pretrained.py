@@ -121,3 +121,7 @@ def test_a_whole_checkpoint_is_loaded_as_it_is_and_in_silence(caplog: pytest.Log
         torch.testing.assert_close(model.state_dict()[name], value.float(), rtol=0, atol=0)
     assert not model.training and not any(weight.requires_grad for weight in model.parameters())
     assert not caplog.records
+
+
+def test_a_forward_pass_keeps_no_keys_and_values() -> None:
+    assert load(demo.MODEL)(torch.tensor([[1, 2, 3]])).past_key_values is None

@@ -29,6 +29,8 @@ class BatchArrays:
     """(N, ...) values by array name, in the dtype in which they are stored."""
     largest: Mapping[str, torch.Tensor]
     """The largest magnitude before the cast to float16, by what the values are."""
+    finite: torch.Tensor | None = None
+    """Whether the final residual is finite, where nobody has looked yet."""
     at_N: npt.NDArray[np.int64]
     """The places of the rows in the shard."""
 
@@ -36,8 +38,16 @@ class BatchArrays:
 class RowCollector:
     """Takes batches, and gives each to `place` when it is on the CPU."""
 
-    def __init__(self, device: torch.device, keep_bits: int | None, place: Place) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        keep_bits: int | None,
+        place: Place,
+        check_finite: Callable[[torch.Tensor], None] = lambda _: None,
+    ) -> None:
+        """`check_finite` gets the `finite` of each batch that has one, on the CPU."""
         self._device, self._limit, self._place = device, limit(keep_bits), place
+        self._check_finite = check_finite
         self._waiting: tuple[BatchArrays, Any] | None = None
         self._pinned: list[dict[str, torch.Tensor]] = [{}, {}]
 
@@ -47,19 +57,27 @@ class RowCollector:
             self._store(batch)
             return
         self._pinned.reverse()
-        values = {name: self._start_copy(name, value) for name, value in batch.values.items()}
-        copied = torch.cuda.Event()
-        copied.record()
-        before, self._waiting = (
-            self._waiting,
-            (BatchArrays(values=values, largest=batch.largest, at_N=batch.at_N), copied),
-        )
+        with torch.cuda.device(
+            self._device
+        ):  # memory is pinned for the current one, and it is whose event is recorded
+            arriving = BatchArrays(
+                values=self._start_copies(batch.values),
+                largest=self._start_copies(batch.largest),
+                finite=None if batch.finite is None else self._start_copy("finite", batch.finite),
+                at_N=batch.at_N,
+            )
+            copied = torch.cuda.Event()
+            copied.record()
+        before, self._waiting = self._waiting, (arriving, copied)
         self._finish(before)
 
     def finish(self) -> None:
         """Wait for the last batch."""
         before, self._waiting = self._waiting, None
         self._finish(before)
+
+    def _start_copies(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: self._start_copy(name, value) for name, value in values.items()}
 
     def _start_copy(self, name: str, value: torch.Tensor) -> torch.Tensor:
         pinned = self._pinned[0].get(name)
@@ -73,6 +91,8 @@ class RowCollector:
             self._store(waiting[0])
 
     def _store(self, batch: BatchArrays) -> None:
+        if batch.finite is not None:
+            self._check_finite(batch.finite)
         for what, largest in batch.largest.items():
             if not float(largest) < self._limit:
                 raise RunError(

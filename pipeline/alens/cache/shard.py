@@ -5,6 +5,7 @@ of memory is the arrays of one shard and one batch.
 Shapes: N rows, B sequences, T tokens, H heads, E d_head, D d_model, K top-k, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from alens.cache import target_compression
 from alens.cache.row_collector import BatchArrays, RowCollector
 from alens.cache.shard_moments import moments_of_shard, sums_with_final
 from alens.machine.blocks import logit_blocks
+from alens.machine.device import send
 from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.rows.moment_sums import FinalSums, MomentSums
@@ -88,7 +90,8 @@ class _Shard:
         self.sites = {site_name(layer): layer for layer in plan.layers}
 
     def compute(self, tokens_BT: npt.NDArray[Any], after_batch: Callable[[int], None]) -> Arrays:
-        collector = RowCollector(self.model.device, self.settings.keep_bits, self._place)
+        check_finite = functools.partial(activations.check_finite, self.model)
+        collector = RowCollector(self.model.device, self.settings.keep_bits, self._place, check_finite)
         for chosen in batches(self.plan, self.shard):
             batch_BT = torch.from_numpy(tokens_BT[chosen].astype(np.int64))
             with torch.inference_mode():
@@ -110,7 +113,8 @@ class _Shard:
         T = self.settings.seq_len
         rows = np.arange(chosen.start * T, chosen.stop * T)
         at_N = self.place_N[rows - self.first_row]
-        forward = activations.run(self.model, batch_BT, self.plan.layers, self.settings.sites or ())
+        sites, on_cpu = self.settings.sites or (), self.model.device.type == "cpu"
+        forward = activations.run(self.model, batch_BT, self.plan.layers, sites, checked=on_cpu)
         if chosen.start == self.shard * self.settings.sequences_per_shard:
             activations.check_unembedding(self.model, forward)
         final_ND = forward.final_BTD.flatten(0, 1)
@@ -130,7 +134,8 @@ class _Shard:
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T
         largest = {what: _largest(value) for (_, what), value in whole.items()}
-        return BatchArrays(values=values, largest=largest, at_N=at_N)
+        finite = None if on_cpu else torch.isfinite(final_ND).all()
+        return BatchArrays(values=values, largest=largest, finite=finite, at_N=at_N)
 
     def _whole(self, forward: activations.Activations) -> dict[tuple[str, str], torch.Tensor]:
         """(N, ...) values that are stored as float16, by the name of their array and, for messages, what they are."""
@@ -147,9 +152,9 @@ class _Shard:
         uniforms_NM = randomness.row_uniforms(
             int(rows[0]), len(rows), settings.tail_samples, settings.seed, randomness.TAIL_SAMPLES
         )
-        uniforms = torch.from_numpy(uniforms_NM).to(device)
+        uniforms = send(uniforms_NM, device)
         W_U_DV, b_U_V = self.model.unembedding(self.plan.target_logits)
-        counted_N = torch.from_numpy(rows % settings.seq_len > 0).to(device)
+        counted_N = send(rows % settings.seq_len > 0, device)
         blocks = []
         for part in logit_blocks(len(rows), self.plan.model.d_vocab, device):
             self.before_logits()

@@ -1,11 +1,17 @@
-"""Which device to work on: `auto`, `cpu`, `cuda` or `cuda:N`; and why a GPU of this machine cannot be used."""
+"""Which device to work on: `auto`, `cpu`, `cuda` or `cuda:N`; why a GPU of this machine cannot be used; ways to it.
+
+In: a name, or arrays in memory. Out: a device, or tensors there.
+"""
 
 import functools
 import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError
@@ -31,6 +37,24 @@ def torch_device(name: str) -> torch.device:
     ):
         raise RequestError(f"device {name} is not there: {cuda_devices()}")
     return device
+
+
+def send(values: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values on a device. To CUDA they go from pinned memory, and the caller does not wait for it."""
+    tensor = values if isinstance(values, torch.Tensor) else torch.from_numpy(values)
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    with torch.cuda.device(device):  # a thread begins on GPU 0, where it would take memory to pin some
+        return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def send_ids(ids: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """The same for token ids, as int64; unsigned ones travel in the 2 or 4 bytes in which they are stored."""
+    if ids.dtype not in (np.uint16, np.uint32):
+        return send(ids.astype(np.int64), device)
+    bits = 8 * ids.itemsize
+    signed = send(np.ascontiguousarray(ids).view(f"int{bits}"), device)
+    return signed.long().bitwise_and(2**bits - 1)
 
 
 def takes_cuda() -> bool:

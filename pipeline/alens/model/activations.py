@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError, RunError
+from alens.machine.device import send
 from alens.model.models import LoadedModel
 from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import NO_NORM
@@ -39,10 +40,15 @@ class Activations:
 
 
 def run(
-    model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int], sites: Sequence[str] = ()
+    model: LoadedModel,
+    tokens_BT: torch.Tensor,
+    layers: Sequence[int],
+    sites: Sequence[str] = (),
+    *,
+    checked: bool = True,
 ) -> Activations:
     """One forward pass. `sites` are further (B, T, D) values of each layer, by TransformerLens' names: `resid_post`,
-    `mlp_out`.
+    `mlp_out`. Without `checked` the caller looks whether the final residual is finite: a look waits for a GPU.
 
     Raises `RequestError` when the model gives no z or site for a layer, or a z of other heads than its record says;
     `RunError` when the final residual is not finite.
@@ -70,10 +76,8 @@ def run(
             f"{model.source.record.architecture} gives no {missing[0]} in TransformerLens: alens needs it"
         )
     _check_heads(model, z_BTHE)
-    if not bool(torch.isfinite(final_BTD).all()):
-        raise RunError(
-            f"the final residual of {model.source.record.architecture} is not finite: check the model's weights and dtype"
-        )
+    if checked:
+        check_finite(model, torch.isfinite(final_BTD).all())
     return Activations(
         z_BTHE=z_BTHE,
         sites_BTD=sites_BTD,
@@ -81,6 +85,14 @@ def run(
         scale_BT=scales.get(0) if scales or norm is None else norm.scale(final_BTD),
         last_logits_BV=logits[:, -1],
     )
+
+
+def check_finite(model: LoadedModel, is_finite: torch.Tensor) -> None:
+    """Raises `RunError` where the final residual is not finite."""
+    if not bool(is_finite):
+        raise RunError(
+            f"the final residual of {model.source.record.architecture} is not finite: check the model's weights and dtype"
+        )
 
 
 def _check_heads(model: LoadedModel, z_BTHE: dict[int, torch.Tensor]) -> None:
@@ -108,7 +120,7 @@ def run_hooked(
         return value_BTD[:, -1:]  # so that the model unembeds one position, not all
 
     logits: torch.Tensor = model.bridge.run_with_hooks(
-        tokens_BT.to(model.device),
+        send(tokens_BT, model.device),
         return_type="logits",
         fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
     )

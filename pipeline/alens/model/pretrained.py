@@ -61,6 +61,7 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
     if (kind := _quantised(model, config)) is not None:
         raise RequestError(_QUANTISED.format(folder=folder, kind=kind))
     _check(folder, type(model).__name__, report, len(model.state_dict()))
+    model.config.use_cache = False  # no token is generated: keys and values would only take memory
     return model.eval().requires_grad_(False)
 
 
