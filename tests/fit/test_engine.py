@@ -46,6 +46,12 @@ def run(engine: Engine, start: int, stop: int, active: dict[int, list[int]] | No
         engine.step(*batch(step), lr(step), active)
 
 
+def test_deepspeed_neither_waits_for_a_gpu_nor_copies_gradients_that_nobody_shares() -> None:
+    alone, partitioned = engine(0)._engine, engine(1)._engine
+    assert not alone.tput_timer.config.enabled and not partitioned.tput_timer.config.enabled
+    assert not alone.enable_backward_allreduce and partitioned.enable_backward_allreduce
+
+
 def test_it_takes_the_steps_of_the_bare_optimiser() -> None:
     plain = module()
     optimizer = AveragedAdam(plain.parameters(), lr=0.1)

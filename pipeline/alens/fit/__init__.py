@@ -42,6 +42,7 @@ convergence.py       when one lens is trained no further
 best_maps.py         the best maps of each lens so far
 evaluation_log.py    what the log says about an evaluation
 checkpoints.py       state on disk, whole or absent
+step_notes.py        what a fit says of its last step
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 untrained.py         a design that is whole at its start
 effect_fit.py        effect lenses, from measured effects

@@ -50,6 +50,9 @@ class Engine:
                 self._engine, *_ = deepspeed.initialize(
                     model=self.module, optimizer=optimizer, config=settings
                 )
+            if zero == 0 and processes.world_size == 1:
+                # There is nobody to share gradients with: DeepSpeed would copy all into one buffer, and back.
+                self._engine.enable_backward_allreduce = False
         except (ValueError, TypeError, AssertionError, KeyError) as error:
             if not config:
                 raise

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from alens.fit.objectives.objective import Objective
-from alens.lens.designs.design import Design, Readout
+from alens.lens.designs.design import Design, Readout, unit_index
 from alens.lens.maps import LensMaps
 from alens.rows.teacher import Teacher, keeping_blocks
 
@@ -57,8 +57,8 @@ class LensModule(nn.Module):
             return torch.stack([part.float().sum() for part in parts]).sum().expand(0)
 
         some: torch.Tensor = design(z_NHE, use, units, losses=True)
-        places = torch.tensor(units, dtype=torch.int64, device=some.device)
-        return some.new_zeros(design.num_losses).index_copy(0, places, some)
+        places_U = unit_index(tuple(units), some.device)
+        return some.new_zeros(design.num_losses).index_copy(0, places_U, some)
 
     def maps(self, layer: int) -> LensMaps:
         """The maps of a layer, which act on the values as they are. The parameters must be gathered."""

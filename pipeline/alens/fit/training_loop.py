@@ -17,7 +17,6 @@ import torch
 
 from alens.errors import RequestError, RunError, StoppedError
 from alens.fit import checkpoints, deepspeed_config
-from alens.fit.convergence import ENDINGS
 from alens.fit.distributed import Processes, join, leaving, lost_processes
 from alens.fit.effect_fit import effect_plan, put_effect_lenses
 from alens.fit.final_lenses import put_lenses
@@ -27,6 +26,7 @@ from alens.fit.launch import check_alone, this_launch
 from alens.fit.layer_groups import fit_groups, group_record, with_groups
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitRequest
+from alens.fit.step_notes import StepNotes
 from alens.fit.trainer import Trainer
 from alens.fit.untrained import put_untrained
 from alens.job.interruption import InterruptedWorkError
@@ -220,7 +220,7 @@ class _Loop:
         self.report, self.should_stop = report, should_stop
         self.groups, self.before = groups, number * trainer.plan.steps
         self.total = groups * trainer.plan.steps
-        self.start = trainer.step_number
+        self.start, self.notes = trainer.step_number, StepNotes(trainer)
         self.seconds = self.waited_s = 0.0
         self._since = time.monotonic()
 
@@ -293,27 +293,13 @@ class _Loop:
         return StoppedError(f"stopped after step {step:,} of {self.total:,} ({where}); run again to go on")
 
     def _tell(self, loss_LU: torch.Tensor) -> None:
-        trainer = self.trainer
         seconds = self.seconds + time.monotonic() - self._since
-        rows_a_second = (
-            (trainer.step_number - self.start) * self.request.settings.batch_rows / max(seconds, 1e-9)
-        )
-        trained = (
-            loss_LU[loss_LU != 0] if bool(loss_LU.any()) else loss_LU
-        )  # 0 where a lens is trained no further
-        note = (
-            f"training loss mean {trained.mean():.3f}, worst {trained.max():.3f}, {rows_a_second:,.0f} rows/s"
-        )
-        lenses = len(trainer.plan.lenses)
-        for why in ENDINGS:
-            if ended := trainer.curves.ended_steps(why):
-                note += f", {len(ended)} of {lenses} {why}"
         self.report(
             Progress(
                 stage="fit",
-                done=self.before + trainer.step_number,
+                done=self.before + self.trainer.step_number,
                 total=self.total,
                 unit="steps",
-                note=note,
+                note=self.notes.note(loss_LU, seconds),
             )
         )

@@ -16,6 +16,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.heads import Heads
+from alens.machine.device import send
 from alens.rows.teacher import CompressedTeacher, ExactTeacher, Teacher
 from alens.store.arrays import scale_name, site_name
 from alens.store.cache_reader import Cache, Targets
@@ -167,13 +168,13 @@ class RowReader:
 
     def z(self, columns: Columns, layer: int) -> torch.Tensor:
         """(N, H, E) float16 values of the site, on the device; contiguous however they were read."""
-        return self._on_device(np.ascontiguousarray(columns.by_name[site_name(layer, self.site)]))
+        return send(np.ascontiguousarray(columns.by_name[site_name(layer, self.site)]), self.device)
 
     def teacher(self, columns: Columns) -> Teacher:
         """The rows' model distributions, on the device."""
         stored = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
         if self.exact:
-            final, entropy = (self._on_device(stored[name]) for name in ("final", "entropy"))
+            final, entropy = (send(stored[name], self.device) for name in ("final", "entropy"))
             return ExactTeacher(final, *self.unembedding, entropy)
         targets = Targets(
             ids_NK=stored["ids"],
@@ -188,9 +189,3 @@ class RowReader:
             )
             targets = self.narrow.apply(targets, sequence * self.cache.plan.settings.seq_len + position)
         return CompressedTeacher.from_targets(targets, self.device)
-
-    def _on_device(self, values: Array) -> torch.Tensor:
-        tensor = torch.from_numpy(values)
-        if self.device.type != "cuda":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)

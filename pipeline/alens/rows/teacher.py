@@ -8,11 +8,12 @@ a tile, D d_model, V vocabulary.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from alens.machine import blocks
+from alens.machine.device import send, send_ids
 from alens.store.cache_reader import Targets
 
 
@@ -55,23 +56,26 @@ class CompressedTeacher:
     ids_NJ: torch.Tensor
     weights_NJ: torch.Tensor
     entropies: torch.Tensor
+    kept: dict[str, Any] | None = None
+    """What was made of these targets, by its name; None where it is made anew."""
     is_dense = False
+
+    def keeping(self) -> "CompressedTeacher":
+        """The same teacher, whose targets are put in order once: for layers that come one after the other."""
+        return replace(self, kept={})
 
     @classmethod
     def from_targets(cls, targets: Targets, device: torch.device) -> "CompressedTeacher":
         """The weights are the stored probabilities, then equal parts of the remaining mass for the tail samples."""
-        top_NK = torch.from_numpy(targets.log_probs_NK).to(device).float().exp()
+        top_NK = send(targets.log_probs_NK, device).float().exp()
         top_NK = top_NK / top_NK.sum(1, keepdim=True).clamp_min(1.0)  # float16 may round the sum above 1
         num_samples = targets.tail_ids_NM.shape[1]
         tail_N1 = (1.0 - top_NK.sum(1, keepdim=True)).clamp_min(0.0)
-        ids = [
-            torch.from_numpy(part.astype("int64")).to(device)
-            for part in (targets.ids_NK, targets.tail_ids_NM)
-        ]
+        ids = [send_ids(part, device) for part in (targets.ids_NK, targets.tail_ids_NM)]
         return cls(
             ids_NJ=torch.cat(ids, dim=1),
             weights_NJ=torch.cat([top_NK, (tail_N1 / num_samples).expand(-1, num_samples)], dim=1),
-            entropies=torch.from_numpy(targets.entropy_N).to(device),
+            entropies=send(targets.entropy_N, device),
         )
 
     def block(self, rows: slice) -> "CompressedBlock":
@@ -157,8 +161,8 @@ class ExactTeacher:
 
 
 def keeping_blocks(teacher: Teacher) -> Teacher:
-    """The teacher, with dense blocks kept where it makes them from the unembedding."""
-    return teacher.keeping() if isinstance(teacher, ExactTeacher) else teacher
+    """The teacher, with what it makes of its rows kept: dense blocks, or the order of targets."""
+    return teacher.keeping() if isinstance(teacher, ExactTeacher | CompressedTeacher) else teacher
 
 
 @dataclass(frozen=True)

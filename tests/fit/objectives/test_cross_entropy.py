@@ -19,7 +19,7 @@ from alens.fit.objectives import cross_entropy_triton
 from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.cross_entropy_tiles import Wanted, loss_and_gradients
 from alens.machine import blocks
-from alens.rows.teacher import CompressedTeacher, ExactTeacher
+from alens.rows.teacher import CompressedTeacher, ExactTeacher, keeping_blocks
 
 Teacher = CompressedTeacher | ExactTeacher
 Tensors = tuple[torch.Tensor, ...]
@@ -207,7 +207,7 @@ def test_a_kernel_takes_the_place_of_the_tiles(monkeypatch: pytest.MonkeyPatch) 
     teacher, probs_NV = a_teacher("compressed", 5, 20)
     features, weight, bias = some(2, 5, 3, 20)
 
-    def kernel(features: Any, weight: Any, bias: Any, ids: Any, weights: Any) -> Tensors:
+    def kernel(features: Any, weight: Any, bias: Any, ids: Any, weights: Any, kept: Any) -> Tensors:
         same = CompressedTeacher(ids, weights, torch.zeros(5))
         loss_H, made = loss_and_gradients(features, weight, bias, same, Wanted(weight=True, bias=True))
         return loss_H, made[1], made[2]
@@ -292,3 +292,20 @@ def test_where_one_process_lacks_the_kernel_no_process_takes_it(tmp_path: Path) 
         "another process of this fit cannot use it; None\n",
         "no compiler; None\n",
     ]
+
+
+def test_targets_are_put_in_order_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel of each layer gets what that of the first kept."""
+    teacher, _ = a_teacher("compressed", 2, 5)
+    orders = []
+
+    def kernel(*tensors: Any, kept: Any) -> Tensors:
+        orders.append(cross_entropy_triton._entries(*tensors[3:], 5, kept))
+        return torch.zeros(2), torch.zeros(2, 3, 5), torch.zeros(2, 5)
+
+    monkeypatch.setattr(module, "_kernel_for", lambda *_: kernel)
+    for batch in (keeping_blocks(teacher), keeping_blocks(teacher), teacher):
+        for _ in range(2):
+            module._compute(*some(2, 2, 3, 5), batch, Wanted(weight=True, bias=True))
+    assert orders[0] is orders[1] and orders[2] is orders[3]
+    assert len({id(order) for order in orders}) == 4

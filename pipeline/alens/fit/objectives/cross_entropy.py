@@ -21,7 +21,7 @@ from alens.rows.teacher import CompressedTeacher, Teacher
 log = logging.getLogger("alens")
 
 Kernel = Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""(features, weight, bias, ids, weights) -> losses, gradients of weight and of bias."""
+"""(features, weight, bias, ids, weights, kept=...) -> losses, gradients of weight and of bias."""
 
 
 def cross_entropy(
@@ -79,7 +79,7 @@ def _compute(
         loss_H, made = loss_and_gradients(features_HNF, weight_HFV, bias_HV, teacher, wanted)
     else:
         arguments = features_HNF, weight_HFV, bias_HV, teacher.ids_NJ, teacher.weights_NJ  # type: ignore[attr-defined]  # a compressed teacher, else `kernel` is None
-        loss_H, weight_gradient, bias_gradient = kernel(*arguments)
+        loss_H, weight_gradient, bias_gradient = kernel(*arguments, kept=teacher.kept)  # type: ignore[attr-defined]  # as above
         made = (None, weight_gradient, bias_gradient)
     gradients = tuple(
         gradient.to(tensor.dtype) if asked and gradient is not None else None

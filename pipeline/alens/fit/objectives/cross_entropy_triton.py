@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -142,16 +142,17 @@ def cross_entropy_and_gradients(
     *,
     products: Products = "bfloat16",
     tiles: Tiles | None = None,
+    kept: dict[str, Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(loss_H, grad_weight_HFV, grad_bias_HV), float32.
 
     Loss: the mean over rows of logsumexp(logits) - sum_j weights[j] logits[ids[j]], where logits =
     features weight + bias. Each row of `weights_NJ` sums to 1; ids may repeat. The loss is that of features and weights as
-    rounded for the products.
+    rounded for the products. `kept` keeps the order of the targets for the next call with the same ones.
     """
     H, _, V = weight_HFV.shape
     tiles = tiles or (WHOLE_FLOAT32 if products == "ieee" else TENSOR_CORES)
-    entries = Entries.sorted_by_token(ids_NJ, weights_NJ, V)
+    entries = _entries(ids_NJ, weights_NJ, V, kept)
     loss_H = features_HNF.new_empty(H, dtype=torch.float32)
     grad_weight_HFV = torch.empty_like(weight_HFV, dtype=torch.float32, memory_format=torch.contiguous_format)
     grad_bias_HV = torch.empty_like(bias_HV, dtype=torch.float32, memory_format=torch.contiguous_format)
@@ -161,6 +162,18 @@ def cross_entropy_and_gradients(
         with torch.cuda.device_of(features_HNF):  # Triton launches on the current device
             loss_H[heads] = _launch(padded, entries, grad_weight_HFV[heads], grad_bias_HV[heads], tiles)
     return loss_H, grad_weight_HFV, grad_bias_HV
+
+
+def _entries(
+    ids_NJ: torch.Tensor, weights_NJ: torch.Tensor, vocabulary: int, kept: dict[str, Any] | None
+) -> Entries:
+    if kept is not None and "entries" in kept:
+        there: Entries = kept["entries"]
+        return there
+    made = Entries.sorted_by_token(ids_NJ, weights_NJ, vocabulary)
+    if kept is not None:
+        kept["entries"] = made
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ Shapes: N rows, H heads, U losses (H, or 1 where heads share one), E width of th
 readout, D d_model, V vocabulary.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -115,6 +116,13 @@ class Ground:
         return torch.randn(*shape, generator=generator).to(self.log_mean_output_V.device)
 
 
+@functools.lru_cache(maxsize=1024)
+def unit_index(units: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """(U,) int64 on the device, made once: to send a list of numbers in each step would wait for a GPU."""
+    with torch.inference_mode(False):  # it serves training too
+        return torch.tensor(units, dtype=torch.int64, device=device)
+
+
 @dataclass(frozen=True)
 class Readout:
     """What an objective reads: logits = features weight + bias, for each loss."""
@@ -126,7 +134,9 @@ class Readout:
 
     def select(self, units: list[int]) -> "Readout":
         """Only these losses."""
-        return Readout(self.features_UNF[units], self.weight_UFV[units], self.bias_UV[units])
+        at_U = unit_index(tuple(units), self.bias_UV.device)
+        parts = (self.features_UNF, self.weight_UFV, self.bias_UV)
+        return Readout(*(part.index_select(0, at_U) for part in parts))
 
     def logits(self, unit: int, rows: slice) -> torch.Tensor:
         """The logits of some rows for one loss, (rows, V), differentiable."""
@@ -251,10 +261,11 @@ class ProductDesign(AffineDesign):
         self, white_HNE: torch.Tensor, use: Callable[[Readout], Any], heads: list[int]
     ) -> torch.Tensor:
         def work(*parameters: torch.Tensor) -> torch.Tensor:
-            loss_U: torch.Tensor = use(Readout(white_HNE[heads], *self.affine_of(*parameters)))
+            loss_U: torch.Tensor = use(Readout(white_HNE.index_select(0, at_U), *self.affine_of(*parameters)))
             return loss_U
 
-        parameters = [parameter[heads] for parameter in self.parameters()]
+        at_U = unit_index(tuple(heads), white_HNE.device)
+        parameters = [parameter.index_select(0, at_U) for parameter in self.parameters()]
         if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
             return work(*parameters)
         losses: torch.Tensor = _GradientAtOnce.apply(work, *parameters)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
