@@ -240,6 +240,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def listed(numbers: Sequence[int]) -> str:
+    """Numbers as `--layers` takes them: `0,3-5`."""
+    return ",".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in _runs(numbers))
+
+
 def _runs(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
     """Stretches of numbers that follow each other."""
     start = 0

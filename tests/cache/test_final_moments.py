@@ -98,7 +98,7 @@ def test_info_says_where_a_lens_is_worth_its_fit(run_alens: Any, caches: dict[st
     cache = caches["plain"]
     r2_H = closed_form(cache, Heads.grid([3], range(6)), cache.shards)[3].r2_H
     best = f"3.{r2_H.argmax()} {r2_H.max():.3f}"
-    lines = run_alens("info", cache.root).stdout.splitlines()
+    lines = run_alens("info", cache.root, "--all").stdout.splitlines()
     assert any(line.startswith("  1,488 rows; best: ") for line in lines)
     assert any(line.startswith("  layer  3  mean 0.") and f"best {best}" in line for line in lines)
     body = json.loads(run_alens("info", cache.root, "--json").stdout)

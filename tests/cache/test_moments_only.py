@@ -104,9 +104,10 @@ def test_what_needs_rows_refuses_it_in_a_line(
 def test_info_and_plan_say_what_it_holds(store: Path, run_alens: Run, small_writes: None) -> None:
     shown = run_alens("info", store).stdout
     assert (
-        "z: only sums over each shard\ntargets: none, only the mean output\neffects: not measured\nbytes_per_row: 0\n"
+        "z: only sums over each shard\ntargets: none, only the mean output\neffects: not measured\nsize: "
         in shown
     )
+    assert ", 0 bytes a row\n" in shown
     options = ("--seq-len", 64, "--max-rows", 6144, "--rows-per-shard", 1024, "--layers", "0,3")
     planned = run_alens("plan", "demo", "demo", *options, "--moments-only", "--probe-seconds", 0.2, "--json")
     body = json.loads(planned.stdout)

@@ -109,10 +109,12 @@ def test_matrices_of_layers_name_them_below(run_alens: Any, lenses: Path, demo_c
 
 def test_info_has_it_beside_the_mean_output(run_alens: Any, lenses: Path) -> None:
     out = run_alens("info", lenses).stdout
-    assert "mean_output_kl: 2.5\n" in out
+    assert "mean output: KL 2.5000 nats\n" in out
     (line,) = (line for line in out.splitlines() if line.startswith("  0.1 "))
     assert line.endswith("  says nothing") and "  mean output 2.5000  " in line
-    assert out.count("says nothing") == 1
+    assert (
+        out.count("says nothing") == 2 and "4 heads, 1 with a lens that says nothing, the best first" in out
+    )
     body = json.loads(run_alens("info", lenses, "--json").stdout)
     assert [head.get("says_nothing", False) for head in body["held_out"]] == [True, False, False, False]
 

@@ -80,7 +80,12 @@ def test_info_says_what_is_explained(lenses: Path, run_alens: Any) -> None:
     outcome = run_alens("info", lenses)
     assert outcome.code == 0 and "design: effect" in outcome.stdout
     lines = [line for line in outcome.stdout.splitlines() if " by what it writes " in line]
-    assert [line.split()[0] for line in lines] == ["0.2", *(f"3.{head}" for head in range(6))]
+
+    def explained(line: str) -> float:
+        return -float(line.split()[2])
+
+    assert [line.split()[0] for line in lines] == [line.split()[0] for line in sorted(lines, key=explained)]
+    assert {line.split()[0] for line in lines} == {"0.2", *(f"3.{head}" for head in range(6))}
     body = json.loads(run_alens("info", lenses, "--json").stdout)
     assert body["effects"][0]["head"] == "0.2" and body["held_out"] == []
 

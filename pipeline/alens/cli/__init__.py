@@ -42,6 +42,7 @@ export.py          alens export
 import_.py         alens import
 publish.py         alens publish
 info.py            alens info
+info_text.py       what it prints
 info_lenses.py     what it says of lenses
 verify.py          alens verify
 fidelity.py        alens fidelity

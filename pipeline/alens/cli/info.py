@@ -13,17 +13,14 @@ from alens.cli.value_types import PathName
 from alens.cli.watch import watching
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
-from alens.lens.marks import SAYS_NOTHING
-from alens.pictures.numbers import fixed, whole
+from alens.pictures.numbers import number_of, whole
 from alens.sources import hub
+from alens.store.claim import Holder, read
 from alens.store.paths import LENS_JSON, PLAN, StorePaths
 
 if TYPE_CHECKING:
     from alens.store.cache_reader import Cache
     from alens.store.schema import Plan
-
-NAMED = 3
-"""Heads that a line names."""
 
 R2_SHARDS = 8
 """Shards whose moments are read: enough rows to see which heads count, and quick."""
@@ -41,8 +38,14 @@ R2_SHARDS = 8
     metavar="N",
     help="Print only which of N workers have shards to write, as an array specification (3,17,42-45); nothing when none has.",
 )
+@click.option(
+    "--all",
+    "all_parts",
+    is_flag=True,
+    help="Also list every array, worker, layer and head, which do not fit a screen. --json always has all.",
+)
 @json_option
-def command(path: Path, num_workers: int | None, as_json: bool) -> None:
+def command(path: Path, num_workers: int | None, all_parts: bool, as_json: bool) -> None:
     """Show what the cache or the lens directory PATH holds, and how much of a cache is written.
 
     PATH may also be lenses on the hub, hf://OWNER/NAME; then only lens.json is fetched. Only records are read, and
@@ -60,33 +63,9 @@ def command(path: Path, num_workers: int | None, as_json: bool) -> None:
     if as_json:
         show_json(body)
         return
-    for name, value in body.items():
-        if name == "r2":
-            _show_r2(value)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            show(f"{name}:")
-            for entry in value:
-                cells = (SAYS_NOTHING if key == "says_nothing" else str(part) for key, part in entry.items())
-                show("  " + "  ".join(cells))
-        elif value != []:
-            show(f"{name}: {value}")
+    from alens.cli.info_text import lines
 
-
-def _show_r2(layers: list[dict[str, Any]]) -> None:
-    """A line a layer, with the heads of which z says most; first the best of all heads."""
-    by_head = {(entry["layer"], head): r2 for entry in layers for head, r2 in enumerate(entry["r2"])}
-    ranked = sorted(by_head, key=lambda place: -by_head[place])
-
-    def named(places: list[tuple[int, int]]) -> str:
-        return ", ".join(f"{layer}.{head} {fixed(by_head[layer, head])}" for layer, head in places[:NAMED])
-
-    if layers:
-        show("r2: the share of the final residual's variance that z of a head explains, on")
-        show(f"  {layers[0]['rows']:,} rows; best: {named(ranked)}")
-    for entry in layers:
-        of_layer = [place for place in ranked if place[0] == entry["layer"]]
-        mean = sum(entry["r2"]) / len(entry["r2"])
-        show(f"  layer {entry['layer']:>2}  mean {fixed(mean)}  best {named(of_layer)}")
+    show(*lines(body, all_parts))
 
 
 def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any] | str:
@@ -100,19 +79,31 @@ def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any]
         return _cache(path, report) if num_workers is None else _array(path, num_workers)
     if num_workers is not None:
         raise RequestError(f"--array is for caches, and {path} has no {PLAN}")
+    holder = read(lenses.claim)
     if lenses.holds_lenses:
-        return lenses_body(path)
+        return lenses_body(path) | ({} if holder is None else {"in_use_by": held(holder)})
+    if holder is not None and not holder.is_dead:
+        raise RequestError(f"{path} is being fitted by {held(holder)}: ask again when it has ended")
     if lenses.holds_fit:
-        raise RequestError(f"{path} is a fit that has not finished: run the same `alens fit` again to go on")
+        ended = "" if holder is None else f" ({held(holder)}, has ended)"
+        raise RequestError(
+            f"{path} is a fit that has not finished: run the same `alens fit` again to go on{ended}"
+        )
     if store.claim.exists():
         raise RequestError(f"{path} has no plan yet: {_maker(store)} is making it; ask again later")
     raise RequestError(f"{path} is neither a cache (no {PLAN}) nor lenses (no {LENS_JSON})")
 
 
 def _maker(store: StorePaths) -> str:
-    from alens.store.claim import read
+    holder = read(store.claim)
+    return "another job" if holder is None else held(holder)
 
-    return str(read(store.claim) or "another job")
+
+def held(holder: Holder) -> str:
+    """`process 12 on host, since 2026-01-01 12:00:00 UTC`."""
+    if holder.since is None:
+        return str(holder)
+    return f"{holder}, since {datetime.fromtimestamp(holder.since, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _array(path: Path, num_workers: int) -> str:
@@ -149,7 +140,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "workers": [
             {
                 "worker": worker.worker,
-                "shards": f"{worker.shards} shards",
+                "shards": number_of(worker.shards, "shard"),
                 "rows_per_second": f"{whole(worker.rows_per_second)} rows/s",
                 "last_commit": f"last at {datetime.fromtimestamp(worker.last_commit, UTC):%Y-%m-%d %H:%M:%S} UTC",
             }
@@ -159,7 +150,8 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "fingerprint": cache.fingerprint or "none yet",
         "model": f"{model.id}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.n_layers} layers, "
         f"{model.n_heads} heads of {model.d_head}, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
-        "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, {len(plan.corpus.files)} files",
+        "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, "
+        f"{number_of(len(plan.corpus.files), 'file')}",
         "rows": len(cache.shards) * plan.settings.rows_per_shard,
         "rows_planned": plan.rows,
         "taken": _taken(plan),
@@ -243,7 +235,7 @@ def _effects(cache: "Cache") -> str:
     from alens.store.effect_reader import measured
 
     heads, rows = measured(cache)
-    return f"of {heads:,} heads, on up to {rows:,} rows" if heads else "not measured"
+    return f"of {number_of(heads, 'head')}, on up to {rows:,} rows" if heads else "not measured"
 
 
 def _encoding(settings: Any) -> str:

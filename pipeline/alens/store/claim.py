@@ -43,6 +43,8 @@ class Holder:
     token: str
     namespace: str = ""
     """The namespace of `pid`: containers on one host may share its name and number their processes anew."""
+    since: float | None = None
+    """When it took the claim, by the clock of its host: seconds since 1970. None in a claim of an earlier alens."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -50,7 +52,7 @@ class Holder:
     @classmethod
     def me(cls) -> Self:
         """This process, with a token that no other claim has."""
-        return cls(socket.gethostname(), os.getpid(), secrets.token_hex(8), _namespace())
+        return cls(socket.gethostname(), os.getpid(), secrets.token_hex(8), _namespace(), time.time())
 
     @property
     def is_dead(self) -> bool:
@@ -161,7 +163,8 @@ def _holder(text: bytes) -> Holder | None:
     try:
         body: dict[str, Any] = json.loads(text)
         host, token, namespace = str(body["host"]), str(body["token"]), str(body.get("namespace", ""))
-        return Holder(host, int(body["pid"]), token, namespace)
+        since = None if body.get("since") is None else float(body["since"])
+        return Holder(host, int(body["pid"]), token, namespace, since)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
