@@ -15,6 +15,7 @@ import alens
 from alens import HeadReader, load_lenses, open_cache, read_page
 from alens.cache.write_cache import CacheSummary
 from alens.effects.measure_effects import EffectSummary
+from alens.effects.measure_jacobians import JacobianSummary
 from alens.exchange import export
 from alens.fit.training_loop import FitSummary
 from alens.result import REPR_LENGTH, Result
@@ -115,6 +116,15 @@ def results(demo_cache: Path, demo_lenses: Path) -> Callable[[str], Result]:
             "EffectSummary": lambda: EffectSummary(
                 store=demo_cache, rows=504, heads=24, effects_measured=12096, seconds=1.5, complete=True
             ),
+            "JacobianSummary": lambda: JacobianSummary(
+                store=demo_cache,
+                rows=504,
+                heads=24,
+                reach="same-position",
+                passes=16,
+                seconds=1.5,
+                complete=True,
+            ),
             "FitSummary": lambda: FitSummary(
                 lenses=demo_lenses, record=lenses.record, steps_taken=9, rows=10, seconds=0.5, waited_s=0.1
             ),
@@ -181,7 +191,16 @@ def test_a_command_prints_the_document_of_its_result(
 
 @pytest.mark.parametrize(
     "name",
-    ["CacheSummary", "EffectSummary", "FitSummary", "LensRecord", "CacheStatus", "ExportPlan", "PageData"],
+    [
+        "CacheSummary",
+        "EffectSummary",
+        "JacobianSummary",
+        "FitSummary",
+        "LensRecord",
+        "CacheStatus",
+        "ExportPlan",
+        "PageData",
+    ],
 )
 def test_a_result_without_a_command_shows_itself_too(name: str, results: Callable[[str], Result]) -> None:
     result = results(name)
@@ -239,6 +258,7 @@ def test_every_result_is_shown_here() -> None:
         *COMMANDS,
         "CacheSummary",
         "EffectSummary",
+        "JacobianSummary",
         "FitSummary",
         "LensRecord",
         "CacheStatus",

@@ -20,8 +20,9 @@ from alens.job.worker import Worker
 from alens.model import partial_pass
 from alens.model.edits import Edit, run_edited
 from alens.rows import moments
-from alens.store import effect_files
+from alens.store import head_files
 from alens.store.cache_reader import open_cache
+from alens.store.effect_files import EffectFiles
 from alens.store.effect_reader import open_effects
 from alens.store.verify import verify_cache
 
@@ -175,14 +176,14 @@ def test_a_kill_between_array_and_record_leaves_what_does_not_count(
     copy_of: Callable[[Path], Path], demo_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = copy_of(demo_cache)
-    put = effect_files.durable.put
+    put = head_files.durable.put
 
     def fails(path: Path, *parts: Any, **more: Any) -> None:
         if path.suffix == ".json":
             raise OSError(28, "No space left on device", str(path))
         put(path, *parts, **more)
 
-    monkeypatch.setattr(effect_files.durable, "put", fails)
+    monkeypatch.setattr(head_files.durable, "put", fails)
     with pytest.raises(RunError, match="No space left on device"):
         measure(store, rows=1, heads="3.1")
     monkeypatch.undo()
@@ -220,7 +221,7 @@ def test_what_the_model_computes_again_agrees_and_effects_that_were_wrong_when_w
     assert any(line.startswith("agrees      effects/0") for line in out.splitlines())
     store = copy_of(measured)
     cache = open_cache(store)
-    files = effect_files.EffectFiles(store, cache.plan.identity)
+    files = EffectFiles(store, cache.plan.identity)
     for file in [file for shard in files.shards() for file in files.of_shard(shard)]:
         record = file.record
         values_NHD = file.read(cache.plan.settings.seq_len, cache.plan.model.d_model)

@@ -64,7 +64,7 @@ def compare_effects(
         report(Progress(stage="recompute effects", done=number, total=len(picked), unit="effects"))
         record = file.record
         layer, head, sequence = record.layer, record.heads[head_place], record.sequences[place]
-        stored_ND = file.read(settings.seq_len, plan.model.d_model)[:, head_place]
+        stored_ND = file.read(len(record.sequences) * positions, plan.model.d_model)[:, head_place]
         stored_TD = torch.from_numpy(stored_ND[place * positions : (place + 1) * positions]).float()
         tokens_1T = torch.from_numpy(cache.tokens[sequence : sequence + 1].astype(np.int64))
         every_head = Heads.grid((layer,), range(plan.model.n_heads))

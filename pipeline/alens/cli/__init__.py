@@ -16,6 +16,7 @@ plan.py            alens plan
 plan_table.py      its estimate as text
 cache.py           alens cache
 effects.py         alens effects
+jacobians.py       alens jacobians
 fit.py             alens fit
 sweep.py           alens sweep
 evaluate.py        alens eval
@@ -80,6 +81,7 @@ COMMANDS = {
     "plan": "Estimate rows, bytes, files and time of a cache before anything is written.",
     "cache": "Run a model once over a text and write what every head computes.",
     "effects": "Measure what the model loses without each head, on some rows of a cache.",
+    "jacobians": "Measure how the residual stream moves with what each head computes.",
     "fit": "Train lenses from a cache, with no model loaded.",
     "sweep": "Train many variants of lenses from one read, and compare them in a table.",
     "eval": "Judge lenses on held-out text, beside baselines.",

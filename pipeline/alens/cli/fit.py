@@ -11,7 +11,7 @@ from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_
 from alens.cli.value_types import PathName
 from alens.cli.watch import speaks_for_all, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
-from alens.lens.record import EFFECT
+from alens.lens.record import EFFECT, JACOBIAN
 from alens.pictures.numbers import duration, fixed, percent, whole
 
 NAMED = 5
@@ -48,9 +48,10 @@ def command(**given: Any) -> None:
     """Train lenses from the cache STORE and write them to the directory LENSES.
 
     No model is loaded. With --lens regression nothing is trained: the lenses come in closed form, in seconds. With --lens
-    effect they are fitted to what the model loses without each head, which `alens effects` measures first. Run the
-    same command again to resume from the newest checkpoint. One process runs alone, unless a launcher sets RANK,
-    WORLD_SIZE and the like for several: torchrun, deepspeed and srun do.
+    effect they are fitted to what the model loses without each head, which `alens effects` measures first; with --lens
+    jacobian they say it to first order, from what `alens jacobians` measured. Run the same command again to resume from
+    the newest checkpoint. One process runs alone, unless a launcher sets RANK, WORLD_SIZE and the like for several:
+    torchrun, deepspeed and srun do.
     """
 
     # torch's own lines, with its stack, for each connection that is lost: alens says in one line what that means
@@ -77,6 +78,9 @@ def command(**given: Any) -> None:
                 )
             if record.design == EFFECT:
                 show(_effects(record, summary.lenses))
+                return
+            if record.design == JACOBIAN:
+                show(_jacobians(record, summary.lenses))
                 return
             if not heads:
                 count = len(record.lenses)
@@ -107,6 +111,17 @@ def _effects(record: Any, lenses: Any) -> str:
         f"{len(figures)} effect lenses in {lenses}: on {record.fit['held_out_rows']:,} rows of held-out documents they explain "
         f"{percent(lens)} of the effect of a head in the mean, and what the head writes {percent(written)}; {better} of "
         f"{len(figures)} explain more than that"
+    )
+
+
+def _jacobians(record: Any, lenses: Any) -> str:
+    """What Jacobian lenses were made from, and how certain they are."""
+    figures = [head for layer in record.fit["jacobians"].values() for head in layer]
+    errors = [head["standard_error"] for head in figures if head["standard_error"] is not None]
+    certain = f"; the standard error of a Jacobian is {percent(sum(errors) / len(errors))} of it in the mean"
+    return (
+        f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows at the {record.fit['reach']}"
+        f"{certain if errors else ''}"
     )
 
 

@@ -1,4 +1,5 @@
-"""Which sequences of a cache effects are measured on: as many documents as possible, held-out ones among them.
+"""Which sequences of a cache effects and Jacobians are measured on: as many documents as possible; for effects held-out ones
+among them.
 
 In: a cache. Out: all its sequences in an order in which any beginning is such a sample, so that more rows can be measured
 later. The order depends on the cache alone.
@@ -24,7 +25,21 @@ def sequences_per_file(cache: Cache) -> int:
 
 def sample_shards(cache: Cache, rows: int) -> list[list[int]]:
     """The sequences of each shard of effects that `rows` rows take; fewer where the cache has no more."""
-    order, size = sample_order(cache), sequences_per_file(cache)
+    return _divided(cache, sample_order(cache), rows)
+
+
+def training_shards(cache: Cache, rows: int) -> list[list[int]]:
+    """The same of sequences that are not held out, so that readings are judged on others."""
+    plan = cache.plan
+    sequences = np.arange(plan.tokens.sequences)
+    held_out_B = np.isin(sequences // plan.settings.sequences_per_shard, shards_held_out(cache))
+    documents_B = sequences if cache.documents is None else cache.documents
+    order = _dealt(sequences[~held_out_B], documents_B[~held_out_B], plan.settings.seed)
+    return _divided(cache, order, rows)
+
+
+def _divided(cache: Cache, order: list[int], rows: int) -> list[list[int]]:
+    size = sequences_per_file(cache)
     wanted = -(-rows // (size * cache.plan.settings.seq_len)) * size
     taken = order[:wanted]
     return [taken[start : start + size] for start in range(0, len(taken), size)]

@@ -80,7 +80,7 @@ def measure_effects(
     work = {
         shard: left
         for shard in range(request.worker.index, len(shards), request.worker.count)
-        if (left := _left(files, shard, heads)) is not None
+        if (left := files.left(shard, heads)) is not None
     }
     seconds, measured = 0.0, 0
     if work:
@@ -92,7 +92,7 @@ def measure_effects(
         job = _EffectJob(request, cache, model, files, heads, report, should_stop)
         seconds = job.run({shard: (shards[shard], left) for shard, left in work.items()})
         measured = job.measured
-    done = all(_left(files, shard, heads) is None for shard in range(len(shards)))
+    done = all(files.left(shard, heads) is None for shard in range(len(shards)))
     return EffectSummary(
         store=request.store,
         rows=sum(map(len, shards)) * (cache.plan.settings.seq_len - FIRST_POSITION),
@@ -116,13 +116,6 @@ def _heads(cache: Cache, request: EffectRequest) -> Heads:
     cache.check_layers(heads.layers)
     cache.check_heads(heads.columns)
     return heads
-
-
-def _left(files: EffectFiles, shard: int, heads: Heads) -> Heads | None:
-    """The heads whose effects on a shard's rows are not there yet; None where none is."""
-    there = {(file.record.layer, head) for file in files.of_shard(shard) for head in file.record.heads}
-    left = [head for head in heads if head not in there]
-    return Heads.grouped(left) if left else None
 
 
 class _LeftUnfinishedError(Exception):

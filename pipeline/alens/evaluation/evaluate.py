@@ -38,6 +38,7 @@ from alens.job.progress import Report, counted, silent
 from alens.lens.directory import layer_file
 from alens.lens.lenses import Lenses, opened_lenses
 from alens.lens.maps import TranslatedMaps
+from alens.lens.record import JACOBIAN
 from alens.rows.final_norm import FinalNorm
 from alens.statistics.bootstrap import RESAMPLES
 from alens.store.cache_reader import Cache
@@ -78,6 +79,7 @@ def evaluate(
     held_out_by = None if held_out_by is None else opened_lenses(held_out_by)
     tuned_lens = None if tuned_lens is None else opened_lenses(tuned_lens)
     check_same_model(lenses, cache)
+    _check_norm(lenses, cache)
     heads = lenses.choose(settings.layers, settings.heads)
     for layer in counted(heads.layers, report, "checking lenses", "layers"):
         lenses.check_file(layer_file(layer))  # now, not after hours of judging other layers
@@ -198,9 +200,18 @@ def _named(also: Sequence[Lenses], lenses: Lenses, cache: Cache, heads: Heads) -
         if record.site != lenses.record.site:
             raise RequestError(f"{other.name} reads {record.site}, and {lenses.name} {lenses.record.site}")
         check_same_model(other, cache)
+        _check_norm(other, cache)
         other.choose(None, heads.names)
         by_name[name] = other
     return by_name
+
+
+def _check_norm(lenses: Lenses, cache: Cache) -> None:
+    """Raises `RequestError` for Jacobian lenses on a cache that does not say what the last norm divides each row by."""
+    if lenses.record.form == JACOBIAN and not cache.plan.model.keeps_norm:
+        raise RequestError(
+            f"{lenses.name} holds Jacobian lenses, and {cache.root} was written before alens kept the last norm: cache again"
+        )
 
 
 def _warn_of_missing_norm(lenses: Lenses, cache: Cache) -> None:

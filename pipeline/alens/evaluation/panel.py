@@ -33,7 +33,7 @@ from alens.heads import Heads
 from alens.lens.effect_lenses import load_effect_lenses
 from alens.lens.lenses import Lenses
 from alens.lens.maps import OLD_NORM, AffineMaps, LensMaps, TranslatedMaps
-from alens.lens.record import EFFECT
+from alens.lens.record import ADDITIONS
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.rows.moments import mean_z
@@ -167,9 +167,9 @@ class Panel:
         return {name: addition for name, addition in said.items() if addition is not None}
 
     def _lenses(self, lenses: Lenses) -> Baseline:
-        """The lenses of the judged heads; effect lenses add to the mean output what they say that a head adds."""
+        """The lenses of the judged heads; effect and Jacobian lenses add to the mean output what they say that a head adds."""
         by_layer = self.judged.by_layer
-        if lenses.record.form == EFFECT:
+        if lenses.record.form in ADDITIONS:
             effects = load_effect_lenses(lenses.name)
             said = {layer: effects.maps(layer, heads) for layer, heads in by_layer.items()}
             return ScaledWrite(
@@ -177,7 +177,7 @@ class Panel:
                 means={layer: mean_HE.to(self.device) for layer, (_, mean_HE) in said.items()},
                 log_mean_V=self.log_mean_V,
                 groups=self.beside.groups,
-                normed=False,
+                normed=effects.at_row,
             )
         maps = {layer: _selected(lenses, layer, heads) for layer, heads in by_layer.items()}
         return HeadMaps({layer: of_layer.to(self.device).folded() for layer, of_layer in maps.items()})

@@ -45,7 +45,9 @@ checkpoints.py       state on disk, whole or absent
 step_notes.py        what a fit says of its last step
 trainer.py           one fit in progress: steps, evaluations, checkpoints
 untrained.py         a design that is whole at its start
+addition_fit.py      what fits of effect and Jacobian lenses share
 effect_fit.py        effect lenses, from measured effects
+jacobian_fit.py      Jacobian lenses, from measured Jacobians
 final_lenses.py      what a fit ends with: figures, and the lens directory
 layer_groups.py      layers one after the other, where memory holds only some
 training_loop.py     `alens fit`: everything above in order

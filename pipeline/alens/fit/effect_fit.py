@@ -5,25 +5,18 @@ In: a `FitRequest` with the lens `effect`, and a cache with effects (`alens effe
 Shapes: N rows, H heads, E d_head, D d_model, G documents.
 """
 
-import dataclasses
-import platform
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from alens.errors import RequestError, StoppedError
-from alens.fit.distributed import alone
-from alens.fit.fit_plan import FitPlan, begun, check_same, fitted_on, put_plan
-from alens.fit.hold import held
-from alens.fit.launch import this_launch
-from alens.fit.settings import FitRequest, FitSettings
+from alens.errors import RequestError
+from alens.fit.addition_fit import addition_plan, check_additions, put_additions
+from alens.fit.fit_plan import FitPlan
+from alens.fit.settings import FitRequest
 from alens.heads import requested
-from alens.job.progress import Report, ShouldStop, counted
-from alens.lens.directory import LensDirectory, layer_file
-from alens.lens.effect_lenses import EffectLenses
+from alens.job.progress import Report, ShouldStop
 from alens.lens.effect_regression import Array, EffectMoments, logit_metric, regress_effect, squared
 from alens.lens.maps import MEAN_Z
 from alens.lens.record import EFFECT, LensRecord
@@ -32,11 +25,7 @@ from alens.rows.direct_write import direct_write
 from alens.rows.final_norm import FinalNorm
 from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
-from alens.store.durable import write_errors
 from alens.store.effect_reader import EffectRows, EffectStore
-
-TAKEN = "lens", "layers", "heads", "seed"
-"""The settings that a fit without training, teacher and objective takes."""
 
 
 def effect_plan(request: FitRequest, cache: Cache) -> FitPlan:
@@ -45,18 +34,7 @@ def effect_plan(request: FitRequest, cache: Cache) -> FitPlan:
     Raises `RequestError` for settings of other designs, for a cache without these effects, without rows to judge on or
     without what a direct write is made of, and where another fit was begun in LENSES.
     """
-    for one in dataclasses.fields(FitSettings):
-        default = one.default if one.default is not dataclasses.MISSING else {}
-        if one.name not in TAKEN and getattr(request.settings, one.name) != default:
-            raise RequestError(
-                f"{one.name} is for lenses that are fitted to the model's output, and effect lenses are fitted to "
-                "measured effects: leave it out"
-            )
-    if FinalNorm.of_cache(cache) is None:
-        raise RequestError(
-            f"{cache.root} does not hold the model's last norm, which a direct write needs: an earlier alens made it, or the "
-            "norm is of another kind; cache the text again"
-        )
+    check_additions(request, cache, "effect lenses are fitted to measured effects")
     effects = _effects(request, cache)
     rows = effects.rows
     if rows.held_out_N.all() or not rows.held_out_N.any():
@@ -68,19 +46,7 @@ def effect_plan(request: FitRequest, cache: Cache) -> FitPlan:
         tuple(int(shard) for shard in np.unique(rows.shard_N[side_N]))
         for side_N in (~rows.held_out_N, rows.held_out_N)
     )
-    plan = FitPlan(
-        cache_plan=cache.plan.identity,
-        settings=request.settings.to_json(),
-        steps=0,
-        layers=effects.layers,
-        heads=effects.heads.as_json,
-        train_shards=train,
-        held_out_shards=held_out,
-    )
-    earlier = begun(LensDirectory(request.lenses))
-    if earlier is not None:
-        check_same(request, request.settings, cache, earlier)
-    return plan
+    return addition_plan(request, cache, effects.heads, train, held_out)
 
 
 def _effects(request: FitRequest, cache: Cache) -> EffectStore:
@@ -97,32 +63,14 @@ def put_effect_lenses(
     request: FitRequest, plan: FitPlan, cache: Cache, *, report: Report, should_stop: ShouldStop
 ) -> LensRecord:
     """Write the effect lenses that `request` asks for. Raises what `fit_lenses` raises; when stopped, nothing is kept."""
-    if this_launch().world_size > 1:
-        raise RequestError("effect takes no steps, which processes could share: run it as one process")
-    directory, processes = LensDirectory(request.lenses), alone(request.device)
-    with held(request.lenses, processes, should_stop) as hold:
-        put_plan(directory, plan)
-        directory.clear_stopped()
-        fit = _EffectFit(cache, _effects(request, cache))
-        files, figures = {}, {}
-        for layer in counted(plan.layers, report, "regressing effects on z", "layers"):
-            if should_stop():
-                directory.mark_stopped(0, 0)
-                raise StoppedError("stopped, and nothing was written: run the same command again")
-            tensors, figures[str(layer)] = fit.layer(layer)
-            hold.check()
-            with write_errors(directory.root):
-                files[layer_file(layer)] = directory.put_layer(
-                    layer, plan.lenses.by_layer[layer], tensors, halves=(EFFECT, "W_O")
-                )
-        cache.check_unchanged()
-        with write_errors(directory.root):
-            directory.put_record(_record(cache, plan, fit.rows, files, figures))
-    return EffectLenses(directory.root).record
+    fit = _EffectFit(cache, _effects(request, cache))
+    return put_additions(request, plan, cache, fit, report=report, should_stop=should_stop)
 
 
 class _EffectFit:
     """What all layers share."""
+
+    form, stage = EFFECT, "regressing effects on z"
 
     def __init__(self, cache: Cache, effects: EffectStore) -> None:
         norm = FinalNorm.of_cache(cache)
@@ -179,6 +127,16 @@ class _EffectFit:
             "ridge": ridge,
         }
 
+    def note(self, figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """What `fit` of the record says."""
+        rows = self.rows
+        return {
+            "min_position": int(rows.position_N.min()),
+            "rows_seen": int((~rows.held_out_N).sum()),
+            "held_out_rows": int(rows.held_out_N.sum()),
+            "effects": figures,
+        }
+
     def _groups(self) -> npt.NDArray[np.int64]:
         """The documents, or the sequences where one side has fewer than two documents."""
         rows = self.rows
@@ -198,36 +156,3 @@ def _explained(left_G: Array, total_G: Array) -> dict[str, Any]:
             shares_R = 1 - (counts_RG @ left_G) / (counts_RG @ total_G)
         interval = bootstrap.finite_interval(shares_R, groups=len(total_G))
     return {"share": 1 - float(left_G.sum()) / total, "interval": interval}
-
-
-def _record(
-    cache: Cache,
-    plan: FitPlan,
-    rows: EffectRows,
-    files: dict[str, dict[str, Any]],
-    figures: dict[str, list[dict[str, Any]]],
-) -> LensRecord:
-    return LensRecord(
-        design=EFFECT,
-        form=EFFECT,
-        site="attn.z",
-        objective=None,
-        **fitted_on(plan, cache),
-        layers=plan.layers,
-        heads=plan.heads,
-        fit={
-            **plan.settings,
-            "min_position": int(rows.position_N.min()),
-            "steps": 0,
-            "most_steps": 0,
-            "rows_seen": int((~rows.held_out_N).sum()),
-            "held_out_rows": int(rows.held_out_N.sum()),
-            "effects": figures,
-        },
-        held_out={},
-        files=files,
-        software={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("alens", "torch")},
-        },
-    )

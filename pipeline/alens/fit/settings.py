@@ -40,7 +40,8 @@ class FitSettings:
     """What the lenses read: z of each head, or another site that the cache holds."""
     lens: str = "linear"
     """Design of the lens: linear, low-rank, translator, regression, tuned, summed, or module:Class; or effect: what the model
-    loses without the head, as `alens effects` measured it."""
+    loses without the head, as `alens effects` measured it; or jacobian: how the residual stream moves with z, as `alens
+    jacobians` measured it."""
     lens_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """An option of the design, such as rank=8."""
     objective: str = "forward-kl"

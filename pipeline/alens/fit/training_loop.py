@@ -22,6 +22,7 @@ from alens.fit.effect_fit import effect_plan, put_effect_lenses
 from alens.fit.final_lenses import put_lenses
 from alens.fit.fit_plan import FitPlan, as_begun, check_place, drop_plan, put_plan, resolve
 from alens.fit.hold import Hold, held
+from alens.fit.jacobian_fit import jacobian_plan, put_jacobian_lenses
 from alens.fit.launch import check_alone, this_launch
 from alens.fit.layer_groups import fit_groups, group_record, with_groups
 from alens.fit.recipe import Recipe
@@ -33,11 +34,13 @@ from alens.job.interruption import InterruptedWorkError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import LensDirectory
 from alens.lens.lenses import load_lenses
-from alens.lens.record import EFFECT, LensRecord
+from alens.lens.record import EFFECT, JACOBIAN, LensRecord
 from alens.result import Result
 from alens.store.cache_reader import Cache, open_cache
 
 log = logging.getLogger("alens")
+WITHOUT_STEPS = {EFFECT: (effect_plan, put_effect_lenses), JACOBIAN: (jacobian_plan, put_jacobian_lenses)}
+"""Lenses that say what a head adds, by design: what plans their fit, and what writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +81,14 @@ def fit_lenses(
     given = deepspeed_config.read(request.deepspeed) if request.deepspeed else {}
     zero = deepspeed_config.stage(given, request.zero)
     cache, directory = open_cache(request.store), LensDirectory(request.lenses)
-    effect = request.settings.lens == EFFECT
-    plan = effect_plan(request, cache) if effect else resolve(request, cache)
+    make_plan, put_untrained_lenses = WITHOUT_STEPS.get(request.settings.lens, (resolve, put_untrained))
+    plan = make_plan(request, cache)
     if directory.holds_lenses:
         return _finished(directory)
     check_place(directory)
     check_alone("fit")
     if not plan.steps:
-        put = put_effect_lenses if effect else put_untrained
-        record = put(request, plan, cache, report=report, should_stop=should_stop)
+        record = put_untrained_lenses(request, plan, cache, report=report, should_stop=should_stop)
         return _without_steps(request.lenses, record)
     with contextlib.ExitStack() as stack:
         with _marked(directory, plan.steps):

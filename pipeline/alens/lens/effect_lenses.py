@@ -1,8 +1,10 @@
 """Effect lenses: what a head adds to the model's logits, all in all, as a linear map of its z.
 
-In: a directory that `alens fit --lens effect` wrote. Out: the change of the final normed residual that a head makes by
-its z, beside what it makes on average; times W_U it is in logits. It is an addition to logits and not a distribution,
-so that no command takes these lenses for others.
+In: a directory that `alens fit --lens effect` or `--lens jacobian` wrote. Out: the change of the final normed residual that a
+head makes by its z, beside what it makes on average; times W_U it is in logits. It is an addition to logits and not a
+distribution, so that no command takes these lenses for others. An effect lens was fitted to measured effects. A Jacobian
+lens is the mean Jacobian from z to the residual stream, centred and multiplied by the gain of the last norm as the norm
+does; as with a direct write, where that map is W_O, each row is divided by the scale of its own norm.
 Shapes: H heads, T tokens (any number of rows), E d_head, D d_model.
 """
 
@@ -15,11 +17,14 @@ from alens.errors import RequestError
 from alens.lens.directory import layer_file, layer_metadata
 from alens.lens.lenses import Lenses
 from alens.lens.maps import MEAN_Z
-from alens.lens.record import EFFECT
+from alens.lens.record import ADDITIONS, JACOBIAN
 
 
 class EffectLenses(Lenses):
-    """The effect lenses of a directory or repository."""
+    """The effect or Jacobian lenses of a directory or repository.
+
+    Attributes: `at_row`, whether what they say is divided by the scale of the last norm at each row.
+    """
 
     def __init__(self, root: Path | str) -> None:
         """Open a directory, or `hf://OWNER/NAME[@REVISION]`.
@@ -28,10 +33,11 @@ class EffectLenses(Lenses):
         """
         super().__init__(root)
         self._effects: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        if self.record.form != EFFECT:
+        self.at_row = self.record.form == JACOBIAN
+        if self.record.form not in ADDITIONS:
             raise RequestError(
                 f"{self.name} holds {self.record.design} lenses, not effect lenses: give a directory that "
-                "`alens fit --lens effect` wrote"
+                "`alens fit --lens effect` or `--lens jacobian` wrote"
             )
 
     def has(self, layer: int, head: int) -> bool:
@@ -39,7 +45,8 @@ class EffectLenses(Lenses):
         return (layer, head) in self.record.lenses
 
     def maps(self, layer: int, heads: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(H, E, D) map and (H, E) mean z of these heads, float32.
+        """(H, E, D) map and (H, E) mean z of these heads, float32. Of Jacobian lenses the map is that of a row whose last norm
+        divides by 1.
 
         Raises `RequestError` for a head that was not fitted, `DamageError` when the file was altered.
         """
@@ -47,21 +54,32 @@ class EffectLenses(Lenses):
         if layer not in self._effects:
             model, fitted = self.record.model, self.record.lenses.by_layer[layer]
             whole = len(fitted), model.d_head, model.d_model
-            shapes = {EFFECT: whole, "W_O": whole, MEAN_Z: whole[:2]}
+            form = self.record.form
+            shapes = {form: whole, "W_O": whole, MEAN_Z: whole[:2]}
             name = layer_file(layer)
-            tensors = self._load(name, shapes, metadata=layer_metadata(layer, fitted), halves=(EFFECT, "W_O"))
+            tensors = self._load(name, shapes, metadata=layer_metadata(layer, fitted), halves=(form, "W_O"))
             self._check_heads(layer, tensors["W_O"])
-            self._effects[layer] = tensors[EFFECT], tensors[MEAN_Z]
+            self._effects[layer] = tensors[form], tensors[MEAN_Z]
         effect_HED, mean_HE = self._effects[layer]
         return effect_HED[places], mean_HE[places]
 
-    def final(self, layer: int, heads: Sequence[int], z_HTE: torch.Tensor) -> torch.Tensor:
+    def final(
+        self, layer: int, heads: Sequence[int], z_HTE: torch.Tensor, scale_T: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(H, T, D) float32: what each head adds to the final normed residual by these z, beside what it adds on average.
 
-        Raises like `maps`.
+        `scale_T` is what the last norm divides each row by: Jacobian lenses need it, effect lenses do not read it. Raises
+        like `maps`.
         """
         effect_HED, mean_HE = (part.to(z_HTE.device) for part in self.maps(layer, heads))
-        return (z_HTE.float() - mean_HE[:, None]) @ effect_HED
+        final_HTD = (z_HTE.float() - mean_HE[:, None]) @ effect_HED
+        if not self.at_row:
+            return final_HTD
+        if scale_T is None:
+            raise RequestError(
+                f"{self.name} holds Jacobian lenses, which are read at the scale of the last norm at each row: give it"
+            )
+        return final_HTD / scale_T.float()[:, None]
 
 
 def load_effect_lenses(path: Path | str) -> EffectLenses:

@@ -20,7 +20,7 @@ from alens.job.progress import Report, counted, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file, layer_metadata
 from alens.lens.lens_forms import FORMS
 from alens.lens.maps import MEAN_Z, LayerLenses, LensEnding, Shared
-from alens.lens.record import EFFECT
+from alens.lens.record import ADDITIONS
 from alens.lens.recorded_lenses import RecordedLenses
 from alens.store.paths import LENS_JSON
 from alens.store.schema import ATTN_Z
@@ -70,9 +70,9 @@ class Lenses(RecordedLenses):
         """The same as `layer`, but not kept in memory: for a caller that goes through many layers."""
         record, model, fitted = self.record, self.record.model, self.record.lenses.by_layer[layer]
         heads = len(fitted)
-        if record.form == EFFECT:
+        if record.form in ADDITIONS:
             raise RequestError(
-                f"{self.name} holds effect lenses, which say what a head adds to the logits and not what it knows: give "
+                f"{self.name} holds {record.form} lenses, which say what a head adds to the logits and not what it knows: give "
                 "them to `alens read LENSES --effect`"
             )
         if record.form not in FORMS:

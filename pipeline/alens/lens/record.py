@@ -22,6 +22,12 @@ EFFECT = "effect"
 """The form and design of effect lenses (`effect_lenses.py`), which say what a head adds to logits and have no maps to a
 distribution; also the tensor of a layer's file."""
 
+JACOBIAN = "jacobian"
+"""The same of Jacobian lenses, which say it to first order."""
+
+ADDITIONS = EFFECT, JACOBIAN
+"""The forms of lenses that say what a head adds to the logits, and have no maps to a distribution."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LensRecord(Result):
@@ -33,7 +39,7 @@ class LensRecord(Result):
     """The form of the map in training; `fit` has its options. `imported`: they came from elsewhere."""
     form: str
     """What the files hold: `affine`, `unembedded` (a map, the unembedding), `translated` (a norm between the two), or
-    `effect` (a map to a change of the final residual)."""
+    `effect` and `jacobian` (maps to a change of the final residual; `jacobian` at a last norm that divides by 1)."""
     site: str
     """What the lenses read: `attn.z`, or a site of the residual stream."""
     objective: str | None

@@ -15,6 +15,7 @@ token_values.py       tokens -> what heads take from them, from the parameters
 edits.py              the model run with heads changed
 edited_runs.py        the same sequences under many edits, each pass from its first edit on
 partial_pass.py       the model run from a layer on, without one head in each copy of a sequence
+gradient_pass.py      a forward pass that keeps what gradients by z need
 examine.py            what the loaded model does, by numbers
 chat_template.py      messages -> the text that a chat model was trained to see
 beginning.py          what a tokenizer puts before a text

@@ -172,7 +172,7 @@ class HeadReader(LensedModel):
                     written_HTV=self.writes.logits(layer, heads, values_HTE[:, block], scale_T[block])
                     if written
                     else None,
-                    effect_TV=self.effects(layer, heads, values_HTE[:, block]),
+                    effect_TV=self.effects(layer, heads, values_HTE[:, block], scale_T[block]),
                 )
 
     def effects(
@@ -180,6 +180,7 @@ class HeadReader(LensedModel):
         layer: int,
         heads: Sequence[int],
         values_HTE: torch.Tensor,
+        scale_T: torch.Tensor,
         tokens: Sequence[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         """(T, V) logits of the effect lens of each head that has one, centred over the vocabulary; (T, C) for `tokens` alone."""
@@ -192,7 +193,7 @@ class HeadReader(LensedModel):
             return {}
         numbers = [heads[place] for place in having]
         with torch.inference_mode():
-            final_HTD = self.effect.final(layer, numbers, values_HTE[having])
+            final_HTD = self.effect.final(layer, numbers, values_HTE[having], scale_T)
             return dict(zip(numbers, centred_logits(final_HTD, self.model.W_U_DV, tokens), strict=True))
 
     def _heads(

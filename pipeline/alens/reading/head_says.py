@@ -47,7 +47,7 @@ def says(
             added_HTV = reader.writes.logits(layer, heads, values_HTE, scale_T)
         else:
             assert reader.effect is not None  # else `known` refuses
-            final_HTD = reader.effect.final(layer, heads, values_HTE)
+            final_HTD = reader.effect.final(layer, heads, values_HTE, scale_T)
             added_HTV = centred_logits(final_HTD, reader.model.W_U_DV)
         return (reader.log_mean_V + added_HTV).log_softmax(-1)
 

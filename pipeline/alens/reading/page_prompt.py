@@ -126,7 +126,7 @@ class PromptOfPage:
                     Added(logits_HTV=logits_HTC, having=every, of_layer=len(heads)), len(heads), at_columns
                 )
             if self.reader.effect is not None:
-                by_head = self.reader.effects(layer, heads, values_HTE, together)
+                by_head = self.reader.effects(layer, heads, values_HTE, scale_T, together)
                 effects.keep(added_by(by_head, heads), len(heads), at_columns)
 
     def _looks(self) -> tuple[list[Lists | None], list[Lists | None]]:

@@ -20,9 +20,12 @@ writer.py            writes a shard's files, then its commit record
 commits.py           the commit records of a cache
 cache_reader.py      reads numbers from committed shards
 opened_cache.py      a cache that was given open, or by its directory
-effect_files.py      writes the measured effects of heads, and finds them
-effect_check.py      what verify checks of them
+head_files.py        writes what is measured of heads beside a cache, and finds it
+head_check.py        what verify checks of it
+effect_files.py      the files of measured effects of heads
 effect_reader.py     reads them, and which rows they are of
+jacobian_files.py    the files of measured Jacobians of heads
+jacobian_reader.py   reads their mean, and how certain it is
 checked_arrays.py    reads spans of rows through Zarr
 compressed_files.py  checks what chunks claim before they are decompressed
 checked_files.py     remembers which files were compared with their hashes

@@ -5,7 +5,6 @@ and the effects of a layer's heads on these rows.
 Shapes: N rows, H heads, D d_model.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from alens.errors import RequestError
 from alens.heads import Head, Heads
 from alens.store.cache_reader import Cache, open_cache
-from alens.store.effect_files import FIRST_POSITION, EffectFile, EffectFiles
+from alens.store.effect_files import FIRST_POSITION, EffectFiles
 
 NO_DOCUMENT = -1
 """The document of a row, where documents are not known."""
@@ -64,7 +63,7 @@ class EffectStore:
         Raises `RequestError` when there are none.
         """
         files = EffectFiles(cache.root, cache.plan.identity)
-        by_shard = {shard: _by_head(files, shard) for shard in files.shards()}
+        by_shard = {shard: files.by_head(shard) for shard in files.shards()}
         there = sorted({head for shard in by_shard.values() for head in shard})
         if not there:
             raise RequestError(
@@ -109,14 +108,11 @@ class EffectStore:
         for head in numbers:
             file = by_head[layer, head]
             if file.path not in read:
-                read[file.path] = file.read(plan.settings.seq_len, plan.model.d_model)
+                read[file.path] = file.read(
+                    len(file.record.sequences) * (plan.settings.seq_len - FIRST_POSITION), plan.model.d_model
+                )
             columns.append(read[file.path][:, file.record.heads.index(head)])
         return np.stack(columns, axis=1)
-
-
-def _by_head(files: EffectFiles, shard: int) -> Mapping[Head, EffectFile]:
-    """The file of each head that was measured on a shard's rows."""
-    return {(file.record.layer, head): file for file in files.of_shard(shard) for head in file.record.heads}
 
 
 def rows_of(cache: Cache, sequences: list[int]) -> EffectRows:
@@ -156,7 +152,7 @@ def shards_held_out(cache: Cache) -> list[int]:
 def measured_together(cache: Cache) -> frozenset[Head]:
     """The heads that share rows: those of the shard of effects that has most; none where there are no effects."""
     files = EffectFiles(cache.root, cache.plan.identity)
-    return max((frozenset(_by_head(files, shard)) for shard in files.shards()), key=len, default=frozenset())
+    return max((frozenset(files.by_head(shard)) for shard in files.shards()), key=len, default=frozenset())
 
 
 def measured(cache: Cache) -> tuple[int, int]:
@@ -164,7 +160,7 @@ def measured(cache: Cache) -> tuple[int, int]:
     files = EffectFiles(cache.root, cache.plan.identity)
     rows: dict[Head, int] = {}
     for shard in files.shards():
-        for head, file in _by_head(files, shard).items():
+        for head, file in files.by_head(shard).items():
             rows[head] = rows.get(head, 0) + len(file.record.sequences) * (
                 cache.plan.settings.seq_len - FIRST_POSITION
             )

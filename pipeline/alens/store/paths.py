@@ -14,7 +14,10 @@ CLAIM = "plan.claim"
 EFFECTS = "effects"
 """The folder of measured effects of heads: `alens effects` adds it to a sealed cache."""
 
-PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM, EFFECTS)
+JACOBIANS = "jacobians"
+"""The folder of measured Jacobians of heads: `alens jacobians` adds it to a cache."""
+
+PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM, EFFECTS, JACOBIANS)
 """All files and folders that lie in STORE itself."""
 
 LENS_JSON, FIT_JSON = "lens.json", "fit.json"

@@ -20,7 +20,6 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.result import Result
 from alens.store import metadata
 from alens.store.commits import fingerprint
-from alens.store.effect_check import check_effects
 from alens.store.findings import RERUN, Finding, Trouble
 from alens.store.foreign import (
     Known,
@@ -31,6 +30,7 @@ from alens.store.foreign import (
     skeleton_keys,
 )
 from alens.store.hashing import Job, check_files
+from alens.store.head_check import check_measured
 from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths, no_cache
 from alens.store.read_documents import Documents
 from alens.store.repair import unless_linked
@@ -132,7 +132,7 @@ class _Check:
         yield from self._skeleton()
         yield from self._records()
         yield from self._manifest()
-        yield from self._effects()
+        yield from self._measured()
         yield from self._hash(report, should_stop)
         shard_of = shard_of_name if self.plan is None else shard_of_plan(self.plan)
         known = Known(frozenset(self.known), shard_of, self._is_named, self.plan is not None)
@@ -276,12 +276,12 @@ class _Check:
                 faults = [Trouble("damaged", what).finding(MANIFEST, mend, (MANIFEST,))]
         yield from faults
 
-    def _effects(self) -> Iterator[Finding]:
-        effects = check_effects(self.root, self.read.identity)
-        self.files += effects.documents
-        self.known |= effects.known
-        self._jobs += effects.jobs
-        yield from effects.findings
+    def _measured(self) -> Iterator[Finding]:
+        measured = check_measured(self.root, self.read.identity)
+        self.files += measured.documents
+        self.known |= measured.known
+        self._jobs += measured.jobs
+        yield from measured.findings
 
     # What the files hold
 
