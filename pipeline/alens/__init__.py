@@ -8,6 +8,7 @@
 | check | `verify_cache(path)` | a store | what is damaged or missing |
 | look | `open_cache(path)` | a store | numpy arrays: z, head outputs, targets |
 | compress | `measure_fidelity(cache, FidelityRequest())` | a store | what smaller forms of it cost |
+| effects | `measure_effects(EffectRequest(...))` | a store, the model | what the model loses without each head |
 | fit | `fit_lenses(FitRequest(...))` | a store, no model | a lens directory |
 | sweep | `run_sweep(SweepRequest(...))`, `write_sweep_table(...)` | a store | a lens directory for each variant, a table |
 | open | `load_lenses(path)` | a lens directory | `Lenses` |
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from alens.atlas.settings import AtlasSettings as AtlasSettings
     from alens.cache.request import CacheRequest as CacheRequest
     from alens.cache.write_cache import write_cache as write_cache
+    from alens.effects.measure_effects import measure_effects as measure_effects
+    from alens.effects.settings import EffectRequest as EffectRequest
+    from alens.effects.settings import EffectSettings as EffectSettings
     from alens.errors import AlensError as AlensError
     from alens.evaluation.evaluate import evaluate as evaluate
     from alens.evaluation.settings import EvaluateSettings as EvaluateSettings
@@ -75,6 +79,8 @@ if TYPE_CHECKING:
     from alens.studies.injection.settings import AblateSettings as AblateSettings
     from alens.studies.injection.settings import InjectSettings as InjectSettings
     from alens.studies.location.locate import locate as locate
+    from alens.studies.location.questions import Question as Question
+    from alens.studies.location.questions import read_questions as read_questions
     from alens.studies.location.settings import LocateSettings as LocateSettings
     from alens.studies.transfer.finetuned import transfer_to_copy as transfer_to_copy
     from alens.studies.transfer.settings import TransferSettings as TransferSettings
@@ -90,6 +96,9 @@ _HOME = {
     "AtlasSettings": "alens.atlas.settings",
     "CacheRequest": "alens.cache.request",
     "write_cache": "alens.cache.write_cache",
+    "measure_effects": "alens.effects.measure_effects",
+    "EffectRequest": "alens.effects.settings",
+    "EffectSettings": "alens.effects.settings",
     "AlensError": "alens.errors",
     "evaluate": "alens.evaluation.evaluate",
     "EvaluateSettings": "alens.evaluation.settings",
@@ -126,6 +135,8 @@ _HOME = {
     "AblateSettings": "alens.studies.injection.settings",
     "InjectSettings": "alens.studies.injection.settings",
     "locate": "alens.studies.location.locate",
+    "Question": "alens.studies.location.questions",
+    "read_questions": "alens.studies.location.questions",
     "LocateSettings": "alens.studies.location.settings",
     "transfer_to_copy": "alens.studies.transfer.finetuned",
     "TransferSettings": "alens.studies.transfer.settings",

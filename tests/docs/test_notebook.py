@@ -15,11 +15,12 @@ LIMIT_S = 300
 
 
 @pytest.fixture
-def folder(tmp_path: Path, demo_lenses: Path) -> Path:
+def folder(tmp_path: Path, demo_lenses: Path, demo_cache: Path) -> Path:
     """As `make demo` leaves it, with fewer heads."""
     (tmp_path / ".demo").mkdir()
     (tmp_path / "docs" / "notebooks").mkdir(parents=True)
     (tmp_path / ".demo" / "lenses").symlink_to(demo_lenses)
+    (tmp_path / ".demo" / "cache").symlink_to(demo_cache)
     return tmp_path / "docs" / "notebooks"
 
 
@@ -40,7 +41,10 @@ def test_it_runs(folder: Path) -> None:
     shown = outputs(notebook)
     assert not [output for output in shown if output.output_type == "error" or output.get("name") == "stderr"]
     said = "".join(output.get("text", "") for output in shown)
-    assert "layers (0, 3) heads (1, 4)" in said and "model without the head" in said
+    assert "layers (0, 3) heads (1, 4)" in said
+    results = "".join(output.get("data", {}).get("text/plain", "") for output in shown)
+    for name in ("PageData: 1 prompt, 2 heads", "PageData: 2 prompts", "Evaluation: 2 lenses", "Ablations: "):
+        assert f"<{name}" in results
     assert [output for output in shown if "image/png" in output.get("data", {})]
 
 

@@ -24,7 +24,7 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, LensDirectory, layer_file
 from alens.lens.lens_forms import AFFINE_FORMS
 from alens.lens.lenses import Lenses, opened_lenses
-from alens.result import Result, plain
+from alens.result import Result, number_of, plain
 from alens.store import document, durable
 from alens.store.model_record import OTHER_WRITE, ModelRecord
 from alens.store.schema import ATTN_Z
@@ -77,7 +77,7 @@ class ExportPlan(Result):
 
     def headline(self) -> str:
         """Which lenses, in which form, and their size."""
-        return f"{self.lenses.name}, {len(self.layers)} layers in form {self.form}, {self.dtype}, {self.bytes:,} bytes"
+        return f"{self.lenses.name}, {number_of(len(self.layers), 'layer')} in form {self.form}, {self.dtype}, {self.bytes:,} bytes"
 
     def to_json(self) -> dict[str, Any]:
         """The name of the lenses, the form, and one entry for each file."""
