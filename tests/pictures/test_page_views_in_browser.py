@@ -265,6 +265,21 @@ def test_two_prompts_and_their_difference(browser: Browser, numbers: Any, page: 
     assert "B ÷ A" in browser.one("#grid thead").text
 
 
+def test_turns_of_a_conversation_stand_apart(browser: Browser, numbers: Any, tmp_path: Path) -> None:
+    turns = {"turns": [["user", 0], ["assistant", 3]]}
+    prompts = [{**numbers["prompts"][0], **turns}, numbers["prompts"][1]]
+    (tmp_path / "turns.html").write_text(reading_page.to_html({**numbers, "prompts": prompts}))
+    browser.open(tmp_path / "turns.html")
+    order = "return [...document.querySelectorAll('#tokens > *')].map((part) => part.className)"
+    assert browser.run(order) == ["turn", *["piece"] * 3, "turn", *["piece"] * 2]
+    assert [turn.text for turn in browser.all(".turn")] == ["user", "assistant"]
+    tops = browser.run(
+        "return [...document.querySelectorAll('#tokens .piece')].map((piece) => piece.offsetTop)"
+    )
+    assert tops[0] == tops[2] < tops[3] == tops[4]
+    assert browser.poor_contrast() == []
+
+
 @pytest.mark.parametrize("view", ["heads", "token", "layers", "pair"])
 def test_a_link_restores_the_view(browser: Browser, page: Path, tmp_path: Path, view: str) -> None:
     browser.open(page)

@@ -29,7 +29,7 @@ MOST_CELLS = 60_000
 KEPT_NUMBERS = 400_000
 """Probabilities that are kept so that the grid can be coloured by a token of the lists: about 2.5 MB."""
 
-LEAST_KEPT = 16
+LEAST_KEPT = 12
 """Tokens that are kept at each position, however large the page is."""
 
 EVERYWHERE = 8

@@ -26,6 +26,7 @@ function drawPrompt(strip, index, chosenPlace, name) {
     return piece;
   });
   const scrolled = strip.scrollTop;
+  for (const [turn, position] of sheet.prompts[index].turns.toReversed()) pieces.splice(position, 0, make("span", { class: "turn", text: turn }));
   strip.replaceChildren(...pieces);
   strip.scrollTop = scrolled;
   showInside(strip, strip.querySelector("[aria-pressed=true]"));
