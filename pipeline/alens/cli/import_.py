@@ -25,9 +25,9 @@ IMPORT = SettingsOptions(ImportRequest, without=("source", "lenses"), model=Flag
 def command(source: Path, lenses: Path, **given: Any) -> None:
     """Read published lenses from SOURCE into the directory LENSES.
 
-    SOURCE is an AttentionLens checkpoint (or a directory of them), a tuned-lens directory, or what `alens export`
-    wrote. Only weights are read: no code from a file is run. `alens eval` and `alens read` then take LENSES like
-    those of a fit.
+    SOURCE is an AttentionLens checkpoint (or a directory of them), a file of Jacobian lenses of layers or heads as
+    TransformerLens keeps them, a tuned-lens directory, or what `alens export` wrote. Only weights are read: no code
+    from a file is run. `alens eval` and `alens read` then take LENSES like those of a fit.
     """
 
     with stopping() as should_stop, watching() as report:

@@ -4,6 +4,7 @@ request.py             the requests of import, export and publish
 published.py           the lenses of another program, and the interface of their readers
 alens_export.py        reader of directories that `alens export` wrote
 tuned_lens.py          reader of tuned-lens directories
+jacobian_lens.py       reader of files of Jacobian lenses, of layers or of heads
 attention_lens.py      reader of AttentionLens checkpoints
 weights_only.py        files of torch, opened without running code in them
 import_lenses.py       published lenses -> a lens directory

@@ -1,6 +1,6 @@
 """`alens import`: published lenses -> a lens directory, to be judged and read beside fitted ones.
 
-In: a published AttentionLens checkpoint, a tuned-lens directory or an `alens export`, and the model they are for. Out:
+In: a published AttentionLens checkpoint, a file of Jacobian lenses, a tuned-lens directory or an `alens export`, and the model they are for. Out:
 a lens directory like that of a fit, whole or absent, of design `imported`. What the publication does not say is null.
 Shapes: H heads, E d_head, D d_model.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError, RequestError, StoppedError
-from alens.exchange import alens_export, attention_lens, tuned_lens
+from alens.exchange import alens_export, attention_lens, jacobian_lens, tuned_lens
 from alens.exchange.folder import check_free, whole_folder
 from alens.exchange.published import PublishedLenses, Reader
 from alens.exchange.request import ImportRequest
@@ -28,7 +28,7 @@ from alens.store.schema import ATTN_Z
 
 DESIGN = "imported"
 
-READERS: tuple[Reader, ...] = (alens_export, tuned_lens, attention_lens)
+READERS: tuple[Reader, ...] = (alens_export, tuned_lens, jacobian_lens, attention_lens)
 
 
 def import_lenses(
@@ -61,7 +61,7 @@ def _reader(source: Path) -> Reader:
         if reader.recognises(source):
             return reader
     raise RequestError(
-        f"{source} is nothing that alens imports: give an AttentionLens checkpoint (.ckpt, .pt), a tuned-lens directory "
+        f"{source} is nothing that alens imports: give an AttentionLens checkpoint (.ckpt, .pt), a file of Jacobian lenses (.pt), a tuned-lens directory "
         "(config.json, params.pt) or a directory that `alens export` wrote"
     )
 

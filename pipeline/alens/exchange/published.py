@@ -1,6 +1,6 @@
 """The lenses of another program, as every reader of published files gives them.
 
-`alens_export`, `tuned_lens` and `attention_lens` are such readers: modules with the two functions of `Reader`.
+`alens_export`, `tuned_lens`, `jacobian_lens` and `attention_lens` are such readers: modules with the two functions of `Reader`.
 Shapes: H heads, V vocabulary.
 """
 
@@ -30,7 +30,7 @@ class PublishedLenses:
     """Lenses and what their publication says of them; None where it says nothing."""
 
     program: str
-    """`attention-lens`, `tuned-lens` or `alens`."""
+    """`attention-lens`, `jacobian-lens`, `tuned-lens` or `alens`."""
     site: str
     form: str
     heads: Heads
