@@ -43,6 +43,7 @@ def test_it_fits_all_variants_and_shows_and_writes_the_table(
 
 def test_80_columns_hold_the_table(run_alens: Any, demo_cache: Path, tmp_path: Path, config: Path) -> None:
     """As on a terminal; what stands beside the KL elsewhere stands below it, and nothing is cut."""
+    config.write_text(f'{config.read_text()}\n[[variant]]\nname = "learning_rate=0.05,seed=1"\nlr = 0.05\n')
     assert run_alens("sweep", config, demo_cache, tmp_path / "out").code == 0
     code, said, err = run_alens(
         "sweep", config, demo_cache, tmp_path / "out", "--table", env={"COLUMNS": "80"}
@@ -50,11 +51,12 @@ def test_80_columns_hold_the_table(run_alens: Any, demo_cache: Path, tmp_path: P
     assert code == 0, err
     drawn = said[: said.index("Held-out KL")]
     assert max(map(len, drawn.splitlines())) <= 80 and "…" not in drawn
+    assert "learning_rate=0.05, " in drawn and "\nseed=1 " in drawn
     for row in json.loads((tmp_path / "out" / "table.json").read_text())["rows"]:
         low, high = row["interval"]
         (worst,) = row["heads"]
         for part in (
-            row["name"],
+            row["name"].split(",")[-1],
             f"{row['kl']:.4f}",
             f"{low:.4f} to {high:.4f}",
             "3.1:",

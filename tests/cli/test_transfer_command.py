@@ -1,6 +1,7 @@
 """`alens transfer`: its matrix, its pictures, and how it refuses."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ def test_every_pair_of_heads_can_be_drawn(
     for (layer, head), own in zip(matrix.heads, matrix.native, strict=True):
         (line,) = [line for line in out.splitlines() if line.strip().startswith(f"{layer}.{head} ")]
         assert f"{own.cross_entropy:.3f}" in line and "of 3" in line
+
+
+def test_a_lens_on_its_own_head_is_0(
+    run_alens: Any, demo_lenses: Path, demo_cache: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "map.html"
+    given = ("--layers", "0,3", "--heads", "1", "--heat-map", picture)
+    for more in ((), ("--between", "heads")):
+        assert run_alens("transfer", demo_lenses, demo_cache, *FEW, *given, *more).code == 0
+        cells = re.findall(r">([^<]*)</td>", picture.read_text())
+        assert len(cells) == 4 and [cells[0].rstrip("*"), cells[3].rstrip("*")] == ["0", "0"]
 
 
 def test_a_copy_is_read_in_every_way(

@@ -1,5 +1,6 @@
 """What lenses say on average, beside what they say about the rows of their cache."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,15 @@ def test_lists_by_them_need_what_lenses_hold(
     lists = {}
     for rank in ("lift", "own-lift", "z-score"):
         text = run_alens(*given, rank)
+        ordered = {"lift": r"x\n", "own-lift": r"\d+x +[\d.,]+x\n", "z-score": r"\d+x +z \+\d+\.\d\n"}[rank]
+        assert re.search(ordered, re.sub(r" *(\n|  [\"'])", r"\n", text.stdout))
         assert text.code == 0 and f"Lists by {rank.replace('own-', 'own ')} (" in text.stdout
         reader = HeadReader(load_lenses(closed_forms), device="cpu")
         lists[rank] = [head.lens for head in reader.read("It was a dark and stormy", top=6, rank=rank).heads]
         assert all(score.probability >= 0.001 for scores in lists[rank] for score in scores)
+        ordering = [[one.lift if rank == "lift" else one.score for one in scores] for scores in lists[rank]]
+        assert all(scores == sorted(scores, reverse=True) for scores in ordering)
+        assert rank != "lift" or all(one.score is None for scores in lists[rank] for one in scores)
     assert lists["lift"] != lists["own-lift"] != lists["z-score"]
     reader = HeadReader(load_lenses(demo_lenses), device="cpu")
     with pytest.raises(RequestError, match=r"^lenses of the design 'linear' do not hold how z spreads"):

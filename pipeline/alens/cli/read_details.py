@@ -56,7 +56,7 @@ def show_details(
 
     names, lines = [], []
     for head in heads:
-        cells = _cells(head, reading.mean_output_kl[head.position])
+        cells = _cells(head, reading.mean_output_kl[head.position], reading.rank)
         cells[LENS] += _sources(head, reading.tokens, looks)
         names.append(name(reading, head))
         lines.append(cells)
@@ -116,10 +116,11 @@ def _stacked(cells: dict[str, str], parts: Sequence[str]) -> str:
     return "\n".join(f"{part}\n{cells[part]}" for part in parts if cells[part])
 
 
-def _cells(head: HeadReading, mean_kl: float | None) -> dict[str, str]:
+def _cells(head: HeadReading, mean_kl: float | None, rank: str) -> dict[str, str]:
     """The cell of each column."""
     cells = dict.fromkeys((*WRITTEN, *EFFECT, UNEMBEDDING), "")
-    cells[LENS] = _cell(head.lens_kl, mean_kl, head.lens_entropy, head.lens, head.lens_terms)
+    figures = head.lens_kl, mean_kl, head.lens_entropy
+    cells[LENS] = _cell(*figures, head.lens, head.lens_terms, rank)
     if head.says_nothing:
         cells[LENS] = f"{marks.SIGN} {marks.SAYS_NOTHING}\n{cells[LENS]}"
     if head.unembedding_kl is not None and head.unembedding_entropy is not None:
@@ -166,7 +167,8 @@ def name(reading: Reading, head: HeadReading) -> str:
 def _note(reading: Reading) -> str:
     """How to read the lists and the figures."""
     if reading.rank in ORDERS:
-        ranked = f"Lists by {ORDERS[reading.rank]}, without tokens below {percent(reading.min_probability)} where enough are above it"
+        last = "" if reading.rank == LIFT else ", in the last column"
+        ranked = f"Lists by {ORDERS[reading.rank]}{last}, without tokens below {percent(reading.min_probability)} where enough are above it"
     else:
         ranked = "Lists by probability"
     no_lift = any(score.lift is None for head in reading.heads for score in head.lens)
@@ -192,16 +194,25 @@ def _cell(
     entropy: float,
     scores: Sequence[TokenScore],
     terms: Sequence[TermScore],
+    rank: str = LIFT,
 ) -> str:
-    """The figures, then the list and the chosen terms, one on each line, in columns."""
-    rows = [("  ", *entry(score)) for score in scores] + [("* ", *entry(term)) for term in terms]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    """The figures, then the list and the chosen terms, one on each line, in columns; last what a list is ordered by."""
+    rows = [("  ", *entry(score), _order(score.score, rank)) for score in scores]
+    rows += [("* ", *entry(term), "") for term in terms]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     lines = [
-        f"{mark}{token:<{widths[1]}} {share:>{widths[2]}} {lift:>{widths[3]}}".rstrip()
-        for mark, token, share, lift in rows
+        f"{mark}{token:<{widths[1]}} {share:>{widths[2]}} {lift:>{widths[3]}} {order:>{widths[4]}}".rstrip()
+        for mark, token, share, lift, order in rows
     ]
     above = [ABOVE] if mean_kl is not None and kl > mean_kl else []
     return "\n".join([f"KL {fixed(kl, 2)}, entropy {fixed(entropy, 2)}", *above, *lines])
+
+
+def _order(score: float | None, rank: str) -> str:
+    """A z-score, or an own lift; nothing where lists are ordered by what stands there already."""
+    if score is None:
+        return ""
+    return times(score) if rank == OWN_LIFT else f"z {signed(score, 1)}"
 
 
 def entry(score: TokenScore | TermScore) -> tuple[str, str, str]:

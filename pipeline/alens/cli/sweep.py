@@ -86,7 +86,9 @@ def _show(table: "SweepTable", out: Path) -> None:
     headings, rows = cells(table, settings=False)
     lines = [headings, *rows]
     if not fits(lines):
-        lines = [_stacked(line) for line in lines]
+        lines = [
+            _stacked([line[0].replace(",", ",\n"), *line[1:]]) for line in lines
+        ]  # no part of a name is split
     show_table(lines[0], lines[1:], text=("variant",))
     show(*notes(table))
     show(f"written to {out}: table.md, table.csv, heads.csv, table.json")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FIGURES = {"kl": "KL", "ce": "cross-entropy"}
 FIELDS = {"kl": "kl", "ce": "cross_entropy"}
 """The fields of results, by the name of an option."""
+ROUNDING = 1e-6
+"""Differences in nats below this are none."""
 BEST = {"kl": "best_kl", "ce": "best_cross_entropy"}
 
 
@@ -54,7 +56,7 @@ def _layer_grid(matrix: "TransferMatrix", figure: str, *, best: bool = False) ->
     marked = {(pair.source, pair.target) for pair in matrix.by_layer if pair.beats_mean_output and not best}
     return HeadGrid(
         title="Lens of a layer on another layer",
-        values={(pair.source, pair.target): getattr(pair, field) for pair in matrix.by_layer},
+        values={(pair.source, pair.target): _or_zero(getattr(pair, field)) for pair in matrix.by_layer},
         number_title=_less_own(figure),
         centre=0.0,
         marked=marked,
@@ -77,7 +79,7 @@ def _pair_grid(matrix: "TransferMatrix", figure: str) -> "HeadGrid":
     marked = {pair for pair, place in pairs.items() if beats_ST[place]}
     return HeadGrid(
         title="Lens of a head on another head",
-        values={pair: float(differences_ST[place]) for pair, place in pairs.items()},
+        values={pair: _or_zero(float(differences_ST[place])) for pair, place in pairs.items()},
         number_title=_less_own(figure),
         centre=0.0,
         marked=marked,
@@ -89,6 +91,11 @@ def _pair_grid(matrix: "TransferMatrix", figure: str) -> "HeadGrid":
             for (layer, head), is_nothing in zip(matrix.heads, matrix.says_nothing, strict=True)
         },
     )
+
+
+def _or_zero(nats: float) -> float:
+    """A lens on its own head differs from itself by the rounding of float32 alone: that is 0."""
+    return nats if abs(nats) >= ROUNDING else 0.0
 
 
 def _less_own(figure: str) -> str:

@@ -20,9 +20,9 @@ from alens.reading import own_moments
 from alens.reading.head_attention import attention, sources
 from alens.reading.lensed_model import LensedModel
 from alens.reading.prompts import Prompt, text_of
-from alens.reading.ranking import NO_MASS, Own, Ranking, best, ranking, term_log_probs
+from alens.reading.ranking import NO_MASS, Own, Ranking, best_scored, ranking, term_log_probs
 from alens.reading.result import HeadReading, Reading, TermScore, TokenScore
-from alens.reading.settings import MIN_PROBABILITY, PROBABILITY, Rank
+from alens.reading.settings import MIN_PROBABILITY, OWN_LIFT, PROBABILITY, Z_SCORE, Rank
 from alens.reading.terms import Term, to_tokens
 from alens.reading.written_lists import written_lists, written_terms
 from alens.rows.direct_write import centred_logits
@@ -277,15 +277,23 @@ class HeadReader(LensedModel):
         self, log_probs_TV: torch.Tensor, how: Ranking, own: Own | None = None
     ) -> list[list[TokenScore]]:
         """A ranked list for each position."""
-        ids_TK, log_probs_TK = best(log_probs_TV, self.log_mean_V, how, own)
+        ids_TK, log_probs_TK, scores_TK = best_scored(log_probs_TV, self.log_mean_V, how, own)
+        if own is None or how.rank not in (OWN_LIFT, Z_SCORE):
+            scored: list[list[float | None]] = [[None] * how.top for _ in ids_TK]
+        else:
+            scored = (scores_TK.exp() if how.rank == OWN_LIFT else scores_TK).tolist()
         lift_TK = self._lift(log_probs_TK, None if self.log_mean_V is None else self.log_mean_V[ids_TK])
         return [
             [
-                TokenScore(token=self.text(token), id=token, probability=math.exp(log_prob), lift=lift)
-                for token, log_prob, lift in zip(ids, log_probs, lifts, strict=True)
+                TokenScore(
+                    token=self.text(token), id=token, probability=math.exp(log_prob), lift=lift, score=score
+                )
+                for token, log_prob, lift, score in zip(ids, log_probs, lifts, scores, strict=True)
                 if log_prob > -math.inf
             ]
-            for ids, log_probs, lifts in zip(ids_TK.tolist(), log_probs_TK.tolist(), lift_TK, strict=True)
+            for ids, log_probs, lifts, scores in zip(
+                ids_TK.tolist(), log_probs_TK.tolist(), lift_TK, scored, strict=True
+            )
         ]
 
     def _terms(self, log_probs_TV: torch.Tensor, terms: Sequence[Term]) -> list[list[TermScore]]:

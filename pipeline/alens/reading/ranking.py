@@ -67,16 +67,24 @@ def best(
 
     `own` is what the lens says on average; without it, lists by own lift and z-score are by lift. The log-probability is -inf where fewer than K tokens count.
     """
+    return best_scored(log_probs_V, log_mean_V, how, own)[:2]
+
+
+def best_scored(
+    log_probs_V: torch.Tensor, log_mean_V: torch.Tensor | None, how: Ranking, own: Own | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same, and what the lists are ordered by, (..., K): a log-probability, the log of a lift, or a z-score."""
     lists = (*log_probs_V.shape[:-1], how.top)
     log_probs_NV = log_probs_V.reshape(-1, log_probs_V.shape[-1])
     values_NK, ids_NK = top_tokens(log_probs_NV, how.top)
+    scores_NK = values_NK
     if how.rank != PROBABILITY and log_mean_V is not None:
         least_N1 = values_NK[:, -1:].clamp(max=math.log(how.min_probability))
         lift_NV = _above(log_probs_NV, log_mean_V, how, own).masked_fill_(log_mean_V <= NO_MASS, -math.inf)
         lift_NV.masked_fill_(log_probs_NV < least_N1, -math.inf)
-        lift_NK, ids_NK = top_tokens(lift_NV, how.top)
-        values_NK = log_probs_NV.gather(-1, ids_NK).masked_fill(lift_NK == -math.inf, -math.inf)
-    return ids_NK.view(lists), values_NK.view(lists)
+        scores_NK, ids_NK = top_tokens(lift_NV, how.top)
+        values_NK = log_probs_NV.gather(-1, ids_NK).masked_fill(scores_NK == -math.inf, -math.inf)
+    return ids_NK.view(lists), values_NK.view(lists), scores_NK.view(lists)
 
 
 def _above(

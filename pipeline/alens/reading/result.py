@@ -19,6 +19,8 @@ class TokenScore:
     lift: float | None
     """Probability over the token's share of the model's mean output: above 1, the head raises the token. None where
     the lenses do not hold the mean output, or the mean output has never seen the token."""
+    score: float | None = None
+    """What the list is ordered by, where that is own lift (a ratio) or z-score (standard deviations); else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
