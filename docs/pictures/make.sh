@@ -12,5 +12,5 @@ HF_HUB_OFFLINE=1 $alens locate .demo/lenses --terms $examples/locate-terms.txt -
     --control $examples/locate-women.txt --paired --heat-map docs/pictures/locate.png > /dev/null
 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --user-data-dir="$work/chromium" \
-    --window-size=1366,720 --screenshot="$PWD/docs/pictures/read.png" "file://$work/read.html" 2> "$work/log" \
+    --virtual-time-budget=20000 --window-size=1366,720 --screenshot="$PWD/docs/pictures/read.png" "file://$work/read.html" 2> "$work/log" \
     || { cat "$work/log" >&2; exit 1; }

@@ -80,6 +80,18 @@ def test_a_click_on_the_last_layer_shows_its_lists(
         assert fits(browser)
 
 
+def test_the_chosen_head_stays_in_sight_when_the_window_shrinks(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.one(f"[data-cell='{LAYERS * HEADS - 1}']").click()
+    size = {"width": 1400, "height": 640, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    box = (
+        "return document.querySelector('.cell[aria-pressed=true]').getBoundingClientRect().bottom "
+        "<= document.getElementById('scroll').getBoundingClientRect().bottom"
+    )
+    browser.wait_until(lambda: browser.run("return innerHeight") == 640 and browser.run(box))
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_the_heads_stay_above_their_columns(browser: Browser, page: Path, width: int, height: int) -> None:
     browser.open(page, width=width, height=height)

@@ -34,8 +34,10 @@ function drawGrid() {
   if (stop) stop.tabIndex = 0;
   drawLegend(grid.scale, grid.text);
   at("meaning").textContent = grid.meaning;
-  showInside(at("scroll"), chosen[0], at("grid").tHead.offsetHeight, 60);
+  showChosen();
 }
+
+const showChosen = () => showInside(at("scroll"), at("grid").querySelector('[aria-pressed="true"]'), at("grid").tHead.offsetHeight, 60);
 
 function isPressed(cell) {
   const of = cell.chooses;

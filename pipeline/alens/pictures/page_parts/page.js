@@ -169,7 +169,10 @@ function listen() {
   for (const id of ["tokens", "other-tokens"]) arrows(at(id), () => [[...at(id).querySelectorAll("button")]]);
   arrows(at("scroll"), () => grid.rows);
   dark.addEventListener("change", draw);
-  window.addEventListener("resize", () => fit());
+  window.addEventListener("resize", () => {
+    fit();
+    showChosen();
+  });
   window.addEventListener("hashchange", () => {
     readLink();
     draw();
