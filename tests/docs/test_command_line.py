@@ -24,6 +24,8 @@ OTHER_TOOLS = {
     "--ntasks": "sbatch",
     "--ntasks-per-node": "sbatch",
     "--gpus-per-node": "sbatch",
+    "--gpu-bind": "srun",
+    "--tres-per-task": "srun",
 }
 """Flags of other programs that the docs name."""
 
