@@ -77,7 +77,7 @@ def by_written(reader: LensedModel) -> Location:
 def test_the_effect_is_the_difference_of_target_and_foil(
     by_written: Location, reader: LensedModel, reading: str
 ) -> None:
-    """Of what is written that of logits; of a lens that of log-probabilities, beside that of the mean output."""
+    """For what is written that of logits, for a lens that of log-probabilities beside that of the mean output."""
     ours_P = difference(Said(reader, MEN).by(reading, 3, 4))
     if reading == "lens":
         assert reader.log_mean_V is not None

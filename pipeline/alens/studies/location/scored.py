@@ -22,7 +22,7 @@ class RowScores(NamedTuple):
     score_N: torch.Tensor
     """Nats."""
     probability_N: torch.Tensor
-    """Of any of the terms, or of the target."""
+    """That of any of the terms, or that of the target."""
     by_term_NW: torch.Tensor
     """The probability of each."""
 
@@ -47,7 +47,7 @@ class Scored(Protocol):
         """How many prompts have something of their own to score; 1 where it is the same for all."""
 
     def scores(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> RowScores:
-        """Of rows of these prompts."""
+        """The scores of rows of these prompts."""
 
     def right(self, prompt_N: torch.Tensor, log_probs_NV: torch.Tensor) -> torch.Tensor:
         """(N,) bool: whether the target is above its foil; without foils, whether it is the first choice. For a list, whether a
