@@ -184,12 +184,10 @@ class HeadReader(LensedModel):
         tokens: Sequence[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         """(T, V) logits of the effect lens of each head that has one, centred over the vocabulary; (T, C) for `tokens` alone."""
-        having = [
-            place
-            for place, head in enumerate(heads)
-            if self.effect is not None and self.effect.has(layer, head)
-        ]
-        if self.effect is None or not having:
+        if self.effect is None:
+            return {}
+        having = [place for place, head in enumerate(heads) if self.effect.has(layer, head)]
+        if not having:
             return {}
         numbers = [heads[place] for place in having]
         with torch.inference_mode():
