@@ -224,7 +224,7 @@ def test_what_the_model_computes_again_agrees_and_effects_that_were_wrong_when_w
     files = EffectFiles(store, cache.plan.identity)
     for file in [file for shard in files.shards() for file in files.of_shard(shard)]:
         record = file.record
-        values_NHD = file.read(cache.plan.settings.seq_len, cache.plan.model.d_model)
+        values_NHD = file.read(record.rows, cache.plan.model.d_model)
         note = {"sequences": list(record.sequences), "mean_sha256": record.mean_sha256}
         files.put(record.shard, record.layer, record.heads, values_NHD[:, ::-1].copy(), note)
     assert run_alens("verify", store).code == 0
