@@ -1,6 +1,8 @@
 """The page on fitting: its commands run, on a small cache of the demo in place of GPT-2's."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,12 @@ from alens.store.schema import CacheSettings
 from . import pages
 
 PAGE = pages.ROOT / "docs" / "fitting.md"
+ADDITIONS = {"effects", "effect-lenses", "jacobians", "jacobian-lenses"}
+"""Words of commands that measure what heads add, and fit lenses of it."""
+
 COMMANDS = [
-    words
-    for words in pages.alens_commands(PAGE)
-    if not {"all", "known", "effect-lenses", "effects"} & set(words)
-]  # the first is torchrun's, and other tests fit heads by name and effects
+    words for words in pages.alens_commands(PAGE) if not {"all", "known", *ADDITIONS} & set(words)
+]  # the first is torchrun's, and other tests fit heads by name
 QUICK = ["--steps", "3", "--batch-rows", "128", "--eval-rows", "256", "--device", "cpu"]
 ON_THE_DEMO = {"5": "1", "11": "3"}
 """Layers: the demo has four."""
@@ -50,6 +53,28 @@ def test_its_commands_run(words: list[str], cache_with_sites: Path, tmp_path: Pa
     assert outcome.code == 0, outcome.stderr
     record = load_lenses(tmp_path / lenses).record
     assert len(record.layers) == 1 and record.fit["steps"] == 3
+
+
+def test_effects_and_jacobians_are_measured_fitted_and_read_as_shown(
+    document_cache: Path,
+    demo_lenses: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_alens: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(document_cache, "gpt2-cache")
+    Path("other-cache").symlink_to("gpt2-cache")
+    Path("lenses").symlink_to(demo_lenses)
+    shown = [words for words in pages.alens_commands(PAGE) if ADDITIONS & set(words)]
+    assert len(shown) == 7
+    for words in shown:
+        few = ["512" if word == "4096" else word for word in words]
+        if few[0] == "jacobians":
+            few += ["--probes", "8"]
+        outcome = run_alens(*few)
+        assert outcome.code == 0, (few, outcome.stderr)
+    assert "jacobian" in outcome.stdout
 
 
 def test_every_design_and_objective_is_in_its_tables() -> None:

@@ -118,11 +118,12 @@ def _jacobians(record: Any, lenses: Any) -> str:
     """What Jacobian lenses were made from, and how certain they are."""
     figures = [head for layer in record.fit["jacobians"].values() for head in layer]
     errors = [head["standard_error"] for head in figures if head["standard_error"] is not None]
-    certain = f"; the standard error of a Jacobian is {percent(sum(errors) / len(errors))} of it in the mean"
-    return (
-        f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows at the {record.fit['reach']}"
-        f"{certain if errors else ''}"
-    )
+    certain = "of too few sequences for a standard error"
+    if errors:
+        certain = (
+            f"the standard error of a Jacobian is {percent(sum(errors) / len(errors))} of it in the mean"
+        )
+    return f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows at the {record.fit['reach']}; {certain}"
 
 
 def _endings(record: Any) -> str:
