@@ -17,8 +17,9 @@ from alens.heads import Heads
 from alens.job.worker import Worker
 from alens.model.gradient_pass import GradientPass
 from alens.store.cache_reader import open_cache
-from alens.store.jacobian_files import LATER_POSITIONS, SAME_POSITION, JacobianFiles, Reach
+from alens.store.jacobian_files import JacobianFiles
 from alens.store.jacobian_reader import JacobianStore
+from alens.store.paths import LATER_POSITIONS, SAME_POSITION, Reach
 from alens.store.verify import verify_cache
 
 from ..damage import flip

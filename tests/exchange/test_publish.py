@@ -12,6 +12,7 @@ from alens.errors import DamageError, RequestError
 from alens.exchange import bundle, local_paths
 from alens.exchange.bundle import Bundle, BundleFile
 from alens.exchange.request import BundleRequest, UploadSettings
+from alens.lens.effect_lenses import load_effect_lenses
 from alens.store.schema import Plan
 
 from .. import documents
@@ -113,6 +114,19 @@ def test_the_card_is_the_same_each_time_and_says_how_to_read(demo_lenses: Path) 
     assert 'alens read hf://me/lenses "' in card
     assert "--model" not in card
     assert "# license: yours to choose" in card
+
+
+def test_the_card_of_effect_lenses_says_what_they_add_and_how_far_to_believe_it(
+    demo_effect_lenses: Path,
+) -> None:
+    made = prepared(demo_effect_lenses)
+    card = content(made, "README.md").decode()
+    assert "# What attention heads of demo add" in card and "distribution over its vocabulary" not in card
+    assert 'alens read LENSES "The man worked as a" --effect hf://me/lenses' in card
+    record = load_effect_lenses(demo_effect_lenses).record
+    explained = record.fit["effects"]["3"][0]["explained"]["share"]
+    assert f"| 3.1 | {explained:.3f}" in card
+    assert not any(line.startswith("held-out figures") for line in made.missing)
 
 
 def test_paths_and_hosts_stay_at_home(private_lenses: Path, private_cache: Path) -> None:

@@ -68,9 +68,12 @@ def test_the_command_says_how_certain_they_are_and_a_second_run_is_finished(
         assert outcome.code == 0, outcome
         assert (
             "6 Jacobian lenses in" in outcome.stdout
-            and "from 1,008 rows at the same-position" in outcome.stdout
+            and "from 1,008 rows, reach same-position" in outcome.stdout
         )
         assert "the standard error of a Jacobian is" in outcome.stdout
+    said = run_alens("info", tmp_path / "lenses").stdout
+    assert "jacobians: 6 heads, the best first" in said and said.count("cosine with W_O 0.") == 6
+    assert "jacobians: same-position of " in run_alens("info", store).stdout
     for arguments, says in (
         (("--lr", "0.1"), "lr is for lenses that are fitted to the model's output"),
         (("--layers", "2"), "holds no Jacobians of layer 2: run `alens jacobians` for it"),

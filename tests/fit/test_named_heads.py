@@ -94,7 +94,7 @@ def test_the_command_line_takes_what_tables_print(
     outcome = run_alens("fit", demo_cache, tmp_path / "lenses", "--heads", NAMED, *OPTIONS)
     assert outcome.code == 0, outcome.stderr
     assert list(load_lenses(tmp_path / "lenses").record.lenses) == PAIRS
-    outcome = run_alens("eval", named, demo_cache)
+    outcome = run_alens("eval", named, demo_cache, "--sort", "layer")
     shown = re.findall(r"^ *(\d+\.\d+)!? ", outcome.stdout, re.MULTILINE)
     assert shown[:5] == [f"{layer}.{head}" for layer, head in PAIRS], outcome.stdout
     some = run_alens("eval", named, demo_cache, "--heads", ",".join(shown[1:4]), "--json")

@@ -26,7 +26,7 @@ small { color: var(--quiet); }
 .tokens { width: 100%; max-width: 22rem; }
 .tokens caption { font-weight: 600; }
 .tokens tbody th { max-width: 10rem; overflow-wrap: anywhere; }
-.word { font-family: ui-monospace, monospace; font-size: .92rem; overflow-wrap: anywhere; }
+.word { unicode-bidi: isolate; font-family: ui-monospace, monospace; font-size: .92rem; overflow-wrap: anywhere; }
 .plain, ol { padding: 0; margin: 0; list-style: none; }
 .rows { max-width: 76rem; }
 .rows li { padding: .45rem 0; border-bottom: 1px solid var(--line); }

@@ -123,7 +123,7 @@ def _jacobians(record: Any, lenses: Any) -> str:
         certain = (
             f"the standard error of a Jacobian is {percent(sum(errors) / len(errors))} of it in the mean"
         )
-    return f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows at the {record.fit['reach']}; {certain}"
+    return f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows, reach {record.fit['reach']}; {certain}"
 
 
 def _endings(record: Any) -> str:

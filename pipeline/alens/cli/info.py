@@ -16,7 +16,7 @@ from alens.job.progress import Report, counted
 from alens.pictures.numbers import number_of, whole
 from alens.sources import hub
 from alens.store.claim import Holder, read
-from alens.store.paths import LENS_JSON, PLAN, StorePaths
+from alens.store.paths import LENS_JSON, PLAN, REACHES, StorePaths
 
 if TYPE_CHECKING:
     from alens.store.cache_reader import Cache
@@ -162,6 +162,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         "z": _encoding(plan.settings),
         "targets": _targets(plan.settings),
         "effects": _effects(cache),
+        **_jacobians(cache),
         "bytes_per_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
         "bytes": progress.bytes,
         "software": "; ".join(software)
@@ -236,6 +237,19 @@ def _effects(cache: "Cache") -> str:
 
     heads, rows = measured(cache)
     return f"of {number_of(heads, 'head')}, on up to {rows:,} rows" if heads else "not measured"
+
+
+def _jacobians(cache: "Cache") -> dict[str, str]:
+    """How many Jacobians `alens jacobians` has measured, of each reach that there is."""
+    from alens.store.jacobian_reader import measured_jacobians
+
+    by_reach = {reach: measured_jacobians(cache, reach) for reach in REACHES}
+    lines = [
+        f"{reach} of {number_of(heads, 'head')}, on up to {rows:,} rows"
+        for reach, (heads, rows) in by_reach.items()
+        if heads
+    ]
+    return {"jacobians": ", ".join(lines)} if lines else {}
 
 
 def _encoding(settings: Any) -> str:

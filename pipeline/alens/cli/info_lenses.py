@@ -6,8 +6,8 @@ In: a directory or a repository of the hub. Out: what is shown, by name; for eac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alens.lens.record import EFFECT
-from alens.pictures.numbers import fixed, interval, significant
+from alens.lens.record import EFFECT, JACOBIAN
+from alens.pictures.numbers import fixed, interval, percent, significant
 
 if TYPE_CHECKING:
     from alens.lens.record import LensRecord
@@ -63,6 +63,7 @@ def lenses_body(path: Path) -> dict[str, Any]:
             for head, figures in zip(record.lenses.by_layer[int(layer)], heads, strict=True)
         ],
         **({"effects": _explained(record)} if record.design == EFFECT else {}),
+        **({"jacobians": _certain(record)} if record.design == JACOBIAN else {}),
     }
 
 
@@ -81,5 +82,20 @@ def _explained(record: "LensRecord") -> list[dict[str, str]]:
             "logits": f"effect {significant(figures['logits'])} logits",
         }
         for layer, heads in record.fit["effects"].items()
+        for head, figures in zip(record.lenses.by_layer[int(layer)], heads, strict=True)
+    ]
+
+
+def _certain(record: "LensRecord") -> list[dict[str, str]]:
+    """How certain the Jacobian of each head is, and how near the direct write."""
+    return [
+        {
+            "head": f"{layer}.{head}",
+            "standard_error": "standard error unknown"
+            if figures["standard_error"] is None
+            else f"standard error {percent(figures['standard_error'])}",
+            "cosine": f"cosine with W_O {fixed(figures['cosine_with_write'])}",
+        }
+        for layer, heads in record.fit["jacobians"].items()
         for head, figures in zip(record.lenses.by_layer[int(layer)], heads, strict=True)
     ]

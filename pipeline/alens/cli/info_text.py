@@ -3,6 +3,8 @@
 In: the body that `--json` prints. Out: lines. Rich is not loaded: `info` is asked often, also on a log-in node.
 """
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +15,11 @@ from alens.pictures.numbers import fixed, number_of, size
 
 NAMED, WORKERS, LENSES = 3, 4, 10
 """Heads that a line names, and workers and lenses that have a line each, unless all are asked for."""
+
+BEST_FIRST = {"explained": -1, "standard_error": 1, "kl": 1}
+"""What lists of lenses are sorted by, whichever they have: the largest (-1) or the smallest (1) first."""
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 Body = dict[str, Any]
 
@@ -105,8 +112,8 @@ def _heads(name: str, heads: list[Body], all_parts: bool) -> Iterator[str]:
     """The lenses of a directory, those that say most first."""
     if not heads:
         return
-    largest_first, key = (-1, "explained") if "explained" in heads[0] else (1, "kl")
-    ranked = sorted(heads, key=lambda one: largest_first * _number(one[key]))
+    key, sign = next((key, sign) for key, sign in BEST_FIRST.items() if key in heads[0])
+    ranked = sorted(heads, key=lambda one: sign * _number(one[key]))
     shown = heads if all_parts else ranked[:LENSES]
     hidden = len(heads) - len(shown)
     more = "" if all_parts else f", the best first{f'; {hidden} more: --all' if hidden else ''}"
@@ -120,8 +127,9 @@ def _heads(name: str, heads: list[Body], all_parts: bool) -> Iterator[str]:
 
 
 def _number(text: str) -> float:
-    """1.5 for `KL 1.5`, and for `explained 1.5 (1.2 to 1.7)`."""
-    return float(text.split()[1])
+    """1.5 for `KL 1.5`, for `explained 1.5 (1.2 to 1.7)` and for `standard error 1.5%`; infinite for an unknown one."""
+    number = NUMBER.search(text)
+    return float(number[0]) if number else math.inf
 
 
 WRITERS = {

@@ -44,7 +44,7 @@ WRITTEN_NOTE = (
 
 EFFECT_NOTE = (
     f"{EFFECT[0]}, {EFFECT[1]}: what the head adds to the logits, all in all, as its effect lens says from measured effects "
-    "of other text: what would be lost if its z were replaced by its mean."
+    "of other text, or its Jacobian lens to first order: what would be lost if its z were replaced by its mean."
 )
 
 

@@ -21,7 +21,7 @@ import torch
 
 from alens.model.gradient_pass import GradientPass
 from alens.store.effect_files import FIRST_POSITION
-from alens.store.jacobian_files import SAME_POSITION, Reach
+from alens.store.paths import SAME_POSITION, Reach
 
 Each = Callable[[], None]
 """Called before each backward pass; may raise to end the work."""

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from alens.fields import check
 from alens.heads import HeadNames
 from alens.job.worker import Worker
-from alens.store.jacobian_files import SAME_POSITION, Reach
+from alens.store.paths import SAME_POSITION, Reach
 
 
 @dataclass(frozen=True, kw_only=True)

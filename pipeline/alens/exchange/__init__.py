@@ -13,6 +13,7 @@ safetensors_stream.py  a safetensors file, written with one tensor in memory
 model_card.py          the model card of an export
 bundle.py              lenses -> the files that go to the hub
 lens_card.py           the model card of a bundle
+addition_card.py       what it says of effect and Jacobian lenses
 held_out_figures.py    held-out figures of a bundle: a heat map, JSON
 local_paths.py         paths of this machine, left out of what is published
 markdown.py            text of others, quoted in Markdown

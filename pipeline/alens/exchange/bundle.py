@@ -24,6 +24,7 @@ from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.lens.directory import MEAN_OUTPUT, UNEMBEDDING, layer_file
 from alens.lens.lens_forms import WITH_UNEMBEDDING
 from alens.lens.lenses import Lenses, load_lenses
+from alens.lens.record import ADDITIONS
 from alens.printable import printable
 from alens.result import Result
 from alens.store import document, durable
@@ -219,7 +220,7 @@ def _missing(request: BundleRequest, body: dict[str, Any]) -> Iterator[str]:
         yield "a license: choose one with --license, mind those of the model and of the text"
     if request.store is None:
         yield "plan and manifest of the cache: name it with --store"
-    if not body["held_out"]:
+    if not body["held_out"] and body["form"] not in ADDITIONS:
         yield "held-out figures: lens.json has none"
     if body["model"]["id"].startswith(local_paths.LOCAL):
         yield "a place of the model: it is a directory of yours, so readers have to have it, and say --model"

@@ -9,10 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from alens.exchange import markdown, model_card
+from alens.exchange import addition_card, markdown, model_card
 from alens.exchange.local_paths import LOCAL
 from alens.exchange.model_card import heads_of
 from alens.lens.directory import layer_file
+from alens.lens.record import ADDITIONS
 
 PICTURES = (".png", ".jpg", ".jpeg", ".svg")
 
@@ -31,14 +32,15 @@ def text(
         "license": license_id,
         "model": {**lenses["model"], "id": lenses["model"]["id"].removeprefix(LOCAL)},
     }
+    adds = lenses["form"] in ADDITIONS
     parts = [
         model_card.head(content),
-        model_card.title(content),
-        _use(lenses, repository),
+        addition_card.title(content) if adds else model_card.title(content),
+        addition_card.use(repository, _needs(lenses)) if adds else _use(lenses, repository),
         model_card.fitted(content) + (_cache() if has_cache else ""),
-        model_card.figures(content),
+        addition_card.figures(content) if adds else model_card.figures(content),
         _figures(figures),
-        model_card.limits(content),
+        addition_card.limits() if adds else model_card.limits(content),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -48,12 +50,6 @@ def _use(lenses: Mapping[str, Any], repository: str) -> str:
     own = model["id"].startswith(LOCAL)
     where = " --model DIRECTORY" if own else ""
     argument = ', model="DIRECTORY"' if own else ""
-    needs = (
-        f"The model {markdown.code(model['id'].removeprefix(LOCAL))} is on no hub that these lenses know: say where you have it. "
-        "A model with other weights is refused."
-        if own
-        else "alens finds the model by its name, and refuses one with other weights."
-    )
     layer = lenses["layers"][0]
     return f"""\
 ## Use
@@ -70,9 +66,20 @@ lenses = load_lenses("hf://{repository}")
 reading = HeadReader(lenses{argument}).read("The man worked as a", layers=[{layer}])
 ```
 
-{needs} A file is checked against `lens.json` when it is read, and layers that are not read are not fetched. \
+{_needs(lenses)} A file is checked against `lens.json` when it is read, and layers that are not read are not fetched. \
 A version: `hf://{repository}@REVISION`.
 {_by_hand(lenses, layer)}"""
+
+
+def _needs(lenses: Mapping[str, Any]) -> str:
+    """Where the model comes from."""
+    name = lenses["model"]["id"]
+    if not name.startswith(LOCAL):
+        return "alens finds the model by its name, and refuses one with other weights."
+    return (
+        f"The model {markdown.code(name.removeprefix(LOCAL))} is on no hub that these lenses know: say where you have it. "
+        "A model with other weights is refused."
+    )
 
 
 def _by_hand(lenses: Mapping[str, Any], layer: int) -> str:

@@ -45,7 +45,7 @@ def title(config: Mapping[str, Any]) -> str:
     affine = config["form"] != "translated"
     at = f" at revision {markdown.code(model['revision'])}" if model["revision"] else ""
     what = (
-        _heads(lenses)
+        heads_named(lenses)
         if config["site"] == "attn.z"
         else f"{markdown.code(config['site'])} of layers {_numbers(layers)}"
     )
@@ -65,7 +65,8 @@ def heads_of(config: Mapping[str, Any]) -> Heads:
     return Heads.from_json(config["layers"], config["heads"])
 
 
-def _heads(lenses: Heads) -> str:
+def heads_named(lenses: Heads) -> str:
+    """`heads 0 to 5 of layers 2, 3`, or the names of the heads."""
     if lenses.shared is None:
         return f"heads {str(lenses).replace(',', ', ')}"
     return f"heads {_numbers(lenses.shared)} of layers {_numbers(lenses.layers)}"

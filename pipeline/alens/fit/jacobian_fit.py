@@ -22,8 +22,8 @@ from alens.rows.final_norm import FinalNorm
 from alens.store.cache_reader import Cache
 from alens.store.effect_files import FIRST_POSITION
 from alens.store.effect_reader import shards_held_out
-from alens.store.jacobian_files import SAME_POSITION, Reach
 from alens.store.jacobian_reader import JacobianStore
+from alens.store.paths import SAME_POSITION, Reach
 
 
 def jacobian_plan(request: FitRequest, cache: Cache) -> FitPlan:

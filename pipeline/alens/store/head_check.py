@@ -13,7 +13,8 @@ from alens.store.effect_files import EffectFiles
 from alens.store.findings import Finding, Trouble, read_document
 from alens.store.hashing import Job
 from alens.store.head_files import ARRAY_NAME, HeadFiles
-from alens.store.jacobian_files import REACHES, JacobianFiles
+from alens.store.jacobian_files import JacobianFiles
+from alens.store.paths import REACHES
 
 
 @dataclass(kw_only=True)

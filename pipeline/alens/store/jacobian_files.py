@@ -7,18 +7,10 @@ Shapes: H heads, E d_head, D d_model.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from alens.store.head_files import HeadFile, HeadFiles, HeadRecord
-from alens.store.paths import JACOBIANS
+from alens.store.paths import JACOBIANS, Reach
 from alens.store.typed import Natural
-
-Reach = Literal["same-position", "later-positions"]
-"""Which positions of the stream move: that of z alone, or the sum over it and all later ones."""
-
-SAME_POSITION: Reach = "same-position"
-LATER_POSITIONS: Reach = "later-positions"
-REACHES: tuple[Reach, ...] = (SAME_POSITION, LATER_POSITIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

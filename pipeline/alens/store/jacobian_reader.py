@@ -14,7 +14,9 @@ import numpy.typing as npt
 from alens.errors import RequestError
 from alens.heads import Head, Heads
 from alens.store.cache_reader import Cache
-from alens.store.jacobian_files import SAME_POSITION, JacobianFile, JacobianFiles, Reach
+from alens.store.effect_files import FIRST_POSITION
+from alens.store.jacobian_files import JacobianFile, JacobianFiles
+from alens.store.paths import SAME_POSITION, Reach
 
 
 class JacobianStore:
@@ -67,3 +69,14 @@ class JacobianStore:
                 read[file.path] = file.read(self._model.d_head, self._model.d_model)
             columns.append(read[file.path][:, file.record.heads.index(head)])
         return np.stack(columns).astype(np.float32)
+
+
+def measured_jacobians(cache: Cache, reach: Reach) -> tuple[int, int]:
+    """(heads whose Jacobians of this reach were measured, the most rows on which one of them was), from records alone."""
+    files = JacobianFiles(cache.root, cache.plan.identity, reach)
+    rows: dict[Head, int] = {}
+    for shard in files.shards():
+        for head, file in files.by_head(shard).items():
+            positions = cache.plan.settings.seq_len - FIRST_POSITION
+            rows[head] = rows.get(head, 0) + len(file.record.sequences) * positions
+    return len(rows), max(rows.values(), default=0)

@@ -1,6 +1,7 @@
 """Where each file of a cache is. No other module knows."""
 
 from pathlib import Path
+from typing import Literal
 
 PLAN, TOKENS, ARRAYS, COMMITS, MANIFEST = "plan.json", "tokens.npy", "arrays.zarr", "commits", "MANIFEST.json"
 DOCUMENTS = "documents.npy"
@@ -15,7 +16,14 @@ EFFECTS = "effects"
 """The folder of measured effects of heads: `alens effects` adds it to a sealed cache."""
 
 JACOBIANS = "jacobians"
-"""The folder of measured Jacobians of heads: `alens jacobians` adds it to a cache."""
+"""The folder of measured Jacobians of heads: `alens jacobians` adds it to a cache, with a folder for each reach."""
+
+Reach = Literal["same-position", "later-positions"]
+"""Which positions of the stream move: that of z alone, or the sum over it and all later ones."""
+
+SAME_POSITION: Reach = "same-position"
+LATER_POSITIONS: Reach = "later-positions"
+REACHES: tuple[Reach, ...] = (SAME_POSITION, LATER_POSITIONS)
 
 PARTS = (PLAN, TOKENS, DOCUMENTS, ARRAYS, COMMITS, MANIFEST, CLAIM, EFFECTS, JACOBIANS)
 """All files and folders that lie in STORE itself."""
