@@ -243,6 +243,15 @@ def _fast_tokenizer(source: ModelSource) -> Any:
     return fast
 
 
+def _bridge_logits(bridge: Any, model: Any, record: ModelRecord) -> torch.Tensor:
+    """The fingerprint's logits of TransformerLens. Keys and values are kept where it needs them, as for OLMo in bfloat16."""
+    try:
+        return logit_fingerprint.logits(bridge, record)
+    except RuntimeError:
+        model.config.use_cache = True
+        return logit_fingerprint.logits(bridge, record)
+
+
 def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> LoadedModel:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
     report(Progress(stage="loading the model"))
@@ -258,7 +267,7 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         W_O_LHED = bridges.output_weights(bridge, record)
         W_U_DV, b_U_V = bridges.unembedding(bridge, record)
         with refusing(f"TransformerLens {what}"):
-            logit_fingerprint.check_same(logits_TV, logit_fingerprint.logits(bridge, record), record, dtype)
+            logit_fingerprint.check_same(logits_TV, _bridge_logits(bridge, model, record), record, dtype)
         source = _probed(source, logit_fingerprint.record(logits_TV, record, dtype))
     norm = last_norm(bridge, source.record.d_model)
     return LoadedModel(
