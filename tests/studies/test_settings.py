@@ -90,7 +90,7 @@ def test_settings_of_a_study_of_bases_are_checked(given: dict[str, Any], message
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"by": ""}, "by is '': it must be one of lens, written, unembedding"),
+        ({"by": ""}, "by is '': it must be one of lens, written, effect, unembedding, both, all"),
         ({"by": "model"}, "by is 'model'"),
         ({"scaling": "none"}, "scaling is 'none': it must be one of gradient, covariance"),
         ({"position": "first"}, "position is 'first'"),
