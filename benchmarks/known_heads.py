@@ -191,7 +191,7 @@ def _sign_test(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[
 
 
 def _rank_correlation(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
-    """Of the mean differences between answer and foil, over heads."""
+    """Spearman's, of the mean differences between answer and foil, over heads."""
     effect_HP, read_HP = (
         values_HP2[..., 0] - values_HP2[..., 1]
         for values_HP2 in (_stacked(effects.effects, heads), _stacked(read, heads))

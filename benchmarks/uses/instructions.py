@@ -29,7 +29,7 @@ STREAMS = (10, 15, 20, 25)
 """Layers whose residual stream is a rival."""
 
 RIDGE = 0.1
-"""Of the mean variance of the residual stream."""
+"""The penalty, as a share of the mean variance of the residual stream."""
 
 RESAMPLES = 1000
 

@@ -178,6 +178,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 def test_every_method_runs_and_is_reported(
     published: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def publish(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_commands_run(tmp_path: Path, run_alens: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     publish(tmp_path)

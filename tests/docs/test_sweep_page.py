@@ -16,6 +16,7 @@ def test_the_configuration_on_the_page_is_the_file() -> None:
     assert shown == CONFIG.read_text()
 
 
+@pytest.mark.slow
 def test_the_commands_run(run_alens: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "sweep.toml").write_text(CONFIG.read_text())

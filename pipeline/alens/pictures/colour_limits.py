@@ -2,7 +2,7 @@
 
 In: the numbers of a grid. Out: the lowest and the highest number of the scale. Numbers beyond them have the colour of the
 nearer end, and a mark. They are far outliers by Tukey's fences ("Exploratory Data Analysis", 1977), three times the width of
-the middle half of the numbers from its ends, and few: effects of heads have many large numbers, which are no outliers. The
+the middle half of the numbers from its ends, and few: effects of heads have many large numbers, which belong to the scale. The
 pages of readings draw with the same limits (page_parts/colours.js).
 Shapes: N numbers.
 """
