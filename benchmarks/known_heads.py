@@ -207,7 +207,7 @@ def _rank_correlation(effects: AnswerEffects, read: dict[Head, Array], heads: Se
 
 
 def _both_places(effects: AnswerEffects, read: dict[Head, Array], heads: Sequence[Head]) -> str:
-    """Of the first movers and suppressors among `heads`, which are ranked by their measured effect."""
+    """The mean places of the first movers and suppressors among `heads`, which are ranked by their measured effect."""
     first = min(FIRST, len(heads) // 2)
     return _places(read, heads, heads[:first], heads[: -first - 1 : -1])
 
