@@ -110,7 +110,7 @@ def test_a_lost_shard_is_written_again_with_the_same_bytes(
     (store / "commits/000002.json").unlink()
     (store / "arrays.zarr/sites/attn.z/02/c.2.0.0").write_bytes(b"torn")
     code, out, _ = run_alens("cache", "demo", "demo", store, *small_options, *CHOICES[choice])
-    assert (code, out.startswith("wrote 1 shards (128 rows, ")) == (0, True)
+    assert (code, out.startswith("wrote 1 shard (128 rows, ")) == (0, True)
     assert array_hashes(store) == array_hashes(stores[choice])
 
 

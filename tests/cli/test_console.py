@@ -127,7 +127,7 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     assert int(reader.communicate()[0]) == 1_000_000
 
 
-WORKS = ("cache", "effects", "fit", "sweep", "atlas", "verify", "export", "import", "publish")
+WORKS = ("cache", "effects", "jacobians", "fit", "sweep", "atlas", "verify", "export", "import", "publish")
 """What they print only says what they did; the exit code is that of the work."""
 
 
@@ -157,6 +157,7 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
         "import": ["import", folder / "export", folder / "import", "--model", "demo"],
         "publish": ["publish", lenses, "--repo", "me/lenses", "--out", folder / "bundle"],
         "effects": ["effects", shutil.copytree(cache, folder / "measured"), *few],
+        "jacobians": ["jacobians", shutil.copytree(cache, folder / "derived"), *few, "--probes", "1"],
         "info": ["info", cache],
         "verify": ["verify", cache],
         "fidelity": ["fidelity", cache, "--rows", "256", "--no-fit"],

@@ -80,15 +80,15 @@ def test_the_tables_hold_every_figure_in_80_columns(run_alens: Any, demo_cache: 
         f"noise: the reference with another order of rows has ratio {body['other_order']['ratio']['mean']:.4f}"
         in out
     )
-    assert "1 heads (2.3) fitted to 2,016 rows" in out
+    assert "1 head (2.3) fitted to 2,016 rows" in out
 
 
 def test_it_says_before_the_fits_how_long_they_take(run_alens: Any, demo_cache: Path) -> None:
     code, out, err = run_alens("fidelity", demo_cache, *QUICK, *FIT, "--held-out-rows", 1)
     assert code == 0
     (said,) = [line for line in err.splitlines() if "--no-fit leaves them out" in line]
-    assert said.startswith("6 fits of 1 heads to 2,016 rows, judged on 1,008: about ")
-    assert "lenses: 1 heads (2.3)" in out
+    assert said.startswith("6 fits of 1 head to 2,016 rows, judged on 1,008: about ")
+    assert "lenses: 1 head (2.3)" in out
 
 
 def test_without_fits_their_columns_are_empty(run_alens: Any, demo_cache: Path) -> None:

@@ -27,7 +27,7 @@ def test_it_writes_lenses_and_says_how_good_they_are(
     assert code == 0, err
     assert "took 4 steps of 64 rows" in out
     kl = load_lenses(tmp_path / "lenses").record.held_out["3"][0]["kl"]
-    assert f"1 lenses in {tmp_path / 'lenses'}: held-out KL mean {kl:.4f}, worst {kl:.4f} nats" in out
+    assert f"1 lens in {tmp_path / 'lenses'}: held-out KL mean {kl:.4f}, worst {kl:.4f} nats" in out
 
 
 def test_lenses_of_the_demo_beat_the_mean_output_and_the_unembedding(

@@ -207,7 +207,7 @@ def test_prompts_with_targets_of_their_own_need_no_terms(
     outcome = run_alens("locate", *given, "--heat-map", tmp_path / "map.png")
     assert outcome.code == 0, outcome.stderr
     out = " ".join(outcome.stdout.split())
-    assert "the own targets of 4 prompts against their foils" in out and "P(target)" in out
+    assert "4 prompts, each with its own target, against their foils" in out and "P(target)" in out
     assert f"the model itself prefers the target to its foil on {percent(does['right'])} of prompts" in out
     assert max(map(len, outcome.stdout[: outcome.stdout.index("the model itself")].splitlines())) <= 80
 

@@ -11,7 +11,7 @@ from alens.cli.console import aside, show
 from alens.cli.options import LAYERS, Flag, SettingsOptions, max_minutes_option, worker_option
 from alens.cli.value_types import PathName, not_empty
 from alens.cli.watch import stopping, watching
-from alens.pictures.numbers import whole
+from alens.pictures.numbers import number_of, whole
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
@@ -88,9 +88,11 @@ def command(**given: Any) -> None:
 def _show(summary: "CacheSummary") -> None:
     cache = summary.cache
     rate = f", {whole(summary.rows_written / summary.seconds)} rows/s" if summary.rows_written else ""
-    show(f"wrote {summary.shards_written} shards ({summary.rows_written:,} rows{rate}) to {cache.root}")
+    show(
+        f"wrote {number_of(summary.shards_written, 'shard')} ({summary.rows_written:,} rows{rate}) to {cache.root}"
+    )
     if cache.sealed:
-        show(f"sealed: {cache.plan.num_shards} shards, {cache.plan.rows:,} rows")
+        show(f"sealed: {number_of(cache.plan.num_shards, 'shard')}, {cache.plan.rows:,} rows")
     else:
         show(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
     tokens, most = cache.plan.tokens, cache.plan.settings.max_rows

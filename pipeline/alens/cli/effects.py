@@ -18,7 +18,7 @@ from alens.cli.options import (
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
 from alens.effects.settings import EffectRequest, EffectSettings
-from alens.pictures.numbers import duration
+from alens.pictures.numbers import duration, number_of
 
 if TYPE_CHECKING:
     from alens.effects.measure_effects import EffectSummary
@@ -64,7 +64,7 @@ def command(**given: Any) -> None:
 def _show(summary: "EffectSummary") -> None:
     took = f" in {duration(summary.seconds)}" if summary.effects_measured else ""
     show(
-        f"measured {summary.effects_measured:,} effects{took}, of {summary.heads} heads on {summary.rows:,} rows"
+        f"measured {summary.effects_measured:,} effects{took}, of {number_of(summary.heads, 'head')} on {summary.rows:,} rows"
     )
     if not summary.complete:
         show(f"not complete yet: other workers have not finished theirs in {summary.store}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alens.cli.console import show
-from alens.pictures.numbers import UNKNOWN, fixed, percent, significant, whole
+from alens.pictures.numbers import UNKNOWN, fixed, number_of, percent, significant, whole
 
 if TYPE_CHECKING:
     from alens.fidelity.measure import Fidelity, TargetFigure, ZFigure
@@ -91,7 +91,7 @@ def _notes(fidelity: "Fidelity") -> Iterator[str]:
         teacher = "exact teacher" if fidelity.exact_teacher else "stored targets"
         kls = reference.kl.values()
         yield (
-            f"lenses: {len(fidelity.heads)} heads ({', '.join(fidelity.heads)}) fitted to {fidelity.train_rows:,} rows; KL ratio is "
+            f"lenses: {number_of(len(fidelity.heads), 'head')} ({', '.join(fidelity.heads)}) fitted to {fidelity.train_rows:,} rows; KL ratio is "
             f"held-out KL over that of the reference (z as stored, {teacher}: {fixed(sum(kls) / len(kls), 4)} nats), judged by the "
             f"{teacher} on the same {fidelity.held_out_rows:,} rows"
         )

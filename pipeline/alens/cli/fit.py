@@ -12,7 +12,7 @@ from alens.cli.value_types import PathName
 from alens.cli.watch import speaks_for_all, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
 from alens.lens.record import EFFECT, JACOBIAN
-from alens.pictures.numbers import duration, fixed, percent, whole
+from alens.pictures.numbers import duration, fixed, number_of, percent, whole
 
 NAMED = 5
 """How many lenses a line names that want so many rows."""
@@ -85,12 +85,13 @@ def command(**given: Any) -> None:
             if not heads:
                 count = len(record.lenses)
                 show(
-                    f"{count} lenses in {summary.lenses}, not judged: {given['store']} holds no rows; "
+                    f"{number_of(count, 'lens', 'lenses')} in {summary.lenses}, not judged: {given['store']} holds no rows; "
                     "`alens eval` judges them on a cache that does"
                 )
                 return
             show(
-                f"{len(heads)} lenses in {summary.lenses}: held-out KL mean {fixed(sum(heads) / len(heads), 4)}, worst {fixed(max(heads), 4)} nats"
+                f"{number_of(len(heads), 'lens', 'lenses')} in {summary.lenses}: held-out KL mean "
+                f"{fixed(sum(heads) / len(heads), 4)}, worst {fixed(max(heads), 4)} nats"
                 + (
                     ""
                     if record.mean_output_kl is None
@@ -108,7 +109,7 @@ def _effects(record: Any, lenses: Any) -> str:
     )
     better = sum(head["explained"]["share"] > head["written"]["share"] for head in figures)
     return (
-        f"{len(figures)} effect lenses in {lenses}: on {record.fit['held_out_rows']:,} rows of held-out documents they explain "
+        f"{number_of(len(figures), 'effect lens', 'effect lenses')} in {lenses}: on {record.fit['held_out_rows']:,} rows of held-out documents they explain "
         f"{percent(lens)} of the effect of a head in the mean, and what the head writes {percent(written)}; {better} of "
         f"{len(figures)} explain more than that"
     )
@@ -123,7 +124,10 @@ def _jacobians(record: Any, lenses: Any) -> str:
         certain = (
             f"the standard error of a Jacobian is {percent(sum(errors) / len(errors))} of it in the mean"
         )
-    return f"{len(figures)} Jacobian lenses in {lenses}, from {record.fit['rows_seen']:,} rows, reach {record.fit['reach']}; {certain}"
+    return (
+        f"{number_of(len(figures), 'Jacobian lens', 'Jacobian lenses')} in {lenses}, from "
+        f"{record.fit['rows_seen']:,} rows, reach {record.fit['reach']}; {certain}"
+    )
 
 
 def _endings(record: Any) -> str:

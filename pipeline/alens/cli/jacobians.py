@@ -18,7 +18,7 @@ from alens.cli.options import (
 from alens.cli.value_types import PathName
 from alens.cli.watch import stopping, watching
 from alens.effects.settings import JacobianRequest, JacobianSettings
-from alens.pictures.numbers import duration
+from alens.pictures.numbers import duration, number_of
 
 if TYPE_CHECKING:
     from alens.effects.measure_jacobians import JacobianSummary
@@ -62,6 +62,6 @@ def command(**given: Any) -> None:
 
 def _show(summary: "JacobianSummary") -> None:
     took = f", {summary.passes:,} backward passes in {duration(summary.seconds)}" if summary.passes else ""
-    show(f"{summary.reach} Jacobians of {summary.heads} heads on {summary.rows:,} rows{took}")
+    show(f"{summary.reach} Jacobians of {number_of(summary.heads, 'head')} on {summary.rows:,} rows{took}")
     if not summary.complete:
         show(f"not complete yet: other workers have not finished theirs in {summary.store}")

@@ -11,6 +11,7 @@ from alens.lens.marks import kl_reference, label, note
 from alens.pictures.numbers import (
     fixed,
     interval,
+    number_of,
     p_value,
     percent,
     percent_change,
@@ -85,8 +86,8 @@ def _measure(location: "Location") -> str:
 def _asked(location: "Location") -> str:
     """What is asked of heads."""
     if location.own_answers:
-        return f"the own targets of {location.prompts} prompts"
-    return f"{len(location.terms)} terms, {location.prompts} prompts"
+        return f"{number_of(location.prompts, 'prompt')}, each with its own target,"
+    return f"{number_of(len(location.terms), 'term')}, {number_of(location.prompts, 'prompt')}"
 
 
 def _model(location: "Location") -> Iterator[str]:

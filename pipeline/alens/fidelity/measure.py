@@ -35,7 +35,7 @@ from alens.fidelity.z_error import ZError, z_errors
 from alens.fit.recipe import Recipe
 from alens.fit.settings import FitSettings
 from alens.job.progress import Progress, Report, ShouldStop, counting, never, silent
-from alens.pictures.numbers import duration
+from alens.pictures.numbers import duration, number_of
 from alens.result import Result, flat
 from alens.store.cache_reader import Cache
 from alens.store.opened_cache import opened_cache
@@ -265,9 +265,9 @@ class _Measurement:
         variants = probe.variants(self.z, self.targets)
         rates = measured_rates(self.cache, -(-len(self.heads) // len(self.heads.layers)), self.device)
         log.info(
-            "%d fits of %d heads to %s rows, judged on %s: about %s (--no-fit leaves them out)",
+            "%d fits of %s to %s rows, judged on %s: about %s (--no-fit leaves them out)",
             len(variants),
-            len(self.heads),
+            number_of(len(self.heads), "head"),
             f"{usable_rows(self.cache, rows.train):,}",
             f"{usable_rows(self.cache, rows.held_out):,}",
             duration(probe_seconds(self.cache, self.heads, rows, variants, rates)),
