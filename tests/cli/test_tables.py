@@ -89,6 +89,19 @@ def test_tables_are_made_here_alone() -> None:
     assert makers == ["tables.py"]
 
 
+@pytest.mark.parametrize("width", [40, 120])
+def test_all_pieces_are_shown_in_lines_that_split_none(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    words = [f"' t{number}' 1%" for number in range(9)]
+    tables.show_table(("head", "next tokens"), [("1.2", tables.AllPieces(words))], text=("next tokens",))
+    tables.show_pieces("as it is:", words)
+    out = capsys.readouterr().out
+    assert all(out.count(word) == 2 for word in words)
+    assert max(map(len, out.splitlines())) <= width
+
+
 @pytest.mark.parametrize("columns", range(48, 70, 3))
 def test_pieces_are_whole_and_share_the_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int

@@ -55,6 +55,7 @@ def _where(injection: "Injection") -> str:
 
 def _show_prompt(injection: "Injection", number: int, prompt: str) -> None:
     """Effects on the token that follows one prompt, and the tokens that the extreme strengths give."""
+    from alens.cli.tables import show_pieces
 
     def curve_cell(effect: "EditEffect") -> "Cell":
         after = effect.prompts[number]
@@ -67,12 +68,12 @@ def _show_prompt(injection: "Injection", number: int, prompt: str) -> None:
 
     title = f"after {prompt!r}: probability (rank) of the tokens, KL in nats"
     _show_strengths(injection, title, curve_cell, random_cell)
-    show(f"as it is: {_top(injection.clean.prompts[number])}")
+    show_pieces("as it is:", _top(injection.clean.prompts[number]))
     for curve in injection.curves:
         points = sorted(curve.points, key=lambda point: point.strength)
         for point in (points[0], points[-1]):
             if point.strength:
-                show(f"{curve.by} {point.strength:+g}: {_top(point.change.prompts[number])}")
+                show_pieces(f"{curve.by} {point.strength:+g}:", _top(point.change.prompts[number]))
     show("")
 
 
@@ -117,7 +118,7 @@ def _show_strengths(
 
 def show_ablations(ablations: "Ablations") -> None:
     """Print what follows on each prompt and on the text when heads are ablated."""
-    from alens.cli.tables import show_table
+    from alens.cli.tables import AllPieces, show_table
 
     how = "zero"
     if ablations.kind == "mean":
@@ -137,7 +138,7 @@ def show_ablations(ablations: "Ablations") -> None:
                     name,
                     fixed(effect.kl, 4),
                     *(f"{percent(effect.probability)} ({_rank(effect)})" for _ in terms),
-                    _top(effect),
+                    AllPieces(_top(effect)),
                 )
                 for name, effect in effects
             ],
@@ -237,5 +238,5 @@ def _clean(clean: "CleanRun") -> str:
     return f"as it is {fixed(clean.nats)} ({perplexity(clean.nats)}), {clean.tokens:,} tokens in {windows}"
 
 
-def _top(effect: "NextTokenEffect") -> str:
-    return ", ".join(f"{one.token!r} {percent(one.probability)}" for one in effect.top)
+def _top(effect: "NextTokenEffect") -> list[str]:
+    return [f"{one.token!r} {percent(one.probability)}" for one in effect.top]

@@ -36,6 +36,10 @@ class Pieces(list[str]):
     """A cell of one line: as many pieces, such as tokens, as its column has room for. None is cut."""
 
 
+class AllPieces(Pieces):
+    """A cell of as many lines as its pieces need, with commas between them. None is cut or split."""
+
+
 Cell = str | tuple[str, ...] | Pieces
 """A text of one line or more, or parts: side by side where the table has room for it, else one above the other."""
 
@@ -102,13 +106,9 @@ def show_grid(
 
 def show_pieces(lead: str, pieces: Sequence[str]) -> None:
     """Print a line of words and pieces, with commas between these; no piece is split where the line is too long."""
-    shown, lines = console(soft_wrap=True), [lead]
-    for number, piece in enumerate(pieces, start=1):
-        text = piece if number == len(pieces) else f"{piece},"
-        if cell_len(lines[-1]) + 1 + cell_len(text) > shown.width:
-            lines.append(" ")
-        lines[-1] += f" {text}"
-    shown.print("\n".join(lines))
+    shown = console(soft_wrap=True)
+    words = pieces if not pieces else [f"{lead} {pieces[0]}", *pieces[1:]]
+    shown.print(_in_lines(words or [lead], shown.width - BETWEEN).replace("\n", "\n  "))
 
 
 def fits(lines: Sequence[Sequence[str]]) -> bool:
@@ -126,7 +126,7 @@ def _fill(lines: list[list[Cell]], columns: Collection[int], width: int) -> None
         left -= min(room, needed[c])
         for line in lines:
             if isinstance(cell := line[c], Pieces):
-                line[c] = _as_fit(cell, room)
+                line[c] = _in_lines(cell, room) if isinstance(cell, AllPieces) else _as_fit(cell, room)
 
 
 def _as_fit(pieces: Sequence[str], room: int) -> str:
@@ -137,6 +137,17 @@ def _as_fit(pieces: Sequence[str], room: int) -> str:
             break
         text += f" {piece}"
     return text
+
+
+def _in_lines(pieces: Sequence[str], room: int) -> str:
+    """All pieces, in lines of this room."""
+    lines = [""]
+    for number, piece in enumerate(pieces, start=1):
+        text = piece if number == len(pieces) else f"{piece},"
+        if lines[-1] and cell_len(lines[-1]) + 1 + cell_len(text) > room:
+            lines.append("")
+        lines[-1] += f" {text}" if lines[-1] else text
+    return "\n".join(lines)
 
 
 def _text(cell: Cell, joint: str) -> str:
