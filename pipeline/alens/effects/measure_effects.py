@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 
 from alens.effects.effect_cost import EffectCost, probe
-from alens.effects.effect_sample import sample_shards
+from alens.effects.effect_sample import heads_to_measure, sample_shards
 from alens.effects.settings import EffectRequest
 from alens.errors import RequestError, RunError, StoppedError
-from alens.heads import Heads, requested
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.allotment import follow_allotment
 from alens.machine.blocks import slices
@@ -110,12 +110,7 @@ def _heads(cache: Cache, request: EffectRequest) -> Heads:
         raise RequestError(
             f"{cache.root} is not sealed, and the mean of z is over the whole cache: run `alens cache` until it is"
         )
-    plan, settings = cache.plan, request.settings
-    cache.check_layers(settings.layers or ())
-    heads = requested(settings.layers, settings.heads, Heads.grid(plan.layers, range(plan.model.n_heads)))
-    cache.check_layers(heads.layers)
-    cache.check_heads(heads.columns)
-    return heads
+    return heads_to_measure(cache, request.settings)
 
 
 class _LeftUnfinishedError(Exception):

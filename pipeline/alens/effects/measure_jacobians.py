@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from alens import randomness
-from alens.effects.effect_sample import training_shards
+from alens.effects.effect_sample import heads_to_measure, training_shards
 from alens.effects.mean_jacobian import mean_jacobian, passes_needed
 from alens.effects.settings import JacobianRequest
 from alens.errors import RequestError, RunError, StoppedError
-from alens.heads import Heads, requested
+from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.allotment import follow_allotment
 from alens.machine.software import software
@@ -104,17 +104,13 @@ def measure_jacobians(
 
 def _heads(cache: Cache, request: JacobianRequest) -> Heads:
     """The heads that are asked for. Raises `RequestError` for heads or a cache that Jacobians cannot be measured of."""
-    plan, settings = cache.plan, request.settings
+    plan = cache.plan
     if plan.model.final_norm is None or not plan.model.final_norm.is_known:
         raise RequestError(
             f"{cache.root} does not hold the model's last norm, behind which Jacobians are read: an earlier alens made it, or "
             "the norm is of another kind; cache the text again"
         )
-    cache.check_layers(settings.layers or ())
-    heads = requested(settings.layers, settings.heads, Heads.grid(plan.layers, range(plan.model.n_heads)))
-    cache.check_layers(heads.layers)
-    cache.check_heads(heads.columns)
-    return heads
+    return heads_to_measure(cache, request.settings)
 
 
 class _StoppedBetweenPassesError(Exception):
