@@ -32,6 +32,18 @@ ALL_HEADS = {(layer, head) for layer in range(4) for head in range(6)}
 PROMPT = "He took her hand and"
 FRAME, MOST_HTML = "<iframe ", 12_000
 """What a page is shown in; characters of the HTML of any other result: a short table."""
+MADE_HERE = (
+    "CacheSummary",
+    "EffectSummary",
+    "JacobianSummary",
+    "FitSummary",
+    "LensRecord",
+    "CacheStatus",
+    "ExportPlan",
+    "PageData",
+)
+"""Results that a test makes by itself, beside those of `COMMANDS`."""
+
 COMMANDS = {
     "Evaluation": ("alens.evaluation.evaluate:evaluate", "eval {lenses} {cache} --rows 64"),
     "Reading": ("alens.reading.head_reader:HeadReader.read", "read {lenses} {prompt} --token her --top 3"),
@@ -191,16 +203,7 @@ def test_a_command_prints_the_document_of_its_result(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "CacheSummary",
-        "EffectSummary",
-        "JacobianSummary",
-        "FitSummary",
-        "LensRecord",
-        "CacheStatus",
-        "ExportPlan",
-        "PageData",
-    ],
+    MADE_HERE,
 )
 def test_a_result_without_a_command_shows_itself_too(name: str, results: Callable[[str], Result]) -> None:
     result = results(name)
@@ -256,14 +259,7 @@ def test_every_result_is_shown_here() -> None:
     }
     shown = {
         *COMMANDS,
-        "CacheSummary",
-        "EffectSummary",
-        "JacobianSummary",
-        "FitSummary",
-        "LensRecord",
-        "CacheStatus",
-        "ExportPlan",
-        "PageData",
+        *MADE_HERE,
         SweepTable.__name__,
     }
     assert classes == shown

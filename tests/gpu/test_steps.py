@@ -1,4 +1,4 @@
-"""Steps of a fit on a GPU: they never wait for it, and take the steps that a CPU takes."""
+"""Steps of a fit on a GPU never wait for it: CUDA is asked to refuse a wait with an error, which fails the test."""
 
 import pytest
 import torch

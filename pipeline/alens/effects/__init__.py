@@ -3,6 +3,7 @@ beside the cache. Effects: the change of the final normed residual when z of a h
 the residual stream before the last norm moves with z of a head.
 
 settings.py           which rows and heads to measure
+measurement.py        which heads, whose share, and the model
 effect_sample.py      which sequences, of which documents
 measure_effects.py    runs the model without each head, and writes what changes
 effect_cost.py        how long that takes

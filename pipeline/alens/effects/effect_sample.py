@@ -1,5 +1,5 @@
-"""Which heads, and which sequences of a cache, effects and Jacobians are measured on: as many documents as possible; for
-effects held-out ones among them.
+"""Which sequences of a cache effects and Jacobians are measured on: as many documents as possible; for effects held-out ones
+among them.
 
 In: a cache. Out: all its sequences in an order in which any beginning is such a sample, so that more rows can be measured
 later. The order depends on the cache alone.
@@ -9,24 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alens import randomness
-from alens.effects.settings import EffectSettings, JacobianSettings
-from alens.heads import Heads, requested
 from alens.store.cache_reader import Cache
 from alens.store.effect_files import ROWS_PER_SHARD
 from alens.store.effect_reader import shards_held_out
 
 HELD_OUT_PART = 0.25
 """At least this share of the rows is of held-out documents, where there are some: readings are judged on them."""
-
-
-def heads_to_measure(cache: Cache, settings: EffectSettings | JacobianSettings) -> Heads:
-    """The heads that are asked for. Raises `RequestError` for one that the cache does not have."""
-    cache.check_layers(settings.layers or ())
-    every_head = Heads.grid(cache.plan.layers, range(cache.plan.model.n_heads))
-    heads = requested(settings.layers, settings.heads, every_head)
-    cache.check_layers(heads.layers)
-    cache.check_heads(heads.columns)
-    return heads
 
 
 def sequences_per_file(cache: Cache) -> int:

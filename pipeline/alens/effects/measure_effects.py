@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 
 from alens.effects.effect_cost import EffectCost, probe
-from alens.effects.effect_sample import heads_to_measure, sample_shards
+from alens.effects.effect_sample import sample_shards
+from alens.effects.measurement import examined_model, heads_to_measure, left_to_measure
 from alens.effects.settings import EffectRequest
 from alens.errors import RequestError, RunError, StoppedError
 from alens.heads import Heads
@@ -27,7 +28,6 @@ from alens.machine.allotment import follow_allotment
 from alens.machine.blocks import slices
 from alens.machine.software import software
 from alens.model import models
-from alens.model.examine import examine_again
 from alens.model.partial_pass import CleanPass, begins_at, clean_pass, without_heads
 from alens.pictures.numbers import duration
 from alens.result import Result
@@ -77,18 +77,10 @@ def measure_effects(
     heads = _heads(cache, request)
     shards = sample_shards(cache, request.settings.rows)
     files = EffectFiles(cache.root, cache.plan.identity)
-    work = {
-        shard: left
-        for shard in range(request.worker.index, len(shards), request.worker.count)
-        if (left := files.left(shard, heads)) is not None
-    }
+    work = left_to_measure(files, shards, heads, request.worker)
     seconds, measured = 0.0, 0
     if work:
-        source = models.find_again(cache.plan.model, cache.root, model=request.model, report=report)
-        settings = cache.plan.settings
-        model = models.load(source, dtype=settings.dtype, device=request.device, report=report)
-        report(Progress(stage="examining the model"))
-        examine_again(model, cache.tokens, cache.plan, cache.root)
+        model = examined_model(cache, request, report)
         job = _EffectJob(request, cache, model, files, heads, report, should_stop)
         seconds = job.run({shard: (shards[shard], left) for shard, left in work.items()})
         measured = job.measured

@@ -15,16 +15,15 @@ import numpy as np
 import torch
 
 from alens import randomness
-from alens.effects.effect_sample import heads_to_measure, training_shards
+from alens.effects.effect_sample import training_shards
 from alens.effects.mean_jacobian import mean_jacobian, passes_needed
+from alens.effects.measurement import examined_model, heads_to_measure, left_to_measure
 from alens.effects.settings import JacobianRequest
 from alens.errors import RequestError, RunError, StoppedError
 from alens.heads import Heads
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.machine.allotment import follow_allotment
 from alens.machine.software import software
-from alens.model import models
-from alens.model.examine import examine_again
 from alens.model.gradient_pass import GradientPass
 from alens.model.models import LoadedModel
 from alens.pictures.numbers import duration
@@ -76,18 +75,10 @@ def measure_jacobians(
     heads = _heads(cache, request)
     shards = training_shards(cache, settings.rows)
     files = JacobianFiles(cache.root, cache.plan.identity, settings.reach)
-    work = {
-        shard: left
-        for shard in range(request.worker.index, len(shards), request.worker.count)
-        if (left := files.left(shard, heads)) is not None
-    }
+    work = left_to_measure(files, shards, heads, request.worker)
     seconds, passes = 0.0, 0
     if work:
-        plan = cache.plan
-        source = models.find_again(plan.model, cache.root, model=request.model, report=report)
-        model = models.load(source, dtype=plan.settings.dtype, device=request.device, report=report)
-        report(Progress(stage="examining the model"))
-        examine_again(model, cache.tokens, plan, cache.root)
+        model = examined_model(cache, request, report)
         job = _JacobianJob(request, cache, model, files, report, should_stop)
         seconds = job.run({shard: (shards[shard], left) for shard, left in work.items()})
         passes = job.passes

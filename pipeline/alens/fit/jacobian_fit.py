@@ -5,7 +5,7 @@ In: a `FitRequest` with the lens `jacobian`, and a cache with Jacobians (`alens 
 Shapes: H heads, E d_head, D d_model.
 """
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -23,7 +23,7 @@ from alens.store.cache_reader import Cache
 from alens.store.effect_files import FIRST_POSITION
 from alens.store.effect_reader import shards_held_out
 from alens.store.jacobian_reader import JacobianStore
-from alens.store.paths import SAME_POSITION, Reach
+from alens.store.paths import REACHES, SAME_POSITION, Reach
 
 
 def jacobian_plan(request: FitRequest, cache: Cache) -> FitPlan:
@@ -67,9 +67,10 @@ def _reach(options: dict[str, Any]) -> Reach:
     reach = options.get("reach", SAME_POSITION)
     if unknown := set(options) - {"reach"}:
         raise RequestError(f"jacobian has no option {min(unknown)}: it has reach")
-    if reach not in get_args(Reach):
-        raise RequestError(f"reach is {reach}: it must be {' or '.join(get_args(Reach))}")
-    return reach  # type: ignore[no-any-return]  # as was just checked
+    for known in REACHES:
+        if reach == known:
+            return known
+    raise RequestError(f"reach is {reach}: it must be {' or '.join(REACHES)}")
 
 
 class _JacobianFit:
