@@ -54,7 +54,11 @@ def to_html(entries: Sequence[AtlasEntry], heads: Heads, facts: AtlasFacts, role
         f'<div class="scroll" tabindex="0" role="region" aria-label="Grid of layers and heads"><table id="grid">'
         f'<thead><tr><th scope="col">layer</th>{top}</tr></thead><tbody>{rows}</tbody></table></div>{note}</main>'
     )
-    script = files("alens.atlas").joinpath("atlas_index.js").read_text(encoding="utf-8")
+    parts = (
+        files("alens.pictures").joinpath("page_parts/ramps.js"),
+        files("alens.atlas").joinpath("atlas_index.js"),
+    )
+    script = "".join(part.read_text(encoding="utf-8") for part in parts)
     data = {"figures": _figures(entries, roles), "tokens_a_file": TOKENS_A_FILE}
     return page(
         title=f"Heads of {facts.model}",

@@ -15,8 +15,8 @@ from alens.store import result_file
 
 SUFFIX = ".html"
 
-SCRIPTS = "sheet", "colours", "prompt", "grids", "panel", "page"
-"""One script in parts, in this order: the data, colours, the prompt, the grid of each view, the lists, and what is chosen."""
+SCRIPTS = "sheet", "ramps", "colours", "prompt", "grids", "panel", "page"
+"""One script in parts, in this order: the data, ramps of colours, scales, the prompt, the grid of each view, the lists, and what is chosen."""
 
 
 def check_path(path: Path) -> None:

@@ -1,11 +1,6 @@
 
 // ---- Colours: a figure becomes a place on a ramp, 0 to 1. Low KL and entropy, which people look for, have strong colours.
 
-const RAMPS = {
-  light: { rise: ["#eef3f9", "#a9cbea", "#3d84c0", "#0c3d75"], part: ["#a24b00", "#efb980", "#f1f3f5", "#8fbce5", "#0c3d75"] },
-  dark: { rise: ["#1c2733", "#1f5281", "#4a97d2", "#b4dcff"], part: ["#ffb269", "#8a4f17", "#252c34", "#2567a0", "#a5d5ff"] },
-};
-const ramps = () => RAMPS[dark.matches ? "dark" : "light"];
 const FAR = 3, FEW = 0.02, LEAST_CELLS = 12;
 
 // The ends of a scale of colours: the lowest and highest number, but no far outlier, which lies further from the middle half
@@ -17,10 +12,6 @@ function limits(numbers) {
   const lower = quantile(sorted, 0.25), upper = quantile(sorted, 0.75), reach = FAR * (upper - lower);
   const low = Math.max(sorted[0], Math.min(lower - reach, sorted[few])), high = Math.min(sorted[most], Math.max(upper + reach, sorted[most - few]));
   return high > low ? [low, high] : [sorted[0], sorted[most]];
-}
-function quantile(sorted, share) {
-  const x = share * (sorted.length - 1), below = Math.floor(x), above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (x - below) * (sorted[above] - sorted[below]);
 }
 // The same around zero, with both sides alike.
 const reachOf = (numbers) => limits(numbers.map(Math.abs))[1];
@@ -56,18 +47,7 @@ function scale(known, low, high, middle, share, twoSided, logarithmic = false) {
   return { low, high, middle, share, most, least, twoSided, logarithmic, beyond: (value) => value > high + slack || value < low - slack };
 }
 
-function colour(share, stops) {
-  const x = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-  const from = Math.min(Math.floor(x), stops.length - 2);
-  const channel = (hex, i) => parseInt(hex.slice(1 + 2 * i, 3 + 2 * i), 16);
-  return [0, 1, 2].map((i) => Math.round(channel(stops[from], i) * (from + 1 - x) + channel(stops[from + 1], i) * (x - from)));
-}
 const colourOf = (value, by) => colour(by.share(value), ramps()[by.twoSided ? "part" : "rise"]);
-function ink(rgb) {
-  const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-  const luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  return (luminance + 0.05) ** 2 > 1.05 * 0.05 ? "#000000" : "#ffffff"; // whichever has more contrast, at least 4.5
-}
 function paint(element, value, by) {
   if (value === null) return;
   const rgb = colourOf(value, by);
