@@ -34,6 +34,7 @@ from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
 from .fake_hub import Hub, serving
+from .object_servers import S3Server, s3_server
 from .outcomes import Outcome
 
 torch.set_num_threads(1)
@@ -246,6 +247,25 @@ def hub() -> Iterator[Hub]:
     """An empty hub on this machine."""
     with serving() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """An S3 server in a process of its own: use `s3`."""
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """An S3 server on this machine, and the variables that lead to it; `new_bucket` makes an empty bucket."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return moto
 
 
 @pytest.fixture
