@@ -33,7 +33,10 @@ def take(stream: IO[bytes]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | 
 
 
 class InterpretedKernel:
-    """The side of the caller. A call takes the five tensors, `products`, and rows and tokens of each pass's tile."""
+    """The side of the caller. A call takes the five tensors, `products`, and rows and tokens of each pass's tile.
+
+    With `programs` as on a GPU, each program of pass one would have one tile of these small vocabularies.
+    """
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -50,13 +53,23 @@ class InterpretedKernel:
         products: str = "ieee",
         tiles: tuple[int, int, int, int] = (16, 16, 16, 16),
         heads_at_once: int = 16,
+        programs: int = 1,
     ) -> tuple[torch.Tensor, ...]:
         assert self.process.stdin and self.process.stdout
         named = dict(zip(ARGUMENTS, tensors, strict=True))
-        put(self.process.stdin, named, products=products, tiles=tiles, heads_at_once=heads_at_once)
+        asked = {"products": products, "tiles": tiles, "heads_at_once": heads_at_once, "programs": programs}
+        put(self.process.stdin, named, **asked)
         answer = take(self.process.stdout)
         assert answer, "the interpreter's process ended; it wrote why on standard error"
         return tuple(answer[0][name] for name in RESULTS)
+
+    def scaled(self, grad_HX: torch.Tensor, scale_H: torch.Tensor) -> torch.Tensor:
+        """What the kernel `scale` makes of gradients."""
+        assert self.process.stdin and self.process.stdout
+        put(self.process.stdin, {"grad_HX": grad_HX, "scale_H": scale_H})
+        answer = take(self.process.stdout)
+        assert answer, "the interpreter's process ended; it wrote why on standard error"
+        return answer[0]["grad_HX"]
 
     def close(self) -> None:
         assert self.process.stdin and self.process.stdout
@@ -84,9 +97,14 @@ def serve() -> None:
 
     widen_bfloat16_products()
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)  # new memory is NaN: what no program writes shows
     while message := take(sys.stdin.buffer):
         tensors, asked = message
-        sizes, ours.HEADS_AT_ONCE = asked["tiles"], asked["heads_at_once"]
+        if "scale_H" in tensors:
+            ours.scale(tensors["grad_HX"], tensors["scale_H"])
+            put(sys.stdout.buffer, {"grad_HX": tensors["grad_HX"]})
+            continue
+        sizes, ours.HEADS_AT_ONCE, ours.PROGRAMS = (asked[k] for k in ("tiles", "heads_at_once", "programs"))
         one, two = (ours.Tile(rows=r, tokens=t, warps=4, stages=1) for r, t in (sizes[:2], sizes[2:]))
         results = ours.cross_entropy_and_gradients(
             *(tensors[name] for name in ARGUMENTS),

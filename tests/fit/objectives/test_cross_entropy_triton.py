@@ -59,13 +59,22 @@ def assert_same(results: tuple[torch.Tensor, ...], tensors: tuple[torch.Tensor, 
     J=st.integers(1, 9),
     seed=st.integers(0, 99),
     sizes=st.tuples(*[st.sampled_from([16, 32])] * 4),
+    programs=st.sampled_from([1, 3, 1024]),
 )
 @settings(max_examples=15)
 def test_values_and_gradients_are_the_dense_ones_for_any_shape_and_tile(
-    kernel: InterpretedKernel, H: int, N: int, F: int, V: int, J: int, seed: int, sizes: tuple[int, ...]
+    kernel: InterpretedKernel,
+    H: int,
+    N: int,
+    F: int,
+    V: int,
+    J: int,
+    seed: int,
+    sizes: tuple[int, ...],
+    programs: int,
 ) -> None:
     tensors = drawn(H, N, F, V, J, seed)
-    assert_same(kernel(*tensors, tiles=sizes), tensors)
+    assert_same(kernel(*tensors, tiles=sizes, programs=programs), tensors)
 
 
 @needs_triton
@@ -89,17 +98,58 @@ def test_large_logits_do_not_overflow(kernel: InterpretedKernel, scale: float, n
 
 
 @needs_triton
+@pytest.mark.parametrize("first", [0, 1], ids=["first tile", "second tile"])
+@pytest.mark.parametrize("nats", [80.0, 95.0], ids=["88 nats are within", "beyond"])
+def test_a_row_whose_logits_rise_after_the_first_tile_is_summed_with_its_own_maximum(
+    kernel: InterpretedKernel, nats: float, first: int
+) -> None:
+    """The largest logit of the first tile is the shift; a later one may be above it by more than float32 holds."""
+    tensors = drawn(H=2, N=30, V=70, scale=0.3)
+    tensors[2][1, 16 * first :] += nats  # one head of two
+    tensors[0][1, 5:9] *= 0  # some of its rows say only the bias
+    assert_same(kernel(*tensors), tensors, rtol=1e-3, atol=1e-3)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("H", "N", "F", "V"),
+    [
+        (1, 33, 64, 301),
+        pytest.param(12, 70, 64, 130, marks=pytest.mark.slow),
+        pytest.param(17, 40, 128, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_the_tiles_of_a_gpu_give_the_dense_values(
+    kernel: InterpretedKernel, H: int, N: int, F: int, V: int
+) -> None:
+    tensors = drawn(H, N, F, V, scale=0.5)
+    assert_same(kernel(*tensors, tiles=(256, 64, 64, 128)), tensors)
+
+
+@needs_triton
+def test_gradients_are_scaled_head_by_head(kernel: InterpretedKernel) -> None:
+    grad_HFV, scale_H = torch.randn(3, 5, 777), torch.tensor([1.0, 0.5, -2.0])
+    expected = grad_HFV * scale_H[:, None, None]
+    assert torch.equal(kernel.scaled(grad_HFV, scale_H), expected)
+    halves = kernel.scaled(grad_HFV.bfloat16(), scale_H.new_ones(1).expand(3))
+    assert torch.equal(halves, grad_HFV.bfloat16())
+
+
+@needs_triton
+@pytest.mark.parametrize("start", [0, 10], ids=["the first tile", "a later one"])
 @pytest.mark.parametrize("barred", [-1e4, -float("inf")])
-def test_barred_tokens_get_no_probability_and_no_gradient(kernel: InterpretedKernel, barred: float) -> None:
+def test_barred_tokens_get_no_probability_and_no_gradient(
+    kernel: InterpretedKernel, barred: float, start: int
+) -> None:
     tensors = drawn()
-    tensors[2][:, 10:35] = barred  # more than a tile of 16
-    tensors[3][(tensors[3] >= 10) & (tensors[3] < 35)] = 3
+    tensors[2][:, start:35] = barred  # more than a tile of 16
+    tensors[3][(tensors[3] >= start) & (tensors[3] < 35)] = 40
     results = kernel(*tensors)
     exact = list(tensors)
     exact[2] = tensors[2].clamp_min(-1e4)  # the reference weighs every logit, and 0 x inf is not a number
     assert_same(results, tuple(exact))
-    assert not results[1][:, :, 10:35].any()
-    assert not results[2][:, 10:35].any()
+    assert not results[1][:, :, start:35].any()
+    assert not results[2][:, start:35].any()
 
 
 @needs_triton

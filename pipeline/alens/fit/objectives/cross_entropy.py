@@ -48,6 +48,7 @@ class _CrossEntropy(torch.autograd.Function):
         teacher: Teacher,
     ) -> torch.Tensor:
         wanted = Wanted(*ctx.needs_input_grad[:3])
+        ctx.by_kernel = _kernel_for(features_HNF, teacher, wanted) is not None
         loss_H, ctx.gradients = _compute(features_HNF, weight_HFV, bias_HV, teacher, wanted)
         return loss_H
 
@@ -59,11 +60,20 @@ class _CrossEntropy(torch.autograd.Function):
         # Handed over, not kept: a tensor that nothing else refers to becomes `.grad` without a copy.
         gradients, ctx.gradients = ctx.gradients, None
         (scale_H,) = incoming
-        if scale_H.is_cuda or not bool((scale_H == 1).all()):  # a look would wait for CUDA
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(scale_H.view(-1, *[1] * (gradient.ndim - 1)))
+        for gradient in gradients:
+            if gradient is not None:
+                _scale(gradient, scale_H, by_kernel=ctx.by_kernel)
         return *gradients, None
+
+
+def _scale(gradient_HX: torch.Tensor, scale_H: torch.Tensor, *, by_kernel: bool) -> None:
+    """Multiply the gradients of each head in place; by 1, as the sum of all losses asks for, nothing is touched."""
+    if scale_H.is_cuda and by_kernel:
+        from alens.fit.objectives.cross_entropy_triton import scale
+
+        scale(gradient_HX, scale_H)
+    elif scale_H.is_cuda or not bool((scale_H == 1).all()):  # a look would wait for CUDA
+        gradient_HX.mul_(scale_H.view(-1, *[1] * (gradient_HX.ndim - 1)))
 
 
 def _compute(

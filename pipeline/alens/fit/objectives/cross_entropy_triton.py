@@ -32,6 +32,9 @@ HEADS_OF_A_TOKEN = 4
 PROGRAMS = 1024
 """The fewest programs that a launch of `logsumexps` should have: several for each of an H100's 132 multiprocessors."""
 
+SCALED = 1024
+"""Numbers that a program of `scale` takes at a time."""
+
 LOG2E = 1.4426950408889634
 
 
@@ -124,7 +127,11 @@ def _trial(num_features: int, device: torch.device) -> str | None:
             for shape in ((1, 1, num_features), (1, num_features, 2), (1, 2))
         )
         ids_11, weights_11 = bias_12[:, :1].long(), bias_12[:, :1] + 1
-        loss = float(cross_entropy_and_gradients(features_11F, weight_1F2, bias_12, ids_11, weights_11)[0])
+        loss_1, grad_1F2, _ = cross_entropy_and_gradients(
+            features_11F, weight_1F2, bias_12, ids_11, weights_11
+        )
+        scale(grad_1F2, torch.ones_like(loss_1))
+        loss = float(loss_1)
     except Exception as error:  # each part of Triton and of the compiler has errors of its own
         said = str(error).strip().splitlines()
         return f"Triton cannot build or start it: {said[0] if said else type(error).__name__}"
@@ -164,6 +171,17 @@ def cross_entropy_and_gradients(
     return loss_H, grad_weight_HFV, grad_bias_HV
 
 
+def scale(gradients_HX: torch.Tensor, scales_H: torch.Tensor) -> None:
+    """Multiply the float32 gradients of each head by its scale, in place. Scales of 1 cost a launch, and no wait."""
+    from alens.fit.objectives import cross_entropy_kernels as kernels
+
+    size = gradients_HX[0].numel()
+    with torch.cuda.device_of(gradients_HX):
+        kernels.scale[min(PROGRAMS, -(-size // SCALED)), len(gradients_HX)](
+            gradients_HX, scales_H.contiguous(), size, SIZE=SCALED, num_warps=4
+        )
+
+
 def _entries(
     ids_NJ: torch.Tensor, weights_NJ: torch.Tensor, vocabulary: int, kept: dict[str, Any] | None
 ) -> Entries:
@@ -200,10 +218,8 @@ class _Padded:
         dtype = torch.bfloat16 if products == "bfloat16" else torch.float32
         P, VP = _up(N, tiles.rows), _up(V, tiles.tokens)
         FP = _padded_features(F)
-        features_GPF = features.new_zeros(G, P, FP, dtype=dtype)
-        features_GPF[:, :N, :F] = features
-        weight_GFV = weight.new_zeros(G, FP, VP, dtype=dtype)
-        weight_GFV[:, :F, :V] = weight
+        features_GPF = _with_zeros(features, P, FP, dtype)
+        weight_GFV = _with_zeros(weight, FP, VP, dtype)
         bias_GV = bias.new_full((G, VP), -torch.inf, dtype=torch.float32)
         bias_GV[:, :V] = bias.float() * LOG2E
         precision = "ieee" if products == "bfloat16" else products  # Triton asks only for float32
@@ -254,6 +270,16 @@ def _launch(
         num_warps=two.warps, num_stages=two.stages,
     )  # fmt: skip
     return loss_G - expected_GT.sum(dim=1) / padded.num_rows
+
+
+def _with_zeros(values_GRC: torch.Tensor, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    """A copy with zeros behind the rows and columns; only the zeros are written twice."""
+    (G, R, C) = values_GRC.shape
+    padded = values_GRC.new_empty(G, rows, columns, dtype=dtype)
+    padded[:, R:] = 0
+    padded[:, :R, C:] = 0
+    padded[:, :R, :C] = values_GRC
+    return padded
 
 
 def _padded_features(num_features: int) -> int:
