@@ -17,7 +17,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
 # Two processes of tests, one thread each: more threads would only get in each other's way.
 PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 2
 
-.PHONY: install demo real real-model test test-all test-real test-gpu lint types docs bench constraints clean help
+.PHONY: install demo real real-model test test-all test-real test-gpu lint types docs bench package constraints clean help
 
 install: $(STAMP) ## make .venv and install alens and its tools, at the tested versions
 
@@ -66,6 +66,9 @@ docs: install ## write docs/command-line.md anew from the help texts
 
 bench: install ## run every benchmark in benchmarks/, one after the other
 	@shopt -s nullglob; for file in benchmarks/*.py; do echo "== $$file"; $(RUN) python "$$file"; done
+
+package: ## build sdist and wheel, and install and use them in fresh environments; needs the network
+	@PYTHON=$(PYTHON) .ci/package build/package
 
 constraints: install ## write constraints.txt anew from what .venv holds
 	@{ head -1 constraints.txt; \
