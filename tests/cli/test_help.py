@@ -55,6 +55,38 @@ def test_a_command_ends_without_a_last_look_for_garbage() -> None:
     assert done.stdout.splitlines()[-1] == "True"
 
 
+ENDS = """
+import atexit, os, sys, threading, time
+from alens.cli import main
+
+def leave(code, leave=os._exit):
+    print("left to the system", flush=True)
+    leave(code)
+
+def work():
+    time.sleep(0.3)
+    print("worked")
+
+os._exit = leave
+atexit.register(print, "at exit")
+if sys.argv.pop(1) == "thread":
+    threading.Thread(target=work).start()
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("waits_for", "said"), [("thread", ["worked", "at exit"]), ("none", ["at exit", "left to the system"])]
+)
+def test_a_command_leaves_its_memory_to_the_system(waits_for: str, said: list[str]) -> None:
+    """Unless a thread is at work: then Python waits for it, and ends as it does."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, waits_for, "bogus"], capture_output=True, text=True, timeout=400
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (2, said)
+    assert done.stderr.startswith("alens: No such command 'bogus'")
+
+
 def test_help_names_every_command_and_ends_with_an_example(run_alens: Any) -> None:
     code, out, err = run_alens("--help")
     assert (code, err) == (0, "")

@@ -61,12 +61,15 @@ lacks.py           what the machine refused: memory, open files, threads
 reference.py       writes docs/command-line.md
 """
 
+import atexit
 import errno
 import gc
 import importlib
 import logging
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +148,24 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     gc.freeze()  # Python looks for garbage once more at its end, for a second where a model library was imported
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process with `code`. What stays in memory is left to the system: Python would take it apart first, for
+    0.2 s and more where a model library was imported.
+
+    What is registered to be done at exit is done. A process that still has a thread to wait for ends as Python ends.
+    """
+    waits = [thread for thread in threading.enumerate() if not thread.daemon]
+    if waits != [threading.main_thread()]:
+        sys.exit(code)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show, show_json
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, json_option
 from alens.cli.value_types import PathName, not_empty
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.pictures.numbers import size
 
 ATLAS = SettingsOptions(AtlasSettings, layers=LAYERS, heads=HEADS)
@@ -62,10 +62,11 @@ def command(
     DIR is written completely or not at all.
     """
     with watching() as report:
-        from alens.atlas.make_atlas import make_atlas
-        from alens.atlas.roles import read_roles
-        from alens.lens.lenses import load_lenses
-        from alens.store.cache_reader import open_cache
+        with starting():
+            from alens.atlas.make_atlas import make_atlas
+            from alens.atlas.roles import read_roles
+            from alens.lens.lenses import load_lenses
+            from alens.store.cache_reader import open_cache
 
         scores = None
         if roles is not None:

@@ -9,7 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.studies.basis.settings import BasisSettings
 
 BASIS = SettingsOptions(BasisSettings, layers=LAYERS, heads=HEADS)
@@ -50,12 +50,13 @@ def command(
     from alens.cli.basis_table import head_grid, show_basis
 
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.pictures import heat_map as pictures
-        from alens.reading.lensed_model import LensedModel
-        from alens.store.cache_reader import open_cache
-        from alens.studies.basis import basis_file
-        from alens.studies.basis.causal_basis import causal_bases
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.pictures import heat_map as pictures
+            from alens.reading.lensed_model import LensedModel
+            from alens.store.cache_reader import open_cache
+            from alens.studies.basis import basis_file
+            from alens.studies.basis.causal_basis import causal_bases
 
         asked = BASIS.values(given)
         settings = BasisSettings(
@@ -66,7 +67,8 @@ def command(
         if save is not None:
             basis_file.check_path(save)
         opened, cache = load_lenses(lenses), open_cache(store)
-        reader = LensedModel(opened, model=model, device=device, report=report)
+        with starting():
+            reader = LensedModel(opened, model=model, device=device, report=report)
         study = causal_bases(reader, cache, settings=settings, report=report)
     with printed(study, lambda: show_basis(study), as_json=as_json):
         if save is not None:

@@ -10,7 +10,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import LAYERS, Flag, SettingsOptions, max_minutes_option, worker_option
 from alens.cli.value_types import PathName, not_empty
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.pictures.numbers import number_of, whole
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
@@ -77,7 +77,10 @@ def command(**given: Any) -> None:
     """
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.cache.write_cache import write_cache  # seconds of imports, in which a signal may come, too
+        with starting():
+            from alens.cache.write_cache import (
+                write_cache,
+            )  # seconds of imports, in which a signal may come, too
 
         request = cache_request(given)
         summary = write_cache(request, report=report, should_stop=should_stop)

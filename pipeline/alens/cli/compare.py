@@ -20,7 +20,7 @@ from alens.cli.options import (
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.reading.settings import Role
 from alens.studies.comparison.settings import CompareSettings
@@ -83,10 +83,11 @@ def command(
     from alens.cli.compare_table import head_grid, roc_curves, show_comparison
 
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.pictures import heat_map as heat_maps
-        from alens.pictures import roc_curves as rocs
-        from alens.studies.comparison.prompt_sets import labels_of, prompt_set
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.pictures import heat_map as heat_maps
+            from alens.pictures import roc_curves as rocs
+            from alens.studies.comparison.prompt_sets import labels_of, prompt_set
 
         for path, check in ((roc, rocs.check_path), (heat_map, heat_maps.check_path)):
             if path is not None:
@@ -115,8 +116,12 @@ def command(
             raise RequestError("--roc needs a detector: give 5 clean and 5 suspect prompts or more, in files")
         opened.chosen(settings.layers, settings.heads, report)
         effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
+        with starting():
+            reader = LensedModel(
+                opened, model=model, store=store, effect=effects, device=device, report=report
+            )
         comparison = compare(
-            LensedModel(opened, model=model, store=store, effect=effects, device=device, report=report),
+            reader,
             *sets,
             test=tested,
             settings=settings,

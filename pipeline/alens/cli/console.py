@@ -163,6 +163,11 @@ def install() -> None:
         setattr(sys, name, LossyStream(number, encoding=encoding, closed=number in closed))
 
 
+def installed() -> bool:
+    """Whether `install` was called: the process runs one command, and then ends."""
+    return isinstance(sys.stdout, LossyStream)
+
+
 def _fill(number: int) -> bool:
     """Opens a descriptor that is closed; whether it was."""
     try:

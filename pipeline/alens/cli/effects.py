@@ -16,7 +16,7 @@ from alens.cli.options import (
     worker_option,
 )
 from alens.cli.value_types import PathName
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.effects.settings import EffectRequest, EffectSettings
 from alens.pictures.numbers import duration, number_of
 
@@ -44,10 +44,11 @@ def command(**given: Any) -> None:
     """
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.effects.measure_effects import (
-            measure_effects,
-        )  # seconds of imports, in which a signal may come, too
-        from alens.job.worker import parse_worker
+        with starting():
+            from alens.effects.measure_effects import (
+                measure_effects,
+            )  # seconds of imports, in which a signal may come, too
+            from alens.job.worker import parse_worker
 
         request = EffectRequest(
             store=Path(given["store"]),

@@ -11,7 +11,7 @@ from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
 from alens.cli.value_types import NAMES, PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.evaluation.settings import EvaluateSettings, HeadSort
 
@@ -119,11 +119,12 @@ def command(
     if unknown:
         raise RequestError(f"there is no figure {unknown[0]!r}: take some of {','.join(FIGURES)}")
     with watching() as report:
-        from alens.evaluation.evaluate import evaluate
-        from alens.lens.lenses import load_lenses
-        from alens.machine.device import torch_device
-        from alens.store.cache_reader import open_cache
-        from alens.store.effect_reader import measured
+        with starting():
+            from alens.evaluation.evaluate import evaluate
+            from alens.lens.lenses import load_lenses
+            from alens.machine.device import torch_device
+            from alens.store.cache_reader import open_cache
+            from alens.store.effect_reader import measured
 
         settings = EvaluateSettings(**EVALUATE.values(given))
         opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)

@@ -10,7 +10,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import HEADS, LAYERS, SettingsOptions
 from alens.cli.value_types import PathName
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.exchange.request import ExportRequest
 from alens.pictures.numbers import size
 
@@ -31,8 +31,9 @@ def command(lenses: Path, out: Path, **given: Any) -> None:
     """
 
     with stopping() as should_stop, watching() as report:
-        from alens.exchange import export
-        from alens.lens.lenses import load_lenses
+        with starting():
+            from alens.exchange import export
+            from alens.lens.lenses import load_lenses
 
         plan = export.plan(load_lenses(lenses), ExportRequest(**EXPORT.values(given)))
         logging.getLogger("alens").info(

@@ -11,7 +11,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import show_result
 from alens.cli.options import HEADS, Flag, SettingsOptions, json_option
 from alens.cli.value_types import PathName
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.errors import RequestError
 from alens.fidelity.request import FidelityRequest
 
@@ -53,9 +53,10 @@ def command(store: Path, no_fit: bool, device: str, as_json: bool, **given: Any)
         # lines of each of so many fits would bury the rest
         logging.getLogger("alens").setLevel(logging.WARNING)
         logging.getLogger("alens.fidelity").setLevel(logging.INFO)
-        from alens.fidelity.measure import measure_fidelity
-        from alens.machine.device import torch_device
-        from alens.store.cache_reader import open_cache
+        with starting():
+            from alens.fidelity.measure import measure_fidelity
+            from alens.machine.device import torch_device
+            from alens.store.cache_reader import open_cache
 
         fidelity = measure_fidelity(
             open_cache(store),

@@ -9,7 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
 from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_option
 from alens.cli.value_types import PathName
-from alens.cli.watch import speaks_for_all, stopping, watching
+from alens.cli.watch import speaks_for_all, starting, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
 from alens.lens.record import EFFECT, JACOBIAN
 from alens.pictures.numbers import duration, fixed, number_of, percent, whole
@@ -58,7 +58,8 @@ def command(**given: Any) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     settings = FitSettings(**FIT.values(given))
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.fit.training_loop import fit_lenses
+        with starting():
+            from alens.fit.training_loop import fit_lenses
 
         request = FitRequest(
             store=given["store"],

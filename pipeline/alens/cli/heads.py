@@ -9,7 +9,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.options import Flag, SettingsOptions, device_option, heat_map_option, json_option
 from alens.cli.value_types import PathName, not_empty
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.studies.families.settings import FamilySettings
 
 FAMILY = SettingsOptions(FamilySettings, top_k=Flag("--top-k"))
@@ -69,9 +69,10 @@ def command(
     from alens.cli.heads_table import check_family, head_grid, show_families
 
     with watching() as report:
-        from alens.pictures import heat_map as pictures
-        from alens.studies.families.relations import read_relations
-        from alens.studies.families.score_heads import families_of, score_heads
+        with starting():
+            from alens.pictures import heat_map as pictures
+            from alens.studies.families.relations import read_relations
+            from alens.studies.families.score_heads import families_of, score_heads
 
         settings = FamilySettings(**FAMILY.values(given))
         relations = read_relations(relation_files)

@@ -10,7 +10,7 @@ from alens.cli.console import show, show_json
 from alens.cli.info_lenses import bos_said, lenses_body
 from alens.cli.options import json_option
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.pictures.numbers import number_of, whole
@@ -54,7 +54,7 @@ def command(path: Path, num_workers: int | None, all_parts: bool, as_json: bool)
     again only the workers that have shards to write.
     """
 
-    with watching() as report:
+    with watching() as report, starting():
         body = _body(path, num_workers, report)
     if isinstance(body, str):
         if body:

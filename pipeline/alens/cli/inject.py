@@ -16,7 +16,7 @@ from alens.cli.options import (
     role_option,
 )
 from alens.cli.value_types import HEAD_LIST, NUMBERS, PathName, not_empty
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.heads import Heads, requested
 from alens.reading.settings import Role
@@ -161,10 +161,11 @@ def _inject(
     if not terms:
         raise RequestError("no tokens were named: give --tokens TERM, or --ablate to add nothing")
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.reading.head_says import open_effect_lenses
-        from alens.reading.prompts import texts_of
-        from alens.studies.injection.inject import check, inject
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.reading.head_says import open_effect_lenses
+            from alens.reading.prompts import texts_of
+            from alens.studies.injection.inject import check, inject
 
         opened = load_lenses(lenses)
         settings = InjectSettings(
@@ -195,7 +196,6 @@ def _ablate(
     given: dict[str, Any],
 ) -> None:
     from alens.cli.inject_table import show_ablations
-    from alens.cli.watch import watching
 
     source = click.get_current_context().get_parameter_source
     for name, flag in INJECTION_ONLY.items():
@@ -205,9 +205,10 @@ def _ablate(
         raise RequestError("no head was named: say with --head which ones to take away")
     heads = _named(layer, head).names
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.reading.prompts import texts_of
-        from alens.studies.injection.ablate import ablate, check
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.reading.prompts import texts_of
+            from alens.studies.injection.ablate import ablate, check
 
         opened = load_lenses(lenses)
         values: Any = {"heads": heads, "kind": kind, "top": given["top"], "seed": given["seed"]}
@@ -252,7 +253,10 @@ def _load(
     from alens.text.corpus import CorpusOptions, resolve
 
     corpus = None if given["text"] is None else resolve(given["text"], CorpusOptions())
-    reader = LensedModel(opened, model=given["model"], effect=effect, device=given["device"], report=report)
+    with starting():
+        reader = LensedModel(
+            opened, model=given["model"], effect=effect, device=given["device"], report=report
+        )
     result = to_tokens(terms, reader.model.tokenizer, first_token=given["first_token"])
     windows = None
     if corpus is not None:

@@ -16,7 +16,7 @@ from alens.cli.options import (
     worker_option,
 )
 from alens.cli.value_types import PathName
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.effects.settings import JacobianRequest, JacobianSettings
 from alens.pictures.numbers import duration, number_of
 
@@ -43,10 +43,11 @@ def command(**given: Any) -> None:
     """
 
     with stopping(given["max_minutes"]) as should_stop, watching() as report:
-        from alens.effects.measure_jacobians import (
-            measure_jacobians,
-        )  # seconds of imports, in which a signal may come, too
-        from alens.job.worker import parse_worker
+        with starting():
+            from alens.effects.measure_jacobians import (
+                measure_jacobians,
+            )  # seconds of imports, in which a signal may come, too
+            from alens.job.worker import parse_worker
 
         request = JacobianRequest(
             store=Path(given["store"]),

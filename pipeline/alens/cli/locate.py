@@ -20,7 +20,7 @@ from alens.cli.options import (
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.reading.settings import Role
 from alens.studies.location.settings import LocateSettings
@@ -103,12 +103,13 @@ def command(
     from alens.cli.locate_table import head_grid, show_location
 
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.pictures import heat_map as pictures
-        from alens.reading.head_says import EFFECT, open_effect_lenses
-        from alens.reading.lensed_model import LensedModel
-        from alens.reading.terms import read_terms, to_tokens
-        from alens.studies.location.locate import locate
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.pictures import heat_map as pictures
+            from alens.reading.head_says import EFFECT, open_effect_lenses
+            from alens.reading.lensed_model import LensedModel
+            from alens.reading.terms import read_terms, to_tokens
+            from alens.studies.location.locate import locate
 
         for path in heat_map:
             pictures.check_path(path)
@@ -120,7 +121,10 @@ def command(
         opened = load_lenses(lenses)
         opened.chosen(settings.layers, settings.heads, report)
         effects = open_effect_lenses(effect, wanted=settings.by == EFFECT)
-        reader = LensedModel(opened, model=model, store=store, effect=effects, device=device, report=report)
+        with starting():
+            reader = LensedModel(
+                opened, model=model, store=store, effect=effects, device=device, report=report
+            )
         terms = to_tokens(words, reader.model.tokenizer, first_token=first_token) if words else None
         location = locate(
             reader,

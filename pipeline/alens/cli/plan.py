@@ -14,7 +14,7 @@ from alens.cli.config_file import config_option
 from alens.cli.console import show_json
 from alens.cli.options import HEADS, json_option
 from alens.cli.value_types import HEAD_LIST, PathName, not_empty
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError, RunError
 
 
@@ -61,8 +61,9 @@ def command(**given: Any) -> None:
         raise RequestError(f"max_minutes is {max_minutes}: it must be above 0")
     workers = given["workers"] if given["workers"] is not None else parse_worker(given["worker"]).count
     with watching() as report:
-        from alens.cli.plan_table import show_plan
-        from alens.planning.estimate_cache import estimate_cache
+        with starting():
+            from alens.cli.plan_table import show_plan
+            from alens.planning.estimate_cache import estimate_cache
 
         request = cache_request({**given, "store": store or Path.cwd()})
         estimate = estimate_cache(

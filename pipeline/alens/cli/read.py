@@ -18,7 +18,7 @@ from alens.cli.options import (
     store_of_fit_option,
 )
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.pictures.numbers import size
 from alens.reading.settings import MIN_PROBABILITY, Looks, Rank, Role, Sort
@@ -154,27 +154,30 @@ def command(
     if page is not None:
         reading_page.check_path(page)
     with watching() as report:
-        from alens.lens.effect_lenses import load_effect_lenses
-        from alens.lens.lenses import load_lenses
-        from alens.reading import own_moments, worth_reading
-        from alens.reading.head_reader import HeadReader
-        from alens.reading.prompts import given_prompts, text_of
-        from alens.reading.ranking import ranking
+        with starting():
+            from alens.lens.effect_lenses import load_effect_lenses
+            from alens.lens.lenses import load_lenses
+            from alens.reading import own_moments, worth_reading
+            from alens.reading.head_reader import HeadReader
+            from alens.reading.prompts import given_prompts, text_of
+            from alens.reading.ranking import ranking
 
-        asked = given_prompts(prompts, chat, role)
-        opened = load_lenses(lenses)
-        opened.chosen(layers, heads, report)
-        ranking(
-            rank,
-            top,
-            min_probability,
-            has_lift=opened.log_mean_output() is not None,
-            vocabulary=opened.record.model.d_vocab,
-        )  # refuses before the model is loaded, not after
-        if rank is not None:
-            own_moments.check(opened, opened.chosen(layers, heads), rank)
-        effects = None if effect is None else load_effect_lenses(effect)
-        reader = HeadReader(opened, model=model, store=store, effect=effects, device=device, report=report)
+            asked = given_prompts(prompts, chat, role)
+            opened = load_lenses(lenses)
+            opened.chosen(layers, heads, report)
+            ranking(
+                rank,
+                top,
+                min_probability,
+                has_lift=opened.log_mean_output() is not None,
+                vocabulary=opened.record.model.d_vocab,
+            )  # refuses before the model is loaded, not after
+            if rank is not None:
+                own_moments.check(opened, opened.chosen(layers, heads), rank)
+            effects = None if effect is None else load_effect_lenses(effect)
+            reader = HeadReader(
+                opened, model=model, store=store, effect=effects, device=device, report=report
+            )
         no_write = reader.writes.lacking(opened.chosen(layers, heads))
         if no_write is not None and reader.no_unembedding is None:  # else a line said so
             log.warning("%s: what heads write is left out", no_write)

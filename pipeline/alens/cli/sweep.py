@@ -9,7 +9,7 @@ import click
 from alens.cli.console import aside, show, show_result
 from alens.cli.options import SettingsOptions, json_option, max_minutes_option, worker_option
 from alens.cli.value_types import PathName
-from alens.cli.watch import stopping, watching
+from alens.cli.watch import starting, stopping, watching
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def command(
 
     grid, share = read_sweep(config), parse_worker(worker)
     with stopping(max_minutes) as should_stop, watching() as report:
-        from alens.sweep.many_fits import run_sweep, write_sweep_table
+        with starting():
+            from alens.sweep.many_fits import run_sweep, write_sweep_table
 
         request = SweepRequest(
             grid=grid,

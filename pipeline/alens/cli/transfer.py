@@ -10,7 +10,7 @@ from alens.cli.console import printed
 from alens.cli.options import HEADS, LAYERS, SettingsOptions, device_option, heat_map_option, json_option
 from alens.cli.transfer_table import FIGURES, copy_grid, matrix_grid, show_copy, show_matrix
 from alens.cli.value_types import PathName
-from alens.cli.watch import watching
+from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.studies.transfer.settings import ReadBy, TransferSettings
 
@@ -83,13 +83,14 @@ def command(
 
     _check(copy, native, by, between)
     with watching() as report:
-        from alens.lens.lenses import load_lenses
-        from alens.machine.device import torch_device
-        from alens.pictures import heat_map as pictures
-        from alens.store.cache_reader import open_cache
-        from alens.store.schema import ATTN_Z
-        from alens.studies.transfer.finetuned import transfer_to_copy
-        from alens.studies.transfer.transfer import transfer
+        with starting():
+            from alens.lens.lenses import load_lenses
+            from alens.machine.device import torch_device
+            from alens.pictures import heat_map as pictures
+            from alens.store.cache_reader import open_cache
+            from alens.store.schema import ATTN_Z
+            from alens.studies.transfer.finetuned import transfer_to_copy
+            from alens.studies.transfer.transfer import transfer
 
         if heat_map is not None:
             pictures.check_path(heat_map)

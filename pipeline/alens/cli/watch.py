@@ -1,6 +1,7 @@
 """Watching long work: progress on a terminal or in a log, and signals that ask it to save and stop."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -12,9 +13,10 @@ from types import FrameType
 
 import click
 
-from alens.cli.console import OneLine, tell
+from alens.cli.console import OneLine, installed, tell
 from alens.cli.progress_lines import ProgressLines
 from alens.job.progress import Report, ShouldStop, silent
+from alens.model.libraries import importing
 
 LOOK_EVERY_S = 0.5
 MOST_TELLING_S = 1.0
@@ -54,6 +56,19 @@ def watching() -> Iterator[Report]:
                 yield lines
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """For the heavy imports of a command, and the loading of its model: the collector rests, and is then as it was.
+
+    In a process that runs this one command it never looks at what was made within the block: half a million objects,
+    which live as long as the process (docs/decisions/0073). In a notebook or a test it does.
+    """
+    with importing():
+        yield
+        if installed():
+            gc.freeze()
 
 
 def _first() -> str:

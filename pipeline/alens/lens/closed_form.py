@@ -9,17 +9,21 @@ Shapes: H heads, E d_head, D d_model, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from alens.errors import RequestError
 from alens.heads import Heads
-from alens.lens.whitening import Whitening
 from alens.rows import moments
 from alens.store import final_moments
 from alens.store.cache_reader import Cache
+
+if TYPE_CHECKING:  # `alens info` asks for r2 alone, which needs no torch
+    import torch
+
+    from alens.lens.whitening import Whitening
 
 Array = npt.NDArray[np.float64]
 
@@ -58,15 +62,19 @@ class ClosedForm:
     """The share of the variance of the final residual, summed over D, that z explains linearly on these rows."""
     num_rows: int
 
-    def white(self, whitening: Whitening) -> torch.Tensor:
+    def white(self, whitening: "Whitening") -> "torch.Tensor":
         """(H, E, D) float32: the map on white z."""
+        import torch
+
         unwhite_HEE: torch.Tensor = torch.linalg.inv(whitening.scale_HEE.double().cpu())
         return (unwhite_HEE @ torch.from_numpy(self.T_HED)).float()
 
     def affine(
-        self, W_U_DV: torch.Tensor, log_mean_output_V: torch.Tensor, whitening: Whitening
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, W_U_DV: "torch.Tensor", log_mean_output_V: "torch.Tensor", whitening: "Whitening"
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """(H, E, V) weight and (H, V) bias on white z, float32, on the device of `W_U_DV`."""
+        import torch
+
         log_mean_V = log_mean_output_V.float()
         W_U_DV = W_U_DV.float()
         centred_DV = W_U_DV - (W_U_DV @ log_mean_V.softmax(-1))[:, None]
@@ -74,7 +82,7 @@ class ClosedForm:
         return weight_HEV, normal_bias(weight_HEV, log_mean_V)
 
 
-def normal_bias(weight_HEV: torch.Tensor, log_mean_output_V: torch.Tensor) -> torch.Tensor:
+def normal_bias(weight_HEV: "torch.Tensor", log_mean_output_V: "torch.Tensor") -> "torch.Tensor":
     """(H, V) float32: the bias on white z with which a lens of this weight has the model's mean output, for normal z.
 
     The mean of `exp` of a normal logit is that of its middle times `exp(variance / 2)`. Two things are taken off. What
@@ -83,6 +91,8 @@ def normal_bias(weight_HEV: torch.Tensor, log_mean_output_V: torch.Tensor) -> to
     covariance of the columns of the weight under p: a variance counts as `w (1 + G)^-1 w`. Without the first a strong
     head of a real model loses 1.2 nats, without the second one that knows everything does.
     """
+    import torch
+
     log_mean_V = log_mean_output_V.float()
     probs_V = log_mean_V.softmax(-1)
     bias_HV = log_mean_V.repeat(len(weight_HEV), 1)

@@ -25,8 +25,8 @@ MOST_SAID = 200
 def importing() -> Iterator[None]:
     """Python's garbage collector rests within the block, and is afterwards as it was.
 
-    transformers and TransformerLens make hundreds of thousands of objects that live as long as the process. The
-    collector would go through them again and again, for nothing (docs/decisions/0028).
+    torch, transformers and TransformerLens make hundreds of thousands of objects that live as long as the process. The
+    collector would go through them again and again, for nothing (docs/decisions/0028). Blocks may stand in blocks.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -252,6 +252,7 @@ def _bridge_logits(bridge: Any, model: Any, record: ModelRecord) -> torch.Tensor
         return logit_fingerprint.logits(bridge, record)
 
 
+@importing()  # the code of an architecture is imported while its model is made
 def load(source: ModelSource, *, dtype: str, device: str, report: Report = silent) -> LoadedModel:
     """Load the model, frozen, on `device` (`cpu`, `cuda`, `cuda:1`). Raises `RequestError`."""
     report(Progress(stage="loading the model"))

@@ -11,23 +11,26 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from alens.heads import Heads
-from alens.rows.columns import RowReader
-from alens.rows.moment_sums import FinalSums, MomentSums
 from alens.store.arrays import scale_name, site_name, statistic_name
 from alens.store.cache_reader import Cache
 from alens.store.encoding import unscaled
 
+if TYPE_CHECKING:  # what stage one keeps is added up without torch, for `alens info`
+    import torch
+
+    from alens.rows.columns import RowReader
+    from alens.rows.moment_sums import FinalSums
+
 log = logging.getLogger("alens")
 
 Array = npt.NDArray[np.float64]
-Values = TypeVar("Values", Array, torch.Tensor)
+Values = TypeVar("Values", Array, "torch.Tensor")
 
 ROWS_PER_NUMBER = 64
 """Rows for each of the E dimensions of a site: the smallest directions of a covariance need some."""
@@ -66,10 +69,10 @@ class CrossMoments:
     def from_tensors(
         cls,
         num_rows: int,
-        mean_HE: torch.Tensor,
-        covariance_HEE: torch.Tensor,
-        cross_HED: torch.Tensor,
-        final: FinalSums,
+        mean_HE: "torch.Tensor",
+        covariance_HEE: "torch.Tensor",
+        cross_HED: "torch.Tensor",
+        final: "FinalSums",
     ) -> Self:
         """The same from tensors."""
         return cls(
@@ -93,7 +96,7 @@ def of_sums(sum_HE: Values, outer_HEE: Values, rows: int) -> tuple[Values, Value
     return mean_HE, outer_HEE / rows - mean_HE[..., :, None] * mean_HE[..., None, :]
 
 
-def of_values(values_NHE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def of_values(values_NHE: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
     """(H, E) mean and (H, E, E) covariance, float64, summed around the mean."""
     values_NHE = values_NHE.double()
     mean_HE = values_NHE.mean(0)
@@ -101,7 +104,7 @@ def of_values(values_NHE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean_HE, around_HNE.mT @ around_HNE / len(values_NHE)
 
 
-def of_site(reader: RowReader, layer: int, shards: Sequence[int]) -> tuple[Array, Array]:
+def of_site(reader: "RowReader", layer: int, shards: Sequence[int]) -> tuple[Array, Array]:
     """(1, E) mean and (1, E, E) covariance of a site that stage one keeps no sums of: `resid_post`, `mlp_out`.
 
     Computed over enough rows of the first shards, as if the site were a single head.
@@ -137,8 +140,10 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
     )
 
 
-def mean_z(cache: Cache, heads: Heads, shards: Sequence[int] | None = None) -> dict[int, torch.Tensor]:
+def mean_z(cache: Cache, heads: Heads, shards: Sequence[int] | None = None) -> "dict[int, torch.Tensor]":
     """By layer, (H, E) float32: E[z] of these heads over the rows at position 1 and later of `shards`, by default all."""
+    import torch
+
     cache.check_layers(heads.layers)
     cache.check_heads(heads.columns)
     shards, settings = cache.shards if shards is None else shards, cache.plan.settings
@@ -202,6 +207,10 @@ def cross_of_rows(
 
     Raises `RequestError` for a cache without the exact teacher.
     """
+    import torch
+
+    from alens.rows.moment_sums import FinalSums, MomentSums
+
     cache.check_layers(heads.layers)
     cache.check_heads(heads.columns)
     device = torch.device("cpu")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from alens.statistics.bootstrap import Array
 
@@ -112,7 +112,8 @@ def _interval(area: float, variance: float, fewest: int) -> tuple[float, float]:
     if area in (0.0, 1.0):
         reach = 1 - float((OUTSIDE / 2) ** (1 / fewest))
         return (0.0, reach) if area == 0.0 else (1 - reach, 1.0)
-    quantile = float(stats.t.ppf(1 - OUTSIDE / 2, fewest - 1))  # the variance, too, is known from few prompts
+    # Student's, because the variance, too, is known from few prompts
+    quantile = float(special.stdtrit(fewest - 1, 1 - OUTSIDE / 2))
     half = quantile * math.sqrt(variance) / (area * (1 - area))
     low, high = special.expit(special.logit(area) + np.array([-half, half]))
     return float(low), float(high)

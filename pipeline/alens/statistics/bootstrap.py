@@ -54,10 +54,10 @@ def interval(values_R: Array, level: float = LEVEL, *, groups: int | None = None
 
 
 def _expanded(outside: float, groups: int) -> float:
-    from scipy import stats
+    from scipy import special  # scipy.stats has the same functions, and takes 0.4 s more
 
-    reach = stats.t.ppf(1.0 - outside, groups - 1) * np.sqrt(groups / (groups - 1))
-    return float(stats.norm.sf(reach))
+    reach = special.stdtrit(groups - 1, 1.0 - outside) * np.sqrt(groups / (groups - 1))
+    return float(special.ndtr(-reach))
 
 
 def mean_intervals(

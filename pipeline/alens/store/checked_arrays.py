@@ -13,11 +13,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from alens.errors import DamageError
-from alens.store import compressed_files, metadata, values
+from alens.store import compressed_files, values
 from alens.store.arrays import ArraySpec
 from alens.store.checked_files import CheckedFiles
 from alens.store.commits import Commits
@@ -34,7 +32,6 @@ class CheckedArrays:
         """Without `limits`, impossible numbers are returned too, so that they can be compared with the right ones."""
         self._limits = limits
         self.paths, self._plan, self._commits = paths, plan, commits
-        self._store = LocalStore(paths.arrays, read_only=True)
         self._arrays: dict[str, Any] = {}
         self._files = CheckedFiles(paths.arrays)
 
@@ -103,6 +100,8 @@ class CheckedArrays:
 
     def _array(self, spec: ArraySpec) -> Any:
         if spec.name not in self._arrays:
+            import zarr  # takes 0.2 s, and whoever reads records alone has no use for it
+
             self._check_metadata(spec)
             try:
                 array = zarr.open_array(self._store, path=spec.name, mode="r")
@@ -116,6 +115,8 @@ class CheckedArrays:
     def _check_metadata(self, spec: ArraySpec) -> None:
         """Compare the zarr.json with the plan: it says how bytes become numbers, so a changed one would change every
         number."""
+        from alens.store import metadata
+
         key = f"{spec.name}/zarr.json"
         file = self.paths.arrays / key
         try:
@@ -126,6 +127,12 @@ class CheckedArrays:
             raise DamageError(f"{file} was altered: {MEND}")
         if metadata.differs(self._plan, {spec.name: spec}, key, content):
             raise DamageError(f"{file} {metadata.NOT_THE_PLANS}: {MEND}")
+
+    @cached_property
+    def _store(self) -> Any:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.paths.arrays, read_only=True)
 
     @cached_property
     def _skeleton(self) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numcodecs import BitRound
 
 Float16 = npt.NDArray[np.float16]
 
@@ -30,6 +29,8 @@ def limit(keep_bits: int | None) -> float:
 def round_bits(values: Float16, keep_bits: int) -> Float16:
     """`values`, which are below `limit`, rounded to `keep_bits` mantissa bits, half to even. numcodecs' BitRound does it
     outside of the codec chain: inside, it would be a codec that the Zarr v3 specification does not know."""
+    from numcodecs import BitRound
+
     rounded: Float16 = np.asarray(BitRound(keep_bits).encode(np.ascontiguousarray(values))).view(np.float16)
     return rounded
 
