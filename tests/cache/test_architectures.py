@@ -15,13 +15,12 @@ import pytest
 import torch
 
 from alens import CacheRequest, FitRequest, fit_lenses, write_cache
-from alens.errors import RequestError
 from alens.fit.settings import FitSettings
 from alens.rows.final_norm import FinalNorm
 from alens.store.cache_reader import Cache
 from alens.store.schema import CacheSettings
 
-from ..model.families import FAMILIES, GATED, Family, save
+from ..model.families import FACTORS, FAMILIES, Family, save
 
 Array = npt.NDArray[np.float32]
 
@@ -35,6 +34,9 @@ SETTINGS = CacheSettings(
     exact_teacher=True,
     sites=("resid_post", "mlp_out"),
 )
+ALL = FAMILIES | FACTORS
+SLOW = {"cohere2", "gemma3", "nanochat", "olmo2"}
+"""Families of which a sister is here too."""
 NARROW = np.float16(2**-11)
 """How far a number may be from the float16 in which it is stored, as a share."""
 
@@ -44,6 +46,7 @@ class Case:
     """The cache of a family, and what plain transformers computes for its rows, in their order."""
 
     cache: Cache
+    family: Family
     said: str
     """What was printed while the cache was written."""
     projected: list[tuple[Array, Array]]
@@ -61,7 +64,13 @@ class Case:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("families")
-    return {name: save(root / name, family.config, family.options) for name, family in FAMILIES.items()}
+
+    class Saved(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            self[name] = save(root / name, ALL[name].config, ALL[name].options)
+            return self[name]
+
+    return Saved()
 
 
 @pytest.fixture(scope="session")
@@ -74,14 +83,17 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Cache]:
     return write
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(ALL)],
+)
 def case(
     request: pytest.FixtureRequest, models: dict[str, Path], write: Callable[[Path], Cache]
 ) -> Case:  # fmt: skip
-    said = io.StringIO()
+    said, model = io.StringIO(), models[request.param]
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        cache = write(models[request.param])
-    return truth(cache, models[request.param], FAMILIES[request.param], said.getvalue())
+        cache = write(model)
+    return truth(cache, model, ALL[request.param], said.getvalue())
 
 
 def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
@@ -115,12 +127,13 @@ def truth(cache: Cache, folder: Path, family: Family, said: str) -> Case:
     biases = [getattr(part, "bias", None) for part in projections]
     return Case(
         cache=cache,
+        family=family,
         said=said,
         projected=[(ordered(kept[f"projection {i}"][0]), ordered(kept[f"projection {i}"][1])) for i in (0, 1)],
         biases=[np.zeros(32, np.float32) if b is None else b.detach().numpy() for b in biases],
         residuals=[ordered(kept[f"layer {i}"][1]) for i in (0, 1)],
         norm=(ordered(kept["norm"][0]), ordered(kept["norm"][1])),
-        mlps=[ordered(kept[f"mlp {i}"][1]) for i in (0, 1)],
+        mlps=[family.factor * ordered(kept[f"mlp {i}"][1]) for i in (0, 1)],
         log_probs_NV=ordered(logits_BTV.log_softmax(-1)),
         unembedding_DV=model.get_output_embeddings().weight.detach().numpy().T,
     )  # fmt: skip
@@ -153,6 +166,10 @@ def test_z_is_the_input_of_the_output_projection(case: Case, layer: int) -> None
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_head_outputs_and_the_bias_add_up_to_the_output_of_attention(case: Case, layer: int) -> None:
+    if case.cache.plan.model.head_write == "other":
+        pytest.skip(
+            "a norm or a factor behind attention: head outputs are refused (tests/model/test_examine.py)"
+        )
     summed_ND = case.cache.head_outputs(slice(None), layers=[layer])[:, 0].sum(1) + case.biases[layer]
     expected_ND = case.projected[layer][1]
     assert np.linalg.norm(summed_ND - expected_ND) < NARROW * np.linalg.norm(expected_ND)
@@ -178,11 +195,16 @@ def test_the_top_tokens_are_the_models(case: Case) -> None:
 def test_the_exact_teacher_gives_the_whole_distribution(case: Case) -> None:
     final_ND = case.cache.read("targets/final", slice(None)).astype(np.float32)
     logits_NV = torch.from_numpy(final_ND @ case.cache.weights("W_U") + case.cache.weights("b_U"))
+    if case.family.cap is not None:
+        logits_NV = case.family.cap * torch.tanh(logits_NV / case.family.cap)
     found_NV = logits_NV.log_softmax(-1).numpy()
     probs_NV = np.exp(case.log_probs_NV)
     assert (probs_NV * (case.log_probs_NV - found_NV)).sum(1).max() < 1e-4  # KL, nats
     np.testing.assert_allclose(found_NV, case.log_probs_NV, atol=0.02)
-    np.testing.assert_array_equal(case.cache.weights("W_U"), case.unembedding_DV)
+    np.testing.assert_array_equal(
+        case.cache.weights("W_U"), case.unembedding_DV * np.float32(case.family.scale)
+    )
+    assert case.cache.plan.model.logit_cap == case.family.cap
 
 
 def test_the_last_norm_is_the_models(case: Case) -> None:
@@ -196,7 +218,8 @@ def test_the_last_norm_is_the_models(case: Case) -> None:
     parts = [stream_ND * share for share in (0.75, 0.25)]
     summed_ND = sum(norm.part(part_ND, scale_N) - norm.offset_D for part_ND in parts) + norm.offset_D
     torch.testing.assert_close(summed_ND, expected_ND, rtol=1e-3, atol=1e-3)
-    assert float((norm.gain_D - 1).abs().max()) > 0.1  # norms start with a gain of 1
+    if case.family.config != "NanoChatConfig":  # its norms have no gain
+        assert float((norm.gain_D - 1).abs().max()) > 0.1  # norms start with a gain of 1
 
 
 def test_lenses_are_fitted_to_grouped_heads(
@@ -209,15 +232,3 @@ def test_lenses_are_fitted_to_grouped_heads(
         record = fit_lenses(request).record
     assert len(record.held_out["1"]) == 4
     assert all(0 < head["kl"] < 10 for head in record.held_out["1"])
-
-
-def test_a_model_that_caps_its_logits_is_refused(
-    write: Callable[[Path], Cache], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    model = save(tmp_path / "gemma2", "Gemma2Config", {**GATED, "head_dim": 8})
-    with pytest.raises(RequestError) as caught:
-        write(model)
-    assert "models that cap or scale their logits are not supported" in str(caught.value)
-    assert str(caught.value).startswith("the logits of Gemma2ForCausalLM are not W_U of the final residual")
-    assert len(str(caught.value).splitlines()) == 1
-    assert capfd.readouterr() == ("", "")

@@ -25,6 +25,14 @@ class Family:
     mlp: str
     norm: str
     """The last one."""
+    scale: float = 1.0
+    """What the logits are multiplied by."""
+    cap: float | None = None
+    """The model's logit cap."""
+    behind: str | None = None
+    """The norm behind attention, where there is one."""
+    factor: float = 1.0
+    """What the block multiplies attention and MLP with."""
 
 
 GATED_NAMES = {"layers": "model.layers", "projection": "self_attn.o_proj", "mlp": "mlp", "norm": "model.norm"}
@@ -78,6 +86,42 @@ FAMILIES = {
         config="Qwen3Config", options={**GATED, "head_dim": 16, "tie_word_embeddings": True}, **GATED_NAMES
     ),
 }  # fmt: skip
+
+BEHIND_NAMES = {**GATED_NAMES, "mlp": "post_feedforward_layernorm", "behind": "post_attention_layernorm"}
+FACTORS = {
+    "gemma2": Family(
+        config="Gemma2Config",
+        options={**GATED, "head_dim": 8, "final_logit_softcapping": 4.0, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3,
+                 "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8},
+        cap=4.0,
+        **BEHIND_NAMES,
+    ),
+    "granite": Family(
+        config="GraniteConfig",
+        options={**GATED, "logits_scaling": 0.3, "residual_multiplier": 0.22, "embedding_multiplier": 3.0, "attention_multiplier": 0.7},
+        scale=1 / 0.3,
+        factor=0.22,
+        **GATED_NAMES,
+    ),
+    "cohere": Family(config="CohereConfig", options={**GATED, "logit_scale": 3.0, "pad_token_id": 0}, scale=3.0, **GATED_NAMES),
+    "cohere2": Family(
+        config="Cohere2Config",
+        options={**GATED, "head_dim": 8, "logit_scale": 0.7, "pad_token_id": 0, "sliding_window": 8,
+                 "layer_types": ["sliding_attention", "full_attention"]},
+        scale=0.7,
+        **GATED_NAMES,
+    ),
+    "nanochat": Family(config="NanoChatConfig", options={**GATED, "final_logit_softcapping": 4.0, "pad_token_id": 0}, cap=4.0, **GATED_NAMES),
+    "gemma3": Family(
+        config="Gemma3TextConfig",
+        options={**GATED, "head_dim": 8, "final_logit_softcapping": 2.0, "sliding_window": 8, "query_pre_attn_scalar": 3,
+                 "layer_types": ["sliding_attention", "full_attention"]},
+        cap=2.0,
+        **BEHIND_NAMES,
+    ),
+    "olmo2": Family(config="Olmo2Config", options=GATED, **BEHIND_NAMES),
+}  # fmt: skip
+"""Models with a factor or a cap on their logits, a norm behind their attention, or a factor on it."""
 
 
 def save(folder: Path, config: str, options: dict[str, Any], *, kind: str | None = None) -> Path:

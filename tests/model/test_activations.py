@@ -29,5 +29,5 @@ def test_logits_that_are_not_the_unembedding_are_refused(model: models.LoadedMod
         forward = activations.run(model, torch.arange(8)[None], [0])
     activations.check_unembedding(model, forward)
     capped = dataclasses.replace(forward, last_logits_BV=torch.tanh(forward.last_logits_BV))
-    with pytest.raises(RequestError, match="cap or scale their logits are not supported"):
+    with pytest.raises(RequestError, match="something else to their logits are not supported"):
         activations.check_unembedding(model, capped)

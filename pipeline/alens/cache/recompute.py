@@ -307,7 +307,7 @@ class _Comparer:
         for rows in row_blocks(len(part.row_N), self.model.device):
             self.moved += recompute_targets.compare(
                 self.plan,
-                unembed(final_ND[rows], W_U_DV, b_U_V),
+                unembed(final_ND[rows], W_U_DV, b_U_V, self.plan.model.logit_cap),
                 recompute_targets.target_rows(targets, rows, self.model.device),
                 source_N[rows],
                 part.row_N[rows],

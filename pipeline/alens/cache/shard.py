@@ -168,6 +168,7 @@ class _Shard:
                     counted_N[part],
                     self.output_V,
                     self.workspace,
+                    cap=self.plan.model.logit_cap,
                 )
             )
         return {

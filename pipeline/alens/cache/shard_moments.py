@@ -103,7 +103,7 @@ class _Sums:
         device, (W_U_DV, b_U_V) = self.model.device, self.model.unembedding(self.plan.target_logits)
         for part in logit_blocks(len(final_ND), len(b_U_V), device):
             self.before_logits()
-            logits_NV = unembed(final_ND[part], W_U_DV, b_U_V)
+            logits_NV = unembed(final_ND[part], W_U_DV, b_U_V, self.plan.model.logit_cap)
             for rows in row_blocks(len(logits_NV), device):
                 weights_NV = logits_NV[rows]
                 weights_NV -= weights_NV.amax(1, keepdim=True)

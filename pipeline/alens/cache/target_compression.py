@@ -70,14 +70,17 @@ def compress(
     counted_N: torch.Tensor,
     output_V: torch.Tensor,
     workspace: Workspace | None = None,
+    *,
+    cap: float | None = None,
 ) -> TargetBlock:
     """Compress the distributions of one block of rows (`blocks.logit_blocks`).
 
     `uniforms_NM` are float64 in [0, 1), one for each tail sample. The distributions of the rows where `counted_N` is
-    true are added to `output_V` (float64). To compress many blocks, pass the same `workspace` each time.
+    true are added to `output_V` (float64). To compress many blocks, pass the same `workspace` each time. `cap` is the model's
+    logit cap.
     """
     workspace = workspace or Workspace()
-    logits_NP = _logits(final_ND, W_U_DV, b_U_V, workspace)
+    logits_NP = _logits(final_ND, W_U_DV, b_U_V, cap, workspace)
     parts = [
         _reduce(logits_NP[rows], uniforms_NM[rows], k, counted_N[rows], output_V, workspace)
         for rows in row_blocks(len(logits_NP), logits_NP.device)
@@ -121,14 +124,18 @@ def _reduce(
 
 
 def _logits(
-    final_ND: torch.Tensor, W_U_DV: torch.Tensor, b_U_V: torch.Tensor, workspace: Workspace
+    final_ND: torch.Tensor,
+    W_U_DV: torch.Tensor,
+    b_U_V: torch.Tensor,
+    cap: float | None,
+    workspace: Workspace,
 ) -> torch.Tensor:
     """(N, P) float32 logits, padded with PAD."""
     vocabulary = len(b_U_V)
     padded = -(-vocabulary // GROUP) * GROUP
     logits_NP = workspace.buffer("logits", len(final_ND), padded, final_ND.device)
     logits_NP[:, vocabulary:] = PAD
-    unembed(final_ND, W_U_DV, b_U_V, out=logits_NP[:, :vocabulary])
+    unembed(final_ND, W_U_DV, b_U_V, cap, out=logits_NP[:, :vocabulary])
     return logits_NP
 
 

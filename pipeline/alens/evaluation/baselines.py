@@ -4,7 +4,7 @@ In: maps and weights on the device, and the values of some rows. Out: `Readings`
 
     HeadMaps       a head's lens                      z, through the lens
     Unembedding    a head's own output, unembedded    z W_O behind the last norm, W_U and b_U
-    LogitLens      the stream after a layer           norm(h) W_U + b_U
+    LogitLens      the stream after a layer           norm(h) W_U + b_U, capped as the model caps its logits
     StreamMaps     the Tuned Lens of a layer          norm(h A + c) W_U + b_U
     TunedHeads     a head's output through it         part(z W_O A + c) W_U + b_U
     Constant       the mean output                    reads nothing
@@ -25,6 +25,7 @@ from alens.evaluation.additions import Addition
 from alens.evaluation.readings import Readings, constant_reading, lens_reading
 from alens.lens.maps import AffineMaps, LensMaps, TranslatedMaps
 from alens.machine.blocks import row_blocks
+from alens.machine.products import unembed
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.rows.teacher import ExactTeacher
@@ -163,6 +164,8 @@ class LogitLens:
     norm: FinalNorm
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
+    cap: float | None
+    """The model's logit cap."""
     of_site: bool = False
     """The stream is what the lenses read."""
 
@@ -172,7 +175,7 @@ class LogitLens:
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         stream_ND = values.site(layer)[:, 0] if self.of_site else values.stream(layer)
         return Readings.one(
-            lambda rows: torch.addmm(self.b_U_V, self.norm(stream_ND[rows].float()), self.W_U_DV)
+            lambda rows: unembed(self.norm(stream_ND[rows].float()), self.W_U_DV, self.b_U_V, self.cap)
         )
 
 
@@ -241,13 +244,10 @@ class Constant(ReadsSite):
 class ModelOutput(ReadsSite):
     """The model's own distribution, from the exact teacher."""
 
-    W_U_DV: torch.Tensor
-    b_U_V: torch.Tensor
-
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         teacher = values.part.teacher
         assert isinstance(teacher, ExactTeacher)  # the cache has one, and judging takes the best there is
-        return Readings.one(lambda rows: torch.addmm(self.b_U_V, teacher.final_ND[rows].float(), self.W_U_DV))
+        return Readings.one(teacher.logits)
 
 
 def unembedding(

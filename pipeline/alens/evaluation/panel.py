@@ -126,6 +126,7 @@ class Panel:
         self.W_U_DV, self.b_U_V = (
             torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U")
         )
+        self.cap = cache.plan.model.logit_cap
         self.log_mean_V = log_mean_output(lenses, cache).to(device)
         self.on_stream = lenses.record.site == RESIDUAL_STREAM
         self.means: dict[int, torch.Tensor] = {}
@@ -145,7 +146,7 @@ class Panel:
         of_layers = self._of_layers()
         of_all: dict[str, Baseline] = {MEAN_OUTPUT: Constant(self.log_mean_V)}
         if cache.plan.settings.exact_teacher:
-            of_all[MODEL] = ModelOutput(self.W_U_DV, self.b_U_V)
+            of_all[MODEL] = ModelOutput()
         self._kinds = of_heads | of_layers | of_all
         self.order = PanelKeys(judged, list(of_heads), list(of_layers), list(of_all))
         columns = (kind.columns(judged.layers) for kind in self._kinds.values())
@@ -191,7 +192,7 @@ class Panel:
         """Baselines of each head, with maps of their own."""
         cache, beside, made = self.cache, self.beside, dict[str, Baseline]()
         if self.on_stream:  # there, the Logit Lens is the unembedding
-            made[UNEMBEDDING] = LogitLens(self.norm, self.W_U_DV, self.b_U_V, of_site=True)
+            made[UNEMBEDDING] = LogitLens(self.norm, self.W_U_DV, self.b_U_V, self.cap, of_site=True)
             return made
         if cache.plan.model.no_write is None and {UNEMBEDDING, WRITTEN, SCALED_WRITE} & set(beside.baselines):
             # A cache of before the last norm was kept has no row's scale: heads are unembedded without the norm there.
@@ -228,7 +229,7 @@ class Panel:
         """Baselines that all heads of a layer share."""
         cache, beside, made = self.cache, self.beside, dict[str, Baseline]()
         if RESIDUAL_STREAM in (cache.plan.settings.sites or ()) and not self.on_stream:
-            made[LOGIT_LENS] = LogitLens(self.norm, self.W_U_DV, self.b_U_V)
+            made[LOGIT_LENS] = LogitLens(self.norm, self.W_U_DV, self.b_U_V, self.cap)
         if beside.tuned_lens is not None:
             made[TUNED_LENS] = StreamMaps(self._tuned())
         if RANDOM in beside.baselines:

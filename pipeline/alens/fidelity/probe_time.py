@@ -87,7 +87,7 @@ def measured_rates(cache: Cache, num_heads: int, device: torch.device) -> ProbeR
     if settings.exact_teacher:
         W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
         final_ND = torch.randn(TIMED_ROWS, model.d_model, device=device)
-        exact = ExactTeacher(final_ND, W_U_DV, b_U_V, compressed.entropies)
+        exact = ExactTeacher(final_ND, W_U_DV, b_U_V, compressed.entropies, cap=model.logit_cap)
         exact_s = _seconds(lambda: exact.block(slice(0, TIMED_ROWS)), device)
     return ProbeRates(step=step_s / TIMED_ROWS, loss=loss_s / TIMED_ROWS, exact=exact_s / TIMED_ROWS)
 

@@ -20,6 +20,7 @@ from alens.fidelity.forms import TargetForm
 from alens.fidelity.sample import RowSample
 from alens.job.progress import ShouldStop, never
 from alens.machine.blocks import logit_blocks, row_blocks
+from alens.machine.products import unembed
 from alens.rows.teacher import CompressedTeacher
 from alens.statistics.divergences import kl_to_log_probs, kl_with_tail
 from alens.store.cache_reader import Cache, Targets
@@ -63,18 +64,20 @@ class ExactDistributions:
 
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
+    cap: float | None
+    """The model's logit cap."""
 
     @classmethod
     def of(cls, cache: Cache, device: torch.device) -> "ExactDistributions":
         W_U_DV, b_U_V = (torch.from_numpy(cache.weights(name)).to(device) for name in ("W_U", "b_U"))
-        return cls(W_U_DV, b_U_V)
+        return cls(W_U_DV, b_U_V, cache.plan.model.logit_cap)
 
     def log_probs(self, final_ND: Array) -> Iterator[tuple[slice, torch.Tensor]]:
         """(rows, (B, V) float64 log-probabilities), block by block."""
         device = self.b_U_V.device
         for rows in row_blocks(len(final_ND), device):
             final_BD = torch.from_numpy(final_ND[rows]).to(device).float()
-            yield rows, torch.addmm(self.b_U_V, final_BD, self.W_U_DV).double().log_softmax(-1)
+            yield rows, unembed(final_BD, self.W_U_DV, self.b_U_V, self.cap).double().log_softmax(-1)
 
     def most_probable(self, final_ND: Array, k: int, rows_done: RowsDone = _uncounted) -> torch.Tensor:
         """(N, k) float64: the largest log-probabilities of each row, descending."""
@@ -170,6 +173,7 @@ def remade_targets(
             torch.zeros(rows.stop - rows.start, dtype=torch.bool, device=device),
             uncounted_V,
             workspace,
+            cap=exact.cap,
         )
         blocks.append(compressed)
 

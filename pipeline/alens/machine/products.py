@@ -26,18 +26,33 @@ def fast_float32() -> Iterator[None]:
 
 
 def unembed(
-    final_ND: torch.Tensor, W_U_DV: torch.Tensor, b_U_V: torch.Tensor, out: torch.Tensor | None = None
+    final_ND: torch.Tensor,
+    W_U_DV: torch.Tensor,
+    b_U_V: torch.Tensor,
+    cap: float | None = None,
+    *,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(N, V) float32 logits `final W_U + b_U`, into `out` where it is given.
+    """(N, V) float32 logits `final W_U + b_U`, capped where the model caps them; into `out` where it is given.
 
     Where W_U is float32 nothing is rounded on the way, whatever the dtype of the rows. Where rows and W_U have 16 bits,
     so have the logits, which are then turned into float32.
     """
     if W_U_DV.dtype == torch.float32:
         with contextlib.nullcontext() if final_ND.dtype == torch.float32 else _tf32():
-            return torch.addmm(b_U_V, final_ND.float(), W_U_DV, out=out)
+            return soft_capped(torch.addmm(b_U_V, final_ND.float(), W_U_DV, out=out), cap)
     logits_NV = torch.addmm(b_U_V, final_ND, W_U_DV)
-    return logits_NV.float() if out is None else out.copy_(logits_NV)
+    return soft_capped(logits_NV.float() if out is None else out.copy_(logits_NV), cap)
+
+
+def soft_capped(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
+    """`cap tanh(logits / cap)`, in the place of the logits; as they are where the model has no cap (Gemma 2, arXiv
+    2408.00118, section 2)."""
+    if cap is None:
+        return logits
+    if logits.requires_grad:  # a gradient needs what would be overwritten
+        return cap * torch.tanh(logits / cap)
+    return logits.div_(cap).tanh_().mul_(cap)
 
 
 @contextlib.contextmanager

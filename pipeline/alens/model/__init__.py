@@ -6,7 +6,9 @@ weights.py            which weight files are loaded, and their hash
 pretrained.py         a directory -> transformers' model, every weight from its files
 bridge.py             transformers' model -> TransformerLens, and the matrices W_O and W_U
 last_norm.py          the last norm, measured
+output_logits.py      a factor or a cap behind the unembedding, measured
 logit_fingerprint.py  the logits of a few fixed tokens
+loaded_model.py       a model that was found, and one that was loaded
 models.py             a name -> the loaded model
 activations.py        token rows -> z and final residuals
 attention.py          token rows -> where heads look

@@ -163,15 +163,15 @@ def _keep_scale(scales: dict[int, torch.Tensor], norm: FinalNorm) -> Any:
 
 
 def check_unembedding(model: LoadedModel, activations: Activations) -> None:
-    """Raises `RequestError` unless `final W_U + b_U` are the model's logits; some models cap or scale them afterwards.
+    """Raises `RequestError` unless `final W_U + b_U`, with the model's factor and cap, are its logits.
 
     Every target and the exact teacher rest on this equation, so it is checked on real numbers.
     """
-    ours_BV = activations.final_BTD[:, -1] @ model.W_U_DV + model.b_U_V
+    ours_BV = model.logits(activations.final_BTD[:, -1])
     error = float((ours_BV - activations.last_logits_BV).abs().max())
     scale = max(1.0, float(activations.last_logits_BV.abs().max()))
-    if not error <= LOGIT_TOLERANCE[ours_BV.dtype] * scale:
+    if not error <= LOGIT_TOLERANCE[activations.final_BTD.dtype] * scale:
         raise RequestError(
-            f"the logits of {model.source.record.architecture} are not W_U of the final residual (they differ by {error:.3g}): "
-            "models that cap or scale their logits are not supported"
+            f"the logits of {model.source.record.architecture} are not W_U of the final residual, times a factor or under a "
+            f"cap c tanh(x / c) (they differ by {error:.3g}): models that do something else to their logits are not supported"
         )

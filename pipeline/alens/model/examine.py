@@ -62,6 +62,7 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
     return dataclasses.replace(
         model.source.record,
         head_write=write,
+        logit_cap=model.logit_cap,
         final_norm=NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record,
     )
 
@@ -69,7 +70,7 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
 def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
     """Like `examine`, for a cache that was begun. Raises `RequestError` also where its plan records another result."""
     seen, stored = examine(model, tokens_BT, plan.layers), plan.model
-    for name in ("head_write", "final_norm"):
+    for name in ("head_write", "final_norm", "logit_cap"):
         recorded = getattr(stored, name)
         if recorded is not None and recorded != getattr(seen, name):  # None: an earlier alens did not examine
             raise RequestError(

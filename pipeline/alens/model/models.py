@@ -9,14 +9,9 @@ Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from alens import demo
@@ -25,10 +20,12 @@ from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
 from alens.model import configuration, logit_fingerprint, pretrained, weights
-from alens.model.beginning import Beginning, beginning
+from alens.model.beginning import beginning
 from alens.model.last_norm import last_norm
 from alens.model.libraries import importing, panics_unprinted, quiet, refusing
-from alens.rows.final_norm import FinalNorm
+from alens.model.loaded_model import LoadedModel as LoadedModel
+from alens.model.loaded_model import ModelSource as ModelSource
+from alens.model.output_logits import OutputLogits, output_logits
 from alens.sources import hub, local_or_hub
 from alens.sources.lfs import check_fetched
 from alens.store import same_model
@@ -46,62 +43,6 @@ PROBE = "A text, 1 word: \u00e9"
 """A text that a tokenizer must be able to encode: some faults of tokenizers show only then."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "vocab.txt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """A model that was found, but not loaded."""
-
-    folder: Path
-    record: ModelRecord
-    tokenizer_sha256: str
-    known: ModelRecord | None = None
-    """The record in a cache or in lenses, where the model was found for them; loading compares the two."""
-    known_by: str | None = None
-    """The name of this cache or of these lenses, for messages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A loaded model, and the matrices that its heads and its logits are made with."""
-
-    source: ModelSource
-    bridge: Any
-    """TransformerLens' TransformerBridge, unprocessed weights, in evaluation mode."""
-    tokenizer: Any
-    """The `tokenizers` tokenizer: `encode`, `decode`."""
-    fast_tokenizer: Any
-    """The same as transformers loads it, with its chat template."""
-    end_of_text: int | None
-    beginning: Beginning
-    """What the tokenizer puts before a text."""
-    W_O_LHED: torch.Tensor
-    """The output matrix of each head; zeros for a layer without attention."""
-    b_O_LD: torch.Tensor
-    """The bias that attention adds to the output of its heads; zeros for a layer without one."""
-    W_U_DV: torch.Tensor
-    b_U_V: torch.Tensor
-    final_norm: FinalNorm | None
-    """Float32, on the device; None where alens does not know the model's kind of last norm."""
-    device: torch.device
-
-    def unembedding(self, logits: Literal["float32"] | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """W_U and b_U in the dtype in which logits are to come out; None: the model's."""
-        return (self.W_U_DV, self.b_U_V) if logits is None else self._float32_unembedding
-
-    @cached_property
-    def _float32_unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.W_U_DV.float(), self.b_U_V.float()
-
-    def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
-        """The arrays `model/...` of a cache, float32, by name."""
-        arrays = {"model/W_O": self.W_O_LHED, "model/W_U": self.W_U_DV, "model/b_U": self.b_U_V}
-        if self.final_norm is not None:
-            arrays |= {
-                "model/norm_gain": self.final_norm.gain_D,
-                "model/norm_offset": self.final_norm.offset_D,
-            }
-        return {name: arrays[name].float().cpu().numpy() for name in names}
 
 
 def find(
@@ -269,6 +210,9 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         W_U_DV, b_U_V = bridges.unembedding(bridge, record)
         with refusing(f"TransformerLens {what}"):
             logit_fingerprint.check_same(logits_TV, _bridge_logits(bridge, model, record), record, dtype)
+            logits = (
+                output_logits(bridge, model.config, record) or OutputLogits()
+            )  # what else it may be is refused later
         source = _probed(source, logit_fingerprint.record(logits_TV, record, dtype))
     norm = last_norm(bridge, source.record.d_model)
     return LoadedModel(
@@ -280,8 +224,10 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         beginning=beginning(fast, PROBE),
         W_O_LHED=W_O_LHED,
         b_O_LD=bridges.output_biases(bridge, W_O_LHED),
-        W_U_DV=W_U_DV,
-        b_U_V=b_U_V,
+        W_U_DV=W_U_DV if logits.scale == 1.0 else W_U_DV * logits.scale,
+        b_U_V=b_U_V if logits.scale == 1.0 else b_U_V * logits.scale,
+        logit_scale=logits.scale,
+        logit_cap=logits.cap,
         final_norm=None if norm is None else norm.to(where),
         device=where,
     )

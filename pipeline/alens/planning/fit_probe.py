@@ -100,7 +100,7 @@ class FitProbe:
 
     def _exact(self, rows: int) -> ExactTeacher:
         final_ND, entropy_N = (self._tensor(f"targets/{n}", self._chosen(rows)) for n in ("final", "entropy"))
-        return ExactTeacher(final_ND, *self._unembedding, entropy_N)
+        return ExactTeacher(final_ND, *self._unembedding, entropy_N, cap=self._plan.model.logit_cap)
 
     def _compressed(self, rows: int) -> CompressedTeacher:
         names, chosen = ("ids", "log_probs", "logsumexp", "entropy", "tail_ids"), self._chosen(rows)

@@ -244,7 +244,7 @@ def _by_blocks(model: LoadedModel, part: Plan, stopped: _StoppedError, batch_row
     )
     W_U_DV, b_U_V = model.unembedding(part.target_logits)
     with torch.inference_mode():
-        _, unembedding = timed(lambda: unembed(final_ND, W_U_DV, b_U_V), model.device)
+        _, unembedding = timed(lambda: unembed(final_ND, W_U_DV, b_U_V, part.model.logit_cap), model.device)
         _, targets = timed(
             lambda: target_compression.compress(
                 final_ND,
@@ -254,6 +254,7 @@ def _by_blocks(model: LoadedModel, part: Plan, stopped: _StoppedError, batch_row
                 part.settings.top_k,
                 torch.ones(rows, dtype=torch.bool, device=model.device),
                 torch.zeros(model.W_U_DV.shape[1], dtype=torch.float64, device=model.device),
+                cap=part.model.logit_cap,
             ),
             model.device,
         )

@@ -21,6 +21,7 @@ from alens.lens.effect_lenses import EffectLenses
 from alens.lens.lenses import Lenses, opened_lenses
 from alens.lens.maps import LensMaps
 from alens.lens.unembedded_maps import UnembeddedMaps
+from alens.machine.products import soft_capped
 from alens.model import logit_fingerprint, models
 from alens.model.activations import Activations
 from alens.model.activations import run as run_model
@@ -252,7 +253,8 @@ class LensedModel:
             if tokens is not None:
                 W_U_DV, b_U_V = W_U_DV[:, list(tokens)], b_U_V[list(tokens)]
             logits_HTV: torch.Tensor = final_HTD @ W_U_DV.float() + b_U_V.float()
-            return logits_HTV
+            # What a head writes is counted before the cap, where the parts of the stream add up.
+            return soft_capped(logits_HTV, model.logit_cap) if site == RESIDUAL_STREAM else logits_HTV
 
     def model_log_probs(self, activations: Activations) -> torch.Tensor:
         """(T, V) log-probabilities of the model's own next token on one prompt."""
@@ -269,9 +271,8 @@ class LensedModel:
 
     def log_probs(self, final_BTD: torch.Tensor) -> torch.Tensor:
         """(B, T, V) log-probabilities from final residuals, those after the last norm."""
-        model = self.model
         with torch.inference_mode():
-            return (final_BTD @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
+            return self.model.logits(final_BTD).log_softmax(-1)
 
 
 def _check_tokenizer(lenses: Lenses, source: models.ModelSource) -> None:

@@ -80,8 +80,7 @@ class PageStream:
     def _logits(self, final_TD: torch.Tensor, tokens: slice | list[int]) -> torch.Tensor:
         """(T, V) or (T, C) logits from the stream behind the last norm."""
         with torch.inference_mode():
-            model = self._model
-            return (final_TD @ model.W_U_DV[:, tokens] + model.b_U_V[tokens]).float()
+            return self._model.logits(final_TD, tokens)
 
 
 def page_stream(reader: HeadReader, ids: Sequence[int], where: Sequence[int]) -> PageStream | None:

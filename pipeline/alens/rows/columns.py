@@ -175,7 +175,7 @@ class RowReader:
         stored = {name.removeprefix("targets/"): values for name, values in columns.by_name.items()}
         if self.exact:
             final, entropy = (send(stored[name], self.device) for name in ("final", "entropy"))
-            return ExactTeacher(final, *self.unembedding, entropy)
+            return ExactTeacher(final, *self.unembedding, entropy, cap=self.cache.plan.model.logit_cap)
         targets = Targets(
             ids_NK=stored["ids"],
             log_probs_NK=stored["log_probs"],

@@ -14,6 +14,7 @@ import torch
 
 from alens.machine import blocks
 from alens.machine.device import send, send_ids
+from alens.machine.products import unembed
 from alens.store.cache_reader import Targets
 
 
@@ -127,6 +128,8 @@ class ExactTeacher:
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     entropies: torch.Tensor
+    cap: float | None = None
+    """The model's logit cap."""
     kept: dict[tuple[int, int], "ExactBlock"] | None = None
     """The blocks that were made, by their first and last row; None where each is made anew."""
     is_dense = True
@@ -150,14 +153,15 @@ class ExactTeacher:
         return made
 
     def _block(self, rows: slice) -> "ExactBlock":
-        return ExactBlock(self._logits(rows).softmax(dim=-1))
+        return ExactBlock(self.logits(rows).softmax(dim=-1))
 
     def log_probs(self, rows: slice) -> torch.Tensor:
         """(B, V) float32."""
-        return self._logits(rows).log_softmax(dim=-1)
+        return self.logits(rows).log_softmax(dim=-1)
 
-    def _logits(self, rows: slice) -> torch.Tensor:
-        return torch.addmm(self.b_U_V, self.final_ND[rows].float(), self.W_U_DV)
+    def logits(self, rows: slice) -> torch.Tensor:
+        """(B, V) float32: the model's own logits."""
+        return unembed(self.final_ND[rows].float(), self.W_U_DV, self.b_U_V, self.cap)
 
 
 def keeping_blocks(teacher: Teacher) -> Teacher:

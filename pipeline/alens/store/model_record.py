@@ -66,6 +66,9 @@ class ModelRecord:
     cached layer, `other` where a norm or a factor follows. None: it was not measured."""
     final_norm: NormRecord | None = None
     """The model's last norm, as measured. None: it was not measured."""
+    logit_cap: float | None = None
+    """Measured: the model's logits are cap tanh(x / cap), with x = W_U final + b_U. None: they are not capped. A factor on
+    the logits needs no field: `W_U` and `b_U` of a cache are multiplied by it."""
     config: dict[str, Any] | None = None
     """The configuration, without defaults and without fields that do not change what is computed. None: the record is
     older than this field."""
@@ -79,6 +82,8 @@ class ModelRecord:
             raise TypeError("config is not an object")
         if self.probe is not None and not _is_probe(self.probe):
             raise TypeError("probe is not tokens, logits and a dtype")
+        if self.logit_cap is not None and not self.logit_cap > 0:
+            raise TypeError("logit_cap is not above 0")
 
     @property
     def name(self) -> str:

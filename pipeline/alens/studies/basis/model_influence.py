@@ -79,9 +79,14 @@ def ablated_finals(
 def _kl(model: LoadedModel, clean_PD: torch.Tensor, ablated_APD: torch.Tensor) -> torch.Tensor:
     kl_AP = torch.empty(ablated_APD.shape[:2], dtype=torch.float64)
     for rows in logit_blocks(len(clean_PD), model.W_U_DV.shape[1], model.device):
-        log_p_BV = (clean_PD[rows] @ model.W_U_DV + model.b_U_V).float().log_softmax(-1)
+        clean_BV = model.logits(clean_PD[rows])
+        log_p_BV = clean_BV.log_softmax(-1)
         p_BV = log_p_BV.exp()
         for a, ablated_PD in enumerate(ablated_APD):
-            change_BV = (ablated_PD[rows] - clean_PD[rows]) @ model.W_U_DV
+            change_BV = (
+                (ablated_PD[rows] - clean_PD[rows]) @ model.W_U_DV  # rounds less than a difference of logits
+                if model.logit_cap is None
+                else model.logits(ablated_PD[rows]) - clean_BV
+            )
             kl_AP[a, rows] = kl_of_change(p_BV, log_p_BV, change_BV).double().cpu()
     return kl_AP

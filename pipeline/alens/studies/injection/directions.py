@@ -19,8 +19,8 @@ within what the head can write. An effect lens M is a linear map of z to what th
 in all: its direction is pinv(W_O) M (the mean of the tokens' columns of W_U - that of all columns).
 
 The unembedding reads the residual after the last norm; its direction is that gradient at a fixed scale of the norm,
-gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Lenses of the
-residual stream have no W_O.
+gain * W_U (shares - p), centred for a layer norm, and may be kept within what the head can write. Where the model caps its
+logits, shares - p is multiplied by the slope of the cap at the typical x. Lenses of the residual stream have no W_O.
 Shapes: E width of the site's values (d_head for z), D d_model, V vocabulary.
 """
 
@@ -31,6 +31,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.lens.maps import LensMaps
+from alens.machine.products import soft_capped
 from alens.model.models import LoadedModel
 from alens.reading.terms import Term
 from alens.studies.injection.typical import Typical
@@ -64,7 +65,8 @@ def by_unembedding(
     W_U_DV, b_U_V = model.W_U_DV.float(), model.b_U_V.float()
     with torch.enable_grad():
         logits_V = (typical.final_mean_D @ W_U_DV + b_U_V).detach().requires_grad_(True)
-        (shares_V,) = torch.autograd.grad(mean_log_probability(logits_V.log_softmax(-1), terms), logits_V)
+        capped_V = soft_capped(logits_V, model.logit_cap)
+        (shares_V,) = torch.autograd.grad(mean_log_probability(capped_V.log_softmax(-1), terms), logits_V)
     direction_D = W_U_DV @ shares_V
     if model.final_norm is not None:
         direction_D = model.final_norm.pulled_back(direction_D)

@@ -127,7 +127,7 @@ def _nats(model: LoadedModel, final_BTD: torch.Tensor, next_BT: torch.Tensor) ->
     nats_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
     with torch.inference_mode():
         for rows in logit_blocks(len(rows_ND), model.W_U_DV.shape[1], model.device):
-            logits_NV = (rows_ND[rows] @ model.W_U_DV + model.b_U_V).float()
+            logits_NV = model.logits(rows_ND[rows])
             right_N = logits_NV.gather(1, next_N[rows, None])[:, 0]
             nats_N[rows] = (logits_NV.logsumexp(-1) - right_N).double()
     return nats_N.view(next_BT.shape).sum(1)

@@ -1,0 +1,93 @@
+"""A model that was found, and one that was loaded: the bridge, and what alens takes from it.
+
+In: what `models` found, read and measured. Out: `LoadedModel`, which gives the model's logits, and its weights as a cache
+holds them.
+Shapes: N rows, L layers, H heads, E d_head, D d_model, V vocabulary, C chosen tokens.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alens.machine.products import soft_capped
+from alens.model import bridge as bridges
+from alens.model.beginning import Beginning
+from alens.rows.final_norm import FinalNorm
+from alens.store.model_record import ModelRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model that was found, but not loaded."""
+
+    folder: Path
+    record: ModelRecord
+    tokenizer_sha256: str
+    known: ModelRecord | None = None
+    """The record in a cache or in lenses, where the model was found for them; loading compares the two."""
+    known_by: str | None = None
+    """The name of this cache or of these lenses, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A loaded model, and the matrices that its heads and its logits are made with."""
+
+    source: ModelSource
+    bridge: Any
+    """TransformerLens' TransformerBridge, unprocessed weights, in evaluation mode."""
+    tokenizer: Any
+    """The `tokenizers` tokenizer: `encode`, `decode`."""
+    fast_tokenizer: Any
+    """The same as transformers loads it, with its chat template."""
+    end_of_text: int | None
+    beginning: Beginning
+    """What the tokenizer puts before a text."""
+    W_O_LHED: torch.Tensor
+    """The output matrix of each head; zeros for a layer without attention."""
+    b_O_LD: torch.Tensor
+    """The bias that attention adds to the output of its heads; zeros for a layer without one."""
+    W_U_DV: torch.Tensor
+    b_U_V: torch.Tensor
+    logit_scale: float
+    """The factor that the model has on its logits (`output_logits`); W_U and b_U are multiplied by it."""
+    logit_cap: float | None
+    """The model's logits are `cap tanh(x / cap)`, with x = W_U final + b_U; None: they are x."""
+    final_norm: FinalNorm | None
+    """Float32, on the device; None where alens does not know the model's kind of last norm."""
+    device: torch.device
+
+    def logits(self, final_ND: torch.Tensor, tokens: slice | list[int] = slice(None)) -> torch.Tensor:
+        """(N, V) float32 of final residuals; (N, C) of these tokens alone."""
+        logits_NC = final_ND @ self.W_U_DV[:, tokens] + self.b_U_V[tokens]
+        return soft_capped(logits_NC.float(), self.logit_cap)
+
+    def unembedding(self, logits: Literal["float32"] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """W_U and b_U in the dtype in which logits are to come out; None: the model's."""
+        return (self.W_U_DV, self.b_U_V) if logits is None else self._float32_unembedding
+
+    @cached_property
+    def _float32_unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.logit_scale == 1.0:
+            return self.W_U_DV.float(), self.b_U_V.float()
+        W_U_DV, b_U_V = bridges.unembedding(
+            self.bridge, self.source.record
+        )  # so that only one product rounds
+        return W_U_DV.float() * self.logit_scale, b_U_V.float() * self.logit_scale
+
+    def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
+        """The arrays `model/...` of a cache, float32, by name."""
+        W_U_DV, b_U_V = self._float32_unembedding
+        arrays = {"model/W_O": self.W_O_LHED, "model/W_U": W_U_DV, "model/b_U": b_U_V}
+        if self.final_norm is not None:
+            arrays |= {
+                "model/norm_gain": self.final_norm.gain_D,
+                "model/norm_offset": self.final_norm.offset_D,
+            }
+        return {name: arrays[name].float().cpu().numpy() for name in names}
