@@ -17,7 +17,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
 # Two processes of tests, one thread each: more threads would only get in each other's way.
 PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 2
 
-.PHONY: install demo real real-model test test-all test-real test-gpu lint types docs bench package constraints clean help
+.PHONY: install demo real real-model test test-all test-real test-gpu bench-gpu lint types docs bench package constraints clean help
 
 install: $(STAMP) ## make .venv and install alens and its tools, at the tested versions
 
@@ -48,8 +48,11 @@ test-all: test ## all tests: the quick ones, the slow ones, then those on a real
 test-real: real-model ## the tests on a real model; skipped where it cannot be fetched
 	@$(PYTEST) -m real -rs
 
-test-gpu: install ## the tests on a CUDA device; skipped with the reason where there is none
-	@$(RUN) ALENS_TEST_GPU=1 OMP_NUM_THREADS=1 pytest -q -m gpu -rs tests/gpu
+test-gpu: install ## the tests on a CUDA device; skipped with the reason where there is none. DEVICE=cpu rehearses them
+	@$(RUN) ALENS_TEST_GPU=1 ALENS_TEST_DEVICE=$(DEVICE) OMP_NUM_THREADS=1 pytest -q -m gpu -rs tests/gpu
+
+bench-gpu: install ## the first ten minutes on a GPU, written into first-gpu.json. MODEL=DIR adds one; DEVICE=cpu rehearses
+	@$(RUN) python benchmarks/first_gpu.py --device $(or $(DEVICE),cuda) $(if $(MODEL),--model $(MODEL))
 
 lint: install ## style, formatting and the import rules
 	@$(RUN) ruff check --quiet

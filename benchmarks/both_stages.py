@@ -24,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault(
-    "DS_ACCELERATOR", "cpu"
-)  # this is a benchmark of CPUs; else it logs that it found no GPU
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it logs that it found no GPU
 
 import torch
 from against_published import clock
@@ -68,7 +66,7 @@ def make_request(work: Path, asked: argparse.Namespace) -> CacheRequest:
         max_rows=(1 + asked.rounds * asked.shards_a_round) * asked.rows_per_shard,
     )
     return CacheRequest(
-        model=asked.model, corpus=asked.corpus, store=work / "cache", settings=settings, device="cpu"
+        model=asked.model, corpus=asked.corpus, store=work / "cache", settings=settings, device=asked.device
     )
 
 
@@ -78,7 +76,10 @@ def bare_forward(model: models.LoadedModel, plan: Plan, tokens_BT: Any, shards: 
     with torch.inference_mode():
         for shard in shards:
             for chosen in batches(plan, shard):
-                model.bridge(torch.from_numpy(tokens_BT[chosen].astype("int64")), return_type="logits")
+                tokens = torch.from_numpy(tokens_BT[chosen].astype("int64")).to(model.device)
+                model.bridge(tokens, return_type="logits")
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
     return clock.now() - since
 
 
@@ -132,7 +133,7 @@ def stage_one(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
     source = models.find(request.model)
     prepared = prepare(request, source, silent, never)
     plan = prepared.plan
-    model = prepared.model or models.load(source, dtype="float32", device="cpu")
+    model = prepared.model or models.load(source, dtype="float32", device=request.device)
     cache = open_cache(request.store)
     bare_forward(model, plan, cache.tokens, [0])
     bare_mib = peak_mib()
@@ -153,18 +154,19 @@ def stage_one(work: Path, asked: argparse.Namespace) -> dict[str, Any]:
         "cache_rows_a_s": round(rows / statistics.median(ours), 1),
         "ratio_cache_to_bare": [round(a / b, 3) for a, b in zip(ours, bare, strict=True)],
         "peak_memory_mib": {"bare": bare_mib, "with cache": cache_mib},
-        "microseconds_a_row": parts(model, plan, cache.tokens, work),
+        # One thing after the other has a time on a CPU alone.
+        "microseconds_a_row": parts(model, plan, cache.tokens, work) if model.device.type == "cpu" else None,
         "bytes_a_row": sum(spec.row_bytes for spec in specs if spec.dimensions[0] == "row"),
         "bytes_a_row_on_disk": round(files / plan.settings.rows_per_shard, 1),
     }
 
 
-def stage_two(work: Path, layers: str, steps: int, batch_rows: int) -> dict[str, Any]:
+def stage_two(work: Path, layers: str, steps: int, batch_rows: int, device: str) -> dict[str, Any]:
     """`alens fit` of some layers as a process: its own rate, and its peak memory."""
     lenses = work / f"lenses-{layers}"
     command = [sys.executable, "-m", "alens", "fit", str(work / "cache"), str(lenses), "--layers", layers]
     command += ["--steps", str(steps), "--batch-rows", str(batch_rows), "--tolerance", "0"]
-    command += ["--eval-rows", "1024", "--device", "cpu"]
+    command += ["--eval-rows", "1024", "--device", device]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.read().splitlines()
@@ -193,6 +195,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rows-per-shard", type=int, default=4096)
     parser.add_argument("--exact-teacher", action="store_true")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the model runs")
     parser.add_argument("--clock", choices=clock.KINDS, default="wall")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shards-a-round", type=int, default=3)
@@ -210,8 +213,8 @@ def main() -> None:
         last = report["model"]["layers"] - 1
         if asked.fit_steps:
             report["stage_two"] = [
-                stage_two(work, str(last), asked.fit_steps, asked.batch_rows),
-                stage_two(work, f"0-{last}", max(2, asked.fit_steps // 4), asked.batch_rows),
+                stage_two(work, str(last), asked.fit_steps, asked.batch_rows, asked.device),
+                stage_two(work, f"0-{last}", max(2, asked.fit_steps // 4), asked.batch_rows, asked.device),
             ]
         print(json.dumps(report, indent=1))
 
