@@ -26,6 +26,11 @@ OTHER_TOOLS = {
     "--gpus-per-node": "sbatch",
     "--gpu-bind": "srun",
     "--tres-per-task": "srun",
+    "--cc": "flux submit",
+    "--signal": "flux submit",
+    "--nv": "apptainer",
+    "--build-arg": "apptainer build",
+    "--index-url": "pip",
 }
 """Flags of other programs that the docs name."""
 

@@ -26,6 +26,7 @@ SCHEDULER_NAMES = (
     "SBATCH",
     "SRUN",
     "PBS",
+    "FLUX",
     "WORKER",
     "MAX_",
     "OPTIONS",
