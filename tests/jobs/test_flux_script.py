@@ -167,7 +167,7 @@ def test_a_worker_before_its_time_limit_and_its_successor_write_the_cache(
     wait_until: Callable[..., None],
 ) -> None:
     """The real alens on the demo. The successor gets the variables of the job that was submitted again."""
-    asked = ("--config", str(SCRIPT.with_name("demo.toml")), "--max-rows", "2048")
+    asked = ("--config", str(SCRIPT.with_name("demo.toml")), "--max-rows", "3072")
     names = {"WORKERS": "2", "FLUX_JOB_CC": "1"}
     first = subprocess.Popen(
         ["bash", str(SCRIPT), *asked],

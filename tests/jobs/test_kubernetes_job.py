@@ -102,7 +102,7 @@ def test_a_worker_whose_node_is_drained_goes_on_in_a_new_pod(
         words = arguments(names)
         words[words.index("--config") + 1] = str(ROOT / "cache_jobs" / "demo.toml")
         return subprocess.Popen(
-            [program, *words, "--max-rows", "2048"], cwd=tmp_path, env={**plain_environment(), **names}
+            [program, *words, "--max-rows", "3072"], cwd=tmp_path, env={**plain_environment(), **names}
         )
 
     plain = str(Path(sys.executable).with_name("alens"))
