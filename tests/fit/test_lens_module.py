@@ -1,15 +1,21 @@
 """The lenses of a fit as one module: losses by layer and head, of all lenses or some of them."""
 
+from collections import Counter
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alens.fit.lens_module import LensModule
+from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.forward_kl import ForwardKL
+from alens.fit.objectives.objective import Objective
 from alens.lens.designs.design import Ground
 from alens.lens.designs.linear import Linear
+from alens.lens.designs.readout import Readout
 from alens.lens.designs.summed import Summed
 from alens.lens.whitening import Whitening
-from alens.rows.teacher import CompressedTeacher
+from alens.rows.teacher import CompressedTeacher, Teacher
 
 H, N, E, V = 3, 8, 2, 11
 
@@ -41,6 +47,42 @@ def test_losses_of_some_are_those_of_all_and_0_for_the_others(module: LensModule
     assert module.layers == (1, 4) and whole_LU.shape == some_LU.shape == (2, H)
     torch.testing.assert_close(some_LU[0, [0, 2]], whole_LU[0, [0, 2]])
     assert some_LU[0, 1] == 0 and bool((some_LU[1] == 0).all())
+
+
+class Shapes(TorchDispatchMode):
+    """The shapes of the tensors that operations made, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: Counter[tuple[int, ...]] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and not (func.is_view or func._schema.is_mutable):
+            self.made[tuple(made.shape)] += 1
+        return made
+
+
+def test_a_step_that_trains_some_heads_copies_no_weights(module: LensModule) -> None:
+    with Shapes() as shapes:
+        module(*batch(), {1: [2, 0], 4: [1]}).sum().backward()
+    assert shapes.made[2, E, V] == shapes.made[1, E, V] == 0
+    assert shapes.made[H, E, V] == 2  # the gradients of two layers
+
+
+def test_an_objective_that_reads_weights_gets_those_of_its_losses(module: LensModule) -> None:
+    class Plain(Objective):
+        def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
+            return cross_entropy(readout.features_UNF, readout.weight_UFV, readout.bias_UV, teacher)
+
+    module.design(1).requires_grad_()
+    losses, gradients = [], []
+    for objective in (ForwardKL(), Plain()):
+        module.objective = objective
+        losses.append(module(*batch(), {1: [2, 0]}))
+        gradients.append(torch.autograd.grad(losses[-1].sum(), list(module.parameters())))
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_a_layer_that_is_not_named_trains_all_of_its_own(module: LensModule) -> None:

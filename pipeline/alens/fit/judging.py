@@ -20,7 +20,8 @@ from alens.fit.fit_plan import FitPlan
 from alens.fit.recipe import Recipe
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import Report, ShouldStop, counting, never, silent
-from alens.lens.designs.design import Design, Ground, Readout
+from alens.lens.designs.design import Design, Ground
+from alens.lens.designs.readout import Readout
 from alens.lens.maps import LensMaps
 from alens.machine.blocks import kept_rows
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from alens.fit.objectives.objective import Objective
-from alens.lens.designs.design import Design, Readout, unit_index
+from alens.lens.designs.design import Design
+from alens.lens.designs.readout import Readout, unit_index
 from alens.lens.maps import LensMaps
 from alens.rows.teacher import Teacher, keeping_blocks
 

@@ -54,11 +54,12 @@ class InterpretedKernel:
         tiles: tuple[int, int, int, int] = (16, 16, 16, 16),
         heads_at_once: int = 16,
         programs: int = 1,
+        heads: list[int] | None = None,
     ) -> tuple[torch.Tensor, ...]:
         assert self.process.stdin and self.process.stdout
         named = dict(zip(ARGUMENTS, tensors, strict=True))
         asked = {"products": products, "tiles": tiles, "heads_at_once": heads_at_once, "programs": programs}
-        put(self.process.stdin, named, **asked)
+        put(self.process.stdin, named, **asked, heads=heads)
         answer = take(self.process.stdout)
         assert answer, "the interpreter's process ended; it wrote why on standard error"
         return tuple(answer[0][name] for name in RESULTS)
@@ -110,6 +111,7 @@ def serve() -> None:
             *(tensors[name] for name in ARGUMENTS),
             products=asked["products"],
             tiles=ours.Tiles(logsumexp=one, gradient=two),
+            heads=asked["heads"],
         )
         put(sys.stdout.buffer, dict(zip(RESULTS, results, strict=True)))
 

@@ -164,9 +164,7 @@ def test_without_gradients_only_the_loss_is_computed(monkeypatch: pytest.MonkeyP
     teacher, probs_NV = a_teacher("compressed", 5, 20)
     inputs = some(2, 5, 3, 20)
     asked = []
-    monkeypatch.setattr(
-        module, "loss_and_gradients", lambda *a: asked.append(a[-1]) or loss_and_gradients(*a)
-    )
+    monkeypatch.setattr(module, "loss_and_gradients", lambda *a: asked.append(a[4]) or loss_and_gradients(*a))
     weight = inputs[1].clone().requires_grad_()
     with torch.no_grad():
         loss_H = cross_entropy(inputs[0], weight, inputs[2], teacher)
@@ -194,6 +192,19 @@ def test_the_gradient_is_handed_over_without_a_copy(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(weight.grad.double(), scale * dense(inputs, probs_NV)[2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["exact", "compressed"])
+def test_some_heads_have_their_losses_and_gradients_and_the_others_none(kind: str) -> None:
+    teacher, probs_NV = a_teacher(kind, 7, 20)
+    features, weight, bias = some(4, 7, 3, 20)
+    heads = [3, 0]
+    expected = dense((features[heads], weight[heads], bias[heads]), probs_NV)
+    leaves = weight.requires_grad_(), bias.requires_grad_()
+    loss_U = cross_entropy(features[heads], *leaves, teacher, heads)
+    gradients = torch.autograd.grad(loss_U @ torch.tensor([1.0, 2.0]), leaves)
+    assert_same((loss_U, *(part[heads] for part in gradients)), (expected[0], *expected[2:]))
+    assert not any(bool(part[[1, 2]].any()) for part in gradients)
+
+
 def test_a_second_backward_is_refused() -> None:
     teacher, _ = a_teacher("compressed", 5, 20)
     features, weight, bias = some(1, 5, 3, 20)
@@ -207,7 +218,7 @@ def test_a_kernel_takes_the_place_of_the_tiles(monkeypatch: pytest.MonkeyPatch) 
     teacher, probs_NV = a_teacher("compressed", 5, 20)
     features, weight, bias = some(2, 5, 3, 20)
 
-    def kernel(features: Any, weight: Any, bias: Any, ids: Any, weights: Any, kept: Any) -> Tensors:
+    def kernel(features: Any, weight: Any, bias: Any, ids: Any, weights: Any, **_: Any) -> Tensors:
         same = CompressedTeacher(ids, weights, torch.zeros(5))
         loss_H, made = loss_and_gradients(features, weight, bias, same, Wanted(weight=True, bias=True))
         return loss_H, made[1], made[2]
@@ -299,7 +310,7 @@ def test_targets_are_put_in_order_once_for_all_layers(monkeypatch: pytest.Monkey
     teacher, _ = a_teacher("compressed", 2, 5)
     orders = []
 
-    def kernel(*tensors: Any, kept: Any) -> Tensors:
+    def kernel(*tensors: Any, kept: Any, heads: Any) -> Tensors:
         orders.append(cross_entropy_triton._entries(*tensors[3:], 5, kept))
         return torch.zeros(2), torch.zeros(2, 3, 5), torch.zeros(2, 5)
 

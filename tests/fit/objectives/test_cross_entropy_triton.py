@@ -84,6 +84,16 @@ def test_heads_are_taken_in_groups_and_in_parts_of_a_group(kernel: InterpretedKe
 
 
 @needs_triton
+def test_some_heads_leave_zeros_to_the_others(kernel: InterpretedKernel) -> None:
+    features, weight, bias, *targets = drawn(H=6)
+    heads = [5, 0, 1, 3]
+    loss, *gradients = kernel(features[heads], weight, bias, *targets, heads=heads, heads_at_once=3)
+    mine = features[heads], weight[heads], bias[heads], *targets
+    assert_same((loss, *(part[heads] for part in gradients)), mine)
+    assert not any(bool(part[[2, 4]].any()) for part in gradients)
+
+
+@needs_triton
 def test_one_token_may_have_more_entries_than_a_program_takes_at_once(kernel: InterpretedKernel) -> None:
     tensors = drawn(N=37)
     tensors[3][:, :3] = 11
@@ -191,13 +201,39 @@ def test_triton_is_not_imported_with_the_module() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def compiled(architectures: str, cache: Path) -> dict[str, Any]:
+    script = Path(__file__).parents[3] / "benchmarks/compiled_kernels.py"
+    command = [sys.executable, script, "--architectures", architectures]
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(cache)}
+    report: dict[str, Any] = json.loads(subprocess.check_output(command, env=environment))
+    return report
+
+
 @needs_triton
 def test_an_h100_runs_two_programs_of_each_pass_on_tensor_cores_without_spilling(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "compiled_kernels.py"
-    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
-    kernels: dict[str, Any] = json.loads(subprocess.check_output([sys.executable, script], env=environment))
+    report = compiled("90", tmp_path)
+    kernels = report["sm_90"]
     for name, kernel in kernels.items():
         assert kernel["stack"] == 0, name
-        assert kernel["tensor_cores"] == (name != "target_sums")
+        assert kernel["matrix_units"] == ("wgmma" if kernel["a_logit"] else None)
         assert kernel["registers"] <= 128, name  # 65,536 of a multiprocessor, 256 threads of a program
         assert kernel["shared"] <= 113 * 1024, name  # half of 227 kB
+    assert (
+        kernels["logsumexps"]["a_logit"]["exponential"] == kernels["gradients"]["a_logit"]["exponential"] == 1
+    )
+    assert kernels["logsumexps"]["a_logit"]["all"] < 6  # with a running maximum: 6.9
+    steps = report["computed_steps"]
+    assert (
+        steps["H100 SXM, 144 heads, 8192 rows"]["rows_a_s"]
+        > 2e5
+        > steps["H100 SXM, 144 heads, 1024 rows"]["rows_a_s"]
+    )
+
+
+@needs_triton
+@pytest.mark.slow
+def test_no_architecture_spills_or_lacks_shared_memory(tmp_path: Path) -> None:
+    report = compiled("80,100,120", tmp_path)
+    for name, shared in (("sm_80", 163), ("sm_100", 227), ("sm_120", 99)):
+        for kernel in report[name].values():
+            assert kernel["stack"] == 0 and kernel["shared"] <= shared * 1024

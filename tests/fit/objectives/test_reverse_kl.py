@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alens.errors import RequestError
 from alens.fit.objectives.reverse_kl import ReverseKL
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.machine import blocks
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
 

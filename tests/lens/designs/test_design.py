@@ -9,7 +9,8 @@ from alens.errors import RequestError
 from alens.fit import plugin
 from alens.lens.designs import DESIGNS
 from alens.lens.designs import design as design_module
-from alens.lens.designs.design import Design, Ground, Readout
+from alens.lens.designs.design import Design, Ground
+from alens.lens.designs.readout import Readout
 
 
 def make(name: str, ground: Ground) -> Design:

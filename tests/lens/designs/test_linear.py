@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from alens.lens.designs.design import Readout
 from alens.lens.designs.linear import Linear
+from alens.lens.designs.readout import Readout
 
 
 def test_it_starts_as_the_mean_output_for_every_z(ground: Any, values: torch.Tensor) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.lens.designs.summed import Summed
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alens.errors import RequestError
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.lens.designs.tuned import Tuned
 from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import NormRecord

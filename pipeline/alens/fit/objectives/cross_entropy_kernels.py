@@ -97,14 +97,14 @@ def logsumexps(
 @triton.jit
 def gradients(
     features_HNF, weight_HFV, bias_HV, logsumexp_HN, sums_VHF, masses_V, grad_weight_HFV, grad_bias_HV, expected_HT,
-    num_heads, num_features, num_rows, vocabulary, real_rows, real_vocabulary,
+    places_H, num_heads, num_features, num_rows, vocabulary, real_rows, real_vocabulary,
     FP: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradients of a tile of tokens, and what the tile adds to the expected logits under the teacher.
 
     `bias_HV` as in `logsumexps`; `logsumexp_HN` holds logsumexp x log2(e), and inf past the rows. A program keeps
     its tokens' weights, goes through all rows, makes their probabilities anew and adds up features^T p.
-    It starts from minus the teacher's sums, so p - t is never held.
+    It starts from minus the teacher's sums, so p - t is never held. Head h of a launch is head `places_H[h]` of the gradients.
     """
     tile, head = tl.program_id(0), tl.program_id(1)
     tokens = tile * TOKENS + tl.arange(0, TOKENS)
@@ -137,10 +137,11 @@ def gradients(
 
     share = 1.0 / real_rows
     wanted = (columns < num_features)[None, :] & real[:, None]
-    grad_FV = grad_weight_HFV + head.to(tl.int64) * num_features * real_vocabulary
+    place = tl.load(places_H + head).to(tl.int64)
+    grad_FV = grad_weight_HFV + place * num_features * real_vocabulary
     into = grad_FV + columns.to(tl.int64)[None, :] * real_vocabulary + tokens[:, None]
     tl.store(into, sums * share, mask=wanted)
-    tl.store(grad_bias_HV + head.to(tl.int64) * real_vocabulary + tokens, masses * share, mask=real)
+    tl.store(grad_bias_HV + place * real_vocabulary + tokens, masses * share, mask=real)
 
 
 @triton.jit

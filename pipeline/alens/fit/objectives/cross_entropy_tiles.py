@@ -3,11 +3,11 @@
 In: features, an affine map for each head, a teacher, and which gradients are wanted. Out: losses and gradients, float32.
 Tiles fit into the processor's cache, so logits are made twice: first for their logsumexp, then for the probabilities
 (6 F V flop for each row and head, docs/decisions/0015).
-Shapes: H heads, N rows, F features, V vocabulary; in a tile R rows, C tokens; A = F + 2: the bias and the row's shift are
+Shapes: H heads, U heads with a loss, N rows, F features, V vocabulary; in a tile R rows, C tokens; A = F + 2: the bias and the row's shift are
 two more features, so that a product gives logits ready for `exp2`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -33,41 +33,43 @@ class Wanted(NamedTuple):
 
 @fast_float32()
 def loss_and_gradients(
-    features_HNF: torch.Tensor,
+    features_UNF: torch.Tensor,
     weight_HFV: torch.Tensor,
     bias_HV: torch.Tensor,
     teacher: Teacher,
     wanted: Wanted,
+    heads: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, Gradients]:
-    """(H,) mean losses over the rows, and their gradients."""
-    H, N, F = features_HNF.shape
-    V, device = weight_HFV.shape[-1], features_HNF.device
-    loss_H = torch.zeros(H, device=device)
+    """(U,) mean losses over the rows, and their gradients. `heads` are the U heads of the features; None for all."""
+    U, N, F = features_UNF.shape
+    (H, _, V), device = weight_HFV.shape, features_UNF.device
+    heads = range(H) if heads is None else heads
+    loss_U = torch.zeros(U, device=device)
     grad_features, grad_weight, grad_bias = sums = tuple(
         torch.zeros(shape, device=device) if asked else None
-        for asked, shape in zip(wanted, ((H, N, F), (H, F, V), (H, V)), strict=True)
+        for asked, shape in zip(wanted, ((U, N, F), (H, F, V), (H, V)), strict=True)
     )
     for group in blocks.slices(N, blocks.teacher_rows(device) if teacher.is_dense else N):
         taught = _Taught(teacher, group, V, device)
 
-        def add_head(head: int, taught: _Taught = taught, group: slice = group) -> None:
-            tiles = _Tiles(taught, F)
-            mine = _HeadTiles(tiles, features_HNF[head, group].float(), weight_HFV[head], bias_HV[head])
-            loss_H[head] += mine.cross_entropy() / N
+        def add_head(place: int, taught: _Taught = taught, group: slice = group) -> None:
+            tiles, head = _Tiles(taught, F), heads[place]
+            mine = _HeadTiles(tiles, features_UNF[place, group].float(), weight_HFV[head], bias_HV[head])
+            loss_U[place] += mine.cross_entropy() / N
             if any(wanted):
                 mine.add_gradients(
-                    None if grad_features is None else grad_features[head, group],
+                    None if grad_features is None else grad_features[place, group],
                     None if grad_weight is None else grad_weight[head],
                     None if grad_bias is None else grad_bias[head],
                     scale=1.0 / N,
                 )
 
         if device.type == "cpu" and onednn_is_exact():  # MKL has one number of threads for the whole process
-            side_by_side(add_head, H)
+            side_by_side(add_head, U)
         else:
-            for head in range(H):
-                add_head(head)
-    return loss_H, sums  # type: ignore[return-value]  # a tuple of three, made from three shapes
+            for place in range(U):
+                add_head(place)
+    return loss_U, sums  # type: ignore[return-value]  # a tuple of three, made from three shapes
 
 
 class _Tile(NamedTuple):

@@ -5,17 +5,20 @@ gradients in float32. Rows x vocabulary are held a tile at a time, in registers;
 A row and head cost 6 F V flop and 2 V exponentials: logits once for the logsumexp, once more for the
 probabilities, then features^T p (docs/decisions/0016). Products take bfloat16 and add in float32 unless told
 otherwise. The first call imports Triton; this module does not.
-Shapes: H heads, G heads of one launch, N rows (P padded), F features, V vocabulary, J entries of a row
+Shapes: H heads, U heads with a loss, G heads of one launch, N rows (P padded), F features, V vocabulary, J entries of a row
 of the teacher, C = N J, S parts that share a row's vocabulary.
 """
 
 import functools
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+
+from alens.lens.designs.readout import unit_index
 
 Products = Literal["bfloat16", "tf32", "ieee"]
 """What matrix products read: bfloat16, or float32 cut to 19 bits (tf32) or whole (ieee: no tensor cores)."""
@@ -141,7 +144,7 @@ def _trial(num_features: int, device: torch.device) -> str | None:
 
 
 def cross_entropy_and_gradients(
-    features_HNF: torch.Tensor,
+    features_UNF: torch.Tensor,
     weight_HFV: torch.Tensor,
     bias_HV: torch.Tensor,
     ids_NJ: torch.Tensor,
@@ -150,25 +153,33 @@ def cross_entropy_and_gradients(
     products: Products = "bfloat16",
     tiles: Tiles | None = None,
     kept: dict[str, Any] | None = None,
+    heads: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(loss_H, grad_weight_HFV, grad_bias_HV), float32.
+    """(loss_U, grad_weight_HFV, grad_bias_HV), float32.
 
     Loss: the mean over rows of logsumexp(logits) - sum_j weights[j] logits[ids[j]], where logits =
     features weight + bias. Each row of `weights_NJ` sums to 1; ids may repeat. The loss is that of features and weights as
     rounded for the products. `kept` keeps the order of the targets for the next call with the same ones.
+    `heads` are the U heads of the features, None for all; the others' gradients are 0.
     """
     H, _, V = weight_HFV.shape
+    heads = tuple(range(H)) if heads is None else tuple(heads)
     tiles = tiles or (WHOLE_FLOAT32 if products == "ieee" else TENSOR_CORES)
     entries = _entries(ids_NJ, weights_NJ, V, kept)
-    loss_H = features_HNF.new_empty(H, dtype=torch.float32)
+    loss_U = features_UNF.new_empty(len(heads), dtype=torch.float32)
     grad_weight_HFV = torch.empty_like(weight_HFV, dtype=torch.float32, memory_format=torch.contiguous_format)
     grad_bias_HV = torch.empty_like(bias_HV, dtype=torch.float32, memory_format=torch.contiguous_format)
-    for first in range(0, H, HEADS_AT_ONCE):
-        heads = slice(first, first + HEADS_AT_ONCE)
-        padded = _Padded.for_launch(features_HNF[heads], weight_HFV[heads], bias_HV[heads], products, tiles)
-        with torch.cuda.device_of(features_HNF):  # Triton launches on the current device
-            loss_H[heads] = _launch(padded, entries, grad_weight_HFV[heads], grad_bias_HV[heads], tiles)
-    return loss_H, grad_weight_HFV, grad_bias_HV
+    for head in set(range(H)).difference(heads):
+        grad_weight_HFV[head] = 0
+        grad_bias_HV[head] = 0
+    for first in range(0, len(heads), HEADS_AT_ONCE):
+        some = slice(first, first + HEADS_AT_ONCE)
+        padded = _Padded.for_launch(
+            features_UNF[some], weight_HFV, bias_HV, heads[some], products=products, tiles=tiles
+        )
+        with torch.cuda.device_of(features_UNF):  # Triton launches on the current device
+            loss_U[some] = _launch(padded, entries, grad_weight_HFV, grad_bias_HV, tiles)
+    return loss_U, grad_weight_HFV, grad_bias_HV
 
 
 def scale(gradients_HX: torch.Tensor, scales_H: torch.Tensor) -> None:
@@ -202,45 +213,55 @@ class _Padded:
     weight_GFV: torch.Tensor
     bias_GV: torch.Tensor
     """bias x log2(e); -inf past the vocabulary, where probabilities are 0."""
+    places_G: torch.Tensor
+    """int64: the places of these heads among all."""
     num_rows: int
     precision: str
 
     @classmethod
     def for_launch(
         cls,
-        features: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
+        features_GNF: torch.Tensor,
+        weight_HFV: torch.Tensor,
+        bias_HV: torch.Tensor,
+        heads: tuple[int, ...],
+        *,
         products: Products,
         tiles: Tiles,
     ) -> "_Padded":
-        (G, N, F), V = features.shape, weight.shape[-1]
+        (G, N, F), V = features_GNF.shape, weight_HFV.shape[-1]
         dtype = torch.bfloat16 if products == "bfloat16" else torch.float32
         P, VP = _up(N, tiles.rows), _up(V, tiles.tokens)
         FP = _padded_features(F)
-        features_GPF = _with_zeros(features, P, FP, dtype)
-        weight_GFV = _with_zeros(weight, FP, VP, dtype)
-        bias_GV = bias.new_full((G, VP), -torch.inf, dtype=torch.float32)
-        bias_GV[:, :V] = bias.float() * LOG2E
+        features_GPF = _with_zeros(features_GNF, range(G), P, FP, dtype)
+        weight_GFV = _with_zeros(weight_HFV, heads, FP, VP, dtype)
+        places_G = unit_index(heads, bias_HV.device)
+        bias_GV = bias_HV.new_full((G, VP), -torch.inf, dtype=torch.float32)
+        bias_GV[:, :V] = bias_HV.index_select(0, places_G).float() * LOG2E
         precision = "ieee" if products == "bfloat16" else products  # Triton asks only for float32
         return cls(
-            features_GPF=features_GPF, weight_GFV=weight_GFV, bias_GV=bias_GV, num_rows=N, precision=precision
+            features_GPF=features_GPF,
+            weight_GFV=weight_GFV,
+            bias_GV=bias_GV,
+            places_G=places_G,
+            num_rows=N,
+            precision=precision,
         )
 
 
 def _launch(
     padded: _Padded,
     entries: Entries,
-    grad_weight_GFV: torch.Tensor,
-    grad_bias_GV: torch.Tensor,
+    grad_weight_HFV: torch.Tensor,
+    grad_bias_HV: torch.Tensor,
     tiles: Tiles,
 ) -> torch.Tensor:
-    """(G,) losses; fills the gradients."""
+    """(G,) losses; fills the gradients of these heads."""
     from alens.fit.objectives import cross_entropy_kernels as kernels
 
     z, w, b = padded.features_GPF, padded.weight_GFV, padded.bias_GV
     G, P, FP = z.shape
-    F, V, VP = grad_weight_GFV.shape[1], grad_bias_GV.shape[1], b.shape[1]
+    F, V, VP = grad_weight_HFV.shape[1], grad_bias_HV.shape[1], b.shape[1]
 
     sums_VGF, masses_V = z.new_empty(V, G, FP, dtype=torch.float32), b.new_empty(V)
     kernels.target_sums[V, -(-G // HEADS_OF_A_TOKEN)](
@@ -264,21 +285,29 @@ def _launch(
     two = tiles.gradient
     expected_GT = b.new_empty(G, VP // two.tokens)
     kernels.gradients[VP // two.tokens, G](
-        z, w, b, logsumexp_GP * LOG2E, sums_VGF, masses_V, grad_weight_GFV, grad_bias_GV, expected_GT,
-        G, F, P, VP, padded.num_rows, V,
+        z, w, b, logsumexp_GP * LOG2E, sums_VGF, masses_V, grad_weight_HFV, grad_bias_HV, expected_GT,
+        padded.places_G, G, F, P, VP, padded.num_rows, V,
         FP=FP, ROWS=two.rows, TOKENS=two.tokens, PRECISION=padded.precision,
         num_warps=two.warps, num_stages=two.stages,
     )  # fmt: skip
     return loss_G - expected_GT.sum(dim=1) / padded.num_rows
 
 
-def _with_zeros(values_GRC: torch.Tensor, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-    """A copy with zeros behind the rows and columns; only the zeros are written twice."""
-    (G, R, C) = values_GRC.shape
-    padded = values_GRC.new_empty(G, rows, columns, dtype=dtype)
+def _with_zeros(
+    values_HRC: torch.Tensor, heads: Sequence[int], rows: int, columns: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """(G, rows, columns): a copy of these heads with zeros behind their rows and columns."""
+    _, R, C = values_HRC.shape
+    padded = values_HRC.new_empty(len(heads), rows, columns, dtype=dtype)
     padded[:, R:] = 0
     padded[:, :R, C:] = 0
-    padded[:, :R, :C] = values_GRC
+    place = 0
+    while place < len(heads):  # heads that follow each other in one copy
+        first, stop = heads[place], place + 1
+        while stop < len(heads) and heads[stop] == first + stop - place:
+            stop += 1
+        padded[place:stop, :R, :C] = values_HRC[first : first + stop - place]
+        place = stop
     return padded
 
 

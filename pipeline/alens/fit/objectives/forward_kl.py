@@ -2,14 +2,16 @@
 
 In: whitened z, the map of every head, a teacher. Out: the loss of every head. Forward KL is the cross-entropy against the
 teacher minus the teacher's entropy, and has the same gradient.
-Shapes: H heads, N rows, E d_head, V vocabulary.
+Shapes: H heads, U heads with a loss, N rows, E d_head, V vocabulary.
 """
+
+from collections.abc import Sequence
 
 import torch
 
 from alens.fit.objectives.cross_entropy import cross_entropy
 from alens.fit.objectives.objective import Objective
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.rows.teacher import Teacher
 
 
@@ -19,15 +21,20 @@ class ForwardKL(Objective):
     is_forward_kl = True
 
     def loss(self, readout: Readout, teacher: Teacher) -> torch.Tensor:
-        return forward_kl(readout.features_UNF, readout.weight_UFV, readout.bias_UV, teacher)
+        weight_HFV, bias_HV, heads = readout.uncopied
+        return forward_kl(readout.features_UNF, weight_HFV, bias_HV, teacher, heads)
 
 
 def forward_kl(
-    z_HNE: torch.Tensor, weight_HEV: torch.Tensor, bias_HV: torch.Tensor, teacher: Teacher
+    z_UNE: torch.Tensor,
+    weight_HEV: torch.Tensor,
+    bias_HV: torch.Tensor,
+    teacher: Teacher,
+    heads: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """(H,) float32: the mean over rows of KL(teacher || softmax(z weight + bias)), in nats.
+    """(U,) float32: the mean over rows of KL(teacher || softmax(z weight + bias)), in nats.
 
-    Differentiable once. With a compressed teacher the value is an unbiased estimate and may be slightly
-    negative for a perfect lens.
+    `heads` are the U heads that z belongs to, None for all. Differentiable once. With a compressed teacher the value is an
+    unbiased estimate and may be slightly negative for a perfect lens.
     """
-    return cross_entropy(z_HNE, weight_HEV, bias_HV, teacher) - teacher.entropies.mean()
+    return cross_entropy(z_UNE, weight_HEV, bias_HV, teacher, heads) - teacher.entropies.mean()

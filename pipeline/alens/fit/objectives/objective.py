@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.rows.columns import Columns
 from alens.rows.teacher import Teacher
 from alens.store.cache_reader import Cache

@@ -12,7 +12,7 @@ import torch
 from alens.errors import RequestError
 from alens.fit.objectives.objective import Objective
 from alens.job.interruption import leave_out
-from alens.lens.designs.design import Readout
+from alens.lens.designs.readout import Readout
 from alens.machine.blocks import row_blocks
 from alens.machine.products import fast_float32
 from alens.rows.teacher import ExactTeacher, Teacher

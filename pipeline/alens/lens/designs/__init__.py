@@ -3,6 +3,7 @@
 `DESIGNS` names those that come with alens; `alens.fit.plugin` finds others.
 
 design.py      what a design is
+readout.py     what an objective reads of a design
 linear.py      the lens of the paper, on z
 low_rank.py    a product of two small maps
 translator.py  into the residual stream, then the unembedding

@@ -7,7 +7,6 @@ Shapes: N rows, H heads, U losses (H, or 1 where heads share one), E width of th
 readout, D d_model, V vocabulary.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from alens import randomness
 from alens.errors import RequestError
 from alens.lens.closed_form import ClosedForm
+from alens.lens.designs.readout import Readout, unit_index
 from alens.lens.maps import AffineMaps, LensEnding, LensMaps
 from alens.lens.whitening import Whitening
 from alens.machine.blocks import slices
@@ -114,33 +114,6 @@ class Ground:
             randomness.derived_seed(self.seed, randomness.DESIGN_START, self.layer)
         )
         return torch.randn(*shape, generator=generator).to(self.log_mean_output_V.device)
-
-
-@functools.lru_cache(maxsize=1024)
-def unit_index(units: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(U,) int64 on the device, made once: to send a list of numbers in each step would wait for a GPU."""
-    with torch.inference_mode(False):  # it serves training too
-        return torch.tensor(units, dtype=torch.int64, device=device)
-
-
-@dataclass(frozen=True)
-class Readout:
-    """What an objective reads: logits = features weight + bias, for each loss."""
-
-    features_UNF: torch.Tensor
-    weight_UFV: torch.Tensor
-    """A frozen weight that all losses share may be an expanded view."""
-    bias_UV: torch.Tensor
-
-    def select(self, units: list[int]) -> "Readout":
-        """Only these losses."""
-        at_U = unit_index(tuple(units), self.bias_UV.device)
-        parts = (self.features_UNF, self.weight_UFV, self.bias_UV)
-        return Readout(*(part.index_select(0, at_U) for part in parts))
-
-    def logits(self, unit: int, rows: slice) -> torch.Tensor:
-        """The logits of some rows for one loss, (rows, V), differentiable."""
-        return torch.addmm(self.bias_UV[unit], self.features_UNF[unit, rows], self.weight_UFV[unit])
 
 
 class Design(nn.Module):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from alens.lens.closed_form import ClosedForm
-from alens.lens.designs.design import AffineDesign, Ground, Readout
+from alens.lens.designs.design import AffineDesign, Ground
+from alens.lens.designs.readout import Readout
 
 
 class Linear(AffineDesign):

@@ -9,7 +9,8 @@ Shapes: H heads, N rows, E d_head, V vocabulary.
 import torch
 from torch import nn
 
-from alens.lens.designs.design import AffineDesign, Ground, Readout
+from alens.lens.designs.design import AffineDesign, Ground
+from alens.lens.designs.readout import Readout
 from alens.lens.maps import AffineMaps
 
 

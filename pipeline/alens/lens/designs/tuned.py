@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from alens.errors import RequestError
-from alens.lens.designs.design import Design, Ground, Readout
+from alens.lens.designs.design import Design, Ground
+from alens.lens.designs.readout import Readout
 from alens.lens.maps import TranslatedMaps
 from alens.rows.final_norm import normed
 
