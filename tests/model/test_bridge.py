@@ -18,17 +18,9 @@ from alens.store.model_record import EXACT_WRITE
 from alens.store.schema import CacheSettings
 
 from .families import FAMILIES, GATED, SIZE, save
+from .kinds import FOUR, LOCAL_EXPERTS, SHORT
 
-LATENT = {
-    "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
-    "v_head_dim": 12, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 2,
-    "topk_group": 1, "first_k_dense_replace": 1, "n_shared_experts": 1,
-}  # fmt: skip
-HYBRID = {
-    **GATED,
-    "num_hidden_layers": 4,
-    "layer_types": ["conv", "full_attention", "conv", "full_attention"],
-}
+HYBRID = {**FOUR, **SHORT}
 MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "vocab_size": 4096, "state_size": 4}
 REFUSED = {
     "opt-350m": (
@@ -37,11 +29,23 @@ REFUSED = {
         "the unembedding of OPTForCausalLM is 16 x 4096, and its residual stream and vocabulary make it 32 x 4096: a model "
         "that projects its residual stream before the unembedding is not supported",
     ),
-    "deepseek-v3": (
-        "DeepseekV3Config",
-        {**GATED, **LATENT},
-        "W_O of layer 0 of DeepseekV3ForCausalLM does not divide into 4 heads of 4 numbers, as its config.json has them: "
-        "alens does not know such heads",
+    "zamba2": (
+        "Zamba2Config",
+        {**FOUR, "layers_block_type": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1, "mamba_d_state": 8, "n_mamba_heads": 8,
+         "mamba_headdim": 8, "mamba_ngroups": 1, "chunk_size": 8, "adapter_rank": 4, "num_key_value_heads": 4},
+        "Zamba2ForCausalLM has no layer whose attention heads TransformerLens tells apart: alens needs them",
+    ),
+    "recurrent-gemma": (
+        "RecurrentGemmaConfig",
+        {**FOUR, "block_types": ["recurrent", "attention"], "lru_width": 32, "attention_window_size": 16, "head_dim": 8},
+        "RecurrentGemmaForCausalLM has no layer whose attention heads TransformerLens tells apart: alens needs them",
+    ),
+    "nemotron-h": (
+        "NemotronHConfig",
+        {**FOUR, "layers_block_type": ["mamba", "attention", "moe", "attention"], "mamba_num_heads": 8, "mamba_head_dim": 8,
+         "ssm_state_size": 8, "n_groups": 1, "chunk_size": 8, "head_dim": 8, "n_routed_experts": 4, "n_group": 1,
+         "num_experts_per_tok": 2, "moe_intermediate_size": 32, "moe_shared_expert_intermediate_size": 32, "topk_group": 1},
+        "NemotronHForCausalLM has no layer whose attention heads TransformerLens tells apart: alens needs them",
     ),
     "jetmoe": (
         "JetMoeConfig",
@@ -58,6 +62,11 @@ REFUSED = {
         "GPTBigCodeConfig",
         {**FAMILIES["gpt2"].options, "multi_query": False},
         "TransformerLens cannot take GPTBigCodeForCausalLM from FOLDER: GPTBigCodeArchitectureAdapter only supports",
+    ),
+    "phimoe": (
+        "PhimoeConfig",
+        {**GATED, **LOCAL_EXPERTS},
+        "TransformerLens cannot take PhimoeForCausalLM from FOLDER: it does not know this model",
     ),
     "neox-japanese": (
         "GPTNeoXJapaneseConfig",

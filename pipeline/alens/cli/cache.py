@@ -66,7 +66,7 @@ def cache_request(given: dict[str, Any]) -> CacheRequest:
 def command(**given: Any) -> None:
     """Run MODEL once over CORPUS and write what every head computes to STORE.
 
-    MODEL is a hub id, a Hugging Face directory, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or directory of
+    MODEL is a hub id, a Hugging Face directory, a GGUF file, or `demo`. CORPUS is `bookcorpus`, a hub id, a file or directory of
     .parquet, .arrow, .jsonl or .txt, or `demo`. Run the same command again to resume: it writes what is missing.
 
     If CORPUS is a directory, every .parquet, .arrow, .jsonl or .txt file below it is read once, in the order of the

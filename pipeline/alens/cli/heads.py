@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Score every head of MODEL on what it does: no lenses, no cache and no labels are needed.
 
-    MODEL is a hub id, a Hugging Face directory, or `demo`. Four families are scored by mean attention on random tokens: to
+    MODEL is a hub id, a Hugging Face directory, a GGUF file, or `demo`. Four families are scored by mean attention on random tokens: to
     the previous token, to the same token earlier (duplicate), to the token after that (induction), and to the first
     token. Further ones are scored by the parameters: a head that looks at a token raises it (copying), lowers it
     (suppression), or raises its partner in a relation, such as a capital or a past tense. The control of a score is the

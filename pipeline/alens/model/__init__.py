@@ -1,6 +1,8 @@
 """The model: found, compared with its record, loaded through TransformerLens, run. The only room that imports model libraries.
 
 libraries.py          how model libraries are called: imported fast, kept quiet, refusals in one line
+model_path.py         MODEL as written -> the directory or file that holds it
+gguf_file.py          a GGUF file: its hashes, and how transformers is told to read it
 configuration.py      config.json -> the settings and sizes that a record keeps
 weights.py            which weight files are loaded, and their hash
 pretrained.py         a directory -> transformers' model, every weight from its files

@@ -7,12 +7,15 @@ Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
 import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alens.errors import RequestError
+from alens.model import configuration
 from alens.model.libraries import importing, refusing
 from alens.store.model_record import ModelRecord
 
@@ -20,23 +23,46 @@ NO_ADAPTER = "Could not determine supported architecture"
 """The beginning of TransformerLens' message for a model that it does not know; two hundred names follow."""
 
 
-def boot(model: Any, folder: Path, record: ModelRecord, dtype: torch.dtype, device: torch.device) -> Any:
-    """The bridge around `model`. Raises `RequestError` for a model that TransformerLens cannot take."""
+def boot(
+    model: Any, folder: Path, record: ModelRecord, dtype: torch.dtype, device: torch.device, tokenizer: Any
+) -> Any:
+    """The bridge around `model`. Raises `RequestError` for a model that TransformerLens cannot take.
+
+    TransformerLens loads a tokenizer of its own, which alens does not use. Where `folder` is a GGUF file, it gets the
+    files of `tokenizer`.
+    """
     with importing():
         from transformer_lens import TransformerBridge
     what = f"TransformerLens cannot take {record.architecture} from {folder}"
     try:
-        with refusing(what):
+        with refusing(what), _with_tokenizer(folder, tokenizer) as name:
             return TransformerBridge.boot_transformers(
-                str(folder.resolve()),  # a relative path may be one of TransformerLens' short names
+                name,
                 hf_model=model,
                 dtype=dtype,
                 device=str(device),
+                hf_config_overrides=_overrides(model.config, record),
             )
     except RequestError as error:
         if NO_ADAPTER in str(error):
             raise RequestError(f"{what}: it does not know this model") from None
         raise
+
+
+def _overrides(config: Any, record: ModelRecord) -> dict[str, Any]:
+    """What TransformerLens is told about the model: it divides z by the width of keys, also where values have another."""
+    return {"head_dim": record.d_head} if configuration.value_width(config.get_text_config()) else {}
+
+
+@contextlib.contextmanager
+def _with_tokenizer(folder: Path, tokenizer: Any) -> Iterator[str]:
+    """A directory from which TransformerLens can load a tokenizer, within the block."""
+    if folder.is_dir():
+        yield str(folder.resolve())  # a relative path may be one of TransformerLens' short names
+        return
+    with tempfile.TemporaryDirectory() as saved:
+        tokenizer.save_pretrained(saved)
+        yield saved
 
 
 def attention_layers(bridge: Any) -> tuple[int, ...]:
@@ -66,7 +92,7 @@ def output_weights(bridge: Any, record: ModelRecord) -> torch.Tensor:
             matrices[layer] = bridge.blocks[layer].attn.W_O.detach()
             divides = tuple(matrices[layer].shape) == expected
         except (ValueError, RuntimeError, AttributeError):
-            divides = False  # latent attention (DeepSeek), heads in experts (JetMoe)
+            divides = False  # heads in experts (JetMoe)
         if not divides:
             raise RequestError(
                 f"W_O of layer {layer} of {name} does not divide into {record.n_heads} heads of {record.d_head} numbers, as "

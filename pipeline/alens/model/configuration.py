@@ -1,10 +1,11 @@
-"""`config.json` of a model directory, and what a model's record keeps of it.
+"""`config.json` of a model directory, or what a GGUF file says instead, and what a model's record keeps of it.
 
-In: a directory. Out: transformers' configuration; the sizes of the model, checked to be possible; and the settings that
+In: a directory or a GGUF file. Out: transformers' configuration; the sizes of the model, checked to be possible; and the settings that
 decide what the model computes.
 """
 
 import copy
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -12,25 +13,46 @@ from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
+from alens.model import gguf_file
 from alens.model.libraries import importing, quiet, refusing
 from alens.sources.lfs import check_fetched
 from alens.store import typed
 from alens.store.typed import STRICT, Count, Layers, Vocabulary, Width
 
 
-def read(folder: Path) -> Any:
-    """The configuration, as transformers reads it. Raises `RequestError`."""
-    with importing():
-        from transformers import AutoConfig
+def file(folder: Path) -> Path:
+    """Where the configuration of a model directory, or of a GGUF file, stands."""
+    return folder if gguf_file.is_gguf(folder) else folder / "config.json"
 
+
+def read(folder: Path) -> Any:
+    """The configuration of a model directory or a GGUF file, as transformers reads it. Raises `RequestError`."""
+    if gguf_file.is_gguf(folder):
+        status = folder.stat()
+        return copy.deepcopy(_of_gguf(folder, status.st_mtime_ns, status.st_size))
     check_fetched(folder / "config.json")
-    with refusing(f"{folder / 'config.json'} is not a model configuration"), quiet():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _read(folder)
     named = config.architectures
     if not isinstance(named, list) or not named or not isinstance(named[0], str):
         raise RequestError(
             f"{folder / 'config.json'} names no architecture: add `architectures`, for example GPT2LMHeadModel"
         )
+    return config
+
+
+def _read(folder: Path) -> Any:
+    with importing():
+        from transformers import AutoConfig
+
+    with refusing(f"{file(folder)} is not a model configuration"), quiet(), gguf_file.named(folder) as where:
+        return AutoConfig.from_pretrained(**where, local_files_only=True, trust_remote_code=False)
+
+
+@functools.lru_cache(maxsize=1)
+def _of_gguf(path: Path, mtime_ns: int, size: int) -> Any:
+    """The configuration in a GGUF file, read once: transformers makes an object of each token of the vocabulary."""
+    config = _read(path)
+    gguf_file.complete(config, path)
     return config
 
 
@@ -70,7 +92,7 @@ NEEDED = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size
 
 def sizes(config: Any, folder: Path) -> dict[str, Any]:
     """Layers, heads and widths, by their names in `ModelRecord`. Raises `RequestError` for sizes that cannot be."""
-    path, name = folder / "config.json", config.architectures[0]
+    path, name = file(folder), config.architectures[0]
     if getattr(config, "is_encoder_decoder", False):
         raise RequestError(
             f"{name} in {folder} has an encoder and a decoder: alens reads models that predict the next token from the "
@@ -84,7 +106,10 @@ def sizes(config: Any, folder: Path) -> dict[str, Any]:
         raise RequestError(
             f"{path} of {name} says no {lacks}: alens reads attention heads, of which some models have none (Mamba, RWKV)"
         ) from None
-    values |= {"head_dim": getattr(text, "head_dim", None) or None, "longest": _longest(text)}
+    values |= {
+        "head_dim": value_width(text) or getattr(text, "head_dim", None) or None,
+        "longest": _longest(text),
+    }
     if (what := typed.wrong(_Sizes, values)) is not None:
         raise RequestError(f"{path} is not a model configuration: {what}")
     read = _Sizes(**values)
@@ -101,6 +126,11 @@ def sizes(config: Any, folder: Path) -> dict[str, Any]:
         "d_vocab": read.vocab_size,
         "n_ctx": read.longest,
     }
+
+
+def value_width(text: Any) -> int | None:
+    """How many numbers z of a head has by a configuration with latent attention (DeepSeek), where keys have others."""
+    return getattr(text, "v_head_dim", None) or None
 
 
 def _longest(text: Any) -> Any:

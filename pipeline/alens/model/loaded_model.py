@@ -27,6 +27,7 @@ class ModelSource:
     """A model that was found, but not loaded."""
 
     folder: Path
+    """The model's directory, or the GGUF file that holds it."""
     record: ModelRecord
     tokenizer_sha256: str
     known: ModelRecord | None = None

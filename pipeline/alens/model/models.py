@@ -1,7 +1,7 @@
 """Finds a model by its name, hashes its weights, and loads it through TransformerLens, frozen.
 
-In: `demo`, a Hugging Face directory, or a hub id. Out: a `ModelSource` (directory and record, nothing loaded), and from
-it a `LoadedModel`: the bridge, its unembedding and its tokenizer. Weights come from safetensors only, and no code of
+In: `demo`, a Hugging Face directory, a GGUF file, or a hub id. Out: a `ModelSource` (directory and record, nothing loaded), and from
+it a `LoadedModel`: the bridge, its unembedding and its tokenizer. Weights come from safetensors or GGUF only, and no code of
 the model's repository is run.
 Shapes: L layers, H heads, E d_head, D d_model, V vocabulary.
 """
@@ -14,27 +14,23 @@ from typing import Any
 
 import torch
 
-from alens import demo
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, silent
 from alens.machine.device import torch_device
 from alens.model import bridge as bridges
-from alens.model import configuration, logit_fingerprint, pretrained, weights
+from alens.model import configuration, gguf_file, logit_fingerprint, model_path, pretrained, weights
 from alens.model.beginning import beginning
 from alens.model.last_norm import last_norm
 from alens.model.libraries import importing, panics_unprinted, quiet, refusing
 from alens.model.loaded_model import LoadedModel as LoadedModel
 from alens.model.loaded_model import ModelSource as ModelSource
 from alens.model.output_logits import OutputLogits, output_logits
-from alens.sources import hub, local_or_hub
+from alens.sources import hub
 from alens.sources.lfs import check_fetched
 from alens.store import same_model
 from alens.store.model_record import ModelRecord
 
 log = logging.getLogger("alens")
-
-FILES = ["*.json", "*.txt", "*.model", "chat_template.jinja", weights.WHOLE]
-"""The files of a model that are fetched first: config, tokenizer, and weights in one file. These name all others."""
 
 NOT_HASHED = "not hashed"
 """The hash in a record that nobody compares."""
@@ -53,22 +49,20 @@ def find(
     report: Report = silent,
     hash_weights: bool = True,
 ) -> ModelSource:
-    """Resolve MODEL to a directory and make its record; hashes the weights, loads nothing.
+    """Resolve MODEL to a directory or a GGUF file and make its record; hashes the weights, loads nothing.
 
     Without `hash_weights`, which is for records that nobody compares, their hash is `NOT_HASHED`. With `local_only`, a
-    hub id is looked up in the hub cache only. Raises `RequestError` unless it is a model directory.
+    hub id is looked up in the hub cache only. Raises `RequestError` unless it is a model.
     """
-    folder, commit = _locate(model, revision, local_only)
+    folder, commit = model_path.locate(model, revision, local_only)
     config = configuration.read(folder)
-    with refusing(f"{folder / 'config.json'} is not a model configuration"), quiet():
+    with refusing(f"{configuration.file(folder)} is not a model configuration"), quiet():
         settings = configuration.canonical(config)
     loaded = weights.files(folder, config)
     lacking = [path.name for path in loaded if not path.is_file()]
     if lacking and commit is not None:
         hub.snapshot(model, kind="model", revision=commit, patterns=lacking, local_only=local_only)
-    tokenizer_files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    if not tokenizer_files:
-        raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
+    tokenizer_sha256 = _tokenizer_sha256(folder)
     record = ModelRecord(
         id=model if commit is not None or model == "demo" else str(folder.resolve()),
         revision=commit,
@@ -77,11 +71,7 @@ def find(
         config=settings,
         **configuration.sizes(config, folder),
     )
-    digest = hashlib.sha256()
-    for file in tokenizer_files:
-        check_fetched(file)
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return ModelSource(folder=folder, record=record, tokenizer_sha256=digest.hexdigest())
+    return ModelSource(folder=folder, record=record, tokenizer_sha256=tokenizer_sha256)
 
 
 def find_again(
@@ -124,9 +114,9 @@ def known_as(
     Old records have the hash of all safetensors files in the folder. Where the files give this hash, it is taken.
     """
     own, weights_sha256 = source.record, source.record.weights_sha256
-    if record.config is None and weights_sha256 != record.weights_sha256:
+    if record.config is None and weights_sha256 != record.weights_sha256 and source.folder.is_dir():
         if own.revision is not None:
-            patterns = [*FILES, "*.safetensors"]
+            patterns = [*model_path.FILES, "*.safetensors"]
             hub.snapshot(
                 own.id, kind="model", revision=own.revision, patterns=patterns, local_only=local_only
             )
@@ -137,31 +127,18 @@ def known_as(
     return dataclasses.replace(source, record=known, known=record, known_by=str(made))
 
 
-def _locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, str | None]:
-    if model == "demo":
-        return demo.MODEL, None
-    if (Path(model) / "config.json").is_file():
-        return Path(model), None
-    if local_or_hub.is_local(model):
-        raise RequestError(f"{model} is not a model directory: {_no_model(Path(model))}")
-    if not hub.looks_like_id(model):
-        raise RequestError(f"{model} does not exist: give a Hugging Face directory, a hub id, or `demo`")
-    with local_or_hub.searching_hub(model, "model"):
-        return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
-
-
-def _no_model(path: Path) -> str:
-    """What is at `path` instead of a model, and what to give instead."""
-    give = "give a Hugging Face directory, a hub id, or `demo`"
-    if path.suffix == ".gguf" or (path.is_dir() and any(path.glob("*.gguf"))):
-        return f"GGUF files hold quantised weights, and alens reads safetensors beside a config.json; {give}"
-    if not path.is_dir():
-        return f"it is a file; {give}"
-    if (path / weights.ADAPTER).is_file():
-        return "it is an adapter alone; load it with its model, `merge_and_unload()`, save_pretrained to a new directory"
-    if (made := local_or_hub.made_by_alens(path)) is not None:
-        return f"it is {made}; {give}"
-    return f"it has no config.json; {give}"
+def _tokenizer_sha256(folder: Path) -> str:
+    """A hash over the files of the tokenizer. Raises `RequestError` where there are none."""
+    if gguf_file.is_gguf(folder):
+        return gguf_file.tokenizer_sha256(folder)
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
+        raise RequestError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}): save one there")
+    digest = hashlib.sha256()
+    for file in files:
+        check_fetched(file)
+        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def load_tokenizer(source: ModelSource) -> tuple[Any, int | None]:
@@ -175,8 +152,13 @@ def _fast_tokenizer(source: ModelSource) -> Any:
     with importing():
         from transformers import AutoTokenizer
 
-    with refusing(f"cannot load the tokenizer in {source.folder}"), quiet(), panics_unprinted():
-        fast = AutoTokenizer.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    with (
+        refusing(f"cannot load the tokenizer in {source.folder}"),
+        quiet(),
+        panics_unprinted(),
+        gguf_file.named(source.folder) as where,
+    ):
+        fast = AutoTokenizer.from_pretrained(**where, local_files_only=True, trust_remote_code=False)
         tokenizer = fast.backend_tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -205,7 +187,7 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         model = pretrained.load(source.folder, getattr(torch, dtype))
         with refusing(what):
             logits_TV = logit_fingerprint.logits(model.to(where), record)
-        bridge = bridges.boot(model, source.folder, record, getattr(torch, dtype), where)
+        bridge = bridges.boot(model, source.folder, record, getattr(torch, dtype), where, fast)
         W_O_LHED = bridges.output_weights(bridge, record)
         W_U_DV, b_U_V = bridges.unembedding(bridge, record)
         with refusing(f"TransformerLens {what}"):

@@ -1,6 +1,6 @@
-"""A model directory -> transformers' model, with every weight from the directory's files.
+"""A model directory or a GGUF file -> transformers' model, with every weight from the files.
 
-In: a directory. Out: transformers' model. transformers fills weights that a checkpoint lacks with random numbers and
+In: a directory or a GGUF file. Out: transformers' model. transformers fills weights that a checkpoint lacks with random numbers and
 goes on; a prefix before the names (`_orig_mod.` of torch.compile, `module.` of DataParallel) makes all of them random.
 So the report of the loading is read, and a model that is not whole is refused.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alens.errors import RequestError
-from alens.model import configuration
+from alens.model import configuration, gguf_file
 from alens.model.libraries import first_line, importing
 
 log = logging.getLogger("alens")
@@ -31,7 +31,7 @@ _QUANTISED = (
 
 
 def load(folder: Path, dtype: torch.dtype) -> Any:
-    """The model in `folder`, on the CPU, in evaluation mode, frozen.
+    """The model in `folder` (or the GGUF file at this path), on the CPU, in evaluation mode, frozen.
 
     Raises `RequestError` when transformers cannot load it as a causal language model, when its weights stay quantised,
     or when the files lack a tensor or hold one of another shape; tied weights may be absent.
@@ -42,9 +42,12 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
     config = configuration.read(folder)
 
     try:
-        with importing():  # this imports the code of the architecture
+        with (
+            importing(),
+            gguf_file.loading(folder, config) as where,
+        ):  # this imports the code of the architecture
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
+                **where,
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
@@ -61,6 +64,9 @@ def load(folder: Path, dtype: torch.dtype) -> Any:
     if (kind := _quantised(model, config)) is not None:
         raise RequestError(_QUANTISED.format(folder=folder, kind=kind))
     _check(folder, type(model).__name__, report, len(model.state_dict()))
+    if gguf_file.is_gguf(folder):
+        _check_used(folder, model)
+        gguf_file.close()
     model.config.use_cache = False  # no token is generated: keys and values would only take memory
     return model.eval().requires_grad_(False)
 
@@ -81,7 +87,7 @@ def _not_loaded(folder: Path, config: Any, error: Exception) -> str:
 
 def _quantised(model: Any, config: Any) -> str | None:
     """How the weights of a loaded model are packed; None for plain numbers, also where loading unpacked them."""
-    if getattr(model, "is_quantized", False):
+    if getattr(model, "is_quantized", False) and configuration.quantised(model.config) != "gguf":
         return configuration.quantised(config) or "by its config.json"
     for name, parameter in model.named_parameters():
         if parameter.dtype not in PLAIN:
@@ -105,12 +111,21 @@ def _check(folder: Path, architecture: str, report: dict[str, Any], num_tensors:
     faults += [f"{_tensors(len(shapes))} of another shape ({_some(shapes)})"] if shapes else []
     faults += [others] if unused else []
     raise RequestError(
-        f"{folder} is not a whole {architecture}: {', '.join(faults)}; {_mend(missing, unused)}"
+        f"{folder} is not a whole {architecture}: {', '.join(faults)}; {_mend(folder, missing, unused)}"
     )
 
 
-def _mend(missing: Iterable[str], unused: Iterable[str]) -> str:
+def _check_used(file: Path, model: Any) -> None:
+    """Warns of numbers of a GGUF file that are not in the model: transformers leaves out tensors that it does not know."""
+    left = gguf_file.num_numbers(file) - sum(parameter.numel() for parameter in model.parameters())
+    if left > 0:
+        log.warning(f"{file}: {type(model).__name__} leaves {left:,} of its numbers unused")
+
+
+def _mend(folder: Path, missing: Iterable[str], unused: Iterable[str]) -> str:
     """How to save a whole model."""
+    if gguf_file.is_gguf(folder):
+        return "give another file, or the model as a directory of safetensors"
     for name in missing:
         for other in unused:
             if other.endswith(f".{name}"):

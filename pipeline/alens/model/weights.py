@@ -1,6 +1,6 @@
 """The weights of a model directory: which files transformers loads, and a hash over their tensors.
 
-In: a directory and its configuration. Out: paths of safetensors files, and a SHA-256 over their tensors. Files that
+In: a directory (or a GGUF file) and its configuration. Out: paths of safetensors files (or the file), and a SHA-256 over their tensors. Files that
 are not loaded (`consolidated.safetensors`, an adapter, a copy under another name) do not count.
 """
 
@@ -14,6 +14,7 @@ import torch
 
 from alens.errors import RequestError
 from alens.job.progress import Report, counted, silent
+from alens.model import gguf_file
 from alens.sources.lfs import check_fetched
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -29,6 +30,8 @@ def files(folder: Path, config: Any) -> list[Path]:
 
     Raises `RequestError` when there are none, or when transformers would load something else as well.
     """
+    if gguf_file.is_gguf(folder):
+        return [folder]
     distributed = sorted(folder.glob(DISTRIBUTED))
     if distributed:
         raise RequestError(
@@ -78,6 +81,9 @@ def tensor_hashes(paths: Sequence[Path], report: Report = silent) -> dict[str, s
 
     hashes: dict[str, str] = {}
     for number, path in enumerate(paths):
+        if gguf_file.is_gguf(path):
+            hashes |= gguf_file.digests(path, report)
+            continue
         stage = f"hashing the model, file {number + 1} of {len(paths)}"
         check_fetched(path)
         try:
