@@ -15,6 +15,7 @@ import torch
 
 from alens.errors import RequestError, RunError
 from alens.machine.device import send
+from alens.model.libraries import rows_not_packed
 from alens.model.models import LoadedModel
 from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import NO_NORM
@@ -119,11 +120,12 @@ def run_hooked(
         final.append(value_BTD)
         return value_BTD[:, -1:]  # so that the model unembeds one position, not all
 
-    logits: torch.Tensor = model.bridge.run_with_hooks(
-        send(tokens_BT, model.device),
-        return_type="logits",
-        fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
-    )
+    with rows_not_packed():
+        logits: torch.Tensor = model.bridge.run_with_hooks(
+            send(tokens_BT, model.device),
+            return_type="logits",
+            fwd_hooks=[*hooks, ("unembed.hook_in", keep_final)],
+        )
     if not final:
         raise RequestError(
             f"{model.source.record.architecture} gives no unembed.hook_in in TransformerLens: alens needs it"

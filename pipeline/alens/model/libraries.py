@@ -60,6 +60,26 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def rows_not_packed() -> Iterator[None]:
+    """Within the block transformers takes each row of a batch for one sequence, as alens makes them.
+
+    It would look at the positions of each batch for several in a row, and the host would wait for a GPU, which has the
+    batch before still to do (docs/decisions/0075). A transformers that has no such look is left as it is.
+    """
+    from transformers import masking_utils
+
+    look = getattr(masking_utils, "find_packed_sequence_indices", None)
+    if look is None:
+        yield
+        return
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = look
+
+
+@contextlib.contextmanager
 def panics_unprinted() -> Iterator[None]:
     """Within the block nothing reaches standard error: a library in Rust prints its panic before it raises."""
     try:
