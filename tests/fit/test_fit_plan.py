@@ -46,6 +46,28 @@ def test_a_tenth_is_held_out_where_no_number_is_given(demo_cache: Path, shards: 
     assert eval_rows(FitSettings(eval_rows=7), large) == 7
 
 
+@pytest.mark.parametrize(("rows", "ratio"), [(512, 1.0), (1024, 1.0), (2048, 2.0), (65_536, 8.0)])
+def test_rates_follow_the_rows_of_a_step(demo_cache: Path, tmp_path: Path, rows: int, ratio: float) -> None:
+    plan = resolved(demo_cache, tmp_path / "lenses", batch_rows=rows, steps=2)
+    assert plan.settings["lr"] == pytest.approx(0.01 * ratio**0.5)
+    assert plan.betas == pytest.approx((0.9**ratio, 0.999**ratio))
+    given = resolved(demo_cache, tmp_path / "lenses", batch_rows=rows, steps=2, lr=0.02)
+    assert (given.settings["lr"], given.betas) == (0.02, plan.betas)
+
+
+def test_a_fit_of_large_steps_that_an_older_alens_began_keeps_its_rates(
+    demo_cache: Path, tmp_path: Path
+) -> None:
+    asked = request(demo_cache, tmp_path / "lenses", batch_rows=2048, steps=2)
+    plan = resolve(asked, open_cache(demo_cache))
+    directory = LensDirectory(asked.lenses)
+    put_plan(directory, dataclasses.replace(plan, settings={**plan.settings, "lr": 0.01}, decay_power=None))
+    assert "decay_power" not in json.loads(directory.fit_json.read_text())
+    goes_on = resolve(asked, open_cache(demo_cache))
+    assert (goes_on.settings["lr"], goes_on.betas) == (0.01, (0.9, 0.999))
+    assert plan.betas != goes_on.betas
+
+
 def test_a_fit_goes_on_with_the_defaults_that_it_was_begun_with(demo_cache: Path, tmp_path: Path) -> None:
     asked = FitRequest(store=demo_cache, lenses=tmp_path / "lenses")
     plan = resolve(asked, open_cache(demo_cache))

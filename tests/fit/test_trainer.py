@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from alens import FitRequest, fit_lenses
 from alens.errors import StoppedError
-from alens.fit import curves, trainer
+from alens.fit import curves, fit_plan, optimiser, trainer
 from alens.fit.convergence import CONVERGED
 from alens.fit.settings import FitSettings
 from alens.fit.training_loop import FitSummary
@@ -53,6 +53,20 @@ def fit(planted_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def layer(lenses: Path) -> dict[str, torch.Tensor]:
     (file,) = lenses.glob("layer-*.safetensors")
     return {name: value for name, value in load_file(file).items() if name != "W_O"}
+
+
+@pytest.mark.parametrize("zero", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_steps_of_many_rows_remember_fewer_steps(fit: Fit, tmp_path: Path, zero: int) -> None:
+    large = {"batch_rows": 2048, "steps": 5, "lr": 0.05, "zero": zero}
+    fit("scaled", **large)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimiser, "MOST_AT_ONCE", 1.0)
+        fit("plain", **large)
+        patch.setattr(fit_plan, "BETAS", (0.9**2, 0.999**2))
+        fit("by hand", **large)
+    scaled, plain, by_hand = (layer(tmp_path / name) for name in ("scaled", "plain", "by hand"))
+    assert torch.equal(scaled["weight"], by_hand["weight"])
+    assert not torch.allclose(scaled["weight"], plain["weight"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("zero", [0, 2])

@@ -14,7 +14,7 @@ from alens.errors import RequestError
 from alens.fit import deepspeed_config
 from alens.fit.distributed import Processes, printing_to_stderr
 from alens.fit.lens_module import Active, LensModule
-from alens.fit.optimiser import AVERAGE, STATE, AveragedAdam
+from alens.fit.optimiser import AVERAGE, BETAS, STATE, AveragedAdam
 from alens.job.interruption import InterruptedWorkError, droppable
 from alens.job.progress import ShouldStop, never
 from alens.rows.teacher import CompressedTeacher, Teacher
@@ -34,6 +34,7 @@ class Engine:
         zero: int,
         batch_rows: int,
         lr: float,
+        betas: tuple[float, float] = BETAS,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         """`config` is the user's DeepSpeed file. Raises `RequestError` for a configuration that does not work."""
@@ -44,7 +45,7 @@ class Engine:
             config or {}, zero=zero, rows_a_process=batch_rows // processes.world_size
         )
         self.module = module.to(processes.device)
-        optimizer = AveragedAdam(self.module.parameters(), lr=lr)
+        optimizer = AveragedAdam(self.module.parameters(), lr=lr, betas=betas)
         try:
             with printing_to_stderr():
                 self._engine, *_ = deepspeed.initialize(

@@ -7,13 +7,15 @@ held out. It is written before the first step, so that a resumed fit is the same
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 
 from alens.errors import RequestError
 from alens.evaluation.training import text_of_fit
 from alens.fit.batches import BatchStream
+from alens.fit.optimiser import BETAS, batch_ratio
 from alens.fit.recipe import Recipe
 from alens.fit.settings import MEAN_OUTPUT, FitRequest, FitSettings
 from alens.fit.training_shards import choose_shards
@@ -57,6 +59,14 @@ class FitPlan:
     held_out_shards: tuple[Natural, ...]
     groups: Groups | None = None
     """Layers that are fitted together, group after group; None for all of them at once."""
+    decay_power: Annotated[float, Ge(1)] | None = None
+    """The power of Adam's decay rates; None for 1, as of steps of few rows and of plans from before there was a power."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's decay rates a step."""
+        first, second = (beta ** (self.decay_power or 1.0) for beta in BETAS)
+        return first, second
 
     @property
     def start(self) -> str:
@@ -135,6 +145,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
             f"{request.lenses} holds lenses that were not begun here (it has no fit.json): name a new directory"
         )
     train, held_out = choose_shards(cache, recipe.settings)
+    ratio = batch_ratio(recipe.settings.batch_rows)
     return FitPlan(
         cache_plan=cache.plan.identity,
         settings=recipe.settings.to_json(),
@@ -143,6 +154,7 @@ def resolve(request: FitRequest, cache: Cache) -> FitPlan:
         heads=recipe.heads.as_json,
         train_shards=train,
         held_out_shards=held_out,
+        decay_power=ratio if recipe.trained and ratio > 1 else None,
     )
 
 
@@ -228,8 +240,9 @@ def put_plan(directory: LensDirectory, plan: FitPlan) -> None:
         if not directory.holds_fit:
             form = BY_LAYER_FORMAT if isinstance(plan.heads, dict) else FORMAT
             body = asdict(plan)
-            if plan.groups is None:
-                del body["groups"]
+            for name in ("groups", "decay_power"):
+                if body[name] is None:
+                    del body[name]
             durable.put(directory.fit_json, document.encode({"format": form, **body}))
 
 

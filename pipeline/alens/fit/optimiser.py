@@ -21,7 +21,13 @@ STATE = ("exp_avg", "exp_avg_sq", AVERAGE)
 parameter itself they are all that is needed to go on bit for bit."""
 
 BETAS = (0.9, 0.999)
-"""Adam's decay rates."""
+"""Adam's decay rates, with `STEP_ROWS` rows a step."""
+
+STEP_ROWS = 1024
+"""The rows a step that rates are meant for."""
+
+MOST_AT_ONCE = 8.0
+"""Rates follow the rows of a step up to this many times `STEP_ROWS`; more was not measured."""
 
 STEADY_STEPS = 50
 """Steps after which the learning rate is 1/sqrt(2) of its first value."""
@@ -33,6 +39,15 @@ def learning_rate(first: float, step: int) -> float:
     With a constant rate the average keeps a bias that grows with the rate (docs/decisions/0017).
     """
     return first / math.sqrt(1.0 + step / STEADY_STEPS)
+
+
+def batch_ratio(batch_rows: int) -> float:
+    """How many steps of `STEP_ROWS` rows a step stands for, at least 1.
+
+    The learning rate of a step grows with the root of it, decay rates are raised to its power, so that both moments remember
+    as many rows (arXiv 2205.10287; docs/decisions/0071).
+    """
+    return min(MOST_AT_ONCE, max(1.0, batch_rows / STEP_ROWS))
 
 
 class AveragedAdam(torch.optim.Adam):

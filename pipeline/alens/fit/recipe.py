@@ -6,6 +6,7 @@ Shapes: H heads, E width of the site's values, V vocabulary.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from alens.errors import RequestError
 from alens.fit import plugin, start
 from alens.fit.objectives import OBJECTIVES
 from alens.fit.objectives.objective import Objective, TargetRows
+from alens.fit.optimiser import batch_ratio
 from alens.fit.settings import CLOSED_FORM, EVAL_ROWS, FitSettings
 from alens.fit.training_shards import eval_rows
 from alens.heads import Heads, requested
@@ -60,6 +62,7 @@ class Recipe:
         """Why the default start is not the closed form on this cache; None where it is, or cannot be on any."""
         begins = start.resolved(settings, cache, self._design, self.objective)
         rate = self._design.closed_form_lr if begins == CLOSED_FORM else self._design.default_lr
+        rate *= math.sqrt(batch_ratio(settings.batch_rows))
         self.settings = replace(settings, start=begins, lr=rate if settings.lr is None else settings.lr)
         if self.trained:
             self.settings = replace(self.settings, eval_rows=eval_rows(settings, cache.plan))

@@ -65,11 +65,11 @@ class FitSettings:
     epochs: Annotated[float, Gt(0)] = 2.0
     """Make at most this many passes over the training rows, if steps are not given."""
     batch_rows: Number = 1024
-    """Rows per step, over all processes."""
+    """Rows per step, over all processes. Above 1,024, Adam's decay rates and the default learning rate follow."""
     lr: Annotated[float, Gt(0)] | None = None
     """Learning rate of the first steps, in the design's own coordinates; it decays with the square root of the step.
     None: the design's, lower from the
-    closed form."""
+    closed form, times the root of batch_rows / 1024 above that."""
     tolerance: Annotated[float, Ge(0), Lt(1)] = TOLERANCE
     """Stop a lens when at most this share of its gain over the mean output is still to come; 0 takes all steps."""
     min_position: Annotated[int, Ge(0)] = 1

@@ -84,6 +84,7 @@ class Trainer:
             zero=zero,
             batch_rows=self.settings.batch_rows,
             lr=self.lr,
+            betas=plan.betas,
             config=deepspeed,
         )
         self.step_number = 0
