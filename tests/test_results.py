@@ -19,6 +19,7 @@ from alens.effects.measure_jacobians import JacobianSummary
 from alens.exchange import export
 from alens.fit.training_loop import FitSummary
 from alens.result import REPR_LENGTH, Result
+from alens.store.push import Pushed
 from alens.store.status import cache_status
 from alens.sweep.table import HeadRow, SweepTable, VariantRow
 
@@ -41,6 +42,7 @@ MADE_HERE = (
     "CacheStatus",
     "ExportPlan",
     "PageData",
+    "Pushed",
 )
 """Results that a test makes by itself, beside those of `COMMANDS`."""
 
@@ -139,6 +141,17 @@ def results(demo_cache: Path, demo_lenses: Path) -> Callable[[str], Result]:
             ),
             "FitSummary": lambda: FitSummary(
                 lenses=demo_lenses, record=lenses.record, steps_taken=9, rows=10, seconds=0.5, waited_s=0.1
+            ),
+            "Pushed": lambda: Pushed(
+                to="s3://bucket/cache",
+                shards=6,
+                shards_sent=4,
+                shards_there=2,
+                measured_sent=0,
+                bytes_sent=10_000,
+                sealed=True,
+                seconds=1.5,
+                dry_run=False,
             ),
             "LensRecord": lambda: lenses.record,
             "CacheStatus": lambda: cache_status(cache),

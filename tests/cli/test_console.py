@@ -19,6 +19,7 @@ from alens.cli import COMMANDS
 from alens.cli.console import LossyStream
 
 from ..folders import array_hashes
+from ..object_servers import S3Server
 
 FORMS = {
     "closed output": ">&-",
@@ -127,12 +128,24 @@ def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
     assert int(reader.communicate()[0]) == 1_000_000
 
 
-WORKS = ("cache", "effects", "jacobians", "fit", "sweep", "atlas", "verify", "export", "import", "publish")
+WORKS = (
+    "cache",
+    "effects",
+    "jacobians",
+    "fit",
+    "sweep",
+    "atlas",
+    "verify",
+    "push",
+    "export",
+    "import",
+    "publish",
+)
 """What they print only says what they did; the exit code is that of the work."""
 
 
-def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any]]:
-    """Quick arguments of each command; what is written goes to `folder`."""
+def every_command(lenses: Path, cache: Path, folder: Path, place: str) -> dict[str, list[Any]]:
+    """Quick arguments of each command; what is written goes to `folder`, or to the address `place`."""
     one, few = ("--layer", "0", "--head", "1"), ("--layers", "0", "--rows", "64")
     terms, prompts, grid = folder / "terms.txt", folder / "prompts.txt", folder / "grid.toml"
     terms.write_text("he\n")
@@ -160,6 +173,7 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
         "jacobians": ["jacobians", shutil.copytree(cache, folder / "derived"), *few, "--probes", "1"],
         "info": ["info", cache],
         "verify": ["verify", cache],
+        "push": ["push", cache, place],
         "fidelity": ["fidelity", cache, "--rows", "256", "--no-fit"],
     }  # fmt: skip
 
@@ -167,9 +181,9 @@ def every_command(lenses: Path, cache: Path, folder: Path) -> dict[str, list[Any
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["all closed", "closed pipes"])
 def test_every_command_ends_with_the_code_of_its_work(
-    demo_lenses: Path, demo_cache: Path, tmp_path: Path, form: str
+    demo_lenses: Path, demo_cache: Path, tmp_path: Path, s3: S3Server, form: str
 ) -> None:
-    commands = every_command(demo_lenses, demo_cache, tmp_path)
+    commands = every_command(demo_lenses, demo_cache, tmp_path, f"s3://{s3.new_bucket()}/cache")
     assert {*commands, "cache"} == set(COMMANDS)
     codes = {}
     for name, arguments in commands.items():

@@ -31,6 +31,8 @@ OTHER_TOOLS = {
     "--nv": "apptainer",
     "--build-arg": "apptainer build",
     "--index-url": "pip",
+    "--resolution": "uv pip",
+    "--python": "uv pip",
 }
 """Flags of other programs that the docs name."""
 

@@ -12,6 +12,7 @@ import torch
 from alens.cli import COMMANDS, MODULES
 
 from ..cli.test_console import every_command
+from ..object_servers import S3Server
 
 pytestmark = pytest.mark.gpu
 
@@ -23,7 +24,7 @@ def takes_device(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def arguments(
-    gpu: torch.device, demo_cache: Path, tmp_path_factory: pytest.TempPathFactory
+    gpu: torch.device, demo_cache: Path, moto: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Any]]:
     """Arguments by command, on the GPU where it takes a device. Lenses are fitted in another process, as in
     every test here: DeepSpeed keeps to one device, and this process may be asked for another."""
@@ -34,7 +35,7 @@ def arguments(
     subprocess.run(command, check=True, capture_output=True)
     sizes = ("--max-rows", "512", "--rows-per-shard", "256", "--seq-len", "32")
     given = {"cache": ["cache", "demo", "demo", folder / "cache", *sizes]}
-    given |= every_command(lenses, demo_cache, folder)
+    given |= every_command(lenses, demo_cache, folder, f"s3://{moto.new_bucket()}/cache")
     for name, words in given.items():
         if "--device" in words:
             at = words.index("--device")
@@ -45,7 +46,7 @@ def arguments(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command_works(
-    name: str, arguments: dict[str, list[Any]], run_alens: Any, run_alens_process: Any
+    name: str, arguments: dict[str, list[Any]], run_alens: Any, run_alens_process: Any, s3: S3Server
 ) -> None:
     run = run_alens_process if name in ("fit", "sweep", "fidelity") else run_alens
     outcome = run(*arguments[name])

@@ -46,6 +46,7 @@ info.py            alens info
 info_text.py       what it prints
 info_lenses.py     what it says of lenses
 verify.py          alens verify
+push.py            alens push
 fidelity.py        alens fidelity
 fidelity_table.py  its findings as text
 options.py         options made from a settings class, and those that several commands share
@@ -101,6 +102,7 @@ COMMANDS = {
     "publish": "Prepare lenses for the Hugging Face hub, and upload them on request.",
     "info": "Show what a cache or a lens directory holds, and how much of a cache is written.",
     "verify": "Read every byte of a cache and name what is damaged.",
+    "push": "Send a cache to an object store, whole shards at a time.",
     "fidelity": "Report what a cache's compression costs, and what other choices would.",
 }
 """In the order of the work; the modules of `eval` and `import` are `evaluate` and `import_`."""

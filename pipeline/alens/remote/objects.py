@@ -33,6 +33,9 @@ MOST_BYTES = 32 * 2**20
 PAGE = 1000
 """Names that are listed by one request, as S3 gives them."""
 
+SHA256 = "sha256"
+"""The name under which an object keeps the hash of its bytes."""
+
 INSTALL = "pip install 'alens[s3]'"
 
 Bytes = bytes | memoryview
@@ -189,18 +192,52 @@ class Objects:
 
     # Writing
 
-    def put(self, path: str, content: Path | bytes) -> None:
+    def put(self, path: str, content: Path | bytes, sha256: str | None = None) -> None:
         """Write a whole object, from a file of this machine or from memory; readers see the old object or the new one.
 
-        Raises `RequestError` for an address that is only read, `RunError` where the network fails.
+        `sha256` is kept beside it, for `sha256_of`. Raises `RequestError` for an address that is only read, `RunError`
+        where the network fails.
         """
-        if not self.address.is_bucket:
-            raise RequestError(f"{self.address} can only be read: write to s3://BUCKET/PREFIX")
+        self.check_writable()
+        noted = {} if sha256 is None else {SHA256: sha256}
 
         def request() -> None:
-            self._obstore.put(self._store, path, content, chunk_size=PART_BYTES, max_concurrency=AHEAD)
+            self._obstore.put(
+                self._store, path, content, attributes=noted, chunk_size=PART_BYTES, max_concurrency=AHEAD
+            )
 
         self._try("cannot write", path, request)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """As `put`, where there is no such object yet; False where there is one, and nothing was written."""
+        self.check_writable()
+
+        def request() -> bool:
+            try:
+                self._obstore.put(self._store, path, content, mode="create")
+            except self._obstore.exceptions.AlreadyExistsError:
+                return False
+            return True
+
+        return self._try("cannot write", path, request)
+
+    def sha256_of(self, path: str) -> str | None:
+        """The hash that `put` was given with an object; None where there is none, or no object."""
+
+        def request() -> str | None:
+            answer = self._obstore.get(self._store, path, options={"head": True})
+            noted = answer.attributes.get(SHA256)
+            return None if noted is None else str(noted)
+
+        try:
+            return self._try("cannot look at", path, request)
+        except FileNotFoundError:
+            return None
+
+    def check_writable(self) -> None:
+        """Raises `RequestError` for an address that is only read."""
+        if not self.address.is_bucket:
+            raise RequestError(f"{self.address} can only be read: write to s3://BUCKET/PREFIX")
 
     def _try(self, what: str, path: str, request: Callable[[], Answer]) -> Answer:
         return patiently(request, what, self.url(path) if path else str(self.address), self.patience)

@@ -37,6 +37,8 @@ hashing.py           hashes many files, several at a time
 metadata.py          compares a zarr.json with the plan
 foreign.py           finds what else lies in a cache directory
 repair.py            queues what was found for rewriting
+parcels.py           what a cache consists of when it is sent elsewhere
+push.py              sends it to objects, each record after its files
 links.py             opens folders that are not reached through a link
 result_file.py       checks the path of a result before the work, and writes it whole after
 """

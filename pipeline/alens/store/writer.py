@@ -205,14 +205,18 @@ def put_manifest(root: Path, plan: Plan, files_by_shard: Mapping[int, Mapping[st
     """Seal the cache: all shards of the plan are committed."""
     assert sorted(files_by_shard) == list(range(plan.num_shards))
     with durable.write_errors(root):
-        body = {
-            "format": 1,
-            "plan": plan.identity,
-            "shards": plan.num_shards,
-            "rows": plan.rows,
-            "fingerprint": fingerprint(files_by_shard),
-        }
-        _put_json(StorePaths(root).manifest, body)
+        _put_json(StorePaths(root).manifest, manifest_of(plan, files_by_shard))
+
+
+def manifest_of(plan: Plan, files_by_shard: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `MANIFEST.json` says of these shards."""
+    return {
+        "format": 1,
+        "plan": plan.identity,
+        "shards": plan.num_shards,
+        "rows": plan.rows,
+        "fingerprint": fingerprint(files_by_shard),
+    }
 
 
 def _put_json(path: Path, body: Mapping[str, Any]) -> None:
