@@ -1,5 +1,8 @@
 """The columns that a fit reads of a shard."""
 
+import itertools
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +10,12 @@ import pytest
 import torch
 
 from alens import open_cache
-from alens.errors import RequestError
+from alens.errors import DamageError, RequestError
 from alens.heads import Heads
 from alens.rows.columns import Columns, RowReader
 from alens.rows.teacher import CompressedTeacher, ExactTeacher
+
+from ..damage import flip
 
 CPU = torch.device("cpu")
 
@@ -89,3 +94,57 @@ def test_a_head_that_does_not_exist_is_refused(demo_cache: Path) -> None:
 def test_a_min_position_past_the_end_of_a_sequence_is_refused(demo_cache: Path) -> None:
     with pytest.raises(RequestError, match=r"min_position is 64: .* positions 0 to 63"):
         reader(demo_cache, min_position=64)
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+
+def test_several_arrays_are_read_at_once_and_no_more_than_there_are_threads(
+    demo_cache: Path, three_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the first three waits for the two others: one thread alone would wait for ever."""
+    together, lock, running, most = threading.Barrier(3), threading.Lock(), 0, 0
+    taken = itertools.count()
+    rows = reader(demo_cache)
+    read = rows._read
+
+    def watched(name: str, at: slice) -> np.ndarray:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        if next(taken) < 3:
+            together.wait(60)
+        try:
+            return read(name, at)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(rows, "_read", watched)
+    columns = rows.shard(2, "rows/position")
+    assert most == 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone = reader(demo_cache).shard(2, "rows/position")
+    assert list(columns.by_name) == list(alone.by_name)
+    for name, values in alone.by_name.items():
+        np.testing.assert_array_equal(columns.by_name[name], values)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_of_several_damaged_files_the_first_is_named(
+    demo_cache: Path,
+    copy_of: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    damaged = copy_of(demo_cache)
+    for name in ("targets/tail_ids", "targets/log_probs", "sites/attn.z/03"):
+        (file,) = (damaged / "arrays.zarr" / name).glob("c.2*")
+        flip(file)
+    with pytest.raises(DamageError, match=r"sites/attn\.z/03/c\.2\S* is not the file that was committed"):
+        reader(damaged).shard(2)
+    assert len(reader(damaged).shard(1)) > 0

@@ -6,9 +6,10 @@ Shapes: N rows, H heads, E width of the site's values (d_head for z, d_model for
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,12 @@ from alens.store.arrays import scale_name, site_name
 from alens.store.cache_reader import Cache, Targets
 from alens.store.schema import ATTN_Z
 from alens.store.values import Array
+
+T = TypeVar("T")
+
+MOST_THREADS = 4
+"""Arrays that are read at once, at most: each takes room for its rows once more while it is decoded. More would wait for
+zarr, whose own part runs in one thread (docs/decisions/0068)."""
 
 
 class Narrowing(Protocol):
@@ -95,6 +102,7 @@ class RowReader:
         self.columns = tuple(dict.fromkeys((*columns, *places)))
         self.rows_per_shard = settings.sequences_per_shard * (settings.seq_len - min_position)
         self._all_heads = tuple(range(cache.plan.model.n_heads))
+        self._threads = min(MOST_THREADS, torch.get_num_threads())
 
     def num_rows(self, shards: Sequence[int]) -> int:
         """How many usable rows these shards have."""
@@ -147,10 +155,12 @@ class RowReader:
 
         Only the stored rows between the first and the last usable one are read. Files are compared with the hashes in
         the shard's record, once in each process; processes that read parts of one shard divide the files by rank.
-        Raises `DamageError` for a file that is not the one that was committed.
+        Several arrays are read at once, by as many threads as torch has, at most four. Raises `DamageError` for a file that
+        is not the one that was committed: the first of them in the order of names.
         """
         names = list(dict.fromkeys((*self.names(), *more)))
-        self.cache.check_files(shard, [*names, *self._scales()][rank::world_size])
+        checked = [*names, *self._scales()][rank::world_size]
+        self._each(checked, lambda name: self.cache.check_files(shard, [name]))
         usable_N = self.cache.read_shard("rows/position", shard) >= self.min_position
         if self._sequences_B is not None:
             usable_N &= self._sequences_B[self.cache.read_shard("rows/sequence", shard)]
@@ -158,7 +168,16 @@ class RowReader:
         first, last = (int(usable[0]), int(usable[-1]) + 1) if len(usable) else (0, 0)
         offset = shard * self.cache.plan.settings.rows_per_shard
         rows, keep = slice(offset + first, offset + last), usable - first
-        return Columns({name: self._read(name, rows)[keep] for name in names})
+        read = self._each(names, lambda name: self._read(name, rows)[keep])
+        return Columns(dict(zip(names, read, strict=True)))
+
+    def _each(self, names: Sequence[str], work: Callable[[str], T]) -> list[T]:
+        """`work` for each array, in order; several at once. The first error in this order ends it, and what waits is
+        dropped."""
+        if (threads := min(self._threads, len(names))) < 2:
+            return [work(name) for name in names]
+        with ThreadPoolExecutor(threads, thread_name_prefix="alens-array") as pool:
+            return list(pool.map(work, names))
 
     def _scales(self) -> list[str]:
         """The scales that decode z, where it is stored as int8."""
