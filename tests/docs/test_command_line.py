@@ -15,6 +15,7 @@ OTHER_TOOLS = {
     "--include": "hf download",
     "--repo-type": "hf download",
     "--nproc-per-node": "torchrun",
+    "--start-method": "torchrun",
     "--strict": "mypy",
     "--upgrade": "pip",
     "--rounds": "tests.fuzz.by_hand",

@@ -1,6 +1,8 @@
 """Which device is taken, and what is said of a GPU that PyTorch cannot use."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,33 @@ def test_ids_arrive_whole_whatever_their_dtype(dtype: type[np.integer]) -> None:
     ids = np.array([[0, 1], [most - 1, most]], dtype)
     sent = device.send_ids(ids[:, ::-1], torch.device("cpu"))
     assert sent.dtype == torch.int64 and sent.tolist() == [[1, 0], [most, most - 1]]
+
+
+def test_what_is_sent_to_a_gpu_is_pinned_for_that_gpu_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stand-ins take the place of CUDA's context, its memory and its copy."""
+    current, seen = ["cuda:0"], []
+
+    @contextlib.contextmanager
+    def on(wanted: torch.device) -> Iterator[None]:
+        current.append(str(wanted))
+        yield
+        current.pop()
+
+    def pin_memory(self: torch.Tensor) -> torch.Tensor:
+        seen.append(f"pinned on {current[-1]}")
+        return self
+
+    def to(self: torch.Tensor, wanted: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        seen.append(f"to {wanted}" + ("" if non_blocking else ", waited for"))
+        return self
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    device.send(np.arange(3), torch.device("cuda", 1))
+    assert seen == ["pinned on cuda:1", "to cuda:1"]
 
 
 def test_auto_says_once_that_the_driver_is_too_old_and_what_to_install(
