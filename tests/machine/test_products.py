@@ -1,5 +1,6 @@
 """Products sent to another library are as exact as before, and the switch is put back."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,18 @@ def switch() -> Any:
     return torch.backends.mkldnn.matmul
 
 
+@pytest.fixture
+def unmoved() -> Iterator[None]:
+    """Both switches say "ieee" when the test begins: one that an earlier test left moved would pass for what was before."""
+    switches = (switch(), torch.backends.cuda.matmul)
+    before = [one.fp32_precision for one in switches]
+    for one in switches:
+        one.fp32_precision = "ieee"
+    yield
+    for one, value in zip(switches, before, strict=True):
+        one.fp32_precision = value
+
+
 def test_products_inside_are_float32() -> None:
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(128, 64, generator=random), torch.randn(64, 512, generator=random)
@@ -27,14 +40,13 @@ def test_products_inside_are_float32() -> None:
 @needs_switch
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_switch_is_moved_only_where_products_stay_exact_and_put_back(
-    monkeypatch: pytest.MonkeyPatch, exact: bool
+    monkeypatch: pytest.MonkeyPatch, unmoved: None, exact: bool
 ) -> None:
     monkeypatch.setattr(products, "onednn_is_exact", lambda: exact)
-    before = switch().fp32_precision
     with pytest.raises(ZeroDivisionError), products.fast_float32():
-        assert switch().fp32_precision == ("bf16" if exact else before)
+        assert switch().fp32_precision == ("bf16" if exact else "ieee")
         raise ZeroDivisionError
-    assert switch().fp32_precision == before
+    assert switch().fp32_precision == "ieee"
 
 
 def test_a_library_that_rounds_to_bfloat16_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +71,7 @@ def test_the_logits_of_16_bit_numbers_are_rounded_only_where_the_unembedding_is(
 
 def test_tf32_is_allowed_for_16_bit_rows_alone_and_for_their_product_alone(
     monkeypatch: pytest.MonkeyPatch,
+    unmoved: None,
 ) -> None:
     """Its 11 bits hold them; float32 rows would be cut."""
     switch, seen, addmm = torch.backends.cuda.matmul, [], torch.addmm
@@ -67,9 +80,11 @@ def test_tf32_is_allowed_for_16_bit_rows_alone_and_for_their_product_alone(
         seen.append(switch.fp32_precision)
         return addmm(*args, **more)
 
-    before = switch.fp32_precision
     monkeypatch.setattr(torch, "addmm", spied)
     for rows in (torch.ones(2, 3), torch.ones(2, 3).bfloat16()):
         products.unembed(rows, torch.ones(3, 4), torch.ones(4))
-    assert seen == [before, "tf32"]
-    assert switch.fp32_precision == before
+    assert seen == ["ieee", "tf32"]
+    assert switch.fp32_precision == "ieee"
+    with pytest.raises(RuntimeError):
+        products.unembed(torch.ones(2, 3).bfloat16(), torch.ones(9, 4), torch.ones(4))
+    assert switch.fp32_precision == "ieee"
