@@ -124,12 +124,12 @@ def control(folder: Path, cache: Cache, fitted: Lenses, evaluation: Any, seeds: 
         settings = FitSettings(
             site="resid_post", lens="limits:RandomDirections", lens_options=rank, seed=seed, layers=tuple(evaluation.lens), **same
         )  # fmt: skip
-        fit_lenses(FitRequest(store=cache.root, lenses=folder / f"random-{seed}", settings=settings))
+        fit_lenses(FitRequest(store=Path(cache.root), lenses=folder / f"random-{seed}", settings=settings))
         judged = evaluate(load_lenses(folder / f"random-{seed}"), cache, held_out_by=fitted)
         for layer in random:
             random[layer].append(judged.lens[layer][0].kl)
     settings = FitSettings(site="resid_post", lens="linear", layers=tuple(evaluation.lens), **same)
-    fit_lenses(FitRequest(store=cache.root, lenses=folder / "whole", settings=settings))
+    fit_lenses(FitRequest(store=Path(cache.root), lenses=folder / "whole", settings=settings))
     whole = evaluate(load_lenses(folder / "whole"), cache, held_out_by=fitted)
     return [
         {

@@ -30,11 +30,12 @@ from alens.cli import progress_lines as lines
 from alens.effects.measure_effects import measure_effects
 from alens.effects.settings import EffectRequest, EffectSettings
 from alens.fit.settings import FitSettings
+from alens.remote.patience import Patience
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
 from .fake_hub import Hub, serving
-from .object_servers import S3Server, s3_server
+from .object_servers import FaultyServer, S3Server, faulty_server, s3_server
 from .outcomes import Outcome
 
 torch.set_num_threads(1)
@@ -266,6 +267,34 @@ def s3(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return moto
+
+
+@pytest.fixture
+def faulty(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A server that stands before `s3` and fails as it is told."""
+    with faulty_server(s3.endpoint) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def demo_address(moto: S3Server, demo_cache: Path) -> str:
+    """Where `demo_cache` lies on the S3 server. Shared: use `far_demo`."""
+    return moto.upload(demo_cache)
+
+
+@pytest.fixture
+def far_demo(demo_address: str, s3: S3Server, impatient: None) -> str:
+    """The address of a copy of `demo_cache`, never to be written; copies of what is read go to a new folder."""
+    return demo_address
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Requests are given up within a second; copies of what is read go to a new folder."""
+    patience = Patience(tries=3, silence_s=0.4, request_s=20, first_wait_s=0.01)
+    monkeypatch.setattr("alens.remote.objects.PATIENCE", patience)
+    monkeypatch.setenv("ALENS_STAGE", str(tmp_path / "stage"))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,6 @@ def at(text: str) -> Objects:
 @pytest.fixture
 def bucket(s3: S3Server) -> Objects:
     return at(f"s3://{s3.new_bucket()}/some/prefix")
-
-
-@pytest.fixture
-def faulty(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    with faulty_server(s3.endpoint) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        yield server
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from alens.store.model_record import ModelRecord
 from alens.store.schema import CacheSettings, CorpusFile, CorpusRecord, Plan, TokensRecord
 from alens.store.writer import ShardWriter, put_manifest, put_skeleton
 
+from ..object_servers import S3Server
 from .whole_caches import ENCODINGS, write
 
 Values = Callable[[Plan, int], dict[str, npt.NDArray[Any]]]
@@ -120,6 +121,23 @@ def rounded_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[
 def int8_tiny(tmp_path_factory: pytest.TempPathFactory, write_tiny: Callable[..., Path]) -> Path:
     """The same with z in 8 bits. Shared: copy it before writing."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "int8", z_dtype="int8")
+
+
+@pytest.fixture(scope="session")
+def near(wholes: dict[str, Path]) -> Path:
+    """A sealed cache of 3 shards with tokens. Shared: copy it before writing."""
+    return wholes["float16"]
+
+
+@pytest.fixture(scope="session")
+def near_address(moto: S3Server, near: Path) -> str:
+    return moto.upload(near)
+
+
+@pytest.fixture
+def far(near_address: str, s3: S3Server, impatient: None) -> str:
+    """The address of a copy of `near`, never to be written; copies of what is read go to a new folder."""
+    return near_address
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 In: lenses, a cache and what was judged. Out: an `AtlasFacts`.
 """
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from alens.lens.lenses import Lenses
 from alens.store.cache_reader import Cache
@@ -36,7 +38,7 @@ class AtlasFacts:
         return cls(
             model=lenses.record.model.name,
             design=lenses.record.design,
-            store=cache.root.resolve().name,
+            store=Path(os.path.realpath(cache.root)).name,
             rows=rows,
             judged_rows=judged_rows,
             intervals_over=intervals_over,

@@ -117,7 +117,9 @@ def recompute(
     """
     if not cache.shards:
         raise RequestError(f"{cache.root} has no committed shard: nothing can be computed again")
-    cache = Cache(cache.root, limits=False)  # impossible numbers are counted as differences here, not refused
+    cache = Cache(
+        cache.root, limits=False, stage=cache.stage
+    )  # impossible numbers are counted as differences here, not refused
     source = models.find_again(cache.plan.model, cache.root, model=request.model, report=report)
     loaded = models.load(source, dtype=cache.plan.settings.dtype, device=request.device, report=report)
     rows = 0 if cache.plan.settings.moments_only else request.rows

@@ -32,7 +32,7 @@ Pick = tuple[EffectFile, int, int]
 
 def pick_effects(cache: Cache, num_rows: int, seed: int) -> list[Pick]:
     """Heads on whole sequences at random, as many as have so many rows, one at least where there are effects."""
-    files = EffectFiles(cache.root, cache.plan.identity)
+    files = EffectFiles(cache.paths.root, cache.plan.identity, cache.stage)
     there = [file for shard in files.shards() for file in files.of_shard(shard)]
     places = [
         (file, head, sequence)

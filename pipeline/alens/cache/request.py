@@ -10,6 +10,7 @@ from annotated_types import Ge
 from alens.errors import RequestError
 from alens.fields import check
 from alens.job.worker import Worker
+from alens.remote.address import refuse
 from alens.store.schema import CacheSettings
 from alens.text.corpus import CorpusOptions
 
@@ -37,6 +38,7 @@ class CacheRequest:
 
     def __post_init__(self) -> None:
         check(self)
+        refuse(self.store, "a cache is not written to")
 
 
 @dataclass(frozen=True, kw_only=True)

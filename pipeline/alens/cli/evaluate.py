@@ -9,11 +9,20 @@ import click
 from alens.cli.config_file import config_option
 from alens.cli.console import printed
 from alens.cli.eval_table import FIGURES, GAINS, SHOWN, head_grid, show_evaluation
-from alens.cli.options import HEADS, LAYERS, SettingsOptions, heat_map_option, json_option, model_options
+from alens.cli.options import (
+    HEADS,
+    LAYERS,
+    STAGE,
+    SettingsOptions,
+    heat_map_option,
+    json_option,
+    model_options,
+)
 from alens.cli.value_types import NAMES, PathName
 from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.evaluation.settings import EvaluateSettings, HeadSort
+from alens.store.stage_settings import StageSettings
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +88,7 @@ EVALUATE = SettingsOptions(EvaluateSettings, without=("resamples",), layers=LAYE
     show_default=True,
     help="Which figure; a gain is the KL of a baseline minus that of the lens.",
 )
+@STAGE
 @model_options
 @json_option
 @config_option
@@ -127,7 +137,11 @@ def command(
             from alens.store.effect_reader import measured
 
         settings = EvaluateSettings(**EVALUATE.values(given))
-        opened, cache, where = load_lenses(lenses), open_cache(store), torch_device(device)
+        opened, cache, where = (
+            load_lenses(lenses),
+            open_cache(store, StageSettings(**STAGE.values(given))),
+            torch_device(device),
+        )
         tuned = None if tuned_lens is None else load_lenses(tuned_lens)
         if heat_map is not None:
             _check_heat_map(heat_map, heat_map_of, opened, cache, tuned, settings.baselines)

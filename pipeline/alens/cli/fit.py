@@ -7,12 +7,13 @@ import click
 
 from alens.cli.config_file import config_option
 from alens.cli.console import aside, show
-from alens.cli.options import HEADS, LAYERS, Flag, SettingsOptions, max_minutes_option
+from alens.cli.options import HEADS, LAYERS, STAGE, Flag, SettingsOptions, max_minutes_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import speaks_for_all, starting, stopping, watching
 from alens.fit.settings import FitRequest, FitSettings
 from alens.lens.record import EFFECT, JACOBIAN
 from alens.pictures.numbers import duration, fixed, number_of, percent, whole
+from alens.store.stage_settings import StageSettings
 
 NAMED = 5
 """How many lenses a line names that want so many rows."""
@@ -42,6 +43,7 @@ REQUEST = SettingsOptions(
 @click.argument("lenses", type=PathName())
 @FIT
 @REQUEST
+@STAGE
 @max_minutes_option
 @config_option
 def command(**given: Any) -> None:
@@ -65,6 +67,7 @@ def command(**given: Any) -> None:
             store=given["store"],
             lenses=given["lenses"],
             settings=settings,
+            stage=StageSettings(**STAGE.values(given)),
             **REQUEST.values(given),
         )
         summary = fit_lenses(request, report=report, should_stop=should_stop)

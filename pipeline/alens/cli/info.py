@@ -14,6 +14,7 @@ from alens.cli.watch import starting, watching
 from alens.errors import RequestError
 from alens.job.progress import Report, counted
 from alens.pictures.numbers import number_of, whole
+from alens.remote.address import address
 from alens.sources import hub
 from alens.store.claim import Holder, read
 from alens.store.paths import LENS_JSON, PLAN, REACHES, StorePaths
@@ -75,7 +76,7 @@ def _body(path: Path, num_workers: int | None, report: Report) -> dict[str, Any]
     if num_workers is None and hub.address(path) is not None:
         return lenses_body(path)
     store, lenses = StorePaths(path), LensDirectory(path)
-    if store.plan.exists():
+    if store.plan.exists() or address(path) is not None:
         return _cache(path, report) if num_workers is None else _array(path, num_workers)
     if num_workers is not None:
         raise RequestError(f"--array is for caches, and {path} has no {PLAN}")
@@ -131,7 +132,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
     )  # fmt: skip
     to_run = array_specification(workers_to_run(progress.missing, progress.num_workers))
     return {
-        "cache": str(path),
+        "cache": str(cache.root),
         "state": "sealed"
         if cache.sealed
         else f"{progress.shards_done} of {progress.shards_planned} shards committed",

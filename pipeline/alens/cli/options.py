@@ -22,6 +22,7 @@ from alens.cli.value_types import HEAD_LIST, NAMES, NUMBERS, OPTIONS, REALS, Pat
 from alens.fields import NO_DEFAULT, Field, fields_of
 from alens.heads import ByName
 from alens.reading.settings import Role
+from alens.store.stage_settings import StageSettings
 
 Command = Callable[..., Any]
 LISTS: dict[type, click.ParamType[Any]] = {int: NUMBERS, float: REALS, str: NAMES}
@@ -165,6 +166,10 @@ def device_option(command: Command) -> Command:
     """Adds `--device`."""
     text = "auto, cpu, cuda or cuda:N."
     return click.option("--device", default="auto", show_default=True, help=text)(command)
+
+
+STAGE = SettingsOptions(StageSettings, stage=Flag(metavar="DIR"))
+"""Adds `--stage` and `--stage-gib`, for commands that read much of a cache."""
 
 
 def model_options(command: Command) -> Command:

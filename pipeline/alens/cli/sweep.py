@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alens.cli.console import aside, show, show_result
-from alens.cli.options import SettingsOptions, json_option, max_minutes_option, worker_option
+from alens.cli.options import STAGE, SettingsOptions, json_option, max_minutes_option, worker_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import starting, stopping, watching
+from alens.store.stage_settings import StageSettings
 from alens.sweep.request import SweepRequest
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ STACKS = ((0,), (1, 2, 3), (4, 5, 6), (7, 8), (9, 10))
 @click.argument("out", type=PathName())
 @worker_option
 @SWEEP
+@STAGE
 @max_minutes_option
 @click.option(
     "--table",
@@ -71,6 +73,7 @@ def command(
             store=store,
             out=out,
             worker=share,
+            stage=StageSettings(**STAGE.values(given)),
             **SWEEP.values(given),
         )
         if not only_table:

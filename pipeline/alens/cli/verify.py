@@ -15,6 +15,7 @@ from alens.cli.watch import stopping, watching
 from alens.errors import DamageError, RequestError
 from alens.pictures.numbers import duration, percent, significant
 from alens.printable import printable
+from alens.remote.address import address, refuse
 from alens.store.paths import EFFECTS
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ DEEP = SettingsOptions(
 def command(store: Path, repair: bool, as_json: bool, **given: Any) -> None:
     """Read every byte of the cache STORE and name what is damaged, missing, foreign or unfinished.
 
-    The exit code is 0 when nothing is damaged or missing, otherwise 1. Nothing is changed without --repair.
+    STORE may be at s3:// or https://: every byte is read from there, and none is kept. Foreign and unfinished files are
+    named where objects can be listed (s3://). The exit code is 0 when nothing is damaged or missing, otherwise 1. Nothing is changed without --repair.
     """
 
     if given["model"] is not None and given["deep"] is None:
         raise RequestError("--model is for --deep: say how many rows to compute again, such as --deep 256")
+    if repair:
+        refuse(store, "--repair changes nothing at")
     deep = None if given["deep"] is None else RecomputeRequest(**DEEP.values(given))
     findings: list[Finding] = []
     verdict, recomputed = None, None
@@ -65,7 +69,7 @@ def command(store: Path, repair: bool, as_json: bool, **given: Any) -> None:
     from alens.store.repair import queued
     from alens.store.repair import repair as queue
 
-    would = queued(store, findings)
+    would = queued(store, findings) if address(store) is None else []
     went = queue(store, findings) if repair else {}
     with aside():
         if as_json:
@@ -149,7 +153,7 @@ def _body(
 ) -> dict[str, Any]:
     checked = verdict.to_json()
     return {
-        "store": str(store),
+        "store": str(address(store) or store),
         "whole": checked.pop("whole"),
         "findings": checked.pop("findings"),
         "repairable": [] if went else [printable(path) for path in would],
@@ -181,6 +185,7 @@ def _judge(
     recomputed: "Recomputed | None",
 ) -> None:
     """Raises `DamageError` with one line for all the findings."""
+    remote = address(store)
     if not verdict.whole:
         damaged, missing = verdict.count("damaged"), verdict.count("missing")
         counts = [
@@ -189,10 +194,12 @@ def _judge(
         mend = "the lines above say what to do"
         if queued:
             mend = f"run {_again(queued)} again to rewrite what was queued"
+        elif remote is not None:
+            mend = "mend the cache that was copied there, and copy it again"
         elif any(finding.fails and finding.queue for finding in verdict.findings):
             mend = f"`alens verify {shlex.quote(str(store))} --repair` queues them"
         skipped = "; --deep was left out" if deep is not None else ""
-        raise DamageError(f"{_files(counts)} in {store}: {mend}{skipped}")
+        raise DamageError(f"{_files(counts)} in {remote or store}: {mend}{skipped}")
     if recomputed is not None and not recomputed.agrees:
         wrong = [array for array in recomputed.comparisons if not array.agrees]
         if all(array.array.startswith(f"{EFFECTS}/") for array in wrong):

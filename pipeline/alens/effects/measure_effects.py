@@ -76,7 +76,7 @@ def measure_effects(
     cache = open_cache(request.store)
     heads = _heads(cache, request)
     shards = sample_shards(cache, request.settings.rows)
-    files = EffectFiles(cache.root, cache.plan.identity)
+    files = EffectFiles(cache.paths.root, cache.plan.identity)
     work = left_to_measure(files, shards, heads, request.worker)
     seconds, measured = 0.0, 0
     if work:

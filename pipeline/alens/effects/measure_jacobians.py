@@ -74,7 +74,7 @@ def measure_jacobians(
     cache, settings = open_cache(request.store), request.settings
     heads = _heads(cache, request)
     shards = training_shards(cache, settings.rows)
-    files = JacobianFiles(cache.root, cache.plan.identity, settings.reach)
+    files = JacobianFiles(cache.paths.root, cache.plan.identity, settings.reach)
     work = left_to_measure(files, shards, heads, request.worker)
     seconds, passes = 0.0, 0
     if work:

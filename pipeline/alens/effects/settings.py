@@ -9,6 +9,7 @@ from annotated_types import Ge
 from alens.fields import check
 from alens.heads import HeadNames
 from alens.job.worker import Worker
+from alens.remote.address import refuse
 from alens.store.paths import SAME_POSITION, Reach
 
 
@@ -43,6 +44,7 @@ class EffectRequest:
 
     def __post_init__(self) -> None:
         check(self)
+        refuse(self.store, "effects are not written to")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +82,4 @@ class JacobianRequest:
 
     def __post_init__(self) -> None:
         check(self)
+        refuse(self.store, "Jacobians are not written to")

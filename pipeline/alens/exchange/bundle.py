@@ -210,7 +210,7 @@ def _cache_files(lenses: Lenses, store: Path | None) -> tuple[list[BundleFile], 
     assert public.identity == plan.identity
     files = [
         _made(name, public.to_json(), "the cache's plan"),
-        _made(f"{CACHE}/{MANIFEST}", (store / MANIFEST).read_bytes(), "the cache's manifest"),
+        _made(f"{CACHE}/{MANIFEST}", cache.paths.manifest.read_bytes(), "the cache's manifest"),
     ]
     return files, [*shortened_model, *shortened_corpus]
 

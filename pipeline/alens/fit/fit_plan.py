@@ -203,7 +203,7 @@ def check_same(request: FitRequest, settings: FitSettings, cache: Cache, begun: 
     """Raises `RequestError` where another fit than the requested one was begun in its directory."""
     differences = []
     if begun.cache_plan != cache.plan.identity:
-        differences.append(f"it was begun on another cache than {request.store}")
+        differences.append(f"it was begun on another cache than {cache.root}")
     asked = settings.to_json()
     begun_with = {"start": begun.start, **begun.settings}
     differences += [

@@ -13,7 +13,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from alens.fields import check
 from alens.fit.convergence import TOLERANCE
 from alens.heads import HeadNames
+from alens.remote.address import refuse
 from alens.store.schema import ATTN_Z
+from alens.store.stage_settings import StageSettings
 
 Number = Annotated[int, Ge(1)]
 """How many of something."""
@@ -97,6 +99,8 @@ class FitRequest:
     lenses: Path
     """The directory to write."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
+    stage: StageSettings = dataclasses.field(default_factory=StageSettings)
+    """Where copies of what is read of the cache are kept."""
     zero: Annotated[int, Ge(0), Le(3)] | None = None
     """DeepSpeed ZeRO stage: what is partitioned over processes. None: what --deepspeed says, else 0."""
     deepspeed: Path | None = None
@@ -110,3 +114,4 @@ class FitRequest:
 
     def __post_init__(self) -> None:
         check(self)
+        refuse(self.lenses, "lenses are not written to")

@@ -80,7 +80,7 @@ def fit_lenses(
     """
     given = deepspeed_config.read(request.deepspeed) if request.deepspeed else {}
     zero = deepspeed_config.stage(given, request.zero)
-    cache, directory = open_cache(request.store), LensDirectory(request.lenses)
+    cache, directory = open_cache(request.store, request.stage), LensDirectory(request.lenses)
     make_plan, put_untrained_lenses = WITHOUT_STEPS.get(request.settings.lens, (resolve, put_untrained))
     plan = make_plan(request, cache)
     if directory.holds_lenses:

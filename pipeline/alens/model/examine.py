@@ -67,7 +67,7 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
     )
 
 
-def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path) -> None:
+def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, where: Path | str) -> None:
     """Like `examine`, for a cache that was begun. Raises `RequestError` also where its plan records another result."""
     seen, stored = examine(model, tokens_BT, plan.layers), plan.model
     for name in ("head_write", "final_norm", "logit_cap"):

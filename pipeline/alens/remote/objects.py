@@ -47,8 +47,11 @@ class Readable(Protocol):
     def url(self, path: str) -> str:
         """Where one is, for messages."""
 
-    def names(self) -> Iterator[tuple[str, int]] | None:
-        """Path and bytes of each; None where they cannot be listed."""
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]] | None:
+        """Path and bytes of each in a folder and below it; None where they cannot be listed."""
+
+    def size(self, path: str) -> int | None:
+        """The bytes of one; None where it is not there."""
 
     def read(self, path: str, most_bytes: int = MOST_BYTES) -> bytes:
         """All bytes of a small one. Raises `FileNotFoundError`."""
@@ -78,21 +81,22 @@ class Objects:
 
     # What is there
 
-    def names(self) -> Iterator[tuple[str, int]] | None:
-        """Path and bytes of every object, a page at a time; None for an address that cannot be listed (https)."""
-        return self._listed() if self.address.is_bucket else None
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]] | None:
+        """Path and bytes of every object below `folder`, a page at a time; None for an address that cannot be listed
+        (https)."""
+        return self._listed(folder) if self.address.is_bucket else None
 
-    def _listed(self) -> Iterator[tuple[str, int]]:
+    def _listed(self, folder: str) -> Iterator[tuple[str, int]]:
         after: str | None = None
         while True:
-            page = self._try("cannot list", "", partial(self._page, after))
+            page = self._try("cannot list", folder, partial(self._page, folder, after))
             yield from ((entry["path"], entry["size"]) for entry in page)
-            if not page:
+            if len(page) < PAGE:
                 return
             after = page[-1]["path"]
 
-    def _page(self, after: str | None) -> list[Any]:
-        listing = self._obstore.list(self._store, offset=after, chunk_size=PAGE)
+    def _page(self, folder: str, after: str | None) -> list[Any]:
+        listing = self._obstore.list(self._store, folder or None, offset=after, chunk_size=PAGE)
         return list(next(iter(listing), []))
 
     def size(self, path: str) -> int | None:

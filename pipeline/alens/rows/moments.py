@@ -245,7 +245,7 @@ def cross_of_rows(
 
 
 def warn_of_unsound(
-    root: Path, layers: Sequence[int], mean_LHE: npt.NDArray[Any], covariance_LHEE: npt.NDArray[Any]
+    root: Path | str, layers: Sequence[int], mean_LHE: npt.NDArray[Any], covariance_LHEE: npt.NDArray[Any]
 ) -> None:
     """Warn of heads whose covariance has an eigenvalue below zero by more than rounding.
 

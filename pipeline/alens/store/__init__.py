@@ -17,6 +17,10 @@ leftovers.py         clears what killed processes left unfinished
 claim.py             says which process works in a directory, and whether it lives
 one_writer.py        lets one process at a time write into a directory
 writer.py            writes a shard's files, then its commit record
+stage.py             copies of a cache that is elsewhere, on a disk of this machine
+stage_space.py       the room that copies may take, and which are in use
+stage_settings.py    where copies are kept
+directory_source.py  a slow directory that copies are made from
 commits.py           the commit records of a cache
 cache_reader.py      reads numbers from committed shards
 opened_cache.py      a cache that was given open, or by its directory
@@ -29,9 +33,12 @@ jacobian_reader.py   reads their mean, and how certain it is
 checked_arrays.py    reads spans of rows through Zarr
 compressed_files.py  checks what chunks claim before they are decompressed
 checked_files.py     remembers which files were compared with their hashes
+token_file.py        reads token sequences and their documents
 values.py            which numbers an array can hold
 status.py            how much of a cache is written, and which workers to submit again
 verify.py            reads every byte and names what is damaged, missing or foreign
+verdict.py           what verify says of a cache
+verify_far.py        what verify reads of a cache at an address
 findings.py          what one finding says
 hashing.py           hashes many files, several at a time
 metadata.py          compares a zarr.json with the plan

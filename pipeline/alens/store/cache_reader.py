@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alens.errors import DamageError, RequestError
-from alens.store import document, durable
+from alens.store import document
 from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
@@ -26,6 +26,9 @@ from alens.store.encoding import dequantise
 from alens.store.model_record import OTHER_WRITE
 from alens.store.paths import StorePaths, no_cache
 from alens.store.schema import ATTN_Z, FURTHER_SITES, Plan
+from alens.store.stage import Stage, open_stage
+from alens.store.stage_settings import StageSettings
+from alens.store.token_file import token_file
 from alens.store.values import Array
 
 Rows = slice | npt.NDArray[np.integer[Any]]
@@ -53,17 +56,17 @@ class Targets:
 class Cache:
     """An open cache. It keeps no file open, and is cheap to make.
 
-    Attributes: `root`, `plan`, `commits` (its records), `sealed` (the manifest says that all shards are
+    Attributes: `root` (its directory, or its address), `plan`, `commits` (its records), `sealed` (the manifest says that all shards are
     committed), `fingerprint` (the hash of all shard files of a sealed cache) and `shards`.
     """
 
-    def __init__(self, root: Path | str, *, limits: bool = True) -> None:
-        """Open the cache in `root`. Without `limits` it also returns impossible numbers.
+    def __init__(self, root: Path | str, *, limits: bool = True, stage: Stage | None = None) -> None:
+        """Open the cache in `root`, or the one that `stage` copies. Without `limits` it also returns impossible numbers.
 
         Raises `RequestError` when there is no cache, `DamageError` when its plan is damaged.
         """
-        self.paths = StorePaths(Path(root))
-        self.root = self.paths.root
+        self.stage, self.paths = stage, StorePaths(Path(root) if stage is None else stage.root)
+        self.root: Path | str = self.paths.root if stage is None else stage.where
         try:
             content = document.content(self.paths.plan)
         except (FileNotFoundError, NotADirectoryError):
@@ -73,8 +76,8 @@ class Cache:
         self.plan, self._plan_as_opened = Plan.from_json(content, str(self.paths.plan)), content
         self._check_layers_are_there()
         self._specs = all_arrays(self.plan)
-        self.commits = Commits(self.paths, self.plan)
-        self._disk = CheckedArrays(self.paths, self.plan, self.commits, limits=limits)
+        self.commits = Commits(self.paths, self.plan, stage)
+        self._disk = CheckedArrays(self.paths, self.plan, self.commits, limits=limits, stage=stage)
         self.fingerprint = self.commits.fingerprint()
         self.sealed = self.fingerprint is not None
 
@@ -111,6 +114,7 @@ class Cache:
 
     def files_by_shard(self) -> dict[int, Mapping[str, Any]]:
         """Size and hash of every committed file, by shard."""
+        self.commits.have(self.shards)
         return {shard: self.commits.record(shard)["files"] for shard in self.shards}
 
     # Numbers by name
@@ -164,11 +168,16 @@ class Cache:
 
     def check_files(self, shard: int, names: Sequence[str]) -> None:
         """Compare whole files of a shard with the hashes in its record, each file once in a process. Raises `DamageError`."""
-        for name in names:
-            self._disk.check_file(self.spec(name), shard, whole=True)
+        specs = [self.spec(name) for name in names]
+        self._disk.have(specs, shard)
+        for spec in specs:
+            self._disk.check_file(spec, shard, whole=True)
 
     def check_unchanged(self) -> None:
-        """Read the plan and the records that were used again. Raises `DamageError` where they have changed."""
+        """Read the plan and the records that were used again. Raises `DamageError` where they have changed.
+
+        Copies of a cache that is elsewhere do not change: each was compared with the record that was used.
+        """
         try:
             same = self.paths.plan.read_bytes() == self._plan_as_opened
         except OSError:
@@ -285,21 +294,9 @@ class Cache:
         return None if self.token_documents is None else self.token_documents[:, 0].astype(np.int64)
 
     def _npy(self, path: Path, sha256: str, count: int | None, what: str = "tokens") -> Array:
-        """(sequences, seq_len) unsigned, below the count of `what`. Raises `DamageError` when hash or contents differ."""
-        if not path.is_file() or durable.sha256_of(path) != sha256:
-            raise DamageError(f"{path} is missing or altered: {MEND}")
-        try:
-            values_BT = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # objects, something else than an array, or a shape too large for numpy
-            raise DamageError(f"{path} holds no numbers ({error}): make the cache anew") from None
-        expected = (self.plan.tokens.sequences, self.plan.settings.seq_len)
-        if values_BT.dtype.kind != "u" or values_BT.shape != expected:
-            raise DamageError(
-                f"{path} holds {values_BT.shape} {values_BT.dtype}, the plan says {expected} unsigned: make the cache anew"
-            )
-        if count is not None and values_BT.size and values_BT.max() >= count:
-            raise DamageError(f"{path} has {values_BT.max()} among {count:,} {what}: make the cache anew")
-        return np.asarray(values_BT)
+        if self.stage is not None:
+            self.stage.have_sound(path.name, {"sha256": sha256})
+        return token_file(path, self.plan, sha256, count, what)
 
 
 def log_shares(output_V: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -314,6 +311,10 @@ def log_shares(output_V: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return log_V
 
 
-def open_cache(path: Path | str) -> Cache:
-    """Open a cache that `alens cache` wrote or is still writing; its committed shards can be read."""
-    return Cache(path)
+def open_cache(path: Path | str, stage: StageSettings | None = None) -> Cache:
+    """Open a cache that `alens cache` wrote or is still writing; its committed shards can be read.
+
+    `path` is its directory or address (s3://BUCKET/PREFIX, https://HOST/PATH), `stage` says where copies are kept.
+    """
+    copies = open_stage(path, stage or StageSettings())
+    return Cache(path) if copies is None else Cache(copies.root, stage=copies)

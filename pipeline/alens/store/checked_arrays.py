@@ -8,7 +8,7 @@ the files on disk can fill, and the numbers must be possible ones (`values.py`).
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,18 +22,27 @@ from alens.store.commits import Commits
 from alens.store.document import MEND
 from alens.store.paths import StorePaths
 from alens.store.schema import Plan
+from alens.store.stage import Stage
 from alens.store.values import Array
 
 
 class CheckedArrays:
     """The arrays of one cache."""
 
-    def __init__(self, paths: StorePaths, plan: Plan, commits: Commits, *, limits: bool = True) -> None:
+    def __init__(
+        self,
+        paths: StorePaths,
+        plan: Plan,
+        commits: Commits,
+        *,
+        limits: bool = True,
+        stage: Stage | None = None,
+    ) -> None:
         """Without `limits`, impossible numbers are returned too, so that they can be compared with the right ones."""
         self._limits = limits
         self.paths, self._plan, self._commits = paths, plan, commits
         self._arrays: dict[str, Any] = {}
-        self._files = CheckedFiles(paths.arrays)
+        self._files = CheckedFiles(paths.arrays, stage)
 
     def span(self, spec: ArraySpec, start: int, stop: int) -> Array:
         """Entries `start` to `stop - 1`, shard by shard, so that an error names the right file."""
@@ -41,8 +50,9 @@ class CheckedArrays:
         size = spec.rows_per_shard
         for shard in range(start // size, -(-stop // size)) if start < stop else ():
             first, last = max(start, shard * size), min(stop, (shard + 1) * size)
-            self.check_file(spec, shard, whole=2 * (last - first) >= size)
-            parts.append(self._read(spec, first, last, shard))
+            with self._files.reading(*self._recorded(spec, shard)):
+                self.check_file(spec, shard, whole=2 * (last - first) >= size)
+                parts.append(self._read(spec, first, last, shard))
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
     def weights(self, spec: ArraySpec) -> Array:
@@ -50,17 +60,27 @@ class CheckedArrays:
         key = self._key(spec, 0)
         recorded = self._skeleton.get(key)
         self._check_size(spec, key, recorded, MEND)
-        self._files.check(key, recorded, MEND, whole=True)
-        return self._read(spec, 0, spec.shape[0], None)
+        with self._files.reading(key, recorded):
+            self._files.check(key, recorded, MEND, whole=True)
+            return self._read(spec, 0, spec.shape[0], None)
 
     def check_file(self, spec: ArraySpec, shard: int, *, whole: bool) -> None:
         """Compare the file of a shard with its record, with `whole` its hash too. Raises `DamageError`."""
-        key = self._key(spec, shard)
-        recorded = self._commits.record(shard)["files"].get(key)
+        key, recorded = self._recorded(spec, shard)
         self._check_size(spec, key, recorded, _mend(shard))
         self._files.check(key, recorded, _mend(shard), whole=whole)
         if spec.compressed:
             self._check_chunks(spec, key, _mend(shard))
+
+    def have(self, specs: Iterable[ArraySpec], shard: int) -> None:
+        """Have the files of a shard on this machine, where the cache is elsewhere."""
+        files = dict(self._recorded(spec, shard) for spec in specs)
+        self._files.have({key: recorded for key, recorded in files.items() if recorded is not None})
+
+    def _recorded(self, spec: ArraySpec, shard: int) -> tuple[str, Mapping[str, Any] | None]:
+        """The key of a shard's file, and what its record says of it."""
+        key = self._key(spec, shard)
+        return key, self._commits.record(shard)["files"].get(key)
 
     def _check_chunks(self, spec: ArraySpec, key: str, mend: str) -> None:
         path = self.paths.arrays / key

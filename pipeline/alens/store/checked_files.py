@@ -5,12 +5,15 @@ and hashed once; after that its inode, size and times tell whether it is still t
 meanwhile is hashed again.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alens.errors import DamageError
 from alens.store import durable
+from alens.store.paths import ARRAYS
+from alens.store.stage import Stage
 
 Seen = tuple[int, int, int, int, int]
 
@@ -18,8 +21,9 @@ Seen = tuple[int, int, int, int, int]
 class CheckedFiles:
     """The files of one store. Threads may share one."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, stage: Stage | None = None) -> None:
+        """`stage` copies what is not in `folder` yet."""
+        self._folder, self._stage = folder, stage
         self._seen: dict[str, Seen] = {}
 
     def check(self, key: str, recorded: Mapping[str, Any] | None, mend: str, *, whole: bool) -> None:
@@ -28,10 +32,15 @@ class CheckedFiles:
         A file whose hash was compared before is compared again when it is another file now. Raises `DamageError`.
         """
         path = self._folder / key
+        fetched = (
+            self._stage is not None and recorded is not None and self._stage.have(f"{ARRAYS}/{key}", recorded)
+        )
         seen = _look(path)
         if recorded is None or seen is None or seen[2] != recorded["bytes"]:
             state = "is missing" if seen is None else f"has {seen[2]:,} bytes, not those that were committed"
             raise DamageError(f"{path} {state}: {mend}")
+        if fetched:
+            self._seen[key] = seen
         known = self._seen.get(key)
         if known == seen or not (whole or known):
             return
@@ -39,11 +48,29 @@ class CheckedFiles:
             same = durable.sha256_of(path) == recorded["sha256"]
         except OSError as error:
             raise DamageError(f"{path} cannot be read ({error.strerror}): {mend}") from None
-        if not same:
+        if not same and self._stage is not None:
+            self._stage.drop(f"{ARRAYS}/{key}")  # the copy was damaged on this machine
+            self._stage.have(f"{ARRAYS}/{key}", recorded)
+            seen = _look(path) or seen
+        elif not same:
             raise DamageError(
                 f"{path} is not the file that was committed: its SHA-256 is another, so it was altered or exchanged; {mend}"
             )
         self._seen[key] = seen
+
+    @contextlib.contextmanager
+    def reading(self, key: str, recorded: Mapping[str, Any] | None) -> Iterator[None]:
+        """The file is not dropped inside the block, where it is a copy."""
+        if self._stage is None or recorded is None:
+            yield
+            return
+        with self._stage.using(f"{ARRAYS}/{key}", recorded):
+            yield
+
+    def have(self, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Copy those files that are not here yet, several at a time."""
+        if self._stage is not None:
+            self._stage.have_all({f"{ARRAYS}/{key}": recorded for key, recorded in files.items()})
 
 
 def _look(path: Path) -> Seen | None:

@@ -29,8 +29,11 @@ def put(path: Path, *parts: bytes | memoryview, make_folder: bool = True) -> Non
     put_stream(path, parts)
 
 
-def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """As `put`, for bytes that are made while they are written. The folder must exist."""
+def put_stream(path: Path, parts: Iterable[bytes | memoryview], *, sync_name: bool = True) -> None:
+    """As `put`, for bytes that are made while they are written. The folder must exist.
+
+    Without `sync_name` a power cut may take the file away again; what is there is whole all the same.
+    """
     partial = partial_of(path)
     try:
         with partial.open("xb") as file:
@@ -43,7 +46,8 @@ def put_stream(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    sync_folder(path.parent)
+    if sync_name:
+        sync_folder(path.parent)
 
 
 def partial_of(path: Path) -> Path:

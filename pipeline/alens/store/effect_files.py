@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alens.store.head_files import HeadFile, HeadFiles, HeadRecord
 from alens.store.paths import EFFECTS
+from alens.store.stage import Stage
 
 FIRST_POSITION = 1
 """Effects are kept from this position on: position 0 sees only itself."""
@@ -34,5 +35,5 @@ class EffectFiles(HeadFiles[EffectRecord]):
     COMMAND = "alens effects"
     RECORD = EffectRecord
 
-    def __init__(self, root: Path, identity: str) -> None:
-        super().__init__(root, identity, EFFECTS)
+    def __init__(self, root: Path, identity: str, stage: Stage | None = None) -> None:
+        super().__init__(root, identity, EFFECTS, stage)

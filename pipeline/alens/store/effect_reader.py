@@ -62,7 +62,7 @@ class EffectStore:
 
         Raises `RequestError` when there are none.
         """
-        files = EffectFiles(cache.root, cache.plan.identity)
+        files = EffectFiles(cache.paths.root, cache.plan.identity, cache.stage)
         by_shard = {shard: files.by_head(shard) for shard in files.shards()}
         there = sorted({head for shard in by_shard.values() for head in shard})
         if not there:
@@ -151,13 +151,13 @@ def shards_held_out(cache: Cache) -> list[int]:
 
 def measured_together(cache: Cache) -> frozenset[Head]:
     """The heads that share rows: those of the shard of effects that has most; none where there are no effects."""
-    files = EffectFiles(cache.root, cache.plan.identity)
+    files = EffectFiles(cache.paths.root, cache.plan.identity, cache.stage)
     return max((frozenset(files.by_head(shard)) for shard in files.shards()), key=len, default=frozenset())
 
 
 def measured(cache: Cache) -> tuple[int, int]:
     """(heads whose effects were measured, the most rows on which one of them was), from records alone."""
-    files = EffectFiles(cache.root, cache.plan.identity)
+    files = EffectFiles(cache.paths.root, cache.plan.identity, cache.stage)
     rows: dict[Head, int] = {}
     for shard in files.shards():
         for head, file in files.by_head(shard).items():

@@ -5,7 +5,7 @@ each CPU of this process: hashing does not hold Python's lock.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,22 @@ class Job:
 
 
 def check_files(
-    root: Path, jobs: Sequence[Job], report: Report, should_stop: ShouldStop
+    root: Path,
+    jobs: Sequence[Job],
+    report: Report,
+    should_stop: ShouldStop,
+    look_at: Callable[[str, Mapping[str, Any]], Trouble | None] | None = None,
 ) -> Iterator[tuple[Job, Trouble | None]]:
-    """Each job, and what is wrong with its file; None where nothing is. Raises `StoppedError` when asked to stop."""
+    """Each job, and what is wrong with its file; None where nothing is. `look_at` reads a file that is elsewhere.
+
+    Raises `StoppedError` when asked to stop.
+    """
+    look_at = look_at or (lambda path, recorded: look(root / path, recorded))
     total, done = sum(job.size for job in jobs), 0
     report(Progress(stage="verify", total=total, unit="bytes"))
     with ThreadPoolExecutor(allotted_cpus()) as pool:
         try:
-            looked = pool.map(lambda job: look(root / job.path, job.recorded), jobs)
+            looked = pool.map(lambda job: look_at(job.path, job.recorded), jobs)
             for job, trouble in zip(jobs, looked, strict=True):
                 if should_stop():
                     raise StoppedError(

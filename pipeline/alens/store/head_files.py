@@ -24,6 +24,7 @@ from alens.store import document, durable, typed
 from alens.store.leftovers import clear
 from alens.store.links import link_before
 from alens.store.records import END_OF_TIME, FileRecord
+from alens.store.stage import Stage
 from alens.store.typed import OPEN, Amount, Natural
 
 ARRAY_NAME = re.compile(r"\d{2,5}\.[0-9a-f]+\.npy", re.ASCII)
@@ -70,10 +71,14 @@ class HeadFile(Generic[Record]):
     path: Path
     record: Record
     mend: str
+    stage: Stage | None = None
 
     def read(self, before: int, d_model: int) -> npt.NDArray[np.float16]:
         """(X, H, D) float16, with `before` for X. Raises `DamageError` when it is not what was written."""
         record = self.record
+        if self.stage is not None:
+            key = self.path.relative_to(self.stage.root).as_posix()
+            self.stage.have_sound(key, {"bytes": record.file.bytes, "sha256": record.file.sha256})
         try:
             content = self.path.read_bytes()
         except OSError as error:
@@ -101,9 +106,14 @@ class HeadFiles(Generic[Record]):
     """The command that writes it."""
     RECORD: type[Record]
 
-    def __init__(self, root: Path, identity: str, name: str) -> None:
-        """`identity` is that of the cache's plan; records of others do not count. `name` is that of the folder."""
+    def __init__(self, root: Path, identity: str, name: str, stage: Stage | None = None) -> None:
+        """`identity` is that of the cache's plan; records of others do not count. `name` is that of the folder. `stage`
+        copies the files of a cache that is elsewhere: the records now, arrays when they are read.
+        """
         self.root, self.folder, self._name, self._identity = root, root / name, name, identity
+        self._stage = stage
+        if stage is not None:
+            stage.documents([path for path in stage.names(name) or () if path.endswith(".json")])
         self.mend = f"remove it, and run `{self.COMMAND}` again"
 
     def shards(self) -> list[int]:
@@ -119,7 +129,7 @@ class HeadFiles(Generic[Record]):
         for path in self.records(shard):
             record = self._record(path)
             if record is not None and path == self.path(record.shard, record.layer, record.heads):
-                yield HeadFile(path.with_suffix(".npy"), record, self.mend)
+                yield HeadFile(path.with_suffix(".npy"), record, self.mend, self._stage)
 
     def by_head(self, shard: int) -> Mapping[Head, HeadFile[Record]]:
         """The file of each head that was measured on a shard's sequences."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alens.store.head_files import HeadFile, HeadFiles, HeadRecord
 from alens.store.paths import JACOBIANS, Reach
+from alens.store.stage import Stage
 from alens.store.typed import Natural
 
 
@@ -31,5 +32,5 @@ class JacobianFiles(HeadFiles[JacobianRecord]):
     COMMAND = "alens jacobians"
     RECORD = JacobianRecord
 
-    def __init__(self, root: Path, identity: str, reach: Reach) -> None:
-        super().__init__(root, identity, f"{JACOBIANS}/{reach}")
+    def __init__(self, root: Path, identity: str, reach: Reach, stage: Stage | None = None) -> None:
+        super().__init__(root, identity, f"{JACOBIANS}/{reach}", stage)

@@ -27,7 +27,7 @@ class JacobianStore:
 
     def __init__(self, cache: Cache, heads: Heads | None = None, reach: Reach = SAME_POSITION) -> None:
         """Jacobians of `heads`, by default of all that were measured. Raises `RequestError` when there are none."""
-        files = JacobianFiles(cache.root, cache.plan.identity, reach)
+        files = JacobianFiles(cache.paths.root, cache.plan.identity, reach, cache.stage)
         by_shard = {shard: files.by_head(shard) for shard in files.shards()}
         there = sorted({head for has in by_shard.values() for head in has})
         self._shards = [has for has in by_shard.values() if all(head in has for head in heads or there)]
@@ -73,7 +73,7 @@ class JacobianStore:
 
 def measured_jacobians(cache: Cache, reach: Reach) -> tuple[int, int]:
     """(heads whose Jacobians of this reach were measured, the most rows on which one of them was), from records alone."""
-    files = JacobianFiles(cache.root, cache.plan.identity, reach)
+    files = JacobianFiles(cache.paths.root, cache.plan.identity, reach, cache.stage)
     rows: dict[Head, int] = {}
     for shard in files.shards():
         for head, file in files.by_head(shard).items():

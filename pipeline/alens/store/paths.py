@@ -36,11 +36,18 @@ ASIDE = "aside"
 """The folder in STORE for files that `alens verify --repair` moved away. It is never read."""
 
 
-def no_cache(root: Path) -> str:
-    """A message: `root` is not a cache, and what it is instead, where that can be seen."""
+def no_cache(root: Path | str) -> str:
+    """A message: `root` is not a cache, and what it is instead, where that can be seen. A string is an address."""
+    if isinstance(root, str):
+        return f"{root} is not a cache (it has no plan.json): give an address that `alens push` wrote"
     holds = any((root / name).exists() for name in (LENS_JSON, FIT_JSON))
     why = ", it holds lenses" if holds else " (it has no plan.json)"
     return f"{root} is not a cache{why}: give a directory that `alens cache` wrote"
+
+
+def record_name(shard: int) -> str:
+    """The name of the commit record of a shard."""
+    return f"{shard:06d}.json"
 
 
 class StorePaths:
@@ -59,7 +66,7 @@ class StorePaths:
 
     def record(self, shard: int) -> Path:
         """The commit record of a shard: the shard counts once this file is there."""
-        return self.commits / f"{shard:06d}.json"
+        return self.commits / record_name(shard)
 
     def shard_file(self, array: str, shard: int, dimensions: int) -> Path:
         """The file that holds a shard of an array. The first axis is divided into shards, the others are not."""

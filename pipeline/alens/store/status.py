@@ -68,6 +68,7 @@ class CacheStatus(Result):
 
 def cache_status(cache: Cache) -> CacheStatus:
     """Reads the record of every committed shard."""
+    cache.commits.have(cache.shards)
     records = [cache.commits.record(shard) for shard in cache.shards]
     by_worker: dict[str, list[dict[str, float]]] = {}
     for record in records:

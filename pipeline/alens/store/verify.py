@@ -1,6 +1,6 @@
 """Reads every byte of a cache and names what differs from what was written.
 
-In: a cache directory, finished or in the making. Out: findings (damaged, missing, foreign, unfinished), one
+In: a cache directory, finished or in the making, or an address. Out: findings (damaged, missing, foreign, unfinished), one
 at a time, and how much was read. Every document must give its own hash, every file the SHA-256 that a
 document holds of it, and the documents must fit each other: the plan says which arrays there are, the
 records which files, the manifest which records. What can be checked without a damaged document is checked.
@@ -11,13 +11,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alens.errors import RequestError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
-from alens.result import Result
+from alens.remote.address import address
 from alens.store import metadata
 from alens.store.commits import fingerprint
 from alens.store.findings import RERUN, Finding, Trouble
@@ -34,49 +33,8 @@ from alens.store.head_check import check_measured
 from alens.store.paths import DOCUMENTS, MANIFEST, PARTS, PLAN, SKELETON, TOKENS, StorePaths, no_cache
 from alens.store.read_documents import Documents
 from alens.store.repair import unless_linked
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict(Result):
-    """The result of checking a whole cache."""
-
-    findings: tuple[Finding, ...]
-    files: int
-    """Files that were checked, documents included."""
-    bytes: int
-    """Bytes that were hashed."""
-    seconds: float
-    shards_committed: int
-    shards_missing: int | None
-    """How many planned shards are not committed. None: neither plan nor manifest says how many are planned."""
-
-    def count(self, kind: str) -> int:
-        return sum(finding.kind == kind for finding in self.findings)
-
-    @property
-    def whole(self) -> bool:
-        return not any(finding.fails for finding in self.findings)
-
-    def headline(self) -> str:
-        """Whether the cache is whole, and how much was read."""
-        state = "whole" if self.whole else f"{self.count('damaged')} damaged, {self.count('missing')} missing"
-        return f"{state}: {self.files} files, {self.bytes:,} bytes, {self.shards_committed} shards committed"
-
-    def to_json(self) -> dict[str, Any]:
-        """What `alens verify --json` says of the check itself."""
-        return {
-            "whole": self.whole,
-            "findings": self.records(),
-            "files": self.files,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 3),
-            "shards_committed": self.shards_committed,
-            "shards_missing": self.shards_missing,
-        }
-
-    def records(self) -> list[dict[str, Any]]:
-        """One record for each finding."""
-        return [{"kind": f.kind, "path": f.path, "what": f.what, "mend": f.mend} for f in self.findings]
+from alens.store.verdict import Verdict as Verdict
+from alens.store.verify_far import FarCache, far_cache
 
 
 def verify_cache(
@@ -90,11 +48,26 @@ def verify_cache(
 
     Raises `RequestError` when there is no cache or one of another format, `StoppedError` when asked to stop.
     """
-    started, root = time.monotonic(), Path(root)
+    if (remote := address(root)) is not None:
+        report(Progress(stage="reading documents"))
+        with far_cache(remote) as far:
+            return _verified(far.root, far, on_finding, report, should_stop)
+    root = Path(root)
     if not any(os.path.lexists(root / part) for part in PARTS):
         raise RequestError(no_cache(root))
+    return _verified(root, None, on_finding, report, should_stop)
+
+
+def _verified(
+    root: Path,
+    far: FarCache | None,
+    on_finding: Callable[[Finding], None],
+    report: Report,
+    should_stop: ShouldStop,
+) -> Verdict:
+    started = time.monotonic()
     report(Progress(stage="reading records"))
-    check = _Check(root)
+    check = _Check(root, far)
     findings = []
     for seen in check.findings(report, should_stop):
         finding = unless_linked(root, seen)
@@ -113,7 +86,9 @@ def verify_cache(
 class _Check:
     """One pass over a cache. Documents are read first, so that the bytes to hash are known."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, far: FarCache | None = None) -> None:
+        """`far` reads the files of a cache that is elsewhere; `root` has its documents."""
+        self._far = far
         self.root, self.paths, self.read = root, StorePaths(root), Documents(root)
         self.plan, self.shards, self.specs = self.read.plan, self.read.shards, self.read.specs
         self.bytes = 0
@@ -136,7 +111,7 @@ class _Check:
         yield from self._hash(report, should_stop)
         shard_of = shard_of_name if self.plan is None else shard_of_plan(self.plan)
         known = Known(frozenset(self.known), shard_of, self._is_named, self.plan is not None)
-        yield from other_entries(self.root, known)
+        yield from other_entries(self.root, known) if self._far is None else self._far.other_entries(known)
 
     # What the documents say
 
@@ -164,9 +139,9 @@ class _Check:
             if sha256 is None:
                 continue
             self.known.add(name)
-            size = 0
+            size = 0 if self._far is None else self._far.size(name)
             with contextlib.suppress(OSError):
-                size = (self.root / name).stat().st_size
+                size = size or (self.root / name).stat().st_size
             self._jobs.append(
                 Job(name, {"sha256": sha256}, PLAN, self.read.plan_content, size, mend, (name,))
             )
@@ -286,7 +261,9 @@ class _Check:
     # What the files hold
 
     def _hash(self, report: Report, should_stop: ShouldStop) -> Iterator[Finding]:
-        for job, trouble in check_files(self.root, self._jobs, report, should_stop):
+        for job, trouble in check_files(
+            self.root, self._jobs, report, should_stop, None if self._far is None else self._far.look
+        ):
             trouble = trouble or self._meaning(job)
             self.files += trouble is None or trouble.kind == "damaged"
             self.bytes += job.size

@@ -43,7 +43,7 @@ def run_sweep(request: SweepRequest, *, report: Report = silent, should_stop: Sh
         raise RequestError("a sweep runs in one process: spread its variants over jobs with --worker I/N")
     if request.worker.count == 1:
         check_alone("sweep", "give each its part of the variants with --worker I/N")
-    cache = open_cache(request.store)
+    cache = open_cache(request.store, request.stage)
     asked = sweep_json.content(request, cache)
     sweep_json.check(request.out, asked)
     planned = resolve(request, cache)
@@ -83,7 +83,9 @@ def write_sweep_table(request: SweepRequest, against: str | None = None) -> tabl
     Raises `RequestError` when OUT holds another sweep or none, or `against` is not a finished variant.
     """
     sweep_json.check_same(
-        request.out, sweep_json.read(request.out), sweep_json.content(request, open_cache(request.store))
+        request.out,
+        sweep_json.read(request.out),
+        sweep_json.content(request, open_cache(request.store, request.stage)),
     )
     built = table.build(request.out, against=against)
     table_files.put(request.out, built)

@@ -8,6 +8,8 @@ from annotated_types import Ge
 
 from alens.fields import check
 from alens.job.worker import Worker
+from alens.remote.address import refuse
+from alens.store.stage_settings import StageSettings
 from alens.sweep.variants import Grid
 
 
@@ -20,6 +22,8 @@ class SweepRequest:
     """A sealed cache."""
     out: Path
     """The directory to write: a lens directory for each variant, and the table."""
+    stage: StageSettings = dataclasses.field(default_factory=StageSettings)
+    """Where copies of what is read of the cache are kept."""
     worker: Worker = dataclasses.field(default_factory=Worker)
     at_once: Annotated[int, Ge(1)] | None = None
     """Variants in memory together. None: what half of the free memory holds, at most 16."""
@@ -30,3 +34,4 @@ class SweepRequest:
 
     def __post_init__(self) -> None:
         check(self)
+        refuse(self.out, "lenses are not written to")
