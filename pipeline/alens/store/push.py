@@ -22,7 +22,7 @@ from alens.store import document
 from alens.store.cache_reader import Cache, open_cache
 from alens.store.findings import look
 from alens.store.parcels import Files, Parcel, parcels
-from alens.store.paths import ARRAYS, MANIFEST, PLAN, SKELETON, StorePaths
+from alens.store.paths import ARRAYS, MANIFEST, PLAN, StorePaths
 from alens.store.schema import Plan
 from alens.store.writer import manifest_of
 
@@ -155,7 +155,7 @@ class _Push:
         files = parcel.files_there(content, where, self._identity)
         if parcel.contents == "skeleton" and files is not None and files != parcel.files:
             raise RequestError(
-                f"{where} names other metadata or weights than {self.cache.root / SKELETON}: they were written by another "
+                f"{where} names other metadata or weights than {self.cache.paths.skeleton}: they were written by another "
                 "version; give a prefix that is empty"
             )
         return files
