@@ -7,7 +7,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ..model import families
 from ..model.kinds import KINDS
-from ..model.test_bridge import CODES, REFUSED
+from ..model.test_bridge import CODES, NO_HEADS, REFUSED
 from .pages import ROOT
 
 PAGE = (ROOT / "docs/models.md").read_text()
@@ -55,6 +55,10 @@ def test_a_quoted_refusal_is_one_that_the_tests_see(row: list[str]) -> None:
         assert {name.lower() for name in re.split(", ", row[0])} == CODES.keys()
     else:
         assert any(message.startswith(row[1]) for _, _, message in REFUSED.values())
+
+
+def test_the_line_about_a_layer_without_heads_is_the_one_that_the_tests_see() -> None:
+    assert f"> {NO_HEADS}\n" in PAGE
 
 
 def test_refused_hybrids_are_in_the_tests_by_their_class() -> None:

@@ -53,11 +53,6 @@ REFUSED = {
          "intermediate_size": 32, "num_local_experts": 4},
         "W_O of layer 0 of JetMoeForCausalLM does not divide into",
     ),
-    "lfm2": (
-        "Lfm2Config",
-        HYBRID,
-        "layer 0 of Lfm2ForCausalLM has no attention heads, layers 1,3 have: name these with --layers",
-    ),
     "bigcode": (
         "GPTBigCodeConfig",
         {**FAMILIES["gpt2"].options, "multi_query": False},
@@ -85,6 +80,7 @@ REFUSED = {
         "T5ForConditionalGeneration in FOLDER has an encoder and a decoder: alens reads models that predict the next token",
     ),
 }  # fmt: skip
+NO_HEADS = "layer 2 of Lfm2ForCausalLM has no attention heads, layers 1,3 have: name these with --layers"
 CODES = {
     "bitsandbytes": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "gptq": {"bits": 4, "group_size": 32, "desc_act": False},
@@ -203,12 +199,13 @@ def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("hybrid") / "model", "Lfm2Config", HYBRID)
 
 
-@pytest.mark.parametrize("layers", [(3,), (1, 3)])
+@pytest.mark.parametrize("layers", [(3,), None])
 def test_of_a_hybrid_each_layer_has_its_own_output_matrix(
-    hybrid: Path, tmp_path: Path, layers: tuple[int, ...]
+    hybrid: Path, tmp_path: Path, layers: tuple[int, ...] | None
 ) -> None:
     """TransformerLens has two matrices, so that of layer 3 stood in place 1, and there was no place 3."""
     cache = write(hybrid, tmp_path / "store", layers=layers)
+    assert (cache.plan.layers, cache.plan.model.attention_layers) == (layers or (1, 3), (1, 3))
     assert cache.plan.model.head_write == EXACT_WRITE
     weights = load_file(hybrid / "model.safetensors")
     for layer in (1, 3):
@@ -217,6 +214,13 @@ def test_of_a_hybrid_each_layer_has_its_own_output_matrix(
     assert not cache.weights("W_O")[[0, 2]].any()
     model = models.load(models.find(str(hybrid)), dtype="float32", device="cpu")
     assert bridge.attention_layers(model.bridge) == (1, 3)
+
+
+def test_a_layer_without_heads_is_refused(hybrid: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        write(hybrid, tmp_path / "store", layers=(1, 2))
+    assert str(caught.value) == NO_HEADS
+    assert not (tmp_path / "store").exists() or list((tmp_path / "store").iterdir()) == []
 
 
 # What libraries say

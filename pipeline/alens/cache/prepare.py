@@ -19,7 +19,7 @@ from alens.errors import DamageError, RequestError, RunError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop
 from alens.machine.software import software
 from alens.model import models
-from alens.model.examine import examine, examine_early, warn_of_other_write
+from alens.model.examine import examine, examine_early, tell
 from alens.store import document, durable, final_moments
 from alens.store.arrays import token_dtype, weight_arrays
 from alens.store.cache_reader import open_cache
@@ -177,7 +177,7 @@ class _PlanMaker:
             tokens_BT = np.load(self.paths.tokens, mmap_mode="r", allow_pickle=False)
             self.report(Progress(stage="examining the model"))
             model_record = examine(model, tokens_BT, self.request.settings.layers)
-            warn_of_other_write(model_record)
+            tell(model_record, self.request.settings.layers)
             plan = self._new_plan(model_record, settings, record)
         else:
             plan = stored

@@ -12,6 +12,7 @@ from alens.cli.options import json_option
 from alens.cli.value_types import PathName
 from alens.cli.watch import starting, watching
 from alens.errors import RequestError
+from alens.heads import listed
 from alens.job.progress import Report, counted
 from alens.pictures.numbers import number_of, whole
 from alens.remote.address import address
@@ -21,6 +22,7 @@ from alens.store.paths import LENS_JSON, PLAN, REACHES, StorePaths
 
 if TYPE_CHECKING:
     from alens.store.cache_reader import Cache
+    from alens.store.model_record import ModelRecord
     from alens.store.schema import Plan
 
 R2_SHARDS = 8
@@ -149,7 +151,7 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         ],
         "plan": plan.identity,
         "fingerprint": cache.fingerprint or "none yet",
-        "model": f"{model.id}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.n_layers} layers, "
+        "model": f"{model.id}{f' at {model.revision}' if model.revision else ''}: {model.architecture}, {model.n_layers} layers{_heads_in(model)}, "
         f"{model.n_heads} heads of {model.d_head}, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
         "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, "
         f"{number_of(len(plan.corpus.files), 'file')}",
@@ -208,6 +210,11 @@ def _taken(plan: "Plan") -> str:
         if tokens.sequences_left_out
         else ""
     )
+
+
+def _heads_in(model: "ModelRecord") -> str:
+    """Which layers of a hybrid have heads."""
+    return "" if model.attention_layers is None else f", of which {listed(model.attention_layers)} have heads"
 
 
 def _documents(plan: "Plan") -> str:

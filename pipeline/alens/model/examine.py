@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from alens.errors import RequestError, RunError
+from alens.heads import listed
 from alens.model import activations, logit_fingerprint
 from alens.model.bridge import attention_layers
 from alens.model.models import LoadedModel
@@ -45,13 +46,14 @@ READABLE = 0.02
 
 
 def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[int] | None) -> ModelRecord:
-    """The model's record, with what the heads of `layers` (None: all) write, and its last norm.
+    """The model's record, with what the heads of `layers` (None: all that have heads) write, and its last norm.
 
     Raises `RequestError` where one of `layers` has no heads, the model is not causal, or its logits are not W_U of the
     final residual.
     """
     tokens = torch.from_numpy(tokens_BT[:SEQUENCES].astype("int64"))
-    layers = range(len(model.W_O_LHED)) if layers is None else layers
+    with_heads = attention_layers(model.bridge)
+    layers = with_heads if layers is None else layers
     _check_heads(model, layers)
     with torch.inference_mode():
         clean = activations.run(model, tokens, ())
@@ -62,6 +64,7 @@ def examine(model: LoadedModel, tokens_BT: npt.NDArray[Any], layers: Sequence[in
     return dataclasses.replace(
         model.source.record,
         head_write=write,
+        attention_layers=None if len(with_heads) == len(model.W_O_LHED) else with_heads,
         logit_cap=model.logit_cap,
         final_norm=NormRecord(kind=OTHER_NORM, epsilon=0.0) if norm is None else norm.record,
     )
@@ -79,8 +82,13 @@ def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, w
             )
 
 
-def warn_of_other_write(record: ModelRecord) -> None:
-    """Warn where what heads write cannot be unembedded."""
+def tell(record: ModelRecord, layers: Sequence[int] | None) -> None:
+    """Say which layers have no heads where none of `layers` were named, and warn where writes cannot be unembedded."""
+    if layers is None and (with_heads := record.attention_layers) is not None:
+        without = [layer for layer in range(record.n_layers) if layer not in with_heads]
+        log.info(
+            f"layers {listed(without)} of {record.architecture} have no attention heads: taking layers {listed(with_heads)}"
+        )
     if record.no_write is not None:
         log.warning(
             "%s: lenses on z are right; what rests on the write is left out or refused", record.no_write
@@ -93,7 +101,7 @@ def examine_early(model: LoadedModel, layers: Sequence[int] | None) -> None:
     with contextlib.suppress(RunError):  # rare tokens may overflow float16 where the text does not
         examine(model, tokens_BT, layers)
         with torch.inference_mode():
-            activations.run(model, torch.from_numpy(tokens_BT), layers or range(len(model.W_O_LHED)))
+            activations.run(model, torch.from_numpy(tokens_BT), layers or attention_layers(model.bridge))
 
 
 def _check_heads(model: LoadedModel, layers: Sequence[int]) -> None:
@@ -103,7 +111,7 @@ def _check_heads(model: LoadedModel, layers: Sequence[int]) -> None:
     if lacking:
         raise RequestError(
             f"layer {lacking[0]} of {model.source.record.architecture} has no attention heads, layers "
-            f"{','.join(map(str, with_heads))} have: name these with --layers"
+            f"{listed(with_heads)} have: name these with --layers"
         )
 
 

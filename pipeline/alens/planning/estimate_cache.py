@@ -24,7 +24,7 @@ from alens.machine.allotment import follow_allotment, free_bytes
 from alens.machine.device import torch_device
 from alens.machine.software import software
 from alens.model import models
-from alens.model.examine import examine, warn_of_other_write
+from alens.model.examine import examine, tell
 from alens.planning import disk, token_count
 from alens.planning.budget import Budget
 from alens.planning.codec_rates import codec_rates
@@ -100,7 +100,7 @@ def estimate_cache(
         tokens_BT = _sequences(text.first, plan)
         report(Progress(stage="examining the model"))
         model_record = examine(model, tokens_BT[:1, :EXAMINED_TOKENS], request.settings.layers)
-        warn_of_other_write(model_record)
+        tell(model_record, request.settings.layers)
         plan = dataclasses.replace(plan, model=model_record)
     else:
         plan = stored.plan

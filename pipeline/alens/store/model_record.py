@@ -69,6 +69,8 @@ class ModelRecord:
     logit_cap: float | None = None
     """Measured: the model's logits are cap tanh(x / cap), with x = W_U final + b_U. None: they are not capped. A factor on
     the logits needs no field: `W_U` and `b_U` of a cache are multiplied by it."""
+    attention_layers: tuple[int, ...] | None = None
+    """The layers that have attention heads, of a model where some have none. None: all have, or it was not examined."""
     config: dict[str, Any] | None = None
     """The configuration, without defaults and without fields that do not change what is computed. None: the record is
     older than this field."""
@@ -80,6 +82,8 @@ class ModelRecord:
         """Raises `TypeError`: a record that is read may come from anywhere."""
         if not isinstance(self.config, dict | None):
             raise TypeError("config is not an object")
+        if any(not 0 <= layer < self.n_layers for layer in self.attention_layers or ()):
+            raise TypeError("attention_layers names a layer that the model does not have")
         if self.probe is not None and not _is_probe(self.probe):
             raise TypeError("probe is not tokens, logits and a dtype")
         if self.logit_cap is not None and not self.logit_cap > 0:
@@ -89,6 +93,11 @@ class ModelRecord:
     def name(self) -> str:
         """The model's name in pages and exports. Of a directory it is the last part: the rest may name users and projects."""
         return Path(self.id).name if Path(self.id).is_absolute() else self.id
+
+    @property
+    def layers_with_heads(self) -> tuple[int, ...]:
+        """The layers that can be cached, as far as is known."""
+        return tuple(range(self.n_layers)) if self.attention_layers is None else self.attention_layers
 
     @property
     def keeps_norm(self) -> bool:

@@ -36,7 +36,7 @@ def differences(
             )
     if settings.bos is not None:  # otherwise a cache that was begun goes on as it is
         phrases += _difference("bos", bool(stored.settings.bos), settings.bos)
-    asked_layers = settings.layers if settings.layers is not None else tuple(range(model.n_layers))
+    asked_layers = settings.layers if settings.layers is not None else stored.model.layers_with_heads
     return phrases + _difference("layers", list(stored.layers), list(asked_layers))
 
 

@@ -250,7 +250,7 @@ class Plan:
     @property
     def layers(self) -> tuple[int, ...]:
         """The cached layers, resolved."""
-        return self.settings.layers if self.settings.layers is not None else tuple(range(self.model.n_layers))
+        return self.settings.layers if self.settings.layers is not None else self.model.layers_with_heads
 
     @property
     def identity(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from alens.errors import RequestError
-from alens.heads import Head, Heads
+from alens.heads import Head, Heads, listed
 from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses
 from alens.model.edits import Change as Edited
@@ -37,9 +37,12 @@ def check(lenses: Lenses, settings: AblateSettings, *, has_mean: bool) -> None:
     `has_mean` says that a text or a cache is given."""
     record = lenses.record.model
     for layer, head in settings.pairs:
-        if not (0 <= layer < record.n_layers and 0 <= head < record.n_heads):
+        if layer not in record.layers_with_heads or not 0 <= head < record.n_heads:
+            has = f"layers 0 to {record.n_layers - 1}"
+            if record.attention_layers is not None:
+                has = f"heads in layers {listed(record.attention_layers)}"
             raise RequestError(
-                f"{record.id} has no head {layer}.{head}: it has layers 0 to {record.n_layers - 1}, heads 0 to {record.n_heads - 1}"
+                f"{record.id} has no head {layer}.{head}: it has {has}, heads 0 to {record.n_heads - 1}"
             )
     if settings.kind == "mean" and not has_mean:
         for layer, head in settings.pairs:
