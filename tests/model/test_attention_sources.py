@@ -13,20 +13,21 @@ from alens.model.attention_sources import attention_sources
 from alens.model.models import LoadedModel
 
 from .families import FAMILIES, save
+from .kinds import KINDS
 
 TOKENS, PLACES = list(range(5, 15)), [9, 0, 4]
 BY_NAME = Heads(((0, 1), (0, 3), (1, 0), (1, 2)))
 
 
 def loaded(name: str, tmp_path: Path) -> LoadedModel:
-    family = FAMILIES[name]
+    family = KINDS.get(name) or FAMILIES[name]
     folder = save(tmp_path / name, family.config, family.options)
     return models.load(models.find(str(folder)), dtype="float32", device="cpu")
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bloom", "deepseek-v3"])
 def test_each_source_moves_its_part_of_what_the_head_adds(name: str, tmp_path: Path) -> None:
-    """Llama's heads share values. What all sources add is z W_O, which a pass without this module gives."""
+    """Llama's heads share values, and DeepSeek's are made from one vector. What all sources add is z W_O, which a pass without this module gives."""
     from transformers import AutoModelForCausalLM
 
     from alens.model.activations import run

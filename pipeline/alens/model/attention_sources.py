@@ -45,7 +45,8 @@ def attention_sources(
 
     def keep(name: str) -> Any:
         def hook(value: torch.Tensor, hook: Any) -> None:
-            parts[name] = value[0]
+            heads_first = name == "v" and getattr(hook, "pos_dim", 1) == 2  # latent attention: (B, H, T, E)
+            parts[name] = value[0].transpose(0, 1) if heads_first else value[0]
 
         return hook
 
