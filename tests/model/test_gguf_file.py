@@ -68,6 +68,7 @@ def test_a_gguf_file_goes_through_the_whole_path(
     assert line.startswith(f"{moved} has other weights than the model of {lenses} ({file})")
 
 
+@pytest.mark.slow
 def test_the_hash_is_that_of_the_tensors(file: Path, tmp_path: Path) -> None:
     """Not of the whole file: a new name changes nothing, a new weight does."""
     before = models.find(str(file)).record
@@ -80,6 +81,7 @@ def test_the_hash_is_that_of_the_tensors(file: Path, tmp_path: Path) -> None:
     assert models.find(str(file), hash_weights=False).record.weights_sha256 == models.NOT_HASHED
 
 
+@pytest.mark.slow
 def test_a_directory_with_one_file_is_that_file_and_nothing_beside_it_counts(
     both: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_part_of_a_model_is_not_a_model(file: Path, run_alens: Any, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_scaled_positions_are_refused_because_transformers_leaves_them_out(
     run_alens: Any, tmp_path: Path
 ) -> None:
