@@ -92,6 +92,41 @@ def test_the_kernel_is_near_float64_and_repeats_bit_for_bit(
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("nats", [80.0, 200.0], ids=["within float32", "beyond"])
+def test_rows_whose_logits_rise_are_summed_with_their_own_maximum(kernels: torch.device, nats: float) -> None:
+    N, V = (300, 5003) if kernels.type == "cuda" else (40, 300)
+    features, weight, bias, *targets = drawn(2, N, 64, V, 16, kernels)
+    bias[1, V // 2 :] += nats
+    ours = cross_entropy_triton.cross_entropy_and_gradients(features, weight, bias, *targets, products="tf32")
+    exact = dense_reference.cross_entropy_and_gradients(features, weight, bias, *targets)
+    for part, wanted in zip(ours, exact, strict=True):
+        assert float((part.double() - wanted).norm() / wanted.norm()) < NEAR["tf32"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_some_heads_are_as_among_all_and_leave_zeros_to_the_others(kernels: torch.device) -> None:
+    N, V = (300, 2049) if kernels.type == "cuda" else (40, 150)
+    features, weight, bias, *targets = drawn(5, N, 64, V, 8, kernels)
+    heads = [4, 0, 1]
+    loss_H, *of_all = cross_entropy_triton.cross_entropy_and_gradients(features, weight, bias, *targets)
+    loss_U, *of_some = cross_entropy_triton.cross_entropy_and_gradients(
+        features[heads], weight, bias, *targets, heads=heads
+    )
+    torch.testing.assert_close(loss_U, loss_H[heads])
+    for some, all_heads in zip(of_some, of_all, strict=True):
+        torch.testing.assert_close(some[heads], all_heads[heads])
+        assert not some[[2, 3]].any()
+
+
+def test_gradients_are_scaled_head_by_head(kernels: torch.device) -> None:
+    grad_HFV = torch.randn(3, 16, 5003, device=kernels)
+    scale_H = torch.tensor([1.0, 0.5, -2.0], device=kernels)
+    expected = grad_HFV * scale_H[:, None, None]
+    cross_entropy_triton.scale(grad_HFV, scale_H)
+    assert torch.equal(grad_HFV, expected)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("width", [16, 32, 64, 128])
 def test_the_trial_of_the_kernel_succeeds(kernels: torch.device, width: int) -> None:
     assert cross_entropy_triton.trial(width, kernels) is None

@@ -170,8 +170,8 @@ def cross_entropy_and_gradients(
     grad_weight_HFV = torch.empty_like(weight_HFV, dtype=torch.float32, memory_format=torch.contiguous_format)
     grad_bias_HV = torch.empty_like(bias_HV, dtype=torch.float32, memory_format=torch.contiguous_format)
     for head in set(range(H)).difference(heads):
-        grad_weight_HFV[head] = 0
-        grad_bias_HV[head] = 0
+        grad_weight_HFV[head].zero_()
+        grad_bias_HV[head].zero_()
     for first in range(0, len(heads), HEADS_AT_ONCE):
         some = slice(first, first + HEADS_AT_ONCE)
         padded = _Padded.for_launch(
@@ -299,8 +299,8 @@ def _with_zeros(
     """(G, rows, columns): a copy of these heads with zeros behind their rows and columns."""
     _, R, C = values_HRC.shape
     padded = values_HRC.new_empty(len(heads), rows, columns, dtype=dtype)
-    padded[:, R:] = 0
-    padded[:, :R, C:] = 0
+    padded[:, R:].zero_()
+    padded[:, :R, C:].zero_()
     place = 0
     while place < len(heads):  # heads that follow each other in one copy
         first, stop = heads[place], place + 1
