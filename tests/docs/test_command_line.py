@@ -32,6 +32,8 @@ OTHER_TOOLS = {
     "--nv": "apptainer",
     "--build-arg": "apptainer build",
     "--index-url": "pip",
+    "--env": "sky jobs launch",
+    "--secret": "sky jobs launch",
     "--resolution": "uv pip",
     "--python": "uv pip",
 }
