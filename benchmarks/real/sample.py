@@ -76,9 +76,12 @@ def asks() -> list[str]:
 def answers(model: Path, skip: int) -> Iterator[list[dict[str, str]]]:
     """What the model answers, `AT_ONCE` at a time, without the first `skip`."""
     torch.set_num_threads(1)
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model)
+    file = next(model.glob("*.gguf")).name
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, gguf_file=file)
     tokenizer.padding_side = "left"
-    writer: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    writer: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        model, gguf_file=file, dtype=torch.float32
+    ).eval()
     for start in range(skip, ANSWERS, AT_ONCE):
         torch.manual_seed(start)
         batch = asks()[start : start + AT_ONCE]

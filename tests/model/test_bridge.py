@@ -18,7 +18,7 @@ from alens.store.model_record import EXACT_WRITE
 from alens.store.schema import CacheSettings
 
 from .families import FAMILIES, GATED, SIZE, save
-from .kinds import FOUR, LOCAL_EXPERTS, SHORT
+from .kinds import FOUR, KINDS, LOCAL_EXPERTS, SHORT
 
 HYBRID = {**FOUR, **SHORT}
 MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "vocab_size": 4096, "state_size": 4}
@@ -188,6 +188,26 @@ def test_weights_that_loading_unpacks_are_taken(tmp_path: Path) -> None:
     W_O_FD = write(model, tmp_path / "store").weights("W_O")[1].reshape(32, 32)
     np.testing.assert_array_equal(W_O_FD.T, 2.0 * packed[name].float().numpy())
     assert np.abs(W_O_FD.T - 2.0 * weights[name].numpy()).max() > 1e-3
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="there transformers may keep the weights packed: refused"
+)
+def test_experts_in_mxfp4_are_unpacked(tmp_path: Path) -> None:
+    """As gpt-oss is published: pairs of 4-bit codes, here of 1.0 and 2.0, under a power of two for each 32 numbers."""
+    folder = KINDS["gpt-oss"].save(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if name.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        experts, inner, outer = weights.pop(name).shape
+        weights[f"{name}_blocks"] = torch.full((experts, outer, inner // 32, 16), 0x42, dtype=torch.uint8)
+        weights[f"{name}_scales"] = torch.full((experts, outer, inner // 32), 126, dtype=torch.uint8)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = pretrained.load(folder, torch.float32)
+    for layer in model.model.layers:
+        assert set(layer.mlp.experts.down_proj.flatten().tolist()) == {0.5, 1.0}
 
 
 # Hybrids

@@ -99,4 +99,18 @@ def plain_model(smollm2: Path) -> Any:
     """The model as transformers alone loads it, in float32."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval().requires_grad_(False)
+    where = {"pretrained_model_name_or_path": smollm2, "gguf_file": gguf_name(smollm2)}
+    return AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def plain_tokenizer(smollm2: Path) -> Any:
+    """The tokenizer as transformers alone loads it."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smollm2, gguf_file=gguf_name(smollm2))
+
+
+def gguf_name(model: Path) -> str | None:
+    """The GGUF file in the directory; None in one that an earlier version made of it."""
+    return next((path.name for path in model.glob("*.gguf")), None)

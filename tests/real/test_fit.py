@@ -7,7 +7,7 @@ Shapes: N rows, B rows of a block, E d_head, D d_model, V vocabulary; P coordina
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,16 +36,14 @@ Variable = npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="session")
-def twice_cache(smollm2: Path, made: Made) -> Path:
+def twice_cache(smollm2: Path, plain_tokenizer: Any, made: Made) -> Path:
     """A sealed cache of layer 23: a shard of a passage, and a held-out shard of the same passage. Shared."""
-    from transformers import AutoTokenizer
 
     def make_text(path: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(smollm2)
-        ids = tokenizer(" ".join(pq.read_table(STORIES).slice(0, 60)["text"].to_pylist()))["input_ids"]
-        passage = tokenizer.decode(ids[: ROWS + 20])
+        ids = plain_tokenizer(" ".join(pq.read_table(STORIES).slice(0, 60)["text"].to_pylist()))["input_ids"]
+        passage = plain_tokenizer.decode(ids[: ROWS + 20])
         # End-of-text stands between documents, so the first one brings its own.
-        texts = [tokenizer.eos_token + passage, passage]
+        texts = [plain_tokenizer.eos_token + passage, passage]
         pq.write_table(pa.table({"text": texts, "story": [0, 1]}), path)
 
     text = made("twice.parquet", make_text)
