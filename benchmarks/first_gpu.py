@@ -45,16 +45,16 @@ class Stage:
 
 KERNELS, COMMANDS, DEVICES = (f"tests/gpu/test_{name}.py" for name in ("kernels", "every_command", "devices"))
 STAGES = {
-    "versions": Stage(20, "gpu_stages.versions"),
+    "versions": Stage(40, "gpu_stages.versions"),
     "trial": Stage(40, "gpu_stages.trial"),
     "kernels": Stage(75, "gpu_stages.tests", (KERNELS,)),
     "rates": Stage(70, "gpu_stages.rates"),
     "steps": Stage(45, "gpu_stages.steps"),
-    "tests": Stage(110, "gpu_stages.tests", ("tests/gpu", *(f"--ignore={path}" for path in (KERNELS, COMMANDS, DEVICES)))),
+    "tests": Stage(100, "gpu_stages.tests", ("tests/gpu", *(f"--ignore={path}" for path in (KERNELS, COMMANDS, DEVICES)))),
     "devices": Stage(60, "gpu_stages.tests", (DEVICES,)),
     "stage-one": Stage(60, "gpu_stages.stage_one"),
     "commands": Stage(70, "gpu_stages.tests", (COMMANDS,)),
-    "sanitizer": Stage(40, "gpu_stages.sanitizer"),
+    "sanitizer": Stage(30, "gpu_stages.sanitizer"),
 }  # fmt: skip
 """In order of worth; the limits together are less than ten minutes."""
 

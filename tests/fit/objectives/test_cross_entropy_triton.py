@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -179,6 +180,26 @@ def test_the_answer_repeats_bit_for_bit(kernel: InterpretedKernel) -> None:
     tensors = drawn(seed=5)
     for first, second in zip(kernel(*tensors), kernel(*tensors), strict=True):
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"), [(math.log(2), None), (0.75, "a trial gave a loss of 0.75, not log 2")]
+)
+def test_a_trial_is_judged_by_its_loss_and_made_once_for_a_padded_width(
+    monkeypatch: pytest.MonkeyPatch, loss: float, said: str | None
+) -> None:
+    widths = []
+
+    def call(features: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None, None]:
+        widths.append(features.shape[-1])
+        return torch.tensor([loss]), None, None
+
+    monkeypatch.setattr(cross_entropy_triton, "scale", lambda *_: None)
+    monkeypatch.setattr(cross_entropy_triton, "cross_entropy_and_gradients", call)
+    cross_entropy_triton._trial.cache_clear()
+    reasons = {cross_entropy_triton.trial(width, torch.device("cpu")) for width in (64, 60, 33)}
+    cross_entropy_triton._trial.cache_clear()
+    assert widths == [64] and reasons == {said}
 
 
 def test_why_there_is_no_kernel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
