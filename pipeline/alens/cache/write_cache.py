@@ -4,10 +4,12 @@ In: MODEL, CORPUS, a store directory and settings. Out: the store, with this wor
 all shards are. A shard is written while the next one is computed.
 """
 
+import contextlib
 import time
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ import torch
 from alens.cache import shard as shards
 from alens.cache.prepare import prepare
 from alens.cache.request import CacheRequest, check_settings
-from alens.errors import StoppedError
+from alens.errors import DamageError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
 from alens.job.worker import Worker
 from alens.machine.allotment import follow_allotment
@@ -40,11 +42,18 @@ class CacheSummary(Result):
     seconds: float
     """The time from the first forward pass on."""
 
+    @cached_property
+    def shards_committed(self) -> int:
+        """How many shards have a record, by any worker."""
+        return self.cache.plan.num_shards if self.cache.sealed else len(self.cache.commits.named())
+
     def headline(self) -> str:
         """How much this run wrote, where, and how much of the cache is written."""
         cache = self.cache
         state = (
-            "sealed" if cache.sealed else f"{len(cache.shards)} of {cache.plan.num_shards} shards committed"
+            "sealed"
+            if cache.sealed
+            else f"{self.shards_committed} of {cache.plan.num_shards} shards committed"
         )
         return f"{self.rows_written:,} rows of {self.shards_written} shards written to {cache.root}, {state}"
 
@@ -53,7 +62,7 @@ class CacheSummary(Result):
         return {
             "cache": str(self.cache.root),
             "sealed": self.cache.sealed,
-            "shards_committed": len(self.cache.shards),
+            "shards_committed": self.shards_committed,
             "shards_planned": self.cache.plan.num_shards,
             "shards_written": self.shards_written,
             "rows_written": self.rows_written,
@@ -81,7 +90,8 @@ def write_cache(
     prepared = prepare(request, source, report, should_stop)
     plan, cache = prepared.plan, open_cache(request.store)
     mine = shards_to_write(plan, request.worker, ())
-    missing = shards_to_write(plan, request.worker, set(cache.commits.committed()))
+    # Only the records of its own shards: a thousand workers that read all of them would read each a thousand times.
+    missing = shards_to_write(plan, request.worker, set(cache.commits.committed(mine)))
     started = time.monotonic()
     if missing:
         model = prepared.model
@@ -97,9 +107,12 @@ def write_cache(
         job = ShardJob(request, cache, model, rows_before, report, should_stop)
         job.write(missing)
     cache = open_cache(request.store)
-    if not cache.sealed and len(cache.shards) == plan.num_shards:
-        put_manifest(request.store, plan, cache.files_by_shard())
-        cache = open_cache(request.store)
+    if not cache.sealed and len(cache.commits.named()) == plan.num_shards:
+        with contextlib.suppress(
+            DamageError
+        ):  # a record is not whole: the next run of its worker writes the shard again
+            put_manifest(request.store, plan, cache.commits.files())
+            cache = open_cache(request.store)
     return CacheSummary(
         cache=cache,
         shards_written=len(missing),

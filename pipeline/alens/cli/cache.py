@@ -97,7 +97,7 @@ def _show(summary: "CacheSummary") -> None:
     if cache.sealed:
         show(f"sealed: {number_of(cache.plan.num_shards, 'shard')}, {cache.plan.rows:,} rows")
     else:
-        show(f"not sealed yet: {len(cache.shards)} of {cache.plan.num_shards} shards are committed")
+        show(f"not sealed yet: {summary.shards_committed} of {cache.plan.num_shards} shards are committed")
     tokens, most = cache.plan.tokens, cache.plan.settings.max_rows
     if tokens.selection == "spread" and most is not None and cache.plan.rows < most:
         size = cache.plan.settings.rows_per_shard

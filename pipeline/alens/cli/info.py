@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alens.store.cache_reader import Cache
     from alens.store.model_record import ModelRecord
     from alens.store.schema import Plan
+    from alens.store.status import CacheStatus
 
 R2_SHARDS = 8
 """Shards whose moments are read: enough rows to see which heads count, and quick."""
@@ -123,15 +124,10 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
     from alens.store.status import array_specification, cache_status, specification_of, workers_to_run
 
     cache = open_cache(path)
-    progress = cache_status(cache)
+    progress = cache_status(cache, report)
     plan, model = cache.plan, cache.plan.model
     specs = all_arrays(plan).values()
-    records = [
-        cache.commits.record(shard) for shard in counted(cache.shards, report, "reading records", "shards")
-    ]
-    software = sorted(
-        {", ".join(f"{name} {record.get(name, 'unknown')}" for name in ("alens", "torch", "transformer-lens", "zarr")) for record in records}
-    )  # fmt: skip
+    software = progress.software
     to_run = array_specification(workers_to_run(progress.missing, progress.num_workers))
     return {
         "cache": str(cache.root),
@@ -155,7 +151,8 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
         f"{model.n_heads} heads of {model.d_head}, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
         "corpus": f"{plan.corpus.id}{f' at {plan.corpus.revision}' if plan.corpus.revision else ''}: split {plan.corpus.split}, "
         f"{number_of(len(plan.corpus.files), 'file')}",
-        "rows": len(cache.shards) * plan.settings.rows_per_shard,
+        **_sampled(progress),
+        "rows": progress.shards_done * plan.settings.rows_per_shard,
         "rows_planned": plan.rows,
         "taken": _taken(plan),
         "documents": _documents(plan),
@@ -183,12 +180,24 @@ def _cache(path: Path, report: Report) -> dict[str, Any]:
     }
 
 
+def _sampled(progress: "CacheStatus") -> dict[str, str]:
+    """That not all records were read."""
+    if progress.records_read == progress.shards_done:
+        return {}
+    return {
+        "records_read": f"{progress.records_read:,} of {progress.shards_done:,}: bytes, software and what workers did are "
+        "of these shards (every byte: alens verify)"
+    }
+
+
 def _r2(cache: "Cache", report: Report) -> list[dict[str, Any]]:
     """By layer, the R2 of each head, on the rows of the first shards: where a lens is worth its fit."""
     from alens.heads import Heads
     from alens.lens.closed_form import closed_form
+    from alens.store.status import counted_shards
 
-    shards = cache.shards[:R2_SHARDS]
+    shards = counted_shards(cache)[:R2_SHARDS]
+    shards = cache.commits.committed(shards)
     entries = []
     for layer in counted(cache.plan.layers if shards else (), report, "reading moments", "layers"):
         heads = Heads.grid([layer], range(cache.plan.model.n_heads))

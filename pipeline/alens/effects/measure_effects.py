@@ -128,7 +128,8 @@ class _EffectJob:
         self._heads = heads
         every_head = Heads.grid(heads.layers, range(cache.plan.model.n_heads))
         self._mean_HE = {
-            layer: mean_HE.to(model.device) for layer, mean_HE in mean_z(cache, every_head).items()
+            layer: mean_HE.to(model.device)
+            for layer, mean_HE in mean_z(cache, every_head, cache.shards).items()
         }
         self._whole = False
         self._cost: EffectCost | None = None

@@ -128,7 +128,8 @@ def held_out_shards(lenses: Lenses, cache: Cache) -> tuple[int, ...]:
     if not fitted_on(lenses, cache):
         raise RequestError(f"{lenses.name} was not fitted on {cache.root}: it held out no shards of it")
     shards = tuple(lenses.record.cache["held_out_shards"])
-    missing = [shard for shard in shards if shard not in cache.shards]
+    committed = {*cache.shards}
+    missing = [shard for shard in shards if shard not in committed]
     if missing:
         raise RequestError(
             f"{cache.root} lacks shard {missing[0]}, which the fit held out: run `alens cache` again to write it"

@@ -78,7 +78,7 @@ def wanted_shards(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]
 def _without_figures(cache: Source, settings: FitSettings) -> tuple[Shards, Shards]:
     """The same where nothing can be judged: all shards are used but those of held-out documents."""
     apart = tuple(shard for shard in cache.shards if shard in cache.plan.shards_of_held_out_documents)
-    train = tuple(shard for shard in cache.shards if shard not in apart)
+    train = tuple(shard for shard in cache.shards if shard not in cache.plan.shards_of_held_out_documents)
     if not train:
         raise RequestError(
             f"{cache.root} has no committed shard of text that may be trained on: run `alens cache`"
@@ -94,9 +94,10 @@ def split_shards(cache: Source, num_held_out: int) -> tuple[Shards, Shards]:
 
     Either may be empty where the cache has too few committed shards.
     """
-    apart = tuple(shard for shard in cache.shards if shard in cache.plan.shards_of_held_out_documents)
+    held_out = cache.plan.shards_of_held_out_documents
+    apart = tuple(shard for shard in cache.shards if shard in held_out)
     if apart:
-        return tuple(shard for shard in cache.shards if shard not in apart), apart[-num_held_out:]
+        return tuple(shard for shard in cache.shards if shard not in held_out), apart[-num_held_out:]
     return cache.shards[:-num_held_out], cache.shards[-num_held_out:]
 
 

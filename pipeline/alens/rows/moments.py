@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from alens.heads import Heads
 from alens.store.arrays import scale_name, site_name, statistic_name
-from alens.store.cache_reader import Cache
+from alens.store.cache_reader import ENOUGH_SHARDS, Cache
 from alens.store.encoding import unscaled
 
 if TYPE_CHECKING:  # what stage one keeps is added up without torch, for `alens info`
@@ -141,12 +141,16 @@ def of_cache(cache: Cache, layers: Sequence[int], shards: Sequence[int]) -> Cach
 
 
 def mean_z(cache: Cache, heads: Heads, shards: Sequence[int] | None = None) -> "dict[int, torch.Tensor]":
-    """By layer, (H, E) float32: E[z] of these heads over the rows at position 1 and later of `shards`, by default all."""
+    """By layer, (H, E) float32: E[z] of these heads over the rows at position 1 and later of `shards`.
+
+    By default of the first `ENOUGH_SHARDS`.
+    """
     import torch
 
     cache.check_layers(heads.layers)
     cache.check_heads(heads.columns)
-    shards, settings = cache.shards if shards is None else shards, cache.plan.settings
+    shards = cache.shards[:ENOUGH_SHARDS] if shards is None else shards
+    settings = cache.plan.settings
     num_rows = len(shards) * settings.sequences_per_shard * (settings.seq_len - 1)
     return {
         layer: torch.from_numpy(

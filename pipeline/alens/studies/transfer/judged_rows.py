@@ -128,7 +128,8 @@ class JudgedRows:
     @property
     def other_shards(self) -> tuple[int, ...]:
         """Shards that no reading is judged on, for moments; the same ones where there are no others."""
-        return tuple(shard for shard in self.cache.shards if shard not in self.shards) or self.shards
+        judged = {*self.shards}
+        return tuple(shard for shard in self.cache.shards if shard not in judged) or self.shards
 
     def frames(self) -> dict[int, Frame]:
         """Coordinates and moments of each layer, from rows that no reading is judged on where there are any."""
