@@ -110,3 +110,5 @@ def test_two_nodes_without_a_shared_disk_seal_one_cache(tmp_path: Path, s3: S3Se
         assert where is not None
         assert Objects(where).exists("MANIFEST.json") == (node == 1)
     assert f"sealed: {place}" in done.stdout
+    again = run(0, 2, cwd, STORE_URL=place, **names)
+    assert (again.returncode, again.stdout) == (0, ""), again.stderr

@@ -2,6 +2,7 @@
 and verified as a directory."""
 
 import dataclasses
+import json
 import re
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +135,23 @@ def test_what_is_there_is_not_sent_again(cache: Path, place: str, server: Faulty
     pushed = push_cache(cache, place)
     assert (pushed.shards_sent, pushed.shards_there, pushed.bytes_sent, pushed.sealed) == (0, 3, 0, True)
     assert written(server) == []
+
+
+@pytest.mark.slow
+def test_what_was_pushed_is_read_and_verified_where_it_lies(
+    run_alens: Any, cache: Path, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALENS_STAGE", str(tmp_path / "stage"))
+    push_cache(cache, place)
+    assert open_cache(place).fingerprint == open_cache(cache).fingerprint
+    outcome = run_alens("verify", place, "--json")
+    verdict = json.loads(outcome.stdout)
+    assert (outcome.code, verdict["whole"], verdict["findings"]) == (0, True, [])
+    assert run_alens("info", place, "--array", "3").stdout == ""
+    at(place).put(f"{ARRAYS}/targets/ids/c.1.0", b"short")
+    assert run_alens("verify", place).code == 1
+    push_cache(cache, place)
+    assert run_alens("verify", place).code == 0
 
 
 @pytest.mark.slow
