@@ -1,8 +1,15 @@
+import ssl
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from alens.errors import AlensError, DamageError, RequestError, RunError
 from alens.remote import objects
@@ -169,3 +176,41 @@ def test_a_directory_is_read_over_http_with_and_without_ranges(tmp_path: Path, s
         assert where.names() is None and where.size("c.0.0") == 9_500 and where.size("d") is None
         line = refusal(RequestError, where.put, "x", b"")
         assert line == f"{where.address} can only be read: write to s3://BUCKET/PREFIX"
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of 127.0.0.1 that nobody else knows, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    today = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    written, secret = folder / "certificate.pem", folder / "key.pem"
+    pem = serialization.Encoding.PEM
+    written.write_bytes(made.public_bytes(pem))
+    secret.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(written, secret)
+    return written, context
+
+
+def test_https_is_read_where_the_certificate_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "object").write_bytes(content(100))
+    known, context = certificate(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with faulty_server(tmp_path, context) as server:
+        line = refusal(RunError, whole, at(server.endpoint), "object", 100)
+        assert line.startswith(f"cannot read {server.endpoint}/object: ") and "3 tries" in line
+        monkeypatch.setenv("SSL_CERT_FILE", str(known))
+        assert whole(at(server.endpoint), "object", 100) == content(100)
