@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alens import open_cache
+from alens.errors import RequestError
 from alens.model import gguf_file, models
 
 from ..outcomes import refusal
@@ -99,6 +100,15 @@ def test_a_directory_with_one_file_is_that_file_and_nothing_beside_it_counts(
 
 
 # Refusals
+
+
+def test_of_a_repository_of_gguf_files_one_is_to_be_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path))
+    says = r"^me/tiny-GGUF has no config.json: .* \(`hf download me/tiny-GGUF FILE.gguf --local-dir DIR`\)"
+    with pytest.raises(RequestError, match=says):
+        models.find("me/tiny-GGUF")
 
 
 def test_two_files_in_a_directory_are_two_models(file: Path, run_alens: Any, tmp_path: Path) -> None:

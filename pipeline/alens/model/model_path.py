@@ -33,7 +33,15 @@ def locate(model: str, revision: str | None, local_only: bool) -> tuple[Path, st
     if not hub.looks_like_id(model):
         raise RequestError(f"{model} does not exist: {GIVE}")
     with local_or_hub.searching_hub(model, "model"):
-        return hub.snapshot(model, kind="model", revision=revision, patterns=FILES, local_only=local_only)
+        folder, commit = hub.snapshot(
+            model, kind="model", revision=revision, patterns=FILES, local_only=local_only
+        )
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"{model} has no config.json: if it holds GGUF files, fetch one (`hf download {model} FILE.gguf --local-dir DIR`) "
+            "and give its path"
+        )
+    return folder, commit
 
 
 def _no_model(path: Path) -> str:
