@@ -27,6 +27,7 @@ from alens.lens.effect_lenses import load_effect_lenses
 from alens.machine.allotment import follow_allotment
 from alens.model.partial_pass import clean_pass
 from alens.reading.lensed_model import LensedModel
+from alens.rows.row_scales import RowScales
 from alens.statistics.bootstrap import Array
 from alens.studies.location.pursuit import shares
 
@@ -69,7 +70,7 @@ class Asked:
         groups = [sorted({words[place] for words in self.words}) for place in (0, 1)]
         for layer, heads in self.reader.lenses.record.lenses.by_layer.items():
             z_HPE = torch.cat([self.reader.values(run, layer, heads)[:, -1:] for run in self.runs], 1)
-            scale_P = torch.cat([self.reader.scale(run)[-1:] for run in self.runs])
+            scale_P = RowScales.cat([self.reader.scale(run)[-1:] for run in self.runs])
             written_HPD = self.reader.writes.final(layer, heads, z_HPE, scale_P)
             effect_HPD = self.reader.effect.final(layer, heads, z_HPE)
             distinct = sorted({token for words in self.words for token in words})

@@ -160,6 +160,8 @@ def _readings(
     z_HBE = ran.z_BTHE[layer][:, -1].float().transpose(0, 1)
     assert ran.scale_BT is not None and model.final_norm is not None, "the last norm is not known"
     scale_B = ran.scale_BT[:, -1]
+    if layer in ran.write_scale_BT:
+        scale_B = scale_B * ran.write_scale_BT[layer][:, -1]
     for head, (z_BE, mean_E) in enumerate(zip(z_HBE, mean_HE, strict=True)):
         W_O_ED = model.W_O_LHED[layer, head]
         for name, centre_E in (("written", mean_E), ("unembedding", torch.zeros_like(mean_E))):

@@ -19,6 +19,7 @@ from alens.model.edits import Change, Edit, run_edited
 from alens.reading import head_says
 from alens.reading.head_says import EFFECT, LENS, UNEMBEDDING, WRITTEN
 from alens.reading.lensed_model import LensedModel
+from alens.rows.row_scales import RowScales
 from alens.store.schema import RESIDUAL_STREAM
 
 Array = npt.NDArray[np.float64]
@@ -33,7 +34,7 @@ class AtEnd:
     ids: list[list[int]]
     z_HPE: dict[int, torch.Tensor]
     """By layer."""
-    scale_P: torch.Tensor
+    scale_P: RowScales
     residual_PD: dict[int, torch.Tensor]
     """The residual stream after each layer that was asked for."""
     log_probs_PV: torch.Tensor
@@ -54,12 +55,12 @@ def at_end(reader: LensedModel, prompts: Sequence[str], streams: Sequence[int] =
             z[layer].append(ran.z_BTHE[layer][0, -1].float())
         for layer in streams:
             streamed[layer].append(ran.sites_BTD[RESIDUAL_STREAM, layer][0, -1].float())
-        scales.append(reader.scale(ran)[-1])
+        scales.append(reader.scale(ran)[-1:])
         outputs.append(reader.log_probs(ran.final_BTD[:, -1:])[0, 0])
     return AtEnd(
         ids=ids,
         z_HPE={layer: torch.stack(z[layer], 1) for layer in layers},
-        scale_P=torch.stack(scales),
+        scale_P=RowScales.cat(scales),
         residual_PD={layer: torch.stack(rows) for layer, rows in streamed.items()},
         log_probs_PV=torch.stack(outputs),
     )

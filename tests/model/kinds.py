@@ -105,7 +105,6 @@ KINDS = {
         config="OlmoHybridConfig",
         options={**FOUR, **LINEAR, "pad_token_id": 0},
         layers=HALF,
-        no_write="OlmoHybridForCausalLM has a norm or a factor behind its attention",
     ),
     # Latent attention: keys have 12 numbers (8 and 4), values 12, and DeepSeek's head_dim says 4.
     "deepseek-v2": Kind(

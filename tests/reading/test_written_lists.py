@@ -18,6 +18,7 @@ from alens.reading.result import Reading, WrittenToken
 from alens.reading.settings import KNOWN_LIFT, MIN_PROBABILITY, SUPPRESSED_LOGIT
 from alens.reading.written_lists import is_suppressed, written_lists
 from alens.rows import moments
+from alens.rows.row_scales import RowScales
 
 PROMPT = "The old man opened the door and said"
 Copy = Callable[[Path], Path]
@@ -146,7 +147,7 @@ def test_old_lenses_say_what_to_do_and_take_the_mean_from_their_cache(
     assert {(head.written, len(head.written_terms)) for head in without.heads} == {(None, 0)}
     assert all(len(head.lens) == 10 for head in without.heads)
     with pytest.raises(RequestError, match=r"what heads write is not known: .* does not hold the mean z"):
-        bare.writes.logits(3, [1], torch.zeros(1, 2, 32), torch.ones(2))
+        bare.writes.logits(3, [1], torch.zeros(1, 2, 32), RowScales(torch.ones(2)))
     named = HeadReader(lenses, store=demo_cache, device="cpu")
     again = named.read(PROMPT, positions=[2, -1], top=6, terms=named.terms(["the", " door", "king"]))
     for head, expected in zip(again.heads, reading.heads, strict=True):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from alens.evaluation.shards import JudgedText
+from alens.rows.row_scales import RowScales, scale_columns
 from alens.store.arrays import scale_name, site_name
 from alens.store.cache_reader import Cache
 from alens.store.values import Array
@@ -72,6 +73,10 @@ class ChosenRows:
         """An array of the cache, at these rows."""
         self._check([name])
         return self.cache.read(name, self.rows_N)
+
+    def scales(self) -> RowScales:
+        """What norms divide these rows by."""
+        return RowScales.of_columns(self.cache, {name: self.read(name) for name in scale_columns(self.cache)})
 
     def _check(self, names: Sequence[str]) -> None:
         size = self.cache.plan.settings.rows_per_shard

@@ -31,7 +31,7 @@ class WrittenMap:
     mean_E: torch.Tensor
     """E[z]."""
     scale_N: torch.Tensor
-    """What the last norm divides each row by."""
+    """What norms divide the write of each row by."""
 
     @classmethod
     def of_head(

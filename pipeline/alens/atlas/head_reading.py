@@ -35,7 +35,6 @@ class Vocabulary:
     log_mean_V: torch.Tensor
     norm: FinalNorm | None
     """None where what heads write is not known."""
-    scale_N: torch.Tensor | None
     next_ids_N: torch.Tensor
     """(N,) int64: the text's next token of each row, or NO_NEXT_TOKEN."""
 
@@ -46,6 +45,8 @@ class HeadOnRows:
 
     z_NE: torch.Tensor
     W_O_ED: torch.Tensor
+    scale_N: torch.Tensor | None
+    """What norms divide its write by at each row."""
     mean_E: torch.Tensor
     maps: LensMaps
     """The lenses of all heads of the layer."""
@@ -79,14 +80,14 @@ class HeadOnRows:
     def final(self, rows_M: torch.Tensor) -> torch.Tensor:
         """(M, D) what the head writes at some rows, in the final normed residual."""
         shared = self.vocabulary
-        assert shared.norm is not None and shared.scale_N is not None  # else nobody asks
-        return direct_write(self.z_NE[rows_M], self.mean_E, self.W_O_ED, shared.norm, shared.scale_N[rows_M])
+        assert shared.norm is not None and self.scale_N is not None  # else nobody asks
+        return direct_write(self.z_NE[rows_M], self.mean_E, self.W_O_ED, shared.norm, self.scale_N[rows_M])
 
     def _written(self) -> WrittenMap | None:
         shared = self.vocabulary
-        if shared.norm is None or shared.scale_N is None:
+        if shared.norm is None or self.scale_N is None:
             return None
-        return WrittenMap.of_head(self.W_O_ED, self.mean_E, shared.norm, shared.scale_N, shared.W_U_DV)
+        return WrittenMap.of_head(self.W_O_ED, self.mean_E, shared.norm, self.scale_N, shared.W_U_DV)
 
     def _groups(self, strength_N: torch.Tensor, written: WrittenMap | None, lens: LensMaps) -> list[RowGroup]:
         return [

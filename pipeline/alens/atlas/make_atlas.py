@@ -160,9 +160,9 @@ class _AtlasWriter:
             W_U_DV=torch.from_numpy(cache.weights("W_U")),
             log_mean_V=log_mean_output(lenses, cache),
             norm=known,
-            scale_N=None if known is None else torch.from_numpy(rows.read("targets/final_scale")),
             next_ids_N=next_ids_N,
         )
+        self.scales = None if known is None else rows.scales()
         self.W_O_LHED = torch.from_numpy(cache.weights("W_O"))
         self.tokens = TokenIndex(cache.plan.model.d_vocab, next_ids_N)
         self.likeness = Likeness(self.vocabulary.W_U_DV, len(rows), len(heads))
@@ -213,6 +213,7 @@ class _AtlasWriter:
             HeadOnRows(
                 z_NE=z_HNE[place],
                 W_O_ED=self.W_O_LHED[layer, head],
+                scale_N=None if self.scales is None else self.scales.write(layer),
                 mean_E=mean_HE[place],
                 maps=maps,
                 place=self.lenses.place(layer, head),

@@ -32,6 +32,7 @@ shard_moments.py       one shard of a cache of moments alone
 shard.py               one shard, from tokens to arrays
 write_cache.py         plan -> committed shards, resumable
 recompute.py           some rows computed again, beside what is stored
+recompute_writes.py    what heads write, beside what blocks add
 recompute_targets.py   stored targets beside the model's logits
 recompute_sums.py      stored sums of a shard beside those computed again
 recompute_effects.py   stored effects of heads beside those computed again

@@ -186,7 +186,7 @@ class _PlanMaker:
                 self._renew_tokens(model, plan)
         self.claim.check()
         self.report(Progress(stage="writing the plan"))
-        put_skeleton(self.request.store, plan, model.weights(weight_arrays(plan)))
+        put_skeleton(self.request.store, plan, model.weights(weight_arrays(plan), plan.model))
         return Prepared(plan, model)
 
     def _write_tokens(

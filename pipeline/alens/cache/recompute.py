@@ -4,7 +4,7 @@ In: a cache, its model, a number of rows to pick at random. Out: for each array 
 tolerance (derived in `tolerance.py`), and how many tail draws float noise moved. The cache is only read. This finds
 numbers that were wrong when they were written, which hashes cannot.
 
-z is compared twice: with the model's z, and, times the stored W_O, with the model's attention output. A tail draw is
+z is compared twice: with the model's z, and, times the stored W_O, with what attention adds (`recompute_writes.py`). A tail draw is
 the token in which its threshold falls, in the distribution outside the stored top k. Near the edge of a token noise may
 move the draw to the neighbour, so the threshold's distance to the stored token is compared. Sums over a shard are compared
 where whole shards are computed again (`recompute_sums.py`), measured effects of heads where the cache has some
@@ -24,6 +24,7 @@ import torch
 from alens import randomness
 from alens.cache import recompute_effects, recompute_sums, recompute_targets, tolerance
 from alens.cache.array_differences import ArrayDifference, LargestDifferences
+from alens.cache.recompute_writes import StoredWrites
 from alens.cache.request import RecomputeRequest
 from alens.errors import RequestError, StoppedError
 from alens.job.progress import Progress, Report, ShouldStop, never, silent
@@ -31,9 +32,10 @@ from alens.machine.blocks import row_blocks
 from alens.machine.products import unembed
 from alens.model import activations, models
 from alens.result import Result
-from alens.store.arrays import scale_name, site_name, weight_arrays
+from alens.store.arrays import FINAL_SCALE, scale_name, site_name, weight_arrays
 from alens.store.cache_reader import Cache
 from alens.store.encoding import INT8_LARGEST, LARGEST_SCALE
+from alens.store.model_record import FOLDS
 
 MEASURED = 1e-6
 """How far two measurements of the same float32 weight may be apart, as a share."""
@@ -208,15 +210,17 @@ class _Comparer:
         self.settings = cache.plan.settings
         self.differences = LargestDifferences()
         self.moved = 0
-        self.W_O_LHED = torch.from_numpy(cache.weights("W_O")).to(model.device)
-        self.b_O_LD = model.b_O_LD.float()
+        self.writes = StoredWrites(cache, model)
 
     def weights(self) -> None:
         """Compare the stored weights of the model with the model's own."""
-        for name, ours in self.model.weights(weight_arrays(self.plan)).items():
+        for name, ours in self.model.weights(weight_arrays(self.plan), self.plan.model).items():
             stored = self.cache.weights(name.removeprefix("model/"))
-            # Gain and offset of the norm are measured, the other weights are stored as they are.
-            unit = MEASURED if name.startswith("model/norm_") else 0.0
+            # Gain and offset of norms are measured, the other weights are stored as they are.
+            measured = name.startswith("model/norm_") or (
+                name == "model/W_O" and self.plan.model.head_write in FOLDS
+            )
+            unit = MEASURED if measured else 0.0
             allowed = torch.from_numpy(unit * np.abs(ours))[None]
             self.differences.add(name, torch.from_numpy(np.abs(stored - ours))[None], allowed, None)
 
@@ -282,13 +286,7 @@ class _Comparer:
         else:
             allowed = tolerance.for_float16(z_NHE, self.plan, rounded=True)
         self.differences.add(site_name(layer), (stored_NHE - z_NHE).abs(), allowed, row_N)
-        W_O_FD = self.W_O_LHED[layer].flatten(0, 1)
-        ours_ND = stored_NHE.flatten(1) @ W_O_FD + self.b_O_LD[layer]
-        allowed = allowed.flatten(1) @ W_O_FD.abs() + tolerance.noise(self.plan) * tolerance.largest(
-            output_ND
-        )
-        name = f"{site_name(layer)} W_O + b_O"
-        self.differences.add(name, (ours_ND - output_ND).abs(), allowed, row_N)
+        self.writes.compare(layer, stored_NHE, allowed, output_ND, row_N, self.differences)
 
     def _float16(
         self, name: str, values: torch.Tensor, row_N: npt.NDArray[np.int64], *, rounded: bool
@@ -298,8 +296,7 @@ class _Comparer:
         self.differences.add(name, (stored - values).abs(), allowed, row_N)
 
     def _scale(self, scale_N: torch.Tensor, row_N: npt.NDArray[np.int64]) -> None:
-        name = "targets/final_scale"
-        allowed_N = tolerance.noise(self.plan) * scale_N
+        name, allowed_N = FINAL_SCALE, tolerance.noise(self.plan) * scale_N
         self.differences.add(name, (self._read(name, row_N) - scale_N).abs(), allowed_N, row_N)
 
     def _targets(self, final_ND: torch.Tensor, part: _PickedRows) -> None:

@@ -23,7 +23,7 @@ from alens.model import activations
 from alens.model.models import LoadedModel
 from alens.rows.moment_sums import FinalSums, MomentSums
 from alens.store import encoding
-from alens.store.arrays import scale_name, shard_arrays, site_name, statistic_name
+from alens.store.arrays import FINAL_SCALE, WRITE_SCALE, scale_name, shard_arrays, site_name, statistic_name
 from alens.store.schema import Plan
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -129,7 +129,10 @@ class _Shard:
         values.update(self._targets(final_ND, rows))
         if self.plan.model.keeps_norm:
             assert forward.scale_BT is not None  # the plan was made with this model
-            values["targets/final_scale"] = forward.scale_BT.flatten()
+            values[FINAL_SCALE] = forward.scale_BT.flatten()
+        if self.plan.model.keeps_write_scale:
+            scales = [forward.write_scale_BT[layer].flatten() for layer in self.plan.layers]
+            values[WRITE_SCALE] = torch.stack(scales, dim=1)
         self.out["rows/token"][at_N] = batch_BT.flatten().numpy()
         self.out["rows/sequence"][at_N] = rows // T
         self.out["rows/position"][at_N] = rows % T

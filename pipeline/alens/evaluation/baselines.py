@@ -28,11 +28,10 @@ from alens.machine.blocks import row_blocks
 from alens.machine.products import unembed
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
+from alens.rows.row_scales import RowScales
 from alens.rows.teacher import ExactTeacher
 from alens.store.arrays import site_name
 from alens.store.schema import RESIDUAL_STREAM
-
-SCALE = "targets/final_scale"
 
 MEAN_ROWS = 512
 """Rows that the mean output of a lens is averaged over, where what it adds is counted from there."""
@@ -59,9 +58,14 @@ class PartValues:
         return self._stream[layer]
 
     @cached_property
-    def scale_N1(self) -> torch.Tensor:
-        """(N, 1) float32, what the last norm divides by."""
-        return self._column(SCALE)[:, None]
+    def scales(self) -> RowScales:
+        """What norms divide by, on the device."""
+        by_name = self.part.columns.by_name
+        return RowScales.of_columns(self.part.reader.cache, by_name).to(self.part.reader.device)
+
+    def write_scale(self, layer: int) -> torch.Tensor:
+        """(N, 1) float32: what the write of a head of the layer is divided by."""
+        return self.scales.write(layer)[:, None]
 
     def _column(self, name: str) -> torch.Tensor:
         values = np.ascontiguousarray(self.part.columns.by_name[name])
@@ -122,8 +126,8 @@ class Unembedding:
 
     maps: Mapping[int, AffineMaps]
     """By layer, of values that are divided by the norm's scale."""
-    scaled: bool
-    """Whether rows say the norm's scale."""
+    scales: tuple[str, ...]
+    """The arrays that say what norms divide a row by; none where rows do not say it."""
 
     @classmethod
     def of_heads(
@@ -133,27 +137,27 @@ class Unembedding:
         W_U_DV: torch.Tensor,
         b_U_V: torch.Tensor,
         *,
-        scaled: bool,
+        scales: tuple[str, ...],
     ) -> Self:
         """The unembedding of heads, by layer their W_O (H, E, D)."""
         return cls(
-            {layer: unembedding(W_O_HED, norm, W_U_DV, b_U_V) for layer, W_O_HED in W_O.items()}, scaled
+            {layer: unembedding(W_O_HED, norm, W_U_DV, b_U_V) for layer, W_O_HED in W_O.items()}, scales
         )
 
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
-        return (SCALE,) if self.scaled else ()
+        return self.scales
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         maps, z_NE = self.maps[layer], values.site(layer)[:, head]
-        if not self.scaled:
+        if not self.scales:
             return lens_reading(maps, head, z_NE)
-        scale_N1 = values.scale_N1
+        scale_N1 = values.write_scale(layer)
         return Readings.one(lambda rows: maps.logits(head, z_NE[rows].float() / scale_N1[rows]))
 
     def addition(self, values: PartValues, layer: int, head: int) -> Addition:
         """The logits of what the head writes, whatever it writes on average."""
         z_NE = values.site(layer)[:, head].float()
-        features_NE = z_NE / values.scale_N1 if self.scaled else z_NE
+        features_NE = z_NE / values.write_scale(layer) if self.scales else z_NE
         return Addition(features_NF=features_NE, weight_FV=self.maps[layer].weight_HEV[head])
 
 
@@ -201,9 +205,10 @@ class TunedHeads:
     """By layer, (H, E, D)."""
     means: Mapping[int, torch.Tensor]
     """By layer, (H, E) E[z]."""
+    scales: tuple[str, ...]
 
     def columns(self, layers: Sequence[int]) -> Sequence[str]:
-        return (SCALE,)
+        return self.scales
 
     def translated(self, layer: int, head: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(E, D) map of z and (D,) shift, into the space behind the last norm, before the division by its scale."""
@@ -213,20 +218,22 @@ class TunedHeads:
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         maps, (map_ED, shift_D) = self.tuned[layer], self.translated(layer, head)
-        z_NE, scale_N1 = values.site(layer)[:, head], values.scale_N1
+        z_NE, final_N1, write_N1 = (
+            values.site(layer)[:, head], values.scales.final_N[:, None], values.write_scale(layer)
+        )  # fmt: skip
         both_V = torch.stack([maps.offset_HD[0], shift_D]) @ maps.W_U_DV
         weight_EV = map_ED @ maps.W_U_DV
 
         def logits(rows: slice) -> torch.Tensor:
-            moved_BV = torch.addmm(both_V[1], z_NE[rows].float(), weight_EV).div_(scale_N1[rows])
-            return moved_BV.add_(maps.b_U_V + both_V[0])
+            moved_BV = torch.mm(z_NE[rows].float() / write_N1[rows], weight_EV)
+            return moved_BV.add_(both_V[1] / final_N1[rows]).add_(maps.b_U_V + both_V[0])
 
         return Readings.one(logits)
 
     def addition(self, values: PartValues, layer: int, head: int) -> Addition:
         """The logits of what the head writes around its mean, translated."""
         z_NE = values.site(layer)[:, head].float() - self.means[layer][head]
-        moved_ND = z_NE @ self.translated(layer, head)[0] / values.scale_N1
+        moved_ND = z_NE @ self.translated(layer, head)[0] / values.write_scale(layer)
         return Addition(features_NF=moved_ND, weight_FV=self.tuned[layer].W_U_DV)
 
 

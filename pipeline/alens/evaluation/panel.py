@@ -37,6 +37,7 @@ from alens.lens.record import ADDITIONS
 from alens.rows.final_norm import FinalNorm
 from alens.rows.held_out_rows import HeldOutPart
 from alens.rows.moments import mean_z
+from alens.rows.row_scales import scale_columns
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
 from alens.store.model_record import NO_NORM, NormRecord
@@ -138,6 +139,7 @@ class Panel:
                 own_HE = lenses.mean_z(layer, heads)  # None in lenses of an earlier alens
                 self.means[layer] = (of_cache[layer] if own_HE is None else own_HE).to(device)
         self.stored = FinalNorm.of_cache(cache)
+        self._scales = scale_columns(cache) if self.stored is not None else ()
         norm = self.stored or beside.final_norm or FinalNorm.bare(OLD_NORM, cache.plan.model.d_model)
         self.norm = norm.to(device)
 
@@ -178,7 +180,8 @@ class Panel:
                 means={layer: mean_HE.to(self.device) for layer, (_, mean_HE) in said.items()},
                 log_mean_V=self.log_mean_V,
                 groups=self.beside.groups,
-                normed=effects.at_row,
+                scales=self._scales if effects.at_row else (),
+                written=False,
             )
         maps = {layer: _selected(lenses, layer, heads) for layer, heads in by_layer.items()}
         return HeadMaps({layer: of_layer.to(self.device).folded() for layer, of_layer in maps.items()})
@@ -202,7 +205,7 @@ class Panel:
                 (self.stored or bare).to(self.device),
                 self.W_U_DV,
                 self.b_U_V,
-                scaled=self.stored is not None,
+                scales=self._scales,
             )
             if UNEMBEDDING in beside.baselines:
                 made[UNEMBEDDING] = unembedded
@@ -213,12 +216,14 @@ class Panel:
                         means=self.means,
                         log_mean_V=self.log_mean_V,
                         groups=beside.groups,
+                        scales=self._scales,
                     )
         if TUNED_COMPOSITION in beside.baselines:
             made[TUNED_COMPOSITION] = TunedHeads(
                 self._tuned(),
                 self.W_O,
                 self.means,
+                self._scales,
             )
         if REGRESSION in beside.baselines:
             maps = regressed_heads(cache, self.judged, beside.shards, self.W_U_DV, self.log_mean_V)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from alens.evaluation.additions import Addition
-from alens.evaluation.baselines import SCALE, PartValues
+from alens.evaluation.baselines import PartValues
 from alens.evaluation.readings import Readings
 from alens.evaluation.tile_figures import Affine
 from alens.lens.maps import AffineMaps
@@ -42,13 +42,15 @@ class ScaledWrite:
     log_mean_V: torch.Tensor
     groups: Groups
     """Whose members are judged with the scalar of others; of all the text."""
-    normed: bool = True
-    """Whether what is added is divided by the scale of the last norm, as a write is."""
+    scales: tuple[str, ...] = ()
+    """The arrays that say what norms divide a row by; none where what is added is not divided."""
+    written: bool = True
+    """Whether a norm behind attention divides it too, as it does what a head writes."""
     scalars: dict[int, torch.Tensor] = field(default_factory=dict)
     """By layer, (2, H) the scalars for the rows of each half."""
 
     def columns(self, layers: object) -> tuple[str, ...]:
-        return (SCALE,) if self.normed else ()
+        return self.scales
 
     def reading(self, values: PartValues, layer: int, head: int) -> Readings:
         features_NE = self._features(values, layer, head)
@@ -86,9 +88,11 @@ class ScaledWrite:
         return features_NE
 
     def _written(self, values: PartValues, layer: int, head: int) -> torch.Tensor:
-        """(N, E) z around its mean, divided by the scale of the last norm."""
+        """(N, E) z around its mean, divided by what norms divide it by."""
         written_NE: torch.Tensor = values.site(layer)[:, head].float() - self.means[layer][head]
-        return written_NE / values.scale_N1 if self.normed else written_NE
+        if not self.scales:
+            return written_NE
+        return written_NE / (values.write_scale(layer) if self.written else values.scales.final_N[:, None])
 
     def _halves(self, part: HeldOutPart) -> torch.Tensor:
         """(N,) 0 or 1: the half that a row belongs to; whole documents, or sequences. Of one sequence, every other row."""

@@ -20,6 +20,7 @@ from alens.evaluation.training import Mask, Training
 from alens.lens.lenses import Lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
+from alens.store.model_record import FOLDS
 
 log = logging.getLogger("alens")
 
@@ -69,7 +70,10 @@ def check_same_model(lenses: Lenses, cache: Cache) -> None:
             f"{lenses.name} was fitted on sequences {one} BOS, and those of {cache.root} are {other}: heads that look at "
             "the first token compute other values"
         )
-    lenses.tie(torch.from_numpy(cache.weights("W_O")))
+    if (lenses.record.model.head_write in FOLDS) == (cache.plan.model.head_write in FOLDS):
+        lenses.tie(
+            torch.from_numpy(cache.weights("W_O"))
+        )  # else one of them is of an alens that folded nothing
 
 
 def fitted_on(lenses: Lenses, cache: Cache) -> bool:

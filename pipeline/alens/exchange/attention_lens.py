@@ -169,13 +169,13 @@ def _model_weights(asked: str, keys: list[str]) -> str:
 
 
 def _from_raw(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
-    W_O_HED = model.W_O_LHED[layer].cpu().float()
+    W_O_HED = model.plain_W_O_LHED[layer].cpu().float()
     return _on_z(linears, W_O_HED, None)
 
 
 def _from_processed(linears: Linears, model: LoadedModel, layer: int) -> AffineMaps:
     bridge = model.bridge
-    W_O_HED = model.W_O_LHED[layer].cpu().float()
+    W_O_HED = model.plain_W_O_LHED[layer].cpu().float()
     centred_HED = W_O_HED - W_O_HED.mean(-1, keepdim=True)
     # from_pretrained folds the norm before it moves the bias, so the bias holds what the norm adds.
     norm_D = bridge.blocks[layer].ln1.bias.detach().cpu().float()

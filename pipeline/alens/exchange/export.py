@@ -26,7 +26,7 @@ from alens.lens.lens_forms import AFFINE_FORMS
 from alens.lens.lenses import Lenses, opened_lenses
 from alens.result import Result, number_of, plain
 from alens.store import document, durable
-from alens.store.model_record import OTHER_WRITE, ModelRecord
+from alens.store.model_record import ModelRecord
 from alens.store.schema import ATTN_Z
 
 FORMAT_NAME = "alens-export"
@@ -139,10 +139,8 @@ def plan(lenses: Lenses, request: ExportRequest | None = None) -> ExportPlan:
         )
     if form == PAPER and record.site != ATTN_Z:
         raise RequestError(f"{lenses.name} holds lenses of {record.site}, which has no heads: take --form z")
-    if form == PAPER and record.model.head_write == OTHER_WRITE:
-        raise RequestError(
-            f"{record.model.no_write}: the paper's form acts on what heads write, take --form z"
-        )
+    if form == PAPER and (why := record.model.no_fixed_write) is not None:
+        raise RequestError(f"{why}: the paper's form acts on what heads write, take --form z")
     heads = lenses.choose(request.layers, request.heads)
     on_z = record.site == ATTN_Z and form == ON_Z
     width = record.model.d_head if on_z else record.model.d_model

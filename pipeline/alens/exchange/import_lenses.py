@@ -74,7 +74,9 @@ def _layers(
         if should_stop():
             raise StoppedError("stopped, and nothing was written: run the same command again")
         W_O_HED = (
-            model.W_O_LHED[layer, list(published.heads.by_layer[layer])] if published.site == ATTN_Z else None
+            model.output_matrices(model.source.record)[layer, list(published.heads.by_layer[layer])]
+            if published.site == ATTN_Z
+            else None
         )
         maps, mean_z_HE = published.maps(layer), published.mean_z(layer)
         yield layer, LayerLenses(maps=maps, W_O_HED=W_O_HED, mean_z_HE=mean_z_HE)

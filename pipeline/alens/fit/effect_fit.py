@@ -23,6 +23,7 @@ from alens.lens.record import EFFECT, LensRecord
 from alens.rows import moments
 from alens.rows.direct_write import direct_write
 from alens.rows.final_norm import FinalNorm
+from alens.rows.row_scales import RowScales
 from alens.statistics import bootstrap
 from alens.store.cache_reader import Cache
 from alens.store.effect_reader import EffectRows, EffectStore
@@ -80,7 +81,7 @@ class _EffectFit:
         self._metric_DD = logit_metric(cache.weights("W_U"))
         self._W_O_LHED = torch.from_numpy(cache.weights("W_O"))
         self._mean_z = moments.mean_z(cache, effects.heads)
-        self._scale_N = torch.from_numpy(cache.read("targets/final_scale", self.rows.row_N))
+        self._scales = RowScales.of_cache(cache, self.rows.row_N)
 
     def layer(self, layer: int) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
         """The tensors of a layer's file, and the figures of its heads."""
@@ -91,7 +92,11 @@ class _EffectFit:
         maps, figures = [], []
         for place in range(len(numbers)):
             effect_ED, of_head = self._head(
-                z_NHE[:, place], effect_NHD[:, place].astype(np.float32), mean_HE[place], W_O_HED[place]
+                z_NHE[:, place],
+                effect_NHD[:, place].astype(np.float32),
+                mean_HE[place],
+                W_O_HED[place],
+                self._scales.write(layer),
             )
             maps.append(torch.from_numpy(effect_ED))
             figures.append(of_head)
@@ -103,6 +108,7 @@ class _EffectFit:
         effect_ND: npt.NDArray[np.float32],
         mean_E: torch.Tensor,
         W_O_ED: torch.Tensor,
+        scale_N: torch.Tensor,
     ) -> tuple[Array, dict[str, Any]]:
         """(E, D) the map of a head, and its figures on held-out rows."""
         held_N, group_N = self.rows.held_out_N, self._groups()
@@ -111,10 +117,10 @@ class _EffectFit:
             EffectMoments.of_rows(x_NE[side_N], effect_ND[side_N], group_N[side_N], self._metric_DD)
             for side_N in (~held_N, held_N)
         )
-        typical = float((1 / self._scale_N[torch.from_numpy(~held_N)]).mean())
+        typical = float((1 / scale_N[torch.from_numpy(~held_N)]).mean())
         towards_ED = self._norm.linear(W_O_ED).double().numpy() * typical
         map_ED, ridge = regress_effect(train, towards_ED, self._metric_DD)
-        written_ND = direct_write(z_NE, mean_E, W_O_ED, self._norm, self._scale_N).numpy()
+        written_ND = direct_write(z_NE, mean_E, W_O_ED, self._norm, scale_N).numpy()
         left_ND = effect_ND - written_ND
         groups = [held_N & (group_N == group) for group in np.unique(group_N[held_N])]
         by_write_G = np.array([squared(left_ND[rows_N], self._metric_DD) for rows_N in groups])

@@ -8,6 +8,7 @@ weights.py            which weight files are loaded, and their hash
 pretrained.py         a directory -> transformers' model, every weight from its files
 bridge.py             transformers' model -> TransformerLens, and the matrices W_O and W_U
 last_norm.py          the last norm, measured
+behind_attention.py   what a block does to the output of its attention
 output_logits.py      a factor or a cap behind the unembedding, measured
 logit_fingerprint.py  the logits of a few fixed tokens
 loaded_model.py       a model that was found, and one that was loaded

@@ -20,6 +20,9 @@ from alens.model.models import LoadedModel
 from alens.rows.final_norm import FinalNorm
 from alens.store.model_record import NO_NORM
 
+NORM_BEHIND = "blocks.{}.ln1_post.hook_in"
+"""The hook on what the norm behind the attention of a layer takes."""
+
 LOGIT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """How far rounding may take `final W_U + b_U` from the model's own logits."""
 
@@ -36,6 +39,8 @@ class Activations:
     """The residual after the last norm."""
     scale_BT: torch.Tensor | None
     """Float32: what the last norm divides by at each position; None where alens does not know the norm."""
+    write_scale_BT: dict[int, torch.Tensor]
+    """Float32, by layer: what the norm behind its attention divides by, where there is one."""
     last_logits_BV: torch.Tensor
     """The model's own logits at the last position."""
 
@@ -57,13 +62,17 @@ def run(
     norm = model.final_norm
     z_BTHE: dict[int, torch.Tensor] = {}
     scales: dict[int, torch.Tensor] = {}
+    write_scales: dict[int, torch.Tensor] = {}
     sites_BTD: dict[tuple[str, int], torch.Tensor] = {}
     hooks: list[tuple[str, Any]] = [(f"blocks.{layer}.attn.hook_z", _keep(z_BTHE, layer)) for layer in layers]
     hooks += [
         (f"blocks.{layer}.hook_{site}", _keep(sites_BTD, (site, layer))) for layer in layers for site in sites
     ]
     if norm is not None and norm.record.kind != NO_NORM:
-        hooks.append(("ln_final.hook_in", _keep_scale(scales, norm)))
+        hooks.append(("ln_final.hook_in", _keep_scale(scales, 0, norm)))
+    for layer in layers:
+        if (behind := model.behind[layer].norm) is not None:
+            hooks.append((NORM_BEHIND.format(layer), _keep_scale(write_scales, layer, behind)))
     try:
         final_BTD, logits = run_hooked(model, tokens_BT, hooks)
     except KeyError as error:  # a hook name that the bridge does not know
@@ -84,6 +93,7 @@ def run(
         sites_BTD=sites_BTD,
         final_BTD=final_BTD,
         scale_BT=scales.get(0) if scales or norm is None else norm.scale(final_BTD),
+        write_scale_BT=write_scales,
         last_logits_BV=logits[:, -1],
     )
 
@@ -155,11 +165,11 @@ def _keep(values: dict[Any, torch.Tensor], key: Any) -> Any:
     return hook
 
 
-def _keep_scale(scales: dict[int, torch.Tensor], norm: FinalNorm) -> Any:
-    """A hook that keeps the scale of the last norm, not its input: the stream of a batch is large."""
+def _keep_scale(scales: dict[int, torch.Tensor], place: int, norm: FinalNorm) -> Any:
+    """A hook that keeps the scale of a norm, not its input: the stream of a batch is large."""
 
     def hook(stream_BTD: torch.Tensor, hook: Any) -> None:
-        scales[0] = norm.scale(stream_BTD)
+        scales[place] = norm.scale(stream_BTD)
 
     return hook
 

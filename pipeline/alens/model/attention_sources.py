@@ -76,11 +76,22 @@ def attention_sources(
 
         return hook
 
+    def divide(layer: int) -> Any:
+        def hook(output_BTD: torch.Tensor, hook: Any) -> None:
+            seen, scale_BT = by_layer[layer], model.behind[layer].scale(output_BTD)
+            assert scale_BT is not None  # the layer has a norm
+            moved_HQT = seen.moved_HQT / scale_BT[0, list(places), None]
+            by_layer[layer] = AttentionSources(weights_HQT=seen.weights_HQT, moved_HQT=moved_HQT)
+
+        return hook
+
     hooks = [
         (f"blocks.{layer}.attn.hook_{name}", make)
         for layer in heads.layers
         for name, make in (("v", keep("v")), ("pattern", keep("pattern")), ("z", finish(layer)))
     ]
+    normed = [layer for layer in heads.layers if model.behind[layer].norm is not None]
+    hooks += [(activations.NORM_BEHIND.format(layer), divide(layer)) for layer in normed]
     try:
         with torch.inference_mode():
             activations.run_hooked(model, torch.tensor([list(tokens)]), hooks)

@@ -5,8 +5,8 @@ alens would misread. The model's name decides nothing, and a configuration can s
 model before it writes the plan, and each later job before its first shard.
 
 Is the model causal? The last token of a sequence is changed: a position before it that moves has looked ahead.
-Do heads write z W_O? Summed over heads, with the output bias, this is compared with what the residual stream gains.
-That reveals a norm behind the sublayer (OLMo 2, Gemma 2) or a factor on it (Granite).
+Do heads write z W_O? Summed over heads, with the output bias, this is compared with what the residual stream gains. Gain and
+factor behind attention (OLMo 2, Gemma 2; Granite) are in W_O already, the scale of the norm is taken at each row.
 Shapes: B sequences, T tokens, L layers, H heads, E d_head, D d_model, V vocabulary.
 """
 
@@ -26,7 +26,15 @@ from alens.heads import listed
 from alens.model import activations, logit_fingerprint
 from alens.model.bridge import attention_layers
 from alens.model.models import LoadedModel
-from alens.store.model_record import EXACT_WRITE, OTHER_NORM, OTHER_WRITE, ModelRecord, NormRecord
+from alens.store.model_record import (
+    EXACT_WRITE,
+    FOLDED_WRITE,
+    NORMED_WRITE,
+    OTHER_NORM,
+    OTHER_WRITE,
+    ModelRecord,
+    NormRecord,
+)
 from alens.store.schema import Plan
 
 log = logging.getLogger("alens")
@@ -75,6 +83,8 @@ def examine_again(model: LoadedModel, tokens_BT: npt.NDArray[Any], plan: Plan, w
     seen, stored = examine(model, tokens_BT, plan.layers), plan.model
     for name in ("head_write", "final_norm", "logit_cap"):
         recorded = getattr(stored, name)
+        if recorded == OTHER_WRITE and name == "head_write":  # an earlier alens knew fewer kinds
+            continue
         if recorded is not None and recorded != getattr(seen, name):  # None: an earlier alens did not examine
             raise RequestError(
                 f"{where} was begun with another model: its {name.replace('_', ' ')} is {recorded}, here {getattr(seen, name)}; "
@@ -133,8 +143,8 @@ def _check_causal(model: LoadedModel, tokens_BT: torch.Tensor, final_BTD: torch.
 
 
 def head_write(model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int]) -> str:
-    """`exact` where z W_O, summed over heads, plus b_O is what attention adds to the stream in each of `layers`; else
-    `other`."""
+    """`exact`, `folded` or `normed` where z W_O, summed over heads, plus b_O is what attention adds to the stream in each of
+    `layers`, as the parameters hold it, with a factor, or with a norm; else `other`."""
     for gains in (
         _StreamGains(model, "hook_resid_mid"),
         _StreamGains(model, "hook_resid_post", less="hook_mlp_out"),
@@ -147,8 +157,16 @@ def head_write(model: LoadedModel, tokens_BT: torch.Tensor, layers: Sequence[int
             continue
         if len(gains.apart) == len(layers):
             worst = max(gains.apart.values())
-            return EXACT_WRITE if worst <= APART[model.W_O_LHED.dtype] else OTHER_WRITE
+            return _named(model, layers) if worst <= APART[model.W_U_DV.dtype] else OTHER_WRITE
     return OTHER_WRITE
+
+
+def _named(model: LoadedModel, layers: Sequence[int]) -> str:
+    """The kind of write of these layers, where it is known."""
+    behind = [model.behind[layer] for layer in layers]
+    if any(one.norm is not None for one in behind):
+        return NORMED_WRITE
+    return EXACT_WRITE if all(one.is_nothing for one in behind) else FOLDED_WRITE
 
 
 class _StreamGains:
@@ -170,20 +188,35 @@ class _StreamGains:
             self._kept.append(value.float())
 
         def end(value_BTD: torch.Tensor, hook: Any) -> None:
-            start_BTD, z_BTHE, *less_BTD = self._kept
+            start_BTD, z_BTHE, *rest_BTD = self._kept
             self._kept.clear()
-            self.apart[layer] = self._apart(layer, z_BTHE, start_BTD + sum(less_BTD), value_BTD)
+            output_BTD = rest_BTD.pop(0) if normed else None
+            self.apart[layer] = self._apart(layer, z_BTHE, output_BTD, start_BTD + sum(rest_BTD), value_BTD)
 
+        normed = self._model.behind[layer].norm is not None
         return [
-            *((f"blocks.{layer}.{place}", keep) for place in self._places),
+            *((f"blocks.{layer}.{place}", keep) for place in self._places[:2]),
+            *([(activations.NORM_BEHIND.format(layer), keep)] if normed else []),
+            *((f"blocks.{layer}.{place}", keep) for place in self._places[2:]),
             (f"blocks.{layer}.{self._end}", end),
         ]
 
     def _apart(
-        self, layer: int, z_BTHE: torch.Tensor, before_BTD: torch.Tensor, after_BTD: torch.Tensor
+        self,
+        layer: int,
+        z_BTHE: torch.Tensor,
+        output_BTD: torch.Tensor | None,
+        before_BTD: torch.Tensor,
+        after_BTD: torch.Tensor,
     ) -> float:
+        """`output_BTD` is what the norm behind attention takes, where there is one."""
         W_O_FD = self._model.W_O_LHED[layer].flatten(0, 1).float()
         ours_BTD = z_BTHE.flatten(2) @ W_O_FD + self._model.b_O_LD[layer].float()
+        if output_BTD is not None:
+            scale_BT = self._model.behind[layer].scale(output_BTD)
+            assert scale_BT is not None  # there is a norm
+            ours_BTD = ours_BTD / scale_BT[..., None]
+        ours_BTD = ours_BTD + self._model.behind[layer].offset_D
         gained_BTD = after_BTD.float() - before_BTD
         # In huge entries of a stream, the rounding alone is more than what a head writes there.
         rounding_BTD = torch.finfo(after_BTD.dtype).eps * torch.maximum(

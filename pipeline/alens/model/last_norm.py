@@ -31,6 +31,11 @@ def last_norm(bridge: Any, d_model: int) -> FinalNorm | None:
     component = getattr(getattr(bridge, "ln_final", None), "original_component", None)
     if component is None:
         return FinalNorm.bare(NormRecord(kind=NO_NORM, epsilon=0.0), d_model)
+    return measured_norm(component, d_model)
+
+
+def measured_norm(component: torch.nn.Module, d_model: int) -> FinalNorm | None:
+    """The norm that a module is, float32; None where it is neither a layer norm nor an RMS norm."""
     module = copy.deepcopy(component).float().cpu()
 
     def ask(x_ND: torch.Tensor) -> torch.Tensor:

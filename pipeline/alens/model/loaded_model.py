@@ -18,8 +18,9 @@ import torch
 from alens.machine.products import soft_capped
 from alens.model import bridge as bridges
 from alens.model.beginning import Beginning
+from alens.model.behind_attention import BehindAttention
 from alens.rows.final_norm import FinalNorm
-from alens.store.model_record import ModelRecord
+from alens.store.model_record import FOLDS, ModelRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +52,12 @@ class LoadedModel:
     beginning: Beginning
     """What the tokenizer puts before a text."""
     W_O_LHED: torch.Tensor
-    """The output matrix of each head; zeros for a layer without attention."""
+    """What each head writes with: its output matrix, with the gain and the factor behind attention in it, float32 where there
+    are such; zeros for a layer without attention."""
     b_O_LD: torch.Tensor
-    """The bias that attention adds to the output of its heads; zeros for a layer without one."""
+    """The bias that attention adds to the output of its heads, likewise; zeros for a layer without one."""
+    behind: tuple[BehindAttention, ...]
+    """What stands behind the attention of each layer."""
     W_U_DV: torch.Tensor
     b_U_V: torch.Tensor
     logit_scale: float
@@ -77,15 +81,25 @@ class LoadedModel:
     def _float32_unembedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.logit_scale == 1.0:
             return self.W_U_DV.float(), self.b_U_V.float()
-        W_U_DV, b_U_V = bridges.unembedding(
-            self.bridge, self.source.record
-        )  # so that only one product rounds
+        # From the parameters, so that only one product rounds.
+        W_U_DV, b_U_V = bridges.unembedding(self.bridge, self.source.record)
         return W_U_DV.float() * self.logit_scale, b_U_V.float() * self.logit_scale
 
-    def weights(self, names: Iterable[str]) -> dict[str, npt.NDArray[np.float32]]:
-        """The arrays `model/...` of a cache, float32, by name."""
+    def output_matrices(self, record: ModelRecord) -> torch.Tensor:
+        """W_O as a cache or lenses with this record hold it: an earlier alens folded nothing into it."""
+        if record.head_write in FOLDS or all(one.is_nothing for one in self.behind):
+            return self.W_O_LHED
+        return self.plain_W_O_LHED
+
+    @cached_property
+    def plain_W_O_LHED(self) -> torch.Tensor:
+        """The output matrix of each head, as the parameters hold it."""
+        return bridges.output_weights(self.bridge, self.source.record)
+
+    def weights(self, names: Iterable[str], record: ModelRecord) -> dict[str, npt.NDArray[np.float32]]:
+        """The arrays `model/...` of a cache with this record, float32, by name."""
         W_U_DV, b_U_V = self._float32_unembedding
-        arrays = {"model/W_O": self.W_O_LHED, "model/W_U": W_U_DV, "model/b_U": b_U_V}
+        arrays = {"model/W_O": self.output_matrices(record), "model/W_U": W_U_DV, "model/b_U": b_U_V}
         if self.final_norm is not None:
             arrays |= {
                 "model/norm_gain": self.final_norm.gain_D,

@@ -20,6 +20,7 @@ from alens.machine.device import torch_device
 from alens.model import bridge as bridges
 from alens.model import configuration, gguf_file, logit_fingerprint, model_path, pretrained, weights
 from alens.model.beginning import beginning
+from alens.model.behind_attention import behind_attention, fold
 from alens.model.last_norm import last_norm
 from alens.model.libraries import importing, panics_unprinted, quiet, refusing
 from alens.model.loaded_model import LoadedModel as LoadedModel
@@ -196,7 +197,8 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
                 output_logits(bridge, model.config, record) or OutputLogits()
             )  # what else it may be is refused later
         source = _probed(source, logit_fingerprint.record(logits_TV, record, dtype))
-    norm = last_norm(bridge, source.record.d_model)
+    norm, behind = last_norm(bridge, record.d_model), behind_attention(bridge, record.d_model, where)
+    W_O_LHED, b_O_LD = fold(W_O_LHED, bridges.output_biases(bridge, W_O_LHED), behind)
     return LoadedModel(
         source=source,
         bridge=bridge.requires_grad_(False),
@@ -205,7 +207,8 @@ def load(source: ModelSource, *, dtype: str, device: str, report: Report = silen
         end_of_text=fast.eos_token_id,
         beginning=beginning(fast, PROBE),
         W_O_LHED=W_O_LHED,
-        b_O_LD=bridges.output_biases(bridge, W_O_LHED),
+        b_O_LD=b_O_LD,
+        behind=behind,
         W_U_DV=W_U_DV if logits.scale == 1.0 else W_U_DV * logits.scale,
         b_U_V=b_U_V if logits.scale == 1.0 else b_U_V * logits.scale,
         logit_scale=logits.scale,

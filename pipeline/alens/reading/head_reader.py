@@ -26,6 +26,7 @@ from alens.reading.settings import MIN_PROBABILITY, OWN_LIFT, PROBABILITY, Z_SCO
 from alens.reading.terms import Term, to_tokens
 from alens.reading.written_lists import written_lists, written_terms
 from alens.rows.direct_write import centred_logits
+from alens.rows.row_scales import RowScales
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
 
@@ -180,7 +181,7 @@ class HeadReader(LensedModel):
         layer: int,
         heads: Sequence[int],
         values_HTE: torch.Tensor,
-        scale_T: torch.Tensor,
+        scale_T: RowScales,
         tokens: Sequence[int] | None = None,
     ) -> dict[int, torch.Tensor]:
         """(T, V) logits of the effect lens of each head that has one, centred over the vocabulary; (T, C) for `tokens` alone."""
@@ -191,7 +192,7 @@ class HeadReader(LensedModel):
             return {}
         numbers = [heads[place] for place in having]
         with torch.inference_mode():
-            final_HTD = self.effect.final(layer, numbers, values_HTE[having], scale_T)
+            final_HTD = self.effect.final(layer, numbers, values_HTE[having], scale_T.final_N)
             return dict(zip(numbers, centred_logits(final_HTD, self.model.W_U_DV, tokens), strict=True))
 
     def _heads(

@@ -17,6 +17,7 @@ from alens.heads import Heads
 from alens.lens.effect_lenses import EffectLenses, load_effect_lenses
 from alens.reading.lensed_model import LensedModel
 from alens.rows.direct_write import centred_logits
+from alens.rows.row_scales import RowScales
 
 LENS, WRITTEN, EFFECT, UNEMBEDDING = "lens", "written", "effect", "unembedding"
 
@@ -31,9 +32,9 @@ def says(
     layer: int,
     heads: Sequence[int],
     values_HTE: torch.Tensor,
-    scale_T: torch.Tensor,
+    scale_T: RowScales,
 ) -> torch.Tensor:
-    """(H, T, V) log-probabilities by this reading. `scale_T` is what the last norm divides each row by.
+    """(H, T, V) log-probabilities by this reading. `scale_T` is what norms divide each row by.
 
     Heads and reading are those that `known` lets through.
     """
@@ -47,7 +48,7 @@ def says(
             added_HTV = reader.writes.logits(layer, heads, values_HTE, scale_T)
         else:
             assert reader.effect is not None  # else `known` refuses
-            final_HTD = reader.effect.final(layer, heads, values_HTE, scale_T)
+            final_HTD = reader.effect.final(layer, heads, values_HTE, scale_T.final_N)
             added_HTV = centred_logits(final_HTD, reader.model.W_U_DV)
         return (reader.log_mean_V + added_HTV).log_softmax(-1)
 

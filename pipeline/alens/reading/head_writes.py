@@ -15,6 +15,7 @@ from alens.heads import Heads
 from alens.lens.lenses import Lenses
 from alens.model.models import LoadedModel
 from alens.rows.direct_write import centred_logits, direct_write
+from alens.rows.row_scales import RowScales
 from alens.store.schema import ATTN_Z
 
 
@@ -53,9 +54,9 @@ class HeadWrites:
         )
 
     def final(
-        self, layer: int, heads: Sequence[int], z_HTE: torch.Tensor, scale_T: torch.Tensor
+        self, layer: int, heads: Sequence[int], z_HTE: torch.Tensor, scale_T: RowScales
     ) -> torch.Tensor:
-        """(H, T, D) float32: what each head adds to the final normed residual, where the last norm divides by `scale_T`.
+        """(H, T, D) float32: what each head adds to the final normed residual, where norms divide by `scale_T`.
 
         Raises `RequestError` with the reason that `lacking` gives.
         """
@@ -65,14 +66,15 @@ class HeadWrites:
         assert mean_HE is not None and norm is not None  # else `lacking` says so
         with torch.inference_mode():
             W_O_HED = self._model.W_O_LHED[layer, list(heads)]
-            return direct_write(z_HTE, mean_HE.to(z_HTE.device)[:, None], W_O_HED, norm, scale_T)
+            mean_H1E = mean_HE.to(z_HTE.device)[:, None]
+            return direct_write(z_HTE, mean_H1E, W_O_HED, norm, scale_T.write(layer))
 
     def logits(
         self,
         layer: int,
         heads: Sequence[int],
         z_HTE: torch.Tensor,
-        scale_T: torch.Tensor,
+        scale_T: RowScales,
         tokens: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """(H, T, V) logits of the direct write, centred over the vocabulary; (H, T, C) for `tokens` alone.

@@ -28,6 +28,7 @@ from alens.model.activations import run as run_model
 from alens.model.examine import head_write
 from alens.model.within_text import WithinText
 from alens.reading.head_writes import HeadWrites
+from alens.rows.row_scales import RowScales
 from alens.statistics.divergences import kl_of_log_probs
 from alens.store.model_record import OTHER_NORM, ModelRecord, NormRecord
 from alens.store.schema import ATTN_Z, RESIDUAL_STREAM
@@ -78,7 +79,7 @@ class LensedModel:
         self.model = models.load(source, dtype="float32", device=device, report=report)
         for opened in (lenses, effect):
             if opened is not None:
-                opened.tie(self.model.W_O_LHED)
+                opened.tie(self.model.output_matrices(opened.record.model))
         self.effect = effect
         self._folded: dict[tuple[int, tuple[int, ...]], LensMaps] = {}
         self._folded_bytes = 0
@@ -207,15 +208,16 @@ class LensedModel:
             self._folded_bytes += weight_bytes
             self._folded[layer, places] = maps.folded()
 
-    def scale(self, activations: Activations) -> torch.Tensor:
-        """(T,) float32: what the last norm divides the residual stream by on one prompt; ones where alens does not know it."""
+    def scale(self, activations: Activations) -> RowScales:
+        """What norms divide by at the T positions of one prompt; ones where alens does not know the last norm."""
         if activations.scale_BT is None:
             final_BTD = activations.final_BTD
-            return torch.ones(final_BTD.shape[1], device=final_BTD.device)
-        return activations.scale_BT[0]
+            return RowScales(torch.ones(final_BTD.shape[1], device=final_BTD.device))
+        behind = {layer: scale_BT[0] for layer, scale_BT in activations.write_scale_BT.items()}
+        return RowScales(activations.scale_BT[0], behind)
 
     def unembedding(
-        self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, scale_T: torch.Tensor
+        self, layer: int, heads: Sequence[int], values_HTE: torch.Tensor, scale_T: RowScales
     ) -> torch.Tensor:
         """(H, T, V) log-probabilities by the model's unembedding of the same values, behind its last norm.
 
@@ -229,13 +231,14 @@ class LensedModel:
         layer: int,
         heads: Sequence[int],
         values_HTE: torch.Tensor,
-        scale_T: torch.Tensor,
+        scale_T: RowScales,
         tokens: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """(H, T, V) logits by the model's unembedding; (H, T, C) for `tokens` alone.
 
         The residual stream goes through the last norm: the Logit Lens. What a head or an MLP writes is a part of the
-        stream, so it is divided by what the norm divides the whole stream by: `scale_T`, which `scale` gives.
+        stream, so it is divided by what the norm divides the whole stream by, and what a head writes also by what the norm
+        behind its attention divides by: `scale_T`, which `scale` gives.
         Raises `RequestError` where there is no unembedding, with the reason in `no_unembedding`.
         """
         if self.no_unembedding is not None:
@@ -248,7 +251,8 @@ class LensedModel:
                 assert norm is not None  # else no_unembedding says so
                 W_O_HED = model.W_O_LHED[layer, list(heads)].float() if site == ATTN_Z else None
                 written_HTD = values_HTE if W_O_HED is None else values_HTE @ W_O_HED
-                final_HTD = norm.part(written_HTD, scale_T)
+                at_row_T = scale_T.write(layer) if site == ATTN_Z else scale_T.final_N
+                final_HTD = norm.part(written_HTD, at_row_T)
             W_U_DV, b_U_V = model.W_U_DV, model.b_U_V
             if tokens is not None:
                 W_U_DV, b_U_V = W_U_DV[:, list(tokens)], b_U_V[list(tokens)]

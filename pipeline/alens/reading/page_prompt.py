@@ -21,6 +21,7 @@ from alens.reading.page_writes import Added, PageWrites, added_by, single_tokens
 from alens.reading.ranking import Ranking, best
 from alens.reading.settings import PROBABILITY
 from alens.reading.terms import Term
+from alens.rows.row_scales import RowScales
 from alens.statistics.divergences import entropy, kl_of_log_probs
 
 ANCHOR = 0
@@ -220,8 +221,8 @@ class PromptOfPage:
         if self.unembedding:
             yield reader.unembedding_logits(layer, heads, values_HTE, scale_T, tokens)
 
-    def _values(self, layer: int, heads: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(H, T, E) values of these heads and (T,) scales of the last norm, at the positions that are read."""
+    def _values(self, layer: int, heads: Sequence[int]) -> tuple[torch.Tensor, RowScales]:
+        """(H, T, E) values of these heads, and what norms divide by, at the positions that are read."""
         where = list(self.where)
         values_HTE = self.reader.values(self.activations, layer, heads)[:, where]
         return values_HTE, self.reader.scale(self.activations)[where]

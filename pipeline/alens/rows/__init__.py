@@ -5,6 +5,7 @@ held_out_rows.py  rows that no fit has seen
 teacher.py        the final distributions, compressed or exact
 agreement.py      the same most probable tokens, under ties
 final_norm.py     what stands between residual stream and unembedding
+row_scales.py     what norms divide by at some rows
 direct_write.py   what a head writes by itself, in logits
 narrow.py         targets as if fewer had been cached
 moments.py        means and covariances

@@ -1,7 +1,8 @@
 """What a head writes: the tokens that its output raises and lowers by itself, in logits.
 
 In: z of some rows, its mean, W_O, the last norm and what it divides each row by. Out: the direct write
-`((z - E[z]) W_O) gain / scale`, a part of the final normed residual, and its logits, centred over the vocabulary. This is
+`((z - E[z]) W_O) gain / scale`, a part of the final normed residual, and its logits, centred over the vocabulary. A norm
+behind attention is in W_O by its gain, and in the scale. This is
 direct logit attribution against the head's mean, with the last norm held at the row ("Interpretability in the Wild",
 arXiv 2211.00593). It leaves out whatever later layers make of the head's output, and later heads may erase what an
 earlier one wrote (arXiv 2310.07325).
@@ -24,7 +25,7 @@ def direct_write(
 ) -> torch.Tensor:
     """(N, D) float32: what the head adds to the final normed residual of each row, beside what it adds on average.
 
-    `scale_N` is what the last norm divides each row by (`targets/final_scale` of a cache). With z (H, N, E), a mean
+    `scale_N` is what norms divide each row by, the last one and one behind attention (`RowScales.write`). With z (H, N, E), a mean
     (H, 1, E) and W_O (H, E, D) it gives all heads of a layer at once.
     """
     written_ND = (z_NE.float() - mean_E.float()) @ W_O_ED.float()

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from alens.store.model_record import FOLDED_WRITE, NORMED_WRITE
 from alens.store.schema import ATTN_Z, Plan
 
 CHUNK_BYTES = 2 * 2**20
@@ -109,6 +110,10 @@ def scale_name(layer: int) -> str:
     return f"scales/{ATTN_Z}/{layer:02d}"
 
 
+FINAL_SCALE, WRITE_SCALE = "targets/final_scale", "targets/write_scale"
+"""The arrays with what norms divide by: the last one, and those behind the attention of the cached layers."""
+
+
 def statistic_name(layer: int, which: str) -> str:
     """`which` is `sum`, `outer`, `cross` or `cross_scale`."""
     return f"stats/{ATTN_Z}/{layer:02d}/{which}"
@@ -166,7 +171,11 @@ def shard_arrays(plan: Plan) -> dict[str, ArraySpec]:
     ]  # fmt: skip
     if plan.model.keeps_norm:
         per_row.append(
-            ("targets/final_scale", "float32", (), ("row",), "what the last norm divides the residual stream by at this row")
+            (FINAL_SCALE, "float32", (), ("row",), "what the last norm divides the residual stream by at this row")
+        )  # fmt: skip
+    if plan.model.keeps_write_scale:
+        per_row.append(
+            (WRITE_SCALE, "float32", (len(plan.layers),), ("row", "layer"), "what the norm behind the attention of each cached layer divides by at this row")
         )  # fmt: skip
     if settings.exact_teacher:
         per_row.append(
@@ -221,11 +230,18 @@ def _sums_with_final(plan: Plan) -> list[_Row]:
     return per_shard
 
 
+_W_O_MEANING = {
+    FOLDED_WRITE: "head output = z W_O, with the factor that the block multiplies by in W_O",
+    NORMED_WRITE: "head output = z W_O / targets/write_scale, with the gain of the norm behind attention in W_O",
+}
+
+
 def weight_arrays(plan: Plan) -> dict[str, ArraySpec]:
     """The few weights of the model that stage two and reading need, float32."""
     model = plan.model
+    head_output = _W_O_MEANING.get(model.head_write or "", "head output = z W_O")
     rows = [
-        ("model/W_O", (model.n_layers, model.n_heads, model.d_head, model.d_model), ("layer", "head", "d_head", "d_model"), "head output = z W_O"),
+        ("model/W_O", (model.n_layers, model.n_heads, model.d_head, model.d_model), ("layer", "head", "d_head", "d_model"), head_output),
         ("model/W_U", (model.d_model, model.d_vocab), ("d_model", "token"), "the unembedding"),
         ("model/b_U", (model.d_vocab,), ("token",), "the bias of the unembedding"),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from alens.errors import DamageError, RequestError
 from alens.store import document
-from alens.store.arrays import SITES, ArraySpec, all_arrays, scale_name, site_name
+from alens.store.arrays import SITES, WRITE_SCALE, ArraySpec, all_arrays, scale_name, site_name
 from alens.store.checked_arrays import CheckedArrays
 from alens.store.commits import Commits
 from alens.store.document import MEND
@@ -235,10 +235,11 @@ class Cache:
     def head_outputs(
         self, rows: Rows, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
     ) -> Array:
-        """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`.
+        """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`, divided by the scale of the
+        norm behind attention at the row where there is one.
 
-        The same as TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads` default to all
-        that are cached. Raises `RequestError` for a model whose heads write something else.
+        Without such a norm the same as TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads`
+        default to all that are cached. Raises `RequestError` for a model whose heads write something else.
         """
         if self.plan.model.head_write == OTHER_WRITE:
             raise RequestError(f"{self.root} gives no head outputs: {self.plan.model.no_write}; take z")
@@ -247,9 +248,12 @@ class Cache:
         self.check_layers(layers)
         self.check_heads(heads)
         W_O_LHED = self.weights("W_O")
+        scale_NL = self.read(WRITE_SCALE, rows) if self.plan.model.keeps_write_scale else None
         outputs = []
         for layer in layers:
             z_NHE = self.z(layer, rows)[:, heads].astype(np.float32)
+            if scale_NL is not None:
+                z_NHE /= scale_NL[:, self.plan.layers.index(layer), None, None]
             outputs.append(np.matmul(z_NHE.swapaxes(0, 1), W_O_LHED[layer, heads]).swapaxes(0, 1))
         return np.stack(outputs, axis=1)
 

@@ -19,8 +19,12 @@ FLOAT32_UNIT = 2.0**-24
 LAYER_NORM, RMS_NORM, NO_NORM, OTHER_NORM = "layer", "rms", "none", "other"
 """Kinds of a model's last norm."""
 
-EXACT_WRITE, OTHER_WRITE = "exact", "other"
-"""Whether z W_O of all heads, with the output bias, is what a layer's attention adds to the residual stream."""
+EXACT_WRITE, FOLDED_WRITE, NORMED_WRITE, OTHER_WRITE = "exact", "folded", "normed", "other"
+"""Whether z W_O of all heads, with the output bias, is what a layer's attention adds to the residual stream: as the
+parameters hold W_O, with a factor of the block folded into it, or, folded with the gain of a norm behind attention, divided
+by the scale of that norm at the row."""
+FOLDS = (FOLDED_WRITE, NORMED_WRITE)
+"""Where W_O of a cache or of lenses has a factor or a gain in it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,9 @@ class ModelRecord:
     """TransformerLens can fold and centre weights; a cache holds the model as it is."""
     head_write: str | None = None
     """Measured: `exact` where z W_O of all heads, with the bias, is what attention adds to the residual stream of every
-    cached layer, `other` where a norm or a factor follows. None: it was not measured."""
+    cached layer; `folded` where it is with a factor in W_O; `normed` where it is with a gain in W_O too, divided by the scale
+    of the norm behind attention; `other` where it is none of these, and in caches of an alens that did not know them. None: it
+    was not measured."""
     final_norm: NormRecord | None = None
     """The model's last norm, as measured. None: it was not measured."""
     logit_cap: float | None = None
@@ -104,6 +110,11 @@ class ModelRecord:
         """Whether a cache of this model holds gain, offset and scales of the last norm."""
         return self.final_norm is not None and self.final_norm.is_known
 
+    @property
+    def keeps_write_scale(self) -> bool:
+        """Whether a cache of this model holds the scales of norms behind attention."""
+        return self.head_write == NORMED_WRITE
+
     def rounding(self, dtype: str) -> float:
         """How far summing in another order may move any value of a row, as a share of the row's largest value, where
         the model computes in `dtype`. `alens.cache.tolerance` derives the formula."""
@@ -111,6 +122,16 @@ class ModelRecord:
             dtype, FLOAT32_UNIT * math.sqrt(4 * self.d_model)
         )
         return MARGIN[dtype] * math.sqrt(8 * self.n_layers) * unit
+
+    @property
+    def no_fixed_write(self) -> str | None:
+        """Why what a head writes is not a linear map of its z, the same at every row, for a message; None where it is."""
+        if self.head_write == NORMED_WRITE:
+            return (
+                f"{self.architecture} has a norm behind its attention, so what a head writes is z W_O divided by another number "
+                "at each row"
+            )
+        return self.no_write if self.head_write == OTHER_WRITE else None
 
     @property
     def no_write(self) -> str | None:

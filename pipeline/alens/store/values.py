@@ -32,7 +32,7 @@ def wrong(plan: Plan, spec: ArraySpec, shard: int | None, values: Array) -> str 
     if values.dtype.kind == "f" and spec.name != "targets/log_probs" and not _finite(values):
         return "numbers that are not finite" + _heads(spec, values)
     settings, d_vocab = plan.settings, plan.model.d_vocab
-    if spec.name.endswith(("/final_scale", "/cross_scale")):
+    if spec.name.endswith(("/final_scale", "/write_scale", "/cross_scale")):
         return _outside("scales", values, 0, math.inf)
     match spec.name:
         case "targets/ids" | "targets/tail_ids" | "rows/token":

@@ -16,6 +16,7 @@ from alens.heads import Heads
 from alens.job.progress import Progress, Report, silent
 from alens.reading.head_says import says
 from alens.reading.lensed_model import LensedModel
+from alens.rows.row_scales import RowScales
 
 
 def places_to_read(reader: LensedModel, num_tokens: int, position: str | int, source: str) -> list[int]:
@@ -64,7 +65,7 @@ class PromptValues:
             scales.append(reader.scale(activations)[list(places)])
             report(Progress(stage=stage, done=number, total=len(ids), unit="prompts"))
         self._values_HRE = {layer: torch.cat(values.pop(layer), dim=1) for layer in heads.layers}
-        self.final_RD, self._scale_R = torch.cat(finals), torch.cat(scales)
+        self.final_RD, self._scale_R = torch.cat(finals), RowScales.cat(scales)
         self.lengths_N = torch.tensor([len(places) for places in rows])
         self.prompt_R = torch.arange(len(ids)).repeat_interleave(self.lengths_N)
 

@@ -4,17 +4,19 @@ In: a `CheckedStudy`. Out: `SearchedBases` of each head: its coordinates, its le
 Shapes: N rows, T tokens, H heads, E d_head, K directions, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from alens.evaluation.baselines import unembedding
 from alens.job.progress import Progress, Report
-from alens.lens.maps import AffineMaps, LayerLenses
+from alens.lens.maps import AffineMaps
 from alens.model import activations
 from alens.rows import moments
+from alens.rows.row_scales import RowScales
 from alens.store.cache_reader import ENOUGH_SHARDS
+from alens.store.schema import ATTN_Z
 from alens.studies.basis.direction_search import Search, find_basis
 from alens.studies.basis.lens_influence import HeadLens
 from alens.studies.basis.study import CheckedStudy
@@ -60,11 +62,12 @@ def find_bases(study: CheckedStudy, report: Report) -> Iterator[SearchedBases]:
         report(Progress(stage="find directions", done=done, total=total, unit="directions"))
 
     report(Progress(stage="find directions", total=total, unit="directions"))
-    scale = _typical_scale(study) if "unembedding" in settings.compare else 1.0
+    layers = study.heads.layers if "unembedding" in settings.compare else ()
+    scales = _typical_scales(study, layers)
     for place, (layer, heads) in enumerate(study.heads.by_layer.items()):
         fitted = study.reader.lenses.layer(layer)
         z_NHE = torch.from_numpy(study.cache.z(layer, study.sample.rows_N)).to(device).float()
-        plain = _unembedding(study, fitted, scale)
+        plain = _unembedding(study, layer, scales.get(layer, 1.0))
         for head in heads:
             index = study.reader.lenses.place(layer, head)
             coordinates = Coordinates.from_moments(
@@ -103,23 +106,27 @@ def _fill(
         )
 
 
-def _typical_scale(study: CheckedStudy) -> float:
-    """What the last norm divides by, as the geometric mean over the sequences to measure on."""
+def _typical_scales(study: CheckedStudy, layers: Sequence[int]) -> dict[int, float]:
+    """By layer, what norms divide by what its lenses read, as the geometric mean over the sequences to measure on."""
+    if not layers:
+        return {}
+    on_z = study.reader.lenses.record.site == ATTN_Z
     with torch.inference_mode():
         runs = [
-            activations.run(study.reader.model, torch.from_numpy(tokens_T)[None], [])
+            activations.run(study.reader.model, torch.from_numpy(tokens_T)[None], layers)
             for tokens_T in study.sample.tokens_ST
         ]
-    scales = [study.reader.scale(run)[study.min_position :] for run in runs]
-    return float(torch.cat(scales).log().mean().exp())
+    scales = RowScales.cat([study.reader.scale(run)[study.min_position :] for run in runs])
+    by_layer = {layer: scales.write(layer) if on_z else scales.final_N for layer in layers}
+    return {layer: float(scale_N.log().mean().exp()) for layer, scale_N in by_layer.items()}
 
 
-def _unembedding(study: CheckedStudy, fitted: LayerLenses, scale: float) -> AffineMaps | None:
-    """The unembedding of all heads of a layer as a lens of z, with one scale of the last norm for all rows."""
-    model = study.reader.model
+def _unembedding(study: CheckedStudy, layer: int, scale: float) -> AffineMaps | None:
+    """The unembedding of all heads of a layer as a lens of z, with one scale of the norms for all rows."""
+    model, record = study.reader.model, study.reader.lenses.record
     if "unembedding" not in study.settings.compare or model.final_norm is None:
         return None
-    own_HED = fitted.W_O_HED
-    W_O_HED = torch.eye(len(model.W_U_DV))[None] if own_HED is None else own_HED  # of the stream
+    on_z, heads = record.site == ATTN_Z, list(record.lenses.by_layer[layer])
+    W_O_HED = model.W_O_LHED[layer, heads].float() if on_z else torch.eye(len(model.W_U_DV))[None]
     maps = unembedding(W_O_HED, model.final_norm, model.W_U_DV.float(), model.b_U_V.float())
     return AffineMaps(weight_HEV=maps.weight_HEV / scale, bias_HV=maps.bias_HV)

@@ -45,6 +45,9 @@ def typical(
     on_z = site == ATTN_Z
     sums: dict[int, torch.Tensor] = {}
     squares: dict[int, torch.Tensor] = {}
+    written: dict[
+        int, torch.Tensor
+    ] = {}  # squares of what reaches W_O: divided by the norm behind attention, if there is one
     final_D = torch.zeros(model.W_U_DV.shape[0], dtype=torch.float64, device=model.device)
     rows = 0
     for tokens_BT in batches:
@@ -60,27 +63,35 @@ def typical(
                 sum_HE, outer_HEE = moments.sums(values_HNE)
                 sums[layer] = sums.get(layer, 0) + sum_HE
                 squares[layer] = squares.get(layer, 0) + outer_HEE
+                scale_BT = ran.write_scale_BT.get(layer) if on_z else None
+                if scale_BT is not None:
+                    _, outer_HEE = moments.sums(values_HNE / scale_BT[:, 1:].flatten()[:, None].double())
+                written[layer] = written.get(layer, 0) + outer_HEE
     if not rows:
         raise RequestError(
             "a text of one token has no position after the first: give a longer prompt, or --text"
         )
     typicals: dict[tuple[int, int | None], Typical] = {}
     for layer in layers:
-        for head, (sum_E, square_EE) in enumerate(zip(sums[layer], squares[layer], strict=True)):
+        of_heads = zip(sums[layer], squares[layer], written[layer], strict=True)
+        for head, (sum_E, square_EE, written_EE) in enumerate(of_heads):
             W_O_ED = model.W_O_LHED[layer, head].double() if on_z else None
-            typicals[layer, head if on_z else None] = _one(sum_E, square_EE, W_O_ED, final_D, rows)
+            typicals[layer, head if on_z else None] = _one(
+                sum_E, square_EE, written_EE, W_O_ED, final_D, rows
+            )
     return typicals
 
 
 def _one(
     sum_E: torch.Tensor,
     square_EE: torch.Tensor,
+    written_EE: torch.Tensor,
     W_O_ED: torch.Tensor | None,
     final_D: torch.Tensor,
     rows: int,
 ) -> Typical:
     mean_E, covariance_EE = moments.of_sums(sum_E, square_EE, rows)
-    second_EE = square_EE / rows
+    second_EE = written_EE / rows
     # E |z W_O|^2 = trace(W_O^T E[z^T z] W_O)
     squared = second_EE.trace() if W_O_ED is None else ((W_O_ED @ W_O_ED.T) * second_EE).sum()
     return Typical(

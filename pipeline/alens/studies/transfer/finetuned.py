@@ -23,7 +23,6 @@ from alens.job.progress import Report, silent
 from alens.lens.lenses import Lenses, opened_lenses
 from alens.store import same_model
 from alens.store.cache_reader import Cache
-from alens.store.model_record import OTHER_WRITE
 from alens.store.opened_cache import opened_cache
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.copy_figures import CopyBaselines, CopyTransfer, JudgedHeads, Way
@@ -202,9 +201,9 @@ def _moved(
 ) -> tuple[list[tuple[str, str]], list[TransferReading]]:
     """The ways to read, and for each of them the readings of all heads in order."""
     record = on_copy.cache.plan.model
-    written = on_copy.site == ATTN_Z and record.head_write != OTHER_WRITE
+    written = on_copy.site == ATTN_Z and record.no_fixed_write is None
     if on_copy.site == ATTN_Z and not written:
-        log.warning("%s: heads are read by their z alone", record.no_write)
+        log.warning("%s: heads are read by their z alone", record.no_fixed_write)
     ways = [(by, match) for by in (BY if written else BY[1:]) for match in MATCHES]
     copy_frames = on_copy.frames()
     readings = []

@@ -31,7 +31,6 @@ from alens.rows.columns import RowReader
 from alens.rows.held_out_rows import HeldOutPart, HeldOutRows
 from alens.statistics.groups import Groups
 from alens.store.cache_reader import Cache
-from alens.store.model_record import OTHER_WRITE
 from alens.store.schema import ATTN_Z
 from alens.studies.transfer.rebased import Frame
 from alens.studies.transfer.settings import TransferSettings
@@ -135,7 +134,7 @@ class JudgedRows:
         """Coordinates and moments of each layer, from rows that no reading is judged on where there are any."""
         reader = self._reader(None)
         columns = reader.shard(self.other_shards[0], stop=MOMENT_ROWS)
-        on_z = self.site == ATTN_Z and self.cache.plan.model.head_write != OTHER_WRITE
+        on_z = self.site == ATTN_Z and self.cache.plan.model.no_fixed_write is None
         W_O_LHED = torch.from_numpy(self.cache.weights("W_O")).to(self.device) if on_z else None
         frames = {}
         for layer, heads in self.heads.by_layer.items():
@@ -152,9 +151,9 @@ def check_written(cache: Cache, site: str) -> None:
     """Raises `RequestError` where lenses cannot be applied to other heads: lenses of z need to know what both heads
     write."""
     model = cache.plan.model
-    if site == ATTN_Z and model.head_write == OTHER_WRITE:
+    if site == ATTN_Z and (why := model.no_fixed_write) is not None:
         raise RequestError(
-            f"{model.no_write}: a lens goes to another head by what both write; --to a copy by its z is possible"
+            f"{why}: a lens goes to another head by what both write; --to a copy by its z is possible"
         )
 
 
