@@ -200,6 +200,29 @@ def check_an_asynchronous_copy_arrives_when_it_is_waited_for() -> None:
     assert late.tolist() == [0, 1]
 
 
+def check_an_event_marks_the_work_of_the_current_gpu() -> None:
+    event, target = torch.cuda.Event(), torch.empty(2, pin_memory=True)
+    target.copy_(on_gpu(2, device="cuda:1"), non_blocking=True)
+    event.record()
+    event.synchronize()
+    assert target.isnan().all()
+    with torch.cuda.device(1):
+        event.record()
+    event.synchronize()
+    assert target.tolist() == [0, 1]
+
+
+def check_memory_under_way_to_the_gpu_is_left_alone() -> None:
+    source = torch.ones(2).pin_memory()
+    source.to("cuda", non_blocking=True)
+    source.fill_(2)
+    refuses("was written to before", torch.cuda.synchronize)
+    source.to("cuda", non_blocking=True)
+    torch.cuda.synchronize()
+    source.fill_(3)
+    torch.cuda.synchronize()
+
+
 def check_threads_have_the_gpu_too() -> None:
     def work() -> Tensor:
         with torch.cuda.device(1):
@@ -216,12 +239,20 @@ def a_step_of_a_fit_does_not_wait() -> None:
 
     from ..gpu import test_steps
 
-    def kernel(x_HNF: Tensor, weight_HFV: Tensor, bias_HV: Tensor, *targets: Tensor, kept: object) -> Any:
-        logits_HNV = x_HNF @ weight_HFV + bias_HV[:, None]
-        teacher_NV = logits_HNV.new_zeros(logits_HNV.shape[1:]).scatter_add(1, *targets)
-        loss_H = (logits_HNV.logsumexp(-1) - (teacher_NV * logits_HNV).sum(-1)).mean(-1)
-        errors_HNV = (logits_HNV.softmax(-1) - teacher_NV) / len(teacher_NV)
-        return loss_H, x_HNF.mT @ errors_HNV, errors_HNV.sum(1)
+    def kernel(
+        x_UNF: Tensor, weight_HFV: Tensor, bias_HV: Tensor, ids_NJ: Tensor, weights_NJ: Tensor, **how: Any
+    ) -> Any:
+        gradients = torch.zeros_like(weight_HFV), torch.zeros_like(bias_HV)
+        losses = []
+        teacher_NV = x_UNF.new_zeros(len(ids_NJ), bias_HV.shape[1]).scatter_add(1, ids_NJ, weights_NJ)
+        for x_NF, head in zip(
+            x_UNF, range(len(bias_HV)) if how["heads"] is None else how["heads"], strict=True
+        ):
+            logits_NV = x_NF @ weight_HFV[head] + bias_HV[head]
+            losses.append((logits_NV.logsumexp(-1) - (teacher_NV * logits_NV).sum(-1)).mean(-1))
+            errors_NV = (logits_NV.softmax(-1) - teacher_NV) / len(teacher_NV)
+            gradients[0][head], gradients[1][head] = x_NF.mT @ errors_NV, errors_NV.sum(0)
+        return torch.stack(losses), *gradients
 
     def scale(gradients_HX: Tensor, scales_H: Tensor) -> None:
         gradients_HX.mul_(scales_H.view(-1, *[1] * (gradients_HX.ndim - 1)))

@@ -6,7 +6,8 @@ It is never taken back, so it is for a process of its own: `run_commands` is one
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import types
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -172,15 +173,18 @@ class Current(threading.local):
 CURRENT = Current()
 
 
-@contextlib.contextmanager
-def current_device(device: Any) -> Iterator[None]:
-    """`torch.cuda.device(...)`."""
-    before = CURRENT.index
-    set_device(device)
-    try:
-        yield
-    finally:
-        CURRENT.index = before
+class CurrentDevice:
+    """`torch.cuda.device(...)`: the current device within the block."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._before = CURRENT.index
+        set_device(self._device)
+
+    def __exit__(self, *_: Any) -> None:
+        CURRENT.index = self._before
 
 
 def set_device(device: Any) -> None:
@@ -192,25 +196,50 @@ def set_device(device: Any) -> None:
 
 
 class PretendEvent:
-    """A mark in the work of the current device."""
+    """A mark in the work of the device that is current when it is recorded."""
 
     def __init__(self, **_: Any) -> None:
-        self._last = 0
+        self._mark: tuple[torch.device, int] | None = None
 
     def record(self, *_: Any) -> None:
         """The mark stands behind all copies that were begun."""
-        self._last = TRANSFERS.begun
+        self._mark = (torch.device("cuda", CURRENT.index), TRANSFERS.begun)
 
     def synchronize(self) -> None:
         """The host waits until the device comes to the mark."""
         WAITS.note("an event", refusable=False)
-        TRANSFERS.arrive(self._last)
+        if self._mark is not None:
+            TRANSFERS.arrive(*self._mark)
+
+    def wait(self, *_: Any) -> None:
+        """A stream waits: here all work of a device is in one order."""
 
     def query(self) -> bool:
         return True
 
     def elapsed_time(self, other: "PretendEvent") -> float:
         return 1.0
+
+
+class PretendStream:
+    """A stream. All work is done in the order in which the host asks for it, so streams have nothing to wait for."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.cuda_stream = 0
+
+    def wait_stream(self, _: "PretendStream") -> None:
+        pass
+
+    def wait_event(self, _: PretendEvent) -> None:
+        pass
+
+    def record_event(self, event: PretendEvent | None = None) -> PretendEvent:
+        event = event or PretendEvent()
+        event.record()
+        return event
+
+    def synchronize(self) -> None:
+        wait("a stream", refusable=False)
 
 
 def pretend(num_gpus: int = 1) -> None:
@@ -224,15 +253,22 @@ def pretend(num_gpus: int = 1) -> None:
         "device_count": lambda: num_gpus,
         "current_device": lambda: CURRENT.index,
         "set_device": set_device,
-        "device": current_device,
+        "device": CurrentDevice,
         "device_of": lambda tensor: (
-            current_device(tensor.device) if tensor.device.type == "cuda" else nothing()
+            CurrentDevice(tensor.device) if tensor.device.type == "cuda" else nothing()
         ),
         "synchronize": lambda *_: wait("the whole device", refusable=False),
         "Event": PretendEvent,
+        "Stream": PretendStream,
+        "stream": nothing,
+        "current_stream": PretendStream,
+        "default_stream": PretendStream,
         "set_sync_debug_mode": WAITS.set_mode,
         "get_sync_debug_mode": lambda: ("default", "warn", "error").index(WAITS.mode),
         "mem_get_info": lambda *_: (GPU_BYTES - 2**30, GPU_BYTES),
+        "get_device_properties": lambda *_: types.SimpleNamespace(
+            total_memory=GPU_BYTES, multi_processor_count=132
+        ),
         "memory_allocated": lambda *_: 2**30,
         "max_memory_allocated": lambda *_: 2**30,
         "reset_peak_memory_stats": lambda *_: None,

@@ -76,6 +76,9 @@ class PretendTensor(torch.Tensor):
     def pin_memory(self, *_: Any) -> torch.Tensor:
         raise RuntimeError(f"cannot pin {self.dtype} of {self.device}: only dense CPU tensors can be pinned")
 
+    def record_stream(self, _: Any) -> None:
+        pass
+
     def data_ptr(self) -> int:
         return self.inner.data_ptr()
 
@@ -188,7 +191,7 @@ def transferred(
     if tensor.device.type == to.type == "cuda":
         return PretendTensor(values, to)
     if to.type == "cuda":
-        arrives_at_the_gpu(tensor, non_blocking)
+        arrives_at_the_gpu(to, tensor, non_blocking)
         return PretendTensor(values, to)
     if to.type != "cpu":
         raise NotImplementedError(f"a pretended GPU cannot copy to {to}")
@@ -196,25 +199,27 @@ def transferred(
         wait("a copy to the CPU")
         return values
     target = PINNED.empty(values.shape, dtype)  # PyTorch pins the target of such a copy
-    TRANSFERS.begin(target, values)
+    TRANSFERS.download(tensor.device, target, values)
     return target
 
 
-def arrives_at_the_gpu(tensor: torch.Tensor, non_blocking: bool) -> None:
+def arrives_at_the_gpu(device: torch.device, tensor: torch.Tensor, non_blocking: bool) -> None:
     """Notes the wait, if one is needed, of a copy from the CPU."""
     if not non_blocking:
         wait("a copy to the GPU")
     elif not PINNED.holds(tensor):
         wait("a copy to the GPU from memory that is not pinned")
+    else:
+        TRANSFERS.upload(device, tensor)
 
 
-def arrives_at_the_cpu(target: torch.Tensor, values: torch.Tensor, non_blocking: bool) -> None:
+def arrives_at_the_cpu(target: torch.Tensor, values: PretendTensor, non_blocking: bool) -> None:
     """Copies to memory of the CPU."""
     if non_blocking and PINNED.holds(target):
-        TRANSFERS.begin(target, values)
+        TRANSFERS.download(values.device, target, values.inner)
         return
     wait("a copy to memory that is not pinned" if non_blocking else "a copy to the CPU")
-    target.copy_(values)
+    target.copy_(values.inner)
 
 
 def computed(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -274,8 +279,8 @@ def copied(target: torch.Tensor, values: torch.Tensor, non_blocking: bool = Fals
     if target.device.type == values.device.type:
         inner(target).copy_(inner(values))
     elif target.device.type == "cuda":
-        arrives_at_the_gpu(values, non_blocking)
+        arrives_at_the_gpu(target.device, values, non_blocking)
         inner(target).copy_(inner(values))
     else:
-        arrives_at_the_cpu(target, inner(values), non_blocking)
+        arrives_at_the_cpu(target, values, non_blocking)
     return target

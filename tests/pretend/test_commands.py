@@ -36,6 +36,7 @@ NOT_COMPARED = (
     ".toml",
     ".txt",
     ".md",
+    ".csv",
     "claim",
     "stats/output/c.0.0",
     "stats/output/c.1.0",
@@ -72,7 +73,9 @@ def commands(lenses: Path, cache: Path, folder: Path, device: str) -> dict[str, 
         arguments, known = [str(part) for part in chosen[name]], options(name.split()[0])
         if "--device" in arguments:
             del arguments[arguments.index("--device") :][:2]
-        arguments += ["--device", device] if "--device" in known else []
+        # The second GPU, which is not the current one, so that a tensor on the first shows too.
+        second = device == "cuda" and name.split()[0] not in ("fit", "sweep", "fidelity")
+        arguments += ["--device", "cuda:1" if second else device] if "--device" in known else []
         as_json = "--json" in known and "--html" not in arguments
         done[name] = [*arguments, "--json"] if as_json else arguments
     return done
@@ -85,7 +88,7 @@ def outcomes(
     """The folder of each device, and how each command ended there."""
     root = tmp_path_factory.mktemp("pretend")
     jobs = [
-        {"gpus": int(device == "cuda"), "commands": commands(demo_lenses, demo_cache, root / device, device)}
+        {"gpus": 2 * (device == "cuda"), "commands": commands(demo_lenses, demo_cache, root / device, device)}
         for device in DEVICES
     ]
     return {device: (root / device, done) for device, done in zip(DEVICES, in_child(*jobs), strict=True)}

@@ -39,43 +39,77 @@ class PinnedMemory:
             return any(start <= address < start + size for start, size in self._pieces.items())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Copy:
-    """A copy to the CPU under way: where to, and what."""
+    """A copy under way: the memory of the CPU at one end of it, what it brings there or took from there, its GPU."""
 
     number: int
-    target: torch.Tensor
+    device: torch.device
+    memory: torch.Tensor
     values: torch.Tensor
+    is_upload: bool
 
 
 class Transfers:
-    """Asynchronous copies from the GPU to pinned memory, in the order in which they were begun."""
+    """Asynchronous copies between GPUs and pinned memory, in the order in which they were begun."""
 
     def __init__(self) -> None:
         self._under_way: list[Copy] = []
         self._lock = threading.RLock()
         self.begun = 0
 
-    def begin(self, target: torch.Tensor, values: torch.Tensor) -> None:
+    def download(self, device: torch.device, target: torch.Tensor, values: torch.Tensor) -> None:
         """`values` are copied to `target` later; it holds wrong numbers meanwhile."""
+        self._pass_on(device, target)
+        self._begin(device, target, values.to(target.dtype, copy=True).expand(target.shape), is_upload=False)
+        target.fill_(wrong(target.dtype))
+
+    def upload(self, device: torch.device, source: torch.Tensor) -> None:
+        """`source` is read later; nobody may write to it meanwhile."""
+        self._begin(device, source, source.clone(), is_upload=True)
+
+    def _pass_on(self, device: torch.device, target: torch.Tensor) -> None:
+        """The GPU, which goes on in its order, has read memory by the time at which it writes there."""
+        with self._lock:
+            self._under_way = [
+                copy
+                for copy in self._under_way
+                if not (copy.is_upload and copy.device == device and overlap(copy.memory, target))
+            ]
+
+    def _begin(self, device: torch.device, memory: torch.Tensor, values: torch.Tensor, **how: bool) -> None:
         with self._lock:
             self.begun += 1
-            self._under_way.append(
-                Copy(self.begun, target, values.to(target.dtype, copy=True).expand(target.shape))
-            )
-            target.fill_(wrong(target.dtype))
+            self._under_way.append(Copy(self.begun, device, memory, values, **how))
 
-    def arrive(self, last: int | None = None) -> None:
-        """The copies up to number `last` arrive; without it all."""
+    def arrive(self, device: torch.device | None = None, last: int | None = None) -> None:
+        """The copies of a GPU, or of all, arrive, up to number `last`, or all.
+
+        Raises `RuntimeError` where memory was written to from which a copy was under way.
+        """
         with (
             self._lock,
             torch.inference_mode(),
         ):  # which may write to tensors that were made in it, and to others
-            last = self.begun if last is None else last
-            for copy in self._under_way:
-                if copy.number <= last:
-                    copy.target.copy_(copy.values)
-            self._under_way = [copy for copy in self._under_way if copy.number > last]
+            arrived = [
+                copy
+                for copy in self._under_way
+                if device in (None, copy.device) and (last is None or copy.number <= last)
+            ]
+            self._under_way = [copy for copy in self._under_way if copy not in arrived]
+            for copy in arrived:
+                if not copy.is_upload:
+                    copy.memory.copy_(copy.values)
+                elif not copy.memory.equal(copy.values) and not copy.values.isnan().any():
+                    raise RuntimeError(
+                        "pinned memory was written to before it was copied to the GPU [pretended]"
+                    )
+
+
+def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two contiguous tensors share memory."""
+    (a, b), (c, d) = ((t.data_ptr(), t.data_ptr() + t.nbytes) for t in (one, other))
+    return a < d and c < b
 
 
 def wrong(dtype: torch.dtype) -> float | int | bool:
