@@ -13,6 +13,9 @@ pytestmark = pytest.mark.pretend
 EACH_BATCH_OF_A_CACHE = {
     "cache/row_collector.py:_finish: an event": 1,  # of the batch before: its copies must have arrived
 }
+EACH_HEAD_THAT_IS_JUDGED = {
+    "rows/agreement.py:shares: local_scalar_dense": 6,  # for each figure and reading: are there ties beyond the k-th token?
+}
 EACH_STEP_OF_A_FIT = {
     # Without Triton's kernel, as here:
     "fit/objectives/cross_entropy_tiles.py:cross_entropy: local_scalar_dense": 4,  # a look a head, at sums that overflowed
@@ -25,6 +28,13 @@ EACH_STEP_OF_A_FIT = {
     "fit/step_notes.py:_looked_up: local_scalar_dense": 1,  # the loss that is shown, at most once a second
     "fit/step_notes.py:_looked_up: an index of truth values": 1,
 }
+KINDS = {
+    "": "--no-final-moments",
+    " of int8": "--no-final-moments --z-dtype int8",
+    " of bits": "--no-final-moments --keep-bits 6",
+    " of moments": "--moments-only",
+}
+LAYERS = 2
 STEPS, BATCHES = 16, 8
 
 
@@ -37,51 +47,47 @@ def growth(few: dict[str, Any], many: dict[str, Any]) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def ended(in_child: Child, demo_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def ended(
+    in_child: Child, demo_cache: Path, demo_lenses: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Commands of few and many batches or steps."""
     folder = tmp_path_factory.mktemp("waits")
 
-    def cache(batches: int) -> list[object]:
-        sizes = (
-            "--max-rows",
-            256 * batches,
-            "--rows-per-shard",
-            256 * batches,
-            "--seq-len",
-            64,
-            "--batch-size",
-            4,
-        )
-        return [
-            "cache",
-            "demo",
-            "demo",
-            folder / f"cache-{batches}",
-            *sizes,
-            "--layers",
-            "0,3",
-            "--device",
-            "cuda",
-        ]
+    def cache(batches: int, kind: str) -> list[object]:
+        rows = 256 * batches
+        sizes = f"--max-rows {rows} --rows-per-shard {rows} --seq-len 64 --batch-size 4 --layers 0,3 {KINDS[kind]}"
+        store = folder / f"cache-{batches}{kind}"
+        return ["cache", "demo", "demo", store, *sizes.split(), "--device", "cuda"]
 
     def fit(steps: int) -> list[object]:
-        heads = (
+        how = [
             "--layers",
             "0,3",
             "--heads",
             "1,4",
             "--batch-rows",
-            128,
+            "128",
             "--eval-rows",
-            1024,
+            "1024",
             "--tolerance",
-            0,
-        )
-        return ["fit", demo_cache, folder / f"fit-{steps}", *heads, "--steps", steps, "--device", "cuda"]
+            "0",
+            "--device",
+            "cuda",
+        ]
+        return ["fit", demo_cache, folder / f"fit-{steps}", "--steps", steps, *how]
+
+    def judged(heads: str) -> list[object]:
+        how = ["--baselines", "unembedding", "--device", "cuda"]
+        return ["eval", demo_lenses, demo_cache, "--heads", heads, *how]
 
     commands = {
-        "few batches": cache(BATCHES),
-        "many batches": cache(2 * BATCHES),
+        f"{size} batches{kind}": cache(number, kind)
+        for kind in KINDS
+        for size, number in (("few", BATCHES), ("many", 2 * BATCHES))
+    }
+    commands |= {
+        "one head": judged("1"),
+        "two heads": judged("1,4"),
         "few steps": fit(STEPS),
         "many steps": fit(2 * STEPS),
     }
@@ -90,9 +96,20 @@ def ended(in_child: Child, demo_cache: Path, tmp_path_factory: pytest.TempPathFa
     return done
 
 
-def test_a_batch_of_a_cache_waits_for_the_copies_of_the_one_before_alone(ended: dict[str, Any]) -> None:
-    grown = growth(ended["few batches"], ended["many batches"])
-    assert {place: count / BATCHES for place, count in grown.items()} == EACH_BATCH_OF_A_CACHE
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_of_a_cache_waits_for_the_copies_of_the_one_before_alone(
+    ended: dict[str, Any], kind: str
+) -> None:
+    grown = growth(ended[f"few batches{kind}"], ended[f"many batches{kind}"])
+    assert ended[f"many batches{kind}"]["waits"], "it did not run on the GPU"
+    expected = {} if kind == " of moments" else EACH_BATCH_OF_A_CACHE  # nothing of a batch is copied back
+    assert {place: count / BATCHES for place, count in grown.items()} == expected
+
+
+def test_a_head_that_is_judged_waits_no_more_than_it_must(ended: dict[str, Any]) -> None:
+    grown = growth(ended["one head"], ended["two heads"])
+    assert grown, "it was not judged on the GPU"
+    assert {place: count / LAYERS for place, count in grown.items()} == EACH_HEAD_THAT_IS_JUDGED
 
 
 def test_a_step_of_a_fit_waits_no_more_than_it_must(ended: dict[str, Any]) -> None:

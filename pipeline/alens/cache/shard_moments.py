@@ -16,6 +16,7 @@ import torch
 from alens import randomness
 from alens.errors import RunError
 from alens.machine.blocks import logit_blocks, row_blocks
+from alens.machine.device import send
 from alens.machine.products import unembed
 from alens.model import activations
 from alens.model.models import LoadedModel
@@ -97,7 +98,7 @@ class _Sums:
         drawn_N = randomness.row_uniforms(int(rows[0]), len(rows), 1, seed, randomness.OUTPUT_ROWS)[:, 0]
         counted = np.flatnonzero((drawn_N < self.share) & (rows % T > 0))
         self.counted += len(counted)
-        return torch.from_numpy(counted).to(self.model.device)
+        return send(counted, self.model.device)
 
     def _add_output(self, final_ND: torch.Tensor) -> None:
         device, (W_U_DV, b_U_V) = self.model.device, self.model.unembedding(self.plan.target_logits)

@@ -7,6 +7,8 @@ Shapes: N rows, B sequences of T tokens, H heads, E width of the values, F = H E
 
 import torch
 
+from alens.machine.device import send
+
 
 class CentredSum:
     """A sum over rows, a batch at a time: float32 around the mean of the first batch, float64 in all.
@@ -23,7 +25,7 @@ class CentredSum:
 
     def add(self, values_N: torch.Tensor) -> torch.Tensor:
         """(N, ...) float32: the values around the shift; 0 in rows that do not count."""
-        values_N = values_N.to(self.device, torch.float32, copy=True)
+        values_N = send(values_N, self.device).to(torch.float32, copy=True)  # encoded z comes from the CPU
         values_BT = values_N[:, None] if self.T is None else values_N.unflatten(0, (-1, self.T))
         first = 0 if self.T is None else 1
         rows = len(values_BT) * (values_BT.shape[1] - first)
@@ -98,7 +100,7 @@ class MomentSums:
         z_HNE = z_NHE.transpose(0, 1)
         self.outer_HEE += torch.bmm(z_HNE.transpose(1, 2), z_HNE)
         if final_ND is not None:
-            self.cross_FD += z_NHE.flatten(1).T @ final_ND.to(z_NHE.device)
+            self.cross_FD += z_NHE.flatten(1).T @ send(final_ND, z_NHE.device)
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(H, E) sum and (H, E, E) sum of outer products, of z as it is; float64."""

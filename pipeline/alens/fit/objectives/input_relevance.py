@@ -11,6 +11,7 @@ import torch
 
 from alens.fit.objectives.forward_kl import ForwardKL
 from alens.fit.objectives.objective import TargetRows
+from alens.machine.device import send
 from alens.rows.teacher import CompressedTeacher, Teacher
 
 
@@ -24,10 +25,10 @@ class InputRelevance(ForwardKL):
         longest = int(position.max(initial=0)) + 1
         ids_NT = rows.cache.tokens[sequence, :longest].astype(np.int64)
         seen_NT = np.arange(longest) <= position[:, None]
-        ids, weights = torch.from_numpy(ids_NT), torch.from_numpy(seen_NT / (position[:, None] + 1.0)).float()
-        return CompressedTeacher(
-            ids.to(rows.device), weights.to(rows.device), _entropies(ids_NT, seen_NT).to(rows.device)
-        )
+        weights = torch.from_numpy(seen_NT / (position[:, None] + 1.0)).float()
+        entropies = _entropies(ids_NT, seen_NT)
+        ids = send(ids_NT, rows.device)
+        return CompressedTeacher(ids, send(weights, rows.device), send(entropies, rows.device))
 
 
 def _entropies(
