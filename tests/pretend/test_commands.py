@@ -25,7 +25,7 @@ NEAR = 2e-6
 """Relative: memory decides how many rows are worked on at once, and so in which order sums are taken."""
 
 MORE = ("cache", "verify --deep", "read --html", "eval again")
-NAMES = (*sorted({*COMMANDS} - {"cache", "verify"}), *MORE)
+NAMES = (*sorted({*COMMANDS} - {"cache", "verify", "push"}), *MORE)
 DEVICES = ("cpu", "cuda")
 
 OF_THE_RUN = {"seconds"}
@@ -53,7 +53,7 @@ def options(name: str) -> set[str]:
 def commands(lenses: Path, cache: Path, folder: Path, device: str) -> dict[str, list[str]]:
     """The arguments of each command by name, on a device and as JSON where the command knows them."""
     folder.mkdir()
-    chosen = every_command(lenses, cache, folder)
+    chosen = every_command(lenses, cache, folder, "nowhere")
     sizes = ("--max-rows", "2048", "--rows-per-shard", "1024", "--seq-len", "64", "--batch-size", "4")
     chosen["cache"] = [
         "cache",
