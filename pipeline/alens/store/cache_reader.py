@@ -235,18 +235,14 @@ class Cache:
     def head_outputs(
         self, rows: Rows, layers: Sequence[int] | None = None, heads: Sequence[int] | None = None
     ) -> Array:
-        """(N, L, H, D) float32: what each head writes into the residual stream, `a = z W_O`, divided by the scale of the
-        norm behind attention at the row where there is one.
+        """(N, L, H, D) float32: what each head writes into the residual stream, z W_O, behind the norm where there is one.
 
-        Without such a norm the same as TransformerLens' `hook_result`, to the rounding of float16 z. `layers` and `heads`
-        default to all that are cached. Raises `RequestError` for a model whose heads write something else.
+        `layers` and `heads` default to all that are cached. Raises `RequestError` for a model whose heads write something else.
         """
         if self.plan.model.head_write == OTHER_WRITE:
             raise RequestError(f"{self.root} gives no head outputs: {self.plan.model.no_write}; take z")
-        layers = list(self.plan.layers if layers is None else layers)
-        heads = list(range(self.plan.model.n_heads) if heads is None else heads)
-        self.check_layers(layers)
-        self.check_heads(heads)
+        self.check_layers(layers := list(self.plan.layers if layers is None else layers))
+        self.check_heads(heads := list(range(self.plan.model.n_heads) if heads is None else heads))
         W_O_LHED = self.weights("W_O")
         scale_NL = self.read(WRITE_SCALE, rows) if self.plan.model.keeps_write_scale else None
         outputs = []
