@@ -71,7 +71,7 @@ def run(
     if norm is not None and norm.record.kind != NO_NORM:
         hooks.append(("ln_final.hook_in", _keep_scale(scales, 0, norm)))
     for layer in layers:
-        if (behind := model.behind[layer].norm) is not None:
+        if layer < len(model.behind) and (behind := model.behind[layer].norm) is not None:
             hooks.append((NORM_BEHIND.format(layer), _keep_scale(write_scales, layer, behind)))
     try:
         final_BTD, logits = run_hooked(model, tokens_BT, hooks)
