@@ -14,6 +14,7 @@ from . import pages
 OTHER_TOOLS = {
     "--include": "hf download",
     "--repo-type": "hf download",
+    "--local-dir": "hf download",
     "--nproc-per-node": "torchrun",
     "--start-method": "torchrun",
     "--strict": "mypy",
@@ -95,7 +96,7 @@ def test_flags_on_a_page_exist(page: Path) -> None:
     quoted = " ".join(re.findall(r"`([^`\n]+)`", pages.prose(page)))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", quoted))
     about_benchmarks = (
-        page.name in ("benchmarks.md", "heads.md", "limits.md") or page.parent.name == "decisions"
+        page.name in ("benchmarks.md", "heads.md", "limits.md", "scale.md") or page.parent.name == "decisions"
     )
     known = FLAGS | OTHER_TOOLS.keys() | (BENCHMARK_FLAGS if about_benchmarks else set())
     assert named <= known, f"{page.name} names flags that do not exist"

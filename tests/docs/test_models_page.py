@@ -8,6 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from ..model import families
 from ..model.kinds import KINDS
 from ..model.test_bridge import CODES, NO_HEADS, REFUSED
+from ..model.test_examine import OTHERS
 from .pages import ROOT
 
 PAGE = (ROOT / "docs/models.md").read_text()
@@ -26,6 +27,7 @@ def tiny_models() -> set[str]:
 
     tables = [value for value in vars(families).values() if isinstance(value, dict)] + [KINDS]
     configs = {one.config for table in tables for one in table.values() if hasattr(one, "config")}
+    configs |= {config for config, _ in OTHERS.values()}
     return {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[getattr(transformers, config).model_type] for config in configs}
 
 
