@@ -90,7 +90,7 @@ def attention_sources(
         for layer in heads.layers
         for name, make in (("v", keep("v")), ("pattern", keep("pattern")), ("z", finish(layer)))
     ]
-    normed = [layer for layer in heads.layers if model.behind[layer].norm is not None]
+    normed = [layer for layer in heads.layers if any(one.norm for one in model.behind[layer : layer + 1])]
     hooks += [(activations.NORM_BEHIND.format(layer), divide(layer)) for layer in normed]
     try:
         with torch.inference_mode():
