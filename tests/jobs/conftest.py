@@ -131,6 +131,21 @@ class StandIns:
         program.chmod(0o755)
         return program
 
+    def run(
+        self, script: Path, arguments: tuple[str, ...], names: Mapping[str, str]
+    ) -> "subprocess.CompletedProcess[str]":
+        """A job script beside the folder of stand-ins, with these variables; one that is empty is not set."""
+        environment = {**self.environment, **names}
+        return subprocess.run(
+            ["bash", str(script), *arguments],
+            cwd=self.folder.parent,
+            env={name: value for name, value in environment.items() if value},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+
     def calls(self, name: str) -> list[list[str]]:
         """Arguments of each call, in order."""
         record = self.folder / f"{name}.calls"

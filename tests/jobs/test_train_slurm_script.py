@@ -35,16 +35,8 @@ def run(stand_ins: Any, tmp_path: Path) -> Run:
         stand_ins.add(name, then)
 
     def run(*arguments: str, **names: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**stand_ins.environment, **A_JOB, **names}
-        return subprocess.run(
-            ["bash", str(SCRIPT), *arguments],
-            cwd=tmp_path,
-            env={name: value for name, value in environment.items() if value},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
+        done: subprocess.CompletedProcess[str] = stand_ins.run(SCRIPT, arguments, {**A_JOB, **names})
+        return done
 
     return run
 
