@@ -54,7 +54,7 @@ def most_probable(sample: RowSample, exact: ExactDistributions) -> torch.Tensor:
 def test_kl_of_a_case_by_hand(draws: list[int], expected: float) -> None:
     """The exact distribution is 1/2, 1/4, 1/8, 1/8; the target keeps the first token and two draws."""
     probs = torch.tensor([0.5, 0.25, 0.125, 0.125])
-    model = ExactDistributions(torch.zeros(3, 4), probs.log())
+    model = ExactDistributions(torch.zeros(3, 4), probs.log(), cap=None)
     targets = Targets(
         ids_NK=np.array([[0]]),
         log_probs_NK=np.log(np.array([[0.5]])).astype(np.float16),
