@@ -125,14 +125,20 @@ def test_a_relation_takes_the_place_of_a_shipped_one() -> None:
     assert families_of([other]).count("capitals") == 1
 
 
-def test_what_heads_write_is_left_out_behind_a_norm(tmp_path: Path) -> None:
-    """Gemma 2 norms what its attention adds."""
+def test_gain_and_factor_behind_attention_are_part_of_what_heads_write(tmp_path: Path) -> None:
+    """Gemma 2 norms what its attention adds, behind a norm that makes the values."""
     folder = save(tmp_path / "model", "Gemma2Config", {**GATED, "head_dim": 16})
     families = score_heads(str(folder), FamilySettings(sequences=1, length=4), device="cpu")
+    assert families.left_out is None
+    assert {"copying", "suppression"} < families.families.keys()
+
+
+def test_what_heads_write_is_left_out_where_no_norm_makes_the_values(tmp_path: Path) -> None:
+    """OLMo 2 has norms behind its attention alone."""
+    folder = save(tmp_path / "model", "Olmo2Config", GATED)
+    families = score_heads(str(folder), FamilySettings(sequences=1, length=4), device="cpu")
     assert list(families.families) == list(FAMILIES)
-    assert (
-        families.left_out is not None and "has a norm or a factor behind its attention" in families.left_out
-    )
+    assert families.left_out is not None and "norm" in families.left_out
 
 
 def test_more_top_tokens_than_there_are_is_refused(planted: Path) -> None:
