@@ -40,12 +40,10 @@ for path in sys.argv[1:]:
 """
 
 RUN = f"""{PEAK}
-import sys
+import atexit, sys
 from alens.cli import main
-try:
-    main()
-finally:
-    print("peak", peak(), file=sys.stderr)
+atexit.register(lambda: print("peak", peak(), file=sys.stderr))
+main()
 """
 
 
