@@ -90,6 +90,7 @@ def ended(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_or_hangs_takes_nothing_from_the_others(begin: Begin, tmp_path: Path) -> None:
     run = begin(("fails", 30), ("hangs", 3), ("parts", 30), ("skips", 30))
     out, err = run.communicate(timeout=100)

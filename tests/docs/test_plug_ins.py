@@ -23,6 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_its_commands_run(here: Path, demo_cache: Path, run_alens_process) -> None:
     commands = list(pages.alens_commands(PAGE))
     assert len(commands) == 2

@@ -144,6 +144,7 @@ def test_the_commands_on_evaluating_run_in_order(here: Path, run_alens: Run) -> 
     assert (here / "gains.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_commands_on_publishing_run_in_order(
     here: Path, hub: Hub, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

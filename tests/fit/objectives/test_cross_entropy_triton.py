@@ -231,6 +231,7 @@ def compiled(architectures: str, cache: Path) -> dict[str, Any]:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_an_h100_runs_two_programs_of_each_pass_on_tensor_cores_without_spilling(tmp_path: Path) -> None:
     report = compiled("90", tmp_path)
     kernels = report["sm_90"]
