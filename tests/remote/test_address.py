@@ -32,14 +32,21 @@ def test_addresses_are_told_from_paths(given: str | Path, read: str | None) -> N
             "gs://bucket/a",
             "gs://bucket/a has the scheme gs: give s3://BUCKET/PREFIX, https://HOST/PATH or a path",
         ),
-        ("s3://Bucket/a", "s3://Bucket/a names no bucket: give s3://BUCKET/PREFIX, the bucket in lower case"),
+        (
+            "s3://Bucket/a",
+            "s3://Bucket/a names no bucket: give s3://BUCKET/PREFIX, BUCKET 3 to 63 of a-z, 0-9, . and -",
+        ),
+        (
+            Path("s3://b/a"),  # a path keeps one slash of two
+            "s3://b/a names no bucket: give s3://BUCKET/PREFIX, BUCKET 3 to 63 of a-z, 0-9, . and -",
+        ),
         (
             "https://host/a?token=secret",
             "https://host/a has more than a path: give an address without ? and #",
         ),
         ("https://me:secret@host/a", "https://host/a was given with a name or password: leave them out"),
         ("http://host/a", "http://host/a is not protected on the way: give https://host/a"),
-        ("https:///", "https:/// names no host: give https://HOST/PATH"),
+        ("https:///", "https:// names no host: give https://HOST/PATH"),
         ("s3://bucket/../a", "s3://bucket/../a has . or .. in its path: write it without them"),
     ],
 )

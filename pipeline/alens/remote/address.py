@@ -66,14 +66,16 @@ def address(given: Path | str) -> ObjectAddress | None:
         raise RequestError(f"{scheme}://{rest} has . or .. in its path: write it without them")
     if scheme == "s3":
         if _BUCKET.fullmatch(host) is None:
-            raise RequestError(f"{text} names no bucket: give s3://BUCKET/PREFIX, the bucket in lower case")
+            raise RequestError(
+                f"s3://{rest} names no bucket: give s3://BUCKET/PREFIX, BUCKET 3 to 63 of a-z, 0-9, . and -"
+            )
         return ObjectAddress(scheme=scheme, host=host, prefix=prefix)
     if "@" in host:
         raise RequestError(
             f"{scheme}://{host.rpartition('@')[2]}/{prefix} was given with a name or password: leave them out"
         )
     if _host(scheme, host) is None:
-        raise RequestError(f"{text} names no host: give https://HOST/PATH")
+        raise RequestError(f"{scheme}://{rest} names no host: give https://HOST/PATH")
     if scheme == "http" and _host(scheme, host) not in LOOPBACK:
         raise RequestError(
             f"http://{host}/{prefix} is not protected on the way: give https://{host}/{prefix}"
