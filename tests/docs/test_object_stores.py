@@ -1,3 +1,5 @@
+"""docs/object-stores.md: its commands run on a cache that lies on a server of the tests."""
+
 import re
 import shlex
 from pathlib import Path
@@ -24,6 +26,7 @@ def test_every_command_of_the_page_runs(
     monkeypatch.chdir(tmp_path)
     with faulty_server(demo_cache) as server:
         places = {
+            "gpt2-cache": str(demo_cache),
             "s3://bucket/gpt2-cache": far_demo,
             "https://host.org/gpt2-cache": server.endpoint,
             "/shared/gpt2-cache": str(demo_cache),
@@ -36,4 +39,4 @@ def test_every_command_of_the_page_runs(
                 words[2] = f"{words[2]}-{number}" if number > 1 else words[2]
                 words += ["--steps", "2", "--eval-rows", "1024", "--batch-rows", "256", "--device", "cpu"]
             assert run_alens(*words).code == 0, words
-    assert number == 5
+    assert number == 6
