@@ -24,8 +24,9 @@ JOB = yaml.safe_load((ROOT / "cache_jobs" / "kubernetes.yaml").read_text())
 
 
 def container() -> dict[str, Any]:
-    (container,) = JOB["spec"]["template"]["spec"]["containers"]
-    return container  # type: ignore[no-any-return]
+    containers: list[dict[str, Any]] = JOB["spec"]["template"]["spec"]["containers"]
+    assert len(containers) == 1
+    return containers[0]
 
 
 def action(code: int, conditions: frozenset[str] = frozenset()) -> str:
