@@ -18,25 +18,32 @@ class PinnedMemory:
     """Which memory is pinned. Each piece has pages of its own, so that an address tells."""
 
     def __init__(self) -> None:
-        self._pieces: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._pieces: dict[int, tuple[int, object]] = {}
+        self._lock = threading.RLock()  # memory may be given back at any moment, also within
 
     def empty(self, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
         """A contiguous tensor there."""
         num_bytes = max(shape.numel() * dtype.itemsize, 1)
         pages = mmap.mmap(-1, num_bytes)
         whole = torch.frombuffer(pages, dtype=torch.uint8)
+        piece = num_bytes, object()
         with self._lock:
-            self._pieces[whole.data_ptr()] = num_bytes
-        weakref.finalize(pages, self._pieces.pop, whole.data_ptr(), None)
+            self._pieces[whole.data_ptr()] = piece
+        weakref.finalize(pages, self._forget, whole.data_ptr(), piece)
         made: torch.Tensor = whole[: shape.numel() * dtype.itemsize].view(dtype).view(shape)
         return made
+
+    def _forget(self, address: int, piece: tuple[int, object]) -> None:
+        """Pages are given back before this is called: a thread may have a new piece at their address by now."""
+        with self._lock:
+            if self._pieces.get(address) is piece:
+                del self._pieces[address]
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor on the CPU begins there."""
         address = tensor.data_ptr()
         with self._lock:
-            return any(start <= address < start + size for start, size in self._pieces.items())
+            return any(start <= address < start + size for start, (size, _) in [*self._pieces.items()])
 
 
 @dataclass(frozen=True, eq=False)
