@@ -109,6 +109,7 @@ def test_of_jobs_that_start_together_one_tokenises(
     assert open_cache(store).sealed
 
 
+@pytest.mark.slow
 def test_of_jobs_with_different_settings_one_has_its_way(tmp_path: Path, small_request: Request) -> None:
     store = tmp_path / "store"
     outcomes = together(*(small_request(store, settings={"seed": seed}) for seed in (0, 5, 0)))

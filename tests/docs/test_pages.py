@@ -170,6 +170,7 @@ def test_examples_import_from_the_public_door_alone(page: Path) -> None:
     assert {module for module in modules if module and module.startswith("alens.")} == set()
 
 
+@pytest.mark.slow
 def test_the_python_examples_run(tmp_path: Path) -> None:
     """One after the other, in a process of their own: DeepSpeed leaves its process changed."""
     script = tmp_path / "examples.py"
