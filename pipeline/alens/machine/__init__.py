@@ -6,6 +6,7 @@ device.py        auto, cpu, cuda
 blocks.py        how many rows have their logits in memory at once
 logit_tiles.py   logits of an affine map, a tile at a time
 products.py      float32 products by the faster library
+replaced.py      an attribute with another value, for the time of a block
 side_by_side.py  independent pieces of work, one thread each
 software.py      host and versions
 top_tokens.py    the most probable tokens, in one pass

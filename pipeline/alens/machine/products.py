@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from alens.machine.replaced import replaced
+
 
 @contextlib.contextmanager
 def fast_float32() -> Iterator[None]:
@@ -62,12 +64,8 @@ def _tf32() -> Iterator[None]:
     name, fast = (
         ("fp32_precision", "tf32") if hasattr(torch.backends, "fp32_precision") else ("allow_tf32", True)
     )
-    before = getattr(switch, name)
-    setattr(switch, name, fast)
-    try:
+    with replaced(switch, name, fast):
         yield
-    finally:
-        setattr(switch, name, before)
 
 
 @functools.cache

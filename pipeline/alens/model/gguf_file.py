@@ -19,6 +19,7 @@ import numpy as np
 
 from alens.errors import RequestError
 from alens.job.progress import Report, counted, silent
+from alens.machine.replaced import replaced
 from alens.model.libraries import refusing
 from alens.sources.lfs import check_fetched
 
@@ -74,7 +75,7 @@ def named(path: Path) -> Iterator[dict[str, Any]]:
     import gguf
 
     # transformers reads the file three times. It would also read what lies beside the file.
-    with _replaced(gguf, "GGUFReader", lambda _: _opened(path)), tempfile.TemporaryDirectory() as empty:
+    with replaced(gguf, "GGUFReader", lambda _: _opened(path)), tempfile.TemporaryDirectory() as empty:
         yield {"pretrained_model_name_or_path": empty, "gguf_file": str(path.resolve())}
 
 
@@ -91,19 +92,8 @@ def loading(path: Path, config: Any) -> Iterator[dict[str, Any]]:
     if hasattr(transformers, "GgufConfig"):  # newer versions keep weights packed where there is a kernel
         more["quantization_config"] = transformers.GgufConfig(dequantize=True)
     # No setting of transformers switches this bar off.
-    with named(path) as where, _replaced(unpacking, "tqdm", lambda tensors, **_: tensors):
+    with named(path) as where, replaced(unpacking, "tqdm", lambda tensors, **_: tensors):
         yield where | more
-
-
-@contextlib.contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Within the block the module has `value` under this name."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 def complete(config: Any, path: Path) -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 
 from alens.errors import AlensError, RequestError
+from alens.machine.replaced import replaced
 
 PANICS = "pyo3_runtime"
 """The module of the exception that a library in Rust raises when it panics; it cannot be imported."""
@@ -68,15 +69,12 @@ def rows_not_packed() -> Iterator[None]:
     """
     from transformers import masking_utils
 
-    look = getattr(masking_utils, "find_packed_sequence_indices", None)
-    if look is None:
+    look = "find_packed_sequence_indices"
+    if not hasattr(masking_utils, look):
         yield
         return
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None
-    try:
+    with replaced(masking_utils, look, lambda position_ids: None):
         yield
-    finally:
-        masking_utils.find_packed_sequence_indices = look
 
 
 @contextlib.contextmanager
